@@ -1,0 +1,182 @@
+"""The data sets: which there are, where their raw files lie, how they get into memory.
+
+`load` is all that training needs. The first call converts the raw files to Arrow under the cache folder (one process
+converts, the others wait); later calls, in any process, map what is there. `fingerprint` names the content without
+converting anything.
+
+Two folders, never mixed: the data root holds the raw files in torchvision's layout and may be read-only; the cache is
+ours. A data root that is given must hold the raw files, even when the cache is warm; the default one is filled by a
+download where possible.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+
+from mvae.data import arrow
+from mvae.data.dataset import (
+    SPLITS,
+    Dataset,
+    Defaults,
+    Kind,
+    MissingFiles,
+    Modality,
+    Source,
+    Split,
+)
+from mvae.data.digits import DIGITS
+from mvae.data.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
+from mvae.files import Damaged, locked
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "Dataset",
+    "Defaults",
+    "Kind",
+    "MissingFiles",
+    "Modality",
+    "Source",
+    "Split",
+    "default_cache",
+    "default_data_root",
+    "fingerprint",
+    "load",
+    "source",
+    "training_examples",
+]
+
+log = logging.getLogger(__name__)
+
+DATASETS: dict[str, Source] = {each.name: each for each in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST)}
+"""Every data set by its name, the token of `--dataset`."""
+
+
+def source(name: str) -> Source:
+    """The description of a data set.
+
+    Raises:
+        ValueError: there is none of that name; the line names those that exist.
+    """
+    if name not in DATASETS:
+        raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
+    return DATASETS[name]
+
+
+def default_data_root() -> Path:
+    """Where raw files lie when nothing is said: $MVAE_DATA, else ~/.cache/mvae."""
+    return Path(os.environ.get("MVAE_DATA") or default_cache()).expanduser().absolute()
+
+
+def default_cache() -> Path:
+    """Where the Arrow files go when nothing is said: ~/.cache/mvae."""
+    return Path("~/.cache/mvae").expanduser()
+
+
+def fingerprint(name: str, data_root: Path | None = None) -> str:
+    """Hex sha256 over the raw files' content, the split rule and the transform's version; it converts nothing.
+
+    The same raw content has the same fingerprint in any folder, gzipped or not, on any machine.
+
+    Raises:
+        ValueError: unknown data set; raw files missing (and not to be had) or damaged.
+    """
+    found = source(name)
+    return _fingerprint(found, _root_with_files(found, data_root))
+
+
+def training_examples(name: str, data_root: Path | None = None) -> int:
+    """How many training examples a data set has, quickly: enough to refuse a paired fraction before anything starts.
+
+    Raises:
+        ValueError: as `fingerprint`.
+    """
+    found = source(name)
+    return found.examples(_root_with_files(found, data_root))
+
+
+def load(name: str, data_root: Path | None = None, cache: Path | None = None) -> Dataset:
+    """The data set, on the CPU, memory-mapped; made once under the cache folder, by one process, however many ask.
+
+    A stored file that is cut short or corrupt is set aside as `.bad`, and made again, with a logged warning.
+
+    Args:
+        data_root: folder that holds the raw files. None: `default_data_root()`, filled by a download where possible.
+        cache: folder for the Arrow files. None: `default_cache()`.
+    Raises:
+        ValueError: one line: unknown data set, raw files missing or damaged, a cache that cannot be written.
+    """
+    found = source(name)
+    root = _root_with_files(found, data_root)
+    mark = _fingerprint(found, root)
+    cache = (cache or default_cache()).expanduser().absolute()
+    folder = cache / f"{name}-{mark[:16]}"
+    try:
+        splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"the cache {cache} cannot be used ({reason}): give --cache a folder with room") from error
+    return Dataset(name=name, modalities=found.modalities, fingerprint=mark, **splits)
+
+
+def _stored(folder: Path, found: Source, mark: str) -> dict[str, Split] | None:
+    try:
+        return arrow.read(folder, found.modalities, mark)
+    except Damaged as damage:
+        log.info("%s", damage)  # said aloud by the one process that makes it again
+        return None
+
+
+def _converted(folder: Path, found: Source, mark: str, root: Path) -> dict[str, Split]:
+    with locked(folder):
+        try:
+            splits = arrow.read(folder, found.modalities, mark)
+        except Damaged as damage:
+            log.warning("%s: set aside as .bad and made again", damage)
+            arrow.discard(folder)
+            splits = None
+        if splits is None:
+            log.info("converting %s to %s", found.name, folder)
+            arrow.write(folder, found.convert(root), found.modalities, mark)
+            splits = arrow.read(folder, found.modalities, mark)
+    assert splits is not None, folder
+    return splits
+
+
+def _fingerprint(found: Source, root: Path) -> str:
+    content = {
+        "name": found.name,
+        "content": found.digest(root),
+        "split": found.split_rule,
+        "version": found.version,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _root_with_files(found: Source, data_root: Path | None) -> Path:
+    if data_root is not None:
+        data_root = data_root.expanduser().absolute()
+        found.check(data_root)
+        return data_root
+    root = default_data_root()
+    try:
+        found.check(root)
+    except MissingFiles as missing:
+        if found.download is None:
+            raise
+        _download(found, root, missing)
+    return root
+
+
+def _download(found: Source, root: Path, missing: MissingFiles) -> None:
+    assert found.download is not None
+    try:
+        with locked(root / found.name):
+            try:
+                found.check(root)
+            except MissingFiles:
+                found.download(root)
+    except OSError as error:
+        raise MissingFiles(f"{missing}; nothing can be downloaded to {root} ({error.strerror})") from error

@@ -1,0 +1,138 @@
+"""The on-disk form of a data set: one Arrow IPC file a split, memory-mapped without a copy.
+
+    <cache>/<name>-<first 16 digits of the fingerprint>/train.arrow, validation.arrow, test.arrow, manifest.json
+
+Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image, plain uint8 for a
+label. So a column is one run of bytes in the file, and all trials of a machine share one copy of it in the page cache.
+The manifest, written last, says each file's size and sha256: files without a manifest do not exist, and sizes are
+checked before anything is mapped.
+"""
+
+import json
+import math
+import mmap
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from mvae.data.dataset import SPLITS, Arrays, Modality, Split
+from mvae.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
+
+FORMAT = 1
+"""Version of this layout. Another one on disk is made again; it is no part of the fingerprint."""
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What the manifest says of one split's file."""
+
+    rows: int
+    size: int
+    """Bytes."""
+    sha256: str
+    """Hex digest of the file."""
+
+
+def write(folder: Path, arrays: Arrays, modalities: tuple[Modality, ...], fingerprint: str) -> None:
+    """Store a data set; each file appears whole, the manifest last. Call it under the folder's lock.
+
+    Args:
+        arrays: uint8, per split one array a modality, contiguous or not, [N, *shape].
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+    """
+    for abandoned in folder.glob(".*.tmp"):  # of a process that was killed while it held the lock
+        abandoned.unlink()
+    manifest: dict[str, Any] = {"format": FORMAT, "fingerprint": fingerprint, "splits": {}}
+    for split in SPLITS:
+        path = _path(folder, split)
+        batch = _record_batch(arrays[split], modalities, fingerprint)
+        with (
+            atomic_path(path) as temporary,
+            temporary.open("xb") as file,
+            pa.ipc.new_file(file, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
+        entry = _Entry(rows=batch.num_rows, size=path.stat().st_size, sha256=sha256_cached(path))
+        manifest["splits"][split] = asdict(entry)
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def read(folder: Path, modalities: tuple[Modality, ...], fingerprint: str) -> dict[str, Split] | None:
+    """The three splits, mapped; None where nothing was stored, or not to the end.
+
+    Sizes are checked at every call, digests once a process.
+
+    Raises:
+        Damaged: a file is missing, or is not what the manifest says.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        known = manifest["format"] == FORMAT and manifest["fingerprint"] == fingerprint
+        entries = {split: _Entry(**manifest["splits"][split]) for split in SPLITS}
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path} is not a manifest of ours ({type(error).__name__}: {error})") from error
+    if not known:
+        raise Damaged(f"{path} is of another format or data set")
+    try:
+        return {split: _read_split(_path(folder, split), modalities, entry) for split, entry in entries.items()}
+    except FileNotFoundError as error:
+        raise Damaged(f"{error.filename} is missing") from error
+
+
+def discard(folder: Path) -> None:
+    """Set every file of a damaged data set aside, the manifest first. Call it under the folder's lock."""
+    for path in (folder / MANIFEST, *(_path(folder, split) for split in SPLITS)):
+        if path.exists():
+            set_aside(path)
+
+
+def _path(folder: Path, split: str) -> Path:
+    return folder / f"{split}.arrow"
+
+
+def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ...], fingerprint: str) -> pa.RecordBatch:
+    columns: list[pa.Array] = []
+    for array, modality in zip(values, modalities, strict=True):
+        assert array.dtype == np.uint8 and array.shape[1:] == modality.shape, (modality.name, array.dtype, array.shape)
+        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+        columns.append(pa.FixedSizeListArray.from_arrays(flat, math.prod(modality.shape)) if modality.shape else flat)
+    shapes = json.dumps({modality.name: modality.shape for modality in modalities})
+    batch = pa.RecordBatch.from_arrays(columns, names=[modality.name for modality in modalities])
+    return batch.replace_schema_metadata({"fingerprint": fingerprint, "shapes": shapes, "format": str(FORMAT)})
+
+
+def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> Split:
+    size = path.stat().st_size
+    if size != entry.size:
+        raise Damaged(f"{path} has {size:,} bytes instead of {entry.size:,}")
+    if sha256_cached(path) != entry.sha256:
+        raise Damaged(f"{path} does not have the digest it was written with")
+    # Private pages: shared with all readers until someone writes, and then the file stays as it is. Arrow's own
+    # read-only map would make torch warn of tensors that must not be written, and a write to one kills the process.
+    with path.open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    whole = pa.py_buffer(mapped)
+    with pa.ipc.open_file(pa.BufferReader(whole)) as reader:
+        if reader.num_record_batches != 1:
+            raise Damaged(f"{path} holds {reader.num_record_batches} record batches instead of one")
+        batch = reader.get_batch(0)
+    values: list[Tensor] = []
+    for modality in modalities:
+        column = batch.column(modality.name)
+        content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
+        assert content is not None and column.null_count == 0
+        start, count = content.address - whole.address, entry.rows * math.prod(modality.shape)
+        bytes_N = np.frombuffer(mapped, np.uint8, count=count, offset=start)
+        values.append(torch.from_numpy(bytes_N).reshape(entry.rows, *modality.shape))
+    return Split(tuple(values))

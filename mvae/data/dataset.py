@@ -1,0 +1,138 @@
+"""What a data set is to the rest of the code: modalities, examples, origin, and what the paper trains it with.
+
+`Source` describes a data set before anything is read; `Dataset` holds its examples, as stored (uint8), on some device.
+Adding a data set means writing one `Source` in a file of its own and naming it in `mvae/data/__init__.py`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# N examples, C channels, H height, W width
+
+SPLITS = ("train", "validation", "test")
+"""Names of the three splits, in the order in which they are stored."""
+
+
+class MissingFiles(ValueError):
+    """A data set's raw files are not where we looked. The message is one line with what would be right."""
+
+
+class Kind(StrEnum):
+    """What a modality's values mean, which decides its likelihood and its networks."""
+
+    IMAGE = "image"
+    LABEL = "label"
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One of the views x_1 ... x_M of an example."""
+
+    name: str
+    """Unique within the data set: "image", "label"."""
+    kind: Kind
+    shape: tuple[int, ...]
+    """Of one example: (C, H, W) for an image, () for a label."""
+    classes: int = 0
+    """How many classes a label has; 0 for an image."""
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a trial on this data set uses where nothing else is said. Sections are those of the paper's supplement."""
+
+    latents: int
+    """Latent dimensions L (section 1: 64 for the MNIST family; digits: ours)."""
+    epochs: int
+    """Epochs of a weak-supervision trial (section 8: 500 for MNIST, 100 for FashionMNIST; digits: ours)."""
+    image_network: str
+    """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2)."""
+    image_networks: tuple[str, ...]
+    """Every image network that fits the data set's images, the default among them."""
+    batch_size: int = 100
+    """Global batch size, in examples of the image stream (section 1)."""
+    learning_rate: float = 1e-3
+    """Of Adam (section 1)."""
+    annealing_share: float = 0.4
+    """Share of the steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
+    label_weight: float = 50.0
+    """Lambda of the label's log-likelihood beside the image's 1 (the paper's MNIST-like runs, as far as known)."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
+
+    values: tuple[Tensor, ...]
+    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label: uint8 [N]. On a CPU they map the file."""
+
+    def __len__(self) -> int:
+        return len(self.values[0])
+
+    def take(self, modality: int, index: Tensor) -> Tensor:
+        """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
+
+        Returns:
+            Image: float32 [B, C, H, W] in [0, 1]. Label: int64 [B].
+        """
+        stored = self.values[modality].index_select(0, index)
+        if stored.ndim == 1:
+            return stored.to(torch.int64)
+        return stored.to(torch.float32).div_(255)
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same examples on `device`, still uint8."""
+        return Split(tuple(value.to(device) for value in self.values))
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set in memory (mapped, not read), ready for training."""
+
+    name: str
+    modalities: tuple[Modality, ...]
+    fingerprint: str
+    """Hex sha256 of raw content, split rule and transform version; part of every trial's key."""
+    train: Split
+    validation: Split
+    test: Split
+
+    def to(self, device: torch.device | str) -> "Dataset":
+        """The same data set with all values on `device`, still uint8 (MNIST: 55 MB)."""
+        return dataclasses.replace(
+            self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
+        )
+
+
+Arrays = dict[str, tuple[np.ndarray, ...]]
+"""Split name to one uint8 array a modality, shaped as in `Split.values`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from. The callables get the data root, which embedded data ignore."""
+
+    name: str
+    modalities: tuple[Modality, ...]
+    defaults: Defaults
+    split_rule: str
+    """How examples are divided, in words; part of the fingerprint."""
+    version: int
+    """Of the transform from raw to stored values; raised by hand when stored values change; part of the fingerprint."""
+    check: Callable[[Path], None]
+    """Raises MissingFiles where the raw files are not all there. Looks, does not read."""
+    digest: Callable[[Path], str]
+    """Hex digest of the raw content (equal for a file and its gzip). ValueError for a damaged file."""
+    examples: Callable[[Path], int]
+    """Number of training examples, found without reading them all. ValueError for a damaged file."""
+    convert: Callable[[Path], Arrays]
+    """Read everything and transform it. ValueError, one line, for a damaged file."""
+    download: Callable[[Path], None] | None = None
+    """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""

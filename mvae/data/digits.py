@@ -1,0 +1,55 @@
+"""`digits`: the 1,797 handwritten 8x8 digits inside scikit-learn (UCI, Alpaydin and Kaynak 1998). No download.
+
+Default of the demo and of most tests. Not in the paper, so its latents, epochs and split are ours.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
+
+CONTENT = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
+"""Digest of the values that scikit-learn ships, so that the fingerprint costs no import; `convert` checks it."""
+
+SHUFFLE_SEED = 1797
+SIZES = {"train": 1297, "validation": 250, "test": 250}
+
+
+def content_digest(images: np.ndarray, labels: np.ndarray) -> str:
+    """Hex sha256 of the shipped values: images [1797, 8, 8] in 0..16 and labels [1797], both as uint8 bytes."""
+    return hashlib.sha256(images.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
+
+
+def convert(_root: Path) -> Arrays:
+    """Images scaled from 0..16 to 0..255, in one fixed random order, cut into 1,297 / 250 / 250.
+
+    Raises:
+        ValueError: this scikit-learn ships other digits than those the fingerprint stands for.
+    """
+    from sklearn.datasets import load_digits  # a second of import that a warm cache saves
+
+    digits = load_digits()
+    if content_digest(digits.images, digits.target) != CONTENT:
+        raise ValueError("scikit-learn's digits are not the known ones: install a released scikit-learn (1.9 is fine)")
+    images = np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None]
+    labels = digits.target.astype(np.uint8)
+    # The raw stream of a bit generator never changes between numpy versions; Generator.permutation may.
+    order = np.argsort(np.random.Philox(key=SHUFFLE_SEED).random_raw(len(labels)), kind="stable")
+    cuts = np.cumsum(list(SIZES.values()))[:-1]
+    parts = zip(np.split(images[order], cuts), np.split(labels[order], cuts), strict=True)
+    return dict(zip(SIZES, parts, strict=True))
+
+
+DIGITS = Source(
+    name="digits",
+    modalities=(Modality("image", Kind.IMAGE, (1, 8, 8)), Modality("label", Kind.LABEL, (), classes=10)),
+    defaults=Defaults(latents=16, epochs=100, image_network="mlp", image_networks=("mlp",), label_weight=10.0),
+    split_rule="seeded shuffle 1797, then 1297/250/250",
+    version=1,
+    check=lambda _root: None,
+    digest=lambda _root: CONTENT,
+    examples=lambda _root: SIZES["train"],
+    convert=convert,
+)

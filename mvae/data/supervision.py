@@ -1,0 +1,232 @@
+"""Weak supervision: which training examples keep their pairing, and what each training step gets to see.
+
+A fraction f of the training examples stays paired: image and label of these are known to belong together. Of the
+others, images and labels are both there, but nobody says which goes with which. An epoch is one pass over the images,
+ceil(N / B) steps, for every protocol and every arm. The published text (supplement, section 8) does not say how often
+the pairs are shown, so there are three protocols to compare:
+
+reserved
+    The default. Every step takes three things: a batch of images (image term only), a batch of labels shuffled apart
+    (label term only), and a batch of the paired set (joint term and the k subsets). The paired set is cycled as often
+    as needed, so every step holds min(B, P) pairs, however small f is, and a small set is seen many times an epoch.
+proportional
+    Every step takes one batch of images. Those in the paired set come with their label and take part in every term;
+    the others come alone, and as many labels of unpaired examples, shuffled apart, come alone too. At f = 0.01 and
+    B = 100 a step holds one pair on average.
+resampled
+    Every step, a coin with probability f decides whether the whole batch comes paired (every term) or comes apart (each
+    modality in its own term). The coin is drawn anew for each batch, so that sooner or later every example is seen
+    paired: supervision leaks, by design. Early code of the authors did so, and it is here for comparison.
+
+`targets` says what a paired row trains besides its joint term. "own", the paper's formula: a term reconstructs the
+modalities it conditions on, so in a reserved step the unimodal terms have their own rows and pairs take part in the
+joint term and the subsets only. "all": on paired rows the unimodal terms are active too, and each term reconstructs
+everything present in the row. So the image-only term learns to predict the label directly, as a classifier would. (The
+other two protocols give pairs every term either way; there `targets` changes only what those terms reconstruct, which
+is the objective's business.)
+
+The order of everything is a pure function of (seed, epoch), by named streams: the paired set ("labels kept"), images
+("order"), labels ("label order", further modalities "label order 2", ...), pairs ("paired order"), the coin
+("resampled"). All arms share them.
+"""
+
+import functools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mvae.streams import numpy_generator
+
+# N training examples, B images a step, P paired examples, R rows of a step, M modalities, T ELBO terms
+
+PAIRINGS = ("reserved", "proportional", "resampled")
+TARGETS = ("own", "all")
+FEWEST_PAIRS = 2
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one training step sees. A row is a modality of an example alone, or all of an example (a pair).
+
+    Rows come in blocks: each modality's lone rows, then the pairs. Steps of the same make-up hold the very same
+    (read-only) `present_RM` and `active_TR` objects, for the life of the process, so a caller may cache what it derives
+    by their identity.
+    """
+
+    index_RM: np.ndarray
+    """int64: the training example that the row takes each modality from; -1 where the row lacks the modality."""
+    present_RM: np.ndarray
+    """bool: which modalities the row has (index_RM >= 0)."""
+    active_TR: np.ndarray
+    """bool: the ELBO terms the row takes part in. Term 0 is joint, 1..M are unimodal, the rest subsets."""
+
+
+def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set") -> np.ndarray:
+    """The training examples that keep their pairing: the first round(fraction * n) of a seeded permutation.
+
+    Of one seed, the set for a smaller fraction is part of the set for a larger one.
+
+    Args:
+        n: number of training examples.
+        dataset: its name, for the error's sake.
+    Returns:
+        int64 [P], in the permutation's order.
+    Raises:
+        ValueError: the fraction is not in (0, 1], or keeps fewer than two examples.
+    """
+    check_fraction(n, fraction, dataset)
+    return numpy_generator(seed, "labels kept").permutation(n)[: round(fraction * n)]
+
+
+def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> None:
+    """Refuse a fraction that `paired_set` would refuse, with a line that says which would do."""
+    shown = np.format_float_positional(fraction, trim="-")
+    if not 0 < fraction <= 1:
+        raise ValueError(f"fraction {shown} is no share of the training pairs: it must be above 0 and at most 1")
+    pairs = round(fraction * n)
+    if pairs < FEWEST_PAIRS:
+        kept = "no pair" if pairs == 0 else f"{pairs} pair"
+        smallest = _rounded_up((FEWEST_PAIRS - 0.5) / n)  # which rounds to just enough
+        raise ValueError(
+            f"fraction {shown} keeps {kept}: {dataset} has {n:,} training examples, "
+            f"so the smallest fraction is {smallest} ({FEWEST_PAIRS} pairs)"
+        )
+
+
+def step_count(n: int, batch_size: int) -> int:
+    """Steps of an epoch, whatever the arm and the protocol: one pass over the images, the last batch maybe short."""
+    return math.ceil(n / batch_size)
+
+
+def steps(
+    *,
+    pairing: str,
+    targets: str,
+    n: int,
+    paired: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    modalities: int,
+    subsets: int = 0,
+) -> Iterator[Step]:
+    """The steps of one epoch under a pairing protocol (see the top of this file).
+
+    Args:
+        pairing: "reserved", "proportional" or "resampled".
+        targets: "own" or "all".
+        n: number of training examples N.
+        paired: int64 [P], from `paired_set`.
+        batch_size: images a step, B; the last step of an epoch may have fewer.
+        seed, epoch: what the order is drawn from.
+        modalities: M, at least 2; modality 0 is the image stream.
+        subsets: k, the number of random-subset terms; they are active on pairs alone.
+    Returns:
+        ceil(N / B) steps. Rows of a step with b images (b = B but for a short last one): reserved M b + min(B, P);
+        proportional M u + (b - u) where u of its images are unpaired; resampled b or M b.
+    Raises:
+        ValueError: an unknown protocol or target.
+    """
+    if pairing not in PAIRINGS:
+        raise ValueError(f"there is no pairing {pairing!r}: choose one of {', '.join(PAIRINGS)}")
+    if targets not in TARGETS:
+        raise ValueError(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
+    assert modalities >= 2 and subsets >= 0 and n >= 1 and batch_size >= 1
+    order = numpy_generator(seed, "order", epoch).permutation(n)
+    if pairing == "reserved":
+        orders = [order, *(_label_order(seed, epoch, m).permutation(n) for m in range(1, modalities))]
+        pairs = paired_batches(n, paired, batch_size, seed, epoch)
+        return _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
+    if pairing == "proportional":
+        is_paired = np.zeros(n, bool)
+        is_paired[paired] = True
+        unpaired = np.flatnonzero(~is_paired)
+        apart = [_label_order(seed, epoch, m).permutation(unpaired) for m in range(1, modalities)]
+        return _proportional(order, apart, is_paired, batch_size, subsets)
+    coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
+    return _resampled(order, coins, batch_size, modalities, subsets)
+
+
+def paired_batches(n: int, paired: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """The pairs of each step of an epoch, for arms that see nothing else (NN), and for the reserved protocol.
+
+    The paired set is shuffled once an epoch and cycled in that order, so that within an epoch the counts of any two
+    pairs differ by at most one. A batch never holds the same pair twice.
+
+    Returns:
+        ceil(N / B) batches, int64 [min(B, P)].
+    """
+    assert len(paired), "an empty paired set cannot be cycled"
+    count, size = step_count(n, batch_size), min(batch_size, len(paired))
+    cycle = numpy_generator(seed, "paired order", epoch).permutation(paired)
+    return iter(np.resize(cycle, (count, size)))
+
+
+def _reserved(
+    orders: Sequence[np.ndarray], pairs: Iterator[np.ndarray], batch_size: int, subsets: int, unimodal_on_pairs: bool
+) -> Iterator[Step]:
+    for start, together in zip(range(0, len(orders[0]), batch_size), pairs, strict=True):
+        alone = [order[start : start + batch_size] for order in orders]
+        yield _step(alone, together, subsets, unimodal_on_pairs)
+
+
+def _proportional(
+    order: np.ndarray, apart: Sequence[np.ndarray], is_paired: np.ndarray, batch_size: int, subsets: int
+) -> Iterator[Step]:
+    seen = 0
+    for start in range(0, len(order), batch_size):
+        images = order[start : start + batch_size]
+        mask = is_paired[images]
+        lone_images = images[~mask]
+        until = seen + len(lone_images)
+        yield _step([lone_images, *(labels[seen:until] for labels in apart)], images[mask], subsets)
+        seen = until
+
+
+def _resampled(order: np.ndarray, coins: np.ndarray, batch_size: int, modalities: int, subsets: int) -> Iterator[Step]:
+    for start, come_paired in zip(range(0, len(order), batch_size), coins, strict=True):
+        examples = order[start : start + batch_size]
+        alone = examples[:0] if come_paired else examples
+        yield _step([alone] * modalities, examples if come_paired else examples[:0], subsets)
+
+
+def _step(alone: Sequence[np.ndarray], together: np.ndarray, subsets: int, unimodal_on_pairs: bool = True) -> Step:
+    size, modalities = len(alone[0]), len(alone)
+    present_RM, active_TR = _make_up(size, len(together), modalities, subsets, unimodal_on_pairs)
+    index_RM = np.full(present_RM.shape, -1, np.int64)
+    for modality, examples in enumerate(alone):
+        index_RM[modality * size : (modality + 1) * size, modality] = examples
+    index_RM[modalities * size :] = together[:, None]
+    return Step(index_RM, present_RM, active_TR)
+
+
+@functools.cache  # never evicts: an object's identity must mean the same thing as long as the process lives
+def _make_up(
+    alone: int, together: int, modalities: int, subsets: int, unimodal_on_pairs: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """present_RM and active_TR of a step with `alone` lone rows a modality and `together` pairs; one object each."""
+    rows = modalities * alone + together
+    present_RM = np.zeros((rows, modalities), bool)
+    active_TR = np.zeros((1 + modalities + subsets, rows), bool)
+    for modality in range(modalities):
+        block = slice(modality * alone, (modality + 1) * alone)
+        present_RM[block, modality] = True
+        active_TR[1 + modality, block] = True
+    present_RM[modalities * alone :] = True
+    active_TR[:, modalities * alone :] = True
+    if not unimodal_on_pairs:
+        active_TR[1 : 1 + modalities, modalities * alone :] = False
+    present_RM.flags.writeable = active_TR.flags.writeable = False
+    return present_RM, active_TR
+
+
+def _label_order(seed: int, epoch: int, modality: int) -> np.random.Generator:
+    return numpy_generator(seed, "label order" if modality == 1 else f"label order {modality}", epoch)
+
+
+def _rounded_up(share: float) -> str:
+    """A share with two significant digits, never below the share itself."""
+    digits = 1 - math.floor(math.log10(share))
+    return np.format_float_positional(math.ceil(share * 10**digits) / 10**digits, trim="-")

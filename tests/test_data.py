@@ -1,0 +1,290 @@
+"""Data sets: what is stored, where it is looked for, and what happens to files that are missing, damaged or shared."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mvae import data
+from mvae.data import digits, mnist
+from mvae.data.dataset import SPLITS
+from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with a tiny MNIST and FashionMNIST."""
+    for folder in ("MNIST", "FashionMNIST"):
+        write_tiny(tmp_path / "root", folder)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path) -> Path:
+    """A cold cache that one test may damage."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """torchvision whose download fails, and a default data root that is empty. Returns that root."""
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision_that(lambda _root, _folder: None))
+    monkeypatch.setenv("MVAE_DATA", str(tmp_path / "default"))
+    return tmp_path / "default"
+
+
+def torchvision_that(write: Callable[[Path, str], object]) -> types.ModuleType:
+    """A stand-in for torchvision: its data sets call `write(root, folder)` and fail, as offline, if it gives None."""
+
+    def loader(folder: str) -> object:
+        def load(root: str, download: bool) -> None:
+            assert download
+            if write(Path(root), folder) is None:
+                raise RuntimeError("Error downloading train-images-idx3-ubyte.gz:\nTried every mirror\n")
+
+        return load
+
+    module = types.ModuleType("torchvision")
+    module.datasets = types.SimpleNamespace(MNIST=loader("MNIST"), FashionMNIST=loader("FashionMNIST"))  # type: ignore[attr-defined]
+    return module
+
+
+# What is stored
+
+
+def test_digits_are_1797_images_of_scikit_learn_in_three_disjoint_parts(cache: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    dataset = data.load("digits", cache=cache)
+    assert [len(getattr(dataset, split)) for split in SPLITS] == [1297, 250, 250]
+    images = torch.cat([getattr(dataset, split).values[0] for split in SPLITS]).reshape(1797, 64)
+    labels = torch.cat([getattr(dataset, split).values[1] for split in SPLITS])
+    raw = load_digits()
+    expected = np.rint(raw.data * 255 / 16).astype(np.uint8)
+    ours = sorted((*image, label) for image, label in zip(images.tolist(), labels.tolist(), strict=True))
+    assert ours == sorted((*image, label) for image, label in zip(expected.tolist(), raw.target.tolist(), strict=True))
+
+
+def test_the_fingerprint_of_digits_stands_for_the_digits_that_scikit_learn_ships() -> None:
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    assert digits.content_digest(raw.images, raw.target) == digits.CONTENT
+    assert digits.content_digest(raw.images, raw.target[::-1]) != digits.CONTENT
+
+
+def test_every_class_of_digits_is_in_every_split(cache: Path) -> None:
+    dataset = data.load("digits", cache=cache)
+    for split in SPLITS:
+        assert set(getattr(dataset, split).values[1].tolist()) == set(range(10))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_raw_files_plain_or_gzip_are_read_and_the_last_sixth_validates(
+    tmp_path: Path, own_cache: Path, compressed: bool
+) -> None:
+    written = write_tiny(tmp_path / "root", compressed=compressed)
+    dataset = data.load("mnist", tmp_path / "root", own_cache)
+    images, labels = written["train-images-idx3-ubyte"][:, None], written["train-labels-idx1-ubyte"]
+    expected = [images[:50], labels[:50], images[50:], labels[50:]]
+    expected += [written["t10k-images-idx3-ubyte"][:, None], written["t10k-labels-idx1-ubyte"]]
+    for value, raw in zip(everything(dataset), expected, strict=True):
+        np.testing.assert_array_equal(value.numpy(), raw)
+
+
+def test_taken_images_are_shares_of_white_and_taken_labels_are_classes(root: Path, own_cache: Path) -> None:
+    train = data.load("mnist", root, own_cache).train
+    index = torch.tensor([3, 0, 3])
+    images, labels = train.take(0, index), train.take(1, index)
+    assert images.dtype == torch.float32
+    assert images.shape == (3, 1, 28, 28)
+    assert torch.equal(images, train.values[0][index].double().div(255).float())
+    assert labels.dtype == torch.int64
+    assert labels.tolist() == train.values[1][index].tolist()
+
+
+def test_moving_a_data_set_keeps_it_as_it_was_stored(root: Path, own_cache: Path) -> None:
+    dataset = data.load("mnist", root, own_cache)
+    moved = dataset.to("meta")
+    assert {value.device.type for value in everything(moved)} == {"meta"}
+    assert {value.dtype for value in everything(moved)} == {torch.uint8}
+    assert moved.fingerprint == dataset.fingerprint
+
+
+def test_binary_pixels_are_on_as_often_as_their_grey_value_says() -> None:
+    grey = np.repeat(np.arange(256, dtype=np.uint8), 20_000).reshape(-1, 1, 16, 16)
+    drawn = mnist.binarise(grey, np.random.Philox(key=1))
+    assert set(np.unique(drawn)) == {0, 255}
+    share = (drawn.reshape(256, -1) == 255).mean(axis=1)
+    assert share[0] == 0
+    assert share[255] == 1
+    p = np.arange(256) / 255
+    assert np.all(np.abs(share - p) <= 5 * np.sqrt(p * (1 - p) / 20_000) + 1e-4)
+
+
+def test_binary_pixels_are_the_same_in_every_conversion_and_differ_between_images(tmp_path: Path, root: Path) -> None:
+    first, second = (data.load("binary_mnist", root, tmp_path / cache) for cache in ("one", "two"))
+    for ours, theirs in zip(everything(first), everything(second), strict=True):
+        assert torch.equal(ours, theirs)
+    grey = np.full((2, 1, 28, 28), 128, np.uint8)
+    drawn = mnist.binarise(grey, np.random.Philox(key=1))
+    assert not np.array_equal(drawn[0], drawn[1])
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["mnist", "binary_mnist", "fashion_mnist"])
+def test_the_real_data_sets_have_the_papers_splits(name: str, real_data: Path, cache: Path) -> None:
+    dataset = data.load(name, real_data, cache)
+    assert [len(getattr(dataset, split)) for split in SPLITS] == [50_000, 10_000, 10_000]
+    assert data.training_examples(name, real_data) == 50_000
+    counts = torch.bincount(dataset.test.values[1].long())
+    assert counts.tolist() == [1000] * 10 if name == "fashion_mnist" else counts.sum() == 10_000
+    if name == "mnist":
+        assert dataset.train.values[1][:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
+        assert dataset.train.values[0].double().mean().div(255).item() == pytest.approx(0.1307, abs=5e-4)
+
+
+# Fingerprints
+
+
+def test_the_same_content_has_the_same_fingerprint_anywhere_compressed_or_not(tmp_path: Path) -> None:
+    write_tiny(tmp_path / "plain")
+    write_tiny(tmp_path / "gzip", compressed=True)
+    assert data.fingerprint("mnist", tmp_path / "plain") == data.fingerprint("mnist", tmp_path / "gzip")
+
+
+def test_other_content_another_data_set_or_another_transform_has_another_fingerprint(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [data.fingerprint(name, root) for name in ("mnist", "binary_mnist", "digits")]
+    newer = dataclasses.replace(data.DATASETS["mnist"], version=data.DATASETS["mnist"].version + 1)
+    with monkeypatch.context() as patch:
+        patch.setitem(data.DATASETS, "mnist", newer)
+        seen.append(data.fingerprint("mnist", root))
+    flip_a_byte(root / "MNIST" / "raw" / "t10k-images-idx3-ubyte")
+    seen.append(data.fingerprint("mnist", root))
+    assert len(set(seen)) == len(seen)
+
+
+def test_a_fingerprint_needs_no_cache_and_is_that_of_the_loaded_data(root: Path, own_cache: Path) -> None:
+    mark = data.fingerprint("mnist", root)
+    assert not own_cache.exists()
+    assert data.load("mnist", root, own_cache).fingerprint == mark
+
+
+def test_training_examples_are_counted_without_converting(root: Path, own_cache: Path) -> None:
+    assert data.training_examples("mnist", root) == 50 == len(data.load("mnist", root, own_cache).train)
+    assert data.training_examples("digits") == 1297
+
+
+# Where raw files are looked for
+
+
+def test_an_unknown_data_set_is_refused_with_those_that_exist() -> None:
+    with pytest.raises(ValueError, match=r"no data set 'mnst': choose one of digits, mnist, binary_mnist, fashion_mni"):
+        data.load("mnst")
+
+
+def test_a_given_data_root_without_the_files_is_an_error_even_when_the_cache_is_warm(
+    root: Path, own_cache: Path, tmp_path: Path
+) -> None:
+    data.load("mnist", root, own_cache)
+    with pytest.raises(ValueError, match=r"elsewhere/MNIST/raw has no train-images-idx3-ubyte .* must hold MNIST/raw/"):
+        data.load("mnist", tmp_path / "elsewhere", own_cache)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_given_data_root_is_only_read(root: Path, own_cache: Path) -> None:
+    before = sorted(root.rglob("*"))
+    for name in ("mnist", "binary_mnist", "fashion_mnist"):
+        data.load(name, root, own_cache)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_the_default_data_root_is_the_environments_or_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("MVAE_DATA", "/somewhere/data")
+    assert data.default_data_root() == Path("/somewhere/data")
+    assert data.default_cache() == Path("/home/someone/.cache/mvae")
+    monkeypatch.delenv("MVAE_DATA")
+    assert data.default_data_root() == Path("/home/someone/.cache/mvae")
+
+
+def test_files_missing_from_the_default_root_are_downloaded_there_once(
+    no_internet: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchvision", torchvision_that(write_tiny))
+    assert len(data.load("fashion_mnist", cache=own_cache).train) == 50
+    assert sorted(path.name for path in (no_internet / "FashionMNIST" / "raw").iterdir()) == sorted(mnist.FILES)
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    data.load("fashion_mnist", cache=own_cache)
+
+
+@pytest.mark.parametrize("torchvision", ["offline", "missing"])
+def test_without_files_and_internet_one_line_says_what_would_be_right(
+    no_internet: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, torchvision: str
+) -> None:
+    if torchvision == "missing":
+        monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(ValueError, match=r"default/MNIST/raw .*could not be downloaded .*--data-root") as refused:
+        data.load("mnist", cache=own_cache)
+    assert "\n" not in str(refused.value)
+    assert not any(path.is_dir() for path in no_internet.iterdir())
+
+
+# Damaged raw files
+
+
+def rewritten(root: Path, name: str, content: bytes) -> None:
+    (root / "MNIST" / "raw" / name).write_bytes(content)
+
+
+def test_a_raw_file_that_is_cut_short_is_named(root: Path, own_cache: Path) -> None:
+    truncate(root / "MNIST" / "raw" / "train-images-idx3-ubyte")
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is damaged: 47,040 bytes .* 46,940 follow"):
+        data.load("mnist", root, own_cache)
+
+
+def test_a_raw_file_of_another_format_is_named(root: Path, own_cache: Path) -> None:
+    rewritten(root, "t10k-labels-idx1-ubyte", b"<html>not found</html>")
+    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is not an idx file"):
+        data.load("mnist", root, own_cache)
+
+
+def test_a_gzip_that_is_cut_short_is_named(tmp_path: Path, own_cache: Path) -> None:
+    write_tiny(tmp_path / "root", compressed=True)
+    truncate(tmp_path / "root" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz")
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz is not a whole gzip file"):
+        data.load("mnist", tmp_path / "root", own_cache)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("t10k-images-idx3-ubyte", np.zeros((12, 32, 32), np.uint8), "28x28 images are expected"),
+        ("t10k-labels-idx1-ubyte", np.zeros(11, np.uint8), "11 labels for 12 images"),
+        ("t10k-labels-idx1-ubyte", np.full(12, 10, np.uint8), "0 to 9 are expected"),
+        ("train-images-idx3-ubyte", np.zeros((3, 28, 28), np.uint8), "labels for 3 images"),
+    ],
+)
+def test_values_that_no_mnist_has_are_refused(
+    root: Path, own_cache: Path, name: str, values: np.ndarray, message: str
+) -> None:
+    write_idx(root / "MNIST" / "raw" / name, values, compressed=False)
+    with pytest.raises(ValueError, match=message):
+        data.load("mnist", root, own_cache)
+    assert not list(own_cache.glob("mnist-*/*"))
+
+
+def test_every_source_describes_itself_consistently() -> None:
+    for name, source in data.DATASETS.items():
+        assert source.name == name
+        assert source.defaults.image_network in source.defaults.image_networks
+        assert [modality.name for modality in source.modalities] == ["image", "label"]

@@ -1,0 +1,127 @@
+"""Files that others read: whole or not at all, one writer at a time, digests that notice a change."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from multiprocessing.synchronize import Event
+from pathlib import Path
+
+import pytest
+
+from mvae.files import atomic_path, locked, set_aside, sha256, sha256_cached, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "deep" / "a.json", b"new")
+    write_atomically(tmp_path / "deep" / "a.json", b"newer")
+    assert (tmp_path / "deep" / "a.json").read_bytes() == b"newer"
+    assert names(tmp_path / "deep") == ["a.json"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_error_while_writing_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b"old")
+
+    def write_half() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise error
+
+    with pytest.raises(type(error)):
+        write_half()
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["a.json"]
+
+
+def test_a_reader_of_the_old_file_keeps_it_when_the_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_atomically(path, b"old and long")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old and long"
+
+
+def test_a_new_file_has_the_permissions_that_the_users_mask_allows(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "ours", b"")
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_lock_excludes_other_threads_of_the_process(tmp_path: Path) -> None:
+    order: list[str] = []
+
+    def second() -> None:
+        with locked(tmp_path / "target"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(tmp_path / "target"):
+        thread.start()
+        time.sleep(0.1)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
+def hold_for_ever(target: Path, held: Event) -> None:
+    with locked(target):
+        held.set()
+        time.sleep(600)
+
+
+def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    holder = context.Process(target=hold_for_ever, args=(tmp_path / "target", held))
+    holder.start()
+    assert held.wait(60)
+    assert holder.pid is not None
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    started = time.monotonic()
+    with locked(tmp_path / "target"):
+        assert time.monotonic() - started < 5
+
+
+def test_files_set_aside_never_overwrite_each_other(tmp_path: Path) -> None:
+    for content in (b"one", b"two", b"three"):
+        (tmp_path / "a").write_bytes(content)
+        set_aside(tmp_path / "a")
+    assert [(tmp_path / name).read_bytes() for name in ("a.bad", "a.bad-2", "a.bad-3")] == [b"one", b"two", b"three"]
+    assert not (tmp_path / "a").exists()
+
+
+def test_setting_aside_what_someone_else_moved_is_no_error(tmp_path: Path) -> None:
+    set_aside(tmp_path / "gone")
+    assert names(tmp_path) == []
+
+
+def test_digests_are_those_of_the_bytes_and_notice_a_replaced_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for content in (b"", b"x" * 3_000_001, b"y" * 3_000_001):
+        write_atomically(path, content)
+        assert sha256(path) == sha256_cached(path) == hashlib.sha256(content).hexdigest()
+
+
+def test_a_digest_is_computed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"content")
+    reads: list[Path] = []
+
+    def count(read: Path) -> str:
+        reads.append(read)
+        return "digest"
+
+    monkeypatch.setattr("mvae.files.sha256", count)
+    assert [sha256_cached(path) for _ in range(3)] == ["digest"] * 3
+    assert len(reads) == 1

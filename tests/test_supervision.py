@@ -1,0 +1,304 @@
+"""Weak supervision: which pairs a protocol shows, how often, and that all arms see the same."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from mvae.data.supervision import (
+    PAIRINGS,
+    TARGETS,
+    Step,
+    check_fraction,
+    paired_batches,
+    paired_set,
+    step_count,
+    steps,
+)
+
+N, BATCH, SEED = 1297, 100, 3
+EPOCHS = range(4)
+
+
+def an_epoch(
+    pairing: str,
+    *,
+    targets: str = "own",
+    fraction: float = 0.05,
+    n: int = N,
+    epoch: int = 0,
+    seed: int = SEED,
+    modalities: int = 2,
+    subsets: int = 0,
+) -> list[Step]:
+    return list(
+        steps(
+            pairing=pairing,
+            targets=targets,
+            n=n,
+            paired=paired_set(n, fraction, seed),
+            batch_size=BATCH,
+            seed=seed,
+            epoch=epoch,
+            modalities=modalities,
+            subsets=subsets,
+        )
+    )
+
+
+def together(step: Step) -> np.ndarray:
+    """The rows [P, M] of a step that hold more than one modality."""
+    rows: np.ndarray = step.index_RM[(step.index_RM >= 0).sum(axis=1) > 1]
+    return rows
+
+
+def seen(epoch: list[Step], modality: int) -> Counter[int]:
+    """How often each example of a modality is seen, alone or in a pair."""
+    index = np.concatenate([step.index_RM[:, modality] for step in epoch])
+    return Counter(index[index >= 0].tolist())
+
+
+def same(ours: list[Step], theirs: list[Step]) -> bool:
+    return all(np.array_equal(a.index_RM, b.index_RM) for a, b in zip(ours, theirs, strict=True))
+
+
+# The paired set
+
+
+def test_the_set_of_a_smaller_fraction_is_part_of_that_of_a_larger_one() -> None:
+    fractions = (0.002, 0.01, 0.1, 0.5, 1.0)
+    sets = [set(paired_set(N, fraction, SEED).tolist()) for fraction in fractions]
+    assert [len(each) for each in sets] == [round(fraction * N) for fraction in fractions]
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(sets))
+
+
+def test_a_seed_gives_one_paired_set_and_another_seed_another() -> None:
+    ours = paired_set(N, 0.1, 0)
+    assert ours.dtype == np.int64
+    assert np.array_equal(ours, paired_set(N, 0.1, 0))
+    assert set(ours.tolist()) != set(paired_set(N, 0.1, 1).tolist())
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"),
+    [
+        (
+            0.00001,
+            r"^fraction 0.00001 keeps no pair: digits has 1,297 training examples, so the smallest fraction is 0.0",
+        ),
+        (0.0008, r"^fraction 0.0008 keeps 1 pair: "),
+        (0.0, "must be above 0 and at most 1"),
+        (1.5, "fraction 1.5 is no share"),
+        (-0.1, "must be above 0"),
+        (float("nan"), "must be above 0"),
+    ],
+)
+def test_a_fraction_that_keeps_fewer_than_two_pairs_or_is_no_share_is_refused(fraction: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        paired_set(N, fraction, SEED, "digits")
+
+
+@pytest.mark.parametrize("n", [2, 50, 1000, 1297, 50_000])
+def test_the_fraction_that_a_refusal_names_is_accepted_and_is_the_smallest(n: int) -> None:
+    with pytest.raises(ValueError, match="smallest fraction is") as refused:
+        check_fraction(n, 1e-9, "it")
+    named = float(str(refused.value).split("smallest fraction is ")[1].split()[0])
+    assert len(paired_set(n, named, SEED)) == 2
+    assert round(0.9 * named * n) < 2
+
+
+# What every protocol has in common
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_every_example_of_every_modality_is_seen_once_an_epoch_apart_from_the_extra_pairs_of_reserved(
+    pairing: str, modalities: int
+) -> None:
+    for epoch in EPOCHS:
+        epoch_steps = an_epoch(pairing, epoch=epoch, modalities=modalities)
+        for modality in range(modalities):
+            counts = seen(epoch_steps, modality)
+            if pairing == "reserved":
+                counts -= Counter(index for step in epoch_steps for index in together(step)[:, modality].tolist())
+            assert counts == Counter(range(N))
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize(("n", "count"), [(1297, 13), (1300, 13), (99, 1)])
+def test_an_epoch_is_one_pass_over_the_images_whatever_the_protocol(pairing: str, n: int, count: int) -> None:
+    assert len(an_epoch(pairing, n=n)) == count == step_count(n, BATCH)
+    assert len(list(paired_batches(n, paired_set(n, 0.05, SEED), BATCH, SEED, 0))) == count
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize(("modalities", "subsets"), [(2, 0), (3, 2)])
+@pytest.mark.parametrize("targets", TARGETS)
+def test_terms_are_active_only_where_they_have_something_to_condition_on(
+    pairing: str, modalities: int, subsets: int, targets: str
+) -> None:
+    for step in an_epoch(pairing, targets=targets, modalities=modalities, subsets=subsets, fraction=0.3):
+        assert step.active_TR.shape == (1 + modalities + subsets, len(step.index_RM))
+        assert np.array_equal(step.present_RM, step.index_RM >= 0)
+        assert step.present_RM.any(axis=1).all()
+        is_pair = step.present_RM.all(axis=1)
+        assert np.array_equal(step.active_TR[0], is_pair)
+        for modality in range(modalities):
+            active = step.active_TR[1 + modality]
+            assert np.array_equal(active[~is_pair], step.present_RM[~is_pair, modality])
+            assert (active[is_pair] == (pairing != "reserved" or targets == "all")).all()
+        assert (step.active_TR[1 + modalities :] == is_pair).all()
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_steps_are_a_pure_function_of_seed_and_epoch(pairing: str) -> None:
+    ours = an_epoch(pairing, epoch=2)
+    assert same(ours, an_epoch(pairing, epoch=2))
+    assert not np.array_equal(ours[0].index_RM[:50, 0], an_epoch(pairing, epoch=3)[0].index_RM[:50, 0])
+    assert not np.array_equal(ours[0].index_RM[:50, 0], an_epoch(pairing, epoch=2, seed=SEED + 1)[0].index_RM[:50, 0])
+
+
+def test_all_protocols_and_fractions_share_the_order_of_the_images() -> None:
+    def batches(pairing: str, fraction: float) -> list[set[int]]:
+        lone_or_resampled = [
+            step.index_RM if pairing != "reserved" else step.index_RM[~step.present_RM.all(axis=1)]
+            for step in an_epoch(pairing, fraction=fraction)
+        ]
+        return [set(index[index[:, 0] >= 0, 0].tolist()) for index in lone_or_resampled]
+
+    expected = batches("reserved", 0.05)
+    assert all(batches(pairing, f) == expected for pairing in PAIRINGS for f in (0.01, 0.05, 0.5))
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_steps_of_one_make_up_share_their_masks_so_that_callers_can_cache_by_identity(pairing: str) -> None:
+    masks: dict[tuple[int, int], tuple[int, int]] = {}
+    for epoch in EPOCHS:
+        for step in an_epoch(pairing, epoch=epoch):
+            make_up = (len(step.index_RM), len(together(step)))
+            identity = (id(step.present_RM), id(step.active_TR))
+            assert masks.setdefault(make_up, identity) == identity
+            assert not step.present_RM.flags.writeable
+            assert not step.active_TR.flags.writeable
+
+
+@pytest.mark.parametrize(("pairing", "targets"), [("sometimes", "own"), ("reserved", "both")])
+def test_an_unknown_protocol_or_target_is_refused_before_the_first_step(pairing: str, targets: str) -> None:
+    with pytest.raises(ValueError, match=r"choose one of (reserved, proportional, resampled|own, all)"):
+        steps(
+            pairing=pairing,
+            targets=targets,
+            n=N,
+            paired=np.arange(2),
+            batch_size=BATCH,
+            seed=0,
+            epoch=0,
+            modalities=2,
+        )
+
+
+# Leaks
+
+
+@pytest.mark.parametrize("pairing", ["reserved", "proportional"])
+@pytest.mark.parametrize("targets", TARGETS)
+@pytest.mark.parametrize("modalities", [2, 3])
+def test_no_pair_outside_the_reserved_set_is_ever_seen_together(pairing: str, targets: str, modalities: int) -> None:
+    reserved = set(paired_set(N, 0.05, SEED).tolist())
+    shown: set[int] = set()
+    for epoch in EPOCHS:
+        for step in an_epoch(pairing, targets=targets, epoch=epoch, modalities=modalities):
+            rows = together(step)
+            assert (rows == rows[:, :1]).all(), "a row joins modalities of different examples"
+            assert (rows >= 0).all(), "a row holds some modalities but not all"
+            shown |= set(rows[:, 0].tolist())
+    assert shown == reserved
+
+
+@pytest.mark.parametrize("pairing", ["reserved", "proportional"])
+def test_lone_labels_come_in_an_order_of_their_own(pairing: str) -> None:
+    for step in an_epoch(pairing):
+        alone = step.index_RM[~step.present_RM.all(axis=1)]
+        images, labels = alone[alone[:, 0] >= 0, 0], alone[alone[:, 1] >= 0, 1]
+        assert len(images) == len(labels)
+        assert (images == labels).sum() <= 3
+        assert set(images.tolist()) != set(labels.tolist())
+
+
+def test_lone_labels_of_proportional_are_of_unpaired_examples_alone() -> None:
+    paired = set(paired_set(N, 0.05, SEED).tolist())
+    for step in an_epoch("proportional"):
+        alone = step.index_RM[~step.present_RM.all(axis=1), 1]
+        assert not paired & set(alone[alone >= 0].tolist())
+
+
+def test_resampled_leaks_by_design_so_that_sooner_or_later_more_than_the_paired_set_is_seen_paired() -> None:
+    shown: set[int] = set()
+    share: list[bool] = []
+    for epoch in range(60):
+        for step in an_epoch("resampled", epoch=epoch, fraction=0.25):
+            rows = together(step)
+            assert len(rows) in (0, len(step.index_RM)), "a batch is paired as a whole or not at all"
+            share.append(len(rows) > 0)
+            shown |= set(rows[:, 0].tolist())
+    assert shown == set(range(N))
+    assert np.mean(share) == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / len(share)))
+
+
+def test_resampled_shows_the_modalities_of_an_unpaired_batch_apart_but_of_the_same_examples() -> None:
+    apart = [step for step in an_epoch("resampled") if not len(together(step))]
+    assert apart
+    for step in apart:
+        images, labels = (set(column[column >= 0].tolist()) for column in step.index_RM.T)
+        assert images == labels
+
+
+# How often pairs are shown
+
+
+@pytest.mark.parametrize(("fraction", "pairs"), [(0.002, 3), (0.05, 65), (0.5, 100)])
+def test_reserved_shows_a_batch_of_pairs_each_step_never_more_than_there_are(fraction: float, pairs: int) -> None:
+    for step in an_epoch("reserved", fraction=fraction):
+        rows = together(step)
+        assert len(rows) == pairs == len(set(rows[:, 0].tolist()))
+
+
+@pytest.mark.parametrize("fraction", [0.002, 0.05, 0.1, 0.7, 1.0])
+def test_the_paired_set_is_cycled_fairly_and_alike_for_every_arm(fraction: float) -> None:
+    paired = paired_set(N, fraction, SEED)
+    for epoch in EPOCHS:
+        alone = list(paired_batches(N, paired, BATCH, SEED, epoch))
+        beside = [together(step)[:, 0] for step in an_epoch("reserved", fraction=fraction, epoch=epoch)]
+        assert all(np.array_equal(a, b) for a, b in zip(alone, beside, strict=True))
+        counts = Counter(np.concatenate(alone).tolist())
+        assert set(counts) == set(paired.tolist())
+        assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def test_the_last_short_batch_has_fewer_lone_rows_and_all_its_pairs() -> None:
+    sizes = [len(step.index_RM) for step in an_epoch("reserved")]
+    assert sizes == [100 + 100 + 65] * 12 + [97 + 97 + 65]
+
+
+def test_with_all_pairs_kept_proportional_is_plain_joint_training() -> None:
+    epoch = an_epoch("proportional", fraction=1.0)
+    assert [len(step.index_RM) for step in epoch] == [100] * 12 + [97]
+    assert all(step.active_TR.all() and step.present_RM.all() for step in epoch)
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_a_step_costs_less_than_fifty_microseconds(pairing: str) -> None:
+    n = 50_000
+    paired = paired_set(n, 0.01, SEED)
+
+    def cost() -> float:
+        start = time.process_time()
+        epoch = steps(pairing=pairing, targets="own", n=n, paired=paired, batch_size=100, seed=0, epoch=0, modalities=2)
+        count = len(list(epoch))
+        return (time.process_time() - start) / count
+
+    assert min(cost() for _ in range(5)) < 50e-6

@@ -1,0 +1,320 @@
+"""Checkpoints of one trial: complete or absent, whatever was killed, and never deleted by another attempt.
+
+    <folder>/<epoch>-<attempt>/model.pt, training.pt     torch.save, read back with weights_only=True
+    <folder>/<epoch>-<attempt>/manifest.json             written last: sizes, sha256, epoch, metric history
+
+A folder whose manifest is missing, or does not verify, is no checkpoint. The folder of the trial is named by its
+content key; each attempt at the trial (a process) writes under its own id, so that one which was given up for dead and
+comes back cannot touch the work of its successor.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+
+from mvae.files import Damaged, locked, sha256_cached, write_atomically
+
+MANIFEST = "manifest.json"
+MODEL = "model.pt"
+"""The file that holds the weights: the only one that stays once the trial's result is written."""
+
+_FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
+_FORMAT = 1
+_log = logging.getLogger(__name__)
+
+
+class Record(TypedDict):
+    """What one finished epoch reports. The metrics are equal bit for bit when the epoch runs again, the time is not."""
+
+    epoch: int
+    time: float
+    """Unix time of the epoch's end, seconds."""
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """Size in bytes and sha256 (hex) of one file of a checkpoint."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint, as its manifest describes it."""
+
+    path: Path
+    """Its folder."""
+    epoch: int
+    """Finished epochs."""
+    attempt: str
+    """The attempt that wrote it."""
+    files: Mapping[str, StoredFile]
+    history: list[Record]
+    """One record a finished epoch, of all attempts up to this one."""
+    provenance: dict[str, Any]
+    final: bool
+    """The trial's result is written, and only the weights are left."""
+
+    @property
+    def device(self) -> str:
+        """Device that trained it, as the trainer recorded it; empty if it did not."""
+        return str(self.provenance.get("device", ""))
+
+    @property
+    def torch_version(self) -> str:
+        """Version of torch that wrote it."""
+        return str(self.provenance["torch_version"])
+
+
+class Checkpoints:
+    """The checkpoints of one trial, read by anyone and written by one attempt.
+
+    Args:
+        folder: of the trial; made at the first `save`.
+        attempt: id of this attempt, unique, a simple token.
+        keep: how many of its own checkpoints an attempt keeps while the trial runs.
+    """
+
+    def __init__(self, folder: Path, attempt: str, keep: int = 2) -> None:
+        assert _FOLDER.fullmatch(f"000000-{attempt}"), f"attempt {attempt!r} is not a simple token"
+        assert keep >= 1, "an attempt that keeps no checkpoint loses its work"
+        self.folder = folder
+        self.attempt = attempt
+        self.keep = keep
+        self._reported: set[Path] = set()
+
+    def latest(self) -> Checkpoint | None:
+        """The newest valid checkpoint of any attempt: highest epoch, of equal ones the last written.
+
+        A damaged one is passed over with a warning; one that its owner deletes meanwhile is not damaged, so look again.
+        """
+        while True:
+            for folder in self._newest_first():
+                try:
+                    return _verified(folder)
+                except Damaged as error:
+                    if not (folder / MANIFEST).exists():
+                        break
+                    self._warn_once(folder, error)
+            else:
+                return None
+
+    def save(
+        self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Write a checkpoint, then delete this attempt's older ones. What is saved survives kill -9 and power cuts.
+
+        An attempt that saves an epoch again keeps what it has.
+
+        Args:
+            epoch: finished epochs.
+            files: file name to what torch.save shall write there: tensors and plain values, nested as you like.
+            history: one record a finished epoch.
+            provenance: what may differ between attempts; "device" and "torch_version" are read again by others.
+        Raises:
+            OSError: disk full, folder gone (another attempt finished the trial). Nothing half-written is left behind.
+        """
+        assert MODEL in files, f"a checkpoint without {MODEL}"
+        path = self.folder / f"{epoch:06d}-{self.attempt}"
+        if path.exists():
+            try:
+                return _verified(path)
+            except Damaged:
+                _remove(path)
+        known = self.folder.exists()
+        path.mkdir(parents=True)
+        try:
+            stored = {name: _write(path / name, content) for name, content in files.items()}
+            checkpoint = Checkpoint(
+                path=path,
+                epoch=epoch,
+                attempt=self.attempt,
+                files=stored,
+                history=list(history),
+                provenance={"torch_version": str(torch.__version__), **provenance},
+                final=False,
+            )
+            _write_manifest(checkpoint)
+            _check_not_deleted(checkpoint)
+            _sync_folder(self.folder)
+            if not known:
+                _sync_folder(self.folder.parent)
+        except BaseException:
+            _remove(path)
+            raise
+        for older in [folder for folder in self._newest_first() if _attempt(folder) == self.attempt][self.keep :]:
+            _remove(older)
+        return checkpoint
+
+    def load(self, checkpoint: Checkpoint, name: str, map_location: str | torch.device = "cpu") -> Any:
+        """What was saved under this name.
+
+        Raises:
+            Damaged: the file is not what the manifest says.
+        """
+        assert name in checkpoint.files, f"{checkpoint.path} has no {name}, it has {', '.join(checkpoint.files)}"
+        _verify(checkpoint, name)
+        return torch.load(checkpoint.path / name, map_location=map_location, weights_only=True)
+
+    def keep_final_weights(self) -> Checkpoint | None:
+        """Once the result is written: keep the weights of the newest checkpoint, delete all else of every attempt.
+
+        Safe to call again, and to be killed in: what was left over goes the next time. Does nothing, and returns None,
+        where there is no checkpoint or where one newer than the newest valid one is damaged.
+        """
+        if not self.folder.is_dir():
+            return None
+        with locked(self.folder / "final"):
+            newest = self.latest()
+            if newest is None or any(_epoch(folder) > newest.epoch for folder in self._newest_first()):
+                return None
+            for other in self.folder.iterdir():
+                if other.is_dir() and other != newest.path:
+                    _remove(other)
+            return _stripped(newest)
+
+    def _newest_first(self) -> list[Path]:
+        """Folders that have a manifest, valid or not."""
+        found = []
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if _FOLDER.fullmatch(folder.name):
+                try:
+                    found.append((_epoch(folder), (folder / MANIFEST).stat().st_mtime_ns, folder))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+        return [folder for _, _, folder in sorted(found, reverse=True)]
+
+    def _warn_once(self, folder: Path, error: Damaged) -> None:
+        if folder not in self._reported:
+            self._reported.add(folder)
+            _log.warning("a damaged checkpoint is passed over: %s", error)
+
+
+def _epoch(folder: Path) -> int:
+    return int(folder.name.partition("-")[0])
+
+
+def _attempt(folder: Path) -> str:
+    return folder.name.partition("-")[2]
+
+
+def _write(path: Path, content: Any) -> StoredFile:
+    """Write one file, on the disk when this returns. Serialised in memory, so that a failing disk gives OSError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getbuffer()
+    with path.open("xb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    return StoredFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _write_manifest(checkpoint: Checkpoint) -> None:
+    manifest = {
+        "format": _FORMAT,
+        "epoch": checkpoint.epoch,
+        "attempt": checkpoint.attempt,
+        "final": checkpoint.final,
+        "files": {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in checkpoint.files.items()},
+        "provenance": checkpoint.provenance,
+        "history": checkpoint.history,
+    }
+    write_atomically(checkpoint.path / MANIFEST, json.dumps(manifest).encode())
+
+
+def _check_not_deleted(checkpoint: Checkpoint) -> None:
+    """Raise FileNotFoundError if another attempt finished the trial meanwhile, and deleted the files."""
+    for name in checkpoint.files:
+        (checkpoint.path / name).stat()
+
+
+def _verified(folder: Path) -> Checkpoint:
+    """The checkpoint in this folder, every file checked.
+
+    Raises:
+        Damaged: no manifest, or one that the files do not match.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] != _FORMAT:
+            raise Damaged(f"{path} has format {manifest['format']!r}, this version reads {_FORMAT}")
+        checkpoint = Checkpoint(
+            path=folder,
+            epoch=int(manifest["epoch"]),
+            attempt=str(manifest["attempt"]),
+            files={
+                name: StoredFile(bytes=int(file["bytes"]), sha256=str(file["sha256"]))
+                for name, file in manifest["files"].items()
+            },
+            history=list(manifest["history"]),
+            provenance=dict(manifest["provenance"]),
+            final=bool(manifest["final"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    if checkpoint.epoch != _epoch(folder) or MODEL not in checkpoint.files:
+        raise Damaged(f"{path} does not belong to its folder")
+    for name in checkpoint.files:
+        _verify(checkpoint, name)
+    return checkpoint
+
+
+def _verify(checkpoint: Checkpoint, name: str) -> None:
+    path, expected = checkpoint.path / name, checkpoint.files[name]
+    try:
+        size = path.stat().st_size
+        if size != expected.bytes:
+            raise Damaged(f"{path} has {size:,} bytes, its manifest says {expected.bytes:,}")
+        if sha256_cached(path) != expected.sha256:
+            raise Damaged(f"{path} does not have the sha256 that its manifest says")
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _stripped(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its weights alone. The manifest goes first: at no moment does it list a file that is gone."""
+    final = Checkpoint(
+        path=checkpoint.path,
+        epoch=checkpoint.epoch,
+        attempt=checkpoint.attempt,
+        files={MODEL: checkpoint.files[MODEL]},
+        history=checkpoint.history,
+        provenance=checkpoint.provenance,
+        final=True,
+    )
+    if not checkpoint.final:
+        _write_manifest(final)
+    for file in final.path.iterdir():
+        if file.name not in (MODEL, MANIFEST):
+            file.unlink(missing_ok=True)
+    return final
+
+
+def _remove(folder: Path) -> None:
+    """Delete a checkpoint, the manifest first: killed half-way, it is no checkpoint rather than a damaged one."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""Where a sweep's state lies: the folder of one name under the storage folder, and what is in it.
+
+    <root>/<name>/namespace        a UUID, made once: tells this name's MLflow runs from those of any other storage
+    <root>/<name>/lease.json       one driver a name (sweeps/lease.py)
+    <root>/<name>/results/         sweeps/results.py
+    <root>/<name>/checkpoints/     mvae/checkpoint.py, one folder a key
+    <root>/<name>/artifacts/       pictures that a trial wants shown, one folder a key
+    <root>/<name>/reports/         tables and plots, one folder a sweep
+
+MLflow's default database and artifacts lie beside the names, under <root>.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvae.checkpoint import Checkpoints
+from mvae.files import locked, write_atomically
+from sweeps.results import Results
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
+"""What MLflow keeps beside the names."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """The state of one name. A plain value: it may be sent to other processes, and makes folders when written to."""
+
+    root: Path
+    """The storage folder, absolute."""
+    name: str
+    """Sweeps of one name share trials."""
+
+    @classmethod
+    def open(cls, root: Path | str, name: str, *, create: bool) -> Store:
+        """The store of this name.
+
+        Args:
+            root: the storage folder, made absolute here: trial processes have working directories of their own.
+            name: a simple token.
+            create: make the folders and prove that they can be written; else touch nothing, whether it exists or not.
+        Raises:
+            ValueError: one line: a name that is no token, a root that is no folder or cannot be written.
+        """
+        if not _NAME.fullmatch(name) or name in _TAKEN:
+            raise ValueError(
+                f"--name {name!r} cannot name a folder here: use up to 64 letters, digits, '.', '_' and '-', "
+                f"beginning with a letter or digit, and none of {', '.join(_TAKEN)}"
+            )
+        if "://" in str(root):
+            raise ValueError(f"--storage {root} is a URI: mount it, and give the folder where it is mounted")
+        store = cls(root=Path(root).expanduser().absolute(), name=name)
+        if create:
+            try:
+                store.folder.mkdir(parents=True, exist_ok=True)
+                with tempfile.TemporaryFile(dir=store.folder) as probe:
+                    probe.write(b"probe")
+            except OSError as error:
+                raise ValueError(
+                    f"--storage {store.root} cannot be written ({error.strerror}): choose a folder that can"
+                ) from None
+        elif store.root.exists() and not store.root.is_dir():
+            raise ValueError(f"--storage {store.root} is a file: choose a folder")
+        return store
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this name."""
+        return self.root / self.name
+
+    @property
+    def results(self) -> Results:
+        """The finished trials' results."""
+        return Results(self.folder / "results")
+
+    @property
+    def reports(self) -> Path:
+        """Folder for reports, one folder a sweep in it."""
+        return self.folder / "reports"
+
+    def checkpoints(self, key: str, attempt: str = "reader") -> Checkpoints:
+        """Checkpoints of the trial with this key; who only reads needs no attempt id."""
+        return Checkpoints(self.folder / "checkpoints" / key, attempt)
+
+    def artifacts(self, key: str) -> Path:
+        """Folder for what the trial with this key wants shown."""
+        return self.folder / "artifacts" / key
+
+    def empty(self) -> bool:
+        """Whether there is nothing to resume: no result and no checkpoint, of any trial."""
+        return not self.results.keys() and not any((self.folder / "checkpoints").glob("*/*/manifest.json"))
+
+    def namespace(self) -> str:
+        """The UUID of this name, made at the first call; the same for every process and for ever.
+
+        Raises:
+            ValueError: the file was changed by hand.
+        """
+        path = self.folder / "namespace"
+        if not path.exists():
+            with locked(path):
+                if not path.exists():
+                    write_atomically(path, f"{uuid.uuid4()}\n".encode())
+        text = path.read_text(errors="replace").strip()
+        try:
+            return str(uuid.UUID(text))
+        except ValueError:
+            raise ValueError(
+                f"{path} holds {text[:40]!r}, not the UUID that names the MLflow runs: restore or delete it"
+            ) from None

@@ -1,0 +1,289 @@
+"""One driver a name: a lease that moves is refused, a dead one is taken over by one, a zombie learns that it lost."""
+
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import sweeps.lease
+from sweeps.lease import Lease
+from tests.crashes import killed_at_every_line
+
+RENEW = 0.1
+DEAD = 0.8
+"""For the tests that wait for a lease to be declared dead, seconds."""
+NEVER = 60.0
+"""For the tests in which nothing but standing still for so long could make it dead: a slow machine must not matter."""
+SOON = 20.0
+"""Far below NEVER: no wait for a dead lease took place."""
+
+
+class Said(list[str]):
+    """Collects the lines that a lease says."""
+
+    def __call__(self, line: str) -> None:
+        self.append(line)
+
+
+@pytest.fixture
+def said() -> Said:
+    return Said()
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Iterator[Callable[[], int]]:
+    """Starts drivers: forked processes that hold the lease until they are killed; returns their process ids."""
+    children = []
+
+    def start() -> int:
+        receive, send = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                with lease(tmp_path, Said()) as mine:
+                    os.write(send, b"held")
+                    mine.lost.wait()
+                    os._exit(3)
+            finally:
+                os._exit(1)
+        os.close(send)
+        children.append(pid)
+        assert os.read(receive, 4) == b"held"
+        os.close(receive)
+        return pid
+
+    yield start
+    for pid in children:
+        try:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            continue
+
+
+def lease(folder: Path, say: Callable[[str], None], dead_after: float = NEVER) -> Lease:
+    return Lease(folder, say, renew_every=RENEW, dead_after=dead_after)
+
+
+def from_another_host(folder: Path, counter: int = 5, **changes: object) -> None:
+    """A lease file as a driver on a host far away leaves it."""
+    content = {
+        "owner": "somebody",
+        "counter": counter,
+        "host": "far-away",
+        "machine": "another boot",
+        "pid": 1,
+        "pid_started": 1,
+        "user": "ada",
+        "since": 1.7e9,
+        **changes,
+    }
+    (folder / "lease.json").write_text(json.dumps(content))
+
+
+def seconds(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
+
+
+def hold_for_a_moment(folder: Path, say: Callable[[str], None], dead_after: float = NEVER) -> None:
+    with lease(folder, say, dead_after):
+        pass
+
+
+def test_a_lease_is_held_renewed_and_removed_without_a_word(tmp_path: Path, said: Said) -> None:
+    with lease(tmp_path, said) as mine:
+        first = json.loads(mine.path.read_text())
+        time.sleep(3.5 * RENEW)
+        later = json.loads(mine.path.read_text())
+        assert first["owner"] == later["owner"]
+        assert later["counter"] > first["counter"] == 0
+        assert not mine.lost.is_set()
+    assert not mine.path.exists()
+    assert said == []
+
+
+def test_a_lease_is_given_back_after_an_error(tmp_path: Path, said: Said) -> None:
+    with pytest.raises(KeyboardInterrupt), lease(tmp_path, said):
+        raise KeyboardInterrupt
+    assert not (tmp_path / "lease.json").exists()
+
+
+def test_a_driver_that_is_at_work_is_refused_with_one_line(
+    tmp_path: Path, said: Said, drive: Callable[[], int]
+) -> None:
+    pid = drive()
+    with pytest.raises(ValueError, match=f"process {pid} of .* on .*, since .* another --name") as error:
+        hold_for_a_moment(tmp_path, said)
+    assert "\n" not in str(error.value)
+    assert "is held by" in said[0]
+    assert json.loads((tmp_path / "lease.json").read_text())["pid"] == pid
+
+
+def test_a_driver_killed_on_this_host_is_followed_at_once_reaped_or_not(
+    tmp_path: Path, said: Said, drive: Callable[[], int]
+) -> None:
+    for reaped in (False, True):
+        pid = drive()
+        os.kill(pid, signal.SIGKILL)
+        if reaped:
+            os.waitpid(pid, 0)
+        else:
+            time.sleep(0.1)
+        assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
+        assert "took the lease over" in said[-1]
+        assert str(pid) in said[-1]
+
+
+def test_a_driver_killed_while_the_next_one_waits_is_followed_at_once(
+    tmp_path: Path, said: Said, drive: Callable[[], int]
+) -> None:
+    pid = drive()
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.2, os.kill, (pid, signal.SIGKILL)).start()
+    assert 0.15 < seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
+
+
+def test_a_process_id_that_was_given_out_again_is_not_the_driver(tmp_path: Path, said: Said) -> None:
+    here = sweeps.lease._this_process()
+    from_another_host(tmp_path, host=here.host, machine=here.machine, pid=here.pid, pid_started=here.pid_started - 1)
+    assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
+
+
+def test_a_lease_of_another_host_that_stands_still_is_taken_over_after_the_wait(tmp_path: Path, said: Said) -> None:
+    from_another_host(tmp_path)
+    assert DEAD <= seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) < SOON
+    assert "process 1 of ada on far-away" in said[0]
+    assert "waiting up to" in said[0]
+    assert "took the lease over" in said[1]
+
+
+def test_the_same_host_in_another_pid_namespace_is_watched_not_presumed_dead(tmp_path: Path, said: Said) -> None:
+    boot = sweeps.lease._machine().split()[0]
+    from_another_host(tmp_path, host=platform.node(), machine=f"{boot} pid:[1]", pid=2**22 + 1)
+    assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
+
+
+def test_a_lease_of_another_host_that_moves_is_refused(tmp_path: Path, said: Said) -> None:
+    from_another_host(tmp_path)
+    threading.Timer(0.4, from_another_host, (tmp_path, 6)).start()
+    with pytest.raises(ValueError, match="far-away"):
+        hold_for_a_moment(tmp_path, said)
+    assert json.loads((tmp_path / "lease.json").read_text())["owner"] == "somebody"
+
+
+def test_a_lease_given_back_while_the_next_one_waits_is_taken(tmp_path: Path, said: Said) -> None:
+    from_another_host(tmp_path)
+    threading.Timer(0.2, (tmp_path / "lease.json").unlink).start()
+    assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
+
+
+def test_a_lease_file_that_cannot_be_read_is_watched_and_taken_over(tmp_path: Path, said: Said) -> None:
+    (tmp_path / "lease.json").write_bytes(b'{"owner": 1')
+    assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
+    assert "an unreadable lease" in said[0]
+
+
+def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Path) -> None:
+    from_another_host(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from sweeps.lease import Lease\n"
+        "try:\n"
+        f"    with Lease(Path(sys.argv[1]), lambda line: None, {RENEW}, {2 * DEAD}):\n"
+        "        print('won', flush=True); sys.stdin.read()\n"
+        "except ValueError as error:\n"
+        "    print('refused', error)\n"
+    )
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(sweeps.lease.__file__).parents[1],
+        )
+        for _ in range(3)
+    ]
+    end = time.monotonic() + 60
+    while sum(driver.poll() is not None for driver in drivers) < 2 and time.monotonic() < end:
+        time.sleep(0.05)
+    answers = sorted(driver.communicate(timeout=60)[0] for driver in drivers)
+    assert [answer.split()[0] for answer in answers] == ["refused", "refused", "won"]
+    assert {driver.returncode for driver in drivers} == {0}
+    assert all(any(f"process {driver.pid} " in answer for driver in drivers) for answer in answers[:2])
+
+
+def test_a_stopped_driver_that_comes_back_learns_that_it_lost_and_leaves_the_heirs_lease_alone(
+    tmp_path: Path, said: Said, drive: Callable[[], int]
+) -> None:
+    pid = drive()
+    time.sleep(0.02)
+    os.kill(pid, signal.SIGSTOP)
+    with lease(tmp_path, said, DEAD) as heir:
+        os.kill(pid, signal.SIGCONT)
+        _, status = os.waitpid(pid, 0)
+        assert os.waitstatus_to_exitcode(status) == 3
+        time.sleep(2 * RENEW)
+        assert json.loads(heir.path.read_text())["pid"] == os.getpid()
+        assert not heir.lost.is_set()
+
+
+def test_a_driver_whose_lease_was_taken_over_and_given_back_has_lost_it_too(tmp_path: Path, said: Said) -> None:
+    with lease(tmp_path, said) as mine:
+        mine.path.unlink()
+        assert mine.lost.wait(10 * RENEW)
+    assert "lost" in said[-1]
+
+
+def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_lease(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    with lease(tmp_path, said) as mine:
+        with monkeypatch.context() as disk:
+            disk.setattr(sweeps.lease, "write_atomically", full)
+            time.sleep(4 * RENEW)
+        counter = json.loads(mine.path.read_text())["counter"]
+        time.sleep(4 * RENEW)
+        assert json.loads(mine.path.read_text())["counter"] > counter
+        assert not mine.lost.is_set()
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+
+
+def test_a_machine_that_slept_does_not_count_its_sleep_as_the_holders_standstill(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_another_host(tmp_path)
+    real, start = time.monotonic, time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: real() + (3600 if real() > start + 0.1 else 0))
+    assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) > DEAD / 2
+
+
+def test_a_forked_child_that_ends_does_not_give_back_its_parents_lease(tmp_path: Path, said: Said) -> None:
+    with lease(tmp_path, said) as mine:
+        pid = os.fork()
+        if pid == 0:
+            mine.__exit__(None, None, None)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        assert mine.path.exists()
+
+
+def test_killed_at_any_line_the_next_driver_goes_on_at_once(tmp_path: Path, said: Said) -> None:
+    for _ in killed_at_every_line(
+        lambda: hold_for_a_moment(tmp_path, said), ("sweeps/lease.py", "mvae/files.py"), lambda: None
+    ):
+        assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
+        assert not (tmp_path / "lease.json").exists()

@@ -1,0 +1,119 @@
+"""The folder of a name: what lies where, what is refused, and a namespace that never changes."""
+
+import os
+import pickle
+import uuid
+from pathlib import Path
+
+import pytest
+
+from sweeps.results import Result
+from sweeps.storage import Store
+from tests.crashes import files_below, killed_at_every_line
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path / "runs", "main", create=True)
+
+
+def test_a_relative_storage_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Store.open("runs", "main", create=False).folder == tmp_path / "runs" / "main"
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "-x", "mlartifacts", "mlflow.db", "x" * 65])
+def test_a_name_that_is_no_simple_token_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=r"--name .* cannot name a folder") as error:
+        Store.open(tmp_path, name, create=True)
+    assert "\n" not in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for root in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
+        with pytest.raises(ValueError, match=r"--storage .* cannot be written \(.+\)") as error:
+            Store.open(root, "main", create=True)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="is a file"):
+        Store.open(tmp_path / "file", "main", create=False)
+
+
+def test_a_uri_is_refused_as_storage() -> None:
+    with pytest.raises(ValueError, match="mount it"):
+        Store.open("s3://bucket/runs", "main", create=False)
+
+
+def test_opening_leaves_no_probe_behind_and_says_nothing(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+    Store.open(store.root, store.name, create=True)
+    assert files_below(store.root) == set()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_store_is_empty_until_there_is_something_to_resume(store: Store) -> None:
+    store.namespace()
+    store.checkpoints("k", "a").folder.mkdir(parents=True)
+    assert store.empty()
+    store.checkpoints("k", "a").save(1, {"model.pt": {}}, [], {})
+    assert not store.empty()
+    other = Store.open(store.root, "other", create=False)
+    assert other.empty()
+    other.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
+    assert not other.empty()
+
+
+def test_everything_lies_where_the_design_says(store: Store) -> None:
+    store.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
+    store.checkpoints("k", "a").save(1, {"model.pt": {}}, [], {})
+    store.namespace()
+    assert files_below(store.root) == {
+        "main/namespace",
+        "main/results/k.accuracy-v1.json",
+        "main/checkpoints/k/000001-a/model.pt",
+        "main/checkpoints/k/000001-a/manifest.json",
+    }
+    assert store.reports == store.folder / "reports"
+    assert store.artifacts("k") == store.folder / "artifacts" / "k"
+
+
+def test_a_store_travels_to_other_processes(store: Store) -> None:
+    assert pickle.loads(pickle.dumps(store)) == store
+
+
+def test_the_namespace_is_made_once_even_by_many_processes_at_once(store: Store) -> None:
+    receive, send = os.pipe()
+    children = []
+    for _ in range(6):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.write(send, f"{store.namespace()}\n".encode())
+            finally:
+                os._exit(0)
+        children.append(pid)
+    os.close(send)
+    with os.fdopen(receive) as answers:
+        made = answers.read().split()
+    for pid in children:
+        os.waitpid(pid, 0)
+    assert len(made) == 6
+    assert set(made) == {store.namespace()}
+
+
+def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) -> None:
+    path = store.folder / "namespace"
+    for _ in killed_at_every_line(
+        store.namespace, ("sweeps/storage.py", "mvae/files.py"), lambda: path.unlink(missing_ok=True)
+    ):
+        before = path.read_text().strip() if path.exists() else None
+        after = store.namespace()
+        assert str(uuid.UUID(after)) == after
+        assert before in (None, after)
+
+
+def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
+    (store.folder / "namespace").write_text("mine")
+    with pytest.raises(ValueError, match="not the UUID"):
+        store.namespace()

@@ -1,0 +1,303 @@
+"""Ours beside the published one, cell by cell: means, spreads, verdicts and differences, made from results alone.
+
+Every cell keeps the runs it came from, so that a number can be followed to its key and its MLflow run.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sweeps.plan import Cell, Plan
+from sweeps.protocol import protocol_lines
+from sweeps.results import Results
+from sweeps.tables import Table, column_label, ordered_columns
+
+
+class Verdict(StrEnum):
+    """How a cell compares with the published one."""
+
+    REPRODUCED = "reproduced"
+    """The mean is within the table's tolerance."""
+    BETTER = "better"
+    """Ours is above it by more."""
+    OFF = "off"
+    """Ours is below it by more."""
+    INCOMPLETE = "incomplete"
+    """Not every seed has a result."""
+    UNPUBLISHED = "-"
+    """Complete, with nothing to compare with."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one cell."""
+
+    row: str
+    column: float | str
+    seed: int
+    key: str
+    measure: str
+    """The measure's token."""
+    value: float | None
+    """The metric, None without a result."""
+    epochs: int | None
+    """Epochs trained, None for an arm that has none."""
+    link: str | None
+    """MLflow run (id or address) of the key."""
+    error: str | None
+    """Why the trial failed, None where it did not."""
+    mixed: bool
+    """Attempts of the trial ran on different device types or torch versions."""
+
+    @property
+    def state(self) -> str:
+        """done, failed or missing."""
+        if self.value is not None:
+            return "done"
+        return "missing" if self.error is None else "failed"
+
+    @property
+    def where(self) -> str:
+        """The run in words: row, column, seed and key."""
+        return f"{self.row} {column_label(self.column)} seed {self.seed} (key {self.key})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the table: a row and a column over its seeds."""
+
+    row: str
+    column: float | str
+    arm: str
+    published: float | None
+    tolerance: float
+    runs: tuple[Run, ...]
+    """By seed, those without a result included."""
+
+    @property
+    def values(self) -> list[float]:
+        """The metric of every seed that has one."""
+        return [run.value for run in self.runs if run.value is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds that are there, None without any."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1 in the denominator), None for fewer than two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def n(self) -> int:
+        """Seeds with a result."""
+        return len(self.values)
+
+    @property
+    def of(self) -> int:
+        """Seeds asked for."""
+        return len(self.runs)
+
+    @property
+    def failed(self) -> int:
+        """Seeds whose trial failed."""
+        return sum(run.state == "failed" for run in self.runs)
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus published."""
+        return None if self.mean is None or self.published is None else self.mean - self.published
+
+    @property
+    def verdict(self) -> Verdict:
+        """Incomplete first; then by the difference and the table's tolerance."""
+        if self.n < self.of:
+            return Verdict.INCOMPLETE
+        if self.difference is None:
+            return Verdict.UNPUBLISHED
+        if abs(self.difference) <= self.tolerance + 1e-9:
+            return Verdict.REPRODUCED
+        return Verdict.BETTER if self.difference > 0 else Verdict.OFF
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Difference between two rows at one column, taken seed by seed."""
+
+    row: str
+    baseline: str
+    column: float | str
+    differences: tuple[float, ...]
+    """Row minus baseline, one for every seed that both have."""
+
+    @property
+    def mean(self) -> float | None:
+        """Mean difference, None where no seed is in both."""
+        return statistics.fmean(self.differences) if self.differences else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the differences over seeds, None for fewer than two."""
+        return statistics.stdev(self.differences) if len(self.differences) > 1 else None
+
+    @property
+    def n(self) -> int:
+        """Seeds that both rows have."""
+        return len(self.differences)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A table of ours, with the published one if there is one."""
+
+    dataset: str
+    metric: str
+    axis: str
+    """What the columns are."""
+    table: Table | None
+    rows: tuple[str, ...]
+    columns: tuple[float | str, ...]
+    """Ascending where they are numbers."""
+    entries: Mapping[tuple[str, float | str], Entry]
+    """By (row, column); a pair that no cell asks for is absent."""
+    caption: tuple[str, ...]
+    """How our protocol compares with the paper's, from the trials themselves."""
+
+    @property
+    def title(self) -> str:
+        """One line that says what the table is."""
+        if self.table is None:
+            return f"{self.dataset}: {self.metric} by {self.axis} (no table is published for this data set)"
+        return f"Table {self.table.number}, {self.table.title}: ours beside the published one"
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every (row, column, seed), in table order."""
+        return [run for entry in self.in_order() for run in entry.runs]
+
+    @property
+    def failed(self) -> list[Run]:
+        """Runs whose trial failed."""
+        return [run for run in self.runs if run.state == "failed"]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every seed of every cell has a result."""
+        return all(entry.n == entry.of for entry in self.entries.values())
+
+    @property
+    def tolerance(self) -> float:
+        """How far from the published value still counts as reproduced."""
+        return Table.tolerance if self.table is None else self.table.tolerance
+
+    @property
+    def contrast_title(self) -> str:
+        """What the table of differences shows."""
+        return f"{self.metric} minus that of {self.rows[0]}, seed by seed"
+
+    def notes(self) -> list[str]:
+        """One line a failed or mixed run, each key once."""
+        failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
+        mixed = {
+            run.key: f"mixed: {run.where} ran on more than one kind of device or torch version"
+            for run in self.runs
+            if run.mixed
+        }
+        return [*failed.values(), *mixed.values()]
+
+    def in_order(self) -> list[Entry]:
+        """Entries row by row."""
+        asked = ((row, column) for row in self.rows for column in self.columns)
+        return [self.entries[place] for place in asked if place in self.entries]
+
+    def contrasts(self) -> list[Contrast]:
+        """Every row minus the first one, by seed: what the arms' order puts first is the baseline."""
+        if not self.rows:
+            return []
+        baseline = self.rows[0]
+        places = [(row, column) for row in self.rows[1:] for column in self.columns]
+        return [
+            _contrast(self.entries[row, column], self.entries[baseline, column])
+            for row, column in places
+            if (row, column) in self.entries and (baseline, column) in self.entries
+        ]
+
+
+def tabulate(
+    plan: Plan,
+    results: Results,
+    *,
+    table: Table | None = None,
+    failures: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+    axis: str = "paired fraction",
+) -> Report:
+    """Make the table from what lies in storage now.
+
+    Args:
+        plan: the cells and their keys; its states are not used, results are read afresh.
+        results: where they lie.
+        table: the published one.
+        failures: key to what went wrong in this start of the sweep.
+        links: key to MLflow run.
+        axis: what the columns are, where no published table says so.
+    Raises:
+        ValueError: no cells.
+    """
+    if not plan.cells:
+        raise ValueError("a table needs at least one arm, one column and one seed")
+    groups: dict[tuple[str, float | str], list[tuple[Cell, Run]]] = {}
+    for cell, key in zip(plan.cells, plan.keys, strict=True):
+        place = groups.setdefault((cell.row, cell.column), [])
+        if all(run.key != key for _, run in place):
+            place.append((cell, _run(cell, key, results, failures or {}, links or {})))
+    tolerance = Table.tolerance if table is None else table.tolerance
+    entries = {
+        (row, column): Entry(
+            row=row,
+            column=column,
+            arm=members[0][0].arm,
+            published=members[0][0].published,
+            tolerance=tolerance,
+            runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
+        )
+        for (row, column), members in groups.items()
+    }
+    first = plan.cells[0]
+    return Report(
+        dataset=first.trial.dataset,
+        metric=first.measure.metric,
+        axis=axis if table is None else table.axis,
+        table=table,
+        rows=tuple(dict.fromkeys(cell.row for cell in plan.cells)),
+        columns=ordered_columns(cell.column for cell in plan.cells),
+        entries=entries,
+        caption=tuple(protocol_lines(plan.cells, table)),
+    )
+
+
+def _run(cell: Cell, key: str, results: Results, failures: Mapping[str, str], links: Mapping[str, str]) -> Run:
+    result = results.read(key, cell.measure.token)
+    return Run(
+        row=cell.row,
+        column=cell.column,
+        seed=cell.trial.seed,
+        key=key,
+        measure=cell.measure.token,
+        value=None if result is None else result.metrics.get(cell.measure.metric),
+        epochs=cell.trial.hashed_fields().get("epochs"),
+        link=links.get(key),
+        error=failures.get(key),
+        mixed=result is not None and bool(result.provenance.get("mixed")),
+    )
+
+
+def _contrast(entry: Entry, baseline: Entry) -> Contrast:
+    theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
+    pairs = ((run.value, theirs.get(run.seed)) for run in entry.runs)
+    differences = tuple(ours - other for ours, other in pairs if ours is not None and other is not None)
+    return Contrast(entry.row, baseline.row, entry.column, differences)

@@ -1,0 +1,271 @@
+"""Cells to trials: which of them are done, half done or missing in a storage folder, and what the rest will cost.
+
+A cell of a table is a trial and a measure of it. Cells that need the same trained model share its key, so the plan
+counts unique keys. Nothing is started or trained here; `--plan` shows this and stops.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from mvae.models import arm
+from mvae.trial import Measure, Trial
+from sweeps.results import Result, Results
+from sweeps.storage import Store
+
+Probe = Callable[[Trial], float]
+"""Measures how many seconds a whole trial takes, by running a little of it."""
+
+Group = tuple[str, str, str]
+"""Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none)."""
+
+
+class State(StrEnum):
+    """What storage holds of a cell."""
+
+    DONE = "done"
+    """The result is there."""
+    PARTIAL = "partial"
+    """A checkpoint is there: the trial goes on from it."""
+    MISSING = "missing"
+    """Nothing is there."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One seed's contribution to one entry of a table."""
+
+    row: str
+    """Row heading: the arm, or the arm and what is varied."""
+    column: float | str
+    """Column: a share (printed in percent) or a name."""
+    trial: Trial
+    measure: Measure
+    published: float | None
+    """The published value of this row and column, None where there is none."""
+    arm: str
+    """Token of the arm, also the row of the published table that this row is compared with."""
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One unique trial of the plan."""
+
+    key: str
+    trial: Trial
+    measures: tuple[Measure, ...]
+    """All measures that cells ask of it."""
+    missing: tuple[Measure, ...]
+    """Those without a result."""
+    epoch: int
+    """Finished epochs that a valid checkpoint covers; `trial.epochs` where every result is there."""
+
+    @property
+    def state(self) -> State:
+        """DONE when no measure is missing; a fully trained trial that lacks a measure is PARTIAL."""
+        if not self.missing:
+            return State.DONE
+        return State.PARTIAL if self.epoch > 0 else State.MISSING
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a trial: `fixed` + `epochs` * `each`."""
+
+    fixed: float
+    each: float
+    basis: str
+    """Where the numbers come from, for the reader."""
+
+    def seconds(self, epochs: int) -> float:
+        """Seconds that `epochs` more epochs take."""
+        return self.fixed + self.each * epochs
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the trials to run will cost, one after the other."""
+
+    seconds: float
+    """Of the trials whose cost is known."""
+    known: int
+    unknown: int
+    """Trials of whose kind nothing has finished yet and nothing was probed."""
+    bases: tuple[str, ...]
+
+    def lines(self, at_once: int | None = None) -> list[str]:
+        """The estimate in words.
+
+        Args:
+            at_once: how many trials run at a time, where that is known.
+        """
+        lines = []
+        if self.known:
+            line = f"about {duration(self.seconds)} of trial time for {_count(self.known, 'trial')}"
+            if at_once is not None and at_once > 1:
+                line += f", {duration(self.seconds / min(at_once, self.known))} with {at_once} at once"
+            lines += [line, *(f"  {basis}" for basis in self.bases)]
+        if self.unknown:
+            lines.append(
+                f"time unknown for {_count(self.unknown, 'trial')}: no trial of that kind has finished here yet"
+            )
+        return lines
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cells of a sweep with their keys, and what storage holds of each."""
+
+    cells: tuple[Cell, ...]
+    keys: tuple[str, ...]
+    """The key of each cell, in the cells' order."""
+    trials: Mapping[str, PlannedTrial]
+    """Key to unique trial, in the order in which cells first name them."""
+    superseded: tuple[str, ...]
+    """Result files of another version of a measure: never read."""
+    costs: Mapping[Group, Cost]
+
+    def state(self, index: int) -> State:
+        """State of a cell: done as soon as its own measure is there."""
+        planned = self.trials[self.keys[index]]
+        if self.cells[index].measure not in planned.missing:
+            return State.DONE
+        return planned.state
+
+    @property
+    def todo(self) -> list[tuple[str, Trial, tuple[Measure, ...]]]:
+        """Key, trial and missing measures of every trial that is not done, in cell order."""
+        return [(planned.key, planned.trial, planned.missing) for planned in self.trials.values() if planned.missing]
+
+    def count(self, state: State) -> int:
+        """How many unique trials are in a state."""
+        return sum(planned.state is state for planned in self.trials.values())
+
+    @cached_property
+    def estimate(self) -> Estimate:
+        """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
+        total, known, unknown, bases = 0.0, 0, 0, dict[str, None]()
+        for planned in self.trials.values():
+            if not planned.missing:
+                continue
+            group = _group(planned.trial.model_dump())
+            cost = None if group is None else self.costs.get(group)
+            if cost is None:
+                unknown += 1
+                continue
+            trained = planned.epoch >= planned.trial.epochs
+            total += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
+            known += 1
+            bases[cost.basis] = None
+        return Estimate(total, known, unknown, tuple(bases))
+
+    @property
+    def summary(self) -> list[str]:
+        """The plan in a few lines of plain text, without the estimate."""
+        seeds = len({cell.trial.seed for cell in self.cells})
+        entries = len({(cell.row, cell.column) for cell in self.cells})
+        lines = [
+            f"{_count(entries, 'cell')}, {_count(seeds, 'seed')}, {_count(len(self.trials), 'trial')}: "
+            f"{self.count(State.DONE)} done, {self.count(State.PARTIAL)} partial, {self.count(State.MISSING)} missing"
+        ]
+        if self.superseded:
+            names = ", ".join(self.superseded[:3]) + (", ..." if len(self.superseded) > 3 else "")
+            lines.append(
+                f"{_count(len(self.superseded), 'result')} of another measure version, superseded and not read: {names}"
+            )
+        return lines
+
+
+def plan(cells: Sequence[Cell], store: Store | None, fingerprint: str, probe: Probe | None = None) -> Plan:
+    """Look every cell up in storage.
+
+    Args:
+        cells: the table's cells, all on one data set.
+        store: where results and checkpoints lie; None or an empty one makes everything missing.
+        fingerprint: of the data set, part of every key.
+        probe: asked once a kind of trial that has no finished trial to estimate from; None leaves the time unknown.
+    """
+    keys = tuple(cell.trial.key(fingerprint) for cell in cells)
+    asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
+    for key, cell in zip(keys, cells, strict=True):
+        asked.setdefault(key, (cell.trial, {}))[1][cell.measure] = None
+    measures = list(dict.fromkeys(cell.measure for cell in cells))
+    results = None if store is None else store.results
+    trials = {key: _planned(key, trial, tuple(wanted), store, results) for key, (trial, wanted) in asked.items()}
+    superseded = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
+    todo = [planned.trial for planned in trials.values() if planned.missing]
+    costs = _costs(todo, [] if results is None or not todo else _finished(results, measures), probe)
+    return Plan(tuple(cells), keys, trials, tuple(superseded), costs)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader wants them: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _planned(
+    key: str, trial: Trial, measures: tuple[Measure, ...], store: Store | None, results: Results | None
+) -> PlannedTrial:
+    if store is None or results is None:
+        return PlannedTrial(key, trial, measures, measures, 0)
+    missing = tuple(measure for measure in measures if results.read(key, measure.token) is None)
+    if not missing:
+        return PlannedTrial(key, trial, measures, (), trial.epochs)
+    checkpoint = store.checkpoints(key).latest()
+    return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
+
+
+def _finished(results: Results, measures: Iterable[Measure]) -> list[Result]:
+    """One result of every finished key in the folder, of whatever sweep."""
+    tokens = {measure.token for measure in measures}
+    return list({result.key: result for result in results if result.measure in tokens}.values())
+
+
+def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None) -> dict[Group, Cost]:
+    """Cost of every kind of trial to run: the median of finished ones, else one probe, else no entry."""
+    timed: dict[Group, list[tuple[float, int]]] = {}
+    for result in finished:
+        group, seconds = _group(result.trial), result.provenance.get("seconds")
+        if group is not None and isinstance(seconds, int | float) and seconds > 0:
+            timed.setdefault(group, []).append((float(seconds), int(result.provenance.get("epochs") or 0)))
+    costs: dict[Group, Cost] = {}
+    for trial in todo:
+        group = _group(trial.model_dump())
+        assert group is not None
+        if group in costs:
+            continue
+        by_epoch = "epochs" in arm(trial.model).reads
+        samples = [sample for sample in timed.get(group, []) if not by_epoch or sample[1] > 0]
+        if samples:
+            each = statistics.median(seconds / epochs if by_epoch else seconds for seconds, epochs in samples)
+            basis = f"from {_count(len(samples), 'finished trial')}"
+        elif probe is not None:
+            each = probe(trial) / (trial.epochs if by_epoch else 1)
+            basis = "measured by a probe"
+        else:
+            continue
+        kind = " ".join(part for part in (group[1], group[2]) if part)
+        text = f"{kind}: {each:.2g} s {'an epoch' if by_epoch else 'a trial'}, {basis}"
+        costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
+    return costs
+
+
+def _group(fields: Mapping[str, Any]) -> Group | None:
+    """The kind of a trial by its fields, None for one that this version does not know."""
+    try:
+        reads = arm(str(fields["model"])).reads
+        network = str(fields["image_network"]) if "image_network" in reads else ""
+        return str(fields["dataset"]), str(fields["model"]), network
+    except (KeyError, ValueError):
+        return None
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

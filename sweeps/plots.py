@@ -1,0 +1,112 @@
+"""The picture of a report: the metric against the column, ours with its spread, the published curve dashed."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import TYPE_CHECKING
+
+from sweeps.comparison import Entry, Report
+from sweeps.tables import column_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
+"""Okabe and Ito's, told apart by colour-blind readers too, darkest first."""
+
+DOTS_AN_INCH = 150
+
+
+def picture(report: Report) -> bytes:
+    """A PNG: a line through the means with a band of one standard deviation, a point for every seed.
+
+    Where columns are shares the axis is logarithmic; other columns stand at equal distances. An arm's published curve
+    is shown over the whole published table, dashed, in the colour of the first of our rows of that arm.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    figure = Figure(figsize=(8, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    colours = {row: COLOURS[number % len(COLOURS)] for number, row in enumerate(report.rows)}
+    for row in report.rows:
+        _draw_ours(axes, [entry for entry in report.in_order() if entry.row == row], report, colours[row])
+    drawn = _draw_published(axes, report, colours)
+    _draw_axis(axes, report, drawn)
+    handles = [
+        Line2D([], [], color=colours[row], linewidth=2, marker="o", markersize=4, label=row) for row in report.rows
+    ]
+    if drawn:
+        handles.append(Line2D([], [], color="0.35", linestyle=(0, (5, 3)), label="paper"))
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axes.set_title(_title(report), loc="left", fontsize=11)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_AN_INCH, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_ours(axes: Axes, entries: list[Entry], report: Report, colour: str) -> None:
+    known = [(_place(entry.column, report), entry) for entry in entries if entry.mean is not None]
+    places = [place for place, _ in known]
+    means = [entry.mean or 0.0 for _, entry in known]
+    spreads = [entry.spread or 0.0 for _, entry in known]
+    low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
+    high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
+    axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(places, means, color=colour, linewidth=2, marker="o", markersize=4.5, zorder=3)
+    for place, entry in known:
+        axes.plot([place] * entry.n, entry.values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.45)
+
+
+def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list[float | str]:
+    """Draw the published curve of every arm once; returns the columns at which it has values."""
+    columns: dict[float | str, None] = {}
+    seen: set[str] = set()
+    for entry in report.in_order():
+        if entry.arm in seen:
+            continue
+        seen.add(entry.arm)
+        points: list[tuple[float | str, float]]
+        if report.table is not None and entry.arm in report.table.rows:
+            points = list(zip(report.table.columns, report.table.rows[entry.arm], strict=True))
+        else:
+            of_arm = [other for other in report.in_order() if other.row == entry.row]
+            points = [(other.column, other.published) for other in of_arm if other.published is not None]
+        if not points:
+            continue
+        columns.update(dict.fromkeys(column for column, _ in points))
+        places = [_place(column, report) for column, _ in points]
+        values = [value for _, value in points]
+        axes.plot(places, values, color=colours[entry.row], linestyle=(0, (5, 3)), linewidth=1.4, alpha=0.9, zorder=2)
+    return list(columns)
+
+
+def _draw_axis(axes: Axes, report: Report, published: list[float | str]) -> None:
+    columns = list(dict.fromkeys([*report.columns, *published]))
+    places = {column: _place(column, report) for column in columns}
+    axes.set_xticks(list(places.values()), [column_label(column) for column in places])
+    axes.minorticks_off()
+    axes.set_xlabel(report.axis)
+    axes.set_ylabel(report.metric)
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.04)
+
+
+def _place(column: float | str, report: Report) -> float:
+    """Where a column stands: log10 of a share, else its number in the row of columns."""
+    if isinstance(column, str) or any(isinstance(other, str) or other <= 0 for other in report.columns):
+        return float(report.columns.index(column))
+    return math.log10(column)
+
+
+def _title(report: Report) -> str:
+    seeds = sorted({entry.of for entry in report.entries.values()})
+    if seeds == [1]:
+        return f"{report.dataset}: one seed"
+    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"{report.dataset}: mean and spread over {count} seeds"

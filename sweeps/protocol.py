@@ -1,0 +1,98 @@
+"""How our trials were set up beside what the paper says, in words computed from the trials themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mvae.trial import Trial
+from sweeps.plan import Cell
+from sweeps.tables import Table
+
+NAMES = {
+    "image_network": "image network",
+    "decoder_hidden": "hidden layers of MLP decoders",
+    "batch_size": "batch size",
+    "learning_rate": "learning rate",
+    "label_weight": "label weight",
+    "annealing": "epochs of annealing",
+}
+"""Protocol fields whose words differ from their names."""
+
+EXCEPTIONS = 2
+"""So many rows that differ from the others are named."""
+
+WITHOUT_A_TABLE = ("epochs", "image_network", "seeds", "pairing", "targets", "label_weight")
+"""What a reader wants to know of a table that has no published one beside it."""
+
+
+def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
+    """Where our set-up differs from the published one, and what that one leaves open.
+
+    A field counts for the rows whose arm reads it; a field that differs between rows is given row by row.
+
+    Returns:
+        One line a kind of statement, none for a kind without members.
+    """
+    if table is None:
+        return _line("Ours", [_ours(name, cells) for name in WITHOUT_A_TABLE])
+    differing = [
+        f"{_ours(name, cells)} (paper {_text(stated)})"
+        for name, stated in table.protocol.items()
+        if _values(name, cells) and any(value != stated for _, value in _values(name, cells))
+    ]
+    agreeing = [
+        _ours(name, cells)
+        for name, stated in table.protocol.items()
+        if _values(name, cells) and all(value == stated for _, value in _values(name, cells))
+    ]
+    return [
+        *_line("Differs from the paper", differing),
+        *_line("As in the paper", agreeing),
+        *_line("Ours, where the paper is silent", [_ours(name, cells) for name in table.unstated]),
+    ]
+
+
+def _line(head: str, parts: Iterable[str]) -> list[str]:
+    said = [part for part in parts if part]
+    return [f"{head}: {'; '.join(said)}."] if said else []
+
+
+def _ours(name: str, cells: Sequence[Cell]) -> str:
+    """Name and value of a field: one for all rows, or most rows' with the exceptions, or the values there are."""
+    rows_by_value: dict[Any, dict[str, None]] = {}
+    for row, value in _values(name, cells):
+        rows_by_value.setdefault(value, {})[row] = None
+    if not rows_by_value:
+        return ""
+    (most, _), *others = sorted(rows_by_value.items(), key=lambda item: -len(item[1]))
+    if sum(len(rows) for _, rows in others) <= EXCEPTIONS:
+        said = ", ".join([_text(most), *(f"but {_text(value)} in {' and '.join(rows)}" for value, rows in others)])
+    else:
+        said = f"by row ({', '.join(map(_text, rows_by_value))})"
+    return f"{NAMES.get(name, name)} {said}"
+
+
+def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
+    """(row, value) of a field over the cells whose arm reads it."""
+    if name == "seeds":
+        seeds: dict[tuple[str, float | str], set[int]] = {}
+        for cell in cells:
+            seeds.setdefault((cell.row, cell.column), set()).add(cell.trial.seed)
+        return [(row, len(those)) for (row, _), those in seeds.items()]
+    pairs = ((cell.row, _field(name, cell.trial)) for cell in cells)
+    return [(row, value) for row, value in pairs if value is not None]
+
+
+def _field(name: str, trial: Trial) -> Any:
+    """A field's value, None where the trial's arm does not read it. `annealing` is in epochs, however it is given."""
+    read = trial.hashed_fields()
+    if name != "annealing":
+        return read.get(name)
+    if read.get("annealing_epochs") is not None:
+        return read["annealing_epochs"]
+    return round(trial.annealing_share * trial.epochs) if "annealing_share" in read else None
+
+
+def _text(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,236 @@
+"""How the finished table and the plan look in a terminal, with colour or without.
+
+A row of the table is a block of lines (ours, spread, paper, difference, seeds with verdict), so that nine fractions
+fit 100 columns. Where they do not fit, the table goes on below itself instead of breaking numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from sweeps.comparison import Contrast, Entry, Report, Verdict
+from sweeps.plan import Plan, State
+from sweeps.tables import column_label, number, ordered_columns, signed
+
+PLAIN_WIDTH = 120
+"""Columns of output that no terminal reads."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Signs of verdicts and states; a second set for outputs that cannot encode the first."""
+
+    verdicts: tuple[str, str, str, str, str]
+    """reproduced, better, off, incomplete, nothing published"""
+    failed: str
+    states: tuple[str, str, str]
+    """done, partial, missing"""
+    spread: str
+
+    def verdict(self, entry: Entry) -> str:
+        """The sign of a cell: a failed seed shows before an incomplete one."""
+        if entry.failed:
+            return self.failed
+        return self.verdicts[list(Verdict).index(entry.verdict)]
+
+
+UNICODE = Marks(verdicts=("✓", "▲", "▼", "…", " "), failed="✗", states=("●", "◐", "○"), spread="±")
+ASCII = Marks(verdicts=("=", "+", "-", "?", " "), failed="x", states=("#", "~", "."), spread="+-")
+
+STYLES = {
+    Verdict.REPRODUCED: "green",
+    Verdict.BETTER: "cyan",
+    Verdict.OFF: "red",
+    Verdict.INCOMPLETE: "yellow",
+    Verdict.UNPUBLISHED: "",
+}
+STATE_STYLES = {State.DONE: "green", State.PARTIAL: "yellow", State.MISSING: "dim"}
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the table, what it says about the protocol, the differences between arms, and what failed."""
+    marks = _marks(console)
+    with _wide_enough(console):
+        console.print(Text(report.title, style="bold"))
+        _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
+        for line in [*_legend(report, marks), *report.caption]:
+            console.print(Text(line, style="dim"))
+        contrasts = report.contrasts()
+        if any(contrast.n for contrast in contrasts):
+            console.print()
+            console.print(Text(report.contrast_title, style="bold"))
+            _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
+        for line in report.notes():
+            console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
+
+
+def show_plan(plan: Plan, console: Console, at_once: int | None = None) -> None:
+    """Print the cells with the state of every seed, what is half done, what is superseded, and the estimate.
+
+    Args:
+        at_once: how many trials will run at a time, where that is known.
+    """
+    marks = _marks(console)
+    rows = list(dict.fromkeys(cell.row for cell in plan.cells))
+    columns = ordered_columns(cell.column for cell in plan.cells)
+    places = dict(zip(reversed(plan.keys), reversed(plan.cells), strict=True))
+    with _wide_enough(console):
+        for line in plan.summary:
+            console.print(Text(line))
+        _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, marks))
+        signs = "   ".join(f"{sign} {state}" for sign, state in zip(marks.states, State, strict=True))
+        console.print(Text(f"one sign a seed:   {signs}", style="dim"))
+        for planned in plan.trials.values():
+            if planned.state is State.PARTIAL:
+                cell = places[planned.key]
+                where = f"{cell.row} {column_label(cell.column)} seed {cell.trial.seed}"
+                console.print(
+                    Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
+                )
+        for line in plan.estimate.lines(at_once):
+            console.print(Text(line))
+
+
+def _print_bands(
+    console: Console, columns: Sequence[float | str], make: Callable[[Sequence[float | str]], Grid]
+) -> None:
+    """Print a grid in as many bands of columns as the width asks for."""
+    unbounded = console.options.update(max_width=10_000)
+    fitting = len(columns)
+    while fitting > 1 and console.measure(make(columns[:fitting]), options=unbounded).maximum > console.width:
+        fitting -= 1
+    bands = math.ceil(len(columns) / fitting)
+    size = math.ceil(len(columns) / bands)
+    for start in range(0, len(columns), size):
+        console.print(make(columns[start : start + size]))
+
+
+def _table_grid(report: Report, columns: Sequence[float | str], marks: Marks) -> Grid:
+    grid = _grid(report.rows, report.axis, columns, marks, labels=True)
+    for row in report.rows:
+        entries = [report.entries.get((row, column)) for column in columns]
+        lines = _lines(report, row)
+        texts = [_entry_text(entry, lines, marks) for entry in entries]
+        labels = Text("\n".join(label for label, _ in lines), style="dim")
+        grid.add_row(Text(row, style="bold"), labels, *texts, end_section=True)
+    return grid
+
+
+def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks], str]]]:
+    """Label and content of the lines of a row's block: those that would be empty throughout are left out."""
+    of_row = [entry for entry in report.in_order() if entry.row == row]
+    lines: list[tuple[str, Callable[[Entry, Marks], str]]] = [("ours", lambda entry, _: number(entry.mean) or "-")]
+    if any(entry.spread is not None for entry in report.entries.values()):
+        lines.append(("spread", lambda entry, marks: _spread(entry.spread, marks)))
+    if any(entry.published is not None for entry in of_row):
+        lines.append(("paper", lambda entry, _: number(entry.published)))
+        lines.append(("diff", lambda entry, _: signed(entry.difference)))
+    lines.append(("seeds", lambda entry, marks: f"{marks.verdict(entry)} {entry.n}/{entry.of}".strip()))
+    return lines
+
+
+def _entry_text(entry: Entry | None, lines: Sequence[tuple[str, Callable[[Entry, Marks], str]]], marks: Marks) -> Text:
+    if entry is None:
+        return Text("")
+    verdict = "red" if entry.failed else STYLES[entry.verdict]
+    styles = {"ours": "bold", "spread": "dim", "paper": "", "diff": verdict, "seeds": verdict}
+    return Text("\n").join(Text(content(entry, marks), style=styles[label]) for label, content in lines)
+
+
+def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Sequence[float | str], marks: Marks) -> Grid:
+    baseline = f"- {report.rows[0]}"
+    grid = _grid([*report.rows, baseline], report.axis, columns, marks, labels=True)
+    by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
+    spreads = any(contrast.spread is not None for contrast in contrasts)
+
+    def lines(contrast: Contrast | None) -> Text:
+        if contrast is None:
+            return Text("")
+        mean, seeds = Text(signed(contrast.mean) or "-", style="bold"), Text(str(contrast.n), style="dim")
+        spread = [Text(_spread(contrast.spread, marks), style="dim")] if spreads else []
+        return Text("\n").join([mean, *spread, seeds])
+
+    for row in report.rows[1:]:
+        labels = Text("\n".join(["mean", *(["spread"] if spreads else []), "seeds"]), style="dim")
+        name = Text(f"{row}\n{baseline}", style="bold")
+        grid.add_row(name, labels, *(lines(by_place.get((row, column))) for column in columns), end_section=True)
+    return grid
+
+
+def _plan_grid(plan: Plan, rows: Sequence[str], columns: Sequence[float | str], marks: Marks) -> Grid:
+    grid = _grid(rows, "", columns, marks, labels=False)
+    states: dict[tuple[str, float | str], list[State]] = {}
+    for index, cell in enumerate(plan.cells):
+        states.setdefault((cell.row, cell.column), []).append(plan.state(index))
+    for row in rows:
+        texts = [
+            Text("").join(
+                Text(marks.states[list(State).index(state)], style=STATE_STYLES[state])
+                for state in states.get((row, column), [])
+            )
+            for column in columns
+        ]
+        grid.add_row(Text(row, style="bold"), *texts)
+    return grid
+
+
+def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks: Marks, *, labels: bool) -> Grid:
+    """An empty grid: the rows' names (the axis heads them, folded), the lines' labels, one column a cell."""
+    grid = Grid(
+        box=box.SIMPLE_HEAD if marks is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    width = min(max(map(len, [*rows, *axis.split()])), 20)
+    grid.add_column(Text(axis, style="dim"), width=width, overflow="fold")
+    if labels:
+        grid.add_column("", no_wrap=True)
+    for column in columns:
+        grid.add_column(column_label(column), justify="right", vertical="bottom", overflow="fold", min_width=7)
+    return grid
+
+
+def _legend(report: Report, marks: Marks) -> list[str]:
+    """What the lines and the signs mean: only the signs that the table has."""
+    signs = dict(zip(Verdict, marks.verdicts, strict=True))
+    verdicts = {entry.verdict for entry in report.entries.values() if not entry.failed}
+    words = {
+        Verdict.REPRODUCED: f"within {report.tolerance:g} of the paper",
+        Verdict.BETTER: "better: above it",
+        Verdict.OFF: "off: below it",
+        Verdict.INCOMPLETE: "incomplete",
+    }
+    said = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
+    if report.failed:
+        said.append(f"{marks.failed} failed, see below")
+    several = any(entry.of > 1 for entry in report.entries.values())
+    lines = ["ours: mean over seeds; spread: their standard deviation" if several else "", "   ".join(said)]
+    return [line for line in lines if line]
+
+
+def _spread(value: float | None, marks: Marks) -> str:
+    return "" if value is None else f"{marks.spread}{value:.4f}"
+
+
+def _marks(console: Console) -> Marks:
+    return UNICODE if console.encoding.startswith("utf") else ASCII
+
+
+@contextmanager
+def _wide_enough(console: Console) -> Iterator[None]:
+    """A console that is no terminal gets a fixed width: 80 columns would cut a file's or a log's table for nothing."""
+    if console.is_terminal:
+        yield
+        return
+    before = console.width
+    console.width = max(before, PLAIN_WIDTH)
+    try:
+        yield
+    finally:
+        console.width = before

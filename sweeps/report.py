@@ -1,0 +1,111 @@
+"""The report of a sweep: the table beside the published one, in the terminal and as files that others read.
+
+The numbers are made in sweeps/comparison.py; how they look is sweeps/rendering.py (terminal), sweeps/markdown.py and
+sweeps/plots.py (picture). From here on all of it is at hand: `tabulate`, then `show` and `write`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from mvae.files import write_atomically
+from sweeps.comparison import Report, tabulate
+from sweeps.markdown import markdown
+from sweeps.plots import picture
+from sweeps.rendering import show
+
+__all__ = ["Report", "entry_table", "markdown", "run_table", "show", "tabulate", "write"]
+
+
+def write(folder: Path, report: Report) -> list[Path]:
+    """Write the table, its runs and the picture into a folder, each file atomically.
+
+    Files: table.md; table.csv and table.parquet, one line a (row, column); runs.csv and runs.parquet, one line a
+    (row, column, seed) with key and MLflow run; a PNG named after the metric.
+
+    Returns:
+        The paths, in that order.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cells, runs = entry_table(report), run_table(report)
+    files = {
+        "table.md": markdown(report).encode(),
+        "table.csv": _csv(cells),
+        "table.parquet": _parquet(cells),
+        "runs.csv": _csv(runs),
+        "runs.parquet": _parquet(runs),
+        f"{report.metric.rpartition('/')[2]}.png": picture(report),
+    }
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    return [folder / name for name in files]
+
+
+def entry_table(report: Report) -> pa.Table:
+    """One line a (row, column), `to_pandas()` away from a DataFrame; keys are joined by spaces, in seed order."""
+    schema = pa.schema(
+        [
+            ("row", pa.string()),
+            ("column", _column_type(report)),
+            ("mean", pa.float64()),
+            ("spread", pa.float64()),
+            ("n", pa.int64()),
+            ("of", pa.int64()),
+            ("failed", pa.int64()),
+            ("published", pa.float64()),
+            ("difference", pa.float64()),
+            ("verdict", pa.string()),
+            ("metric", pa.string()),
+            ("keys", pa.string()),
+        ]
+    )
+    lines = [
+        {
+            **{name: getattr(entry, name) for name in schema.names if name not in ("metric", "keys")},
+            "metric": report.metric,
+            "keys": " ".join(run.key for run in entry.runs),
+        }
+        for entry in report.in_order()
+    ]
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def run_table(report: Report) -> pa.Table:
+    """One line a (row, column, seed): the value, and the run it came from."""
+    schema = pa.schema(
+        [
+            ("row", pa.string()),
+            ("column", _column_type(report)),
+            ("seed", pa.int64()),
+            ("state", pa.string()),
+            ("value", pa.float64()),
+            ("epochs", pa.int64()),
+            ("key", pa.string()),
+            ("measure", pa.string()),
+            ("link", pa.string()),
+            ("mixed", pa.bool_()),
+            ("error", pa.string()),
+        ]
+    )
+    lines = [{name: getattr(run, name) for name in schema.names} for run in report.runs]
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def _column_type(report: Report) -> pa.DataType:
+    return pa.string() if any(isinstance(column, str) for column in report.columns) else pa.float64()
+
+
+def _csv(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    return bytes(sink.getvalue())
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    return bytes(sink.getvalue())

@@ -1,0 +1,115 @@
+"""The published tables as data: arms, columns, values, where they stand, and how they were made.
+
+A table here is what a pipeline's grid and report start from. The values are transcribed from the text of the
+supplement to "Multimodal Generative Models for Scalable Weakly-Supervised Learning" (Wu and Goodman, 2018);
+tests/test_tables.py compares them with its verbatim lines.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Table:
+    """One published table, and what its text says about the runs behind it."""
+
+    number: str
+    """The table's number in the supplement."""
+    title: str
+    """What it shows, in a few words."""
+    source: str
+    """Where the values and the protocol are written."""
+    dataset: str
+    """Data set, by its name in `mvae.data.DATASETS`."""
+    metric: str
+    """The metric of our results that the values are compared with."""
+    axis: str
+    """What the columns are."""
+    columns: tuple[float, ...]
+    """Column values, ascending, as shares (0.001 is printed as 0.1%)."""
+    rows: Mapping[str, tuple[float, ...]]
+    """Arm token to one published value a column."""
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    """Stated set-up, by the name of the trial's field (`annealing`: epochs over which beta rises)."""
+    unstated: tuple[str, ...] = ()
+    """Trial fields that decide the numbers and on which the text is silent (`seeds`: how many runs a cell)."""
+    tolerance: float = 0.03
+    """A mean within this distance of the published value counts as reproduced."""
+
+    def __post_init__(self) -> None:
+        for arm, values in self.rows.items():
+            assert len(values) == len(self.columns), f"table {self.number}, {arm}: {len(values)} values"
+
+    def published(self, row: str, column: float | str) -> float | None:
+        """The published value of an arm at a column, None where the table has no such cell."""
+        values = self.rows.get(row)
+        if values is None or isinstance(column, str):
+            return None
+        for known, value in zip(self.columns, values, strict=True):
+            if math.isclose(known, column, rel_tol=1e-9):
+                return value
+        return None
+
+
+TABLE_4 = Table(
+    number="4",
+    title="accuracy on FashionMNIST with a fraction of paired examples",
+    source="supplement, section 8, Table 4; set-up in sections 1 and 8",
+    dataset="fashion_mnist",
+    metric="test/accuracy",
+    axis="paired fraction",
+    columns=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0),
+    rows={
+        "nn": (0.6755, 0.701, 0.7654, 0.7944, 0.8102, 0.8439, 0.862, 0.8998, 0.9318),
+        "logreg": (0.6612, 0.7005, 0.7624, 0.7627, 0.7728, 0.7802, 0.8015, 0.8377, 0.8412),
+        "rbm": (0.6708, 0.7214, 0.7628, 0.7690, 0.7805, 0.7943, 0.8021, 0.8088, 0.8115),
+        "vae": (0.5316, 0.6502, 0.7221, 0.7324, 0.7576, 0.7697, 0.7765, 0.7914, 0.8311),
+        "jmvae": (0.5284, 0.5737, 0.6641, 0.6996, 0.7437, 0.7937, 0.8212, 0.8514, 0.8828),
+        "mvae": (0.4548, 0.5189, 0.7619, 0.8619, 0.9201, 0.9243, 0.9239, 0.9478, 0.947),
+    },
+    protocol={
+        "epochs": 100,
+        "image_network": "dcgan",
+        "latents": 64,
+        "batch_size": 100,
+        "learning_rate": 1e-3,
+        "annealing": 200,
+    },
+    unstated=("seeds", "pairing", "targets", "label_weight"),
+)
+
+TABLES = (TABLE_4,)
+
+
+def table_for(dataset: str, metric: str = "test/accuracy") -> Table | None:
+    """The published table of a data set and metric, None where the supplement has none."""
+    for table in TABLES:
+        if (table.dataset, table.metric) == (dataset, metric):
+            return table
+    return None
+
+
+def column_label(column: float | str) -> str:
+    """A column's heading: shares in percent as the paper prints them, anything else as it is."""
+    return column if isinstance(column, str) else f"{column * 100:.6g}%"
+
+
+def ordered_columns(columns: Iterable[float | str]) -> tuple[float | str, ...]:
+    """Each column once: numbers ascending, names (or a mixture) as they come."""
+    unique = tuple(dict.fromkeys(columns))
+    numbers = [column for column in unique if not isinstance(column, str)]
+    return tuple(sorted(numbers)) if len(numbers) == len(unique) else unique
+
+
+def number(value: float | None) -> str:
+    """A value with the paper's four decimals, "" for None."""
+    return "" if value is None else f"{value:.4f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign and four decimals, "" for None."""
+    return "" if value is None else f"{value:+.4f}"

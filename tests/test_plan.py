@@ -1,0 +1,151 @@
+"""What the plan reads out of a storage folder, and what it says of the rest."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from mvae.trial import ACCURACY, Measure, Trial
+from sweeps.plan import Cell, Plan, State, plan
+from sweeps.rendering import show_plan
+from sweeps.results import Result
+from sweeps.storage import Store
+
+FINGERPRINT = "f" * 64
+OTHER = Measure("likelihood", 1, "test/log_joint")
+
+
+def cell(arm: str = "nn", fraction: float = 0.1, seed: int = 0, epochs: int = 10, measure: Measure = ACCURACY) -> Cell:
+    trial = Trial.create(dataset="digits", model=arm, paired_fraction=fraction, seed=seed, epochs=epochs)
+    return Cell(row=arm, column=fraction, trial=trial, measure=measure, published=None, arm=arm)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(tmp_path, "main", create=True)
+
+
+@pytest.fixture
+def finish(store: Store) -> Callable[..., str]:
+    def write(done: Cell, seconds: float = 20.0, token: str | None = None) -> str:
+        key = done.trial.key(FINGERPRINT)
+        provenance = {"seconds": seconds, "epochs": done.trial.epochs}
+        metrics = {done.measure.metric: 0.5}
+        store.results.write(
+            Result(key, token or done.measure.token, done.trial.model_dump(), metrics, provenance, history=[])
+        )
+        return key
+
+    return write
+
+
+def checkpoint(store: Store, half_done: Cell, epoch: int) -> None:
+    key = half_done.trial.key(FINGERPRINT)
+    store.checkpoints(key, attempt="a").save(epoch, {"model.pt": {}, "training.pt": {}}, [], {})
+
+
+def shown(planned: Plan, at_once: int | None = None) -> str:
+    file = io.StringIO()
+    show_plan(planned, Console(file=file, width=120), at_once)
+    return file.getvalue()
+
+
+def test_without_storage_every_cell_is_missing() -> None:
+    planned = plan([cell(seed=seed) for seed in range(3)], None, FINGERPRINT)
+    assert [planned.state(index) for index in range(3)] == [State.MISSING] * 3
+    assert len(planned.todo) == 3
+
+
+def test_done_partial_and_missing_are_told_apart(store: Store, finish: Callable[..., str]) -> None:
+    cells = [cell(seed=seed) for seed in range(3)]
+    finish(cells[0])
+    checkpoint(store, cells[1], epoch=4)
+    planned = plan(cells, store, FINGERPRINT)
+    assert [planned.state(index) for index in range(3)] == [State.DONE, State.PARTIAL, State.MISSING]
+    assert [planned.trials[key].epoch for key in planned.keys] == [10, 4, 0]
+    assert [trial.seed for _, trial, _ in planned.todo] == [1, 2]
+
+
+def test_planning_writes_nothing(store: Store, finish: Callable[..., str]) -> None:
+    finish(cell())
+    before = sorted(store.root.rglob("*"))
+    plan([cell(), cell(seed=1)], store, FINGERPRINT)
+    assert sorted(store.root.rglob("*")) == before
+
+
+def test_cells_that_need_the_same_model_share_one_trial() -> None:
+    one = cell("logreg", epochs=10)
+    two = Cell("logreg again", 0.1, cell("logreg", epochs=20).trial, ACCURACY, None, "logreg")
+    planned = plan([one, two], None, FINGERPRINT)
+    assert len(planned.trials) == 1
+    assert len(planned.todo) == 1
+
+
+def test_another_measure_of_a_finished_trial_trains_nothing_again(store: Store, finish: Callable[..., str]) -> None:
+    key = finish(cell())
+    checkpoint(store, cell(), epoch=10)
+    planned = plan([cell(), cell(measure=OTHER)], store, FINGERPRINT)
+    assert [(done, missing) for done, _, missing in planned.todo] == [(key, (OTHER,))]
+    assert [planned.state(index) for index in range(2)] == [State.DONE, State.PARTIAL]
+    assert planned.estimate.seconds == 0
+
+
+def test_results_of_another_version_are_listed_and_not_read(store: Store, finish: Callable[..., str]) -> None:
+    key = finish(cell(), token="accuracy-v0")
+    planned = plan([cell()], store, FINGERPRINT)
+    assert planned.state(0) is State.MISSING
+    assert planned.superseded == (f"{key}.accuracy-v0.json",)
+    assert f"superseded and not read: {key}.accuracy-v0.json" in shown(planned)
+
+
+def test_the_estimate_scales_finished_trials_of_the_same_kind_by_epochs(
+    store: Store, finish: Callable[..., str]
+) -> None:
+    finish(cell(seed=7, epochs=10), seconds=20.0)
+    checkpoint(store, cell(seed=1, epochs=30), epoch=20)
+    estimate = plan([cell(seed=seed, epochs=30) for seed in (0, 1)], store, FINGERPRINT).estimate
+    assert estimate.seconds == pytest.approx(2.0 * 30 + 2.0 * 10)
+    assert estimate.unknown == 0
+
+
+def test_an_arm_without_epochs_costs_the_same_however_many_are_asked_for(
+    store: Store, finish: Callable[..., str]
+) -> None:
+    finish(cell("logreg", seed=7, epochs=10), seconds=3.0)
+    estimate = plan([cell("logreg", seed=1, epochs=500)], store, FINGERPRINT).estimate
+    assert estimate.seconds == pytest.approx(3.0)
+
+
+def test_a_kind_that_never_finished_is_probed_once(store: Store) -> None:
+    asked: list[Trial] = []
+
+    def probe(trial: Trial) -> float:
+        asked.append(trial)
+        return 60.0
+
+    estimate = plan([cell(epochs=10), cell(seed=1, epochs=20)], store, FINGERPRINT, probe).estimate
+    assert len(asked) == 1
+    assert estimate.seconds == pytest.approx(60.0 + 120.0)
+
+
+def test_time_that_nobody_knows_is_called_unknown(store: Store, finish: Callable[..., str]) -> None:
+    finish(cell("nn", seed=7))
+    planned = plan([cell("nn"), cell("mvae")], store, FINGERPRINT)
+    assert (planned.estimate.known, planned.estimate.unknown) == (1, 1)
+    assert "time unknown for 1 trial" in shown(planned)
+
+
+def test_the_rendering_shows_every_seed_and_the_hours(store: Store, finish: Callable[..., str]) -> None:
+    cells = [cell(fraction=fraction, seed=seed) for fraction in (0.1, 1.0) for seed in range(3)]
+    finish(cells[0], seconds=36_000.0)
+    checkpoint(store, cells[1], epoch=5)
+    text = shown(plan(cells, store, FINGERPRINT), at_once=2)
+    assert "2 cells, 3 seeds, 6 trials: 1 done, 1 partial, 4 missing" in text
+    assert "●◐○" in text
+    assert "○○○" in text
+    assert "partial: nn 10% seed 1: epoch 5 of 10" in text
+    assert "about 45.0 h of trial time for 5 trials, 22.5 h with 2 at once" in text

@@ -1,0 +1,271 @@
+"""The finished table: its numbers, its verdicts, and that they can be read in every form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+from rich.console import Console
+
+from mvae.trial import ACCURACY, Trial
+from sweeps.comparison import Entry, Report, Run, Verdict
+from sweeps.plan import Cell, plan
+from sweeps.report import entry_table, markdown, run_table, show, tabulate, write
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.tables import TABLE_4
+
+Value = Callable[[Cell], float | None]
+Build = Callable[..., Report]
+
+
+def grid(arms: Sequence[str], columns: Sequence[float], seeds: int = 3, epochs: int = 10) -> list[Cell]:
+    return [
+        Cell(
+            row=arm,
+            column=column,
+            trial=Trial.create(
+                dataset="fashion_mnist",
+                model=arm,
+                image_network="mlp",
+                paired_fraction=column,
+                seed=seed,
+                epochs=epochs,
+            ),
+            measure=ACCURACY,
+            published=TABLE_4.published(arm, column),
+            arm=arm,
+        )
+        for arm in arms
+        for column in columns
+        for seed in range(seeds)
+    ]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """Makes a report of cells whose results have the values that a function gives; None leaves a result out."""
+
+    def made(cells: Sequence[Cell], value: Value, **settings: object) -> Report:
+        store = Store.open(tmp_path, "main", create=True)
+        planned = plan(cells, store, "f")
+        for cell, key in zip(planned.cells, planned.keys, strict=True):
+            found = value(cell)
+            if found is not None:
+                fields = cell.trial.model_dump()
+                store.results.write(Result(key, ACCURACY.token, fields, {"test/accuracy": found}, {}, []))
+        return tabulate(planned, store.results, **{"table": TABLE_4, **settings})  # type: ignore[arg-type]
+
+    return made
+
+
+@pytest.fixture
+def wide(build: Build) -> Report:
+    """Nine fractions, three arms, three seeds, all there."""
+    cells = grid(("nn", "logreg", "mvae"), TABLE_4.columns)
+    return build(cells, lambda cell: (cell.published or 0) - 0.01 + 0.01 * cell.trial.seed)
+
+
+def entry(values: Sequence[float | None], published: float | None = None) -> Entry:
+    runs = tuple(
+        Run("nn", 0.1, seed, f"{seed:016x}", "accuracy-v1", value, 10, None, None, mixed=False)
+        for seed, value in enumerate(values)
+    )
+    return Entry("nn", 0.1, "nn", published, tolerance=0.03, runs=runs)
+
+
+def printed(report: Report, width: int = 120, *, terminal: bool = False, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    show(report, Console(file=file, width=width, force_terminal=terminal, color_system=None))
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def test_a_cell_is_the_mean_and_the_sample_deviation_over_its_seeds() -> None:
+    cell = entry([0.8, 0.7, 0.9], published=0.75)
+    assert cell.mean == statistics.fmean([0.8, 0.7, 0.9])
+    assert cell.spread == statistics.stdev([0.8, 0.7, 0.9])
+    assert cell.difference == pytest.approx(0.05)
+    assert entry([0.8]).spread is None
+
+
+@pytest.mark.parametrize(
+    ("values", "published", "verdict"),
+    [
+        ([0.80, 0.82], 0.81, Verdict.REPRODUCED),
+        ([0.80, 0.80], 0.83, Verdict.REPRODUCED),
+        ([0.80, 0.80], 0.77, Verdict.REPRODUCED),
+        ([0.80, 0.80], 0.7699, Verdict.BETTER),
+        ([0.80, 0.80], 0.8301, Verdict.OFF),
+        ([0.80, None], 0.80, Verdict.INCOMPLETE),
+        ([None, None], None, Verdict.INCOMPLETE),
+        ([0.80, 0.80], None, Verdict.UNPUBLISHED),
+    ],
+)
+def test_the_verdict_follows_from_seeds_and_tolerance(
+    values: list[float | None], published: float | None, verdict: Verdict
+) -> None:
+    assert entry(values, published).verdict is verdict
+
+
+def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -> None:
+    seeds = {"nn": {0: 0.5, 1: 0.6, 2: 0.9}, "mvae": {0: 0.6, 1: 0.8}}
+    report = build(grid(("nn", "mvae"), (0.1,)), lambda cell: seeds[cell.row].get(cell.trial.seed))
+    (contrast,) = report.contrasts()
+    assert (contrast.row, contrast.baseline, contrast.n) == ("mvae", "nn", 2)
+    assert contrast.differences == pytest.approx((0.1, 0.2))
+    assert contrast.mean == pytest.approx(0.15)
+    assert contrast.spread == pytest.approx(statistics.stdev([0.1, 0.2]))
+
+
+def test_cells_without_results_are_printed_and_failed_ones_named(build: Build) -> None:
+    cells = grid(("nn", "mvae"), (0.1, 1.0))
+    failing = next(cell for cell in cells if cell.row == "mvae" and cell.column == 1.0 and cell.trial.seed == 2)
+    key = failing.trial.key("f")
+    report = build(
+        cells,
+        lambda cell: None if cell.row == "mvae" and cell.column == 1.0 else 0.8,
+        failures={key: "loss is nan at epoch 3, step 17 (image)"},
+    )
+    assert not report.complete
+    assert report.entries["mvae", 1.0].verdict is Verdict.INCOMPLETE
+    message = f"failed: mvae 100% seed 2 (key {key}): loss is nan at epoch 3, step 17 (image)"
+    assert report.notes() == [message]
+    for text in (printed(report), markdown(report)):
+        assert "0/3" in text
+        assert message in text
+
+
+def test_nine_fractions_fit_100_columns_without_breaking_a_number(wide: Report) -> None:
+    text = printed(wide, width=100, terminal=True)
+    assert max(map(len, text.splitlines())) <= 100
+    head = next(line for line in text.splitlines() if "0.1%" in line)
+    assert head.split()[-9:] == ["0.1%", "0.2%", "0.5%", "1%", "2%", "5%", "10%", "50%", "100%"]
+    assert text.count("±0.0100") == 27
+
+
+def test_a_narrow_terminal_continues_the_table_below_itself(wide: Report) -> None:
+    text = printed(wide, width=60, terminal=True)
+    assert max(map(len, text.splitlines())) <= 60
+    for value in TABLE_4.rows["mvae"]:
+        assert f"{value:.4f}" in text
+
+
+def test_without_a_terminal_the_table_is_plain_and_whole(wide: Report) -> None:
+    text = printed(wide, width=80)
+    assert "\x1b" not in text
+    head = next(line for line in text.splitlines() if "0.1%" in line)
+    assert head.rstrip().endswith("100%")
+
+
+def test_an_ascii_console_gets_ascii_signs(wide: Report) -> None:
+    assert "= 3/3" in printed(wide, encoding="ascii")
+
+
+def test_the_caption_is_computed_from_the_trials(build: Build) -> None:
+    cells = grid(("nn", "mvae"), (0.1,), seeds=2, epochs=10)
+    longer = [
+        Cell("nn", c.column, c.trial.with_(epochs=100), c.measure, c.published, c.arm) if c.row == "nn" else c
+        for c in cells
+    ]
+    caption = "\n".join(build(longer, lambda _: 0.8).caption)
+    assert "epochs 100, but 10 in mvae (paper 100)" in caption
+    assert "image network mlp (paper dcgan)" in caption
+    assert "epochs of annealing 4 (paper 200)" in caption
+    assert "As in the paper: latents 64; batch size 100" in caption
+    assert "seeds 2; pairing reserved; targets own" in caption
+
+
+def test_a_caption_of_many_rows_names_the_values_and_not_every_row(build: Build) -> None:
+    (cell,) = grid(("mvae",), (0.1,), seeds=1)
+    places = [(pairing, targets) for pairing in ("reserved", "proportional", "resampled") for targets in ("own", "all")]
+    variants = [
+        Cell(f"mvae {p}/{t}", 0.1, cell.trial.with_(pairing=p, targets=t), ACCURACY, cell.published, "mvae")
+        for p, t in places
+    ]
+    caption = "\n".join(build(variants, lambda _: 0.8).caption)
+    assert "pairing by row (reserved, proportional, resampled); targets by row (own, all)" in caption
+
+
+def test_a_field_that_no_arm_reads_is_not_in_the_caption(build: Build) -> None:
+    caption = "\n".join(build(grid(("logreg",), (0.1,)), lambda _: 0.8).caption)
+    assert "epochs" not in caption
+    assert "pairing" not in caption
+
+
+def test_a_data_set_without_a_published_table_has_no_comparison(build: Build) -> None:
+    trials = [Trial.create(dataset="digits", model="nn", paired_fraction=0.5, seed=seed) for seed in range(2)]
+    report = build([Cell("nn", 0.5, trial, ACCURACY, None, "nn") for trial in trials], lambda _: 0.9, table=None)
+    assert "no table is published" in report.title
+    assert report.entries["nn", 0.5].verdict is Verdict.UNPUBLISHED
+    assert "paper" not in printed(report)
+
+
+def test_csv_and_parquet_hold_the_same_lines_at_full_precision(wide: Report, tmp_path: Path) -> None:
+    write(tmp_path / "out", wide)
+    for name, table in (("table", entry_table(wide)), ("runs", run_table(wide))):
+        assert pyarrow.parquet.read_table(tmp_path / "out" / f"{name}.parquet").equals(table)
+        with (tmp_path / "out" / f"{name}.csv").open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        column = "mean" if name == "table" else "value"
+        assert [float(line[column]) for line in lines] == table[column].to_pylist()
+
+
+def test_every_run_is_listed_with_its_key_and_link(build: Build) -> None:
+    cells = grid(("nn", "mvae"), (0.1, 1.0), seeds=2)
+    keys = [cell.trial.key("f") for cell in cells]
+    links = {key: f"http://host/#/runs/{key}" for key in keys}
+    report = build(cells, lambda cell: 0.8 if cell.trial.seed == 0 else None, links=links)
+    lines = run_table(report).to_pylist()
+    assert [line["key"] for line in lines] == keys
+    assert [line["link"] for line in lines] == list(links.values())
+    assert {line["state"] for line in lines} == {"done", "missing"}
+    assert all(f"[`{key}`]({link})" in markdown(report) for key, link in links.items())
+
+
+def test_the_files_of_a_report_are_the_ones_promised(wide: Report, tmp_path: Path) -> None:
+    paths = write(tmp_path / "out", wide)
+    names = ["table.md", "table.csv", "table.parquet", "runs.csv", "runs.parquet", "accuracy.png"]
+    assert [path.name for path in paths] == names
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    assert paths[-1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_report_of_nothing_but_missing_results_is_written_too(build: Build, tmp_path: Path) -> None:
+    report = build(grid(("nn", "mvae"), (0.1,)), lambda _: None)
+    assert len(write(tmp_path / "out", report)) == 6
+    assert "0/3" in printed(report)
+
+
+def test_the_same_results_give_the_same_files_byte_for_byte(wide: Report, tmp_path: Path) -> None:
+    first, second = write(tmp_path / "one", wide), write(tmp_path / "two", wide)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:
+    run = Run("nn", 0.1, 0, "a" * 16, "accuracy-v1", 0.8, 10, None, None, mixed=True)
+    report = Report(
+        wide.dataset,
+        wide.metric,
+        wide.axis,
+        None,
+        ("nn",),
+        (0.1,),
+        {("nn", 0.1): Entry("nn", 0.1, "nn", None, 0.03, (run,))},
+        (),
+    )
+    assert report.notes() == [
+        f"mixed: nn 10% seed 0 (key {'a' * 16}) ran on more than one kind of device or torch version"
+    ]
+
+
+def test_rows_stay_in_the_order_asked_for_and_fractions_ascend(build: Build) -> None:
+    report = build(grid(("mvae", "nn"), (1.0, 0.1), seeds=1), lambda _: 0.8)
+    assert report.rows == ("mvae", "nn")
+    assert report.columns == (0.1, 1.0)

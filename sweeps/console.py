@@ -1,0 +1,236 @@
+"""The console: one header, one live progress line with the time left, one line a finished trial, then the table.
+
+On a terminal the progress line is redrawn in place, below the lines that stay. Anywhere else (a file, a pipe, a CI log)
+there are plain lines only, with a word on the progress at most once a minute. Lines may come from any thread.
+
+    console = Console()
+    console.header("Table 4 on digits: 24 trials, 6 of them done")
+    with console.progress(work={key: epochs}, before={key: 0.5}) as progress:
+        progress.started(key, "mvae 1 % seed 0")
+        progress.epoch(key, 7, 10)
+        progress.finished(key, "mvae 1 % seed 0", "accuracy 0.7834  12 s")
+    console.show(table)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console as Rich
+from rich.console import RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+QUIET_SECONDS = 60.0
+"""Least time between two words on the progress where nothing can be redrawn."""
+
+PLAIN_WIDTH = 160
+"""Columns that a table may take where there is no terminal to ask."""
+
+
+def error(line: str) -> None:
+    """One clear line on stderr, whatever line breaks it came with."""
+    print(" ".join(part.strip() for part in line.splitlines() if part.strip()), file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """A span of time in at most two units: 8 s, 3 min 20 s, 2 h 05 min, 4 d 03 h."""
+    whole = max(0, round(seconds))
+    for unit, size, small_unit, small_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // small_size:02d} {small_unit}"
+    return f"{whole} s"
+
+
+class Work:
+    """How far a sweep is and when it will be through: arithmetic only, the clock is the caller's.
+
+    Work has any one unit (expected seconds, or epochs), the same for all trials.
+    """
+
+    def __init__(self, work: Mapping[str, float], before: Mapping[str, float]) -> None:
+        """
+        Args:
+            work: what each whole trial takes, by key.
+            before: share of a trial, 0 to 1, that was done before this run; it tells nothing about this run's speed.
+        """
+        self.work = dict(work)
+        self._before = {key: before.get(key, 0.0) for key in work}
+        self._now = dict(self._before)
+
+    def reached(self, key: str, share: float) -> None:
+        """A trial is done to this share, 0 to 1."""
+        self._now[key] = min(1.0, share)
+
+    def drop(self, key: str) -> None:
+        """Nothing more is to be done for a trial, and what was done of it tells nothing about the speed."""
+        self._before[key] = self._now[key] = 1.0
+
+    @property
+    def fraction(self) -> float:
+        """Share of all work that is done, 0 to 1; 1 where there is none."""
+        whole = sum(self.work.values())
+        return sum(self.work[key] * share for key, share in self._now.items()) / whole if whole else 1.0
+
+    def seconds_left(self, elapsed: float) -> float | None:
+        """Time to the end, at the mean speed of this run so far; None as long as nothing is done.
+
+        Args:
+            elapsed: seconds since this run began.
+        """
+        done = sum(self.work[key] * (share - self._before[key]) for key, share in self._now.items())
+        left = sum(self.work[key] * (1 - share) for key, share in self._now.items())
+        return left * elapsed / done if done > 0 else None
+
+
+class Console:
+    """Everything that a pipeline says on stdout."""
+
+    def __init__(self, file: TextIO | None = None, live: bool | None = None) -> None:
+        """
+        Args:
+            file: where the lines go; None is stdout.
+            live: whether a line can be redrawn in place; None finds out.
+        """
+        stream = sys.stdout if file is None else file
+        self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
+        width = None if self.live else PLAIN_WIDTH
+        self._rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
+
+    @property
+    def rich(self) -> Rich:
+        """What tables are drawn on."""
+        return self._rich
+
+    def header(self, line: str) -> None:
+        """The line that says what is about to run."""
+        self._rich.print(line, soft_wrap=True, style="bold")
+
+    def say(self, line: str) -> None:
+        """A line that stays, above the progress line; printed as it is, never wrapped."""
+        self._rich.print(line, soft_wrap=True)
+
+    def show(self, renderable: RenderableType) -> None:
+        """A table, or anything else that rich can draw."""
+        self._rich.print(renderable)
+
+    def progress(
+        self,
+        work: Mapping[str, float],
+        before: Mapping[str, float] | None = None,
+        expected_seconds: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Progress:
+        """The progress of a sweep's trials, to be used as a context.
+
+        Args:
+            work: what each trial that runs takes, by key, in any one unit (expected seconds, or epochs).
+            before: share of a trial, 0 to 1, that an earlier run has done already.
+            expected_seconds: the plan's estimate of the whole; shown until there is a speed to go by.
+            clock: seconds that only rise.
+        """
+        return Progress(self, Work(work, before or {}), expected_seconds, clock)
+
+    def redrawn(self, line: Callable[[], RenderableType]) -> Live:
+        """A line redrawn four times a second while its context lasts, gone afterwards."""
+        return Live(get_renderable=line, console=self._rich, transient=True, refresh_per_second=4)
+
+
+class Progress:
+    """The progress line, and one line that stays for every trial that ends. Made by `Console.progress`."""
+
+    def __init__(
+        self, console: Console, work: Work, expected_seconds: float | None, clock: Callable[[], float]
+    ) -> None:
+        self._console = console
+        self._work = work
+        self._clock = clock
+        self._start = self._moved = self._spoken = clock()
+        self._left = expected_seconds
+        self._running: dict[str, str] = {}
+        self._ended: set[str] = set()
+        self._lock = threading.RLock()
+        self._redrawn = console.redrawn(self._bar) if console.live else None
+
+    def __enter__(self) -> Self:
+        if self._redrawn:
+            self._redrawn.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._redrawn:
+            self._redrawn.stop()
+
+    def started(self, key: str, label: str) -> None:
+        """A trial begins or goes on; `label` tells it from the others in few words."""
+        with self._lock:
+            self._running[key] = label
+
+    def epoch(self, key: str, epoch: int, epochs: int) -> None:
+        """A trial has finished `epoch` epochs of `epochs`."""
+        with self._lock:
+            self._work.reached(key, epoch / epochs)
+            self._measure()
+            speaks = not self._console.live and self._clock() - self._spoken >= QUIET_SECONDS
+            line = self._line()
+        if speaks:
+            self._say(line)
+
+    def finished(self, key: str, label: str, said: str) -> None:
+        """A trial has its result; `said` ends its line, as `accuracy 0.7834  12 s`."""
+        with self._lock:
+            self._work.reached(key, 1.0)
+            line = self._end(key, label, said)
+        self._say(line)
+
+    def failed(self, key: str, label: str, why: str) -> None:
+        """A trial ended without a result."""
+        with self._lock:
+            self._work.drop(key)
+            line = self._end(key, label, f"failed: {why}")
+        self._say(line)
+
+    def _say(self, line: str) -> None:
+        # Never under our own lock: the thread that redraws holds rich's lock while it waits for ours in _line.
+        self._spoken = self._clock()
+        self._console.say(line)
+
+    def _end(self, key: str, label: str, said: str) -> str:
+        self._running.pop(key, None)
+        self._ended.add(key)
+        self._measure()
+        count = str(len(self._work.work))
+        return f"[{len(self._ended):>{len(count)}}/{count}] {label}  {said}"
+
+    def _measure(self) -> None:
+        self._moved = self._clock()
+        left = self._work.seconds_left(self._moved - self._start)
+        self._left = self._left if left is None else left
+
+    def _line(self) -> str:
+        with self._lock:
+            left = None if self._left is None else max(0.0, self._left - (self._clock() - self._moved))
+            parts = [
+                f"{self._work.fraction:4.0%}",
+                f"{len(self._ended)}/{len(self._work.work)} trials",
+                "time left not known yet" if left is None else f"{duration(left)} left",
+                ", ".join(self._running.values()),
+            ]
+        return "  ".join(part for part in parts if part)
+
+    def _bar(self) -> RenderableType:
+        grid = Table.grid(padding=(0, 1), expand=True)
+        grid.add_column(width=24)
+        grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        grid.add_row(ProgressBar(total=1.0, completed=self._work.fraction, complete_style="cyan"), Text(self._line()))
+        return grid

@@ -1,0 +1,259 @@
+"""The command line: what every pipeline lets its user choose, as one typed value.
+
+A pipeline adds its own axis in a subclass and parses it. The line under a field is its `--help`; the class's docstring
+names the group, the pipeline file's heads it all:
+
+    class Options(CommonOptions):
+        '''Weak supervision'''
+
+        fractions: Fractions | None = None
+        '''Shares of the training pairs that stay together (default: the preset's).'''
+
+    options = parse(Options)
+
+A value is one token, because `ray submit` passes arguments unquoted; the last of a repeated option wins. MVAE_STORAGE
+and MLFLOW_TRACKING_URI stand in for options that are not given, and so does MVAE_DATA, which the data sets read; no
+other environment variable is looked at. Neither torch, ray nor mlflow is imported here: help and refusals come at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Iterator, Sequence
+from inspect import cleandoc
+from typing import Any, Literal, NoReturn, Self, TypeVar, get_args
+
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from sweeps.console import error
+from sweeps.tokens import Count, Folder, Gpus, Names, NotNegative, Positive, Seeds, Token, Uri, Whole, Written
+
+Chosen = TypeVar("Chosen", bound="TrialOptions")
+
+
+def _default_storage() -> Any:
+    return os.environ.get("MVAE_STORAGE") or "runs"
+
+
+def _default_tracking(chosen: dict[str, Any]) -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{chosen['storage']}/mlflow.db"
+
+
+class TrialOptions(BaseSettings):
+    """Every trial (default: what the data set and the arm say)"""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, enable_decoding=False, validate_default=True
+    )
+
+    image_network: Token | None = None
+    """Network of the image: mlp, or dcgan where the data set has one."""
+    decoder_hidden: Count | None = None
+    """Hidden layers of the MLP decoders: 2 in the supplement, 3 in the authors' released code."""
+    latents: Count | None = None
+    """Dimensions of the latent space."""
+    label_weight: Positive | None = None
+    """Weight (lambda) of the label's likelihood in the ELBO."""
+    batch_size: Count | None = None
+    """Examples a training step."""
+    learning_rate: Positive | None = None
+    """Learning rate of Adam."""
+    annealing_epochs: Whole | None = None
+    """Epochs over which beta rises linearly from 0 to 1 (default: the data set's share of all epochs)."""
+
+    def trial_fields(self) -> dict[str, Any]:
+        """The fields of a Trial that the user has set, by name; those left alone are not in it."""
+        chosen = {name: getattr(self, name) for name in TrialOptions.model_fields}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The command line and the caller alone: a variable NAME or EPOCHS in the environment means nothing here."""
+        return (init_settings,)
+
+
+class CommonOptions(TrialOptions):
+    """Every pipeline"""
+
+    dataset: Token = "digits"
+    """Data set; digits is embedded and needs no download."""
+    arms: Names | None = None
+    """Models to compare (default: the preset's)."""
+    seeds: Seeds | None = None
+    """Seeds to run; all arms share them (default: the preset's)."""
+    epochs: Count | None = None
+    """Passes over the training set in each trial (default: the preset's)."""
+    preset: Literal["demo", "paper"] = "demo"
+    """demo takes minutes; paper is what the supplement ran."""
+
+    plan: bool = False
+    """Print the cells, which of them are done and the hours that the rest will take; start nothing."""
+    report: bool = False
+    """Print and write the table from the results that are there; start nothing."""
+    resume: bool = False
+    """Insist that this name already exists in the storage."""
+    fresh: bool = False
+    """Insist that this name does not exist yet."""
+
+    name: Token = "main"
+    """Name of the experiment; sweeps of one name share their trials."""
+    storage: Folder = Field(default_factory=_default_storage)
+    """Where results, checkpoints and MLflow's database are kept (default: $MVAE_STORAGE, else ./runs)."""
+    data_root: Folder | None = None
+    """Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae)."""
+    cache: Folder | None = None
+    """Where converted data is kept (default: ~/.cache/mvae)."""
+    tracking_uri: Uri = Field(default_factory=_default_tracking)
+    """MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage)."""
+
+    max_concurrent: Count | None = None
+    """Trials that run at the same time (default: as many as fit)."""
+    gpus_per_trial: Gpus = "auto"
+    """GPUs of a trial: a whole number, a share of one, or auto."""
+    checkpoint_every: NotNegative = 60.0
+    """Seconds of training after which the end of an epoch is kept as a checkpoint."""
+
+    @model_validator(mode="after")
+    def _without_contradiction(self) -> Self:
+        for one, other, why in (
+            ("resume", "fresh", "one insists that the name exists, the other that it does not"),
+            ("plan", "report", "each prints something and starts nothing"),
+            ("fresh", "report", "a name that does not exist yet has nothing to report"),
+        ):
+            if getattr(self, one) and getattr(self, other):
+                raise ValueError(f"--{one} and --{other} exclude each other: {why}; give one of them")
+        return self
+
+
+def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
+    """The command line as a typed value; ends the process with code 2 and one line on stderr where it is wrong.
+
+    Args:
+        options: the pipeline's class; the docstring of the module that it stands in becomes the head of `--help`.
+        argv: the arguments without the program's name; None takes the process's own.
+    """
+    try:
+        return read(options, sys.argv[1:] if argv is None else argv)
+    except ValueError as refusal:
+        error(str(refusal))
+        sys.exit(2)
+
+
+def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
+    """As `parse`, without an end of the process.
+
+    Raises:
+        ValueError: one line that names the option and says what would be right.
+    """
+    parser = _Parser(options)
+    source: CliSettingsSource[Any] = CliSettingsSource(
+        options,
+        root_parser=parser,
+        add_argument_method=_Parser.add_field,
+        cli_implicit_flags="toggle",
+        cli_kebab_case=True,
+        cli_avoid_json=True,
+    )
+    try:
+        return CliApp.run(options, cli_args=parser.parse_args(list(argv)), cli_settings_source=source)
+    except ValidationError as refusal:
+        raise ValueError(_one_line(refusal)) from None
+    except SettingsError as refusal:
+        raise ValueError(str(refusal)) from None
+
+
+class _Parser(ArgumentParser):
+    """Presentation: groups by the class that declares a field, one meta-variable a type, errors as ValueError."""
+
+    def __init__(self, options: type[TrialOptions]) -> None:
+        self.options = options
+        super().__init__(
+            usage="%(prog)s [options]",
+            prog=sys.argv[0],
+            description=cleandoc(sys.modules[options.__module__].__doc__ or ""),
+            formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=32, width=120),
+            allow_abbrev=False,
+        )
+        declaring = [one for one in options.__mro__ if issubclass(one, TrialOptions)]
+        self.groups = {one: self.add_argument_group(cleandoc(one.__doc__ or one.__name__)) for one in declaring}
+
+    def add_field(self, *flags: str, **kwargs: Any) -> None:
+        """One option, as pydantic-settings describes it, with our own ways of showing and repeating it."""
+        field = self.options.model_fields[kwargs["dest"]]
+        help_text = (field.description or "").replace("\n", " ")
+        if not isinstance(field.default, bool):
+            kwargs["metavar"] = _metavar(field)
+            kwargs["action"] = "store"
+            if not field.is_required() and field.default_factory is None and field.default is not None:
+                help_text = f"{help_text.rstrip('.')} (default: {_shown(field.default)})."
+        kwargs["help"] = help_text.replace("%", "%%")
+        declaring = next(one for one in reversed(self.groups) if kwargs["dest"] in one.model_fields)
+        self.groups[declaring].add_argument(*flags, **kwargs)
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse's own; an unknown option gets the nearest known one beside it."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(self._about_unknown(unknown[0]))
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Raises ValueError, where argparse prints the usage and exits."""
+        raise ValueError(message.removeprefix("argument "))
+
+    def _about_unknown(self, argument: str) -> str:
+        if not argument.startswith("-"):
+            return f"{argument} belongs to no option; write lists without spaces, as a,b,c (--help shows all options)"
+        flag = argument.partition("=")[0]
+        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
+        hint = f"do you mean {near[0]}?" if near else "--help shows all options"
+        return f"{flag} is no option of this pipeline; {hint}"
+
+
+def _metavar(field: FieldInfo) -> str:
+    written = [mark for mark in _marks(field) if isinstance(mark, Written)]
+    if written:
+        return written[0].example
+    choices = get_args(field.annotation)
+    assert choices, f"no way of writing is known for a field of type {field.annotation}"
+    return "|".join(str(choice) for choice in choices)
+
+
+def _marks(field: FieldInfo) -> Iterator[Any]:
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        yield from getattr(part, "__metadata__", ())
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(map(_shown, default))
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _one_line(refusal: ValidationError) -> str:
+    first = refusal.errors()[0]
+    said = str(first["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    if not first["loc"]:
+        return said
+    flag = f"--{first['loc'][0]}".replace("_", "-")
+    return f"{flag} {first['input']}: {said[:1].lower()}{said[1:]}"

@@ -1,0 +1,156 @@
+"""The values of the command line: one token in, one typed value out.
+
+A value that is typed already passes through unchanged, so that code can make options as well as a shell can.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field
+
+MOST_SEEDS = 10_000
+"""More seeds than this in one range are a slip of the finger."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a value is written, as `--help` shows it after the option's name."""
+
+    example: str
+
+
+def token(value: object) -> object:
+    """One simple name, as it may become part of a file's name.
+
+    Raises:
+        ValueError: it holds anything but letters, digits, `_`, `.` and `-`, or starts with a mark.
+    """
+    if isinstance(value, str) and not _TOKEN.fullmatch(value):
+        raise ValueError("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
+    return value
+
+
+def names(value: object) -> object:
+    """`mvae,nn` as ("mvae", "nn"): in this order, repetitions dropped.
+
+    Raises:
+        ValueError: an item is no simple name.
+    """
+    return _distinct(str(token(item)) for item in _items(value)) if isinstance(value, str) else value
+
+
+def seeds(value: object) -> object:
+    """`0-2,7` as (0, 1, 2, 7): in this order, repetitions dropped.
+
+    Raises:
+        ValueError: an item is neither a whole number nor a rising range of at most MOST_SEEDS.
+    """
+    return _distinct(seed for item in _items(value) for seed in _range(item)) if isinstance(value, str) else value
+
+
+def fractions(value: object) -> object:
+    """`0.001,0.01` as (0.001, 0.01): in this order, repetitions dropped.
+
+    Raises:
+        ValueError: an item is no number, or not in 0 < f <= 1.
+    """
+    return _distinct(_fraction(item) for item in _items(value)) if isinstance(value, str) else value
+
+
+def folder(value: object) -> object:
+    """An absolute path, `~` expanded: Ray's processes run in working directories of their own.
+
+    Raises:
+        ValueError: the path is empty or a URI.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    text = os.fspath(value)
+    if not text:
+        raise ValueError("write the path of a folder")
+    if "://" in text:
+        raise ValueError("write the path of a folder, not a URI; shared storage is mounted (NFS, EFS)")
+    return Path(os.path.abspath(os.path.expanduser(text)))
+
+
+def gpus(value: object) -> object:
+    """`auto`, or a number of GPUs from 0 on.
+
+    Raises:
+        ValueError: anything else, and a number above 1 that is not whole (a device cannot be shared in part only).
+    """
+    if value == "auto" or not isinstance(value, str | int | float):
+        return value
+    number = _number(value)
+    if not 0 <= number < math.inf or (number > 1 and not number.is_integer()):
+        raise ValueError("write auto, 0, a share of one GPU as 0.25, or a whole number")
+    return number
+
+
+def _items(value: str) -> list[str]:
+    items = value.split(",")
+    if not all(items):
+        raise ValueError("write the items with commas between them and no spaces, as a,b,c")
+    return items
+
+
+def _distinct(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _range(item: str) -> range:
+    match = _SEEDS.fullmatch(item)
+    if match is None:
+        raise ValueError(f"{item} is no seed; write whole numbers and ranges, as 0-2 or 0,3,5-7")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise ValueError(f"the range {item} runs backwards; write {last}-{first}")
+    if last - first >= MOST_SEEDS:
+        raise ValueError(f"the range {item} holds more than {MOST_SEEDS:,} seeds")
+    return range(first, last + 1)
+
+
+def _fraction(item: str) -> float:
+    number = _number(item)
+    if not 0 < number <= 1:
+        raise ValueError(f"{item} is no fraction; write numbers above 0 and up to 1, as 0.001,0.01,1")
+    return number
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+Token = Annotated[str, BeforeValidator(token), Written("NAME")]
+Names = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1), Written("NAME,...")]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(seeds), Field(min_length=1), Written("0-2,...")
+]
+Fractions = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...],
+    BeforeValidator(fractions),
+    Field(min_length=1),
+    Written("0.01,..."),
+]
+Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
+Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
+Count = Annotated[int, Field(ge=1), Written("N")]
+Whole = Annotated[int, Field(ge=0), Written("N")]
+Uri = Annotated[str, Field(min_length=1), Written("URI")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Written("X")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Written("X")]

@@ -1,0 +1,141 @@
+"""Claims about the console: what it prints where, and when it says that a sweep will be through."""
+
+from __future__ import annotations
+
+import io
+import threading
+
+import pytest
+
+from sweeps.console import Console, Work, duration, error
+
+
+class Clock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lines(file: io.StringIO) -> list[str]:
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (8.4, "8 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 05 min"),
+        (3 * 86_400 + 3_700, "3 d 01 h"),
+        (-1, "0 s"),
+    ],
+)
+def test_a_duration_has_at_most_two_units(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_time_left_follows_the_speed_of_this_run_alone() -> None:
+    work = Work({"a": 10.0, "b": 10.0, "c": 20.0}, before={"b": 0.5})
+    assert work.fraction == pytest.approx(5 / 40)
+    assert work.seconds_left(60.0) is None
+    work.reached("a", 0.5)
+    assert work.fraction == pytest.approx(10 / 40)
+    assert work.seconds_left(60.0) == pytest.approx(30 * 60 / 5)
+
+
+def test_a_dropped_trial_says_nothing_about_the_speed() -> None:
+    work = Work({"a": 10.0, "b": 10.0}, before={})
+    work.drop("b")
+    assert work.seconds_left(60.0) is None
+    work.reached("a", 0.5)
+    assert work.seconds_left(60.0) == pytest.approx(60.0)
+
+
+def test_a_sweep_without_work_is_done() -> None:
+    assert Work({}, {}).fraction == 1.0
+
+
+def test_away_from_a_terminal_there_is_one_plain_line_a_finished_trial() -> None:
+    file = io.StringIO()
+    console = Console(file)
+    console.header("Table 4 on digits: 2 trials")
+    with console.progress({"a": 1.0, "b": 1.0}) as progress:
+        for key, label in (("a", "mvae 1 % seed 0"), ("b", "nn 1 % seed 0")):
+            progress.started(key, label)
+            progress.epoch(key, 1, 2)
+        progress.finished("a", "mvae 1 % seed 0", "accuracy 0.7834  12 s")
+        progress.failed("b", "nn 1 % seed 0", "loss is nan in epoch 2")
+    assert lines(file) == [
+        "Table 4 on digits: 2 trials",
+        "[1/2] mvae 1 % seed 0  accuracy 0.7834  12 s",
+        "[2/2] nn 1 % seed 0  failed: loss is nan in epoch 2",
+    ]
+
+
+def test_away_from_a_terminal_long_trials_get_a_word_a_minute() -> None:
+    file, clock = io.StringIO(), Clock()
+    with Console(file).progress({"a": 1.0}, clock=clock) as progress:
+        progress.started("a", "mvae seed 0")
+        for epoch in range(1, 10):
+            clock.now += 25.0
+            progress.epoch("a", epoch, 10)
+    assert lines(file) == [
+        " 30%  0/1 trials  2 min 55 s left  mvae seed 0",
+        " 60%  0/1 trials  1 min 40 s left  mvae seed 0",
+        " 90%  0/1 trials  25 s left  mvae seed 0",
+    ]
+
+
+def test_text_is_printed_as_it_is_whatever_it_looks_like() -> None:
+    file = io.StringIO()
+    line = "[bold]not markup[/bold] :smile: http://127.0.0.1:5000 " + "long " * 100 + "end"
+    Console(file).say(line)
+    assert file.getvalue() == line + "\n"
+
+
+def test_on_a_terminal_the_progress_line_is_redrawn_and_gone_at_the_end() -> None:
+    file = io.StringIO()
+    with Console(file, live=True).progress({"a": 1.0}, expected_seconds=90.0) as progress:
+        progress.started("a", "mvae seed 0")
+        progress.epoch("a", 1, 2)
+        progress.finished("a", "mvae seed 0", "accuracy 0.7834")
+    drawn = file.getvalue()
+    assert "0/1 trials" in drawn
+    assert "1 min 30 s left" in drawn, "the plan's estimate stands until there is a speed"
+    assert "[1/1] mvae seed 0  accuracy 0.7834" in drawn
+    assert drawn.endswith("\x1b[2K"), "the last thing on the screen is the erased progress line"
+
+
+@pytest.mark.timeout(60)
+def test_lines_from_many_threads_neither_block_nor_get_lost() -> None:
+    file = io.StringIO()
+    keys = [f"k{index}" for index in range(200)]
+
+    with Console(file, live=True).progress(dict.fromkeys(keys, 1.0)) as progress:
+
+        def finish(some: list[str]) -> None:
+            for key in some:
+                progress.started(key, key)
+                progress.epoch(key, 1, 1)
+                progress.finished(key, key, "done")
+
+        threads = [threading.Thread(target=finish, args=(keys[start::4],)) for start in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert file.getvalue().count("  done") == 200
+    assert "[200/200]" in file.getvalue()
+
+
+def test_an_error_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    error("the storage cannot be written:\n  read-only file system\n")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "the storage cannot be written: read-only file system\n"

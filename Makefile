@@ -1,0 +1,49 @@
+# make demo   a table from the embedded digits, in minutes       make lint    style and types
+# make test   every test                                         make clean   remove the environment and caches; runs/ stays
+#
+# PYTHON=python3.12          which Python the environment is made from (3.11 or newer)
+# PIP_ARGS="..."             passed on to pip, for a CPU-only torch say
+# ARGS="--seeds 0-4"         further options of the demo
+# PYTEST_ARGS="-k options"   further options of pytest
+
+PYTHON ?= python3
+PIP_ARGS ?=
+ARGS ?=
+PYTEST_ARGS ?=
+
+VENV := .venv
+# Touched last, so that an interrupted installation is taken up again; older than pyproject.toml means out of date.
+MADE := $(VENV)/made
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
+
+demo: $(MADE)
+	$(VENV)/bin/python pipelines/weak_supervision.py --preset demo $(ARGS)
+
+test: $(MADE)
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(MADE)
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+	$(VENV)/bin/python -m mypy
+
+format: $(MADE)
+	$(VENV)/bin/python -m ruff check --fix .
+	$(VENV)/bin/python -m ruff format .
+
+$(MADE): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which one to take, as in: make PYTHON=python3.12" >&2; exit 2; }
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "$(PYTHON) cannot make an environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(VENV)/bin/python -m pip install $(PIP_ARGS) -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mvae sweeps pipelines benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +

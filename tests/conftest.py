@@ -1,0 +1,41 @@
+"""What all tests share: an environment that leaks nothing in, one thread for torch, folders that vanish."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports torch, ray or mlflow; processes that a test starts inherit it.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["MKL_NUM_THREADS"] = "1"
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+os.environ["MPLBACKEND"] = "Agg"
+for leaking in ("MVAE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
+    os.environ.pop(leaking, None)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Path:
+    """An empty folder for one test's results, checkpoints and MLflow database."""
+    folder = tmp_path / "storage"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Converted data, made once for all tests of a session, never in the home directory."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The data root with the MNIST family's raw files; for tests marked `real_data`."""
+    root = os.environ.get("MVAE_DATA")
+    if not root or not all((Path(root) / name / "raw").is_dir() for name in ("MNIST", "FashionMNIST")):
+        pytest.skip("MVAE_DATA names no folder with MNIST/raw and FashionMNIST/raw")
+    return Path(root)

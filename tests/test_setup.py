@@ -1,0 +1,196 @@
+"""Claims about the repository itself: what may import what, what every file opens with, what must never be in it."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Written in parts, so that this file does not hold what it forbids.
+FOREIGN = re.compile(
+    "|".join(
+        [
+            r"\bpypi\." + r"org\b",
+            r"\bpythonhosted\." + r"org\b",
+            r"download\.py" + r"torch\.org",
+            r"registry\.npmjs" + r"\.org",
+            r"/opt/" + r"pypi",
+            r"(?<![\w./~-])/" + r"(?:work|root)/",
+            r"(?<![\w.])/tmp/" + r"dev\b",
+            r"/(?:home|Users)/" + r"(?!ray\b|ubuntu\b|\$)[a-z]\w*/",
+        ]
+    )
+)
+
+
+def tracked() -> list[Path]:
+    """All files that are, or are about to be, in the repository."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    return [REPOSITORY / name for name in listed.stdout.split("\0") if name and (REPOSITORY / name).is_file()]
+
+
+def python_files(*folders: str) -> list[Path]:
+    files = [path for path in tracked() if path.suffix == ".py"]
+    return [path for path in files if not folders or path.relative_to(REPOSITORY).parts[0] in folders]
+
+
+def imported_by(path: Path) -> set[str]:
+    """The top-level names of all modules that a file imports, at its head or inside a function."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found.update(alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_no_file_of_the_science_names_the_orchestration() -> None:
+    forbidden = {"ray", "mlflow", "optuna", "sweeps", "pipelines"}
+    files = python_files("mvae")
+    assert files
+    for path in files:
+        assert not imported_by(path) & forbidden, path
+
+
+def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
+    modules = [
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+        for path in python_files("mvae")
+        if path.name != "__main__.py"
+    ]
+    script = (
+        f"import importlib, sys\nfor name in {modules!r}: importlib.import_module(name)\n"
+        "print(sorted({'ray', 'mlflow', 'sweeps', 'torchvision'} & sys.modules.keys()))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(("module", "home"), [("ray", {"engine.py"}), ("mlflow", {"tracking.py"})])
+def test_ray_and_mlflow_live_in_one_module_each(module: str, home: set[str]) -> None:
+    users = {path.name for path in python_files("sweeps", "pipelines") if module in imported_by(path)}
+    assert users <= home
+
+
+def test_every_python_file_opens_with_a_docstring() -> None:
+    files = python_files()
+    assert files
+    assert [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text()))] == []
+
+
+def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> None:
+    found: list[str] = []
+    for path in tracked():
+        content = path.read_bytes()
+        if b"\0" in content:
+            continue
+        for number, line in enumerate(content.decode(errors="replace").splitlines(), start=1):
+            if FOREIGN.search(line):
+                found.append(f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:100]}")
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("path", "ignored"),
+    [
+        ("mvae/data/arrow.py", False),
+        ("cluster/data/notes.md", False),
+        ("benchmarks/results/runs/one.json", False),
+        ("runs/main/results/one.json", True),
+        ("data/MNIST/raw/train", True),
+        (".venv/made", True),
+        ("mvae/__pycache__/trial.pyc", True),
+    ],
+)
+def test_what_git_ignores_is_anchored(path: str, ignored: bool) -> None:
+    if not (REPOSITORY / ".git").exists():
+        pytest.skip("not a git checkout")
+    asked = subprocess.run(["git", "check-ignore", "--no-index", "-q", path], cwd=REPOSITORY)
+    assert (asked.returncode == 0) is ignored
+
+
+def make(target: str, *variables: str, folder: Path = REPOSITORY) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", target, *variables], cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The set-up files alone, beside a Python that only notes what it is asked to do."""
+    for name in ("Makefile", "pyproject.toml"):
+        (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
+    fake = tmp_path / "python"
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'echo "$@" >> "{tmp_path}/asked"\n'
+        'case "$*" in\n'
+        '  *version_info*) exit "${TOO_OLD:-0}" ;;\n'
+        '  --version) echo "Python 3.9.6" ;;\n'
+        '  "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;\n'
+        '  *"pip install"*) exit "${PIP_FAILS:-0}" ;;\n'
+        "esac\n"
+    )
+    fake.chmod(0o755)
+    return tmp_path
+
+
+def asked(checkout: Path) -> str:
+    log = checkout / "asked"
+    said = log.read_text()
+    log.write_text("")
+    return said
+
+
+def test_the_environment_is_made_once_and_again_when_the_project_file_changes(checkout: Path) -> None:
+    python = f"PYTHON={checkout}/python"
+    first = make("test", python, "PIP_ARGS=--no-cache-dir", folder=checkout)
+    assert first.returncode == 0, first.stderr
+    commands = asked(checkout)
+    assert "-m venv --clear .venv" in commands
+    assert "-m pip install --no-cache-dir -e .[dev]" in commands
+    assert "-m pytest" in commands
+
+    make("test", python, folder=checkout)
+    assert asked(checkout).splitlines() == ["-m pytest"]
+
+    made = checkout / ".venv" / "made"
+    os.utime(checkout / "pyproject.toml", (made.stat().st_mtime + 10,) * 2)
+    make("lint", python, folder=checkout)
+    commands = asked(checkout)
+    assert "-m pip install" in commands
+    assert "venv" not in commands
+
+
+def test_an_interrupted_installation_does_not_count_as_an_environment(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = f"PYTHON={checkout}/python"
+    monkeypatch.setenv("PIP_FAILS", "1")
+    assert make("test", python, folder=checkout).returncode != 0
+    monkeypatch.delenv("PIP_FAILS")
+    asked(checkout)
+    assert make("test", python, folder=checkout).returncode == 0
+    assert "-m pip install" in asked(checkout)
+
+
+def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOO_OLD", "1")
+    refused = make("demo", f"PYTHON={checkout}/python", folder=checkout)
+    assert refused.returncode != 0
+    assert "Python 3.11 or newer is needed" in refused.stderr
+    assert "Python 3.9.6" in refused.stderr
+    assert "make PYTHON=python3.12" in refused.stderr

@@ -1,0 +1,67 @@
+"""Arm: a model of the table with all that the rest of the system asks of it. Learner: how one is trained by steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from mvae.data.dataset import Dataset, Modality
+    from mvae.objective import Loss
+    from mvae.trial import Trial
+
+IDENTITY = frozenset({"dataset", "model", "seed", "paired_fraction"})
+"""Fields that every arm of a weak-supervision table reads."""
+
+OPTIMISED = frozenset({"epochs", "batch_size", "learning_rate", "precision", "compile"})
+"""Fields that every arm trained by gradient steps reads."""
+
+NETWORKS = frozenset({"image_network", "decoder_hidden", "latents"})
+"""Fields that shape the networks."""
+
+
+class Classifier(Protocol):
+    """What an arm's trained module can do: label logits [n, C] from images [n, 1, H, W] in [0, 1]."""
+
+    def __call__(self, image: Tensor) -> Tensor: ...
+
+
+class Learner(Protocol):
+    """A module with the rule that trains it: what each step sees, and the loss of a step."""
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """The steps of an epoch (counted from 0), always the same for the same epoch."""
+        ...
+
+    def loss(self, batch: Any, step: int) -> Loss:
+        """The loss of one step; `step` counts from the start of training."""
+        ...
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of an epoch."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of a table. Exactly one of `learner` and `fit` is there."""
+
+    token: str
+    """Its name in --arms and in `Trial.model`."""
+    title: str
+    """Its name in tables."""
+    reads: frozenset[str]
+    """The fields of a trial that it reads: these make its key."""
+    build: Callable[[Trial, tuple[Modality, ...]], nn.Module]
+    """The untrained module, on the CPU."""
+    learner: Callable[[nn.Module, Trial, Dataset], Learner] | None = None
+    """Trained by gradient steps."""
+    fit: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
+    """Fitted in one go, in place; returns metrics."""
+
+    def __post_init__(self) -> None:
+        assert (self.learner is None) != (self.fit is None), f"arm {self.token} must be trained in one way"

@@ -1,0 +1,99 @@
+"""A VAE over several modalities: an encoder and a decoder a modality, and a rule that joins the encoders' Gaussians."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from mvae.data.dataset import Kind, Modality
+from mvae.gaussian import Gaussian
+from mvae.likelihood import likelihood_of
+from mvae.networks.image import hidden_width, image_decoder, image_encoder
+from mvae.networks.label import LabelDecoder, LabelEncoder
+
+LOG_VAR_LIMIT = 15.0
+"""The encoders' log-variances (or raw spreads) are clamped to +- this."""
+
+
+class Multimodal(nn.Module):
+    """Encoders, decoders and likelihoods in the order of `modalities`. Shapes: n rows, R rows, T terms, D latents."""
+
+    def __init__(
+        self,
+        modalities: tuple[Modality, ...],
+        encoders: list[nn.Module],
+        decoders: list[nn.Module],
+        latents: int,
+    ) -> None:
+        super().__init__()
+        self.modalities = modalities
+        self.latents = latents
+        self.encoders = nn.ModuleList(encoders)
+        self.decoders = nn.ModuleList(decoders)
+        self.likelihoods = tuple(likelihood_of(modality) for modality in modalities)
+
+    def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and spread of modality m's expert, each [n, D], from n values of it."""
+        mean, spread = at_least_float32(self.encoders[m](value)).chunk(2, dim=-1)
+        return mean, spread.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
+
+    def decode(self, m: int, z: Tensor) -> Tensor:
+        """Logits of p(x_m | z), one row a row of z [n, D]."""
+        return at_least_float32(self.decoders[m](z))
+
+    @abstractmethod
+    def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
+        """Posteriors [R, T, D] from experts [R, M, D] and the modalities that each conditions on, boolean [R, T, M]."""
+
+    def index(self, kind: Kind) -> int:
+        """The position of the first modality of a kind."""
+        return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)
+
+    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+        """q(z | the given modalities): [n, D], from n values of each modality by its position."""
+        given = sorted(values)
+        experts = [self.encode(m, values[m]) for m in given]
+        some = experts[0][0]
+        mean = some.new_zeros(len(some), len(self.modalities), self.latents)
+        spread = mean.clone()
+        for m, (expert_mean, expert_spread) in zip(given, experts, strict=True):
+            mean[:, m], spread[:, m] = expert_mean, expert_spread
+        members = some.new_zeros(len(some), 1, len(self.modalities)).bool()
+        members[:, :, given] = True
+        q = self.posterior(mean, spread, members)
+        return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Label logits [n, C] at z = the mean of q(z | image), the prediction of supplement section 8."""
+        q = self.infer({self.index(Kind.IMAGE): image})
+        return self.decode(self.index(Kind.LABEL), q.mean)
+
+
+def at_least_float32(output: Tensor) -> Tensor:
+    """A network's output as posteriors and likelihoods take it: bfloat16 is widened, float64 stays."""
+    return output if output.dtype == torch.float64 else output.float()
+
+
+def encoder_of(modality: Modality, image_network: str, width: int, outputs: int) -> nn.Module:
+    """The encoder of a modality (Figures 1 to 4)."""
+    match modality.kind:
+        case Kind.IMAGE:
+            return image_encoder(image_network, modality.shape, outputs)
+        case Kind.LABEL:
+            return LabelEncoder(modality.classes, width, outputs)
+
+
+def decoder_of(modality: Modality, image_network: str, width: int, latents: int, layers: int) -> nn.Module:
+    """The decoder of a modality (Figures 1 to 4)."""
+    match modality.kind:
+        case Kind.IMAGE:
+            return image_decoder(image_network, modality.shape, latents, layers)
+        case Kind.LABEL:
+            return LabelDecoder(modality.classes, width, latents, layers)
+
+
+def width_of(modalities: tuple[Modality, ...]) -> int:
+    """Width of the fully connected layers, by the image's size."""
+    return hidden_width(next(modality.shape for modality in modalities if modality.kind is Kind.IMAGE))

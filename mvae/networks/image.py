@@ -1,0 +1,118 @@
+"""Image encoders and decoders: the MLP of Figure 1 and the miniature DCGAN of Figure 2.
+
+Encoders return [n, outputs] (mean and spread side by side for a VAE, the mean alone for a classifier); decoders return
+logits [n, C, H, W]. Swish (SiLU) everywhere, PyTorch's default initialisation.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from math import prod
+
+from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+"""Channels, height, width."""
+
+
+def hidden_width(shape: Shape) -> int:
+    """Width of the fully connected layers: 512 (section 1), 128 for the 8x8 digits."""
+    return 128 if prod(shape) <= 64 else 512
+
+
+def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
+    """`layers` hidden layers with Swish between, and a linear output."""
+    widths = [inputs, *[hidden] * layers]
+    steps: list[nn.Module] = []
+    for narrow, wide in pairwise(widths):
+        steps += [nn.Linear(narrow, wide), nn.SiLU()]
+    return nn.Sequential(*steps, nn.Linear(widths[-1], outputs))
+
+
+class MlpImageEncoder(nn.Module):
+    """FC C*H*W - hidden - hidden - outputs (Figure 1 a)."""
+
+    def __init__(self, shape: Shape, outputs: int) -> None:
+        super().__init__()
+        self.layers = mlp(prod(shape), hidden_width(shape), 2, outputs)
+
+    def forward(self, image: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(image.flatten(1))
+        return outputs
+
+
+class MlpImageDecoder(nn.Module):
+    """FC latents - hidden x `layers` - C*H*W (Figure 1 b)."""
+
+    def __init__(self, shape: Shape, latents: int, layers: int) -> None:
+        super().__init__()
+        self.shape = shape
+        self.layers = mlp(latents, hidden_width(shape), layers, prod(shape))
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.layers(z)
+        return logits.view(len(z), *self.shape)
+
+
+class MiniDcganEncoder(nn.Module):
+    """Two strided convolutions without bias or BatchNorm, then FC 6272-512-outputs, for 28x28 (Figure 2 a)."""
+
+    def __init__(self, shape: Shape, outputs: int) -> None:
+        super().__init__()
+        assert shape[1:] == (28, 28), "the miniature DCGAN is made for 28x28 images"
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape[0], 64, 4, 2, 1, bias=False),
+            nn.SiLU(),
+            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(128 * 7 * 7, 512),
+            nn.SiLU(),
+            nn.Linear(512, outputs),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(image)
+        return outputs
+
+
+class MiniDcganDecoder(nn.Module):
+    """FC latents-512-6272, then two transposed convolutions without bias or BatchNorm, to 28x28 (Figure 2 b)."""
+
+    def __init__(self, shape: Shape, latents: int) -> None:
+        super().__init__()
+        assert shape[1:] == (28, 28), "the miniature DCGAN is made for 28x28 images"
+        self.layers = nn.Sequential(
+            nn.Linear(latents, 512),
+            nn.SiLU(),
+            nn.Linear(512, 128 * 7 * 7),
+            nn.SiLU(),
+            nn.Unflatten(1, (128, 7, 7)),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+            nn.SiLU(),
+            nn.ConvTranspose2d(64, shape[0], 4, 2, 1, bias=False),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.layers(z)
+        return logits
+
+
+def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
+    """The image encoder that a trial's `image_network` names."""
+    match network:
+        case "mlp":
+            return MlpImageEncoder(shape, outputs)
+        case "dcgan":
+            return MiniDcganEncoder(shape, outputs)
+    raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")
+
+
+def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.Module:
+    """The image decoder that a trial's `image_network` names; `layers` counts an MLP's hidden layers."""
+    match network:
+        case "mlp":
+            return MlpImageDecoder(shape, latents, layers)
+        case "dcgan":
+            return MiniDcganDecoder(shape, latents)
+    raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")

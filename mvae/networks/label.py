@@ -1,0 +1,40 @@
+"""Label encoder and decoder (Figures 1 and 2, c and d)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvae.networks.image import mlp
+
+
+class LabelEncoder(nn.Module):
+    """Embedding(classes, hidden), FC hidden-hidden, outputs, Swish between.
+
+    A label has few values, so a batch larger than their number encodes each value once and looks its rows up.
+    """
+
+    def __init__(self, classes: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(classes, hidden)
+        self.layers = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+
+    def forward(self, label: Tensor) -> Tensor:
+        """Labels int64 [n] to [n, outputs]."""
+        classes = self.embedding.num_embeddings
+        few = len(label) <= classes
+        encoded: Tensor = self.layers(self.embedding(label if few else torch.arange(classes, device=label.device)))
+        return encoded if few else F.embedding(label, encoded)
+
+
+class LabelDecoder(nn.Module):
+    """FC latents - hidden x `layers` - classes, to logits."""
+
+    def __init__(self, classes: int, hidden: int, latents: int, layers: int) -> None:
+        super().__init__()
+        self.layers = mlp(latents, hidden, layers, classes)
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.layers(z)
+        return logits

@@ -1,0 +1,184 @@
+"""The one training loop, with its checkpoints and exact resume: used alone, in a Tune trial and in each Train worker.
+
+State is saved at the end of an epoch only, and every random stream begins anew with each epoch, so a run that was cut
+off and resumed gives the numbers of an unbroken one bit for bit. Metrics reach the caller after the checkpoint that
+covers them is complete.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mvae.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.data.dataset import Dataset, Kind
+from mvae.evaluation.accuracy import label_accuracy
+from mvae.models import arm
+from mvae.models.arm import Learner
+from mvae.objective import Loss
+from mvae.streams import global_stream
+from mvae.trial import Trial
+
+THREADS = 1
+"""CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss became nan or infinite; the message names epoch, step and modality."""
+
+
+@dataclass
+class Progress:
+    """What a caller hears of a running trial."""
+
+    epoch: int
+    """Epochs done."""
+    epochs: int
+    """Epochs in all."""
+    committed: list[Record] = field(default_factory=list)
+    """Records that a complete checkpoint has covered since the last call."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained module in evaluation mode, its whole history and the checkpoint that holds both."""
+
+    model: nn.Module
+    history: list[Record]
+    checkpoint: Checkpoint
+
+
+def train(
+    trial: Trial,
+    data: Dataset,
+    checkpoints: Checkpoints,
+    *,
+    provenance: Callable[[], dict[str, Any]] = dict,
+    heard: Callable[[Progress], None] = lambda _: None,
+    checkpoint_every: float = 60.0,
+) -> Trained:
+    """Trains a trial, or goes on from its newest valid checkpoint.
+
+    Args:
+        data: on the device that is to do the work.
+        provenance: asked for at each checkpoint: what to keep beside the weights of where and when they were made.
+        heard: called after every epoch; its records are those that a checkpoint newly covers.
+        checkpoint_every: seconds after which the next end of an epoch is saved; the last epoch always is.
+    Raises:
+        NonFiniteLoss: the loss became nan or infinite; the last checkpoint stays.
+    """
+    torch.set_num_threads(THREADS)
+    device = data.train.values[0].device
+    chosen = arm(trial.model)
+    with global_stream(trial.seed, "initialisation"):
+        model = chosen.build(trial, data.modalities)
+    model.to(device)
+    last = checkpoints.latest()
+    history: list[Record] = list(last.history) if last else []
+    if last:
+        model.load_state_dict(checkpoints.load(last, "model.pt", map_location=device))
+        heard(Progress(last.epoch, _epochs(trial), list(history)))
+    if chosen.fit is not None:
+        if last is None:
+            metrics = {**chosen.fit(model, trial, data), **_validated(model, data)}
+            history = [Record(epoch=1, time=time.time(), metrics=metrics)]
+            last = checkpoints.save(1, {"model.pt": model.state_dict()}, history, provenance())
+            heard(Progress(1, 1, list(history)))
+        return Trained(model.eval(), history, last)
+
+    assert chosen.learner is not None
+    learner = chosen.learner(model, trial, data)
+    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    if last and last.epoch < trial.epochs:
+        optimizer.load_state_dict(checkpoints.load(last, "training.pt", map_location=device)["optimizer"])
+    if trial.compile:
+        _compile(model)
+    committed = len(history)
+    saved_at = time.monotonic()
+    for epoch in range(last.epoch if last else 0, trial.epochs):
+        metrics = {**_train_epoch(learner, model, optimizer, trial, epoch), **_validated(model, data)}
+        history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics))
+        fresh: list[Record] = []
+        if epoch + 1 == trial.epochs or time.monotonic() - saved_at >= checkpoint_every:
+            state = {"model.pt": model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
+            last = checkpoints.save(epoch + 1, state, history, provenance())
+            fresh, committed, saved_at = history[committed:], len(history), time.monotonic()
+        heard(Progress(epoch + 1, trial.epochs, fresh))
+    assert last is not None
+    return Trained(model.eval(), history, last)
+
+
+def _epochs(trial: Trial) -> int:
+    return 1 if arm(trial.model).fit is not None else trial.epochs
+
+
+def _train_epoch(
+    learner: Learner, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial, epoch: int
+) -> dict[str, float]:
+    """One pass; returns the mean over steps of the loss and its parts, as train/<part>."""
+    model.train()
+    device = next(model.parameters()).device
+    watch = _FiniteWatch(epoch, check_every=1 if device.type == "cpu" else 50)
+    with global_stream(trial.seed, "dropout", epoch):
+        for position, batch in enumerate(learner.batches(epoch)):
+            with torch.autocast(device.type, torch.bfloat16, enabled=trial.precision == "bfloat16"):
+                loss = learner.loss(batch, epoch * learner.steps_per_epoch + position)
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            watch.note(loss)
+    return watch.means()
+
+
+class _FiniteWatch:
+    """Keeps each step's loss and parts on the device and looks at them now and then, without a wait a step."""
+
+    def __init__(self, epoch: int, check_every: int) -> None:
+        self.epoch, self.check_every = epoch, check_every
+        self.names: list[str] = []
+        self.rows: list[Tensor] = []
+        self.checked = 0
+
+    def note(self, loss: Loss) -> None:
+        self.names = ["loss", *loss.parts]
+        self.rows.append(torch.stack([loss.total.detach().float(), *(part.float() for part in loss.parts.values())]))
+        if len(self.rows) - self.checked >= self.check_every:
+            self._check()
+
+    def means(self) -> dict[str, float]:
+        self._check()
+        means = torch.stack(self.rows).double().mean(0).tolist()
+        return {f"train/{name}": value for name, value in zip(self.names, means, strict=True)}
+
+    def _check(self) -> None:
+        fresh = torch.stack(self.rows[self.checked :]).cpu() if self.checked < len(self.rows) else torch.zeros(0, 1)
+        broken = ~torch.isfinite(fresh)
+        if broken.any():
+            row = int(broken.any(1).nonzero()[0])
+            guilty = [name for name, bad in zip(self.names[1:], broken[row, 1:].tolist(), strict=True) if bad]
+            raise NonFiniteLoss(
+                f"the loss is not finite at epoch {self.epoch + 1}, step {self.checked + row + 1}"
+                f" ({', '.join(guilty) or 'the weighted sum'}); the last checkpoint stays:"
+                " a lower learning rate or likelihood weight usually mends it"
+            )
+        self.checked = len(self.rows)
+
+
+def _validated(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """Validation metrics of an epoch: watched, logged, and without influence on any arm."""
+    kinds = {modality.kind for modality in data.modalities}
+    if Kind.LABEL not in kinds:
+        return {}
+    return {"validation/accuracy": label_accuracy(model, data.modalities, data.validation)}
+
+
+def _compile(model: nn.Module) -> None:
+    """torch.compile of each network in place: parameters and their names stay as they are."""
+    for child in model.children():
+        for network in child if isinstance(child, nn.ModuleList) else [child]:
+            network.compile()

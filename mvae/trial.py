@@ -1,0 +1,178 @@
+"""Trial: what one training run is, and the content key that names it everywhere. Measure: what is computed from it.
+
+The key is a hash of the fields that the trial's arm reads, of the data set's fingerprint and of the version of the
+training code's numbers. Checkpoint folder, Ray Train run, MLflow run, result file and table cell all carry it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mvae.data import source
+from mvae.models import arm
+
+TRAINING_VERSION = 1
+"""Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
+
+ADDED_AS: dict[str, Any] = {}
+"""Fields added after the first release, with the value that means "as before": left out of the hash at that value.
+
+Frozen: a later change of the field's default must not touch the entry here, or old results would change their meaning.
+"""
+
+Pairing = Literal["reserved", "proportional", "resampled"]
+Targets = Literal["own", "all"]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Trial(BaseModel):
+    """One training run. Make it with `Trial.create`, which fills in the data set's own defaults.
+
+    Raises:
+        ValueError: a field out of range, or a combination that means nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    dataset: str
+    """Data set, by its name in `mvae.data.DATASETS`."""
+    model: str
+    """Arm of the table, by its token in `mvae.models.ARMS`."""
+    seed: int = Field(0, ge=0)
+    """Seed of every stream: initialisation, labels kept, batch order, noise."""
+    image_network: str
+    """Image encoder and decoder: mlp (Figure 1) or dcgan (Figure 2)."""
+    decoder_hidden: int = Field(2, ge=1, le=8)
+    """Hidden layers of the MLP decoders (section 1 says 2; the authors' released code has 3)."""
+    latents: int = Field(ge=1)
+    """Dimensions of z (section 1: 64 for the MNIST family)."""
+    paired_fraction: float = Field(1.0, gt=0, le=1)
+    """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
+    pairing: Pairing = "reserved"
+    """How often the paired set is shown: reserved, proportional or resampled (see mvae/data/supervision.py)."""
+    targets: Targets = "own"
+    """What a term reconstructs: own, the modalities it conditions on (the paper's formula), or all that are present."""
+    k: int = Field(0, ge=0)
+    """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (main paper, section 3.2)."""
+    fixed_noise: bool = False
+    """One noise draw shared by all ELBO terms of a step instead of one a term (Figure 6 c)."""
+    epochs: int = Field(ge=1)
+    """Passes over the training images (section 1: 500 for MNIST; section 8: 100 for FashionMNIST's Table 4)."""
+    batch_size: int = Field(ge=1)
+    """Global minibatch size, however many workers share it (section 1: 100)."""
+    learning_rate: float = Field(gt=0)
+    """Adam's step size (section 1: 1e-3)."""
+    annealing_share: float = Field(gt=0, le=1)
+    """Share of all steps over which beta rises linearly from 0 to 1 (section 1: 200 of 500 epochs)."""
+    annealing_epochs: int | None = Field(None, ge=0)
+    """Epochs over which beta rises, in place of the share; above `epochs`, beta ends below 1, which is recorded."""
+    image_weight: float = Field(1.0, gt=0)
+    """Likelihood weight lambda of the image."""
+    label_weight: float = Field(gt=0)
+    """Likelihood weight lambda of the label (50 in the authors' MNIST-like runs as far as known)."""
+    precision: Precision = "float32"
+    """Number format of the networks in training; evaluation is always float32."""
+    compile: bool = False
+    """Run the networks through torch.compile."""
+
+    @classmethod
+    def create(cls, *, dataset: str, model: str, **fields: Any) -> Trial:
+        """A trial with the data set's defaults wherever a field is missing or None.
+
+        Raises:
+            ValueError: one line that names the field and what would be right.
+        """
+        own = source(dataset).defaults
+        arm(model)
+        defaults = {
+            "image_network": own.image_network,
+            "latents": own.latents,
+            "epochs": own.epochs,
+            "batch_size": own.batch_size,
+            "learning_rate": own.learning_rate,
+            "annealing_share": own.annealing_share,
+            "label_weight": own.label_weight,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
+
+    def with_(self, **changes: Any) -> Trial:
+        """The same trial with some fields changed, validated again."""
+        return self._checked({**self.model_dump(), **changes})
+
+    @classmethod
+    def _checked(cls, fields: dict[str, Any]) -> Trial:
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            said = str(first["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"{where} = {first['input']!r}: {said}" if where else said) from None
+
+    @model_validator(mode="after")
+    def _means_something(self) -> Self:
+        arm(self.model)
+        data = source(self.dataset)
+        if self.image_network not in data.defaults.image_networks:
+            known = ", ".join(data.defaults.image_networks)
+            raise ValueError(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
+        modalities = len(data.modalities)
+        if self.k > 0 and modalities < 3:
+            raise ValueError(
+                f"k = {self.k} needs at least 3 modalities to choose subsets from:"
+                f" {self.dataset} has {modalities}, so k = 0"
+            )
+        return self
+
+    def hashed_fields(self) -> dict[str, Any]:
+        """The fields that this trial's arm reads: two trials that differ elsewhere only are the same trial."""
+        return _hashed(self.model_dump(), arm(self.model).reads, ADDED_AS)
+
+    def key(self, fingerprint: str) -> str:
+        """The content key, 16 hex digits.
+
+        Args:
+            fingerprint: of the data set, from `mvae.data.fingerprint`.
+        """
+        identity = {"fields": self.hashed_fields(), "data": fingerprint, "training": TRAINING_VERSION}
+        return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is computed from a trial's final checkpoint; a new version never reads an old version's results."""
+
+    name: str
+    version: int
+    metric: str
+    """The metric that a table shows of it."""
+
+    @property
+    def token(self) -> str:
+        """Name with version, as in result files: accuracy-v1."""
+        return f"{self.name}-v{self.version}"
+
+
+ACCURACY = Measure("accuracy", 1, "test/accuracy")
+"""Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8)."""
+
+
+def canonical_json(value: Any) -> str:
+    """One text for one value: sorted names, no spaces, no nan."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _hashed(fields: dict[str, Any], reads: frozenset[str], added_as: dict[str, Any]) -> dict[str, Any]:
+    unknown = reads - fields.keys()
+    assert not unknown, f"an arm reads fields that no trial has: {sorted(unknown)}"
+    return {
+        name: value
+        for name, value in fields.items()
+        if name in reads and not (name in added_as and value == added_as[name] and type(value) is type(added_as[name]))
+    }

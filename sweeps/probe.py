@@ -1,0 +1,54 @@
+"""A probe: what a trial will take, from a few of its steps run here and now. For `--plan`, where nothing has finished yet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+
+from mvae.data import load
+from mvae.data.supervision import paired_set
+from mvae.evaluation.accuracy import label_accuracy
+from mvae.models import arm
+from mvae.trial import Trial
+
+STEPS = 20
+"""Steps that are timed, after as many as three that warm up."""
+FITTED = 2000
+"""Most pairs that a closed-form arm is fitted on in a probe; more are scaled in proportion."""
+
+
+class Probe:
+    """Callable: seconds that a whole trial takes on one CPU thread of this machine."""
+
+    def __init__(self, data_root: Path | None, cache: Path | None) -> None:
+        self._data_root, self._cache = data_root, cache
+
+    def __call__(self, trial: Trial) -> float:
+        """Seconds of a trial, from its start to its last epoch; evaluation of every epoch included."""
+        torch.set_num_threads(1)
+        data = load(trial.dataset, self._data_root, self._cache)
+        chosen = arm(trial.model)
+        model = chosen.build(trial, data.modalities)
+        if chosen.fit is not None:
+            pairs = len(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
+            share = min(1.0, FITTED / pairs)
+            began = time.perf_counter()
+            chosen.fit(model, trial.with_(paired_fraction=trial.paired_fraction * share), data)
+            return (time.perf_counter() - began) / share
+        assert chosen.learner is not None
+        learner = chosen.learner(model, trial, data)
+        optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+        times = []
+        for step, batch in zip(range(3 + STEPS), learner.batches(0), strict=False):
+            loss = learner.loss(batch, step)
+            optimizer.zero_grad(set_to_none=True)
+            loss.total.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            times.append(time.perf_counter())
+        each = (times[-1] - times[2]) / (len(times) - 3) if len(times) > 3 else times[-1] - times[0]
+        began = time.perf_counter()
+        label_accuracy(model, data.modalities, data.validation)
+        validation = time.perf_counter() - began
+        return trial.epochs * (each * learner.steps_per_epoch + validation)

@@ -1,0 +1,271 @@
+"""A sweep from the command to its exit code: the same call starts, resumes, extends and reports it.
+
+What is done is read from storage, what is missing runs, and the table is made from storage again. Bad input is refused
+with one line before anything starts or is written.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+
+from mvae.data import fingerprint, load
+from sweeps import engine
+from sweeps.catalogue import Catalogue
+from sweeps.console import Console, Progress, duration, error
+from sweeps.lease import Lease
+from sweeps.options import CommonOptions
+from sweeps.plan import Cell, Plan, State, plan
+from sweeps.probe import Probe
+from sweeps.provenance import git_sha
+from sweeps.rendering import show_plan
+from sweeps.report import show, tabulate, write
+from sweeps.storage import Store
+from sweeps.tables import Table
+from sweeps.tracker import Tracker, check, tracking_uri
+from sweeps.view import Status, SweepView
+from sweeps.worker import Job, Word
+
+COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes of every pipeline."""
+
+SHARE_OF_A_GPU = 0.25
+"""`--gpus-per-trial auto` where there are GPUs: the networks here leave most of one idle."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a pipeline asks for: the cells of a table, and how they are shown."""
+
+    name: str
+    """A simple token, unique among the sweeps of a storage name: weak_supervision-digits."""
+    title: str
+    """One line: what is computed."""
+    cells: tuple[Cell, ...]
+    table: Table | None = None
+    """The published table that the cells stand beside."""
+    axis: str = "paired fraction"
+    """What the columns are, where no published table says so."""
+
+
+def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
+    """Runs a sweep as the options say and returns the exit code; a user's mistake is one line on stderr.
+
+    Args:
+        sweep: makes the cells; a ValueError in it is a user's mistake.
+    """
+    console = Console()
+    try:
+        return _main(sweep(), options, console)
+    except ValueError as refusal:
+        error(str(refusal))
+        return BAD_INPUT
+
+
+def _main(sweep: Sweep, options: CommonOptions, console: Console) -> int:
+    data_mark = fingerprint(options.dataset, options.data_root)
+    store = Store.open(options.storage, options.name, create=False)
+    uri = tracking_uri(options.tracking_uri, options.storage)
+    planned = plan(sweep.cells, store, data_mark)
+    if options.plan:
+        probe = Probe(options.data_root, options.cache)
+        show_plan(plan(sweep.cells, store, data_mark, probe), console.rich, options.max_concurrent)
+        return COMPLETE
+    if options.report:
+        return _report(sweep, planned, store, console, {})
+    if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
+        raise ValueError(
+            f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
+            " leave --resume out to start them"
+        )
+    if options.fresh and store.folder.exists():
+        raise ValueError(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
+    if planned.todo:
+        load(options.dataset, options.data_root, options.cache)
+    check(uri)
+    engine.check_gpus(options.gpus_per_trial)
+    Store.open(options.storage, options.name, create=True)
+    with Lease(store.folder, console.say) as lease:
+        planned = plan(sweep.cells, store, data_mark)
+        driver = Driver(sweep, options, planned, data_mark, store, uri, console, lease)
+        return driver.run()
+
+
+def _report(sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str]) -> int:
+    report = tabulate(planned, store.results, table=sweep.table, failures=failures, axis=sweep.axis)
+    show(report, console.rich)
+    if store.folder.exists():
+        write(store.reports / sweep.name, report)
+        console.say(f"Report: {store.reports / sweep.name}")
+    return COMPLETE if report.complete else INCOMPLETE
+
+
+@dataclass
+class Driver:
+    """One driver at work, under the lease: trials run, MLflow follows, the table comes last."""
+
+    sweep: Sweep
+    options: CommonOptions
+    planned: Plan
+    data_mark: str
+    store: Store
+    uri: str
+    console: Console
+    lease: Lease
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def run(self) -> int:
+        """Runs what is missing and reports everything; the exit code says how it went."""
+        self.started = time.time()
+        self._tidy()
+        self.catalogue = Catalogue(self.planned, self.store, self.data_mark)
+        todo = self.planned.todo
+        done = self.planned.count(State.DONE)
+        partial = self.planned.count(State.PARTIAL)
+        kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
+        self.console.header(f"{self.sweep.title}: {_count(len(self.planned.trials), 'trial')}{kept}")
+        tracker = Tracker(
+            self.uri,
+            namespace=self.store.namespace(),
+            experiment=self.store.name,
+            sweep=self._view(Status.RUNNING),
+            artifacts=self.store.root / "mlartifacts",
+            load_model=self.catalogue.load_model,
+            say=self.console.say,
+        )
+        for key in self.planned.trials:
+            tracker.update(self.catalogue.view(key))
+        code = INTERRUPTED
+        try:
+            with _signals_raise_interrupted():
+                tracker.start()
+                if todo:
+                    self._train(tracker)
+                code = _report(self.sweep, self.planned, self.store, self.console, self.failures)
+        except (engine.Interrupted, KeyboardInterrupt) as stop:
+            self.console.say(f"Stopped by {str(stop) or 'SIGINT'}; what is finished stays. To go on: {_command()}")
+        finally:
+            status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
+            tracker.update_sweep(self._view(status))
+            tracker.close()
+        self.console.say(f"MLflow: {_how_to_browse(self.uri)}")
+        return code
+
+    def _tidy(self) -> None:
+        """Finishes what a killed trial process left undone behind its result: only the final weights stay."""
+        for key, planned in self.planned.trials.items():
+            if planned.state is State.DONE:
+                checkpoints = self.store.checkpoints(key)
+                newest = checkpoints.latest()
+                if newest is not None and not newest.final:
+                    checkpoints.keep_final_weights()
+
+    def _train(self, tracker: Tracker) -> None:
+        todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
+        work = {planned.key: float(planned.trial.epochs) for planned in todo}
+        before = {planned.key: planned.epoch / planned.trial.epochs for planned in todo}
+        with ExitStack() as stack:
+            capacity = stack.enter_context(engine.cluster())
+            gpus = engine.gpus_a_trial(self.options.gpus_per_trial, capacity, SHARE_OF_A_GPU)
+            at_once = engine.trials_at_once(capacity, gpus, self.options.max_concurrent)
+            jobs = [
+                Job(
+                    key=planned.key,
+                    trial=planned.trial,
+                    measures=planned.missing,
+                    store=self.store,
+                    data_root=self.options.data_root,
+                    cache=self.options.cache,
+                    gpus=gpus,
+                    checkpoint_every=self.options.checkpoint_every,
+                    git=git_sha(),
+                )
+                for planned in todo
+            ]
+            progress = stack.enter_context(
+                self.console.progress(work, before, self.planned.estimate.seconds / at_once or None)
+            )
+            engine.run_jobs(jobs, self._listener(tracker, progress), max_concurrent=at_once)
+
+    def _listener(self, tracker: Tracker, progress: Progress) -> engine.Listener:
+        def started(key: str) -> None:
+            self._stop_if_the_lease_is_lost()
+            progress.started(key, self.catalogue.name(key))
+            tracker.update(self.catalogue.running(key))
+
+        def word(key: str, said: Word) -> None:
+            self._stop_if_the_lease_is_lost()
+            if said.failed:
+                self.failures[key] = said.failed
+                progress.failed(key, self.catalogue.name(key), said.failed)
+                tracker.update(self.catalogue.failed(key, said.failed))
+            elif said.done:
+                view = self.catalogue.finished(key)
+                spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
+                shown = self._metric(view.final)
+                progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
+                tracker.update(view)
+            else:
+                progress.epoch(key, said.epoch, said.epochs)
+                if said.committed:
+                    tracker.update(self.catalogue.committed(key, said.committed))
+
+        return engine.Listener(started, word)
+
+    def _metric(self, final: dict[str, float]) -> str:
+        metric = self.sweep.cells[0].measure.metric
+        return f"{metric.rpartition('/')[2]} {final[metric]:.4f}" if metric in final else "done"
+
+    def _stop_if_the_lease_is_lost(self) -> None:
+        if self.lease.lost.is_set():
+            raise engine.Interrupted("the loss of the lease to another driver")
+
+    def _view(self, status: Status) -> SweepView:
+        return SweepView(
+            name=self.sweep.name,
+            status=status,
+            title=self.sweep.title,
+            source=self.sweep.table.source if self.sweep.table else "",
+            command=_command(),
+            tags={"git": git_sha(), "dataset": self.options.dataset, "preset": self.options.preset},
+            report=self.store.reports / self.sweep.name,
+            started=self.started,
+            ended=None if status is Status.RUNNING else time.time(),
+        )
+
+
+def _command() -> str:
+    """What was typed, to be typed again; --fresh and --resume are dropped, since the next start is neither."""
+    words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
+    return shlex.join(["python", sys.argv[0], *words])
+
+
+def _how_to_browse(uri: str) -> str:
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def _signals_raise_interrupted() -> Iterator[None]:
+    """SIGINT and SIGTERM end the block by `engine.Interrupted`; a second one, during the tidying up, is not heard."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for heard in before:
+            signal.signal(heard, signal.SIG_IGN)
+        raise engine.Interrupted(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,145 @@
+"""What the tracking server should show of a sweep and of its runs: plain values, made by the driver from storage.
+
+A `RunView` is all that is known of one key, a `SweepView` all that is known of one command. sweeps/tracker.py carries
+the newest of each to sweeps/tracking.py, which makes MLflow hold what they say. Neither Ray nor MLflow is needed here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvae.checkpoint import Record
+    from sweeps.results import Result
+
+
+class Status(StrEnum):
+    """Where a key or a sweep stands, as storage and the running driver know it."""
+
+    PENDING = "pending"
+    """Waits for its turn: it never ran, or it was interrupted and has not started again."""
+    RUNNING = "running"
+    FINISHED = "finished"
+    """Its results are in storage."""
+    FAILED = "failed"
+    KILLED = "killed"
+    """Interrupted, to be continued by the next command."""
+
+
+@dataclass(frozen=True)
+class CheckpointView:
+    """The newest checkpoint of a key."""
+
+    uri: str
+    """Absolute path or URI of its folder."""
+    sha256: str
+    """Of the weights in it."""
+    epoch: int
+    """Epochs finished when it was written."""
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """The data set of a run, as MLflow's own data set entry shows it."""
+
+    name: str
+    fingerprint: str
+    """Hex digest from `mvae.data.fingerprint`; MLflow shows its first 36 digits and a tag holds it whole."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from, JSON-able: files, version of the transform, numbers of examples."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All that is known of one key. The last one given replaces what was said before."""
+
+    key: str
+    name: str
+    """What MLflow's lists call the run, for people: "mvae 1 % seed 0"."""
+    status: Status
+    fields: Mapping[str, Any]
+    """The trial's hashed fields: they become params, and tags `mvae.<field>` to group by."""
+    records: tuple[Record, ...] = ()
+    """One a finished epoch, covered by a committed checkpoint."""
+    results: tuple[Result, ...] = ()
+    """One a measure that is done; their metrics are the run's final numbers, their provenance becomes tags."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that is not hashed: row, column, git sha, host, device, attempts; shown as `mvae.<name>`."""
+    error: str | None = None
+    """Why it failed; shown until it runs again without."""
+    dataset: DatasetView | None = None
+    checkpoint: CheckpointView | None = None
+    artifacts: Path | None = None
+    """Folder of pictures (PNG) to show; it need not exist."""
+    started: float | None = None
+    """Unix seconds of the first attempt; without it, the time of the first record."""
+    ended: float | None = None
+    """Unix seconds; without it, the time of the last record."""
+
+    @property
+    def history(self) -> tuple[Record, ...]:
+        """The records of all finished epochs in order: those of the running trial, else those that a result carries."""
+        carried = {record["epoch"]: record for result in self.results for record in result.history}
+        return tuple(record for _, record in sorted({**carried, **{r["epoch"]: r for r in self.records}}.items()))
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The numbers of all measures together: test/accuracy, best/validation_accuracy and so on."""
+        return {name: value for result in self.results for name, value in result.metrics.items()}
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """All that is known of one command: the parent of the runs that it makes."""
+
+    name: str
+    """Names the sweep within its storage name, and the parent run: "weak_supervision digits"."""
+    status: Status
+    title: str
+    """One line: what is computed."""
+    source: str = ""
+    """The published table or figure: "supplement, section 8, Table 4"."""
+    command: str = ""
+    """What to type to resume or to extend the sweep."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """As in `RunView.tags`."""
+    report: Path | None = None
+    """Folder of the report; it need not exist. Its `table.md` is shown in the description, all of it as artifacts."""
+    started: float | None = None
+    ended: float | None = None
+
+    def description(self) -> str:
+        """Markdown for the head of the parent run's page, with the report's table once there is one."""
+        parts = [f"**{self.title}**"]
+        if self.source:
+            parts.append(f"Published: {self.source}.")
+        if self.command:
+            parts.append(f"The same command resumes, extends and reports it:\n\n    {self.command}")
+        parts.append(f"Its trials, shared ones too: search runs for ``tags.`{member_tag(self.name)}` = 'yes'``.")
+        table = self.report / "table.md" if self.report else None
+        if table and table.is_file():
+            parts.append(table.read_text())
+        return "\n\n".join(parts)
+
+
+def member_tag(sweep: str) -> str:
+    """The tag that every run of a sweep carries, whichever sweep made it."""
+    return f"mvae.sweep.{sweep}"
+
+
+def tagged(values: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow takes them: `mvae.` before names that are not MLflow's own; text as it is, the rest as JSON."""
+    return {
+        name if name.startswith("mlflow.") else f"mvae.{name}": value if isinstance(value, str) else _json(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

@@ -130,13 +130,16 @@ def rescaled_sigmoid_log_var(raw: Tensor, modalities: int) -> Tensor:
 
 
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:
-    """chosen @ values, [..., T, M] by [..., M, D]: expert by expert where they are few, or the products would be tiny."""
+    """chosen @ values, [..., T, M] by [..., M, D], without a batch of tiny matrix products where that can be."""
+    if chosen.dim() == 2:
+        by_expert = values.movedim(-2, 0)
+        return (chosen @ by_expert.flatten(1)).view(len(chosen), *by_expert.shape[1:]).movedim(0, -2)
     if values.shape[-2] > FEW_EXPERTS:
         return chosen @ values
-    by_expert = zip(chosen.unsqueeze(-1).unbind(-2), values.unsqueeze(-3).unbind(-2), strict=True)
-    picked, value = next(by_expert)
+    addends = zip(chosen.unsqueeze(-1).unbind(-2), values.unsqueeze(-3).unbind(-2), strict=True)
+    picked, value = next(addends)
     total = picked * value
-    for picked, value in by_expert:
+    for picked, value in addends:
         total = torch.addcmul(total, picked, value)
     return total
 
@@ -144,9 +147,9 @@ def _sums(chosen: Tensor, values: Tensor) -> Tensor:
 def _broken_experts(mean: Tensor, spread: Tensor, chosen: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """Where experts are nan or infinite [..., M, D], and which products [..., T, D] that spoils; None if nowhere.
 
-    Weighting by 0 would carry the nan of an expert into products that it is no member of, so broken numbers are left out
-    of the sums, and the products they belong to are marked to be nan. A sum that is finite has no broken addend, which
-    is the quick way to know; on a GPU to ask is to wait, so there the answer is used unseen.
+    Weighting by 0 would carry the nan of an expert into products that it is no member of, so broken numbers are left
+    out of the sums, and the products they belong to are marked to be nan. A sum that is finite has no broken addend,
+    which is the quick way to know; on a GPU to ask is to wait, so there the answer is used unseen.
     """
     if mean.device.type == "cpu" and math.isfinite((mean.detach().sum() + spread.detach().sum()).item()):
         return None, None

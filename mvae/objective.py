@@ -11,14 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mvae.gaussian import Gaussian
-from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import term_statistics
+
+if TYPE_CHECKING:
+    from mvae.models.multimodal import Multimodal
 
 DECODED_ROWS = 512
 """Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache."""
@@ -64,6 +67,11 @@ class Layout:
     """Boolean [R, T, M]: what each term conditions on for each row."""
     pairs: Tensor | None
     """Positions of the active pairs in a flattened [T, R], int64 [P], by term; None where all are active."""
+    pair_rows: Tensor | None
+    """Per active pair its row, int64 [P]; None where all are active."""
+    conditions: Tensor
+    """What the posteriors condition on, boolean, in the form that is least work: [P, 1, M] for the active pairs; where
+    all pairs are active [R, T, M]; where moreover all rows are alike [T, M]."""
     decoded: tuple[Tensor | None, ...]
     """Per modality the positions among the P pairs that reconstruct it; None where all do."""
     targets: tuple[Tensor, ...]
@@ -82,6 +90,8 @@ class Layout:
             tuple(moved(index) for index in self.encoded),
             self.members.to(device),
             moved(self.pairs),
+            moved(self.pair_rows),
+            self.conditions.to(device),
             tuple(moved(index) for index in self.decoded),
             tuple(index.to(device) for index in self.targets),
             self.groups,
@@ -111,11 +121,18 @@ def layout(present: np.ndarray, terms: np.ndarray, active: np.ndarray, *, target
         decoded.append(None if wanted.all() else torch.from_numpy(np.nonzero(wanted)[0]))
         target.append(torch.from_numpy(position[pair_row[wanted]]))
         groups.append(tuple(int(count) for count in np.bincount(pair_term[wanted], minlength=len(terms)) if count))
-    # A row takes part in no term: a member of its own keeps the product of experts defined; the pair is never used.
-    members = members | (~members.any(-1, keepdims=True))
-    flat = None if taken.all() else torch.from_numpy(np.nonzero(taken.reshape(-1))[0])
+    every, alike = bool(taken.all()), bool((members == members[:1]).all())
+    conditions = members[pair_row, pair_term][:, None] if not every else members[0] if alike else members
     return Layout(
-        len(present), tuple(encoded), torch.from_numpy(members), flat, tuple(decoded), tuple(target), tuple(groups)
+        rows=len(present),
+        encoded=tuple(encoded),
+        members=torch.from_numpy(members),
+        pairs=None if every else torch.from_numpy(np.nonzero(taken.reshape(-1))[0]),
+        pair_rows=None if every else torch.from_numpy(pair_row),
+        conditions=torch.from_numpy(conditions),
+        decoded=tuple(decoded),
+        targets=tuple(target),
+        groups=tuple(groups),
     )
 
 
@@ -168,11 +185,22 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor]) -> Gau
         mean, spread = model.encode(m, values[m])
         means.append(_spread_out(mean, rows, plan.rows))
         spreads.append(_spread_out(spread, rows, plan.rows))
-    q = model.posterior(torch.stack(means, dim=1), torch.stack(spreads, dim=1), plan.members)
-    mean_PD, log_var_PD = (part.transpose(0, 1).flatten(0, 1) for part in q)
-    if plan.pairs is None:
-        return Gaussian(mean_PD, log_var_PD)
-    return Gaussian(mean_PD.index_select(0, plan.pairs), log_var_PD.index_select(0, plan.pairs))
+    if plan.pair_rows is None:
+        mean_RMD, spread_RMD = (torch.stack(part).transpose(0, 1) for part in (means, spreads))
+        q = model.posterior(mean_RMD, spread_RMD, plan.conditions)
+        return Gaussian(q.mean.transpose(0, 1).flatten(0, 1), q.log_var.transpose(0, 1).flatten(0, 1))
+    mean_PMD, spread_PMD = (_repeated(torch.stack(part, dim=1), plan.pair_rows) for part in (means, spreads))
+    q = model.posterior(mean_PMD, spread_PMD, plan.conditions)
+    return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
+
+
+def _repeated(rows: Tensor, index: Tensor) -> Tensor:
+    """rows[index], where a row may come several times, with gradients that are equal bit for bit each time.
+
+    On a GPU the gradient of index_select adds up in any order, that of indexing in a sorted one; on a CPU both are
+    exact and index_select is faster.
+    """
+    return rows[index] if rows.is_cuda else rows.index_select(0, index)
 
 
 def _spread_out(present: Tensor, rows: Tensor | None, total: int) -> Tensor:

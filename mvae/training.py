@@ -7,10 +7,11 @@ covers them is complete.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.objective import Loss
 from mvae.streams import global_stream
-from mvae.trial import Trial
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
 
 THREADS = 1
 """CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
@@ -73,6 +76,7 @@ def train(
         NonFiniteLoss: the loss became nan or infinite; the last checkpoint stays.
     """
     torch.set_num_threads(THREADS)
+    torch.backends.cudnn.deterministic = True
     device = data.train.values[0].device
     chosen = arm(trial.model)
     with global_stream(trial.seed, "initialisation"):
@@ -141,32 +145,36 @@ class _FiniteWatch:
     def __init__(self, epoch: int, check_every: int) -> None:
         self.epoch, self.check_every = epoch, check_every
         self.names: list[str] = []
-        self.rows: list[Tensor] = []
-        self.checked = 0
+        self.unseen: list[list[Tensor]] = []
+        self.rows: list[list[float]] = []
 
     def note(self, loss: Loss) -> None:
         self.names = ["loss", *loss.parts]
-        self.rows.append(torch.stack([loss.total.detach().float(), *(part.float() for part in loss.parts.values())]))
-        if len(self.rows) - self.checked >= self.check_every:
-            self._check()
+        self.unseen.append([loss.total.detach(), *loss.parts.values()])
+        if len(self.unseen) >= self.check_every:
+            self._look()
 
     def means(self) -> dict[str, float]:
-        self._check()
-        means = torch.stack(self.rows).double().mean(0).tolist()
+        self._look()
+        means = torch.tensor(self.rows, dtype=torch.float64).mean(0).tolist()
         return {f"train/{name}": value for name, value in zip(self.names, means, strict=True)}
 
-    def _check(self) -> None:
-        fresh = torch.stack(self.rows[self.checked :]).cpu() if self.checked < len(self.rows) else torch.zeros(0, 1)
-        broken = ~torch.isfinite(fresh)
-        if broken.any():
-            row = int(broken.any(1).nonzero()[0])
-            guilty = [name for name, bad in zip(self.names[1:], broken[row, 1:].tolist(), strict=True) if bad]
-            raise NonFiniteLoss(
-                f"the loss is not finite at epoch {self.epoch + 1}, step {self.checked + row + 1}"
-                f" ({', '.join(guilty) or 'the weighted sum'}); the last checkpoint stays:"
-                " a lower learning rate or likelihood weight usually mends it"
-            )
-        self.checked = len(self.rows)
+    def _look(self) -> None:
+        if not self.unseen:
+            return
+        values = torch.stack([value.float() for row in self.unseen for value in row]).tolist()
+        self.unseen.clear()
+        for start in range(0, len(values), len(self.names)):
+            row = values[start : start + len(self.names)]
+            self.rows.append(row)
+            if not all(map(math.isfinite, row)):
+                parts = zip(self.names[1:], row[1:], strict=True)
+                guilty = [name for name, value in parts if not math.isfinite(value)]
+                raise NonFiniteLoss(
+                    f"the loss is not finite at epoch {self.epoch + 1}, step {len(self.rows)}"
+                    f" ({', '.join(guilty) or 'the weighted sum'}); the last checkpoint stays:"
+                    " a lower learning rate or likelihood weight usually mends it"
+                )
 
 
 def _validated(model: nn.Module, data: Dataset) -> dict[str, float]:

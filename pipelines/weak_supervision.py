@@ -14,16 +14,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator
 
 from mvae.data import source, training_examples
 from mvae.data.supervision import paired_set
 from mvae.models import arm
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import ACCURACY, Pairing, Targets, Trial
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.sweep import Sweep, main
 from sweeps.tables import table_for
-from sweeps.tokens import Fractions, Names
+from sweeps.tokens import Fractions, Written, names
+
+Pairings = Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")]
+TargetSets = Annotated[tuple[Targets, ...], BeforeValidator(names), Written("NAME,...")]
 
 
 class Options(CommonOptions):
@@ -31,9 +37,9 @@ class Options(CommonOptions):
 
     fractions: Fractions | None = None
     """Shares of the training pairs that stay together, 0 < f <= 1 (default: the preset's)."""
-    pairing: Names = ("reserved",)
+    pairing: Pairings = ("reserved",)
     """How often the paired set is shown: reserved, proportional, resampled; several make a row each."""
-    targets: Names = ("own",)
+    targets: TargetSets = ("own",)
     """What an ELBO term reconstructs: own, what it conditions on, or all that is present; several make a row each."""
 
 
@@ -97,7 +103,7 @@ def cells(options: Options) -> Iterator[Cell]:
                     )
 
 
-def variants(token: str, options: Options) -> list[tuple[str, str]]:
+def variants(token: str, options: Options) -> list[tuple[Pairing, Targets]]:
     """Pairings and targets that an arm is run with: one for an arm that reads neither."""
     if "pairing" not in arm(token).reads:
         return [("reserved", "own")]

@@ -42,19 +42,19 @@ class Catalogue:
 
     def running(self, key: str) -> RunView:
         """Its trial has begun."""
-        return self._set(key, status=Status.RUNNING)
+        return self._set(key, status=Status.RUNNING, error=None)
 
     def committed(self, key: str, records: Sequence[Record]) -> RunView:
         """A complete checkpoint covers these records, some perhaps known already."""
         known = {record["epoch"]: record for record in self._views[key].records}
         merged = {**known, **{record["epoch"]: record for record in records}}
         ordered = tuple(record for _, record in sorted(merged.items()))
-        newest = self._store.checkpoints(key).latest()
+        newest = self._store.checkpoints(key).latest(digests=False)
         return self._set(key, records=ordered, checkpoint=_checkpoint(newest))
 
     def failed(self, key: str, why: str) -> RunView:
         """Its trial ended without a result."""
-        return self._set(key, status=Status.FAILED, tags={**self._views[key].tags, "error": why})
+        return self._set(key, status=Status.FAILED, error=why)
 
     def finished(self, key: str) -> RunView:
         """Its results are in storage."""
@@ -83,8 +83,8 @@ class Catalogue:
         planned, cell = self._plan.trials[key], self._cells[key]
         read = (self._store.results.read(key, measure.token) for measure in planned.measures)
         results = tuple(result for result in read if result is not None)
-        newest = self._store.checkpoints(key).latest()
         finished = len(results) == len(planned.measures)
+        newest = self._store.checkpoints(key).latest(digests=not finished)
         begun = planned.state is State.PARTIAL
         fields = planned.trial.hashed_fields()
         return RunView(

@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,11 +26,15 @@ MOST_PROCESS_DEATHS = 5
 """Times that a trial is started again after its process died; an error that it reports itself is final."""
 
 TEMPORARY = "mvae-ray-"
-"""Prefix of the private folders of local Ray clusters; the rest names the process."""
+"""Prefix of the private folders of local Ray clusters and of Tune's sessions; the rest names the process."""
 
 
-class Interrupted(Exception):
-    """SIGINT or SIGTERM came: what is committed stays, the rest goes on with the next command."""
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came: what is committed stays, the rest goes on with the next command.
+
+    Ray's waiting calls let no other exception of a signal handler through, and even of this one only a plain
+    KeyboardInterrupt is left; Tune wraps those that are an `Exception`.
+    """
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,12 @@ def cluster() -> Iterator[Capacity]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     with _environment(_SILENCE):
         if address:
-            ray.init(address=address, **quiet)
+            with _own_signal_handlers():
+                ray.init(address=address, **quiet)
         else:
             _remove_folders_of_the_dead()
-            folder = Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{os.getpid()}-", dir=_short_temporary()))
-            with _environment({"RAY_AUTH_MODE": "disabled"}):
+            folder = _temporary_folder()
+            with _environment({"RAY_AUTH_MODE": "disabled"}), _own_signal_handlers():
                 ray.init(
                     address="local",
                     num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -79,6 +86,7 @@ def cluster() -> Iterator[Capacity]:
             ray.shutdown()
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+                _remove_folders_of_the_dead()
 
 
 def check_gpus(wanted: float | Literal["auto"]) -> None:
@@ -108,8 +116,9 @@ def gpus_a_trial(wanted: float | Literal["auto"], capacity: Capacity, share: flo
 
 def _enough_gpus(wanted: float, there: float) -> None:
     if wanted > there:
-        has = f"{there:g} GPU{'' if there == 1 else 's'}" if there else "no GPU"
-        raise ValueError(f"--gpus-per-trial {wanted:g}: there is {has} here; ask for at most {there:g}, or auto")
+        has = f"are {there:g} GPUs" if there > 1 else f"is {there:g} GPU" if there else "is no GPU"
+        right = f"ask for at most {there:g}, or auto" if there else "write 0 or auto"
+        raise ValueError(f"--gpus-per-trial {wanted:g}: there {has} here; {right}")
 
 
 def trials_at_once(capacity: Capacity, gpus: float, most: int | None) -> int:
@@ -159,7 +168,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
         job = ray.get(shared)[config["key"]]
         run(job, lambda word: tune.report({"word": asdict(word)}))
 
-    session = Path(tempfile.mkdtemp(prefix="mvae-tune-"))
+    session = _temporary_folder()
     try:
         tune.Tuner(
             tune.with_resources(tune_trial, {"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1}),
@@ -212,12 +221,30 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
                     os.environ[name] = value
 
 
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Puts our handlers back, in place of those that `ray.init` installs: they print a stack and end the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
 def _error_text(trial: Any) -> str:
     path = getattr(trial, "error_file", None)
     try:
         return Path(path).read_text() if path else ""
     except OSError:
         return ""
+
+
+def _temporary_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{os.getpid()}-", dir=_short_temporary()))
 
 
 def _short_temporary() -> str | None:
@@ -227,7 +254,7 @@ def _short_temporary() -> str | None:
 
 
 def _remove_folders_of_the_dead() -> None:
-    """Folders that a killed driver left behind."""
+    """What killed drivers left behind; processes of theirs may write there for some seconds, so it is done twice."""
     for folder in Path(_short_temporary() or tempfile.gettempdir()).glob(f"{TEMPORARY}*-*"):
         pid = folder.name.removeprefix(TEMPORARY).partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").is_dir():

@@ -14,7 +14,9 @@ from mvae.models import arm
 from mvae.trial import Trial
 
 STEPS = 20
-"""Steps that are timed, after as many as three that warm up."""
+"""Steps that are timed."""
+WARM_UP = 3
+"""Steps before them."""
 FITTED = 2000
 """Most pairs that a closed-form arm is fitted on in a probe; more are scaled in proportion."""
 
@@ -40,14 +42,16 @@ class Probe:
         assert chosen.learner is not None
         learner = chosen.learner(model, trial, data)
         optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
-        times = []
-        for step, batch in zip(range(3 + STEPS), learner.batches(0), strict=False):
+        times = [time.perf_counter()]
+        for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
             loss = learner.loss(batch, step)
             optimizer.zero_grad(set_to_none=True)
             loss.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             times.append(time.perf_counter())
-        each = (times[-1] - times[2]) / (len(times) - 3) if len(times) > 3 else times[-1] - times[0]
+        done = len(times) - 1
+        warm = min(WARM_UP, done - 1)
+        each = (times[-1] - times[warm]) / (done - warm)
         began = time.perf_counter()
         label_accuracy(model, data.modalities, data.validation)
         validation = time.perf_counter() - began

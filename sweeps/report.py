@@ -6,6 +6,7 @@ sweeps/plots.py (picture). From here on all of it is at hand: `tabulate`, then `
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,27 +23,30 @@ __all__ = ["Report", "entry_table", "markdown", "run_table", "show", "tabulate",
 
 
 def write(folder: Path, report: Report) -> list[Path]:
-    """Write the table, its runs and the picture into a folder, each file atomically.
+    """Write the table, its runs and the picture into a folder, each file atomically; what is there already stays.
 
     Files: table.md; table.csv and table.parquet, one line a (row, column); runs.csv and runs.parquet, one line a
     (row, column, seed) with key and MLflow run; a PNG named after the metric.
 
     Returns:
-        The paths, in that order.
+        The paths of all of them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     cells, runs = entry_table(report), run_table(report)
-    files = {
-        "table.md": markdown(report).encode(),
-        "table.csv": _csv(cells),
-        "table.parquet": _parquet(cells),
-        "runs.csv": _csv(runs),
-        "runs.parquet": _parquet(runs),
-        f"{report.metric.rpartition('/')[2]}.png": picture(report),
+    texts = {"table.md": markdown(report).encode(), "table.csv": _csv(cells), "runs.csv": _csv(runs)}
+    others: dict[str, Callable[[], bytes]] = {
+        "table.parquet": lambda: _parquet(cells),
+        "runs.parquet": lambda: _parquet(runs),
+        f"{report.metric.rpartition('/')[2]}.png": lambda: picture(report),
     }
-    for name, data in files.items():
-        write_atomically(folder / name, data)
-    return [folder / name for name in files]
+    written = all((folder / name).is_file() for name in others)
+    if not (written and all(_holds(folder / name, data) for name, data in texts.items())):
+        # The texts come last: where they are as they should be, the others were made from the same numbers.
+        for name, make in others.items():
+            write_atomically(folder / name, make())
+        for name, data in texts.items():
+            write_atomically(folder / name, data)
+    return [folder / name for name in (*texts, *others)]
 
 
 def entry_table(report: Report) -> pa.Table:
@@ -97,6 +101,13 @@ def run_table(report: Report) -> pa.Table:
 
 def _column_type(report: Report) -> pa.DataType:
     return pa.string() if any(isinstance(column, str) for column in report.columns) else pa.float64()
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
 
 
 def _csv(table: pa.Table) -> bytes:

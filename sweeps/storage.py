@@ -58,15 +58,22 @@ class Store:
         if create:
             try:
                 store.folder.mkdir(parents=True, exist_ok=True)
-                with tempfile.TemporaryFile(dir=store.folder) as probe:
-                    probe.write(b"probe")
             except OSError as error:
-                raise ValueError(
-                    f"--storage {store.root} cannot be written ({error.strerror}): choose a folder that can"
-                ) from None
-        elif store.root.exists() and not store.root.is_dir():
-            raise ValueError(f"--storage {store.root} is a file: choose a folder")
+                raise _unwritable(store.root, error) from None
+            _prove_writable(store.folder, store.root)
+        else:
+            nearest = store._nearest()
+            if not nearest.is_dir():
+                raise ValueError(f"--storage {store.root} is no folder: {nearest} is a file; choose a folder")
         return store
+
+    def check_writable(self) -> None:
+        """Refuse a storage that could not be made or written, without making anything that stays.
+
+        Raises:
+            ValueError: one line.
+        """
+        _prove_writable(self._nearest(), self.root)
 
     @property
     def folder(self) -> Path:
@@ -113,3 +120,20 @@ class Store:
             raise ValueError(
                 f"{path} holds {text[:40]!r}, not the UUID that names the MLflow runs: restore or delete it"
             ) from None
+
+    def _nearest(self) -> Path:
+        """The folder of this name, or what there is of the way to it."""
+        return next(path for path in (self.folder, *self.folder.parents) if path.exists())
+
+
+def _prove_writable(folder: Path, root: Path) -> None:
+    """Write a file without a name: permissions alone say little, where root asks or the file system is special."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(b"probe")
+    except OSError as error:
+        raise _unwritable(root, error) from None
+
+
+def _unwritable(root: Path, error: OSError) -> ValueError:
+    return ValueError(f"--storage {root} cannot be written ({error.strerror}): choose a folder that can")

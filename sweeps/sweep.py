@@ -7,18 +7,17 @@ with one line before anything starts or is written.
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import FrameType
 
 from mvae.data import fingerprint, load
 from sweeps import engine
 from sweeps.catalogue import Catalogue
 from sweeps.console import Console, Progress, duration, error
+from sweeps.interruption import Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
 from sweeps.plan import Cell, Plan, State, plan
@@ -62,23 +61,24 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """
     console = Console()
     try:
-        return _main(sweep(), options, console)
+        with Interruption() as interruption:
+            return _main(sweep(), options, console, interruption)
     except ValueError as refusal:
         error(str(refusal))
         return BAD_INPUT
+    except OSError as refused:
+        error(f"stopped by the system: {refused}; what is finished stays, to go on: {_command()}")
+        return INCOMPLETE
+    except KeyboardInterrupt as stop:
+        console.say(_stopped_by(interruption.heard or str(stop)))
+        return INTERRUPTED
 
 
-def _main(sweep: Sweep, options: CommonOptions, console: Console) -> int:
+def _main(sweep: Sweep, options: CommonOptions, console: Console, interruption: Interruption) -> int:
     data_mark = fingerprint(options.dataset, options.data_root)
     store = Store.open(options.storage, options.name, create=False)
     uri = tracking_uri(options.tracking_uri, options.storage)
     planned = plan(sweep.cells, store, data_mark)
-    if options.plan:
-        probe = Probe(options.data_root, options.cache)
-        show_plan(plan(sweep.cells, store, data_mark, probe), console.rich, options.max_concurrent)
-        return COMPLETE
-    if options.report:
-        return _report(sweep, planned, store, console, {})
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise ValueError(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
@@ -86,14 +86,21 @@ def _main(sweep: Sweep, options: CommonOptions, console: Console) -> int:
         )
     if options.fresh and store.folder.exists():
         raise ValueError(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
-    if planned.todo:
-        load(options.dataset, options.data_root, options.cache)
+    if options.plan:
+        probe = Probe(options.data_root, options.cache)
+        show_plan(plan(sweep.cells, store, data_mark, probe), console.rich, options.max_concurrent)
+        return COMPLETE
+    if options.report:
+        return _report(sweep, planned, store, console, {})
+    store.check_writable()
     check(uri)
     engine.check_gpus(options.gpus_per_trial)
+    if planned.todo:
+        load(options.dataset, options.data_root, options.cache)
     Store.open(options.storage, options.name, create=True)
     with Lease(store.folder, console.say) as lease:
         planned = plan(sweep.cells, store, data_mark)
-        driver = Driver(sweep, options, planned, data_mark, store, uri, console, lease)
+        driver = Driver(sweep, options, planned, data_mark, store, uri, console, lease, interruption)
         return driver.run()
 
 
@@ -101,7 +108,11 @@ def _report(sweep: Sweep, planned: Plan, store: Store, console: Console, failure
     report = tabulate(planned, store.results, table=sweep.table, failures=failures, axis=sweep.axis)
     show(report, console.rich)
     if store.folder.exists():
-        write(store.reports / sweep.name, report)
+        try:
+            write(store.reports / sweep.name, report)
+        except OSError as refused:
+            console.say(f"The report is not written: {refused}")
+            return INCOMPLETE
         console.say(f"Report: {store.reports / sweep.name}")
     return COMPLETE if report.complete else INCOMPLETE
 
@@ -118,6 +129,7 @@ class Driver:
     uri: str
     console: Console
     lease: Lease
+    interruption: Interruption
     failures: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> int:
@@ -143,15 +155,15 @@ class Driver:
             tracker.update(self.catalogue.view(key))
         code = INTERRUPTED
         try:
-            with _signals_raise_interrupted():
-                tracker.start()
-                if todo:
-                    self._train(tracker)
-                code = _report(self.sweep, self.planned, self.store, self.console, self.failures)
-        except (engine.Interrupted, KeyboardInterrupt) as stop:
-            self.console.say(f"Stopped by {str(stop) or 'SIGINT'}; what is finished stays. To go on: {_command()}")
+            if todo:
+                self._train(tracker)
+            tracker.start()
+            code = _report(self.sweep, self.planned, self.store, self.console, self.failures)
+        except KeyboardInterrupt as stop:
+            self.console.say(_stopped_by(self.interruption.heard or str(stop)))
         finally:
             status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
+            tracker.start()
             tracker.update_sweep(self._view(status))
             tracker.close()
         self.console.say(f"MLflow: {_how_to_browse(self.uri)}")
@@ -162,7 +174,7 @@ class Driver:
         for key, planned in self.planned.trials.items():
             if planned.state is State.DONE:
                 checkpoints = self.store.checkpoints(key)
-                newest = checkpoints.latest()
+                newest = checkpoints.latest(digests=False)
                 if newest is not None and not newest.final:
                     checkpoints.keep_final_weights()
 
@@ -195,12 +207,13 @@ class Driver:
 
     def _listener(self, tracker: Tracker, progress: Progress) -> engine.Listener:
         def started(key: str) -> None:
-            self._stop_if_the_lease_is_lost()
+            self._stop_if_told()
             progress.started(key, self.catalogue.name(key))
             tracker.update(self.catalogue.running(key))
+            tracker.start()  # not before: its imports would hold the start of the cluster up
 
         def word(key: str, said: Word) -> None:
-            self._stop_if_the_lease_is_lost()
+            self._stop_if_told()
             if said.failed:
                 self.failures[key] = said.failed
                 progress.failed(key, self.catalogue.name(key), said.failed)
@@ -222,7 +235,8 @@ class Driver:
         metric = self.sweep.cells[0].measure.metric
         return f"{metric.rpartition('/')[2]} {final[metric]:.4f}" if metric in final else "done"
 
-    def _stop_if_the_lease_is_lost(self) -> None:
+    def _stop_if_told(self) -> None:
+        self.interruption.check()
         if self.lease.lost.is_set():
             raise engine.Interrupted("the loss of the lease to another driver")
 
@@ -246,26 +260,13 @@ def _command() -> str:
     return shlex.join(["python", sys.argv[0], *words])
 
 
+def _stopped_by(what: str) -> str:
+    return f"Stopped by {what}; what is finished stays. To go on: {_command()}"
+
+
 def _how_to_browse(uri: str) -> str:
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-@contextmanager
-def _signals_raise_interrupted() -> Iterator[None]:
-    """SIGINT and SIGTERM end the block by `engine.Interrupted`; a second one, during the tidying up, is not heard."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        for heard in before:
-            signal.signal(heard, signal.SIG_IGN)
-        raise engine.Interrupted(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

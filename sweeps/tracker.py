@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -91,8 +92,13 @@ def check(uri: str) -> None:
 
 def _check_sqlite(path: Path) -> None:
     folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"tracking database {path}: {folder} is not a folder that can be written; name one that can")
+    try:
+        with tempfile.TemporaryFile(dir=folder) as probe:  # permissions alone say little where root asks
+            probe.write(b"probe")
+    except OSError:
+        raise ValueError(
+            f"tracking database {path}: {folder} is not a folder that can be written; name one that can"
+        ) from None
     if not path.exists():
         return
     if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
@@ -189,8 +195,9 @@ class Tracker:
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
-        self._thread.start()
+        """Begin to write; called again, it changes nothing."""
+        if self._thread.ident is None:
+            self._thread.start()
 
     def update(self, view: RunView) -> None:
         """Say what is known of one key now."""
@@ -208,11 +215,13 @@ class Tracker:
             self._changed.notify()
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Bring MLflow up to date, leave nothing RUNNING there, and stop.
+        """Bring MLflow up to date, leave nothing RUNNING there, and stop; without a `start`, nothing.
 
         Returns:
             Whether MLflow holds everything. If not, which is said, the next command fills in what is missing.
         """
+        if self._thread.ident is None:
+            return False
         with self._changed:
             self._closing = True
             self._sweep, self._sweep_is_new = _stopped(self._sweep), True

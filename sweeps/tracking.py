@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import tempfile
 import time
@@ -21,10 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mvae.files import atomic_path, locked, sha256_cached
-from sweeps.view import DatasetView, RunView, Status, SweepView, member_tag, tagged
+from sweeps.view import DatasetView, RunView, Status, SweepView, tagged
 
 # Read by MLflow when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -51,6 +50,7 @@ from mlflow.entities import (
 from mlflow.models import Model, infer_signature
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from mvae.checkpoint import Record
@@ -157,9 +157,15 @@ class Mirror:
         self._parent: str | None = None
         self._sweeps: dict[str, _Held] = {}
         self._runs: dict[str, _Held] = {}
-        for run in self._all_runs():
+        where: dict[str, Any] = {
+            "experiment_ids": [self._experiment],
+            "filter_string": f"tags.`mvae.namespace` = '{namespace}'",
+            "max_results": PAGE,
+        }
+        for run in _all_pages(self._client.search_runs, where):
             self._index(_Held.of(run))
-        self._models = {model.source_run_id: model for model in self._all_models()}
+        models = _all_pages(self._client.search_logged_models, where)
+        self._models: dict[str | None, LoggedModel] = {model.source_run_id: model for model in models}
 
     def adopt(self, sweep: SweepView) -> None:
         """Find or make the parent run. Comes before the first `sync`: new runs become its children."""
@@ -202,7 +208,7 @@ class Mirror:
             held = self._runs[view.key] = self._create(view.name, started, tags)
         if view.status is Status.RUNNING:
             self._write_status(held, view.status, None)
-        self._write(held, tags=_tags(view, sweep), params=view.fields)
+        self._write(held, tags=view.all_tags(sweep), params=view.fields)
         if view.error is None and held.tags.pop("mvae.error", None) is not None:
             self._client.delete_tag(held.run_id, "mvae.error")
         self._write_metrics(held, view)
@@ -226,28 +232,11 @@ class Mirror:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             location = None if artifacts is None else artifacts.as_uri()
-            return str(self._client.create_experiment(name, artifact_location=location))
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on LLM traces
+            return str(self._client.create_experiment(name, artifact_location=location, tags=kind))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         return str(found.experiment_id)
-
-    def _all_runs(self) -> Iterator[Run]:
-        mine = f"tags.`mvae.namespace` = '{self._namespace}'"
-        token: str | None = None
-        while True:
-            page = self._client.search_runs([self._experiment], mine, max_results=PAGE, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
-
-    def _all_models(self) -> Iterator[LoggedModel]:
-        mine = f"tags.`mvae.namespace` = '{self._namespace}'"
-        token: str | None = None
-        while True:
-            page = self._client.search_logged_models([self._experiment], mine, max_results=PAGE, page_token=token)
-            yield from page
-            if not (token := page.token):
-                return
 
     def _index(self, held: _Held) -> None:
         """File a run under its name. Of two (a reply was lost on the way while a server died) the older one stays."""
@@ -294,7 +283,7 @@ class Mirror:
         last = history[-1] if history else None
         epoch = last["epoch"] if last else 0
         when = _milliseconds(last["time"] if last else view.started or view.ended or time.time())
-        final = {name: value for name, value in _final(view).items() if name not in held.metrics}
+        final = {name: value for name, value in view.final.items() if name not in held.metrics}
         steps = [_metrics(record) for record in missing]
         steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
         for batch in _batches(steps):
@@ -380,37 +369,21 @@ class Mirror:
         held.status = wanted
 
 
+def _all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any]:
+    token: str | None = None
+    while True:
+        page = search(**where, page_token=token)
+        yield from page
+        if not (token := page.token):
+            return
+
+
 def _contradicts(held: _Held, view: RunView) -> bool:
     """Whether a final number in MLflow is not the one in storage (nan equals nan; stores clip infinities)."""
     return any(
-        name in held.metrics and np.isfinite(value) and held.metrics[name] != value
-        for name, value in _final(view).items()
+        name in held.metrics and math.isfinite(value) and held.metrics[name] != value
+        for name, value in view.final.items()
     )
-
-
-def _final(view: RunView) -> dict[str, float]:
-    """The final numbers, less those that the epochs' records carry under the same name."""
-    per_epoch = {name for record in view.history for name in record["metrics"]}
-    return {name: float(value) for name, value in view.final.items() if name not in per_epoch}
-
-
-def _tags(view: RunView, sweep: str) -> dict[str, str]:
-    tags = tagged(view.fields)
-    for result in view.results:
-        tags |= tagged(result.provenance)
-    tags |= tagged(view.tags)
-    tags |= {"mvae.kind": "trial", "mvae.key": view.key, member_tag(sweep): "yes"}
-    if view.error is not None:
-        tags["mvae.error"] = view.error
-    if view.results:
-        tags["mvae.measures"] = json.dumps(sorted(result.measure for result in view.results))
-    if view.dataset is not None:
-        tags["mvae.fingerprint"] = view.dataset.fingerprint
-    if view.checkpoint is not None:
-        tags["mvae.checkpoint.uri"] = view.checkpoint.uri
-        tags["mvae.checkpoint.sha256"] = view.checkpoint.sha256
-        tags["mvae.checkpoint.epoch"] = str(view.checkpoint.epoch)
-    return tags
 
 
 def _metrics(record: Record) -> list[Metric]:

@@ -89,8 +89,33 @@ class RunView:
 
     @property
     def final(self) -> dict[str, float]:
-        """The numbers of all measures together: test/accuracy, best/validation_accuracy and so on."""
-        return {name: value for result in self.results for name, value in result.metrics.items()}
+        """The numbers of all measures together (test/accuracy and so on), less those that every epoch has."""
+        per_epoch = {name for record in self.history for name in record["metrics"]}
+        metrics = [item for result in self.results for item in result.metrics.items()]
+        return {name: float(value) for name, value in metrics if name not in per_epoch}
+
+    def all_tags(self, sweep: str) -> dict[str, str]:
+        """The tags of the run, by MLflow's names.
+
+        Args:
+            sweep: name of a sweep that lists the key.
+        """
+        tags = tagged(self.fields)
+        for result in self.results:
+            tags |= tagged(result.provenance)
+        tags |= tagged(self.tags)
+        tags |= {"mvae.kind": "trial", "mvae.key": self.key, member_tag(sweep): "yes"}
+        if self.error is not None:
+            tags["mvae.error"] = self.error
+        if self.results:
+            tags["mvae.measures"] = _json(sorted(result.measure for result in self.results))
+        if self.dataset is not None:
+            tags["mvae.fingerprint"] = self.dataset.fingerprint
+        if self.checkpoint is not None:
+            tags["mvae.checkpoint.uri"] = self.checkpoint.uri
+            tags["mvae.checkpoint.sha256"] = self.checkpoint.sha256
+            tags["mvae.checkpoint.epoch"] = str(self.checkpoint.epoch)
+        return tags
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from mvae.data import load
 from mvae.data.dataset import Dataset
 from mvae.evaluation.measures import compute
 from mvae.evaluation.samples import sample_grids, save_png
+from mvae.files import Damaged
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.training import THREADS, Progress, Trained, train
@@ -73,10 +74,24 @@ def run(job: Job, say: Callable[[Word], None]) -> None:
     try:
         _run(job, say)
     except Exception as error:
-        first = " ".join(str(error).split()) or type(error).__name__
-        say(Word(failed=first, details=traceback.format_exc()))
-    else:
-        say(Word(epoch=1, epochs=1, done=True))
+        if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
+            say(Word(failed=_why(error, job), details=traceback.format_exc()))
+            return
+    say(Word(epoch=1, epochs=1, done=True))
+
+
+def _why(error: Exception, job: Job) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename or job.store.folder}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _finished_by_another(job: Job) -> bool:
+    """Whether every result is there: a dead driver's process outlived it, and cleared our checkpoints away."""
+    try:
+        return all(job.store.results.read(job.key, measure.token) is not None for measure in job.measures)
+    except OSError:
+        return False
 
 
 def _run(job: Job, say: Callable[[Word], None]) -> None:

@@ -150,7 +150,9 @@ def test_a_file_that_changed_after_the_lookup_is_not_loaded(folder: Path) -> Non
         checkpoints.load(checkpoint, MODEL)
 
 
-def test_killed_at_any_line_of_saving_the_last_checkpoint_is_still_there(folder: Path) -> None:
+def test_killed_at_any_line_of_saving_the_last_checkpoint_is_still_there(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     template = folder.with_name("template")
     saved(Checkpoints(template, "a"), 1)
     saved(Checkpoints(template, "b"), 2)
@@ -165,7 +167,7 @@ def test_killed_at_any_line_of_saving_the_last_checkpoint_is_still_there(folder:
         found = reader.latest()
         assert found is not None
         assert is_whole(reader, found)
-        assert not reader._reported, "an unfinished checkpoint is absent, not damaged"
+        assert not caplog.records, "an unfinished checkpoint is absent, not damaged"
         assert (folder / "000001-a" / MANIFEST).exists()
         epochs.add(found.epoch)
     assert epochs == {2, 3}
@@ -187,6 +189,8 @@ def test_killed_at_random_moments_what_was_acknowledged_is_never_lost(folder: Pa
         os.waitpid(pid, 0)
         with os.fdopen(receive) as acknowledged:
             promised = [int(line) for line in acknowledged]
+        if not (last or promised):
+            continue
         reader = Checkpoints(folder, "reader")
         found = reader.latest()
         assert found is not None
@@ -195,7 +199,9 @@ def test_killed_at_random_moments_what_was_acknowledged_is_never_lost(folder: Pa
         last = found.epoch
 
 
-def test_killed_at_any_line_of_the_final_clean_up_the_weights_stay_and_a_second_call_completes_it(folder: Path) -> None:
+def test_killed_at_any_line_of_the_final_clean_up_the_weights_stay_and_a_second_call_completes_it(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     template = folder.with_name("template")
     saved(Checkpoints(template, "a"), 2)
     saved(Checkpoints(template, "b"), 3, 4)
@@ -212,7 +218,7 @@ def test_killed_at_any_line_of_the_final_clean_up_the_weights_stay_and_a_second_
         assert found is not None
         assert found.epoch == 4
         assert is_whole(reader, found)
-        assert not reader._reported
+        assert not caplog.records
         kept = reader.keep_final_weights()
         assert kept is not None
         assert kept.final
@@ -329,7 +335,9 @@ def test_two_attempts_that_finish_at_once_leave_exactly_one_set_of_weights(folde
         assert len(files_below(folder)) == 2
 
 
-def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_deleting(folder: Path) -> None:
+def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_deleting(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     saved(Checkpoints(folder, "a", keep=1), 1)
     pid = os.fork()
     if pid == 0:
@@ -341,7 +349,7 @@ def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_d
         end = time.monotonic() + 0.5
         while time.monotonic() < end:
             assert reader.latest() is not None
-        assert not reader._reported
+        assert not caplog.records
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

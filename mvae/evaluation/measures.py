@@ -13,7 +13,7 @@ from mvae.trial import ACCURACY, Measure, Trial
 Compute = Callable[[nn.Module, Trial, Dataset], dict[str, float]]
 
 
-def _accuracy(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+def _accuracy(model: nn.Module, _trial: Trial, data: Dataset) -> dict[str, float]:
     return {ACCURACY.metric: label_accuracy(model, data.modalities, data.test)}
 
 

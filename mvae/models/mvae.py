@@ -63,7 +63,7 @@ class ElboLearner:
             if trial.annealing_epochs is None
             else trial.annealing_epochs * self.steps_per_epoch
         )
-        self._plans: dict[bytes, Layout] = {}
+        self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
         trial, modalities = self.trial, len(self.model.modalities)
@@ -107,13 +107,12 @@ class ElboLearner:
         return tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
-        present = step.index_RM >= 0
-        pattern = b"|".join((present.tobytes(), terms.tobytes(), step.active_TR.tobytes()))
+        pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects
         plan = self._plans.get(pattern)
         if plan is None:
             if len(self._plans) >= 64:
                 self._plans.clear()
-            plan = layout(present, terms, step.active_TR, targets=self.trial.targets).to(self.device)
+            plan = layout(step.present_RM, terms, step.active_TR, targets=self.trial.targets).to(self.device)
             self._plans[pattern] = plan
         return plan
 

@@ -1,0 +1,147 @@
+"""The sub-sampled ELBO as a plain loop: for each term encode anew, join row by row, decode anew, add up.
+
+It shares the networks with `mvae.objective` and nothing else. Batch normalisation is torch's own, called on the rows of
+one term at a time; the running statistics are moved at the end. Slow, and meant to be obviously right.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvae.data.dataset import Kind
+from mvae.models.multimodal import Multimodal
+from mvae.models.mvae import MVAEQ
+from mvae.networks.normalisation import TermBatchNorm
+
+# R rows, M modalities, T terms, D latents
+
+
+class PlainBatchNorm(nn.Module):
+    """torch's batch normalisation of one term's rows; it remembers what it saw, and moves nothing by itself."""
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, twin: TermBatchNorm) -> None:
+        super().__init__()
+        self.eps, self.momentum = twin.eps, twin.momentum
+        self.weight = nn.Parameter(twin.weight.detach().clone())
+        self.bias = nn.Parameter(twin.bias.detach().clone())
+        self.register_buffer("running_mean", twin.running_mean.clone())
+        self.register_buffer("running_var", twin.running_var.clone())
+        self.passes: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) < 2:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        by_channel = x.detach().transpose(0, 1).flatten(1)
+        self.passes.append((by_channel.mean(1), by_channel.var(1)))
+        return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
+
+    def move(self, passes: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """The running statistics go towards the mean of some passes, once."""
+        if passes:
+            mean = sum((p[0] for p in passes), torch.zeros_like(self.running_mean)) / len(passes)
+            variance = sum((p[1] for p in passes), torch.zeros_like(self.running_var)) / len(passes)
+            self.running_mean = (1 - self.momentum) * self.running_mean + self.momentum * mean
+            self.running_var = (1 - self.momentum) * self.running_var + self.momentum * variance
+
+
+def plain_twin(model: Multimodal) -> Multimodal:
+    """A copy of a model with the same parameter names, whose normalisations are plain."""
+    twin = copy.deepcopy(model)
+    for parent in list(twin.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, TermBatchNorm):
+                setattr(parent, name, PlainBatchNorm(child))
+    return twin
+
+
+def plain_negative_elbo(
+    twin: Multimodal,
+    examples: Sequence[Tensor],
+    present: np.ndarray,
+    terms: np.ndarray,
+    active: np.ndarray,
+    noise: Tensor,
+    *,
+    targets: str,
+    beta: float,
+    weights: Sequence[float],
+    batch_size: int,
+) -> Tensor:
+    """The loss of a step.
+
+    Args:
+        twin: from `plain_twin`; its running statistics move.
+        examples: a modality each, [R, ...], anything where the row lacks it.
+        present: boolean [R, M]. terms: boolean [T, M]. active: boolean [T, R].
+        noise: [T, R, D], or [1, R, D] shared by all terms.
+    """
+    rows, modalities = present.shape
+    loss = torch.zeros((), dtype=noise.dtype)
+    for t in range(len(terms)):
+        experts = {m: _encode_all_that_have_it(twin, m, examples[m], present[:, m]) for m in range(modalities)}
+        taking_part, latent = [], []
+        for row in range(rows):
+            given = [m for m in range(modalities) if terms[t, m] and present[row, m]]
+            if not active[t, row] or not given:
+                continue
+            mean, log_var = _posterior(twin, [experts[m][row] for m in given])
+            loss = loss + beta * 0.5 * (log_var.exp() + mean**2 - 1 - log_var).sum() / batch_size
+            taking_part.append(row)
+            latent.append(mean + (log_var / 2).exp() * noise[t if len(noise) > 1 else 0, row])
+        for m in range(modalities):
+            wanted = [i for i, row in enumerate(taking_part) if present[row, m] and (targets == "all" or terms[t, m])]
+            if wanted:
+                logits = twin.decoders[m](torch.stack([latent[i] for i in wanted]))
+                for i, row_logits in zip(wanted, logits, strict=True):
+                    log_likelihood = _log_probability(twin, m, row_logits, examples[m][taking_part[i]])
+                    loss = loss - weights[m] * log_likelihood / batch_size
+    for network in twin.encoders:
+        for norm in _norms(network):
+            norm.move(norm.passes[:1])  # every term encoded the same rows: their one pass
+    for network in twin.decoders:
+        for norm in _norms(network):
+            norm.move(norm.passes)
+    return loss
+
+
+def _encode_all_that_have_it(
+    twin: Multimodal, m: int, values: Tensor, has: np.ndarray
+) -> dict[int, tuple[Tensor, Tensor]]:
+    """Mean and clamped spread of each row that has modality m, from one pass over all of them."""
+    rows = np.flatnonzero(has).tolist()
+    mean, spread = twin.encoders[m](values[rows]).chunk(2, -1)
+    return {row: (mean[i], spread[i].clamp(-15, 15)) for i, row in enumerate(rows)}
+
+
+def _posterior(twin: Multimodal, experts: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean and log-variance of one row's posterior."""
+    if isinstance(twin, MVAEQ):
+        modalities = len(twin.modalities)
+        variances = [modalities / (modalities - 1) * torch.sigmoid(raw.double()) for _, raw in experts]
+        precision = sum(1 / variance for variance in variances) - (len(experts) - 1)
+    else:
+        variances = [log_var.double().exp() for _, log_var in experts]
+        precision = 1 + sum(1 / variance for variance in variances)
+    assert isinstance(precision, Tensor)
+    mean = sum(mu / variance for (mu, _), variance in zip(experts, variances, strict=True)) / precision
+    assert isinstance(mean, Tensor)
+    return mean.to(experts[0][0].dtype), -precision.log().to(experts[0][1].dtype)
+
+
+def _log_probability(twin: Multimodal, m: int, logits: Tensor, value: Tensor) -> Tensor:
+    if twin.modalities[m].kind is Kind.LABEL:
+        return torch.log_softmax(logits, -1)[int(value)]
+    return (value * F.logsigmoid(logits) + (1 - value) * F.logsigmoid(-logits)).sum()
+
+
+def _norms(network: nn.Module) -> list[PlainBatchNorm]:
+    return [module for module in network.modules() if isinstance(module, PlainBatchNorm)]

@@ -1,0 +1,377 @@
+"""Real sweeps for tests: the pipeline as a process of its own, killed or stopped in every way, and what it left behind.
+
+A `Place` is a machine of a sweep's own: private home, temporary folder, storage and cache. Only processes that were
+started here are ever signalled, each by its id and start time, found by walking down from the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from mvae.checkpoint import MANIFEST
+from mvae.data import fingerprint
+from mvae.trial import ACCURACY, Trial
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.worker import Job
+
+ROOT = Path(__file__).resolve().parents[1]
+PIPELINE = ROOT / "pipelines" / "weak_supervision.py"
+
+EPOCHS = 20
+SWEEP = ("--arms", "nn,logreg,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS))
+"""Six trials of a few seconds in all. Every epoch ends with a checkpoint (`Place.command`)."""
+
+LIMIT = 600.0
+"""Seconds that anything waited for may take on a slow and busy machine before the test gives it up."""
+
+Process = tuple[int, int]
+"""Process id and start in clock ticks since boot: together they never mean another process."""
+
+
+def digits_job(store: Store, cache: Path, **fields: Any) -> Job:
+    """A job of a second: NN on digits for two epochs, unless the trial's fields say otherwise."""
+    trial = Trial.create(**{"dataset": "digits", "model": "nn", "paired_fraction": 0.05, "epochs": 2, **fields})
+    return Job(
+        trial.key(fingerprint("digits")), trial, measures=(ACCURACY,), store=store, cache=cache, checkpoint_every=0.0
+    )
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A driver that is no more."""
+
+    code: int
+    """Exit code; minus the signal that killed it."""
+    out: str
+    err: str
+    seconds: float
+    """From the signal that ended it, or from its start, to its end."""
+
+
+@dataclass
+class Driver:
+    """A pipeline that runs."""
+
+    process: subprocess.Popen[bytes]
+    place: Place
+    log: Path
+    """Standard output and error are beside each other in files, so that nothing waits for a reader."""
+    began: float = field(default_factory=time.monotonic)
+
+    def until(self, condition: Callable[[], Any], what: str) -> None:
+        """Waits for a condition; a driver that ends first, or a limit that passes, is a failed test."""
+        deadline = time.monotonic() + LIMIT
+        while not condition():
+            assert self.process.poll() is None, f"the driver ended before {what}: {self._said()}"
+            assert time.monotonic() < deadline, f"{LIMIT:.0f} s passed before {what}: {self._said()}"
+            time.sleep(0.02)
+
+    def ended(self) -> Ended:
+        """Waits for the driver's own end."""
+        try:
+            code = self.process.wait(LIMIT)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the driver did not end within {LIMIT:.0f} s: {self._said()}") from None
+        return Ended(code, *self._said(), time.monotonic() - self.began)
+
+    def signalled(self, number: signal.Signals) -> Ended:
+        """Sends the driver a signal and waits for its end."""
+        self.began = time.monotonic()
+        self.process.send_signal(number)
+        return self.ended()
+
+    def kill(self) -> Ended:
+        """Kill -9. Its children are left to themselves."""
+        self.process.kill()
+        self.process.wait()
+        return Ended(self.process.returncode, *self._said(), 0.0)
+
+    def tree(self) -> list[Process]:
+        """The driver and all that descends from it."""
+        return descendants(self.process.pid)
+
+    def trial_processes(self) -> list[Process]:
+        """Those of the tree that train: Ray names an actor's process after its class."""
+        return [process for process in self.tree() if command_line(process).startswith("ray::Impl")]
+
+    def _said(self) -> tuple[str, str]:
+        return self.log.read_text(errors="replace"), self.log.with_suffix(".err").read_text(errors="replace")
+
+
+@dataclass
+class Place:
+    """Where a sweep runs, and what is to be found there afterwards."""
+
+    root: Path
+    storage: Path
+    drivers: list[Driver] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.root / "home"
+
+    @property
+    def temporary(self) -> Path:
+        return self.root / "tmp"
+
+    @property
+    def cache(self) -> Path:
+        return self.root / "cache"
+
+    @property
+    def store(self) -> Store:
+        return Store(self.storage, "main")
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.storage / 'mlflow.db'}"
+
+    def command(self, *arguments: str) -> list[str]:
+        """What is typed: arguments given here come last and win."""
+        common = ("--storage", str(self.storage), "--cache", str(self.cache), "--checkpoint-every", "0")
+        return [sys.executable, str(PIPELINE), *common, *arguments]
+
+    def start(self, *arguments: str, **environment: str) -> Driver:
+        """Starts the pipeline with arguments of its own after the common ones."""
+        return self.launch(self.command(*arguments), **environment)
+
+    def launch(self, command: list[str], **environment: str) -> Driver:
+        """Starts a command line of the pipeline."""
+        for folder in (self.home, self.temporary):
+            folder.mkdir(exist_ok=True)
+        log = self.root / f"driver-{len(self.drivers)}.out"
+        own = {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.temporary),
+            "PYTHONPATH": str(ROOT),
+            "RAY_worker_niceness": "0",  # on a busy machine Ray's own 15 would starve the trials
+            **environment,
+        }
+        leaking = ("RAY_AUTH_MODE", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "MPLCONFIGDIR", "MVAE_DATA")
+        inherited = {name: value for name, value in os.environ.items() if name not in leaking}
+        with log.open("wb") as out, log.with_suffix(".err").open("wb") as err:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=inherited | own, cwd=self.root
+            )
+        driver = Driver(process, self, log)
+        self.drivers.append(driver)
+        return driver
+
+    def run(self, *arguments: str, **environment: str) -> Ended:
+        """Runs the pipeline to its end."""
+        return self.start(*arguments, **environment).ended()
+
+    def results(self) -> dict[str, Result]:
+        """Every result, by key."""
+        return {result.key: result for result in self.store.results}
+
+    def files(self) -> dict[str, tuple[int, bytes]]:
+        """Result files as they lie there: name to time of the last change, and content."""
+        folder = self.store.results.folder
+        return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*.json")}
+
+    def numbers(self) -> dict[str, Any]:
+        """All that must be equal bit for bit: by key the final metrics, and the metrics of every epoch."""
+        return {
+            key: (result.metrics, [(record["epoch"], record["metrics"]) for record in result.history])
+            for key, result in self.results().items()
+        }
+
+    def epochs(self) -> dict[str, int]:
+        """Epochs that checkpoints cover, by key, without a look into them."""
+        done: dict[str, int] = {}
+        for manifest in (self.store.folder / "checkpoints").glob(f"*/*/{MANIFEST}"):
+            key, epoch = manifest.parts[-3], int(manifest.parts[-2].partition("-")[0])
+            done[key] = max(epoch, done.get(key, 0))
+        return done
+
+    def children(self) -> list[Run]:
+        """All of MLflow's trial runs."""
+        return [run for run in self._runs() if "mvae.key" in run.data.tags]
+
+    def parents(self) -> list[Run]:
+        """All of MLflow's sweep runs."""
+        return [run for run in self._runs() if "mvae.key" not in run.data.tags]
+
+    def running(self) -> list[str]:
+        """MLflow's runs that are said to run."""
+        return [run.info.run_name for run in self._runs() if run.info.status in ("RUNNING", "SCHEDULED")]
+
+    def steps(self, run: Run) -> dict[str, list[tuple[int, float]]]:
+        """Every value that MLflow holds of a run's metrics, with its step, in the order of the steps."""
+        client = MlflowClient(self.uri)
+        return {
+            name: sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name))
+            for name in run.data.metrics
+        }
+
+    def _runs(self) -> list[Run]:
+        client = MlflowClient(self.uri)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        return list(client.search_runs(experiments, run_view_type=ViewType.ACTIVE_ONLY, max_results=1000))
+
+    def leftovers(self) -> list[str]:
+        """What lies in the temporary folder, and in the home directory outside its cache."""
+        temporary = [str(path.relative_to(self.root)) for path in self.temporary.glob("mvae-*")]
+        home = [str(path.relative_to(self.root)) for path in self.home.rglob("*") if path.is_file()]
+        return temporary + [path for path in home if not path.startswith("home/.cache/")]
+
+
+@contextmanager
+def place(storage: Path | None = None) -> Iterator[Place]:
+    """A new place, under a short path as Ray's sockets need it; whatever still runs there is ended, and it is removed.
+
+    Args:
+        storage: a folder elsewhere.
+    """
+    root = Path(tempfile.mkdtemp(prefix="mvae", dir="/tmp" if Path("/tmp").is_dir() else None))
+    made = Place(root, storage or root / "storage")
+    try:
+        yield made
+    finally:
+        for driver in made.drivers:
+            for process in driver.tree() if driver.process.poll() is None else ():
+                kill(process)
+            driver.process.wait()
+        shutil.rmtree(root, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Unbroken:
+    """The sweep that nothing happened to, against which all others are held."""
+
+    place: Place
+    ended: Ended
+    left: list[str]
+    """As `Place.leftovers`, right after its end."""
+
+
+@lru_cache(maxsize=1)
+def _unbroken() -> tuple[Unbroken, Any]:
+    context = place()
+    made = context.__enter__()
+    ended = made.run(*SWEEP)
+    return Unbroken(made, ended, made.leftovers()), context
+
+
+@pytest.fixture(scope="session")
+def unbroken() -> Iterator[Unbroken]:
+    """Made once a session, whichever modules ask for it."""
+    yield _unbroken()[0]
+    _unbroken()[1].__exit__(None, None, None)
+    _unbroken.cache_clear()
+
+
+@contextmanager
+def copy_of(original: Unbroken) -> Iterator[Place]:
+    """A new place with the results and checkpoints of a finished sweep, and its converted data, but without MLflow."""
+    with place() as here:
+        shutil.copytree(original.place.store.folder, here.store.folder)
+        shutil.copytree(original.place.cache, here.cache)
+        yield here
+
+
+def mlflow_differs(here: Place) -> list[str]:
+    """Where MLflow is not what storage says: one finished run a result, no step twice, none missing; empty if it is."""
+    wrong = [f"{name} is RUNNING" for name in here.running()]
+    results, runs = here.results(), here.children()
+    keys = sorted(run.data.tags["mvae.key"] for run in runs)
+    if keys != sorted(results):
+        return [*wrong, f"runs of the keys {keys} instead of {sorted(results)}"]
+    for run in runs:
+        result = results[run.data.tags["mvae.key"]]
+        expected = {"epoch": [(record["epoch"], float(record["epoch"])) for record in result.history]}
+        for record in result.history:
+            for name, value in record["metrics"].items():
+                expected.setdefault(name, []).append((record["epoch"], value))
+        for name, value in result.metrics.items():
+            expected.setdefault(name, [(result.history[-1]["epoch"], value)])
+        if run.info.status != "FINISHED":
+            wrong.append(f"{run.info.run_name} is {run.info.status}")
+        if (there := here.steps(run)) != expected:
+            names = [name for name in there.keys() | expected.keys() if there.get(name) != expected.get(name)]
+            wrong.append(f"{run.info.run_name}: {names[0]} is {there.get(names[0])}, not {expected.get(names[0])}")
+    return wrong + [f"{run.info.run_name} is {run.info.status}" for run in here.parents() if _unfinished(run)]
+
+
+def _unfinished(run: Run) -> bool:
+    return bool(run.info.status != "FINISHED")
+
+
+def alive(processes: list[Process]) -> list[str]:
+    """Command lines of those that still run, zombies not counted."""
+    return [command_line(process) or str(process) for process in processes if started(process[0]) == process[1]]
+
+
+def kill(process: Process) -> None:
+    """Kill -9 of that very process, if it is still there."""
+    if started(process[0]) == process[1]:
+        with suppress(ProcessLookupError):
+            os.kill(process[0], signal.SIGKILL)
+
+
+def started(pid: int) -> int | None:
+    """When a process started; None if there is none, or a zombie."""
+    found = _stat(pid)
+    return None if found is None or found[0] in "ZX" else found[2]
+
+
+def descendants(pid: int) -> list[Process]:
+    """A process and all below it that live."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (found := _stat(int(entry.name))) is not None:
+            children.setdefault(found[1], []).append(int(entry.name))
+    todo, tree = [pid], []
+    while todo:
+        one = todo.pop()
+        todo += children.get(one, [])
+        if (since := started(one)) is not None:
+            tree.append((one, since))
+    return tree
+
+
+def command_line(process: Process) -> str:
+    """The command line of a process as /proc shows it."""
+    try:
+        return Path(f"/proc/{process[0]}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _stat(pid: int) -> tuple[str, int, int] | None:
+    """State, parent and start of a process (proc(5), stat)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[1]), int(fields[19])
+
+
+def newest_first(checkpoints: Path) -> list[Path]:
+    """The checkpoint folders of a key that have a manifest, by epoch."""
+    return sorted((manifest.parent for manifest in checkpoints.glob(f"*/{MANIFEST}")), reverse=True)
+
+
+def history_of(checkpoint: Path) -> list[Any]:
+    """The records that a checkpoint covers."""
+    return list(json.loads((checkpoint / MANIFEST).read_bytes())["history"])

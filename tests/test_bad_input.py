@@ -1,0 +1,222 @@
+"""Bad input: one clear line on stderr that says what would be right, exit code 2, nothing started, nothing written."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from mvae.trial import Trial
+from pipelines.weak_supervision import Options, sweep
+from sweeps import engine
+from sweeps.options import parse
+from sweeps.sweep import BAD_INPUT, main
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which a command line may point at things."""
+
+    root: Path
+
+    def files(self) -> set[Path]:
+        """All files and folders, but for the raw data's lock, which a download waits for."""
+        return {path for path in self.root.rglob("*") if path.suffix != ".lock"}
+
+    def fill(self, text: str) -> str:
+        """A test's text with the paths of this place in it."""
+        names = {name: self.root / name for name in ("new", "file", "empty", "taken")}
+        return text.format(**names)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """`empty` and `taken` (a storage that has the name main) are folders, `file` is a file, `new` is not there."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "taken" / "main").mkdir(parents=True)
+    (tmp_path / "file").write_text("no folder, no database")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MVAE_DATA", str(tmp_path / "empty"))
+    return Place(tmp_path)
+
+
+@pytest.fixture
+def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray cluster or an MLflow writer that starts fails the test."""
+
+    def started(*_: object, **__: object) -> NoReturn:
+        raise AssertionError("something was started")
+
+    monkeypatch.setattr(engine, "cluster", started)
+    monkeypatch.setattr("sweeps.sweep.Tracker", started)
+
+
+def run(argv: list[str]) -> int:
+    """The pipeline with these arguments, in this process; returns its exit code."""
+    try:
+        options = parse(Options, argv)
+    except SystemExit as end:
+        assert isinstance(end.code, int)
+        return end.code
+    return main(lambda: sweep(options), options)
+
+
+BAD = [
+    ("--arms foo", "no arm 'foo': there are nn, logreg, mvae, mvae_q"),
+    ("--arms nn,jmvae", "no arm 'jmvae': there are nn, logreg, mvae, mvae_q"),
+    ("--arms mvae,", "--arms mvae,: write the items with commas between them and no spaces, as a,b,c"),
+    ("--dataset foo", "there is no data set 'foo': choose one of digits, mnist, binary_mnist, fashion_mnist"),
+    ("--preset paper", "--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist"),
+    ("--fractions 0", "--fractions 0: 0 is no fraction; write numbers above 0 and up to 1, as 0.001,0.01,1"),
+    ("--fractions 0.5,1.5", "--fractions 0.5,1.5: 1.5 is no fraction; write numbers above 0 and up to 1"),
+    (
+        "--fractions 0.5,0.00001",
+        "fraction 0.00001 keeps no pair: digits has 1,297 training examples,"
+        " so the smallest fraction is 0.0012 (2 pairs)",
+    ),
+    ("--fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012 (2 pairs)"),
+    ("--seeds two", "--seeds two: two is no seed; write whole numbers and ranges, as 0-2 or 0,3,5-7"),
+    ("--pairing foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
+    ("--pairing reserved,foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
+    ("--targets foo", "--targets foo: input should be 'own' or 'all'"),
+    ("--image-network dcgan", "image network 'dcgan' does not fit digits: it has mlp"),
+    ("--epochs 0", "--epochs 0: input should be greater than or equal to 1"),
+    ("--k 1", "--k is no option of this pipeline"),
+    (
+        "--dataset fashion_mnist --data-root {empty}",
+        "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): the data root must hold FashionMNIST/raw/",
+    ),
+    ("--cache {file}", "the cache {file} cannot be used (Not a directory): give --cache a folder with room"),
+    ("--storage {file}", "--storage {file} is no folder: {file} is a file; choose a folder"),
+    ("--storage {file}/in/it", "--storage {file}/in/it is no folder: {file} is a file; choose a folder"),
+    ("--storage {file} --plan", "--storage {file} is no folder"),
+    ("--storage {file} --report", "--storage {file} is no folder"),
+    ("--storage /proc/mvae", "--storage /proc/mvae cannot be written (No such file or directory): choose a folder"),
+    ("--storage s3://bucket/runs", "--storage s3://bucket/runs: write the path of a folder, not a URI"),
+    ("--name a/b", "--name a/b: write letters, digits, '_', '.' and '-', beginning with a letter or digit"),
+    ("--name mlruns", "--name 'mlruns' cannot name a folder here"),
+    ("--tracking-uri foo://bar", "tracking URI foo://bar is not one that MLflow takes: write http://HOST:PORT"),
+    ("--tracking-uri file:///tmp/mlruns", "tracking URI file:///tmp/mlruns is not one that MLflow takes"),
+    ("--tracking-uri mlflow.db", "tracking URI mlflow.db is not one that MLflow takes"),
+    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "/proc is not a folder that can be written; name one that can"),
+    ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
+    ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
+    ("--tracking-uri http://nowhere.invalid:5000", "tracking server http://nowhere.invalid:5000 "),
+    ("--gpus-per-trial 64", "--gpus-per-trial 64: there "),
+    ("--gpus-per-trial 1.5", "--gpus-per-trial 1.5: write auto, 0, a share of one GPU as 0.25, or a whole number"),
+    ("--resume", "nothing to resume: {new}/main holds no result and no checkpoint of these cells"),
+    ("--resume --report", "nothing to resume: {new}/main holds no result and no checkpoint of these cells"),
+    ("--resume --storage {taken}", "nothing to resume: {taken}/main holds no result"),
+    ("--fresh --storage {taken}", "--fresh: {taken}/main exists already; choose a --name that does not"),
+    ("--fresh --plan --storage {taken}", "--fresh: {taken}/main exists already; choose a --name that does not"),
+    ("--resume --fresh", "--resume and --fresh exclude each other"),
+    ("--plan --report", "--plan and --report exclude each other"),
+]
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
+def test_bad_input_is_one_clear_line_and_nothing_starts_or_is_written(
+    place: Place, capsys: pytest.CaptureFixture[str], typed: str, said: str
+) -> None:
+    argv = [place.fill(word) for word in typed.split()]
+    before = place.files()
+    began = time.monotonic()
+    code = run([*([] if "--storage" in argv else ["--storage", place.fill("{new}")]), *argv])
+    printed = capsys.readouterr()
+    assert code == BAD_INPUT, printed
+    assert place.fill(said) in printed.err
+    assert printed.err.count("\n") == 1 and printed.err.endswith("\n")
+    assert printed.out == ""
+    assert time.monotonic() - began < 10
+    assert place.files() == before
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for there, said in ((0, "there is no GPU here; write 0 or auto"), (2, "there are 2 GPUs here; ask for at most 2")):
+        monkeypatch.setattr("torch.cuda.device_count", lambda there=there: there)
+        assert run(["--storage", place.fill("{new}"), "--gpus-per-trial", "3"]) == BAD_INPUT
+        assert said in capsys.readouterr().err
+    assert not (place.root / "new").exists()
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_internet(*_: object, **__: object) -> NoReturn:
+        raise socket.gaierror("Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_internet)
+    assert run(["--storage", place.fill("{new}"), "--dataset", "fashion_mnist"]) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "FashionMNIST and it could not be downloaded" in printed.err
+    assert "give --data-root a folder that holds FashionMNIST/raw/train-images-idx3-ubyte" in printed.err
+    assert printed.out == ""
+    assert not (place.root / "new").exists()
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The address of a server that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
+    place: Place, capsys: pytest.CaptureFixture[str], silent_server: str
+) -> None:
+    began = time.monotonic()
+    assert run(["--storage", place.fill("{new}"), "--tracking-uri", silent_server]) == BAD_INPUT
+    assert time.monotonic() - began < 10
+    assert f"tracking server {silent_server} did not answer within 5 s: start it" in capsys.readouterr().err
+    assert not (place.root / "new").exists()
+
+
+def test_random_subsets_of_two_modalities_are_refused() -> None:
+    with pytest.raises(ValueError) as refusal:
+        Trial.create(dataset="digits", model="mvae", k=1)
+    assert str(refusal.value) == (
+        "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--arms jmvae", "no arm 'jmvae': there are nn, logreg, mvae, mvae_q"),
+        ("--storage {file}/in/it", "--storage {file}/in/it is no folder"),
+        ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
+    ],
+)
+def test_the_command_itself_ends_with_code_2_and_one_line(place: Place, typed: str, said: str) -> None:
+    before = place.files()
+    done = subprocess.run(
+        [sys.executable, str(PIPELINE), *(place.fill(word) for word in typed.split())],
+        capture_output=True,
+        text=True,
+        cwd=place.root,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
+        timeout=120,
+    )
+    assert done.returncode == BAD_INPUT, done.stderr
+    assert place.fill(said) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert place.files() == before

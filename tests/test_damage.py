@@ -1,0 +1,125 @@
+"""Files cut short, as a power cut leaves them: they are set aside, and only what they held is made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from mvae.checkpoint import MODEL
+from sweeps.worker import Job, Word, run
+from tests.sweeping import (
+    EPOCHS,
+    SWEEP,
+    Ended,
+    Place,
+    Unbroken,
+    copy_of,
+    digits_job,
+    history_of,
+    mlflow_differs,
+    newest_first,
+    unbroken,
+)
+from tests.tiny_mnist import truncate
+
+__all__ = ["unbroken"]
+
+pytestmark = pytest.mark.slow
+
+CUT_OFF_AT = 7
+"""Epoch at which the half-done trial was cut off."""
+
+
+class PowerCut(BaseException):
+    """The end of a trial process."""
+
+
+@dataclass(frozen=True)
+class Mended:
+    """A sweep whose files were damaged in every way before the same command was given again."""
+
+    place: Place
+    before: dict[str, tuple[int, bytes]]
+    half_done: str
+    """Key of the trial whose newest checkpoint was cut short."""
+    corrupt: str
+    """Name of the result file that was cut short."""
+    ended: Ended
+
+
+@pytest.fixture(scope="module")
+def mended(unbroken: Unbroken) -> Iterator[Mended]:
+    with copy_of(unbroken) as here:
+        half_done = digits_job(here.store, here.cache, model="mvae", paired_fraction=1.0, epochs=EPOCHS)
+        forget(half_done)
+        run_until_cut_off(half_done)
+        newest, before_it = newest_first(here.store.folder / "checkpoints" / half_done.key)
+        assert [len(history_of(one)) for one in (newest, before_it)] == [CUT_OFF_AT, CUT_OFF_AT - 1]
+        truncate(newest / MODEL)
+        before = here.files()
+        corrupt = here.store.results.path(digits_job(here.store, here.cache, epochs=EPOCHS).key, "accuracy-v1")
+        truncate(corrupt)
+        truncate(next(here.cache.glob("digits-*/train.arrow")))
+        yield Mended(here, before, half_done.key, corrupt.name, here.run(*SWEEP))
+
+
+def forget(job: Job) -> None:
+    """As if the trial had never run."""
+    job.store.results.path(job.key, "accuracy-v1").unlink()
+    shutil.rmtree(job.store.folder / "checkpoints" / job.key)
+
+
+def run_until_cut_off(job: Job) -> None:
+    """Trains until a few epochs are covered by checkpoints."""
+
+    def cut(word: Word) -> None:
+        if word.epoch == CUT_OFF_AT and word.committed:
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        run(job, cut)
+
+
+def test_a_sweep_with_damaged_files_ends_with_the_same_numbers(mended: Mended, unbroken: Unbroken) -> None:
+    assert mended.ended.code == 0, mended.ended
+    assert mended.place.numbers() == unbroken.place.numbers()
+    assert mlflow_differs(mended.place) == []
+
+
+def test_a_truncated_newest_checkpoint_costs_one_epoch(mended: Mended) -> None:
+    attempts = mended.place.results()[mended.half_done].provenance["attempts"]
+    assert [attempt["from_epoch"] for attempt in attempts] == [0, CUT_OFF_AT - 1]
+
+
+def test_a_corrupt_result_is_set_aside_and_made_again_from_the_final_weights(mended: Mended) -> None:
+    folder = mended.place.store.results.folder
+    assert len(list(folder.glob(f"{mended.corrupt}.bad"))) == 1
+    again = json.loads((folder / mended.corrupt).read_bytes())
+    was = json.loads(mended.before[mended.corrupt][1])
+    assert again["metrics"] == was["metrics"]
+    assert again["history"] == was["history"]
+    assert [attempt["from_epoch"] for attempt in again["provenance"]["attempts"]] == [0, EPOCHS]
+
+
+def test_results_that_are_whole_are_left_alone(mended: Mended) -> None:
+    now = mended.place.files()
+    whole = mended.before.keys() - {mended.corrupt}
+    assert len(whole) == 4
+    assert {name: now[name] for name in whole} == {name: mended.before[name] for name in whole}
+
+
+def test_a_truncated_arrow_file_is_set_aside_and_made_again(mended: Mended, unbroken: Unbroken) -> None:
+    (bad,) = mended.place.cache.glob("digits-*/train.arrow.bad")
+    again = bad.with_suffix("")
+    assert again.read_bytes() == (unbroken.place.cache / again.relative_to(mended.place.cache)).read_bytes()
+
+
+def test_each_damaged_file_is_named_once(mended: Mended) -> None:
+    lines = mended.ended.err.splitlines()
+    for name in (mended.corrupt, "train.arrow", f"{mended.half_done}/{CUT_OFF_AT:06d}-"):
+        assert sum(name in line for line in lines) == 1, (name, lines)
+    assert len(lines) == 3

@@ -1,0 +1,280 @@
+"""The kill matrix on a real sweep: whatever is killed or stopped, the same command ends as if nothing had happened.
+
+Every sweep here is a process of its own (tests/sweeping.py), and is held against one that nothing happened to.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import shlex
+import signal
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.sweeping import (
+    EPOCHS,
+    SWEEP,
+    Ended,
+    Place,
+    Unbroken,
+    alive,
+    copy_of,
+    kill,
+    mlflow_differs,
+    place,
+    unbroken,
+)
+
+__all__ = ["unbroken"]
+
+pytestmark = pytest.mark.slow
+
+OURS = re.compile(r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |took the lease over")
+"""Lines that a sweep says before its table."""
+
+
+def covered(here: Place) -> int:
+    """Epochs of all trials that checkpoints cover: how far the sweep is."""
+    return sum(here.epochs().values())
+
+
+def assert_as_unbroken(here: Place, unbroken: Unbroken) -> None:
+    """The table's numbers and MLflow are those of the unbroken sweep."""
+    assert here.numbers() == unbroken.place.numbers()
+    assert mlflow_differs(here) == []
+    assert len(here.parents()) == 1
+
+
+def test_an_unbroken_sweep_says_our_own_lines_only(unbroken: Unbroken) -> None:
+    ended = unbroken.ended
+    assert ended.code == 0, ended
+    assert ended.err == ""
+    lines = ended.out.splitlines()
+    table = next(number for number, line in enumerate(lines) if line.startswith("digits: test/accuracy by"))
+    assert all(OURS.match(line) for line in lines[:table]), lines[:table]
+    assert sum(line.startswith("[") for line in lines) == 6
+    assert [line.partition(":")[0] for line in lines[-2:]] == ["Report", "MLflow"]
+
+
+def test_an_unbroken_sweep_is_complete_in_mlflow(unbroken: Unbroken) -> None:
+    assert len(unbroken.place.results()) == 6
+    assert mlflow_differs(unbroken.place) == []
+
+
+def test_an_unbroken_sweep_leaves_nothing_in_the_temporary_folder_or_in_the_home_directory(unbroken: Unbroken) -> None:
+    assert unbroken.left == []
+
+
+@dataclass
+class Killed:
+    """The story of a sweep whose driver was killed at several moments, and at last one of its trial processes."""
+
+    place: Place
+    seen: list[dict[str, tuple[int, bytes]]] = field(default_factory=list)
+    """Result files after each death."""
+    epochs: list[dict[str, int]] = field(default_factory=list)
+    """Epochs that checkpoints covered at each death."""
+    ended: Ended | None = None
+
+    def note(self) -> None:
+        self.seen.append(self.place.files())
+        self.epochs.append(self.place.epochs())
+
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Killed]:
+    moments = random.Random(20180)
+    with place() as here:
+        story = Killed(here)
+        first, more = moments.randint(3, 15), moments.randint(1, 15)
+        for condition, what in (
+            ((here.store.folder / "lease.json").exists, "it held the lease"),
+            (lambda: covered(here) >= first, f"{first} epochs were done"),
+            (lambda: len(here.files()) > len(story.seen[-1]), "a result was written"),
+            (lambda: covered(here) >= sum(story.epochs[-1].values()) + more, f"{more} more epochs were done"),
+        ):
+            driver = here.start(*SWEEP)
+            driver.until(condition, what)
+            driver.kill()
+            story.note()
+        last = here.start(*SWEEP)
+        before = covered(here)
+        last.until(lambda: covered(here) > before and last.trial_processes(), "a trial was on its way")
+        victim = last.trial_processes()[0]
+        kill(victim)
+        story.note()
+        story.ended = last.ended()
+        yield story
+
+
+def test_a_sweep_killed_at_any_moment_ends_with_the_same_numbers_as_an_unbroken_one(
+    killed: Killed, unbroken: Unbroken
+) -> None:
+    assert killed.ended is not None and killed.ended.code == 0, killed.ended
+    assert_as_unbroken(killed.place, unbroken)
+
+
+def test_a_finished_trial_never_runs_again(killed: Killed) -> None:
+    now = killed.place.files()
+    assert any(killed.seen)
+    for before in killed.seen:
+        assert {name: now[name] for name in before} == before
+
+
+def test_a_half_done_trial_goes_on_from_its_last_checkpoint(killed: Killed) -> None:
+    results, resumed = killed.place.results(), 0
+    for done, files in zip(killed.epochs, killed.seen, strict=True):
+        for key, epoch in done.items():
+            if not any(name.startswith(key) for name in files) and epoch < results[key].provenance["epochs"]:
+                starts = [attempt["from_epoch"] for attempt in results[key].provenance["attempts"]]
+                assert max(starts) >= epoch, (key, epoch, starts)
+                resumed += 1
+    assert resumed
+
+
+def test_a_command_repeated_right_after_kill_9_takes_the_dead_lease_over_at_once(killed: Killed) -> None:
+    for driver in killed.place.drivers[1:]:
+        said = driver.log.read_text()
+        assert "took the lease over, its holder is dead" in said
+        assert "waiting up to" not in said
+
+
+def test_killed_sweeps_leave_nothing_behind_once_one_has_come_to_its_end(killed: Killed) -> None:
+    assert killed.ended is not None and killed.ended.err == ""
+    assert killed.place.leftovers() == []
+    left = {
+        str(path.relative_to(killed.place.store.folder)) for path in killed.place.store.folder.rglob("*training.pt")
+    }
+    assert left == set()
+
+
+def test_sigint_stops_cleanly_and_what_it_says_resumes_the_sweep(unbroken: Unbroken) -> None:
+    with place() as here:
+        driver = here.start(*SWEEP)
+        driver.until(lambda: covered(here) >= 2, "its first epochs were done")
+        processes = driver.tree()
+        stopped = driver.signalled(signal.SIGINT)
+        assert_stopped(stopped, "SIGINT", here)
+        assert alive(processes) == []
+        typed = shlex.split(stopped.out.partition("To go on: ")[2].splitlines()[0])
+        ended = here.launch([here.command()[0], *typed[1:]]).ended()
+        assert ended.code == 0, ended
+        assert_as_unbroken(here, unbroken)
+
+
+def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cleanly() -> None:
+    with place() as here:
+        first = here.start("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "100000")
+        first.until((here.store.folder / "lease.json").exists, "it held the lease")
+        second = here.run("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
+        assert second.code == 2
+        assert re.fullmatch(r"'main' is held by process \d+ .*, and at work .*choose another --name\n", second.err)
+        first.until(lambda: covered(here) >= 1, "its first epoch was done")
+        processes = first.tree()
+        assert_stopped(first.signalled(signal.SIGTERM), "SIGTERM", here)
+        assert alive(processes) == []
+        assert not (here.store.folder / "lease.json").exists()
+
+
+def assert_stopped(stopped: Ended, by: str, here: Place) -> None:
+    assert stopped.code == 130, stopped
+    assert f"Stopped by {by}; what is finished stays. To go on: python " in stopped.out
+    assert stopped.err == ""
+    assert stopped.seconds < 30
+    assert here.running() == []
+    assert here.leftovers() == []
+
+
+def test_a_database_that_is_gone_is_rebuilt_from_storage_without_training(unbroken: Unbroken) -> None:
+    with copy_of(unbroken) as here:
+        before = here.files()
+        ended = here.run(*SWEEP)
+        assert ended.code == 0, ended
+        assert "6 trials, 6 done" in ended.out
+        assert not re.search(r"^\[\d", ended.out, re.MULTILINE)
+        assert here.files() == before
+        assert_as_unbroken(here, unbroken)
+
+
+def test_a_grid_that_grows_runs_its_new_cells_only(unbroken: Unbroken) -> None:
+    with copy_of(unbroken) as here:
+        before = here.files()
+        larger = ("--arms", "logreg,nn", "--fractions", "0.05,0.2,1", "--seeds", "0-1", "--epochs", str(EPOCHS))
+        ended = here.run(*larger)
+        assert ended.code == 0, ended
+        assert "12 trials, 4 done" in ended.out
+        assert sum(line.startswith("[") for line in ended.out.splitlines()) == 8
+        now = here.files()
+        assert {name: now[name] for name in before} == before
+        assert len(now) == 6 + 8
+
+
+def test_resume_insists_on_something_and_fresh_on_nothing(unbroken: Unbroken) -> None:
+    with place() as here:
+        one = here.start(*SWEEP, "--resume")
+        other = here.start(*SWEEP, "--storage", str(unbroken.place.storage), "--fresh")
+        nothing, something = one.ended(), other.ended()
+    assert (nothing.code, nothing.out) == (2, "")
+    assert re.fullmatch(r"nothing to resume: .*; leave --resume out to start them\n", nothing.err)
+    assert (something.code, something.out) == (2, "")
+    assert re.fullmatch(r"--fresh: .* exists already; choose a --name that does not, .*\n", something.err)
+    assert not here.storage.exists()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Path]:
+    """A file system of a megabyte of memory, where mounting one is allowed."""
+    with place() as here:
+        here.storage.mkdir()
+        mounted = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(here.storage)], capture_output=True, check=False
+        )
+        if mounted.returncode:
+            pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+        try:
+            yield here.storage
+        finally:
+            subprocess.run(["umount", str(here.storage)], check=True)
+
+
+def test_a_full_disk_fails_trials_in_plain_words_and_more_room_is_all_that_is_needed(
+    small_disk: Path, unbroken: Unbroken
+) -> None:
+    sweep = (*SWEEP, "--arms", "nn")
+    with place(small_disk) as here:
+        failed = here.run(*sweep)
+        assert failed.code == 1, failed
+        assert "failed: No space left on device: " in failed.out
+        assert failed.err == ""
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        ended = here.run(*sweep)
+        assert ended.code == 0, ended
+        assert here.numbers().items() <= unbroken.place.numbers().items()
+        assert mlflow_differs(here) == []
+
+
+def test_a_database_locked_throughout_never_stops_training_and_is_filled_in_later(unbroken: Unbroken) -> None:
+    sweep = (*SWEEP, "--arms", "nn,logreg")
+    with place() as here:
+        here.storage.mkdir()
+        with sqlite3.connect(here.storage / "mlflow.db", isolation_level=None) as other:
+            other.execute("begin exclusive")
+            locked = here.run(*sweep)
+            other.execute("rollback")
+        other.close()
+        assert locked.code == 0, locked
+        assert len(here.results()) == 4
+        assert "cannot be written (" in locked.out
+        assert "the same command fills in what is missing" in locked.out
+        before = here.files()
+        filled = here.run(*sweep)
+        assert filled.code == 0, filled
+        assert here.files() == before
+        assert here.numbers().items() <= unbroken.place.numbers().items()
+        assert mlflow_differs(here) == []

@@ -1,0 +1,427 @@
+"""The training loop: the same numbers bit for bit, however often it was cut off; no record before its checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import mvae.training
+from mvae.checkpoint import Checkpoints
+from mvae.data import Dataset, Split, load
+from mvae.models import ARMS
+from mvae.models.mvae import ElboLearner
+from mvae.objective import Loss
+from mvae.training import NonFiniteLoss, Progress, Trained, train
+from mvae.trial import Trial
+from tests.small_models import shortened
+
+EPOCHS, STEPS = 4, 4
+
+SCRIPT = """
+import hashlib, sys
+from pathlib import Path
+from mvae.checkpoint import Checkpoints
+from mvae.data import load
+from mvae.training import train
+from mvae.trial import Trial
+from tests.small_models import shortened
+trial = Trial.model_validate_json(sys.argv[1])
+done = train(trial, shortened(load("digits", cache=Path(sys.argv[2])), 200), Checkpoints(Path(sys.argv[3]), "fresh"))
+"""
+
+
+class Cut(Exception):
+    """The trial's process was taken away."""
+
+
+@pytest.fixture(scope="module")
+def digits(cache: Path) -> Dataset:
+    return shortened(load("digits", cache=cache), train=200)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "key"
+
+
+def small_trial(model: str = "mvae", **fields: Any) -> Trial:
+    small = {"epochs": EPOCHS, "batch_size": 50, "latents": 4, "paired_fraction": 0.2}
+    return Trial.create(dataset="digits", model=model, **{**small, **fields})
+
+
+def outcome(trained: Trained) -> tuple[dict[str, Tensor], list[tuple[int, dict[str, float]]]]:
+    """What must be equal bit for bit: the weights, and each epoch's metrics."""
+    return dict(trained.model.state_dict()), [(record["epoch"], record["metrics"]) for record in trained.history]
+
+
+def assert_identical(one: Trained, other: Trained) -> None:
+    (weights, metrics), (other_weights, other_metrics) = outcome(one), outcome(other)
+    assert metrics == other_metrics
+    assert weights.keys() == other_weights.keys()
+    for name, weight in weights.items():
+        assert torch.equal(weight, other_weights[name]), name
+
+
+def unbroken(trial: Trial, data: Dataset, tmp_path: Path) -> Trained:
+    return train(trial, data, Checkpoints(tmp_path / "unbroken", "whole"))
+
+
+def cut_after(epoch: int) -> Callable[[Progress], None]:
+    """Hears of epochs until the process is taken away at the end of one."""
+
+    def heard(progress: Progress) -> None:
+        if progress.epoch == epoch:
+            raise Cut
+
+    return heard
+
+
+def interrupted(trial: Trial, data: Dataset, folder: Path, epoch: int, *, attempt: str = "first") -> None:
+    """Trains until an epoch is checkpointed and heard of, and is gone."""
+    with pytest.raises(Cut):
+        train(trial, data, Checkpoints(folder, attempt), heard=cut_after(epoch), checkpoint_every=0)
+
+
+# ---- one seed, one result
+
+
+@pytest.mark.parametrize("model", ARMS)
+def test_the_same_seed_gives_the_same_numbers_bit_for_bit_in_a_reused_process(
+    model: str, digits: Dataset, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    first = train(small_trial(model), digits, Checkpoints(tmp_path / "1", "one"))
+    train(small_trial("mvae", seed=9, targets="all"), digits, Checkpoints(tmp_path / "2", "two"))
+    torch.manual_seed(2)
+    again = train(small_trial(model), digits, Checkpoints(tmp_path / "3", "three"))
+    assert_identical(first, again)
+
+
+def test_fresh_processes_two_at_a_time_give_the_same_numbers_whatever_their_thread_settings(
+    digits: Dataset, cache: Path, tmp_path: Path
+) -> None:
+    trials = {model: small_trial(model) for model in ("mvae", "logreg")}
+    processes = []
+    for threads, (model, trial) in enumerate(trials.items(), start=1):
+        arguments = [trial.model_dump_json(), str(cache), str(tmp_path / f"fresh-{model}")]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONHASHSEED": str(threads)}
+        processes.append(
+            subprocess.Popen([sys.executable, "-c", SCRIPT, *arguments], env=environment, cwd=Path(__file__).parents[1])
+        )
+    assert [process.wait(timeout=120) for process in processes] == [0, 0]
+    for model, trial in trials.items():
+        kept = Checkpoints(tmp_path / f"fresh-{model}", "reader")
+        last = kept.latest()
+        assert last is not None
+        here = unbroken(trial, digits, tmp_path / model)
+        weights, metrics = outcome(here)
+        there = kept.load(last, "model.pt")
+        assert all(torch.equal(there[name], weight) for name, weight in weights.items())
+        assert [(record["epoch"], record["metrics"]) for record in last.history] == metrics
+
+
+@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn", "logreg"])
+def test_different_seeds_differ(model: str, digits: Dataset, tmp_path: Path) -> None:
+    one, other = (
+        train(small_trial(model, seed=seed), digits, Checkpoints(tmp_path / str(seed), "one")) for seed in (0, 1)
+    )
+    assert any(not torch.equal(a, b) for a, b in zip(outcome(one)[0].values(), outcome(other)[0].values(), strict=True))
+
+
+def test_what_a_network_draws_itself_is_a_function_of_seed_and_epoch(
+    digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draws: dict[int, list[float]] = {}
+    original = ElboLearner.loss
+
+    def with_dropout(self: ElboLearner, batch: Any, step: int) -> Loss:
+        draws.setdefault(step, []).append(float(torch.rand(())))
+        return original(self, batch, step)
+
+    monkeypatch.setattr(ElboLearner, "loss", with_dropout)
+    trial = small_trial()
+    unbroken(trial, digits, tmp_path)
+    interrupted(trial, digits, folder, 2)
+    torch.manual_seed(5)
+    train(trial, digits, Checkpoints(folder, "second"))
+    assert all(twice[0] == twice[1] for twice in draws.values())
+    assert len({draw for draw, _ in draws.values()}) == EPOCHS * STEPS
+    torch.manual_seed(5)
+    train(small_trial(seed=1), digits, Checkpoints(tmp_path / "other", "one"))
+    assert all(mine != other for mine, _, other in draws.values())
+
+
+def test_training_leaves_the_callers_random_stream_alone(digits: Dataset, folder: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    train(small_trial(epochs=1), digits, Checkpoints(folder, "one"))
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_trial_uses_one_thread(digits: Dataset, folder: Path) -> None:
+    torch.set_num_threads(2)
+    train(small_trial(epochs=1), digits, Checkpoints(folder, "one"))
+    assert torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize("model", ["mvae", "nn", "logreg"])
+def test_validation_and_test_labels_have_no_influence(model: str, digits: Dataset, tmp_path: Path) -> None:
+    image, label = digits.validation.values
+    wrong = Split((image, (label + 1) % 10))
+    clean = unbroken(small_trial(model), digits, tmp_path / "clean")
+    spoilt = unbroken(
+        small_trial(model), dataclasses.replace(digits, validation=wrong, test=wrong), tmp_path / "spoilt"
+    )
+    for name, weight in outcome(clean)[0].items():
+        assert torch.equal(weight, outcome(spoilt)[0][name])
+
+
+# ---- exact resume
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
+def test_a_trial_cut_off_after_any_epoch_ends_with_the_numbers_of_an_unbroken_one(
+    model: str, epoch: int, digits: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    trial = small_trial(model)
+    interrupted(trial, digits, folder, epoch)
+    heard: list[Progress] = []
+    resumed = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
+    assert [progress.epoch for progress in heard] == list(range(epoch, EPOCHS + 1))
+    assert_identical(resumed, unbroken(trial, digits, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "fields", [{"pairing": "proportional"}, {"pairing": "resampled"}, {"precision": "bfloat16"}, {"fixed_noise": True}]
+)
+def test_resuming_is_exact_under_every_protocol_and_precision(
+    fields: dict[str, Any], digits: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    trial = small_trial(**fields)
+    interrupted(trial, digits, folder, 2)
+    assert_identical(train(trial, digits, Checkpoints(folder, "second")), unbroken(trial, digits, tmp_path))
+
+
+def test_a_trial_cut_off_again_and_again_ends_with_the_numbers_of_an_unbroken_one(
+    digits: Dataset, folder: Path, tmp_path: Path
+) -> None:
+    trial = small_trial()
+    for epoch in (1, 2, 3):
+        interrupted(trial, digits, folder, epoch, attempt=f"attempt-{epoch}")
+    assert_identical(train(trial, digits, Checkpoints(folder, "last")), unbroken(trial, digits, tmp_path))
+
+
+def test_logistic_regression_cut_off_after_its_fit_is_not_fitted_again(
+    digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = small_trial("logreg")
+    interrupted(trial, digits, folder, 1)
+    fit_again = dataclasses.replace(ARMS["logreg"], fit=lambda *_: pytest.fail("fitted again"))
+    expected = unbroken(trial, digits, tmp_path)
+    monkeypatch.setitem(ARMS, "logreg", fit_again)
+    assert_identical(train(trial, digits, Checkpoints(folder, "second")), expected)
+
+
+def test_a_trial_cut_off_before_its_first_checkpoint_starts_anew(digits: Dataset, folder: Path, tmp_path: Path) -> None:
+    trial = small_trial()
+    with pytest.raises(Cut):
+        train(trial, digits, Checkpoints(folder, "first"), heard=cut_after(2), checkpoint_every=1e9)
+    assert Checkpoints(folder, "reader").latest() is None
+    assert_identical(train(trial, digits, Checkpoints(folder, "second")), unbroken(trial, digits, tmp_path))
+
+
+@pytest.mark.parametrize("name", ["model.pt", "training.pt", "manifest.json"])
+def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
+    name: str, digits: Dataset, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trial = small_trial()
+    interrupted(trial, digits, folder, 3)
+    newest = folder / "000003-first" / name
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    heard: list[Progress] = []
+    with caplog.at_level(logging.WARNING):
+        resumed = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
+    assert "000003-first" in caplog.text
+    assert heard[0].epoch == 2
+    assert_identical(resumed, unbroken(trial, digits, tmp_path))
+
+
+@pytest.mark.parametrize("model", ARMS)
+def test_a_finished_trial_is_read_and_not_trained(
+    model: str, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = small_trial(model)
+    first = train(trial, digits, Checkpoints(folder, "first"))
+    Checkpoints(folder, "first").keep_final_weights()
+    monkeypatch.setattr(mvae.training, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    heard: list[Progress] = []
+    again = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
+    assert_identical(again, first)
+    assert again.history == first.history
+    assert again.checkpoint.path == first.checkpoint.path
+    epochs = 1 if model == "logreg" else EPOCHS
+    assert [(progress.epoch, progress.epochs, progress.committed) for progress in heard] == [
+        (epochs, epochs, first.history)
+    ]
+    assert not again.model.training
+
+
+# ---- what is heard, and when it is saved
+
+
+@pytest.mark.parametrize("every", [0, 60])
+def test_records_are_heard_once_each_and_only_when_a_checkpoint_covers_them(
+    every: float, digits: Dataset, folder: Path
+) -> None:
+    heard: list[int] = []
+
+    def hear(progress: Progress) -> None:
+        last = Checkpoints(folder, "reader").latest()
+        covered = last.epoch if last else 0
+        assert all(record["epoch"] <= covered for record in progress.committed)
+        heard.extend(record["epoch"] for record in progress.committed)
+
+    done = train(small_trial(), digits, Checkpoints(folder, "one"), heard=hear, checkpoint_every=every)
+    assert heard == [record["epoch"] for record in done.history] == list(range(1, EPOCHS + 1))
+    assert done.checkpoint.epoch == EPOCHS
+
+
+@pytest.mark.parametrize(("every", "saved"), [(0, [1, 2, 3, 4]), (20, [2, 4]), (30, [3, 4]), (1e9, [4])])
+def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_always(
+    every: float, saved: list[int], digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("mvae.training.time.monotonic", lambda: clock[0])
+    told: list[int] = []
+
+    def hear(progress: Progress) -> None:
+        if progress.committed:
+            told.append(progress.epoch)
+
+    def epoch_of_ten_seconds(*args: Any) -> dict[str, float]:
+        clock[0] += 10.0
+        return {}
+
+    monkeypatch.setattr(mvae.training, "_train_epoch", epoch_of_ten_seconds)
+    train(small_trial(), digits, Checkpoints(folder, "one"), heard=hear, checkpoint_every=every)
+    assert told == saved
+
+
+def test_a_checkpoint_keeps_what_the_caller_says_of_where_it_was_made(digits: Dataset, folder: Path) -> None:
+    done = train(small_trial(epochs=1), digits, Checkpoints(folder, "one"), provenance=lambda: {"device": "abacus"})
+    assert done.checkpoint.device == "abacus"
+
+
+def test_each_epoch_records_loss_parts_and_validation(digits: Dataset, folder: Path) -> None:
+    done = train(small_trial(), digits, Checkpoints(folder, "one"))
+    parts = {"train/loss", "train/kl", "train/log_likelihood_image", "train/log_likelihood_label"}
+    for record in done.history:
+        assert record["metrics"].keys() == parts | {"validation/accuracy"}
+
+
+def test_a_recorded_loss_is_the_mean_over_the_epochs_steps(
+    digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[float] = []
+    original = ElboLearner.loss
+
+    def noted(self: ElboLearner, batch: Any, step: int) -> Loss:
+        loss = original(self, batch, step)
+        assert step == len(losses)
+        losses.append(float(loss.total.detach()))
+        return loss
+
+    monkeypatch.setattr(ElboLearner, "loss", noted)
+    done = train(small_trial(epochs=2), digits, Checkpoints(folder, "one"))
+    means = [sum(losses[:STEPS]) / STEPS, sum(losses[STEPS:]) / STEPS]
+    assert [record["metrics"]["train/loss"] for record in done.history] == pytest.approx(means)
+
+
+# ---- a loss that is not finite
+
+
+@pytest.mark.parametrize(("position", "name", "other"), [(0, "image", "label"), (1, "label", "image")])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_loss_that_is_not_finite_stops_the_trial_names_the_place_and_keeps_the_last_checkpoint(
+    value: float, position: int, name: str, other: str, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = ElboLearner.loss
+
+    def broken(self: ElboLearner, batch: Any, step: int) -> Loss:
+        if step == 2 * STEPS + 2:
+            with torch.no_grad():
+                list(self.model.decoders[position].parameters())[-1].fill_(value)
+        return original(self, batch, step)
+
+    monkeypatch.setattr(ElboLearner, "loss", broken)
+    with pytest.raises(NonFiniteLoss, match=rf"epoch 3, step 3 \(log_likelihood_{name}\)") as error:
+        train(small_trial(), digits, Checkpoints(folder, "one"), checkpoint_every=0)
+    assert other not in str(error.value)
+    assert "\n" not in str(error.value)
+    last = Checkpoints(folder, "reader").latest()
+    assert last is not None
+    assert last.epoch == 2
+    weights = Checkpoints(folder, "reader").load(last, "model.pt")
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
+def test_a_learning_rate_that_blows_up_is_a_loss_that_is_not_finite(model: str, digits: Dataset, folder: Path) -> None:
+    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+ .*label.*lower learning rate"):
+        train(small_trial(model, learning_rate=1e30), digits, Checkpoints(folder, "one"))
+    assert Checkpoints(folder, "reader").latest() is None
+
+
+@pytest.mark.parametrize("check_every", [1, 3, 50])
+def test_the_first_broken_step_is_named_however_seldom_the_losses_are_looked_at(check_every: int) -> None:
+    watch = mvae.training._FiniteWatch(epoch=6, check_every=check_every)
+
+    def an_epoch() -> None:
+        for step in range(10):
+            part = torch.tensor(torch.inf if step >= 4 else 1.0)
+            watch.note(Loss(torch.tensor(1.0) * part, {"kl": torch.tensor(0.0), "log_likelihood_label": part}))
+        watch.means()
+
+    with pytest.raises(NonFiniteLoss, match=r"epoch 7, step 5 \(log_likelihood_label\)"):
+        an_epoch()
+
+
+# ---- number formats and compilation
+
+
+@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
+def test_bfloat16_trains_close_to_float32_and_keeps_float32_weights(
+    model: str, digits: Dataset, tmp_path: Path
+) -> None:
+    plain = train(small_trial(model), digits, Checkpoints(tmp_path / "1", "one"))
+    narrow = train(small_trial(model, precision="bfloat16"), digits, Checkpoints(tmp_path / "2", "two"))
+    assert all(weight.dtype == torch.float32 for weight in outcome(narrow)[0].values())
+    for record, reference in zip(narrow.history, plain.history, strict=True):
+        loss, expected = record["metrics"]["train/loss"], reference["metrics"]["train/loss"]
+        assert loss != expected, "nothing was computed in bfloat16"
+        assert loss == pytest.approx(expected, rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mvae", "nn"])
+def test_compiled_networks_give_the_same_to_1e_4(model: str, digits: Dataset, tmp_path: Path) -> None:
+    trial = small_trial(model, epochs=3, batch_size=200)
+    plain = train(trial, digits, Checkpoints(tmp_path / "1", "one"))
+    compiled = train(trial.with_(compile=True), digits, Checkpoints(tmp_path / "2", "two"))
+    weights, reference = outcome(compiled)[0], outcome(plain)[0]
+    assert weights.keys() == reference.keys()
+    for name, weight in weights.items():
+        torch.testing.assert_close(weight, reference[name], rtol=1e-4, atol=1e-4, msg=name)
+    for record, other in zip(compiled.history, plain.history, strict=True):
+        assert record["metrics"]["train/loss"] == pytest.approx(other["metrics"]["train/loss"], rel=1e-4)

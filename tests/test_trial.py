@@ -1,0 +1,258 @@
+"""Trial: which fields make a key, what is refused, and that old keys keep their meaning."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+
+import mvae.trial
+from mvae.models import ARMS
+from mvae.trial import ACCURACY, Measure, Trial, _hashed, canonical_json
+
+FINGERPRINT = "0123456789abcdef" * 4
+"""Made up, so that a data set whose transform changes leaves these keys alone."""
+
+OTHER: dict[str, Any] = {
+    "dataset": "mnist",
+    "seed": 3,
+    "image_network": "dcgan",
+    "decoder_hidden": 3,
+    "latents": 20,
+    "paired_fraction": 0.25,
+    "pairing": "resampled",
+    "targets": "all",
+    "fixed_noise": True,
+    "epochs": 7,
+    "batch_size": 64,
+    "learning_rate": 0.01,
+    "annealing_share": 0.1,
+    "annealing_epochs": 2,
+    "image_weight": 2.0,
+    "label_weight": 3.0,
+    "precision": "bfloat16",
+    "compile": True,
+}
+"""A value beside the default for every field but `model`, and but `k`, which no data set here can vary."""
+
+GOLDEN: list[tuple[dict[str, Any], str]] = [
+    ({"dataset": "digits", "model": "mvae"}, "33eddbb8b5474cb2"),
+    ({"dataset": "digits", "model": "mvae_q"}, "0930c5e378e6fc75"),
+    ({"dataset": "digits", "model": "nn"}, "6865a7b8a1b7fdf0"),
+    ({"dataset": "digits", "model": "logreg"}, "f5caac13cf9f3226"),
+    ({"dataset": "mnist", "model": "mvae"}, "07c3a1d99c0f3c82"),
+    ({"dataset": "binary_mnist", "model": "mvae_q", "seed": 7}, "7e9640bc69e96c83"),
+    ({"dataset": "fashion_mnist", "model": "mvae"}, "06a8501fe0c6137a"),
+    ({"dataset": "fashion_mnist", "model": "nn", "paired_fraction": 0.001}, "52247c490f9fdbc7"),
+    ({"dataset": "fashion_mnist", "model": "logreg", "paired_fraction": 0.005, "seed": 2}, "e5e09ce006ec3e0b"),
+    (
+        {"dataset": "fashion_mnist", "model": "mvae", "image_network": "mlp", "paired_fraction": 0.01, "epochs": 10},
+        "e90863d8ee3a5271",
+    ),
+    (
+        {"dataset": "fashion_mnist", "model": "mvae", "image_network": "mlp", "decoder_hidden": 3, "seed": 1},
+        "4151456f22c35516",
+    ),
+    ({"dataset": "mnist", "model": "mvae", "pairing": "proportional"}, "570621b1a3d42e9b"),
+    ({"dataset": "mnist", "model": "mvae", "pairing": "resampled", "targets": "all"}, "e288db0d12a99de7"),
+    ({"dataset": "mnist", "model": "mvae_q", "fixed_noise": True, "latents": 2}, "52f94fa74553e7c0"),
+    ({"dataset": "mnist", "model": "mvae", "annealing_epochs": 200, "epochs": 100}, "abf877c1a24d58d6"),
+    (
+        {"dataset": "mnist", "model": "mvae", "annealing_share": 0.2, "image_weight": 2, "label_weight": 10},
+        "3609eb308660b30b",
+    ),
+    ({"dataset": "mnist", "model": "mvae", "precision": "bfloat16", "compile": True}, "0c60ffa2e09e2638"),
+    (
+        {"dataset": "mnist", "model": "nn", "batch_size": 250, "learning_rate": 0.0001, "seed": 2**31},
+        "d4a7cd30210f50e3",
+    ),
+    ({"dataset": "digits", "model": "mvae", "paired_fraction": 1 / 3, "epochs": 1}, "08d4e566635b8dba"),
+    (
+        {"dataset": "digits", "model": "nn", "paired_fraction": 0.05, "precision": "bfloat16", "epochs": 12},
+        "70f9bc20601c437c",
+    ),
+]
+
+
+def fashion(model: str = "mvae", **fields: Any) -> Trial:
+    return Trial.create(dataset="fashion_mnist", model=model, **fields)
+
+
+def key(trial: Trial) -> str:
+    return trial.key(FINGERPRINT)
+
+
+def test_a_key_is_the_hash_of_canonical_json_of_fields_data_and_training_version() -> None:
+    trial = Trial.create(dataset="digits", model="logreg", seed=2, paired_fraction=0.5)
+    text = (
+        '{"data":"' + FINGERPRINT + '","fields":{"dataset":"digits","model":"logreg","paired_fraction":0.5,"seed":2}'
+        ',"training":1}'
+    )
+    assert key(trial) == hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(("fields", "expected"), GOLDEN, ids=[golden[1] for golden in GOLDEN])
+def test_twenty_golden_keys_are_what_they_were(fields: dict[str, Any], expected: str) -> None:
+    assert key(Trial.create(**fields)) == expected
+
+
+def test_there_are_twenty_golden_keys_and_they_differ() -> None:
+    assert len({expected for _, expected in GOLDEN}) == len(GOLDEN) == 20
+
+
+@pytest.mark.parametrize("name", ["seed", "epochs", "batch_size", "latents", "decoder_hidden", "annealing_epochs"])
+def test_a_whole_number_gives_one_key_however_it_is_written(name: str) -> None:
+    keys = {key(fashion().with_(**{name: value})) for value in (1, 1.0, "1")}
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["paired_fraction", "learning_rate", "annealing_share", "image_weight", "label_weight"]
+)
+def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
+    assert len({key(fashion().with_(**{name: value})) for value in (1, 1.0, "1", "1.0", "1e0")}) == 1
+    assert len({key(fashion().with_(**{name: value})) for value in (0.001, "0.001", "1e-3", 1e-3)}) == 1
+
+
+@pytest.mark.parametrize("model", ARMS)
+def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
+    trial = fashion(model).with_(image_network="mlp")
+    changed = {name for name, value in OTHER.items() if key(trial.with_(**{name: value})) != key(trial)}
+    assert changed == ARMS[model].reads - {"model", "k"}
+
+
+@pytest.mark.parametrize("name", set(OTHER) - {"dataset", "seed", "paired_fraction"})
+def test_logistic_regression_reads_nothing_but_data_seed_and_fraction(name: str) -> None:
+    trial = fashion("logreg").with_(image_network="mlp")
+    assert key(trial.with_(**{name: OTHER[name]})) == key(trial)
+
+
+def test_these_tests_vary_every_field() -> None:
+    assert set(OTHER) == set(Trial.model_fields) - {"model", "k"}
+
+
+def test_every_field_is_read_by_some_arm() -> None:
+    assert frozenset().union(*(arm.reads for arm in ARMS.values())) == set(Trial.model_fields)
+
+
+def test_two_arms_with_the_same_fields_have_different_keys() -> None:
+    assert len({key(fashion(model)) for model in ARMS}) == len(ARMS)
+
+
+def test_a_default_that_is_spelt_out_gives_the_same_key() -> None:
+    silent = fashion()
+    assert key(Trial.create(**silent.model_dump())) == key(silent)
+    assert key(fashion(latents=None, epochs=None)) == key(silent)
+
+
+def test_defaults_are_those_of_the_data_set() -> None:
+    digits, mnist, fashion_mnist = (
+        Trial.create(dataset=name, model="mvae") for name in ("digits", "mnist", "fashion_mnist")
+    )
+    assert (digits.latents, mnist.latents, fashion_mnist.latents) == (16, 64, 64)
+    assert (mnist.epochs, fashion_mnist.epochs) == (500, 100)
+    assert (mnist.image_network, fashion_mnist.image_network) == ("mlp", "dcgan")
+    for trial in (mnist, fashion_mnist):
+        assert (trial.batch_size, trial.learning_rate, trial.annealing_share) == (100, 1e-3, 0.4)
+        assert (trial.image_weight, trial.label_weight, trial.decoder_hidden) == (1.0, 50.0, 2)
+        assert (trial.pairing, trial.targets, trial.k) == ("reserved", "own", 0)
+
+
+def test_the_fingerprint_of_the_data_changes_the_key() -> None:
+    assert fashion().key("a" * 64) != fashion().key("b" * 64)
+
+
+def test_a_new_training_version_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = [fashion(model) for model in ARMS]
+    before = [key(trial) for trial in trials]
+    monkeypatch.setattr(mvae.trial, "TRAINING_VERSION", mvae.trial.TRAINING_VERSION + 1)
+    assert all(key(trial) != old for trial, old in zip(trials, before, strict=True))
+
+
+def test_a_key_is_16_hex_digits() -> None:
+    assert len(key(fashion())) == 16
+    int(key(fashion()), 16)
+
+
+def test_a_field_added_later_is_left_out_of_the_hash_at_the_value_it_was_added_as() -> None:
+    reads = frozenset({"a", "later"})
+    assert _hashed({"a": 1, "later": 0}, reads, {"later": 0}) == {"a": 1}
+    assert _hashed({"a": 1, "later": 2}, reads, {"later": 0}) == {"a": 1, "later": 2}
+    assert _hashed({"a": 1, "later": 0, "b": 5}, reads, {}) == {"a": 1, "later": 0}
+
+
+def test_added_as_tells_false_from_zero_and_none() -> None:
+    reads = frozenset({"later"})
+    for value in (0, 0.0, None):
+        assert _hashed({"later": value}, reads, {"later": False}) == {"later": value}
+    assert _hashed({"later": False}, reads, {"later": False}) == {}
+
+
+def test_canonical_json_is_one_text_whatever_the_order() -> None:
+    assert (
+        canonical_json({"b": [1, None], "a": 0.1})
+        == canonical_json({"a": 0.1, "b": [1, None]})
+        == ('{"a":0.1,"b":[1,null]}')
+    )
+    with pytest.raises(ValueError, match="JSON"):
+        canonical_json(float("nan"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"dataset": "cifar"}, r"no data set 'cifar'.*digits, mnist, binary_mnist, fashion_mnist"),
+        ({"model": "gan"}, r"no arm 'gan': there are nn, logreg, mvae, mvae_q"),
+        ({"paired_fraction": 0}, r"^paired_fraction = 0: .*greater than 0"),
+        ({"paired_fraction": 1.5}, r"^paired_fraction = 1\.5: .*less than or equal to 1"),
+        ({"paired_fraction": float("nan")}, r"^paired_fraction = nan: "),
+        ({"learning_rate": float("inf")}, r"^learning_rate = inf: .*finite"),
+        ({"learning_rate": "fast"}, r"^learning_rate = 'fast': .*number"),
+        ({"epochs": 0}, r"^epochs = 0: .*greater than or equal to 1"),
+        ({"epochs": 1.5}, r"^epochs = 1\.5: .*integer"),
+        ({"seed": -1}, r"^seed = -1: .*greater than or equal to 0"),
+        ({"batch_size": 0}, r"^batch_size = 0: "),
+        ({"latents": 0}, r"^latents = 0: "),
+        ({"decoder_hidden": 0}, r"^decoder_hidden = 0: "),
+        ({"label_weight": -1}, r"^label_weight = -1: "),
+        ({"annealing_share": 0}, r"^annealing_share = 0: "),
+        ({"annealing_epochs": -1}, r"^annealing_epochs = -1: "),
+        ({"pairing": "often"}, r"^pairing = 'often': .*'reserved', 'proportional' or 'resampled'"),
+        ({"targets": "some"}, r"^targets = 'some': .*'own' or 'all'"),
+        ({"precision": "float16"}, r"^precision = 'float16': .*'float32' or 'bfloat16'"),
+        ({"image_network": "dcgan"}, r"^image network 'dcgan' does not fit digits: it has mlp"),
+        ({"k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so k = 0"),
+        ({"k": -1}, r"^k = -1: "),
+        ({"ecophs": 3}, r"^ecophs = 3: .*not permitted"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_that_names_the_field(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said) as error:
+        Trial.create(**{"dataset": "digits", "model": "mvae", **fields})
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match=said) as error:
+        Trial.create(dataset="digits", model="mvae").with_(**fields)
+    assert "\n" not in str(error.value)
+
+
+def test_with_changes_what_it_names_and_nothing_else() -> None:
+    trial = fashion(seed=4, epochs=9)
+    changed = trial.with_(paired_fraction="0.5")
+    assert changed.model_dump() == {**trial.model_dump(), "paired_fraction": 0.5}
+    assert trial.paired_fraction == 1.0
+
+
+def test_a_trial_cannot_be_changed_in_place() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        fashion().seed = 1
+
+
+def test_a_trial_made_from_its_own_fields_is_the_same_trial() -> None:
+    trial = fashion(annealing_epochs=3, targets="all")
+    assert Trial.model_validate_json(trial.model_dump_json()) == trial
+
+
+def test_a_measures_token_carries_its_version() -> None:
+    assert ACCURACY.token == "accuracy-v1"
+    assert Measure("likelihood-s1000", 2, "test/log_marginal").token == "likelihood-s1000-v2"

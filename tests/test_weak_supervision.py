@@ -1,0 +1,307 @@
+"""The weak-supervision pipeline: which cells it makes, and what the command prints, writes and returns."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvae.data import fingerprint
+from mvae.data.supervision import paired_set
+from mvae.models import arm
+from mvae.trial import ACCURACY
+from pipelines.weak_supervision import Options, cells, sweep
+from sweeps import engine
+from sweeps.options import read
+from sweeps.plan import Cell
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.sweep import COMPLETE, INCOMPLETE, main
+from sweeps.tables import TABLE_4
+from tests.tiny_mnist import write_tiny
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"
+
+
+def made(*argv: str) -> list[Cell]:
+    return list(cells(read(Options, argv)))
+
+
+def run(*argv: str) -> int:
+    """The command in this process; returns its exit code."""
+    options = read(Options, argv)
+    return main(lambda: sweep(options), options)
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray cluster that starts fails the test."""
+
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(engine, "cluster", started)
+
+
+# The grid
+
+
+def test_the_demo_is_three_arms_four_fractions_and_two_seeds_of_digits() -> None:
+    grid = made()
+    assert len(grid) == 24
+    assert {cell.trial.dataset for cell in grid} == {"digits"}
+    assert list(dict.fromkeys(cell.row for cell in grid)) == ["NN", "LOGREG", "MVAE"]
+    assert list(dict.fromkeys(cell.column for cell in grid)) == [0.01, 0.05, 0.2, 1.0]
+    assert {cell.trial.seed for cell in grid} == {0, 1}
+    assert {cell.measure for cell in grid} == {ACCURACY}
+
+
+def test_the_paper_is_all_of_table_4_with_three_seeds_on_the_papers_network() -> None:
+    grid = made("--preset", "paper", "--dataset", "fashion_mnist")
+    assert Counter(cell.row for cell in grid) == dict.fromkeys(("NN", "LOGREG", "MVAE", "MVAE-Q"), 27)
+    assert tuple(dict.fromkeys(cell.column for cell in grid)) == TABLE_4.columns
+    assert {cell.trial.seed for cell in grid} == {0, 1, 2}
+    assert {(cell.trial.image_network, cell.trial.epochs, cell.trial.label_weight) for cell in grid} == {
+        ("dcgan", 100, 50.0)
+    }
+
+
+def test_the_paper_runs_mnist_for_500_epochs_on_the_mlp_and_compares_with_nothing() -> None:
+    grid = made("--preset", "paper", "--dataset", "mnist", "--arms", "mvae")
+    assert {(cell.trial.image_network, cell.trial.epochs, cell.published) for cell in grid} == {("mlp", 500, None)}
+
+
+def test_the_demo_of_a_large_data_set_is_short_and_on_the_fast_network() -> None:
+    grid = made("--dataset", "fashion_mnist")
+    assert {(cell.trial.image_network, cell.trial.epochs) for cell in grid} == {("mlp", 10)}
+
+
+def test_the_command_line_wins_over_the_preset() -> None:
+    grid = made(
+        *("--dataset", "fashion_mnist", "--preset", "paper", "--arms", "mvae", "--fractions", "0.01", "--seeds", "4"),
+        *("--epochs", "3", "--image-network", "mlp", "--label-weight", "1"),
+    )
+    assert len(grid) == 1
+    trial = grid[0].trial
+    assert (trial.model, trial.paired_fraction, trial.seed) == ("mvae", 0.01, 4)
+    assert (trial.epochs, trial.image_network, trial.label_weight) == (3, "mlp", 1.0)
+
+
+def test_every_published_value_reaches_its_cell() -> None:
+    grid = made("--preset", "paper", "--dataset", "fashion_mnist", "--seeds", "0")
+    reached = {(cell.arm, cell.column): cell.published for cell in grid}
+    for token in ("nn", "logreg", "mvae"):
+        for fraction, value in zip(TABLE_4.columns, TABLE_4.rows[token], strict=True):
+            assert reached[token, fraction] == value
+    assert {value for (token, _), value in reached.items() if token == "mvae_q"} == {None}
+    assert {cell.published for cell in made("--dataset", "fashion_mnist", "--fractions", "0.33")} == {None}
+
+
+def test_variants_of_pairing_and_targets_are_rows_of_the_arms_that_read_them() -> None:
+    grid = made(
+        *("--arms", "nn,mvae", "--pairing", "reserved,proportional,resampled", "--targets", "own,all"),
+        *("--fractions", "0.1", "--seeds", "0"),
+    )
+    assert [cell.row for cell in grid] == [
+        "NN",
+        "MVAE reserved, own",
+        "MVAE reserved, all",
+        "MVAE proportional, own",
+        "MVAE proportional, all",
+        "MVAE resampled, own",
+        "MVAE resampled, all",
+    ]
+    assert [(cell.trial.pairing, cell.trial.targets) for cell in grid[3:5]] == [
+        ("proportional", "own"),
+        ("proportional", "all"),
+    ]
+    assert len({cell.trial.key("data") for cell in grid}) == 7
+    assert {cell.arm for cell in grid[1:]} == {"mvae"}
+
+
+def test_one_variant_alone_is_the_arms_own_row() -> None:
+    grid = made("--arms", "mvae", "--pairing", "resampled", "--targets", "all")
+    assert {cell.row for cell in grid} == {"MVAE"}
+    assert {(cell.trial.pairing, cell.trial.targets) for cell in grid} == {("resampled", "all")}
+
+
+def test_all_arms_share_the_paired_set_of_a_seed_and_a_smaller_one_lies_in_a_larger_one() -> None:
+    grid = made("--arms", "nn,logreg,mvae,mvae_q", "--seeds", "0-1")
+    sets: dict[tuple[int, float], list[np.ndarray]] = {}
+    for cell in grid:
+        trial = cell.trial
+        kept = paired_set(1297, trial.paired_fraction, trial.seed, dataset="digits")
+        sets.setdefault((trial.seed, trial.paired_fraction), []).append(kept)
+    for same in sets.values():
+        assert len(same) == 4
+        assert all(np.array_equal(same[0], other) for other in same)
+    for seed in (0, 1):
+        nested = [set(sets[seed, fraction][0].tolist()) for fraction in (0.01, 0.05, 0.2, 1.0)]
+        assert all(small < large for small, large in zip(nested, nested[1:], strict=False))
+    assert not np.array_equal(sets[0, 0.01][0], sets[1, 0.01][0])
+
+
+def test_more_seeds_fractions_or_arms_leave_the_keys_of_the_smaller_grid_as_they_are() -> None:
+    def keys(*argv: str) -> set[str]:
+        return {cell.trial.key("data") for cell in made(*argv)}
+
+    small = keys("--seeds", "0-1", "--fractions", "0.01,1", "--arms", "nn,mvae")
+    assert small < keys("--seeds", "0-2", "--fractions", "0.01,1", "--arms", "nn,mvae")
+    assert small < keys("--seeds", "0-1", "--fractions", "0.01,0.5,1", "--arms", "nn,mvae")
+    assert small < keys("--seeds", "0-1", "--fractions", "0.01,1", "--arms", "mvae,logreg,nn")
+
+
+# The command
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_plan_prints_every_cell_its_state_and_the_time_and_writes_nothing(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    storage = tmp_path / "new"
+    asked = ("--storage", str(storage), "--cache", str(cache), "--arms", "nn,logreg", "--seeds", "0-2")
+    assert run(*asked, "--plan") == COMPLETE
+    printed = capsys.readouterr().out
+    assert "8 cells, 3 seeds, 24 trials: 0 done, 0 partial, 24 missing" in printed
+    assert "1%       5%      20%     100%" in printed
+    assert printed.count("○○○") == 8
+    assert "of trial time for 24 trials" in printed
+    assert not storage.exists()
+
+
+@pytest.fixture
+def half_a_table(storage: Path) -> tuple[str, ...]:
+    """Options for four trials of LOGREG, two of which have a result."""
+    asked = ("--storage", str(storage), "--arms", "logreg", "--fractions", "0.1,1", "--seeds", "0-1")
+    store = Store.open(storage, "main", create=True)
+    for accuracy, cell in zip((0.75, 0.85), made(*asked)[:2], strict=True):
+        key = cell.trial.key(fingerprint("digits"))
+        metrics, provenance = {"test/accuracy": accuracy}, {"seconds": 1.0, "epochs": 1}
+        store.results.write(Result(key, ACCURACY.token, cell.trial.model_dump(), metrics, provenance, history=[]))
+    return asked
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_plan_says_what_is_done_already(half_a_table: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*half_a_table, "--plan") == COMPLETE
+    printed = capsys.readouterr().out
+    assert "2 cells, 2 seeds, 4 trials: 2 done, 0 partial, 2 missing" in printed
+    assert "●●" in printed and "○○" in printed
+    assert "about 2 s of trial time for 2 trials" in printed
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_report_makes_the_table_from_the_results_that_are_there_and_says_by_its_code_that_some_are_missing(
+    half_a_table: tuple[str, ...], storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*half_a_table, "--report") == INCOMPLETE
+    printed = capsys.readouterr().out
+    assert "0.8000" in printed and "2/2" in printed and "0/2" in printed
+    report = storage / "main" / "reports" / "weak_supervision-digits"
+    assert {path.name for path in files(report)} >= {"table.md", "table.csv", "table.parquet", "accuracy.png"}
+    assert "0.8000" in (report / "table.md").read_text()
+    assert not (storage / "mlflow.db").exists(), "nothing is started, MLflow neither"
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_report_of_a_whole_table_ends_with_code_0(half_a_table: tuple[str, ...]) -> None:
+    assert run(*half_a_table, "--fractions", "0.1", "--report") == COMPLETE
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_report_where_nothing_is_yet_prints_the_empty_table_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--storage", str(tmp_path / "new"), "--report") == INCOMPLETE
+    assert "0/2" in capsys.readouterr().out
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_the_table_of_another_data_set_stands_beside_the_published_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny(tmp_path, "FashionMNIST")
+    asked = ("--dataset", "fashion_mnist", "--data-root", str(tmp_path), "--fractions", "0.1,1", "--arms", "nn")
+    assert run(*asked, "--storage", str(tmp_path / "new"), "--report") == INCOMPLETE
+    printed = capsys.readouterr().out
+    assert "Table 4" in printed
+    assert "0.8620" in printed and "0.9318" in printed
+
+
+def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(PIPELINE), *argv],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        timeout=300,
+    )
+
+
+def test_help_opens_with_the_paper_and_fits_120_columns(tmp_path: Path) -> None:
+    shown = command("--help", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "Paper   supplement, section 8, Table 4 (FashionMNIST)" in shown.stdout
+    for option in ("--arms", "--fractions", "--pairing", "--targets", "--preset", "--plan", "--report", "--resume"):
+        assert f"\n  {option} " in shown.stdout
+    assert max(map(len, shown.stdout.splitlines())) <= 120
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second_time_only_the_table(
+    tmp_path: Path, cache: Path
+) -> None:
+    asked = (
+        *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "logreg,nn"),
+        *("--fractions", "0.05,1", "--seeds", "0", "--epochs", "1"),
+    )
+    first = command(*asked, cwd=tmp_path)
+    assert first.returncode == COMPLETE, first.stderr
+    assert first.stderr == ""
+    lines = first.stdout.splitlines()
+    assert lines[0] == "Weak supervision on digits: 4 trials"
+    assert [line.split("]")[0] for line in lines[1:5]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert sorted(line.split("] ")[1].rpartition("  accuracy")[0] for line in lines[1:5]) == [
+        "LOGREG 100% seed 0",
+        "LOGREG 5% seed 0",
+        "NN 100% seed 0",
+        "NN 5% seed 0",
+    ]
+    assert lines[-2] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
+    assert lines[-1] == f"MLflow: mlflow ui --backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db"
+    results = {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")}
+    second = command(*asked, "--resume", cwd=tmp_path)
+    assert second.returncode == COMPLETE, second.stderr
+    assert second.stderr == ""
+    assert second.stdout.splitlines() == ["Weak supervision on digits: 4 trials, 4 done", *lines[5:]]
+    assert {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")} == results
+    assert arm("nn").title in second.stdout
+
+
+@pytest.mark.slow
+def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_is_1(
+    tmp_path: Path, cache: Path
+) -> None:
+    done = command(
+        *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "nn,logreg"),
+        *("--fractions", "0.05", "--seeds", "0", "--epochs", "1", "--learning-rate", "1e38"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == INCOMPLETE, done.stdout + done.stderr
+    assert "NN 5% seed 0  failed: the loss is not finite at epoch 1, step" in done.stdout
+    assert "LOGREG 5% seed 0  accuracy" in done.stdout
+    assert "✗ 0/1" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

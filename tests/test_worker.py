@@ -1,0 +1,228 @@
+"""What a trial process does with a job: its order of writing, how it goes on after a death, how it says a failure."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.checkpoint import MODEL
+from mvae.models import arm
+from mvae.trial import ACCURACY
+from sweeps import worker
+from sweeps.provenance import versions
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.worker import Job, Word, run
+from tests.crashes import killed_at_every_line
+from tests.sweeping import digits_job
+
+
+class CutOff(BaseException):
+    """The end of a trial process."""
+
+
+@pytest.fixture
+def store(storage: Path) -> Store:
+    return Store.open(storage, "main", create=True)
+
+
+def done(job: Job) -> tuple[Result, list[Word]]:
+    """Runs a job that must succeed."""
+    words: list[Word] = []
+    run(job, words.append)
+    assert words[-1].done, words[-1].details
+    result = job.store.results.read(job.key, ACCURACY.token)
+    assert result is not None
+    return result, words
+
+
+def run_until(job: Job, epoch: int) -> None:
+    """Runs a job up to a checkpoint, as a process that is killed right after it."""
+
+    def cut(word: Word) -> None:
+        if word.epoch == epoch and word.committed:
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        run(job, cut)
+
+
+def final_files(job: Job) -> list[str]:
+    (folder,) = (path for path in (job.store.folder / "checkpoints" / job.key).iterdir() if path.is_dir())
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_finished_job_leaves_its_result_and_its_final_weights_and_nothing_else(store: Store, cache: Path) -> None:
+    job = digits_job(store, cache)
+    result, _ = done(job)
+    assert result.metrics["test/accuracy"] > 0.1
+    assert result.trial == job.trial.model_dump()
+    assert [record["epoch"] for record in result.history] == [1, 2]
+    assert final_files(job) == ["manifest.json", MODEL]
+
+
+def test_every_epoch_is_told_once_and_only_when_a_checkpoint_covers_it(store: Store, cache: Path) -> None:
+    told: list[int] = []
+    job = digits_job(store, cache, epochs=4)
+
+    def say(word: Word) -> None:
+        newest = store.checkpoints(job.key).latest()
+        for record in word.committed:
+            assert newest is not None and record in newest.history
+            told.append(record["epoch"])
+
+    run(job, say)
+    assert told == [1, 2, 3, 4]
+
+
+def test_provenance_says_where_and_with_what_the_numbers_were_made(store: Store, cache: Path) -> None:
+    result, _ = done(replace(digits_job(store, cache), git="abc"))
+    said = result.provenance
+    assert (said["git"], said["device"], said["threads"], said["mixed"]) == ("abc", "cpu", 1, False)
+    assert said["versions"] == versions()
+    (attempt,) = said["attempts"]
+    assert attempt["from_epoch"] == 0
+    assert attempt["torch"] == torch.__version__
+    assert 0 < said["seconds"] <= said["finished"] - said["started"] + 0.1
+
+
+@pytest.mark.parametrize("model", ["nn", "mvae", "mvae_q"])
+def test_a_job_cut_off_after_any_checkpoint_ends_with_the_same_numbers(store: Store, cache: Path, model: str) -> None:
+    job = digits_job(store, cache, model=model, epochs=5)
+    whole, _ = done(replace(job, store=Store(store.root, "whole")))
+    for epoch in (1, 2, 4, 5):
+        run_until(job, epoch)
+    resumed, words = done(job)
+    assert resumed.metrics == whole.metrics
+    assert [record["metrics"] for record in resumed.history] == [record["metrics"] for record in whole.history]
+    assert [attempt["from_epoch"] for attempt in resumed.provenance["attempts"]] == [0, 1, 2, 4, 5]
+    assert [record["epoch"] for word in words for record in word.committed] == [1, 2, 3, 4, 5]
+
+
+def test_an_attempt_on_another_version_of_torch_marks_the_result_as_mixed(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = digits_job(store, cache)
+    with monkeypatch.context() as before:
+        before.setattr(torch, "__version__", "1.0")
+        run_until(job, 1)
+    result, _ = done(job)
+    assert result.provenance["mixed"] is True
+
+
+def test_a_trained_trial_that_lacks_a_result_is_measured_without_training(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = digits_job(store, cache)
+    first, _ = done(job)
+    store.results.path(job.key, ACCURACY.token).unlink()
+    monkeypatch.setattr("mvae.training._train_epoch", None)
+    again, _ = done(job)
+    assert again.metrics == first.metrics
+    assert again.history == first.history
+
+
+def test_a_key_that_does_not_fit_the_data_is_refused_and_nothing_is_written(store: Store, cache: Path) -> None:
+    words: list[Word] = []
+    run(replace(digits_job(store, cache), key="0" * 16), words.append)
+    assert "computes another key for this trial than the driver" in words[-1].failed
+    assert store.empty()
+
+
+def test_a_failure_is_said_in_one_line_and_the_process_can_take_the_next_job(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise RuntimeError("two\nlines")
+
+    words: list[Word] = []
+    with monkeypatch.context() as broken:
+        broken.setattr(worker, "train", fails)
+        run(digits_job(store, cache), words.append)
+    assert words[-1].failed == "two lines"
+    assert "RuntimeError" in words[-1].details
+    assert not words[-1].done
+    done(digits_job(store, cache))
+
+
+def test_a_disk_error_names_the_folder_and_leaves_the_last_checkpoint(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = digits_job(store, cache)
+    run_until(job, 1)
+    words: list[Word] = []
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("mvae.checkpoint._write", full)
+        run(job, words.append)
+    assert words[-1].failed == f"No space left on device: {store.folder}"
+    newest = store.checkpoints(job.key).latest()
+    assert newest is not None and newest.epoch == 1
+    done(job)
+
+
+def test_a_trial_that_a_dead_drivers_process_finishes_meanwhile_counts_as_done(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = digits_job(store, cache)
+    words: list[Word] = []
+
+    def overtaken(word: Word) -> None:
+        words.append(word)
+        if word.epoch == 1 and word.committed:
+            done(job)
+            monkeypatch.setattr("mvae.checkpoint.Checkpoints.save", gone)
+
+    def gone(*_: object, **__: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", "model.pt")
+
+    run(job, overtaken)
+    assert words[-1].done
+
+
+def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store, cache: Path) -> None:
+    job = digits_job(store, cache)
+    result, _ = done(job)
+    path = store.results.path(job.key, ACCURACY.token)
+    path.unlink()
+    store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
+    words: list[Word] = []
+    run(job, words.append)
+    assert "differs from what was computed now: test/accuracy is 0.5 there" in words[-1].failed
+
+
+def test_a_trial_given_a_gpu_where_there_is_none_says_so(
+    store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    words: list[Word] = []
+    run(replace(digits_job(store, cache), gpus=0.25), words.append)
+    assert "the trial was given 0.25 GPUs" in words[-1].failed
+
+
+@pytest.mark.slow
+def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(store: Store, cache: Path) -> None:
+    job = digits_job(store, cache, model="mvae", epochs=1)
+    assert arm("mvae").learner is not None
+    whole, _ = done(replace(job, store=Store(store.root, "whole")))
+
+    def start() -> None:
+        for folder in ("checkpoints", "results", "artifacts"):
+            shutil.rmtree(store.folder / folder, ignore_errors=True)
+
+    deaths = 0
+    for number in killed_at_every_line(lambda: run(job, lambda _: None), ("sweeps/worker.py",), start):
+        result, _ = done(job)
+        assert result.metrics == whole.metrics
+        assert [record["metrics"] for record in result.history] == [record["metrics"] for record in whole.history]
+        assert final_files(job) == ["manifest.json", MODEL]
+        assert len(list(store.artifacts(job.key).glob("*.png"))) == 3
+        deaths = number
+    assert deaths > 30

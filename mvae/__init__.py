@@ -1,1 +1,1 @@
-"""The science of the multimodal VAE: data, networks, objective, training, evaluation. Knows nothing of Ray or MLflow."""
+"""The science of the multimodal VAE: data, networks, objective, training, evaluation. Knows neither Ray nor MLflow."""

@@ -53,26 +53,46 @@ def duration(seconds: float) -> str:
 class Work:
     """How far a sweep is and when it will be through: arithmetic only, the clock is the caller's.
 
-    Work has any one unit (expected seconds, or epochs), the same for all trials.
+    Work has any one unit (expected seconds, or epochs) for all trials of a kind. How long a unit takes is measured a
+    kind, on this run's trials; kinds of which nothing is known yet are taken to be as slow as the slowest known one.
     """
 
-    def __init__(self, work: Mapping[str, float], before: Mapping[str, float]) -> None:
+    def __init__(
+        self, work: Mapping[str, float], before: Mapping[str, float], kinds: Mapping[str, str] | None = None
+    ) -> None:
         """
         Args:
             work: what each whole trial takes, by key.
             before: share of a trial, 0 to 1, that was done before this run; it tells nothing about this run's speed.
+            kinds: which trials take equally long a unit, by key; None where all do.
         """
         self.work = dict(work)
         self._before = {key: before.get(key, 0.0) for key in work}
         self._now = dict(self._before)
+        self._kinds = dict.fromkeys(work, "") if kinds is None else dict(kinds)
+        self._since: dict[str, float] = {}
+        self._spent: dict[str, float] = {}
+        self._at_once = 1
 
-    def reached(self, key: str, share: float) -> None:
+    def begun(self, key: str, now: float) -> None:
+        """A trial starts, or starts again from where it is."""
+        self._since[key] = now
+        self._before[key] = self._now[key]
+        self._at_once = max(self._at_once, len(self._since))
+
+    def reached(self, key: str, share: float, now: float) -> None:
         """A trial is done to this share, 0 to 1."""
         self._now[key] = min(1.0, share)
+        self._spent[key] = now - self._since.get(key, now)
+
+    def ended(self, key: str) -> None:
+        """A trial does not run any longer."""
+        self._since.pop(key, None)
 
     def drop(self, key: str) -> None:
         """Nothing more is to be done for a trial, and what was done of it tells nothing about the speed."""
         self._before[key] = self._now[key] = 1.0
+        self.ended(key)
 
     @property
     def fraction(self) -> float:
@@ -80,15 +100,18 @@ class Work:
         whole = sum(self.work.values())
         return sum(self.work[key] * share for key, share in self._now.items()) / whole if whole else 1.0
 
-    def seconds_left(self, elapsed: float) -> float | None:
-        """Time to the end, at the mean speed of this run so far; None as long as nothing is done.
-
-        Args:
-            elapsed: seconds since this run began.
-        """
-        done = sum(self.work[key] * (share - self._before[key]) for key, share in self._now.items())
-        left = sum(self.work[key] * (1 - share) for key, share in self._now.items())
-        return left * elapsed / done if done > 0 else None
+    def seconds_left(self) -> float | None:
+        """Time to the end, at the speed of this run so far; None as long as nothing is done."""
+        spent, done, left = dict[str, float](), dict[str, float](), dict[str, float]()
+        for key, kind in self._kinds.items():
+            spent[kind] = spent.get(kind, 0.0) + self._spent.get(key, 0.0)
+            done[kind] = done.get(kind, 0.0) + self.work[key] * (self._now[key] - self._before[key])
+            left[kind] = left.get(kind, 0.0) + self.work[key] * (1 - self._now[key])
+        rates = {kind: spent[kind] / done[kind] for kind in done if done[kind] > 0}
+        if not rates:
+            return None
+        slowest = max(rates.values())
+        return sum(units * rates.get(kind, slowest) for kind, units in left.items()) / self._at_once
 
 
 class Console:
@@ -126,7 +149,7 @@ class Console:
         self,
         work: Mapping[str, float],
         before: Mapping[str, float] | None = None,
-        expected_seconds: float | None = None,
+        kinds: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Progress:
         """The progress of a sweep's trials, to be used as a context.
@@ -134,10 +157,10 @@ class Console:
         Args:
             work: what each trial that runs takes, by key, in any one unit (expected seconds, or epochs).
             before: share of a trial, 0 to 1, that an earlier run has done already.
-            expected_seconds: the plan's estimate of the whole; shown until there is a speed to go by.
+            kinds: which trials take equally long a unit of work, by key; None where all do.
             clock: seconds that only rise.
         """
-        return Progress(self, Work(work, before or {}), expected_seconds, clock)
+        return Progress(self, Work(work, before or {}, kinds), clock)
 
     def redrawn(self, line: Callable[[], RenderableType]) -> Live:
         """A line redrawn four times a second while its context lasts, gone afterwards."""
@@ -147,16 +170,15 @@ class Console:
 class Progress:
     """The progress line, and one line that stays for every trial that ends. Made by `Console.progress`."""
 
-    def __init__(
-        self, console: Console, work: Work, expected_seconds: float | None, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, console: Console, work: Work, clock: Callable[[], float]) -> None:
         self._console = console
         self._work = work
         self._clock = clock
-        self._start = self._moved = self._spoken = clock()
-        self._left = expected_seconds
+        self._moved = self._spoken = clock()
+        self._left: float | None = None
         self._running: dict[str, str] = {}
         self._ended: set[str] = set()
+        self._begun = False
         self._lock = threading.RLock()
         self._redrawn = console.redrawn(self._bar) if console.live else None
 
@@ -171,15 +193,24 @@ class Progress:
         if self._redrawn:
             self._redrawn.stop()
 
+    def expect(self, seconds: float | None) -> None:
+        """What the whole is expected to take from now on; shown until there is a speed to go by."""
+        with self._lock:
+            self._left, self._moved = seconds, self._clock()
+        if self._redrawn:
+            self._redrawn.refresh()
+
     def started(self, key: str, label: str) -> None:
         """A trial begins or goes on; `label` tells it from the others in few words."""
         with self._lock:
             self._running[key] = label
+            self._begun = True
+            self._work.begun(key, self._clock())
 
     def epoch(self, key: str, epoch: int, epochs: int) -> None:
         """A trial has finished `epoch` epochs of `epochs`."""
         with self._lock:
-            self._work.reached(key, epoch / epochs)
+            self._work.reached(key, epoch / epochs, self._clock())
             self._measure()
             speaks = not self._console.live and self._clock() - self._spoken >= QUIET_SECONDS
             line = self._line()
@@ -189,7 +220,8 @@ class Progress:
     def finished(self, key: str, label: str, said: str) -> None:
         """A trial has its result; `said` ends its line, as `accuracy 0.7834  12 s`."""
         with self._lock:
-            self._work.reached(key, 1.0)
+            self._work.reached(key, 1.0, self._clock())
+            self._work.ended(key)
             line = self._end(key, label, said)
         self._say(line)
 
@@ -214,7 +246,7 @@ class Progress:
 
     def _measure(self) -> None:
         self._moved = self._clock()
-        left = self._work.seconds_left(self._moved - self._start)
+        left = self._work.seconds_left()
         self._left = self._left if left is None else left
 
     def _line(self) -> str:
@@ -224,7 +256,7 @@ class Progress:
                 f"{self._work.fraction:4.0%}",
                 f"{len(self._ended)}/{len(self._work.work)} trials",
                 "time left not known yet" if left is None else f"{duration(left)} left",
-                ", ".join(self._running.values()),
+                ", ".join(self._running.values()) if self._begun else "starting the trials' processes",
             ]
         return "  ".join(part for part in parts if part)
 

@@ -25,6 +25,9 @@ from sweeps.worker import Job, Word, run
 MOST_PROCESS_DEATHS = 5
 """Times that a trial is started again after its process died; an error that it reports itself is final."""
 
+STARTS = 3
+"""Times that a private cluster is tried to start: a machine that is busy with other things may be too slow once."""
+
 TEMPORARY = "mvae-ray-"
 """Prefix of the private folders of local Ray clusters and of Tune's sessions; the rest names the process."""
 
@@ -45,6 +48,8 @@ class Listener:
     """A key's trial begins, or begins again after its process died."""
     word: Callable[[str, Word], None]
     """A key's trial says something; its last word is done or failed."""
+    died: Callable[[str], None] = lambda _: None
+    """The process of a key's trial died; it starts again from its last checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ def cluster() -> Iterator[Capacity]:
 
     address = os.environ.get("RAY_ADDRESS")
     folder: Path | None = None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    with _environment(_SILENCE):
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    with _environment(_SILENCE), _hushed():
         if address:
             with _own_signal_handlers():
                 ray.init(address=address, **quiet)
@@ -71,7 +76,7 @@ def cluster() -> Iterator[Capacity]:
             _remove_folders_of_the_dead()
             folder = _temporary_folder()
             with _environment({"RAY_AUTH_MODE": "disabled"}), _own_signal_handlers():
-                ray.init(
+                _start(
                     address="local",
                     num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
                     include_dashboard=False,
@@ -87,6 +92,26 @@ def cluster() -> Iterator[Capacity]:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 _remove_folders_of_the_dead()
+
+
+def _start(**options: Any) -> None:
+    """`ray.init`, again where its processes did not come up within the 30 s that Ray gives them.
+
+    Raises:
+        OSError: they never did.
+    """
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(**options)
+        except Exception as error:
+            ray.shutdown()
+            if attempt == STARTS:
+                said = " ".join(str(error).split())
+                raise OSError(f"Ray does not start on this machine, {STARTS} times tried: {said}") from error
+        else:
+            return
 
 
 def check_gpus(wanted: float | Literal["auto"]) -> None:
@@ -155,6 +180,9 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
             if "word" in result:
                 listener.word(trial.config["key"], Word(**result["word"]))
 
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            listener.died(trial.config["key"])
+
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             died = f"its process died {MOST_PROCESS_DEATHS + 1} times (out of memory, or killed)"
             listener.word(trial.config["key"], Word(failed=died, details=_error_text(trial)))
@@ -222,6 +250,22 @@ def _environment(values: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
+def _hushed() -> Iterator[None]:
+    """Keeps Ray from printing its processes' errors on stdout, which no setting of its own does: the listener has them.
+
+    This name is private to Ray; where a version lacks it, its errors are printed.
+    """
+    from ray._private import worker
+
+    printing = getattr(worker, "print_to_stdstream", None)
+    setattr(worker, "print_to_stdstream", lambda *_, **__: None)  # noqa: B010  mypy knows the function's own type
+    try:
+        yield
+    finally:
+        setattr(worker, "print_to_stdstream", printing)  # noqa: B010
+
+
+@contextmanager
 def _own_signal_handlers() -> Iterator[None]:
     """Puts our handlers back, in place of those that `ray.init` installs: they print a stack and end the process."""
     if threading.current_thread() is not threading.main_thread():
@@ -250,7 +294,7 @@ def _temporary_folder() -> Path:
 def _short_temporary() -> str | None:
     """A folder whose paths leave room for Ray's sockets, which may have 107 characters."""
     default = tempfile.gettempdir()
-    return default if len(default) <= 24 or not Path("/tmp").is_dir() else "/tmp"
+    return default if len(default) <= 24 or not Path("/tmp").is_dir() else "/tmp"  # noqa: S108
 
 
 def _remove_folders_of_the_dead() -> None:

@@ -34,6 +34,9 @@ from sweeps.worker import Job, Word
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
 
+PATIENTLY, BRIEFLY = 60.0, 15.0
+"""Seconds that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
+
 SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` where there are GPUs: the networks here leave most of one idle."""
 
@@ -165,8 +168,8 @@ class Driver:
             status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
             tracker.start()
             tracker.update_sweep(self._view(status))
-            tracker.close()
-        self.console.say(f"MLflow: {_how_to_browse(self.uri)}")
+            tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
+        self.console.say(f"Browse: {_how_to_browse(self.uri)}")
         return code
 
     def _tidy(self) -> None:
@@ -182,7 +185,9 @@ class Driver:
         todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
         work = {planned.key: float(planned.trial.epochs) for planned in todo}
         before = {planned.key: planned.epoch / planned.trial.epochs for planned in todo}
+        kinds = {planned.key: f"{planned.trial.model} {planned.trial.image_network}" for planned in todo}
         with ExitStack() as stack:
+            progress = stack.enter_context(self.console.progress(work, before, kinds))
             capacity = stack.enter_context(engine.cluster())
             gpus = engine.gpus_a_trial(self.options.gpus_per_trial, capacity, SHARE_OF_A_GPU)
             at_once = engine.trials_at_once(capacity, gpus, self.options.max_concurrent)
@@ -200,9 +205,7 @@ class Driver:
                 )
                 for planned in todo
             ]
-            progress = stack.enter_context(
-                self.console.progress(work, before, self.planned.estimate.seconds / at_once or None)
-            )
+            progress.expect(self.planned.estimate.seconds / at_once or None)
             engine.run_jobs(jobs, self._listener(tracker, progress), max_concurrent=at_once)
 
     def _listener(self, tracker: Tracker, progress: Progress) -> engine.Listener:
@@ -229,7 +232,10 @@ class Driver:
                 if said.committed:
                     tracker.update(self.catalogue.committed(key, said.committed))
 
-        return engine.Listener(started, word)
+        def died(key: str) -> None:
+            self.console.say(f"{self.catalogue.name(key)}: its process died, it goes on from its last checkpoint")
+
+        return engine.Listener(started, word, died)
 
     def _metric(self, final: dict[str, float]) -> str:
         metric = self.sweep.cells[0].measure.metric

@@ -67,8 +67,7 @@ def run(argv: list[str]) -> int:
     try:
         options = parse(Options, argv)
     except SystemExit as end:
-        assert isinstance(end.code, int)
-        return end.code
+        return int(end.code or 0)
     return main(lambda: sweep(options), options)
 
 
@@ -192,9 +191,7 @@ def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
 def test_random_subsets_of_two_modalities_are_refused() -> None:
     with pytest.raises(ValueError) as refusal:
         Trial.create(dataset="digits", model="mvae", k=1)
-    assert str(refusal.value) == (
-        "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0"
-    )
+    assert str(refusal.value) == ("k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0")
 
 
 @pytest.mark.parametrize(

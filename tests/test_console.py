@@ -42,19 +42,42 @@ def test_a_duration_has_at_most_two_units(seconds: float, said: str) -> None:
 
 def test_time_left_follows_the_speed_of_this_run_alone() -> None:
     work = Work({"a": 10.0, "b": 10.0, "c": 20.0}, before={"b": 0.5})
+    work.begun("a", 0.0)
     assert work.fraction == pytest.approx(5 / 40)
-    assert work.seconds_left(60.0) is None
-    work.reached("a", 0.5)
+    assert work.seconds_left() is None
+    work.reached("a", 0.5, 60.0)
     assert work.fraction == pytest.approx(10 / 40)
-    assert work.seconds_left(60.0) == pytest.approx(30 * 60 / 5)
+    assert work.seconds_left() == pytest.approx(30 * 60 / 5)
+
+
+def test_time_left_is_shared_by_the_trials_that_run_at_once() -> None:
+    work = Work({"a": 10.0, "b": 10.0, "c": 10.0}, before={})
+    work.begun("a", 0.0)
+    work.begun("b", 0.0)
+    work.reached("a", 1.0, 40.0)
+    work.ended("a")
+    work.reached("b", 0.5, 20.0)
+    assert work.seconds_left() == pytest.approx((5 + 10) * 4 / 2)
+
+
+def test_time_left_knows_that_kinds_of_trials_differ_in_speed() -> None:
+    work = Work({"a": 10.0, "b": 10.0, "c": 10.0}, before={}, kinds={"a": "nn", "b": "mvae", "c": "mvae"})
+    work.begun("a", 0.0)
+    work.reached("a", 1.0, 10.0)
+    work.ended("a")
+    assert work.seconds_left() == pytest.approx(20.0), "nothing is known of mvae: as slow as what is known"
+    work.begun("b", 10.0)
+    work.reached("b", 0.1, 20.0)
+    assert work.seconds_left() == pytest.approx((9 + 10) * 10)
 
 
 def test_a_dropped_trial_says_nothing_about_the_speed() -> None:
     work = Work({"a": 10.0, "b": 10.0}, before={})
     work.drop("b")
-    assert work.seconds_left(60.0) is None
-    work.reached("a", 0.5)
-    assert work.seconds_left(60.0) == pytest.approx(60.0)
+    assert work.seconds_left() is None
+    work.begun("a", 0.0)
+    work.reached("a", 0.5, 60.0)
+    assert work.seconds_left() == pytest.approx(60.0)
 
 
 def test_a_sweep_without_work_is_done() -> None:
@@ -101,7 +124,8 @@ def test_text_is_printed_as_it_is_whatever_it_looks_like() -> None:
 
 def test_on_a_terminal_the_progress_line_is_redrawn_and_gone_at_the_end() -> None:
     file = io.StringIO()
-    with Console(file, live=True).progress({"a": 1.0}, expected_seconds=90.0) as progress:
+    with Console(file, live=True).progress({"a": 1.0}) as progress:
+        progress.expect(90.0)
         progress.started("a", "mvae seed 0")
         progress.epoch("a", 1, 2)
         progress.finished("a", "mvae seed 0", "accuracy 0.7834")

@@ -28,7 +28,7 @@ from tests.tiny_mnist import truncate
 
 __all__ = ["unbroken"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 CUT_OFF_AT = 7
 """Epoch at which the half-done trial was cut off."""

@@ -17,7 +17,7 @@ from tests.sweeping import EPOCHS, ROOT, Unbroken, digits_job, unbroken
 
 __all__ = ["unbroken"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 MODELS = ("logreg", "nn", "mvae")
 

@@ -231,7 +231,7 @@ def test_every_run_is_listed_with_its_key_and_link(build: Build) -> None:
 
 def test_the_files_of_a_report_are_the_ones_promised(wide: Report, tmp_path: Path) -> None:
     paths = write(tmp_path / "out", wide)
-    names = ["table.md", "table.csv", "table.parquet", "runs.csv", "runs.parquet", "accuracy.png"]
+    names = ["table.md", "table.csv", "runs.csv", "table.parquet", "runs.parquet", "accuracy.png"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     assert paths[-1].read_bytes().startswith(b"\x89PNG")
@@ -246,6 +246,25 @@ def test_a_report_of_nothing_but_missing_results_is_written_too(build: Build, tm
 def test_the_same_results_give_the_same_files_byte_for_byte(wide: Report, tmp_path: Path) -> None:
     first, second = write(tmp_path / "one", wide), write(tmp_path / "two", wide)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_a_report_that_is_there_already_is_not_drawn_again_and_one_that_is_not_whole_is(
+    wide: Report, tmp_path: Path
+) -> None:
+    def changed(path: Path) -> int:
+        return path.stat().st_mtime_ns
+
+    paths = write(tmp_path / "out", wide)
+    before = {path: changed(path) for path in paths}
+    write(tmp_path / "out", wide)
+    assert {path: changed(path) for path in paths} == before
+    for broken in paths:
+        whole = broken.read_bytes()
+        broken.unlink()
+        if broken.suffix in (".md", ".csv"):  # written last, so an old or torn one shows that the rest may be old too
+            broken.write_bytes(whole[:-5])
+        write(tmp_path / "out", wide)
+        assert broken.read_bytes() == whole
 
 
 def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_all_arms_share_the_paired_set_of_a_seed_and_a_smaller_one_lies_in_a_lar
         assert all(np.array_equal(same[0], other) for other in same)
     for seed in (0, 1):
         nested = [set(sets[seed, fraction][0].tolist()) for fraction in (0.01, 0.05, 0.2, 1.0)]
-        assert all(small < large for small, large in zip(nested, nested[1:], strict=False))
+        assert all(small < large for small, large in pairwise(nested))
     assert not np.array_equal(sets[0, 0.01][0], sets[1, 0.01][0])
 
 
@@ -281,7 +282,7 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
         "NN 5% seed 0",
     ]
     assert lines[-2] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
-    assert lines[-1] == f"MLflow: mlflow ui --backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db"
+    assert lines[-1] == f"Browse: mlflow ui --backend-store-uri sqlite:///{tmp_path}/runs/mlflow.db"
     results = {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")}
     second = command(*asked, "--resume", cwd=tmp_path)
     assert second.returncode == COMPLETE, second.stderr

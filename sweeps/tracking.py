@@ -17,7 +17,7 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,10 +61,10 @@ for _logger in ("mlflow", "alembic"):
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray] | None"]
 """The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none."""
 
-METRICS_A_REQUEST = 1000
+METRICS_A_REQUEST = 800
 PAGE = 1000
 NOTE_CHARACTERS = 8000
-"""MLflow's limits on a batch of metrics and on a tag; a page is ours."""
+"""Below MLflow's limits on a batch (1000 metrics, tags and params together) and on a tag; a page is ours."""
 
 MLFLOW_STATUS = {
     Status.PENDING: "KILLED",  # it has a run, so it was interrupted
@@ -182,7 +182,7 @@ class Mirror:
         note = sweep.description()[:NOTE_CHARACTERS]
         own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, "mlflow.note.content": note}
         self._write(held, tags={**tagged(sweep.tags), **own})
-        self._write_files(held, sweep.report, "report")
+        self._write(held, self._upload_files(held, sweep.report, "report"))
         self._write_status(held, sweep.status, sweep.ended)
 
     def sync(self, view: RunView, sweep: str) -> None:
@@ -204,20 +204,20 @@ class Mirror:
                 return
             assert self._parent is not None, "the sweep's own run comes first"
             started = view.started or (history[0]["time"] if history else None)
-            tags = {"mvae.key": view.key, "mlflow.parentRunId": self._parent}
+            tags = {**view.all_tags(sweep), "mvae.key": view.key, "mlflow.parentRunId": self._parent}
             held = self._runs[view.key] = self._create(view.name, started, tags)
         if view.status is Status.RUNNING:
             self._write_status(held, view.status, None)
-        self._write(held, tags=view.all_tags(sweep), params=view.fields)
         if view.error is None and held.tags.pop("mvae.error", None) is not None:
             self._client.delete_tag(held.run_id, "mvae.error")
-        self._write_metrics(held, view)
+        self._write_numbers(held, view, sweep)
         if view.dataset is not None and not held.has_dataset:
             self._client.log_inputs(held.run_id, [_dataset_input(view.dataset)])
             held.has_dataset = True
-        self._write_files(held, view.artifacts, "samples")
+        uploaded = self._upload_files(held, view.artifacts, "samples")
         if view.status is Status.FINISHED:
-            self._write_model(held, view)
+            uploaded |= self._upload_model(held, view)
+        self._write(held, uploaded)
         self._write_status(held, view.status, view.ended or (history[-1]["time"] if history else None))
 
     def settle(self, sweep: str, keys: Iterable[str]) -> None:
@@ -257,21 +257,22 @@ class Mirror:
         when = _milliseconds(started or time.time())
         return _Held.of(self._client.create_run(self._experiment, start_time=when, tags=all_tags, run_name=name))
 
-    def _write(self, held: _Held, tags: dict[str, str], params: Any = None) -> None:
-        """Tags that differ and params that are not there (a param never changes: the key is their hash)."""
+    def _write(self, held: _Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
+        """Metrics, tags that differ and params that are not there (they never change: the key is their hash)."""
         new_tags = {name: value for name, value in tags.items() if held.tags.get(name) != value}
         new_params = {name: str(value) for name, value in (params or {}).items() if name not in held.params}
-        if new_tags or new_params:
+        if new_tags or new_params or metrics:
             self._client.log_batch(
                 held.run_id,
+                metrics=metrics,
                 tags=[RunTag(name, value) for name, value in new_tags.items()],
                 params=[Param(name, value) for name, value in new_params.items()],
             )
             held.tags.update(new_tags)
             held.params.update(new_params)
 
-    def _write_metrics(self, held: _Held, view: RunView) -> None:
-        """Epochs that are not there, oldest first, then final numbers that are not there.
+    def _write_numbers(self, held: _Held, view: RunView, sweep: str) -> None:
+        """Tags and params; epochs that are not there, oldest first; then final numbers that are not there.
 
         The metric "epoch" travels in one transaction with the rest of its step, so it tells which steps are complete.
         """
@@ -286,31 +287,30 @@ class Mirror:
         final = {name: value for name, value in view.final.items() if name not in held.metrics}
         steps = [_metrics(record) for record in missing]
         steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
-        for batch in _batches(steps):
-            self._client.log_batch(held.run_id, metrics=batch)
+        for batch in list(_batches(steps)) or [[]]:
+            self._write(held, view.all_tags(sweep), view.fields, batch)
         held.steps |= {record["epoch"] for record in missing}
         held.metrics.update(final)
 
-    def _write_files(self, held: _Held, folder: Path | None, name: str) -> None:
-        """The folder as artifacts under `name`, again when a file in it has changed."""
+    def _upload_files(self, held: _Held, folder: Path | None, name: str) -> dict[str, str]:
+        """The folder as artifacts under `name`, again when a file in it has changed; the tag that says so."""
         files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
         if folder is None or not files:
-            return
+            return {}
         listing = "\n".join(f"{sha256_cached(path)} {path.relative_to(folder)}" for path in files)
         digest = {f"mvae.files.{name}": hashlib.sha256(listing.encode()).hexdigest()}
-        if digest.items() <= held.tags.items():
-            return
-        self._client.log_artifacts(held.run_id, str(folder), name)
-        self._write(held, digest)
+        if not digest.items() <= held.tags.items():
+            self._client.log_artifacts(held.run_id, str(folder), name)
+        return digest
 
-    def _write_model(self, held: _Held, view: RunView) -> None:
-        """The final model, once. One that a dead driver left half-uploaded is deleted and logged again.
+    def _upload_model(self, held: _Held, view: RunView) -> dict[str, str]:
+        """The final model, once; the tag that says so. One left half-uploaded by a dead driver is logged again.
 
         Not by `mlflow.pytorch.log_model`, which wants an active run and the process-wide tracking URI, and which on
         leaving would end a run that is not ours to end; this is what it does, without them.
         """
         if "mvae.logged_model" in held.tags:
-            return
+            return {}
         model = self._models.get(held.run_id)
         if model is not None and model.status != LoggedModelStatus.READY:
             self._client.delete_logged_model(model.model_id)
@@ -319,8 +319,8 @@ class Mirror:
             with tempfile.TemporaryDirectory(prefix="mvae-model-") as temporary:
                 model = self._log_model(held, view, Path(temporary) / "model")
             if model is None:
-                return
-        self._write(held, {"mvae.logged_model": f"models:/{model.model_id}"})
+                return {}
+        return {"mvae.logged_model": f"models:/{model.model_id}"}
 
     def _log_model(self, held: _Held, view: RunView, folder: Path) -> LoggedModel | None:
         try:

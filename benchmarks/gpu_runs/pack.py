@@ -1,0 +1,169 @@
+"""The packed folder: data sets and trials, so that a GPU's machine needs neither raw files nor what makes trials.
+
+    DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array a split and modality, compressed
+    DIR/pack.json           fingerprints; the trials to train, with their keys; the trials to time
+
+A trial on the other side is a plain namespace with the same fields: the models read fields, and nothing else of it.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+
+from mvae.data import SPLITS, source
+from mvae.data.dataset import Dataset, Split
+from mvae.files import atomic_path, write_atomically
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
+
+FILE = "pack.json"
+MEASURE, METRIC = "accuracy-v1", "test/accuracy"
+FIRST_FRACTIONS = (0.01, 0.1, 1.0, 0.005, 0.001)
+"""Columns of Table 4 in the order of what they tell; the others follow."""
+
+
+@dataclass(frozen=True)
+class PackedTrial:
+    """A trial with its key; `trial` has the fields of `mvae.trial.Trial` and no methods."""
+
+    key: str
+    fields: dict[str, Any]
+
+    @property
+    def trial(self) -> Trial:
+        """What models and training read their fields from."""
+        return cast("Trial", SimpleNamespace(**self.fields))
+
+
+@dataclass(frozen=True)
+class Pack:
+    """What a packed folder says."""
+
+    folder: Path
+    fingerprints: dict[str, str]
+    timed: dict[str, PackedTrial]
+    """Label to the trial whose steps are timed."""
+    cells: tuple[PackedTrial, ...]
+    """Trials to train, the most telling first."""
+
+    def load(self, name: str, device: torch.device) -> Dataset:
+        """One data set, on a device; read once a process."""
+        return _loaded(self.folder, name, self.fingerprints[name], device)
+
+
+@functools.lru_cache(maxsize=3)
+def _loaded(folder: Path, name: str, fingerprint: str, device: torch.device) -> Dataset:
+    modalities = source(name).modalities
+    with np.load(folder / f"{name}.npz") as arrays:
+        splits = {
+            split: Split(tuple(torch.from_numpy(arrays[f"{split}_{m}"]) for m in range(len(modalities))))
+            for split in SPLITS
+        }
+    return Dataset(name, modalities, fingerprint, **splits).to(device)
+
+
+def read(folder: Path) -> Pack:
+    """The packed folder.
+
+    Raises:
+        ValueError: there is none.
+    """
+    try:
+        told = json.loads((folder / FILE).read_bytes())
+    except FileNotFoundError:
+        raise ValueError(
+            f"{folder} holds no packed data: make it where the data sets are, with benchmarks/gpu --pack DIR"
+        ) from None
+    return Pack(
+        folder,
+        told["fingerprints"],
+        {label: PackedTrial(**one) for label, one in told["timed"].items()},
+        tuple(PackedTrial(**one) for one in told["cells"]),
+    )
+
+
+def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial], cells: Iterable[Trial]) -> None:
+    """Makes a packed folder; the description comes last."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fingerprints = {data.name: data.fingerprint for data in datasets}
+    for data in datasets:
+        arrays = {
+            f"{split}_{m}": value.numpy() for split in SPLITS for m, value in enumerate(getattr(data, split).values)
+        }
+        with atomic_path(folder / f"{data.name}.npz") as temporary, temporary.open("xb") as file:
+            np.savez_compressed(file, **arrays)
+
+    def packed(trial: Trial) -> dict[str, Any]:
+        return {"key": trial.key(fingerprints[trial.dataset]), "fields": trial.model_dump()}
+
+    told = {
+        "fingerprints": fingerprints,
+        "timed": {label: packed(trial) for label, trial in timed.items()},
+        "cells": [packed(trial) for trial in cells],
+    }
+    write_atomically(folder / FILE, json.dumps(told, indent=1).encode() + b"\n")
+
+
+def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> None:
+    """The pack of MNIST and FashionMNIST with the trials of Table 4; needs what the sweeps need.
+
+    Raises:
+        ValueError: the data are missing.
+    """
+    from mvae.data import load
+
+    write(folder, [load(name, data_root, cache) for name in ("mnist", "fashion_mnist")], timed_trials(), table_4())
+
+
+def timed_trials() -> dict[str, Trial]:
+    """Label to the trial whose steps are timed: all examples paired, so that every step has the same shape."""
+    from mvae.trial import Trial
+
+    chosen = {
+        "mvae mnist mlp": ("mvae", "mnist", "mlp"),
+        "mvae fashion_mnist mlp": ("mvae", "fashion_mnist", "mlp"),
+        "mvae fashion_mnist dcgan": ("mvae", "fashion_mnist", "dcgan"),
+        "nn fashion_mnist mlp": ("nn", "fashion_mnist", "mlp"),
+        "nn fashion_mnist dcgan": ("nn", "fashion_mnist", "dcgan"),
+    }
+    return {
+        label: Trial.create(dataset=dataset, model=model, image_network=network, pairing="proportional")
+        for label, (model, dataset, network) in chosen.items()
+    }
+
+
+def table_4() -> list[Trial]:
+    """The sweep's own trials of Table 4, the most telling first: NN and MVAE by column, the readings at 1 %, MVAE-Q."""
+    from pipelines.weak_supervision import Options, cells
+    from sweeps.options import read as parsed
+
+    paper = ("--dataset", "fashion_mnist", "--preset", "paper")
+    readings = ("--pairing", "reserved,proportional,resampled", "--targets", "own,all")
+    asked = [
+        *_column_by_column(cells(parsed(Options, [*paper, "--arms", "mvae,nn", "--seeds", "0"]))),
+        *cells(parsed(Options, [*paper, "--arms", "mvae", "--seeds", "0", "--fractions", "0.01", *readings])),
+        *_column_by_column(cells(parsed(Options, [*paper, "--arms", "mvae,nn", "--seeds", "1-2"]))),
+        *_column_by_column(cells(parsed(Options, [*paper, "--arms", "mvae_q", "--seeds", "0"]))),
+    ]
+    unique = {json.dumps(cell.trial.hashed_fields(), sort_keys=True): cell.trial for cell in reversed(asked)}
+    return list(reversed(unique.values()))
+
+
+def _column_by_column(cells: Iterable[Any]) -> list[Any]:
+    def rank(cell: Any) -> tuple[int, float, int]:
+        fraction = cell.trial.paired_fraction
+        first = FIRST_FRACTIONS.index(fraction) if fraction in FIRST_FRACTIONS else len(FIRST_FRACTIONS)
+        return cell.trial.seed, first, -math.floor(1e6 * fraction)
+
+    return sorted(cells, key=rank)

@@ -1,0 +1,295 @@
+"""What the engine costs: 162 trivial trials through the real command, and what the same work takes without it.
+
+Type    python -m benchmarks.orchestration            about two minutes on 2 quiet cores
+        python -m benchmarks.orchestration --minute   also trials of about a minute each: two minutes more
+
+162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as the paper's table has) run as a user runs them:
+results, checkpoints, sample pictures and MLflow included. The same trials then run one after the other in this process,
+by the same training code and with nothing stored: that is the trials' own work.
+
+Overhead a trial   (span x trials at once - own work) / trials, in seconds of wall time. The span goes from the start of
+                   the first trial to the end of the last. So everything counts that is not training and evaluation:
+                   checkpoints, results, pictures, Ray, and whatever the driver and MLflow take away from the trials.
+                   The same in CPU seconds of all processes of the command is beside it: other work on the machine
+                   lengthens the wall time, and the CPU time hardly.
+Start, end         what comes once a command: until the first trial begins, and from the last one's end.
+Nothing to do      the same command again.
+Share of a minute  of a trial of about a minute, 1 - epochs x (median time between the ends of two epochs) / span.
+
+CPU time is read from /proc, so it is missing on systems without it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from mvae.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.data import load
+from mvae.evaluation.measures import compute
+from mvae.files import write_atomically
+from mvae.training import train
+from mvae.trial import ACCURACY, Trial
+from pipelines import weak_supervision
+from sweeps.options import read
+from sweeps.provenance import device_name, versions
+from sweeps.results import Result, Results
+
+PIPELINE = Path(weak_supervision.__file__)
+TRIVIAL = (
+    *("--arms", "nn,logreg,mvae", "--fractions", "0.01,0.02,0.05,0.1,0.2,0.3,0.5,0.75,1", "--seeds", "0-5"),
+    *("--epochs", "1"),
+)
+"""3 arms x 9 fractions x 6 seeds = 162 trials."""
+MINUTE = ("--arms", "nn", "--fractions", "1", "--seeds", "0-1")
+SAMPLE_EVERY = 0.25
+"""Seconds between two looks at the CPU time of the command's processes."""
+
+
+class Options(BaseSettings):
+    """What to measure."""
+
+    model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
+
+    repeats: int = Field(1, ge=1)
+    """Sweeps in a row, each in a storage of its own; all of them are told."""
+    minute: bool = False
+    """Also measure trials of about a minute."""
+    out: Path | None = None
+    """File for the numbers, JSON."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """One run of the pipeline, as seen from outside. Times in Unix seconds."""
+
+    began: float
+    ended: float
+    cpu: Sequence[tuple[float, float]]
+    """(time, CPU seconds so far of all its processes), empty where there is no /proc."""
+
+    def cpu_between(self, start: float, end: float) -> float | None:
+        """CPU seconds of all processes between two moments."""
+        inside = [used for when, used in self.cpu if start <= when <= end]
+        return inside[-1] - inside[0] if len(inside) > 1 else None
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """What one sweep of trivial trials cost, in seconds."""
+
+    trials: int
+    at_once: int
+    start: float
+    span: float
+    end: float
+    own: float
+    """Wall time of the trials' own work, one after the other."""
+    own_cpu: float
+    span_cpu: float | None
+    again: float
+    """Wall time of the same command when nothing is left to do."""
+    again_cpu: float | None
+    load: float
+    """Processes of the whole machine that wanted to run, mean of the last minute of the sweep."""
+
+    @property
+    def a_trial(self) -> float:
+        """Seconds of wall time, summed over the trials at once."""
+        return (self.span * self.at_once - self.own) / self.trials
+
+    @property
+    def a_trial_cpu(self) -> float | None:
+        """CPU seconds."""
+        return None if self.span_cpu is None else (self.span_cpu - self.own_cpu) / self.trials
+
+
+class Nowhere(Checkpoints):
+    """Checkpoints that are not kept."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("nowhere"), "own")
+
+    def save(
+        self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Writes nothing."""
+        return Checkpoint(self.folder, epoch, self.attempt, {}, list(history), dict(provenance), final=False)
+
+
+def own_work(trials: Sequence[Trial], cache: Path) -> tuple[float, float]:
+    """Wall and CPU seconds of training and evaluating trials one after the other; imports and data come before."""
+    data = load("digits", cache=cache)
+    one_of_each = {trial.model: trial for trial in trials}
+    for trial in one_of_each.values():
+        train(trial, data, Nowhere())
+    wall, cpu = time.perf_counter(), time.process_time()
+    for trial in trials:
+        compute(ACCURACY, train(trial, data, Nowhere()).model, trial, data)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def command(*options: str) -> Command:
+    """Runs the pipeline as a user does.
+
+    Raises:
+        RuntimeError: it did not end with code 0.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(PIPELINE.parents[1])}
+    began = time.time()
+    running = subprocess.Popen(
+        [sys.executable, str(PIPELINE), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+    )
+    with _watched(running.pid) as samples:
+        said, _ = running.communicate()
+    if running.returncode != 0:
+        raise RuntimeError(f"the sweep ended with code {running.returncode}: {said.decode()[-2000:]}")
+    return Command(began, time.time(), samples)
+
+
+def trivial(folder: Path, cache: Path) -> Overhead:
+    """162 trivial trials, and the same command again."""
+    options = (*TRIVIAL, "--storage", str(folder), "--cache", str(cache))
+    first = command(*options)
+    load_then = os.getloadavg()[0]
+    results = list(Results(folder / "main" / "results"))
+    again = command(*options)
+    trials = [cell.trial for cell in weak_supervision.cells(read(weak_supervision.Options, options))]
+    assert len(results) == len(trials)
+    start, end = _span(results)
+    own, own_cpu = own_work(trials, cache)
+    return Overhead(
+        trials=len(trials),
+        at_once=min(len(os.sched_getaffinity(0)), len(trials)),
+        start=start - first.began,
+        span=end - start,
+        end=first.ended - end,
+        own=own,
+        own_cpu=own_cpu,
+        span_cpu=first.cpu_between(start, end),
+        again=again.ended - again.began,
+        again_cpu=again.cpu_between(again.began, again.ended),
+        load=load_then,
+    )
+
+
+def share_of_a_minute(folder: Path, cache: Path) -> dict[str, float]:
+    """What of a trial of about a minute is not training: two at once, as many epochs as fit into a minute."""
+    options = (*MINUTE, "--storage", str(folder), "--cache", str(cache))
+    command(*options, "--epochs", "100", "--name", "probe")
+    epochs = round(60 / _epoch_seconds(next(iter(Results(folder / "probe" / "results")))))
+    command(*options, "--epochs", str(epochs), "--checkpoint-every", "20")
+    results = list(Results(folder / "main" / "results"))
+    seconds = [result.provenance["finished"] - result.provenance["started"] for result in results]
+    training = [epochs * _epoch_seconds(result) for result in results]
+    return {"epochs": epochs, "seconds": sum(seconds) / 2, "share": 1 - sum(training) / sum(seconds)}
+
+
+def _epoch_seconds(result: Result) -> float:
+    times = [record["time"] for record in result.history]
+    return statistics.median(later - earlier for earlier, later in pairwise(times))
+
+
+def _span(results: Sequence[Result]) -> tuple[float, float]:
+    return (
+        min(result.provenance["started"] for result in results),
+        max(result.provenance["finished"] for result in results),
+    )
+
+
+@contextmanager
+def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
+    """Samples the CPU time of a process and of all that it starts, those that have ended too."""
+    samples: list[tuple[float, float]] = []
+    used: dict[tuple[int, int], float] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(SAMPLE_EVERY):
+            used.update(_cpu_of_tree(pid))
+            samples.append((time.time(), sum(used.values())))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    if Path("/proc/self/stat").exists():
+        watcher.start()
+    try:
+        yield samples
+    finally:
+        over.set()
+        if watcher.is_alive():
+            watcher.join()
+
+
+def _cpu_of_tree(root: int) -> dict[tuple[int, int], float]:
+    """CPU seconds of a process and its descendants, by process id and start time."""
+    found: dict[int, tuple[int, int, float]] = {}
+    ticks = os.sysconf("SC_CLK_TCK")
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            found[int(folder.name)] = (int(fields[1]), int(fields[19]), (int(fields[11]) + int(fields[12])) / ticks)
+    wanted, before = {root}, 0
+    while len(wanted) != before:
+        before = len(wanted)
+        wanted |= {pid for pid, (parent, _, _) in found.items() if parent in wanted}
+    return {(pid, found[pid][1]): found[pid][2] for pid in wanted if pid in found}
+
+
+def main(options: Options) -> None:
+    """Measures and says it, line by line."""
+    torch.set_num_threads(1)
+    sweeps = []
+    minute = None
+    with tempfile.TemporaryDirectory(prefix="mvae-overhead-") as temporary:
+        folder = Path(temporary)
+        cache = folder / "cache"
+        for number in range(options.repeats):
+            sweeps.append(trivial(folder / str(number), cache))
+            print(_line(sweeps[-1]), flush=True)
+        if options.minute:
+            minute = share_of_a_minute(folder / "minute", cache)
+            print(f"a trial of {minute['seconds']:.0f} s: {minute['share']:.2%} of it is not training", flush=True)
+    if options.out:
+        told = {
+            "machine": {"cpu": device_name("cpu"), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},
+            "versions": versions(),
+            "trivial": [{**asdict(one), "a_trial": one.a_trial, "a_trial_cpu": one.a_trial_cpu} for one in sweeps],
+            "minute": minute,
+        }
+        write_atomically(options.out.absolute(), json.dumps(told, indent=1).encode() + b"\n")
+
+
+def _line(one: Overhead) -> str:
+    def seconds(value: float | None) -> str:
+        return "-" if value is None else f"{value:.2f}"
+
+    return (
+        f"{one.trials} trials, {one.at_once} at once: overhead a trial {one.a_trial:.3f} s wall,"
+        f" {seconds(one.a_trial_cpu)} s CPU (own work {one.own / one.trials:.3f} s);"
+        f" start {one.start:.1f} s, span {one.span:.1f} s, end {one.end:.1f} s;"
+        f" again {one.again:.1f} s ({seconds(one.again_cpu)} s CPU); load {one.load:.1f}"
+    )
+
+
+if __name__ == "__main__":
+    main(CliApp.run(Options))

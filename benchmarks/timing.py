@@ -1,0 +1,147 @@
+"""What the benchmarks share: timing several contenders in turn, the machine's matrix-product peak, data of no meaning.
+
+Contenders run in turn, block by block in one process, and are compared block by block: a noisy neighbour then slows
+all of them, and the ratio's spread over the blocks says how much of it got through.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from mvae.data.dataset import Dataset, Modality, Split
+from mvae.models.arm import Learner
+from mvae.objective import Loss
+
+PEAK_SIZE = 1536
+"""Rows and columns of the matrices whose product measures the peak."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A quantity measured once a block."""
+
+    low: float
+    """First quartile."""
+    median: float
+    high: float
+    """Third quartile."""
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Spread:
+        """Quartiles over blocks."""
+        low, median, high = np.percentile(values, [25, 50, 75])
+        return cls(float(low), float(median), float(high))
+
+    def __str__(self) -> str:
+        return f"{self.median:.2f} ({self.low:.2f}-{self.high:.2f})"
+
+
+def in_turn(contenders: Mapping[str, Callable[[int], object]], *, steps: int, blocks: int) -> dict[str, np.ndarray]:
+    """CPU milliseconds a step of each contender, one number a block; every second block runs in reverse order."""
+    for run in contenders.values():
+        run(min(steps, 3))
+    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    for block in range(blocks):
+        order = list(contenders)[:: 1 if block % 2 == 0 else -1]
+        for name in order:
+            began = time.process_time()
+            contenders[name](steps)
+            taken[name].append((time.process_time() - began) / steps * 1e3)
+    return {name: np.array(values) for name, values in taken.items()}
+
+
+class MatrixProduct:
+    """One large float32 matrix product after the other: what the processor can do at most."""
+
+    def __init__(self, size: int = PEAK_SIZE) -> None:
+        self.left, self.right, self.result = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
+        self.gflop = 2 * size**3 / 1e9
+
+    def run(self, steps: int) -> None:
+        """That many products."""
+        for _ in range(steps):
+            torch.mm(self.left, self.right, out=self.result)
+
+
+class FewSteps:
+    """A learner whose epochs are a few steps long, and go on where the last one ended: the real loop, in blocks."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner, self.steps = learner, 1
+        self._batches = self.forever()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of the real learner, which counts its steps for the annealing."""
+        return self.learner.steps_per_epoch
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """The next `steps` batches, whatever the epoch."""
+        return islice(self._batches, self.steps)
+
+    def loss(self, batch: Any, step: int) -> Loss:
+        """As the real learner's."""
+        return self.learner.loss(batch, step)
+
+    def forever(self) -> Iterator[Any]:
+        """Epoch after epoch."""
+        epoch = 0
+        while True:
+            yield from self.learner.batches(epoch)
+            epoch += 1
+
+
+def meaningless(name: str, modalities: tuple[Modality, ...], examples: int) -> Dataset:
+    """A data set with the shapes of a real one, four pixels in five black; time does not depend on what images show."""
+    draw = torch.Generator().manual_seed(0)
+    values = []
+    for modality in modalities:
+        shape = (examples, *modality.shape)
+        if modality.classes:
+            values.append(torch.randint(modality.classes, shape, generator=draw, dtype=torch.uint8))
+        else:
+            grey = torch.randint(256, shape, generator=draw, dtype=torch.uint8)
+            values.append(grey * (torch.rand(shape, generator=draw) < 0.2))
+    split = Split(tuple(values))
+    few = Split(tuple(value[:250] for value in values))
+    return Dataset(name, modalities, fingerprint="meaningless", train=split, validation=few, test=few)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on: processor, GPU and versions; no name of a host."""
+    told: dict[str, Any] = {"processor": _processor(), "python": platform.python_version(), "torch": torch.__version__}
+    told["numpy"] = version("numpy")
+    if torch.cuda.is_available():
+        told["gpu"], told["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
+    return told
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses within a structure as dictionaries, numbers to five digits: what JSON is to hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return plain(dataclasses.asdict(value))
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()

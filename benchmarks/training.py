@@ -1,0 +1,174 @@
+"""Our training step against a plain loop over the ELBO terms, with a DataLoader and Adam as it comes.
+
+Type    python -m benchmarks.training               about 4 minutes on one core
+        python -m benchmarks.training --quick       half a minute, a rough idea
+        python -m benchmarks.training --out FILE    the numbers as JSON too
+
+Both sides do the same work: the joint, the image and the label term on one batch of 100, all examples paired, on the
+networks of MNIST (MLP) and of FashionMNIST (miniature DCGAN). Ours is the training loop itself, with its checks; the
+plain one, benchmarks/plain.py, comes as released code is written (that ratio is the claim), with torch's own functions
+for its small pieces, and with torchvision's way of loading. They run in turn in one process, with one thread; what is
+compared is CPU time, block by block.
+
+step        CPU milliseconds of our step
+released    CPU time of the plain loop as released code is written, over ours: median (quartiles over the blocks). Its
+            images are floats in memory before it starts.
+modern      the same with torch's SiLU and cross-entropies
+loaded      as released, and the images come as torchvision's data sets give them, one by one through a picture
+of peak     floating-point operations of our step's matrix products and convolutions, over our step's CPU time, as a
+            share of what one large matrix product reaches in the same minutes
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import plain
+from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, machine, meaningless
+from benchmarks.timing import plain as plain_values
+from mvae import training
+from mvae.data import source
+from mvae.files import write_atomically
+from mvae.models import arm
+from mvae.trial import Trial
+
+EXAMPLES = 50_000
+BATCH = 100
+CLAIM = 2.0
+"""What the plain loop as released takes on MNIST's networks, over what ours takes, at least."""
+
+
+class Options(BaseSettings):
+    """What to measure."""
+
+    model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
+
+    quick: bool = False
+    """Fewer and shorter blocks, and less data."""
+    blocks: int | None = Field(None, ge=3)
+    """Blocks of each contender (default 25; quick: 5)."""
+    out: Path | None = None
+    """File for the numbers, JSON."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table."""
+
+    networks: str
+    blocks: int
+    steps: int
+    """Of a block."""
+    ours_ms: Spread
+    """CPU time of a step."""
+    released_ms: Spread
+    modern_ms: Spread
+    loaded_ms: Spread
+    released: Spread
+    """Plain over ours."""
+    modern: Spread
+    loaded: Spread
+    peak_gflops: Spread
+    of_peak: Spread
+    gflop: float
+    """Of one of our steps, forward and backward."""
+
+
+def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], float]:
+    """Our training loop as a contender, and the operations (10^9) of a step's matrix products and convolutions."""
+    data = meaningless(trial.dataset, source(trial.dataset).modalities, examples)
+    chosen = arm(trial.model)
+    assert chosen.learner is not None
+    model = chosen.build(trial, data.modalities)
+    few = FewSteps(chosen.learner(model, trial, data))
+    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+
+    def run(steps: int) -> None:
+        few.steps = steps
+        training._train_epoch(few, model, optimizer, trial, 0)
+
+    with FlopCounterMode(display=False) as counter:
+        run(1)
+    return run, counter.get_total_flops() / 1e9
+
+
+def compare(networks: str, dataset: str, image_network: str, *, steps: int, blocks: int, examples: int) -> Comparison:
+    """Measures one pair of networks."""
+    trial = Trial.create(
+        dataset=dataset, model="mvae", image_network=image_network, pairing="proportional", batch_size=BATCH
+    )
+    ours, gflop = our_training(trial, examples)
+    data = meaningless(dataset, source(dataset).modalities, examples)
+    in_memory, one_by_one = plain.in_memory(*data.train.values), plain.OneByOne(*data.train.values)
+    product = MatrixProduct()
+    taken = in_turn(
+        {
+            "ours": ours,
+            "released": plain.PlainTraining(image_network, in_memory, BATCH, plain.RELEASED).run,
+            "modern": plain.PlainTraining(image_network, in_memory, BATCH, plain.MODERN).run,
+            "loaded": plain.PlainTraining(image_network, one_by_one, BATCH, plain.RELEASED).run,
+            "peak": product.run,
+        },
+        steps=steps,
+        blocks=blocks,
+    )
+    peak = product.gflop / taken["peak"] * 1e3
+    return Comparison(
+        networks=networks,
+        blocks=blocks,
+        steps=steps,
+        ours_ms=Spread.of(taken["ours"]),
+        released_ms=Spread.of(taken["released"]),
+        modern_ms=Spread.of(taken["modern"]),
+        loaded_ms=Spread.of(taken["loaded"]),
+        released=Spread.of(taken["released"] / taken["ours"]),
+        modern=Spread.of(taken["modern"] / taken["ours"]),
+        loaded=Spread.of(taken["loaded"] / taken["ours"]),
+        peak_gflops=Spread.of(peak),
+        of_peak=Spread.of(gflop / taken["ours"] * 1e3 / peak),
+        gflop=gflop,
+    )
+
+
+def measure(options: Options) -> list[Comparison]:
+    """Both pairs of networks; prints the table line by line."""
+    torch.set_num_threads(training.THREADS)
+    blocks = options.blocks or (5 if options.quick else 25)
+    examples = 2_000 if options.quick else EXAMPLES
+    heads = ("step, ms", "released / ours", "modern / ours", "loaded / ours", "of peak")
+    print(f"{'networks':<22}{''.join(f'{head:>20}' for head in heads)}")
+    lines = []
+    for networks, dataset, image_network, steps in (
+        ("MNIST (MLP)", "mnist", "mlp", 10),
+        ("FashionMNIST (DCGAN)", "fashion_mnist", "dcgan", 2),
+    ):
+        line = compare(networks, dataset, image_network, steps=steps, blocks=blocks, examples=examples)
+        shown = (line.ours_ms, line.released, line.modern, line.loaded, line.of_peak)
+        print(f"{line.networks:<22}{''.join(f'{value!s:>20}' for value in shown)}", flush=True)
+        lines.append(line)
+    return lines
+
+
+def main(options: Options) -> None:
+    """Measures, prints and writes."""
+    lines = measure(options)
+    reached = lines[0].released.median
+    print(
+        f"claim: at least {CLAIM} on MNIST's networks against released; {'reached' if reached >= CLAIM else 'missed'}"
+    )
+    if options.out:
+        told: dict[str, Any] = {"machine": machine(), "threads": training.THREADS, "claim": CLAIM, "compared": lines}
+        write_atomically(options.out.absolute(), json.dumps(plain_values(told), indent=1).encode() + b"\n")
+
+
+if __name__ == "__main__":
+    main(CliApp.run(Options))

@@ -1,4 +1,4 @@
-"""A probe: what a trial will take, from a few of its steps run here and now. For `--plan`, where nothing has finished yet."""
+"""A probe: what a trial will take, from a few of its steps, for `--plan` where nothing like it has finished yet."""
 
 from __future__ import annotations
 

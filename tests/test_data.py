@@ -209,12 +209,12 @@ def test_a_given_data_root_is_only_read(root: Path, own_cache: Path) -> None:
 
 
 def test_the_default_data_root_is_the_environments_or_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", "/elsewhere/someone")
     monkeypatch.setenv("MVAE_DATA", "/somewhere/data")
     assert data.default_data_root() == Path("/somewhere/data")
-    assert data.default_cache() == Path("/home/someone/.cache/mvae")
+    assert data.default_cache() == Path("/elsewhere/someone/.cache/mvae")
     monkeypatch.delenv("MVAE_DATA")
-    assert data.default_data_root() == Path("/home/someone/.cache/mvae")
+    assert data.default_data_root() == Path("/elsewhere/someone/.cache/mvae")
 
 
 def test_files_missing_from_the_default_root_are_downloaded_there_once(

@@ -77,9 +77,9 @@ class Killed:
 
     place: Place
     seen: list[dict[str, tuple[int, bytes]]] = field(default_factory=list)
-    """Result files after each death."""
+    """Result files after each death of the driver."""
     epochs: list[dict[str, int]] = field(default_factory=list)
-    """Epochs that checkpoints covered at each death."""
+    """Epochs that checkpoints covered then."""
     ended: Ended | None = None
 
     def note(self) -> None:
@@ -108,7 +108,6 @@ def killed() -> Iterator[Killed]:
         last.until(lambda: covered(here) > before and last.trial_processes(), "a trial was on its way")
         victim = last.trial_processes()[0]
         kill(victim)
-        story.note()
         story.ended = last.ended()
         yield story
 

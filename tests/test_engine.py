@@ -59,18 +59,25 @@ def test_only_folders_of_dead_drivers_are_removed(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(storage: Path, cache: Path) -> None:
-    before = dict(os.environ)
+    ours = [*engine._SILENCE, "RAY_AUTH_MODE"]
+    before = {name: os.environ.get(name) for name in ours}
     store = Store.open(storage, "main", create=True)
     good, bad = digits_job(store, cache, seed=0), digits_job(store, cache, seed=1)
     bad = Job(**{**bad.__dict__, "key": "0" * 16})
     started: list[str] = []
+    died: list[str] = []
     said: dict[str, list[Word]] = {good.key: [], bad.key: []}
     with cluster() as capacity:
         assert capacity.cpus >= 1
-        run_jobs([good, bad], Listener(started.append, lambda key, word: said[key].append(word)), max_concurrent=1)
+        run_jobs(
+            [good, bad],
+            Listener(started.append, lambda key, word: said[key].append(word), died.append),
+            max_concurrent=1,
+        )
     assert started == [good.key, bad.key]
+    assert died == []
     assert said[good.key][-1].done
     assert "another key" in said[bad.key][-1].failed
     assert store.results.keys() == [good.key]
-    assert dict(os.environ) == before
+    assert {name: os.environ.get(name) for name in ours} == before
     assert not list(Path(engine._short_temporary() or "").glob(f"{engine.TEMPORARY}{os.getpid()}-*"))

@@ -1,7 +1,7 @@
 """What the engine costs: 162 trivial trials through the real command, and what the same work takes without it.
 
-Type    python -m benchmarks.orchestration            about two minutes on 2 quiet cores
-        python -m benchmarks.orchestration --minute   also trials of about a minute each: two minutes more
+Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration.json
+        about a minute a repeat on 2 quiet cores
 
 162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as the paper's table has) run as a user runs them:
 results, checkpoints, sample pictures and MLflow included. The same trials then run one after the other in this process,
@@ -14,7 +14,8 @@ Overhead a trial   (span x trials at once - own work) / trials, in seconds of wa
                    lengthens the wall time, and the CPU time hardly.
 Start, end         what comes once a command: until the first trial begins, and from the last one's end.
 Nothing to do      the same command again.
-Share of a minute  of a trial of about a minute, 1 - epochs x (median time between the ends of two epochs) / span.
+Share of a minute  what a trial of a minute costs beside its own work: the overhead a trial and the words that it says
+                   to the driver meanwhile, in CPU seconds (a word's cost is measured on two trials that only talk).
 
 CPU time is read from /proc, so it is missing on systems without it.
 """
@@ -30,12 +31,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from pydantic import Field
@@ -48,9 +49,12 @@ from mvae.files import write_atomically
 from mvae.training import train
 from mvae.trial import ACCURACY, Trial
 from pipelines import weak_supervision
+from sweeps import engine
 from sweeps.options import read
 from sweeps.provenance import device_name, versions
 from sweeps.results import Result, Results
+from sweeps.storage import Store
+from sweeps.worker import REPORT_EVERY, Job, Word
 
 PIPELINE = Path(weak_supervision.__file__)
 TRIVIAL = (
@@ -58,7 +62,8 @@ TRIVIAL = (
     *("--epochs", "1"),
 )
 """3 arms x 9 fractions x 6 seeds = 162 trials."""
-MINUTE = ("--arms", "nn", "--fractions", "1", "--seeds", "0-1")
+WORDS = 200
+"""Words of a trial that only talks."""
 SAMPLE_EVERY = 0.25
 """Seconds between two looks at the CPU time of the command's processes."""
 
@@ -70,8 +75,6 @@ class Options(BaseSettings):
 
     repeats: int = Field(1, ge=1)
     """Sweeps in a row, each in a storage of its own; all of them are told."""
-    minute: bool = False
-    """Also measure trials of about a minute."""
     out: Path | None = None
     """File for the numbers, JSON."""
 
@@ -152,10 +155,9 @@ def command(*options: str) -> Command:
     Raises:
         RuntimeError: it did not end with code 0.
     """
-    environment = {**os.environ, "PYTHONPATH": str(PIPELINE.parents[1])}
     began = time.time()
     running = subprocess.Popen(
-        [sys.executable, str(PIPELINE), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        [sys.executable, str(PIPELINE), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     with _watched(running.pid) as samples:
         said, _ = running.communicate()
@@ -190,21 +192,32 @@ def trivial(folder: Path, cache: Path) -> Overhead:
     )
 
 
-def share_of_a_minute(folder: Path, cache: Path) -> dict[str, float]:
-    """What of a trial of about a minute is not training: two at once, as many epochs as fit into a minute."""
-    options = (*MINUTE, "--storage", str(folder), "--cache", str(cache))
-    command(*options, "--epochs", "100", "--name", "probe")
-    epochs = round(60 / _epoch_seconds(next(iter(Results(folder / "probe" / "results")))))
-    command(*options, "--epochs", str(epochs), "--checkpoint-every", "20")
-    results = list(Results(folder / "main" / "results"))
-    seconds = [result.provenance["finished"] - result.provenance["started"] for result in results]
-    training = [epochs * _epoch_seconds(result) for result in results]
-    return {"epochs": epochs, "seconds": sum(seconds) / 2, "share": 1 - sum(training) / sum(seconds)}
+def word_cpu(folder: Path) -> float:
+    """CPU seconds, in the trial's process and in the driver, of one word that a trial says to the driver."""
+    store = Store.open(folder, "words", create=True)
+    trials = [Trial.create(dataset="digits", model="nn", seed=seed) for seed in range(len(os.sched_getaffinity(0)))]
+    jobs = [Job(trial.key("words"), trial, (ACCURACY,), store) for trial in trials]
+    told: list[float] = []
+    before: list[float] = []
+
+    def word(_key: str, said: Word) -> None:
+        if said.failed:
+            told.append(float(said.failed))
+        elif not before:
+            before.append(time.process_time())
+
+    with mock.patch.object(engine, "run", _chatter), engine.cluster():
+        engine.run_jobs(jobs, engine.Listener(lambda _: None, word), max_concurrent=len(jobs))
+    return statistics.mean(told) + (time.process_time() - before[0]) / (len(jobs) * WORDS)
 
 
-def _epoch_seconds(result: Result) -> float:
-    times = [record["time"] for record in result.history]
-    return statistics.median(later - earlier for earlier, later in pairwise(times))
+def _chatter(_job: Job, say: Callable[[Word], None]) -> None:
+    """In place of a trial: says WORDS words, not as fast as it can, and at last what one took, in CPU seconds."""
+    began = time.process_time()
+    for number in range(WORDS):
+        say(Word(number, WORDS))
+        time.sleep(0.02)
+    say(Word(failed=str((time.process_time() - began) / WORDS)))
 
 
 def _span(results: Sequence[Result]) -> tuple[float, float]:
@@ -257,24 +270,27 @@ def _cpu_of_tree(root: int) -> dict[tuple[int, int], float]:
 
 def main(options: Options) -> None:
     """Measures and says it, line by line."""
+    os.environ["PYTHONPATH"] = str(PIPELINE.parents[1])
     torch.set_num_threads(1)
     sweeps = []
-    minute = None
     with tempfile.TemporaryDirectory(prefix="mvae-overhead-") as temporary:
         folder = Path(temporary)
         cache = folder / "cache"
         for number in range(options.repeats):
             sweeps.append(trivial(folder / str(number), cache))
             print(_line(sweeps[-1]), flush=True)
-        if options.minute:
-            minute = share_of_a_minute(folder / "minute", cache)
-            print(f"a trial of {minute['seconds']:.0f} s: {minute['share']:.2%} of it is not training", flush=True)
+        a_word = word_cpu(folder / "words")
+    fixed = [one.a_trial_cpu for one in sweeps if one.a_trial_cpu is not None]
+    share = (statistics.median(fixed) + a_word * 60 / REPORT_EVERY) / 60 if fixed else None
+    shown = "-" if share is None else f"{share:.2%}"
+    print(f"a word {a_word * 1000:.1f} ms CPU; of a trial of a minute {shown} is overhead", flush=True)
     if options.out:
         told = {
             "machine": {"cpu": device_name("cpu"), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},
             "versions": versions(),
             "trivial": [{**asdict(one), "a_trial": one.a_trial, "a_trial_cpu": one.a_trial_cpu} for one in sweeps],
-            "minute": minute,
+            "word_cpu": a_word,
+            "share_of_a_minute": share,
         }
         write_atomically(options.out.absolute(), json.dumps(told, indent=1).encode() + b"\n")
 

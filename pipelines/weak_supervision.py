@@ -6,7 +6,6 @@ Runs    --preset demo: digits, 3 arms x 4 fractions x 2 seeds, about 2 minutes o
         --preset paper --dataset fashion_mnist: 4 arms x 9 fractions x 3 seeds, 100 epochs, DCGAN
 Type    python pipelines/weak_supervision.py
         python pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
-        ray submit cluster/gpu.yaml pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
 """
 
 from __future__ import annotations

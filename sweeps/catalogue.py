@@ -98,8 +98,8 @@ class Catalogue:
             dataset=_dataset(planned.trial.dataset, self._fingerprint),
             checkpoint=_checkpoint(newest),
             artifacts=self._store.artifacts(key),
-            started=min((result.provenance["started"] for result in results), default=None),
-            ended=max((result.provenance["finished"] for result in results), default=None),
+            started=min((r.provenance["started"] for r in results if "started" in r.provenance), default=None),
+            ended=max((r.provenance["finished"] for r in results if "finished" in r.provenance), default=None),
         )
 
 

@@ -35,7 +35,7 @@ COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
-"""Seconds that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
+"""Seconds without progress that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
 
 SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` where there are GPUs: the networks here leave most of one idle."""
@@ -156,19 +156,21 @@ class Driver:
         )
         for key in self.planned.trials:
             tracker.update(self.catalogue.view(key))
-        code = INTERRUPTED
+        code = INCOMPLETE
         try:
             if todo:
                 self._train(tracker)
             tracker.start()
             code = _report(self.sweep, self.planned, self.store, self.console, self.failures)
         except KeyboardInterrupt as stop:
+            code = INTERRUPTED
             self.console.say(_stopped_by(self.interruption.heard or str(stop)))
         finally:
-            status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
-            tracker.start()
-            tracker.update_sweep(self._view(status))
-            tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
+            if not self.lease.lost.is_set():  # else MLflow has another writer now
+                status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
+                tracker.start()
+                tracker.update_sweep(self._view(status))
+                tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
         self.console.say(f"Browse: {_how_to_browse(self.uri)}")
         return code
 

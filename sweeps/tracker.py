@@ -217,6 +217,8 @@ class Tracker:
     def close(self, timeout: float = 60.0) -> bool:
         """Bring MLflow up to date, leave nothing RUNNING there, and stop; without a `start`, nothing.
 
+        Args:
+            timeout: seconds in which at least one more key must have been written; after as long without, it gives up.
         Returns:
             Whether MLflow holds everything. If not, which is said, the next command fills in what is missing.
         """
@@ -229,7 +231,9 @@ class Tracker:
                 self._views[key] = _stopped(view)
                 self._waiting[key] = None
             self._changed.notify()
-        complete = self._done.wait(timeout)
+        left = len(self._waiting) + 1
+        while not (complete := self._done.wait(timeout)) and len(self._waiting) < left:
+            left = len(self._waiting)
         if not complete:
             self._given_up = True
             self._say(f"MLflow at {_shown(self._uri)} is behind; the same command fills in what is missing there")

@@ -27,12 +27,12 @@ from mvae.files import Damaged
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.training import THREADS, Progress, Trained, train
-from mvae.trial import Measure, Trial
+from mvae.trial import TRAINING_VERSION, Measure, Trial
 from sweeps.provenance import attempt_record, versions
 from sweeps.results import Result
 from sweeps.storage import Store
 
-REPORT_EVERY = 0.5
+REPORT_EVERY = 1.0
 """Seconds between two words on a trial's progress; committed records are always passed on at once."""
 
 
@@ -136,6 +136,8 @@ def _run(job: Job, say: Callable[[Word], None]) -> None:
             "threads": THREADS,
             "versions": versions(),
             "epochs": trained.checkpoint.epoch,
+            "data": data.fingerprint,
+            "training_version": TRAINING_VERSION,
             "mixed": len({(a["device"], a["torch"]) for a in attempts}) > 1,
             **_spent(attempts, provenance),
         }

@@ -274,8 +274,9 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
     assert first.stderr == ""
     lines = first.stdout.splitlines()
     assert lines[0] == "Weak supervision on digits: 4 trials"
-    assert [line.split("]")[0] for line in lines[1:5]] == ["[1/4", "[2/4", "[3/4", "[4/4"]
-    assert sorted(line.split("] ")[1].rpartition("  accuracy")[0] for line in lines[1:5]) == [
+    trials = [line for line in lines if line.startswith("[")]  # a slow machine has words on the progress between them
+    assert [line.split("]")[0] for line in trials] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert sorted(line.split("] ")[1].rpartition("  accuracy")[0] for line in trials) == [
         "LOGREG 100% seed 0",
         "LOGREG 5% seed 0",
         "NN 100% seed 0",
@@ -287,7 +288,8 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
     second = command(*asked, "--resume", cwd=tmp_path)
     assert second.returncode == COMPLETE, second.stderr
     assert second.stderr == ""
-    assert second.stdout.splitlines() == ["Weak supervision on digits: 4 trials, 4 done", *lines[5:]]
+    table = lines[lines.index(trials[-1]) + 1 :]
+    assert second.stdout.splitlines() == ["Weak supervision on digits: 4 trials, 4 done", *table]
     assert {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")} == results
     assert arm("nn").title in second.stdout
 

@@ -187,6 +187,7 @@ class Tracker:
         self._views: dict[str, RunView] = {}
         self._waiting: dict[str, None] = {}  # keys whose newest view is not written, in the order they came
         self._closing = False
+        self._written = 0  # keys brought up to date, each as often as that happened
         self._given_up = False
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
@@ -231,9 +232,9 @@ class Tracker:
                 self._views[key] = _stopped(view)
                 self._waiting[key] = None
             self._changed.notify()
-        left = len(self._waiting) + 1
-        while not (complete := self._done.wait(timeout)) and len(self._waiting) < left:
-            left = len(self._waiting)
+        written = self._written
+        while not (complete := self._done.wait(timeout)) and self._written > written:
+            written = self._written
         if not complete:
             self._given_up = True
             self._say(f"MLflow at {_shown(self._uri)} is behind; the same command fills in what is missing there")
@@ -261,6 +262,7 @@ class Tracker:
             while (view := self._next()) is not None:
                 key = view.key
                 mirror.sync(view, self._sweep.name)
+                self._written += 1
             key = None
             with self._changed:
                 sweep, self._sweep_is_new = self._sweep, False

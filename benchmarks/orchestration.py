@@ -1,6 +1,6 @@
 """What the engine costs: 162 trivial trials through the real command, and what the same work takes without it.
 
-Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration.json
+Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration-cpu.json
         about a minute a repeat on 2 quiet cores
 
 162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as the paper's table has) run as a user runs them:
@@ -10,6 +10,7 @@ by the same training code and with nothing stored: that is the trials' own work.
 Overhead a trial   (span x trials at once - own work) / trials, in seconds of wall time. The span goes from the start of
                    the first trial to the end of the last. So everything counts that is not training and evaluation:
                    checkpoints, results, pictures, Ray, and whatever the driver and MLflow take away from the trials.
+                   What each process does once is in it too: MLflow's import, scikit-learn's and the optimiser's.
                    The same in CPU seconds of all processes of the command is beside it: other work on the machine
                    lengthens the wall time, and the CPU time hardly.
 Start, end         what comes once a command: until the first trial begins, and from the last one's end.

@@ -24,7 +24,7 @@ from typing import Any, TypedDict
 
 import torch
 
-from mvae.files import Damaged, locked, sha256_cached, write_atomically
+from mvae.files import Damaged, flush_to_disk, locked, sha256_cached, write_atomically
 
 MANIFEST = "manifest.json"
 MODEL = "model.pt"
@@ -160,9 +160,9 @@ class Checkpoints:
             )
             _write_manifest(checkpoint)
             _check_not_deleted(checkpoint)
-            _sync_folder(self.folder)
+            flush_to_disk(self.folder)
             if not known:
-                _sync_folder(self.folder.parent)
+                flush_to_disk(self.folder.parent)
         except BaseException:
             _remove(path)
             raise
@@ -320,11 +320,3 @@ def _remove(folder: Path) -> None:
     """Delete a checkpoint, the manifest first: killed half-way, it is no checkpoint rather than a damaged one."""
     (folder / MANIFEST).unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

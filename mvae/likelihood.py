@@ -1,6 +1,6 @@
 """Likelihoods p(x|z) of each kind of modality: log-probability, mean and sample, from a decoder's logits.
 
-Shapes: n rows, any trailing dimensions of the modality, C classes.
+Shapes: n rows, any trailing dimensions of the modality, C classes, L tokens of a text.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvae.data.dataset import Kind, Modality
+from mvae.data.text import characters
 
 
 class Likelihood(Protocol):
@@ -34,8 +35,9 @@ class Bernoulli:
     """Pixels in [0, 1]. On grey values the cross-entropy is no normalised density, as in the paper."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-        return -cross_entropy.flatten(1).sum(1)
+        """Pixels are computed in the logits' precision and summed in the wider of logits' and target's."""
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+        return -cross_entropy.flatten(1).sum(1, dtype=torch.promote_types(logits.dtype, target.dtype))
 
     def mean(self, logits: Tensor) -> Tensor:
         return torch.sigmoid(logits)
@@ -57,6 +59,30 @@ class Categorical:
         return torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator).squeeze(-1)
 
 
+class Text:
+    """Tokens up to and including the first stop, each given those before: logits [n, L - 1, C - 1], target [n, L].
+
+    The last token of a row is certain (see mvae/networks/text.py), and a target without a stop impossible. A text has
+    no mean, and is drawn token by token: ask its decoder.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        before_stop = characters(target, self.classes)
+        counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, :-2]], dim=1)
+        choices = target[:, :-1].clamp(max=logits.shape[-1] - 1)  # what fills a row may be any token
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), choices.flatten(), reduction="none").view(choices.shape)
+        return -torch.where(before_stop[:, -1], torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
+
+    def mean(self, logits: Tensor) -> Tensor:
+        raise NotImplementedError("a text has no mean")
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError("a text is drawn token by token: ask its decoder")
+
+
 def likelihood_of(modality: Modality) -> Likelihood:
     """The likelihood that the paper gives a modality (supplement section 1)."""
     match modality.kind:
@@ -64,3 +90,5 @@ def likelihood_of(modality: Modality) -> Likelihood:
             return Bernoulli()
         case Kind.LABEL:
             return Categorical()
+        case Kind.TEXT:
+            return Text(modality.classes)

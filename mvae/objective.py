@@ -219,8 +219,7 @@ def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: 
         for chunk in chunks(plan.groups[m], DECODED_ROWS):
             end = start + sum(chunk)
             statistics.groups(chunk)
-            logits = model.decode(m, mine[start:end])
-            total = total + model.likelihoods[m].log_prob(logits, values.index_select(0, target[start:end])).sum()
+            total = total + model.log_prob(m, mine[start:end], values.index_select(0, target[start:end])).sum()
             start = end
     return total
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mvae.checkpoint import Checkpoint, Checkpoints, Record
 from mvae.data.dataset import Dataset, Kind
-from mvae.evaluation.accuracy import label_accuracy
+from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.objective import Loss
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 THREADS = 1
 """CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
+
+LOOKS = 8
+"""A trial is looked at when so many equal parts of its epochs are done, the last of them at its end."""
 
 
 class NonFiniteLoss(ArithmeticError):
@@ -63,6 +66,7 @@ def train(
     *,
     provenance: Callable[[], dict[str, Any]] = dict,
     heard: Callable[[Progress], None] = lambda _: None,
+    look: Callable[[nn.Module, int], None] = lambda _model, _epoch: None,
     checkpoint_every: float = 60.0,
 ) -> Trained:
     """Trains a trial, or goes on from its newest valid checkpoint.
@@ -71,6 +75,8 @@ def train(
         data: on the device that is to do the work.
         provenance: asked for at each checkpoint: what to keep beside the weights of where and when they were made.
         heard: called after every epoch; its records are those that a checkpoint newly covers.
+        look: called with the module in evaluation mode, and the epochs done, at `LOOKS` times spread over training; it
+            may draw pictures and must leave the module as it is.
         checkpoint_every: seconds after which the next end of an epoch is saved; the last epoch always is.
     Raises:
         NonFiniteLoss: the loss became nan or infinite; the last checkpoint stays.
@@ -89,7 +95,7 @@ def train(
         heard(Progress(last.epoch, _epochs(trial), list(history)))
     if chosen.fit is not None:
         if last is None:
-            metrics = {**chosen.fit(model, trial, data), **_validated(model, data)}
+            metrics = {**chosen.fit(model, trial, data), **validated(model, trial, data)}
             history = [Record(epoch=1, time=time.time(), metrics=metrics)]
             last = checkpoints.save(1, {"model.pt": model.state_dict()}, history, provenance())
             heard(Progress(1, 1, list(history)))
@@ -102,11 +108,14 @@ def train(
         optimizer.load_state_dict(checkpoints.load(last, "training.pt", map_location=device)["optimizer"])
     if trial.compile:
         _compile(model)
+    looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
     saved_at = time.monotonic()
     for epoch in range(last.epoch if last else 0, trial.epochs):
-        metrics = {**_train_epoch(learner, model, optimizer, trial, epoch), **_validated(model, data)}
+        metrics = {**_train_epoch(learner, model, optimizer, trial, epoch), **validated(model, trial, data)}
         history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics))
+        if epoch + 1 in looks:
+            look(model.eval(), epoch + 1)
         fresh: list[Record] = []
         if epoch + 1 == trial.epochs or time.monotonic() - saved_at >= checkpoint_every:
             state = {"model.pt": model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
@@ -115,6 +124,16 @@ def train(
         heard(Progress(epoch + 1, trial.epochs, fresh))
     assert last is not None
     return Trained(model.eval(), history, last)
+
+
+def best_epoch(history: Sequence[Record]) -> dict[str, float]:
+    """The best validation accuracy of a history and its (first) epoch: logged, never put into a table."""
+    watched = "validation/accuracy"
+    scored = [(record["metrics"][watched], -record["epoch"]) for record in history if watched in record["metrics"]]
+    if not scored:
+        return {}
+    value, epoch = max(scored)
+    return {"best/validation_accuracy": value, "best/epoch": float(-epoch)}
 
 
 def _epochs(trial: Trial) -> int:
@@ -177,12 +196,16 @@ class _FiniteWatch:
                 )
 
 
-def _validated(model: nn.Module, data: Dataset) -> dict[str, float]:
-    """Validation metrics of an epoch: watched, logged, and without influence on any arm."""
+def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+    """Validation metrics of an epoch: watched, logged, and without influence on any arm. The module's mode stays."""
+    chosen = arm(trial.model)
+    if chosen.watch is not None:
+        with evaluated(model):
+            return chosen.watch(model, trial, data)
     kinds = {modality.kind for modality in data.modalities}
-    if Kind.LABEL not in kinds:
+    if not chosen.predicts or not kinds & {Kind.LABEL, Kind.TEXT}:
         return {}
-    return {"validation/accuracy": label_accuracy(model, data.modalities, data.validation)}
+    return {"validation/accuracy": prediction_accuracy(model, data.modalities, data.validation)}
 
 
 def _compile(model: nn.Module) -> None:

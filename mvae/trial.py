@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mvae.data import source
+from mvae.data import Kind, source
+from mvae.evaluation.importance import check_samples
 from mvae.models import arm
 
 TRAINING_VERSION = 1
@@ -23,6 +25,15 @@ ADDED_AS: dict[str, Any] = {}
 """Fields added after the first release, with the value that means "as before": left out of the hash at that value.
 
 Frozen: a later change of the field's default must not touch the entry here, or old results would change their meaning.
+"""
+
+WEIGHTS = {"image_weight": Kind.IMAGE, "label_weight": Kind.LABEL, "text_weight": Kind.TEXT}
+"""Fields that say something of one kind of modality: no part of the hash where the data set has none of it."""
+
+UNREAD_SHARE = 0.4
+"""What stands in the key for the `annealing_share` of a trial whose `annealing_epochs` take its place.
+
+Frozen: it was every data set's share when such trials were made first, so their keys stay what they are.
 """
 
 Pairing = Literal["reserved", "proportional", "resampled"]
@@ -75,6 +86,10 @@ class Trial(BaseModel):
     """Likelihood weight lambda of the image."""
     label_weight: float = Field(gt=0)
     """Likelihood weight lambda of the label (50 in the authors' MNIST-like runs as far as known)."""
+    text_weight: float = Field(gt=0)
+    """Likelihood weight lambda of the text (10 is the authors' released default)."""
+    alpha: float = Field(0.01, ge=0)
+    """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (section 8: 0.01)."""
     precision: Precision = "float32"
     """Number format of the networks in training; evaluation is always float32."""
     compile: bool = False
@@ -97,6 +112,7 @@ class Trial(BaseModel):
             "learning_rate": own.learning_rate,
             "annealing_share": own.annealing_share,
             "label_weight": own.label_weight,
+            "text_weight": own.text_weight,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
@@ -122,6 +138,8 @@ class Trial(BaseModel):
         if self.image_network not in data.defaults.image_networks:
             known = ", ".join(data.defaults.image_networks)
             raise ValueError(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
+        if Kind.TEXT in {modality.kind for modality in data.modalities} and not arm(self.model).texts:
+            raise ValueError(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
         modalities = len(data.modalities)
         if self.k > 0 and modalities < 3:
             raise ValueError(
@@ -131,8 +149,20 @@ class Trial(BaseModel):
         return self
 
     def hashed_fields(self) -> dict[str, Any]:
-        """The fields that this trial's arm reads: two trials that differ elsewhere only are the same trial."""
-        return _hashed(self.model_dump(), arm(self.model).reads, ADDED_AS)
+        """The fields that this trial reads: two trials that differ elsewhere only are the same trial.
+
+        They are those that its arm reads, less `annealing_share` where `annealing_epochs` take its place, less the
+        weights of kinds of modality that the data set has not, and less `decoder_hidden` where no decoder is an MLP: a
+        convolutional one has no such layers, nor has a text's.
+        """
+        kinds = {modality.kind for modality in source(self.dataset).modalities}
+        meaningless = {name for name, kind in WEIGHTS.items() if kind not in kinds}
+        if self.annealing_epochs is not None:
+            meaningless.add("annealing_share")
+        decodes_labels = Kind.LABEL in kinds and arm(self.model).decodes_labels
+        if self.image_network != "mlp" and not decodes_labels:
+            meaningless.add("decoder_hidden")
+        return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS)
 
     def key(self, fingerprint: str) -> str:
         """The content key, 16 hex digits.
@@ -140,27 +170,73 @@ class Trial(BaseModel):
         Args:
             fingerprint: of the data set, from `mvae.data.fingerprint`.
         """
-        identity = {"fields": self.hashed_fields(), "data": fingerprint, "training": TRAINING_VERSION}
+        fields = self.hashed_fields()
+        if fields.get("annealing_epochs") is not None:
+            fields["annealing_share"] = UNREAD_SHARE
+        identity = {"fields": fields, "data": fingerprint, "training": TRAINING_VERSION}
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What is computed from a trial's final checkpoint; a new version never reads an old version's results."""
+    """What is computed from a trial's final checkpoint; a new version never reads an old version's results.
+
+    Measures are equal where name, version and parameters are: one measure may give several metrics.
+    """
 
     name: str
     version: int
-    metric: str
+    metric: str = field(compare=False)
     """The metric that a table shows of it."""
+    parameters: tuple[tuple[str, float], ...] = ()
+    """A letter and a value each: ("f", 0.01)."""
+
+    @property
+    def label(self) -> str:
+        """Name with parameters: readout-f0.01."""
+        return self.name + self._suffix
 
     @property
     def token(self) -> str:
-        """Name with version, as in result files: accuracy-v1."""
-        return f"{self.name}-v{self.version}"
+        """Name with parameters and version, as in result files: accuracy-v1, readout-f0.01-v1."""
+        return f"{self.label}-v{self.version}"
+
+    @property
+    def quantity(self) -> str:
+        """The metric without parameters, the same thing for all rows of a table: test/accuracy."""
+        return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
+
+    def parameter(self, letter: str) -> float:
+        """The value of a parameter."""
+        return dict(self.parameters)[letter]
+
+    @property
+    def _suffix(self) -> str:
+        return "".join(f"-{letter}{np.format_float_positional(value, trim='-')}" for letter, value in self.parameters)
 
 
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
-"""Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8)."""
+"""Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share
+of characters."""
+
+
+def readout(fraction: float) -> Measure:
+    """The accuracy of a logistic regression on a trained module's features of the paired set of that fraction.
+
+    It lets an arm that sees no labels (VAE, RBM) be trained once for all fractions.
+    """
+    unnamed = Measure("readout", 1, "test/accuracy", (("f", float(fraction)),))
+    return replace(unnamed, metric=f"test/accuracy{unnamed._suffix}")
+
+
+def likelihood(samples: int) -> Measure:
+    """Log-likelihoods of the test set by importance sampling, and the variance of the log weights (Tables 1 and 2).
+
+    Raises:
+        ValueError: fewer than 2 samples, which have no variance.
+    """
+    check_samples(samples)
+    return Measure("likelihood", 1, "test/log_marginal", (("s", float(samples)),))
 
 
 def canonical_json(value: Any) -> str:

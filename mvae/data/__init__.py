@@ -28,6 +28,7 @@ from mvae.data.dataset import (
 )
 from mvae.data.digits import DIGITS
 from mvae.data.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
+from mvae.data.multi_mnist import MULTI_MNIST
 from mvae.files import Damaged, locked
 
 __all__ = [
@@ -44,13 +45,14 @@ __all__ = [
     "default_data_root",
     "fingerprint",
     "load",
+    "load_converted",
     "source",
     "training_examples",
 ]
 
 log = logging.getLogger(__name__)
 
-DATASETS: dict[str, Source] = {each.name: each for each in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST)}
+DATASETS: dict[str, Source] = {each.name: each for each in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST)}
 """Every data set by its name, the token of `--dataset`."""
 
 
@@ -111,14 +113,35 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None) ->
     found = source(name)
     root = _root_with_files(found, data_root)
     mark = _fingerprint(found, root)
-    cache = (cache or default_cache()).expanduser().absolute()
-    folder = cache / f"{name}-{mark[:16]}"
+    folder = _folder(name, mark, cache)
     try:
         splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(f"the cache {cache} cannot be used ({reason}): give --cache a folder with room") from error
+        raise ValueError(
+            f"the cache {folder.parent} cannot be used ({reason}): give --cache a folder with room"
+        ) from error
     return Dataset(name=name, modalities=found.modalities, fingerprint=mark, **splits)
+
+
+def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset | None:
+    """As `load`, where the cache holds the data set already, else None; nothing is made, and no raw file is read.
+
+    Args:
+        mark: its fingerprint.
+    Raises:
+        ValueError: unknown data set.
+    """
+    found = source(name)
+    try:
+        splits = _stored(_folder(name, mark, cache), found, mark)
+    except OSError:
+        return None
+    return None if splits is None else Dataset(name=name, modalities=found.modalities, fingerprint=mark, **splits)
+
+
+def _folder(name: str, mark: str, cache: Path | None) -> Path:
+    return (cache or default_cache()).expanduser().absolute() / f"{name}-{mark[:16]}"
 
 
 def _stored(folder: Path, found: Source, mark: str) -> dict[str, Split] | None:

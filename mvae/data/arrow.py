@@ -2,10 +2,10 @@
 
     <cache>/<name>-<first 16 digits of the fingerprint>/train.arrow, validation.arrow, test.arrow, manifest.json
 
-Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image, plain uint8 for a
-label. So a column is one run of bytes in the file, and all trials of a machine share one copy of it in the page cache.
-The manifest, written last, says each file's size and sha256: files without a manifest do not exist, and sizes are
-checked before anything is mapped.
+Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image or a text, plain uint8
+for a label. So a column is one run of bytes in the file, and all trials of a machine share one copy of it in the page
+cache. The manifest, written last, says each file's size and sha256: files without a manifest do not exist, and sizes
+are checked before anything is mapped.
 """
 
 import json

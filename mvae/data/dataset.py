@@ -29,6 +29,7 @@ class Kind(StrEnum):
 
     IMAGE = "image"
     LABEL = "label"
+    TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,12 @@ class Modality:
     """One of the views x_1 ... x_M of an example."""
 
     name: str
-    """Unique within the data set: "image", "label"."""
+    """Unique within the data set: "image", "label", "text"."""
     kind: Kind
     shape: tuple[int, ...]
-    """Of one example: (C, H, W) for an image, () for a label."""
+    """Of one example: (C, H, W) for an image, () for a label, (most tokens, stop counted) for a text."""
     classes: int = 0
-    """How many classes a label has; 0 for an image."""
+    """How many classes a label has, or tokens a text's vocabulary (see mvae/data/text.py); 0 for an image."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,9 @@ class Defaults:
     """What a trial on this data set uses where nothing else is said. Sections are those of the paper's supplement."""
 
     latents: int
-    """Latent dimensions L (section 1: 64 for the MNIST family; digits: ours)."""
+    """Latent dimensions L (section 1: 64 for the MNIST family, 100 for MultiMNIST; digits: ours)."""
     epochs: int
-    """Epochs of a weak-supervision trial (section 8: 500 for MNIST, 100 for FashionMNIST; digits: ours)."""
+    """Epochs of a weak-supervision trial (section 8: 500 for MNIST, 100 for Fashion- and MultiMNIST; digits: ours)."""
     image_network: str
     """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2)."""
     image_networks: tuple[str, ...]
@@ -64,6 +65,8 @@ class Defaults:
     """Share of the steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
     label_weight: float = 50.0
     """Lambda of the label's log-likelihood beside the image's 1 (the paper's MNIST-like runs, as far as known)."""
+    text_weight: float = 10.0
+    """Lambda of the text's log-likelihood beside the image's 1 (the authors' released default)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,8 @@ class Split:
     """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
 
     values: tuple[Tensor, ...]
-    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label: uint8 [N]. On a CPU they map the file."""
+    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label: uint8 [N]. Text: uint8 [N, L]. On a CPU they map the
+    file."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -80,10 +84,10 @@ class Split:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
 
         Returns:
-            Image: float32 [B, C, H, W] in [0, 1]. Label: int64 [B].
+            Image: float32 [B, C, H, W] in [0, 1]. Label: int64 [B]. Text: int64 [B, L].
         """
         stored = self.values[modality].index_select(0, index)
-        if stored.ndim == 1:
+        if stored.ndim <= 2:  # a label or a text
             return stored.to(torch.int64)
         return stored.to(torch.float32).div_(255)
 

@@ -149,6 +149,16 @@ def steps(
     return _resampled(order, coins, batch_size, modalities, subsets)
 
 
+def image_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """The images of each step of an epoch, in the order of the image stream of `steps`, for arms that see images alone.
+
+    Returns:
+        ceil(N / B) batches, int64 [B], the last one maybe shorter.
+    """
+    order = numpy_generator(seed, "order", epoch).permutation(n)
+    return (order[start : start + batch_size] for start in range(0, n, batch_size))
+
+
 def paired_batches(n: int, paired: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
     """The pairs of each step of an epoch, for arms that see nothing else (NN), and for the reserved protocol.
 

@@ -1,14 +1,35 @@
-"""Accuracy of predicting the label from the image (supplement section 8, Tables 4 and 5)."""
+"""Accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality, Split
+from mvae.data.text import characters
+
+# n images, N examples of a split, L tokens a row
 
 ROWS = 1000
 """Images a pass."""
+
+
+class Transcriber(Protocol):
+    """A model that predicts a text."""
+
+    def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The text [n, L] of each image: its likeliest tokens; drawn, where a generator is given."""
+        ...
+
+
+def prediction_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Split) -> float:
+    """`text_accuracy` of the likeliest tokens where there are texts, `label_accuracy` elsewhere."""
+    texts = Kind.TEXT in {modality.kind for modality in modalities}
+    return (text_accuracy if texts else label_accuracy)(model, modalities, split)
 
 
 @torch.no_grad()
@@ -20,12 +41,64 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
     """
     kinds = [modality.kind for modality in modalities]
     image, label = kinds.index(Kind.IMAGE), kinds.index(Kind.LABEL)
-    device = split.values[image].device
+    right = 0
+    with evaluated(model):
+        for rows in _passes(split):
+            right += int((model(split.take(image, rows)).argmax(-1) == split.take(label, rows)).sum())
+    return right / len(split)
+
+
+@torch.no_grad()
+def text_accuracy(
+    model: nn.Module,
+    modalities: tuple[Modality, ...],
+    split: Split,
+    generator: torch.Generator | None = None,
+) -> float:
+    """Share of a split's characters that `model.transcribe(image)` has right, each at its place.
+
+    Summed over the split, right characters over true ones: a text without characters counts nowhere, an empty
+    prediction scores 0, and what a prediction has beyond the true end is neither right nor wrong.
+
+    Args:
+        generator: draws the predictions; None takes the likeliest tokens.
+    """
+    kinds = [modality.kind for modality in modalities]
+    image, text = kinds.index(Kind.IMAGE), kinds.index(Kind.TEXT)
+    classes = modalities[text].classes
+    right = all_ = 0
+    with evaluated(model):
+        for rows in _passes(split):
+            guess = cast(Transcriber, model).transcribe(split.take(image, rows), generator)
+            matched, true = matches(guess, split.take(text, rows), classes)
+            right, all_ = right + matched, all_ + true
+    assert all_, "a split without a single character has no accuracy"
+    return right / all_
+
+
+def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
+    """Characters of texts [n, L] that a guess [n, L] has at the same place, and how many there are in truth.
+
+    What follows the first stop of either, of a vocabulary of `classes`, does not count.
+    """
+    true = characters(truth, classes)
+    right = (guess == truth) & true & characters(guess, classes)
+    return int(right.sum()), int(true.sum())
+
+
+def _passes(split: Split) -> Iterator[Tensor]:
+    """The examples of a split, ROWS at a time, int64."""
+    device = split.values[0].device
+    for start in range(0, len(split), ROWS):
+        yield torch.arange(start, min(start + ROWS, len(split)), device=device)
+
+
+@contextmanager
+def evaluated(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode within the block; the module's own mode is put back."""
     was_training = model.training
     model.eval()
-    right = 0
-    for start in range(0, len(split), ROWS):
-        rows = torch.arange(start, min(start + ROWS, len(split)), device=device)
-        right += int((model(split.take(image, rows)).argmax(-1) == split.take(label, rows)).sum())
-    model.train(was_training)
-    return right / len(split)
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,4 +1,4 @@
-"""The measures: what is computed from a trial's final model, by name."""
+"""The measures: what is computed from a trial's final model, by name and version."""
 
 from __future__ import annotations
 
@@ -6,20 +6,83 @@ from collections.abc import Callable
 
 from torch import nn
 
-from mvae.data.dataset import Dataset
-from mvae.evaluation.accuracy import label_accuracy
+from mvae.data import source
+from mvae.data.dataset import Dataset, Kind
+from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
+from mvae.evaluation.likelihood import SUFFIX, estimates_of, likelihood_metrics
+from mvae.evaluation.readout import readout_accuracy
+from mvae.models import ARMS, arm
+from mvae.streams import torch_generator
 from mvae.trial import ACCURACY, Measure, Trial
 
-Compute = Callable[[nn.Module, Trial, Dataset], dict[str, float]]
+Heard = Callable[[int, int], None]
+"""Told, while a measure is computed, how many examples are done and of how many."""
+
+Compute = Callable[[Measure, nn.Module, Trial, Dataset, Heard], dict[str, float]]
 
 
-def _accuracy(model: nn.Module, _trial: Trial, data: Dataset) -> dict[str, float]:
-    return {ACCURACY.metric: label_accuracy(model, data.modalities, data.test)}
+def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _heard: Heard) -> dict[str, float]:
+    """Of a text also test/accuracy-sampled: of characters that are drawn, with the trial's seed, not the likeliest."""
+    metrics = {ACCURACY.metric: prediction_accuracy(model, data.modalities, data.test)}
+    if Kind.TEXT in {modality.kind for modality in data.modalities}:
+        generator = torch_generator(trial.seed, "texts", device=data.test.values[0].device)
+        metrics[f"{ACCURACY.metric}-sampled"] = text_accuracy(model, data.modalities, data.test, generator)
+    return metrics
 
 
-COMPUTES: dict[Measure, Compute] = {ACCURACY: _accuracy}
+def _readout(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _heard: Heard) -> dict[str, float]:
+    return readout_accuracy(measure, model, trial, data)
 
 
-def compute(measure: Measure, model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
-    """The numbers of one measure, equal bit for bit whenever they are computed again."""
-    return COMPUTES[measure](model, trial, data)
+def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, heard: Heard) -> dict[str, float]:
+    return likelihood_metrics(model, data, samples=int(measure.parameter("s")), seed=trial.seed, progress=heard)
+
+
+COMPUTES: dict[tuple[str, int], Compute] = {
+    ("accuracy", 1): _accuracy,
+    ("readout", 1): _readout,
+    ("likelihood", 1): _likelihood,
+}
+"""By name and version; the parameters are in the measure that a computation is given."""
+
+
+def compute(
+    measure: Measure, model: nn.Module, trial: Trial, data: Dataset, heard: Heard = lambda _done, _of: None
+) -> dict[str, float]:
+    """The numbers of one measure, equal bit for bit whenever they are computed again.
+
+    Raises:
+        ValueError: the trial's arm cannot be measured so.
+    """
+    check_measurable(measure, trial.model)
+    return COMPUTES[measure.name, measure.version](measure, model, trial, data, heard)
+
+
+def estimates(trial: Trial) -> frozenset[str]:
+    """The metrics that the likelihood measure gives of a trial's arm; none where the arm has no such estimate."""
+    if "likelihood" not in arm(trial.model).measures:
+        return frozenset()
+    model = arm(trial.model).build(trial, source(trial.dataset).modalities)
+    found = {
+        f"test/{number}_{estimate}{SUFFIX[proposal]}"
+        for proposal, offered in estimates_of(model).items()
+        for estimate in offered
+        for number in ("log", "se", "ess", "variance")
+    }
+    if "test/log_joint" in found:
+        found.add("test/log_x2")
+        others = [modality.kind for modality in source(trial.dataset).modalities[1:]]
+        if others != [Kind.LABEL]:
+            found.add("test/log_x2_prior")
+    return frozenset(found)
+
+
+def check_measurable(measure: Measure, token: str) -> None:
+    """Refuses an arm that cannot be given a measure, with a line that names those that can.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if measure.name not in arm(token).measures:
+        able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
+        raise ValueError(f"arm {token} has no {measure.name}: choose among {able}")

@@ -6,27 +6,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import Tensor, nn
+from torch import nn
 
 if TYPE_CHECKING:
     from mvae.data.dataset import Dataset, Modality
     from mvae.objective import Loss
     from mvae.trial import Trial
 
-IDENTITY = frozenset({"dataset", "model", "seed", "paired_fraction"})
-"""Fields that every arm of a weak-supervision table reads."""
+IDENTITY = frozenset({"dataset", "model", "seed"})
+"""Fields that every arm reads."""
+
+PAIRED = frozenset({"paired_fraction"})
+"""What an arm reads that sees pairs in training; one that sees images alone is trained once for all fractions."""
 
 OPTIMISED = frozenset({"epochs", "batch_size", "learning_rate", "precision", "compile"})
 """Fields that every arm trained by gradient steps reads."""
 
+ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
+"""Fields that every arm with an annealed KL reads."""
+
 NETWORKS = frozenset({"image_network", "decoder_hidden", "latents"})
 """Fields that shape the networks."""
-
-
-class Classifier(Protocol):
-    """What an arm's trained module can do: label logits [n, C] from images [n, 1, H, W] in [0, 1]."""
-
-    def __call__(self, image: Tensor) -> Tensor: ...
 
 
 class Learner(Protocol):
@@ -58,10 +58,28 @@ class Arm:
     """The fields of a trial that it reads: these make its key."""
     build: Callable[[Trial, tuple[Modality, ...]], nn.Module]
     """The untrained module, on the CPU."""
+    measures: frozenset[str]
+    """Names of the measures that it can be given.
+
+    accuracy: `module(image)` gives label logits [n, C] of images [n, C', H, W] in [0, 1].
+    readout: `module(image)` gives features [n, F], on which a logistic regression is fitted.
+    likelihood: log-likelihoods can be estimated by importance sampling.
+    """
     learner: Callable[[nn.Module, Trial, Dataset], Learner] | None = None
     """Trained by gradient steps."""
     fit: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
     """Fitted in one go, in place; returns metrics."""
+    watch: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
+    """Metrics on the validation split after each epoch, for an arm that has no accuracy to watch."""
+    decodes_labels: bool = True
+    """Whether it has a decoder for labels, where there are labels."""
+    texts: bool = True
+    """Whether it can be trained on a data set of texts; a trial refuses the others."""
+
+    @property
+    def predicts(self) -> bool:
+        """Whether its module gives label logits of images."""
+        return "accuracy" in self.measures
 
     def __post_init__(self) -> None:
         assert (self.learner is None) != (self.fit is None), f"arm {self.token} must be trained in one way"

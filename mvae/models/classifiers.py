@@ -1,50 +1,61 @@
-"""The supervised baselines: NN and LOGREG, which see the labels of the paired set and nothing else (section 8)."""
+"""The supervised baselines: NN and LOGREG, which see the labels (NN: or texts) of the paired set and nothing else."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.data.supervision import paired_batches, paired_set
-from mvae.models.arm import IDENTITY, NETWORKS, OPTIMISED, Arm
-from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of
+from mvae.data.supervision import paired_batches, paired_set, step_count
+from mvae.likelihood import likelihood_of
+from mvae.logistic import fit_linear
+from mvae.models.arm import IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
+from mvae.networks.text import TextDecoder
 from mvae.objective import Loss
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
 
-LOGREG_ITERATIONS = 1000
-"""Most L-BFGS iterations of LOGREG; scikit-learn's default of 100 stops early on 50,000 images."""
-
 
 class NeuralNetwork(nn.Module):
-    """MVAE's image encoder up to and including its mean head, then MVAE's label decoder (section 8)."""
+    """MVAE's image encoder up to and including its mean head, then MVAE's label or text decoder (section 8)."""
 
-    def __init__(self, encoder: nn.Module, decoder: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, target: Modality) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
+        self.likelihood = likelihood_of(target)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Label logits [n, C] from images [n, 1, H, W]."""
+        """Label logits [n, C], or the text [n, L], from images [n, 1, H, W]."""
+        if isinstance(self.decoder, TextDecoder):
+            return self.transcribe(image)
         return at_least_float32(self.decoder(self.encoder(image)))
+
+    def log_prob(self, image: Tensor, text: Tensor) -> Tensor:
+        """log p(text | image) in nats, [n], of texts [n, L]."""
+        return self.likelihood.log_prob(at_least_float32(self.decoder(self.encoder(image), text)), text)
+
+    def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The text [n, L] of each image: its likeliest tokens; drawn, where a generator is given."""
+        return written(self.decoder, at_least_float32(self.encoder(image)), generator)
 
 
 class NeuralNetworkLearner:
     """Cross-entropy on the paired set, which is cycled through an epoch as long as every other arm's."""
 
     def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        assert isinstance(model, NeuralNetwork)
         self.model, self.trial, self.split = model, trial, data.train
         self.image, self.label = _positions(data.modalities)
+        self.texts = data.modalities[self.label].kind is Kind.TEXT
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
-        self.steps_per_epoch = -(-len(data.train) // trial.batch_size)
+        self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         trial, device = self.trial, self.split.values[0].device
@@ -54,6 +65,9 @@ class NeuralNetworkLearner:
 
     def loss(self, batch: tuple[Tensor, Tensor], step: int) -> Loss:
         image, label = batch
+        if self.texts:
+            total = -self.model.log_prob(image, label).mean()
+            return Loss(total, {"log_likelihood_text": -total.detach()})
         total = F.cross_entropy(self.model(image), label)
         return Loss(total, {"log_likelihood_label": -total.detach()})
 
@@ -79,36 +93,17 @@ def fit_logistic_regression(model: nn.Module, trial: Trial, data: Dataset) -> di
     Returns:
         train/iterations, train/accuracy on the paired set.
     """
-    from sklearn.linear_model import LogisticRegression as Fit
-    from threadpoolctl import threadpool_limits
-
     assert isinstance(model, LogisticRegression)
     image, label = _positions(data.modalities)
     chosen = torch.from_numpy(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
     pixels = data.train.take(image, chosen.to(data.train.values[0].device)).flatten(1).cpu().numpy()
     labels = data.train.take(label, chosen.to(data.train.values[0].device)).cpu().numpy()
-    classes = np.unique(labels)
-    weight = np.zeros(tuple(model.linear.weight.shape))
-    bias = np.full(len(weight), -np.inf)
-    iterations = 0
-    if len(classes) == 1:
-        bias[classes[0]] = 0.0
-    else:
-        fit = Fit(max_iter=LOGREG_ITERATIONS)
-        with threadpool_limits(1), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            fit.fit(pixels.astype(np.float64), labels)
-        iterations = int(np.max(fit.n_iter_))
-        if len(classes) == 2:
-            weight[classes[1]], bias[classes[1]] = fit.coef_[0], fit.intercept_[0]
-            bias[classes[0]] = 0.0
-        else:
-            weight[classes], bias[classes] = fit.coef_, fit.intercept_
+    fit = fit_linear(pixels, labels, len(model.linear.bias))
     with torch.no_grad():
-        model.linear.weight.copy_(torch.from_numpy(weight))
-        model.linear.bias.copy_(torch.from_numpy(bias))
+        model.linear.weight.copy_(torch.from_numpy(fit.weight))
+        model.linear.bias.copy_(torch.from_numpy(fit.bias))
         predicted = model(torch.from_numpy(pixels).to(model.linear.weight.device)).argmax(-1).cpu().numpy()
-    return {"train/iterations": float(iterations), "train/accuracy": float((predicted == labels).mean())}
+    return {"train/iterations": float(fit.iterations), "train/accuracy": float((predicted == labels).mean())}
 
 
 def build_neural_network(trial: Trial, modalities: tuple[Modality, ...]) -> NeuralNetwork:
@@ -118,6 +113,7 @@ def build_neural_network(trial: Trial, modalities: tuple[Modality, ...]) -> Neur
     return NeuralNetwork(
         encoder_of(modalities[image], trial.image_network, width, trial.latents),
         decoder_of(modalities[label], trial.image_network, width, trial.latents, trial.decoder_hidden),
+        modalities[label],
     )
 
 
@@ -128,9 +124,25 @@ def build_logistic_regression(_trial: Trial, modalities: tuple[Modality, ...]) -
 
 
 def _positions(modalities: tuple[Modality, ...]) -> tuple[int, int]:
+    """Of the image, and of the label or text that is told from it."""
     kinds = [modality.kind for modality in modalities]
-    return kinds.index(Kind.IMAGE), kinds.index(Kind.LABEL)
+    return kinds.index(Kind.IMAGE), kinds.index(Kind.TEXT if Kind.TEXT in kinds else Kind.LABEL)
 
 
-NN_ARM = Arm("nn", "NN", IDENTITY | OPTIMISED | NETWORKS, build_neural_network, learner=NeuralNetworkLearner)
-LOGREG_ARM = Arm("logreg", "LOGREG", IDENTITY, build_logistic_regression, fit=fit_logistic_regression)
+NN_ARM = Arm(
+    "nn",
+    "NN",
+    IDENTITY | PAIRED | OPTIMISED | NETWORKS,
+    build_neural_network,
+    frozenset({"accuracy"}),
+    learner=NeuralNetworkLearner,
+)
+LOGREG_ARM = Arm(
+    "logreg",
+    "LOGREG",
+    IDENTITY | PAIRED,
+    build_logistic_regression,
+    frozenset({"accuracy"}),
+    fit=fit_logistic_regression,
+    texts=False,
+)

@@ -12,6 +12,7 @@ from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
+from mvae.networks.text import TextDecoder, TextEncoder
 
 LOG_VAR_LIMIT = 15.0
 """The encoders' log-variances (or raw spreads) are clamped to +- this."""
@@ -40,8 +41,14 @@ class Multimodal(nn.Module):
         return mean, spread.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
 
     def decode(self, m: int, z: Tensor) -> Tensor:
-        """Logits of p(x_m | z), one row a row of z [n, D]."""
+        """Logits of p(x_m | z), one row a row of z [n, D]; not of a text, whose tokens depend on those before."""
         return at_least_float32(self.decoders[m](z))
+
+    def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
+        """log p(x_m | z) of a target a row of z [n, D], unweighted, in nats: [n]. Texts: by teacher forcing."""
+        text = self.modalities[m].kind is Kind.TEXT
+        logits = at_least_float32(self.decoders[m](z, target)) if text else self.decode(m, z)
+        return self.likelihoods[m].log_prob(logits, target)
 
     @abstractmethod
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
@@ -66,14 +73,27 @@ class Multimodal(nn.Module):
         return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """Label logits [n, C] at z = the mean of q(z | image), the prediction of supplement section 8."""
+        """What z = the mean of q(z | image) predicts (section 8): label logits [n, C], or the text [n, L]."""
+        if Kind.TEXT in {modality.kind for modality in self.modalities}:
+            return self.transcribe(image)
         q = self.infer({self.index(Kind.IMAGE): image})
         return self.decode(self.index(Kind.LABEL), q.mean)
+
+    def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """The text [n, L] at z = the mean of q(z | image): its likeliest tokens; drawn, where a generator is given."""
+        z = self.infer({self.index(Kind.IMAGE): image}).mean
+        return written(self.decoders[self.index(Kind.TEXT)], z, generator)
 
 
 def at_least_float32(output: Tensor) -> Tensor:
     """A network's output as posteriors and likelihoods take it: bfloat16 is widened, float64 stays."""
     return output if output.dtype == torch.float64 else output.float()
+
+
+def written(decoder: nn.Module, z: Tensor, generator: torch.Generator | None) -> Tensor:
+    """The texts [n, L] that a text decoder writes at z [n, D]: greedily, or drawn where a generator is given."""
+    assert isinstance(decoder, TextDecoder)
+    return decoder.greedy(z) if generator is None else decoder.sample(z, generator)
 
 
 def encoder_of(modality: Modality, image_network: str, width: int, outputs: int) -> nn.Module:
@@ -83,6 +103,8 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
             return image_encoder(image_network, modality.shape, outputs)
         case Kind.LABEL:
             return LabelEncoder(modality.classes, width, outputs)
+        case Kind.TEXT:
+            return TextEncoder(modality.classes, outputs)
 
 
 def decoder_of(modality: Modality, image_network: str, width: int, latents: int, layers: int) -> nn.Module:
@@ -92,6 +114,8 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
             return image_decoder(image_network, modality.shape, latents, layers)
         case Kind.LABEL:
             return LabelDecoder(modality.classes, width, latents, layers)
+        case Kind.TEXT:
+            return TextDecoder(modality.classes, modality.shape[0], latents)
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.data.supervision import Step, paired_set, steps
+from mvae.data.supervision import Step, paired_set, step_count, steps
 from mvae.gaussian import Gaussian, product, product_without_prior_expert
-from mvae.models.arm import IDENTITY, NETWORKS, OPTIMISED, Arm
+from mvae.models.annealing import Annealing
+from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, width_of
-from mvae.objective import Layout, Loss, annealed_beta, elbo_terms, layout, negative_elbo
+from mvae.objective import Layout, Loss, elbo_terms, layout, negative_elbo
 from mvae.streams import numpy_generator, torch_generator
 
 if TYPE_CHECKING:
@@ -55,14 +56,9 @@ class ElboLearner:
         self.model, self.trial, self.split = model, trial, data.train
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
         self.device = data.train.values[0].device
-        self.weights = [_weight(modality, trial) for modality in data.modalities]
-        self.steps_per_epoch = -(-len(data.train) // trial.batch_size)
-        self.total_steps = trial.epochs * self.steps_per_epoch
-        self.annealed_steps = (
-            round(trial.annealing_share * self.total_steps)
-            if trial.annealing_epochs is None
-            else trial.annealing_epochs * self.steps_per_epoch
-        )
+        self.weights = [weight_of(modality, trial) for modality in data.modalities]
+        self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
+        self.annealing = Annealing.of(trial, self.steps_per_epoch)
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
@@ -91,13 +87,12 @@ class ElboLearner:
             )
 
     def loss(self, batch: ElboBatch, step: int) -> Loss:
-        beta = annealed_beta(step, self.total_steps, self.annealed_steps)
         return negative_elbo(
             self.model,
             batch.plan,
             batch.values,
             batch.noise,
-            beta=beta,
+            beta=self.annealing.beta(step),
             weights=self.weights,
             batch_size=self.trial.batch_size,
         )
@@ -117,15 +112,19 @@ class ElboLearner:
         return plan
 
 
-def _weight(modality: Modality, trial: Trial) -> float:
+def weight_of(modality: Modality, trial: Trial) -> float:
+    """The likelihood weight lambda that a trial gives a modality."""
     match modality.kind:
         case Kind.IMAGE:
             return trial.image_weight
         case Kind.LABEL:
             return trial.label_weight
+        case Kind.TEXT:
+            return trial.text_weight
 
 
-def _networks(trial: Trial, modalities: tuple[Modality, ...]) -> tuple[list[nn.Module], list[nn.Module]]:
+def networks_of(trial: Trial, modalities: tuple[Modality, ...]) -> tuple[list[nn.Module], list[nn.Module]]:
+    """An encoder to mean and spread, and a decoder, for each modality (Figures 1 to 4)."""
     width = width_of(modalities)
     return (
         [encoder_of(m, trial.image_network, width, 2 * trial.latents) for m in modalities],
@@ -135,20 +134,23 @@ def _networks(trial: Trial, modalities: tuple[Modality, ...]) -> tuple[list[nn.M
 
 def build_mvae(trial: Trial, modalities: tuple[Modality, ...]) -> MVAE:
     """The MVAE that a trial describes."""
-    return MVAE(modalities, *_networks(trial, modalities), trial.latents)
+    return MVAE(modalities, *networks_of(trial, modalities), trial.latents)
 
 
 def build_mvae_q(trial: Trial, modalities: tuple[Modality, ...]) -> MVAEQ:
     """The MVAE-Q that a trial describes."""
-    return MVAEQ(modalities, *_networks(trial, modalities), trial.latents)
+    return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents)
 
 
 _READS = (
     IDENTITY
+    | PAIRED
     | OPTIMISED
     | NETWORKS
-    | {"pairing", "targets", "k", "fixed_noise", "annealing_share", "annealing_epochs", "image_weight", "label_weight"}
+    | ANNEALED
+    | {"pairing", "targets", "k", "fixed_noise", "image_weight", "label_weight", "text_weight"}
 )
+_CAN = frozenset({"accuracy", "likelihood"})
 
-MVAE_ARM = Arm("mvae", "MVAE", _READS, build_mvae, learner=ElboLearner)
-MVAE_Q_ARM = Arm("mvae_q", "MVAE-Q", _READS, build_mvae_q, learner=ElboLearner)
+MVAE_ARM = Arm("mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner)
+MVAE_Q_ARM = Arm("mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner)

@@ -1,4 +1,4 @@
-"""Image encoders and decoders: the MLP of Figure 1 and the miniature DCGAN of Figure 2.
+"""Image encoders and decoders: the MLP of Figure 1, the miniature DCGAN of Figure 2, and which of them a trial means.
 
 Encoders return [n, outputs] (mean and spread side by side for a VAE, the mean alone for a classifier); decoders return
 logits [n, C, H, W]. Swish (SiLU) everywhere, PyTorch's default initialisation.
@@ -10,6 +10,8 @@ from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
+
+from mvae.networks.dcgan import SIZES, DcganDecoder, DcganEncoder
 
 Shape = tuple[int, ...]
 """Channels, height, width."""
@@ -99,12 +101,12 @@ class MiniDcganDecoder(nn.Module):
 
 
 def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
-    """The image encoder that a trial's `image_network` names."""
+    """The image encoder that a trial's `image_network` names; which DCGAN, the size of the image says."""
     match network:
         case "mlp":
             return MlpImageEncoder(shape, outputs)
         case "dcgan":
-            return MiniDcganEncoder(shape, outputs)
+            return DcganEncoder(shape, outputs) if shape[1] in SIZES else MiniDcganEncoder(shape, outputs)
     raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")
 
 
@@ -114,5 +116,5 @@ def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.M
         case "mlp":
             return MlpImageDecoder(shape, latents, layers)
         case "dcgan":
-            return MiniDcganDecoder(shape, latents)
+            return DcganDecoder(shape, latents) if shape[1] in SIZES else MiniDcganDecoder(shape, latents)
     raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")

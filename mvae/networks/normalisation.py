@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -31,32 +32,27 @@ class TermBatchNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return self._normalised(x, None)
+            return self._normalised(x, self.running_mean, self.running_var)
         groups = self._groups or (len(x),)
         assert sum(groups) == len(x), "the groups of a term-wise normalisation do not add up to its rows"
-        parts = [self._normalised(part, self._statistics(part)) for part in torch.split(x, list(groups))]
+        parts = [self._by_own_statistics(part) for part in torch.split(x, list(groups))]
         if self._seen is not None and self._groups is None:
             self._move()
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Mean and biased variance a channel; None for fewer than two rows, which use the running statistics."""
-        if len(x) < 2:
-            return None
-        dims = [dim for dim in range(x.dim()) if dim != 1]
-        variance, mean = torch.var_mean(x, dims, correction=0)
-        count = x.numel() // x.shape[1]
-        moved = (mean.detach(), variance.detach() * (count / (count - 1)))
+    def _by_own_statistics(self, x: Tensor) -> Tensor:
+        """Normalised by mean and biased variance; fewer than two rows use the running statistics."""
+        if len(x) < 2:  # copies: the backward pass must not find them moved
+            return self._normalised(x, self.running_mean.clone(), self.running_var.clone())
+        mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
+        normalised = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
         if self._seen is None:
             self._seen = []
-        self._seen.append(moved)
-        return mean, variance
+        self._seen.append((mean, variance))  # at momentum 1: what x has, the variance unbiased
+        return normalised
 
-    def _normalised(self, x: Tensor, statistics: tuple[Tensor, Tensor] | None) -> Tensor:
-        mean, variance = statistics or (self.running_mean, self.running_var)
-        shape = (1, -1, *([1] * (x.dim() - 2)))
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return (x - mean.view(shape)) * scale.view(shape) + self.bias.view(shape)
+    def _normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
     @torch.no_grad()
     def _move(self) -> None:

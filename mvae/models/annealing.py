@@ -1,0 +1,32 @@
+"""How the weight of the KL rises during a training (supplement section 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mvae.objective import annealed_beta
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
+
+
+@dataclass(frozen=True)
+class Annealing:
+    """beta of every step of a training."""
+
+    total_steps: int
+    annealed_steps: int
+    """Steps until beta is 1."""
+
+    @classmethod
+    def of(cls, trial: Trial, steps_per_epoch: int) -> Annealing:
+        """As the trial says: by a share of all steps, or by epochs."""
+        total = trial.epochs * steps_per_epoch
+        if trial.annealing_epochs is not None:
+            return cls(total, trial.annealing_epochs * steps_per_epoch)
+        return cls(total, round(trial.annealing_share * total))
+
+    def beta(self, step: int) -> float:
+        """The weight of the KL at a step counted from 0."""
+        return annealed_beta(step, self.total_steps, self.annealed_steps)

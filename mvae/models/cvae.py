@@ -1,0 +1,160 @@
+"""CVAE: q(z|x1,x2) and p(x1|z,x2), prior N(0, I): a model of the image given the label, trained on pairs (section 5).
+
+The label, as one-hot, is joined to what the fully connected part of the image encoder sees, and to z before the image
+decoder. It has no p(x2) and no q(z|x1), so all that it gives is log p(x1|x2).
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvae.data.dataset import Dataset, Modality
+from mvae.gaussian import Gaussian
+from mvae.likelihood import likelihood_of
+from mvae.models.annealing import Annealing
+from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
+from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
+from mvae.networks.image import image_decoder, image_encoder
+from mvae.objective import Loss
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
+
+# n rows, D latents, C numbers of a condition
+
+
+def condition_of(modality: Modality, value: Tensor) -> Tensor:
+    """A label [n] as one-hot, or a text [n, L] as the one-hots of its positions side by side: float32 [n, C]."""
+    return F.one_hot(value, modality.classes).flatten(1).float()
+
+
+def condition_size(modality: Modality) -> int:
+    """C: how many numbers a condition has."""
+    return prod(modality.shape) * modality.classes
+
+
+class ConditionedEncoder(nn.Module):
+    """An image encoder whose first fully connected layer also sees the condition."""
+
+    def __init__(self, encoder: nn.Module, condition: int) -> None:
+        super().__init__()
+        layers = encoder.layers
+        assert isinstance(layers, nn.Sequential)
+        place, linear = next((i, layer) for i, layer in enumerate(layers) if isinstance(layer, nn.Linear))
+        self.before = layers[:place]
+        wider = nn.Linear(linear.in_features + condition, linear.out_features)
+        self.after = nn.Sequential(wider, *layers[place + 1 :])
+
+    def forward(self, image: Tensor, condition: Tensor) -> Tensor:
+        """Images [n, ...] and conditions [n, C] to [n, outputs]."""
+        outputs: Tensor = self.after(torch.cat([self.before(image).flatten(1), condition], dim=-1))
+        return outputs
+
+
+class CVAE(nn.Module):
+    """Modality 0 is the image that is modelled, modality 1 what it is conditioned on."""
+
+    def __init__(
+        self, modalities: tuple[Modality, Modality], encoder: nn.Module, decoder: nn.Module, latents: int
+    ) -> None:
+        super().__init__()
+        self.modalities, self.latents = modalities, latents
+        self.encoder, self.decoder = encoder, decoder
+        self.likelihood = likelihood_of(modalities[0])
+
+    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+        """q(z | x1, x2): [n, D].
+
+        Raises:
+            ValueError: not both modalities are given.
+        """
+        if set(values) != {0, 1}:
+            raise ValueError(f"CVAE infers from both of its modalities, 0 and 1: given {sorted(values)}")
+        condition = condition_of(self.modalities[1], values[1])
+        mean, log_var = at_least_float32(self.encoder(values[0], condition)).chunk(2, dim=-1)
+        return Gaussian(mean, log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))
+
+    def decode(self, z: Tensor, given: Tensor) -> Tensor:
+        """Logits of p(x1 | z, x2), for z [n, D] and n values of x2."""
+        joined = torch.cat([z, condition_of(self.modalities[1], given).to(z.dtype)], dim=-1)
+        return at_least_float32(self.decoder(joined))
+
+    def image_log_prob(self, z: Tensor, given: Tensor, image: Tensor) -> Tensor:
+        """log p(x1 | z, x2) of each row, [n], in nats."""
+        return self.likelihood.log_prob(self.decode(z, given), image)
+
+    def forward(self, image: Tensor, given: Tensor) -> Tensor:
+        """The image's mean given z = the mean of q(z | x1, x2), and x2."""
+        return self.likelihood.mean(self.decode(self.infer({0: image, 1: given}).mean, given))
+
+
+def cvae_loss(
+    model: CVAE, image: Tensor, given: Tensor, noise: Tensor, *, beta: float, weight: float, batch_size: int
+) -> Loss:
+    """The sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), over the batch size, in nats.
+
+    With both weights 1 its negative bounds log p(x1|x2) from below.
+
+    Args:
+        image: [n, C, H, W]. given: n values of x2. noise: standard normal [n, D].
+        beta: weight of the KL. weight: lambda of the image.
+        batch_size: the global batch size.
+    """
+    q = model.infer({0: image, 1: given})
+    return image_bound(
+        q, noise, lambda z: model.image_log_prob(z, given, image), beta=beta, weight=weight, batch_size=batch_size
+    )
+
+
+class CvaeLearner(PairedLearner):
+    """The conditional ELBO on the paired set."""
+
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        assert isinstance(model, CVAE)
+        super().__init__(model, trial, data)
+        self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        image, given = batch.values
+        beta, weight = self.annealing.beta(step), self.trial.image_weight
+        return cvae_loss(self.model, image, given, batch.noise, beta=beta, weight=weight, batch_size=self.batch_size)
+
+
+def watch_bound(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+    """validation/elbo: the mean bound on log p(x1|x2), unweighted, in nats an image, always with the same noise."""
+    assert isinstance(model, CVAE)
+    cvae = model
+
+    def loss(values: tuple[Tensor, ...], noise: Tensor) -> Loss:
+        image, given = values
+        return cvae_loss(cvae, image, given, noise, beta=1.0, weight=1.0, batch_size=1)
+
+    return validation_elbo(trial, data.validation, (0, 1), loss)
+
+
+def build_cvae(trial: Trial, modalities: tuple[Modality, ...]) -> CVAE:
+    """The CVAE that a trial describes."""
+    assert len(modalities) == 2 and image_position(modalities) == 0
+    image, given = modalities
+    size = condition_size(given)
+    encoder = ConditionedEncoder(image_encoder(trial.image_network, image.shape, 2 * trial.latents), size)
+    decoder = image_decoder(trial.image_network, image.shape, trial.latents + size, trial.decoder_hidden)
+    return CVAE((image, given), encoder, decoder, trial.latents)
+
+
+CVAE_ARM = Arm(
+    "cvae",
+    "CVAE",
+    IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | {"image_weight"},
+    build_cvae,
+    frozenset({"likelihood"}),
+    learner=CvaeLearner,
+    watch=watch_bound,
+    decodes_labels=False,
+)

@@ -1,0 +1,172 @@
+"""JMVAE: q(z|x1,x2) by an encoder that sees both, and unimodal encoders that are drawn towards it (section 8).
+
+Its objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), so that only pairs teach it. The
+encoders of one modality, and the decoders, are the MVAE's; no posterior has a universal expert.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from mvae.data.dataset import Dataset, Kind, Modality
+from mvae.gaussian import Gaussian
+from mvae.models.annealing import Annealing
+from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.learners import Batch, PairedLearner
+from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
+from mvae.models.mvae import networks_of, weight_of
+from mvae.networks.image import hidden_width, image_encoder
+from mvae.networks.text import HIDDEN, TextEncoder
+from mvae.objective import Loss
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
+
+# n rows, D latents
+
+
+class JointEncoder(nn.Module):
+    """A trunk for each modality, side by side into FC - hidden - outputs, Swish between."""
+
+    def __init__(self, trunks: Sequence[nn.Module], widths: Sequence[int], hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.trunks = nn.ModuleList(trunks)
+        self.head = nn.Sequential(nn.Linear(sum(widths), hidden), nn.SiLU(), nn.Linear(hidden, outputs))
+
+    def forward(self, values: Sequence[Tensor]) -> Tensor:
+        """A value of each modality, n rows each, to [n, outputs]."""
+        trunks = [trunk(value) for trunk, value in zip(self.trunks, values, strict=True)]
+        outputs: Tensor = self.head(torch.cat(trunks, dim=-1))
+        return outputs
+
+
+def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Module, int]:
+    """What the joint encoder makes of one modality, and how many numbers that is.
+
+    MLP image: one layer, FC C*H*W - width. Convolutional image: all of the image's own encoder but its last layer.
+    Label: an embedding alone. Text: the final state of its GRU.
+    """
+    match modality.kind:
+        case Kind.IMAGE:
+            whole = image_encoder(image_network, modality.shape, 1).layers
+            assert isinstance(whole, nn.Sequential)
+            first = whole[:1] if image_network == "mlp" else whole[:-1]
+            trunk = [nn.Flatten(), *first, nn.SiLU()] if image_network == "mlp" else first
+            return nn.Sequential(*trunk), hidden_width(modality.shape)
+        case Kind.LABEL:
+            return nn.Sequential(nn.Embedding(modality.classes, width), nn.SiLU()), width
+        case Kind.TEXT:
+            return TextEncoder(modality.classes, None), HIDDEN
+
+
+class JMVAE(Multimodal):
+    """Posteriors of one modality by its own encoder, of all together by the joint one, of nothing between."""
+
+    def __init__(
+        self,
+        modalities: tuple[Modality, ...],
+        encoders: list[nn.Module],
+        joint: nn.Module,
+        decoders: list[nn.Module],
+        latents: int,
+    ) -> None:
+        super().__init__(modalities, encoders, decoders, latents)
+        self.joint = joint
+
+    def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
+        """There is no rule that joins experts here."""
+        raise NotImplementedError("JMVAE joins modalities by an encoder of its own: ask infer")
+
+    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+        """q(z | the given modalities): [n, D], given one of them or all.
+
+        Raises:
+            ValueError: given any other set of them.
+        """
+        given = sorted(values)
+        if given == list(range(len(self.modalities))):
+            mean, log_var = at_least_float32(self.joint([values[m] for m in given])).chunk(2, dim=-1)
+            return Gaussian(mean, log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))
+        if len(given) == 1 and 0 <= given[0] < len(self.modalities):
+            return Gaussian(*self.encode(given[0], values[given[0]]))
+        raise ValueError(f"JMVAE infers from one modality or from all {len(self.modalities)}: given {given}")
+
+
+def negative_joint_elbo(
+    model: JMVAE,
+    values: Sequence[Tensor],
+    noise: Tensor,
+    *,
+    alpha: float,
+    beta: float,
+    weights: Sequence[float],
+    batch_size: int,
+) -> Loss:
+    """-ELBO(x1,x2; q(z|x1,x2)) + alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), summed over rows, over the batch size.
+
+    Args:
+        values: a value of each modality, n rows each.
+        noise: standard normal [n, D].
+        alpha: weight of the unimodal KLs; with 0 the unimodal encoders are not run, and get no gradient.
+        beta: weight of the KL to the prior, and of no other.
+        weights: lambda of each modality.
+        batch_size: the global batch size.
+    """
+    q = model.infer(dict(enumerate(values)))
+    z = q.rsample(noise)
+    kl = q.kl_from_prior().sum() / batch_size
+    total, parts = beta * kl, {"kl": kl.detach()}
+    for m, modality in enumerate(model.modalities):
+        log_likelihood = model.log_prob(m, z, values[m]).sum() / batch_size
+        total = total - weights[m] * log_likelihood
+        parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
+    if alpha:
+        for m, modality in enumerate(model.modalities):
+            apart = q.kl(model.infer({m: values[m]})).sum() / batch_size
+            total = total + alpha * apart
+            parts[f"kl_to_{modality.name}"] = apart.detach()
+    return Loss(total, parts)
+
+
+class JmvaeLearner(PairedLearner):
+    """The joint objective on the paired set."""
+
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        assert isinstance(model, JMVAE)
+        super().__init__(model, trial, data)
+        self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
+        self.weights = [weight_of(modality, trial) for modality in data.modalities]
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        return negative_joint_elbo(
+            self.model,
+            batch.values,
+            batch.noise,
+            alpha=self.trial.alpha,
+            beta=self.annealing.beta(step),
+            weights=self.weights,
+            batch_size=self.batch_size,
+        )
+
+
+def build_jmvae(trial: Trial, modalities: tuple[Modality, ...]) -> JMVAE:
+    """The JMVAE that a trial describes."""
+    width = width_of(modalities)
+    encoders, decoders = networks_of(trial, modalities)
+    trunks, widths = zip(*(trunk_of(m, trial.image_network, width) for m in modalities), strict=True)
+    joint = JointEncoder(trunks, widths, width, 2 * trial.latents)
+    return JMVAE(modalities, encoders, joint, decoders, trial.latents)
+
+
+JMVAE_ARM = Arm(
+    "jmvae",
+    "JMVAE",
+    IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | {"alpha", "image_weight", "label_weight", "text_weight"},
+    build_jmvae,
+    frozenset({"accuracy", "likelihood"}),
+    learner=JmvaeLearner,
+)

@@ -1,0 +1,137 @@
+"""What the arms besides the MVAE see of the training set: pairs alone (JMVAE, CVAE), or images alone (VAE, RBM).
+
+Both draw from the streams that every arm of a seed shares: the paired set and its order, the order of the images.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.supervision import image_batches, paired_batches, paired_set, step_count
+from mvae.gaussian import Gaussian
+from mvae.objective import Loss
+from mvae.streams import torch_generator
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
+
+ROWS = 1000
+"""Examples a pass of a validation."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step sees."""
+
+    values: tuple[Tensor, ...]
+    """The modalities that the learner shows, n examples each."""
+    noise: Tensor
+    """Of the step's draws, [n, ...]."""
+
+
+class _Learner(ABC):
+    """Steps with values and noise; subclasses say which examples, which modalities, and what a step loses."""
+
+    shown: tuple[int, ...]
+    """Positions of the modalities that are taken from the training set."""
+
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        self.trial, self.split = trial, data.train
+        self.device = data.train.values[0].device
+        self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
+        for index in self.indices(epoch):
+            chosen = torch.from_numpy(index).to(self.device)
+            yield Batch(tuple(self.split.take(m, chosen) for m in self.shown), self.noise(len(index), generator))
+
+    def noise(self, rows: int, generator: torch.Generator) -> Tensor:
+        """What a step draws: standard normal [n, D] unless a subclass says otherwise."""
+        return torch.randn(rows, self.trial.latents, generator=generator, device=self.device, dtype=torch.float32)
+
+    @abstractmethod
+    def indices(self, epoch: int) -> Iterator[np.ndarray]:
+        """The training examples of each step."""
+
+    @abstractmethod
+    def loss(self, batch: Batch, step: int) -> Loss:
+        """The loss of one step."""
+
+
+class PairedLearner(_Learner):
+    """Sees the paired set and nothing else, cycled through an epoch as long as every other arm's."""
+
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        super().__init__(model, trial, data)
+        self.shown = tuple(range(len(data.modalities)))
+        self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
+        self.batch_size = min(trial.batch_size, len(self.paired))
+        """Pairs of every step."""
+
+    def indices(self, epoch: int) -> Iterator[np.ndarray]:
+        return paired_batches(len(self.split), self.paired, self.trial.batch_size, self.trial.seed, epoch)
+
+
+class ImageLearner(_Learner):
+    """Sees all images and no label."""
+
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        super().__init__(model, trial, data)
+        self.shown = (image_position(data.modalities),)
+
+    def indices(self, epoch: int) -> Iterator[np.ndarray]:
+        return image_batches(len(self.split), self.trial.batch_size, self.trial.seed, epoch)
+
+
+def image_bound(
+    q: Gaussian,
+    noise: Tensor,
+    log_prob: Callable[[Tensor], Tensor],
+    *,
+    beta: float,
+    weight: float,
+    batch_size: int,
+) -> Loss:
+    """The sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size, in nats.
+
+    Args:
+        q: posteriors [n, D], of which z is drawn by standard normal noise [n, D].
+        log_prob: of the images given z [n, D], [n].
+    """
+    kl = q.kl_from_prior().sum() / batch_size
+    likelihood = log_prob(q.rsample(noise)).sum() / batch_size
+    return Loss(beta * kl - weight * likelihood, {"kl": kl.detach(), "log_likelihood_image": likelihood.detach()})
+
+
+@torch.no_grad()
+def validation_elbo(
+    trial: Trial, split: Split, shown: tuple[int, ...], loss: Callable[[tuple[Tensor, ...], Tensor], Loss]
+) -> dict[str, float]:
+    """validation/elbo: minus the mean loss of an example, always with the same noise.
+
+    Args:
+        shown: positions of the modalities that the loss takes.
+        loss: summed over the rows of values [n, ...] with noise [n, D].
+    """
+    device = split.values[shown[0]].device
+    generator = torch_generator(trial.seed, "validation noise", 0, device)
+    total = 0.0
+    for start in range(0, len(split), ROWS):
+        rows = torch.arange(start, min(start + ROWS, len(split)), device=device)
+        noise = torch.randn(len(rows), trial.latents, generator=generator, device=device)
+        total -= float(loss(tuple(split.take(m, rows) for m in shown), noise).total)
+    return {"validation/elbo": total / len(split)}
+
+
+def image_position(modalities: tuple[Modality, ...]) -> int:
+    """Which modality is the image."""
+    return [modality.kind for modality in modalities].index(Kind.IMAGE)

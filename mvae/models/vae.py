@@ -1,0 +1,99 @@
+"""VAE: the MVAE's image encoder and decoder alone, without a universal expert, on all images (supplement section 8).
+
+It sees no label. Its accuracy is a read-out's: a logistic regression on the posterior means of the paired set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from mvae.data.dataset import Dataset, Modality
+from mvae.gaussian import Gaussian, product
+from mvae.models.annealing import Annealing
+from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, Arm
+from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
+from mvae.models.multimodal import Multimodal
+from mvae.models.mvae import networks_of
+from mvae.objective import Loss
+
+if TYPE_CHECKING:
+    from mvae.trial import Trial
+
+
+class VAE(Multimodal):
+    """One modality, the image, at position 0; q(z|x1) is its encoder's Gaussian."""
+
+    def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
+        """`spread` is the log-variance."""
+        return product(mean, spread, members, prior=False)
+
+    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+        """q(z | x1): [n, D].
+
+        Raises:
+            ValueError: something else than the image is given.
+        """
+        if set(values) != {0}:
+            raise ValueError(f"a VAE infers from its one modality, 0: given {sorted(values)}")
+        return Gaussian(*self.encode(0, values[0]))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """The mean of q(z | image), [n, D]: the features of the read-out."""
+        return self.infer({0: image}).mean
+
+
+def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float, weight: float, batch_size: int) -> Loss:
+    """The sum over images of beta * KL(q(z|x1) || p(z)) - weight * log p(x1|z), divided by the batch size, in nats.
+
+    Args:
+        image: [n, C, H, W]. noise: standard normal [n, D].
+        beta: weight of the KL. weight: lambda of the image.
+        batch_size: the global batch size, whatever share of it is here.
+    """
+    q = model.infer({0: image})
+    return image_bound(q, noise, lambda z: model.log_prob(0, z, image), beta=beta, weight=weight, batch_size=batch_size)
+
+
+class VaeLearner(ImageLearner):
+    """The ELBO of all images."""
+
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+        assert isinstance(model, VAE)
+        super().__init__(model, trial, data)
+        self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
+
+    def loss(self, batch: Batch, step: int) -> Loss:
+        beta, weight = self.annealing.beta(step), self.trial.image_weight
+        (image,) = batch.values
+        return vae_loss(self.model, image, batch.noise, beta=beta, weight=weight, batch_size=self.trial.batch_size)
+
+
+def watch_elbo(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+    """validation/elbo: the mean bound on log p(x1), unweighted, in nats an image, always with the same noise."""
+    assert isinstance(model, VAE)
+    vae = model
+
+    def loss(values: tuple[Tensor, ...], noise: Tensor) -> Loss:
+        return vae_loss(vae, values[0], noise, beta=1.0, weight=1.0, batch_size=1)
+
+    return validation_elbo(trial, data.validation, (image_position(data.modalities),), loss)
+
+
+def build_vae(trial: Trial, modalities: tuple[Modality, ...]) -> VAE:
+    """The VAE that a trial describes."""
+    image = modalities[image_position(modalities)]
+    return VAE((image,), *networks_of(trial, (image,)), trial.latents)
+
+
+VAE_ARM = Arm(
+    "vae",
+    "VAE",
+    IDENTITY | OPTIMISED | NETWORKS | ANNEALED | {"image_weight"},
+    build_vae,
+    frozenset({"readout", "likelihood"}),
+    learner=VaeLearner,
+    watch=watch_elbo,
+    decodes_labels=False,
+)

@@ -1,0 +1,98 @@
+"""The DCGAN of Figures 3 and 4, for images of 50x50 (MultiMNIST) and 64x64 (CelebA).
+
+Four strided convolutions without bias, batch normalisation on all but the first (decoder: but the last), Swish, and
+dropout before the encoder's output. The two sizes differ in the strides that make the ends meet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from mvae.networks.normalisation import TermBatchNorm
+
+Shape = tuple[int, ...]
+"""Channels, height, width."""
+
+DROPOUT = 0.1
+HIDDEN = 512
+"""Width of the encoder's fully connected layer."""
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What depends on the height and width of the image."""
+
+    bottom: int
+    """Height and width of the 256 innermost channels."""
+    stride: int
+    """Of the innermost convolution, either way."""
+    kernel: int
+    """Of the decoder's last transposed convolution but one."""
+
+
+SIZES = {50: _Size(bottom=2, stride=2, kernel=5), 64: _Size(bottom=5, stride=1, kernel=4)}
+"""By the side of a square image."""
+
+
+class DcganEncoder(nn.Module):
+    """Convolutions C-32-64-128-256, then FC 1024-512-outputs (50x50) or 6400-512-outputs (64x64)."""
+
+    def __init__(self, shape: Shape, outputs: int) -> None:
+        super().__init__()
+        size = _size(shape)
+        self.layers = nn.Sequential(
+            nn.Conv2d(shape[0], 32, 4, 2, 1, bias=False),
+            nn.SiLU(),
+            nn.Conv2d(32, 64, 4, 2, 1, bias=False),
+            TermBatchNorm(64),
+            nn.SiLU(),
+            nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+            TermBatchNorm(128),
+            nn.SiLU(),
+            nn.Conv2d(128, 256, 4, size.stride, 0, bias=False),
+            TermBatchNorm(256),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(256 * size.bottom**2, HIDDEN),
+            nn.SiLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(HIDDEN, outputs),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        outputs: Tensor = self.layers(image)
+        return outputs
+
+
+class DcganDecoder(nn.Module):
+    """FC latents-1024 (50x50) or latents-6400 (64x64), then transposed convolutions 256-128-64-32-C, to logits."""
+
+    def __init__(self, shape: Shape, latents: int) -> None:
+        super().__init__()
+        size = _size(shape)
+        self.layers = nn.Sequential(
+            nn.Linear(latents, 256 * size.bottom**2),
+            nn.SiLU(),
+            nn.Unflatten(1, (256, size.bottom, size.bottom)),
+            nn.ConvTranspose2d(256, 128, 4, size.stride, 0, bias=False),
+            TermBatchNorm(128),
+            nn.SiLU(),
+            nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+            TermBatchNorm(64),
+            nn.SiLU(),
+            nn.ConvTranspose2d(64, 32, size.kernel, 2, 1, bias=False),
+            TermBatchNorm(32),
+            nn.SiLU(),
+            nn.ConvTranspose2d(32, shape[0], 4, 2, 1, bias=False),
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits: Tensor = self.layers(z)
+        return logits
+
+
+def _size(shape: Shape) -> _Size:
+    assert shape[1] == shape[2] and shape[1] in SIZES, f"there is no DCGAN for images shaped {shape}"
+    return SIZES[shape[1]]

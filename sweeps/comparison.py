@@ -22,9 +22,9 @@ class Verdict(StrEnum):
     REPRODUCED = "reproduced"
     """The mean is within the table's tolerance."""
     BETTER = "better"
-    """Ours is above it by more."""
+    """Ours is better by more."""
     OFF = "off"
-    """Ours is below it by more."""
+    """Ours is worse by more."""
     INCOMPLETE = "incomplete"
     """Not every seed has a result."""
     UNPUBLISHED = "-"
@@ -74,8 +74,11 @@ class Entry:
     arm: str
     published: float | None
     tolerance: float
+    """How far from the published value still counts as reproduced."""
     runs: tuple[Run, ...]
     """By seed, those without a result included."""
+    metric: str = ""
+    lower_is_better: bool = False
 
     @property
     def values(self) -> list[float]:
@@ -121,7 +124,7 @@ class Entry:
             return Verdict.UNPUBLISHED
         if abs(self.difference) <= self.tolerance + 1e-9:
             return Verdict.REPRODUCED
-        return Verdict.BETTER if self.difference > 0 else Verdict.OFF
+        return Verdict.BETTER if (self.difference < 0) is self.lower_is_better else Verdict.OFF
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class Report:
 
     dataset: str
     metric: str
+    """What every cell shows, whichever measure it takes it from; empty where each column is a quantity of its own."""
     axis: str
     """What the columns are."""
     table: Table | None
@@ -171,8 +175,9 @@ class Report:
     def title(self) -> str:
         """One line that says what the table is."""
         if self.table is None:
-            return f"{self.dataset}: {self.metric} by {self.axis} (no table is published for this data set)"
-        return f"Table {self.table.number}, {self.table.title}: ours beside the published one"
+            shown = f"{self.metric} by {self.axis}" if self.metric else self.axis
+            return f"{self.dataset}: {shown} (no table is published for this data set)"
+        return f"{self.table.name}, {self.table.title}: ours beside the published one"
 
     @property
     def runs(self) -> list[Run]:
@@ -190,14 +195,17 @@ class Report:
         return all(entry.n == entry.of for entry in self.entries.values())
 
     @property
-    def tolerance(self) -> float:
-        """How far from the published value still counts as reproduced."""
-        return Table.tolerance if self.table is None else self.table.tolerance
+    def tolerance(self) -> str:
+        """How far from the published value still counts as reproduced, in words."""
+        if self.table is None or not self.table.quantities:
+            return f"{Table.tolerance if self.table is None else self.table.tolerance:g}"
+        shown = (self.table.quantities[str(column)] for column in self.table.columns)
+        return " or ".join(f"{share * 100:g}%" for share in dict.fromkeys(quantity.tolerance for quantity in shown))
 
     @property
     def contrast_title(self) -> str:
         """What the table of differences shows."""
-        return f"{self.metric} minus that of {self.rows[0]}, seed by seed"
+        return f"{self.metric or 'each quantity'} minus that of {self.rows[0]}, seed by seed"
 
     def notes(self) -> list[str]:
         """One line a failed or mixed run, each key once."""
@@ -234,7 +242,7 @@ def tabulate(
     table: Table | None = None,
     failures: Mapping[str, str] | None = None,
     links: Mapping[str, str] | None = None,
-    axis: str = "paired fraction",
+    axis: str = "",
 ) -> Report:
     """Make the table from what lies in storage now.
 
@@ -244,7 +252,7 @@ def tabulate(
         table: the published one.
         failures: key to what went wrong in this start of the sweep.
         links: key to MLflow run.
-        axis: what the columns are, where no published table says so.
+        axis: what the columns are; empty: as the published table says.
     Raises:
         ValueError: no cells.
     """
@@ -255,28 +263,35 @@ def tabulate(
         place = groups.setdefault((cell.row, cell.column), [])
         if all(run.key != key for _, run in place):
             place.append((cell, _run(cell, key, results, failures or {}, links or {})))
-    tolerance = Table.tolerance if table is None else table.tolerance
-    entries = {
-        (row, column): Entry(
-            row=row,
-            column=column,
-            arm=members[0][0].arm,
-            published=members[0][0].published,
-            tolerance=tolerance,
-            runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
-        )
-        for (row, column), members in groups.items()
-    }
+    entries = {place: _entry(members, table) for place, members in groups.items()}
     first = plan.cells[0]
     return Report(
         dataset=first.trial.dataset,
-        metric=first.measure.metric,
-        axis=axis if table is None else table.axis,
+        metric="" if first.quantity else first.measure.quantity,
+        axis=axis or (table.axis if table else "paired fraction"),
         table=table,
         rows=tuple(dict.fromkeys(cell.row for cell in plan.cells)),
         columns=ordered_columns(cell.column for cell in plan.cells),
         entries=entries,
         caption=tuple(protocol_lines(plan.cells, table)),
+    )
+
+
+def _entry(members: list[tuple[Cell, Run]], table: Table | None) -> Entry:
+    cell = members[0][0]
+    quantity = None if table is None or isinstance(cell.column, float) else table.quantities.get(str(cell.column))
+    tolerance = Table.tolerance if table is None else table.tolerance
+    if quantity is not None and cell.published is not None:
+        tolerance = quantity.tolerance * abs(cell.published)
+    return Entry(
+        row=cell.row,
+        column=cell.column,
+        arm=cell.arm,
+        metric=cell.metric,
+        published=cell.published,
+        tolerance=tolerance,
+        lower_is_better=quantity is not None and quantity.lower_is_better,
+        runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
     )
 
 
@@ -288,7 +303,7 @@ def _run(cell: Cell, key: str, results: Results, failures: Mapping[str, str], li
         seed=cell.trial.seed,
         key=key,
         measure=cell.measure.token,
-        value=None if result is None else result.metrics.get(cell.measure.metric),
+        value=None if result is None else result.metrics.get(cell.metric),
         epochs=cell.trial.hashed_fields().get("epochs"),
         link=links.get(key),
         error=failures.get(key),

@@ -37,15 +37,15 @@ def markdown(report: Report) -> str:
         f"| {'' if run.epochs is None else run.epochs} | {_linked(run)} |"
         for run in report.runs
     ]
-    head = f"| row | {report.axis} | seed | {report.metric} | epochs | key |\n|---|---:|---:|---:|---:|---|"
+    head = f"| row | {report.axis} | seed | {report.metric or 'value'} | epochs | key |\n|---|---:|---:|---:|---:|---|"
     parts.append("\n".join(["<details><summary>Every run</summary>", "", head, *runs, "", "</details>"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _legend_words(report: Report) -> str:
-    said = f"Each number: {report.metric}, mean over seeds ± their standard deviation."
+    said = f"Each number: {report.metric or 'the quantity of its column'}, mean over seeds ± their standard deviation."
     if report.table is not None:
-        said += f" Reproduced: within {report.tolerance:g} of the paper ({report.table.source})."
+        said += f" Reproduced: within {report.tolerance} of the paper ({report.table.source})."
     return said
 
 
@@ -57,8 +57,9 @@ def _markdown_rows(report: Report, row: str) -> list[list[str]]:
         return [head, label, *("" if entry is None else words(entry) for entry in entries)]
 
     lines = [line(f"**{_escaped(row)}**", "ours", _mean_words)]
+    if report.table is not None:
+        lines.append(line("", "paper", lambda entry: number(entry.published) or "-"))
     if published:
-        lines.append(line("", "paper", lambda entry: number(entry.published)))
         lines.append(line("", "difference", lambda entry: signed(entry.difference)))
     return [*lines, line("", "seeds", _verdict_words)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from sweeps.comparison import Entry, Report
@@ -11,6 +12,7 @@ from sweeps.tables import column_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
 """Okabe and Ito's, told apart by colour-blind readers too, darkest first."""
@@ -22,16 +24,60 @@ def picture(report: Report) -> bytes:
     """A PNG: a line through the means with a band of one standard deviation, a point for every seed.
 
     Where columns are shares the axis is logarithmic; other columns stand at equal distances. An arm's published curve
-    is shown over the whole published table, dashed, in the colour of the first of our rows of that arm.
+    is shown over the whole published table, dashed, in the colour of the first of our rows of that arm. Where columns
+    are quantities of their own, each has a panel with a point a row.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+
+    columns = len(report.columns)
+    across = min(columns, 6)
+    figure = Figure(figsize=(8, 4.8) if report.metric else (2.6 * across, 3.2 * -(-columns // across)))
+    colours = {row: COLOURS[number % len(COLOURS)] for number, row in enumerate(report.rows)}
+    if report.metric:
+        _draw_curves(figure, report, colours)
+    else:
+        _draw_panels(figure, report, colours, across)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure)
+    figure.set_layout_engine("constrained")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DOTS_AN_INCH, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _draw_panels(figure: Figure, report: Report, colours: dict[str, str], across: int) -> None:
+    """One panel a quantity: each row's seeds, mean and spread, and a dash where the paper stands."""
+    grid = figure.subplots(-(-len(report.columns) // across), across, squeeze=False)
+    for axes, column in zip_longest(grid.flat, report.columns):
+        if column is None:
+            axes.remove()
+            continue
+        shown = [entry for entry in report.in_order() if entry.column == column]
+        for place, entry in enumerate(shown):
+            colour = colours[entry.row]
+            if entry.mean is not None:
+                axes.errorbar(place, entry.mean, entry.spread or 0.0, color=colour, marker="o", capsize=3)
+                axes.plot([place] * entry.n, entry.values, color=colour, linestyle="", marker="o", ms=3, alpha=0.45)
+            if entry.published is not None:
+                axes.plot([place - 0.3, place + 0.3], [entry.published] * 2, color="0.35", linestyle=(0, (5, 3)))
+        axes.set_xticks(range(len(shown)), [entry.row for entry in shown], rotation=45, ha="right")
+        axes.set_title(column_label(column), fontsize=9)
+        axes.margins(x=0.2)
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{_title(report)} (dashed: paper)", x=0.01, ha="left", fontsize=11)
+
+
+def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> None:
     from matplotlib.lines import Line2D
 
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    colours = {row: COLOURS[number % len(COLOURS)] for number, row in enumerate(report.rows)}
     for row in report.rows:
         _draw_ours(axes, [entry for entry in report.in_order() if entry.row == row], report, colours[row])
     drawn = _draw_published(axes, report, colours)
@@ -43,9 +89,6 @@ def picture(report: Report) -> bytes:
         handles.append(Line2D([], [], color="0.35", linestyle=(0, (5, 3)), label="paper"))
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
     axes.set_title(_title(report), loc="left", fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DOTS_AN_INCH, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def _draw_ours(axes: Axes, entries: list[Entry], report: Report, colour: str) -> None:

@@ -23,6 +23,9 @@ from sweeps.tables import column_label, number, ordered_columns, signed
 PLAIN_WIDTH = 120
 """Columns of output that no terminal reads."""
 
+NAME_WIDTH = 12
+"""Columns of output that a named column takes at most; its heading goes on below."""
+
 
 @dataclass(frozen=True)
 class Marks:
@@ -117,6 +120,8 @@ def _table_grid(report: Report, columns: Sequence[float | str], marks: Marks) ->
     grid = _grid(report.rows, report.axis, columns, marks, labels=True)
     for row in report.rows:
         entries = [report.entries.get((row, column)) for column in columns]
+        if not any(entries):
+            continue
         lines = _lines(report, row)
         texts = [_entry_text(entry, lines, marks) for entry in entries]
         labels = Text("\n".join(label for label, _ in lines), style="dim")
@@ -130,8 +135,9 @@ def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks],
     lines: list[tuple[str, Callable[[Entry, Marks], str]]] = [("ours", lambda entry, _: number(entry.mean) or "-")]
     if any(entry.spread is not None for entry in report.entries.values()):
         lines.append(("spread", lambda entry, marks: _spread(entry.spread, marks)))
+    if report.table is not None:
+        lines.append(("paper", lambda entry, _: number(entry.published) or "-"))
     if any(entry.published is not None for entry in of_row):
-        lines.append(("paper", lambda entry, _: number(entry.published)))
         lines.append(("diff", lambda entry, _: signed(entry.difference)))
     lines.append(("seeds", lambda entry, marks: f"{marks.verdict(entry)} {entry.n}/{entry.of}".strip()))
     return lines
@@ -159,6 +165,8 @@ def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Seque
         return Text("\n").join([mean, *spread, seeds])
 
     for row in report.rows[1:]:
+        if not any((row, column) in by_place for column in columns):
+            continue
         labels = Text("\n".join(["mean", *(["spread"] if spreads else []), "seeds"]), style="dim")
         name = Text(f"{row}\n{baseline}", style="bold")
         grid.add_row(name, labels, *(lines(by_place.get((row, column))) for column in columns), end_section=True)
@@ -192,7 +200,9 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     if labels:
         grid.add_column("", no_wrap=True)
     for column in columns:
-        grid.add_column(column_label(column), justify="right", vertical="bottom", overflow="fold", min_width=7)
+        narrow = NAME_WIDTH if isinstance(column, str) else None
+        label = column_label(column)
+        grid.add_column(label, justify="right", vertical="bottom", overflow="fold", min_width=7, max_width=narrow)
     return grid
 
 
@@ -201,9 +211,9 @@ def _legend(report: Report, marks: Marks) -> list[str]:
     signs = dict(zip(Verdict, marks.verdicts, strict=True))
     verdicts = {entry.verdict for entry in report.entries.values() if not entry.failed}
     words = {
-        Verdict.REPRODUCED: f"within {report.tolerance:g} of the paper",
-        Verdict.BETTER: "better: above it",
-        Verdict.OFF: "off: below it",
+        Verdict.REPRODUCED: f"within {report.tolerance} of the paper",
+        Verdict.BETTER: "better than it",
+        Verdict.OFF: "worse than it",
         Verdict.INCOMPLETE: "incomplete",
     }
     said = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]

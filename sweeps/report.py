@@ -37,7 +37,7 @@ def write(folder: Path, report: Report) -> list[Path]:
     others: dict[str, Callable[[], bytes]] = {
         "table.parquet": lambda: _parquet(cells),
         "runs.parquet": lambda: _parquet(runs),
-        f"{report.metric.rpartition('/')[2]}.png": lambda: picture(report),
+        f"{report.metric.rpartition('/')[2] or 'quantities'}.png": lambda: picture(report),
     }
     written = all((folder / name).is_file() for name in others)
     if not (written and all(_holds(folder / name, data) for name, data in texts.items())):
@@ -69,8 +69,7 @@ def entry_table(report: Report) -> pa.Table:
     )
     lines = [
         {
-            **{name: getattr(entry, name) for name in schema.names if name not in ("metric", "keys")},
-            "metric": report.metric,
+            **{name: getattr(entry, name) for name in schema.names if name != "keys"},
             "keys": " ".join(run.key for run in entry.runs),
         }
         for entry in report.in_order()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.checkpoint import MODEL, Checkpoint, Record
 from mvae.data import source
+from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
 from sweeps.plan import Cell, Plan, State
 from sweeps.results import Result
@@ -28,13 +30,15 @@ class Catalogue:
 
     def __init__(self, plan: Plan, store: Store, fingerprint: str) -> None:
         self._plan, self._store, self._fingerprint = plan, store, fingerprint
-        self._cells: dict[str, Cell] = dict(zip(reversed(plan.keys), reversed(plan.cells), strict=True))
+        self._cells: dict[str, list[Cell]] = {}
+        for key, cell in zip(plan.keys, plan.cells, strict=True):
+            self._cells.setdefault(key, []).append(cell)
         self._views = {key: self._from_storage(key) for key in plan.trials}
 
     def name(self, key: str) -> str:
-        """How people call the trial: MVAE 1% seed 0."""
-        cell = self._cells[key]
-        return f"{cell.row} {column_label(cell.column)} seed {cell.trial.seed}"
+        """How people call the trial: MVAE 1% seed 0; VAE seed 0, where it is the same for all columns."""
+        cell = self._cells[key][0]
+        return " ".join(part for part in (cell.row, self._column(key), f"seed {cell.trial.seed}") if part)
 
     def view(self, key: str) -> RunView:
         """What is known of a key now."""
@@ -42,7 +46,7 @@ class Catalogue:
 
     def running(self, key: str) -> RunView:
         """Its trial has begun."""
-        return self._set(key, status=Status.RUNNING, error=None)
+        return self._set(key, status=Status.RUNNING, error=None, traceback=None)
 
     def committed(self, key: str, records: Sequence[Record]) -> RunView:
         """A complete checkpoint covers these records, some perhaps known already."""
@@ -52,17 +56,20 @@ class Catalogue:
         newest = self._store.checkpoints(key).latest(digests=False)
         return self._set(key, records=ordered, checkpoint=_checkpoint(newest))
 
-    def failed(self, key: str, why: str) -> RunView:
-        """Its trial ended without a result."""
-        return self._set(key, status=Status.FAILED, error=why)
+    def failed(self, key: str, why: str, traceback: Path | None = None) -> RunView:
+        """Its trial ended without a result; the file holds the traceback."""
+        return self._set(key, status=Status.FAILED, error=why, traceback=traceback)
 
     def finished(self, key: str) -> RunView:
         """Its results are in storage."""
         self._views[key] = self._from_storage(key)
         return self._views[key]
 
-    def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray] | None:
-        """The trained module of a key on the CPU, in evaluation mode, and an example of its input."""
+    def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
+        """The trained module of a key on the CPU, in evaluation mode, and an example of its input.
+
+        The example is None for a module that wants more than an image.
+        """
         import numpy as np
 
         trial = self._plan.trials[view.key].trial
@@ -70,20 +77,26 @@ class Catalogue:
         newest = checkpoints.latest()
         if newest is None:
             return None
-        modalities = source(trial.dataset).modalities
-        module = arm(trial.model).build(trial, modalities)
+        chosen, modalities = arm(trial.model), source(trial.dataset).modalities
+        module = chosen.build(trial, modalities)
         module.load_state_dict(checkpoints.load(newest, MODEL))
-        return module.eval(), np.zeros((1, *modalities[0].shape), dtype=np.float32)
+        from_image = chosen.measures & {"accuracy", "readout"}
+        return module.eval(), np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
+
+    def _column(self, key: str) -> str:
+        """The column that the trial is trained for, "" where its cells differ in what is measured alone."""
+        columns = {column_label(cell.column): cell.measure for cell in self._cells[key]}
+        (column, measure), *others = columns.items()
+        return "" if others or measure.parameters else column
 
     def _set(self, key: str, **changes: Any) -> RunView:
         self._views[key] = replace(self._views[key], **changes)
         return self._views[key]
 
     def _from_storage(self, key: str) -> RunView:
-        planned, cell = self._plan.trials[key], self._cells[key]
-        read = (self._store.results.read(key, measure.token) for measure in planned.measures)
-        results = tuple(result for result in read if result is not None)
-        finished = len(results) == len(planned.measures)
+        planned, cell = self._plan.trials[key], self._cells[key][0]
+        results = tuple(result for result in self._store.results.of(key) if _current(result.measure))
+        finished = {measure.token for measure in planned.measures} <= {result.measure for result in results}
         newest = self._store.checkpoints(key).latest(digests=not finished)
         begun = planned.state is State.PARTIAL
         fields = planned.trial.hashed_fields()
@@ -94,13 +107,19 @@ class Catalogue:
             fields=fields,
             records=tuple(newest.history) if newest else (),
             results=results,
-            tags={"row": cell.row, "column": column_label(cell.column), **_about(results)},
+            tags={"row": cell.row, "column": self._column(key) or None, **_about(results)},
             dataset=_dataset(planned.trial.dataset, self._fingerprint),
             checkpoint=_checkpoint(newest),
             artifacts=self._store.artifacts(key),
             started=min((r.provenance["started"] for r in results if "started" in r.provenance), default=None),
             ended=max((r.provenance["finished"] for r in results if "finished" in r.provenance), default=None),
         )
+
+
+def _current(token: str) -> bool:
+    """Whether a measure's token (likelihood-s1000-v1) is of a version that this package computes."""
+    label, _, version = token.rpartition("-v")
+    return (label.partition("-")[0], int(version)) in COMPUTES
 
 
 def _about(results: Sequence[Result]) -> dict[str, Any]:

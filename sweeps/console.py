@@ -50,6 +50,11 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun: 1 trial, 1,200 trials."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 class Work:
     """How far a sweep is and when it will be through: arithmetic only, the clock is the caller's.
 
@@ -206,6 +211,11 @@ class Progress:
             self._running[key] = label
             self._begun = True
             self._work.begun(key, self._clock())
+
+    def relabelled(self, key: str, label: str) -> None:
+        """A trial is called otherwise on the progress line, to say what it is doing."""
+        with self._lock:
+            self._running[key] = label
 
     def epoch(self, key: str, epoch: int, epochs: int) -> None:
         """A trial has finished `epoch` epochs of `epochs`."""

@@ -7,29 +7,30 @@ runs just that.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
-import shutil
 import signal
-import tempfile
+import socket
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from sweeps.scratch import remove_folders_of_the_dead, scratch
 from sweeps.worker import Job, Word, run
 
 MOST_PROCESS_DEATHS = 5
-"""Times that a trial is started again after its process died; an error that it reports itself is final."""
+"""Times that a trial is started again after Tune lost it, as when its process died; an error of its own is final."""
 
 STARTS = 3
 """Times that a private cluster is tried to start: a machine that is busy with other things may be too slow once."""
 
-TEMPORARY = "mvae-ray-"
-"""Prefix of the private folders of local Ray clusters and of Tune's sessions; the rest names the process."""
+REACH_SECONDS = 5.0
+"""How long the address of a cluster may take to answer."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -48,8 +49,8 @@ class Listener:
     """A key's trial begins, or begins again after its process died."""
     word: Callable[[str, Word], None]
     """A key's trial says something; its last word is done or failed."""
-    died: Callable[[str], None] = lambda _: None
-    """The process of a key's trial died; it starts again from its last checkpoint."""
+    again: Callable[[str, str], None] = lambda _, __: None
+    """A key's trial starts again from its last checkpoint, and why: its process died, or what Tune said."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,17 @@ def cluster() -> Iterator[Capacity]:
     """Attaches to the cluster that RAY_ADDRESS names, else starts a private one on this machine for this block."""
     import ray
 
-    address = os.environ.get("RAY_ADDRESS")
-    folder: Path | None = None
+    address = _address()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
-    with _environment(_SILENCE), _hushed():
+    with ExitStack() as stack:
+        stack.enter_context(_environment(_SILENCE))
+        stack.enter_context(_hushed())
         if address:
             with _own_signal_handlers():
                 ray.init(address=address, **quiet)
         else:
-            _remove_folders_of_the_dead()
-            folder = _temporary_folder()
+            stack.callback(remove_folders_of_the_dead)  # processes of theirs may have written there until now
+            folder = stack.enter_context(scratch("ray"))
             with _environment({"RAY_AUTH_MODE": "disabled"}), _own_signal_handlers():
                 _start(
                     address="local",
@@ -88,10 +90,25 @@ def cluster() -> Iterator[Capacity]:
             held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
             yield Capacity(held.get("CPU", 0.0), held.get("GPU", 0.0))
         finally:
-            ray.shutdown()
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-                _remove_folders_of_the_dead()
+            _shut_down()
+
+
+def _shut_down() -> None:
+    """`ray.shutdown`, while no other thread can free what is Ray's.
+
+    Ray ends the whole process, with exit code 1, where a reference of its is freed while it shuts down; and whichever
+    thread happens to collect garbage frees those that Tune leaves in cycles, MLflow's thread as well.
+    """
+    import ray
+
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        gc.collect()
+        ray.shutdown()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def _start(**options: Any) -> None:
@@ -114,17 +131,41 @@ def _start(**options: Any) -> None:
             return
 
 
-def check_gpus(wanted: float | Literal["auto"]) -> None:
-    """Refuses more GPUs than this machine has, where it is the cluster.
+def check_devices(wanted: float | Literal["auto"]) -> None:
+    """Refuses a cluster that is not there, and more GPUs than there are, before anything starts or is written.
+
+    A cluster that RAY_ADDRESS names is attached to for a moment; without one, torch knows this machine's GPUs.
 
     Raises:
         ValueError: one line.
     """
-    if wanted == "auto" or not wanted or os.environ.get("RAY_ADDRESS"):
-        return
-    import torch
+    if address := _address():
+        gpus_a_trial(wanted, _capacity_of(address), 0.0)
+    elif wanted != "auto" and wanted:
+        import torch
 
-    _enough_gpus(wanted, torch.cuda.device_count())
+        _enough_gpus(wanted, torch.cuda.device_count())
+
+
+def _address() -> str | None:
+    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
+    address = os.environ.get("RAY_ADDRESS")
+    return None if address in (None, "", "local") else address
+
+
+def _capacity_of(address: str) -> Capacity:
+    try:
+        host, colon, port = address.removeprefix("ray://").rpartition(":")
+        if colon and port.isdigit():  # Ray itself would try for two minutes; all other forms it answers at once
+            socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+        with cluster() as capacity:
+            return capacity
+    except (Exception, SystemExit) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(
+            f"RAY_ADDRESS {address}: no Ray cluster can be used there ({said}): start it, correct the address,"
+            " or unset RAY_ADDRESS to run on this machine alone"
+        ) from None
 
 
 def gpus_a_trial(wanted: float | Literal["auto"], capacity: Capacity, share: float) -> float:
@@ -181,11 +222,11 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
                 listener.word(trial.config["key"], Word(**result["word"]))
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            listener.died(trial.config["key"])
+            listener.again(trial.config["key"], _happened_to(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            died = f"its process died {MOST_PROCESS_DEATHS + 1} times (out of memory, or killed)"
-            listener.word(trial.config["key"], Word(failed=died, details=_error_text(trial)))
+            why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
+            listener.word(trial.config["key"], Word(failed=why, details=_error_text(trial)))
 
     by_key = {job.key: job for job in jobs}
     gpus = jobs[0].gpus
@@ -196,8 +237,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
         job = ray.get(shared)[config["key"]]
         run(job, lambda word: tune.report({"word": asdict(word)}))
 
-    session = _temporary_folder()
-    try:
+    with scratch("ray") as session:
         tune.Tuner(
             tune.with_resources(tune_trial, {"CPU": 1, "GPU": gpus} if gpus else {"CPU": 1}),
             param_space={"key": tune.grid_search(list(by_key))},
@@ -215,8 +255,6 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
                 failure_config=tune.FailureConfig(max_failures=MOST_PROCESS_DEATHS),
             ),
         ).fit()
-    finally:
-        shutil.rmtree(session, ignore_errors=True)
 
 
 _SILENCE = {
@@ -279,27 +317,31 @@ def _own_signal_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _happened_to(trial: Any) -> str:
+    """Why Tune lost a trial the last time, in words: the death of its process, or else what Tune said."""
+    from ray.exceptions import RayActorError
+
+    last = _error_text(trial).rpartition("Failure # ")[2].partition("\n")[2]
+    error = _last_error(trial)
+    if isinstance(error, RayActorError) and str(error).strip() in last:
+        return "its process died"
+    said = [line.strip() for line in last.splitlines() if line.strip()]
+    return f"Tune reports {said[-1] if said else 'an error without a word'}"
+
+
 def _error_text(trial: Any) -> str:
-    path = getattr(trial, "error_file", None)
+    """Tune's errors of a trial, the last one at the end; each begins with a line "Failure # ..."."""
     try:
-        return Path(path).read_text() if path else ""
+        return Path(trial.error_file).read_text() if trial.error_file else ""
     except OSError:
         return ""
 
 
-def _temporary_folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix=f"{TEMPORARY}{os.getpid()}-", dir=_short_temporary()))
+def _last_error(trial: Any) -> Exception | None:
+    """The last error of a trial that Tune could pickle: a process's death is always one."""
+    from ray import cloudpickle
 
-
-def _short_temporary() -> str | None:
-    """A folder whose paths leave room for Ray's sockets, which may have 107 characters."""
-    default = tempfile.gettempdir()
-    return default if len(default) <= 24 or not Path("/tmp").is_dir() else "/tmp"  # noqa: S108
-
-
-def _remove_folders_of_the_dead() -> None:
-    """What killed drivers left behind; processes of theirs may write there for some seconds, so it is done twice."""
-    for folder in Path(_short_temporary() or tempfile.gettempdir()).glob(f"{TEMPORARY}*-*"):
-        pid = folder.name.removeprefix(TEMPORARY).partition("-")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc").is_dir():
-            shutil.rmtree(folder, ignore_errors=True)
+    try:
+        return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
+    except Exception:  # what was raised may be of a class that this process does not have
+        return None

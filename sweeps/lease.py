@@ -12,7 +12,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import platform
 import threading
 import time
 import uuid
@@ -23,6 +22,7 @@ from types import TracebackType
 from typing import Self
 
 from mvae.files import locked, write_atomically
+from sweeps.processes import Process, this_process
 
 _STILL_POLLS = 2
 """A gap between two looks counts at most this many polling intervals of standing still: if this machine slept, so may
@@ -30,19 +30,13 @@ the holder have done."""
 
 
 @dataclass(frozen=True)
-class Holder:
+class Holder(Process):
     """What a lease file says about the driver that holds it."""
 
     owner: str
     """Id of the lease, new each time it is acquired."""
     counter: int
     """Raised at each renewal."""
-    host: str
-    machine: str
-    """Boot and PID namespace in which `pid` means something; empty where the system does not tell."""
-    pid: int
-    pid_started: int
-    """When the process started, in clock ticks since boot: a process id used again is another process."""
     user: str
     since: float
     """Unix time of the acquisition, seconds."""
@@ -133,7 +127,7 @@ class Lease:
                     )
                 if not stood_still:
                     return content
-            self._mine = _this_process()
+            self._mine = _new_holder()
             self._write(self._mine)
         if content is not None:
             self._say(f"took the lease over, its holder is dead ({self._describe(content)})")
@@ -207,44 +201,14 @@ def _parsed(content: bytes) -> Holder | None:
         return None
 
 
-def _this_process() -> Holder:
-    return Holder(
-        owner=str(uuid.uuid4()),
-        counter=0,
-        host=platform.node(),
-        machine=_machine(),
-        pid=os.getpid(),
-        pid_started=_process_start(os.getpid()) or 0,
-        user=_user(),
-        since=time.time(),
-    )
+def _new_holder() -> Holder:
+    return Holder(**asdict(this_process()), owner=str(uuid.uuid4()), counter=0, user=_user(), since=time.time())
 
 
 def _is_dead(content: bytes | None) -> bool:
-    """Whether the holder ran where this process runs and its process is gone. False where that cannot be known."""
+    """Whether the holder is known to be gone."""
     holder = None if content is None else _parsed(content)
-    if holder is None or not holder.machine or (holder.host, holder.machine) != (platform.node(), _machine()):
-        return False
-    return _process_start(holder.pid) != holder.pid_started
-
-
-def _machine() -> str:
-    """Boot id and PID namespace: containers on one machine share the first, and have processes of their own."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _process_start(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot; None if there is none, or it is a zombie (proc(5), stat)."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in ("Z", "X") else int(fields[19])
+    return holder is not None and holder.is_dead()
 
 
 def _user() -> str:

@@ -24,6 +24,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from inspect import cleandoc
+from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
@@ -39,6 +40,7 @@ from pydantic_settings import (
 
 from sweeps.console import error
 from sweeps.tokens import Count, Folder, Gpus, Names, NotNegative, Positive, Seeds, Token, Uri, Whole, Written
+from sweeps.tracker import default_uri
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
 
@@ -48,7 +50,16 @@ def _default_storage() -> Any:
 
 
 def _default_tracking(chosen: dict[str, Any]) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{chosen['storage']}/mlflow.db"
+    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(chosen["storage"])
+
+
+def _default_data_root(chosen: dict[str, Any]) -> Path | None:
+    """None, which a download fills; where nothing is to be started, the folder that None stands for."""
+    if not (chosen.get("plan") or chosen.get("report")):
+        return None
+    from mvae.data import default_data_root
+
+    return default_data_root()
 
 
 class TrialOptions(BaseSettings):
@@ -66,6 +77,10 @@ class TrialOptions(BaseSettings):
     """Dimensions of the latent space."""
     label_weight: Positive | None = None
     """Weight (lambda) of the label's likelihood in the ELBO."""
+    text_weight: Positive | None = None
+    """Weight (lambda) of the text's likelihood in the ELBO."""
+    alpha: NotNegative | None = None
+    """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (0.01 in the paper)."""
     batch_size: Count | None = None
     """Examples a training step."""
     learning_rate: Positive | None = None
@@ -106,9 +121,9 @@ class CommonOptions(TrialOptions):
     """demo takes minutes; paper is what the supplement ran."""
 
     plan: bool = False
-    """Print the cells, which of them are done and the hours that the rest will take; start nothing."""
+    """Print the cells, which of them are done and the hours that the rest will take; start and download nothing."""
     report: bool = False
-    """Print and write the table from the results that are there; start nothing."""
+    """Print and write the table from the results that are there; start and download nothing."""
     resume: bool = False
     """Insist that this name already exists in the storage."""
     fresh: bool = False
@@ -118,7 +133,7 @@ class CommonOptions(TrialOptions):
     """Name of the experiment; sweeps of one name share their trials."""
     storage: Folder = Field(default_factory=_default_storage)
     """Where results, checkpoints and MLflow's database are kept (default: $MVAE_STORAGE, else ./runs)."""
-    data_root: Folder | None = None
+    data_root: Folder | None = Field(default_factory=_default_data_root)
     """Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae)."""
     cache: Folder | None = None
     """Where converted data is kept (default: ~/.cache/mvae)."""

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from mvae.models import arm
 from mvae.trial import Measure, Trial
+from sweeps.console import counted, duration
 from sweeps.results import Result, Results
 from sweeps.storage import Store
 
-Probe = Callable[[Trial], float]
-"""Measures how many seconds a whole trial takes, by running a little of it."""
+Probe = Callable[[Trial], float | None]
+"""Measures how many seconds a whole trial takes, by running a little of it; None where it cannot."""
 
 Group = tuple[str, str, str]
 """Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none)."""
@@ -50,6 +51,13 @@ class Cell:
     """The published value of this row and column, None where there is none."""
     arm: str
     """Token of the arm, also the row of the published table that this row is compared with."""
+    quantity: str = ""
+    """The metric that stands in the cell, where the measure has several; empty: the measure's own."""
+
+    @property
+    def metric(self) -> str:
+        """The metric that stands in the cell."""
+        return self.quantity or self.measure.metric
 
 
 @dataclass(frozen=True)
@@ -106,13 +114,14 @@ class Estimate:
         """
         lines = []
         if self.known:
-            line = f"about {duration(self.seconds)} of trial time for {_count(self.known, 'trial')}"
+            line = f"about {duration(self.seconds)} of trial time for {counted(self.known, 'trial')}"
             if at_once is not None and at_once > 1:
                 line += f", {duration(self.seconds / min(at_once, self.known))} with {at_once} at once"
             lines += [line, *(f"  {basis}" for basis in self.bases)]
         if self.unknown:
             lines.append(
-                f"time unknown for {_count(self.unknown, 'trial')}: no trial of that kind has finished here yet"
+                f"time unknown for {counted(self.unknown, 'trial')}: no trial of that kind has finished here yet,"
+                " and none can be tried out before a run has converted the data"
             )
         return lines
 
@@ -129,6 +138,8 @@ class Plan:
     superseded: tuple[str, ...]
     """Result files of another version of a measure: never read."""
     costs: Mapping[Group, Cost]
+    measuring: Mapping[tuple[Group | None, str], float] = field(default_factory=dict)
+    """By kind of trial and name of measure: seconds a sample, or seconds in all where a measure has no samples."""
 
     def state(self, index: int) -> State:
         """State of a cell: done as soon as its own measure is there."""
@@ -159,6 +170,7 @@ class Plan:
                 unknown += 1
                 continue
             trained = planned.epoch >= planned.trial.epochs
+            total += sum(_size(measure) * self.measuring.get((group, measure.name), 0.0) for measure in planned.missing)
             total += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
             known += 1
             bases[cost.basis] = None
@@ -170,14 +182,13 @@ class Plan:
         seeds = len({cell.trial.seed for cell in self.cells})
         entries = len({(cell.row, cell.column) for cell in self.cells})
         lines = [
-            f"{_count(entries, 'cell')}, {_count(seeds, 'seed')}, {_count(len(self.trials), 'trial')}: "
+            f"{counted(entries, 'cell')}, {counted(seeds, 'seed')}, {counted(len(self.trials), 'trial')}: "
             f"{self.count(State.DONE)} done, {self.count(State.PARTIAL)} partial, {self.count(State.MISSING)} missing"
         ]
         if self.superseded:
             names = ", ".join(self.superseded[:3]) + (", ..." if len(self.superseded) > 3 else "")
-            lines.append(
-                f"{_count(len(self.superseded), 'result')} of another measure version, superseded and not read: {names}"
-            )
+            count = counted(len(self.superseded), "result")
+            lines.append(f"{count} of another measure version, superseded and not read: {names}")
         return lines
 
 
@@ -199,15 +210,9 @@ def plan(cells: Sequence[Cell], store: Store | None, fingerprint: str, probe: Pr
     trials = {key: _planned(key, trial, tuple(wanted), store, results) for key, (trial, wanted) in asked.items()}
     superseded = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
     todo = [planned.trial for planned in trials.values() if planned.missing]
-    costs = _costs(todo, [] if results is None or not todo else _finished(results, measures), probe)
-    return Plan(tuple(cells), keys, trials, tuple(superseded), costs)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a reader wants them: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    finished = [] if results is None or not todo else list(results)
+    costs = _costs(todo, finished, probe)
+    return Plan(tuple(cells), keys, trials, tuple(superseded), costs, _measuring(finished))
 
 
 def _planned(
@@ -222,16 +227,28 @@ def _planned(
     return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
 
-def _finished(results: Results, measures: Iterable[Measure]) -> list[Result]:
-    """One result of every finished key in the folder, of whatever sweep."""
-    tokens = {measure.token for measure in measures}
-    return list({result.key: result for result in results if result.measure in tokens}.values())
+def _size(measure: Measure) -> float:
+    """Samples that a measure draws; 1 for one that draws none."""
+    return dict(measure.parameters).get("s", 1.0)
+
+
+def _measuring(finished: Iterable[Result]) -> dict[tuple[Group | None, str], float]:
+    """Seconds that measures took, by kind of trial and measure, a sample where they draw samples: the median."""
+    timed: dict[tuple[Group | None, str], list[float]] = {}
+    for result in finished:
+        seconds = result.provenance.get("measured_in_seconds")
+        label, _, _version = result.measure.rpartition("-v")
+        name, _, parameters = label.partition("-")
+        samples = float(parameters[1:]) if parameters.startswith("s") else 1.0
+        if isinstance(seconds, int | float):
+            timed.setdefault((_group(result.trial), name), []).append(seconds / samples)
+    return {kind: statistics.median(each) for kind, each in timed.items()}
 
 
 def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None) -> dict[Group, Cost]:
     """Cost of every kind of trial to run: the median of finished ones, else one probe, else no entry."""
     timed: dict[Group, list[tuple[float, int]]] = {}
-    for result in finished:
+    for result in {one.key: one for one in finished}.values():
         group, seconds = _group(result.trial), result.provenance.get("seconds")
         if group is not None and isinstance(seconds, int | float) and seconds > 0:
             timed.setdefault(group, []).append((float(seconds), int(result.provenance.get("epochs") or 0)))
@@ -245,9 +262,9 @@ def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | Non
         samples = [sample for sample in timed.get(group, []) if not by_epoch or sample[1] > 0]
         if samples:
             each = statistics.median(seconds / epochs if by_epoch else seconds for seconds, epochs in samples)
-            basis = f"from {_count(len(samples), 'finished trial')}"
-        elif probe is not None:
-            each = probe(trial) / (trial.epochs if by_epoch else 1)
+            basis = f"from {counted(len(samples), 'finished trial')}"
+        elif probe is not None and (whole := probe(trial)) is not None:
+            each = whole / (trial.epochs if by_epoch else 1)
             basis = "measured by a probe"
         else:
             continue
@@ -265,7 +282,3 @@ def _group(fields: Mapping[str, Any]) -> Group | None:
         return str(fields["dataset"]), str(fields["model"]), network
     except (KeyError, ValueError):
         return None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 
-from mvae.data import load
+from mvae.data import load_converted
 from mvae.data.supervision import paired_set
-from mvae.evaluation.accuracy import label_accuracy
 from mvae.models import arm
+from mvae.training import validated
 from mvae.trial import Trial
 
 STEPS = 20
@@ -22,15 +22,25 @@ FITTED = 2000
 
 
 class Probe:
-    """Callable: seconds that a whole trial takes on one CPU thread of this machine."""
+    """Callable: seconds that a whole trial takes on one CPU thread of this machine.
 
-    def __init__(self, data_root: Path | None, cache: Path | None) -> None:
-        self._data_root, self._cache = data_root, cache
+    Args:
+        fingerprint: of the data set that the trials are on.
+        cache: where it lies converted, if it does; nothing is written there.
+    """
 
-    def __call__(self, trial: Trial) -> float:
-        """Seconds of a trial, from its start to its last epoch; evaluation of every epoch included."""
+    def __init__(self, fingerprint: str, cache: Path | None) -> None:
+        self._fingerprint, self._cache = fingerprint, cache
+
+    def __call__(self, trial: Trial) -> float | None:
+        """Seconds of a trial, from its start to its last epoch, evaluation of every epoch included.
+
+        None where the data set is not converted yet.
+        """
+        data = load_converted(trial.dataset, self._fingerprint, self._cache)
+        if data is None:
+            return None
         torch.set_num_threads(1)
-        data = load(trial.dataset, self._data_root, self._cache)
         chosen = arm(trial.model)
         model = chosen.build(trial, data.modalities)
         if chosen.fit is not None:
@@ -53,6 +63,6 @@ class Probe:
         warm = min(WARM_UP, done - 1)
         each = (times[-1] - times[warm]) / (done - warm)
         began = time.perf_counter()
-        label_accuracy(model, data.modalities, data.validation)
+        validated(model, trial, data)
         validation = time.perf_counter() - began
         return trial.epochs * (each * learner.steps_per_epoch + validation)

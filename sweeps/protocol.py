@@ -15,6 +15,7 @@ NAMES = {
     "batch_size": "batch size",
     "learning_rate": "learning rate",
     "label_weight": "label weight",
+    "text_weight": "text weight",
     "annealing": "epochs of annealing",
 }
 """Protocol fields whose words differ from their names."""
@@ -22,7 +23,7 @@ NAMES = {
 EXCEPTIONS = 2
 """So many rows that differ from the others are named."""
 
-WITHOUT_A_TABLE = ("epochs", "image_network", "seeds", "pairing", "targets", "label_weight")
+WITHOUT_A_TABLE = ("epochs", "image_network", "seeds", "pairing", "targets", "label_weight", "text_weight", "samples")
 """What a reader wants to know of a table that has no published one beside it."""
 
 
@@ -80,6 +81,9 @@ def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
         for cell in cells:
             seeds.setdefault((cell.row, cell.column), set()).add(cell.trial.seed)
         return [(row, len(those)) for (row, _), those in seeds.items()]
+    if name == "samples":
+        drawn = ((cell.row, dict(cell.measure.parameters).get("s")) for cell in cells)
+        return [(row, int(samples)) for row, samples in drawn if samples is not None]
     pairs = ((cell.row, _field(name, cell.trial)) for cell in cells)
     return [(row, value) for row, value in pairs if value is not None]
 

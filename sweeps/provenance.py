@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import time
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvae.checkpoint import Checkpoint
 
 PACKAGES = ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow")
 
@@ -55,6 +59,55 @@ def device_name(device: str) -> str:
         return platform.processor() or platform.machine()
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.machine()
+
+
+class Attempts:
+    """The attempts at one trial, this one the last: what its checkpoints carry on and its results are to say.
+
+    Args:
+        attempt: id of this attempt.
+        device: cpu or cuda.
+        before: the checkpoint that this attempt goes on from; None where it begins.
+        started: Unix time, seconds.
+    """
+
+    def __init__(self, attempt: str, device: str, before: Checkpoint | None, started: float) -> None:
+        self.device = device
+        self._started = started
+        self._this = attempt_record(attempt, device, before.epoch if before else 0, started)
+        earlier = before.provenance.get("attempts", []) if before else []
+        self._all = [*(dict(one) for one in earlier), self._this]
+
+    def so_far(self) -> dict[str, Any]:
+        """For a checkpoint; the time that the attempt has taken so far is noted now."""
+        self._this["seconds"] = time.time() - self._started
+        return {"device": self.device, "attempts": self._all}
+
+    def result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
+        """For a result, apart from the commit of the code; `seconds` are those of training, up to the last `so_far`.
+
+        Args:
+            checkpoint: what was measured.
+            data: the data set's fingerprint.
+            measuring: Unix time at which measuring began, seconds.
+        """
+        now = time.time()
+        return {
+            "finished": now,
+            "measured_in_seconds": now - measuring,
+            "host": platform.node(),
+            "device": self.device,
+            "device_name": self._this["device_name"],
+            "threads": self._this["threads"],
+            "versions": versions(),
+            "epochs": checkpoint.epoch,
+            "data": data,
+            "training_version": training_version,
+            "mixed": len({(one["device"], one["torch"]) for one in self._all}) > 1,
+            "attempts": self._all,
+            "started": min(one["started"] for one in self._all),
+            "seconds": sum(one["seconds"] for one in self._all),
+        }
 
 
 def attempt_record(attempt: str, device: str, from_epoch: int, started: float) -> dict[str, Any]:

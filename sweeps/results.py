@@ -21,7 +21,7 @@ from mvae.files import Damaged, locked, set_aside, write_atomically
 if TYPE_CHECKING:
     from mvae.trial import Measure
 
-_FILE = re.compile(r"(?P<key>[A-Za-z0-9_]+)\.(?P<measure>(?P<name>[A-Za-z0-9_-]+)-v(?P<version>\d+))\.json")
+_FILE = re.compile(r"(?P<key>[A-Za-z0-9_]+)\.(?P<measure>(?P<label>[A-Za-z0-9_.-]+)-v(?P<version>\d+))\.json")
 _log = logging.getLogger(__name__)
 
 
@@ -36,7 +36,7 @@ class Result:
     key: str
     """Content key of the trial."""
     measure: str
-    """Token of the measure, with its version: accuracy-v1."""
+    """Token of the measure, with its parameters and version: accuracy-v1, readout-f0.01-v1."""
     trial: dict[str, Any]
     """All fields of the trial."""
     metrics: dict[str, float]
@@ -108,6 +108,11 @@ class Results:
             if result is not None:
                 yield result
 
+    def of(self, key: str) -> list[Result]:
+        """Every readable result of a key, of all measures and versions, by file name."""
+        read = (self.read(key, match["measure"]) for match in self._files() if match["key"] == key)
+        return [result for result in read if result is not None]
+
     def keys(self, measure: str | None = None) -> list[str]:
         """Keys that have a file for this measure (token), or for any. The files are not opened."""
         return sorted({match["key"] for match in self._files() if measure in (None, match["measure"])})
@@ -117,7 +122,7 @@ class Results:
         return [
             match.string
             for match in self._files()
-            if match["name"] == measure.name and int(match["version"]) != measure.version
+            if match["label"] == measure.label and int(match["version"]) != measure.version
         ]
 
     def _files(self) -> list[re.Match[str]]:

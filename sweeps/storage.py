@@ -5,6 +5,7 @@
     <root>/<name>/results/         sweeps/results.py
     <root>/<name>/checkpoints/     mvae/checkpoint.py, one folder a key
     <root>/<name>/artifacts/       pictures that a trial wants shown, one folder a key
+    <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
     <root>/<name>/reports/         tables and plots, one folder a sweep
 
 MLflow's default database and artifacts lie beside the names, under <root>.
@@ -98,9 +99,9 @@ class Store:
         """Folder for what the trial with this key wants shown."""
         return self.folder / "artifacts" / key
 
-    def empty(self) -> bool:
-        """Whether there is nothing to resume: no result and no checkpoint, of any trial."""
-        return not self.results.keys() and not any((self.folder / "checkpoints").glob("*/*/manifest.json"))
+    def traceback(self, key: str) -> Path:
+        """File for the traceback of the trial with this key, which is there as long as its last attempt failed."""
+        return self.folder / "errors" / f"{key}.txt"
 
     def namespace(self) -> str:
         """The UUID of this name, made at the first call; the same for every process and for ever.

@@ -10,13 +10,15 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from mvae.data import fingerprint, load
+from mvae.data import MissingFiles, fingerprint, load
+from mvae.files import write_atomically
 from sweeps import engine
 from sweeps.catalogue import Catalogue
-from sweeps.console import Console, Progress, duration, error
+from sweeps.console import Console, Progress, counted, duration, error
 from sweeps.interruption import Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
@@ -25,6 +27,7 @@ from sweeps.probe import Probe
 from sweeps.provenance import git_sha
 from sweeps.rendering import show_plan
 from sweeps.report import show, tabulate, write
+from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
 from sweeps.tables import Table
 from sweeps.tracker import Tracker, check, tracking_uri
@@ -52,23 +55,29 @@ class Sweep:
     cells: tuple[Cell, ...]
     table: Table | None = None
     """The published table that the cells stand beside."""
-    axis: str = "paired fraction"
-    """What the columns are, where no published table says so."""
+    axis: str = ""
+    """What the columns are; empty: as the published table says, or paired fractions."""
 
 
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """Runs a sweep as the options say and returns the exit code; a user's mistake is one line on stderr.
 
+    A user's mistake is a ValueError up to the moment at which the lease is taken; one that is raised later is ours,
+    and passes through with its traceback.
+
     Args:
         sweep: makes the cells; a ValueError in it is a user's mistake.
     """
-    console = Console()
+    console, interruption = Console(), Interruption()
     try:
-        with Interruption() as interruption:
-            return _main(sweep(), options, console, interruption)
-    except ValueError as refusal:
-        error(str(refusal))
-        return BAD_INPUT
+        with interruption, ExitStack() as held:
+            try:
+                work = _checked(sweep(), options, console, interruption, held)
+            except ValueError as refusal:
+                looks_only = isinstance(refusal, MissingFiles) and (options.plan or options.report)
+                error(f"{refusal}" + "; --plan and --report download nothing" * looks_only)
+                return BAD_INPUT
+            return work()
     except OSError as refused:
         error(f"stopped by the system: {refused}; what is finished stays, to go on: {_command()}")
         return INCOMPLETE
@@ -77,10 +86,19 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
         return INTERRUPTED
 
 
-def _main(sweep: Sweep, options: CommonOptions, console: Console, interruption: Interruption) -> int:
+def _checked(
+    sweep: Sweep, options: CommonOptions, console: Console, interruption: Interruption, held: ExitStack
+) -> Callable[[], int]:
+    """Everything that can be refused; returns the work that the options ask for, which gives the exit code.
+
+    Args:
+        held: keeps the lease, where the work needs it.
+    Raises:
+        ValueError: one line; nothing was started.
+    """
     data_mark = fingerprint(options.dataset, options.data_root)
     store = Store.open(options.storage, options.name, create=False)
-    uri = tracking_uri(options.tracking_uri, options.storage)
+    uri = tracking_uri(options.tracking_uri)
     planned = plan(sweep.cells, store, data_mark)
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise ValueError(
@@ -90,21 +108,28 @@ def _main(sweep: Sweep, options: CommonOptions, console: Console, interruption: 
     if options.fresh and store.folder.exists():
         raise ValueError(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
     if options.plan:
-        probe = Probe(options.data_root, options.cache)
-        show_plan(plan(sweep.cells, store, data_mark, probe), console.rich, options.max_concurrent)
-        return COMPLETE
+        return lambda: _plan(sweep, options, store, data_mark, console)
     if options.report:
-        return _report(sweep, planned, store, console, {})
+        return lambda: _report(sweep, planned, store, console, {})
     store.check_writable()
     check(uri)
-    engine.check_gpus(options.gpus_per_trial)
     if planned.todo:
+        engine.check_devices(options.gpus_per_trial)
         load(options.dataset, options.data_root, options.cache)
-    Store.open(options.storage, options.name, create=True)
-    with Lease(store.folder, console.say) as lease:
-        planned = plan(sweep.cells, store, data_mark)
-        driver = Driver(sweep, options, planned, data_mark, store, uri, console, lease, interruption)
-        return driver.run()
+    Store.open(options.storage, options.name, create=True).namespace()
+    lease = held.enter_context(Lease(store.folder, console.say))
+
+    def drive() -> int:
+        now = plan(sweep.cells, store, data_mark)  # another driver may have been at work up to now
+        return Driver(sweep, options, now, data_mark, store, uri, console, lease, interruption).run()
+
+    return drive
+
+
+def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_mark: str, console: Console) -> int:
+    probe = Probe(data_mark, options.cache)
+    show_plan(plan(sweep.cells, store, data_mark, probe), console.rich, options.max_concurrent)
+    return COMPLETE
 
 
 def _report(sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str]) -> int:
@@ -144,7 +169,7 @@ class Driver:
         done = self.planned.count(State.DONE)
         partial = self.planned.count(State.PARTIAL)
         kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
-        self.console.header(f"{self.sweep.title}: {_count(len(self.planned.trials), 'trial')}{kept}")
+        self.console.header(f"{self.sweep.title}: {counted(len(self.planned.trials), 'trial')}{kept}")
         tracker = Tracker(
             self.uri,
             namespace=self.store.namespace(),
@@ -166,7 +191,9 @@ class Driver:
             code = INTERRUPTED
             self.console.say(_stopped_by(self.interruption.heard or str(stop)))
         finally:
-            if not self.lease.lost.is_set():  # else MLflow has another writer now
+            if self.lease.lost.is_set():  # MLflow has another writer now
+                tracker.give_up()
+            else:
                 status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
                 tracker.start()
                 tracker.update_sweep(self._view(status))
@@ -175,9 +202,11 @@ class Driver:
         return code
 
     def _tidy(self) -> None:
-        """Finishes what a killed trial process left undone behind its result: only the final weights stay."""
+        """Finishes what killed processes left undone: temporary folders, and all but the final weights of a result."""
+        remove_folders_of_the_dead()
         for key, planned in self.planned.trials.items():
             if planned.state is State.DONE:
+                self._drop_traceback(key)
                 checkpoints = self.store.checkpoints(key)
                 newest = checkpoints.latest(digests=False)
                 if newest is not None and not newest.final:
@@ -220,28 +249,57 @@ class Driver:
         def word(key: str, said: Word) -> None:
             self._stop_if_told()
             if said.failed:
-                self.failures[key] = said.failed
-                progress.failed(key, self.catalogue.name(key), said.failed)
-                tracker.update(self.catalogue.failed(key, said.failed))
+                kept = self._keep_traceback(key, said)
+                self.failures[key] = said.failed + f" (traceback: {kept})" * bool(kept)
+                progress.failed(key, self.catalogue.name(key), self.failures[key])
+                tracker.update(self.catalogue.failed(key, said.failed, kept))
             elif said.done:
+                self._drop_traceback(key)
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
-                shown = self._metric(view.final)
+                spent += sum(result.provenance.get("measured_in_seconds", 0.0) for result in view.results)
+                shown = self._metric(key, view.final)
                 progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
                 tracker.update(view)
             else:
                 progress.epoch(key, said.epoch, said.epochs)
+                if said.measured is not None:
+                    progress.relabelled(key, f"{self.catalogue.name(key)} measured to {said.measured:.0%}")
                 if said.committed:
                     tracker.update(self.catalogue.committed(key, said.committed))
 
-        def died(key: str) -> None:
-            self.console.say(f"{self.catalogue.name(key)}: its process died, it goes on from its last checkpoint")
+        def again(key: str, why: str) -> None:
+            self.console.say(f"{self.catalogue.name(key)}: {why}, it goes on from its last checkpoint")
 
-        return engine.Listener(started, word, died)
+        return engine.Listener(started, word, again)
 
-    def _metric(self, final: dict[str, float]) -> str:
-        metric = self.sweep.cells[0].measure.metric
-        return f"{metric.rpartition('/')[2]} {final[metric]:.4f}" if metric in final else "done"
+    def _keep_traceback(self, key: str, said: Word) -> Path | None:
+        """Writes it down and returns where; None where there is none, or no room for it."""
+        if not said.details:
+            return None
+        path = self.store.traceback(key)
+        try:
+            write_atomically(path, f"{self.catalogue.name(key)}\n{said.failed}\n\n{said.details}\n".encode())
+        except OSError:
+            return None
+        return path
+
+    def _drop_traceback(self, key: str) -> None:
+        with suppress(OSError):
+            self.store.traceback(key).unlink()
+
+    def _metric(self, key: str, final: dict[str, float]) -> str:
+        """What a trial's line shows of its numbers: of several of one kind, the range."""
+        own = [cell.quantity for cell, of in zip(self.planned.cells, self.planned.keys, strict=True) if of == key]
+        if own[0]:
+            return f"{own[0].rpartition('/')[2]} {final[own[0]]:.4f}" if own[0] in final else "done"
+        measures = self.planned.trials[key].measures
+        quantity = measures[0].quantity
+        values = sorted(final[m.metric] for m in measures if m.quantity == quantity and m.metric in final)
+        if not values:
+            return "done"
+        shown = f"{values[0]:.4f}" + f" to {values[-1]:.4f}" * (len(values) > 1)
+        return f"{quantity.rpartition('/')[2]} {shown}"
 
     def _stop_if_told(self) -> None:
         self.interruption.check()
@@ -274,7 +332,3 @@ def _stopped_by(what: str) -> str:
 
 def _how_to_browse(uri: str) -> str:
     return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -43,13 +43,12 @@ def default_uri(storage: Path) -> str:
     return f"sqlite:///{storage.absolute() / 'mlflow.db'}"
 
 
-def tracking_uri(option: str | None, storage: Path) -> str:
-    """The URI that counts: `--tracking-uri`, else $MLFLOW_TRACKING_URI, else `default_uri`.
+def tracking_uri(uri: str) -> str:
+    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
 
     Raises:
         ValueError: it is not a URI that MLflow takes.
     """
-    uri = option or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(storage)
     scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
     path = sqlite_path(uri)
     if path is not None:
@@ -187,7 +186,7 @@ class Tracker:
         self._views: dict[str, RunView] = {}
         self._waiting: dict[str, None] = {}  # keys whose newest view is not written, in the order they came
         self._closing = False
-        self._written = 0  # keys brought up to date, each as often as that happened
+        self._written: set[str] = set()  # keys brought up to date, since the end began
         self._given_up = False
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
@@ -219,7 +218,8 @@ class Tracker:
         """Bring MLflow up to date, leave nothing RUNNING there, and stop; without a `start`, nothing.
 
         Args:
-            timeout: seconds in which at least one more key must have been written; after as long without, it gives up.
+            timeout: seconds in which at least one more key must have been written, not only the same ones again; after
+                as long without, it gives up.
         Returns:
             Whether MLflow holds everything. If not, which is said, the next command fills in what is missing.
         """
@@ -231,14 +231,19 @@ class Tracker:
             for key, view in self._views.items():
                 self._views[key] = _stopped(view)
                 self._waiting[key] = None
+            self._written.clear()
             self._changed.notify()
-        written = self._written
-        while not (complete := self._done.wait(timeout)) and self._written > written:
-            written = self._written
+        written = 0
+        while not (complete := self._done.wait(timeout)) and len(self._written) > written:
+            written = len(self._written)
         if not complete:
-            self._given_up = True
+            self.give_up()
             self._say(f"MLflow at {_shown(self._uri)} is behind; the same command fills in what is missing there")
         return complete
+
+    def give_up(self) -> None:
+        """Write nothing after what is being written now: somebody else writes, or will."""
+        self._given_up = True
 
     def _work(self) -> None:
         while not self._given_up:
@@ -259,11 +264,13 @@ class Tracker:
         key: str | None = None
         try:
             mirror = self._open()
-            while (view := self._next()) is not None:
+            while not self._given_up and (view := self._next()) is not None:
                 key = view.key
                 mirror.sync(view, self._sweep.name)
-                self._written += 1
+                self._written.add(key)
             key = None
+            if self._given_up:
+                return False
             with self._changed:
                 sweep, self._sweep_is_new = self._sweep, False
             mirror.sync_sweep(sweep)

@@ -15,7 +15,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.files import atomic_path, locked, sha256_cached
+from sweeps.scratch import scratch
 from sweeps.view import DatasetView, RunView, Status, SweepView, tagged
 
 # Read by MLflow when it is imported.
@@ -58,8 +58,11 @@ if TYPE_CHECKING:
 for _logger in ("mlflow", "alembic"):
     logging.getLogger(_logger).setLevel(logging.CRITICAL)  # what fails is raised, and said once by the caller
 
-LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray] | None"]
-"""The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none."""
+LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
+"""The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none.
+
+The example alone is None for a module that wants more than one array.
+"""
 
 METRICS_A_REQUEST = 800
 PAGE = 1000
@@ -215,6 +218,7 @@ class Mirror:
             self._client.log_inputs(held.run_id, [_dataset_input(view.dataset)])
             held.has_dataset = True
         uploaded = self._upload_files(held, view.artifacts, "samples")
+        uploaded |= self._upload_files(held, view.traceback, "errors")
         if view.status is Status.FINISHED:
             uploaded |= self._upload_model(held, view)
         self._write(held, uploaded)
@@ -292,15 +296,16 @@ class Mirror:
         held.steps |= {record["epoch"] for record in missing}
         held.metrics.update(final)
 
-    def _upload_files(self, held: _Held, folder: Path | None, name: str) -> dict[str, str]:
-        """The folder as artifacts under `name`, again when a file in it has changed; the tag that says so."""
-        files = sorted(path for path in folder.rglob("*") if path.is_file()) if folder else []
-        if folder is None or not files:
+    def _upload_files(self, held: _Held, place: Path | None, name: str) -> dict[str, str]:
+        """A folder or a file as artifacts under `name`, again when one has changed; the tag that says so."""
+        files = sorted(path for path in (place, *place.rglob("*")) if path.is_file()) if place else []
+        if place is None or not files:
             return {}
-        listing = "\n".join(f"{sha256_cached(path)} {path.relative_to(folder)}" for path in files)
+        listing = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
         digest = {f"mvae.files.{name}": hashlib.sha256(listing.encode()).hexdigest()}
         if not digest.items() <= held.tags.items():
-            self._client.log_artifacts(held.run_id, str(folder), name)
+            log = self._client.log_artifact if place.is_file() else self._client.log_artifacts
+            log(held.run_id, str(place), name)
         return digest
 
     def _upload_model(self, held: _Held, view: RunView) -> dict[str, str]:
@@ -316,8 +321,8 @@ class Mirror:
             self._client.delete_logged_model(model.model_id)
             model = None
         if model is None:
-            with tempfile.TemporaryDirectory(prefix="mvae-model-") as temporary:
-                model = self._log_model(held, view, Path(temporary) / "model")
+            with scratch("model") as temporary:
+                model = self._log_model(held, view, temporary / "model")
             if model is None:
                 return {}
         return {"mvae.logged_model": f"models:/{model.model_id}"}
@@ -325,7 +330,7 @@ class Mirror:
     def _log_model(self, held: _Held, view: RunView, folder: Path) -> LoggedModel | None:
         try:
             loaded = self._load_model(view)
-            signature = None if loaded is None else _signature(*loaded)
+            signature = None if loaded is None or loaded[1] is None else _signature(loaded[0], loaded[1])
         except Exception as error:  # the model's own trouble must not look like the server's, nor be tried for ever
             self._say(f"MLflow: the model of {view.name} is left out: {type(error).__name__}: {error}")
             loaded = None

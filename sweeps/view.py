@@ -7,6 +7,7 @@ the newest of each to sweeps/tracking.py, which makes MLflow hold what they say.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -72,6 +73,8 @@ class RunView:
     """Everything that is not hashed: row, column, git sha, host, device, attempts; shown as `mvae.<name>`."""
     error: str | None = None
     """Why it failed; shown until it runs again without."""
+    traceback: Path | None = None
+    """File with the whole story of the failure."""
     dataset: DatasetView | None = None
     checkpoint: CheckpointView | None = None
     artifacts: Path | None = None
@@ -89,9 +92,13 @@ class RunView:
 
     @property
     def final(self) -> dict[str, float]:
-        """The numbers of all measures together (test/accuracy and so on), less those that every epoch has."""
+        """The numbers of all measures together (test/accuracy and so on), less those that every epoch has.
+
+        Of a likelihood measured with several numbers of samples, that with the most is shown.
+        """
         per_epoch = {name for record in self.history for name in record["metrics"]}
-        metrics = [item for result in self.results for item in result.metrics.items()]
+        by_samples = sorted(self.results, key=lambda result: _samples(result.measure))
+        metrics = [item for result in by_samples for item in result.metrics.items()]
         return {name: float(value) for name, value in metrics if name not in per_epoch}
 
     def all_tags(self, sweep: str) -> dict[str, str]:
@@ -150,6 +157,12 @@ class SweepView:
         if table and table.is_file():
             parts.append(table.read_text())
         return "\n\n".join(parts)
+
+
+def _samples(token: str) -> int:
+    """S of a measure's token, as likelihood-s1000-v1; 0 where it has none."""
+    found = re.search(r"-s(\d+)-v", token)
+    return int(found[1]) if found else 0
 
 
 def member_tag(sweep: str) -> str:

@@ -14,21 +14,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
+from torch import nn
 
-from mvae.checkpoint import Checkpoint, Record
+from mvae.checkpoint import Record
 from mvae.data import load
 from mvae.data.dataset import Dataset
 from mvae.evaluation.measures import compute
-from mvae.evaluation.samples import sample_grids, save_png
-from mvae.files import Damaged
-from mvae.models import arm
+from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
+from mvae.files import Damaged, write_atomically
+from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
-from mvae.training import THREADS, Progress, Trained, train
+from mvae.training import THREADS, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
-from sweeps.provenance import attempt_record, versions
+from sweeps.provenance import Attempts
 from sweeps.results import Result
 from sweeps.storage import Store
 
@@ -67,6 +67,8 @@ class Word:
     """One line: why the trial ended without a result."""
     details: str = ""
     """The traceback of a failure."""
+    measured: float | None = None
+    """Share, 0 to 1, of a long measure of the trained model that is computed."""
 
 
 def run(job: Job, say: Callable[[Word], None]) -> None:
@@ -107,57 +109,27 @@ def _run(job: Job, say: Callable[[Word], None]) -> None:
     attempt = uuid.uuid4().hex[:12]
     checkpoints = job.store.checkpoints(job.key, attempt)
     before = checkpoints.latest()
-    this = attempt_record(attempt, device, before.epoch if before else 0, started)
-    attempts = [*_attempts(before), this]
-
-    def provenance() -> dict[str, Any]:
-        this["seconds"] = time.time() - started
-        return {"device": device, "attempts": attempts}
-
+    attempts = Attempts(attempt, device, before, started)
     trained = train(
         job.trial,
         data,
         checkpoints,
-        provenance=provenance,
+        provenance=attempts.so_far,
         heard=_throttled(say),
+        look=lambda model, epoch: _draw(model, job, data, f"epoch-{epoch:04d}"),
         checkpoint_every=job.checkpoint_every,
     )
-    _draw(trained, job, data)
+    _draw(trained.model, job, data)
+    attempts.so_far()
     for measure in job.measures:
         began = time.time()
-        metrics = {**compute(measure, trained.model, job.trial, data), **_best(trained.history)}
-        about = {
-            "finished": time.time(),
-            "measured_in_seconds": time.time() - began,
-            "git": job.git,
-            "host": platform.node(),
-            "device": device,
-            "device_name": this["device_name"],
-            "threads": THREADS,
-            "versions": versions(),
-            "epochs": trained.checkpoint.epoch,
-            "data": data.fingerprint,
-            "training_version": TRAINING_VERSION,
-            "mixed": len({(a["device"], a["torch"]) for a in attempts}) > 1,
-            **_spent(attempts, provenance),
-        }
+        found = compute(measure, trained.model, job.trial, data, _measuring(say, trained.checkpoint.epoch))
+        metrics = {**found, **best_epoch(trained.history)}
+        about = {"git": job.git, **attempts.result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began)}
         job.store.results.write(
             Result(job.key, measure.token, job.trial.model_dump(), metrics, about, list(trained.history))
         )
     checkpoints.keep_final_weights()
-
-
-def _spent(attempts: list[dict[str, Any]], provenance: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    provenance()
-    return {
-        "attempts": attempts,
-        "started": min(a["started"] for a in attempts),
-        "seconds": sum(a["seconds"] for a in attempts),
-    }
-
-
-def _attempts(checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
-    return [dict(attempt) for attempt in checkpoint.provenance.get("attempts", [])] if checkpoint else []
 
 
 def _device(job: Job) -> str:
@@ -176,6 +148,19 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str) ->
     return data if device == "cpu" else data.to(device)
 
 
+def _measuring(say: Callable[[Word], None], epochs: int) -> Callable[[int, int], None]:
+    """Says how far a measure is, not more often than every REPORT_EVERY seconds."""
+    last = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_EVERY:
+            last = time.monotonic()
+            say(Word(epochs, epochs, measured=done / of))
+
+    return told
+
+
 def _throttled(say: Callable[[Word], None]) -> Callable[[Progress], None]:
     """Passes progress on, not more often than every REPORT_EVERY seconds unless records came with it."""
     last = 0.0
@@ -190,18 +175,17 @@ def _throttled(say: Callable[[Word], None]) -> Callable[[Progress], None]:
     return heard
 
 
-def _best(history: list[Record]) -> dict[str, float]:
-    """The best validation accuracy and its epoch: logged, never put into a table."""
-    scored = [(record["metrics"]["validation/accuracy"], -record["epoch"]) for record in history]
-    if not scored:
-        return {}
-    value, epoch = max(scored)
-    return {"best/validation_accuracy": value, "best/epoch": float(-epoch)}
-
-
-def _draw(trained: Trained, job: Job, data: Dataset) -> None:
-    """Grids of what a generative arm has learnt, as pictures beside its checkpoint."""
-    if arm(job.trial.model).learner is None or not isinstance(trained.model, Multimodal):
+def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
+    """Samples of a generative arm, pictures and words beside its checkpoint; `moment` names a folder of them."""
+    seed, words = job.trial.seed, ""
+    if isinstance(model, Multimodal):
+        grids, words = sample_grids(model, data.test, seed), sample_words(model, data.test, seed)
+    elif isinstance(model, CVAE):
+        grids = conditional_grids(model, data.test, seed)
+    else:
         return
-    for name, sheet in sample_grids(trained.model, data.test, job.trial.seed).items():
-        save_png(sheet, job.store.artifacts(job.key) / f"{name}.png", scale=2 if sheet.shape[1] > 100 else 4)
+    folder = job.store.artifacts(job.key) / moment
+    for name, sheet in grids.items():
+        save_png(sheet, folder / f"{name}.png", scale=2 if sheet.shape[1] > 100 else 4)
+    if words:
+        write_atomically(folder / "words.md", words.encode())

@@ -18,6 +18,7 @@ from mvae.data.dataset import Kind
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAEQ
 from mvae.networks.normalisation import TermBatchNorm
+from mvae.networks.text import TextDecoder
 
 # R rows, M modalities, T terms, D latents
 
@@ -75,6 +76,7 @@ def plain_negative_elbo(
     beta: float,
     weights: Sequence[float],
     batch_size: int,
+    dropout_seed: int = 0,
 ) -> Tensor:
     """The loss of a step.
 
@@ -83,10 +85,12 @@ def plain_negative_elbo(
         examples: a modality each, [R, ...], anything where the row lacks it.
         present: boolean [R, M]. terms: boolean [T, M]. active: boolean [T, R].
         noise: [T, R, D], or [1, R, D] shared by all terms.
+        dropout_seed: of the one mask a modality that all terms share.
     """
     rows, modalities = present.shape
     loss = torch.zeros((), dtype=noise.dtype)
     for t in range(len(terms)):
+        torch.manual_seed(dropout_seed)
         experts = {m: _encode_all_that_have_it(twin, m, examples[m], present[:, m]) for m in range(modalities)}
         taking_part, latent = [], []
         for row in range(rows):
@@ -100,10 +104,9 @@ def plain_negative_elbo(
         for m in range(modalities):
             wanted = [i for i, row in enumerate(taking_part) if present[row, m] and (targets == "all" or terms[t, m])]
             if wanted:
-                logits = twin.decoders[m](torch.stack([latent[i] for i in wanted]))
-                for i, row_logits in zip(wanted, logits, strict=True):
-                    log_likelihood = _log_probability(twin, m, row_logits, examples[m][taking_part[i]])
-                    loss = loss - weights[m] * log_likelihood / batch_size
+                reconstructed = torch.stack([latent[i] for i in wanted])
+                target = [examples[m][taking_part[i]] for i in wanted]
+                loss = loss - weights[m] * _log_likelihood(twin, m, reconstructed, target) / batch_size
     for network in twin.encoders:
         for norm in _norms(network):
             norm.move(norm.passes[:1])  # every term encoded the same rows: their one pass
@@ -135,6 +138,44 @@ def _posterior(twin: Multimodal, experts: list[tuple[Tensor, Tensor]]) -> tuple[
     mean = sum(mu / variance for (mu, _), variance in zip(experts, variances, strict=True)) / precision
     assert isinstance(mean, Tensor)
     return mean.to(experts[0][0].dtype), -precision.log().to(experts[0][1].dtype)
+
+
+def _log_likelihood(twin: Multimodal, m: int, z: Tensor, target: list[Tensor]) -> Tensor:
+    """Of the rows of one term, summed."""
+    decoder = twin.decoders[m]
+    if isinstance(decoder, TextDecoder):
+        each = [plain_text_log_probability(decoder, row, value.tolist()) for row, value in zip(z, target, strict=True)]
+    else:
+        rows = zip(decoder(z), target, strict=True)
+        each = [_log_probability(twin, m, logits, value) for logits, value in rows]
+    return torch.stack(each).sum()
+
+
+def plain_text_log_probability(decoder: TextDecoder, z: Tensor, text: list[int]) -> Tensor:
+    """log p(text | z) of one text, token by token, by the GRU's equations written out."""
+    stop, start = decoder.classes - 2, decoder.classes - 1
+    states = [decoder.state(z)] * 2
+    total, before = torch.zeros((), dtype=z.dtype), start
+    for position, token in enumerate(text):
+        if position == len(text) - 1:
+            return total if token == stop else total - torch.inf  # nothing but a stop fits
+        x = torch.cat([F.silu(decoder.embedding.weight[before]), z])
+        for layer in range(2):
+            x = states[layer] = _gru_cell(decoder.gru, layer, x, states[layer])
+        logits = decoder.output.weight @ torch.cat([x, z]) + decoder.output.bias
+        total = total + torch.log_softmax(logits[[c for c in range(decoder.classes) if c != start]], 0)[token]
+        if token == stop:
+            return total
+        before = token
+    return total
+
+
+def _gru_cell(gru: nn.GRU, layer: int, x: Tensor, state: Tensor) -> Tensor:
+    weights = {name.removesuffix(f"_l{layer}"): value for name, value in gru.named_parameters()}
+    of_x = (weights["weight_ih"] @ x + weights["bias_ih"]).chunk(3)
+    of_state = (weights["weight_hh"] @ state + weights["bias_hh"]).chunk(3)
+    reset, update = (torch.sigmoid(a + b) for a, b in zip(of_x[:2], of_state[:2], strict=True))
+    return (1 - update) * torch.tanh(of_x[2] + reset * of_state[2]) + update * state
 
 
 def _log_probability(twin: Multimodal, m: int, logits: Tensor, value: Tensor) -> Tensor:

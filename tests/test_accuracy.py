@@ -82,9 +82,10 @@ def accuracy(digits: Dataset, folder: Path, model: str, **fields: Any) -> float:
         ("logreg", {}, 0.9),
         ("mvae", {"epochs": 25, "learning_rate": 3e-3}, 0.6),
         ("mvae", {"epochs": 15, "learning_rate": 3e-3, "targets": "all"}, 0.88),
+        ("jmvae", {"epochs": 25, "learning_rate": 3e-3}, 0.6),
         ("mvae_q", {"epochs": 15, "learning_rate": 3e-3}, 0.6),
     ],
-    ids=["nn", "logreg", "mvae", "mvae, all targets", "mvae_q"],
+    ids=["nn", "logreg", "mvae", "mvae, all targets", "jmvae", "mvae_q"],
 )
 def test_every_arm_learns_the_digits_from_all_pairs(
     model: str, fields: dict[str, Any], at_least: float, digits: Dataset, tmp_path: Path

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,7 @@ import pytest
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
+from sweeps.engine import Capacity
 from sweeps.options import parse
 from sweeps.sweep import BAD_INPUT, main
 
@@ -72,8 +74,13 @@ def run(argv: list[str]) -> int:
 
 
 BAD = [
-    ("--arms foo", "no arm 'foo': there are nn, logreg, mvae, mvae_q"),
-    ("--arms nn,jmvae", "no arm 'jmvae': there are nn, logreg, mvae, mvae_q"),
+    ("--arms foo", "no arm 'foo': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+    ("--arms nn,gan", "no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+    (
+        "--arms mvae,cvae",
+        "arm cvae tells no label from an image: choose among nn, logreg, rbm, vae, jmvae, mvae, mvae_q",
+    ),
+    ("--arms vae --fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012"),
     ("--arms mvae,", "--arms mvae,: write the items with commas between them and no spaces, as a,b,c"),
     ("--dataset foo", "there is no data set 'foo': choose one of digits, mnist, binary_mnist, fashion_mnist"),
     ("--preset paper", "--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist"),
@@ -154,6 +161,41 @@ def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
 
 
 @pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
+def test_a_cluster_that_cannot_be_reached_is_refused_at_once_and_nothing_is_written(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    before = place.files()
+    began = time.monotonic()
+    assert run(["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]) == BAD_INPUT
+    assert time.monotonic() - began < 10
+    printed = capsys.readouterr()
+    assert printed.err.startswith(f"RAY_ADDRESS {address}: no Ray cluster can be used there (")
+    assert printed.err.count("\n") == 1
+    assert place.files() == before
+
+
+def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, silent_server: str
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", silent_server.removeprefix("http://"))
+    monkeypatch.setattr(engine, "cluster", lambda: nullcontext(Capacity(8, 1)))
+    before = place.files()
+    argv = ["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache"), "--gpus-per-trial", "2"]
+    assert run(argv) == BAD_INPUT
+    assert capsys.readouterr().err == "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto\n"
+    assert place.files() == before
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    (place.root / "taken" / "main" / "namespace").write_text("mine")
+    assert run(["--storage", place.fill("{taken}"), "--cache", place.fill("{new}")]) == BAD_INPUT
+    assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_starts")
 def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +210,22 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
     assert "give --data-root a folder that holds FashionMNIST/raw/train-images-idx3-ubyte" in printed.err
     assert printed.out == ""
     assert not (place.root / "new").exists()
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize("look", ["--plan", "--report"])
+def test_who_only_looks_downloads_nothing(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, look: str
+) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr("mvae.data._download", lambda *about: asked.append(about))
+    before = set(place.root.rglob("*"))
+    assert run(["--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look]) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): "))
+    assert printed.err.endswith("; --plan and --report download nothing\n")
+    assert asked == []
+    assert set(place.root.rglob("*")) == before
 
 
 @pytest.fixture
@@ -197,7 +255,7 @@ def test_random_subsets_of_two_modalities_are_refused() -> None:
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--arms jmvae", "no arm 'jmvae': there are nn, logreg, mvae, mvae_q"),
+        ("--arms gan", "no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
         ("--storage {file}/in/it", "--storage {file}/in/it is no folder"),
         ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     ],

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import likelihood as likelihood_benchmark
 from benchmarks import plain, timing
 from benchmarks import training as training_benchmark
 from benchmarks.gpu_runs import cells, command, pack
@@ -23,7 +25,11 @@ from mvae.data import load, source
 from mvae.models.mvae import MVAE, ElboLearner, build_mvae
 from mvae.objective import negative_elbo
 from mvae.trial import ACCURACY, Trial
+from sweeps.provenance import git_sha
 from sweeps.results import Results
+from sweeps.storage import Store
+from sweeps.worker import run as run_job
+from tests.sweeping import digits_job
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -148,7 +154,7 @@ def call(packed: Path, out: Path, *options: str) -> dict[str, Any]:
 
 
 def test_the_gpu_command_needs_little_goes_on_where_it_was_and_its_cells_become_results(
-    packed: Path, tmp_path: Path, cache: Path
+    packed: Path, tmp_path: Path, cache: Path, written_by_a_sweep: dict[str, Any]
 ) -> None:
     first = call(packed, tmp_path / "one", "--minutes", "0")
     assert [first["throughput"][label]["eager"] > 0 for label in ("mvae", "nn")] == [True, True]
@@ -172,6 +178,19 @@ def test_the_gpu_command_needs_little_goes_on_where_it_was_and_its_cells_become_
         assert Trial(**result.trial) == trial
         assert set(result.metrics) == {ACCURACY.metric, "best/validation_accuracy", "best/epoch"}
         assert len(result.history) == trial.epochs
+        assert result.provenance.keys() - {"made_by", "machine"} == written_by_a_sweep.keys()
+        same = ("device", "device_name", "threads", "versions", "epochs", "data", "training_version", "mixed", "git")
+        assert {name: result.provenance[name] for name in same} == {name: written_by_a_sweep[name] for name in same}
+
+
+@pytest.fixture
+def written_by_a_sweep(tmp_path: Path, cache: Path) -> dict[str, Any]:
+    """Provenance of a result as the worker of a sweep writes it."""
+    store = Store.open(tmp_path / "sweep", "main", create=True)
+    job = replace(digits_job(store, cache), git=git_sha())
+    run_job(job, lambda _: None)
+    (result,) = store.results
+    return result.provenance
 
 
 def test_a_cell_that_was_cut_off_goes_on_and_ends_with_the_same_numbers(
@@ -188,6 +207,7 @@ def test_a_cell_that_was_cut_off_goes_on_and_ends_with_the_same_numbers(
     assert kept.epoch == 1
     again = cells.trained_cell(cell, read, tmp_path / "cut", CPU)
     assert again["metrics"] == whole["metrics"]
+    assert [attempt["from_epoch"] for attempt in again["provenance"]["attempts"]] == [0, 1]
 
 
 def test_several_processes_share_the_cells(packed: Path, tmp_path: Path) -> None:
@@ -215,6 +235,9 @@ def test_a_missing_pack_is_one_line_that_says_how_to_make_it(
 ) -> None:
     assert command.main(["--out", str(tmp_path), "--data", str(tmp_path / "nowhere")]) == 2
     assert "benchmarks/gpu --pack DIR" in capsys.readouterr().err
+    (tmp_path / pack.FILE).write_text("{}")
+    assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 2
+    assert "packed by another version: make it again" in capsys.readouterr().err
 
 
 def test_the_pack_holds_the_sweeps_own_trials_of_table_4_each_once() -> None:
@@ -235,3 +258,14 @@ def test_the_pack_of_both_data_sets_is_small_enough_to_travel(real_data: Path, c
     unpacked = pack.read(tmp_path).load("mnist", CPU)
     assert unpacked.fingerprint == data.fingerprint
     assert np.array_equal(unpacked.test.values[0], data.test.values[0])
+
+
+def test_the_literal_loop_over_samples_finds_what_the_estimator_finds() -> None:
+    contenders = likelihood_benchmark.Contenders("mnist", "mlp", samples=30)
+    loop = contenders.loop([0, 1, 2], 30)
+    names = ("log_marginal", "log_joint", "variance_marginal", "variance_joint", "variance_conditional")
+    ours = contenders.ours(3)
+    for name, values in zip(names, loop, strict=True):
+        torch.testing.assert_close(ours[name], values.double(), rtol=1e-5, atol=1e-3)
+    line = likelihood_benchmark.compare("MNIST (MLP)", "mnist", "mlp", samples=20, steps=1, blocks=3)
+    assert line.literal.low <= line.literal.median <= line.literal.high

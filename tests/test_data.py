@@ -287,4 +287,5 @@ def test_every_source_describes_itself_consistently() -> None:
     for name, source in data.DATASETS.items():
         assert source.name == name
         assert source.defaults.image_network in source.defaults.image_networks
-        assert [modality.name for modality in source.modalities] == ["image", "label"]
+        assert [modality.name for modality in source.modalities] in (["image", "label"], ["image", "text"])
+        assert [modality.name for modality in source.modalities] == [modality.kind for modality in source.modalities]

@@ -15,6 +15,7 @@ import pytest
 
 import sweeps.lease
 from sweeps.lease import Lease
+from sweeps.processes import machine, this_process
 from tests.crashes import killed_at_every_line
 
 RENEW = 0.1
@@ -154,7 +155,7 @@ def test_a_driver_killed_while_the_next_one_waits_is_followed_at_once(
 
 
 def test_a_process_id_that_was_given_out_again_is_not_the_driver(tmp_path: Path, said: Said) -> None:
-    here = sweeps.lease._this_process()
+    here = this_process()
     from_another_host(tmp_path, host=here.host, machine=here.machine, pid=here.pid, pid_started=here.pid_started - 1)
     assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
 
@@ -168,7 +169,7 @@ def test_a_lease_of_another_host_that_stands_still_is_taken_over_after_the_wait(
 
 
 def test_the_same_host_in_another_pid_namespace_is_watched_not_presumed_dead(tmp_path: Path, said: Said) -> None:
-    boot = sweeps.lease._machine().split()[0]
+    boot = machine().split()[0]
     from_another_host(tmp_path, host=platform.node(), machine=f"{boot} pid:[1]", pid=2**22 + 1)
     assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
 

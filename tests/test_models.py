@@ -18,10 +18,12 @@ from mvae.data.supervision import paired_set, steps
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.classifiers import LogisticRegression, NeuralNetworkLearner, fit_logistic_regression
+from mvae.models.learners import ImageLearner, PairedLearner
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
 from mvae.objective import layout
 from mvae.trial import Trial
+from sweeps.tables import TABLE_4
 from tests.small_models import LATENTS, RULES, shortened, small_model, with_labels
 
 FRACTION = 0.05
@@ -61,7 +63,7 @@ class FollowedSplit:
 def followed(data: Dataset, trial: Trial, epochs: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
     """Each batch of several epochs, with the examples that its images and its labels are of."""
     watched = learner(data, trial)
-    assert isinstance(watched, ElboLearner | NeuralNetworkLearner)
+    assert isinstance(watched, ElboLearner | NeuralNetworkLearner | PairedLearner)
     split = FollowedSplit(data.train.values)
     watched.split = split  # type: ignore[assignment]
     for epoch in range(epochs):
@@ -154,22 +156,29 @@ def test_the_prediction_is_the_label_decoded_at_the_mean_of_the_posterior_given_
 
 
 def test_an_unknown_arm_is_refused_with_the_names_of_those_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"^no arm 'jmvae': there are nn, logreg, mvae, mvae_q$"):
-        arm("jmvae")
+    with pytest.raises(ValueError, match=r"^no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"):
+        arm("gan")
 
 
 @pytest.mark.parametrize("token", ARMS)
-def test_every_arm_gives_label_logits_of_images(token: str, digits: Dataset) -> None:
-    model = arm(token).build(digits_trial(token), digits.modalities)
-    assert model(digits.test.take(0, torch.arange(7))).shape == (7, 10)
-    assert ARMS[token].token == token
+def test_every_arm_gives_label_logits_or_features_of_images_as_its_measures_say(token: str, digits: Dataset) -> None:
+    chosen = ARMS[token]
+    assert chosen.token == token
+    widths = {"accuracy": 10, "readout": 128 if token == "rbm" else 16}
+    for name in chosen.measures & widths.keys():
+        model = chosen.build(digits_trial(token), digits.modalities)
+        assert model(digits.test.take(0, torch.arange(7))).shape == (7, widths[name])
+
+
+def test_arms_stand_in_the_order_of_table_4() -> None:
+    assert [token for token in ARMS if token in TABLE_4.rows] == list(TABLE_4.rows)
 
 
 def test_arms_of_one_seed_share_the_paired_set(digits: Dataset) -> None:
-    sets = [learner(digits, digits_trial(token, seed=5)) for token in ("mvae", "mvae_q", "nn")]
+    sets = [learner(digits, digits_trial(token, seed=5)) for token in ("mvae", "mvae_q", "nn", "jmvae", "cvae")]
     expected = paired_set(1297, FRACTION, 5)
     for each in sets:
-        assert isinstance(each, ElboLearner | NeuralNetworkLearner)
+        assert isinstance(each, ElboLearner | NeuralNetworkLearner | PairedLearner)
         assert (each.paired == expected).all()
 
 
@@ -189,7 +198,7 @@ def test_arms_of_one_seed_share_the_batch_order(digits: Dataset) -> None:
 
 def test_every_gradient_arm_and_protocol_takes_as_many_steps_an_epoch(digits: Dataset) -> None:
     count = -(-1297 // 100)
-    for token in ("mvae", "mvae_q", "nn"):
+    for token in ("mvae", "mvae_q", "nn", "rbm", "vae", "jmvae", "cvae"):
         for pairing in ("reserved", "proportional", "resampled"):
             each = learner(digits, digits_trial(token, pairing=pairing))
             assert each.steps_per_epoch == len(list(each.batches(0))) == count
@@ -332,14 +341,31 @@ def test_a_reserved_step_is_images_alone_labels_alone_and_the_paired_set(targets
     assert batch.plan.groups == (own if targets == "own" else everything)
 
 
-def test_the_nn_sees_the_labels_of_the_paired_set_and_no_other(digits: Dataset) -> None:
+@pytest.mark.parametrize("token", ["nn", "jmvae", "cvae"])
+def test_nn_jmvae_and_cvae_see_the_pairs_of_the_paired_set_and_no_others(token: str, digits: Dataset) -> None:
     reserved = set(paired_set(1297, FRACTION, 0).tolist())
     seen: set[int] = set()
-    for _, images, labels in followed(digits, digits_trial("nn"), epochs=4):
+    for _, images, labels in followed(digits, digits_trial(token), epochs=4):
         assert torch.equal(images, labels)
         assert len(set(images.tolist())) == len(images) <= 100
         seen |= set(labels.tolist())
     assert seen == reserved
+
+
+@pytest.mark.parametrize("token", ["rbm", "vae"])
+def test_rbm_and_vae_see_every_image_once_an_epoch_in_the_shared_order_and_no_label(
+    token: str, digits: Dataset
+) -> None:
+    watched = learner(digits, digits_trial(token, seed=5))
+    assert isinstance(watched, ImageLearner)
+    split = FollowedSplit(digits.train.values)
+    watched.split = split  # type: ignore[assignment]
+    assert all(len(batch.values) == 1 for batch in watched.batches(1))
+    assert {modality for modality, _ in split.taken} == {0}
+    seen = [index.tolist() for _, index in split.taken]
+    assert sorted(image for images in seen for image in images) == list(range(1297))
+    theirs = [images.tolist() for _, images, _ in followed(digits, digits_trial("mvae", seed=5), 2)][len(seen) :]
+    assert [images[: len(own)] for images, own in zip(theirs, seen, strict=True)] == seen
 
 
 @pytest.fixture
@@ -404,7 +430,7 @@ def test_logistic_regression_of_one_class_predicts_it(digits: Dataset) -> None:
 
 
 def test_fewer_than_two_pairs_are_refused_by_every_arm(digits: Dataset) -> None:
-    for token in ("mvae", "nn"):
+    for token in ("mvae", "nn", "jmvae", "cvae"):
         with pytest.raises(ValueError, match="1 pair"):
             learner(digits, digits_trial(token, paired_fraction=1 / 1297))
     with pytest.raises(ValueError, match="1 pair"):

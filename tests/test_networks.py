@@ -12,8 +12,10 @@ from mvae.data import source
 from mvae.data.dataset import Kind
 from mvae.models import arm
 from mvae.models.multimodal import decoder_of, encoder_of, width_of
+from mvae.networks.dcgan import DcganDecoder, DcganEncoder
 from mvae.networks.label import LabelEncoder
 from mvae.networks.normalisation import TermBatchNorm, term_statistics
+from mvae.networks.text import TextDecoder
 from mvae.trial import Trial
 
 
@@ -44,6 +46,7 @@ def generative_networks(dataset: str, image_network: str, layers: int = 2) -> li
         ("mnist", "mlp", 730_240, 1_063_680),
         ("binary_mnist", "mlp", 730_240, 1_063_680),
         ("fashion_mnist", "dcgan", 3_409_536, 3_742_976),
+        ("multi_mnist", "dcgan", 1_316_936, 1_841_936),
     ],
 )
 def test_inference_networks_have_the_golden_numbers_of_parameters(
@@ -52,6 +55,12 @@ def test_inference_networks_have_the_golden_numbers_of_parameters(
     encoders = inference_networks(dataset, network)
     assert parameters(encoders[0]) == image_encoder
     assert parameters(*encoders) == both_encoders
+
+
+def test_the_dcgan_of_64x64_images_has_the_golden_number_of_parameters_and_rebuilds_their_size() -> None:
+    assert parameters(DcganEncoder((3, 64, 64), 2 * 100)) == 4_070_472
+    assert DcganEncoder((3, 64, 64), 2 * 100)(torch.rand(2, 3, 64, 64)).shape == (2, 200)
+    assert DcganDecoder((3, 64, 64), 100)(torch.randn(2, 100)).shape == (2, 3, 64, 64)
 
 
 def test_the_digits_networks_have_the_sizes_of_their_shapes() -> None:
@@ -74,6 +83,14 @@ def test_decoders_of_the_mnist_family_have_the_sizes_of_their_shapes(layers: int
     assert parameters(label) == dense(64, *hidden, 10)
 
 
+def test_decoders_of_multi_mnist_have_the_sizes_of_their_shapes() -> None:
+    image, text = generative_networks("multi_mnist", "dcgan")
+    convolutions = 256 * 128 * 16 + 128 * 64 * 16 + 64 * 32 * 25 + 32 * 1 * 16
+    assert parameters(image) == dense(100, 1024) + convolutions + 2 * (128 + 64 + 32)
+    gru = [3 * 200 * (inputs + 200 + 2) for inputs in (300, 200)]
+    assert parameters(text) == dense(100, 200) + 12 * 200 + sum(gru) + dense(300, 12)
+
+
 def test_the_nn_ends_in_the_mean_head_and_the_label_decoder() -> None:
     nn_arm = arm("nn").build(Trial.create(dataset="mnist", model="nn"), source("mnist").modalities)
     assert parameters(nn_arm) == dense(784, 512, 512, 64) + dense(64, 512, 512, 10)
@@ -93,6 +110,18 @@ def test_encoders_give_a_row_of_outputs_and_decoders_logits_of_the_modality(data
             assert decoder(torch.zeros(n, latents)).shape == (n, *(modality.shape if image else (modality.classes,)))
     with torch.no_grad():
         assert decoders[0](100 * torch.randn(50, latents)).abs().max() > 1, "logits are not squashed into [0, 1]"
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_the_networks_of_multi_mnist_give_a_row_of_outputs_and_logits(n: int) -> None:
+    encoders, decoders = inference_networks("multi_mnist", "dcgan"), generative_networks("multi_mnist", "dcgan")
+    image, text, z = torch.rand(n, 1, 50, 50), torch.full((n, 5), 10), torch.zeros(n, 100)
+    assert encoders[0](image).shape == encoders[1](text).shape == (n, 200)
+    assert decoders[0](z).shape == image.shape
+    assert isinstance(decoders[1], TextDecoder)
+    assert decoders[1](z, text).shape == (n, 4, 11)
+    assert decoders[1].greedy(z).shape == text.shape
+    assert decoders[1].sample(z, torch.Generator()).shape == text.shape
 
 
 @pytest.mark.parametrize(("dataset", "network"), [("mnist", "mlp"), ("fashion_mnist", "dcgan")])

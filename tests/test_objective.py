@@ -49,7 +49,9 @@ class Scene:
         values = [x[torch.from_numpy(self.present[:, m])] for m, x in enumerate(self.examples)]
         return negative_elbo(model, plan, values, self.noise, beta=beta, weights=self.weights, batch_size=batch_size)
 
-    def plain_loss(self, twin: Multimodal, targets: str = "own", beta: float = 0.3, batch_size: int = 9) -> Tensor:
+    def plain_loss(
+        self, twin: Multimodal, targets: str = "own", beta: float = 0.3, batch_size: int = 9, dropout_seed: int = 0
+    ) -> Tensor:
         return plain_negative_elbo(
             twin,
             self.examples,
@@ -61,6 +63,7 @@ class Scene:
             beta=beta,
             weights=self.weights,
             batch_size=batch_size,
+            dropout_seed=dropout_seed,
         )
 
     def with_rows(self, present: np.ndarray) -> Scene:

@@ -6,22 +6,39 @@ from pathlib import Path
 
 import pytest
 
+from mvae.data import load
 from mvae.trial import Trial
 from sweeps.probe import Probe
 
 
+@pytest.fixture
+def probe(cache: Path) -> Probe:
+    return Probe(load("digits", cache=cache).fingerprint, cache)
+
+
+def seconds(probe: Probe, trial: Trial) -> float:
+    taken = probe(trial)
+    assert taken is not None
+    return taken
+
+
 @pytest.mark.parametrize("model", ["mvae", "nn"])
-def test_ten_times_the_epochs_are_estimated_at_about_ten_times_the_seconds(model: str, cache: Path) -> None:
-    probe = Probe(None, cache)
+def test_ten_times_the_epochs_are_estimated_at_about_ten_times_the_seconds(model: str, probe: Probe) -> None:
     short = Trial.create(dataset="digits", model=model, epochs=2)
     probe(short)
-    ratio = probe(short.with_(epochs=20)) / probe(short)
+    ratio = seconds(probe, short.with_(epochs=20)) / seconds(probe, short)
     assert 2 < ratio < 50
 
 
-def test_a_closed_form_arm_is_estimated_by_a_fit(cache: Path) -> None:
-    assert Probe(None, cache)(Trial.create(dataset="digits", model="logreg", paired_fraction=0.05)) > 0
+def test_a_closed_form_arm_is_estimated_by_a_fit(probe: Probe) -> None:
+    assert seconds(probe, Trial.create(dataset="digits", model="logreg", paired_fraction=0.05)) > 0
 
 
-def test_a_trial_with_fewer_steps_than_the_warm_up_is_estimated(cache: Path) -> None:
-    assert Probe(None, cache)(Trial.create(dataset="digits", model="nn", batch_size=1297, epochs=1)) > 0
+def test_a_trial_with_fewer_steps_than_the_warm_up_is_estimated(probe: Probe) -> None:
+    assert seconds(probe, Trial.create(dataset="digits", model="nn", batch_size=1297, epochs=1)) > 0
+
+
+def test_where_the_data_are_not_converted_nothing_is_known_and_nothing_is_written(probe: Probe, tmp_path: Path) -> None:
+    elsewhere = Probe(probe._fingerprint, tmp_path / "cache")
+    assert elsewhere(Trial.create(dataset="digits", model="nn")) is None
+    assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import ACCURACY, Trial, readout
 from sweeps.comparison import Entry, Report, Run, Verdict
 from sweeps.plan import Cell, plan
 from sweeps.report import entry_table, markdown, run_table, show, tabulate, write
@@ -67,7 +67,7 @@ def build(tmp_path: Path) -> Build:
 @pytest.fixture
 def wide(build: Build) -> Report:
     """Nine fractions, three arms, three seeds, all there."""
-    cells = grid(("nn", "logreg", "mvae"), TABLE_4.columns)
+    cells = grid(("nn", "logreg", "mvae"), TABLE_4.shares)
     return build(cells, lambda cell: (cell.published or 0) - 0.01 + 0.01 * cell.trial.seed)
 
 
@@ -122,6 +122,31 @@ def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -
     assert contrast.differences == pytest.approx((0.1, 0.2))
     assert contrast.mean == pytest.approx(0.15)
     assert contrast.spread == pytest.approx(statistics.stdev([0.1, 0.2]))
+
+
+def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: Path) -> None:
+    cells = [
+        Cell(row, fraction, trial, measure, 0.8, row)
+        for fraction in (0.1, 1.0)
+        for row, trial, measure in (
+            ("vae", Trial.create(dataset="digits", model="vae"), readout(fraction)),
+            ("nn", Trial.create(dataset="digits", model="nn", paired_fraction=fraction), ACCURACY),
+        )
+    ]
+    store = Store.open(tmp_path, "main", create=True)
+    planned = plan(cells, store, "f")
+    assert len(planned.trials) == 3, "one VAE for both fractions"
+    for cell, key, value in zip(cells, planned.keys, (0.5, 0.6, 0.7, 0.8), strict=True):
+        metrics = {cell.measure.metric: value}
+        store.results.write(Result(key, cell.measure.token, cell.trial.model_dump(), metrics, {}, []))
+    report = tabulate(planned, store.results, table=TABLE_4)
+    assert report.metric == "test/accuracy"
+    means = {place: entry.mean for place, entry in report.entries.items()}
+    assert means == {("vae", 0.1): 0.5, ("nn", 0.1): 0.6, ("vae", 1.0): 0.7, ("nn", 1.0): 0.8}
+    assert report.complete
+    assert [contrast.mean for contrast in report.contrasts()] == pytest.approx([0.1, 0.1])
+    assert (tmp_path / "out" / "accuracy.png") in write(tmp_path / "out", report)
+    assert set(run_table(report)["measure"].to_pylist()) == {"readout-f0.1-v1", "readout-f1-v1", "accuracy-v1"}
 
 
 def test_cells_without_results_are_printed_and_failed_ones_named(build: Build) -> None:

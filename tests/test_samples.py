@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvae.data import Dataset, load
-from mvae.evaluation.samples import grid, sample_grids, save_png
+from mvae.data import Dataset, Split, load, source
+from mvae.evaluation.samples import conditional_grids, grid, sample_grids, sample_words, save_png
 from mvae.models import arm
+from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.trial import Trial
 
@@ -109,3 +110,85 @@ def test_a_saved_picture_reads_back_as_the_grid(channels: int, tmp_path: Path) -
     expected = (sheet.permute(1, 2, 0) * 255).round().numpy()
     assert (pixels[::3, ::3] == expected).all()
     assert (pixels[2::3, 1::3] == expected).all()
+
+
+def table(words: str, head: str) -> list[list[str]]:
+    """The cells of the Markdown table under a heading."""
+    lines = words.split(f"### {head}")[1].split("###")[0].splitlines()
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+
+
+def test_the_words_are_the_test_images_labels_and_what_the_model_reads_in_them(
+    model: Multimodal, digits: Dataset
+) -> None:
+    rows = table(sample_words(model, digits.test, seed=0), "label given image")
+    truth = digits.test.take(1, torch.arange(16))
+    likeliest = model(digits.test.take(0, torch.arange(16))).argmax(-1)
+    assert [row[:2] for row in rows] == [[str(int(t)), str(int(g))] for t, g in zip(truth, likeliest, strict=True)]
+    assert all(row[2] in "0123456789" for row in rows)
+
+
+def test_the_labels_of_the_prior_stand_where_its_images_do(model: Multimodal, digits: Dataset) -> None:
+    model.decoders[0] = Painter()
+    model.decoders[1] = Sign()
+    images = tiles(sample_grids(model, digits.test, seed=5)["prior"])
+    labels = table(sample_words(model, digits.test, seed=5), "label of the prior")
+    assert len(labels) == len(images) == 8
+    for tile_row, label_row in zip(images, labels, strict=True):
+        for tile, label in zip(tile_row, label_row, strict=True):
+            assert label == ("1" if float(tile.mean()) > 0.5 else "0")
+
+
+class Sign(torch.nn.Module):
+    """Surely label 1 where the first latent is positive, label 0 elsewhere."""
+
+    def forward(self, z: Tensor) -> Tensor:
+        logits = torch.full((len(z), 10), -1000.0)
+        logits[torch.arange(len(z)), (z[:, 0] > 0).long()] = 0.0
+        return logits
+
+
+def test_the_words_of_a_text_are_its_characters_and_a_dash_for_none() -> None:
+    trial = Trial.create(dataset="multi_mnist", model="mvae", latents=4)
+    modalities = source("multi_mnist").modalities
+    built = arm("mvae").build(trial, modalities)
+    assert isinstance(built, Multimodal)
+    texts = torch.tensor([[3, 1, 10, 10, 10], [10, 10, 10, 10, 10]], dtype=torch.uint8).repeat(8, 1)
+    split = Split((torch.zeros(16, *modalities[0].shape, dtype=torch.uint8), texts))
+    assert [row[0] for row in table(sample_words(built, split, seed=0), "text given image")] == ["31", "-"] * 8
+
+
+def test_a_cvae_shows_test_images_beside_images_of_their_labels(digits: Dataset) -> None:
+    built = arm("cvae").build(Trial.create(dataset="digits", model="cvae"), digits.modalities)
+    assert isinstance(built, CVAE)
+    built.decoder = ConditionPainter()
+    grids = conditional_grids(built, digits.test, seed=0)
+    truth, _ = tiles(grids["reconstructions"])
+    rows = tiles(grids["image_given_label"])
+    images, labels = (digits.test.take(m, torch.arange(16)) for m in (0, 1))
+    torch.testing.assert_close(torch.stack(truth), images)
+    for row, image, label in zip(rows, images, labels, strict=False):
+        torch.testing.assert_close(row[0], image)
+        for tile in row[1:]:
+            torch.testing.assert_close(float(torch.logit(tile).mean()), float(label), atol=1e-3, rtol=0)
+
+
+class ConditionPainter(torch.nn.Module):
+    """Paints the label, which the condition's one-hot says, all over the image."""
+
+    def forward(self, joined: Tensor) -> Tensor:
+        return joined[:, -10:].argmax(-1).float()[:, None, None, None].expand(-1, 1, 8, 8)
+
+
+@pytest.mark.parametrize("token", ["mvae", "cvae"])
+def test_a_split_of_few_examples_is_shown_whole(token: str, digits: Dataset) -> None:
+    few = Split(tuple(value[:5] for value in digits.test.values))
+    built = arm(token).build(Trial.create(dataset="digits", model=token), digits.modalities)
+    if isinstance(built, CVAE):
+        grids = conditional_grids(built, few, seed=0)
+        assert len(tiles(grids["image_given_label"])) == 5
+    else:
+        assert isinstance(built, Multimodal)
+        grids = sample_grids(built, few, seed=0)
+        assert len(table(sample_words(built, few, seed=0), "label given image")) == 5
+    assert [len(row) for row in tiles(grids["reconstructions"])] == [5, 5]

@@ -52,18 +52,6 @@ def test_opening_leaves_no_probe_behind_and_says_nothing(store: Store, capfd: py
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_store_is_empty_until_there_is_something_to_resume(store: Store) -> None:
-    store.namespace()
-    store.checkpoints("k", "a").folder.mkdir(parents=True)
-    assert store.empty()
-    store.checkpoints("k", "a").save(1, {"model.pt": {}}, [], {})
-    assert not store.empty()
-    other = Store.open(store.root, "other", create=False)
-    assert other.empty()
-    other.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
-    assert not other.empty()
-
-
 def test_everything_lies_where_the_design_says(store: Store) -> None:
     store.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
     store.checkpoints("k", "a").save(1, {"model.pt": {}}, [], {})
@@ -75,6 +63,7 @@ def test_everything_lies_where_the_design_says(store: Store) -> None:
         "main/checkpoints/k/000001-a/manifest.json",
     }
     assert store.reports == store.folder / "reports"
+    assert store.traceback("k") == store.folder / "errors" / "k.txt"
     assert store.artifacts("k") == store.folder / "artifacts" / "k"
 
 

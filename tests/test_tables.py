@@ -7,29 +7,62 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.tables import TABLE_4, column_label, table_for
+from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.tables import TABLE_4, TABLE_5, TABLES, Table, column_label, table_for
 
-FIXTURE = Path(__file__).parent / "fixtures" / "supplement-table-4.txt"
+FIXTURES = Path(__file__).parent / "fixtures"
+TABLE_FIXTURES = {table.number: FIXTURES / f"supplement-table-{table.number}.txt" for table in TABLES}
+LIKELIHOODS = FIXTURES / "supplement-tables-1-2.txt"
+
+DATASETS = {
+    "BinaryMNIST": "binary_mnist",
+    "MNIST": "mnist",
+    "FashionMNIST": "fashion_mnist",
+    "MultiMNIST": "multi_mnist",
+    "CelebA": "celeba",
+}
 
 
-def verbatim() -> str:
+def verbatim(fixture: Path) -> str:
     """The fixture without its note: the supplement's own characters."""
-    lines = FIXTURE.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = fixture.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("#"))
 
 
-def test_table_4_is_the_supplements_row_for_row_and_column_for_column() -> None:
-    head, *rows = [line.split("\t") for line in verbatim().splitlines() if "\t" in line]
-    assert head[1:] == [column_label(column) for column in TABLE_4.columns]
-    assert {row[0].lower(): tuple(map(float, row[1:])) for row in rows} == dict(TABLE_4.rows)
-    assert list(TABLE_4.rows) == [row[0].lower() for row in rows]
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"table {table.number}")
+def test_a_table_is_the_supplements_row_for_row_and_column_for_column(table: Table) -> None:
+    head, *rows = [line.split("\t") for line in verbatim(TABLE_FIXTURES[table.number]).splitlines() if "\t" in line]
+    assert head[1:] == [column_label(column) for column in table.columns]
+    assert {row[0].lower(): tuple(map(float, row[1:])) for row in rows} == dict(table.rows)
+    assert list(table.rows) == [row[0].lower() for row in rows]
 
 
-def test_the_fixture_stands_verbatim_in_the_supplement() -> None:
+def test_tables_1_and_2_are_the_supplements_number_for_number() -> None:
+    head, *lines = [line.split("\t") for line in verbatim(LIKELIHOODS).splitlines() if "\t" in line]
+    rows = [(name, values) for name, *values in lines if name in ("JMVAE", "MVAE", "MVAE19") and any(values)]
+    quantities = [label for label in (q.label for q in PUBLISHED_QUANTITIES) for _ in ("JMVAE", "MVAE", "MVAE19")]
+    assert len(rows) == len(quantities) == 18
+    checked = 0
+    for (name, values), label in zip(rows, quantities, strict=True):
+        for heading, value in zip(head[1:], values, strict=True):
+            table = likelihood_table(DATASETS[heading])
+            assert table is not None, heading
+            published = table.published(name.lower(), label)
+            assert published == (None if value == "-" else float(value)), (heading, name, label)
+            checked += published is not None
+    assert checked == sum(len(values) for arms in PUBLISHED.values() for values in arms.values()) == 66
+
+
+def test_variances_are_better_when_lower_and_likelihoods_when_higher() -> None:
+    assert [quantity.lower_is_better for quantity in PUBLISHED_QUANTITIES] == [False] * 3 + [True] * 3
+
+
+@pytest.mark.parametrize("fixture", [*TABLE_FIXTURES.values(), LIKELIHOODS], ids=lambda path: path.stem)
+def test_the_fixture_stands_verbatim_in_the_supplement(fixture: Path) -> None:
     paper = os.environ.get("MVAE_PAPER")
     if not paper:
         pytest.skip("MVAE_PAPER does not name the supplement's text")
-    assert verbatim().strip("\n") in Path(paper).read_text(encoding="utf-8")
+    assert verbatim(fixture).strip("\n") in Path(paper).read_text(encoding="utf-8")
 
 
 def test_a_cell_outside_the_table_has_no_published_value() -> None:
@@ -42,5 +75,6 @@ def test_a_cell_outside_the_table_has_no_published_value() -> None:
 
 def test_a_data_set_without_a_published_table_has_none() -> None:
     assert table_for("fashion_mnist") is TABLE_4
+    assert table_for("multi_mnist") is TABLE_5
     assert table_for("digits") is None
     assert table_for("fashion_mnist", "test/log_joint") is None

@@ -209,6 +209,17 @@ def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_picture
     assert storage.said == []
 
 
+def test_a_failed_keys_traceback_is_an_artifact_of_its_run(storage: Storage) -> None:
+    traceback = storage.folder / "key.txt"
+    traceback.write_text("Traceback")
+    view = replace(running(KEYS[0], 1), status=Status.FAILED, error="no", traceback=traceback)
+    assert storage.driver(view).close()
+    run = storage.runs()[view.key]
+    assert (run.info.status, run.data.tags["mvae.error"]) == ("FAILED", "no")
+    artifacts = mlflow.MlflowClient(storage.uri).list_artifacts(run.info.run_id, "errors")
+    assert [file.path for file in artifacts] == ["errors/key.txt"]
+
+
 def test_the_final_model_is_logged_once_and_predicts_the_same_after_loading(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +255,14 @@ def test_a_model_that_a_dead_driver_left_half_uploaded_is_logged_again(
     model = mlflow.MlflowClient(storage.uri).get_logged_model(run.data.tags["mvae.logged_model"].rpartition("/")[2])
     assert model.status == "READY"
     assert len(mlflow.MlflowClient(storage.uri).search_logged_models([run.info.experiment_id])) == 1
+
+
+def test_a_model_that_takes_more_than_one_array_is_logged_without_a_signature(storage: Storage) -> None:
+    storage.load_model = lambda view: (torch.nn.Bilinear(4, 3, 2).eval(), None)
+    assert storage.driver(finished(KEYS[0])).close()
+    assert storage.models() == 1
+    assert storage.runs()[KEYS[0]].info.status == "FINISHED"
+    assert storage.said == []
 
 
 def test_a_model_that_cannot_be_built_is_said_and_costs_that_model_alone(storage: Storage) -> None:
@@ -541,6 +560,42 @@ def test_a_server_that_stays_dead_bounds_the_wait_at_close(storage: Storage) -> 
     assert any("the same command fills in what is missing" in line for line in storage.said)
 
 
+@pytest.mark.timeout(60)
+def test_keys_that_are_written_again_are_no_progress_that_close_would_wait_for(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[str] = []
+
+    def full(mirror: tracking.Mirror, sweep: SweepView) -> None:
+        again.append(sweep.name)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(tracking.Mirror, "sync_sweep", full)
+    monkeypatch.setattr(tracker, "CLOSING_RETRY_SECONDS", 0.05)
+    driver = storage.driver(*(finished(key) for key in KEYS))
+    assert not driver.close(2.0)
+    assert len(again) > 2, "all keys were written several times over"
+
+
+def test_a_tracker_that_has_given_up_writes_no_further_key(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    server_answers = threading.Event()
+
+    def slow(mirror: tracking.Mirror, view: RunView, sweep: str) -> None:
+        written.append(view.key)
+        server_answers.wait(30)
+
+    monkeypatch.setattr(tracking.Mirror, "sync", slow)
+    monkeypatch.setattr(tracking.Mirror, "sync_sweep", lambda mirror, sweep: written.append(sweep.name))
+    driver = storage.driver(*(finished(key) for key in KEYS))
+    until(lambda: written)
+    assert not driver.close(0.1)
+    server_answers.set()
+    driver._thread.join(30)
+    assert not driver._thread.is_alive()
+    assert written == [KEYS[0]]
+
+
 def test_closing_before_the_start_waits_for_nothing(storage: Storage) -> None:
     never = Tracker(
         storage.uri,
@@ -611,22 +666,20 @@ def test_a_database_that_is_none_is_refused_and_a_new_one_is_not_made_yet(tmp_pa
     assert not (tmp_path / "new").exists()
 
 
-def test_the_option_wins_over_the_environment_and_that_over_the_default(
+def test_a_uri_is_given_to_mlflow_with_an_absolute_path_and_no_slash_after_a_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking_uri(None, tmp_path) == f"sqlite:///{tmp_path}/mlflow.db"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:5000/")
-    assert tracking_uri(None, tmp_path) == "http://there:5000"
-    assert tracking_uri("postgresql+psycopg2://u:p@host/db", tmp_path) == "postgresql+psycopg2://u:p@host/db"
     monkeypatch.chdir(tmp_path)
-    assert tracking_uri("sqlite:///here.db", tmp_path) == f"sqlite:///{tmp_path}/here.db"
+    assert tracking_uri("sqlite:///here.db") == f"sqlite:///{tmp_path}/here.db"
+    assert tracking_uri(default_uri(tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
+    assert tracking_uri("http://there:5000/") == "http://there:5000"
+    assert tracking_uri("postgresql+psycopg2://u:p@host/db") == "postgresql+psycopg2://u:p@host/db"
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "file:///tmp/mlruns", "./mlruns", "sqlite://", "ftp://host"])
-def test_a_uri_that_mlflow_does_not_take_is_refused(uri: str, tmp_path: Path) -> None:
+def test_a_uri_that_mlflow_does_not_take_is_refused(uri: str) -> None:
     with pytest.raises(ValueError, match=r"write http://HOST:PORT for a server or sqlite:///"):
-        tracking_uri(uri, tmp_path)
+        tracking_uri(uri)
 
 
 def test_the_driver_does_not_import_mlflow_before_it_tracks() -> None:

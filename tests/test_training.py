@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import mvae.training
 from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
+from mvae.evaluation.samples import sample_grids
 from mvae.models import ARMS
+from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
 from mvae.objective import Loss
 from mvae.training import NonFiniteLoss, Progress, Trained, train
@@ -130,7 +132,7 @@ def test_fresh_processes_two_at_a_time_give_the_same_numbers_whatever_their_thre
         assert [(record["epoch"], record["metrics"]) for record in last.history] == metrics
 
 
-@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn", "logreg"])
+@pytest.mark.parametrize("model", ARMS)
 def test_different_seeds_differ(model: str, digits: Dataset, tmp_path: Path) -> None:
     one, other = (
         train(small_trial(model, seed=seed), digits, Checkpoints(tmp_path / str(seed), "one")) for seed in (0, 1)
@@ -174,7 +176,7 @@ def test_a_trial_uses_one_thread(digits: Dataset, folder: Path) -> None:
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.parametrize("model", ["mvae", "nn", "logreg"])
+@pytest.mark.parametrize("model", ARMS)
 def test_validation_and_test_labels_have_no_influence(model: str, digits: Dataset, tmp_path: Path) -> None:
     image, label = digits.validation.values
     wrong = Split((image, (label + 1) % 10))
@@ -190,7 +192,7 @@ def test_validation_and_test_labels_have_no_influence(model: str, digits: Datase
 
 
 @pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
-@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
+@pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
 def test_a_trial_cut_off_after_any_epoch_ends_with_the_numbers_of_an_unbroken_one(
     model: str, epoch: int, digits: Dataset, folder: Path, tmp_path: Path
 ) -> None:
@@ -220,6 +222,19 @@ def test_a_trial_cut_off_again_and_again_ends_with_the_numbers_of_an_unbroken_on
     for epoch in (1, 2, 3):
         interrupted(trial, digits, folder, epoch, attempt=f"attempt-{epoch}")
     assert_identical(train(trial, digits, Checkpoints(folder, "last")), unbroken(trial, digits, tmp_path))
+
+
+@pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
+def test_every_gradient_arm_trains_in_bfloat16_and_compares_with_float32(
+    model: str, digits: Dataset, tmp_path: Path
+) -> None:
+    half, full = (
+        train(small_trial(model, precision=precision), digits, Checkpoints(tmp_path / precision, "one"))
+        for precision in ("bfloat16", "float32")
+    )
+    one, other = (trained.history[-1]["metrics"]["train/loss"] for trained in (half, full))
+    assert one != other
+    assert one == pytest.approx(other, rel=0.05, abs=0.3)
 
 
 def test_logistic_regression_cut_off_after_its_fit_is_not_fitted_again(
@@ -425,3 +440,23 @@ def test_compiled_networks_give_the_same_to_1e_4(model: str, digits: Dataset, tm
         torch.testing.assert_close(weight, reference[name], rtol=1e-4, atol=1e-4, msg=name)
     for record, other in zip(compiled.history, plain.history, strict=True):
         assert record["metrics"]["train/loss"] == pytest.approx(other["metrics"]["train/loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(("epochs", "looks"), [(4, [1, 2, 3]), (1, []), (40, [5, 10, 15, 20, 25, 30, 35])])
+def test_training_is_looked_at_in_equal_parts_and_before_its_end(
+    digits: Dataset, tmp_path: Path, epochs: int, looks: list[int]
+) -> None:
+    seen: list[tuple[int, bool]] = []
+    trial = small_trial(epochs=epochs, batch_size=200)
+    train(trial, digits, Checkpoints(tmp_path, "a"), look=lambda model, epoch: seen.append((epoch, model.training)))
+    assert seen == [(epoch, False) for epoch in looks]
+
+
+def test_looking_changes_no_number(digits: Dataset, tmp_path: Path) -> None:
+    def look(model: nn.Module, epoch: int) -> None:
+        assert isinstance(model, Multimodal)
+        sample_grids(model, digits.test, seed=epoch)
+
+    trial = small_trial()
+    looked_at = train(trial, digits, Checkpoints(tmp_path / "looked", "a"), look=look)
+    assert_identical(unbroken(trial, digits, tmp_path), looked_at)

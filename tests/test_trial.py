@@ -9,7 +9,7 @@ import pytest
 
 import mvae.trial
 from mvae.models import ARMS
-from mvae.trial import ACCURACY, Measure, Trial, _hashed, canonical_json
+from mvae.trial import ACCURACY, Measure, Trial, _hashed, canonical_json, readout
 
 FINGERPRINT = "0123456789abcdef" * 4
 """Made up, so that a data set whose transform changes leaves these keys alone."""
@@ -31,6 +31,8 @@ OTHER: dict[str, Any] = {
     "annealing_epochs": 2,
     "image_weight": 2.0,
     "label_weight": 3.0,
+    "alpha": 0.5,
+    "text_weight": 3.0,
     "precision": "bfloat16",
     "compile": True,
 }
@@ -119,13 +121,32 @@ def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = fashion(model).with_(image_network="mlp")
     changed = {name for name, value in OTHER.items() if key(trial.with_(**{name: value})) != key(trial)}
-    assert changed == ARMS[model].reads - {"model", "k"}
+    assert changed == ARMS[model].reads - {"model", "k", "text_weight"}, "there are no texts in fashion_mnist"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "meaningful"),
+    [("fashion_mnist", {"image_weight", "label_weight"}), ("multi_mnist", {"image_weight", "text_weight"})],
+)
+def test_the_weight_of_what_a_data_set_lacks_changes_no_key(dataset: str, meaningful: set[str]) -> None:
+    trial = Trial.create(dataset=dataset, model="mvae")
+    weights = ("image_weight", "label_weight", "text_weight")
+    assert {name for name in weights if key(trial.with_(**{name: 7.0})) != key(trial)} == meaningful
 
 
 @pytest.mark.parametrize("name", set(OTHER) - {"dataset", "seed", "paired_fraction"})
 def test_logistic_regression_reads_nothing_but_data_seed_and_fraction(name: str) -> None:
     trial = fashion("logreg").with_(image_network="mlp")
     assert key(trial.with_(**{name: OTHER[name]})) == key(trial)
+
+
+def test_a_share_whose_place_annealing_epochs_take_is_no_part_of_the_trial() -> None:
+    for model in ("mvae", "mvae_q"):
+        trials = [fashion(model, annealing_epochs=5, annealing_share=share) for share in (0.1, 0.4, 1.0)]
+        assert len({key(trial) for trial in trials}) == 1
+        assert all("annealing_share" not in trial.hashed_fields() for trial in trials)
+        assert key(trials[0]) != key(fashion(model, annealing_epochs=6))
+        assert key(fashion(model, annealing_share=0.1)) != key(fashion(model, annealing_share=0.4))
 
 
 def test_these_tests_vary_every_field() -> None:
@@ -157,6 +178,13 @@ def test_defaults_are_those_of_the_data_set() -> None:
         assert (trial.batch_size, trial.learning_rate, trial.annealing_share) == (100, 1e-3, 0.4)
         assert (trial.image_weight, trial.label_weight, trial.decoder_hidden) == (1.0, 50.0, 2)
         assert (trial.pairing, trial.targets, trial.k) == ("reserved", "own", 0)
+
+
+def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
+    trial = Trial.create(dataset="multi_mnist", model="mvae")
+    assert (trial.latents, trial.epochs, trial.image_network) == (100, 100, "dcgan")
+    assert (trial.batch_size, trial.learning_rate, trial.annealing_share) == (100, 1e-3, 0.4)
+    assert (trial.image_weight, trial.text_weight) == (1.0, 10.0)
 
 
 def test_the_fingerprint_of_the_data_changes_the_key() -> None:
@@ -203,7 +231,7 @@ def test_canonical_json_is_one_text_whatever_the_order() -> None:
     ("fields", "said"),
     [
         ({"dataset": "cifar"}, r"no data set 'cifar'.*digits, mnist, binary_mnist, fashion_mnist"),
-        ({"model": "gan"}, r"no arm 'gan': there are nn, logreg, mvae, mvae_q"),
+        ({"model": "gan"}, r"no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
         ({"paired_fraction": 0}, r"^paired_fraction = 0: .*greater than 0"),
         ({"paired_fraction": 1.5}, r"^paired_fraction = 1\.5: .*less than or equal to 1"),
         ({"paired_fraction": float("nan")}, r"^paired_fraction = nan: "),
@@ -225,6 +253,11 @@ def test_canonical_json_is_one_text_whatever_the_order() -> None:
         ({"k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so k = 0"),
         ({"k": -1}, r"^k = -1: "),
         ({"ecophs": 3}, r"^ecophs = 3: .*not permitted"),
+        ({"text_weight": 0}, r"^text_weight = 0: "),
+        (
+            {"dataset": "multi_mnist", "model": "logreg", "image_network": "dcgan"},
+            r"^arm 'logreg' knows no texts, which multi_mnist has: choose another arm$",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line_that_names_the_field(fields: dict[str, Any], said: str) -> None:
@@ -251,6 +284,34 @@ def test_a_trial_cannot_be_changed_in_place() -> None:
 def test_a_trial_made_from_its_own_fields_is_the_same_trial() -> None:
     trial = fashion(annealing_epochs=3, targets="all")
     assert Trial.model_validate_json(trial.model_dump_json()) == trial
+
+
+def test_arms_that_see_no_label_are_one_trial_for_all_fractions_and_no_other_arm_is() -> None:
+    one_for_all = {model for model in ARMS if key(fashion(model, paired_fraction=0.01)) == key(fashion(model))}
+    assert one_for_all == {"rbm", "vae"}
+
+
+@pytest.mark.parametrize(
+    ("fraction", "written"), [(0.01, "0.01"), (1, "1"), (1.0, "1"), (0.001, "0.001"), (1e-5, "0.00001")]
+)
+def test_the_fraction_of_a_read_out_shows_in_its_token_and_its_metric(fraction: float, written: str) -> None:
+    measure = readout(fraction)
+    assert (measure.token, measure.metric) == (f"readout-f{written}-v1", f"test/accuracy-f{written}")
+    assert measure.quantity == ACCURACY.quantity == ACCURACY.metric == "test/accuracy"
+    assert measure.parameter("f") == fraction
+
+
+def test_fractions_that_differ_have_read_outs_that_differ() -> None:
+    assert readout(1) == readout(1.0)
+    assert len({readout(fraction).token for fraction in (1 / 3, 0.333333, 0.3333333)}) == 3
+
+
+def test_measures_are_equal_whichever_of_their_metrics_is_shown() -> None:
+    joint, marginal = (Measure("likelihood", 1, f"test/log_{of}", (("s", 1000),)) for of in ("joint", "marginal"))
+    assert joint == marginal and joint.token == "likelihood-s1000-v1"
+    assert joint != Measure("likelihood", 2, "test/log_joint", (("s", 1000),))
+    assert joint != Measure("likelihood", 1, "test/log_joint", (("s", 2000),))
+    assert joint.quantity == "test/log_joint"
 
 
 def test_a_measures_token_carries_its_version() -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mlflow import MlflowClient
 
-from mvae.data import fingerprint
+from mvae.data import fingerprint, load
 from mvae.data.supervision import paired_set
 from mvae.models import arm
-from mvae.trial import ACCURACY
+from mvae.trial import ACCURACY, readout
 from pipelines.weak_supervision import Options, cells, sweep
 from sweeps import engine
 from sweeps.options import read
@@ -69,7 +70,9 @@ def test_the_demo_is_three_arms_four_fractions_and_two_seeds_of_digits() -> None
 
 def test_the_paper_is_all_of_table_4_with_three_seeds_on_the_papers_network() -> None:
     grid = made("--preset", "paper", "--dataset", "fashion_mnist")
-    assert Counter(cell.row for cell in grid) == dict.fromkeys(("NN", "LOGREG", "MVAE", "MVAE-Q"), 27)
+    assert Counter(cell.row for cell in grid) == dict.fromkeys(
+        ("NN", "LOGREG", "RBM", "VAE", "JMVAE", "MVAE", "MVAE-Q"), 27
+    )
     assert tuple(dict.fromkeys(cell.column for cell in grid)) == TABLE_4.columns
     assert {cell.trial.seed for cell in grid} == {0, 1, 2}
     assert {(cell.trial.image_network, cell.trial.epochs, cell.trial.label_weight) for cell in grid} == {
@@ -101,7 +104,7 @@ def test_the_command_line_wins_over_the_preset() -> None:
 def test_every_published_value_reaches_its_cell() -> None:
     grid = made("--preset", "paper", "--dataset", "fashion_mnist", "--seeds", "0")
     reached = {(cell.arm, cell.column): cell.published for cell in grid}
-    for token in ("nn", "logreg", "mvae"):
+    for token in TABLE_4.rows:
         for fraction, value in zip(TABLE_4.columns, TABLE_4.rows[token], strict=True):
             assert reached[token, fraction] == value
     assert {value for (token, _), value in reached.items() if token == "mvae_q"} == {None}
@@ -128,6 +131,17 @@ def test_variants_of_pairing_and_targets_are_rows_of_the_arms_that_read_them() -
     ]
     assert len({cell.trial.key("data") for cell in grid}) == 7
     assert {cell.arm for cell in grid[1:]} == {"mvae"}
+
+
+def test_rbm_and_vae_are_one_trial_a_seed_with_a_read_out_at_each_fraction() -> None:
+    grid = made("--arms", "rbm,vae,jmvae", "--fractions", "0.01,0.5", "--seeds", "0-1")
+    for token in ("rbm", "vae"):
+        mine = [cell for cell in grid if cell.arm == token]
+        assert len({cell.trial.key("data") for cell in mine}) == 2
+        assert [cell.measure for cell in mine] == [readout(0.01)] * 2 + [readout(0.5)] * 2
+    jmvae = [cell for cell in grid if cell.arm == "jmvae"]
+    assert len({cell.trial.key("data") for cell in jmvae}) == 4
+    assert {cell.measure for cell in jmvae} == {ACCURACY}
 
 
 def test_one_variant_alone_is_the_arms_own_row() -> None:
@@ -170,6 +184,7 @@ def test_plan_prints_every_cell_its_state_and_the_time_and_writes_nothing(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     storage = tmp_path / "new"
+    load("digits", cache=cache)
     asked = ("--storage", str(storage), "--cache", str(cache), "--arms", "nn,logreg", "--seeds", "0-2")
     assert run(*asked, "--plan") == COMPLETE
     printed = capsys.readouterr().out
@@ -178,6 +193,17 @@ def test_plan_prints_every_cell_its_state_and_the_time_and_writes_nothing(
     assert printed.count("○○○") == 8
     assert "of trial time for 24 trials" in printed
     assert not storage.exists()
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_plan_converts_nothing_and_says_that_the_time_is_unknown_then(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"), "--plan") == COMPLETE
+    said = " ".join(capsys.readouterr().out.split())
+    assert "time unknown for 24 trials: no trial of that kind has finished here yet" in said
+    assert "before a run has converted the data" in said
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture
@@ -295,6 +321,47 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
 
 
 @pytest.mark.slow
+def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fraction_trains_nothing(
+    tmp_path: Path, cache: Path
+) -> None:
+    asked = (
+        *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "rbm,vae,jmvae"),
+        *("--seeds", "0", "--epochs", "2"),
+    )
+    first = command(*asked, "--fractions", "0.05,1", cwd=tmp_path)
+    assert first.returncode == COMPLETE, first.stdout + first.stderr
+    lines = [line.split("] ")[1] for line in first.stdout.splitlines() if line.startswith("[")]
+    assert sorted(line.partition("  accuracy")[0] for line in lines) == [
+        "JMVAE 100% seed 0",
+        "JMVAE 5% seed 0",
+        "RBM seed 0",
+        "VAE seed 0",
+    ]
+    assert all(" to " in line for line in lines if "%" not in line)
+    results = Store.open(tmp_path / "runs", "main", create=False).results
+    before = {path: path.read_bytes() for path in files(results.folder)}
+    trained = {result.key: result.provenance["attempts"][0]["attempt"] for result in results}
+    second = command(*asked, "--fractions", "0.05,0.2,1", "--arms", "rbm,vae", cwd=tmp_path)
+    assert second.returncode == COMPLETE, second.stdout + second.stderr
+    assert "Weak supervision on digits: 2 trials, 2 half done" in second.stdout
+    assert "test/accuracy by paired fraction" in second.stdout
+    new = {path.name.partition(".")[2] for path in files(results.folder) - before.keys()}
+    assert new == {"readout-f0.2-v1.json"}
+    assert {path: path.read_bytes() for path in before} == before
+    for result in results:
+        if result.measure == "readout-f0.2-v1":
+            first_attempt, second_attempt = result.provenance["attempts"]
+            assert (first_attempt["attempt"], first_attempt["from_epoch"]) == (trained[result.key], 0)
+            assert second_attempt["from_epoch"] == 2, "only measured"
+    runs = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db").search_runs(["1"], "tags.`mvae.kind` = 'trial'")
+    assert {run.info.run_name: run.info.status for run in runs} == dict.fromkeys(
+        ("RBM seed 0", "VAE seed 0", "JMVAE 5% seed 0", "JMVAE 100% seed 0"), "FINISHED"
+    )
+    (vae,) = (run for run in runs if run.info.run_name == "VAE seed 0")
+    assert {f"test/accuracy-f{f}" for f in ("0.05", "0.2", "1")} <= vae.data.metrics.keys()
+
+
+@pytest.mark.slow
 def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_is_1(
     tmp_path: Path, cache: Path
 ) -> None:
@@ -308,3 +375,9 @@ def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_i
     assert "LOGREG 5% seed 0  accuracy" in done.stdout
     assert "✗ 0/1" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+    (kept,) = (tmp_path / "runs" / "main" / "errors").iterdir()
+    assert f"(traceback: {kept})" in done.stdout
+    assert "Traceback (most recent call last):" in kept.read_text()
+    assert "mvae.training.NonFiniteLoss: the loss is not finite at epoch 1" in kept.read_text()
+    (logged,) = (tmp_path / "runs" / "mlartifacts").rglob(kept.name)
+    assert logged.read_text() == kept.read_text()

@@ -25,11 +25,13 @@ def write_idx(path: Path, values: np.ndarray, compressed: bool) -> None:
         path.write_bytes(content)
 
 
-def write_tiny(root: Path, folder: str = "MNIST", *, compressed: bool = False) -> dict[str, np.ndarray]:
+def write_tiny(
+    root: Path, folder: str = "MNIST", *, compressed: bool = False, counts: dict[str, int] = COUNTS
+) -> dict[str, np.ndarray]:
     """72 random images in MNIST's layout: 50 to train, 10 to validate, 12 to test. Returns what was written."""
     rng = np.random.default_rng(7)
     written: dict[str, np.ndarray] = {}
-    for part, count in COUNTS.items():
+    for part, count in counts.items():
         written[f"{part}-images-idx3-ubyte"] = rng.integers(0, 256, (count, 28, 28), dtype=np.uint8)
         written[f"{part}-labels-idx1-ubyte"] = rng.integers(0, 10, count, dtype=np.uint8)
     for name, values in written.items():

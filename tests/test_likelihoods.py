@@ -1,0 +1,136 @@
+"""The pipeline of Tables 1 and 2: which cells it makes, what it refuses, and what is known of a key measured twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mvae.trial import ACCURACY, Trial, likelihood
+from pipelines.likelihoods import ARMS, Options, cells, sweep
+from sweeps.catalogue import Catalogue
+from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.options import read
+from sweeps.plan import Cell, plan
+from sweeps.report import markdown, tabulate
+from sweeps.results import Result
+from sweeps.storage import Store
+
+
+def made(*argv: str) -> list[Cell]:
+    return list(cells(read(Options, argv)))
+
+
+def columns(grid: list[Cell], arm: str) -> set[str]:
+    return {cell.quantity for cell in grid if cell.arm == arm}
+
+
+def test_the_demo_is_five_arms_of_digits_each_trained_once_and_measured_once() -> None:
+    grid = made()
+    assert tuple(dict.fromkeys(cell.arm for cell in grid)) == ARMS
+    assert {cell.trial.dataset for cell in grid} == {"digits"}
+    assert {cell.measure for cell in grid} == {likelihood(1000)}
+    assert len({cell.trial.key("f") for cell in grid}) == len(ARMS)
+
+
+def test_an_arm_has_the_columns_of_the_estimates_that_it_can_give() -> None:
+    grid = made()
+    for arm in ("jmvae", "mvae", "mvae_q"):
+        assert {quantity.metric for quantity in PUBLISHED_QUANTITIES} < columns(grid, arm)
+        assert {"test/log_marginal-x1", "test/variance_conditional-x1", "test/ess_joint", "test/log_x2"} < columns(
+            grid, arm
+        )
+    assert columns(grid, "vae") == {"test/log_marginal-x1", "test/variance_marginal-x1", "test/ess_marginal-x1"}
+    assert columns(grid, "cvae") == {"test/log_conditional", "test/variance_conditional"}
+
+
+def test_the_paper_is_section_1s_set_up_on_each_of_its_data_sets() -> None:
+    for dataset, network, latents in (
+        ("binary_mnist", "mlp", 64),
+        ("mnist", "mlp", 64),
+        ("fashion_mnist", "dcgan", 64),
+        ("multi_mnist", "dcgan", 100),
+    ):
+        grid = made("--preset", "paper", "--dataset", dataset)
+        trials = {cell.trial for cell in grid}
+        assert {(t.epochs, t.image_network, t.latents, t.learning_rate, t.batch_size) for t in trials} == {
+            (500, network, latents, 1e-3, 100)
+        }
+        assert {round(t.annealing_share * t.epochs) for t in trials} == {200}
+        assert {cell.measure for cell in grid} == {likelihood(1000)}
+
+
+def test_every_published_value_reaches_its_cell() -> None:
+    for dataset in ("binary_mnist", "mnist", "fashion_mnist", "multi_mnist"):
+        grid = made("--preset", "paper", "--dataset", dataset, "--seeds", "0")
+        reached = {(cell.arm, cell.column): cell.published for cell in grid if cell.published is not None}
+        expected = {
+            (arm, quantity.label): value
+            for arm, values in PUBLISHED[dataset].items()
+            for quantity, value in zip(PUBLISHED_QUANTITIES, values, strict=True)
+        }
+        assert reached == expected
+
+
+def test_the_demo_of_a_large_data_set_is_short() -> None:
+    grid = made("--dataset", "binary_mnist")
+    assert {(cell.trial.epochs, cell.trial.image_network) for cell in grid} == {(10, "mlp")}
+    assert {cell.measure for cell in grid} == {likelihood(100)}
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (("--arms", "nn"), r"^arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae$"),
+        (("--arms", "rbm"), r"^arm rbm has no likelihood"),
+        (("--preset", "paper"), r"^--preset paper: Tables 1 and 2 have no column for digits$"),
+        (("--dataset", "celeba"), r"^there is no data set 'celeba'"),
+        (("--samples", "1"), r"^--samples 1: input should be greater than or equal to 2$"),
+        (("--samples", "0"), r"^--samples 0: input should be greater than or equal to 2$"),
+        (("--samples", "99999999999"), r"^--samples 99999999999: input should be less than or equal to 1000000$"),
+    ],
+)
+def test_bad_input_is_one_line(argv: tuple[str, ...], line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        sweep(read(Options, argv))
+
+
+def test_the_report_says_how_many_samples_were_drawn_and_that_the_paper_drew_others(tmp_path: Path) -> None:
+    asked = sweep(read(Options, ("--dataset", "digits", "--samples", "50")))
+    assert asked.name == "likelihoods-digits-s50"
+    grid = made("--preset", "paper", "--dataset", "binary_mnist", "--samples", "50", "--seeds", "0")
+    assert grid[0].published is not None
+    planned = plan(grid, None, "f")
+    report = tabulate(
+        planned, Store(tmp_path, "main").results, table=likelihood_table("binary_mnist"), axis="50 samples"
+    )
+    text = markdown(report)
+    assert "50 samples" in text and "samples 50 (paper 1000)" in text
+    assert "Tables 1 and 2" in text
+
+
+def test_a_key_shows_all_its_measures_and_of_a_likelihood_the_one_with_the_most_samples(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "main", create=True)
+    trial = Trial.create(dataset="digits", model="mvae")
+    key = trial.key("f")
+    for measure, metrics in (
+        (ACCURACY, {"test/accuracy": 0.9}),
+        (likelihood(1000), {"test/log_marginal": -20.0}),
+        (likelihood(90), {"test/log_marginal": -21.0}),
+    ):
+        store.results.write(Result(key, measure.token, trial.model_dump(), metrics, {}, []))
+    store.results.write(Result(key, "accuracy-v0", trial.model_dump(), {"test/accuracy": 0.1}, {}, []))
+    for asked in (ACCURACY, likelihood(90), likelihood(1000)):
+        cell = Cell("MVAE", 1.0, trial, asked, None, "mvae")
+        view = Catalogue(plan([cell], store, "f"), store, "f").view(key)
+        assert view.final == {"test/accuracy": 0.9, "test/log_marginal": -20.0}
+        assert view.all_tags("s")["mvae.measures"].count("likelihood") == 2
+
+
+def test_what_measuring_took_is_planned_by_the_sample_and_apart_from_training(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, "main", create=True)
+    done, todo = (Trial.create(dataset="digits", model="mvae", seed=seed, epochs=10) for seed in (0, 1))
+    provenance = {"seconds": 20.0, "epochs": 10, "measured_in_seconds": 300.0}
+    store.results.write(Result(done.key("f"), likelihood(100).token, done.model_dump(), {}, provenance, []))
+    cell = Cell("MVAE", "x", todo, likelihood(200), None, "mvae")
+    assert plan([cell], store, "f").estimate.seconds == pytest.approx(20.0 + 600.0)

@@ -1,0 +1,89 @@
+"""Reports whose columns are quantities of their own: one measure fills several, each judged by its own rule."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from mvae.trial import Measure, Trial
+from sweeps.comparison import Report, Verdict
+from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.plan import Cell, plan
+from sweeps.plots import picture
+from sweeps.report import entry_table, markdown, show, tabulate
+from sweeps.results import Result
+from sweeps.storage import Store
+
+LIKELIHOOD = Measure("likelihood", 1, "test/log_marginal")
+JOINT, VARIANCE = PUBLISHED_QUANTITIES[1], PUBLISHED_QUANTITIES[4]
+
+
+def made(tmp_path: Path, values: dict[str, tuple[float, float]], dataset: str = "binary_mnist") -> Report:
+    """A report of two quantities for arms nn and mvae (any two will do), one result a key."""
+    table = likelihood_table(dataset)
+    cells = [
+        Cell(
+            row=arm,
+            column=quantity.label,
+            trial=Trial.create(dataset=dataset, model=arm),
+            measure=LIKELIHOOD,
+            published=table.published(arm, quantity.label) if table else None,
+            arm=arm,
+            quantity=quantity.metric,
+        )
+        for arm in values
+        for quantity in (JOINT, VARIANCE)
+    ]
+    store = Store.open(tmp_path, "main", create=True)
+    planned = plan(cells, store, "f")
+    for key, trial in planned.trials.items():
+        joint, variance = values[trial.trial.model]
+        metrics = {JOINT.metric: joint, VARIANCE.metric: variance}
+        store.results.write(Result(key, LIKELIHOOD.token, trial.trial.model_dump(), metrics, {}, []))
+    return tabulate(planned, store.results, table=table, axis="quantity")
+
+
+def test_one_result_fills_the_columns_of_all_its_quantities(tmp_path: Path) -> None:
+    report = made(tmp_path, {"mvae": (-86.0, 22.0), "nn": (-90.0, 30.0)})
+    assert len({run.key for run in report.runs}) == 2 and report.complete
+    assert report.entries["mvae", JOINT.label].mean == -86.0
+    assert report.entries["mvae", VARIANCE.label].mean == 22.0
+    assert report.entries["nn", VARIANCE.label].metric == VARIANCE.metric
+
+
+@pytest.mark.parametrize(
+    ("joint", "variance", "verdicts"),
+    [
+        (-86.278, 21.917, (Verdict.REPRODUCED, Verdict.REPRODUCED)),
+        (-86.278 * 1.0049, 21.917 * 1.099, (Verdict.REPRODUCED, Verdict.REPRODUCED)),
+        (-80.0, 15.0, (Verdict.BETTER, Verdict.BETTER)),
+        (-95.0, 40.0, (Verdict.OFF, Verdict.OFF)),
+    ],
+)
+def test_a_likelihood_is_better_when_higher_and_a_variance_when_lower(
+    tmp_path: Path, joint: float, variance: float, verdicts: tuple[Verdict, Verdict]
+) -> None:
+    report = made(tmp_path, {"mvae": (joint, variance)})
+    assert (report.entries["mvae", JOINT.label].verdict, report.entries["mvae", VARIANCE.label].verdict) == verdicts
+
+
+def test_every_form_of_the_report_names_each_quantity_and_no_common_metric(tmp_path: Path) -> None:
+    report = made(tmp_path, {"mvae": (-86.0, 22.0), "nn": (-90.0, 30.0)})
+    text = io.StringIO()
+    show(report, Console(file=text, width=120))
+    lines = entry_table(report).to_pylist()
+    assert [line["metric"] for line in lines] == [JOINT.metric, VARIANCE.metric] * 2
+    for form in (text.getvalue(), markdown(report)):
+        assert "joint" in form and "-86.2780" in form and "0.5% or 10%" in form and "test/" not in form
+    shown = Image.open(io.BytesIO(picture(report)))
+    assert shown.width > shown.height, "the two panels stand side by side"
+
+
+def test_a_data_set_that_the_paper_has_not_is_reported_without_verdicts(tmp_path: Path) -> None:
+    report = made(tmp_path, {"mvae": (-20.0, 3.0)}, dataset="digits")
+    assert {entry.verdict for entry in report.entries.values()} == {Verdict.UNPUBLISHED}
+    assert "no table is published" in report.title

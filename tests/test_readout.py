@@ -1,0 +1,138 @@
+"""The read-out: a logistic regression on features, at as many fractions as are asked for, of one trained model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression as ScikitLearn
+from torch import nn
+
+import mvae.training
+from mvae.data import Dataset, load
+from mvae.data.supervision import paired_set
+from mvae.evaluation.measures import compute
+from mvae.models import ARMS, arm
+from mvae.trial import ACCURACY, Trial, readout
+from sweeps.plan import State, plan
+from sweeps.results import Results
+from sweeps.storage import Store
+from sweeps.worker import Job, Word, run
+from tests.small_models import with_labels
+from tests.sweeping import digits_job
+
+FRACTION = 0.05
+
+
+@pytest.fixture(scope="module")
+def digits(cache: Path) -> Dataset:
+    return load("digits", cache=cache)
+
+
+def untrained(model: str, data: Dataset, seed: int = 3) -> tuple[nn.Module, Trial]:
+    trial = Trial.create(dataset="digits", model=model, seed=seed)
+    torch.manual_seed(0)
+    return arm(model).build(trial, data.modalities), trial
+
+
+@pytest.mark.parametrize("model", ["vae", "rbm"])
+def test_it_is_scikit_learns_regression_on_the_paired_set_of_the_trials_seed(model: str, digits: Dataset) -> None:
+    module, trial = untrained(model, digits)
+    kept, every = torch.from_numpy(paired_set(1297, FRACTION, trial.seed)), torch.arange(250)
+    with torch.no_grad():
+        features = [module(split.take(0, rows)).numpy() for split, rows in ((digits.train, kept), (digits.test, every))]
+    reference = ScikitLearn(max_iter=1000).fit(features[0].astype(np.float64), digits.train.take(1, kept).numpy())
+    expected = (reference.predict(features[1].astype(np.float64)) == digits.test.take(1, every).numpy()).mean()
+    found = compute(readout(FRACTION), module, trial, digits)
+    assert found.keys() == {"test/accuracy-f0.05", "train/accuracy-f0.05"}
+    assert found["test/accuracy-f0.05"] == pytest.approx(expected, abs=1e-9)
+    assert compute(readout(FRACTION), module, trial, digits) == found
+
+
+def test_labels_outside_the_paired_set_have_no_influence(digits: Dataset) -> None:
+    module, trial = untrained("vae", digits)
+    labels = digits.train.values[1].numpy()
+    kept = paired_set(1297, FRACTION, trial.seed)
+    spoilt = (labels + 1) % 10
+    spoilt[kept] = labels[kept]
+    assert compute(readout(FRACTION), module, trial, with_labels(digits, spoilt)) == compute(
+        readout(FRACTION), module, trial, digits
+    )
+
+
+def test_of_one_class_that_class_is_predicted(digits: Dataset) -> None:
+    module, trial = untrained("vae", digits)
+    found = compute(readout(FRACTION), module, trial, with_labels(digits, np.full(1297, 7)))
+    assert found["test/accuracy-f0.05"] == float((digits.test.values[1] == 7).double().mean())
+    assert found["train/accuracy-f0.05"] == 1.0
+
+
+def test_an_arm_is_given_the_measures_that_it_names_and_no_other(digits: Dataset) -> None:
+    module, trial = untrained("vae", digits)
+    with pytest.raises(ValueError, match=r"^arm vae has no accuracy: choose among nn, logreg, jmvae, mvae, mvae_q$"):
+        compute(ACCURACY, module, trial, digits)
+    module, trial = untrained("nn", digits)
+    with pytest.raises(ValueError, match=r"^arm nn has no readout: choose among rbm, vae$"):
+        compute(readout(0.5), module, trial, digits)
+    assert {token for token, known in ARMS.items() if known.predicts} == {"nn", "logreg", "jmvae", "mvae", "mvae_q"}
+
+
+def test_fewer_than_two_pairs_are_refused(digits: Dataset) -> None:
+    module, trial = untrained("vae", digits)
+    with pytest.raises(ValueError, match="keeps 1 pair"):
+        compute(readout(1 / 1297), module, trial, digits)
+
+
+@pytest.fixture
+def store(storage: Path) -> Store:
+    return Store.open(storage, "main", create=True)
+
+
+def done(job: Job) -> None:
+    words: list[Word] = []
+    run(job, words.append)
+    assert words[-1].done, words[-1].details
+
+
+@pytest.mark.parametrize("model", ["vae", "rbm"])
+def test_another_fraction_of_a_trained_model_is_measured_and_nothing_is_trained(
+    model: str, store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = digits_job(store, cache, model=model, paired_fraction=1.0)
+    done(replace(job, measures=(readout(0.1), readout(1))))
+    before = {path.name: path.read_bytes() for path in store.results.folder.glob("*.json")}
+    assert sorted(before) == [f"{job.key}.readout-f0.1-v1.json", f"{job.key}.readout-f1-v1.json"]
+    monkeypatch.setattr(mvae.training, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    done(replace(job, measures=(readout(0.05),)))
+    after = {path.name: path.read_bytes() for path in store.results.folder.glob("*.json")}
+    assert after.keys() - before.keys() == {f"{job.key}.readout-f0.05-v1.json"}
+    assert {name: after[name] for name in before} == before
+    assert len({result.trial["seed"] for result in store.results}) == 1
+    for result in store.results:
+        assert not [name for name in result.metrics if name.startswith("best/")]
+
+
+def test_an_older_version_of_a_read_out_is_superseded_at_its_own_fraction(store: Store, cache: Path) -> None:
+    job = digits_job(store, cache, model="rbm")
+    done(replace(job, measures=(readout(0.1), readout(1))))
+    newer = replace(readout(0.1), version=2)
+    assert Results(store.results.folder).superseded(newer) == [f"{job.key}.readout-f0.1-v1.json"]
+    assert store.results.superseded(readout(0.1)) == []
+    assert store.results.keys(readout(1).token) == [job.key]
+
+
+def test_a_plan_counts_one_trial_for_all_fractions_and_measures_what_is_missing(store: Store, cache: Path) -> None:
+    from tests.test_weak_supervision import made  # its cells are what is planned here
+
+    small = ("--arms", "rbm", "--seeds", "0", "--epochs", "2")
+    job = digits_job(store, cache, model="rbm", paired_fraction=1.0)
+    done(replace(job, measures=(readout(0.1), readout(1))))
+    fingerprint = load("digits", cache=cache).fingerprint
+    assert plan(made(*small, "--fractions", "0.1,1"), store, fingerprint).todo == []
+    planned = plan(made(*small, "--fractions", "0.05,0.1,1"), store, fingerprint)
+    assert [(key, measures) for key, _, measures in planned.todo] == [(job.key, (readout(0.05),))]
+    assert [planned.state(index) for index in range(3)] == [State.PARTIAL, State.DONE, State.DONE]
+    assert planned.estimate.seconds == planned.measuring[("digits", "rbm", ""), "readout"] < 60, "no time to train"

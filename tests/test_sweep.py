@@ -1,0 +1,121 @@
+"""The driver without Ray and MLflow: whose mistake an error is, and what is kept of a failed trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.weak_supervision import Options, sweep
+from sweeps import engine, worker
+from sweeps.engine import Capacity, Listener
+from sweeps.options import read
+from sweeps.storage import Store
+from sweeps.sweep import COMPLETE, INCOMPLETE, main
+from sweeps.view import RunView, Status, SweepView
+from sweeps.worker import Job
+
+
+class Heard:
+    """A tracker that only notes the last view of everything."""
+
+    def __init__(self, uri: str, *, sweep: SweepView, **_: Any) -> None:
+        self.sweep, self.views = sweep, dict[str, RunView]()
+        self.update_sweep = lambda view: setattr(self, "sweep", view)
+        self.start = self.close = self.give_up = lambda *_: None
+
+    def update(self, view: RunView) -> None:
+        self.views[view.key] = view
+
+
+@pytest.fixture
+def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
+    """What was tracked, one entry a command; trials run in this process, one after the other."""
+    trackers: list[Heard] = []
+
+    def tracker(uri: str, **about: Any) -> Heard:
+        trackers.append(Heard(uri, **about))
+        return trackers[-1]
+
+    @contextmanager
+    def here() -> Iterator[Capacity]:
+        yield Capacity(1, 0)
+
+    def one_by_one(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) -> None:
+        for job in jobs:
+            listener.started(job.key)
+            worker.run(job, lambda word, key=job.key: listener.word(key, word))  # type: ignore[misc]
+
+    monkeypatch.setattr("sweeps.sweep.Tracker", tracker)
+    monkeypatch.setattr(engine, "cluster", here)
+    monkeypatch.setattr(engine, "run_jobs", one_by_one)
+    return trackers
+
+
+@pytest.fixture
+def command(storage: Path, cache: Path) -> Callable[[], int]:
+    """A sweep of one trial of a second; returns the exit code."""
+    asked = ("--arms", "nn", "--fractions", "0.05", "--seeds", "0", "--epochs", "1")
+    options = read(Options, ("--storage", str(storage), "--cache", str(cache), *asked))
+    return lambda: main(lambda: sweep(options), options)
+
+
+def broken(*_: object, **__: object) -> None:
+    raise ValueError("nobody's input")
+
+
+def test_a_value_error_in_the_middle_of_a_sweep_is_ours_and_not_bad_input(
+    command: Callable[[], int], tracked: list[Heard], storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as once:
+        once.setattr(engine, "run_jobs", broken)
+        with pytest.raises(ValueError, match="nobody's input"):
+            command()
+    assert tracked[-1].sweep.status is Status.FAILED
+    assert not (storage / "main" / "lease.json").exists()
+    assert command() == COMPLETE
+
+
+def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
+    command: Callable[[], int],
+    tracked: list[Heard],
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as once:
+        once.setattr(worker, "train", broken)
+        assert command() == INCOMPLETE
+    ((key, view),) = tracked[-1].views.items()
+    kept = Store(storage, "main").traceback(key)
+    printed = capsys.readouterr().out
+    assert printed.count(f"failed: nobody's input (traceback: {kept})") == 1
+    assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, "in the report too"
+    assert (view.status, view.error, view.traceback) == (Status.FAILED, "nobody's input", kept)
+    assert kept.read_text().startswith("NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n")
+    assert 'raise ValueError("nobody\'s input")' in kept.read_text()
+
+    assert command() == COMPLETE
+    assert not kept.exists()
+    assert tracked[-1].views[key].traceback is None
+    kept.write_text("left by a driver that was killed between the result and this file")
+    assert command() == COMPLETE
+    assert not kept.exists()
+
+
+def test_a_traceback_for_which_there_is_no_room_costs_nothing_but_itself(
+    command: Callable[[], int],
+    tracked: list[Heard],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sweeps.sweep.write_atomically", full)
+    monkeypatch.setattr(worker, "train", broken)
+    assert command() == INCOMPLETE
+    assert "failed: nobody's input\n" in capsys.readouterr().out

@@ -7,6 +7,7 @@ all of them, and the ratio's spread over the blocks says how much of it got thro
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -20,8 +21,11 @@ import numpy as np
 import torch
 
 from mvae.data.dataset import Dataset, Modality, Split
+from mvae.files import write_atomically
 from mvae.models.arm import Learner
 from mvae.objective import Loss
+from mvae.training import THREADS
+from sweeps.provenance import device_name
 
 PEAK_SIZE = 1536
 """Rows and columns of the matrices whose product measures the peak."""
@@ -120,11 +124,17 @@ def meaningless(name: str, modalities: tuple[Modality, ...], examples: int) -> D
 
 def machine() -> dict[str, Any]:
     """What the numbers were measured on: processor, GPU and versions; no name of a host."""
-    told: dict[str, Any] = {"processor": _processor(), "python": platform.python_version(), "torch": torch.__version__}
-    told["numpy"] = version("numpy")
+    told: dict[str, Any] = {"processor": device_name("cpu"), "python": platform.python_version()}
+    told |= {"torch": torch.__version__, "numpy": version("numpy")}
     if torch.cuda.is_available():
         told["gpu"], told["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
     return told
+
+
+def write_comparison(out: Path, claim: float, compared: object) -> None:
+    """Writes the numbers of a comparison as JSON, atomically, with the machine that they are of."""
+    told = {"machine": machine(), "threads": THREADS, "claim": claim, "compared": compared}
+    write_atomically(out.absolute(), json.dumps(plain(told), indent=1).encode() + b"\n")
 
 
 def plain(value: Any) -> Any:
@@ -136,12 +146,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(part) for part in value]
     return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.machine()

@@ -21,11 +21,9 @@ of peak     floating-point operations of our step's matrix products and convolut
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from pydantic import Field
@@ -33,11 +31,9 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
-from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, machine, meaningless
-from benchmarks.timing import plain as plain_values
+from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, meaningless, write_comparison
 from mvae import training
 from mvae.data import source
-from mvae.files import write_atomically
 from mvae.models import arm
 from mvae.trial import Trial
 
@@ -166,8 +162,7 @@ def main(options: Options) -> None:
         f"claim: at least {CLAIM} on MNIST's networks against released; {'reached' if reached >= CLAIM else 'missed'}"
     )
     if options.out:
-        told: dict[str, Any] = {"machine": machine(), "threads": training.THREADS, "claim": CLAIM, "compared": lines}
-        write_atomically(options.out.absolute(), json.dumps(plain_values(told), indent=1).encode() + b"\n")
+        write_comparison(options.out, CLAIM, lines)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import queue
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.queues import Queue
 from pathlib import Path
@@ -22,7 +23,8 @@ from benchmarks.gpu_runs.pack import read as read_pack
 from benchmarks.timing import machine
 from mvae.checkpoint import Checkpoints
 from mvae.evaluation.accuracy import label_accuracy
-from mvae.training import THREADS, Progress, train
+from mvae.training import THREADS, Progress, best_epoch, train
+from sweeps.provenance import Attempts
 
 CHECKPOINT_EVERY = 30.0
 """Seconds; what a process loses at most when the time is up."""
@@ -100,13 +102,9 @@ def trained_cell(
         OutOfTime: the deadline came first; the last checkpoint is in the scratch folder.
     """
     trial, data = packed.trial, pack.load(packed.trial.dataset, device)
-    checkpoints = Checkpoints(scratch / packed.key, attempt="gpu-runs")
-    began = time.time()
-    before = checkpoints.latest()
-    earlier = float(before.provenance["seconds"]) if before else 0.0
-
-    def seconds() -> float:
-        return earlier + time.time() - began
+    attempt = uuid.uuid4().hex[:12]
+    checkpoints = Checkpoints(scratch / packed.key, attempt)
+    attempts = Attempts(attempt, device.type, checkpoints.latest(), time.time())
 
     def heard(progress: Progress) -> None:
         if progress.epoch < progress.epochs and time.time() >= deadline:
@@ -116,26 +114,19 @@ def trained_cell(
         trial,
         data,
         checkpoints,
-        provenance=lambda: {"device": device.type, "seconds": seconds()},
+        provenance=attempts.so_far,
         heard=heard,
         checkpoint_every=CHECKPOINT_EVERY,
     )
-    scored = [(record["metrics"]["validation/accuracy"], -record["epoch"]) for record in trained.history]
-    value, epoch = max(scored)
-    metrics = {
-        METRIC: label_accuracy(trained.model, data.modalities, data.test),
-        "best/validation_accuracy": value,
-        "best/epoch": float(-epoch),
-    }
+    began = time.time()
+    accuracy = label_accuracy(trained.model, data.modalities, data.test)
+    metrics = {METRIC: accuracy, **best_epoch(trained.history)}
     checkpoints.keep_final_weights()
     about = {
         "made_by": "benchmarks/gpu",
-        "device": device.type,
-        "threads": THREADS,
-        "seconds": seconds(),
-        "finished": time.time(),
-        "epochs": trained.checkpoint.epoch,
         "machine": machine(),
+        "git": pack.git,
+        **attempts.result(trained.checkpoint, data.fingerprint, pack.training_version, began),
     }
     return {
         "key": packed.key,

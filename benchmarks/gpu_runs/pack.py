@@ -1,7 +1,7 @@
 """The packed folder: data sets and trials, so that a GPU's machine needs neither raw files nor what makes trials.
 
     DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array a split and modality, compressed
-    DIR/pack.json           fingerprints; the trials to train, with their keys; the trials to time
+    DIR/pack.json           fingerprints, versions; the trials to train, with their keys; the trials to time
 
 A trial on the other side is a plain namespace with the same fields: the models read fields, and nothing else of it.
 """
@@ -23,11 +23,13 @@ import torch
 from mvae.data import SPLITS, source
 from mvae.data.dataset import Dataset, Split
 from mvae.files import atomic_path, write_atomically
+from sweeps.provenance import git_sha
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
 
 FILE = "pack.json"
+PARTS = {"fingerprints", "training_version", "git", "timed", "cells"}
 MEASURE, METRIC = "accuracy-v1", "test/accuracy"
 FIRST_FRACTIONS = (0.01, 0.1, 1.0, 0.005, 0.001)
 """Columns of Table 4 in the order of what they tell; the others follow."""
@@ -52,6 +54,9 @@ class Pack:
 
     folder: Path
     fingerprints: dict[str, str]
+    training_version: int
+    git: str
+    """Commit of the code that made the pack, which is the code that travels with it."""
     timed: dict[str, PackedTrial]
     """Label to the trial whose steps are timed."""
     cells: tuple[PackedTrial, ...]
@@ -77,7 +82,7 @@ def read(folder: Path) -> Pack:
     """The packed folder.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or one of another version of this command.
     """
     try:
         told = json.loads((folder / FILE).read_bytes())
@@ -85,9 +90,13 @@ def read(folder: Path) -> Pack:
         raise ValueError(
             f"{folder} holds no packed data: make it where the data sets are, with benchmarks/gpu --pack DIR"
         ) from None
+    if told.keys() != PARTS:
+        raise ValueError(f"{folder} was packed by another version: make it again, with benchmarks/gpu --pack DIR")
     return Pack(
         folder,
         told["fingerprints"],
+        told["training_version"],
+        told["git"],
         {label: PackedTrial(**one) for label, one in told["timed"].items()},
         tuple(PackedTrial(**one) for one in told["cells"]),
     )
@@ -95,6 +104,8 @@ def read(folder: Path) -> Pack:
 
 def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial], cells: Iterable[Trial]) -> None:
     """Makes a packed folder; the description comes last."""
+    from mvae.trial import TRAINING_VERSION
+
     folder.mkdir(parents=True, exist_ok=True)
     fingerprints = {data.name: data.fingerprint for data in datasets}
     for data in datasets:
@@ -109,6 +120,8 @@ def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial],
 
     told = {
         "fingerprints": fingerprints,
+        "training_version": TRAINING_VERSION,
+        "git": git_sha(),
         "timed": {label: packed(trial) for label, trial in timed.items()},
         "cells": [packed(trial) for trial in cells],
     }

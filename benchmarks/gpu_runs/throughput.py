@@ -22,7 +22,7 @@ from mvae import training
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
-from mvae.objective import Layout, Loss, annealed_beta, negative_elbo
+from mvae.objective import Layout, Loss, negative_elbo
 from mvae.streams import global_stream
 
 WARM_UP = 11
@@ -137,9 +137,8 @@ class Graphed:
             for place, value in zip(self.inputs, tensors(batch), strict=True):
                 place.copy_(value, non_blocking=True)
             if isinstance(self.setting.learner, ElboLearner):
-                learner = self.setting.learner
-                step = self.position % learner.total_steps
-                self.beta.fill_(annealed_beta(step, learner.total_steps, learner.annealed_steps))
+                annealing = self.setting.learner.annealing
+                self.beta.fill_(annealing.beta(self.position % annealing.total_steps))
             self.position += 1
             self.graph.replay()
 

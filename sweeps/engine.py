@@ -305,14 +305,22 @@ def _hushed() -> Iterator[None]:
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Puts our handlers back, in place of those that `ray.init` installs: they print a stack and end the process."""
+    """Keeps our handlers in place of those that `ray.init` installs: they end the process, the first thing it does.
+
+    The name through which it installs one is private to Ray; where a version lacks it, ours come back at the end.
+    """
+    from ray._private import utils
+
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    installing = getattr(utils, "set_sigterm_handler", None)
+    setattr(utils, "set_sigterm_handler", lambda _handler: None)  # noqa: B010  as in `_hushed`
     try:
         yield
     finally:
+        setattr(utils, "set_sigterm_handler", installing)  # noqa: B010
         for number, handler in ours.items():
             signal.signal(number, handler)
 

@@ -11,6 +11,7 @@ import shlex
 import signal
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,9 +187,18 @@ def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cle
         assert not (here.store.folder / "lease.json").exists()
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_ray_starts_is_a_clean_stop_too(number: signal.Signals) -> None:
+    with place() as here:
+        driver = here.start("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
+        driver.until(lambda: any(here.temporary.glob("mvae-ray-*")), "Ray's folder was made")
+        time.sleep(0.7)
+        assert_stopped(driver.signalled(number), number.name, here)
+
+
 def assert_stopped(stopped: Ended, by: str, here: Place) -> None:
     assert stopped.code == 130, stopped
-    assert f"Stopped by {by}; what is finished stays. To go on: python " in stopped.out
+    assert re.search(rf"Stopped by {by}; what is finished stays. To go on: \S*python ", stopped.out), stopped
     assert stopped.err == ""
     assert stopped.seconds < 30
     assert here.running() == []

@@ -112,7 +112,9 @@ def train(
     committed = len(history)
     saved_at = time.monotonic()
     for epoch in range(last.epoch if last else 0, trial.epochs):
-        metrics = {**_train_epoch(learner, model, optimizer, trial, epoch), **validated(model, trial, data)}
+        trained = _train_epoch(learner, model, optimizer, trial, epoch)
+        _check_finite(model, epoch)
+        metrics = {**trained, **validated(model, trial, data)}
         history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics))
         if epoch + 1 in looks:
             look(model.eval(), epoch + 1)
@@ -156,6 +158,16 @@ def _train_epoch(
             optimizer.step()
             watch.note(loss)
     return watch.means()
+
+
+def _check_finite(model: nn.Module, epoch: int) -> None:
+    """Refuses weights that the epoch's last step has spoilt, which no loss of that epoch shows."""
+    broken = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
+    if broken:
+        raise NonFiniteLoss(
+            f"the weights are not finite after the last step of epoch {epoch + 1} ({broken[0]}); the last checkpoint"
+            " stays: a lower learning rate or likelihood weight usually mends it"
+        )
 
 
 class _FiniteWatch:

@@ -398,6 +398,15 @@ def test_a_learning_rate_that_blows_up_is_a_loss_that_is_not_finite(model: str, 
     assert Checkpoints(folder, "reader").latest() is None
 
 
+def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_checkpoint_and_no_result(
+    digits: Dataset, folder: Path
+) -> None:
+    one_step = {"batch_size": 10_000, "epochs": 1}
+    with pytest.raises(NonFiniteLoss, match=r"weights are not finite after the last step of epoch 1 \(.*weight\)"):
+        train(small_trial("nn", learning_rate=3e38, **one_step), digits, Checkpoints(folder, "one"))
+    assert Checkpoints(folder, "reader").latest() is None
+
+
 @pytest.mark.parametrize("check_every", [1, 3, 50])
 def test_the_first_broken_step_is_named_however_seldom_the_losses_are_looked_at(check_every: int) -> None:
     watch = mvae.training._FiniteWatch(epoch=6, check_every=check_every)

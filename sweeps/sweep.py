@@ -7,6 +7,7 @@ with one line before anything starts or is written.
 from __future__ import annotations
 
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from sweeps.report import show, tabulate, write
 from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
 from sweeps.tables import Table
-from sweeps.tracker import Tracker, check, tracking_uri
+from sweeps.tracker import Tracker, check, shown, tracking_uri
 from sweeps.view import Status, SweepView
 from sweeps.worker import Job, Word
 
@@ -132,8 +133,15 @@ def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_mark: str, co
     return COMPLETE
 
 
-def _report(sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str]) -> int:
-    report = tabulate(planned, store.results, table=sweep.table, failures=failures, axis=sweep.axis)
+def _report(
+    sweep: Sweep,
+    planned: Plan,
+    store: Store,
+    console: Console,
+    failures: dict[str, str],
+    links: dict[str, str] | None = None,
+) -> int:
+    report = tabulate(planned, store.results, table=sweep.table, failures=failures, links=links, axis=sweep.axis)
     show(report, console.rich)
     if store.folder.exists():
         try:
@@ -186,7 +194,8 @@ class Driver:
             if todo:
                 self._train(tracker)
             tracker.start()
-            code = _report(self.sweep, self.planned, self.store, self.console, self.failures)
+            links = tracker.links(BRIEFLY)
+            code = _report(self.sweep, self.planned, self.store, self.console, self.failures, links)
         except KeyboardInterrupt as stop:
             code = INTERRUPTED
             self.console.say(_stopped_by(self.interruption.heard or str(stop)))
@@ -323,7 +332,16 @@ class Driver:
 def _command() -> str:
     """What was typed, to be typed again; --fresh and --resume are dropped, since the next start is neither."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
-    return shlex.join(["python", sys.argv[0], *words])
+    return shown(shlex.join([_installed("python"), sys.argv[0], *words]))
+
+
+def _installed(program: str) -> str:
+    """How a program of this environment is called here: by its name where that finds it, else by its path."""
+    ours = Path(sys.executable).with_name(program)
+    found = shutil.which(program)
+    if not ours.exists() or (found and Path(found).absolute().parent == ours.parent):
+        return program
+    return str(ours.relative_to(Path.cwd())) if ours.is_relative_to(Path.cwd()) else str(ours)
 
 
 def _stopped_by(what: str) -> str:
@@ -331,4 +349,6 @@ def _stopped_by(what: str) -> str:
 
 
 def _how_to_browse(uri: str) -> str:
-    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    if uri.startswith("http"):
+        return shown(uri)
+    return f"{_installed('mlflow')} ui --backend-store-uri {shlex.quote(shown(uri))}"

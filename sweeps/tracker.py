@@ -11,6 +11,8 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import socket
 import tempfile
 import threading
 from collections.abc import Callable
@@ -33,7 +35,8 @@ CHECK_LIMIT = 8.0
 RETRY_SECONDS = 60.0
 CLOSING_RETRY_SECONDS = 2.0
 SQLITE_MAGIC = b"SQLite format 3\0"
-DATABASES = ("postgresql", "mysql", "mssql")
+DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+"""Databases that MLflow can write without a server of its own, and their ports."""
 
 View = TypeVar("View", RunView, SweepView)
 
@@ -56,7 +59,7 @@ def tracking_uri(uri: str) -> str:
     if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
         return uri.rstrip("/")
     raise ValueError(
-        f"tracking URI {_shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
+        f"tracking URI {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
         f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
     )
 
@@ -76,15 +79,17 @@ def check(uri: str) -> None:
     path = sqlite_path(uri)
     if path is not None:
         _check_sqlite(path)
-    elif uri.startswith(("http://", "https://")):
+        return
+    asks = _ask if uri.startswith(("http://", "https://")) else _ask_database if "://" in uri else None
+    if asks is not None and not uri.startswith("databricks"):
         outcome: list[str] = []
-        request = threading.Thread(target=lambda: outcome.append(_ask(uri)), daemon=True)
+        request = threading.Thread(target=lambda: outcome.append(asks(uri)), daemon=True)
         request.start()
         request.join(CHECK_LIMIT)
         wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
         if wrong:
             raise ValueError(
-                f"tracking server {_shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
+                f"tracking server {shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
                 f"or leave both out for a file in the storage folder"
             )
 
@@ -137,10 +142,28 @@ def _ask(uri: str) -> str:
     return ""
 
 
-def _shown(uri: str) -> str:
-    """The URI without user and password."""
-    before, at, after = uri.rpartition("@")
-    return f"{before.partition('://')[0]}://{after}" if at else uri
+def _ask_database(uri: str) -> str:
+    """The same of a database: whether its driver is installed, and its port open."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(uri)
+        url.get_dialect().import_dbapi()
+        port = url.port or DATABASES[url.get_backend_name()]
+        socket.create_connection((url.host or "localhost", port), timeout=CHECK_SECONDS).close()
+    except ImportError as error:
+        return f"needs a Python package that is not installed ({error})"
+    except (ArgumentError, ValueError) as error:
+        return f"is no address of a database ({error})"
+    except OSError as error:
+        return f"cannot be reached ({error})"
+    return ""
+
+
+def shown(text: str) -> str:
+    """A URI, or words with URIs among them, without user and password."""
+    return re.sub(r"://[^/@\s']*@", "://", text)
 
 
 class Tracker:
@@ -187,6 +210,7 @@ class Tracker:
         self._waiting: dict[str, None] = {}  # keys whose newest view is not written, in the order they came
         self._closing = False
         self._written: set[str] = set()  # keys brought up to date, since the end began
+        self._links: dict[str, str] | None = None  # of everything, once nothing waits
         self._given_up = False
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
@@ -214,6 +238,16 @@ class Tracker:
             self._sweep_is_new = True
             self._changed.notify()
 
+    def links(self, timeout: float) -> dict[str, str]:
+        """Key to MLflow run, its page where there is a server; waits until all views are written, or cannot be.
+
+        Args:
+            timeout: seconds after which what is not known is left out.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._down or (self._links is not None and not self._waiting), timeout)
+            return dict(self._links or {})
+
     def close(self, timeout: float = 60.0) -> bool:
         """Bring MLflow up to date, leave nothing RUNNING there, and stop; without a `start`, nothing.
 
@@ -238,7 +272,7 @@ class Tracker:
             written = len(self._written)
         if not complete:
             self.give_up()
-            self._say(f"MLflow at {_shown(self._uri)} is behind; the same command fills in what is missing there")
+            self._say(f"MLflow at {shown(self._uri)} is behind; the same command fills in what is missing there")
         return complete
 
     def give_up(self) -> None:
@@ -274,6 +308,9 @@ class Tracker:
             with self._changed:
                 sweep, self._sweep_is_new = self._sweep, False
             mirror.sync_sweep(sweep)
+            with self._changed:
+                self._links = mirror.links()
+                self._changed.notify_all()
         except Exception as error:
             with self._changed:
                 self._sweep_is_new = True
@@ -282,13 +319,15 @@ class Tracker:
             self._mirror = None
             if not self._down:
                 self._say(
-                    f"MLflow at {_shown(self._uri)} cannot be written ({_first_line(error)}); "
+                    f"MLflow at {shown(self._uri)} cannot be written ({_first_line(error)}); "
                     f"training goes on, MLflow is tried again every {self._retry_seconds:.0f} s"
                 )
-            self._down = True
+            with self._changed:
+                self._down = True
+                self._changed.notify_all()
             return False
         if self._down:
-            self._say(f"MLflow at {_shown(self._uri)} can be written again and is up to date")
+            self._say(f"MLflow at {shown(self._uri)} can be written again and is up to date")
         self._down = False
         return True
 

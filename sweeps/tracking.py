@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.files import atomic_path, locked, sha256_cached
 from sweeps.scratch import scratch
+from sweeps.tracker import shown
 from sweeps.view import DatasetView, RunView, Status, SweepView, tagged
 
 # Read by MLflow when it is imported.
@@ -152,6 +153,7 @@ class Mirror:
         load_model: LoadModel,
         say: Callable[[str], None],
     ) -> None:
+        self._uri = uri
         self._client = mlflow.MlflowClient(uri)
         self._namespace = namespace
         self._load_model = load_model
@@ -223,6 +225,11 @@ class Mirror:
             uploaded |= self._upload_model(held, view)
         self._write(held, uploaded)
         self._write_status(held, view.status, view.ended or (history[-1]["time"] if history else None))
+
+    def links(self) -> dict[str, str]:
+        """Key to run: the page of a server, the run's id elsewhere."""
+        page = f"{shown(self._uri)}/#/experiments/{self._experiment}/runs/" if self._uri.startswith("http") else ""
+        return {key: page + held.run_id for key, held in self._runs.items()}
 
     def settle(self, sweep: str, keys: Iterable[str]) -> None:
         """Put right what a dead driver left RUNNING and nobody speaks for now: other sweeps and their keys."""

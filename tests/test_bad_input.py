@@ -118,6 +118,11 @@ BAD = [
     ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "/proc is not a folder that can be written; name one that can"),
     ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
+    (
+        "--tracking-uri mysql+nodriver://127.0.0.1/mlflow",
+        "tracking server mysql+nodriver://127.0.0.1/mlflow is no address",
+    ),
+    ("--tracking-uri postgresql://me:secret@127.0.0.1:9/m", "tracking server postgresql://127.0.0.1:9/m "),
     ("--tracking-uri http://nowhere.invalid:5000", "tracking server http://nowhere.invalid:5000 "),
     ("--gpus-per-trial 64", "--gpus-per-trial 64: there "),
     ("--gpus-per-trial 1.5", "--gpus-per-trial 1.5: write auto, 0, a share of one GPU as 0.25, or a whole number"),

@@ -26,6 +26,7 @@ class Heard:
         self.sweep, self.views = sweep, dict[str, RunView]()
         self.update_sweep = lambda view: setattr(self, "sweep", view)
         self.start = self.close = self.give_up = lambda *_: None
+        self.links = lambda _timeout: dict[str, str]()
 
     def update(self, view: RunView) -> None:
         self.views[view.key] = view

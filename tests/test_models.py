@@ -268,6 +268,28 @@ def test_the_objective_gets_the_trials_weights_and_its_global_batch_size(
     assert settings[0]["batch_size"] == 1000
 
 
+@pytest.mark.parametrize(
+    ("token", "objective"), [("jmvae", "negative_joint_elbo"), ("vae", "vae_loss"), ("cvae", "cvae_loss")]
+)
+def test_every_other_objective_gets_the_trials_weights_its_batch_size_and_a_beta_that_rises(
+    token: str, objective: str, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(f"mvae.models.{token}.{objective}", lambda *args, **settings: given.append(settings))
+    fields = {"epochs": 2, "batch_size": 100, "paired_fraction": 1.0, "image_weight": 3.0}
+    if token == "jmvae":
+        fields |= {"label_weight": 7.0, "alpha": 0.25}
+    trained = learner(digits, digits_trial(token, **fields))
+    for step, batch in enumerate([*trained.batches(0), *trained.batches(1)]):
+        trained.loss(batch, step)
+    rise = round(0.4 * 2 * trained.steps_per_epoch)
+    assert [settings["beta"] for settings in given] == [min(1.0, (step + 1) / rise) for step in range(len(given))]
+    assert len(given) == 2 * trained.steps_per_epoch
+    own = {"weights": [3.0, 7.0], "alpha": 0.25} if token == "jmvae" else {"weight": 3.0}
+    for settings in given:
+        assert {name: value for name, value in settings.items() if name != "beta"} == {**own, "batch_size": 100}
+
+
 # ---- no leak
 
 

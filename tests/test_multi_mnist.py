@@ -111,6 +111,27 @@ def test_each_count_of_digits_comes_about_a_fifth_of_the_time_and_each_digit_ali
     assert np.abs(digits - 0.1).max() < 5 * np.sqrt(0.1 * 0.9 / 10_000)
 
 
+def test_collisions_are_counted_as_a_plain_loop_counts_them() -> None:
+    random = np.random.default_rng(3)
+    images = random.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8) * (random.random((60, 1, 28, 28)) < 0.02)
+    made = composed(images.astype(np.uint8))
+    words = np.random.Philox(key=SEED).random_raw(60 * 5).reshape(60, 5)
+    small = multi_mnist.shrink(images[:, 0].astype(np.uint8))
+    collided = 0
+    for word in words:
+        inked: set[tuple[int, int]] = set()
+        met = False
+        for place in range(int(word[0] % 5)):
+            top, left = multi_mnist.PLACES[place]
+            rows, columns = np.nonzero(small[int(word[1 + place] % 60)])
+            drawn = {(int(top + row), int(left + column)) for row, column in zip(rows, columns, strict=True)}
+            met = met or bool(inked & drawn)
+            inked |= drawn
+        collided += met
+    assert made.collisions == collided
+    assert 0 < collided < 60
+
+
 def test_collisions_are_canvases_where_two_digits_draw_on_one_pixel(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Modality
-from mvae.gaussian import Gaussian, product
+from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, Arm
 from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
@@ -26,8 +26,8 @@ class VAE(Multimodal):
     """One modality, the image, at position 0; q(z|x1) is its encoder's Gaussian."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """`spread` is the log-variance."""
-        return product(mean, spread, members, prior=False)
+        """There is one expert, and so nothing to join."""
+        raise NotImplementedError("a VAE has one expert: ask infer")
 
     def infer(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1): [n, D].

@@ -30,6 +30,10 @@ class Kind(StrEnum):
     IMAGE = "image"
     LABEL = "label"
     TEXT = "text"
+    ATTRIBUTE = "attribute"
+    """One binary attribute, 0 or 1."""
+    ATTRIBUTES = "attributes"
+    """Several binary attributes as one modality."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,13 @@ class Modality:
     """Unique within the data set: "image", "label", "text"."""
     kind: Kind
     shape: tuple[int, ...]
-    """Of one example: (C, H, W) for an image, () for a label, (most tokens, stop counted) for a text."""
+    """Of one example: (C, H, W) for an image, () for a label or an attribute, (A,) for A attributes, (most tokens, stop
+    counted) for a text."""
     classes: int = 0
-    """How many classes a label has, or tokens a text's vocabulary (see mvae/data/text.py); 0 for an image."""
+    """How many classes a label has, or tokens a text's vocabulary (see mvae/data/text.py); 2 for an attribute, 0 for an
+    image and for several attributes."""
+    attributes: tuple[str, ...] = ()
+    """Names of the attributes of a modality of several, in the order of its values."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,12 @@ class Defaults:
     """Lambda of the label's log-likelihood beside the image's 1 (the paper's MNIST-like runs, as far as known)."""
     text_weight: float = 10.0
     """Lambda of the text's log-likelihood beside the image's 1 (the authors' released default)."""
+    attribute_weight: float = 10.0
+    """Lambda of every attribute's log-likelihood beside the image's 1 (the authors' released default)."""
+    k: int = 0
+    """Random subsets of modalities a step (section 1: 1 for MVAE19, which makes 21 terms)."""
+    pairing: str = "reserved"
+    """How pairs are shown (mvae/data/supervision.py); where examples have many modalities: proportional, one batch."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +88,8 @@ class Split:
     """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
 
     values: tuple[Tensor, ...]
-    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label: uint8 [N]. Text: uint8 [N, L]. On a CPU they map the
-    file."""
+    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L]. Attributes:
+    uint8 [N, A]. On a CPU they map the file."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -84,10 +98,11 @@ class Split:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
 
         Returns:
-            Image: float32 [B, C, H, W] in [0, 1]. Label: int64 [B]. Text: int64 [B, L].
+            Image: float32 [B, C, H, W] in [0, 1]. Label, attribute: int64 [B]. Text: int64 [B, L]. Attributes: int64
+            [B, A].
         """
         stored = self.values[modality].index_select(0, index)
-        if stored.ndim <= 2:  # a label or a text
+        if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
         return stored.to(torch.float32).div_(255)
 

@@ -32,7 +32,10 @@ class Likelihood(Protocol):
 
 
 class Bernoulli:
-    """Pixels in [0, 1]. On grey values the cross-entropy is no normalised density, as in the paper."""
+    """Pixels in [0, 1], or several binary attributes.
+
+    On grey values the cross-entropy is no normalised density, as in the paper.
+    """
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         """Pixels are computed in the logits' precision and summed in the wider of logits' and target's."""
@@ -57,6 +60,19 @@ class Categorical:
 
     def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
         return torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator).squeeze(-1)
+
+
+class Attribute:
+    """One binary attribute: logits [n], target [n], 0 or 1."""
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(logits), generator=generator)
 
 
 class Text:
@@ -92,3 +108,7 @@ def likelihood_of(modality: Modality) -> Likelihood:
             return Categorical()
         case Kind.TEXT:
             return Text(modality.classes)
+        case Kind.ATTRIBUTE:
+            return Attribute()
+        case Kind.ATTRIBUTES:
+            return Bernoulli()

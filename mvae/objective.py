@@ -4,27 +4,34 @@ A step sees R rows. A term conditions on a subset of modalities; a row takes par
 modality is encoded once, all posteriors come from one masked sum of precisions, and each decoder runs once, on the
 (term, row) pairs whose target it is. The result equals the loop over terms that encodes and decodes anew.
 
-Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m.
+Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m,
+A modalities whose networks are stacked, W pairs at most that one of them reconstructs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.gaussian import Gaussian
+from mvae.gaussian import FEW_EXPERTS, Gaussian
 from mvae.networks.normalisation import term_statistics
+from mvae.pieces import piece_by_piece
 
 if TYPE_CHECKING:
     from mvae.models.multimodal import Multimodal
 
 DECODED_ROWS = 512
-"""Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache."""
+"""Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache; a decoder
+with `rows` of its own takes those."""
+
+STACKED_ROWS = 8192
+"""The same for stacked decoders, over all of them, whose many parameters each pass reads and each adds gradients to; it
+takes no heed of terms, since they have no BatchNorm."""
 
 
 def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) -> np.ndarray:
@@ -56,6 +63,22 @@ def annealed_beta(step: int, total_steps: int, annealed_steps: int) -> float:
 
 
 @dataclass(frozen=True)
+class Stacked:
+    """Where the last A modalities go, whose decoders run side by side, each on the pairs that reconstruct it."""
+
+    pairs: Tensor
+    """Position of each among the P pairs, int64 [A, W], 0 where a modality has fewer."""
+    rows: Tensor
+    """The row that holds its target, int64 [A, W]."""
+    real: Tensor
+    """Boolean [A, W]: False where a modality has fewer."""
+
+    def to(self, device: torch.device | str) -> Stacked:
+        """The same on a device."""
+        return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device))
+
+
+@dataclass(frozen=True)
 class Layout:
     """Where everything of a step goes: made once for a pattern of presence and terms, and used for every like step."""
 
@@ -68,16 +91,18 @@ class Layout:
     pairs: Tensor | None
     """Positions of the active pairs in a flattened [T, R], int64 [P], by term; None where all are active."""
     pair_rows: Tensor | None
-    """Per active pair its row, int64 [P]; None where all are active."""
+    """Per active pair its row, int64 [P]; None where `conditions` has every pair, active or not."""
     conditions: Tensor
-    """What the posteriors condition on, boolean, in the form that is least work: [P, 1, M] for the active pairs; where
-    all pairs are active [R, T, M]; where moreover all rows are alike [T, M]."""
+    """What the posteriors condition on, boolean, in the form that is least work: [P, 1, M] for the active pairs of few
+    modalities; where there are many, or all pairs are active, [R, T, M]; where moreover all rows are alike [T, M]."""
     decoded: tuple[Tensor | None, ...]
-    """Per modality the positions among the P pairs that reconstruct it; None where all do."""
+    """Per modality that is not stacked the positions among the P pairs that reconstruct it; None where all do."""
     targets: tuple[Tensor, ...]
     """Per modality, for each of these pairs, the position of its target among the n_m values."""
     groups: tuple[tuple[int, ...], ...]
     """Per modality, how many of these pairs each term has: BatchNorm's statistics stay within a term."""
+    stacked: Stacked | None = None
+    """The last modalities, where their networks are stacked."""
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its indices on a device."""
@@ -85,20 +110,22 @@ class Layout:
         def moved(index: Tensor | None) -> Tensor | None:
             return None if index is None else index.to(device)
 
-        return Layout(
-            self.rows,
-            tuple(moved(index) for index in self.encoded),
-            self.members.to(device),
-            moved(self.pairs),
-            moved(self.pair_rows),
-            self.conditions.to(device),
-            tuple(moved(index) for index in self.decoded),
-            tuple(index.to(device) for index in self.targets),
-            self.groups,
+        return replace(
+            self,
+            encoded=tuple(moved(index) for index in self.encoded),
+            members=self.members.to(device),
+            pairs=moved(self.pairs),
+            pair_rows=moved(self.pair_rows),
+            conditions=self.conditions.to(device),
+            decoded=tuple(moved(index) for index in self.decoded),
+            targets=tuple(index.to(device) for index in self.targets),
+            stacked=None if self.stacked is None else self.stacked.to(device),
         )
 
 
-def layout(present: np.ndarray, terms: np.ndarray, active: np.ndarray, *, targets: str = "own") -> Layout:
+def layout(
+    present: np.ndarray, terms: np.ndarray, active: np.ndarray, *, targets: str = "own", stacked: int = 0
+) -> Layout:
     """Plans a step.
 
     Args:
@@ -107,33 +134,48 @@ def layout(present: np.ndarray, terms: np.ndarray, active: np.ndarray, *, target
         active: boolean [T, R], which terms each row takes part in. A term that shares no modality with the row is
             skipped all the same.
         targets: own, a term reconstructs what it conditions on; all, everything that the row has.
+        stacked: A, how many of the last modalities have stacked networks.
     """
     members = terms[None] & present[:, None]
     taken = active & members.any(-1).T
     pair_term, pair_row = np.nonzero(taken)
     reconstructs = members[pair_row, pair_term] if targets == "own" else present[pair_row]
-    encoded, decoded, target, groups = [], [], [], []
-    for m in range(present.shape[1]):
-        here = present[:, m]
-        position = np.cumsum(here) - 1
+    apart = present.shape[1] - stacked
+    encoded = [None if here.all() else torch.from_numpy(np.nonzero(here)[0]) for here in present.T]
+    decoded, target, groups = [], [], []
+    for m in range(apart):
+        position = np.cumsum(present[:, m]) - 1
         wanted = reconstructs[:, m]
-        encoded.append(None if here.all() else torch.from_numpy(np.nonzero(here)[0]))
         decoded.append(None if wanted.all() else torch.from_numpy(np.nonzero(wanted)[0]))
         target.append(torch.from_numpy(position[pair_row[wanted]]))
         groups.append(tuple(int(count) for count in np.bincount(pair_term[wanted], minlength=len(terms)) if count))
     every, alike = bool(taken.all()), bool((members == members[:1]).all())
-    conditions = members[pair_row, pair_term][:, None] if not every else members[0] if alike else members
+    by_pair = not every and present.shape[1] <= FEW_EXPERTS
+    if by_pair:
+        conditions = members[pair_row, pair_term][:, None]
+    else:  # a pair that is not active may have nothing to condition on: its posterior is dropped, but must exist
+        conditions = members[0] if every and alike else members | ~members.any(-1, keepdims=True)
     return Layout(
         rows=len(present),
         encoded=tuple(encoded),
         members=torch.from_numpy(members),
         pairs=None if every else torch.from_numpy(np.nonzero(taken.reshape(-1))[0]),
-        pair_rows=None if every else torch.from_numpy(pair_row),
+        pair_rows=torch.from_numpy(pair_row) if by_pair else None,
         conditions=torch.from_numpy(conditions),
         decoded=tuple(decoded),
         targets=tuple(target),
         groups=tuple(groups),
+        stacked=_side_by_side(reconstructs[:, apart:], pair_row) if stacked else None,
     )
+
+
+def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray) -> Stacked:
+    """From boolean [P, A], and the row of each pair."""
+    counts = reconstructs.sum(0)
+    real = np.arange(counts.max(initial=0)) < counts[:, None]
+    pairs = np.zeros(real.shape, np.int64)
+    pairs[real] = np.nonzero(reconstructs.T)[1]
+    return Stacked(torch.from_numpy(pairs), torch.from_numpy(pair_row[pairs]), torch.from_numpy(real))
 
 
 @dataclass(frozen=True)
@@ -165,30 +207,55 @@ def negative_elbo(
         weights: lambda of each modality.
         batch_size: the global batch size B that every term is divided by, whatever share of it is present.
     """
-    q = posteriors(model, plan, values)
+    stacked = None if plan.stacked is None else _stacked_values(model, plan, values)
+    q = posteriors(model, plan, values, stacked)
     shared = noise.expand(plan.members.shape[1], -1, -1).flatten(0, 1)
     z = q.rsample(shared if plan.pairs is None else shared.index_select(0, plan.pairs))
     kl = q.kl_from_prior().sum() / batch_size
     total = beta * kl
     parts = {"kl": kl.detach()}
-    for m, modality in enumerate(model.modalities):
+    apart = len(plan.decoded)
+    for m, modality in enumerate(model.modalities[:apart]):
         log_likelihood = _log_likelihood(model, m, z, plan, values[m]) / batch_size
         total = total - weights[m] * log_likelihood
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
+    if stacked is not None:
+        weighted, each = _stacked_log_likelihoods(model, z, plan, stacked, z.new_tensor(weights[apart:]))
+        total = total - weighted / batch_size
+        for modality, own in zip(model.modalities[apart:], each / batch_size, strict=True):
+            parts[f"log_likelihood_{modality.name}"] = own
     return Loss(total, parts)
 
 
-def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor]) -> Gaussian:
-    """q(z | x_term) of every active (term, row) pair: [P, D]."""
+def _stacked_values(model: Multimodal, plan: Layout, values: Sequence[Tensor]) -> Tensor:
+    """The values of the modalities whose networks are stacked, int64 [R, A], 0 where a row lacks one."""
+    columns = []
+    for m in model.stacked:
+        rows = plan.encoded[m]
+        columns.append(values[m] if rows is None else values[m].new_zeros(plan.rows).index_copy(0, rows, values[m]))
+    return torch.stack(columns, dim=1)
+
+
+def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacked: Tensor | None = None) -> Gaussian:
+    """q(z | x_term) of every active (term, row) pair: [P, D].
+
+    Args:
+        stacked: int64 [R, A], the values of the modalities whose networks are stacked.
+    """
     means, spreads = [], []
-    for m, rows in enumerate(plan.encoded):
+    for m, rows in enumerate(plan.encoded[: len(plan.decoded)]):
         mean, spread = model.encode(m, values[m])
         means.append(_spread_out(mean, rows, plan.rows))
         spreads.append(_spread_out(spread, rows, plan.rows))
+    if stacked is not None:
+        mean_RAD, spread_RAD = model.encode_attributes(stacked)
+        means += mean_RAD.unbind(1)
+        spreads += spread_RAD.unbind(1)
     if plan.pair_rows is None:
         mean_RMD, spread_RMD = (torch.stack(part).transpose(0, 1) for part in (means, spreads))
         q = model.posterior(mean_RMD, spread_RMD, plan.conditions)
-        return Gaussian(q.mean.transpose(0, 1).flatten(0, 1), q.log_var.transpose(0, 1).flatten(0, 1))
+        every = Gaussian(q.mean.transpose(0, 1).flatten(0, 1), q.log_var.transpose(0, 1).flatten(0, 1))
+        return every if plan.pairs is None else Gaussian(*(part.index_select(0, plan.pairs) for part in every))
     mean_PMD, spread_PMD = (_repeated(torch.stack(part, dim=1), plan.pair_rows) for part in (means, spreads))
     q = model.posterior(mean_PMD, spread_PMD, plan.conditions)
     return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
@@ -213,15 +280,34 @@ def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: 
     """Sum of log p(x_m | z) over the pairs that reconstruct modality m, in chunks of whole terms."""
     wanted, target = plan.decoded[m], plan.targets[m]
     mine = z if wanted is None else z.index_select(0, wanted)
-    total = z.new_zeros(())
+    packed = chunks(plan.groups[m], getattr(model.decoders[m], "rows", DECODED_ROWS))
+    ends = np.cumsum([sum(chunk) for chunk in packed]).tolist()
     with term_statistics(model.decoders[m]) as statistics:
-        start = 0
-        for chunk in chunks(plan.groups[m], DECODED_ROWS):
-            end = start + sum(chunk)
-            statistics.groups(chunk)
-            total = total + model.log_prob(m, mine[start:end], values.index_select(0, target[start:end])).sum()
-            start = end
-    return total
+
+        def summed(part: Tensor, start: int, end: int) -> Tensor:
+            statistics.groups(packed[ends.index(end)])
+            return model.log_prob(m, part, values.index_select(0, target[start:end])).sum()
+
+        return piece_by_piece(summed, mine, 0, ends, None, model.decoders[m])[0]
+
+
+def _stacked_log_likelihoods(
+    model: Multimodal, z: Tensor, plan: Layout, stacked: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Sums of log p(x_a | z) over the pairs that reconstruct each stacked modality: weighted in all, and each [A]."""
+    where = plan.stacked
+    assert where is not None and model.attribute_decoders is not None
+    count, longest = where.real.shape
+    targets = stacked[where.rows, torch.arange(count, device=z.device)[:, None]]
+
+    def summed(part: Tensor, start: int, end: int) -> Tensor:
+        log_prob = model.attributes_log_prob(part, targets[:, start:end])
+        return torch.where(where.real[:, start:end], log_prob, 0.0).sum(1)
+
+    width = max(1, STACKED_ROWS // count)
+    ends = [*range(width, longest, width), longest] if longest else []
+    chosen = _repeated(z, where.pairs.flatten()).view(count, longest, z.shape[1])
+    return piece_by_piece(summed, chosen, 1, ends, weights, model.attribute_decoders)
 
 
 def chunks(groups: Sequence[int], most: int) -> list[tuple[int, ...]]:

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 from mvae.checkpoint import Checkpoint, Checkpoints, Record
 from mvae.data.dataset import Dataset, Kind
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
+from mvae.evaluation.attributes import KINDS, validation_attribute_metrics
 from mvae.models import arm
 from mvae.models.arm import Learner
+from mvae.models.multimodal import Multimodal
 from mvae.objective import Loss
 from mvae.streams import global_stream
 
@@ -80,9 +82,11 @@ def train(
         checkpoint_every: seconds after which the next end of an epoch is saved; the last epoch always is.
     Raises:
         NonFiniteLoss: the loss became nan or infinite; the last checkpoint stays.
+        ValueError: the trial is to train on more examples than there are.
     """
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.deterministic = True
+    data = data.trained_on(trial.train_examples)
     device = data.train.values[0].device
     chosen = arm(trial.model)
     with global_stream(trial.seed, "initialisation"):
@@ -114,7 +118,7 @@ def train(
     for epoch in range(last.epoch if last else 0, trial.epochs):
         trained = _train_epoch(learner, model, optimizer, trial, epoch)
         _check_finite(model, epoch)
-        metrics = {**trained, **validated(model, trial, data)}
+        metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
         history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics))
         if epoch + 1 in looks:
             look(model.eval(), epoch + 1)
@@ -215,9 +219,13 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
         with evaluated(model):
             return chosen.watch(model, trial, data)
     kinds = {modality.kind for modality in data.modalities}
-    if not chosen.predicts or not kinds & {Kind.LABEL, Kind.TEXT}:
-        return {}
-    return {"validation/accuracy": prediction_accuracy(model, data.modalities, data.validation)}
+    metrics: dict[str, float] = {}
+    if chosen.predicts and kinds & {Kind.LABEL, Kind.TEXT}:
+        metrics["validation/accuracy"] = prediction_accuracy(model, data.modalities, data.validation)
+    if "attributes" in chosen.measures and kinds.intersection(KINDS):
+        assert isinstance(model, Multimodal)
+        metrics |= validation_attribute_metrics(model, data)
+    return metrics
 
 
 def _compile(model: nn.Module) -> None:

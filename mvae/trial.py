@@ -21,14 +21,21 @@ from mvae.models import arm
 TRAINING_VERSION = 1
 """Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
 
-ADDED_AS: dict[str, Any] = {}
+ADDED_AS: dict[str, Any] = {"keep_probability": 1.0, "train_examples": None}
 """Fields added after the first release, with the value that means "as before": left out of the hash at that value.
 
 Frozen: a later change of the field's default must not touch the entry here, or old results would change their meaning.
 """
 
-WEIGHTS = {"image_weight": Kind.IMAGE, "label_weight": Kind.LABEL, "text_weight": Kind.TEXT}
-"""Fields that say something of one kind of modality: no part of the hash where the data set has none of it."""
+ATTRIBUTES = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
+
+WEIGHTS = {
+    "image_weight": frozenset({Kind.IMAGE}),
+    "label_weight": frozenset({Kind.LABEL}),
+    "text_weight": frozenset({Kind.TEXT}),
+    "attribute_weight": ATTRIBUTES,
+}
+"""Fields that say something of some kinds of modality: no part of the hash where the data set has none of them."""
 
 UNREAD_SHARE = 0.4
 """What stands in the key for the `annealing_share` of a trial whose `annealing_epochs` take its place.
@@ -64,11 +71,15 @@ class Trial(BaseModel):
     """Dimensions of z (section 1: 64 for the MNIST family)."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
-    pairing: Pairing = "reserved"
+    pairing: Pairing
     """How often the paired set is shown: reserved, proportional or resampled (see mvae/data/supervision.py)."""
     targets: Targets = "own"
     """What a term reconstructs: own, the modalities it conditions on (the paper's formula), or all that are present."""
-    k: int = Field(0, ge=0)
+    train_examples: int | None = Field(None, ge=2)
+    """Train on so many examples alone, the first of the training split; None: on all of them."""
+    keep_probability: float = Field(1.0, gt=0, le=1)
+    """Probability with which each value of each training example is kept, once, before training (Figure 5)."""
+    k: int = Field(ge=0)
     """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (main paper, section 3.2)."""
     fixed_noise: bool = False
     """One noise draw shared by all ELBO terms of a step instead of one a term (Figure 6 c)."""
@@ -88,6 +99,8 @@ class Trial(BaseModel):
     """Likelihood weight lambda of the label (50 in the authors' MNIST-like runs as far as known)."""
     text_weight: float = Field(gt=0)
     """Likelihood weight lambda of the text (10 is the authors' released default)."""
+    attribute_weight: float = Field(gt=0)
+    """Likelihood weight lambda of every attribute (10 is the authors' released default)."""
     alpha: float = Field(0.01, ge=0)
     """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (section 8: 0.01)."""
     precision: Precision = "float32"
@@ -113,6 +126,9 @@ class Trial(BaseModel):
             "annealing_share": own.annealing_share,
             "label_weight": own.label_weight,
             "text_weight": own.text_weight,
+            "attribute_weight": own.attribute_weight,
+            "pairing": own.pairing,
+            "k": own.k,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
@@ -140,26 +156,41 @@ class Trial(BaseModel):
             raise ValueError(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
         if Kind.TEXT in {modality.kind for modality in data.modalities} and not arm(self.model).texts:
             raise ValueError(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
-        modalities = len(data.modalities)
+        self._fits_the_modalities(len(data.modalities), {modality.kind for modality in data.modalities})
+        if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
+            raise ValueError(
+                f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
+                " it goes with paired_fraction 1 and pairing proportional alone"
+            )
+        return self
+
+    def _fits_the_modalities(self, modalities: int, kinds: set[Kind]) -> None:
+        if kinds & ATTRIBUTES and not arm(self.model).attributes:
+            raise ValueError(f"arm {self.model!r} knows no attributes, which {self.dataset} has: choose another arm")
+        if modalities > 2 and not arm(self.model).many:
+            raise ValueError(
+                f"arm {self.model!r} knows two modalities, and {self.dataset} has {modalities}: choose another arm"
+            )
         if self.k > 0 and modalities < 3:
             raise ValueError(
                 f"k = {self.k} needs at least 3 modalities to choose subsets from:"
                 f" {self.dataset} has {modalities}, so k = 0"
             )
-        return self
+        if self.k > (subsets := 2**modalities - modalities - 2) > 0:
+            raise ValueError(f"k = {self.k} is more than the {subsets} subsets of 2 to {modalities - 1} modalities")
 
     def hashed_fields(self) -> dict[str, Any]:
         """The fields that this trial reads: two trials that differ elsewhere only are the same trial.
 
         They are those that its arm reads, less `annealing_share` where `annealing_epochs` take its place, less the
         weights of kinds of modality that the data set has not, and less `decoder_hidden` where no decoder is an MLP: a
-        convolutional one has no such layers, nor has a text's.
+        convolutional one has no such layers, nor has a text's. Labels and attributes are decoded by an MLP.
         """
         kinds = {modality.kind for modality in source(self.dataset).modalities}
-        meaningless = {name for name, kind in WEIGHTS.items() if kind not in kinds}
+        meaningless = {name for name, own in WEIGHTS.items() if not kinds & own}
         if self.annealing_epochs is not None:
             meaningless.add("annealing_share")
-        decodes_labels = Kind.LABEL in kinds and arm(self.model).decodes_labels
+        decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTES} and arm(self.model).decodes_labels
         if self.image_network != "mlp" and not decodes_labels:
             meaningless.add("decoder_hidden")
         return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS)
@@ -214,6 +245,9 @@ class Measure:
     def _suffix(self) -> str:
         return "".join(f"-{letter}{np.format_float_positional(value, trim='-')}" for letter, value in self.parameters)
 
+
+ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
+"""Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
 
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
 """Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share

@@ -6,6 +6,8 @@ Paper   supplement, section 4, q(z|x1,x2) as importance distribution, 1,000 samp
 Runs    --preset demo: digits, 5 arms x 1 seed, about 2 minutes on 2 CPU cores
         --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP; measuring a trial's 10,000 test images
         with 1,000 samples of each of two proposals takes about 20 minutes of one core (DCGAN: 3 hours)
+        --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN; MVAE19 is trained
+        on the same examples with each attribute a modality of its own. --dataset faces: the same on faces drawn here
 Type    python pipelines/likelihoods.py
         python pipelines/likelihoods.py --dataset binary_mnist --preset paper
 """
@@ -15,22 +17,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
-
-from mvae.data import source, training_examples
+from mvae.data import DATASETS, Kind, source, training_examples
 from mvae.evaluation.measures import check_measurable, estimates
 from mvae.models import arm
 from mvae.trial import Trial, likelihood
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
+from sweeps.rows import arm_title
 from sweeps.sweep import Sweep, main
-from sweeps.tokens import Written
+from sweeps.tokens import Samples
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
 """The tables' rows, and the arms of the main paper's own table."""
+
+SEPARATE = "mvae19"
+"""The MVAE with each attribute a modality of its own: a row on data sets that have all attributes as one."""
 
 PAPER_SAMPLES = 1000
 """Importance samples a test example, as in the paper."""
@@ -39,7 +42,7 @@ PAPER_SAMPLES = 1000
 class Options(CommonOptions):
     """Likelihoods"""
 
-    samples: Annotated[int, Field(ge=2, le=1_000_000), Written("N")] | None = None
+    samples: Samples | None = None
     """Importance samples a test example, at least 2 (default: the preset's; the paper: 1000)."""
 
 
@@ -55,7 +58,7 @@ class Preset:
 
 
 def preset(options: Options) -> Preset:
-    """The preset for a data set: paper as section 1 says, demo in minutes (multi_mnist: hours, it has no fast network).
+    """The preset for a data set: paper as section 1 says, demo in minutes (hours where there is no fast network).
 
     Raises:
         ValueError: the paper has no column for this data set.
@@ -70,6 +73,35 @@ def preset(options: Options) -> Preset:
         raise ValueError(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
     stated = published.protocol
     return Preset((0, 1, 2), stated["samples"], stated["epochs"], stated["image_network"], stated["latents"])
+
+
+def separated(dataset: str) -> str | None:
+    """The data set of the same examples with each attribute a modality of its own; None where there is none."""
+    together = any(modality.kind is Kind.ATTRIBUTES for modality in source(dataset).modalities)
+    return f"{dataset}19" if together and f"{dataset}19" in DATASETS else None
+
+
+def default_arms(dataset: str) -> tuple[str, ...]:
+    """The rows, where none are asked for: those that fit the data set."""
+    if separated(dataset):
+        return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
+    if len(source(dataset).modalities) > 2:
+        return tuple(token for token in ARMS if arm(token).many)
+    return ARMS
+
+
+def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
+    """Title, data set and model of a row.
+
+    Raises:
+        ValueError: an arm that the data set has not.
+    """
+    if token != SEPARATE:
+        return arm(token).title, dataset, token
+    if (separate := separated(dataset)) is None:
+        able = " or ".join(name for name in DATASETS if separated(name))
+        raise ValueError(f"arm {SEPARATE} takes attributes apart that {dataset} has not: give --dataset {able}")
+    return arm_title("mvae", separate), separate, "mvae"
 
 
 def cells(options: Options) -> Iterator[Cell]:
@@ -87,11 +119,11 @@ def cells(options: Options) -> Iterator[Cell]:
         "latents": chosen.latents,
         **options.trial_fields(),
     }
-    for token in options.arms or ARMS:
-        check_measurable(measure, token)
+    for token in options.arms or default_arms(options.dataset):
+        title, dataset, model = trained_as(token, options.dataset)
+        check_measurable(measure, model)
         trials = [
-            Trial.create(dataset=options.dataset, model=token, seed=seed, **fields)
-            for seed in options.seeds or chosen.seeds
+            Trial.create(dataset=dataset, model=model, seed=seed, **fields) for seed in options.seeds or chosen.seeds
         ]
         offered = estimates(trials[0])
         for quantity in QUANTITIES:
@@ -99,7 +131,7 @@ def cells(options: Options) -> Iterator[Cell]:
                 continue
             for trial in trials:
                 yield Cell(
-                    row=arm(token).title,
+                    row=title,
                     column=quantity.label,
                     trial=trial,
                     measure=measure,

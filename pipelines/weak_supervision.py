@@ -22,6 +22,7 @@ from pydantic import BeforeValidator
 
 from mvae.data import Kind, source, training_examples
 from mvae.data.supervision import check_fraction
+from mvae.evaluation.measures import check_measurable
 from mvae.models import ARMS, arm
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from sweeps.options import CommonOptions, parse
@@ -75,7 +76,12 @@ def preset(options: Options) -> Preset:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Rows are arms, and their variants where several are asked for; columns are fractions; seeds share a cell."""
+    """Rows are arms, and their variants where several are asked for; columns are fractions; seeds share a cell.
+
+    Raises:
+        ValueError: the data set has no label and no text; an arm that does not fit it.
+    """
+    check_measurable(ACCURACY, "mvae", source(options.dataset))
     chosen = preset(options)
     table = table_for(options.dataset)
     for token in options.arms or chosen.arms:
@@ -144,6 +150,7 @@ def sweep(options: Options) -> Sweep:
     source(options.dataset)
     made = tuple(cells(options))
     examples = training_examples(options.dataset, options.data_root)
+    examples = min(examples, options.train_examples or examples)
     for fraction in options.fractions or preset(options).fractions:
         check_fraction(examples, fraction, options.dataset)
     table = table_for(options.dataset)

@@ -11,7 +11,7 @@ from mvae.checkpoint import MODEL, Checkpoint, Record
 from mvae.data import source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
-from sweeps.plan import Cell, Plan, State
+from sweeps.plan import Cell, Fingerprints, Plan, State, fingerprint_of
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.tables import column_label
@@ -28,8 +28,8 @@ ABOUT_A_RESULT = ("git", "host", "device", "device_name", "threads", "versions",
 class Catalogue:
     """Views of all keys of a plan, kept up to date by the driver's main thread."""
 
-    def __init__(self, plan: Plan, store: Store, fingerprint: str) -> None:
-        self._plan, self._store, self._fingerprint = plan, store, fingerprint
+    def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints) -> None:
+        self._plan, self._store, self._fingerprints = plan, store, fingerprints
         self._cells: dict[str, list[Cell]] = {}
         for key, cell in zip(plan.keys, plan.cells, strict=True):
             self._cells.setdefault(key, []).append(cell)
@@ -38,7 +38,7 @@ class Catalogue:
     def name(self, key: str) -> str:
         """How people call the trial: MVAE 1% seed 0; VAE seed 0, where it is the same for all columns."""
         cell = self._cells[key][0]
-        return " ".join(part for part in (cell.row, self._column(key), f"seed {cell.trial.seed}") if part)
+        return " ".join(part for part in (cell.trained, self._column(key), f"seed {cell.trial.seed}") if part)
 
     def view(self, key: str) -> RunView:
         """What is known of a key now."""
@@ -85,9 +85,9 @@ class Catalogue:
 
     def _column(self, key: str) -> str:
         """The column that the trial is trained for, "" where its cells differ in what is measured alone."""
-        columns = {column_label(cell.column): cell.measure for cell in self._cells[key]}
-        (column, measure), *others = columns.items()
-        return "" if others or measure.parameters else column
+        columns = {cell.column for cell in self._cells[key]}
+        measured = {value for cell in self._cells[key] for _, value in cell.measure.parameters}
+        return "" if len(columns) > 1 or columns & measured else column_label(columns.pop())
 
     def _set(self, key: str, **changes: Any) -> RunView:
         self._views[key] = replace(self._views[key], **changes)
@@ -107,8 +107,8 @@ class Catalogue:
             fields=fields,
             records=tuple(newest.history) if newest else (),
             results=results,
-            tags={"row": cell.row, "column": self._column(key) or None, **_about(results)},
-            dataset=_dataset(planned.trial.dataset, self._fingerprint),
+            tags={"row": cell.trained, "column": self._column(key) or None, **_about(results)},
+            dataset=_dataset(planned.trial.dataset, self._fingerprints),
             checkpoint=_checkpoint(newest),
             artifacts=self._store.artifacts(key),
             started=min((r.provenance["started"] for r in results if "started" in r.provenance), default=None),
@@ -130,5 +130,6 @@ def _checkpoint(newest: Checkpoint | None) -> CheckpointView | None:
     return CheckpointView(str(newest.path), newest.files[MODEL].sha256, newest.epoch) if newest else None
 
 
-def _dataset(name: str, fingerprint: str) -> DatasetView:
-    return DatasetView(name, fingerprint, {"split": source(name).split_rule, "version": source(name).version})
+def _dataset(name: str, fingerprints: Fingerprints) -> DatasetView:
+    about = {"split": source(name).split_rule, "version": source(name).version}
+    return DatasetView(name, fingerprint_of(name, fingerprints), about)

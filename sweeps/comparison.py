@@ -79,6 +79,8 @@ class Entry:
     """By seed, those without a result included."""
     metric: str = ""
     lower_is_better: bool = False
+    quantity: str = ""
+    """What is comparable with it: the metric without parameters."""
 
     @property
     def values(self) -> list[float]:
@@ -170,10 +172,16 @@ class Report:
     """By (row, column); a pair that no cell asks for is absent."""
     caption: tuple[str, ...]
     """How our protocol compares with the paper's, from the trials themselves."""
+    heading: str = ""
+    """The title of a table that has no published one beside it; empty: made of the fields above."""
+    statements: tuple[str, ...] = ()
+    """What the numbers say, one line each."""
 
     @property
     def title(self) -> str:
         """One line that says what the table is."""
+        if self.table is None and self.heading:
+            return self.heading
         if self.table is None:
             shown = f"{self.metric} by {self.axis}" if self.metric else self.axis
             return f"{self.dataset}: {shown} (no table is published for this data set)"
@@ -203,9 +211,16 @@ class Report:
         return " or ".join(f"{share * 100:g}%" for share in dict.fromkeys(quantity.tolerance for quantity in shown))
 
     @property
+    def rows_are_quantities(self) -> bool:
+        """Whether a row shows one quantity in all columns, and other rows others."""
+        by_row = [{entry.quantity for entry in self.in_order() if entry.row == row} for row in self.rows]
+        return all(len(quantities) == 1 for quantities in by_row) and len(set[str]().union(*by_row)) > 1
+
+    @property
     def contrast_title(self) -> str:
         """What the table of differences shows."""
-        return f"{self.metric or 'each quantity'} minus that of {self.rows[0]}, seed by seed"
+        baseline = "its first row" if self.rows_are_quantities else self.rows[0]
+        return f"{self.metric or 'each quantity'} minus that of {baseline}, seed by seed"
 
     def notes(self) -> list[str]:
         """One line a failed or mixed run, each key once."""
@@ -223,16 +238,18 @@ class Report:
         return [self.entries[place] for place in asked if place in self.entries]
 
     def contrasts(self) -> list[Contrast]:
-        """Every row minus the first one, by seed: what the arms' order puts first is the baseline."""
-        if not self.rows:
-            return []
-        baseline = self.rows[0]
-        places = [(row, column) for row in self.rows[1:] for column in self.columns]
-        return [
-            _contrast(self.entries[row, column], self.entries[baseline, column])
-            for row, column in places
-            if (row, column) in self.entries and (baseline, column) in self.entries
-        ]
+        """Every row minus the first one, by seed: what the arms' order puts first is the baseline.
+
+        Where rows are quantities, the first row of the same one is.
+        """
+        by_quantity, first = self.rows_are_quantities, dict[str, str]()
+        found = []
+        for entry in self.in_order():
+            baseline = first.setdefault(entry.quantity, entry.row) if by_quantity else self.rows[0]
+            theirs = self.entries.get((baseline, entry.column))
+            if baseline != entry.row and theirs is not None:
+                found.append(_contrast(entry, theirs))
+        return found
 
 
 def tabulate(
@@ -243,6 +260,7 @@ def tabulate(
     failures: Mapping[str, str] | None = None,
     links: Mapping[str, str] | None = None,
     axis: str = "",
+    heading: str = "",
 ) -> Report:
     """Make the table from what lies in storage now.
 
@@ -253,6 +271,7 @@ def tabulate(
         failures: key to what went wrong in this start of the sweep.
         links: key to MLflow run.
         axis: what the columns are; empty: as the published table says.
+        heading: title, where no table is published.
     Raises:
         ValueError: no cells.
     """
@@ -274,6 +293,7 @@ def tabulate(
         columns=ordered_columns(cell.column for cell in plan.cells),
         entries=entries,
         caption=tuple(protocol_lines(plan.cells, table)),
+        heading=heading,
     )
 
 
@@ -291,6 +311,7 @@ def _entry(members: list[tuple[Cell, Run]], table: Table | None) -> Entry:
         published=cell.published,
         tolerance=tolerance,
         lower_is_better=quantity is not None and quantity.lower_is_better,
+        quantity=cell.quantity or cell.measure.quantity,
         runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
     )
 

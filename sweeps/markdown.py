@@ -8,8 +8,9 @@ from sweeps.comparison import Contrast, Entry, Report, Run, Verdict
 from sweeps.tables import column_label, number, signed
 
 
-def markdown(report: Report) -> str:
-    """The table, its protocol, the differences between arms and every run, as GitHub and MLflow render them."""
+def markdown(report: Report, *, every_run: bool = True) -> str:
+    """The table, what it says, its protocol, the differences between arms and every run (if wanted), as GitHub and
+    MLflow render them."""
     parts = [
         f"### {_escaped(report.title)}",
         _markdown_grid(
@@ -17,6 +18,7 @@ def markdown(report: Report) -> str:
             report.columns,
             [line for row in report.rows for line in _markdown_rows(report, row)],
         ),
+        "\n".join(f"- {_escaped(line)}" for line in report.statements),
         _escaped(_legend_words(report)),
         "\n".join(f"- {_escaped(line)}" for line in report.caption),
     ]
@@ -25,13 +27,15 @@ def markdown(report: Report) -> str:
         by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
         lines = [
             [
-                f"**{_escaped(row)} - {_escaped(report.rows[0])}**",
+                f"**{_escaped(row)} - {_escaped(baseline)}**",
                 *(_contrast_words(by_place.get((row, c))) for c in report.columns),
             ]
-            for row in report.rows[1:]
+            for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
         ]
         parts += [f"#### {report.contrast_title}", _markdown_grid([""], report.columns, lines)]
     parts.append("\n".join(f"- {_escaped(line)}" for line in report.notes()))
+    if not every_run:
+        return "\n\n".join(part for part in parts if part) + "\n"
     runs = [
         f"| {_escaped(run.row)} | {column_label(run.column)} | {run.seed} | {number(run.value) or run.state} "
         f"| {'' if run.epochs is None else run.epochs} | {_linked(run)} |"
@@ -43,7 +47,9 @@ def markdown(report: Report) -> str:
 
 
 def _legend_words(report: Report) -> str:
-    said = f"Each number: {report.metric or 'the quantity of its column'}, mean over seeds ± their standard deviation."
+    whose = "row" if report.rows_are_quantities else "column"
+    shown = report.metric or f"the quantity of its {whose}"
+    said = f"Each number: {shown}, mean over seeds ± their standard deviation."
     if report.table is not None:
         said += f" Reproduced: within {report.tolerance} of the paper ({report.table.source})."
     return said

@@ -25,7 +25,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from inspect import cleandoc
 from pathlib import Path
-from typing import Any, Literal, NoReturn, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -79,8 +79,12 @@ class TrialOptions(BaseSettings):
     """Weight (lambda) of the label's likelihood in the ELBO."""
     text_weight: Positive | None = None
     """Weight (lambda) of the text's likelihood in the ELBO."""
+    attribute_weight: Positive | None = None
+    """Weight (lambda) of every attribute's likelihood in the ELBO."""
     alpha: NotNegative | None = None
     """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (0.01 in the paper)."""
+    train_examples: Annotated[int, Field(ge=2), Written("N")] | None = None
+    """Train on the first N training examples alone (default: on all of them)."""
     batch_size: Count | None = None
     """Examples a training step."""
     learning_rate: Positive | None = None

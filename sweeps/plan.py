@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
 
 from mvae.models import arm
-from mvae.trial import Measure, Trial
+from mvae.trial import ADDED_AS, Measure, Trial
 from sweeps.console import counted, duration
 from sweeps.results import Result, Results
 from sweeps.storage import Store
@@ -22,8 +22,15 @@ from sweeps.storage import Store
 Probe = Callable[[Trial], float | None]
 """Measures how many seconds a whole trial takes, by running a little of it; None where it cannot."""
 
+Fingerprints = str | Mapping[str, str]
+"""Of the data sets that trials are on, by their names; one alone where there is one data set."""
+
 Group = tuple[str, str, str]
-"""Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none)."""
+"""Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none) with what else
+decides it (SIZES)."""
+
+SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None}
+"""Fields that decide how much an epoch holds, with the value that goes without saying."""
 
 
 class State(StrEnum):
@@ -53,11 +60,18 @@ class Cell:
     """Token of the arm, also the row of the published table that this row is compared with."""
     quantity: str = ""
     """The metric that stands in the cell, where the measure has several; empty: the measure's own."""
+    variant: str = ""
+    """What is trained, where the row's heading says more: the arm, without the quantity. Empty: the heading."""
 
     @property
     def metric(self) -> str:
         """The metric that stands in the cell."""
         return self.quantity or self.measure.metric
+
+    @property
+    def trained(self) -> str:
+        """What is trained, in words that tell it from the other rows' trials."""
+        return self.variant or self.row
 
 
 @dataclass(frozen=True)
@@ -141,6 +155,11 @@ class Plan:
     measuring: Mapping[tuple[Group | None, str], float] = field(default_factory=dict)
     """By kind of trial and name of measure: seconds a sample, or seconds in all where a measure has no samples."""
 
+    def over(self, cells: Sequence[Cell]) -> Plan:
+        """Other cells of the same trials and measures: what a second table shows of them."""
+        keys = {planned.trial: key for key, planned in self.trials.items()}
+        return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
+
     def state(self, index: int) -> State:
         """State of a cell: done as soon as its own measure is there."""
         planned = self.trials[self.keys[index]]
@@ -164,7 +183,7 @@ class Plan:
         for planned in self.trials.values():
             if not planned.missing:
                 continue
-            group = _group(planned.trial.model_dump())
+            group = kind_of(planned.trial.model_dump())
             cost = None if group is None else self.costs.get(group)
             if cost is None:
                 unknown += 1
@@ -192,16 +211,21 @@ class Plan:
         return lines
 
 
-def plan(cells: Sequence[Cell], store: Store | None, fingerprint: str, probe: Probe | None = None) -> Plan:
+def fingerprint_of(dataset: str, fingerprints: Fingerprints) -> str:
+    """That of one data set."""
+    return fingerprints if isinstance(fingerprints, str) else fingerprints[dataset]
+
+
+def plan(cells: Sequence[Cell], store: Store | None, fingerprints: Fingerprints, probe: Probe | None = None) -> Plan:
     """Look every cell up in storage.
 
     Args:
-        cells: the table's cells, all on one data set.
+        cells: the table's cells.
         store: where results and checkpoints lie; None or an empty one makes everything missing.
-        fingerprint: of the data set, part of every key.
+        fingerprints: of the cells' data sets, part of every key.
         probe: asked once a kind of trial that has no finished trial to estimate from; None leaves the time unknown.
     """
-    keys = tuple(cell.trial.key(fingerprint) for cell in cells)
+    keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
     for key, cell in zip(keys, cells, strict=True):
         asked.setdefault(key, (cell.trial, {}))[1][cell.measure] = None
@@ -241,7 +265,7 @@ def _measuring(finished: Iterable[Result]) -> dict[tuple[Group | None, str], flo
         name, _, parameters = label.partition("-")
         samples = float(parameters[1:]) if parameters.startswith("s") else 1.0
         if isinstance(seconds, int | float):
-            timed.setdefault((_group(result.trial), name), []).append(seconds / samples)
+            timed.setdefault((kind_of(result.trial), name), []).append(seconds / samples)
     return {kind: statistics.median(each) for kind, each in timed.items()}
 
 
@@ -249,12 +273,12 @@ def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | Non
     """Cost of every kind of trial to run: the median of finished ones, else one probe, else no entry."""
     timed: dict[Group, list[tuple[float, int]]] = {}
     for result in {one.key: one for one in finished}.values():
-        group, seconds = _group(result.trial), result.provenance.get("seconds")
+        group, seconds = kind_of(result.trial), result.provenance.get("seconds")
         if group is not None and isinstance(seconds, int | float) and seconds > 0:
             timed.setdefault(group, []).append((float(seconds), int(result.provenance.get("epochs") or 0)))
     costs: dict[Group, Cost] = {}
     for trial in todo:
-        group = _group(trial.model_dump())
+        group = kind_of(trial.model_dump())
         assert group is not None
         if group in costs:
             continue
@@ -268,17 +292,19 @@ def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | Non
             basis = "measured by a probe"
         else:
             continue
-        kind = " ".join(part for part in (group[1], group[2]) if part)
+        kind = " ".join(part for part in group[1:] if part)
         text = f"{kind}: {each:.2g} s {'an epoch' if by_epoch else 'a trial'}, {basis}"
         costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
     return costs
 
 
-def _group(fields: Mapping[str, Any]) -> Group | None:
+def kind_of(fields: Mapping[str, Any]) -> Group | None:
     """The kind of a trial by its fields, None for one that this version does not know."""
     try:
         reads = arm(str(fields["model"])).reads
         network = str(fields["image_network"]) if "image_network" in reads else ""
-        return str(fields["dataset"]), str(fields["model"]), network
+        sizes = {name: fields.get(name, ADDED_AS.get(name)) for name in SIZES if name in reads}
+        said = [f"{name} {value:g}" for name, value in sizes.items() if value != SIZES[name]]
+        return str(fields["dataset"]), str(fields["model"]), " ".join([network, *said]).strip()
     except (KeyError, ValueError):
         return None

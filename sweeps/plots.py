@@ -37,10 +37,11 @@ def picture(report: Report) -> bytes:
         _draw_curves(figure, report, colours)
     else:
         _draw_panels(figure, report, colours, across)
-    return _png(figure)
+    return png(figure)
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     FigureCanvasAgg(figure)
@@ -79,7 +80,7 @@ def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> Non
 
     axes = figure.add_subplot()
     for row in report.rows:
-        _draw_ours(axes, [entry for entry in report.in_order() if entry.row == row], report, colours[row])
+        draw_line(axes, [entry for entry in report.in_order() if entry.row == row], report, colours[row])
     drawn = _draw_published(axes, report, colours)
     _draw_axis(axes, report, drawn)
     handles = [
@@ -91,15 +92,21 @@ def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> Non
     axes.set_title(_title(report), loc="left", fontsize=11)
 
 
-def _draw_ours(axes: Axes, entries: list[Entry], report: Report, colour: str) -> None:
-    known = [(_place(entry.column, report), entry) for entry in entries if entry.mean is not None]
+def draw_line(
+    axes: Axes, entries: list[Entry], report: Report, colour: str, *, label: str = "", faint: bool = False
+) -> None:
+    """A row of the report: means with a band of one standard deviation and a point a seed; `faint` is the means."""
+    known = [(place_of(entry.column, report), entry) for entry in entries if entry.mean is not None]
     places = [place for place, _ in known]
     means = [entry.mean or 0.0 for _, entry in known]
     spreads = [entry.spread or 0.0 for _, entry in known]
+    if faint:
+        axes.plot(places, means, color=colour, linewidth=1, label=label or None)
+        return
     low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
     high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
     axes.fill_between(places, low, high, color=colour, alpha=0.18, linewidth=0)
-    axes.plot(places, means, color=colour, linewidth=2, marker="o", markersize=4.5, zorder=3)
+    axes.plot(places, means, color=colour, linewidth=2, marker="o", markersize=4.5, zorder=3, label=label or None)
     for place, entry in known:
         axes.plot([place] * entry.n, entry.values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.45)
 
@@ -121,7 +128,7 @@ def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list
         if not points:
             continue
         columns.update(dict.fromkeys(column for column, _ in points))
-        places = [_place(column, report) for column, _ in points]
+        places = [place_of(column, report) for column, _ in points]
         values = [value for _, value in points]
         axes.plot(places, values, color=colours[entry.row], linestyle=(0, (5, 3)), linewidth=1.4, alpha=0.9, zorder=2)
     return list(columns)
@@ -129,7 +136,7 @@ def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list
 
 def _draw_axis(axes: Axes, report: Report, published: list[float | str]) -> None:
     columns = list(dict.fromkeys([*report.columns, *published]))
-    places = {column: _place(column, report) for column in columns}
+    places = {column: place_of(column, report) for column in columns}
     axes.set_xticks(list(places.values()), [column_label(column) for column in places])
     axes.minorticks_off()
     axes.set_xlabel(report.axis)
@@ -140,7 +147,7 @@ def _draw_axis(axes: Axes, report: Report, published: list[float | str]) -> None
     axes.margins(x=0.04)
 
 
-def _place(column: float | str, report: Report) -> float:
+def place_of(column: float | str, report: Report) -> float:
     """Where a column stands: log10 of a share, else its number in the row of columns."""
     if isinstance(column, str) or any(isinstance(other, str) or other <= 0 for other in report.columns):
         return float(report.columns.index(column))
@@ -148,8 +155,13 @@ def _place(column: float | str, report: Report) -> float:
 
 
 def _title(report: Report) -> str:
+    return f"{report.dataset}: {seeds_in_words(report)}"
+
+
+def seeds_in_words(report: Report, shown: str = "mean and spread") -> str:
+    """One seed, or what is shown over so many."""
     seeds = sorted({entry.of for entry in report.entries.values()})
     if seeds == [1]:
-        return f"{report.dataset}: one seed"
+        return "one seed"
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"{report.dataset}: mean and spread over {count} seeds"
+    return f"{shown} over {count} seeds"

@@ -12,11 +12,14 @@ from mvae.data.supervision import paired_set
 from mvae.models import arm
 from mvae.training import validated
 from mvae.trial import Trial
+from sweeps.plan import Fingerprints, fingerprint_of
 
 STEPS = 20
 """Steps that are timed."""
 WARM_UP = 3
 """Steps before them."""
+LONG_ENOUGH = 5.0
+"""Seconds after which fewer steps will do."""
 FITTED = 2000
 """Most pairs that a closed-form arm is fitted on in a probe; more are scaled in proportion."""
 
@@ -25,21 +28,22 @@ class Probe:
     """Callable: seconds that a whole trial takes on one CPU thread of this machine.
 
     Args:
-        fingerprint: of the data set that the trials are on.
-        cache: where it lies converted, if it does; nothing is written there.
+        fingerprints: of the data sets that the trials are on.
+        cache: where they lie converted, if they do; nothing is written there.
     """
 
-    def __init__(self, fingerprint: str, cache: Path | None) -> None:
-        self._fingerprint, self._cache = fingerprint, cache
+    def __init__(self, fingerprints: Fingerprints, cache: Path | None) -> None:
+        self._fingerprints, self._cache = fingerprints, cache
 
     def __call__(self, trial: Trial) -> float | None:
         """Seconds of a trial, from its start to its last epoch, evaluation of every epoch included.
 
         None where the data set is not converted yet.
         """
-        data = load_converted(trial.dataset, self._fingerprint, self._cache)
+        data = load_converted(trial.dataset, fingerprint_of(trial.dataset, self._fingerprints), self._cache)
         if data is None:
             return None
+        data = data.trained_on(trial.train_examples)
         torch.set_num_threads(1)
         chosen = arm(trial.model)
         model = chosen.build(trial, data.modalities)
@@ -59,6 +63,8 @@ class Probe:
             loss.total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             times.append(time.perf_counter())
+            if step > WARM_UP and times[-1] - times[0] > LONG_ENOUGH:
+                break
         done = len(times) - 1
         warm = min(WARM_UP, done - 1)
         each = (times[-1] - times[warm]) / (done - warm)

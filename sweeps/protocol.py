@@ -16,6 +16,8 @@ NAMES = {
     "learning_rate": "learning rate",
     "label_weight": "label weight",
     "text_weight": "text weight",
+    "attribute_weight": "attribute weight",
+    "train_examples": "training examples",
     "annealing": "epochs of annealing",
 }
 """Protocol fields whose words differ from their names."""
@@ -23,14 +25,27 @@ NAMES = {
 EXCEPTIONS = 2
 """So many rows that differ from the others are named."""
 
-WITHOUT_A_TABLE = ("epochs", "image_network", "seeds", "pairing", "targets", "label_weight", "text_weight", "samples")
+WITHOUT_A_TABLE = (
+    "epochs",
+    "train_examples",
+    "image_network",
+    "seeds",
+    "pairing",
+    "targets",
+    "k",
+    "label_weight",
+    "text_weight",
+    "attribute_weight",
+    "samples",
+)
 """What a reader wants to know of a table that has no published one beside it."""
 
 
 def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
     """Where our set-up differs from the published one, and what that one leaves open.
 
-    A field counts for the rows whose arm reads it; a field that differs between rows is given row by row.
+    A field counts for the rows whose arm reads it; a field that differs between rows is given row by row, and one that
+    differs along a row is what the columns are, and not said again.
 
     Returns:
         One line a kind of statement, none for a kind without members.
@@ -47,8 +62,9 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
         for name, stated in table.protocol.items()
         if _values(name, cells) and all(value == stated for _, value in _values(name, cells))
     ]
+    fewer = _ours("train_examples", cells)  # without a stated number, the paper's trials see all
     return [
-        *_line("Differs from the paper", differing),
+        *_line("Differs from the paper", [*differing, f"{fewer} (paper all)" if fewer else ""]),
         *_line("As in the paper", agreeing),
         *_line("Ours, where the paper is silent", [_ours(name, cells) for name in table.unstated]),
     ]
@@ -64,7 +80,8 @@ def _ours(name: str, cells: Sequence[Cell]) -> str:
     rows_by_value: dict[Any, dict[str, None]] = {}
     for row, value in _values(name, cells):
         rows_by_value.setdefault(value, {})[row] = None
-    if not rows_by_value:
+    rows = [row for those in rows_by_value.values() for row in those]
+    if not rows or len(set(rows)) < len(rows):
         return ""
     (most, _), *others = sorted(rows_by_value.items(), key=lambda item: -len(item[1]))
     if sum(len(rows) for _, rows in others) <= EXCEPTIONS:
@@ -89,8 +106,11 @@ def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
 
 
 def _field(name: str, trial: Trial) -> Any:
-    """A field's value, None where the trial's arm does not read it. `annealing` is in epochs, however it is given."""
+    """A field's value, None where the trial's arm does not read it. `annealing` is in epochs, however it is given; no
+    subsets are not worth a word."""
     read = trial.hashed_fields()
+    if name == "k":
+        return read.get("k") or None
     if name != "annealing":
         return read.get(name)
     if read.get("annealing_epochs") is not None:

@@ -64,6 +64,8 @@ def show(report: Report, console: Console) -> None:
     with _wide_enough(console):
         console.print(Text(report.title, style="bold"))
         _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
+        for line in report.statements:
+            console.print(Text(line))
         for line in [*_legend(report, marks), *report.caption]:
             console.print(Text(line, style="dim"))
         contrasts = report.contrasts()
@@ -94,7 +96,7 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None) -> None:
         for planned in plan.trials.values():
             if planned.state is State.PARTIAL:
                 cell = places[planned.key]
-                where = f"{cell.row} {column_label(cell.column)} seed {cell.trial.seed}"
+                where = f"{cell.trained} {column_label(cell.column)} seed {cell.trial.seed}"
                 console.print(
                     Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
                 )
@@ -152,8 +154,8 @@ def _entry_text(entry: Entry | None, lines: Sequence[tuple[str, Callable[[Entry,
 
 
 def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Sequence[float | str], marks: Marks) -> Grid:
-    baseline = f"- {report.rows[0]}"
-    grid = _grid([*report.rows, baseline], report.axis, columns, marks, labels=True)
+    baselines = {contrast.row: f"- {contrast.baseline}" for contrast in contrasts}
+    grid = _grid([*report.rows, *baselines.values()], report.axis, columns, marks, labels=True)
     by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
     spreads = any(contrast.spread is not None for contrast in contrasts)
 
@@ -168,7 +170,7 @@ def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Seque
         if not any((row, column) in by_place for column in columns):
             continue
         labels = Text("\n".join(["mean", *(["spread"] if spreads else []), "seeds"]), style="dim")
-        name = Text(f"{row}\n{baseline}", style="bold")
+        name = Text(f"{row}\n{baselines[row]}", style="bold")
         grid.add_row(name, labels, *(lines(by_place.get((row, column))) for column in columns), end_section=True)
     return grid
 
@@ -198,7 +200,7 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     width = min(max(map(len, [*rows, *axis.split()])), 20)
     grid.add_column(Text(axis, style="dim"), width=width, overflow="fold")
     if labels:
-        grid.add_column("", no_wrap=True)
+        grid.add_column("", no_wrap=True, vertical="bottom")
     for column in columns:
         narrow = NAME_WIDTH if isinstance(column, str) else None
         label = column_label(column)

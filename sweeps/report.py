@@ -6,7 +6,7 @@ sweeps/plots.py (picture). From here on all of it is at hand: `tabulate`, then `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,15 +19,21 @@ from sweeps.markdown import markdown
 from sweeps.plots import picture
 from sweeps.rendering import show
 
-__all__ = ["Report", "entry_table", "markdown", "run_table", "show", "tabulate", "write"]
+__all__ = ["Pictures", "Report", "entry_table", "markdown", "run_table", "show", "tabulate", "write"]
+
+Pictures = Mapping[str, Callable[[], bytes]]
+"""File name to what makes a PNG."""
 
 
-def write(folder: Path, report: Report) -> list[Path]:
+def write(folder: Path, report: Report, details: Report | None = None, pictures: Pictures | None = None) -> list[Path]:
     """Write the table, its runs and the picture into a folder, each file atomically; what is there already stays.
 
     Files: table.md; table.csv and table.parquet, one line a (row, column); runs.csv and runs.parquet, one line a
-    (row, column, seed) with key and MLflow run; a PNG named after the metric.
+    (row, column, seed) with key and MLflow run; details.md, .csv and .parquet, as the table's; the pictures.
 
+    Args:
+        details: a second table.
+        pictures: None: one, named after the metric.
     Returns:
         The paths of all of them.
     """
@@ -37,8 +43,14 @@ def write(folder: Path, report: Report) -> list[Path]:
     others: dict[str, Callable[[], bytes]] = {
         "table.parquet": lambda: _parquet(cells),
         "runs.parquet": lambda: _parquet(runs),
-        f"{report.metric.rpartition('/')[2] or 'quantities'}.png": lambda: picture(report),
     }
+    if details is not None:
+        more = entry_table(details)
+        texts |= {"details.md": markdown(details, every_run=False).encode(), "details.csv": _csv(more)}
+        others["details.parquet"] = lambda: _parquet(more)
+    if pictures is None:
+        pictures = {f"{report.metric.rpartition('/')[2] or 'quantities'}.png": lambda: picture(report)}
+    others |= pictures
     written = all((folder / name).is_file() for name in others)
     if not (written and all(_holds(folder / name, data) for name, data in texts.items())):
         # The texts come last: where they are as they should be, the others were made from the same numbers.

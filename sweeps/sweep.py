@@ -12,10 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from mvae.data import MissingFiles, fingerprint, load
+from mvae.data import MissingFiles, fingerprint, load, training_examples
+from mvae.data.dataset import check_train_examples
 from mvae.files import write_atomically
 from sweeps import engine
 from sweeps.catalogue import Catalogue
@@ -23,11 +25,11 @@ from sweeps.console import Console, Progress, counted, duration, error
 from sweeps.interruption import Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
-from sweeps.plan import Cell, Plan, State, plan
+from sweeps.plan import Cell, Fingerprints, Plan, State, kind_of, plan
 from sweeps.probe import Probe
 from sweeps.provenance import git_sha
 from sweeps.rendering import show_plan
-from sweeps.report import show, tabulate, write
+from sweeps.report import Pictures, Report, show, tabulate, write
 from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
 from sweeps.tables import Table
@@ -58,6 +60,16 @@ class Sweep:
     """The published table that the cells stand beside."""
     axis: str = ""
     """What the columns are; empty: as the published table says, or paired fractions."""
+    heading: str = ""
+    """Title of the table, where none is published; empty: as the data set, metric and axis say."""
+    source: str = ""
+    """What is reproduced, where it is no table: supplement, section 6, Figure 5."""
+    statements: Callable[[Report], tuple[str, ...]] = lambda _: ()
+    """What the numbers say, as lines below the table."""
+    details: tuple[Cell, ...] = ()
+    """A second table of the same trials and measures: written beside the first, not printed."""
+    pictures: Callable[[Report, Report | None], Pictures] | None = None
+    """Makes the report's pictures of the table and of the details; None: the one that every table has."""
 
 
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
@@ -97,10 +109,10 @@ def _checked(
     Raises:
         ValueError: one line; nothing was started.
     """
-    data_mark = fingerprint(options.dataset, options.data_root)
+    data_marks = _fingerprints(sweep, options)
     store = Store.open(options.storage, options.name, create=False)
     uri = tracking_uri(options.tracking_uri)
-    planned = plan(sweep.cells, store, data_mark)
+    planned = plan(sweep.cells, store, data_marks)
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise ValueError(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
@@ -109,27 +121,43 @@ def _checked(
     if options.fresh and store.folder.exists():
         raise ValueError(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
     if options.plan:
-        return lambda: _plan(sweep, options, store, data_mark, console)
+        return lambda: _plan(sweep, options, store, data_marks, console)
     if options.report:
         return lambda: _report(sweep, planned, store, console, {})
     store.check_writable()
     check(uri)
     if planned.todo:
         engine.check_devices(options.gpus_per_trial)
-        load(options.dataset, options.data_root, options.cache)
+        for name in dict.fromkeys(trial.dataset for _, trial, _ in planned.todo):
+            load(name, options.data_root, options.cache)
     Store.open(options.storage, options.name, create=True).namespace()
     lease = held.enter_context(Lease(store.folder, console.say))
 
     def drive() -> int:
-        now = plan(sweep.cells, store, data_mark)  # another driver may have been at work up to now
-        return Driver(sweep, options, now, data_mark, store, uri, console, lease, interruption).run()
+        now = plan(sweep.cells, store, data_marks)  # another driver may have been at work up to now
+        return Driver(sweep, options, now, data_marks, store, uri, console, lease, interruption).run()
 
     return drive
 
 
-def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_mark: str, console: Console) -> int:
-    probe = Probe(data_mark, options.cache)
-    show_plan(plan(sweep.cells, store, data_mark, probe), console.rich, options.max_concurrent)
+def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
+    """Of the cells' data sets, by name.
+
+    Raises:
+        ValueError: raw files are missing or damaged; a trial wants more training examples than there are.
+    """
+    trials = dict.fromkeys(cell.trial for cell in sweep.cells)
+    marks = {name: fingerprint(name, options.data_root) for name in dict.fromkeys(trial.dataset for trial in trials)}
+    for trial in trials:
+        if trial.train_examples is not None:
+            there = training_examples(trial.dataset, options.data_root)
+            check_train_examples(trial.train_examples, there, trial.dataset)
+    return marks
+
+
+def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Fingerprints, console: Console) -> int:
+    probe = Probe(data_marks, options.cache)
+    show_plan(plan(sweep.cells, store, data_marks, probe), console.rich, options.max_concurrent)
     return COMPLETE
 
 
@@ -141,11 +169,15 @@ def _report(
     failures: dict[str, str],
     links: dict[str, str] | None = None,
 ) -> int:
-    report = tabulate(planned, store.results, table=sweep.table, failures=failures, links=links, axis=sweep.axis)
+    made = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
+    report = made(planned, store.results)
+    report = replace(report, statements=sweep.statements(report))
+    details = made(planned.over(sweep.details), store.results) if sweep.details else None
     show(report, console.rich)
     if store.folder.exists():
         try:
-            write(store.reports / sweep.name, report)
+            pictures = sweep.pictures(report, details) if sweep.pictures else None
+            write(store.reports / sweep.name, report, details, pictures)
         except OSError as refused:
             console.say(f"The report is not written: {refused}")
             return INCOMPLETE
@@ -160,7 +192,7 @@ class Driver:
     sweep: Sweep
     options: CommonOptions
     planned: Plan
-    data_mark: str
+    data_marks: Fingerprints
     store: Store
     uri: str
     console: Console
@@ -172,7 +204,7 @@ class Driver:
         """Runs what is missing and reports everything; the exit code says how it went."""
         self.started = time.time()
         self._tidy()
-        self.catalogue = Catalogue(self.planned, self.store, self.data_mark)
+        self.catalogue = Catalogue(self.planned, self.store, self.data_marks)
         todo = self.planned.todo
         done = self.planned.count(State.DONE)
         partial = self.planned.count(State.PARTIAL)
@@ -225,7 +257,7 @@ class Driver:
         todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
         work = {planned.key: float(planned.trial.epochs) for planned in todo}
         before = {planned.key: planned.epoch / planned.trial.epochs for planned in todo}
-        kinds = {planned.key: f"{planned.trial.model} {planned.trial.image_network}" for planned in todo}
+        kinds = {planned.key: " ".join(kind_of(planned.trial.model_dump()) or ()) for planned in todo}
         with ExitStack() as stack:
             progress = stack.enter_context(self.console.progress(work, before, kinds))
             capacity = stack.enter_context(engine.cluster())
@@ -320,7 +352,7 @@ class Driver:
             name=self.sweep.name,
             status=status,
             title=self.sweep.title,
-            source=self.sweep.table.source if self.sweep.table else "",
+            source=self.sweep.table.source if self.sweep.table else self.sweep.source,
             command=_command(),
             tags={"git": git_sha(), "dataset": self.options.dataset, "preset": self.options.preset},
             report=self.store.reports / self.sweep.name,

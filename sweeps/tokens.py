@@ -18,6 +18,9 @@ from pydantic import BeforeValidator, Field
 MOST_SEEDS = 10_000
 """More seeds than this in one range are a slip of the finger."""
 
+MOST_SUBSETS = 1000
+"""A step with more terms than this would take minutes."""
+
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
@@ -60,6 +63,17 @@ def seeds(value: object) -> object:
     return _distinct(seed for item in _items(value) for seed in _range(item)) if isinstance(value, str) else value
 
 
+def counts(value: object) -> object:
+    """`0-2,8` as (0, 1, 2, 8): as `seeds`.
+
+    Raises:
+        ValueError: an item is neither a whole number nor a rising range.
+    """
+    if not isinstance(value, str):
+        return value
+    return _distinct(count for item in _items(value) for count in _range(item, "whole number"))
+
+
 def fractions(value: object) -> object:
     """`0.001,0.01` as (0.001, 0.01): in this order, repetitions dropped.
 
@@ -67,6 +81,17 @@ def fractions(value: object) -> object:
         ValueError: an item is no number, or not in 0 < f <= 1.
     """
     return _distinct(_fraction(item) for item in _items(value)) if isinstance(value, str) else value
+
+
+def probabilities(value: object) -> object:
+    """As `fractions`.
+
+    Raises:
+        ValueError: an item is no number, or not in 0 < p <= 1.
+    """
+    if not isinstance(value, str):
+        return value
+    return _distinct(_fraction(item, "probability to keep a value") for item in _items(value))
 
 
 def folder(value: object) -> object:
@@ -110,22 +135,22 @@ def _distinct(items: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(dict.fromkeys(items))
 
 
-def _range(item: str) -> range:
+def _range(item: str, what: str = "seed") -> range:
     match = _SEEDS.fullmatch(item)
     if match is None:
-        raise ValueError(f"{item} is no seed; write whole numbers and ranges, as 0-2 or 0,3,5-7")
+        raise ValueError(f"{item} is no {what}; write whole numbers and ranges, as 0-2 or 0,3,5-7")
     first, last = int(match[1]), int(match[2] or match[1])
     if last < first:
         raise ValueError(f"the range {item} runs backwards; write {last}-{first}")
     if last - first >= MOST_SEEDS:
-        raise ValueError(f"the range {item} holds more than {MOST_SEEDS:,} seeds")
+        raise ValueError(f"the range {item} holds more than {MOST_SEEDS:,} {what}s")
     return range(first, last + 1)
 
 
-def _fraction(item: str) -> float:
+def _fraction(item: str, what: str = "fraction") -> float:
     number = _number(item)
     if not 0 < number <= 1:
-        raise ValueError(f"{item} is no fraction; write numbers above 0 and up to 1, as 0.001,0.01,1")
+        raise ValueError(f"{item} is no {what}; write numbers above 0 and up to 1, as 0.001,0.01,1")
     return number
 
 
@@ -147,6 +172,19 @@ Fractions = Annotated[
     Field(min_length=1),
     Written("0.01,..."),
 ]
+Probabilities = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...],
+    BeforeValidator(probabilities),
+    Field(min_length=1),
+    Written("0.01,..."),
+]
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=MOST_SUBSETS)], ...],
+    BeforeValidator(counts),
+    Field(min_length=1),
+    Written("0-2,..."),
+]
+Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
 Count = Annotated[int, Field(ge=1), Written("N")]

@@ -1,13 +1,14 @@
 """The sub-sampled ELBO as a plain loop: for each term encode anew, join row by row, decode anew, add up.
 
 It shares the networks with `mvae.objective` and nothing else. Batch normalisation is torch's own, called on the rows of
-one term at a time; the running statistics are moved at the end. Slow, and meant to be obviously right.
+one term at a time; the running statistics are moved at the end. Single attributes have an encoder and a decoder each,
+made of torch's own layers, with copies of their share of the stacked parameters. Slow, and meant to be obviously right.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAEQ
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 from mvae.networks.normalisation import TermBatchNorm
 from mvae.networks.text import TextDecoder
 
-# R rows, M modalities, T terms, D latents
+# R rows, M modalities, T terms, D latents, A single attributes
 
 
 class PlainBatchNorm(nn.Module):
@@ -55,13 +57,72 @@ class PlainBatchNorm(nn.Module):
 
 
 def plain_twin(model: Multimodal) -> Multimodal:
-    """A copy of a model with the same parameter names, whose normalisations are plain."""
+    """A copy of a model whose normalisations are plain and whose single attributes have networks of their own.
+
+    Parameters have the names they have in the model, but for those of the single attributes: see `named_as_in`.
+    """
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
         for name, child in parent.named_children():
             if isinstance(child, TermBatchNorm):
                 setattr(parent, name, PlainBatchNorm(child))
+    if twin.attribute_encoders is not None and twin.attribute_decoders is not None:
+        twin.encoders.extend(plain_attribute_encoders(twin.attribute_encoders))
+        twin.decoders.extend(plain_attribute_decoders(twin.attribute_decoders))
+        twin.attribute_encoders = twin.attribute_decoders = None
     return twin
+
+
+def plain_attribute_encoders(stacked: AttributeEncoders) -> list[nn.Sequential]:
+    """A networks Embedding(2, hidden), FC hidden-hidden, outputs, Swish between, from int64 [n]."""
+    networks = []
+    for a, embedding in enumerate(stacked.embedding.detach()):
+        layers = [_plain_linear(layer.weight[a], layer.bias[a]) for layer in (stacked.hidden, stacked.output)]
+        embedded = nn.Embedding(2, embedding.shape[1], _weight=embedding.clone())
+        networks.append(nn.Sequential(embedded, nn.SiLU(), layers[0], nn.SiLU(), layers[1]))
+    return networks
+
+
+def plain_attribute_decoders(stacked: AttributeDecoders) -> list[nn.Sequential]:
+    """A networks of linear layers, Swish between, to logits [n, 1]."""
+    networks = []
+    for a in range(len(stacked.layers[0].weight)):  # type: ignore[arg-type]
+        steps: list[nn.Module] = []
+        for layer in stacked.layers:
+            steps += [_plain_linear(layer.weight[a], layer.bias[a]), nn.SiLU()]  # type: ignore[index]
+        networks.append(nn.Sequential(*steps[:-1]))
+    return networks
+
+
+def _plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    """From weights [inputs, outputs] and biases [1, outputs]."""
+    layer = nn.Linear(weight.shape[0], weight.shape[1], dtype=weight.dtype)
+    with torch.no_grad():
+        layer.weight.copy_(weight.T)
+        layer.bias.copy_(bias.squeeze(0))
+    return layer
+
+
+def named_as_in(model: Multimodal, of_twin: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Values or gradients of the twin's parameters by the names, and in the shapes, of the model's."""
+    positions = list(model.stacked)
+    if not positions:
+        return dict(of_twin)
+    separate = tuple(f"{coder}coders.{m}." for coder in ("en", "de") for m in positions)
+    named = {name: value for name, value in of_twin.items() if not name.startswith(separate)}
+
+    def stacked(coder: str, step: int, parameter: str) -> Tensor:
+        return torch.stack([of_twin[f"{coder}.{m}.{step}.{parameter}"] for m in positions])
+
+    named["attribute_encoders.embedding"] = stacked("encoders", 0, "weight")
+    assert model.attribute_decoders is not None
+    depth = len(model.attribute_decoders.layers)
+    layers = {f"attribute_decoders.layers.{j}": ("decoders", 2 * j) for j in range(depth)}
+    layers |= {"attribute_encoders.hidden": ("encoders", 2), "attribute_encoders.output": ("encoders", 4)}
+    for name, (coder, step) in layers.items():
+        named[f"{name}.weight"] = stacked(coder, step, "weight").transpose(1, 2)
+        named[f"{name}.bias"] = stacked(coder, step, "bias")[:, None]
+    return named
 
 
 def plain_negative_elbo(
@@ -181,6 +242,8 @@ def _gru_cell(gru: nn.GRU, layer: int, x: Tensor, state: Tensor) -> Tensor:
 def _log_probability(twin: Multimodal, m: int, logits: Tensor, value: Tensor) -> Tensor:
     if twin.modalities[m].kind is Kind.LABEL:
         return torch.log_softmax(logits, -1)[int(value)]
+    if twin.modalities[m].kind is Kind.ATTRIBUTE:
+        return F.logsigmoid(logits[0] if value == 1 else -logits[0])
     return (value * F.logsigmoid(logits) + (1 - value) * F.logsigmoid(-logits)).sum()
 
 

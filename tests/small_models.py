@@ -8,14 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality, Split
-from mvae.models.multimodal import Multimodal
+from mvae.data.dataset import Dataset, Defaults, Kind, Modality, Source, Split
+from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes
 from mvae.models.mvae import MVAE, MVAEQ
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
 from mvae.networks.normalisation import TermBatchNorm
 
 IMAGE = Modality("image", Kind.IMAGE, (2, 2, 3))
 LABEL = Modality("label", Kind.LABEL, (), classes=4)
 COLOUR = Modality("colour", Kind.LABEL, (), classes=3)
+PHOTO = Modality("image", Kind.IMAGE, (3, 64, 64))
+SEVERAL = Modality("attributes", Kind.ATTRIBUTES, (18,), attributes=tuple("abcdefghijklmnopqr"))
+"""With `PHOTO` the modalities of CelebA."""
 
 LATENTS = 3
 WIDTH = 7
@@ -54,13 +58,82 @@ def small_model(modalities: int, rule: type[Multimodal], *, normalised: bool, se
             hidden = nn.Linear(LATENTS, WIDTH)
             decoders.append(nn.Sequential(hidden, norm(), nn.SiLU(), nn.Linear(WIDTH, modality.classes)))
         model = rule(chosen, encoders, decoders, LATENTS).double()
-        for module in model.modules():
-            if isinstance(module, TermBatchNorm):
-                nn.init.uniform_(module.weight, 0.5, 1.5)
-                nn.init.normal_(module.bias)
-                nn.init.normal_(module.running_mean)
-                nn.init.uniform_(module.running_var, 0.5, 1.5)
+        _give_norms_a_past(model)
     return model.train()
+
+
+def many_model(
+    modalities: tuple[Modality, ...], rule: type[Multimodal], *, image_network: str | None = None, seed: int = 0
+) -> Multimodal:
+    """Any modalities that end in single attributes, in float64, with the networks of Figures 1 to 4, `LATENTS` wide at
+    the middle. An image without a network's name, 2x2x3, has small ones of the test's own, with batch normalisation.
+    """
+    apart = modalities[: single_attributes(modalities).start]
+    count = len(modalities) - len(apart)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoders: list[nn.Module] = []
+        decoders: list[nn.Module] = []
+        for modality in apart:
+            if modality.kind is Kind.IMAGE and image_network is None:
+                hidden = [nn.Linear(12, WIDTH), TermBatchNorm(WIDTH), nn.SiLU()]
+                encoders.append(nn.Sequential(nn.Flatten(), *hidden, nn.Linear(WIDTH, 2 * LATENTS)))
+                decoders.append(ConvolutionalDecoder(normalised=True))
+            else:
+                encoders.append(encoder_of(modality, image_network or "", WIDTH, 2 * LATENTS))
+                decoders.append(decoder_of(modality, image_network or "", WIDTH, LATENTS, 2))
+        stacked = AttributeEncoders(count, WIDTH, 2 * LATENTS), AttributeDecoders(count, WIDTH, LATENTS, 2)
+        model = rule(modalities, encoders, decoders, LATENTS, stacked if count else None).double()
+        _give_norms_a_past(model)
+    return model.train()
+
+
+def _give_norms_a_past(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, TermBatchNorm):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias)
+            nn.init.normal_(module.running_mean)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+
+
+def single(count: int) -> tuple[Modality, ...]:
+    """So many single attributes."""
+    return tuple(Modality(f"attribute_{a}", Kind.ATTRIBUTE, (), classes=2) for a in range(count))
+
+
+TINY_19 = Source(
+    name="tiny19",
+    modalities=(Modality("image", Kind.IMAGE, (1, 4, 4)), *single(18)),
+    defaults=Defaults(
+        latents=4,
+        epochs=3,
+        image_network="mlp",
+        image_networks=("mlp",),
+        batch_size=20,
+        pairing="proportional",
+        k=1,
+    ),
+    split_rule="made up",
+    version=1,
+    check=lambda _root: None,
+    digest=lambda _root: "none",
+    examples=lambda _root: 70,
+    convert=lambda _root: {},
+)
+"""A made-up data set of 19 modalities; a test that asks for a trial on it puts it into `mvae.data.DATASETS` first."""
+
+
+def tiny_19(n: int = 70) -> Dataset:
+    """Its examples: noise, with attributes that are more often 1 the later they come."""
+    draw = np.random.default_rng(19)
+
+    def split(size: int) -> Split:
+        image = torch.from_numpy(draw.integers(0, 256, (size, 1, 4, 4), dtype=np.uint8))
+        held = draw.random((size, 18)) < np.linspace(0.1, 0.9, 18)
+        return Split((image, *(torch.from_numpy(column.astype(np.uint8)) for column in held.T)))
+
+    return Dataset("tiny19", TINY_19.modalities, "0" * 64, split(n), split(20), split(20))
 
 
 RULES: dict[str, type[Multimodal]] = {"mvae": MVAE, "mvae_q": MVAEQ}

@@ -92,6 +92,12 @@ BAD = [
         " so the smallest fraction is 0.0012 (2 pairs)",
     ),
     ("--fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012 (2 pairs)"),
+    ("--dataset mnist19", "mnist19 has no label or text to predict: choose among digits, mnist, binary_mnist"),
+    ("--train-examples 1298", "1,298 training examples are more than the 1,297 of digits"),
+    (
+        "--train-examples 100 --fractions 0.005",
+        "fraction 0.005 keeps no pair: digits has 100 training examples, so the smallest fraction is 0.015 (2 pairs)",
+    ),
     ("--seeds two", "--seeds two: two is no seed; write whole numbers and ranges, as 0-2 or 0,3,5-7"),
     ("--pairing foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
     ("--pairing reserved,foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),

@@ -14,7 +14,7 @@ import torch
 
 from mvae import data
 from mvae.data import digits, mnist
-from mvae.data.dataset import SPLITS
+from mvae.data.dataset import SPLITS, Kind
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 
 
@@ -287,5 +287,11 @@ def test_every_source_describes_itself_consistently() -> None:
     for name, source in data.DATASETS.items():
         assert source.name == name
         assert source.defaults.image_network in source.defaults.image_networks
-        assert [modality.name for modality in source.modalities] in (["image", "label"], ["image", "text"])
-        assert [modality.name for modality in source.modalities] == [modality.kind for modality in source.modalities]
+        image, *others = source.modalities
+        assert (image.name, image.kind) == ("image", Kind.IMAGE)
+        if len(others) == 1:
+            assert others[0].name == others[0].kind in ("label", "text", "attributes")
+            assert others[0].kind is not Kind.ATTRIBUTES or others[0].shape == (len(others[0].attributes),)
+        else:
+            assert {(other.kind, other.shape, other.classes) for other in others} == {(Kind.ATTRIBUTE, (), 2)}
+            assert len({other.name for other in others}) == len(others) == 18

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mvae.data import DATASETS, fingerprint
+from mvae.data.celeba import CELEBA, CELEBA19
+from mvae.data.faces import describe
 from mvae.trial import ACCURACY, Trial, likelihood
 from pipelines.likelihoods import ARMS, Options, cells, sweep
+from sweeps import engine, worker
 from sweeps.catalogue import Catalogue
 from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
 from sweeps.options import read
@@ -15,6 +22,16 @@ from sweeps.plan import Cell, plan
 from sweeps.report import markdown, tabulate
 from sweeps.results import Result
 from sweeps.storage import Store
+from sweeps.sweep import COMPLETE, main
+from sweeps.worker import Job
+
+
+@pytest.fixture(autouse=True)
+def _small_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """CelebA is known, and there are 48 faces only."""
+    small = (describe("faces", separate=False, count=48), describe("faces19", separate=True, count=48))
+    for one in (CELEBA, CELEBA19, *small):
+        monkeypatch.setitem(DATASETS, one.name, one)
 
 
 def made(*argv: str) -> list[Cell]:
@@ -52,6 +69,7 @@ def test_the_paper_is_section_1s_set_up_on_each_of_its_data_sets() -> None:
         ("multi_mnist", "dcgan", 100),
     ):
         grid = made("--preset", "paper", "--dataset", dataset)
+        assert tuple(dict.fromkeys(cell.arm for cell in grid)) == ARMS
         trials = {cell.trial for cell in grid}
         assert {(t.epochs, t.image_network, t.latents, t.learning_rate, t.batch_size) for t in trials} == {
             (500, network, latents, 1e-3, 100)
@@ -60,8 +78,25 @@ def test_the_paper_is_section_1s_set_up_on_each_of_its_data_sets() -> None:
         assert {cell.measure for cell in grid} == {likelihood(1000)}
 
 
+def test_celeba_has_a_row_of_its_own_for_the_mvae_with_each_attribute_apart() -> None:
+    grid = made("--preset", "paper", "--dataset", "celeba")
+    assert list(dict.fromkeys(cell.row for cell in grid)) == ["JMVAE", "MVAE", "MVAE19", "VAE", "CVAE"]
+    trials = {cell.row: cell.trial for cell in grid}
+    assert {(t.epochs, t.image_network, t.latents, t.learning_rate) for t in trials.values()} == {
+        (100, "dcgan", 100, 1e-4)
+    }
+    assert {round(t.annealing_share * t.epochs) for t in trials.values()} == {20}
+    apart = trials.pop("MVAE19")
+    assert (apart.dataset, apart.model, apart.k) == ("celeba19", "mvae", 1)
+    assert {trial.dataset for trial in trials.values()} == {"celeba"}
+
+
+def test_a_data_set_of_many_modalities_has_the_arms_that_know_them() -> None:
+    assert {cell.arm for cell in made("--dataset", "celeba19")} == {"mvae", "mvae_q", "vae"}
+
+
 def test_every_published_value_reaches_its_cell() -> None:
-    for dataset in ("binary_mnist", "mnist", "fashion_mnist", "multi_mnist"):
+    for dataset in ("binary_mnist", "mnist", "fashion_mnist", "multi_mnist", "celeba"):
         grid = made("--preset", "paper", "--dataset", dataset, "--seeds", "0")
         reached = {(cell.arm, cell.column): cell.published for cell in grid if cell.published is not None}
         expected = {
@@ -84,7 +119,12 @@ def test_the_demo_of_a_large_data_set_is_short() -> None:
         (("--arms", "nn"), r"^arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae$"),
         (("--arms", "rbm"), r"^arm rbm has no likelihood"),
         (("--preset", "paper"), r"^--preset paper: Tables 1 and 2 have no column for digits$"),
-        (("--dataset", "celeba"), r"^there is no data set 'celeba'"),
+        (("--dataset", "nothing"), r"^there is no data set 'nothing'"),
+        (
+            ("--arms", "mvae19"),
+            r"^arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces$",
+        ),
+        (("--dataset", "celeba19", "--arms", "jmvae"), r"^arm 'jmvae' knows two modalities, and celeba19 has 19"),
         (("--samples", "1"), r"^--samples 1: input should be greater than or equal to 2$"),
         (("--samples", "0"), r"^--samples 0: input should be greater than or equal to 2$"),
         (("--samples", "99999999999"), r"^--samples 99999999999: input should be less than or equal to 1000000$"),
@@ -134,3 +174,42 @@ def test_what_measuring_took_is_planned_by_the_sample_and_apart_from_training(tm
     store.results.write(Result(done.key("f"), likelihood(100).token, done.model_dump(), {}, provenance, []))
     cell = Cell("MVAE", "x", todo, likelihood(200), None, "mvae")
     assert plan([cell], store, "f").estimate.seconds == pytest.approx(20.0 + 600.0)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trials run in this process, one after the other, and MLflow is not there."""
+
+    class Deaf:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.start = self.update = self.update_sweep = self.close = self.give_up = lambda *_: None
+
+    @contextmanager
+    def here() -> Iterator[engine.Capacity]:
+        yield engine.Capacity(1, 0)
+
+    def run(jobs: Sequence[Job], listener: engine.Listener, **_: Any) -> None:
+        for job in jobs:
+            listener.started(job.key)
+            worker.run(job, lambda word, key=job.key: listener.word(key, word))  # type: ignore[misc]
+
+    monkeypatch.setattr("sweeps.sweep.Tracker", Deaf)
+    monkeypatch.setattr(engine, "cluster", here)
+    monkeypatch.setattr(engine, "run_jobs", run)
+
+
+@pytest.mark.usefixtures("one_by_one")
+def test_one_table_holds_trials_on_two_data_sets_and_the_same_command_finds_them_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ("--dataset", "faces", "--arms", "mvae,mvae19,vae", "--epochs", "1", "--samples", "2", "--latents", "4")
+    where = ("--storage", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache"), "--train-examples", "20")
+    options = read(Options, (*argv, *where))
+    assert main(lambda: sweep(options), options) == COMPLETE, capsys.readouterr()
+    printed = capsys.readouterr().out
+    assert "MVAE19 seed 0" in printed and "training examples 20" in " ".join(printed.split())
+    marks = {name: fingerprint(name) for name in ("faces", "faces19")}
+    expected = {cell.trial.key(marks[cell.trial.dataset]) for cell in sweep(options).cells}
+    assert {result.key for result in Store(tmp_path / "runs", "main").results} == expected and len(expected) == 3
+    assert main(lambda: sweep(options), options) == COMPLETE
+    assert "3 trials, 3 done" in capsys.readouterr().out

@@ -24,7 +24,7 @@ from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
 from mvae.objective import layout
 from mvae.trial import Trial
 from sweeps.tables import TABLE_4
-from tests.small_models import LATENTS, RULES, shortened, small_model, with_labels
+from tests.small_models import LATENTS, PHOTO, RULES, SEVERAL, shortened, small_model, with_labels
 
 FRACTION = 0.05
 
@@ -288,6 +288,18 @@ def test_every_other_objective_gets_the_trials_weights_its_batch_size_and_a_beta
     own = {"weights": [3.0, 7.0], "alpha": 0.25} if token == "jmvae" else {"weight": 3.0}
     for settings in given:
         assert {name: value for name, value in settings.items() if name != "beta"} == {**own, "batch_size": 100}
+
+
+@pytest.mark.parametrize(
+    ("token", "golden"), [("vae", 4_070_472), ("mvae", 4_447_504), ("mvae_q", 4_447_504), ("jmvae", 9_052_504)]
+)
+def test_the_inference_networks_of_the_arms_on_celeba_have_the_golden_numbers_of_parameters(
+    token: str, golden: int
+) -> None:
+    trial = Trial.create(dataset="multi_mnist", model=token, image_network="dcgan", latents=100)
+    model = arm(token).build(trial, (PHOTO, SEVERAL))
+    names = ("encoders.", "encoder.", "joint.")
+    assert sum(weight.numel() for name, weight in model.named_parameters() if name.startswith(names)) == golden
 
 
 # ---- no leak

@@ -12,11 +12,13 @@ from mvae.data import source
 from mvae.data.dataset import Kind
 from mvae.models import arm
 from mvae.models.multimodal import decoder_of, encoder_of, width_of
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
 from mvae.networks.dcgan import DcganDecoder, DcganEncoder
 from mvae.networks.label import LabelEncoder
 from mvae.networks.normalisation import TermBatchNorm, term_statistics
 from mvae.networks.text import TextDecoder
 from mvae.trial import Trial
+from tests.small_models import PHOTO, SEVERAL
 
 
 def parameters(*networks: nn.Module) -> int:
@@ -61,6 +63,35 @@ def test_the_dcgan_of_64x64_images_has_the_golden_number_of_parameters_and_rebui
     assert parameters(DcganEncoder((3, 64, 64), 2 * 100)) == 4_070_472
     assert DcganEncoder((3, 64, 64), 2 * 100)(torch.rand(2, 3, 64, 64)).shape == (2, 200)
     assert DcganDecoder((3, 64, 64), 100)(torch.randn(2, 100)).shape == (2, 3, 64, 64)
+
+
+def test_the_inference_networks_of_celeba_have_the_golden_numbers_of_parameters() -> None:
+    modalities, latents = (PHOTO, SEVERAL), 100
+    image, attributes = (encoder_of(m, "dcgan", width_of(modalities), 2 * latents) for m in modalities)
+    assert parameters(image) == 4_070_472
+    assert parameters(image, attributes) == 4_447_504
+    decoder = decoder_of(SEVERAL, "dcgan", width_of(modalities), latents, 2)
+    assert parameters(decoder) == dense(latents, 512, 512, 18) + 2 * (512 + 512)
+    for network in (attributes, decoder):
+        assert [type(step) for step in network.layers] == 2 * [nn.Linear, TermBatchNorm, nn.SiLU] + [nn.Linear]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("n", [0, 1, 3])
+def test_networks_of_several_attributes_as_one_modality_give_a_row_of_outputs_and_logits(n: int) -> None:
+    assert encoder_of(SEVERAL, "dcgan", 512, 6)(torch.ones(n, 18, dtype=torch.int64)).shape == (n, 6)
+    assert decoder_of(SEVERAL, "dcgan", 512, 3, 2)(torch.zeros(n, 3)).shape == (n, 18)
+
+
+@pytest.mark.parametrize(("side", "width"), [(8, 64), (28, 64), (50, 64), (64, 512)])
+def test_separate_attribute_networks_are_as_wide_as_section_1_says(side: int, width: int) -> None:
+    assert attribute_width((3, side, side)) == width
+
+
+@pytest.mark.parametrize(("width", "latents"), [(512, 100), (64, 64)], ids=["celeba19", "mnist19"])
+def test_separate_attribute_networks_have_the_sizes_of_their_shapes(width: int, latents: int) -> None:
+    encoders, decoders = AttributeEncoders(18, width, 2 * latents), AttributeDecoders(18, width, latents, 2)
+    assert parameters(encoders) == 18 * (2 * width + dense(width, width, 2 * latents))
+    assert parameters(decoders) == 18 * dense(latents, width, width, 1)
 
 
 def test_the_digits_networks_have_the_sizes_of_their_shapes() -> None:

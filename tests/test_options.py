@@ -111,9 +111,19 @@ def test_the_last_of_a_repeated_option_wins(argv: list[str], name: str, value: o
 
 def test_only_what_the_user_set_overrides_a_trial() -> None:
     options = read(
-        Options, ["--label-weight", "1", "--image-network", "mlp", "--annealing-epochs", "0", "--epochs", "3"]
+        Options,
+        [
+            *("--label-weight", "1", "--attribute-weight", "2", "--image-network", "mlp"),
+            *("--annealing-epochs", "0", "--train-examples", "100", "--epochs", "3"),
+        ],
     )
-    assert options.trial_fields() == {"label_weight": 1.0, "image_network": "mlp", "annealing_epochs": 0}
+    assert options.trial_fields() == {
+        "label_weight": 1.0,
+        "attribute_weight": 2.0,
+        "image_network": "mlp",
+        "annealing_epochs": 0,
+        "train_examples": 100,
+    }
 
 
 def test_options_made_in_code_equal_those_from_the_command_line() -> None:

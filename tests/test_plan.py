@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -149,3 +150,35 @@ def test_the_rendering_shows_every_seed_and_the_hours(store: Store, finish: Call
     assert "○○○" in text
     assert "partial: nn 10% seed 1: epoch 5 of 10" in text
     assert "about 1 d 21 h of trial time for 5 trials, 22 h 30 min with 2 at once" in text
+
+
+def test_cells_of_two_data_sets_are_planned_each_by_its_own_fingerprint(store: Store) -> None:
+    cells = [
+        Cell("NN", 1.0, Trial.create(dataset=name, model="nn"), ACCURACY, None, "nn") for name in ("digits", "mnist")
+    ]
+    marks = {"digits": "d" * 64, "mnist": "m" * 64}
+    assert plan(cells, store, marks).keys == tuple(one.trial.key(marks[one.trial.dataset]) for one in cells)
+
+
+def test_a_second_table_of_the_same_trials_has_their_keys_and_their_states(
+    store: Store, finish: Callable[..., str]
+) -> None:
+    cells = [cell(seed=seed) for seed in range(2)]
+    done = finish(cells[0])
+    planned = plan(cells, store, FINGERPRINT)
+    other = planned.over([replace(one, row="another", quantity="test/other") for one in reversed(cells)])
+    assert other.keys == (planned.keys[1], done)
+    assert [other.state(index) for index in range(2)] == [State.MISSING, State.DONE]
+
+
+def test_trials_whose_epochs_hold_more_are_estimated_apart(store: Store, finish: Callable[..., str]) -> None:
+    def many(k: int, seed: int = 0, **fields: object) -> Cell:
+        trial = Trial.create(dataset="mnist19", model="mvae", k=k, epochs=10, seed=seed, **fields)
+        return Cell("MVAE19", f"k={k}", trial, ACCURACY, None, "mvae")
+
+    finish(many(0, seed=7), seconds=10.0)
+    finish(many(50, seed=7), seconds=90.0)
+    finish(many(50, seed=7, train_examples=500), seconds=3.0)
+    for asked, seconds in ((many(0), 10.0), (many(50), 90.0), (many(50, train_examples=500), 3.0)):
+        assert plan([asked], store, FINGERPRINT).estimate.seconds == pytest.approx(seconds)
+    assert plan([many(8)], store, FINGERPRINT).estimate.unknown == 1

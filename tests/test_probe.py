@@ -39,6 +39,6 @@ def test_a_trial_with_fewer_steps_than_the_warm_up_is_estimated(probe: Probe) ->
 
 
 def test_where_the_data_are_not_converted_nothing_is_known_and_nothing_is_written(probe: Probe, tmp_path: Path) -> None:
-    elsewhere = Probe(probe._fingerprint, tmp_path / "cache")
+    elsewhere = Probe(probe._fingerprints, tmp_path / "cache")
     assert elsewhere(Trial.create(dataset="digits", model="nn")) is None
     assert not list(tmp_path.iterdir())

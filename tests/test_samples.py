@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mvae.data import Dataset, Split, load, source
+from mvae.data import Dataset, Kind, Modality, Split, load, source
 from mvae.evaluation.samples import conditional_grids, grid, sample_grids, sample_words, save_png
 from mvae.models import arm
 from mvae.models.cvae import CVAE
@@ -192,3 +192,116 @@ def test_a_split_of_few_examples_is_shown_whole(token: str, digits: Dataset) -> 
         grids = sample_grids(built, few, seed=0)
         assert len(table(sample_words(built, few, seed=0), "label given image")) == 5
     assert [len(row) for row in tiles(grids["reconstructions"])] == [5, 5]
+
+
+# Attributes
+
+
+def of_attributes(layout: str, n: int = 20) -> tuple[Multimodal, Split]:
+    """A model of an image and three attributes, apart or together, and examples whose pixels are all alike."""
+    names = ("bald", "hat", "smile")
+    image = Modality("image", Kind.IMAGE, (1, 8, 8))
+    together = Modality("attributes", Kind.ATTRIBUTES, (3,), attributes=names)
+    apart = [Modality(name, Kind.ATTRIBUTE, (), classes=2) for name in names]
+    torch.manual_seed(0)
+    trial = Trial.create(dataset="digits", model="mvae")
+    built = arm("mvae").build(trial, (image, *(apart if layout == "apart" else [together])))
+    assert isinstance(built, Multimodal)
+    images = torch.randint(256, (n, 1, 8, 8), dtype=torch.uint8)
+    values = torch.tensor([[0, 0, 0], [1, 0, 1], [0, 1, 0]], dtype=torch.uint8).repeat(n, 1)[:n]
+    return built, Split((images, *values.unbind(1)) if layout == "apart" else (images, values))
+
+
+class Experts(torch.nn.Module):
+    """The expert of attribute a, where it is there, is sure of z = a + 1; where it is not, of z = -9."""
+
+    def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
+        places = torch.arange(3.0)[only].view(1, -1, 1) + 1
+        mean = torch.where(values.unsqueeze(-1) == 1, places, -9.0).expand(-1, -1, 16)
+        return torch.cat([mean, torch.full_like(mean, -15.0)], dim=-1)
+
+
+def test_each_row_of_images_given_an_attribute_is_of_an_attribute_that_is_there() -> None:
+    built, split = of_attributes("apart")
+    built.attribute_encoders = Experts()  # type: ignore[assignment]
+    built.decoders[0] = Painter()
+    grids = sample_grids(built, split, seed=0)
+    assert set(grids) == {"reconstructions", "image_given_attribute", "prior"}
+    rows = tiles(grids["image_given_attribute"])
+    means = torch.tensor([[float(torch.logit(tile).mean()) for tile in row] for row in rows])
+    torch.testing.assert_close(means, torch.arange(1.0, 4.0).view(-1, 1).expand(-1, 8), atol=0.02, rtol=0)
+
+
+def test_attributes_together_show_test_images_beside_images_of_their_attributes() -> None:
+    built, split = of_attributes("together")
+    built.encoders[1] = CountEncoder()
+    built.decoders[0] = Painter()
+    grids = sample_grids(built, split, seed=0)
+    assert set(grids) == {"reconstructions", "image_given_attributes", "prior"}
+    for i, row in enumerate(tiles(grids["image_given_attributes"])):
+        torch.testing.assert_close(row[0], split.take(0, torch.tensor([i]))[0])
+        for tile in row[1:]:
+            assert float(torch.logit(tile).mean()) == pytest.approx(float(split.values[1][i].sum()), abs=0.02)
+
+
+class CountEncoder(torch.nn.Module):
+    """Sure that z is the number of attributes that are there."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        mean = values.float().sum(-1, keepdim=True).expand(-1, 16)
+        return torch.cat([mean, torch.full_like(mean, -15.0)], dim=-1)
+
+
+class SignOfEach(torch.nn.Module):
+    """Attribute a is surely there where latent a is positive."""
+
+    def forward(self, z: Tensor, only: slice = slice(None)) -> Tensor:
+        if z.ndim == 2:
+            return 1000 * z[:, :3]
+        return 1000 * torch.stack([rows[:, a] for rows, a in zip(z, range(3)[only], strict=True)])
+
+
+@pytest.mark.parametrize("layout", ["apart", "together"])
+def test_the_words_of_attributes_are_the_names_of_those_that_are_there(layout: str) -> None:
+    built, split = of_attributes(layout)
+    decoder = SignOfEach()
+    if layout == "apart":
+        built.attribute_decoders = decoder  # type: ignore[assignment]
+    else:
+        built.decoders[1] = decoder
+    words = sample_words(built, split, seed=0)
+    rows = table(words, "attributes given image")
+    assert [row[0] for row in rows[:4]] == ["-", "bald, smile", "hat", "-"]
+    mean = built.infer({0: split.take(0, torch.arange(16))}).mean
+    names = ("bald", "hat", "smile")
+    likeliest = [", ".join(names[a] for a in range(3) if z[a] > 0) or "-" for z in mean]
+    assert [row[1] for row in rows] == likeliest
+    assert len({row[2] for row in rows}) > 1
+    built.decoders[0] = Painter()
+    images = tiles(sample_grids(built, split, seed=0)["prior"])
+    of_prior = table(words, "attributes of the prior")
+    for tile_row, word_row in zip(images, of_prior, strict=True):
+        for tile, word in zip(tile_row, word_row, strict=True):
+            assert ("bald" in word) == (float(tile.mean()) > 0.5)
+
+
+@pytest.mark.parametrize("layout", ["apart", "together"])
+def test_a_split_of_few_examples_with_attributes_is_shown_whole(layout: str) -> None:
+    built, split = of_attributes(layout, n=5)
+    assert [len(row) for row in tiles(sample_grids(built, split, seed=0)["reconstructions"])] == [5, 5]
+    assert len(table(sample_words(built, split, seed=0), "attributes given image")) == 5
+
+
+def test_a_cvae_shows_images_of_test_images_attributes() -> None:
+    mvae, split = of_attributes("together")
+    built = arm("cvae").build(Trial.create(dataset="digits", model="cvae"), mvae.modalities)
+    assert isinstance(built, CVAE)
+    assert set(conditional_grids(built, split, seed=0)) == {"reconstructions", "image_given_attributes"}
+
+
+def test_a_vae_of_attribute_data_shows_images_alone_and_has_no_words() -> None:
+    mvae, split = of_attributes("apart")
+    built = arm("vae").build(Trial.create(dataset="digits", model="vae"), mvae.modalities)
+    assert isinstance(built, Multimodal)
+    assert set(sample_grids(built, split, seed=0)) == {"reconstructions", "prior"}
+    assert sample_words(built, split, seed=0) == ""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from typing import Any
 
 import pytest
 
 import mvae.trial
+from mvae.data import DATASETS
 from mvae.models import ARMS
 from mvae.trial import ACCURACY, Measure, Trial, _hashed, canonical_json, readout
+from tests.small_models import TINY_19
 
 FINGERPRINT = "0123456789abcdef" * 4
 """Made up, so that a data set whose transform changes leaves these keys alone."""
 
 OTHER: dict[str, Any] = {
     "dataset": "mnist",
+    "train_examples": 500,
     "seed": 3,
     "image_network": "dcgan",
     "decoder_hidden": 3,
@@ -23,6 +27,8 @@ OTHER: dict[str, Any] = {
     "paired_fraction": 0.25,
     "pairing": "resampled",
     "targets": "all",
+    "keep_probability": 0.5,
+    "k": 2,
     "fixed_noise": True,
     "epochs": 7,
     "batch_size": 64,
@@ -33,10 +39,11 @@ OTHER: dict[str, Any] = {
     "label_weight": 3.0,
     "alpha": 0.5,
     "text_weight": 3.0,
+    "attribute_weight": 3.0,
     "precision": "bfloat16",
     "compile": True,
 }
-"""A value beside the default for every field but `model`, and but `k`, which no data set here can vary."""
+"""A value beside the default for every field but `model`; `k` needs more than the two modalities of most data sets."""
 
 GOLDEN: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "digits", "model": "mvae"}, "33eddbb8b5474cb2"),
@@ -85,6 +92,18 @@ def key(trial: Trial) -> str:
     return trial.key(FINGERPRINT)
 
 
+def key_changes(trial: Trial, names: set[str]) -> set[str]:
+    """Which of these fields change the trial's key."""
+    return {name for name in names if key(trial.with_(**{name: OTHER[name]})) != key(trial)}
+
+
+@pytest.fixture
+def tiny19(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set of an image and 18 attributes; it may have either image network."""
+    defaults = dataclasses.replace(TINY_19.defaults, image_networks=("mlp", "dcgan"))
+    monkeypatch.setitem(DATASETS, "tiny19", dataclasses.replace(TINY_19, defaults=defaults))
+
+
 def test_a_key_is_the_hash_of_canonical_json_of_fields_data_and_training_version() -> None:
     trial = Trial.create(dataset="digits", model="logreg", seed=2, paired_fraction=0.5)
     text = (
@@ -119,24 +138,45 @@ def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
 
 @pytest.mark.parametrize("model", ARMS)
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
-    trial = fashion(model).with_(image_network="mlp")
-    changed = {name for name, value in OTHER.items() if key(trial.with_(**{name: value})) != key(trial)}
-    assert changed == ARMS[model].reads - {"model", "k", "text_weight"}, "there are no texts in fashion_mnist"
+    trial = fashion(model, pairing="proportional").with_(image_network="mlp")
+    meaningless = {"model", "k", "text_weight", "attribute_weight"}
+    changed = key_changes(trial, set(OTHER) - {"k"})
+    assert changed == ARMS[model].reads - meaningless, "there are no texts and no attributes in fashion_mnist"
 
 
+@pytest.mark.usefixtures("tiny19")
+@pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if arm.attributes and arm.many])
+def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_modalities(model: str) -> None:
+    trial = Trial.create(dataset="tiny19", model=model)
+    unasked = {"model", "dataset", "label_weight", "text_weight"}  # the other data set has too few modalities for k = 1
+    assert key_changes(trial, set(OTHER) - {"dataset"}) == ARMS[model].reads - unasked
+
+
+@pytest.mark.usefixtures("tiny19")
+def test_the_depth_of_mlp_decoders_is_read_beside_a_dcgan_where_there_are_attributes_to_decode() -> None:
+    trials = {model: Trial.create(dataset="tiny19", model=model, image_network="dcgan") for model in ("mvae", "vae")}
+    assert key_changes(trials["mvae"], {"decoder_hidden"}) == {"decoder_hidden"}
+    assert key_changes(trials["vae"], {"decoder_hidden"}) == set()
+
+
+@pytest.mark.usefixtures("tiny19")
 @pytest.mark.parametrize(
     ("dataset", "meaningful"),
-    [("fashion_mnist", {"image_weight", "label_weight"}), ("multi_mnist", {"image_weight", "text_weight"})],
+    [
+        ("fashion_mnist", {"image_weight", "label_weight"}),
+        ("multi_mnist", {"image_weight", "text_weight"}),
+        ("tiny19", {"image_weight", "attribute_weight"}),
+    ],
 )
 def test_the_weight_of_what_a_data_set_lacks_changes_no_key(dataset: str, meaningful: set[str]) -> None:
     trial = Trial.create(dataset=dataset, model="mvae")
-    weights = ("image_weight", "label_weight", "text_weight")
+    weights = {name for name in Trial.model_fields if name.endswith("_weight")}
     assert {name for name in weights if key(trial.with_(**{name: 7.0})) != key(trial)} == meaningful
 
 
-@pytest.mark.parametrize("name", set(OTHER) - {"dataset", "seed", "paired_fraction"})
+@pytest.mark.parametrize("name", set(OTHER) - {"dataset", "train_examples", "seed", "paired_fraction", "k"})
 def test_logistic_regression_reads_nothing_but_data_seed_and_fraction(name: str) -> None:
-    trial = fashion("logreg").with_(image_network="mlp")
+    trial = fashion("logreg", pairing="proportional").with_(image_network="mlp")
     assert key(trial.with_(**{name: OTHER[name]})) == key(trial)
 
 
@@ -150,7 +190,7 @@ def test_a_share_whose_place_annealing_epochs_take_is_no_part_of_the_trial() -> 
 
 
 def test_these_tests_vary_every_field() -> None:
-    assert set(OTHER) == set(Trial.model_fields) - {"model", "k"}
+    assert set(OTHER) == set(Trial.model_fields) - {"model"}
 
 
 def test_every_field_is_read_by_some_arm() -> None:
@@ -187,6 +227,15 @@ def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
     assert (trial.image_weight, trial.text_weight) == (1.0, 10.0)
 
 
+@pytest.mark.usefixtures("tiny19")
+def test_subsets_and_pairing_are_the_data_sets_own_where_nothing_is_said() -> None:
+    trial = Trial.create(dataset="tiny19", model="mvae")
+    assert (trial.k, trial.pairing, trial.keep_probability, trial.attribute_weight) == (1, "proportional", 1.0, 10.0)
+    other = Trial.create(dataset="tiny19", model="mvae", k=0, pairing="reserved")
+    assert (other.k, other.pairing) == (0, "reserved")
+    assert key(Trial.create(**trial.model_dump())) == key(trial)
+
+
 def test_the_fingerprint_of_the_data_changes_the_key() -> None:
     assert fashion().key("a" * 64) != fashion().key("b" * 64)
 
@@ -208,6 +257,17 @@ def test_a_field_added_later_is_left_out_of_the_hash_at_the_value_it_was_added_a
     assert _hashed({"a": 1, "later": 0}, reads, {"later": 0}) == {"a": 1}
     assert _hashed({"a": 1, "later": 2}, reads, {"later": 0}) == {"a": 1, "later": 2}
     assert _hashed({"a": 1, "later": 0, "b": 5}, reads, {}) == {"a": 1, "later": 0}
+
+
+def test_the_values_that_mean_as_before_are_frozen() -> None:
+    assert mvae.trial.ADDED_AS == {"keep_probability": 1.0, "train_examples": None}
+
+
+def test_a_keep_probability_is_part_of_the_key_unless_everything_is_kept() -> None:
+    trial = fashion(pairing="proportional")
+    assert "keep_probability" not in trial.hashed_fields()
+    assert all(key(trial.with_(keep_probability=value)) == key(trial) for value in (1, 1.0, "1"))
+    assert trial.with_(keep_probability=0.5).hashed_fields()["keep_probability"] == 0.5
 
 
 def test_added_as_tells_false_from_zero_and_none() -> None:
@@ -252,6 +312,14 @@ def test_canonical_json_is_one_text_whatever_the_order() -> None:
         ({"image_network": "dcgan"}, r"^image network 'dcgan' does not fit digits: it has mlp"),
         ({"k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so k = 0"),
         ({"k": -1}, r"^k = -1: "),
+        ({"keep_probability": 0}, r"^keep_probability = 0: .*greater than 0"),
+        ({"keep_probability": 1.5}, r"^keep_probability = 1\.5: .*less than or equal to 1"),
+        ({"keep_probability": 0.5}, r"^keep_probability = 0\.5 drops values of whole examples: .*proportional alone$"),
+        (
+            {"keep_probability": 0.5, "pairing": "proportional", "paired_fraction": 0.5},
+            r"^keep_probability = 0\.5 drops values of whole examples: .*paired_fraction 1 and",
+        ),
+        ({"attribute_weight": 0}, r"^attribute_weight = 0: "),
         ({"ecophs": 3}, r"^ecophs = 3: .*not permitted"),
         ({"text_weight": 0}, r"^text_weight = 0: "),
         (

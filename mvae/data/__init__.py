@@ -16,6 +16,7 @@ import os
 from pathlib import Path
 
 from mvae.data import arrow
+from mvae.data.celeba import CELEBA, CELEBA19
 from mvae.data.dataset import (
     SPLITS,
     Dataset,
@@ -27,7 +28,9 @@ from mvae.data.dataset import (
     Split,
 )
 from mvae.data.digits import DIGITS
+from mvae.data.faces import FACES, FACES19
 from mvae.data.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
+from mvae.data.mnist19 import MNIST19
 from mvae.data.multi_mnist import MULTI_MNIST
 from mvae.files import Damaged, locked
 
@@ -52,7 +55,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-DATASETS: dict[str, Source] = {each.name: each for each in (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST)}
+_ALL = (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19, CELEBA, CELEBA19, FACES, FACES19)
+
+DATASETS: dict[str, Source] = {each.name: each for each in _ALL}
 """Every data set by its name, the token of `--dataset`."""
 
 
@@ -162,7 +167,8 @@ def _converted(folder: Path, found: Source, mark: str, root: Path) -> dict[str, 
             splits = None
         if splits is None:
             log.info("converting %s to %s", found.name, folder)
-            arrow.write(folder, found.convert(root), found.modalities, mark)
+            raw = found.prepare(root, folder.parent) if found.prepare else root
+            arrow.write(folder, found.convert(raw), found.modalities, mark)
             splits = arrow.read(folder, found.modalities, mark)
     assert splits is not None, folder
     return splits

@@ -106,6 +106,10 @@ class Split:
             return stored.to(torch.int64)
         return stored.to(torch.float32).div_(255)
 
+    def first(self, examples: int) -> "Split":
+        """The first so many examples, in the same memory."""
+        return Split(tuple(value[:examples] for value in self.values))
+
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`, still uint8."""
         return Split(tuple(value.to(device) for value in self.values))
@@ -123,11 +127,32 @@ class Dataset:
     validation: Split
     test: Split
 
+    def trained_on(self, examples: int | None) -> "Dataset":
+        """The same data set with the first so many training examples alone; None: with all of them.
+
+        Raises:
+            ValueError: it has fewer.
+        """
+        if examples is None:
+            return self
+        check_train_examples(examples, len(self.train), self.name)
+        return dataclasses.replace(self, train=self.train.first(examples))
+
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with all values on `device`, still uint8 (MNIST: 55 MB)."""
         return dataclasses.replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )
+
+
+def check_train_examples(asked: int, there: int, dataset: str) -> None:
+    """Refuse to train on more examples than there are.
+
+    Raises:
+        ValueError: one line.
+    """
+    if asked > there:
+        raise ValueError(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
 Arrays = dict[str, tuple[np.ndarray, ...]]
@@ -153,5 +178,8 @@ class Source:
     """Number of training examples, found without reading them all. ValueError for a damaged file."""
     convert: Callable[[Path], Arrays]
     """Read everything and transform it. ValueError, one line, for a damaged file."""
+    prepare: Callable[[Path, Path], Path] | None = None
+    """The slow part of a long conversion, done in a folder of the cache so that a killed one goes on: data root, cache
+    to the folder, which `convert` then gets instead of the data root. Errors as `convert`. None: nothing is slow."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""

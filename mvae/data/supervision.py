@@ -25,9 +25,15 @@ everything present in the row. So the image-only term learns to predict the labe
 other two protocols give pairs every term either way; there `targets` changes only what those terms reconstruct, which
 is the objective's business.)
 
+Missing modalities (supplement, section 6): with a keep probability p below 1, every value of every training example is
+kept with probability p, drawn once, before training, and `kept_steps` shows what is left of each example together. (The
+caption of Figure 5 says that values are dropped with probability p; its own claim, that p = 0.1 is close to the full
+data, and the text say kept.) An epoch is one pass over the examples that have something left. With p = 1 the steps are
+those of `proportional` with all pairs.
+
 The order of everything is a pure function of (seed, epoch), by named streams: the paired set ("labels kept"), images
 ("order"), labels ("label order", further modalities "label order 2", ...), pairs ("paired order"), the coin
-("resampled"). All arms share them.
+("resampled"), the values kept ("values kept"). All arms share them.
 """
 
 import functools
@@ -61,6 +67,8 @@ class Step:
     """bool: which modalities the row has (index_RM >= 0)."""
     active_TR: np.ndarray
     """bool: the ELBO terms the row takes part in. Term 0 is joint, 1..M are unimodal, the rest subsets."""
+    alike: bool = True
+    """Whether `present_RM` and `active_TR` are objects that steps of the same make-up share; if not, they are new."""
 
 
 def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set") -> np.ndarray:
@@ -93,6 +101,56 @@ def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> No
             f"fraction {shown} keeps {kept}: {dataset} has {n:,} training examples, "
             f"so the smallest fraction is {smallest} ({FEWEST_PAIRS} pairs)"
         )
+
+
+def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.ndarray:
+    """Which values of which training examples are kept, each with that probability (supplement, section 6).
+
+    Of one seed, what a smaller probability keeps is part of what a larger one keeps.
+
+    Returns:
+        bool [N, M].
+    Raises:
+        ValueError: the probability is not in (0, 1], or nothing is kept of any two examples.
+    """
+    check_keep_probability(probability)
+    kept: np.ndarray = numpy_generator(seed, "values kept").random((n, modalities)) < probability
+    if np.count_nonzero(kept.any(1)) < FEWEST_PAIRS:
+        shown = np.format_float_positional(probability, trim="-")
+        raise ValueError(
+            f"keep probability {shown} leaves fewer than {FEWEST_PAIRS} of {n:,} training examples a value:"
+            " choose a larger one"
+        )
+    return kept
+
+
+def check_keep_probability(probability: float) -> None:
+    """Refuse a keep probability outside (0, 1].
+
+    Raises:
+        ValueError: one line.
+    """
+    if not 0 < probability <= 1:
+        shown = np.format_float_positional(probability, trim="-")
+        raise ValueError(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
+
+
+def kept_steps(kept: np.ndarray, batch_size: int, seed: int, epoch: int, subsets: int = 0) -> Iterator[Step]:
+    """The steps of an epoch over the examples that have something left, in the order of the image stream of `steps`.
+
+    Args:
+        kept: bool [N, M], from `kept_values`.
+        subsets: k, the number of random-subset terms. Every row takes part in every term, with what it has.
+    Returns:
+        A step for every B examples that have something, the last maybe with fewer.
+    """
+    order = numpy_generator(seed, "order", epoch).permutation(len(kept))
+    order = order[kept[order].any(1)]
+    for start in range(0, len(order), batch_size):
+        examples = order[start : start + batch_size]
+        present_RM = kept[examples]
+        index_RM = np.where(present_RM, examples[:, None], -1)
+        yield Step(index_RM, present_RM, np.ones((1 + kept.shape[1] + subsets, len(examples)), bool), alike=False)
 
 
 def step_count(n: int, batch_size: int) -> int:

@@ -260,11 +260,21 @@ class _Estimator:
         return conditional if isinstance(self.model, Conditional) else multimodal
 
     def _log_prob(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> Tensor:
-        """Sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D]."""
-        assert isinstance(self.model, Multimodal)
+        """Sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
+
+        Single attributes come all or none: all are decoded at once.
+        """
+        model = self.model
+        assert isinstance(model, Multimodal)
         n, s, _ = z.shape
         flat = z.flatten(0, 1).to(self.dtype)
-        each = [self.model.log_prob(m, flat, _target(values[m], s)).double() for m in chosen]
+        each = [model.log_prob(m, flat, _target(values[m], s)).double() for m in chosen if m not in model.stacked]
+        attributes = [m for m in chosen if m in model.stacked]
+        if attributes:
+            assert attributes == list(model.stacked)
+            targets = _target(torch.stack([values[m] for m in attributes], dim=1), s).T
+            found = model.attributes_log_prob(flat.expand(len(attributes), -1, -1), targets)
+            each.append(found.sum(0, dtype=torch.float64))
         return torch.stack(each).sum(0).view(n, s)
 
     def _importance(

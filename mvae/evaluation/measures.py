@@ -6,14 +6,16 @@ from collections.abc import Callable
 
 from torch import nn
 
-from mvae.data import source
-from mvae.data.dataset import Dataset, Kind
+from mvae.data import DATASETS, source
+from mvae.data.dataset import Dataset, Kind, Source
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
+from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
 from mvae.models import ARMS, arm
+from mvae.models.multimodal import Multimodal
 from mvae.streams import torch_generator
-from mvae.trial import ACCURACY, Measure, Trial
+from mvae.trial import ACCURACY, ATTRIBUTES, Measure, Trial
 
 Heard = Callable[[int, int], None]
 """Told, while a measure is computed, how many examples are done and of how many."""
@@ -38,12 +40,25 @@ def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset,
     return likelihood_metrics(model, data, samples=int(measure.parameter("s")), seed=trial.seed, progress=heard)
 
 
+def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _heard: Heard) -> dict[str, float]:
+    assert isinstance(model, Multimodal)
+    return attribute_metrics(model, data, trial.seed)
+
+
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
     ("likelihood", 1): _likelihood,
+    ("attributes", 1): _attributes,
 }
 """By name and version; the parameters are in the measure that a computation is given."""
+
+PREDICTED = {
+    "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),
+    "readout": frozenset({Kind.LABEL}),
+    "attributes": ATTRIBUTES,
+}
+"""What a measure compares predictions with: the kinds of modality of which a data set must have one."""
 
 
 def compute(
@@ -52,10 +67,11 @@ def compute(
     """The numbers of one measure, equal bit for bit whenever they are computed again.
 
     Raises:
-        ValueError: the trial's arm cannot be measured so.
+        ValueError: the trial's arm cannot be measured so, or the data set has nothing to compare with.
     """
-    check_measurable(measure, trial.model)
-    return COMPUTES[measure.name, measure.version](measure, model, trial, data, heard)
+    check_measurable(measure, trial.model, data)
+    own = data.trained_on(trial.train_examples)
+    return COMPUTES[measure.name, measure.version](measure, model, trial, own, heard)
 
 
 def estimates(trial: Trial) -> frozenset[str]:
@@ -77,12 +93,24 @@ def estimates(trial: Trial) -> frozenset[str]:
     return frozenset(found)
 
 
-def check_measurable(measure: Measure, token: str) -> None:
-    """Refuses an arm that cannot be given a measure, with a line that names those that can.
+def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:
+    """Refuses an arm that cannot be given a measure, or a data set without what it predicts, with a line that names
+    those that will do.
 
+    Args:
+        data: None says that any data set will do.
     Raises:
         ValueError: it cannot.
     """
     if measure.name not in arm(token).measures:
         able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
         raise ValueError(f"arm {token} has no {measure.name}: choose among {able}")
+    if data is not None and not _has_predicted(measure, data):
+        able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
+        what = "attributes" if measure.name == "attributes" else " or ".join(sorted(PREDICTED[measure.name]))
+        raise ValueError(f"{data.name} has no {what} to predict: choose among {able}")
+
+
+def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
+    predicted = PREDICTED.get(measure.name)
+    return predicted is None or not predicted.isdisjoint(modality.kind for modality in data.modalities)

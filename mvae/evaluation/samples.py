@@ -1,6 +1,6 @@
 """Samples of a trained model, to look at: reconstructions, each modality given the other, and the prior, both at once.
 
-`sample_grids` are pictures; `sample_words` says in Markdown what the model reads in them, labels or texts.
+`sample_grids` are pictures; `sample_words` says in Markdown what the model reads in them: labels, texts or attributes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Kind, Modality, Split
+from mvae.data.dataset import Kind, Split
 from mvae.data.text import text_of
+from mvae.evaluation.attributes import KINDS, attribute_logits, attribute_names, attribute_values
 from mvae.gaussian import Gaussian
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal, written
@@ -28,8 +29,10 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Tensor
 
     Returns:
         reconstructions: test images above their reconstruction from q(z | image);
-        image_given_label: a row a class, z ~ q(z | label), where the model has labels; or, of texts,
-        image_given_text: a row a test example, its image first and then images by z ~ q(z | its text);
+        image_given_label: a row a class, z ~ q(z | label), where the model has labels;
+        image_given_text: a row a test example, its image first and then images by z ~ q(z | its text), where it has
+        texts; image_given_attributes: the same of several attributes as one modality;
+        image_given_attribute: a row a single attribute, z ~ q(z | it is there), all else unknown;
         prior: z ~ N(0, I), the same z as in `sample_words`.
     """
     model.eval()
@@ -41,16 +44,21 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Tensor
         z = q.rsample(torch.randn(q.mean.shape, generator=noise, device=device))
         return model.likelihoods[image].mean(model.decode(image, z))
 
+    kinds = {modality.kind for modality in model.modalities}
     truth = split.take(image, _shown(split))
     rebuilt = model.likelihoods[image].mean(model.decode(image, model.infer({image: truth}).mean))
     grids = {"reconstructions": grid(torch.cat([truth, rebuilt]), len(truth))}
-    if Kind.TEXT in {modality.kind for modality in model.modalities}:
-        text = model.index(Kind.TEXT)
-        texts = split.take(text, _shown(split)[:ROWS])
-        of_text = drawn(model.infer({text: texts.repeat_interleave(ROWS - 1, dim=0)}))
-        rows = torch.cat([truth[:ROWS, None], of_text.view(len(texts), ROWS - 1, *truth.shape[1:])], dim=1)
-        grids["image_given_text"] = grid(rows.flatten(0, 1), ROWS)
-    elif Kind.LABEL in {modality.kind for modality in model.modalities}:
+    if model.stacked:
+        one = torch.ones(ROWS, dtype=torch.int64, device=device)
+        given = [model.infer({m: one}) for m in model.stacked]
+        grids["image_given_attribute"] = grid(drawn(Gaussian(*map(torch.cat, zip(*given, strict=True)))), ROWS)
+    if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
+        other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
+        values = split.take(other, _shown(split)[:ROWS])
+        of_other = drawn(model.infer({other: values.repeat_interleave(ROWS - 1, dim=0)}))
+        rows = torch.cat([truth[:ROWS, None], of_other.view(len(values), ROWS - 1, *truth.shape[1:])], dim=1)
+        grids[f"image_given_{model.modalities[other].name}"] = grid(rows.flatten(0, 1), ROWS)
+    if Kind.LABEL in kinds:
         label = model.index(Kind.LABEL)
         labels = torch.arange(model.modalities[label].classes, device=device).repeat_interleave(ROWS)
         grids["image_given_label"] = grid(drawn(model.infer({label: labels})), ROWS)
@@ -80,35 +88,38 @@ def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Tensor]
 
 @torch.no_grad()
 def sample_words(model: Multimodal, split: Split, seed: int) -> str:
-    """What x2 the model gives, label or text, as Markdown; empty where it has neither.
+    """What x2 the model gives, label, text or attributes, as Markdown; empty where it has none of them.
 
     For each image of the grid `reconstructions` the truth, the likeliest x2 at the mean of q(z | image), and one that
-    is drawn from p(x2 | z) with z ~ q(z | image). For each image of the grid `prior` an x2 drawn at the same z.
+    is drawn from p(x2 | z) with z ~ q(z | image). For each image of the grid `prior` an x2 drawn at the same z. Of
+    attributes those are named that hold.
     """
-    others = [m for m, modality in enumerate(model.modalities) if modality.kind in (Kind.LABEL, Kind.TEXT)]
-    if not others:
+    kinds = {modality.kind for modality in model.modalities}
+    spoken = next((kind for kind in (Kind.LABEL, Kind.TEXT, *KINDS) if kind in kinds), None)
+    if spoken is None:
         return ""
     model.eval()
-    image, other = model.index(Kind.IMAGE), others[0]
+    image, other = model.index(Kind.IMAGE), model.index(spoken)
     device = split.values[image].device
     noise = torch_generator(seed, "sampled words", 0, device)
     rows = _shown(split)
     q = model.infer({image: split.take(image, rows)})
     z = q.rsample(torch.randn(q.mean.shape, generator=noise, device=device))
-    columns = (split.take(other, rows), _emitted(model, other, q.mean, None), _emitted(model, other, z, noise))
-    modality = model.modalities[other]
-    given = zip(*(_words(modality, values) for values in columns), strict=True)
-    of_prior = _words(modality, _emitted(model, other, _prior(model, seed, device), noise))
+    truth = attribute_values(model.modalities, split)[rows] if spoken in KINDS else split.take(other, rows)
+    columns = (truth, _emitted(model, other, q.mean, None), _emitted(model, other, z, noise))
+    given = zip(*(_words(model, other, values) for values in columns), strict=True)
+    of_prior = _words(model, other, _emitted(model, other, _prior(model, seed, device), noise))
     sheet = [" | ".join(of_prior[start : start + ROWS]) for start in range(0, len(of_prior), ROWS)]
+    name = "attributes" if spoken in KINDS else model.modalities[other].name
     return "\n".join(
         [
-            f"### {modality.name} given image (of `reconstructions`, left to right)",
+            f"### {name} given image (of `reconstructions`, left to right)",
             "",
             "| truth | likeliest | drawn |",
             "|---|---|---|",
             *(f"| {truth} | {likeliest} | {drawn} |" for truth, likeliest, drawn in given),
             "",
-            f"### {modality.name} of the prior (laid out as `prior`)",
+            f"### {name} of the prior (laid out as `prior`)",
             "",
             "|" + "   |" * ROWS,
             "|" + "---|" * ROWS,
@@ -129,18 +140,28 @@ def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
 
 
 def _emitted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Labels [n] or texts [n, L] at z [n, D]: the likeliest ones, or drawn where a generator is given."""
-    if model.modalities[m].kind is Kind.TEXT:
+    """Labels [n], texts [n, L] or attributes [n, A] at z [n, D]: the likeliest, or drawn where a generator is given."""
+    kind = model.modalities[m].kind
+    if kind is Kind.TEXT:
         return written(model.decoders[m], z, generator)
-    logits = model.decode(m, z)
-    return logits.argmax(-1) if generator is None else model.likelihoods[m].sample(logits, generator)
+    logits = attribute_logits(model, z) if kind in KINDS else model.decode(m, z)
+    if generator is not None:
+        return model.likelihoods[m].sample(logits, generator)
+    return logits > 0 if kind in KINDS else logits.argmax(-1)
 
 
-def _words(modality: Modality, values: Tensor) -> list[str]:
-    """Each value as a reader wants it: a label's number; a text's characters, a dash where it has none."""
-    if modality.kind is Kind.LABEL:
-        return [str(int(value)) for value in values]
-    return [text_of(row, modality.classes) or "-" for row in values.tolist()]
+def _words(model: Multimodal, m: int, values: Tensor) -> list[str]:
+    """Each value as a reader wants it: a label's number, a text's characters, the names of the attributes that hold; a
+    dash where there is nothing to say."""
+    modality, rows = model.modalities[m], values.tolist()
+    match modality.kind:
+        case Kind.LABEL:
+            return [str(label) for label in rows]
+        case Kind.TEXT:
+            return [text_of(row, modality.classes) or "-" for row in rows]
+        case _:
+            names = attribute_names(model.modalities)
+            return [", ".join(name for name, holds in zip(names, row, strict=True) if holds) or "-" for row in rows]
 
 
 def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:

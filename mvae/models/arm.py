@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mvae.objective import Loss
     from mvae.trial import Trial
 
-IDENTITY = frozenset({"dataset", "model", "seed"})
+IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
 
 PAIRED = frozenset({"paired_fraction"})
@@ -40,6 +40,10 @@ class Learner(Protocol):
         """The loss of one step; `step` counts from the start of training."""
         ...
 
+    def facts(self) -> dict[str, float]:
+        """Numbers of this training that stay the same, logged with every epoch."""
+        ...
+
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
@@ -64,6 +68,7 @@ class Arm:
     accuracy: `module(image)` gives label logits [n, C] of images [n, C', H, W] in [0, 1].
     readout: `module(image)` gives features [n, F], on which a logistic regression is fitted.
     likelihood: log-likelihoods can be estimated by importance sampling.
+    attributes: attributes can be sampled given an image, where the data set has some.
     """
     learner: Callable[[nn.Module, Trial, Dataset], Learner] | None = None
     """Trained by gradient steps."""
@@ -75,6 +80,10 @@ class Arm:
     """Whether it has a decoder for labels, where there are labels."""
     texts: bool = True
     """Whether it can be trained on a data set of texts; a trial refuses the others."""
+    attributes: bool = False
+    """Whether it can be trained on a data set with attributes, likewise."""
+    many: bool = False
+    """Whether it can be trained on more than two modalities, likewise."""
 
     @property
     def predicts(self) -> bool:

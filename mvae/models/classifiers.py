@@ -57,6 +57,10 @@ class NeuralNetworkLearner:
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
 
+    def facts(self) -> dict[str, float]:
+        """None."""
+        return {}
+
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         trial, device = self.trial, self.split.values[0].device
         for index in paired_batches(len(self.split), self.paired, trial.batch_size, trial.seed, epoch):

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Modality
+from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.models.annealing import Annealing
@@ -30,13 +30,16 @@ if TYPE_CHECKING:
 
 
 def condition_of(modality: Modality, value: Tensor) -> Tensor:
-    """A label [n] as one-hot, or a text [n, L] as the one-hots of its positions side by side: float32 [n, C]."""
+    """A label [n] as one-hot, a text [n, L] as the one-hots of its positions side by side, attributes [n, A] as they
+    are: float32 [n, C]."""
+    if modality.kind is Kind.ATTRIBUTES:
+        return value.float()
     return F.one_hot(value, modality.classes).flatten(1).float()
 
 
 def condition_size(modality: Modality) -> int:
     """C: how many numbers a condition has."""
-    return prod(modality.shape) * modality.classes
+    return prod(modality.shape) * (1 if modality.kind is Kind.ATTRIBUTES else modality.classes)
 
 
 class ConditionedEncoder(nn.Module):
@@ -157,4 +160,5 @@ CVAE_ARM = Arm(
     learner=CvaeLearner,
     watch=watch_bound,
     decodes_labels=False,
+    attributes=True,
 )

@@ -48,7 +48,7 @@ def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Mod
     """What the joint encoder makes of one modality, and how many numbers that is.
 
     MLP image: one layer, FC C*H*W - width. Convolutional image: all of the image's own encoder but its last layer.
-    Label: an embedding alone. Text: the final state of its GRU.
+    Label: an embedding alone. Text: the final state of its GRU. Attributes: one layer, FC A - width.
     """
     match modality.kind:
         case Kind.IMAGE:
@@ -61,6 +61,17 @@ def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Mod
             return nn.Sequential(nn.Embedding(modality.classes, width), nn.SiLU()), width
         case Kind.TEXT:
             return TextEncoder(modality.classes, None), HIDDEN
+        case Kind.ATTRIBUTES:
+            return nn.Sequential(_LinearOfAttributes(modality.shape[0], width), nn.SiLU()), width
+        case Kind.ATTRIBUTE:
+            raise AssertionError("JMVAE has one encoder for all, and is refused where attributes stand alone")
+
+
+class _LinearOfAttributes(nn.Linear):
+    """A linear layer that takes attributes, int64 0 or 1."""
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        return super().forward(attributes.to(self.weight.dtype))
 
 
 class JMVAE(Multimodal):
@@ -165,8 +176,14 @@ def build_jmvae(trial: Trial, modalities: tuple[Modality, ...]) -> JMVAE:
 JMVAE_ARM = Arm(
     "jmvae",
     "JMVAE",
-    IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | {"alpha", "image_weight", "label_weight", "text_weight"},
+    IDENTITY
+    | PAIRED
+    | OPTIMISED
+    | NETWORKS
+    | ANNEALED
+    | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight"},
     build_jmvae,
-    frozenset({"accuracy", "likelihood"}),
+    frozenset({"accuracy", "likelihood", "attributes"}),
     learner=JmvaeLearner,
+    attributes=True,
 )

@@ -54,6 +54,10 @@ class _Learner(ABC):
             chosen = torch.from_numpy(index).to(self.device)
             yield Batch(tuple(self.split.take(m, chosen) for m in self.shown), self.noise(len(index), generator))
 
+    def facts(self) -> dict[str, float]:
+        """None."""
+        return {}
+
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
         """What a step draws: standard normal [n, D] unless a subclass says otherwise."""
         return torch.randn(rows, self.trial.latents, generator=generator, device=self.device, dtype=torch.float32)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality
 from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
 from mvae.networks.text import TextDecoder, TextEncoder
@@ -19,7 +20,11 @@ LOG_VAR_LIMIT = 15.0
 
 
 class Multimodal(nn.Module):
-    """Encoders, decoders and likelihoods in the order of `modalities`. Shapes: n rows, R rows, T terms, D latents."""
+    """Encoders, decoders and likelihoods in the order of `modalities`; the last of them, the single attributes, have
+    their networks stacked in `attribute_encoders` and `attribute_decoders` and run all at once.
+
+    Shapes: n rows, R rows, T terms, A single attributes, D latents.
+    """
 
     def __init__(
         self,
@@ -27,28 +32,62 @@ class Multimodal(nn.Module):
         encoders: list[nn.Module],
         decoders: list[nn.Module],
         latents: int,
+        stacked: tuple[AttributeEncoders, AttributeDecoders] | None = None,
     ) -> None:
         super().__init__()
         self.modalities = modalities
         self.latents = latents
         self.encoders = nn.ModuleList(encoders)
         self.decoders = nn.ModuleList(decoders)
+        self.attribute_encoders = stacked[0] if stacked else None
+        self.attribute_decoders = stacked[1] if stacked else None
+        self.stacked = single_attributes(modalities)
+        """Positions of the single attributes."""
         self.likelihoods = tuple(likelihood_of(modality) for modality in modalities)
+        assert len(encoders) == len(decoders) <= self.stacked.start
+        assert bool(self.stacked) == (stacked is not None)
 
     def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and spread of modality m's expert, each [n, D], from n values of it."""
-        mean, spread = at_least_float32(self.encoders[m](value)).chunk(2, dim=-1)
+        if m in self.stacked:
+            mean, spread = self.encode_attributes(value[:, None], self._one(m))
+            return mean.squeeze(1), spread.squeeze(1)
+        return self._expert(self.encoders[m](value))
+
+    def encode_attributes(self, values: Tensor, only: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Mean and spread of every single attribute's expert, each [n, A, D], from their values, int64 [n, A]."""
+        assert self.attribute_encoders is not None
+        return self._expert(self.attribute_encoders(values, only))
+
+    def _expert(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
+        mean, spread = at_least_float32(encoded).chunk(2, dim=-1)
         return mean, spread.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
 
     def decode(self, m: int, z: Tensor) -> Tensor:
         """Logits of p(x_m | z), one row a row of z [n, D]; not of a text, whose tokens depend on those before."""
+        if m in self.stacked:
+            return self.decode_attributes(z[None], self._one(m)).squeeze(0)
         return at_least_float32(self.decoders[m](z))
+
+    def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
+        """Logits [A, n] of every single attribute at rows of its own, z [A, n, D]."""
+        assert self.attribute_decoders is not None
+        return at_least_float32(self.attribute_decoders(z, only))
+
+    def _one(self, m: int) -> slice:
+        return slice(m - self.stacked.start, m - self.stacked.start + 1)
 
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
         """log p(x_m | z) of a target a row of z [n, D], unweighted, in nats: [n]. Texts: by teacher forcing."""
         text = self.modalities[m].kind is Kind.TEXT
         logits = at_least_float32(self.decoders[m](z, target)) if text else self.decode(m, z)
         return self.likelihoods[m].log_prob(logits, target)
+
+    def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
+        """log p(x_a | z) of every single attribute, [A, n], at rows of its own: z [A, n, D], targets [A, n]."""
+        likelihood = self.likelihoods[self.stacked.start]
+        logits = self.decode_attributes(z)
+        return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
 
     @abstractmethod
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
@@ -61,7 +100,16 @@ class Multimodal(nn.Module):
     def infer(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | the given modalities): [n, D], from n values of each modality by its position."""
         given = sorted(values)
-        experts = [self.encode(m, values[m]) for m in given]
+        experts = [self.encode(m, values[m]) for m in given if m not in self.stacked]
+        attributes = [m for m in given if m in self.stacked]
+        if attributes:
+            some = values[attributes[0]]
+            stacked = some.new_zeros(len(some), len(self.stacked))
+            for m in attributes:
+                stacked[:, m - self.stacked.start] = values[m]
+            means, spreads = self.encode_attributes(stacked)
+            places = [m - self.stacked.start for m in attributes]
+            experts += [(means[:, place], spreads[:, place]) for place in places]
         some = experts[0][0]
         mean = some.new_zeros(len(some), len(self.modalities), self.latents)
         spread = mean.clone()
@@ -73,11 +121,19 @@ class Multimodal(nn.Module):
         return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """What z = the mean of q(z | image) predicts (section 8): label logits [n, C], or the text [n, L]."""
-        if Kind.TEXT in {modality.kind for modality in self.modalities}:
+        """What z = the mean of q(z | image) predicts (section 8): label logits [n, C], the text [n, L], or the logits
+        of all attributes [n, A]."""
+        kinds = {modality.kind for modality in self.modalities}
+        if Kind.TEXT in kinds:
             return self.transcribe(image)
-        q = self.infer({self.index(Kind.IMAGE): image})
-        return self.decode(self.index(Kind.LABEL), q.mean)
+        z = self.infer({self.index(Kind.IMAGE): image}).mean
+        if self.stacked:
+            return self.all_attributes(z)
+        return self.decode(self.index(Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL), z)
+
+    def all_attributes(self, z: Tensor) -> Tensor:
+        """Logits [n, A] of all single attributes at the same z [n, D]."""
+        return self.decode_attributes(z.expand(len(self.stacked), -1, -1)).T
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The text [n, L] at z = the mean of q(z | image): its likeliest tokens; drawn, where a generator is given."""
@@ -105,6 +161,10 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
             return LabelEncoder(modality.classes, width, outputs)
         case Kind.TEXT:
             return TextEncoder(modality.classes, outputs)
+        case Kind.ATTRIBUTES:
+            return AttributesEncoder(modality.shape[0], outputs)
+        case Kind.ATTRIBUTE:
+            raise AssertionError("single attributes have stacked networks")
 
 
 def decoder_of(modality: Modality, image_network: str, width: int, latents: int, layers: int) -> nn.Module:
@@ -116,6 +176,17 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
             return LabelDecoder(modality.classes, width, latents, layers)
         case Kind.TEXT:
             return TextDecoder(modality.classes, modality.shape[0], latents)
+        case Kind.ATTRIBUTES:
+            return AttributesDecoder(modality.shape[0], latents, layers)
+        case Kind.ATTRIBUTE:
+            raise AssertionError("single attributes have stacked networks")
+
+
+def single_attributes(modalities: tuple[Modality, ...]) -> range:
+    """Positions of the single attributes, which come last."""
+    first = next((m for m, modality in enumerate(modalities) if modality.kind is Kind.ATTRIBUTE), len(modalities))
+    assert all(modality.kind is Kind.ATTRIBUTE for modality in modalities[first:]), "single attributes come last"
+    return range(first, len(modalities))
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.data.supervision import Step, paired_set, step_count, steps
+from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, step_count, steps
 from mvae.gaussian import Gaussian, product, product_without_prior_expert
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
-from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, width_of
+from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
 from mvae.objective import Layout, Loss, elbo_terms, layout, negative_elbo
 from mvae.streams import numpy_generator, torch_generator
 
@@ -57,15 +58,27 @@ class ElboLearner:
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
         self.device = data.train.values[0].device
         self.weights = [weight_of(modality, trial) for modality in data.modalities]
-        self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
+        n, modalities = len(data.train), len(data.modalities)
+        self.kept = None
+        if trial.keep_probability < 1:
+            self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed)
+        self.shown = n if self.kept is None else int(self.kept.any(1).sum())
+        self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.annealing = Annealing.of(trial, self.steps_per_epoch)
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
-    def batches(self, epoch: int) -> Iterator[ElboBatch]:
-        trial, modalities = self.trial, len(self.model.modalities)
-        noise = torch_generator(trial.seed, "noise", epoch, self.device)
-        subsets = numpy_generator(trial.seed, "subsets", epoch)
-        for step in steps(
+    def facts(self) -> dict[str, float]:
+        """Where values are dropped: how many examples have nothing left, and the steps of an epoch over the others."""
+        if self.kept is None:
+            return {}
+        skipped = len(self.split) - self.shown
+        return {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
+
+    def _steps(self, epoch: int) -> Iterator[Step]:
+        trial = self.trial
+        if self.kept is not None:
+            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=trial.k)
+        return steps(
             pairing=trial.pairing,
             targets=trial.targets,
             n=len(self.split),
@@ -73,9 +86,15 @@ class ElboLearner:
             batch_size=trial.batch_size,
             seed=trial.seed,
             epoch=epoch,
-            modalities=modalities,
+            modalities=len(self.model.modalities),
             subsets=trial.k,
-        ):
+        )
+
+    def batches(self, epoch: int) -> Iterator[ElboBatch]:
+        trial, modalities = self.trial, len(self.model.modalities)
+        noise = torch_generator(trial.seed, "noise", epoch, self.device)
+        subsets = numpy_generator(trial.seed, "subsets", epoch)
+        for step in self._steps(epoch):
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)
             yield ElboBatch(
@@ -103,12 +122,15 @@ class ElboLearner:
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
         pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects
-        plan = self._plans.get(pattern)
+        plan = self._plans.get(pattern) if step.alike else None
         if plan is None:
-            if len(self._plans) >= 64:
-                self._plans.clear()
-            plan = layout(step.present_RM, terms, step.active_TR, targets=self.trial.targets).to(self.device)
-            self._plans[pattern] = plan
+            stacked = len(self.model.stacked)
+            made = layout(step.present_RM, terms, step.active_TR, targets=self.trial.targets, stacked=stacked)
+            plan = made.to(self.device)
+            if step.alike:
+                if len(self._plans) >= 64:
+                    self._plans.clear()
+                self._plans[pattern] = plan
         return plan
 
 
@@ -121,25 +143,42 @@ def weight_of(modality: Modality, trial: Trial) -> float:
             return trial.label_weight
         case Kind.TEXT:
             return trial.text_weight
+        case Kind.ATTRIBUTE | Kind.ATTRIBUTES:
+            return trial.attribute_weight
 
 
 def networks_of(trial: Trial, modalities: tuple[Modality, ...]) -> tuple[list[nn.Module], list[nn.Module]]:
-    """An encoder to mean and spread, and a decoder, for each modality (Figures 1 to 4)."""
+    """An encoder to mean and spread, and a decoder, for each modality but the single attributes (Figures 1 to 4)."""
     width = width_of(modalities)
+    apart = modalities[: single_attributes(modalities).start]
     return (
-        [encoder_of(m, trial.image_network, width, 2 * trial.latents) for m in modalities],
-        [decoder_of(m, trial.image_network, width, trial.latents, trial.decoder_hidden) for m in modalities],
+        [encoder_of(m, trial.image_network, width, 2 * trial.latents) for m in apart],
+        [decoder_of(m, trial.image_network, width, trial.latents, trial.decoder_hidden) for m in apart],
+    )
+
+
+def stacked_networks_of(
+    trial: Trial, modalities: tuple[Modality, ...]
+) -> tuple[AttributeEncoders, AttributeDecoders] | None:
+    """The networks of all single attributes, None where there are none."""
+    count = len(single_attributes(modalities))
+    if not count:
+        return None
+    width = attribute_width(next(modality.shape for modality in modalities if modality.kind is Kind.IMAGE))
+    return (
+        AttributeEncoders(count, width, 2 * trial.latents),
+        AttributeDecoders(count, width, trial.latents, trial.decoder_hidden),
     )
 
 
 def build_mvae(trial: Trial, modalities: tuple[Modality, ...]) -> MVAE:
     """The MVAE that a trial describes."""
-    return MVAE(modalities, *networks_of(trial, modalities), trial.latents)
+    return MVAE(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
 
 
 def build_mvae_q(trial: Trial, modalities: tuple[Modality, ...]) -> MVAEQ:
     """The MVAE-Q that a trial describes."""
-    return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents)
+    return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
 
 
 _READS = (
@@ -148,9 +187,10 @@ _READS = (
     | OPTIMISED
     | NETWORKS
     | ANNEALED
-    | {"pairing", "targets", "k", "fixed_noise", "image_weight", "label_weight", "text_weight"}
+    | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
+    | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
 )
-_CAN = frozenset({"accuracy", "likelihood"})
+_CAN = frozenset({"accuracy", "likelihood", "attributes"})
 
-MVAE_ARM = Arm("mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner)
-MVAE_Q_ARM = Arm("mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner)
+MVAE_ARM = Arm("mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner, attributes=True, many=True)
+MVAE_Q_ARM = Arm("mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner, attributes=True, many=True)

@@ -96,4 +96,6 @@ VAE_ARM = Arm(
     learner=VaeLearner,
     watch=watch_elbo,
     decodes_labels=False,
+    attributes=True,
+    many=True,
 )

@@ -35,7 +35,9 @@ class TermBatchNorm(nn.Module):
             return self._normalised(x, self.running_mean, self.running_var)
         groups = self._groups or (len(x),)
         assert sum(groups) == len(x), "the groups of a term-wise normalisation do not add up to its rows"
-        parts = [self._by_own_statistics(part) for part in torch.split(x, list(groups))]
+        # of one group, no split: its gradient would be a copy
+        pieces = [x] if len(groups) == 1 else torch.split(x, list(groups))
+        parts = [self._by_own_statistics(part) for part in pieces]
         if self._seen is not None and self._groups is None:
             self._move()
         return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,266 @@
+"""A training step of MVAE19 against the plain loop over its ELBO terms: time, its growth with k, memory.
+
+Type    python -m benchmarks.many_modalities               about 6 minutes on one core
+        python -m benchmarks.many_modalities --quick       about a minute, a rough idea
+        python -m benchmarks.many_modalities --out FILE    the numbers as JSON too
+
+19 modalities, the image and 18 attributes, batches of 100, all values present; data of no meaning. Networks of mnist19
+(MLP, 28x28, L = 64, attribute nets of 64) and of CelebA (DCGAN, 64x64, L = 100, attribute nets of 512). Ours is the
+training loop itself, with its checks. The plain loop, benchmarks/plain_many.py, runs encoders and all 19 decoders anew
+at each of the 1 + 19 + k terms; its images are floats in memory before it starts. All take the same subsets at the same
+step. They run in turn in one process, with one thread; what is compared is CPU time, block by block.
+
+step        CPU milliseconds of our step
+every       CPU time of the plain loop that runs all 19 encoders at every term, over ours: median (quartiles over the
+            blocks)
+given       the same where a term's own encoders alone run
+modern      as given, with torch's SiLU and cross-entropies
+a term      milliseconds that one more subset adds to our step, by a straight line through k = 0, 8, 16, 32, 50; R^2 is
+            the share of the variance of the medians over blocks that the line explains
+peak        largest resident memory of a process that takes two of our steps at k = 50 on 64x64 images
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from benchmarks import plain
+from benchmarks.plain_many import ATTRIBUTES, PlainMvae19, PlainTraining19
+from benchmarks.timing import FewSteps, Spread, in_turn, meaningless, write_comparison
+from mvae import training
+from mvae.data import source
+from mvae.models.mvae import ElboLearner, build_mvae
+from mvae.networks.attribute import attribute_width
+from mvae.objective import elbo_terms
+from mvae.streams import numpy_generator
+from mvae.trial import Trial
+
+BATCH = 100
+BATCHES = 4
+"""Of the data set: what a step costs does not depend on how often its examples come again."""
+KS = (0, 8, 16, 32, 50)
+CLAIM = 4.5
+"""What the plain loop that runs every encoder takes on 64x64 images at k = 1, over what ours takes, at least."""
+CLAIM_MANY = 1.8
+"""What the plain loop that runs the given encoders takes on mnist19's networks at k = 50, over ours, at least."""
+CLAIM_GIB = 8.0
+"""Peak memory at k = 50 on 64x64 images, at most."""
+
+
+class Options(BaseSettings):
+    """What to measure."""
+
+    model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
+
+    quick: bool = False
+    """Fewer and shorter blocks."""
+    blocks: int | None = Field(None, ge=3)
+    """Blocks of each contender (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
+    batch: int = Field(BATCH, ge=2)
+    """Rows of a step; the claims are about 100."""
+    out: Path | None = None
+    """File for the numbers, JSON."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One line of the table."""
+
+    networks: str
+    k: int
+    blocks: int
+    steps: int
+    """Of a block."""
+    ours_ms: Spread
+    """CPU time of a step."""
+    every_ms: Spread
+    given_ms: Spread
+    modern_ms: Spread
+    every: Spread
+    """Plain over ours."""
+    given: Spread
+    modern: Spread
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How our step's time grows with k."""
+
+    networks: str
+    blocks: int
+    steps: int
+    ks: tuple[int, ...]
+    ours_ms: tuple[Spread, ...]
+    """CPU time of a step at each k."""
+    term_ms: float
+    """Slope of the line through the medians."""
+    at_0_ms: float
+    """Where it meets k = 0."""
+    r_squared: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is measured."""
+
+    lines: tuple[Comparison, ...]
+    growth: Growth
+    peak_gib: float
+    """Of two steps at k = 50 on 64x64 images, in a process of their own."""
+
+
+def trial_of(dataset: str, k: int, batch: int) -> Trial:
+    """An MVAE19, with the data set's own settings."""
+    return Trial.create(dataset=dataset, model="mvae", k=k, batch_size=batch)
+
+
+def our_training(trial: Trial) -> Callable[[int], object]:
+    """Our training loop as a contender."""
+    data = meaningless(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
+    model = build_mvae(trial, data.modalities)
+    few = FewSteps(ElboLearner(model, trial, data))
+    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+
+    def run(steps: int) -> None:
+        few.steps = steps
+        training._train_epoch(few, model, optimizer, trial, 0)
+
+    return run
+
+
+def terms_of_steps(trial: Trial) -> Iterator[list[list[int]]]:
+    """The very terms that our learner draws for each step to come, each as the modalities that it conditions on."""
+    modalities = len(source(trial.dataset).modalities)
+    for epoch in count():
+        generator = numpy_generator(trial.seed, "subsets", epoch)
+        for _ in range(BATCHES):
+            yield [np.flatnonzero(term).tolist() for term in elbo_terms(modalities, trial.k, generator)]
+
+
+def plain_model(trial: Trial, hand: plain.Hand, *, every_encoder: bool) -> PlainMvae19:
+    """The plain loop's networks for a trial."""
+    hidden = attribute_width(source(trial.dataset).modalities[0].shape)
+    return PlainMvae19(trial.image_network, trial.latents, hidden, hand, every_encoder=every_encoder)
+
+
+def compare(networks: str, dataset: str, k: int, *, steps: int, blocks: int, batch: int) -> Comparison:
+    """Measures one pair of networks."""
+    trial = trial_of(dataset, k, batch)
+    images, *attributes = meaningless(dataset, source(dataset).modalities, BATCHES * batch).train.values
+    assert len(attributes) == ATTRIBUTES
+
+    def loop(hand: plain.Hand, *, every_encoder: bool) -> PlainTraining19:
+        model = plain_model(trial, hand, every_encoder=every_encoder)
+        return PlainTraining19(model, hand, images, torch.stack(attributes, 1), terms_of_steps(trial), batch)
+
+    taken = in_turn(
+        {
+            "ours": our_training(trial),
+            "every": loop(plain.RELEASED, every_encoder=True).run,
+            "given": loop(plain.RELEASED, every_encoder=False).run,
+            "modern": loop(plain.MODERN, every_encoder=False).run,
+        },
+        steps=steps,
+        blocks=blocks,
+    )
+    spread = {name: Spread.of(values) for name, values in taken.items()}
+    ratio = {name: Spread.of(values / taken["ours"]) for name, values in taken.items()}
+    return Comparison(
+        networks=networks,
+        k=k,
+        blocks=blocks,
+        steps=steps,
+        ours_ms=spread["ours"],
+        every_ms=spread["every"],
+        given_ms=spread["given"],
+        modern_ms=spread["modern"],
+        every=ratio["every"],
+        given=ratio["given"],
+        modern=ratio["modern"],
+    )
+
+
+def growth(networks: str, dataset: str, *, steps: int, blocks: int, batch: int) -> Growth:
+    """Measures our step at each k."""
+    contenders = {str(k): our_training(trial_of(dataset, k, batch)) for k in KS}
+    taken = in_turn(contenders, steps=steps, blocks=blocks)
+    spreads = tuple(Spread.of(taken[str(k)]) for k in KS)
+    slope, start, r_squared = line_through(KS, [spread.median for spread in spreads])
+    return Growth(networks, blocks, steps, KS, spreads, slope, start, r_squared)
+
+
+def line_through(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
+    """Slope, value at 0 and R^2 of the straight line of least squares."""
+    slope, start = np.polyfit(x, y, 1)
+    missed = np.square(np.array(y) - start - slope * np.array(x)).mean()
+    return float(slope), float(start), float(1 - missed / np.var(y))
+
+
+def print_peak(dataset: str, k: int, batch: int) -> None:
+    """Takes two steps, of which the second has Adam's moments beside it, and prints the process's peak memory, GiB."""
+    torch.set_num_threads(training.THREADS)
+    our_training(trial_of(dataset, k, batch))(2)
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30)
+
+
+def peak_of_its_own_process(dataset: str, k: int, batch: int) -> float:
+    """Peak memory of two steps, GiB; a process starts with the peak of the one that started it, so call this first."""
+    code = f"from benchmarks.many_modalities import print_peak; print_peak({dataset!r}, {k}, {batch})"
+    root = Path(__file__).resolve().parents[1]
+    told = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    return float(told.stdout)
+
+
+def measure(options: Options) -> Report:
+    """Everything; prints the table line by line."""
+    torch.set_num_threads(training.THREADS)
+    peak = peak_of_its_own_process("celeba19", KS[-1], options.batch)
+    heads = ("step, ms", "every / ours", "given / ours", "modern / ours")
+    print(f"{'networks':<26}{''.join(f'{head:>26}' for head in heads)}")
+    lines = []
+    for networks, dataset, k, steps, blocks in (
+        ("mnist19 (MLP), k = 50", "mnist19", KS[-1], 2, 11),
+        ("64x64 (DCGAN), k = 1", "celeba19", 1, 2, 7),
+    ):
+        blocks, steps = options.blocks or (3 if options.quick else blocks), 1 if options.quick else steps
+        line = compare(networks, dataset, k, steps=steps, blocks=blocks, batch=options.batch)
+        shown = (line.ours_ms, line.every, line.given, line.modern)
+        print(f"{line.networks:<26}{''.join(f'{value!s:>26}' for value in shown)}", flush=True)
+        lines.append(line)
+    blocks, steps = options.blocks or (3 if options.quick else 11), 1 if options.quick else 4
+    grown = growth("mnist19 (MLP)", "mnist19", steps=steps, blocks=blocks, batch=options.batch)
+    for k, spread in zip(grown.ks, grown.ours_ms, strict=True):
+        print(f"{f'mnist19 (MLP), k = {k}':<26}{spread!s:>26}")
+    print(f"a term: {grown.term_ms:.2f} ms from {grown.at_0_ms:.1f} ms on, R^2 {grown.r_squared:.4f}")
+    print(f"peak at k = {KS[-1]} on 64x64 images: {peak:.2f} GiB")
+    return Report(tuple(lines), grown, peak)
+
+
+def main(options: Options) -> None:
+    """Measures, prints and writes."""
+    report = measure(options)
+    many, images = report.lines
+    for what, reached in (
+        (f"every / ours at least {CLAIM} on 64x64 images", images.every.median >= CLAIM),
+        (f"given / ours at least {CLAIM_MANY} at k = 50 on mnist19", many.given.median >= CLAIM_MANY),
+        (f"at most {CLAIM_GIB:g} GiB", report.peak_gib <= CLAIM_GIB),
+    ):
+        print(f"claim: {what}; {'reached' if reached else 'missed'}")
+    if options.out:
+        write_comparison(options.out, CLAIM, report)
+
+
+if __name__ == "__main__":
+    main(CliApp.run(Options))

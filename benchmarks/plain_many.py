@@ -1,0 +1,173 @@
+"""MVAE19 as one writes it down first, to compare with: 19 encoder and 19 decoder modules, a loop over the ELBO terms.
+
+A step takes 1 + 19 + k terms: all modalities, each alone, k random subsets. This is all it does at each term:
+
+1. every modality that the term conditions on is encoded anew by its own module, one after the other;
+2. the experts are multiplied by the textbook formula, with the prior as one of them, and z is drawn;
+3. all 19 decoders run on z, one after the other, whether the term reconstructs their modality or not;
+4. the cross-entropies of the term's own modalities and the KL are added up, and their mean over the batch is added to
+   the loss.
+
+One backward pass through the sum of all terms follows (autograd itself leaves out decoders that no loss hangs on), and
+a step of Adam as it comes. Batch normalisation is PyTorch's, so its running statistics move at every pass. This is how
+released code does it. With `every_encoder` all 19 modalities are encoded at each term, and the experts of those that
+it does not condition on are left out.
+
+As in benchmarks/plain.py nothing of `mvae/` is used, the networks are the same layer by layer (supplement, Figures 1
+and 4), and there are two hands to write the small pieces in.
+
+Shapes: B batch, D latents, E experts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from benchmarks.plain import Hand, dense, product_of_experts
+
+ATTRIBUTES = 18
+IMAGE_WEIGHT = 1.0
+ATTRIBUTE_WEIGHT = 10.0
+
+
+def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Module, nn.Module]:
+    """Encoder and decoder of the image: mlp, of 28x28 (Figure 1), or dcgan, of 3x64x64 (Figure 4)."""
+    if image_network == "mlp":
+        return (
+            nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * latents)),
+            nn.Sequential(dense(hand, latents, 512, 512, 784), nn.Unflatten(1, (1, 28, 28))),
+        )
+    encoder = nn.Sequential(
+        nn.Conv2d(3, 32, 4, 2, 1, bias=False),
+        hand.activation(),
+        nn.Conv2d(32, 64, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(64),
+        hand.activation(),
+        nn.Conv2d(64, 128, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(128),
+        hand.activation(),
+        nn.Conv2d(128, 256, 4, 1, 0, bias=False),
+        nn.BatchNorm2d(256),
+        hand.activation(),
+        nn.Flatten(),
+        nn.Linear(256 * 5 * 5, 512),
+        hand.activation(),
+        nn.Dropout(0.1),
+        nn.Linear(512, 2 * latents),
+    )
+    decoder = nn.Sequential(
+        nn.Linear(latents, 256 * 5 * 5),
+        hand.activation(),
+        nn.Unflatten(1, (256, 5, 5)),
+        nn.ConvTranspose2d(256, 128, 4, 1, 0, bias=False),
+        nn.BatchNorm2d(128),
+        hand.activation(),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(64),
+        hand.activation(),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(32),
+        hand.activation(),
+        nn.ConvTranspose2d(32, 3, 4, 2, 1, bias=False),
+    )
+    return encoder, decoder
+
+
+def attribute_encoder(hidden: int, latents: int, hand: Hand) -> nn.Module:
+    """Of one attribute, from int64 [B]."""
+    return nn.Sequential(nn.Embedding(2, hidden), hand.activation(), dense(hand, hidden, hidden, 2 * latents))
+
+
+def attribute_decoder(hidden: int, latents: int, hand: Hand) -> nn.Module:
+    """Of one attribute, to logits [B]."""
+    return nn.Sequential(dense(hand, latents, hidden, hidden, 1), nn.Flatten(0))
+
+
+class PlainMvae19(nn.Module):
+    """The image, and attributes with a module each; modality 0 is the image."""
+
+    def __init__(self, image_network: str, latents: int, hidden: int, hand: Hand, *, every_encoder: bool) -> None:
+        """`hidden` is the width of the attributes' networks."""
+        super().__init__()
+        self.latents, self.every_encoder = latents, every_encoder
+        image_encoder, image_decoder = image_networks(image_network, latents, hand)
+        attributes = range(ATTRIBUTES)
+        self.encoders = nn.ModuleList([image_encoder, *(attribute_encoder(hidden, latents, hand) for _ in attributes)])
+        self.decoders = nn.ModuleList([image_decoder, *(attribute_decoder(hidden, latents, hand) for _ in attributes)])
+
+    def forward(self, values: Sequence[Tensor], given: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Reconstructions of every modality, mean and log-variance [B, D] of q(z | those given)."""
+        prior = torch.zeros(len(values[0]), self.latents, device=values[0].device)
+        means, log_vars = [prior], [prior]
+        for m in range(len(values)) if self.every_encoder else given:
+            mean, log_var = self.encoders[m](values[m]).chunk(2, dim=1)
+            if m in given:
+                means.append(mean)
+                log_vars.append(log_var)
+        mean, log_var = product_of_experts(torch.stack(means), torch.stack(log_vars))
+        z = mean + torch.randn_like(mean) * torch.exp(0.5 * log_var)
+        return [decoder(z) for decoder in self.decoders], mean, log_var
+
+
+def elbo_loss(
+    model: PlainMvae19, hand: Hand, values: Sequence[Tensor], terms: Sequence[Sequence[int]], beta: float
+) -> Tensor:
+    """The sum of the terms' negative ELBOs, each a mean over the batch.
+
+    Args:
+        values: images float32 [B, C, H, W], and of each attribute int64 [B].
+        terms: of each the modalities that it conditions on and reconstructs.
+    """
+    total = torch.zeros((), device=values[0].device)
+    for given in terms:
+        rebuilt, mean, log_var = model(values, given)
+        loss = -0.5 * beta * (1 + log_var - mean.pow(2) - log_var.exp()).sum(1)
+        for m in given:
+            if m == 0:
+                loss = loss + IMAGE_WEIGHT * hand.pixels(rebuilt[m], values[m]).flatten(1).sum(1)
+            else:
+                loss = loss + ATTRIBUTE_WEIGHT * hand.pixels(rebuilt[m], values[m].float())
+        total = total + loss.mean()
+    return total
+
+
+class PlainTraining19:
+    """The loop around it, a few steps at a time."""
+
+    def __init__(
+        self,
+        model: PlainMvae19,
+        hand: Hand,
+        images: Tensor,
+        attributes: Tensor,
+        terms: Iterator[list[list[int]]],
+        batch_size: int,
+    ) -> None:
+        """Takes images uint8 [N, C, H, W], attributes [N, 18], and the terms of each step to come."""
+        self.model, self.hand, self.terms = model, hand, terms
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+        examples = TensorDataset(images.float() / 255, attributes.long())
+        self.loader = DataLoader(examples, batch_size=batch_size, shuffle=True)
+        self._batches = self._forever()
+
+    def run(self, steps: int) -> float:
+        """Takes the next steps; returns the mean loss, which such loops collect to print it."""
+        self.model.train()
+        losses = []
+        for _ in range(steps):
+            images, attributes = next(self._batches)
+            values = [images, *attributes.unbind(1)]
+            loss = elbo_loss(self.model, self.hand, values, next(self.terms), beta=0.5)
+            self.optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.optimizer.step()
+            losses.append(loss.item())
+        return sum(losses) / len(losses)
+
+    def _forever(self) -> Iterator[tuple[Tensor, Tensor]]:
+        while True:
+            yield from self.loader

@@ -1,0 +1,200 @@
+"""Pictures of faces as 64x64 RGB bytes, made once: in blocks, by several processes; a killed run is taken up again.
+
+    <folder>/pictures.u8                all pictures, [N, 3, 64, 64], one after the other
+             000000-002000.done ...     empty, one for every finished block of 2,000 pictures
+             *.npy                      what belongs to the pictures and is small, as labels are
+
+The folder lies in the cache. The picture file has its full length from the start; a block is written to its place and
+flushed to disk before its mark appears, so that what a killed run has finished is not made again, and what it has not
+is. Once every mark is there, nothing in the folder changes any more, and `mapped` may be read by whoever likes.
+
+Processes are spawned. As always then, a script that is run as a file must start its work under
+`if __name__ == "__main__":`.
+"""
+
+import contextlib
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mvae.files import atomic_path, flush_to_disk, locked, write_atomically
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+SIDE = 64
+"""Height and width of a picture."""
+SHAPE = (3, SIDE, SIDE)
+BLOCK = 2000
+"""Pictures of a block: 25 MB, a second or two of work."""
+VERSION = 1
+"""Of `square`; raised by hand when its values change."""
+LOG_EVERY_S = 10.0
+
+PICTURES = "pictures.u8"
+
+Block = tuple[int, int]
+"""Number of a block's first picture, and of the one after its last."""
+
+Job = Callable[[], np.ndarray]
+"""Makes one block's pictures, uint8 [n, 3, 64, 64]. It is pickled, and may raise ValueError, one line."""
+
+
+def square(image: "Image") -> np.ndarray:
+    """Short side to 64 (bilinear over the area that a new pixel covers), then the 64x64 pixels in the middle.
+
+    The long side is cut down to whole pixels, as torchvision's Resize does: CelebA's 178x218 becomes 64x78.
+
+    Returns:
+        uint8 [3, 64, 64], red, green, blue.
+    """
+    from PIL.Image import Resampling
+
+    width, height = image.size
+    short = min(width, height)
+    width, height = SIDE * width // short, SIDE * height // short
+    small = image.convert("RGB").resize((width, height), Resampling.BILINEAR)
+    left, top = (width - SIDE) // 2, (height - SIDE) // 2
+    return np.asarray(small)[top : top + SIDE, left : left + SIDE].transpose(2, 0, 1)
+
+
+def make(
+    folder: Path, count: int, part: Callable[[int, int], Job], *, beside: Mapping[str, np.ndarray], what: str
+) -> None:
+    """Make all pictures that are not there yet; one process at a time, the others wait.
+
+    Args:
+        folder: of the cache, named after everything that pictures and `beside` depend on.
+        count: N.
+        part: the job that makes pictures start .. stop - 1, given these two.
+        beside: small arrays to keep in the folder, by file name (.npy).
+        what: their name for the progress bar (on a terminal) and the log (elsewhere).
+    Raises:
+        ValueError: what a job raises, one line; or a process was killed. Finished blocks stay.
+        OSError: the disk is full or the folder cannot be written.
+    """
+    with locked(folder):
+        left = _blocks_left(folder, count)
+        for name, array in beside.items():
+            if (folder / name).exists():
+                continue
+            with atomic_path(folder / name) as temporary, temporary.open("xb") as file:
+                np.save(file, array)
+        jobs = {(start, stop): part(start, stop) for start, stop in left}
+        done = count - sum(stop - start for start, stop in left)
+        with _progress(what, count, done) as advance:
+            for start, stop in _finished(folder, jobs):
+                advance(stop - start)
+
+
+def mapped(folder: Path, count: int) -> np.ndarray:
+    """All pictures, uint8 [N, 3, 64, 64], mapped read-only, after `make`."""
+    return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, *SHAPE))
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _blocks_left(folder: Path, count: int) -> list[Block]:
+    """The blocks without a mark; the picture file exists afterwards. Call it under the folder's lock."""
+    for abandoned in folder.glob(".*.tmp"):  # of a process that was killed
+        abandoned.unlink(missing_ok=True)
+    path, size = folder / PICTURES, count * math.prod(SHAPE)
+    if not path.exists() or path.stat().st_size != size:
+        for mark in folder.glob("*.done"):
+            mark.unlink()
+        with atomic_path(path) as temporary, temporary.open("xb") as file:
+            file.truncate(size)
+    blocks = [(start, min(count, start + BLOCK)) for start in range(0, count, BLOCK)]
+    return [block for block in blocks if not _mark(folder, block).exists()]
+
+
+def _finished(folder: Path, jobs: dict[Block, Job]) -> Iterator[Block]:
+    """Do the jobs and yield each block when it is on disk."""
+    workers = min(cores(), len(jobs))
+    if workers <= 1 or multiprocessing.current_process().daemon:  # which may have no children
+        for block, job in jobs.items():
+            yield _fill(folder, block, job)
+        return
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
+    try:
+        for future in as_completed([pool.submit(_fill, folder, block, job) for block, job in jobs.items()]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "a process that makes pictures was killed (is there enough memory?): run it again, finished blocks are kept"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _fill(folder: Path, block: Block, job: Job) -> Block:
+    """Do one block's job, put its pictures in their place and mark the block as finished."""
+    start, stop = block
+    pictures = job()
+    assert pictures.dtype == np.uint8 and pictures.shape == (stop - start, *SHAPE), (pictures.dtype, pictures.shape)
+    with (folder / PICTURES).open("r+b") as file:
+        file.seek(start * math.prod(SHAPE))
+        file.write(pictures.tobytes())
+    flush_to_disk(folder / PICTURES)
+    write_atomically(_mark(folder, block), b"")
+    return block
+
+
+def _mark(folder: Path, block: Block) -> Path:
+    start, stop = block
+    return folder / f"{start:06}-{stop:06}.done"
+
+
+def _begin_worker() -> None:
+    """Leave Ctrl-C to the parent, and end at once when the parent ends, however that ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def _progress(what: str, count: int, done: int) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr where that is a terminal, else a line in the log every ten seconds."""
+    if sys.stderr.isatty():
+        with contextlib.suppress(ImportError):  # machines that only train may be without rich
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+            with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+                task = bar.add_task(what, total=count, completed=done)
+                yield lambda more: bar.advance(task, more)
+            return
+    said = time.monotonic()
+
+    def advance(more: int) -> None:
+        nonlocal done, said
+        done += more
+        if time.monotonic() - said >= LOG_EVERY_S:
+            said = time.monotonic()
+            log.info("%s: %s of %s", what, f"{done:,}", f"{count:,}")
+
+    yield advance

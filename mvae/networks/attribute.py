@@ -1,0 +1,121 @@
+"""Attribute networks (Figure 4 c and d): of several attributes as one modality, and of each attribute on its own.
+
+The separate networks of MVAE19 run side by side: their parameters are stacked, [A, ...], so that one batched matrix
+product takes the place of A small ones. Each is what A modules of PyTorch's own layers would be, initialisation too.
+
+Shapes: A attributes, n rows, D latents.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mvae.networks.image import Shape
+from mvae.networks.normalisation import TermBatchNorm
+
+HIDDEN = 512
+"""Width of the networks of several attributes as one modality."""
+
+
+def attribute_width(shape: Shape) -> int:
+    """Width of each separate network, by the image's size: 512 beside 64x64 images (section 1), 64 beside smaller."""
+    return 512 if shape[-1] >= 64 else 64
+
+
+class AttributesEncoder(nn.Module):
+    """FC A-512-512-outputs, with batch normalisation before each Swish."""
+
+    def __init__(self, attributes: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = normalised_mlp(attributes, 2, outputs)
+
+    def forward(self, attributes: Tensor) -> Tensor:
+        """Attributes int64 [n, A], 0 or 1, to [n, outputs]."""
+        outputs: Tensor = self.layers(attributes.to(next(self.parameters()).dtype))
+        return outputs
+
+
+class AttributesDecoder(nn.Module):
+    """FC D - 512 x `layers` - A, with batch normalisation before each Swish, to logits."""
+
+    def __init__(self, attributes: int, latents: int, layers: int) -> None:
+        super().__init__()
+        self.layers = normalised_mlp(latents, layers, attributes)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z [n, D] to logits [n, A]."""
+        logits: Tensor = self.layers(z)
+        return logits
+
+
+def normalised_mlp(inputs: int, layers: int, outputs: int) -> nn.Sequential:
+    """`layers` hidden layers of 512, each with batch normalisation and Swish, and a linear output."""
+    steps: list[nn.Module] = []
+    for layer in range(layers):
+        steps += [nn.Linear(HIDDEN if layer else inputs, HIDDEN), TermBatchNorm(HIDDEN), nn.SiLU()]
+    return nn.Sequential(*steps, nn.Linear(HIDDEN, outputs))
+
+
+class StackedLinear(nn.Module):
+    """A linear layers side by side: [A, n, inputs] to [A, n, outputs], initialised as A of PyTorch's."""
+
+    def __init__(self, count: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(count, inputs, outputs))
+        self.bias = nn.Parameter(torch.empty(count, 1, outputs))
+        bound = 1 / math.sqrt(inputs)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.uniform_(self.bias, -bound, bound)
+
+    def forward(self, x: Tensor, only: slice = slice(None)) -> Tensor:
+        """Args:
+        only: which of the A layers x is for.
+        """
+        if only == slice(None):  # a slice's gradient is a copy among zeros, even that of all
+            return torch.baddbmm(self.bias, x, self.weight)
+        return torch.baddbmm(self.bias[only], x, self.weight[only])
+
+
+class AttributeEncoders(nn.Module):
+    """A networks Embedding(2, hidden), FC hidden-hidden, outputs, Swish between.
+
+    An attribute has two values, so each network encodes both once, whatever the batch, and rows are looked up.
+    """
+
+    def __init__(self, attributes: int, hidden: int, outputs: int) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(attributes, 2, hidden))
+        self.hidden = StackedLinear(attributes, hidden, hidden)
+        self.output = StackedLinear(attributes, hidden, outputs)
+
+    def table(self, only: slice = slice(None)) -> Tensor:
+        """The encodings of 0 and 1 by each network: [A, 2, outputs]."""
+        encoded: Tensor = self.output(F.silu(self.hidden(F.silu(self.embedding[only]), only)), only)
+        return encoded
+
+    def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
+        """Attributes int64 [n, A], 0 or 1, to [n, A, outputs]."""
+        table = self.table(only)
+        place = values + 2 * torch.arange(len(table), device=values.device)
+        return F.embedding(place, table.flatten(0, 1))
+
+
+class AttributeDecoders(nn.Module):
+    """A networks FC D - hidden x `layers` - 1, Swish between, to logits."""
+
+    def __init__(self, attributes: int, hidden: int, latents: int, layers: int) -> None:
+        super().__init__()
+        widths = [latents, *[hidden] * layers, 1]
+        self.layers = nn.ModuleList(StackedLinear(attributes, narrow, wide) for narrow, wide in pairwise(widths))
+
+    def forward(self, z: Tensor, only: slice = slice(None)) -> Tensor:
+        """z [A, n, D], each network's own rows, to logits [A, n]."""
+        x: Tensor = self.layers[0](z, only)
+        for layer in self.layers[1:]:
+            x = layer(F.silu(x), only)
+        return x.squeeze(-1)

@@ -1,0 +1,193 @@
+"""Figure 6: what more random subsets of modalities a step, that is more ELBO terms, do to the MVAE19.
+
+Paper   supplement, section 9, Figure 6, over 3 runs: (a) joint log-likelihood, (b) variance of the log importance
+        weights, (c) the same with one noise draw shared by all terms of a step. Plotted, no numbers are printed;
+        "switching from k = 0 to k = 1 greatly reduces the variance"
+Runs    --preset demo: mnist19, k = 0, 1, 4, 16, free and fixed noise, 1 seed, 2 epochs, about 5 minutes on 2 CPU cores
+        --preset paper: k = 0, 1, 2, 4, 8, 16, 32, 50, free and fixed noise, 3 seeds, 100 epochs, 1,000 samples
+        --train-examples 10000 makes an epoch a fifth of mnist19's; the table's caption says so
+Type    python pipelines/k_sweep.py
+        python pipelines/k_sweep.py --preset paper --train-examples 10000
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator
+
+from mvae.data import source, training_examples
+from mvae.evaluation.measures import check_measurable
+from mvae.trial import Trial, likelihood
+from sweeps.comparison import Report
+from sweeps.figures import Line, Plot, figure
+from sweeps.options import CommonOptions, parse
+from sweeps.report import Pictures
+from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
+from sweeps.sweep import Sweep, main
+from sweeps.tokens import Counts, Samples, Token, Written, names
+
+Noise = Literal["free", "fixed"]
+Noises = Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")]
+
+PAPER_SAMPLES = 1000
+"""Importance samples a test example (Tables 1 and 2; for Figure 6 the text is silent)."""
+
+KS = (0, 1, 2, 4, 8, 16, 32, 50)
+"""Random subsets a step, from none to the figure's 50."""
+
+FEW, MORE = "k=0", "k=1"
+"""The columns that the paper's claim compares."""
+
+
+class Options(CommonOptions):
+    """Subsets of modalities"""
+
+    dataset: Token = "mnist19"
+    """Data set of at least 3 modalities, where any k is above 0; mnist19 is made of MNIST's raw files, faces19 needs
+    none."""
+    ks: Counts | None = None
+    """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (default: the preset's)."""
+    noise: Noises = ("free", "fixed")
+    """free: each ELBO term draws its own; fixed: all terms of a step share one draw, as in Figure 6 (c)."""
+    samples: Samples | None = None
+    """Importance samples a test example, at least 2 (default: the preset's)."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
+
+    ks: tuple[int, ...]
+    seeds: tuple[int, ...]
+    samples: int
+    epochs: int | None = None
+
+
+PRESETS = {
+    "demo": Preset((0, 1, 4, 16), (0,), samples=50, epochs=2),
+    "paper": Preset(KS, (0, 1, 2), PAPER_SAMPLES),
+}
+
+
+def trained(options: Options) -> tuple[Trained, ...]:
+    """Every trial: an arm, free or fixed noise, k and a seed.
+
+    Raises:
+        ValueError: an arm that samples no subsets; subsets of too few modalities.
+    """
+    chosen = PRESETS[options.preset]
+    for token in options.arms or ("mvae",):
+        check_measurable(likelihood(samples_of(options)), token, source(options.dataset))
+        check_reads(token, "k", "samples no subsets of modalities")
+    return tuple(
+        Trained(
+            variant(token, noise, options.dataset),
+            f"k={k}",
+            Trial.create(
+                dataset=options.dataset,
+                model=token,
+                k=k,
+                fixed_noise=noise == "fixed",
+                seed=seed,
+                **{"epochs": options.epochs or chosen.epochs, **options.trial_fields()},
+            ),
+        )
+        for token in options.arms or ("mvae",)
+        for noise in options.noise
+        for k in sorted(options.ks or chosen.ks)
+        for seed in options.seeds or chosen.seeds
+    )
+
+
+def variant(token: str, noise: Noise, dataset: str) -> str:
+    """What is trained, in words."""
+    return f"{arm_title(token, dataset)} {noise} noise"
+
+
+def samples_of(options: Options) -> int:
+    """Importance samples a test example."""
+    return options.samples or PRESETS[options.preset].samples
+
+
+def log_joint(samples: int) -> Shown:
+    """Figure 6 (a)."""
+    return Shown("log joint", "test/log_joint", likelihood(samples))
+
+
+def variance(samples: int) -> Shown:
+    """Figure 6 (b) and (c): of which of Table 2's weights the figure does not say; the joint's."""
+    return Shown("var joint", "test/variance_joint", likelihood(samples))
+
+
+def quantities(samples: int) -> tuple[Shown, ...]:
+    """The rows of the table, for each arm and noise."""
+    others = (
+        ("var marginal", "variance_marginal"),
+        ("var conditional", "variance_conditional"),
+        ("ESS joint", "ess_joint"),
+    )
+    more = (Shown(label, f"test/{name}", likelihood(samples)) for label, name in others)
+    return (log_joint(samples), variance(samples), *more)
+
+
+def statements(report: Report, variants: tuple[str, ...], samples: int) -> tuple[str, ...]:
+    """The paper's claim, measured: the variance at k = 0 against that at k = 1."""
+    lines = []
+    for one in variants:
+        entries = [report.entries.get((variance(samples).row(one), column)) for column in (FEW, MORE)]
+        few, more = (None if entry is None else entry.mean for entry in entries)
+        if few is not None and more is not None:
+            said = f"{few:.3f} at {FEW}, {more:.3f} at {MORE}, {more / few:.2f} of it"
+            lines.append(f"{one}: variance of the joint log weights {said}.")
+    return tuple(lines)
+
+
+def pictures(report: Report, options: Options) -> Pictures:
+    """The figure's plots: (b) and (c) where the noise is asked for."""
+    samples = samples_of(options)
+    tokens = options.arms or ("mvae",)
+
+    def lines(shown: Shown, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
+        made = (variant(token, noise, options.dataset) for token in tokens for noise in noises)
+        return tuple(Line(report, shown.row(one), label=one) for one in made)
+
+    letters: dict[Noise, str] = {"free": "(b)", "fixed": "(c)"}
+    plots = (
+        Plot("(a) joint log-likelihood, nats", lines(log_joint(samples), options.noise)),
+        *(
+            Plot(f"{letter} variance of log weights, {noise} noise", lines(variance(samples), (noise,)))
+            for noise, letter in letters.items()
+            if noise in options.noise
+        ),
+    )
+    return {"figure-6.png": partial(figure, plots, report)}
+
+
+def sweep(options: Options) -> Sweep:
+    """The table and the figure that the options ask for; another number of samples is another report.
+
+    Raises:
+        ValueError: an unknown name, subsets of too few modalities, missing data.
+    """
+    trials, samples = trained(options), samples_of(options)
+    training_examples(options.dataset, options.data_root)
+    title = f"Figure 6 on {options.dataset}"
+    return Sweep(
+        f"k_sweep-{options.dataset}" + (f"-s{samples}" if samples != PAPER_SAMPLES else ""),
+        title,
+        quantity_cells(quantities(samples), trials),
+        axis="random subsets a step",
+        heading=f"{title}: more ELBO terms a step (likelihoods in nats, {samples:,} samples)",
+        source="supplement, section 9, Figure 6",
+        statements=lambda report: statements(report, variants(trials), samples),
+        pictures=lambda report, _: pictures(report, options),
+    )
+
+
+if __name__ == "__main__":
+    options = parse(Options)
+    sys.exit(main(lambda: sweep(options), options))

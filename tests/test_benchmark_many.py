@@ -1,0 +1,118 @@
+"""The benchmark of MVAE19: both sides do the same work, and its figures are what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmarks import many_modalities, plain, timing
+from benchmarks.plain_many import PlainMvae19, elbo_loss
+from mvae.data import source
+from mvae.models.mvae import MVAE, ElboLearner, build_mvae
+from mvae.objective import negative_elbo
+
+ROWS = 6
+K = 3
+
+
+def copied(ours: MVAE, theirs: PlainMvae19) -> None:
+    """Gives the plain loop's 38 modules the parameters of ours."""
+    encoders, decoders = ours.attribute_encoders, ours.attribute_decoders
+    assert encoders is not None
+    assert decoders is not None
+
+    def layer(weight: Tensor, bias: Tensor, a: int) -> list[Tensor]:
+        return [weight[a].T, bias[a, 0]]
+
+    pairs: list[tuple[nn.Module, list[Tensor]]] = [
+        (theirs.encoders[0], list(ours.encoders[0].parameters())),
+        (theirs.decoders[0], list(ours.decoders[0].parameters())),
+    ]
+    for a in range(len(ours.stacked)):
+        encoder = [encoders.embedding[a]]
+        for linear in (encoders.hidden, encoders.output):
+            encoder += layer(linear.weight, linear.bias, a)
+        decoder = [one for linear in decoders.layers for one in layer(linear.weight, linear.bias, a)]  # type: ignore[arg-type]
+        pairs += [(theirs.encoders[1 + a], encoder), (theirs.decoders[1 + a], decoder)]
+    for module, parameters in pairs:
+        for copy, parameter in zip(module.parameters(), parameters, strict=True):
+            assert copy.shape == parameter.shape
+            copy.data.copy_(parameter.data)
+
+
+@pytest.mark.parametrize("hand", [plain.RELEASED, plain.MODERN], ids=["released", "modern"])
+@pytest.mark.parametrize("every_encoder", [False, True], ids=["given", "every"])
+@pytest.mark.parametrize("dataset", ["mnist19", "celeba19"])
+def test_the_plain_loop_over_19_modalities_has_our_networks_and_our_loss(
+    dataset: str, every_encoder: bool, hand: plain.Hand
+) -> None:
+    trial = many_modalities.trial_of(dataset, K, ROWS)
+    data = timing.meaningless(dataset, source(dataset).modalities, ROWS)
+    ours = build_mvae(trial, data.modalities)
+    theirs = many_modalities.plain_model(trial, hand, every_encoder=every_encoder)
+    copied(ours, theirs)
+    ours.eval()  # the running statistics of batch normalisation, and no dropout: they have the same
+    theirs.eval()
+    learner = ElboLearner(ours, trial, data)
+    batch = next(learner.batches(0))
+    terms = next(many_modalities.terms_of_steps(trial))
+    torch.manual_seed(3)
+    noise = torch.stack([torch.randn(ROWS, trial.latents) for _ in terms])
+    loss = negative_elbo(ours, batch.plan, batch.values, noise, beta=0.5, weights=learner.weights, batch_size=ROWS)
+    torch.manual_seed(3)
+    other_loss = elbo_loss(theirs, hand, batch.values, terms, beta=0.5)
+    torch.testing.assert_close(loss.total, other_loss, rtol=1e-5, atol=0)
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    other_loss.backward()  # type: ignore[no-untyped-call]
+    for mine, other in ((ours.encoders[0], theirs.encoders[0]), (ours.decoders[0], theirs.decoders[0])):
+        for parameter, copy in zip(mine.parameters(), other.parameters(), strict=True):
+            assert parameter.grad is not None
+            assert copy.grad is not None
+            torch.testing.assert_close(parameter.grad, copy.grad, rtol=0, atol=1e-4 * float(copy.grad.abs().max()))
+
+
+def test_both_sides_take_the_same_subsets_at_every_step() -> None:
+    trial = many_modalities.trial_of("mnist19", K, ROWS)
+    data = timing.meaningless("mnist19", source("mnist19").modalities, many_modalities.BATCHES * ROWS)
+    learner = ElboLearner(build_mvae(trial, data.modalities), trial, data)
+    theirs = many_modalities.terms_of_steps(trial)
+    for epoch in range(2):
+        for batch in learner.batches(epoch):
+            terms = batch.plan.members[0].numpy()
+            assert next(theirs) == [np.flatnonzero(term).tolist() for term in terms]
+
+
+def test_a_line_through_times_gives_slope_start_and_how_much_it_explains() -> None:
+    assert many_modalities.line_through((0, 1, 2), [5.0, 7.0, 9.0]) == pytest.approx((2.0, 5.0, 1.0))
+    slope, start, r_squared = many_modalities.line_through((0, 1, 2), [0.0, 3.0, 0.0])
+    assert (slope, start, r_squared) == pytest.approx((0.0, 1.0, 0.0))
+
+
+def test_the_benchmark_of_many_modalities_prints_its_table_and_writes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "numbers.json"
+    many_modalities.main(many_modalities.Options(quick=True, batch=2, out=out))
+    printed = capsys.readouterr().out
+    told = json.loads(out.read_text())
+    assert (told["threads"], told["claim"]) == (1, many_modalities.CLAIM)
+    compared = told["compared"]
+    assert [(line["networks"], line["k"]) for line in compared["lines"]] == [
+        ("mnist19 (MLP), k = 50", 50),
+        ("64x64 (DCGAN), k = 1", 1),
+    ]
+    for line in compared["lines"]:
+        assert line["networks"] in printed
+        for contender in ("every", "given", "modern"):
+            assert 0 < line[contender]["low"] <= line[contender]["median"] <= line[contender]["high"]
+    assert compared["growth"]["ks"] == list(many_modalities.KS)
+    assert len(compared["growth"]["ours_ms"]) == len(many_modalities.KS)
+    assert compared["growth"]["term_ms"] > 0
+    assert compared["growth"]["r_squared"] <= 1
+    assert 0.1 < compared["peak_gib"] < many_modalities.CLAIM_GIB
+    assert printed.count("claim: ") == 3

@@ -1,0 +1,414 @@
+"""CelebA: what is read from its layout, that an interrupted conversion goes on, and what is said of damaged files."""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.celeba import CLAIM, rate
+from mvae import data
+from mvae.data import celeba, celeba_files, pictures
+from mvae.data.celeba import ATTRIBUTES, CELEBA, CELEBA19
+from mvae.data.celeba_files import ATTRIBUTE_LIST, IMAGES, PARTITION_LIST
+from mvae.data.faces import write_faces
+from tests.crashes import files_below
+from tests.tiny_mnist import empty, everything, truncate
+
+COUNT = 2000
+SPLIT_SIZES = {"train": 1668, "validation": 166, "test": 166}
+
+PAPERS_18 = (
+    "Bald, Bangs, Black_Hair, Blond_Hair, Brown_Hair, Bushy_Eyebrows, Eyeglasses, Gray_Hair, Heavy_Makeup, Male, "
+    "Mouth_Slightly_Open, Mustache, Pale_Skin, Receding_Hairline, Smiling, Straight_Hair, Wavy_Hair, Wearing_Hat"
+)
+
+CONVERTS_SLOWLY = """
+import sys, time
+from pathlib import Path
+from mvae.data import celeba, celeba_files, pictures
+pictures.BLOCK = 100
+read = celeba_files.Files.read_image
+def slowly(files, name):
+    time.sleep(0.002)
+    return read(files, name)
+celeba_files.Files.read_image = slowly
+if __name__ == "__main__":
+    celeba.prepare(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for source in (CELEBA, CELEBA19):
+        monkeypatch.setitem(data.DATASETS, source.name, source)
+
+
+@pytest.fixture(scope="session")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with 2,000 faces in CelebA's layout. Only to be read."""
+    root = tmp_path_factory.mktemp("many-faces")
+    write_faces(root, COUNT)
+    return root
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with 24 faces, to be damaged."""
+    write_faces(tmp_path / "root", 24)
+    return tmp_path / "root"
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path) -> Path:
+    return tmp_path / "own-cache"
+
+
+def lists(root: Path) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Column names, and the words of each line of both lists."""
+    _, names, *rows = (root / "celeba" / ATTRIBUTE_LIST).read_text().splitlines()
+    partitions = (root / "celeba" / PARTITION_LIST).read_text().splitlines()
+    return names.split(), [row.split() for row in rows], [row.split() for row in partitions]
+
+
+def by_hand(path: Path) -> np.ndarray:
+    """A 178x218 JPEG as the stored picture."""
+    with Image.open(path) as image:
+        small = image.resize((64, 78), Image.Resampling.BILINEAR).crop((0, 7, 64, 71))
+    return np.asarray(small).transpose(2, 0, 1)
+
+
+def zipped(root: Path, to: Path) -> None:
+    """The same data set with everything in zips."""
+    (to / "celeba").mkdir(parents=True)
+    with zipfile.ZipFile(to / "celeba" / f"{IMAGES}.zip", "w") as archive:
+        archive.mkdir(IMAGES)
+        for path in sorted((root / "celeba" / IMAGES).iterdir()):
+            archive.write(path, f"{IMAGES}/{path.name}")
+    for name, archive_name in ((ATTRIBUTE_LIST, f"{ATTRIBUTE_LIST}.zip"), (PARTITION_LIST, "list_eval_partition.zip")):
+        with zipfile.ZipFile(to / "celeba" / archive_name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(root / "celeba" / name, name)
+
+
+def edit(root: Path, name: str, change: Callable[[list[str]], object]) -> None:
+    path = root / "celeba" / name
+    lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("\n".join(lines) + "\n")
+
+
+def test_images_attributes_and_partitions_are_those_of_the_files(many: Path, cache: Path) -> None:
+    names, rows, partitions = lists(many)
+    dataset = data.load("celeba", many, cache)
+    for number, split in enumerate(data.SPLITS):
+        images, values = getattr(dataset, split).values
+        files = [name for name, part in partitions if part == str(number)]
+        assert len(images) == len(values) == len(files) == SPLIT_SIZES[split]
+        assert images.shape[1:] == (3, 64, 64) and images.dtype == values.dtype == torch.uint8
+        for place in range(0, len(files), 20):
+            np.testing.assert_array_equal(images[place].numpy(), by_hand(many / "celeba" / IMAGES / files[place]))
+        said = {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+        expected = [[int(said[file][name] == "1") for name in PAPERS_18.split(", ")] for file in files]
+        assert values.tolist() == expected
+    assert data.training_examples("celeba", many) == SPLIT_SIZES["train"]
+
+
+def test_the_attributes_are_the_papers_in_its_order_as_one_modality_or_as_18(many: Path, cache: Path) -> None:
+    assert ", ".join(ATTRIBUTES) == PAPERS_18
+    one, each = (data.load(name, many, cache) for name in ("celeba", "celeba19"))
+    assert one.modalities[1].attributes == ATTRIBUTES
+    assert [modality.name for modality in each.modalities] == ["image", *ATTRIBUTES]
+    for split in data.SPLITS:
+        (images, values), (same_images, *columns) = getattr(one, split).values, getattr(each, split).values
+        assert torch.equal(images, same_images)
+        assert torch.equal(values, torch.stack(columns, dim=1))
+    assert one.fingerprint != each.fingerprint
+
+
+def test_images_are_decoded_once_for_both_data_sets(
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data.load("celeba", root, own_cache)
+    monkeypatch.setattr(celeba_files, "read_block", lambda *_: pytest.fail("decoded again"))
+    assert len(data.load("celeba19", root, own_cache).train) == 20
+
+
+def test_partitions_need_not_lie_one_after_the_other(root: Path, own_cache: Path) -> None:
+    def shuffle(lines: list[str]) -> None:
+        lines[:] = [f"{line.split()[0]} {place % 3}" for place, line in enumerate(lines)]
+
+    edit(root, PARTITION_LIST, shuffle)
+    dataset = data.load("celeba", root, own_cache)
+    for number, split in enumerate(data.SPLITS):
+        for place, image in enumerate(getattr(dataset, split).values[0]):
+            path = root / "celeba" / IMAGES / f"{3 * place + number + 1:06}.jpg"
+            np.testing.assert_array_equal(image.numpy(), by_hand(path))
+
+
+def test_zips_give_the_same_data_set_as_the_folder(many: Path, cache: Path, tmp_path: Path) -> None:
+    zipped(many, tmp_path / "zips")
+    one = data.load("celeba", many, cache)
+    other = data.load("celeba", tmp_path / "zips", tmp_path / "another-cache")
+    assert one.fingerprint == other.fingerprint
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(everything(one), everything(other), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("size", "small", "corner"),
+    [((178, 218), (64, 78), (0, 7)), ((300, 150), (128, 64), (32, 0)), ((40, 50), (64, 80), (0, 8))],
+)
+def test_the_short_side_becomes_64_and_the_middle_is_kept(
+    size: tuple[int, int], small: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    left, top = corner
+    expected = image.resize(small, Image.Resampling.BILINEAR).crop((left, top, left + 64, top + 64))
+    np.testing.assert_array_equal(pictures.square(image), np.asarray(expected).transpose(2, 0, 1))
+    grey = pictures.square(image.convert("L"))
+    assert grey.shape == (3, 64, 64) and (grey[0] == grey[2]).all()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
+def test_a_killed_conversion_goes_on_with_the_unfinished_blocks_and_leaves_no_process(
+    many: Path, cache: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = tmp_path / "convert.py"
+    script.write_text(CONVERTS_SLOWLY)
+    process = subprocess.Popen(
+        [sys.executable, script, many, own_cache],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    wait_for(lambda: len(list(own_cache.glob("*/*.done"))) >= 4)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    wait_for(lambda: not any(runs(child) for child in children))
+
+    marks = {path: path.stat().st_mtime_ns for path in own_cache.glob("*/*.done")}
+    assert 4 <= len(marks) < 20
+    read: list[str] = []
+    read_image = celeba_files.Files.read_image
+
+    def noted(files: celeba_files.Files, name: str) -> np.ndarray:
+        read.append(name)
+        return read_image(files, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pictures, "BLOCK", 100)
+        patch.setattr(pictures, "cores", lambda: 1)
+        patch.setattr(celeba_files.Files, "read_image", noted)
+        folder = celeba.prepare(many, own_cache)
+    finished = {int(path.name[:6]) for path in marks}
+    assert sorted(read) == [
+        f"{1 + start + place:06}.jpg" for start in range(0, COUNT, 100) if start not in finished for place in range(100)
+    ]
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks
+    assert not list(own_cache.rglob("*.tmp"))
+    unbroken = celeba.prepare(many, cache)  # by this process alone, as it is one block
+    np.testing.assert_array_equal(pictures.mapped(folder, COUNT), pictures.mapped(unbroken, COUNT))
+
+
+def wait_for(happens: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not happens():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def runs(process: str) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_picture_file_of_another_length_is_made_again(root: Path, own_cache: Path) -> None:
+    folder = celeba.prepare(root, own_cache)
+    whole = np.array(pictures.mapped(folder, 24))
+    truncate(folder / pictures.PICTURES)
+    np.testing.assert_array_equal(pictures.mapped(celeba.prepare(root, own_cache), 24), whole)
+
+
+def test_the_data_root_is_only_read(root: Path, own_cache: Path) -> None:
+    before = files_below(root)
+    data.load("celeba", root, own_cache)
+    assert files_below(root) == before
+
+
+def test_a_process_that_dies_is_one_clear_line(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "BLOCK", 1)
+    monkeypatch.setattr(pictures, "cores", lambda: 2)
+    with pytest.raises(ValueError, match=r"^a process that makes pictures was killed .*: run it again"):
+        pictures.make(own_cache, 2, lambda start, stop: functools.partial(os._exit, 3), beside={}, what="pictures")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_that_is_cut_short_is_named_whoever_reads_it(
+    root: Path, own_cache: Path, workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "BLOCK", 8)
+    monkeypatch.setattr(pictures, "cores", lambda: workers)
+    truncate(root / "celeba" / IMAGES / "000017.jpg")
+    with pytest.raises(ValueError, match=r"img_align_celeba/000017.jpg is damaged \(image file is truncated.*fetch it"):
+        data.load("celeba", root, own_cache)
+    assert not list(own_cache.glob("celeba-*/manifest.json"))
+
+
+def scribble(path: Path) -> None:
+    path.write_bytes(b"<html>quota exceeded</html>")
+
+
+def as_png(path: Path) -> None:
+    buffer = io.BytesIO()
+    Image.new("RGB", (178, 218)).save(buffer, "PNG")
+    path.write_bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("damage", [empty, scribble, as_png])
+def test_an_image_that_is_no_jpeg_is_named(root: Path, own_cache: Path, damage: Callable[[Path], None]) -> None:
+    damage(root / "celeba" / IMAGES / "000005.jpg")
+    with pytest.raises(ValueError, match=r"img_align_celeba/000005.jpg is not a JPEG image: fetch it again"):
+        data.load("celeba", root, own_cache)
+
+
+def test_an_image_that_is_missing_is_named_before_anything_is_decoded(root: Path, own_cache: Path) -> None:
+    (root / "celeba" / IMAGES / "000003.jpg").unlink()
+    (root / "celeba" / IMAGES / "000009.jpg").unlink()
+    with pytest.raises(ValueError, match=r"000003.jpg is missing, as 2 of the 24 images that list_eval_partition.txt"):
+        data.load("celeba", root, own_cache)
+    assert not own_cache.exists()
+
+
+def test_a_byte_that_is_wrong_in_a_zip_is_noticed_and_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
+    zipped(root, tmp_path / "zips")
+    archive = tmp_path / "zips" / "celeba" / f"{IMAGES}.zip"
+    content = bytearray(archive.read_bytes())
+    content[content.find(b"000007.jpg") + 3000] ^= 1
+    archive.write_bytes(content)
+    with pytest.raises(ValueError, match=r"img_align_celeba.zip/000007.jpg is damaged \(Bad CRC-32"):
+        data.load("celeba", tmp_path / "zips", own_cache)
+
+
+def test_a_zip_that_is_cut_short_is_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
+    zipped(root, tmp_path / "zips")
+    truncate(tmp_path / "zips" / "celeba" / f"{IMAGES}.zip")
+    with pytest.raises(ValueError, match=r"img_align_celeba.zip is not a whole zip file .*: fetch it again"):
+        data.load("celeba", tmp_path / "zips", own_cache)
+
+
+@pytest.mark.parametrize("name", [IMAGES, ATTRIBUTE_LIST, PARTITION_LIST])
+def test_what_is_missing_is_named_with_the_layout_and_where_it_comes_from(root: Path, name: str) -> None:
+    path = root / "celeba" / name
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(data.MissingFiles) as raised:
+        data.load("celeba", root)
+    assert f"celeba has no {name} (nor its zip): the data root must hold celeba/ with" in str(raised.value)
+    assert "fetch them by hand from the authors' page" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def change_a_name(lines: list[str]) -> None:
+    lines[4] = lines[4].replace("000005", "000055")
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        (ATTRIBUTE_LIST, lambda lines: lines.pop(), r"says 24 images and lists 23: fetch it again"),
+        (PARTITION_LIST, lambda lines: lines.pop(), r"holds 24 images and list_eval_partition.txt 23: fetch both"),
+        (ATTRIBUTE_LIST, lambda lines: lines.pop(0), r"does not begin with a count and the attributes' names"),
+        (
+            ATTRIBUTE_LIST,
+            lambda lines: lines.__setitem__(1, lines[1].replace("Bald", "Blad")),
+            r"has a column Blad, which is none of CelebA's 40 attributes",
+        ),
+        (
+            ATTRIBUTE_LIST,
+            lambda lines: lines.__setitem__(1, lines[1].replace("Wearing_Hat", "Young")),
+            r"has no column Wearing_Hat: CelebA's 40 attributes are expected",
+        ),
+        (
+            ATTRIBUTE_LIST,
+            lambda lines: lines.__setitem__(7, lines[7][:-2] + "0"),
+            r"list_attr_celeba.txt, line 8 is not a file name and 40 times 1 or -1",
+        ),
+        (
+            ATTRIBUTE_LIST,
+            lambda lines: lines.__setitem__(7, lines[7] + " 1"),
+            r"list_attr_celeba.txt, line 8 is not a file name and 40 times 1 or -1",
+        ),
+        (
+            PARTITION_LIST,
+            lambda lines: lines.__setitem__(2, "000003.jpg 7"),
+            r"list_eval_partition.txt, line 3 is not a file name and 0, 1 or 2",
+        ),
+        (PARTITION_LIST, lambda lines: lines.__setitem__(1, lines[0]), r"names an image twice"),
+        (
+            PARTITION_LIST,
+            lambda lines: lines.__setitem__(slice(None), [f"{line[:-1]}0" for line in lines]),
+            r"names no validation image",
+        ),
+        (
+            ATTRIBUTE_LIST,
+            lambda lines: lines.__setitem__(slice(2, 4), reversed(lines[2:4])),
+            r"image 1 is 000002.jpg in .*list_attr_celeba.txt and 000001.jpg in list_eval_partition.txt",
+        ),
+    ],
+)
+def test_a_list_that_is_damaged_is_one_clear_line(
+    root: Path, own_cache: Path, name: str, change: Callable[[list[str]], object], message: str
+) -> None:
+    edit(root, name, change)
+    with pytest.raises(ValueError, match=message) as raised:
+        data.load("celeba", root, own_cache)
+    assert "\n" not in str(raised.value)
+
+
+def test_other_lists_or_another_image_are_another_data_set(root: Path) -> None:
+    before = data.fingerprint("celeba", root)
+    path = root / "celeba" / IMAGES / "000024.jpg"
+    path.write_bytes(path.read_bytes() + b"\0")
+    assert (changed := data.fingerprint("celeba", root)) != before
+    edit(root, ATTRIBUTE_LIST, lambda lines: lines.__setitem__(2, lines[2].replace(" 1", "-1")))
+    assert data.fingerprint("celeba", root) != changed
+    (root / "celeba" / IMAGES / "notes.txt").write_text("not listed")
+    assert data.fingerprint("celeba", root) != before
+
+
+def test_on_a_terminal_a_bar_shows_the_progress_and_elsewhere_the_log(
+    root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(pictures, "BLOCK", 12)
+    monkeypatch.setattr(pictures, "cores", lambda: 1)
+    monkeypatch.setattr(pictures, "LOG_EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO, "mvae"):
+        with monkeypatch.context() as patch:
+            patch.setenv("TERM", "xterm")
+            patch.setattr(sys, "stderr", terminal := Terminal())
+            celeba.prepare(root, own_cache / "terminal")
+        assert "CelebA's images" in terminal.getvalue() and "24/24" in terminal.getvalue()
+        assert not caplog.messages
+        celeba.prepare(root, own_cache / "log")
+    assert caplog.messages == ["CelebA's images: 12 of 24", "CelebA's images: 24 of 24"]
+
+
+def test_one_core_converts_half_of_what_two_must(many: Path) -> None:
+    assert rate(many, cpu_time=True) > CLAIM / 2

@@ -1,0 +1,75 @@
+"""Trials on the first few training examples: what the others hold is never seen, by no arm and no measure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mvae.checkpoint import Checkpoints
+from mvae.data import Dataset, Split, load
+from mvae.evaluation.measures import compute
+from mvae.training import train
+from mvae.trial import ACCURACY, Measure, Trial, likelihood, readout
+from sweeps.probe import Probe
+
+FIRST = 300
+"""Examples that the trials here are trained on, of 1,297."""
+
+
+@pytest.fixture(scope="module")
+def data(cache: Path) -> Dataset:
+    return load("digits", cache=cache)
+
+
+@pytest.fixture(scope="module")
+def spoilt(data: Dataset) -> Dataset:
+    """The same data set with other values after the first few training examples."""
+    values = tuple(torch.cat([value[:FIRST], torch.ones_like(value[FIRST:])]) for value in data.train.values)
+    return replace(data, train=Split(values))
+
+
+@pytest.mark.parametrize(
+    ("model", "measure"),
+    [
+        ("mvae", ACCURACY),
+        ("jmvae", likelihood(2)),
+        ("cvae", likelihood(2)),
+        ("nn", ACCURACY),
+        ("logreg", ACCURACY),
+        ("vae", readout(0.1)),
+        ("rbm", readout(0.1)),
+    ],
+)
+def test_what_lies_behind_the_first_examples_changes_no_number(
+    model: str, measure: Measure, data: Dataset, spoilt: Dataset, tmp_path: Path
+) -> None:
+    trial = Trial.create(dataset="digits", model=model, epochs=1, train_examples=FIRST)
+    numbers = []
+    for name, which in (("whole", data), ("spoilt", spoilt)):
+        trained = train(trial, which, Checkpoints(tmp_path / name, "a"))
+        history = [record["metrics"] for record in trained.history]
+        numbers.append((history, compute(measure, trained.model, trial, which)))
+    assert numbers[0] == numbers[1]
+
+
+def test_an_epoch_is_a_pass_over_the_first_examples(data: Dataset, tmp_path: Path) -> None:
+    few, every = (Trial.create(dataset="digits", model="vae", epochs=1, train_examples=n) for n in (FIRST, None))
+    of_few = train(few, data, Checkpoints(tmp_path / "few", "a")).history
+    alone = replace(data, train=data.train.first(FIRST))
+    assert of_few[0]["metrics"] == train(every, alone, Checkpoints(tmp_path / "alone", "a")).history[0]["metrics"]
+
+
+def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path) -> None:
+    trial = Trial.create(dataset="digits", model="nn", epochs=1, train_examples=1298)
+    with pytest.raises(ValueError, match=r"^1,298 training examples are more than the 1,297 of digits$"):
+        train(trial, data, Checkpoints(tmp_path, "a"))
+
+
+def test_a_probe_expects_an_epoch_of_fewer_examples_to_take_less(data: Dataset, cache: Path) -> None:
+    probe = Probe(data.fingerprint, cache)
+    every, few = (Trial.create(dataset="digits", model="mvae", epochs=40, train_examples=n) for n in (None, 10))
+    probe(every)
+    assert (probe(few) or 0.0) < (probe(every) or 0.0)

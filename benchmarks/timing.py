@@ -94,6 +94,10 @@ class FewSteps:
         """The next `steps` batches, whatever the epoch."""
         return islice(self._batches, self.steps)
 
+    def facts(self) -> dict[str, float]:
+        """As the real learner's."""
+        return self.learner.facts()
+
     def loss(self, batch: Any, step: int) -> Loss:
         """As the real learner's."""
         return self.learner.loss(batch, step)

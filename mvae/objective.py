@@ -29,6 +29,10 @@ DECODED_ROWS = 512
 """Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache; a decoder
 with `rows` of its own takes those."""
 
+FEW_MODALITIES = 4
+"""Up to this many, steps have few terms, and the activations of all pieces are kept, as they were before `pieces`: the
+numbers of such trials depend on it to the last bit."""
+
 STACKED_ROWS = 8192
 """The same for stacked decoders, over all of them, whose many parameters each pass reads and each adds gradients to; it
 takes no heed of terms, since they have no BatchNorm."""
@@ -288,7 +292,8 @@ def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: 
             statistics.groups(packed[ends.index(end)])
             return model.log_prob(m, part, values.index_select(0, target[start:end])).sum()
 
-        return piece_by_piece(summed, mine, 0, ends, None, model.decoders[m])[0]
+        few = len(plan.encoded) <= FEW_MODALITIES
+        return piece_by_piece(summed, mine, 0, ends, None, model.decoders[m], alive=few)[0]
 
 
 def _stacked_log_likelihoods(

@@ -20,7 +20,14 @@ Summed = Callable[[Tensor, int, int], Tensor]
 
 
 def piece_by_piece(
-    summed: Summed, whole: Tensor, dim: int, ends: Sequence[int], weights: Tensor | None, network: nn.Module
+    summed: Summed,
+    whole: Tensor,
+    dim: int,
+    ends: Sequence[int],
+    weights: Tensor | None,
+    network: nn.Module,
+    *,
+    alive: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Sums over all pieces of `whole`: their weighted total, to be differentiated, and the sums themselves, detached.
 
@@ -31,13 +38,14 @@ def piece_by_piece(
         dim: the dimension that is cut.
         ends: where pieces end, ascending, the last at the end of `whole`; none: there is nothing to sum.
         weights: [K], constants; None where `summed` gives a scalar.
+        alive: keeps the activations of all pieces, as autograd does: where they are few.
     """
     if not ends:
         none = whole.new_zeros(() if weights is None else weights.shape)
         return none.sum(), none
-    if len(ends) == 1 or not torch.is_grad_enabled():
-        sums = [summed(whole.narrow(dim, start, end - start), start, end) for start, end in pairwise([0, *ends])]
-        each = sums[0] if len(sums) == 1 else torch.stack(sums).sum(0)
+    if alive or len(ends) == 1 or not torch.is_grad_enabled():
+        first, *others = (summed(whole.narrow(dim, a, b - a), a, b) for a, b in pairwise([0, *ends]))
+        each = sum(others, first)
         return _weighted(each, weights), each.detach()
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total, each = _PieceByPiece.apply(summed, dim, ends, weights, whole, *parameters)

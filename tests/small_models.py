@@ -102,6 +102,9 @@ def single(count: int) -> tuple[Modality, ...]:
     return tuple(Modality(f"attribute_{a}", Kind.ATTRIBUTE, (), classes=2) for a in range(count))
 
 
+MANY = (IMAGE, *single(18))
+"""An image and 18 single attributes."""
+
 TINY_19 = Source(
     name="tiny19",
     modalities=(Modality("image", Kind.IMAGE, (1, 4, 4)), *single(18)),

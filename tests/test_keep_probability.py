@@ -18,7 +18,7 @@ import mvae.models.mvae
 from mvae.checkpoint import Checkpoints
 from mvae.data import DATASETS, Dataset, Split, load
 from mvae.data.supervision import Step, kept_steps, kept_values, steps
-from mvae.models import ARMS, arm
+from mvae.models import arm
 from mvae.models.mvae import ElboBatch, ElboLearner
 from mvae.training import Progress, Trained, train
 from mvae.trial import Trial
@@ -366,64 +366,3 @@ def test_a_trial_with_dropped_values_that_is_cut_off_ends_with_the_numbers_of_an
     assert_identical(resumed, trained(trial, data, tmp_path / "unbroken"))
     other = trained(trial.with_(seed=1), data, tmp_path / "other")
     assert outcome(other)[1] != outcome(resumed)[1]
-
-
-# ---- bad input
-
-
-@pytest.mark.parametrize(
-    ("fields", "said"),
-    [
-        ({"keep_probability": 0}, r"^keep_probability = 0: .*greater than 0$"),
-        ({"keep_probability": -0.1}, r"^keep_probability = -0\.1: .*greater than 0$"),
-        ({"keep_probability": 1.01}, r"^keep_probability = 1\.01: .*less than or equal to 1$"),
-        ({"keep_probability": float("nan")}, r"^keep_probability = nan: "),
-        ({"keep_probability": "half"}, r"^keep_probability = 'half': .*number"),
-        (
-            {"keep_probability": 0.5, "paired_fraction": 0.5},
-            r"^keep_probability = 0\.5 drops values of whole examples: it goes with paired_fraction 1 and pairing",
-        ),
-        ({"keep_probability": 0.5, "pairing": "reserved"}, r"^keep_probability = 0\.5 .*pairing proportional alone$"),
-        ({"keep_probability": 0.5, "pairing": "resampled"}, r"^keep_probability = 0\.5 .*pairing proportional alone$"),
-        ({"k": 524_268}, r"^k = 524268 is more than the 524267 subsets of 2 to 18 modalities$"),
-        ({"k": -1}, r"^k = -1: "),
-        ({"dataset": "digits", "k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so k = 0$"),
-        ({"attribute_weight": 0}, r"^attribute_weight = 0: "),
-        ({"model": "nn"}, r"^arm 'nn' knows no attributes, which tiny19 has: choose another arm$"),
-        ({"model": "logreg"}, r"^arm 'logreg' knows no attributes, which tiny19 has: choose another arm$"),
-        ({"model": "rbm"}, r"^arm 'rbm' knows no attributes, which tiny19 has: choose another arm$"),
-        ({"model": "jmvae"}, r"^arm 'jmvae' knows two modalities, and tiny19 has 19: choose another arm$"),
-        ({"model": "cvae"}, r"^arm 'cvae' knows two modalities, and tiny19 has 19: choose another arm$"),
-    ],
-)
-def test_bad_input_is_refused_in_one_line(fields: dict[str, Any], said: str) -> None:
-    given = {"dataset": "tiny19", "model": "mvae", "image_network": "mlp", **fields}
-    with pytest.raises(ValueError, match=said) as error:
-        Trial.create(**given)
-    assert "\n" not in str(error.value)
-
-
-def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained(tmp_path: Path) -> None:
-    fit = []
-    for model in ARMS:
-        try:
-            trial = tiny_trial(model, epochs=1)
-        except ValueError:
-            continue
-        fit.append(model)
-        metrics = outcome(trained(trial, tiny_19(), tmp_path / model))[1]
-        assert np.isfinite(list(metrics[0].values())).all()
-    assert fit == ["vae", "mvae", "mvae_q"]
-
-
-@pytest.mark.parametrize("p", [0.0, -1.0, 1.5, float("nan"), float("inf")])
-def test_a_mask_for_what_is_no_probability_is_refused(p: float) -> None:
-    with pytest.raises(ValueError, match=r"^keep probability \S+ is no share .* above 0 and at most 1$"):
-        kept_values(100, 19, p, seed=0)
-
-
-def test_a_probability_that_leaves_nothing_to_train_on_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^keep probability 0\.00001 leaves fewer than 2 of 70 .*a larger one$"):
-        kept_values(70, 19, 1e-5, seed=0)
-    with pytest.raises(ValueError, match=r"^keep probability 0\.00001 leaves"):
-        learner(tiny_trial(keep_probability=1e-5), tiny_19())

@@ -67,6 +67,7 @@ Outcome = tuple[Tensor, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 def cut(model: Multimodal, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Decoders take so many rows a pass from now on."""
     monkeypatch.setattr(mvae.objective, "DECODED_ROWS", rows)
+    monkeypatch.setattr(mvae.objective, "FEW_MODALITIES", 0)
     monkeypatch.setattr(mvae.objective, "STACKED_ROWS", rows * max(1, len(model.stacked)))
     for decoder in model.decoders:
         if hasattr(decoder, "rows"):
@@ -104,9 +105,9 @@ def test_gradients_of_many_pieces_are_those_of_one_for_every_network(
 def test_every_network_is_cut_into_pieces_in_the_test_above(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = []
 
-    def counted(*arguments: Any) -> tuple[Tensor, Tensor]:
+    def counted(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
         pieces.append(len(arguments[3]))
-        return piece_by_piece(*arguments)
+        return piece_by_piece(*arguments, **options)
 
     monkeypatch.setattr(mvae.objective, "piece_by_piece", counted)
     outcome(kind, torch.float32, monkeypatch, FEW)

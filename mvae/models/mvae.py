@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, step_count, steps
-from mvae.gaussian import Gaussian, product, product_without_prior_expert
+from mvae.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
@@ -122,12 +122,13 @@ class ElboLearner:
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
         pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects
-        plan = self._plans.get(pattern) if step.alike else None
+        recurs = step.alike and (self.trial.k == 0 or len(self.model.modalities) <= FEW_EXPERTS)
+        plan = self._plans.get(pattern) if recurs else None
         if plan is None:
             stacked = len(self.model.stacked)
             made = layout(step.present_RM, terms, step.active_TR, targets=self.trial.targets, stacked=stacked)
             plan = made.to(self.device)
-            if step.alike:
+            if recurs:
                 if len(self._plans) >= 64:
                     self._plans.clear()
                 self._plans[pattern] = plan

@@ -5,6 +5,7 @@
     <root>/<name>/results/         sweeps/results.py
     <root>/<name>/checkpoints/     mvae/checkpoint.py, one folder a key
     <root>/<name>/artifacts/       pictures that a trial wants shown, one folder a key
+    <root>/<name>/measuring/       finished parts of long measures (sweeps/parts.py), until their results are written
     <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
     <root>/<name>/reports/         tables and plots, one folder a sweep
 
@@ -98,6 +99,10 @@ class Store:
     def artifacts(self, key: str) -> Path:
         """Folder for what the trial with this key wants shown."""
         return self.folder / "artifacts" / key
+
+    def measuring(self, key: str) -> Path:
+        """Folder for the finished parts of long measures of the trial with this key."""
+        return self.folder / "measuring" / key
 
     def traceback(self, key: str) -> Path:
         """File for the traceback of the trial with this key, which is there as long as its last attempt failed."""

@@ -248,6 +248,7 @@ class Driver:
         for key, planned in self.planned.trials.items():
             if planned.state is State.DONE:
                 self._drop_traceback(key)
+                shutil.rmtree(self.store.measuring(key), ignore_errors=True)
                 checkpoints = self.store.checkpoints(key)
                 newest = checkpoints.latest(digests=False)
                 if newest is not None and not newest.final:

@@ -1,7 +1,8 @@
 """What a trial process does: train a job's trial or go on with it, compute its measures, write its results.
 
 Free of Ray: the engine calls `run` in a Tune trial, a person may call it alone. The order of writing is what makes a
-kill at any moment harmless: checkpoint, pictures, result, and only then the removal of what is no longer needed.
+kill at any moment harmless: checkpoint, pictures, parts of a long measure, result, and only then the removal of what is
+no longer needed.
 """
 
 from __future__ import annotations
@@ -21,13 +22,14 @@ from torch import nn
 from mvae.checkpoint import Record
 from mvae.data import load
 from mvae.data.dataset import Dataset
-from mvae.evaluation.measures import compute
+from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
 from mvae.files import Damaged, write_atomically
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.training import THREADS, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
+from sweeps.parts import PartFiles
 from sweeps.provenance import Attempts
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -123,12 +125,15 @@ def _run(job: Job, say: Callable[[Word], None]) -> None:
     attempts.so_far()
     for measure in job.measures:
         began = time.time()
-        found = compute(measure, trained.model, job.trial, data, _measuring(say, trained.checkpoint.epoch))
+        parts = PartFiles.of(job.store.measuring(job.key), measure.token, trained.checkpoint, device)
+        host = Host(_measuring(say, trained.checkpoint.epoch), parts)
+        found = compute(measure, trained.model, job.trial, data, host)
         metrics = {**found, **best_epoch(trained.history)}
         about = {"git": job.git, **attempts.result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began)}
         job.store.results.write(
             Result(job.key, measure.token, job.trial.model_dump(), metrics, about, list(trained.history))
         )
+        parts.remove()
     checkpoints.keep_final_weights()
 
 

@@ -76,6 +76,18 @@ class Conditional(Protocol):
         ...
 
 
+class Parts(Protocol):
+    """Keeps what is found of some of the examples, for a later process."""
+
+    def read(self, name: str) -> dict[str, Tensor] | None:
+        """What was kept under a name; None where nothing was."""
+        ...
+
+    def write(self, name: str, found: dict[str, Tensor]) -> None:
+        """Keeps it, or not."""
+        ...
+
+
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
     """Which estimates a model has, by proposal; empty for one that has none. The one place that knows."""
     if isinstance(model, Conditional):
@@ -118,6 +130,7 @@ def likelihood_metrics(
     proposals: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
     progress: Callable[[int, int], None] | None = None,
+    parts: Parts | None = None,
 ) -> dict[str, float]:
     """Means over the test examples of everything that `split_likelihoods` gives, as metrics test/log_marginal etc.
 
@@ -125,7 +138,7 @@ def likelihood_metrics(
         ValueError: as `split_likelihoods`.
     """
     found = split_likelihoods(
-        model, data.test, samples=samples, seed=seed, proposals=proposals, dtype=dtype, progress=progress
+        model, data.test, samples=samples, seed=seed, proposals=proposals, dtype=dtype, progress=progress, parts=parts
     )
     return {f"test/{name}": float(values.mean()) for name, values in found.items()}
 
@@ -143,6 +156,7 @@ def split_likelihoods(
     rows: int | None = None,
     prior_samples: int = PRIOR_SAMPLES,
     progress: Callable[[int, int], None] | None = None,
+    parts: Parts | None = None,
 ) -> dict[str, Tensor]:
     """Every estimate of every example of a split. The model itself is left as it is: a copy in `dtype` does the work.
 
@@ -152,6 +166,7 @@ def split_likelihoods(
         dtype: of the networks, float32 or float64. rows: that a decoder takes at a time; changes rounding alone.
         prior_samples: of which a label's log p(x2) is made.
         progress: told the examples done and their number, after each few.
+        parts: keeps what is found of every ENCODED examples, and gives it back to a later call with the same arguments.
     Returns:
         float64 [n] each, on the CPU, by the names that the module's head lists. Where there is a joint estimate also
         log_x2 and se_x2, and log_x2_prior and se_x2_prior where x2 is more than one label.
@@ -164,7 +179,7 @@ def split_likelihoods(
     device = split.values[0].device
     rows = rows or ROWS.get(device.type, ROWS["cpu"])
     few = max(1, rows // samples)
-    found: list[dict[str, Tensor]] = []
+    blocks: list[dict[str, Tensor]] = []
     with _full_precision(device):
         worker = copy.deepcopy(model).to(dtype).eval()
         assert isinstance(worker, Multimodal | Conditional)
@@ -172,6 +187,11 @@ def split_likelihoods(
         estimator.prepare(prior_samples)
         for start in range(0, len(positions), ENCODED):
             ids = positions[start : start + ENCODED]
+            kept = parts.read(str(start)) if parts else None
+            if kept is not None:
+                blocks.append(kept)
+                continue
+            found: list[dict[str, Tensor]] = []
             values = [split.take(m, torch.tensor(ids, device=device)) for m in estimator.modalities]
             posteriors = estimator.encoded(values)
             for first in range(0, len(ids), few):
@@ -180,7 +200,10 @@ def split_likelihoods(
                 found.append(estimator.estimates([value[part] for value in values], own, ids[part]))
                 if progress:
                     progress(start + min(first + few, len(ids)), len(positions))
-    return {name: torch.cat([some[name] for some in found]).cpu() for name in found[0]}
+            blocks.append({name: torch.cat([some[name] for some in found]).cpu() for name in found[0]})
+            if parts:
+                parts.write(str(start), blocks[-1])
+    return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 @dataclass

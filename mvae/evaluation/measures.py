@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import nn
 
@@ -10,7 +11,7 @@ from mvae.data import DATASETS, source
 from mvae.data.dataset import Dataset, Kind, Source
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
-from mvae.evaluation.likelihood import SUFFIX, estimates_of, likelihood_metrics
+from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
@@ -20,10 +21,20 @@ from mvae.trial import ACCURACY, ATTRIBUTES, Measure, Trial
 Heard = Callable[[int, int], None]
 """Told, while a measure is computed, how many examples are done and of how many."""
 
-Compute = Callable[[Measure, nn.Module, Trial, Dataset, Heard], dict[str, float]]
+
+@dataclass(frozen=True)
+class Host:
+    """What a long measure asks of the process that computes it."""
+
+    heard: Heard = lambda _done, _of: None
+    parts: Parts | None = None
+    """Keeps what is done, so that a killed measure goes on."""
 
 
-def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _heard: Heard) -> dict[str, float]:
+Compute = Callable[[Measure, nn.Module, Trial, Dataset, Host], dict[str, float]]
+
+
+def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
     """Of a text also test/accuracy-sampled: of characters that are drawn, with the trial's seed, not the likeliest."""
     metrics = {ACCURACY.metric: prediction_accuracy(model, data.modalities, data.test)}
     if Kind.TEXT in {modality.kind for modality in data.modalities}:
@@ -32,15 +43,16 @@ def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, 
     return metrics
 
 
-def _readout(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _heard: Heard) -> dict[str, float]:
+def _readout(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
     return readout_accuracy(measure, model, trial, data)
 
 
-def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, heard: Heard) -> dict[str, float]:
-    return likelihood_metrics(model, data, samples=int(measure.parameter("s")), seed=trial.seed, progress=heard)
+def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
+    samples = int(measure.parameter("s"))
+    return likelihood_metrics(model, data, samples=samples, seed=trial.seed, progress=host.heard, parts=host.parts)
 
 
-def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _heard: Heard) -> dict[str, float]:
+def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
     assert isinstance(model, Multimodal)
     return attribute_metrics(model, data, trial.seed)
 
@@ -62,7 +74,7 @@ PREDICTED = {
 
 
 def compute(
-    measure: Measure, model: nn.Module, trial: Trial, data: Dataset, heard: Heard = lambda _done, _of: None
+    measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host | None = None
 ) -> dict[str, float]:
     """The numbers of one measure, equal bit for bit whenever they are computed again.
 
@@ -71,7 +83,7 @@ def compute(
     """
     check_measurable(measure, trial.model, data)
     own = data.trained_on(trial.train_examples)
-    return COMPUTES[measure.name, measure.version](measure, model, trial, own, heard)
+    return COMPUTES[measure.name, measure.version](measure, model, trial, own, host or Host())
 
 
 def estimates(trial: Trial) -> frozenset[str]:

@@ -3,8 +3,8 @@
 Four strided convolutions without bias, batch normalisation on all but the first (decoder: but the last), Swish, and
 dropout before the encoder's output. The two sizes differ in the strides that make the ends meet.
 
-On a CPU the convolutions of 64x64 images keep channels innermost, which takes a tenth less time there, and the decoder is
-best given one ELBO term at a time, a sixth less. 50x50 stays as it was, so that MultiMNIST's numbers stay too.
+On a CPU the convolutions of 64x64 images keep channels innermost, which takes a tenth less time there, and the decoder
+is best given one ELBO term at a time, a sixth less. 50x50 stays as it was, so that MultiMNIST's numbers stay too.
 """
 
 from __future__ import annotations

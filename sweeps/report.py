@@ -6,7 +6,9 @@ sweeps/plots.py (picture). From here on all of it is at hand: `tabulate`, then `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,7 +21,18 @@ from sweeps.markdown import markdown
 from sweeps.plots import picture
 from sweeps.rendering import show
 
-__all__ = ["Pictures", "Report", "entry_table", "markdown", "run_table", "show", "tabulate", "write"]
+__all__ = [
+    "Pictures",
+    "Report",
+    "entry_table",
+    "known_links",
+    "markdown",
+    "own_name",
+    "run_table",
+    "show",
+    "tabulate",
+    "write",
+]
 
 Pictures = Mapping[str, Callable[[], bytes]]
 """File name to what makes a PNG."""
@@ -59,6 +72,33 @@ def write(folder: Path, report: Report, details: Report | None = None, pictures:
         for name, data in texts.items():
             write_atomically(folder / name, data)
     return [folder / name for name in (*texts, *others)]
+
+
+def own_name(reports: Path, name: str, cells: Iterable[tuple[str, str]]) -> str:
+    """The folder of a report: `name`; with a digest of the cells where a report of cells that are not among them lies
+    there, so that a table of fewer seeds, or of other epochs, overwrites nothing. One that extends it takes its place.
+
+    Args:
+        cells: key and measure of each.
+    """
+    mine = set(cells)
+    if {(run["key"], run["measure"]) for run in _runs(reports / name)} <= mine:
+        return name
+    return f"{name}-{hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]}"
+
+
+def known_links(folder: Path) -> dict[str, str]:
+    """Key to MLflow run, as the report in the folder has it."""
+    return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
+
+
+def _runs(folder: Path) -> list[dict[str, str]]:
+    """The lines of a report's runs.csv; none where there is none that can be read."""
+    try:
+        with (folder / "runs.csv").open(newline="") as file:
+            return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in csv.DictReader(file)]
+    except (OSError, KeyError, ValueError, csv.Error):
+        return []
 
 
 def entry_table(report: Report) -> pa.Table:

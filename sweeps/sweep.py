@@ -29,7 +29,7 @@ from sweeps.plan import Cell, Fingerprints, Plan, State, kind_of, plan
 from sweeps.probe import Probe
 from sweeps.provenance import git_sha
 from sweeps.rendering import show_plan
-from sweeps.report import Pictures, Report, show, tabulate, write
+from sweeps.report import Pictures, Report, known_links, own_name, show, tabulate, write
 from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
 from sweeps.tables import Table
@@ -113,6 +113,8 @@ def _checked(
     store = Store.open(options.storage, options.name, create=False)
     uri = tracking_uri(options.tracking_uri)
     planned = plan(sweep.cells, store, data_marks)
+    wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
+    sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise ValueError(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
@@ -123,7 +125,7 @@ def _checked(
     if options.plan:
         return lambda: _plan(sweep, options, store, data_marks, console)
     if options.report:
-        return lambda: _report(sweep, planned, store, console, {})
+        return lambda: _report(sweep, planned, store, console, {}, known_links(store.reports / sweep.name))
     store.check_writable()
     check(uri)
     if planned.todo:
@@ -226,7 +228,7 @@ class Driver:
             if todo:
                 self._train(tracker)
             tracker.start()
-            links = tracker.links(BRIEFLY)
+            links = known_links(self.store.reports / self.sweep.name) | tracker.links(BRIEFLY)
             code = _report(self.sweep, self.planned, self.store, self.console, self.failures, links)
         except KeyboardInterrupt as stop:
             code = INTERRUPTED

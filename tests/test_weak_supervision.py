@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -247,6 +248,26 @@ def test_report_of_a_whole_table_ends_with_code_0(half_a_table: tuple[str, ...])
 
 
 @pytest.mark.usefixtures("no_cluster")
+def test_a_report_of_fewer_cells_overwrites_none_of_more_and_one_of_more_takes_its_place(
+    half_a_table: tuple[str, ...], storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def reported(*asked: str) -> Path:
+        run(*half_a_table, *asked, "--report")
+        return Path(capsys.readouterr().out.strip().splitlines()[-1].removeprefix("Report: "))
+
+    whole = reported()
+    assert whole == storage / "main" / "reports" / "weak_supervision-digits"
+    before = {path: path.read_bytes() for path in files(whole)}
+    for asked in (("--seeds", "0"), ("--arms", "nn", "--epochs", "77")):
+        other = reported(*asked)
+        assert other.parent == whole.parent and other.name.startswith("weak_supervision-digits-")
+        assert reported(*asked) == other
+        assert {path: path.read_bytes() for path in files(whole)} == before
+    assert reported("--seeds", "0-3") == whole
+    assert {path: path.read_bytes() for path in files(whole)} != before
+
+
+@pytest.mark.usefixtures("no_cluster")
 def test_report_where_nothing_is_yet_prints_the_empty_table_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -312,6 +333,10 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
     assert lines[-2] == f"Report: {tmp_path}/runs/main/reports/weak_supervision-digits"
     browse = rf"Browse: \S*mlflow ui --backend-store-uri sqlite:///{re.escape(str(tmp_path))}/runs/mlflow.db"
     assert re.fullmatch(browse, lines[-1])
+    written = tmp_path / "runs" / "main" / "reports" / "weak_supervision-digits" / "runs.csv"
+    client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
+    for line in csv.DictReader(written.read_text().splitlines()):
+        assert client.get_run(line["link"]).data.tags["mvae.key"] == line["key"], "each cell says the run it came from"
     results = {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")}
     second = command(*asked, "--resume", cwd=tmp_path)
     assert second.returncode == COMPLETE, second.stderr

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 # K sums that a piece gives side by side
 
@@ -85,6 +86,7 @@ class _PieceByPiece(torch.autograd.Function):
         return _weighted(total, weights).clone(), total
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, of_total: Tensor, _of_sums: Tensor) -> tuple[Tensor | None, ...]:
         of_whole, *of_parameters = ctx.saved_tensors
         return None, None, None, None, of_total * of_whole, *(of_total * own for own in of_parameters)

@@ -86,6 +86,10 @@ NETWORKS = {
 """What section 1 says of each data set; CelebA's latents are the authors' released code's."""
 
 
+OF_ATTRIBUTES = ("attribute_weight", "k", "pairing")
+"""What else is to be said of trials on CelebA, of which a row may differ."""
+
+
 def likelihood_table(dataset: str) -> Table | None:
     """A data set's column of Tables 1 and 2, None where the supplement has none."""
     if dataset not in PUBLISHED:
@@ -100,6 +104,6 @@ def likelihood_table(dataset: str) -> Table | None:
         columns=tuple(quantity.label for quantity in PUBLISHED_QUANTITIES),
         rows=PUBLISHED[dataset],
         protocol={**PROTOCOL, **NETWORKS[dataset]},
-        unstated=("seeds", "label_weight", "text_weight"),
+        unstated=("seeds", "label_weight", "text_weight", *(OF_ATTRIBUTES if dataset == "celeba" else ())),
         quantities={quantity.label: quantity for quantity in QUANTITIES},
     )

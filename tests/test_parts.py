@@ -49,10 +49,10 @@ def test_only_the_missing_parts_are_computed_and_the_numbers_are_those_of_an_unb
 
     unbroken, kept = measured(None), Memory()
     assert all(torch.equal(value, unbroken[name]) for name, value in measured(kept).items())
-    assert kept.written == ["0", "8", "16"]
-    later = Memory(**{name: part for name, part in kept.parts.items() if name != "8"})
+    assert kept.written == ["0-8", "8-16", "16-20"]
+    later = Memory(**{name: part for name, part in kept.parts.items() if name != "8-16"})
     assert all(torch.equal(value, unbroken[name]) for name, value in measured(later).items())
-    assert later.written == ["8"]
+    assert later.written == ["8-16"]
 
 
 def weights(tmp_path: Path, digest: str) -> Checkpoint:
@@ -122,7 +122,7 @@ def test_a_trial_that_dies_while_it_is_measured_goes_on_with_the_rest_and_gives_
         once.setattr(PartFiles, "write", dies)
         run(killed, said.append)
     assert said[-1].failed == "killed here"
-    assert written == ["0", "100"]
+    assert written == ["0-100", "100-200"]
 
     def noted(parts: PartFiles, *arguments: Any) -> None:
         written.append(arguments[0])
@@ -130,6 +130,6 @@ def test_a_trial_that_dies_while_it_is_measured_goes_on_with_the_rest_and_gives_
 
     monkeypatch.setattr(PartFiles, "write", noted)
     run(killed, said.append)
-    assert said[-1].done and written == ["0", "100", "200"]
+    assert said[-1].done and written == ["0-100", "100-200", "200-250"]
     assert metrics(killed) == metrics(unbroken)
     assert not killed.store.measuring(killed.key).exists()

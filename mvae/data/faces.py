@@ -178,7 +178,10 @@ def prepare(_root: Path, cache: Path, seed: int, count: int) -> Path:
 
 
 def digest(_root: Path, seed: int, count: int) -> str:
-    """Hex sha256 of version, seed and count, which stand for the faces."""
+    """Hex sha256 of version, seed and count, which stand for the faces.
+
+    Pillow draws them: another release of it may give other pixels under the same digest.
+    """
     return hashlib.sha256(f"{VERSION} {pictures.VERSION} {seed} {count}".encode()).hexdigest()
 
 

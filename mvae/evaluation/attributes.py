@@ -103,7 +103,8 @@ def attribute_metrics(model: Multimodal, data: Dataset, seed: int) -> dict[str, 
     Returns:
         test/attribute_accuracy and test/attribute_balanced_accuracy of sampled attributes, the same of the likeliest
         ones with "_likeliest" at the end, and test/attribute_majority, the accuracy of always saying the value that is
-        more frequent in the training split: each a mean over attributes, and each with "/<name>" of every attribute.
+        more frequent in the training split, whatever of it a trial keeps: each a mean over attributes, and each with
+        "/<name>" of every attribute.
     """
     truth = attribute_values(data.modalities, data.test)
     found = {}

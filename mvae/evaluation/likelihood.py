@@ -187,7 +187,8 @@ def split_likelihoods(
         estimator.prepare(prior_samples)
         for start in range(0, len(positions), ENCODED):
             ids = positions[start : start + ENCODED]
-            kept = parts.read(str(start)) if parts else None
+            part_name = f"{start}-{start + len(ids)}"
+            kept = parts.read(part_name) if parts else None
             if kept is not None:
                 blocks.append(kept)
                 continue
@@ -202,7 +203,7 @@ def split_likelihoods(
                     progress(start + min(first + few, len(ids)), len(positions))
             blocks.append({name: torch.cat([some[name] for some in found]).cpu() for name in found[0]})
             if parts:
-                parts.write(str(start), blocks[-1])
+                parts.write(part_name, blocks[-1])
     return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
@@ -291,7 +292,9 @@ class _Estimator:
         assert isinstance(model, Multimodal)
         n, s, _ = z.shape
         flat = z.flatten(0, 1).to(self.dtype)
-        each = [model.log_prob(m, flat, _target(values[m], s)).double() for m in chosen if m not in model.stacked]
+        apart = [m for m in chosen if m not in model.stacked]
+        wide = {m: values[m].double() if model.modalities[m].kind is Kind.ATTRIBUTES else values[m] for m in apart}
+        each = [model.log_prob(m, flat, _target(wide[m], s)).double() for m in apart]
         attributes = [m for m in chosen if m in model.stacked]
         if attributes:
             assert attributes == list(model.stacked)

@@ -157,7 +157,7 @@ def measure(options: Options) -> list[Comparison]:
     print(f"{'networks':<22}{''.join(f'{head:>24}' for head in ('example, ms', 'literal / ours', 'batched / ours'))}")
     lines = []
     for networks, dataset, image_network, steps, blocks in (
-        ("MNIST (MLP)", "mnist", "mlp", 2, 11),
+        ("MNIST (MLP)", "mnist", "mlp", 4, 11),
         ("FashionMNIST (DCGAN)", "fashion_mnist", "dcgan", 1, 7),
     ):
         blocks = options.blocks or (3 if options.quick else blocks)

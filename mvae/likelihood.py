@@ -39,7 +39,9 @@ class Bernoulli:
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         """Pixels are computed in the logits' precision and summed in the wider of logits' and target's."""
-        cross_entropy = F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+        alike = len(target) > 1 and target.stride(0) == 0  # one image for many samples, expanded: converted once
+        pixels = target[:1].to(logits.dtype).expand_as(target) if alike else target.to(logits.dtype)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, pixels, reduction="none")
         return -cross_entropy.flatten(1).sum(1, dtype=torch.promote_types(logits.dtype, target.dtype))
 
     def mean(self, logits: Tensor) -> Tensor:

@@ -158,7 +158,7 @@ def split_likelihoods(
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
 ) -> dict[str, Tensor]:
-    """Every estimate of every example of a split. The model itself is left as it is: a copy in `dtype` does the work.
+    """Every estimate of every example of a split. The model is left as it is: unless it is ready, a copy does the work.
 
     Args:
         samples: S, of each proposal. seed: of the noise, which belongs to (seed, position in the split, sample).
@@ -181,7 +181,7 @@ def split_likelihoods(
     few = max(1, rows // samples)
     blocks: list[dict[str, Tensor]] = []
     with _full_precision(device):
-        worker = copy.deepcopy(model).to(dtype).eval()
+        worker = model if _is_ready(model, dtype) else copy.deepcopy(model).to(dtype).eval()
         assert isinstance(worker, Multimodal | Conditional)
         estimator = _Estimator(worker, chosen, samples, seed, rows, dtype, device)
         estimator.prepare(prior_samples)
@@ -205,6 +205,14 @@ def split_likelihoods(
             if parts:
                 parts.write(part_name, blocks[-1])
     return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _is_ready(model: nn.Module, dtype: torch.dtype) -> bool:
+    """Whether a model is in evaluation mode and in `dtype` throughout, so that it need not be copied."""
+    tensors = (*model.parameters(), *model.buffers())
+    return not any(module.training for module in model.modules()) and all(
+        tensor.dtype == dtype for tensor in tensors if tensor.is_floating_point()
+    )
 
 
 @dataclass
@@ -355,9 +363,12 @@ def _log_density(q: Gaussian, z: Tensor) -> Tensor:
 def _target(value: Tensor, samples: int) -> Tensor:
     """Each example's value as often as it has samples: [n, ...] to [n s, ...], example by example.
 
-    What is a fraction comes in float64, which likelihoods take as the precision to sum in.
+    What is a fraction comes in float64, which likelihoods take as the precision to sum in. Of a single example it is a
+    view, no copy a sample.
     """
     wide = value.double() if value.is_floating_point() else value
+    if len(wide) == 1:
+        return wide.expand(samples, *wide.shape[1:])
     return wide.unsqueeze(1).expand(-1, samples, *wide.shape[1:]).flatten(0, 1)
 
 

@@ -32,6 +32,26 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture
+def tiny_root(tmp_path: Path) -> Path:
+    """MNIST's raw files in miniature: 50 examples to train on."""
+    from tests.tiny_mnist import write_tiny
+
+    write_tiny(tmp_path / "raw")
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ray cluster that starts fails the test."""
+    from sweeps import engine
+
+    def started(*_: object, **__: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(engine, "cluster", started)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The data root with the MNIST family's raw files; for tests marked `real_data`."""

@@ -11,7 +11,6 @@ import pytest
 from mvae.data import fingerprint
 from mvae.trial import Trial, likelihood
 from pipelines.k_sweep import Options, sweep
-from sweeps import engine
 from sweeps.options import parse, read
 from sweeps.plan import Cell
 from sweeps.results import Result
@@ -25,26 +24,9 @@ QUANTITIES = ("log joint", "var joint", "var marginal", "var conditional", "ESS 
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """MNIST's raw files in miniature: 50 examples to train on."""
-    write_tiny(tmp_path / "raw")
-    return tmp_path / "raw"
-
-
-@pytest.fixture
-def made(root: Path) -> Callable[..., tuple[Cell, ...]]:
+def made(tiny_root: Path) -> Callable[..., tuple[Cell, ...]]:
     """The table's cells for some options, on the tiny files."""
-    return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(root)))).cells
-
-
-@pytest.fixture
-def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray cluster that starts fails the test."""
-
-    def started(*_: object, **__: object) -> None:
-        raise AssertionError("Ray was started")
-
-    monkeypatch.setattr(engine, "cluster", started)
+    return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(tiny_root)))).cells
 
 
 def run(argv: Sequence[str]) -> int:
@@ -85,9 +67,9 @@ def test_columns_rise_and_k_1_with_free_noise_is_the_plain_mvae19s_trial(
 
 
 def test_fewer_training_examples_are_another_trial_and_the_caption_says_so(
-    root: Path, storage: Path, capsys: pytest.CaptureFixture[str]
+    tiny_root: Path, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ("--storage", str(storage), "--data-root", str(root), "--ks", "0", "--train-examples", "40")
+    argv = ("--storage", str(storage), "--data-root", str(tiny_root), "--ks", "0", "--train-examples", "40")
     (few,) = {cell.trial.key("d") for cell in sweep(read(Options, (*argv, "--noise", "free"))).cells}
     (every,) = {cell.trial.key("d") for cell in sweep(read(Options, (*argv[:-2], "--noise", "free"))).cells}
     assert few != every
@@ -109,12 +91,12 @@ BAD = [
 ]
 
 
-@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
 def test_bad_input_is_one_line_and_nothing_is_written(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
 ) -> None:
-    assert run(["--storage", str(tmp_path / "new"), "--data-root", str(root), *typed.split()]) == BAD_INPUT
+    assert run(["--storage", str(tmp_path / "new"), "--data-root", str(tiny_root), *typed.split()]) == BAD_INPUT
     printed = capsys.readouterr()
     assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert not (tmp_path / "new").exists()
@@ -125,17 +107,17 @@ def test_two_modalities_have_a_sweep_of_k_0_alone() -> None:
     assert {(cell.variant, cell.trial.k) for cell in cells} == {("MVAE free noise", 0), ("MVAE fixed noise", 0)}
 
 
-@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("noises", [("free", "fixed"), ("free",)])
 def test_the_report_has_the_figure_and_the_variance_at_k_0_against_k_1(
-    root: Path, storage: Path, capsys: pytest.CaptureFixture[str], noises: tuple[str, ...]
+    tiny_root: Path, storage: Path, capsys: pytest.CaptureFixture[str], noises: tuple[str, ...]
 ) -> None:
-    argv = ("--storage", str(storage), "--data-root", str(root), "--ks", "0-2", "--seeds", "0-1")
+    argv = ("--storage", str(storage), "--data-root", str(tiny_root), "--ks", "0-2", "--seeds", "0-1")
     options = read(Options, (*argv, "--noise", ",".join(noises), "--report"))
     store, whole = Store.open(storage, "main", create=True), sweep(options)
     for trial in dict.fromkeys(cell.trial for cell in whole.cells):
         metrics = {cell.metric: 12.0 / (1 + trial.k) + trial.seed for cell in whole.cells if cell.trial == trial}
-        key = trial.key(fingerprint("mnist19", root))
+        key = trial.key(fingerprint("mnist19", tiny_root))
         store.results.write(Result(key, likelihood(50).token, trial.model_dump(), metrics, {}, []))
     assert main(lambda: sweep(options), options) == COMPLETE
     printed = capsys.readouterr().out

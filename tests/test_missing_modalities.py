@@ -14,7 +14,6 @@ from mvae.data import fingerprint
 from mvae.data.mnist19 import ATTRIBUTES
 from mvae.trial import ATTRIBUTE_ACCURACY, Trial, likelihood
 from pipelines.missing_modalities import KEEP_PROBABILITIES, Options, sweep
-from sweeps import engine
 from sweeps.options import parse, read
 from sweeps.plan import Cell
 from sweeps.results import Result
@@ -35,26 +34,9 @@ METRICS = (
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """MNIST's raw files in miniature: 50 examples to train on."""
-    write_tiny(tmp_path / "raw")
-    return tmp_path / "raw"
-
-
-@pytest.fixture
-def made(root: Path) -> Callable[..., tuple[Cell, ...]]:
+def made(tiny_root: Path) -> Callable[..., tuple[Cell, ...]]:
     """The table's cells for some options, on the tiny files."""
-    return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(root)))).cells
-
-
-@pytest.fixture
-def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray cluster that starts fails the test."""
-
-    def started(*_: object, **__: object) -> None:
-        raise AssertionError("Ray was started")
-
-    monkeypatch.setattr(engine, "cluster", started)
+    return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(tiny_root)))).cells
 
 
 def run(argv: Sequence[str]) -> int:
@@ -122,12 +104,12 @@ BAD = [
 ]
 
 
-@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
 def test_bad_input_is_one_line_and_nothing_is_written(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
+    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
 ) -> None:
-    argv = ("--storage", str(tmp_path / "new"), "--data-root", str(root), *typed.split())
+    argv = ("--storage", str(tmp_path / "new"), "--data-root", str(tiny_root), *typed.split())
     assert run(argv) == BAD_INPUT
     printed = capsys.readouterr()
     assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
@@ -141,15 +123,15 @@ def value(cell: Cell) -> float:
 
 @pytest.fixture
 def report(
-    root: Path, storage: Path, capsys: pytest.CaptureFixture[str]
+    tiny_root: Path, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, dict[str, bytes]]]:
     """Writes made-up results of some of the keep probabilities, and reports: exit code, output, files."""
 
     def made(done: tuple[float, ...], *argv: str) -> tuple[int, str, dict[str, bytes]]:
-        asked = ("--storage", str(storage), "--data-root", str(root), "--seeds", "0-1", *argv)
+        asked = ("--storage", str(storage), "--data-root", str(tiny_root), "--seeds", "0-1", *argv)
         options = read(Options, (*asked, "--report"))
         store, whole = Store.open(storage, "main", create=True), sweep(options)
-        mark = fingerprint("mnist19", root)
+        mark = fingerprint("mnist19", tiny_root)
         results: dict[tuple[str, str], tuple[Trial, dict[str, float]]] = {}
         for cell in (*whole.cells, *whole.details):
             if cell.column in done:
@@ -164,7 +146,7 @@ def report(
     return made
 
 
-@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.usefixtures("no_cluster")
 def test_the_report_says_what_the_paper_claims_as_measured_and_has_the_figure_and_every_attribute(
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:
@@ -183,7 +165,7 @@ def test_the_report_says_what_the_paper_claims_as_measured_and_has_the_figure_an
     assert all(f"MVAE19 {name} accuracy" in files["details.md"].decode() for name in ATTRIBUTES)
 
 
-@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.usefixtures("no_cluster")
 def test_a_report_without_one_of_the_two_says_nothing_of_the_claim_and_is_drawn_all_the_same(
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:
@@ -193,7 +175,7 @@ def test_a_report_without_one_of_the_two_says_nothing_of_the_claim_and_is_drawn_
     assert files["figure-5.png"].startswith(b"\x89PNG") and files["attributes.png"].startswith(b"\x89PNG")
 
 
-@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.usefixtures("no_cluster")
 def test_two_arms_are_compared_quantity_by_quantity(
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:

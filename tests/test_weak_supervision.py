@@ -20,7 +20,6 @@ from mvae.data.supervision import paired_set
 from mvae.models import arm
 from mvae.trial import ACCURACY, readout
 from pipelines.weak_supervision import Options, cells, sweep
-from sweeps import engine
 from sweeps.options import read
 from sweeps.plan import Cell
 from sweeps.results import Result
@@ -45,16 +44,6 @@ def run(*argv: str) -> int:
 
 def files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
-
-
-@pytest.fixture
-def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray cluster that starts fails the test."""
-
-    def started(*_: object, **__: object) -> None:
-        raise AssertionError("Ray was started")
-
-    monkeypatch.setattr(engine, "cluster", started)
 
 
 # The grid

@@ -36,7 +36,7 @@ from mvae.trial import Targets, Trial
 class Options(BaseSettings):
     """Does the own-targets objective keep an accuracy that it is handed?"""
 
-    model_config = SettingsConfigDict(cli_parse_args=False, cli_kebab_case=True, cli_hide_none_type=True)
+    model_config = SettingsConfigDict(cli_kebab_case=True, cli_hide_none_type=True, use_attribute_docstrings=True)
 
     data_root: Path | None = None
     """Folder with FashionMNIST's raw files (default: $MVAE_DATA)."""

@@ -29,13 +29,13 @@ DECODED_ROWS = 512
 """Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache; a decoder
 with `rows` of its own takes those."""
 
-FEW_MODALITIES = 4
-"""Up to this many, steps have few terms, and the activations of all pieces are kept, as they were before `pieces`: the
-numbers of such trials depend on it to the last bit."""
-
 STACKED_ROWS = 8192
 """The same for stacked decoders, over all of them, whose many parameters each pass reads and each adds gradients to; it
 takes no heed of terms, since they have no BatchNorm."""
+
+FEW_MODALITIES = 4
+"""Up to this many, steps have few terms, and the activations of all pieces are kept, as they were before `pieces`: the
+numbers of such trials depend on it to the last bit."""
 
 
 def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) -> np.ndarray:

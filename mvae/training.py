@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from mvae.checkpoint import Checkpoint, Checkpoints, Record
-from mvae.data.dataset import Dataset, Kind
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
-from mvae.evaluation.attributes import KINDS, validation_attribute_metrics
+from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.multimodal import Multimodal
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 THREADS = 1
 """CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
+
+REMEDY = "the last checkpoint stays: a lower learning rate or likelihood weight usually mends it"
+"""What is said of numbers that are not finite."""
 
 LOOKS = 8
 """A trial is looked at when so many equal parts of its epochs are done, the last of them at its end."""
@@ -169,8 +172,7 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
     broken = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise NonFiniteLoss(
-            f"the weights are not finite after the last step of epoch {epoch + 1} ({broken[0]}); the last checkpoint"
-            " stays: a lower learning rate or likelihood weight usually mends it"
+            f"the weights are not finite after the last step of epoch {epoch + 1} ({broken[0]}); {REMEDY}"
         )
 
 
@@ -207,8 +209,7 @@ class _FiniteWatch:
                 guilty = [name for name, value in parts if not math.isfinite(value)]
                 raise NonFiniteLoss(
                     f"the loss is not finite at epoch {self.epoch + 1}, step {len(self.rows)}"
-                    f" ({', '.join(guilty) or 'the weighted sum'}); the last checkpoint stays:"
-                    " a lower learning rate or likelihood weight usually mends it"
+                    f" ({', '.join(guilty) or 'the weighted sum'}); {REMEDY}"
                 )
 
 
@@ -222,7 +223,7 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
     metrics: dict[str, float] = {}
     if chosen.predicts and kinds & {Kind.LABEL, Kind.TEXT}:
         metrics["validation/accuracy"] = prediction_accuracy(model, data.modalities, data.validation)
-    if "attributes" in chosen.measures and kinds.intersection(KINDS):
+    if "attributes" in chosen.measures and kinds & ATTRIBUTE_KINDS:
         assert isinstance(model, Multimodal)
         metrics |= validation_attribute_metrics(model, data)
     return metrics

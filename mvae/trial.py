@@ -15,6 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mvae.data import Kind, source
+from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.evaluation.importance import check_samples
 from mvae.models import arm
 
@@ -27,13 +28,11 @@ ADDED_AS: dict[str, Any] = {"keep_probability": 1.0, "train_examples": None}
 Frozen: a later change of the field's default must not touch the entry here, or old results would change their meaning.
 """
 
-ATTRIBUTES = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
-
 WEIGHTS = {
     "image_weight": frozenset({Kind.IMAGE}),
     "label_weight": frozenset({Kind.LABEL}),
     "text_weight": frozenset({Kind.TEXT}),
-    "attribute_weight": ATTRIBUTES,
+    "attribute_weight": ATTRIBUTE_KINDS,
 }
 """Fields that say something of some kinds of modality: no part of the hash where the data set has none of them."""
 
@@ -165,7 +164,7 @@ class Trial(BaseModel):
         return self
 
     def _fits_the_modalities(self, modalities: int, kinds: set[Kind]) -> None:
-        if kinds & ATTRIBUTES and not arm(self.model).attributes:
+        if kinds & ATTRIBUTE_KINDS and not arm(self.model).attributes:
             raise ValueError(f"arm {self.model!r} knows no attributes, which {self.dataset} has: choose another arm")
         if modalities > 2 and not arm(self.model).many:
             raise ValueError(
@@ -190,7 +189,7 @@ class Trial(BaseModel):
         meaningless = {name for name, own in WEIGHTS.items() if not kinds & own}
         if self.annealing_epochs is not None:
             meaningless.add("annealing_share")
-        decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTES} and arm(self.model).decodes_labels
+        decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTE_KINDS} and arm(self.model).decodes_labels
         if self.image_network != "mlp" and not decodes_labels:
             meaningless.add("decoder_hidden")
         return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS)

@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
+from mvae.data.pictures import cores
 from sweeps.scratch import remove_folders_of_the_dead, scratch
 from sweeps.worker import Job, Word, run
 
@@ -80,7 +82,7 @@ def cluster() -> Iterator[Capacity]:
             with _environment({"RAY_AUTH_MODE": "disabled"}), _own_signal_handlers():
                 _start(
                     address="local",
-                    num_cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+                    num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
                     _temp_dir=str(folder),
@@ -295,12 +297,19 @@ def _hushed() -> Iterator[None]:
     """
     from ray._private import worker
 
-    printing = getattr(worker, "print_to_stdstream", None)
-    setattr(worker, "print_to_stdstream", lambda *_, **__: None)  # noqa: B010  mypy knows the function's own type
+    with _replaced(worker, "print_to_stdstream", lambda *_, **__: None):
+        yield
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Something of a module that is not ours stands for something else within the block."""
+    before = getattr(module, name, None)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        setattr(worker, "print_to_stdstream", printing)  # noqa: B010
+        setattr(module, name, before)
 
 
 @contextmanager
@@ -315,12 +324,10 @@ def _own_signal_handlers() -> Iterator[None]:
         yield
         return
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    installing = getattr(utils, "set_sigterm_handler", None)
-    setattr(utils, "set_sigterm_handler", lambda _handler: None)  # noqa: B010  as in `_hushed`
     try:
-        yield
+        with _replaced(utils, "set_sigterm_handler", lambda _handler: None):
+            yield
     finally:
-        setattr(utils, "set_sigterm_handler", installing)  # noqa: B010
         for number, handler in ours.items():
             signal.signal(number, handler)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from benchmarks import likelihood as likelihood_benchmark
-from benchmarks import plain, timing
+from benchmarks import own_targets, plain, timing
 from benchmarks import training as training_benchmark
 from benchmarks.gpu_runs import cells, command, pack
 from benchmarks.gpu_runs.throughput import Graphed, Setting, tensors, together
@@ -30,6 +30,7 @@ from sweeps.results import Results
 from sweeps.storage import Store
 from sweeps.worker import run as run_job
 from tests.sweeping import digits_job
+from tests.tiny_mnist import write_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -258,6 +259,23 @@ def test_the_pack_of_both_data_sets_is_small_enough_to_travel(real_data: Path, c
     unpacked = pack.read(tmp_path).load("mnist", CPU)
     assert unpacked.fingerprint == data.fingerprint
     assert np.array_equal(unpacked.test.values[0], data.test.values[0])
+
+
+def test_a_model_is_handed_from_one_kind_of_targets_to_the_other_and_every_epoch_is_told(
+    tmp_path: Path, cache: Path
+) -> None:
+    write_tiny(tmp_path, "FashionMNIST")
+    out = tmp_path / "numbers.json"
+    own_targets.main(own_targets.Options(data_root=tmp_path, cache=cache, images=100, before=1, after=2, out=out))
+    told = json.loads(out.read_text())["epochs"]
+    assert [(one["training"], one["epoch"]) for one in told] == [
+        ("all", 1),
+        *((name, epoch) for name in ("all, then own", "all, then all") for epoch in (2, 3)),
+        *(("own", epoch) for epoch in (1, 2, 3)),
+    ]
+    losses = [one["own_loss"] for one in told]
+    assert len(set(losses)) == len(losses), "each training goes its own way"
+    assert all(0 <= one["accuracy"] <= 1 for one in told)
 
 
 def test_the_literal_loop_over_samples_finds_what_the_estimator_finds() -> None:

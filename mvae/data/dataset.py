@@ -36,6 +36,10 @@ class Kind(StrEnum):
     """Several binary attributes as one modality."""
 
 
+ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
+"""The two ways in which a data set may have attributes."""
+
+
 @dataclass(frozen=True)
 class Modality:
     """One of the views x_1 ... x_M of an example."""

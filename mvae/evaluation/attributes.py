@@ -18,14 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality, Split
 from mvae.evaluation.accuracy import evaluated
 from mvae.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.streams import numpy_generator
-
-KINDS = (Kind.ATTRIBUTE, Kind.ATTRIBUTES)
-"""Kinds of modality that are attributes."""
 
 ROWS = 1000
 """Images a pass."""
@@ -55,7 +52,7 @@ def attribute_values(modalities: tuple[Modality, ...], split: Split) -> Tensor:
     values = [
         value.reshape(len(value), -1)
         for modality, value in zip(modalities, split.values, strict=True)
-        if modality.kind in KINDS
+        if modality.kind in ATTRIBUTE_KINDS
     ]
     return torch.cat(values, dim=1).bool()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mvae.data import DATASETS, source
-from mvae.data.dataset import Dataset, Kind, Source
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Source
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
@@ -16,7 +16,7 @@ from mvae.evaluation.readout import readout_accuracy
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
 from mvae.streams import torch_generator
-from mvae.trial import ACCURACY, ATTRIBUTES, Measure, Trial
+from mvae.trial import ACCURACY, Measure, Trial
 
 Heard = Callable[[int, int], None]
 """Told, while a measure is computed, how many examples are done and of how many."""
@@ -68,7 +68,7 @@ COMPUTES: dict[tuple[str, int], Compute] = {
 PREDICTED = {
     "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),
     "readout": frozenset({Kind.LABEL}),
-    "attributes": ATTRIBUTES,
+    "attributes": ATTRIBUTE_KINDS,
 }
 """What a measure compares predictions with: the kinds of modality of which a data set must have one."""
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Kind, Split
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Split
 from mvae.data.text import text_of
-from mvae.evaluation.attributes import KINDS, attribute_logits, attribute_names, attribute_values
+from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
 from mvae.gaussian import Gaussian
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal, written
@@ -95,7 +95,7 @@ def sample_words(model: Multimodal, split: Split, seed: int) -> str:
     attributes those are named that hold.
     """
     kinds = {modality.kind for modality in model.modalities}
-    spoken = next((kind for kind in (Kind.LABEL, Kind.TEXT, *KINDS) if kind in kinds), None)
+    spoken = next((kind for kind in (Kind.LABEL, Kind.TEXT, *ATTRIBUTE_KINDS) if kind in kinds), None)
     if spoken is None:
         return ""
     model.eval()
@@ -105,12 +105,12 @@ def sample_words(model: Multimodal, split: Split, seed: int) -> str:
     rows = _shown(split)
     q = model.infer({image: split.take(image, rows)})
     z = q.rsample(torch.randn(q.mean.shape, generator=noise, device=device))
-    truth = attribute_values(model.modalities, split)[rows] if spoken in KINDS else split.take(other, rows)
+    truth = attribute_values(model.modalities, split)[rows] if spoken in ATTRIBUTE_KINDS else split.take(other, rows)
     columns = (truth, _emitted(model, other, q.mean, None), _emitted(model, other, z, noise))
     given = zip(*(_words(model, other, values) for values in columns), strict=True)
     of_prior = _words(model, other, _emitted(model, other, _prior(model, seed, device), noise))
     sheet = [" | ".join(of_prior[start : start + ROWS]) for start in range(0, len(of_prior), ROWS)]
-    name = "attributes" if spoken in KINDS else model.modalities[other].name
+    name = "attributes" if spoken in ATTRIBUTE_KINDS else model.modalities[other].name
     return "\n".join(
         [
             f"### {name} given image (of `reconstructions`, left to right)",
@@ -144,10 +144,10 @@ def _emitted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | 
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
         return written(model.decoders[m], z, generator)
-    logits = attribute_logits(model, z) if kind in KINDS else model.decode(m, z)
+    logits = attribute_logits(model, z) if kind in ATTRIBUTE_KINDS else model.decode(m, z)
     if generator is not None:
         return model.likelihoods[m].sample(logits, generator)
-    return logits > 0 if kind in KINDS else logits.argmax(-1)
+    return logits > 0 if kind in ATTRIBUTE_KINDS else logits.argmax(-1)
 
 
 def _words(model: Multimodal, m: int, values: Tensor) -> list[str]:

@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import torch
 
@@ -41,12 +41,14 @@ _reported: set[Path] = set()
 
 
 class Record(TypedDict):
-    """What one finished epoch reports. The metrics are equal bit for bit when the epoch runs again, the time is not."""
+    """What one finished epoch reports. Its metrics are equal bit for bit when it runs again, time and speed not."""
 
     epoch: int
     time: float
     """Unix time of the epoch's end, seconds."""
     metrics: dict[str, float]
+    speed: NotRequired[dict[str, float]]
+    """What depends on the machine and its other work: examples_per_second of the epoch's training steps."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ from torch import Tensor
 from mvae.gaussian import FEW_EXPERTS, Gaussian
 from mvae.networks.normalisation import term_statistics
 from mvae.pieces import piece_by_piece
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.models.multimodal import Multimodal
@@ -76,10 +78,12 @@ class Stacked:
     """The row that holds its target, int64 [A, W]."""
     real: Tensor
     """Boolean [A, W]: False where a modality has fewer."""
+    decoded: bool
+    """Whether any worker has such a pair."""
 
     def to(self, device: torch.device | str) -> Stacked:
         """The same on a device."""
-        return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device))
+        return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,11 @@ class Layout:
     targets: tuple[Tensor, ...]
     """Per modality, for each of these pairs, the position of its target among the n_m values."""
     groups: tuple[tuple[int, ...], ...]
-    """Per modality, how many of these pairs each term has: BatchNorm's statistics stay within a term."""
+    """Per modality, how many of these pairs each term has: BatchNorm's statistics stay within a term. Terms that no
+    worker has pairs of are left out; those that others have are there, if need be with 0."""
+    loads: tuple[tuple[int, ...], ...]
+    """The same as an even share of all workers' pairs, rounded up. Passes are planned by it, so that all workers make
+    the same; one that is alone has them all."""
     stacked: Stacked | None = None
     """The last modalities, where their networks are stacked."""
 
@@ -128,32 +136,43 @@ class Layout:
 
 
 def layout(
-    present: np.ndarray, terms: np.ndarray, active: np.ndarray, *, targets: str = "own", stacked: int = 0
+    present: np.ndarray,
+    terms: np.ndarray,
+    active: np.ndarray,
+    *,
+    targets: str = "own",
+    stacked: int = 0,
+    workers: Workers = ALONE,
 ) -> Layout:
-    """Plans a step.
+    """Plans a step, or the share of it that a worker takes.
 
     Args:
-        present: boolean [R, M], which modalities each row has.
+        present: boolean [R, M], which modalities each row of the whole step has.
         terms: boolean [T, M], which modalities each term conditions on.
         active: boolean [T, R], which terms each row takes part in. A term that shares no modality with the row is
             skipped all the same.
         targets: own, a term reconstructs what it conditions on; all, everything that the row has.
         stacked: A, how many of the last modalities have stacked networks.
     """
+    everywhere = None if workers.alone else _pairs_to_reconstruct(present, terms, active, targets)
+    present, active = workers.share(present), workers.share(active, dim=1)
     members = terms[None] & present[:, None]
     taken = active & members.any(-1).T
     pair_term, pair_row = np.nonzero(taken)
     reconstructs = members[pair_row, pair_term] if targets == "own" else present[pair_row]
     apart = present.shape[1] - stacked
     encoded = [None if here.all() else torch.from_numpy(np.nonzero(here)[0]) for here in present.T]
-    decoded, target, groups = [], [], []
+    decoded, target, groups, loads = [], [], [], []
     for m in range(apart):
         position = np.cumsum(present[:, m]) - 1
         wanted = reconstructs[:, m]
         decoded.append(None if wanted.all() else torch.from_numpy(np.nonzero(wanted)[0]))
         target.append(torch.from_numpy(position[pair_row[wanted]]))
-        groups.append(tuple(int(count) for count in np.bincount(pair_term[wanted], minlength=len(terms)) if count))
-    every, alike = bool(taken.all()), bool((members == members[:1]).all())
+        counts = np.bincount(pair_term[wanted], minlength=len(terms))
+        whole = counts if everywhere is None else everywhere[:, m]
+        groups.append(tuple(counts[whole > 0].tolist()))
+        loads.append(tuple(-(-count // workers.count) for count in whole[whole > 0].tolist()))
+    every, alike = bool(taken.all()), bool((members == members[:1]).all()) and len(members) > 0
     by_pair = not every and present.shape[1] <= FEW_EXPERTS
     if by_pair:
         conditions = members[pair_row, pair_term][:, None]
@@ -169,17 +188,28 @@ def layout(
         decoded=tuple(decoded),
         targets=tuple(target),
         groups=tuple(groups),
-        stacked=_side_by_side(reconstructs[:, apart:], pair_row) if stacked else None,
+        loads=tuple(loads),
+        stacked=_side_by_side(reconstructs[:, apart:], pair_row, everywhere) if stacked else None,
     )
 
 
-def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray) -> Stacked:
-    """From boolean [P, A], and the row of each pair."""
+def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.ndarray, targets: str) -> np.ndarray:
+    """How many pairs of each term reconstruct each modality: int64 [T, M]."""
+    members = terms[None] & present[:, None]
+    taken = active.T & members.any(-1)
+    reconstructs = members if targets == "own" else present[:, None]
+    counts: np.ndarray = (reconstructs & taken[:, :, None]).sum(0)
+    return counts
+
+
+def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> Stacked:
+    """From boolean [P, A], the row of each pair, and what all workers reconstruct of every modality [T, M]."""
     counts = reconstructs.sum(0)
     real = np.arange(counts.max(initial=0)) < counts[:, None]
     pairs = np.zeros(real.shape, np.int64)
     pairs[real] = np.nonzero(reconstructs.T)[1]
-    return Stacked(torch.from_numpy(pairs), torch.from_numpy(pair_row[pairs]), torch.from_numpy(real))
+    decoded = bool(counts.any() if everywhere is None else everywhere[:, -len(counts) :].any())
+    return Stacked(torch.from_numpy(pairs), torch.from_numpy(pair_row[pairs]), torch.from_numpy(real), decoded)
 
 
 @dataclass(frozen=True)
@@ -284,12 +314,14 @@ def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: 
     """Sum of log p(x_m | z) over the pairs that reconstruct modality m, in chunks of whole terms."""
     wanted, target = plan.decoded[m], plan.targets[m]
     mine = z if wanted is None else z.index_select(0, wanted)
-    packed = chunks(plan.groups[m], getattr(model.decoders[m], "rows", DECODED_ROWS))
-    ends = np.cumsum([sum(chunk) for chunk in packed]).tolist()
+    planned = chunks(plan.loads[m], getattr(model.decoders[m], "rows", DECODED_ROWS))
+    groups = iter(plan.groups[m])
+    packed = [tuple(islice(groups, len(chunk))) for chunk in planned]
+    ends, passes = np.cumsum([sum(chunk) for chunk in packed]).tolist(), iter(packed)
     with term_statistics(model.decoders[m]) as statistics:
 
         def summed(part: Tensor, start: int, end: int) -> Tensor:
-            statistics.groups(packed[ends.index(end)])
+            statistics.groups(next(passes))
             return model.log_prob(m, part, values.index_select(0, target[start:end])).sum()
 
         few = len(plan.encoded) <= FEW_MODALITIES
@@ -310,7 +342,7 @@ def _stacked_log_likelihoods(
         return torch.where(where.real[:, start:end], log_prob, 0.0).sum(1)
 
     width = max(1, STACKED_ROWS // count)
-    ends = [*range(width, longest, width), longest] if longest else []
+    ends = [*range(width, longest, width), longest] if where.decoded else []
     chosen = _repeated(z, where.pairs.flatten()).view(count, longest, z.shape[1])
     return piece_by_piece(summed, chosen, 1, ends, weights, model.attribute_decoders)
 

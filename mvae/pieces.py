@@ -37,7 +37,8 @@ def piece_by_piece(
     Args:
         summed: must not depend on anything that needs a gradient but its piece and the parameters of `network`.
         dim: the dimension that is cut.
-        ends: where pieces end, ascending, the last at the end of `whole`; none: there is nothing to sum.
+        ends: where pieces end, ascending, the last at the end of `whole`; none: there is nothing to sum. A piece may be
+            empty, where only other workers have something in it.
         weights: [K], constants; None where `summed` gives a scalar.
         alive: keeps the activations of all pieces, as autograd does: where they are few.
     """

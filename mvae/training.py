@@ -22,9 +22,13 @@ from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.models import arm
 from mvae.models.arm import Learner
+from mvae.models.data_parallel import DataParallel
 from mvae.models.multimodal import Multimodal
+from mvae.networks.normalisation import share_statistics
 from mvae.objective import Loss
+from mvae.saving import Saving
 from mvae.streams import global_stream
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -73,6 +77,8 @@ def train(
     heard: Callable[[Progress], None] = lambda _: None,
     look: Callable[[nn.Module, int], None] = lambda _model, _epoch: None,
     checkpoint_every: float = 60.0,
+    workers: Workers = ALONE,
+    background: bool = False,
 ) -> Trained:
     """Trains a trial, or goes on from its newest valid checkpoint.
 
@@ -83,8 +89,11 @@ def train(
         look: called with the module in evaluation mode, and the epochs done, at `LOOKS` times spread over training; it
             may draw pictures and must leave the module as it is.
         checkpoint_every: seconds after which the next end of an epoch is saved; the last epoch always is.
+        workers: which of several processes this is; all of them call this function, within a process group of
+            torch.distributed. The first alone reads and writes checkpoints, validates, and calls the functions above.
+        background: checkpoints are written by a thread while training goes on.
     Raises:
-        NonFiniteLoss: the loss became nan or infinite; the last checkpoint stays.
+        NonFiniteLoss: the loss became nan or infinite, at every worker; the last checkpoint stays.
         ValueError: the trial is to train on more examples than there are.
     """
     torch.set_num_threads(THREADS)
@@ -95,12 +104,14 @@ def train(
     with global_stream(trial.seed, "initialisation"):
         model = chosen.build(trial, data.modalities)
     model.to(device)
-    last = checkpoints.latest()
+    last, weights, moments = workers.told(_start(checkpoints, trial, "cpu" if workers.count > 1 else device, workers))
     history: list[Record] = list(last.history) if last else []
     if last:
-        model.load_state_dict(checkpoints.load(last, "model.pt", map_location=device))
-        heard(Progress(last.epoch, _epochs(trial), list(history)))
+        model.load_state_dict(weights)
+        if workers.first:
+            heard(Progress(last.epoch, _epochs(trial), list(history)))
     if chosen.fit is not None:
+        assert workers.alone, "what is fitted in closed form has no steps to share"
         if last is None:
             metrics = {**chosen.fit(model, trial, data), **validated(model, trial, data)}
             history = [Record(epoch=1, time=time.time(), metrics=metrics)]
@@ -109,30 +120,61 @@ def train(
         return Trained(model.eval(), history, last)
 
     assert chosen.learner is not None
-    learner = chosen.learner(model, trial, data)
+    assert (trial.fewest_workers or trial.workers) <= workers.count <= trial.workers, "the key would name other workers"
+    learner = chosen.learner(model, trial, data, workers)
     optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
-    if last and last.epoch < trial.epochs:
-        optimizer.load_state_dict(checkpoints.load(last, "training.pt", map_location=device)["optimizer"])
+    if moments is not None:
+        optimizer.load_state_dict(moments)
     if trial.compile:
         _compile(model)
+    if not workers.alone:
+        if trial.sync_batchnorm:
+            share_statistics(model, workers)
+        learner = DataParallel(learner, model)
     looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
     saved_at = time.monotonic()
-    for epoch in range(last.epoch if last else 0, trial.epochs):
-        trained = _train_epoch(learner, model, optimizer, trial, epoch)
-        _check_finite(model, epoch)
-        metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
-        history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics))
-        if epoch + 1 in looks:
-            look(model.eval(), epoch + 1)
-        fresh: list[Record] = []
-        if epoch + 1 == trial.epochs or time.monotonic() - saved_at >= checkpoint_every:
-            state = {"model.pt": model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
-            last = checkpoints.save(epoch + 1, state, history, provenance())
-            fresh, committed, saved_at = history[committed:], len(history), time.monotonic()
-        heard(Progress(epoch + 1, trial.epochs, fresh))
+    with Saving(checkpoints, background=background) as saving:
+        for epoch in range(last.epoch if last else 0, trial.epochs):
+            began = time.perf_counter()
+            trained = _train_epoch(learner, model, optimizer, trial, epoch, workers)
+            rate = learner.steps_per_epoch * trial.batch_size / (time.perf_counter() - began)
+            workers.align(model.buffers())
+            _check_finite(model, epoch)
+            if not workers.first:
+                continue
+            metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
+            speed = {"examples_per_second": rate}
+            history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
+            if epoch + 1 in looks:
+                look(model.eval(), epoch + 1)
+            due = time.monotonic() - saved_at >= checkpoint_every and not saving.busy
+            if due or epoch + 1 == trial.epochs:
+                state = {"model.pt": model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
+                saving.save(epoch + 1, state, history, provenance())
+                saved_at = time.monotonic()
+            fresh: list[Record] = []
+            if (complete := saving.complete(wait=epoch + 1 == trial.epochs)) is not None:
+                last = complete
+                fresh, committed = history[committed : last.epoch], last.epoch
+            heard(Progress(epoch + 1, trial.epochs, fresh))
+    last, history = workers.told((last, history))
     assert last is not None
     return Trained(model.eval(), history, last)
+
+
+def _start(
+    checkpoints: Checkpoints, trial: Trial, device: torch.device | str, workers: Workers
+) -> tuple[Checkpoint | None, Any, Any]:
+    """The checkpoint to go on from, its weights, and the optimiser's state where there are epochs to come: what the
+    first worker finds, whatever the others would."""
+    last = checkpoints.latest() if workers.first else None
+    if last is None:
+        return None, None, None
+    weights = checkpoints.load(last, "model.pt", map_location=device)
+    if arm(trial.model).fit is not None or last.epoch >= trial.epochs:
+        return last, weights, None
+    return last, weights, checkpoints.load(last, "training.pt", map_location=device)["optimizer"]
 
 
 def best_epoch(history: Sequence[Record]) -> dict[str, float]:
@@ -150,13 +192,18 @@ def _epochs(trial: Trial) -> int:
 
 
 def _train_epoch(
-    learner: Learner, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial, epoch: int
+    learner: Learner | DataParallel,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    trial: Trial,
+    epoch: int,
+    workers: Workers,
 ) -> dict[str, float]:
-    """One pass; returns the mean over steps of the loss and its parts, as train/<part>."""
+    """One pass; returns the mean over steps of the loss and its parts, as train/<part>, of all workers together."""
     model.train()
     device = next(model.parameters()).device
-    watch = _FiniteWatch(epoch, check_every=1 if device.type == "cpu" else 50)
-    with global_stream(trial.seed, "dropout", epoch):
+    watch = _FiniteWatch(epoch, check_every=1 if device.type == "cpu" and workers.alone else 50, workers=workers)
+    with global_stream(trial.seed, workers.named("dropout"), epoch):
         for position, batch in enumerate(learner.batches(epoch)):
             with torch.autocast(device.type, torch.bfloat16, enabled=trial.precision == "bfloat16"):
                 loss = learner.loss(batch, epoch * learner.steps_per_epoch + position)
@@ -177,10 +224,13 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
 
 
 class _FiniteWatch:
-    """Keeps each step's loss and parts on the device and looks at them now and then, without a wait a step."""
+    """Keeps each step's loss and parts on the device and looks at them now and then, without a wait a step.
 
-    def __init__(self, epoch: int, check_every: int) -> None:
-        self.epoch, self.check_every = epoch, check_every
+    Workers look at the same steps, of which each has a part, and see the same.
+    """
+
+    def __init__(self, epoch: int, check_every: int, workers: Workers) -> None:
+        self.epoch, self.check_every, self.workers = epoch, check_every, workers
         self.names: list[str] = []
         self.unseen: list[list[Tensor]] = []
         self.rows: list[list[float]] = []
@@ -199,7 +249,7 @@ class _FiniteWatch:
     def _look(self) -> None:
         if not self.unseen:
             return
-        values = torch.stack([value.float() for row in self.unseen for value in row]).tolist()
+        values = self.workers.add_(torch.stack([value.float() for row in self.unseen for value in row])).tolist()
         self.unseen.clear()
         for start in range(0, len(values), len(self.names)):
             row = values[start : start + len(self.names)]

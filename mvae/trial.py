@@ -18,11 +18,18 @@ from mvae.data import Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.evaluation.importance import check_samples
 from mvae.models import arm
+from mvae.networks.dcgan import SIZES
 
 TRAINING_VERSION = 1
 """Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
 
-ADDED_AS: dict[str, Any] = {"keep_probability": 1.0, "train_examples": None}
+ADDED_AS: dict[str, Any] = {
+    "keep_probability": 1.0,
+    "train_examples": None,
+    "workers": 1,
+    "fewest_workers": None,
+    "sync_batchnorm": False,
+}
 """Fields added after the first release, with the value that means "as before": left out of the hash at that value.
 
 Frozen: a later change of the field's default must not touch the entry here, or old results would change their meaning.
@@ -106,6 +113,12 @@ class Trial(BaseModel):
     """Number format of the networks in training; evaluation is always float32."""
     compile: bool = False
     """Run the networks through torch.compile."""
+    workers: int = Field(1, ge=1)
+    """Processes that share each training step."""
+    fewest_workers: int | None = Field(None, ge=1)
+    """Elastic: so few processes will do while others are lost. What it gives depends on what happened."""
+    sync_batchnorm: bool = False
+    """Batch normalisation by the statistics of all workers' rows, as one worker would have them."""
 
     @classmethod
     def create(cls, *, dataset: str, model: str, **fields: Any) -> Trial:
@@ -155,6 +168,7 @@ class Trial(BaseModel):
             raise ValueError(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
         if Kind.TEXT in {modality.kind for modality in data.modalities} and not arm(self.model).texts:
             raise ValueError(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
+        self._can_be_shared()
         self._fits_the_modalities(len(data.modalities), {modality.kind for modality in data.modalities})
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise ValueError(
@@ -162,6 +176,18 @@ class Trial(BaseModel):
                 " it goes with paired_fraction 1 and pairing proportional alone"
             )
         return self
+
+    def _can_be_shared(self) -> None:
+        if self.fewest_workers is not None and self.fewest_workers > self.workers:
+            raise ValueError(f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}")
+        if self.batch_size % self.workers and arm(self.model).fit is None:
+            below = self.batch_size // self.workers * self.workers
+            sizes = [size for size in (below, below + self.workers) if size]
+            fewer = next(count for count in range(self.workers - 1, 0, -1) if self.batch_size % count == 0)
+            raise ValueError(
+                f"batch size {self.batch_size} cannot be shared evenly by {self.workers} workers:"
+                f" choose {' or '.join(map(str, sizes))}, or {fewer} worker{'s' * (fewer > 1)}"
+            )
 
     def _fits_the_modalities(self, modalities: int, kinds: set[Kind]) -> None:
         if kinds & ATTRIBUTE_KINDS and not arm(self.model).attributes:
@@ -183,7 +209,8 @@ class Trial(BaseModel):
 
         They are those that its arm reads, less `annealing_share` where `annealing_epochs` take its place, less the
         weights of kinds of modality that the data set has not, and less `decoder_hidden` where no decoder is an MLP: a
-        convolutional one has no such layers, nor has a text's. Labels and attributes are decoded by an MLP.
+        convolutional one has no such layers, nor has a text's. Labels and attributes are decoded by an MLP. Workers
+        share the statistics of batch normalisation where there are several, and networks that have it.
         """
         kinds = {modality.kind for modality in source(self.dataset).modalities}
         meaningless = {name for name, own in WEIGHTS.items() if not kinds & own}
@@ -192,7 +219,23 @@ class Trial(BaseModel):
         decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTE_KINDS} and arm(self.model).decodes_labels
         if self.image_network != "mlp" and not decodes_labels:
             meaningless.add("decoder_hidden")
+        if self.workers == 1:
+            meaningless.add("fewest_workers")
+        if self.workers == 1 or not self._normalises():
+            meaningless.add("sync_batchnorm")
         return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS)
+
+    def _normalises(self) -> bool:
+        """Whether a network of the arm has batch normalisation: the DCGAN of large images, and those of several
+        attributes as one modality."""
+        if "image_network" not in arm(self.model).reads:
+            return False
+        modalities = source(self.dataset).modalities
+        sides = {modality.shape[1] for modality in modalities if modality.kind is Kind.IMAGE}
+        several = any(modality.kind is Kind.ATTRIBUTES for modality in modalities)
+        return (self.image_network == "dcgan" and not sides.isdisjoint(SIZES)) or (
+            several and arm(self.model).decodes_labels
+        )
 
     def key(self, fingerprint: str) -> str:
         """The content key, 16 hex digits.

@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-ABOUT_A_RESULT = ("git", "host", "device", "device_name", "threads", "versions", "seconds", "mixed", "attempts")
+ABOUT_A_RESULT = (
+    *("git", "host", "device", "device_name", "threads", "versions", "seconds"),
+    *("workers", "elastic", "mixed", "attempts"),
+)
 """What a result's provenance says that becomes tags."""
 
 

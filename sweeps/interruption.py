@@ -11,7 +11,13 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from sweeps.engine import Interrupted
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM came: what is committed stays, the rest goes on with the next command.
+
+    Ray's waiting calls let no other exception of a signal handler through, and even of this one only a plain
+    KeyboardInterrupt is left; Tune wraps those that are an `Exception`.
+    """
 
 
 class Interruption:

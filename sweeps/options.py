@@ -146,10 +146,21 @@ class CommonOptions(TrialOptions):
 
     max_concurrent: Count | None = None
     """Trials that run at the same time (default: as many as fit)."""
+    workers_per_trial: Count | None = None
+    """Processes that share each training step of a trial, on as many machines as it takes (default: 1)."""
+    sync_batchnorm: bool = False
+    """Let the workers of a trial share the statistics of batch normalisation, where its networks have any."""
     gpus_per_trial: Gpus = "auto"
-    """GPUs of a trial: a whole number, a share of one, or auto."""
+    """GPUs of a trial, of all its workers together: a whole number, a share of one, or auto."""
+    wait_for_nodes: NotNegative = 15.0
+    """Minutes for which the machines of a cluster are waited for."""
     checkpoint_every: NotNegative = 60.0
     """Seconds of training after which the end of an epoch is kept as a checkpoint."""
+
+    def trial_fields(self) -> dict[str, Any]:
+        """As of every trial; with the workers of a trial, where they are asked for."""
+        own = {"workers": self.workers_per_trial, "sync_batchnorm": self.sync_batchnorm or None}
+        return {**super().trial_fields(), **{name: value for name, value in own.items() if value is not None}}
 
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:

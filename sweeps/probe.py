@@ -6,8 +6,10 @@ import time
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from mvae.data import load_converted
+from mvae.data.dataset import Dataset
 from mvae.data.supervision import paired_set
 from mvae.models import arm
 from mvae.training import validated
@@ -53,22 +55,36 @@ class Probe:
             began = time.perf_counter()
             chosen.fit(model, trial.with_(paired_fraction=trial.paired_fraction * share), data)
             return (time.perf_counter() - began) / share
-        assert chosen.learner is not None
-        learner = chosen.learner(model, trial, data)
-        optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
-        times = [time.perf_counter()]
-        for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
-            loss = learner.loss(batch, step)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            times.append(time.perf_counter())
-            if step > WARM_UP and times[-1] - times[0] > LONG_ENOUGH:
-                break
-        done = len(times) - 1
-        warm = min(WARM_UP, done - 1)
-        each = (times[-1] - times[warm]) / (done - warm)
+        each, steps = seconds_a_step(model, trial, data)
         began = time.perf_counter()
         validated(model, trial, data)
         validation = time.perf_counter() - began
-        return trial.epochs * (each * learner.steps_per_epoch + validation)
+        return trial.epochs * (each * steps + validation)
+
+
+def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float, int]:
+    """Seconds that a training step takes in this process alone, from a few of them, and the steps of an epoch.
+
+    Args:
+        model: of an arm that is trained by steps; its weights change.
+        data: where the model is.
+    """
+    make = arm(trial.model).learner
+    assert make is not None
+    learner = make(model, trial, data)
+    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    model.train()
+    times = [time.perf_counter()]
+    for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
+        loss = learner.loss(batch, step)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if data.train.values[0].is_cuda:
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+        if step > WARM_UP and times[-1] - times[0] > LONG_ENOUGH:
+            break
+    done = len(times) - 1
+    warm = min(WARM_UP, done - 1)
+    return (times[-1] - times[warm]) / (done - warm), learner.steps_per_epoch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import subprocess
 import time
@@ -32,6 +33,35 @@ def git_sha() -> str:
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return ""
+
+
+@cache
+def source_digest() -> str:
+    """Digest of the source files that run here: equal on machines that run the same code, in whatever folder."""
+    root = Path(__file__).resolve().parent.parent
+    digest = hashlib.sha256()
+    for package in ("mvae", "pipelines", "sweeps"):
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def stale_package(script: Path) -> str:
+    """A line where the script that runs differs from the package's own of that name; empty where they agree.
+
+    `ray submit` copies the one script that it is given to the cluster, not the package.
+    """
+    own = Path(__file__).resolve().parent.parent / "pipelines" / script.name
+    try:
+        same = own.samefile(script) or own.read_bytes() == script.read_bytes()
+    except OSError:
+        return ""
+    if same:
+        return ""
+    return (
+        f"Warning: {script.name} differs from the one in the package at {own.parent.parent}, so the package is not that"
+        " of the machine which sent it. To bring it along: ray up --no-restart"
+    )
 
 
 @cache
@@ -69,12 +99,24 @@ class Attempts:
         device: cpu or cuda.
         before: the checkpoint that this attempt goes on from; None where it begins.
         started: Unix time, seconds.
+        workers: processes that train together.
+        elastic: their number may have been another for a time.
     """
 
-    def __init__(self, attempt: str, device: str, before: Checkpoint | None, started: float) -> None:
+    def __init__(
+        self,
+        attempt: str,
+        device: str,
+        before: Checkpoint | None,
+        started: float,
+        workers: int = 1,
+        elastic: bool = False,
+    ) -> None:
         self.device = device
+        self._elastic = elastic
         self._started = started
         self._this = attempt_record(attempt, device, before.epoch if before else 0, started)
+        self._this["workers"] = workers
         earlier = before.provenance.get("attempts", []) if before else []
         self._all = [*(dict(one) for one in earlier), self._this]
 
@@ -103,6 +145,8 @@ class Attempts:
             "epochs": checkpoint.epoch,
             "data": data,
             "training_version": training_version,
+            "workers": self._this["workers"],
+            "elastic": self._elastic,
             "mixed": len({(one["device"], one["torch"]) for one in self._all}) > 1,
             "attempts": self._all,
             "started": min(one["started"] for one in self._all),

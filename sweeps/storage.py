@@ -14,9 +14,12 @@ MLflow's default database and artifacts lie beside the names, under <root>.
 
 from __future__ import annotations
 
+import platform
 import re
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,21 @@ from sweeps.results import Results
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
 """What MLflow keeps beside the names."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A file by which one machine finds out whether it sees what another wrote."""
+
+    path: Path
+    text: str
+
+    def why_unseen(self) -> str:
+        """Empty where this machine reads what was written, else why not."""
+        try:
+            return "" if self.path.read_text() == self.text else "another file is there"
+        except OSError as error:
+            return error.strerror or str(error)
 
 
 @dataclass(frozen=True)
@@ -126,6 +144,36 @@ class Store:
             raise ValueError(
                 f"{path} holds {text[:40]!r}, not the UUID that names the MLflow runs: restore or delete it"
             ) from None
+
+    @contextmanager
+    def mark(self) -> Iterator[Mark]:
+        """Something written into the storage for as long as the block lasts, for other machines to look for."""
+        mark = Mark(self._nearest() / f".mvae-mark-{uuid.uuid4().hex}", str(uuid.uuid4()))
+        write_atomically(mark.path, mark.text.encode())
+        try:
+            yield mark
+        finally:
+            mark.path.unlink(missing_ok=True)
+
+    def check_is(self, namespace: str) -> None:
+        """Refuses a folder that only looks like the storage: another machine's own of the same path.
+
+        Args:
+            namespace: the UUID that the driver reads; empty where there is no other machine.
+        Raises:
+            ValueError: one line.
+        """
+        if not namespace:
+            return
+        try:
+            found = (self.folder / "namespace").read_text().strip()
+        except OSError as error:
+            found = error.strerror or "it cannot be read"
+        if found != namespace:
+            raise ValueError(
+                f"{platform.node()} does not see the sweep's storage in {self.folder} ({found}): storage must be a"
+                " folder that every machine mounts, or an object store"
+            )
 
     def _nearest(self) -> Path:
         """The folder of this name, or what there is of the way to it."""

@@ -22,12 +22,12 @@ from mvae.files import write_atomically
 from sweeps import engine
 from sweeps.catalogue import Catalogue
 from sweeps.console import Console, Progress, counted, duration, error
-from sweeps.interruption import Interruption
+from sweeps.interruption import Interrupted, Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
 from sweeps.plan import Cell, Fingerprints, Plan, State, kind_of, plan
 from sweeps.probe import Probe
-from sweeps.provenance import git_sha
+from sweeps.provenance import git_sha, stale_package
 from sweeps.rendering import show_plan
 from sweeps.report import Pictures, Report, known_links, own_name, show, tabulate, write
 from sweeps.scratch import remove_folders_of_the_dead
@@ -35,16 +35,13 @@ from sweeps.storage import Store
 from sweeps.tables import Table
 from sweeps.tracker import Tracker, check, shown, tracking_uri
 from sweeps.view import Status, SweepView
-from sweeps.worker import Job, Word
+from sweeps.worker import Job, Word, workers_of
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
 """Seconds without progress that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
-
-SHARE_OF_A_GPU = 0.25
-"""`--gpus-per-trial auto` where there are GPUs: the networks here leave most of one idle."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,8 @@ class Sweep:
     """What the numbers say, as lines below the table."""
     details: tuple[Cell, ...] = ()
     """A second table of the same trials and measures: written beside the first, not printed."""
+    speeds: bool = False
+    """Measure what the workers of a trial gain."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
     """Makes the report's pictures of the table and of the details; None: the one that every table has."""
 
@@ -128,8 +127,12 @@ def _checked(
         return lambda: _report(sweep, planned, store, console, {}, known_links(store.reports / sweep.name))
     store.check_writable()
     check(uri)
+    if stale := stale_package(Path(sys.argv[0])):
+        console.say(stale)
     if planned.todo:
-        engine.check_devices(options.gpus_per_trial)
+        shapes = [workers_of(trial) for _, trial, _ in planned.todo]
+        wait = options.wait_for_nodes
+        engine.check(shapes, options.gpus_per_trial, store, wait_minutes=wait, say=console.say)
         for name in dict.fromkeys(trial.dataset for _, trial, _ in planned.todo):
             load(name, options.data_root, options.cache)
     Store.open(options.storage, options.name, create=True).namespace()
@@ -264,8 +267,7 @@ class Driver:
         with ExitStack() as stack:
             progress = stack.enter_context(self.console.progress(work, before, kinds))
             capacity = stack.enter_context(engine.cluster())
-            gpus = engine.gpus_a_trial(self.options.gpus_per_trial, capacity, SHARE_OF_A_GPU)
-            at_once = engine.trials_at_once(capacity, gpus, self.options.max_concurrent)
+            wanted, namespace = self.options.gpus_per_trial, self.store.namespace()
             jobs = [
                 Job(
                     key=planned.key,
@@ -274,14 +276,21 @@ class Driver:
                     store=self.store,
                     data_root=self.options.data_root,
                     cache=self.options.cache,
-                    gpus=gpus,
+                    gpus=engine.demand(*workers_of(planned.trial), wanted, capacity).gpus,
                     checkpoint_every=self.options.checkpoint_every,
                     git=git_sha(),
+                    namespace=namespace,
+                    speeds=self.sweep.speeds,
                 )
                 for planned in todo
             ]
-            progress.expect(self.planned.estimate.seconds / at_once or None)
-            engine.run_jobs(jobs, self._listener(tracker, progress), max_concurrent=at_once)
+            groups = [
+                (alike, engine.trials_at_once(capacity, needs, self.options.max_concurrent))
+                for needs, alike in engine.alike(jobs)
+            ]
+            progress.expect(self.planned.estimate.seconds / max(at_once for _, at_once in groups) or None)
+            for alike, at_once in groups:
+                engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
 
     def _listener(self, tracker: Tracker, progress: Progress) -> engine.Listener:
         def started(key: str) -> None:
@@ -292,7 +301,9 @@ class Driver:
 
         def word(key: str, said: Word) -> None:
             self._stop_if_told()
-            if said.failed:
+            if said.again:
+                again(key, said.again)
+            elif said.failed:
                 kept = self._keep_traceback(key, said)
                 self.failures[key] = said.failed + f" (traceback: {kept})" * bool(kept)
                 progress.failed(key, self.catalogue.name(key), self.failures[key])
@@ -348,7 +359,7 @@ class Driver:
     def _stop_if_told(self) -> None:
         self.interruption.check()
         if self.lease.lost.is_set():
-            raise engine.Interrupted("the loss of the lease to another driver")
+            raise Interrupted("the loss of the lease to another driver")
 
     def _view(self, status: Status) -> SweepView:
         return SweepView(

@@ -161,6 +161,21 @@ def _number(value: str | float) -> float:
         return math.nan
 
 
+def workers(value: object) -> object:
+    """`4` as (4, 4), `2-8` as (2, 8).
+
+    Raises:
+        ValueError: neither a whole number from 1 nor a rising range of them.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", value)
+    fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= fewest <= most:
+        raise ValueError("write a number from 1, as 4, or the fewest and the most, as 2-8")
+    return fewest, most
+
+
 Token = Annotated[str, BeforeValidator(token), Written("NAME")]
 Names = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1), Written("NAME,...")]
 Seeds = Annotated[
@@ -187,6 +202,7 @@ Counts = Annotated[
 Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
+WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]
 Count = Annotated[int, Field(ge=1), Written("N")]
 Whole = Annotated[int, Field(ge=0), Written("N")]
 Uri = Annotated[str, Field(min_length=1), Written("URI")]

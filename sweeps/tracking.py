@@ -400,7 +400,8 @@ def _contradicts(held: _Held, view: RunView) -> bool:
 
 def _metrics(record: Record) -> list[Metric]:
     """One epoch's metrics. The time kept with the record makes them equal however often they are logged."""
-    values = {**record["metrics"], "epoch": record["epoch"]}
+    speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
+    values = {**record["metrics"], **speed, "epoch": record["epoch"]}
     when = _milliseconds(record["time"])
     return [Metric(name, float(value), when, record["epoch"]) for name, value in values.items()]
 

@@ -96,9 +96,11 @@ class RunView:
 
         Of a likelihood measured with several numbers of samples, that with the most is shown.
         """
-        per_epoch = {name for record in self.history for name in record["metrics"]}
+        per_epoch = {name for record in self.history for name in record["metrics"]} | {"speed/examples_per_second"}
         by_samples = sorted(self.results, key=lambda result: _samples(result.measure))
         metrics = [item for result in by_samples for item in result.metrics.items()]
+        gained = [result.provenance.get("speed", {}) for result in by_samples]
+        metrics += [(f"speed/{name}", value) for one in gained for name, value in one.items()]
         return {name: float(value) for name, value in metrics if name not in per_epoch}
 
     def all_tags(self, sweep: str) -> dict[str, str]:

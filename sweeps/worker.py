@@ -25,13 +25,16 @@ from mvae.data.dataset import Dataset
 from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
 from mvae.files import Damaged, write_atomically
+from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.training import THREADS, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
+from mvae.workers import ALONE, Workers
 from sweeps.parts import PartFiles
 from sweeps.provenance import Attempts
 from sweeps.results import Result
+from sweeps.speed import alone, speeds
 from sweeps.storage import Store
 
 REPORT_EVERY = 1.0
@@ -50,10 +53,24 @@ class Job:
     data_root: Path | None = None
     cache: Path | None = None
     gpus: float = 0.0
-    """GPUs of the trial: a share of one, or whole."""
+    """GPUs of each of its processes: a share of one, or whole."""
     checkpoint_every: float = 60.0
     git: str = ""
     """Commit of the driver's code."""
+    speeds: bool = False
+    """Measure what its workers gain, against one of them alone."""
+    namespace: str = ""
+    """The store's, as the driver reads it: whoever reads another works on another storage."""
+
+    @property
+    def workers(self) -> int:
+        """Processes that it runs in."""
+        return workers_of(self.trial)[0]
+
+
+def workers_of(trial: Trial) -> tuple[int, int | None]:
+    """Processes that a trial runs in, and the fewest of an elastic one; an arm in closed form is fitted in one."""
+    return (trial.workers, trial.fewest_workers) if arm(trial.model).fit is None else (1, None)
 
 
 @dataclass(frozen=True)
@@ -71,17 +88,63 @@ class Word:
     """The traceback of a failure."""
     measured: float | None = None
     """Share, 0 to 1, of a long measure of the trained model that is computed."""
+    again: str = ""
+    """Why a trial of several workers starts again from its last checkpoint."""
+
+
+class Repeats(Exception):
+    """A worker's failure that another attempt would only repeat; the loss of a worker is none."""
+
+    def __init__(self, word: Word) -> None:
+        super().__init__(word)
+        self.word = word
 
 
 def run(job: Job, say: Callable[[Word], None]) -> None:
     """Runs a job to its end; a failure is said, not raised, so that the process can go on with the next job."""
     try:
-        _run(job, say)
+        _run(job, say, ALONE, "cuda" if job.gpus else "cpu")
     except Exception as error:
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
             say(Word(failed=_why(error, job), details=traceback.format_exc()))
             return
-    say(Word(epoch=1, epochs=1, done=True))
+    say(_DONE)
+
+
+def run_as_one_of(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
+    """Runs a job in one of its processes, all of which have joined a torch.distributed process group.
+
+    Args:
+        say: heard from the first of them alone.
+        device: cpu, or cuda with the number that is this process's.
+    Raises:
+        Repeats: the failure is the job's own, in any of the processes.
+        Exception: another process was lost.
+    """
+    try:
+        _run(job, say if workers.rank == 0 else _silent, workers, device)
+    except Exception as error:
+        if _lost_a_worker(error):
+            raise
+        if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
+            raise Repeats(Word(failed=_why(error, job), details=traceback.format_exc())) from None
+    if workers.rank == 0:
+        say(_DONE)
+
+
+def _lost_a_worker(error: Exception) -> bool:
+    """Whether an exchange between workers failed, as in all of them when one is lost; gloo has no type for it."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    said = str(error).lower()
+    return type(error) is RuntimeError and any(word in said for word in ("gloo", "nccl", "connection", "peer"))
+
+
+_DONE = Word(epoch=1, epochs=1, done=True)
+
+
+def _silent(_: Word) -> None:
+    """The other workers' words."""
 
 
 def _why(error: Exception, job: Job) -> str:
@@ -98,10 +161,11 @@ def _finished_by_another(job: Job) -> bool:
         return False
 
 
-def _run(job: Job, say: Callable[[Word], None]) -> None:
+def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
     torch.set_num_threads(THREADS)
     started = time.time()
-    device = _device(job)
+    job.store.check_is(job.namespace)
+    _take(device, job.gpus)
     data = _data(job.trial.dataset, job.data_root, job.cache, device)
     if job.trial.key(data.fingerprint) != job.key:
         raise ValueError(
@@ -110,8 +174,11 @@ def _run(job: Job, say: Callable[[Word], None]) -> None:
         )
     attempt = uuid.uuid4().hex[:12]
     checkpoints = job.store.checkpoints(job.key, attempt)
-    before = checkpoints.latest()
-    attempts = Attempts(attempt, device, before, started)
+    before = checkpoints.latest() if workers.rank == 0 else None
+    by_itself = alone(job.trial, data) if job.speeds and workers.first and not workers.alone else None
+    attempts = Attempts(
+        attempt, device.partition(":")[0], before, started, workers.count, job.trial.fewest_workers is not None
+    )
     trained = train(
         job.trial,
         data,
@@ -120,16 +187,26 @@ def _run(job: Job, say: Callable[[Word], None]) -> None:
         heard=_throttled(say),
         look=lambda model, epoch: _draw(model, job, data, f"epoch-{epoch:04d}"),
         checkpoint_every=job.checkpoint_every,
+        workers=workers,
+        background=workers.count > 1,
     )
+    if workers.rank > 0:
+        return
     _draw(trained.model, job, data)
     attempts.so_far()
+    fresh = trained.history[before.epoch if before else 0 :]
+    gained = {"speed": speeds(fresh, workers.count, by_itself)} if job.speeds else {}
     for measure in job.measures:
         began = time.time()
-        parts = PartFiles.of(job.store.measuring(job.key), measure.token, trained.checkpoint, device)
+        parts = PartFiles.of(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
         host = Host(_measuring(say, trained.checkpoint.epoch), parts)
         found = compute(measure, trained.model, job.trial, data, host)
         metrics = {**found, **best_epoch(trained.history)}
-        about = {"git": job.git, **attempts.result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began)}
+        about = {
+            "git": job.git,
+            **gained,
+            **attempts.result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began),
+        }
         job.store.results.write(
             Result(job.key, measure.token, job.trial.model_dump(), metrics, about, list(trained.history))
         )
@@ -137,14 +214,15 @@ def _run(job: Job, say: Callable[[Word], None]) -> None:
     checkpoints.keep_final_weights()
 
 
-def _device(job: Job) -> str:
-    if not job.gpus:
-        return "cpu"
+def _take(device: str, share: float) -> None:
+    """Claims the device for this process: a share of a GPU is a share of its memory."""
+    if device == "cpu":
+        return
     if not torch.cuda.is_available():
-        raise ValueError(f"the trial was given {job.gpus:g} GPUs on {platform.node()}, where torch sees none")
-    if job.gpus < 1:
-        torch.cuda.set_per_process_memory_fraction(job.gpus)
-    return "cuda"
+        raise ValueError(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
+    torch.cuda.set_device(torch.device(device).index or 0)
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
 
 
 @lru_cache(maxsize=2)

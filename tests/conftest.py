@@ -50,6 +50,7 @@ def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("Ray was started")
 
     monkeypatch.setattr(engine, "cluster", started)
+    monkeypatch.setattr("sweeps.engine.attach.cluster", started)
 
 
 @pytest.fixture(scope="session")

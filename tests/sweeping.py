@@ -301,7 +301,8 @@ def mlflow_differs(here: Place) -> list[str]:
         result = results[run.data.tags["mvae.key"]]
         expected = {"epoch": [(record["epoch"], float(record["epoch"])) for record in result.history]}
         for record in result.history:
-            for name, value in record["metrics"].items():
+            speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
+            for name, value in {**record["metrics"], **speed}.items():
                 expected.setdefault(name, []).append((record["epoch"], value))
         of_key = [other for other in here.store.results if other.key == result.key]
         for name, value in (item for other in of_key for item in other.metrics.items()):

@@ -61,6 +61,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("something was started")
 
     monkeypatch.setattr(engine, "cluster", started)
+    monkeypatch.setattr("sweeps.engine.attach.cluster", started)
     monkeypatch.setattr("sweeps.sweep.Tracker", started)
 
 
@@ -191,11 +192,14 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, silent_server: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", silent_server.removeprefix("http://"))
-    monkeypatch.setattr(engine, "cluster", lambda: nullcontext(Capacity(8, 1)))
+    monkeypatch.setattr("sweeps.engine.attach.cluster", lambda: nullcontext(Capacity(8, 1)))
     before = place.files()
     argv = ["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache"), "--gpus-per-trial", "2"]
     assert run(argv) == BAD_INPUT
-    assert capsys.readouterr().err == "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto\n"
+    assert (
+        capsys.readouterr().err
+        == "--gpus-per-trial 2: there is 1 GPU at most in this cluster; ask for at most 1, or auto\n"
+    )
     assert place.files() == before
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,42 +14,116 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 
-from sweeps import engine
-from sweeps.engine import Capacity, Listener, cluster, gpus_a_trial, run_jobs, trials_at_once
+from sweeps.engine import Capacity, Demand, Listener, attach, cluster, demand, quiet, run_jobs, trials, trials_at_once
+from sweeps.engine.demand import Gpus, check_fits
 from sweeps.scratch import OWNER, PREFIX, temporary
 from sweeps.storage import Store
 from sweeps.worker import Job, Word
 from tests.sweeping import ROOT, digits_job
 
 
-def test_auto_takes_a_share_of_a_gpu_where_there_is_one_and_none_elsewhere() -> None:
-    assert gpus_a_trial("auto", Capacity(8, 2), 0.25) == 0.25
-    assert gpus_a_trial("auto", Capacity(8, 0), 0.25) == 0.0
+def test_auto_takes_a_share_of_a_gpu_or_one_for_each_of_several_workers_and_none_where_there_is_none() -> None:
+    assert demand(1, None, "auto", Capacity(8, 2)) == Demand(1, 0.25)
+    assert demand(2, None, "auto", Capacity(8, 2)) == Demand(2, 1.0)
+    assert demand(2, None, "auto", Capacity(8, 0)) == Demand(2, 0.0)
 
 
-def test_more_gpus_than_there_are_is_refused_in_one_line() -> None:
-    with pytest.raises(ValueError, match=r"^--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto$"):
-        gpus_a_trial(2.0, Capacity(8, 1), 0.25)
-    with pytest.raises(ValueError, match="there is no GPU here"):
-        gpus_a_trial(1.0, Capacity(8, 0), 0.25)
+def test_gpus_that_are_asked_for_are_shared_by_the_workers() -> None:
+    assert demand(1, None, 0.5, Capacity(8, 2)).gpus == 0.5
+    assert demand(4, 2, 2.0, Capacity(8, 2)) == Demand(4, 0.5, fewest=2)
 
 
 @pytest.mark.parametrize(
-    ("capacity", "gpus", "most", "expected"),
+    ("workers", "fewest", "gpus", "line"),
     [
-        (Capacity(2, 0), 0.0, None, 2),
-        (Capacity(2, 0), 0.0, 1, 1),
-        (Capacity(2, 0), 0.0, 5, 2),
-        (Capacity(16, 1), 0.25, None, 4),
-        (Capacity(2, 1), 0.25, None, 2),
-        (Capacity(16, 4), 1.0, 3, 3),
-        (Capacity(0.5, 0), 0.0, None, 1),
+        (1, None, 2.0, "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto"),
+        (9, None, "auto", "9 workers a trial: there are 8 CPUs for them here; ask for at most 8"),
+        (
+            2,
+            None,
+            "auto",
+            "2 workers a trial with 1 GPU each: there are 1 GPUs here; ask for at most 1 workers, or a"
+            " smaller --gpus-per-trial",
+        ),
+        (2, None, 1.0, ""),
+        (9, 1, "auto", ""),
+        (1, None, "auto", ""),
+    ],
+)
+def test_what_a_cluster_can_never_have_is_refused_in_one_line(
+    workers: int, fewest: int | None, gpus: Gpus, line: str
+) -> None:
+    there = Capacity(8, 1)
+    needs = demand(workers, fewest, gpus, there)
+    if not line:
+        check_fits(needs, gpus, there, "here")
+        return
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        check_fits(needs, gpus, there, "here")
+
+
+def test_a_gpu_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ValueError, match=r"^--gpus-per-trial 1: there is no GPU here; write 0 or auto$"):
+        check_fits(Demand(1, 1.0), 1.0, Capacity(8, 0), "here")
+
+
+@pytest.mark.parametrize(
+    ("capacity", "needs", "most", "expected"),
+    [
+        (Capacity(2, 0), Demand(), None, 2),
+        (Capacity(2, 0), Demand(), 1, 1),
+        (Capacity(2, 0), Demand(), 5, 2),
+        (Capacity(16, 1), Demand(1, 0.25), None, 4),
+        (Capacity(2, 1), Demand(1, 0.25), None, 2),
+        (Capacity(16, 4), Demand(1, 1.0), 3, 3),
+        (Capacity(0.5, 0), Demand(), None, 1),
+        (Capacity(9, 0), Demand(2), None, 4),
+        (Capacity(16, 4), Demand(2, 1.0), None, 2),
+        (Capacity(8, 0), Demand(8, fewest=2), None, 4),
+        (Capacity(2, 0), Demand(4), None, 1),
+        (Capacity(2, 0, final=False), Demand(), None, 10),
+        (Capacity(2, 0, final=False), Demand(), 3, 3),
     ],
 )
 def test_as_many_trials_run_at_once_as_fit_and_always_one(
-    capacity: Capacity, gpus: float, most: int | None, expected: int
+    capacity: Capacity, needs: Demand, most: int | None, expected: int
 ) -> None:
-    assert trials_at_once(capacity, gpus, most) == expected
+    assert trials_at_once(capacity, needs, most) == expected
+
+
+CONFIGURATION = """
+max_workers: 3
+head_node_type: head
+available_node_types:
+  head: {resources: {CPU: 0}}
+  worker: {max_workers: 3, resources: %s}
+"""
+
+
+@pytest.mark.parametrize(
+    ("machines", "resources", "expected"),
+    [
+        (1, "{CPU: 8, GPU: 1}", Capacity(24, 3)),
+        (2, "{}", Capacity(8, 1, final=False)),
+        (4, "{}", Capacity(8, 1)),
+    ],
+    ids=["as configured", "not known before all machines are there", "all machines are there"],
+)
+def test_a_cluster_can_have_at_most_what_its_configuration_says(
+    tmp_path: Path, machines: int, resources: str, expected: Capacity
+) -> None:
+    (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources)
+    assert attach.most(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
+
+
+@pytest.mark.parametrize("text", [None, "", "[1, 2]", "max_workers: {", "available_node_types: {a: 1}"])
+def test_without_a_configuration_that_can_be_read_nothing_more_is_known_than_what_is_there(
+    tmp_path: Path, text: str | None
+) -> None:
+    if text is not None:
+        (tmp_path / "cluster.yaml").write_text(text)
+    now = Capacity(8, 1, final=False)
+    assert attach.most(now, 2, tmp_path / "cluster.yaml") == now
 
 
 @dataclass
@@ -75,14 +150,14 @@ class TuneTrial:
 
 def test_only_a_death_is_called_one_and_of_anything_else_tunes_own_words_are_told(tmp_path: Path) -> None:
     trial = TuneTrial(tmp_path)
-    assert engine._happened_to(trial) == "Tune reports an error without a word"
-    assert engine._happened_to(trial.lost(RayActorError(), pickled=True)) == "its process died"
+    assert trials._happened_to(trial) == "Tune reports an error without a word"
+    assert trials._happened_to(trial.lost(RayActorError(), pickled=True)) == "its process died"
     task = "Traceback (most recent call last):\n  File x, line 1\nValueError: cannot unpickle the jobs"
-    assert engine._happened_to(trial.lost(RuntimeError(task), pickled=True)) == (
+    assert trials._happened_to(trial.lost(RuntimeError(task), pickled=True)) == (
         "Tune reports ValueError: cannot unpickle the jobs"
     )
     trial.lost(RayActorError(), pickled=True)
-    assert engine._happened_to(trial.lost(RuntimeError("no node fits"), pickled=False)) == "Tune reports no node fits"
+    assert trials._happened_to(trial.lost(RuntimeError("no node fits"), pickled=False)) == "Tune reports no node fits"
 
 
 class Unreadable(Job):
@@ -96,8 +171,8 @@ class Unreadable(Job):
 def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
     storage: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "MOST_PROCESS_DEATHS", 1)
-    ours = [*engine._SILENCE, "RAY_AUTH_MODE"]
+    monkeypatch.setattr(trials, "MOST_PROCESS_DEATHS", 1)
+    ours = [*quiet.SILENCE, "RAY_AUTH_MODE"]
     before = {name: os.environ.get(name) for name in ours}
     store = Store.open(storage, "main", create=True)
     good, bad = digits_job(store, cache, seed=0), digits_job(store, cache, seed=1)

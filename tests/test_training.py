@@ -25,6 +25,7 @@ from mvae.models.mvae import ElboLearner
 from mvae.objective import Loss
 from mvae.training import NonFiniteLoss, Progress, Trained, train
 from mvae.trial import Trial
+from mvae.workers import ALONE
 from tests.small_models import shortened
 
 EPOCHS, STEPS = 4, 4
@@ -409,7 +410,7 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_checkpoint_and_no_
 
 @pytest.mark.parametrize("check_every", [1, 3, 50])
 def test_the_first_broken_step_is_named_however_seldom_the_losses_are_looked_at(check_every: int) -> None:
-    watch = mvae.training._FiniteWatch(epoch=6, check_every=check_every)
+    watch = mvae.training._FiniteWatch(epoch=6, check_every=check_every, workers=ALONE)
 
     def an_epoch() -> None:
         for step in range(10):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from typing import Any
 
 import pytest
@@ -18,6 +19,9 @@ FINGERPRINT = "0123456789abcdef" * 4
 """Made up, so that a data set whose transform changes leaves these keys alone."""
 
 OTHER: dict[str, Any] = {
+    "workers": 2,
+    "fewest_workers": 1,
+    "sync_batchnorm": True,
     "dataset": "mnist",
     "train_examples": 500,
     "seed": 3,
@@ -139,7 +143,7 @@ def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
 @pytest.mark.parametrize("model", ARMS)
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = fashion(model, pairing="proportional").with_(image_network="mlp")
-    meaningless = {"model", "k", "text_weight", "attribute_weight"}
+    meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm"}
     changed = key_changes(trial, set(OTHER) - {"k"})
     assert changed == ARMS[model].reads - meaningless, "there are no texts and no attributes in fashion_mnist"
 
@@ -148,8 +152,41 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None
 @pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if arm.attributes and arm.many])
 def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_modalities(model: str) -> None:
     trial = Trial.create(dataset="tiny19", model=model)
-    unasked = {"model", "dataset", "label_weight", "text_weight"}  # the other data set has too few modalities for k = 1
+    unasked = {
+        "model",
+        "dataset",
+        "label_weight",
+        "text_weight",
+        "fewest_workers",
+        "sync_batchnorm",
+    }  # the other data set has too few modalities for k = 1
     assert key_changes(trial, set(OTHER) - {"dataset"}) == ARMS[model].reads - unasked
+
+
+def test_what_says_how_workers_share_steps_is_read_where_there_are_several_and_one_is_as_before() -> None:
+    alone = Trial.create(dataset="multi_mnist", model="mvae", image_network="dcgan")
+    shared = alone.with_(workers=2)
+    names = {"fewest_workers", "sync_batchnorm"}
+    assert key_changes(alone, names) == set() and key_changes(shared, names) == names
+    assert key_changes(fashion(workers=2), names) == {"fewest_workers"}, "the small DCGAN has no batch normalisation"
+    assert key(shared.with_(workers=1)) == key(alone) != key(shared)
+    assert key(fashion("logreg")) == key(fashion("logreg").with_(workers=2)), "fitted in closed form, by one"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        (
+            {"batch_size": 100, "workers": 3},
+            "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102, or 2 workers",
+        ),
+        ({"batch_size": 2, "workers": 3}, "batch size 2 cannot be shared evenly by 3 workers: choose 3, or 2 workers"),
+        ({"workers": 2, "fewest_workers": 3}, "fewest_workers = 3 is more than workers = 2"),
+    ],
+)
+def test_steps_that_workers_cannot_share_are_refused_in_one_line(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+        Trial.create(dataset="fashion_mnist", model="mvae", **fields)
 
 
 @pytest.mark.usefixtures("tiny19")
@@ -260,7 +297,13 @@ def test_a_field_added_later_is_left_out_of_the_hash_at_the_value_it_was_added_a
 
 
 def test_the_values_that_mean_as_before_are_frozen() -> None:
-    assert mvae.trial.ADDED_AS == {"keep_probability": 1.0, "train_examples": None}
+    assert mvae.trial.ADDED_AS == {
+        "keep_probability": 1.0,
+        "train_examples": None,
+        "workers": 1,
+        "fewest_workers": None,
+        "sync_batchnorm": False,
+    }
 
 
 def test_a_keep_probability_is_part_of_the_key_unless_everything_is_kept() -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
+from mvae.workers import ALONE, Workers
+
 if TYPE_CHECKING:
     from mvae.data.dataset import Dataset, Modality
     from mvae.objective import Loss
@@ -19,7 +21,9 @@ IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 PAIRED = frozenset({"paired_fraction"})
 """What an arm reads that sees pairs in training; one that sees images alone is trained once for all fractions."""
 
-OPTIMISED = frozenset({"epochs", "batch_size", "learning_rate", "precision", "compile"})
+OPTIMISED = frozenset(
+    {"epochs", "batch_size", "learning_rate", "precision", "compile", "workers", "fewest_workers", "sync_batchnorm"}
+)
 """Fields that every arm trained by gradient steps reads."""
 
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
@@ -33,11 +37,11 @@ class Learner(Protocol):
     """A module with the rule that trains it: what each step sees, and the loss of a step."""
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The steps of an epoch (counted from 0), always the same for the same epoch."""
+        """The steps of an epoch (counted from 0), always the same for the same epoch; of each this worker's share."""
         ...
 
     def loss(self, batch: Any, step: int) -> Loss:
-        """The loss of one step; `step` counts from the start of training."""
+        """The loss of one step, or this worker's part of it; `step` counts from the start of training."""
         ...
 
     def facts(self) -> dict[str, float]:
@@ -47,6 +51,14 @@ class Learner(Protocol):
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
+        ...
+
+
+class MakesLearner(Protocol):
+    """Most often the class of a learner."""
+
+    def __call__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> Learner:
+        """The learner of this worker, with the whole data set."""
         ...
 
 
@@ -70,7 +82,7 @@ class Arm:
     likelihood: log-likelihoods can be estimated by importance sampling.
     attributes: attributes can be sampled given an image, where the data set has some.
     """
-    learner: Callable[[nn.Module, Trial, Dataset], Learner] | None = None
+    learner: MakesLearner | None = None
     """Trained by gradient steps."""
     fit: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
     """Fitted in one go, in place; returns metrics."""

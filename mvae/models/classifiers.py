@@ -18,6 +18,7 @@ from mvae.models.arm import IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
 from mvae.objective import Loss
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -49,12 +50,14 @@ class NeuralNetwork(nn.Module):
 class NeuralNetworkLearner:
     """Cross-entropy on the paired set, which is cycled through an epoch as long as every other arm's."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, NeuralNetwork)
-        self.model, self.trial, self.split = model, trial, data.train
+        self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
         self.image, self.label = _positions(data.modalities)
         self.texts = data.modalities[self.label].kind is Kind.TEXT
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
+        self.rows = min(trial.batch_size, len(self.paired))
+        """Pairs of every step, over all workers."""
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
 
     def facts(self) -> dict[str, float]:
@@ -64,15 +67,18 @@ class NeuralNetworkLearner:
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         trial, device = self.trial, self.split.values[0].device
         for index in paired_batches(len(self.split), self.paired, trial.batch_size, trial.seed, epoch):
-            chosen = torch.from_numpy(index).to(device)
+            chosen = torch.from_numpy(self.workers.share(index)).to(device)
             yield self.split.take(self.image, chosen), self.split.take(self.label, chosen)
 
     def loss(self, batch: tuple[Tensor, Tensor], step: int) -> Loss:
         image, label = batch
         if self.texts:
-            total = -self.model.log_prob(image, label).mean()
+            total = -self.workers.mean(self.model.log_prob(image, label), self.rows)
             return Loss(total, {"log_likelihood_text": -total.detach()})
-        total = F.cross_entropy(self.model(image), label)
+        if self.workers.alone:
+            total = F.cross_entropy(self.model(image), label)
+        else:
+            total = F.cross_entropy(self.model(image), label, reduction="sum") / self.rows
         return Loss(total, {"log_likelihood_label": -total.detach()})
 
 

@@ -22,6 +22,7 @@ from mvae.models.learners import Batch, PairedLearner, image_bound, image_positi
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
 from mvae.networks.image import image_decoder, image_encoder
 from mvae.objective import Loss
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -118,9 +119,9 @@ def cvae_loss(
 class CvaeLearner(PairedLearner):
     """The conditional ELBO on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, CVAE)
-        super().__init__(model, trial, data)
+        super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
 
     def loss(self, batch: Batch, step: int) -> Loss:

@@ -22,6 +22,7 @@ from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
 from mvae.networks.text import HIDDEN, TextEncoder
 from mvae.objective import Loss
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -146,9 +147,9 @@ def negative_joint_elbo(
 class JmvaeLearner(PairedLearner):
     """The joint objective on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, JMVAE)
-        super().__init__(model, trial, data)
+        super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
         self.weights = [weight_of(modality, trial) for modality in data.modalities]
 

@@ -19,6 +19,7 @@ from mvae.data.supervision import image_batches, paired_batches, paired_set, ste
 from mvae.gaussian import Gaussian
 from mvae.objective import Loss
 from mvae.streams import torch_generator
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -29,12 +30,14 @@ ROWS = 1000
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees."""
+    """What one step sees, or a worker's share of it."""
 
     values: tuple[Tensor, ...]
     """The modalities that the learner shows, n examples each."""
     noise: Tensor
     """Of the step's draws, [n, ...]."""
+    rows: int
+    """Examples of the whole step."""
 
 
 class _Learner(ABC):
@@ -43,16 +46,17 @@ class _Learner(ABC):
     shown: tuple[int, ...]
     """Positions of the modalities that are taken from the training set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
-        self.trial, self.split = trial, data.train
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+        self.trial, self.split, self.workers = trial, data.train, workers
         self.device = data.train.values[0].device
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
         for index in self.indices(epoch):
-            chosen = torch.from_numpy(index).to(self.device)
-            yield Batch(tuple(self.split.take(m, chosen) for m in self.shown), self.noise(len(index), generator))
+            chosen = torch.from_numpy(self.workers.share(index)).to(self.device)
+            noise = self.workers.share(self.noise(len(index), generator))
+            yield Batch(tuple(self.split.take(m, chosen) for m in self.shown), noise, len(index))
 
     def facts(self) -> dict[str, float]:
         """None."""
@@ -74,8 +78,8 @@ class _Learner(ABC):
 class PairedLearner(_Learner):
     """Sees the paired set and nothing else, cycled through an epoch as long as every other arm's."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
-        super().__init__(model, trial, data)
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+        super().__init__(model, trial, data, workers)
         self.shown = tuple(range(len(data.modalities)))
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
         self.batch_size = min(trial.batch_size, len(self.paired))
@@ -88,8 +92,8 @@ class PairedLearner(_Learner):
 class ImageLearner(_Learner):
     """Sees all images and no label."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
-        super().__init__(model, trial, data)
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+        super().__init__(model, trial, data, workers)
         self.shown = (image_position(data.modalities),)
 
     def indices(self, epoch: int) -> Iterator[np.ndarray]:

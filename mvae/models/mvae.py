@@ -19,6 +19,7 @@ from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_at
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
 from mvae.objective import Layout, Loss, elbo_terms, layout, negative_elbo
 from mvae.streams import numpy_generator, torch_generator
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -42,7 +43,7 @@ class MVAEQ(Multimodal):
 
 @dataclass(frozen=True)
 class ElboBatch:
-    """What one step sees: the values that are there, where they go, and the noise."""
+    """What one step sees, or a worker's share of it: the values that are there, where they go, and the noise."""
 
     plan: Layout
     values: tuple[Tensor, ...]
@@ -52,9 +53,9 @@ class ElboBatch:
 class ElboLearner:
     """Trains a multimodal VAE by the sub-sampled ELBO under a pairing protocol."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, Multimodal)
-        self.model, self.trial, self.split = model, trial, data.train
+        self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
         self.device = data.train.values[0].device
         self.weights = [weight_of(modality, trial) for modality in data.modalities]
@@ -97,13 +98,10 @@ class ElboLearner:
         for step in self._steps(epoch):
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)
-            yield ElboBatch(
-                self._plan(step, terms),
-                self._values(step),
-                torch.randn(
-                    draws, len(step.index_RM), trial.latents, generator=noise, device=self.device, dtype=torch.float32
-                ),
+            drawn = torch.randn(
+                draws, len(step.index_RM), trial.latents, generator=noise, device=self.device, dtype=torch.float32
             )
+            yield ElboBatch(self._plan(step, terms), self._values(step), self.workers.share(drawn, dim=1))
 
     def loss(self, batch: ElboBatch, step: int) -> Loss:
         return negative_elbo(
@@ -117,7 +115,7 @@ class ElboLearner:
         )
 
     def _values(self, step: Step) -> tuple[Tensor, ...]:
-        indices = (column[column >= 0] for column in step.index_RM.T)
+        indices = (column[column >= 0] for column in self.workers.share(step.index_RM).T)
         return tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
@@ -125,8 +123,14 @@ class ElboLearner:
         recurs = step.alike and (self.trial.k == 0 or len(self.model.modalities) <= FEW_EXPERTS)
         plan = self._plans.get(pattern) if recurs else None
         if plan is None:
-            stacked = len(self.model.stacked)
-            made = layout(step.present_RM, terms, step.active_TR, targets=self.trial.targets, stacked=stacked)
+            made = layout(
+                step.present_RM,
+                terms,
+                step.active_TR,
+                targets=self.trial.targets,
+                stacked=len(self.model.stacked),
+                workers=self.workers,
+            )
             plan = made.to(self.device)
             if recurs:
                 if len(self._plans) >= 64:

@@ -20,6 +20,7 @@ from mvae.models.arm import IDENTITY, OPTIMISED, Arm
 from mvae.models.learners import Batch, ImageLearner, image_position
 from mvae.models.multimodal import at_least_float32
 from mvae.objective import Loss
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -61,7 +62,9 @@ class RBM(nn.Module):
         return self.hidden_probabilities(image.flatten(1))
 
 
-def contrastive_divergence(model: RBM, visible: Tensor, uniform: Tensor) -> Loss:
+def contrastive_divergence(
+    model: RBM, visible: Tensor, uniform: Tensor, *, rows: int | None = None, workers: Workers = ALONE
+) -> Loss:
     """A loss whose gradient is that of CD-1: mean free energy of the data minus that of their reconstruction.
 
     The reconstruction is the pixels' probabilities given one draw of the hidden units; no gradient flows through it.
@@ -69,21 +72,23 @@ def contrastive_divergence(model: RBM, visible: Tensor, uniform: Tensor) -> Loss
     Args:
         visible: [n, V], in [0, 1].
         uniform: [n, H], uniform in [0, 1): a unit is on where it is below the unit's probability.
+        rows: of the whole step, of which `workers` have these n; None: n.
     """
+    step = len(visible) if rows is None else rows
     with torch.no_grad():
         on = (uniform < model.hidden_probabilities(visible)).to(visible.dtype)
         again = model.reconstruct(on)
-        error = (visible - again).square().sum(-1).mean()
-    total = model.free_energy(visible).mean() - model.free_energy(again).mean()
+        error = workers.mean((visible - again).square().sum(-1), step)
+    total = workers.mean(model.free_energy(visible), step) - workers.mean(model.free_energy(again), step)
     return Loss(total, {"reconstruction_error": error})
 
 
 class RbmLearner(ImageLearner):
     """CD-1 on all images."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, RBM)
-        super().__init__(model, trial, data)
+        super().__init__(model, trial, data, workers)
         self.model = model
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
@@ -93,7 +98,8 @@ class RbmLearner(ImageLearner):
 
     def loss(self, batch: Batch, step: int) -> Loss:
         (image,) = batch.values
-        return contrastive_divergence(self.model, image.flatten(1), batch.noise)
+        visible = image.flatten(1)
+        return contrastive_divergence(self.model, visible, batch.noise, rows=batch.rows, workers=self.workers)
 
 
 @torch.no_grad()

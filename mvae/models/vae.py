@@ -17,6 +17,7 @@ from mvae.models.learners import Batch, ImageLearner, image_bound, image_positio
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of
 from mvae.objective import Loss
+from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -59,9 +60,9 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float, weight: f
 class VaeLearner(ImageLearner):
     """The ELBO of all images."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset) -> None:
+    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, VAE)
-        super().__init__(model, trial, data)
+        super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
 
     def loss(self, batch: Batch, step: int) -> Loss:

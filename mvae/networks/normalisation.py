@@ -2,16 +2,26 @@
 
 Outside `term_statistics` it is ordinary batch normalisation. Inside, rows come in groups, one a term: each group is
 normalised by its own statistics, and the running statistics move once, by the mean over groups.
+
+Where workers share a step, each normalises by the statistics of its own rows, unless `share_statistics` says that a
+group's are those of all its rows, wherever they are. Every worker must then make the same passes with as many groups in
+each, in the same order, if need be of no rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mvae.workers import ALONE, Workers
+
+# G groups of a pass, C channels
 
 
 class TermBatchNorm(nn.Module):
@@ -27,14 +37,20 @@ class TermBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
+        self.workers = ALONE
+        """Whose rows a group's statistics are taken over."""
         self._groups: tuple[int, ...] | None = None
         self._seen: list[tuple[Tensor, Tensor]] | None = None
+        self._seen_together: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return self._normalised(x, self.running_mean, self.running_var)
         groups = self._groups or (len(x),)
         assert sum(groups) == len(x), "the groups of a term-wise normalisation do not add up to its rows"
+        if not self.workers.alone:
+            together: Tensor = self._by_statistics_of_all(x, groups)
+            return together
         # of one group, no split: its gradient would be a copy
         pieces = [x] if len(groups) == 1 else torch.split(x, list(groups))
         parts = [self._by_own_statistics(part) for part in pieces]
@@ -56,14 +72,121 @@ class TermBatchNorm(nn.Module):
     def _normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
+    # In a compiled graph the exchange could come at another moment than the other workers'.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def _by_statistics_of_all(self, x: Tensor, groups: tuple[int, ...]) -> Tensor:
+        running = self.running_mean, self.running_var
+        normalised: Tensor
+        normalised, *seen = _NormalisedTogether.apply(
+            x, self.weight, self.bias, *running, groups, self.eps, self.workers
+        )
+        self._seen_together.append((seen[0], seen[1], seen[2]))
+        if self._groups is None:
+            self._move()
+        return normalised
+
     @torch.no_grad()
     def _move(self) -> None:
+        if self._seen_together:
+            several, mean, variance = (torch.cat(parts) for parts in zip(*self._seen_together, strict=True))
+            share = several / several.sum().clamp(min=1)
+            moved = self.momentum * (several.sum() > 0)
+            self.running_mean.lerp_((share @ mean).to(self.running_mean.dtype), moved.to(self.running_mean.dtype))
+            self.running_var.lerp_((share @ variance).to(self.running_var.dtype), moved.to(self.running_var.dtype))
+            self._seen_together = []
         if self._seen:
             mean = torch.stack([seen[0] for seen in self._seen]).mean(0)
             variance = torch.stack([seen[1] for seen in self._seen]).mean(0)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
         self._seen = None
+
+
+class _NormalisedTogether(torch.autograd.Function):
+    """Each group normalised by mean and biased variance of its rows at all workers; running ones for fewer than two.
+
+    Gives beside the result, for the running statistics, float64: which groups have two rows or more [G], their means
+    and unbiased variances [G, C].
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_var: Tensor,
+        groups: tuple[int, ...],
+        eps: float,
+        workers: Workers,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        channels, pixels = len(weight), x.shape[2:].numel()
+        parts = torch.split(x, list(groups))
+        moments = workers.add_(torch.stack([_moments(part) for part in parts]))
+        values = moments[:, -1:]
+        mean = moments[:, :channels] / values.clamp(min=1)
+        variance = (moments[:, channels:-1] / values.clamp(min=1) - mean.square()).clamp(min=0)
+        several = values >= 2 * pixels
+        used_mean = torch.where(several, mean, running_mean.double()).to(running_mean.dtype)
+        used_variance = torch.where(several, variance, running_var.double()).to(running_var.dtype)
+        normalised = [
+            F.batch_norm(part, own_mean, own_variance, weight, bias, False, 0.0, eps)
+            for part, own_mean, own_variance in zip(parts, used_mean, used_variance, strict=True)
+        ]
+        ctx.save_for_backward(x, weight, used_mean, torch.rsqrt(used_variance + eps), several / values.clamp(min=1))
+        ctx.groups, ctx.workers = groups, workers
+        unbiased = variance * (values / (values - 1).clamp(min=1))
+        seen = several[:, 0].double(), mean, unbiased
+        ctx.mark_non_differentiable(*seen)
+        return (normalised[0] if len(parts) == 1 else torch.cat(normalised)), *seen
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, of_normalised: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse, weighing = ctx.saved_tensors
+        parts = zip(torch.split(x, list(ctx.groups)), torch.split(of_normalised, list(ctx.groups)), strict=True)
+        over = [dim for dim in range(x.dim()) if dim != 1]
+
+        def by_channel(statistics: Tensor) -> Tensor:
+            return statistics.view(-1, *[1] * (x.dim() - 2))
+
+        pieces = []
+        for (part, of_part), own_mean, own_inverse in zip(parts, mean, inverse, strict=True):
+            standard = (part.to(mean.dtype) - by_channel(own_mean)) * by_channel(own_inverse)
+            pieces.append((standard, of_part.to(mean.dtype)))
+        of_bias = torch.stack([of_part.sum(over) for _, of_part in pieces])
+        of_weight = torch.stack([(of_part * standard).sum(over) for standard, of_part in pieces])
+        everywhere = ctx.workers.add_(torch.stack([of_bias, of_weight]).double())
+        constant, along = (everywhere * weighing).to(mean.dtype)
+        gradients = [
+            by_channel(weight * own_inverse) * (of_part - by_channel(c) - standard * by_channel(a))
+            for (standard, of_part), own_inverse, c, a in zip(pieces, inverse, constant, along, strict=True)
+        ]
+        of_x = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+        return of_x.to(x.dtype), of_weight.sum(0), of_bias.sum(0), None, None, None, None, None
+
+
+def _moments(x: Tensor) -> Tensor:
+    """Of rows [n, C, ...], over rows and pixels: sums and sums of squares of each channel, and how many values each has
+    summed: float64 [2 C + 1].
+
+    Squares are made from the variance, in float64: taken in float32 they would lose it where the mean is far from 0.
+    """
+    values = x[:, 0].numel()
+    if not values:
+        return x.new_zeros(2 * x.shape[1] + 1, dtype=torch.float64)
+    wide = x if x.dtype == torch.float64 else x.float()
+    variance, mean = torch.var_mean(wide, [dim for dim in range(x.dim()) if dim != 1], correction=0)
+    square = variance.double() + mean.double().square()
+    return torch.cat([values * mean.double(), values * square, square.new_tensor([values])])
+
+
+def share_statistics(network: nn.Module, workers: Workers) -> None:
+    """From now on, statistics in training are those of all workers' rows."""
+    for module in network.modules():
+        if isinstance(module, TermBatchNorm):
+            module.workers = workers
 
 
 class TermStatistics:

@@ -1,0 +1,150 @@
+"""One model on the whole cluster: data-parallel training of any arm on any data set.
+
+Paper   sections 1, 6 and 8 to 11 train each model on one GPU; the batch size here is theirs, shared by the workers
+Expect  the numbers of one worker, up to rounding, with networks without batch normalisation; with it, only if the
+        workers share its statistics (--sync-batchnorm)
+Runs    digits, 20 epochs, 2 workers on 2 CPU cores: half a minute, most of it the start of the workers
+Type    python pipelines/train.py --workers 2
+        ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 8 --precision bfloat16 --compile
+        ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 2-8
+
+With a range, as 2-8, training is elastic: it begins with as many workers as there are, goes on with fewer when machines
+are lost, and grows when they come back. Such a run's numbers depend on what happened, so they fill no table's cell.
+Its speed is in MLflow: speed/examples_per_second of each epoch, and speed/scaling_efficiency, which is that speed over
+the workers times the speed of one of them that trains alone for a few steps.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from mvae.data import Kind, source, training_examples
+from mvae.data.dataset import ATTRIBUTE_KINDS
+from mvae.data.supervision import check_fraction
+from mvae.models import arm
+from mvae.trial import ACCURACY, ATTRIBUTE_ACCURACY, Measure, Pairing, Precision, Targets, Trial, likelihood, readout
+from sweeps.options import CommonOptions, parse
+from sweeps.plan import Cell
+from sweeps.report import Report
+from sweeps.storage import Store
+from sweeps.sweep import Sweep, main
+from sweeps.tokens import Positive, Whole, WorkerRange
+
+DEMO_EPOCHS = 20
+SAMPLES = 100
+"""Importance samples a test example, of an arm that tells no label from an image."""
+
+
+class Options(CommonOptions):
+    """One model"""
+
+    workers: WorkerRange = (1, 1)
+    """Processes that share each training step, on as many machines as it takes; MIN-MAX: elastic."""
+    precision: Precision = "float32"
+    """Number format of the networks in training."""
+    compile: bool = False
+    """Run the networks through torch.compile."""
+    paired_fraction: Positive | None = None
+    """Share of the training pairs that stay together, 0 < f <= 1 (default: all)."""
+    pairing: Pairing | None = None
+    """How often the paired set is shown (default: the data set's)."""
+    targets: Targets = "own"
+    """What an ELBO term reconstructs."""
+    k: Whole | None = None
+    """Random subsets of modalities a step (default: the data set's)."""
+
+
+def cells(options: Options) -> Iterator[Cell]:
+    """One cell an arm and seed; the column says how many workers.
+
+    Raises:
+        ValueError: an unknown name, settings that mean nothing together.
+    """
+    if options.workers_per_trial is not None:
+        raise ValueError("--workers-per-trial: of the one model here --workers says how many train it; give that alone")
+    fewest, most = options.workers
+    shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
+    for token in options.arms or ("mvae",):
+        for seed in options.seeds or (0,):
+            yield Cell(
+                row=arm(token).title,
+                column=shown,
+                trial=Trial.create(
+                    dataset=options.dataset,
+                    model=token,
+                    seed=seed,
+                    **{
+                        "epochs": options.epochs or (DEMO_EPOCHS if options.preset == "demo" else None),
+                        "paired_fraction": options.paired_fraction,
+                        "pairing": options.pairing,
+                        "targets": options.targets,
+                        "k": options.k,
+                        "precision": options.precision,
+                        "compile": options.compile,
+                        **options.trial_fields(),
+                        "workers": most,
+                        "fewest_workers": fewest if fewest < most else None,
+                    },
+                ),
+                measure=measure_of(token, options.dataset),
+                published=None,
+                arm=token,
+            )
+
+
+def measure_of(token: str, dataset: str) -> Measure:
+    """What shows best whether an arm has learnt the data set."""
+    kinds = {modality.kind for modality in source(dataset).modalities}
+    able = arm(token).measures
+    if kinds & ATTRIBUTE_KINDS and "attributes" in able:
+        return ATTRIBUTE_ACCURACY
+    if kinds & {Kind.LABEL, Kind.TEXT} and arm(token).predicts:
+        return ACCURACY
+    if Kind.LABEL in kinds and "readout" in able:
+        return readout(1.0)
+    return likelihood(SAMPLES)
+
+
+def statements(report: Report, store: Store) -> tuple[str, ...]:
+    """How fast each model was trained, and what its workers gained."""
+    lines = []
+    for run in (run for entry in report.entries.values() for run in entry.runs if run.value is not None):
+        result = store.results.read(run.key, run.measure)
+        speed = result.provenance.get("speed", {}) if result else {}
+        if not speed:
+            continue
+        said = f"{speed['examples_per_second']:,.0f} examples/s"
+        if "scaling_efficiency" in speed:
+            alone, share = speed["examples_per_second_alone"], speed["scaling_efficiency"]
+            said += f", one worker alone {alone:,.0f}: scaling efficiency {share:.0%}"
+        lines.append(f"{run.row} {run.column} seed {run.seed}: {said}.")
+    return tuple(lines)
+
+
+def sweep(options: Options) -> Sweep:
+    """The models that the options ask for.
+
+    Raises:
+        ValueError: as `cells`; missing data.
+    """
+    source(options.dataset)
+    made = tuple(cells(options))
+    examples = training_examples(options.dataset, options.data_root)
+    check_fraction(options.train_examples or examples, options.paired_fraction or 1.0, options.dataset)
+    title = f"Training on {options.dataset}"
+    return Sweep(
+        f"train-{options.dataset}",
+        title,
+        made,
+        axis="workers",
+        heading=title,
+        source="supplement, section 1",
+        statements=lambda report: statements(report, Store.open(options.storage, options.name, create=False)),
+        speeds=True,
+    )
+
+
+if __name__ == "__main__":
+    options = parse(Options)
+    sys.exit(main(lambda: sweep(options), options))

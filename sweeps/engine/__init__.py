@@ -1,0 +1,27 @@
+"""The engine: the only package that imports Ray.
+
+attach.py     the cluster: attached to, or started for the sweep alone; what must hold before anything starts
+machines.py   its machines: shared storage, the same package
+demand.py     what a trial takes, and how many fit
+trials.py     Tune: the trials of a sweep
+together.py   Train: a trial of several workers
+quiet.py      Ray's chatter, its signal handlers, its way of ending
+"""
+
+from __future__ import annotations
+
+from sweeps.engine.attach import check, cluster
+from sweeps.engine.demand import Capacity, Demand, demand, trials_at_once
+from sweeps.engine.trials import Listener, alike, run_jobs
+
+__all__ = [
+    "Capacity",
+    "Demand",
+    "Listener",
+    "alike",
+    "check",
+    "cluster",
+    "demand",
+    "run_jobs",
+    "trials_at_once",
+]

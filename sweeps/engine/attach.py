@@ -1,0 +1,257 @@
+"""The cluster that a driver works on: the one that RAY_ADDRESS names, else a private one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mvae.data.pictures import cores
+from sweeps.engine.demand import Capacity, Demand, Gpus, check_fits, demand
+from sweeps.engine.machines import look_at_machines
+from sweeps.engine.quiet import SILENCE, environment, hushed, own_signal_handlers, shut_down
+from sweeps.scratch import remove_folders_of_the_dead, scratch
+
+if TYPE_CHECKING:
+    from sweeps.storage import Store
+
+STARTS = 3
+"""Times that a private cluster is tried to start: a machine that is busy with other things may be too slow once."""
+
+REACH_SECONDS = 5.0
+"""How long the address of a cluster may take to answer."""
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks at a cluster whose machines are awaited."""
+
+BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
+"""Where `ray up` leaves the cluster's configuration on the head."""
+
+
+@contextmanager
+def cluster() -> Iterator[Capacity]:
+    """Attaches to the cluster that RAY_ADDRESS names, else starts a private one on this machine for this block."""
+    import ray
+
+    at = address()
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
+    with ExitStack() as stack:
+        stack.enter_context(environment(SILENCE))
+        stack.enter_context(hushed())
+        if at:
+            with own_signal_handlers():
+                ray.init(address=at, **quiet)
+        else:
+            stack.callback(remove_folders_of_the_dead)  # processes of theirs may have written there until now
+            folder = stack.enter_context(scratch("ray"))
+            with environment({"RAY_AUTH_MODE": "disabled"}), own_signal_handlers():
+                _start(
+                    address="local",
+                    num_cpus=cores(),
+                    include_dashboard=False,
+                    object_store_memory=100 * 2**20,
+                    _temp_dir=str(folder),
+                    **quiet,
+                )
+        try:
+            yield capacity()
+        finally:
+            shut_down()
+
+
+def _start(**options: Any) -> None:
+    """`ray.init`, again where its processes did not come up within the 30 s that Ray gives them.
+
+    Raises:
+        OSError: they never did.
+    """
+    import ray
+
+    for attempt in range(1, STARTS + 1):
+        try:
+            ray.init(**options)
+        except Exception as error:
+            ray.shutdown()
+            if attempt == STARTS:
+                said = " ".join(str(error).split())
+                raise OSError(f"Ray does not start on this machine, {STARTS} times tried: {said}") from error
+        else:
+            return
+
+
+def address() -> str | None:
+    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
+    named = os.environ.get("RAY_ADDRESS")
+    return None if named in (None, "", "local") else named
+
+
+def there() -> Capacity:
+    """What the machines of the attached cluster have at this moment."""
+    import ray
+
+    held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return Capacity(held.get("CPU", 0.0), held.get("GPU", 0.0), final=False)
+
+
+def capacity() -> Capacity:
+    """What the attached cluster has at most: as its configuration says where it can grow, else what is there."""
+    import ray
+
+    now = there()
+    if not address():
+        return Capacity(now.cpus, now.gpus)
+    machines = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+    return most(now, machines, BOOTSTRAP.expanduser())
+
+
+def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
+    """What a cluster has at most, by the configuration that `ray up` left on its head.
+
+    Args:
+        now: what is there. machines: how many, with the head.
+        configuration: the file; without one nothing more is known than what is there.
+    """
+    import yaml
+
+    try:
+        read = yaml.safe_load(configuration.read_text())
+        kinds = read["available_node_types"]
+        head = read["head_node_type"]
+        workers = {name: int(kind.get("max_workers", read["max_workers"])) for name, kind in kinds.items()}
+        workers[head] = 1
+        resources = {name: dict(kind.get("resources") or {}) for name, kind in kinds.items()}
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return now
+    if machines > int(read["max_workers"]):
+        return Capacity(now.cpus, now.gpus)
+    if not all("CPU" in held for name, held in resources.items() if workers[name]):
+        return now
+    cpus, gpus = (
+        sum(count * float(resources[name].get(kind, 0)) for name, count in workers.items()) for kind in ("CPU", "GPU")
+    )
+    return Capacity(max(cpus, now.cpus), max(gpus, now.gpus))
+
+
+def check(
+    trials: Sequence[tuple[int, int | None]],
+    wanted: Gpus,
+    store: Store,
+    *,
+    wait_minutes: float,
+    say: Callable[[str], None],
+) -> None:
+    """Refuses what cannot run, before anything starts: too many workers or GPUs, a cluster that is not there, storage
+    that its machines do not share. Waits for the machines of a cluster that grows.
+
+    Without RAY_ADDRESS this machine is looked at, and no cluster is started.
+
+    Args:
+        trials: workers and fewest workers of each.
+        wanted: GPUs of a trial.
+        wait_minutes: how long machines that do not exist yet are waited for.
+        say: gets a line on what is waited for, on what is there, and on each machine whose package differs.
+    Raises:
+        ValueError: one line.
+    """
+    shapes = list(dict.fromkeys(trials))
+    at = address()
+    if not at:
+        import torch
+
+        here = Capacity(cores(), torch.cuda.device_count())
+        for workers, fewest in shapes:
+            check_fits(demand(workers, fewest, wanted, here), wanted, here, "here")
+        return
+    with _reached(at) as at_most:
+        needs = [demand(workers, fewest, wanted, at_most) for workers, fewest in shapes]
+        for need in needs:
+            if at_most.final:
+                check_fits(need, wanted, at_most, "at most in this cluster")
+        largest = max(needs, key=lambda need: (need.least, need.gpus))
+        _wait_for(largest, wanted, wait_minutes, say)
+        look_at_machines(store, say)
+
+
+@contextmanager
+def _reached(at: str) -> Iterator[Capacity]:
+    """As `cluster`, where it cannot be attached to a ValueError."""
+    with ExitStack() as stack:
+        try:
+            host, colon, port = at.removeprefix("ray://").rpartition(":")
+            if colon and port.isdigit():  # Ray itself would try for two minutes; all other forms it answers at once
+                socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+            at_most = stack.enter_context(cluster())
+        except (Exception, SystemExit) as error:
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(f"RAY_ADDRESS {at}: {_unusable(said)}") from None
+        yield at_most
+
+
+def _unusable(said: str) -> str:
+    lower = said.lower()
+    if "authenticat" in lower and "token" in lower:
+        return (
+            "the cluster wants an authentication token that this machine does not have or that differs: put the"
+            f" cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN ({said})"
+        )
+    if "version mismatch" in lower:
+        return f"this machine runs another Ray or Python than the cluster: install what it runs ({said})"
+    return (
+        f"no Ray cluster can be used there ({said}): start it, correct the address,"
+        " or unset RAY_ADDRESS to run on this machine alone"
+    )
+
+
+def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], None]) -> None:
+    """Waits until one such trial can start; asks the cluster to grow meanwhile.
+
+    Raises:
+        ValueError: it cannot after so many minutes.
+    """
+    from ray.autoscaler.sdk import request_resources
+
+    until = time.monotonic() + 60 * minutes
+    asked = False
+    try:
+        while not needs.fits(there()):
+            if time.monotonic() >= until:
+                _check_after(minutes, needs, wanted)
+                break
+            if not asked:
+                asked = True
+                each = {"CPU": 1.0, "GPU": needs.gpus} if needs.gpus else {"CPU": 1.0}
+                request_resources(bundles=[each] * needs.least)
+                say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
+            time.sleep(LOOK_EVERY)
+    finally:
+        if asked:
+            request_resources(bundles=[])
+    say(f"Cluster: {_has()}")
+
+
+def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
+    now = there()
+    after = f"after {minutes:g} minutes of waiting (--wait-for-nodes)"
+    check_fits(needs, wanted, now, f"in this cluster {after}")
+    if not needs.fits(now):
+        raise ValueError(
+            f"{_has()} {after}, a trial takes {_takes(needs)}: start machines (ray status says what fails)"
+        )
+
+
+def _has() -> str:
+    import ray
+
+    machines = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
+    now = there()
+    return f"{machines} machine{'s' * (machines != 1)} with {now.cpus:g} CPUs and {now.gpus:g} GPUs"
+
+
+def _takes(needs: Demand) -> str:
+    gpus = f" and {needs.least * needs.gpus:g} GPUs" if needs.gpus else ""
+    return f"{needs.least} CPU{'s' * (needs.least != 1)}{gpus}"

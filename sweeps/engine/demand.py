@@ -1,0 +1,91 @@
+"""What a trial takes of a cluster, what a cluster has, and how many trials fit into it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+SHARE_OF_A_GPU = 0.25
+"""`--gpus-per-trial auto` of a trial in one process, where there are GPUs: the networks here leave most of one idle."""
+
+WAITING = 8
+"""Trials that may wait for machines beside those that run."""
+
+Gpus = float | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What a cluster has at most."""
+
+    cpus: float
+    gpus: float
+    final: bool = True
+    """Nothing can be added to it, as far as is known; else these are the machines of this moment."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one trial takes: processes of one CPU each."""
+
+    workers: int = 1
+    gpus: float = 0.0
+    """Of each process."""
+    fewest: int | None = None
+    """Processes that will do, of an elastic trial."""
+
+    @property
+    def least(self) -> int:
+        """Processes without which it does not start."""
+        return self.workers if self.fewest is None else self.fewest
+
+    def fits(self, there: Capacity) -> bool:
+        """Whether one such trial can start."""
+        return self.least <= there.cpus and self.least * self.gpus <= there.gpus
+
+
+def demand(workers: int, fewest: int | None, wanted: Gpus, there: Capacity) -> Demand:
+    """What a trial of so many processes takes.
+
+    Args:
+        wanted: GPUs of the whole trial; auto: a share of one for a single process, one for each of several.
+    """
+    alone = SHARE_OF_A_GPU if workers == 1 else 1.0
+    each = (alone if there.gpus else 0.0) if wanted == "auto" else wanted / workers
+    return Demand(workers, each, fewest)
+
+
+def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None:
+    """Refuses what a cluster can never have.
+
+    Args:
+        wanted: what was asked for as GPUs of a trial.
+        where: "here", or what the cluster is called.
+    Raises:
+        ValueError: one line that says what would be right.
+    """
+    if wanted != "auto" and wanted > there.gpus:
+        gpus = there.gpus
+        has = f"are {gpus:g} GPUs" if gpus > 1 else f"is {gpus:g} GPU" if gpus else "is no GPU"
+        right = f"ask for at most {gpus:g}, or auto" if gpus else "write 0 or auto"
+        raise ValueError(f"--gpus-per-trial {wanted:g}: there {has} {where}; {right}")
+    if needs.least > there.cpus and needs.least > 1:
+        most = max(1, int(there.cpus))
+        raise ValueError(
+            f"{needs.least} workers a trial: there are {there.cpus:g} CPUs for them {where}; ask for at most {most}"
+        )
+    if not needs.fits(there) and needs.gpus:
+        raise ValueError(
+            f"{needs.least} workers a trial with {needs.gpus:g} GPU each: there are {there.gpus:g} GPUs {where};"
+            f" ask for at most {int(there.gpus / needs.gpus)} workers, or a smaller --gpus-per-trial"
+        )
+
+
+def trials_at_once(there: Capacity, needs: Demand, most: int | None) -> int:
+    """How many such trials run at a time; more than fit where a cluster may grow, which it does for those that wait."""
+    fits = int(there.cpus / needs.least)
+    if needs.gpus:
+        fits = min(fits, int(there.gpus / (needs.least * needs.gpus)))
+    if not there.final:
+        fits += WAITING
+    return max(1, fits if most is None else min(fits, most))

@@ -1,0 +1,91 @@
+"""The machines of a cluster, looked at before a sweep starts: do they share its storage, do they run its package."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sweeps.provenance import source_digest, versions
+
+if TYPE_CHECKING:
+    from sweeps.storage import Mark, Store
+
+ANSWER_SECONDS = 60.0
+"""How long a machine may take to answer; its first process imports torch."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a machine says of itself."""
+
+    host: str
+    source: str
+    """Digest of the package's source files."""
+    versions: dict[str, str]
+    sees: str
+    """Empty where it reads in the storage what the driver wrote there, else why not."""
+
+
+def this_machine(mark: Mark) -> Machine:
+    """What this machine says, asked for in a process on it."""
+    return Machine(platform.node(), source_digest(), versions(), mark.why_unseen())
+
+
+def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
+    """Asks every machine of the attached cluster, at once.
+
+    Args:
+        say: gets one line a machine that runs something else than the driver.
+    Raises:
+        ValueError: one line: a machine does not see the storage, or cannot run the package.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    ask = ray.remote(num_cpus=0, max_retries=0)(this_machine)
+    with store.mark() as mark:
+        asked = {
+            node["NodeManagerHostname"]: ask.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(mark)
+            for node in alive
+        }
+        answers: list[Machine] = []
+        for host, asked_for in asked.items():
+            try:
+                answers.append(ray.get(asked_for, timeout=ANSWER_SECONDS))
+            except GetTimeoutError:
+                say(f"{host} does not answer within {ANSWER_SECONDS:g} s; trials that start there check for themselves")
+            except RayError as error:
+                raise ValueError(f"{host} cannot run this package: {_last_line(error)}; install it there") from None
+    unseeing = [answer for answer in answers if answer.sees]
+    if unseeing:
+        raise ValueError(
+            f"--storage {store.root} is not shared: {unseeing[0].host} does not see what {platform.node()} writes there"
+            f" ({unseeing[0].sees}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
+        )
+    for answer in answers:
+        if differing := _differs(answer):
+            say(f"Warning: {answer.host} runs {differing}: its numbers may differ. To bring it along: ray up again")
+
+
+def _differs(machine: Machine) -> str:
+    """What a machine runs that this one does not; empty where they run the same."""
+    ours = versions()
+    others = [
+        f"{name} {version} ({ours.get(name, 'none')} here)"
+        for name, version in machine.versions.items()
+        if ours.get(name) != version
+    ]
+    if machine.source != source_digest():
+        others.insert(0, "other source files of mvae-suite than this driver")
+    return ", ".join(others)
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

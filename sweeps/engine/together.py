@@ -1,0 +1,154 @@
+"""A trial of several workers: a Ray Train job inside a Tune trial, named by the trial's key.
+
+The workers run the one training loop (`sweeps.worker.run_as_one_of`) in a process group that Train sets up. Train is
+told of no checkpoint: ours are found under the key, by whoever goes on, and words go to the trial past Train's own
+reports, for which all workers would have to wait. Its worker group is all or nothing, so that trials that do not fit
+wait without holding anything.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from mvae.workers import Workers
+from sweeps.engine.demand import Demand
+from sweeps.engine.quiet import environment
+from sweeps.scratch import scratch
+from sweeps.worker import Job, Repeats, Word, run_as_one_of
+
+if TYPE_CHECKING:
+    from ray.util.queue import Queue
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks of Train at its workers, and of a trial at what they say."""
+
+RESIZE_EVERY = 5.0
+"""Seconds between two looks for machines that an elastic trial could grow onto."""
+
+
+def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_losses: int) -> None:
+    """Runs a job's workers to their end, again after some of them were lost; called in the trial's Tune process.
+
+    Args:
+        say: called in this thread alone.
+        most_losses: losses in a row, without a new checkpoint between them, after which it gives up.
+    """
+    words = _queue_here()
+    reached, losses = 0, 0
+    with ThreadPoolExecutor(1) as aside:
+        while True:
+            attempt = aside.submit(_attempt, job, needs, words)
+            _pass_on(words, say, attempt)
+            lost = attempt.result()
+            if lost is None:
+                return
+            if isinstance(lost, Repeats):
+                say(lost.word)
+                return
+            newest = job.store.checkpoints(job.key).latest(digests=False)
+            epoch = newest.epoch if newest else 0
+            losses = 1 if epoch > reached else losses + 1
+            reached = max(reached, epoch)
+            if losses > most_losses:
+                say(Word(failed=f"workers were lost {losses} times in a row: {_last_line(lost)}", details=str(lost)))
+                return
+            say(Word(epoch, job.trial.epochs, again=f"workers were lost ({_last_line(lost)})"))
+
+
+def _queue_here() -> Queue:
+    """A queue in a process on this machine, so that it is lost with this process and not before."""
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None]) -> None:
+    """Says what the workers say, until the attempt has ended and all is said."""
+    from ray.util.queue import Empty
+
+    while True:
+        ended = attempt.done()
+        try:
+            say(words.get(timeout=LOOK_EVERY))
+        except Empty:
+            if ended:
+                return
+
+
+def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
+    """One Train job; None where it came to its end, `Repeats` where it failed by itself, else what was lost."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+    from ray.train.torch import TorchTrainer
+
+    scaling: dict[str, Any] = {
+        "num_workers": needs.workers,
+        "use_gpu": needs.gpus > 0,
+        "resources_per_worker": {"CPU": 1.0, "GPU": needs.gpus} if needs.gpus else {"CPU": 1.0},
+    }
+    if needs.fewest is not None:
+        scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
+    failures: dict[str, Any] = {"max_failures": 0, "max_preemption_failures": -1, "controller_failure_limit": -1}
+    with environment({"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}), scratch("ray") as folder:
+        trainer = TorchTrainer(
+            _worker,
+            train_loop_config={"job": ray.put(job), "words": words},
+            scaling_config=ScalingConfig(**scaling),
+            run_config=RunConfig(name=job.key, storage_path=str(folder), failure_config=FailureConfig(**failures)),
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as lost:
+            causes = (getattr(failure, "_base_exc", failure) for failure in lost.worker_failures.values())
+            return next((cause for cause in causes if isinstance(cause, Repeats)), lost)
+        except TrainingFailedError as lost:
+            return lost
+        return None
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each worker of the Train job does."""
+    import ray
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    job: Job = ray.get(config["job"])
+    with _sent(config["words"]) as say:
+        run_as_one_of(job, say, workers, str(device))
+
+
+@contextmanager
+def _sent(words: Queue) -> Iterator[Callable[[Word], None]]:
+    """Sends words to the driver from a thread of their own, in order, so that training never waits for it."""
+    waiting: queue.SimpleQueue[Word | None] = queue.SimpleQueue()
+
+    def send() -> None:
+        while (word := waiting.get()) is not None:
+            try:
+                words.put(word)
+            except Exception:  # the trial's own process is gone, and this one will be ended
+                return
+
+    thread = threading.Thread(target=send, name="words", daemon=True)
+    thread.start()
+    try:
+        yield waiting.put
+    finally:
+        waiting.put(None)
+        thread.join()
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps import provenance
-from sweeps.provenance import attempt_record, git_sha, versions
+from sweeps.provenance import attempt_record, git_sha, source_digest, stale_package, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,3 +49,32 @@ def test_an_attempt_says_where_it_ran() -> None:
     record = attempt_record("abc", "cpu", 3, 1.0)
     assert (record["attempt"], record["from_epoch"], record["host"]) == ("abc", 3, platform.node())
     assert record["device_name"]
+
+
+def test_a_script_that_differs_from_the_packages_own_is_told_and_any_other_is_not(tmp_path: Path) -> None:
+    own = Path(provenance.__file__).parents[1] / "pipelines" / "k_sweep.py"
+    copied = tmp_path / "k_sweep.py"
+    copied.write_bytes(own.read_bytes())
+    assert stale_package(own) == stale_package(copied) == stale_package(tmp_path / "mine.py") == ""
+    copied.write_text(own.read_text() + "\n# changed on the laptop\n")
+    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the one in the package at ")
+    assert "ray up --no-restart" in stale_package(copied)
+
+
+def test_the_digest_of_the_source_changes_with_any_file_and_not_with_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def digest(root: Path) -> str:
+        for name, text in {"mvae/a.py": "1", "sweeps/provenance.py": "2", "pipelines/b/c.py": "3"}.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            if not (root / name).exists():
+                (root / name).write_text(text)
+        monkeypatch.setattr(provenance, "__file__", str(root / "sweeps" / "provenance.py"))
+        source_digest.cache_clear()
+        return source_digest()
+
+    one, other = digest(tmp_path / "one"), digest(tmp_path / "other")
+    assert one == other
+    (tmp_path / "other" / "pipelines" / "b" / "c.py").write_text("4")
+    assert digest(tmp_path / "other") != one
+    source_digest.cache_clear()

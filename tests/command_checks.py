@@ -1,0 +1,178 @@
+"""What must hold of a command line, wherever in cluster/ it stands, as functions that raise Wrong.
+
+A line is held against bash, Ray's own command line, pip's form of requirements, the options of our pipelines, and the
+names of the variables that we, Ray and MLflow read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import shlex
+import subprocess
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import click
+import ray
+from packaging.requirements import Requirement
+from ray.scripts.scripts import cli
+
+from sweeps.options import read
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RAY = Path(ray.__file__).parent
+
+
+class Wrong(Exception):
+    """A cluster file would not do what it says; the message is one line."""
+
+
+def check_shell(command: str) -> None:
+    checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
+    if checked.returncode != 0:
+        raise Wrong(f"bash cannot parse {command!r}: {checked.stderr.strip().splitlines()[0]}")
+
+
+def calls(command: str) -> list[list[str]]:
+    """The simple commands of a line, as words, without assignments in front."""
+    lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    found: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("();<>|&"):
+            found.append([])
+        elif found[-1] or not re.match(r"\w+=", word):
+            found[-1].append(word)
+    return [call for call in found if call]
+
+
+def installed(call: list[str]) -> list[str]:
+    """The requirements that a call of `pip install` names; `-e` and other options that take a value are left out."""
+    if "pip" not in call or "install" not in call:
+        return []
+    words = iter(call[call.index("install") + 1 :])
+    named: list[str] = []
+    for word in words:
+        if word in ("-e", "-r", "--python", "--extra-index-url", "--index-url", "--find-links"):
+            next(words)
+        elif not word.startswith("-"):
+            named.append(word)
+    return named
+
+
+def check_ray_call(words: list[str]) -> None:
+    """Ray's own command line takes these words."""
+    try:
+        command = cli.commands[words[0]]
+        command.make_context(words[0], list(words[1:]))
+    except KeyError:
+        raise Wrong(f"ray {words[0]}: Ray has no such command") from None
+    except click.UsageError as refusal:
+        raise Wrong(f"ray {words[0]}: {refusal.format_message()}") from None
+
+
+def check_variables(text: str) -> None:
+    """Every variable of ours, of Ray's and of MLflow's has a name that something reads."""
+    for name in re.findall(r"\b(?:MVAE|RAY|MLFLOW)_\w+", text):
+        if not _is_read(name):
+            raise Wrong(f"{name}: nothing reads a variable of that name")
+
+
+@cache
+def _is_read(name: str) -> bool:
+    if name.startswith("RAY_") and name[4].islower():  # a setting of the C++ part, under its own name
+        return name[4:].encode() in _binary()
+    word = re.compile(rf"\b{name}\b")
+    return any(word.search(text) for text in _sources(name.partition("_")[0]))
+
+
+@cache
+def _binary() -> bytes:
+    return (RAY / "_raylet.so").read_bytes()
+
+
+@cache
+def _sources(prefix: str) -> list[str]:
+    if prefix == "MVAE":
+        found = [path for folder in ("mvae", "sweeps") for path in (REPOSITORY / folder).rglob("*.py")]
+    elif prefix == "RAY":
+        found = [
+            RAY / "_private/ray_constants.py",
+            RAY / "autoscaler/_private/util.py",
+            RAY / "autoscaler/_private/commands.py",
+            *(RAY / "_private/authentication").glob("*.py"),
+        ]
+    else:
+        spec = importlib.util.find_spec("mlflow")
+        assert spec is not None and spec.origin is not None
+        mlflow = Path(spec.origin).parent
+        found = [mlflow / "environment_variables.py", mlflow / "cli/__init__.py", mlflow / "utils/cli_args.py"]
+    if prefix != "RAY":
+        found.extend((REPOSITORY / "cluster").glob("*.sh"))
+    return [path.read_text() for path in found]
+
+
+@cache
+def project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    return found
+
+
+@cache
+def wanted_ray() -> Requirement:
+    """Ray as pyproject.toml asks for it."""
+    return next(one for one in map(Requirement, project()["dependencies"]) if one.name == "ray")
+
+
+def check_ray_version(version: str) -> None:
+    if version not in wanted_ray().specifier:
+        raise Wrong(f"Ray {version} is not what pyproject.toml asks for: {wanted_ray()}")
+
+
+def header(text: str) -> list[str]:
+    """The commands in a file's opening comment: lines that are indented by three, without the remark behind them."""
+    opening = re.match(r"(?:#.*\n)+", text)
+    lines = opening[0].splitlines() if opening else []
+    return [re.split(r"\s{4,}", line[4:])[0].rstrip() for line in lines if re.match(r"#   (?=\S)", line)]
+
+
+def script_in_header(text: str, opens_with: str) -> str:
+    """The lines of shell in a file's opening comment, from the one that begins so to the comment's end."""
+    lines = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
+    start = next(index for index, line in enumerate(lines) if line.startswith(opens_with))
+    return "\n".join(lines[start:])
+
+
+def check_header(text: str, three: list[str]) -> None:
+    """The opening comment has the three commands first, and each line of `ray` can be typed as it is."""
+    typed = header(text)
+    for line in typed[: len(three)]:
+        check_shell(line)
+    if [" ".join(calls(line)[0][:2]) for line in typed[: len(three)]] != three:
+        raise Wrong(f"opens with {typed[: len(three)]}, not with {three}")
+    for line in typed:
+        if not re.match(r"(\w+=\w+ )*ray ", line):
+            continue
+        check_shell(line)
+        check_variables(line)
+        words = calls(line)[0][1:]
+        check_ray_call(words)
+        for name in words:
+            if name.endswith((".yaml", ".py")) and not (REPOSITORY / name).is_file():
+                raise Wrong(f"{line}: the repository has no {name}")
+        if words[0] == "submit":
+            script = next(index for index, word in enumerate(words) if word.endswith(".py"))
+            check_pipeline(words[script], words[script + 1 :])
+
+
+def check_pipeline(script: str, arguments: list[str]) -> None:
+    """A pipeline of ours takes these options."""
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    try:
+        read(module.Options, arguments)
+    except ValueError as refusal:
+        raise Wrong(f"{script}: {refusal}") from None

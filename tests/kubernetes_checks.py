@@ -1,0 +1,215 @@
+"""What must hold of cluster/kuberay.yaml and its image, as functions that raise Wrong.
+
+The RayJob is held against KubeRay's own definition of it, where that file lies beside the repository. It describes
+pods, services and claims of volumes as well, so the other parts are held against pieces of it. Kubernetes drops or
+refuses fields that a definition does not name, while a JSON schema lets them pass: here they are found.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from tests.command_checks import (
+    REPOSITORY,
+    Wrong,
+    check_header,
+    check_pipeline,
+    check_ray_version,
+    check_shell,
+    check_variables,
+    header,
+)
+
+DEFINITION = REPOSITORY.parent / "shared/schemas/ray.io_rayjobs.yaml"
+HOME = "/home/ray/mvae-suite/"
+METADATA = {"name", "namespace", "labels", "annotations"}
+
+
+def check_kubernetes_file(text: str) -> None:
+    """Everything that can be said without KubeRay's definition."""
+    parts = list(yaml.safe_load_all(text))
+    job = part(parts, "RayJob")["spec"]
+    cluster = job["rayClusterSpec"]
+    check_ray_version(cluster["rayVersion"])
+    if cluster.get("authOptions", {}).get("mode") != "token":
+        raise Wrong("authOptions.mode is not token: anyone who reaches the head could run code there")
+    if cluster["headGroupSpec"]["rayStartParams"].get("num-cpus") != "0":
+        raise Wrong("the head offers CPUs: num-cpus is not 0")
+    for group in cluster["workerGroupSpecs"]:
+        if not 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
+            raise Wrong(f"{group['groupName']}: replicas are not between their bounds")
+    check_entrypoint(job["entrypoint"])
+    for pod in pods(parts):
+        for container in pod["containers"]:
+            for variable in container.get("env", []):
+                check_variables(variable["name"])
+    check_names(parts)
+
+
+def check_entrypoint(entrypoint: str) -> None:
+    check_shell(entrypoint)
+    python, script, *arguments = entrypoint.split()
+    if python != "python" or not script.startswith(HOME):
+        raise Wrong(f"{entrypoint}: not python and a script under {HOME}")
+    if not (REPOSITORY / script.removeprefix(HOME)).is_file():
+        raise Wrong(f"{script}: the repository has no {script.removeprefix(HOME)}")
+    check_pipeline(script.removeprefix(HOME), arguments)
+
+
+def check_names(parts: list[dict[str, Any]]) -> None:
+    """What one part calls another is its name: volumes, mounts, the service, its port and its pods."""
+    claims = {one["metadata"]["name"] for one in parts if one["kind"] == "PersistentVolumeClaim"}
+    images = set()
+    for pod in pods(parts):
+        volumes = {volume["name"]: volume for volume in pod.get("volumes", [])}
+        for volume in volumes.values():
+            claim = volume.get("persistentVolumeClaim", {}).get("claimName")
+            if claim is not None and claim not in claims:
+                raise Wrong(f"no claim is called {claim}")
+        for container in pod["containers"]:
+            images.add(container["image"])
+            for mount in container.get("volumeMounts", []):
+                if mount["name"] not in volumes:
+                    raise Wrong(f"{container['name']}: no volume is called {mount['name']}")
+    if len(images) != 1:
+        raise Wrong(f"more than one image: {sorted(images)}")
+    service, server = part(parts, "Service"), part(parts, "Deployment")
+    uri = f"http://{service['metadata']['name']}:{service['spec']['ports'][0]['port']}"
+    mounted = {mount["mountPath"] for mount in server["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]}
+    for pod in ray_pods(parts):
+        values = {variable["name"]: variable["value"] for variable in pod["containers"][0]["env"]}
+        if values.get("MLFLOW_TRACKING_URI") != uri:
+            raise Wrong(f"MLFLOW_TRACKING_URI is {values.get('MLFLOW_TRACKING_URI')}, and the service answers at {uri}")
+        storage = values.get("MVAE_STORAGE", "")
+        if not any(storage.startswith(f"{path}/") for path in mounted) and not re.match(r"(s3|gs)://", storage):
+            raise Wrong(f"MVAE_STORAGE is {storage!r}, which is neither on a shared volume nor a bucket")
+    labels = server["spec"]["template"]["metadata"]["labels"]
+    if service["spec"]["selector"] != labels or server["spec"]["selector"]["matchLabels"] != labels:
+        raise Wrong("the service selects other pods than the deployment makes")
+
+
+def part(parts: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    found = [one for one in parts if one["kind"] == kind]
+    if len(found) != 1:
+        raise Wrong(f"{len(found)} parts of kind {kind}, not one")
+    return found[0]
+
+
+def ray_pods(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    cluster = part(parts, "RayJob")["spec"]["rayClusterSpec"]
+    return [group["template"]["spec"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+
+
+def pods(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*ray_pods(parts), part(parts, "Deployment")["spec"]["template"]["spec"]]
+
+
+def check_kubernetes_header(text: str) -> None:
+    """The three commands come first; what the others name is in the file, and docker builds what the pods run."""
+    check_header(text, ["kubectl apply", "kubectl wait", "kubectl delete"])
+    parts = list(yaml.safe_load_all(text))
+    named = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in parts}
+    named.add(f"job/{part(parts, 'RayJob')['metadata']['name']}")  # KubeRay calls the job that submits by this name
+    for line in header(text):
+        check_shell(line)
+        for target in re.findall(r"\b(?:rayjob|job|service)/[\w-]+", line):
+            if target not in named:
+                raise Wrong(f"{line}: nothing is called {target}")
+        for path in re.findall(r"\bcluster/[\w.]+", line):
+            if not (REPOSITORY / path).is_file():
+                raise Wrong(f"{line}: the repository has no {path}")
+        for image in re.findall(r"\S+/\S+:\S+\d\b", line):
+            if image != pods(parts)[0]["containers"][0]["image"]:
+                raise Wrong(f"{line}: the pods run another image")
+
+
+def check_image(dockerfile: str) -> None:
+    """The image has the Ray and the Python that the project asks for, and the project itself."""
+    lines = [line.split() for line in dockerfile.splitlines() if line and not line.startswith("#")]
+    if [line[0] for line in lines] != ["FROM", "COPY", "RUN"]:
+        raise Wrong(f"not FROM, COPY and RUN: {[line[0] for line in lines]}")
+    base = re.fullmatch(r"rayproject/ray:(\d+\.\d+\.\d+)-py3(\d+)-gpu", lines[0][1])
+    if base is None:
+        raise Wrong(f"{lines[0][1]} is no image of Ray's for a GPU with an exact version")
+    check_ray_version(base[1])
+    if int(base[2]) < 11:
+        raise Wrong(f"{lines[0][1]}: Python 3.11 or newer is needed")
+    if lines[1][-2:] != [".", HOME.rstrip("/")] or lines[2][-2:] != ["-e", HOME.rstrip("/")]:
+        raise Wrong(f"the project is not copied to, and installed from, {HOME}")
+
+
+@cache
+def definition() -> dict[str, Any]:
+    """KubeRay's schema of a RayJob, closed: fields that it does not name are wrong."""
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    [found] = [one for one in yaml.load_all(DEFINITION.read_text(), Loader=loader) if one]
+    [version] = [one for one in found["spec"]["versions"] if one["storage"]]
+    schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
+    return schema
+
+
+def closed(schema: Any) -> Any:
+    """The same schema, in which an object that names its properties has no others."""
+    if isinstance(schema, list):
+        return [closed(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {
+        key: {name: closed(inner) for name, inner in value.items()} if key == "properties" else closed(value)
+        for key, value in schema.items()
+    }
+    open_ended = schema.get("x-kubernetes-preserve-unknown-fields") or "additionalProperties" in schema
+    if isinstance(schema.get("properties"), dict) and not open_ended:
+        made["additionalProperties"] = False
+    return made
+
+
+def check_definition(text: str) -> None:
+    """The RayJob against its definition; pods, claims and services against the pieces of it that describe those."""
+    spec = definition()["properties"]["spec"]["properties"]
+    head = spec["rayClusterSpec"]["properties"]["headGroupSpec"]["properties"]
+    pod = head["template"]
+    volume = pod["properties"]["spec"]["properties"]["volumes"]["items"]["properties"]
+    claim = volume["ephemeral"]["properties"]["volumeClaimTemplate"]["properties"]["spec"]
+    deployment = {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["selector", "template"],
+        "properties": {
+            "replicas": {"type": "integer"},
+            "strategy": {"type": "object", "properties": {"type": {"enum": ["Recreate", "RollingUpdate"]}}},
+            "selector": {"type": "object", "properties": {"matchLabels": {"type": "object"}}},
+            "template": pod,
+        },
+    }
+    kinds = {
+        "RayJob": ("ray.io/v1", definition()["properties"]["spec"]),
+        "Deployment": ("apps/v1", closed(deployment)),
+        "PersistentVolumeClaim": ("v1", claim),
+        "Service": ("v1", head["headService"]["properties"]["spec"]),
+    }
+    for one in yaml.safe_load_all(text):
+        if set(one) != {"apiVersion", "kind", "metadata", "spec"} or not set(one["metadata"]) <= METADATA:
+            raise Wrong(f"{one.get('kind')}: unknown fields beside spec: {sorted(one)}, {sorted(one['metadata'])}")
+        if one["kind"] not in kinds or one["apiVersion"] != kinds[one["kind"]][0]:
+            raise Wrong(f"{one['apiVersion']} {one['kind']} is of no known kind")
+        errors = jsonschema.Draft202012Validator(kinds[one["kind"]][1]).iter_errors(one["spec"])
+        refusal = jsonschema.exceptions.best_match(errors)
+        if refusal is not None:
+            raise Wrong(f"{one['kind']}: {'.'.join(map(str, refusal.absolute_path))}: {refusal.message}")
+
+
+def ignored_by_docker() -> list[str]:
+    """Patterns of what never gets into the image."""
+    text = (REPOSITORY / "cluster/Dockerfile.dockerignore").read_text()
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def kubernetes_file() -> Path:
+    return REPOSITORY / "cluster/kuberay.yaml"

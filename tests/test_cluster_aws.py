@@ -1,0 +1,211 @@
+"""Claims about cluster/gpu.yaml that Ray's own AWS code settles, against moto's EC2 and IAM: no packet leaves.
+
+The commands that the file's opening comment asks for once an account are run first, so that they are tested too.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster_checks import environment
+from tests.command_checks import REPOSITORY, script_in_header
+
+# 7 s in all, 4.5 of them the launch.
+boto3 = pytest.importorskip("boto3")
+moto = pytest.importorskip("moto")
+
+MANAGED = {"iam": {"load_aws_managed_policies": True}}  # so that the names of AWS's own policies are checked
+GPU = REPOSITORY / "cluster/gpu.yaml"
+
+
+@pytest.fixture(scope="module")
+def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An AWS account of moto's in which the header's commands have been typed, and a home directory of its own."""
+    from ray.autoscaler._private.aws import utils
+
+    home = tmp_path_factory.mktemp("home")
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-west-2"}
+    with pytest.MonkeyPatch.context() as patched, moto.mock_aws(config=MANAGED):
+        for name, value in {"HOME": str(home), **keys}.items():
+            patched.setenv(name, value)
+        for cached in (utils.resource_cache, utils.client_cache):
+            cached.cache_clear()
+        for call in typed(script_in_header(GPU.read_text(), "bucket=")):
+            perform(call)
+        yield home
+        for cached in (utils.resource_cache, utils.client_cache):
+            cached.cache_clear()
+
+
+def typed(script: str) -> list[list[str]]:
+    """The calls of `aws` that a script makes, as bash hands them over."""
+    recording = "aws() { printf '%s\\0' \"$@\"; printf '\\n\\0'; }\nset -e\n" + script
+    ran = subprocess.run(["bash", "-c", recording], capture_output=True, text=True, check=True, timeout=60)
+    return [[word for word in call.split("\0") if word] for call in ran.stdout.split("\n\0") if call]
+
+
+def perform(call: list[str]) -> None:
+    """What the aws command line makes of its words: one call of boto3's client, checked by botocore."""
+    service, operation, *words = call
+    if (service, operation) == ("s3", "mb"):
+        bucket, flag, region = words
+        assert bucket.startswith("s3://") and flag == "--region"
+        place = {"LocationConstraint": region}
+        boto3.client("s3", region_name=region).create_bucket(Bucket=bucket[5:], CreateBucketConfiguration=place)
+        return
+    assert all(flag.startswith("--") for flag in words[::2]) and len(words) % 2 == 0, call
+    arguments = {
+        "".join(part.capitalize() for part in flag[2:].split("-")): value
+        for flag, value in zip(words[::2], words[1::2], strict=True)
+    }
+    getattr(boto3.client(service), operation.replace("-", "_"))(**arguments)
+
+
+class Updater:
+    """Takes the place of Ray's thread that sets a machine up over ssh: it notes what it is told."""
+
+    told: list[dict[str, Any]]
+    exitcode = 0
+
+    def __init__(self, **told: Any) -> None:
+        Updater.told.append(told)
+
+    def start(self) -> None:
+        pass
+
+    def join(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """What Ray makes of `ray up -y cluster/gpu.yaml`, and its autoscaler of the wish for one worker."""
+    from ray.autoscaler._private import commands
+    from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
+
+    clone = tmp_path_factory.mktemp("clone")  # Ray reads all of it for a checksum, so not the whole repository
+    (clone / "cluster").mkdir()
+    shutil.copy(GPU, clone / "cluster")
+    Updater.told = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(clone)
+        patched.setattr(commands, "NodeUpdaterThread", Updater)
+        commands.create_or_update_cluster(
+            config_file="cluster/gpu.yaml",
+            override_min_workers=None,
+            override_max_workers=None,
+            no_restart=False,
+            restart_only=False,
+            yes=True,
+            override_cluster_name=None,
+            no_config_cache=True,
+            redirect_command_output=None,
+            use_login_shells=True,
+        )
+        [told] = Updater.told
+        # The head's autoscaler works from the file that it is sent.
+        mounted = yaml.safe_load(Path(told["file_mounts"]["~/ray_bootstrap_config.yaml"]).read_text())
+    worker = mounted["available_node_types"]["worker"]
+    make: Any = AWSNodeProvider
+    provider = make(mounted["provider"], mounted["cluster_name"])
+    tags = {"ray-node-type": "worker", "ray-user-node-type": "worker", "ray-launch-config": "0", "ray-node-name": "w"}
+    provider.create_node_with_resources_and_labels(worker["node_config"], tags, 1, worker["resources"], {})
+    instances = {
+        next(tag["Value"] for tag in one["Tags"] if tag["Key"] == "ray-user-node-type"): one
+        for page in boto3.client("ec2").describe_instances()["Reservations"]
+        for one in page["Instances"]
+    }
+    return SimpleNamespace(told=told, mounted=mounted, instances=instances, home=account)
+
+
+def test_a_head_on_demand_and_a_worker_from_the_spot_market_are_launched(launched: SimpleNamespace) -> None:
+    assert set(launched.instances) == {"head", "worker"}
+    head, worker = launched.instances["head"], launched.instances["worker"]
+    assert "InstanceLifecycle" not in head
+    assert worker["InstanceLifecycle"] == "spot"
+    assert [head["InstanceType"], worker["InstanceType"]] == ["m7i.large", "g6.2xlarge"]
+
+
+def test_head_and_worker_each_have_an_instance_profile_that_the_header_made(launched: SimpleNamespace) -> None:
+    for role in ("head", "worker"):
+        arn = launched.instances[role]["IamInstanceProfile"]["Arn"]
+        assert arn.endswith(f":instance-profile/mvae-{role}")
+        profile = boto3.client("iam").get_instance_profile(InstanceProfileName=f"mvae-{role}")["InstanceProfile"]
+        assert [one["RoleName"] for one in profile["Roles"]] == [f"mvae-{role}"]
+
+
+def test_the_head_alone_may_start_machines_and_both_reach_the_bucket_and_no_other(account: Path) -> None:
+    iam = boto3.client("iam")
+    bucket = environment(yaml.safe_load(GPU.read_text()))["MVAE_STORAGE"].removeprefix("s3://").partition("/")[0]
+    assert bucket in [one["Name"] for one in boto3.client("s3").list_buckets()["Buckets"]]
+    for role in ("mvae-head", "mvae-worker"):
+        store = iam.get_role_policy(RoleName=role, PolicyName="store")["PolicyDocument"]["Statement"]
+        assert [one["Resource"] for one in store] == [[f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]]
+    attached = {
+        role: {one["PolicyName"] for one in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]}
+        for role in ("mvae-head", "mvae-worker")
+    }
+    assert attached == {"mvae-head": {"AmazonEC2FullAccess", "AmazonSSMReadOnlyAccess"}, "mvae-worker": set()}
+    start = iam.get_role_policy(RoleName="mvae-head", PolicyName="start")["PolicyDocument"]["Statement"]
+    assert [(one["Action"], one["Resource"]) for one in start] == [("iam:PassRole", "arn:aws:iam::*:role/mvae-worker")]
+
+
+def test_both_have_the_key_that_ray_made_and_the_group_that_lets_them_talk(launched: SimpleNamespace) -> None:
+    keys = {one["KeyName"] for one in launched.instances.values()}
+    assert keys == {"ray-autoscaler_us-west-2"}
+    assert (launched.home / ".ssh" / "ray-autoscaler_us-west-2.pem").stat().st_mode & 0o777 == 0o600
+    groups = {group["GroupId"] for one in launched.instances.values() for group in one["SecurityGroups"]}
+    assert len(groups) == 1
+    [group] = boto3.client("ec2").describe_security_groups(GroupIds=list(groups))["SecurityGroups"]
+    rules = {(rule["IpProtocol"], rule.get("FromPort")): rule for rule in group["IpPermissions"]}
+    [inside] = [rule for (protocol, _), rule in rules.items() if protocol == "-1"]
+    assert [pair["GroupId"] for pair in inside["UserIdGroupPairs"]] == list(groups)
+    assert ("tcp", 22) in rules
+
+
+def test_each_has_one_disk_and_it_is_the_large_one(launched: SimpleNamespace) -> None:
+    volumes = boto3.client("ec2").describe_volumes()["Volumes"]
+    attached = {(volume["Attachments"][0]["InstanceId"], volume["Size"], volume["VolumeType"]) for volume in volumes}
+    assert attached == {(one["InstanceId"], 150, "gp3") for one in launched.instances.values()}
+
+
+def test_ray_counts_no_cpu_on_the_head_and_one_gpu_on_a_worker(launched: SimpleNamespace) -> None:
+    assert launched.told["node_resources"] == {"CPU": 0}
+    resources = launched.mounted["available_node_types"]["worker"]["resources"]
+    assert (resources["CPU"], resources["GPU"], resources["accelerator_type:L4"]) == (8, 1, 1)
+
+
+def test_the_head_knows_how_to_set_a_worker_up(launched: SimpleNamespace) -> None:
+    mounted = launched.mounted
+    assert mounted["file_mounts"]["~/mvae-suite"] == "~/mvae-suite"
+    assert mounted["auth"]["ssh_private_key"] == "~/ray_bootstrap_key.pem"
+    assert mounted["cluster_synced_files"] == ["~/.ray/auth_token"]
+    assert (mounted["available_node_types"]["worker"]["min_workers"], mounted["max_workers"]) == (0, 4)
+    assert mounted["worker_setup_commands"] == yaml.safe_load(GPU.read_text())["setup_commands"]
+    assert mounted["provider"]["cache_stopped_nodes"] is False
+
+
+def test_no_command_of_ray_s_defaults_is_left(launched: SimpleNamespace) -> None:
+    """Ray's AWS defaults install a nightly build."""
+    asked = json.dumps([launched.told["setup_commands"], launched.told["ray_start_commands"], launched.mounted])
+    assert "ray-wheels" not in asked
+    assert "anaconda3" not in asked
+
+
+def test_an_account_without_the_profiles_cannot_launch(launched: SimpleNamespace) -> None:
+    """What the header's commands are for: moto refuses, as EC2 does."""
+    node = launched.mounted["available_node_types"]["worker"]["node_config"]
+    call = {key: value for key, value in node.items() if key != "SubnetIds"}
+    call["IamInstanceProfile"] = {"Name": "mvae-wroker"}
+    ec2 = boto3.client("ec2")
+    with pytest.raises(ec2.exceptions.ClientError, match=r"NoSuchEntity|Invalid IAM Instance Profile"):
+        ec2.run_instances(**call, MinCount=1, MaxCount=1)

@@ -1,0 +1,175 @@
+"""Claims about what cluster/*.yaml send to a machine: the whole repository, nothing else, and it can be imported."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.cluster_checks import ray_files
+from tests.command_checks import REPOSITORY
+from tests.kubernetes_checks import ignored_by_docker
+
+RAY_FILES = {path.stem: path for path in ray_files()}
+
+
+class Recorder:
+    """Takes the place of subprocess where Ray runs ssh and rsync: it notes the words."""
+
+    def __init__(self) -> None:
+        self.commands: list[list[str]] = []
+
+    def check_call(self, command: list[str], **_: Any) -> int:
+        self.commands.append(command)
+        return 0
+
+
+def rsync_of_ray(config: dict[str, Any], source: str, target: str) -> list[str]:
+    """The rsync that Ray would run for a folder of file_mounts, on this machine instead of over ssh."""
+    from ray.autoscaler._private.command_runner import SSHCommandRunner
+
+    recorder = Recorder()
+    provider = SimpleNamespace(external_ip=lambda node: "10.0.0.1", internal_ip=lambda node: "10.0.0.1")
+    make: Any = SSHCommandRunner
+    runner = make("", "head", provider, {"ssh_user": "nobody"}, "mvae-test", recorder, False)
+    filters = {name: config.get(name) for name in ("rsync_exclude", "rsync_filter")}
+    runner.run_rsync_up(source, target, options=filters)
+    [command] = recorder.commands
+    shell = command.index("--rsh")
+    assert command[-1] == f"nobody@10.0.0.1:{target}"
+    return [*command[:shell], *command[shell + 2 : -1], target]
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working tree as it is on a laptop: every file of the repository, and all that has no business elsewhere."""
+    folder = tmp_path_factory.mktemp("clone")
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode != 0:
+        pytest.skip("not a git checkout")
+    for name in filter(None, listed.stdout.split("\0")):
+        if (REPOSITORY / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(REPOSITORY / name, folder / name)
+    for name in PRIVATE:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("of this machine alone")
+    return folder
+
+
+PRIVATE = (
+    ".git/config",
+    ".venv/bin/python",
+    ".mypy_cache/3.11/cache.json",
+    "runs/main/results/one.json",
+    "data/MNIST/raw/train-images-idx3-ubyte",
+    "mlruns/0/meta.yaml",
+    "mlflow.db",
+    "mvae_suite.egg-info/PKG-INFO",
+    "mvae/__pycache__/trial.cpython-311.pyc",
+    "key.pem",
+)
+# Imports what the third parties need once, then in a child for each copy every module of it.
+IMPORT = """
+import importlib, json, os, sys, traceback
+import matplotlib, mlflow, pandas, pydantic_settings, ray.train.torch, ray.tune, sklearn, torch, torchvision
+for folder in sys.argv[1:]:
+    child = os.fork()
+    if child == 0:
+        os.chdir("/")
+        sys.path.insert(0, folder)
+        told = {}
+        for name in json.loads(os.environ["MODULES"]):
+            try:
+                told[name] = importlib.import_module(name).__file__
+            except BaseException:
+                told[name] = traceback.format_exc()
+        with open(f"{folder}.json", "w") as file:
+            json.dump(told, file)
+        os._exit(0)
+    os.waitpid(child, 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def copies(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """What arrives at a machine, by the Ray YAML that sent it."""
+    if shutil.which("rsync") is None:
+        pytest.skip("rsync is not installed")
+    made = {}
+    for name, path in RAY_FILES.items():
+        target = tmp_path_factory.mktemp("there") / "mvae-suite"
+        command = rsync_of_ray(yaml.safe_load(path.read_text()), f"{clone}/", f"{target}/")
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        made[name] = target
+    return made
+
+
+def modules(folder: Path) -> list[str]:
+    packages = ("mvae", "sweeps", "pipelines")
+    files = [path.relative_to(folder) for package in packages for path in (folder / package).rglob("*.py")]
+    return sorted(".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files)
+
+
+@pytest.fixture(scope="module")
+def imported(clone: Path, copies: dict[str, Path]) -> dict[str, dict[str, str]]:
+    """For each copy, where each module of ours came from, or why it could not be imported. 7 s."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-c", IMPORT, *map(str, copies.values())],
+        env={**inherited, "MODULES": json.dumps(modules(clone))},
+        cwd=clone.parent,
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    return {name: json.loads(Path(f"{copy}.json").read_text()) for name, copy in copies.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_every_module_of_what_a_ray_file_sends_can_be_imported_there(
+    name: str, copies: dict[str, Path], imported: dict[str, dict[str, str]]
+) -> None:
+    assert len(imported[name]) > 50
+    for module, where in imported[name].items():
+        assert where.startswith(f"{copies[name]}/"), f"{module}: {where}"
+
+
+@pytest.mark.parametrize("name", RAY_FILES)
+def test_a_ray_file_sends_all_of_the_repository_and_nothing_else(
+    name: str, clone: Path, copies: dict[str, Path]
+) -> None:
+    sent = {str(path.relative_to(copies[name])) for path in copies[name].rglob("*") if path.is_file()}
+    here = {str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()}
+    assert here - sent == set(PRIVATE)
+    assert sent <= here
+
+
+def test_docker_leaves_out_what_a_ray_file_leaves_out(clone: Path) -> None:
+    """A pattern of .dockerignore is anchored, and takes all below a folder with it."""
+
+    def left_out(name: str) -> bool:
+        parts = Path(name).parts
+        tops = [pattern for pattern in ignored_by_docker() if not pattern.startswith("**/")]
+        anywhere = [pattern[3:] for pattern in ignored_by_docker() if pattern.startswith("**/")]
+        return any(fnmatch.fnmatch(parts[0], pattern) for pattern in tops) or any(
+            fnmatch.fnmatch(part, pattern) for part in parts for pattern in anywhere
+        )
+
+    here = [str(path.relative_to(clone)) for path in clone.rglob("*") if path.is_file()]
+    assert {name for name in here if left_out(name)} == set(PRIVATE)

@@ -1,0 +1,134 @@
+"""pipelines/train.py: one model, its workers, and what is said of its speed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mvae.checkpoint import Record
+from pipelines.train import Options, cells, measure_of, statements, sweep
+from sweeps.options import read
+from sweeps.plan import plan
+from sweeps.report import tabulate
+from sweeps.results import Result
+from sweeps.speed import alone, speeds
+from sweeps.storage import Store
+from sweeps.sweep import BAD_INPUT, main
+from tests.sweeping import digits_job
+
+
+@pytest.mark.parametrize(
+    ("asked", "workers", "fewest", "column"),
+    [
+        ((), 1, None, "1 worker"),
+        (("--workers", "4"), 4, None, "4 workers"),
+        (("--workers", "2-4"), 4, 2, "2 to 4 workers"),
+        (("--workers", "2-2"), 2, None, "2 workers"),
+    ],
+)
+def test_a_range_of_workers_is_elastic_and_has_a_column_of_its_own(
+    asked: tuple[str, ...], workers: int, fewest: int | None, column: str
+) -> None:
+    (cell,) = cells(read(Options, (*asked, "--batch-size", "16")))
+    assert (cell.trial.workers, cell.trial.fewest_workers, cell.column) == (workers, fewest, column)
+
+
+def test_a_rigid_run_of_one_worker_shares_its_trial_with_the_tables_and_an_elastic_one_never_does() -> None:
+    keys = {
+        asked: next(cells(read(Options, ("--epochs", "20", *asked.split())))).trial.key("data")
+        for asked in ("", "--workers 2", "--workers 1-2")
+    }
+    assert len(set(keys.values())) == 3
+    from pipelines.weak_supervision import Options as Table
+    from pipelines.weak_supervision import cells as cells_of_the_table
+
+    table = cells_of_the_table(read(Table, ("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "20")))
+    assert [cell.trial.key("data") for cell in table] == [keys[""]]
+
+
+@pytest.mark.parametrize(
+    ("token", "dataset", "measure"),
+    [
+        ("mvae", "digits", "accuracy-v1"),
+        ("vae", "digits", "readout-f1-v1"),
+        ("cvae", "digits", "likelihood-s100-v1"),
+        ("mvae", "mnist19", "attributes-v1"),
+        ("vae", "faces", "likelihood-s100-v1"),
+        ("mvae", "multi_mnist", "accuracy-v1"),
+    ],
+)
+def test_each_arm_is_measured_by_what_it_can_do_on_the_data_set(token: str, dataset: str, measure: str) -> None:
+    assert measure_of(token, dataset).token == measure
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("asked", "line"),
+    [
+        ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
+        ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
+        ("--workers 1000 --batch-size 1000", "1000 workers a trial: there are "),
+        ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_starts(
+    asked: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"))
+    options = read(Options, (*asked.split(), *where))
+    assert main(lambda: sweep(options), options) == BAD_INPUT
+    printed = capsys.readouterr().err
+    assert printed.startswith(line) and printed.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("written", ["0", "2-1", "a", "1-2-3", "-1", ""])
+def test_what_is_no_number_of_workers_is_refused(written: str) -> None:
+    with pytest.raises(ValueError, match=f"^--workers {written}: write a number from 1, as 4, or the fewest and the"):
+        read(Options, (f"--workers={written}",))
+
+
+def record(epoch: int, rate: float) -> Record:
+    return Record(epoch=epoch, time=0.0, metrics={}, speed={"examples_per_second": rate})
+
+
+def test_the_first_epoch_of_an_attempt_is_no_measure_of_its_speed_where_there_are_others() -> None:
+    seen = [record(3, 1.0), record(4, 100.0), record(5, 120.0), record(6, 110.0)]
+    assert speeds(seen, 2, None) == {"examples_per_second": 110.0}
+    assert speeds(seen[:1], 2, None) == {"examples_per_second": 1.0}
+    assert speeds([Record(epoch=1, time=0.0, metrics={})], 2, 50.0) == {}
+
+
+def test_scaling_efficiency_is_the_speed_together_over_that_of_as_many_lone_workers() -> None:
+    assert speeds([record(1, 150.0)], 2, 100.0)["scaling_efficiency"] == 0.75
+
+
+def test_a_lone_worker_is_timed_without_a_trace_on_the_random_numbers_of_training(storage: Path, cache: Path) -> None:
+    import torch
+
+    from mvae.data import load
+
+    job = digits_job(Store(storage, "main"), cache, batch_size=50)
+    before = torch.random.get_rng_state()
+    assert alone(job.trial, load("digits", None, cache)) > 0
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_the_table_says_how_fast_each_model_was_trained(storage: Path, cache: Path) -> None:
+    options = read(Options, ("--workers", "2", "--storage", str(storage), "--cache", str(cache)))
+    store = Store.open(storage, "main", create=True)
+    (cell,) = cells(options)
+    made = plan((cell,), store, {"digits": "data"})
+    gained = {"examples_per_second": 1500.0, "examples_per_second_alone": 1000.0, "scaling_efficiency": 0.75}
+    metrics, trial = {"test/accuracy": 0.5}, cell.trial.model_dump()
+    store.results.write(Result(made.keys[0], cell.measure.token, trial, metrics, {"speed": gained}, []))
+    report = tabulate(plan((cell,), store, {"digits": "data"}), store.results)
+    said = "MVAE 2 workers seed 0: 1,500 examples/s, one worker alone 1,000: scaling efficiency 75%."
+    assert statements(report, store) == (said,)
+
+
+def test_the_file_is_a_page_that_opens_with_paper_runtime_and_command() -> None:
+    head = sys.modules["pipelines.train"].__doc__ or ""
+    assert all(part in head for part in ("Paper ", "Expect ", "Runs ", "Type ", "ray submit cluster/gpu.yaml"))

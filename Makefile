@@ -1,5 +1,6 @@
 # make demo   a table from the embedded digits, in minutes       make lint    style and types
 # make test   every test                                         make clean   remove the environment and caches; runs/ stays
+# make lab    clusters of several machines, made on this one, and everything that can happen to them (root, Debian)
 #
 # PYTHON=python3.12          which Python the environment is made from (3.11 or newer)
 # PIP_ARGS="..."             passed on to pip, for a CPU-only torch say
@@ -16,7 +17,7 @@ VENV := .venv
 MADE := $(VENV)/made
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format clean
+.PHONY: help demo test lab lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -26,6 +27,9 @@ demo: $(MADE)
 
 test: $(MADE)
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lab: $(MADE)
+	MVAE_LAB=1 $(VENV)/bin/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 lint: $(MADE)
 	$(VENV)/bin/python -m ruff check .

@@ -197,7 +197,7 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     trial: Trial,
     epoch: int,
-    workers: Workers,
+    workers: Workers = ALONE,
 ) -> dict[str, float]:
     """One pass; returns the mean over steps of the loss and its parts, as train/<part>, of all workers together."""
     model.train()

@@ -90,9 +90,9 @@ class TermBatchNorm(nn.Module):
         if self._seen_together:
             several, mean, variance = (torch.cat(parts) for parts in zip(*self._seen_together, strict=True))
             share = several / several.sum().clamp(min=1)
-            moved = self.momentum * (several.sum() > 0)
-            self.running_mean.lerp_((share @ mean).to(self.running_mean.dtype), moved.to(self.running_mean.dtype))
-            self.running_var.lerp_((share @ variance).to(self.running_var.dtype), moved.to(self.running_var.dtype))
+            moved = self.momentum * (several.sum() > 0).to(several.dtype)
+            for running, seen in ((self.running_mean, mean), (self.running_var, variance)):
+                running.lerp_((share @ seen).to(running.dtype), moved.to(running.dtype))
             self._seen_together = []
         if self._seen:
             mean = torch.stack([seen[0] for seen in self._seen]).mean(0)

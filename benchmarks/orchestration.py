@@ -51,7 +51,7 @@ from mvae.training import train
 from mvae.trial import ACCURACY, Trial
 from pipelines import weak_supervision
 from sweeps import engine
-from sweeps.engine import trials
+from sweeps.engine import trials as engine_trials
 from sweeps.options import read
 from sweeps.provenance import device_name, versions
 from sweeps.results import Result, Results
@@ -208,7 +208,7 @@ def word_cpu(folder: Path) -> float:
         elif not before:
             before.append(time.process_time())
 
-    with mock.patch.object(trials, "run", _chatter), engine.cluster():
+    with mock.patch.object(engine_trials, "run", _chatter), engine.cluster():
         engine.run_jobs(jobs, engine.Listener(lambda _: None, word), max_concurrent=len(jobs))
     return statistics.mean(told) + (time.process_time() - before[0]) / (len(jobs) * WORDS)
 

@@ -5,7 +5,7 @@
 
 A folder whose manifest is missing, or does not verify, is no checkpoint. The folder of the trial is named by its
 content key; each attempt at the trial (a process) writes under its own id, so that one which was given up for dead and
-comes back cannot touch the work of its successor.
+comes back cannot touch the work of its successor. All of it holds for folders and for objects of a store alike.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import json
 import logging
 import os
 import re
-import shutil
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
 import torch
 
-from mvae.files import Damaged, flush_to_disk, locked, sha256_cached, write_atomically
+from mvae.files import Damaged, flush_to_disk, listing, locked, remove_tree, sha256_cached, write_atomically
+from mvae.remote import Place, RemotePath
 
 MANIFEST = "manifest.json"
 MODEL = "model.pt"
@@ -34,9 +35,12 @@ _FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
 _FORMAT = 1
 _LOOKS = 3
 """A folder counts as empty when seen so this often: a listing misses what is added while it is read, and the checkpoint
-that it does show may be deleted meanwhile because of the one that it misses."""
+that it does show may be deleted meanwhile because of the one that it misses. A store's misses nothing."""
+_IN_THE_MAKING = 600.0
+"""Seconds since its last file, by the store's clock and ours, for which a checkpoint in a store that has no manifest
+may still get one."""
 _log = logging.getLogger(__name__)
-_reported: set[Path] = set()
+_reported: set[Place] = set()
 """Damaged checkpoints that this process has named already."""
 
 
@@ -63,7 +67,7 @@ class StoredFile:
 class Checkpoint:
     """A complete checkpoint, as its manifest describes it."""
 
-    path: Path
+    path: Place
     """Its folder."""
     epoch: int
     """Finished epochs."""
@@ -96,7 +100,7 @@ class Checkpoints:
         keep: how many of its own checkpoints an attempt keeps while the trial runs.
     """
 
-    def __init__(self, folder: Path, attempt: str, keep: int = 2) -> None:
+    def __init__(self, folder: Place, attempt: str, keep: int = 2) -> None:
         assert _FOLDER.fullmatch(f"000000-{attempt}"), f"attempt {attempt!r} is not a simple token"
         assert keep >= 1, "an attempt that keeps no checkpoint loses its work"
         self.folder = folder
@@ -113,15 +117,11 @@ class Checkpoints:
                 know of it (`load` checks the file that it loads in any case).
         """
         nothing = 0
-        while nothing < _LOOKS:
-            for folder in self._newest_first():
-                try:
-                    return _verified(folder, digests)
-                except Damaged as error:
-                    if not (folder / MANIFEST).exists():
-                        break
-                    self._warn_once(folder, error)
-            else:
+        while nothing < (1 if isinstance(self.folder, RemotePath) else _LOOKS):
+            with suppress(_DeletedMeanwhile):
+                newest = self._newest_of(self._newest_first(), digests)
+                if newest is not None:
+                    return newest
                 nothing += 1
         return None
 
@@ -179,15 +179,22 @@ class Checkpoints:
             Damaged: the file is not what the manifest says.
         """
         assert name in checkpoint.files, f"{checkpoint.path} has no {name}, it has {', '.join(checkpoint.files)}"
+        path = checkpoint.path / name
+        if isinstance(path, RemotePath):
+            return torch.load(io.BytesIO(_fetched(checkpoint, name)), map_location=map_location, weights_only=True)
         _verify(checkpoint, name)
-        return torch.load(checkpoint.path / name, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
 
     def keep_final_weights(self) -> Checkpoint | None:
         """Once the result is written: keep the weights of the newest checkpoint, delete all else of every attempt.
 
         Safe to call again, and to be killed in: what was left over goes the next time. Does nothing, and returns None,
         where there is no checkpoint or where one newer than the newest valid one is damaged.
+
+        Two attempts at once delete nothing that the other keeps, in a store that has no locks too.
         """
+        if isinstance(self.folder, RemotePath):
+            return self._keep_final_objects(self.folder)
         if not self.folder.is_dir():
             return None
         with locked(self.folder / "final"):
@@ -199,8 +206,51 @@ class Checkpoints:
                     _remove(other)
             return _stripped(newest)
 
-    def _newest_first(self) -> list[Path]:
+    def _keep_final_objects(self, trial: RemotePath) -> Checkpoint | None:
+        """As `keep_final_weights`, without a lock.
+
+        It deletes only what the listing shows from which it chose. Of two complete checkpoints all choose the same one,
+        and one that may be in the making is left alone: so the last that finishes keeps what the others keep, or its
+        own.
+        """
+        while True:
+            found = listing(trial)
+            complete = _complete(trial, found)
+            try:
+                newest = self._newest_of(complete, digests=True)
+                if newest is None or any(_epoch(folder) > newest.epoch for folder in complete):
+                    return None
+                for name in {path.partition("/")[0] for path in found if "/" in path}:
+                    other = trial / name
+                    last = max(changed for path, (_, changed) in found.items() if path.startswith(f"{name}/"))
+                    abandoned = time.time() - last / 1e9 > _IN_THE_MAKING
+                    if other != newest.path and (other in complete or abandoned):
+                        _remove(other)
+                final = _stripped(newest)
+                _check_not_deleted(final)
+                return final
+            except (_DeletedMeanwhile, FileNotFoundError):
+                continue
+
+    def _newest_of(self, folders: Sequence[Place], digests: bool) -> Checkpoint | None:
+        """The first that is valid; who comes upon one that is damaged is told.
+
+        Raises:
+            _DeletedMeanwhile: one was, by its owner or by whoever finished the trial.
+        """
+        for folder in folders:
+            try:
+                return _verified(folder, digests)
+            except Damaged as error:
+                if not (folder / MANIFEST).exists():
+                    raise _DeletedMeanwhile from None
+                self._warn_once(folder, error)
+        return None
+
+    def _newest_first(self) -> list[Place]:
         """Folders that have a manifest, valid or not."""
+        if isinstance(self.folder, RemotePath):
+            return _complete(self.folder, listing(self.folder))
         found = []
         for folder in self.folder.iterdir() if self.folder.is_dir() else ():
             if _FOLDER.fullmatch(folder.name):
@@ -210,29 +260,47 @@ class Checkpoints:
                     continue
         return [folder for _, _, folder in sorted(found, reverse=True)]
 
-    def _warn_once(self, folder: Path, error: Damaged) -> None:
+    def _warn_once(self, folder: Place, error: Damaged) -> None:
         if folder not in _reported:
             _reported.add(folder)
             _log.warning("a damaged checkpoint is passed over: %s", error)
 
 
-def _epoch(folder: Path) -> int:
+class _DeletedMeanwhile(Exception):
+    """A checkpoint that was there a moment ago."""
+
+
+def _complete(trial: RemotePath, found: Mapping[str, tuple[int, int]]) -> list[Place]:
+    """As `Checkpoints._newest_first`, from a store's listing, by epoch, time of the weights, and name.
+
+    A store's time is coarse, and the manifest is written again at the end: this order is the same whoever asks, when.
+    """
+    names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
+    dated = [(found.get(f"{name}/{MODEL}", (0, 0))[1], name) for name in names if _FOLDER.fullmatch(name)]
+    in_order = sorted(dated, key=lambda one: (int(one[1].partition("-")[0]), *one), reverse=True)
+    return [trial / name for _, name in in_order]
+
+
+def _epoch(folder: Place) -> int:
     return int(folder.name.partition("-")[0])
 
 
-def _attempt(folder: Path) -> str:
+def _attempt(folder: Place) -> str:
     return folder.name.partition("-")[2]
 
 
-def _write(path: Path, content: Any) -> StoredFile:
+def _write(path: Place, content: Any) -> StoredFile:
     """Write one file, on the disk when this returns. Serialised in memory, so that a failing disk gives OSError."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+    else:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     return StoredFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -255,7 +323,7 @@ def _check_not_deleted(checkpoint: Checkpoint) -> None:
         (checkpoint.path / name).stat()
 
 
-def _verified(folder: Path, digests: bool = True) -> Checkpoint:
+def _verified(folder: Place, digests: bool = True) -> Checkpoint:
     """The checkpoint in this folder, every file's size checked, and its digest if `digests`.
 
     Raises:
@@ -299,6 +367,22 @@ def _verify(checkpoint: Checkpoint, name: str, digest: bool = True) -> None:
         raise Damaged(f"{path} cannot be read ({error.strerror})") from error
 
 
+def _fetched(checkpoint: Checkpoint, name: str) -> bytes:
+    """A file's bytes, which are what the manifest says.
+
+    Raises:
+        Damaged: they are not, or cannot be read.
+    """
+    path, expected = checkpoint.path / name, checkpoint.files[name]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
+    if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
+        raise Damaged(f"{path} does not have the size and sha256 that its manifest says")
+    return data
+
+
 def _stripped(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with its weights alone. The manifest goes first: at no moment does it list a file that is gone."""
     final = Checkpoint(
@@ -318,7 +402,7 @@ def _stripped(checkpoint: Checkpoint) -> Checkpoint:
     return final
 
 
-def _remove(folder: Path) -> None:
+def _remove(folder: Place) -> None:
     """Delete a checkpoint, the manifest first: killed half-way, it is no checkpoint rather than a damaged one."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder)

@@ -126,7 +126,7 @@ def train(
     if moments is not None:
         optimizer.load_state_dict(moments)
     if trial.compile:
-        _compile(model)
+        compile_networks(model)
     if not workers.alone:
         if trial.sync_batchnorm:
             share_statistics(model, workers)
@@ -279,7 +279,7 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
     return metrics
 
 
-def _compile(model: nn.Module) -> None:
+def compile_networks(model: nn.Module) -> None:
     """torch.compile of each network in place: parameters and their names stay as they are."""
     for child in model.children():
         for network in child if isinstance(child, nn.ModuleList) else [child]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.checkpoint import MODEL, Checkpoint, Record
 from mvae.data import source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
+from mvae.remote import Place, each
 from sweeps.plan import Cell, Fingerprints, Plan, State, fingerprint_of
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -36,7 +36,11 @@ class Catalogue:
         self._cells: dict[str, list[Cell]] = {}
         for key, cell in zip(plan.keys, plan.cells, strict=True):
             self._cells.setdefault(key, []).append(cell)
-        self._views = {key: self._from_storage(key) for key in plan.trials}
+        results = dict[str, list[Result]]()
+        for result in store.results.where(lambda key, measure: key in plan.trials and _current(measure)):
+            results.setdefault(result.key, []).append(result)
+        views = each(lambda key: self._from_storage(key, results.get(key, [])), plan.trials, store.root)
+        self._views = dict(zip(plan.trials, views, strict=True))
 
     def name(self, key: str) -> str:
         """How people call the trial: MVAE 1% seed 0; VAE seed 0, where it is the same for all columns."""
@@ -59,13 +63,15 @@ class Catalogue:
         newest = self._store.checkpoints(key).latest(digests=False)
         return self._set(key, records=ordered, checkpoint=_checkpoint(newest))
 
-    def failed(self, key: str, why: str, traceback: Path | None = None) -> RunView:
+    def failed(self, key: str, why: str, traceback: Place | None = None) -> RunView:
         """Its trial ended without a result; the file holds the traceback."""
         return self._set(key, status=Status.FAILED, error=why, traceback=traceback)
 
     def finished(self, key: str) -> RunView:
         """Its results are in storage."""
-        self._views[key] = self._from_storage(key)
+        self._views[key] = self._from_storage(
+            key, self._store.results.where(lambda other, measure: other == key and _current(measure))
+        )
         return self._views[key]
 
     def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
@@ -96,9 +102,9 @@ class Catalogue:
         self._views[key] = replace(self._views[key], **changes)
         return self._views[key]
 
-    def _from_storage(self, key: str) -> RunView:
+    def _from_storage(self, key: str, found: Sequence[Result]) -> RunView:
         planned, cell = self._plan.trials[key], self._cells[key][0]
-        results = tuple(result for result in self._store.results.of(key) if _current(result.measure))
+        results = tuple(found)
         finished = {measure.token for measure in planned.measures} <= {result.measure for result in results}
         newest = self._store.checkpoints(key).latest(digests=not finished)
         begun = planned.state is State.PARTIAL

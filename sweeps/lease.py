@@ -5,6 +5,11 @@ somebody is at work, and the newcomer refuses; if it stands still for long enoug
 holder is dead and the lease is taken over. A holder that ran on this host, in this boot, and whose process is gone is
 dead at once. All decisions are taken under an OS lock beside the file, so that of several waiting drivers exactly one
 wins.
+
+A store of objects has neither locks nor a write that compares first, but whoever reads sees the last write. There the
+newcomer writes its lease, waits for `settle` seconds, in which a rival that had looked before has written its own, and
+reads again: the lease is that driver's whose it is now. One that was held up for longer between its look and its write
+overwrites a lease that is held: then the holder finds out at its next renewal, and stops.
 """
 
 from __future__ import annotations
@@ -17,11 +22,11 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from mvae.files import locked, write_atomically
+from mvae.remote import Place, RemotePath
 from sweeps.processes import Process, this_process
 
 _STILL_POLLS = 2
@@ -54,12 +59,18 @@ class Lease:
         say: gets one line when there is something to wait for, or a lease was taken over or lost.
         renew_every: seconds between renewals.
         dead_after: seconds for which a lease must stand still before it counts as dead.
+        settle: seconds that a rival may take between its look and its write, where there are no locks.
     Raises:
         ValueError: on entry, when another driver is at work; one line that says who, since when, and what to do.
     """
 
     def __init__(
-        self, folder: Path, say: Callable[[str], None], renew_every: float = 5.0, dead_after: float = 20.0
+        self,
+        folder: Place,
+        say: Callable[[str], None],
+        renew_every: float = 5.0,
+        dead_after: float = 20.0,
+        settle: float = 3.0,
     ) -> None:
         assert 0 < renew_every < dead_after, "a lease must be renewed before it counts as dead"
         self.path = folder / "lease.json"
@@ -68,6 +79,7 @@ class Lease:
         self._say = say
         self._renew_every = renew_every
         self._dead_after = dead_after
+        self._settle = settle if isinstance(folder, RemotePath) else 0.0
         self._mine: Holder | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
@@ -121,17 +133,29 @@ class Lease:
             content = _read(self.path)
             if content is not None and not _is_dead(content):
                 if watched is not None and content != watched:
-                    raise ValueError(
-                        f"{self._describe(content)}, and at work (it renews {self.path}): "
-                        "wait until it ends, stop it, or choose another --name"
-                    )
+                    raise self._refusal(content)
                 if not stood_still:
                     return content
             self._mine = _new_holder()
             self._write(self._mine)
+            while self._settle:
+                time.sleep(self._settle)
+                rival = _read(self.path)
+                if rival is None:  # a holder that gave its lease back deleted ours with it
+                    self._write(self._mine)
+                elif self._is_mine(rival):
+                    break
+                else:
+                    raise self._refusal(rival)
         if content is not None:
             self._say(f"took the lease over, its holder is dead ({self._describe(content)})")
         return None
+
+    def _refusal(self, content: bytes) -> ValueError:
+        return ValueError(
+            f"{self._describe(content)}, and at work (it renews {self.path}): "
+            "wait until it ends, stop it, or choose another --name"
+        )
 
     def _renew_for_ever(self) -> None:
         failed = False
@@ -153,7 +177,7 @@ class Lease:
         with locked(self.path):
             if self._stop.is_set():
                 return True
-            if not self._is_mine():
+            if not self._is_mine(_read(self.path)):
                 return False
             self._mine = replace(self._mine, counter=self._mine.counter + 1)
             self._write(self._mine)
@@ -168,13 +192,12 @@ class Lease:
             self._thread.join(timeout=self._dead_after)
         try:
             with locked(self.path):
-                if self._is_mine():
+                if self._is_mine(_read(self.path)):
                     self.path.unlink(missing_ok=True)
         except OSError as error:
             self._say(f"the lease cannot be given back ({error.strerror}): {self.path}; it ends with this process")
 
-    def _is_mine(self) -> bool:
-        content = _read(self.path)
+    def _is_mine(self, content: bytes | None) -> bool:
         holder = None if content is None else _parsed(content)
         return holder is not None and self._mine is not None and holder.owner == self._mine.owner
 
@@ -185,7 +208,7 @@ class Lease:
         return f"{self.path.parent.name!r} is held by {_parsed(content) or 'an unreadable lease'}"
 
 
-def _read(path: Path) -> bytes | None:
+def _read(path: Place) -> bytes | None:
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -39,8 +39,8 @@ from pydantic_settings import (
 )
 
 from sweeps.console import error
-from sweeps.tokens import Count, Folder, Gpus, Names, NotNegative, Positive, Seeds, Token, Uri, Whole, Written
-from sweeps.tracker import default_uri
+from sweeps.tokens import Count, Folder, Gpus, Names, NotNegative, Positive, Seeds, Storage, Token, Uri, Whole, Written
+from sweeps.tracker import default_uri, shown
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
 
@@ -135,8 +135,8 @@ class CommonOptions(TrialOptions):
 
     name: Token = "main"
     """Name of the experiment; sweeps of one name share their trials."""
-    storage: Folder = Field(default_factory=_default_storage)
-    """Where results, checkpoints and MLflow's database are kept (default: $MVAE_STORAGE, else ./runs)."""
+    storage: Storage = Field(default_factory=_default_storage)
+    """Folder or s3://, gs:// URI of results, checkpoints, MLflow's database (default: $MVAE_STORAGE, else ./runs)."""
     data_root: Folder | None = Field(default_factory=_default_data_root)
     """Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae)."""
     cache: Folder | None = None
@@ -286,4 +286,4 @@ def _one_line(refusal: ValidationError) -> str:
     if not first["loc"]:
         return said
     flag = f"--{first['loc'][0]}".replace("_", "-")
-    return f"{flag} {first['input']}: {said[:1].lower()}{said[1:]}"
+    return f"{flag} {shown(str(first['input']))}: {said[:1].lower()}{said[1:]}"

@@ -9,26 +9,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from mvae.checkpoint import Checkpoint
-from mvae.files import write_atomically
+from mvae.files import remove_tree, write_atomically
+from mvae.remote import Place, RemotePath
 
 
 @dataclass(frozen=True)
 class PartFiles:
     """The parts of one measure of one trained module."""
 
-    folder: Path
+    folder: Place
 
     @classmethod
-    def of(cls, measuring: Path, measure: str, weights: Checkpoint, device: str) -> PartFiles:
+    def of(cls, measuring: Place, measure: str, weights: Checkpoint, device: str) -> PartFiles:
         """The parts that may be used again: of these very weights, computed as this process would compute them.
 
         Args:
@@ -40,7 +39,9 @@ class PartFiles:
     def read(self, name: str) -> dict[str, Tensor] | None:
         """What a part holds; None where it is not there, or not whole."""
         try:
-            found: dict[str, Tensor] = torch.load(self.folder / f"{name}.pt", weights_only=True)
+            found: dict[str, Tensor] = torch.load(
+                io.BytesIO((self.folder / f"{name}.pt").read_bytes()), weights_only=True
+            )
         except Exception:  # whatever a damaged file makes torch raise
             return None
         return found
@@ -54,6 +55,7 @@ class PartFiles:
 
     def remove(self) -> None:
         """All parts, once the measure's result is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
         with suppress(OSError):
-            self.folder.parent.rmdir()
+            remove_tree(self.folder)
+            if not isinstance(self.folder.parent, RemotePath):
+                self.folder.parent.rmdir()

@@ -7,16 +7,18 @@ counts unique keys. Nothing is started or trained here; `--plan` shows this and 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mvae.models import arm
+from mvae.remote import each
 from mvae.trial import ADDED_AS, Measure, Trial
 from sweeps.console import counted, duration
-from sweeps.results import Result, Results
+from sweeps.results import Result
 from sweeps.storage import Store
 
 Probe = Callable[[Trial], float | None]
@@ -231,23 +233,37 @@ def plan(cells: Sequence[Cell], store: Store | None, fingerprints: Fingerprints,
         asked.setdefault(key, (cell.trial, {}))[1][cell.measure] = None
     measures = list(dict.fromkeys(cell.measure for cell in cells))
     results = None if store is None else store.results
-    trials = {key: _planned(key, trial, tuple(wanted), store, results) for key, (trial, wanted) in asked.items()}
+    wanted = {(key, measure.token) for key, (_, of_key) in asked.items() for measure in of_key}
+    there = [] if results is None else results.where(lambda key, measure: (key, measure) in wanted)
+    done = {(result.key, result.measure) for result in there}
+    begun = set() if store is None else store.begun()
+
+    def planned(key: str) -> PlannedTrial:
+        trial, measures = asked[key][0], tuple(asked[key][1])
+        return _planned(key, trial, measures, done, store if key in begun else None)
+
+    trials = dict(zip(asked, each(planned, asked, Path() if store is None else store.root), strict=True))
     superseded = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
-    todo = [planned.trial for planned in trials.values() if planned.missing]
+    todo = [one.trial for one in trials.values() if one.missing]
     finished = [] if results is None or not todo else list(results)
     costs = _costs(todo, finished, probe)
     return Plan(tuple(cells), keys, trials, tuple(superseded), costs, _measuring(finished))
 
 
 def _planned(
-    key: str, trial: Trial, measures: tuple[Measure, ...], store: Store | None, results: Results | None
+    key: str, trial: Trial, measures: tuple[Measure, ...], done: Container[tuple[str, str]], store: Store | None
 ) -> PlannedTrial:
-    if store is None or results is None:
-        return PlannedTrial(key, trial, measures, measures, 0)
-    missing = tuple(measure for measure in measures if results.read(key, measure.token) is None)
+    """
+    Args:
+        done: keys and measures (tokens) with a result.
+        store: where its checkpoints lie; None where it has none.
+    """
+    missing = tuple(measure for measure in measures if (key, measure.token) not in done)
     if not missing:
         return PlannedTrial(key, trial, measures, (), trial.epochs)
-    checkpoint = store.checkpoints(key).latest()
+    if store is None:
+        return PlannedTrial(key, trial, measures, missing, 0)
+    checkpoint = store.checkpoints(key).latest(digests=isinstance(store.root, Path))  # a store would send them whole
     return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
 

@@ -12,7 +12,7 @@ from mvae.data import load_converted
 from mvae.data.dataset import Dataset
 from mvae.data.supervision import paired_set
 from mvae.models import arm
-from mvae.training import validated
+from mvae.training import compile_networks, validated
 from mvae.trial import Trial
 from sweeps.plan import Fingerprints, fingerprint_of
 
@@ -73,17 +73,21 @@ def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float
     assert make is not None
     learner = make(model, trial, data)
     optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    if trial.compile:
+        compile_networks(model)
     model.train()
+    device = data.train.values[0].device
     times = [time.perf_counter()]
     for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
-        loss = learner.loss(batch, step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=trial.precision == "bfloat16"):
+            loss = learner.loss(batch, step)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if data.train.values[0].is_cuda:
+        if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter())
-        if step > WARM_UP and times[-1] - times[0] > LONG_ENOUGH:
+        if step > WARM_UP and times[-1] - times[WARM_UP] > LONG_ENOUGH:
             break
     done = len(times) - 1
     warm = min(WARM_UP, done - 1)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from mvae.files import write_atomically
+from mvae.remote import Place
 from sweeps.comparison import Report, tabulate
 from sweeps.markdown import markdown
 from sweeps.plots import picture
@@ -38,7 +39,9 @@ Pictures = Mapping[str, Callable[[], bytes]]
 """File name to what makes a PNG."""
 
 
-def write(folder: Path, report: Report, details: Report | None = None, pictures: Pictures | None = None) -> list[Path]:
+def write(
+    folder: Place, report: Report, details: Report | None = None, pictures: Pictures | None = None
+) -> list[Place]:
     """Write the table, its runs and the picture into a folder, each file atomically; what is there already stays.
 
     Files: table.md; table.csv and table.parquet, one line a (row, column); runs.csv and runs.parquet, one line a
@@ -74,7 +77,7 @@ def write(folder: Path, report: Report, details: Report | None = None, pictures:
     return [folder / name for name in (*texts, *others)]
 
 
-def own_name(reports: Path, name: str, cells: Iterable[tuple[str, str]]) -> str:
+def own_name(reports: Place, name: str, cells: Iterable[tuple[str, str]]) -> str:
     """The folder of a report: `name`; with a digest of the cells where a report of cells that are not among them lies
     there, so that a table of fewer seeds, or of other epochs, overwrites nothing. One that extends it takes its place.
 
@@ -87,16 +90,16 @@ def own_name(reports: Path, name: str, cells: Iterable[tuple[str, str]]) -> str:
     return f"{name}-{hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]}"
 
 
-def known_links(folder: Path) -> dict[str, str]:
+def known_links(folder: Place) -> dict[str, str]:
     """Key to MLflow run, as the report in the folder has it."""
     return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
 
 
-def _runs(folder: Path) -> list[dict[str, str]]:
+def _runs(folder: Place) -> list[dict[str, str]]:
     """The lines of a report's runs.csv; none where there is none that can be read."""
     try:
-        with (folder / "runs.csv").open(newline="") as file:
-            return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in csv.DictReader(file)]
+        lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
+        return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
     except (OSError, KeyError, ValueError, csv.Error):
         return []
 
@@ -154,7 +157,7 @@ def _column_type(report: Report) -> pa.DataType:
     return pa.string() if any(isinstance(column, str) for column in report.columns) else pa.float64()
 
 
-def _holds(path: Path, data: bytes) -> bool:
+def _holds(path: Place, data: bytes) -> bool:
     try:
         return path.read_bytes() == data
     except OSError:

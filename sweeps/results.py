@@ -3,6 +3,8 @@
     <folder>/<key>.<measure>.json     {"key", "measure", "trial", "metrics", "provenance", "history"}
 
 A result that exists is never overwritten. One that cannot be read is set aside as `.bad`, reported, and made again.
+On a store without locks two processes that compute one key at once may both write it: the same metrics, bit for bit, or
+a conflict that one of them sees. What was once read from there is not asked for again: it never changes.
 """
 
 from __future__ import annotations
@@ -10,19 +12,21 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.checkpoint import Record
 from mvae.files import Damaged, locked, set_aside, write_atomically
+from mvae.remote import Place, RemotePath, each
 
 if TYPE_CHECKING:
     from mvae.trial import Measure
 
 _FILE = re.compile(r"(?P<key>[A-Za-z0-9_]+)\.(?P<measure>(?P<label>[A-Za-z0-9_.-]+)-v(?P<version>\d+))\.json")
 _log = logging.getLogger(__name__)
+_fetched: dict[RemotePath, Result] = {}
+"""Read from a store by this process."""
 
 
 class ResultConflict(Exception):
@@ -50,11 +54,11 @@ class Result:
 class Results:
     """The results in one folder, which need not exist before the first `write`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Place) -> None:
         self.folder = folder
-        self._reported: set[Path] = set()
+        self._reported: set[Place] = set()
 
-    def path(self, key: str, measure: str) -> Path:
+    def path(self, key: str, measure: str) -> Place:
         """Where the result of this key and measure (token) lies when it is there."""
         path = self.folder / f"{key}.{measure}.json"
         assert _FILE.fullmatch(path.name), f"{path.name} is no name of a result"
@@ -67,8 +71,13 @@ class Results:
             OSError: the file is there but the disk or its permissions refuse it.
         """
         path = self.path(key, measure)
+        if isinstance(path, RemotePath) and path in _fetched:
+            return _fetched[path]
         try:
-            return _parsed(path)
+            result = _parsed(path)
+            if isinstance(path, RemotePath):
+                _fetched[path] = result
+            return result
         except FileNotFoundError:
             return None
         except Damaged as error:
@@ -103,14 +112,16 @@ class Results:
 
     def __iter__(self) -> Iterator[Result]:
         """Every readable result, of all measures and versions, sorted by file name."""
-        for match in self._files():
-            result = self.read(match["key"], match["measure"])
-            if result is not None:
-                yield result
+        return iter(self.where(lambda *_: True))
 
     def of(self, key: str) -> list[Result]:
         """Every readable result of a key, of all measures and versions, by file name."""
-        read = (self.read(key, match["measure"]) for match in self._files() if match["key"] == key)
+        return self.where(lambda other, _: other == key)
+
+    def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
+        """Every readable result whose key and measure (token) are wanted, by file name; the folder is listed once."""
+        names = [(match["key"], match["measure"]) for match in self._files() if wanted(match["key"], match["measure"])]
+        read = each(lambda name: self.read(*name), names, self.folder)
         return [result for result in read if result is not None]
 
     def keys(self, measure: str | None = None) -> list[str]:
@@ -129,7 +140,7 @@ class Results:
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []
         return [match for name in names if (match := _FILE.fullmatch(name))]
 
-    def _set_aside(self, path: Path, error: Damaged) -> Result | None:
+    def _set_aside(self, path: Place, error: Damaged) -> Result | None:
         """Rename a damaged file, unless another process has meanwhile put a good one in its place."""
         try:
             with locked(self.folder):
@@ -147,7 +158,7 @@ class Results:
             return None
 
 
-def _parsed(path: Path) -> Result:
+def _parsed(path: Place) -> Result:
     """Read one file.
 
     Raises:

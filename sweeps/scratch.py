@@ -17,7 +17,7 @@ from pathlib import Path
 from sweeps.processes import Process, this_process
 
 PREFIX = "mvae-"
-KINDS = ("ray", "model")
+KINDS = ("ray", "model", "files")
 """What folders are made for; others that begin with the same prefix are none of ours."""
 OWNER = "owner.json"
 UNCLAIMED_SECONDS = 3600.0

@@ -9,7 +9,8 @@
     <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
     <root>/<name>/reports/         tables and plots, one folder a sweep
 
-MLflow's default database and artifacts lie beside the names, under <root>.
+MLflow's default database and artifacts lie beside the names, under <root>. The root is a folder, or a URI of a store
+of objects (mvae/remote.py), which cannot hold that database.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from mvae.checkpoint import Checkpoints
 from mvae.files import locked, write_atomically
+from mvae.remote import Place, RemotePath, place
 from sweeps.results import Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -36,7 +37,7 @@ _TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
 class Mark:
     """A file by which one machine finds out whether it sees what another wrote."""
 
-    path: Path
+    path: Place
     text: str
 
     def why_unseen(self) -> str:
@@ -51,36 +52,40 @@ class Mark:
 class Store:
     """The state of one name. A plain value: it may be sent to other processes, and makes folders when written to."""
 
-    root: Path
-    """The storage folder, absolute."""
+    root: Place
+    """The storage folder, absolute, or the store of objects."""
     name: str
     """Sweeps of one name share trials."""
 
     @classmethod
-    def open(cls, root: Path | str, name: str, *, create: bool) -> Store:
+    def open(cls, root: Place | str, name: str, *, create: bool) -> Store:
         """The store of this name.
 
         Args:
-            root: the storage folder, made absolute here: trial processes have working directories of their own.
+            root: the storage folder, made absolute here (trial processes have working directories of their own), or
+                a URI.
             name: a simple token.
             create: make the folders and prove that they can be written; else touch nothing, whether it exists or not.
         Raises:
-            ValueError: one line: a name that is no token, a root that is no folder or cannot be written.
+            ValueError: one line: a name that is no token, a root that is no folder or cannot be written, a store that
+                cannot be reached.
         """
         if not _NAME.fullmatch(name) or name in _TAKEN:
             raise ValueError(
                 f"--name {name!r} cannot name a folder here: use up to 64 letters, digits, '.', '_' and '-', "
                 f"beginning with a letter or digit, and none of {', '.join(_TAKEN)}"
             )
-        if "://" in str(root):
-            raise ValueError(f"--storage {root} is a URI: mount it, and give the folder where it is mounted")
-        store = cls(root=Path(root).expanduser().absolute(), name=name)
-        if create:
+        store = cls(root=root if isinstance(root, RemotePath) else place(str(root)), name=name)
+        if isinstance(store.root, RemotePath):
+            _check_reachable(store.root)
+            if create:
+                store.check_writable()
+        elif create:
             try:
                 store.folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise _unwritable(store.root, error) from None
-            _prove_writable(store.folder, store.root)
+            store.check_writable()
         else:
             nearest = store._nearest()
             if not nearest.is_dir():
@@ -96,7 +101,7 @@ class Store:
         _prove_writable(self._nearest(), self.root)
 
     @property
-    def folder(self) -> Path:
+    def folder(self) -> Place:
         """The folder of this name."""
         return self.root / self.name
 
@@ -106,7 +111,7 @@ class Store:
         return Results(self.folder / "results")
 
     @property
-    def reports(self) -> Path:
+    def reports(self) -> Place:
         """Folder for reports, one folder a sweep in it."""
         return self.folder / "reports"
 
@@ -114,15 +119,20 @@ class Store:
         """Checkpoints of the trial with this key; who only reads needs no attempt id."""
         return Checkpoints(self.folder / "checkpoints" / key, attempt)
 
-    def artifacts(self, key: str) -> Path:
+    def begun(self) -> set[str]:
+        """Keys whose trials have a folder for checkpoints, with or without one in it."""
+        folder = self.folder / "checkpoints"
+        return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+
+    def artifacts(self, key: str) -> Place:
         """Folder for what the trial with this key wants shown."""
         return self.folder / "artifacts" / key
 
-    def measuring(self, key: str) -> Path:
+    def measuring(self, key: str) -> Place:
         """Folder for the finished parts of long measures of the trial with this key."""
         return self.folder / "measuring" / key
 
-    def traceback(self, key: str) -> Path:
+    def traceback(self, key: str) -> Place:
         """File for the traceback of the trial with this key, which is there as long as its last attempt failed."""
         return self.folder / "errors" / f"{key}.txt"
 
@@ -132,7 +142,7 @@ class Store:
         Raises:
             ValueError: the file was changed by hand.
         """
-        path = self.folder / "namespace"
+        path = self.folder / "namespace"  # on a store without locks its maker holds the lease
         if not path.exists():
             with locked(path):
                 if not path.exists():
@@ -175,19 +185,42 @@ class Store:
                 " folder that every machine mounts, or an object store"
             )
 
-    def _nearest(self) -> Path:
-        """The folder of this name, or what there is of the way to it."""
-        return next(path for path in (self.folder, *self.folder.parents) if path.exists())
+    def _nearest(self) -> Place:
+        """The folder of this name, or what there is of the way to it.
+
+        In a store that is the root: what is deleted below a name leaves it behind as an empty folder.
+        """
+        if isinstance(self.root, RemotePath):
+            return self.root
+        folder = self.root / self.name
+        return next(path for path in (folder, *folder.parents) if path.exists())
 
 
-def _prove_writable(folder: Path, root: Path) -> None:
-    """Write a file without a name: permissions alone say little, where root asks or the file system is special."""
+def _check_reachable(root: RemotePath) -> None:
     try:
+        if not root.bucket_exists():
+            raise ValueError(f"--storage {root} cannot be written (no bucket {root.root}): make it, or choose another")
+    except OSError as error:
+        raise _unwritable(root, error) from None
+
+
+def _prove_writable(folder: Place, root: Place) -> None:
+    """Write a file without a name: permissions alone say little, where root asks or the file system is special.
+
+    An object has a name, but one that nobody else writes.
+    """
+    try:
+        if isinstance(folder, RemotePath):
+            probe_object = folder / f".mvae-probe-{uuid.uuid4().hex}"
+            probe_object.write_bytes(b"probe")
+            probe_object.unlink()
+            return
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"probe")
     except OSError as error:
         raise _unwritable(root, error) from None
 
 
-def _unwritable(root: Path, error: OSError) -> ValueError:
-    return ValueError(f"--storage {root} cannot be written ({error.strerror}): choose a folder that can")
+def _unwritable(root: Place, error: OSError) -> ValueError:
+    right = "correct it, or let this machine reach it" if isinstance(root, RemotePath) else "choose a folder that can"
+    return ValueError(f"--storage {root} cannot be written ({error.strerror}): {right}")

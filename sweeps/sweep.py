@@ -15,10 +15,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from mvae.data import MissingFiles, fingerprint, load, training_examples
 from mvae.data.dataset import check_train_examples
-from mvae.files import write_atomically
+from mvae.files import remove_tree, write_atomically
+from mvae.remote import Place, each
 from sweeps import engine
 from sweeps.catalogue import Catalogue
 from sweeps.console import Console, Progress, counted, duration, error
@@ -33,7 +35,7 @@ from sweeps.report import Pictures, Report, known_links, own_name, show, tabulat
 from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
 from sweeps.tables import Table
-from sweeps.tracker import Tracker, check, shown, tracking_uri
+from sweeps.tracker import Tracker, check, place_of_artifacts, shown, tracking_uri
 from sweeps.view import Status, SweepView
 from sweeps.worker import Job, Word, workers_of
 
@@ -109,8 +111,10 @@ def _checked(
         ValueError: one line; nothing was started.
     """
     data_marks = _fingerprints(sweep, options)
-    store = Store.open(options.storage, options.name, create=False)
     uri = tracking_uri(options.tracking_uri)
+    if not (options.plan or options.report):
+        place_of_artifacts(uri, options.storage)
+    store = Store.open(options.storage, options.name, create=False)
     planned = plan(sweep.cells, store, data_marks)
     wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
     sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
@@ -135,8 +139,9 @@ def _checked(
         engine.check(shapes, options.gpus_per_trial, store, wait_minutes=wait, say=console.say)
         for name in dict.fromkeys(trial.dataset for _, trial, _ in planned.todo):
             load(name, options.data_root, options.cache)
-    Store.open(options.storage, options.name, create=True).namespace()
+    Store.open(options.storage, options.name, create=True)
     lease = held.enter_context(Lease(store.folder, console.say))
+    store.namespace()
 
     def drive() -> int:
         now = plan(sweep.cells, store, data_marks)  # another driver may have been at work up to now
@@ -220,7 +225,7 @@ class Driver:
             namespace=self.store.namespace(),
             experiment=self.store.name,
             sweep=self._view(Status.RUNNING),
-            artifacts=self.store.root / "mlartifacts",
+            artifacts=place_of_artifacts(self.uri, self.store.root),
             load_model=self.catalogue.load_model,
             say=self.console.say,
         )
@@ -250,14 +255,17 @@ class Driver:
     def _tidy(self) -> None:
         """Finishes what killed processes left undone: temporary folders, and all but the final weights of a result."""
         remove_folders_of_the_dead()
-        for key, planned in self.planned.trials.items():
-            if planned.state is State.DONE:
-                self._drop_traceback(key)
-                shutil.rmtree(self.store.measuring(key), ignore_errors=True)
-                checkpoints = self.store.checkpoints(key)
-                newest = checkpoints.latest(digests=False)
-                if newest is not None and not newest.final:
-                    checkpoints.keep_final_weights()
+
+        def tidy(key: str) -> None:
+            self._drop_traceback(key)
+            with suppress(OSError):
+                remove_tree(self.store.measuring(key))
+            checkpoints = self.store.checkpoints(key)
+            newest = checkpoints.latest(digests=False)
+            if newest is not None and not newest.final:
+                checkpoints.keep_final_weights()
+
+        each(tidy, [key for key, one in self.planned.trials.items() if one.state is State.DONE], self.store.root)
 
     def _train(self, tracker: Tracker) -> None:
         todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
@@ -328,7 +336,7 @@ class Driver:
 
         return engine.Listener(started, word, again)
 
-    def _keep_traceback(self, key: str, said: Word) -> Path | None:
+    def _keep_traceback(self, key: str, said: Word) -> Place | None:
         """Writes it down and returns where; None where there is none, or no room for it."""
         if not said.details:
             return None
@@ -396,5 +404,6 @@ def _stopped_by(what: str) -> str:
 
 def _how_to_browse(uri: str) -> str:
     if uri.startswith("http"):
-        return shown(uri)
+        here = urlsplit(uri).hostname in ("127.0.0.1", "localhost") and engine.address()
+        return shown(uri) + " of this machine (from yours: ray attach CLUSTER.yaml -p 5000)" * bool(here)
     return f"{_installed('mlflow')} ui --backend-store-uri {shlex.quote(shown(uri))}"

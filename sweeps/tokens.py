@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, InstanceOf
+
+from mvae.remote import RemotePath, place
 
 MOST_SEEDS = 10_000
 """More seeds than this in one range are a slip of the finger."""
@@ -106,8 +108,19 @@ def folder(value: object) -> object:
     if not text:
         raise ValueError("write the path of a folder")
     if "://" in text:
-        raise ValueError("write the path of a folder, not a URI; shared storage is mounted (NFS, EFS)")
+        raise ValueError("write the path of a folder, not a URI: it is kept on every machine (mount a shared one)")
     return Path(os.path.abspath(os.path.expanduser(text)))
+
+
+def storage(value: object) -> object:
+    """A folder as `folder` gives it, or the URI of a store of objects: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.
+
+    Raises:
+        ValueError: the path is empty, or the URI is of no store that is known.
+    """
+    if not isinstance(value, str) or "://" not in value:
+        return folder(value)
+    return place(value)
 
 
 def gpus(value: object) -> object:
@@ -201,6 +214,7 @@ Counts = Annotated[
 ]
 Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
+Storage = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(storage), Written("DIR|URI")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
 WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]
 Count = Annotated[int, Field(ge=1), Written("N")]

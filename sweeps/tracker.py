@@ -9,6 +9,7 @@ what it writes is always the difference between the store and the views. MLflow 
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from mvae.remote import Place
 from sweeps.view import RunView, Status, SweepView
 
 if TYPE_CHECKING:
@@ -41,9 +43,12 @@ DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 View = TypeVar("View", RunView, SweepView)
 
 
-def default_uri(storage: Path) -> str:
-    """The tracking URI of those who have no server: one SQLite file in the storage folder."""
-    return f"sqlite:///{storage.absolute() / 'mlflow.db'}"
+def default_uri(storage: Place) -> str:
+    """The tracking URI of those who have no server: one SQLite file in the storage folder.
+
+    In a store of objects there can be none: `place_of_artifacts` refuses it, before anything starts.
+    """
+    return f"sqlite:///{storage.absolute() if isinstance(storage, Path) else storage}/mlflow.db"
 
 
 def tracking_uri(uri: str) -> str:
@@ -55,7 +60,7 @@ def tracking_uri(uri: str) -> str:
     scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
     path = sqlite_path(uri)
     if path is not None:
-        return f"sqlite:///{path.absolute()}"
+        return uri if _in_a_store(uri) else f"sqlite:///{path.absolute()}"
     if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
         return uri.rstrip("/")
     raise ValueError(
@@ -68,6 +73,46 @@ def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite tracking URI, None for any other URI."""
     prefix = "sqlite:///"
     return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) and len(uri) > len(prefix) else None
+
+
+def _in_a_store(uri: str) -> bool:
+    return uri.startswith("sqlite:///") and "://" in uri.removeprefix("sqlite:///")
+
+
+def place_of_artifacts(uri: str, storage: Place) -> Place | None:
+    """Where MLflow keeps artifacts, beside the results or beside its own database; None where its server decides.
+
+    Args:
+        uri: from `tracking_uri`.
+    Raises:
+        ValueError: the database would have to lie in a store of objects; a package that MLflow needs is missing.
+    """
+    if _in_a_store(uri):
+        raise ValueError(
+            f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: give"
+            " --tracking-uri (or MLFLOW_TRACKING_URI) a server, http://HOST:5000, or sqlite:////ABSOLUTE/mlflow.db"
+        )
+    if uri.startswith(("http", "databricks")):
+        return None
+    path = sqlite_path(uri)
+    if isinstance(storage, Path):
+        return storage.absolute() / "mlartifacts"
+    if path is not None:
+        return path.parent / "mlartifacts"
+    package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
+    if package and not _installed(package):
+        raise ValueError(
+            f"--tracking-uri {shown(uri)} keeps artifacts in {storage}, for which MLflow needs {package}: install it"
+            ", or give an MLflow server, http://HOST:5000"
+        )
+    return storage / "mlartifacts"
+
+
+def _installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def check(uri: str) -> None:
@@ -178,7 +223,7 @@ class Tracker:
         namespace: UUID of the storage name.
         experiment: groups all sweeps of the storage name in MLflow.
         sweep: the sweep that this driver runs.
-        artifacts: folder for artifacts where MLflow's own server does not decide.
+        artifacts: from `place_of_artifacts`.
         load_model: called in the tracker's thread, once a finished key that has no model in MLflow.
         say: takes a line for the user; called in the tracker's thread.
         retry_seconds: between attempts while the store cannot be written.
@@ -191,7 +236,7 @@ class Tracker:
         namespace: str,
         experiment: str,
         sweep: SweepView,
-        artifacts: Path,
+        artifacts: Place | None,
         load_model: LoadModel,
         say: Callable[[str], None],
         retry_seconds: float = RETRY_SECONDS,
@@ -199,7 +244,7 @@ class Tracker:
         self._uri = uri
         self._namespace = namespace
         self._experiment = experiment
-        self._artifacts = None if uri.startswith(("http", "databricks")) else artifacts.absolute()
+        self._artifacts = artifacts
         self._load_model = load_model
         self._say = say
         self._retry_seconds = retry_seconds

@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mvae.checkpoint import Record
+    from mvae.remote import Place
     from sweeps.results import Result
 
 
@@ -73,11 +73,11 @@ class RunView:
     """Everything that is not hashed: row, column, git sha, host, device, attempts; shown as `mvae.<name>`."""
     error: str | None = None
     """Why it failed; shown until it runs again without."""
-    traceback: Path | None = None
+    traceback: Place | None = None
     """File with the whole story of the failure."""
     dataset: DatasetView | None = None
     checkpoint: CheckpointView | None = None
-    artifacts: Path | None = None
+    artifacts: Place | None = None
     """Folder of pictures (PNG) to show; it need not exist."""
     started: float | None = None
     """Unix seconds of the first attempt; without it, the time of the first record."""
@@ -142,7 +142,7 @@ class SweepView:
     """What to type to resume or to extend the sweep."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """As in `RunView.tags`."""
-    report: Path | None = None
+    report: Place | None = None
     """Folder of the report; it need not exist. Its `table.md` is shown in the description, all of it as artifacts."""
     started: float | None = None
     ended: float | None = None

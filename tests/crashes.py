@@ -8,6 +8,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from mvae.remote import Place
+
 
 def killed_at_every_line(
     action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None]
@@ -72,6 +74,13 @@ def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return fsync
 
 
-def files_below(folder: Path) -> set[str]:
+def on_disk(place: Place) -> Path:
+    """A place of the tests' own, which is a folder or file of this machine."""
+    assert isinstance(place, Path), place
+    return place
+
+
+def files_below(place: Place) -> set[str]:
     """Paths of all files below a folder, relative to it, without lock files."""
+    folder = on_disk(place)
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}

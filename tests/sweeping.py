@@ -31,6 +31,7 @@ from mvae.trial import ACCURACY, Trial
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.worker import Job
+from tests.crashes import on_disk
 
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = ROOT / "pipelines" / "weak_supervision.py"
@@ -186,7 +187,7 @@ class Place:
 
     def files(self) -> dict[str, tuple[int, bytes]]:
         """Result files as they lie there: name to time of the last change, and content."""
-        folder = self.store.results.folder
+        folder = on_disk(self.store.results.folder)
         return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*.json")}
 
     def numbers(self) -> dict[str, Any]:
@@ -199,7 +200,7 @@ class Place:
     def epochs(self) -> dict[str, int]:
         """Epochs that checkpoints cover, by key, without a look into them."""
         done: dict[str, int] = {}
-        for manifest in (self.store.folder / "checkpoints").glob(f"*/*/{MANIFEST}"):
+        for manifest in on_disk(self.store.folder / "checkpoints").glob(f"*/*/{MANIFEST}"):
             key, epoch = manifest.parts[-3], int(manifest.parts[-2].partition("-")[0])
             done[key] = max(epoch, done.get(key, 0))
         return done
@@ -285,7 +286,7 @@ def unbroken() -> Iterator[Unbroken]:
 def copy_of(original: Unbroken) -> Iterator[Place]:
     """A new place with the results and checkpoints of a finished sweep, and its converted data, but without MLflow."""
     with place() as here:
-        shutil.copytree(original.place.store.folder, here.store.folder)
+        shutil.copytree(on_disk(original.place.store.folder), on_disk(here.store.folder))
         shutil.copytree(original.place.cache, here.cache)
         yield here
 

@@ -116,7 +116,8 @@ BAD = [
     ("--storage {file} --plan", "--storage {file} is no folder"),
     ("--storage {file} --report", "--storage {file} is no folder"),
     ("--storage /proc/mvae", "--storage /proc/mvae cannot be written (No such file or directory): choose a folder"),
-    ("--storage s3://bucket/runs", "--storage s3://bucket/runs: write the path of a folder, not a URI"),
+    ("--storage s3://bucket/runs", "--storage s3://bucket/runs cannot hold MLflow's database: give --tracking-uri (or"),
+    ("--storage ftp://host/runs", "--storage ftp://host/runs: pyarrow cannot open it"),
     ("--name a/b", "--name a/b: write letters, digits, '_', '.' and '-', beginning with a letter or digit"),
     ("--name mlruns", "--name 'mlruns' cannot name a folder here"),
     ("--tracking-uri foo://bar", "tracking URI foo://bar is not one that MLflow takes: write http://HOST:PORT"),
@@ -173,7 +174,7 @@ def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
 
 
 @pytest.mark.usefixtures("nothing_starts")
-@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:99999"])
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "127.0.0.1:99999"])
 def test_a_cluster_that_cannot_be_reached_is_refused_at_once_and_nothing_is_written(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -186,6 +187,16 @@ def test_a_cluster_that_cannot_be_reached_is_refused_at_once_and_nothing_is_writ
     assert printed.err.startswith(f"RAY_ADDRESS {address}: no Ray cluster can be used there (")
     assert printed.err.count("\n") == 1
     assert place.files() == before
+
+
+@pytest.mark.usefixtures("nothing_starts")
+def test_ray_client_is_refused_before_anything_starts(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
+    assert run(["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]) == BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.startswith("RAY_ADDRESS ray://127.0.0.1:10001: a sweep is not driven through Ray Client; run it on the")
 
 
 def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(

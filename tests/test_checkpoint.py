@@ -17,7 +17,7 @@ import torch
 
 from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints, Record
 from mvae.files import Damaged
-from tests.crashes import fails_when_full, files_below, killed_at_every_line
+from tests.crashes import fails_when_full, files_below, killed_at_every_line, on_disk
 
 SOURCES = ("mvae/checkpoint.py", "mvae/files.py")
 
@@ -144,7 +144,7 @@ def test_a_deleted_file_damages_its_checkpoint(folder: Path) -> None:
 def test_a_file_that_changed_after_the_lookup_is_not_loaded(folder: Path) -> None:
     checkpoints = Checkpoints(folder, "a")
     checkpoint = saved(checkpoints, 1)
-    with (checkpoint.path / MODEL).open("r+b") as file:
+    with on_disk(checkpoint.path / MODEL).open("r+b") as file:
         file.truncate(100)
     with pytest.raises(Damaged, match=MODEL):
         checkpoints.load(checkpoint, MODEL)
@@ -358,5 +358,5 @@ def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_d
 def test_a_manifest_of_another_format_is_not_read(folder: Path) -> None:
     checkpoint = saved(Checkpoints(folder, "a"), 1)
     manifest = json.loads((checkpoint.path / MANIFEST).read_text())
-    (checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+    on_disk(checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
     assert Checkpoints(folder, "b").latest() is None

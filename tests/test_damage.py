@@ -11,6 +11,7 @@ import pytest
 
 from mvae.checkpoint import MODEL
 from sweeps.worker import Job, Word, run
+from tests.crashes import on_disk
 from tests.sweeping import (
     EPOCHS,
     SWEEP,
@@ -57,11 +58,12 @@ def mended(unbroken: Unbroken) -> Iterator[Mended]:
         half_done = digits_job(here.store, here.cache, model="mvae", paired_fraction=1.0, epochs=EPOCHS)
         forget(half_done)
         run_until_cut_off(half_done)
-        newest, before_it = newest_first(here.store.folder / "checkpoints" / half_done.key)
+        newest, before_it = newest_first(on_disk(here.store.folder / "checkpoints" / half_done.key))
         assert [len(history_of(one)) for one in (newest, before_it)] == [CUT_OFF_AT, CUT_OFF_AT - 1]
         truncate(newest / MODEL)
         before = here.files()
-        corrupt = here.store.results.path(digits_job(here.store, here.cache, epochs=EPOCHS).key, "accuracy-v1")
+        done = digits_job(here.store, here.cache, epochs=EPOCHS).key
+        corrupt = on_disk(here.store.results.path(done, "accuracy-v1"))
         truncate(corrupt)
         truncate(next(here.cache.glob("digits-*/train.arrow")))
         yield Mended(here, before, half_done.key, corrupt.name, here.run(*SWEEP))
@@ -70,7 +72,7 @@ def mended(unbroken: Unbroken) -> Iterator[Mended]:
 def forget(job: Job) -> None:
     """As if the trial had never run."""
     job.store.results.path(job.key, "accuracy-v1").unlink()
-    shutil.rmtree(job.store.folder / "checkpoints" / job.key)
+    shutil.rmtree(on_disk(job.store.folder / "checkpoints" / job.key))
 
 
 def run_until_cut_off(job: Job) -> None:
@@ -96,7 +98,7 @@ def test_a_truncated_newest_checkpoint_costs_one_epoch(mended: Mended) -> None:
 
 
 def test_a_corrupt_result_is_set_aside_and_made_again_from_the_final_weights(mended: Mended) -> None:
-    folder = mended.place.store.results.folder
+    folder = on_disk(mended.place.store.results.folder)
     assert len(list(folder.glob(f"{mended.corrupt}.bad"))) == 1
     again = json.loads((folder / mended.corrupt).read_bytes())
     was = json.loads(mended.before[mended.corrupt][1])

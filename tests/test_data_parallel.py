@@ -153,6 +153,14 @@ def test_with_shared_statistics_the_normalised_networks_of_two_workers_are_those
             torch.testing.assert_close(one["gradients"], other["gradients"], rtol=tolerance, atol=10 * tolerance)
 
 
+def test_a_network_that_no_row_of_a_step_needs_has_no_gradient_at_any_worker(ended: Ended, here: Here) -> None:
+    whole = [set(gradients) for gradients in here(runs.normalised)["shared"]["gradients"]]
+    assert {name.split(".")[0] for name in whole[0] - whole[1]} == {"decoders"}
+    for rank in range(2):
+        shared = ended.of("normalised_2", rank)["shared"]["gradients"]
+        assert [set(gradients) for gradients in shared] == whole
+
+
 def test_without_shared_statistics_they_are_others(ended: Ended, here: Here) -> None:
     alone, shared = (told["apart"]["gradients"][0] for told in (here(runs.normalised), ended.of("normalised_2")))
     one, other = (torch.cat([gradient.flatten() for gradient in told.values()]) for told in (alone, shared))

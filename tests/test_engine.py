@@ -45,7 +45,15 @@ def test_gpus_that_are_asked_for_are_shared_by_the_workers() -> None:
             "2 workers a trial with 1 GPU each: there are 1 GPUs here; ask for at most 1 workers, or a"
             " smaller --gpus-per-trial",
         ),
-        (2, None, 1.0, ""),
+        (
+            2,
+            None,
+            1.0,
+            "--gpus-per-trial 1: each of several workers takes whole GPUs, which no two of them can share;"
+            " ask for 2, 0 or auto",
+        ),
+        (2, None, 2.0, "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto"),
+        (2, 1, 2.0, ""),
         (9, 1, "auto", ""),
         (1, None, "auto", ""),
     ],
@@ -114,6 +122,40 @@ def test_a_cluster_can_have_at_most_what_its_configuration_says(
 ) -> None:
     (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources)
     assert attach.most(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
+
+
+LOCAL = """
+head_node_type: head
+provider: {type: local, worker_ips: [10.0.0.2, 10.0.0.3]}
+available_node_types: {head: {min_workers: 0}, worker: {min_workers: 2}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "alive", "line"),
+    [
+        (
+            LOCAL,
+            ["10.0.0.1", "10.0.0.2"],
+            "1 of 2 workers has not joined (10.0.0.3): the sweep uses them when they do.",
+        ),
+        (LOCAL, ["10.0.0.1"], "2 of 2 workers have not joined (10.0.0.2, 10.0.0.3): the sweep uses them"),
+        (LOCAL, ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ""),
+        (
+            LOCAL.replace("worker_ips: [10.0.0.2, 10.0.0.3]", "a: 1"),
+            ["10.0.0.1"],
+            "2 of 2 workers have not joined: the",
+        ),
+        (CONFIGURATION % "{}", ["10.0.0.1"], ""),
+        ("", ["10.0.0.1"], ""),
+    ],
+)
+def test_workers_that_are_to_be_there_and_are_not_are_named(
+    tmp_path: Path, text: str, alive: list[str], line: str
+) -> None:
+    (tmp_path / "cluster.yaml").write_text(text)
+    said = attach.missing(alive, tmp_path / "cluster.yaml")
+    assert said.startswith(line) and bool(said) == bool(line)
 
 
 @pytest.mark.parametrize("text", [None, "", "[1, 2]", "max_workers: {", "available_node_types: {a: 1}"])

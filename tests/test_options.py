@@ -157,7 +157,11 @@ def test_options_do_not_change() -> None:
             "--gpus-per-trial 1.5: write auto, 0, a share of one GPU as 0.25, or a whole number",
         ),
         (["--gpus-per-trial", "-1"], "--gpus-per-trial -1: write auto"),
-        (["--storage", "s3://bucket/runs"], "--storage s3://bucket/runs: write the path of a folder, not a URI"),
+        (
+            ["--storage", "s3:///runs"],
+            "--storage s3:///runs: the URI names no bucket: write s3://BUCKET/FOLDER or gs://",
+        ),
+        (["--cache", "s3://bucket/runs"], "--cache s3://bucket/runs: write the path of a folder, not a URI"),
         (["--name", "../other"], "--name ../other: write letters, digits, '_', '.' and '-'"),
         (["--tracking-uri", ""], "--tracking-uri : string should have at least 1 character"),
         (["--seeds"], "--seeds: expected one argument"),

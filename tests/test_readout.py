@@ -21,6 +21,7 @@ from sweeps.plan import State, plan
 from sweeps.results import Results
 from sweeps.storage import Store
 from sweeps.worker import Job, Word, run
+from tests.crashes import on_disk
 from tests.small_models import with_labels
 from tests.sweeping import digits_job
 
@@ -103,11 +104,11 @@ def test_another_fraction_of_a_trained_model_is_measured_and_nothing_is_trained(
 ) -> None:
     job = digits_job(store, cache, model=model, paired_fraction=1.0)
     done(replace(job, measures=(readout(0.1), readout(1))))
-    before = {path.name: path.read_bytes() for path in store.results.folder.glob("*.json")}
+    before = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert sorted(before) == [f"{job.key}.readout-f0.1-v1.json", f"{job.key}.readout-f1-v1.json"]
     monkeypatch.setattr(mvae.training, "_train_epoch", lambda *_: pytest.fail("trained again"))
     done(replace(job, measures=(readout(0.05),)))
-    after = {path.name: path.read_bytes() for path in store.results.folder.glob("*.json")}
+    after = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert after.keys() - before.keys() == {f"{job.key}.readout-f0.05-v1.json"}
     assert {name: after[name] for name in before} == before
     assert len({result.trial["seed"] for result in store.results}) == 1

@@ -19,6 +19,7 @@ from sweeps.report import entry_table, markdown, run_table, show, tabulate, writ
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.tables import TABLE_4
+from tests.crashes import on_disk
 
 Value = Callable[[Cell], float | None]
 Build = Callable[..., Report]
@@ -279,7 +280,7 @@ def test_a_report_that_is_there_already_is_not_drawn_again_and_one_that_is_not_w
     def changed(path: Path) -> int:
         return path.stat().st_mtime_ns
 
-    paths = write(tmp_path / "out", wide)
+    paths = [on_disk(path) for path in write(tmp_path / "out", wide)]
     before = {path: changed(path) for path in paths}
     write(tmp_path / "out", wide)
     assert {path: changed(path) for path in paths} == before

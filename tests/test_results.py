@@ -13,7 +13,7 @@ import pytest
 
 from mvae.trial import ACCURACY
 from sweeps.results import Result, ResultConflict, Results
-from tests.crashes import fails_when_full, files_below, killed_at_every_line
+from tests.crashes import fails_when_full, files_below, killed_at_every_line, on_disk
 
 RESULT = Result(
     key="0123456789abcdef",
@@ -45,9 +45,9 @@ def test_the_file_holds_the_fields_that_the_design_promises(results: Results) ->
 
 def test_an_equal_result_computed_again_leaves_the_first_as_it_was(results: Results) -> None:
     first = results.write(RESULT)
-    before = results.path(RESULT.key, RESULT.measure).stat()
+    before = on_disk(results.path(RESULT.key, RESULT.measure)).stat()
     again = results.write(replace(RESULT, provenance={"host": "b"}))
-    after = results.path(RESULT.key, RESULT.measure).stat()
+    after = on_disk(results.path(RESULT.key, RESULT.measure)).stat()
     assert repr(again) == repr(first)
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
 
@@ -86,7 +86,7 @@ def test_an_unreadable_result_is_set_aside_reported_once_and_made_again(
         assert path.name in caplog.text
         assert results.keys() == []
         results.write(RESULT)
-    assert len(list(results.folder.glob("*.bad*"))) == 2
+    assert len(list(on_disk(results.folder).glob("*.bad*"))) == 2
     assert repr(results.read(RESULT.key, RESULT.measure)) == repr(RESULT)
 
 
@@ -95,14 +95,14 @@ def test_writing_over_an_unreadable_result_sets_it_aside(results: Results) -> No
     results.path(RESULT.key, RESULT.measure).write_bytes(b"{")
     results.write(RESULT)
     assert repr(results.read(RESULT.key, RESULT.measure)) == repr(RESULT)
-    assert len(list(results.folder.glob("*.bad"))) == 1
+    assert len(list(on_disk(results.folder).glob("*.bad"))) == 1
 
 
 def test_other_versions_are_listed_and_not_read(results: Results) -> None:
     for measure in ("accuracy-v1", "accuracy-v2", "likelihood-s1000-v1"):
         results.write(replace(RESULT, measure=measure))
     results.write(replace(RESULT, key="fedcba9876543210", measure="likelihood-s1000-v1"))
-    (results.folder / "0123456789abcdef.pruned.json").write_text("{}")
+    on_disk(results.folder / "0123456789abcdef.pruned.json").write_text("{}")
     assert results.superseded(ACCURACY) == ["0123456789abcdef.accuracy-v2.json"]
     assert results.keys() == ["0123456789abcdef", "fedcba9876543210"]
     assert results.keys("accuracy-v1") == ["0123456789abcdef"]
@@ -124,11 +124,11 @@ def test_killed_at_any_line_of_writing_the_result_is_whole_or_absent(results: Re
     for _ in killed_at_every_line(
         lambda: results.write(RESULT),
         ("sweeps/results.py", "mvae/files.py"),
-        lambda: shutil.rmtree(results.folder, ignore_errors=True),
+        lambda: shutil.rmtree(on_disk(results.folder), ignore_errors=True),
     ):
         found = Results(results.folder).read(RESULT.key, RESULT.measure)
         assert found is None or repr(found) == repr(RESULT)
-        assert not list(results.folder.glob("*.bad"))
+        assert not list(on_disk(results.folder).glob("*.bad"))
         assert repr(Results(results.folder).write(RESULT)) == repr(RESULT)
         seen.add(found is None)
     assert seen == {True, False}

@@ -3,13 +3,14 @@
 import os
 import pickle
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sweeps.results import Result
 from sweeps.storage import Store
-from tests.crashes import files_below, killed_at_every_line
+from tests.crashes import files_below, killed_at_every_line, on_disk
 
 
 @pytest.fixture
@@ -41,9 +42,19 @@ def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path)
         Store.open(tmp_path / "file", "main", create=False)
 
 
-def test_a_uri_is_refused_as_storage() -> None:
-    with pytest.raises(ValueError, match="mount it"):
-        Store.open("s3://bucket/runs", "main", create=False)
+@pytest.mark.parametrize(
+    ("uri", "said"),
+    [
+        ("ftp://host/runs", "pyarrow cannot open it"),
+        ("s3:///runs", "the URI names no bucket"),
+        ("s3://bucket/runs?endpoint=127.0.0.1", "endpoint is no option of s3://; there are endpoint_override, region"),
+        ("file://host/runs", "a file URI is absolute"),
+    ],
+)
+def test_a_uri_of_no_known_store_is_refused_in_one_line(uri: str, said: str) -> None:
+    with pytest.raises(ValueError, match=r"^[^\n]+$") as refusal:
+        Store.open(uri, "main", create=False)
+    assert said in str(refusal.value)
 
 
 def test_opening_leaves_no_probe_behind_and_says_nothing(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
@@ -103,6 +114,26 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
 
 
 def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
-    (store.folder / "namespace").write_text("mine")
+    on_disk(store.folder / "namespace").write_text("mine")
     with pytest.raises(ValueError, match="not the UUID"):
         store.namespace()
+
+
+def test_a_mark_is_seen_where_the_storage_is_and_missed_where_it_is_not(tmp_path: Path) -> None:
+    store = Store(tmp_path / "not" / "yet", "main")
+    with store.mark() as mark:
+        assert mark.why_unseen() == ""
+        assert replace(mark, text="another machine's").why_unseen() == "another file is there"
+        assert replace(mark, path=tmp_path / "elsewhere").why_unseen() == "No such file or directory"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_the_same_path_on_another_machine_is_not_taken_for_the_storage(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "shared", "main", create=True)
+    store.check_is(store.namespace())
+    store.check_is("")
+    with pytest.raises(ValueError, match=r"does not see the sweep's storage in .*shared/main \([0-9a-f-]{36}\)"):
+        store.check_is("12345678-1234-1234-1234-123456789012")
+    other = Store(tmp_path / "own", "main")
+    with pytest.raises(ValueError, match=r"\(No such file or directory\): storage must be a folder that every machine"):
+        other.check_is(store.namespace())

@@ -17,6 +17,7 @@ from sweeps.storage import Store
 from sweeps.sweep import COMPLETE, INCOMPLETE, main
 from sweeps.view import RunView, Status, SweepView
 from sweeps.worker import Job
+from tests.crashes import on_disk
 
 
 class Heard:
@@ -102,7 +103,7 @@ def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
     assert command() == COMPLETE
     assert not kept.exists()
     assert tracked[-1].views[key].traceback is None
-    kept.write_text("left by a driver that was killed between the result and this file")
+    on_disk(kept).write_text("left by a driver that was killed between the result and this file")
     assert command() == COMPLETE
     assert not kept.exists()
 

@@ -27,7 +27,7 @@ from mlflow.entities import Run
 from mvae.checkpoint import Record
 from sweeps import tracker, tracking
 from sweeps.results import Result
-from sweeps.tracker import Tracker, check, default_uri, tracking_uri
+from sweeps.tracker import Tracker, check, default_uri, place_of_artifacts, tracking_uri
 from sweeps.view import CheckpointView, DatasetView, RunView, Status, SweepView
 
 PROJECT = Path(__file__).parents[1]
@@ -94,7 +94,7 @@ class Storage:
             namespace=NAMESPACE,
             experiment="main",
             sweep=sweep,
-            artifacts=self.folder / "mlartifacts",
+            artifacts=place_of_artifacts(self.uri, self.folder),
             load_model=lambda view: self.load_model(view),
             say=self.said.append,
             retry_seconds=retry_seconds,

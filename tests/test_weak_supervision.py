@@ -26,6 +26,7 @@ from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.sweep import COMPLETE, INCOMPLETE, main
 from sweeps.tables import TABLE_4
+from tests.crashes import on_disk
 from tests.tiny_mnist import write_tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -355,13 +356,13 @@ def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fr
     ]
     assert all(" to " in line for line in lines if "%" not in line)
     results = Store.open(tmp_path / "runs", "main", create=False).results
-    before = {path: path.read_bytes() for path in files(results.folder)}
+    before = {path: path.read_bytes() for path in files(on_disk(results.folder))}
     trained = {result.key: result.provenance["attempts"][0]["attempt"] for result in results}
     second = command(*asked, "--fractions", "0.05,0.2,1", "--arms", "rbm,vae", cwd=tmp_path)
     assert second.returncode == COMPLETE, second.stdout + second.stderr
     assert "Weak supervision on digits: 2 trials, 2 half done" in second.stdout
     assert "test/accuracy by paired fraction" in second.stdout
-    new = {path.name.partition(".")[2] for path in files(results.folder) - before.keys()}
+    new = {path.name.partition(".")[2] for path in files(on_disk(results.folder)) - before.keys()}
     assert new == {"readout-f0.2-v1.json"}
     assert {path: path.read_bytes() for path in before} == before
     for result in results:

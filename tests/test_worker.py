@@ -17,7 +17,7 @@ from sweeps.provenance import versions
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.worker import Job, Word, run
-from tests.crashes import files_below, killed_at_every_line
+from tests.crashes import files_below, killed_at_every_line, on_disk
 from tests.sweeping import digits_job
 
 
@@ -215,7 +215,7 @@ def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(stor
 
     def start() -> None:
         for folder in ("checkpoints", "results", "artifacts"):
-            shutil.rmtree(store.folder / folder, ignore_errors=True)
+            shutil.rmtree(on_disk(store.folder / folder), ignore_errors=True)
 
     deaths = 0
     for number in killed_at_every_line(lambda: run(job, lambda _: None), ("sweeps/worker.py",), start):
@@ -223,6 +223,6 @@ def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(stor
         assert result.metrics == whole.metrics
         assert [record["metrics"] for record in result.history] == [record["metrics"] for record in whole.history]
         assert final_files(job) == ["manifest.json", MODEL]
-        assert len(list(store.artifacts(job.key).glob("*.png"))) == 3
+        assert len(list(on_disk(store.artifacts(job.key)).glob("*.png"))) == 3
         deaths = number
     assert deaths > 30

@@ -97,7 +97,7 @@ def eager(setting: Setting, effort: Effort) -> dict[str, float]:
 
 def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
     """The training loop with its networks through torch.compile, as a trial with `compile` does it."""
-    training._compile(setting.model)
+    training.compile_networks(setting.model)
     return {"compiled": eager(setting, effort)["eager"]}
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import io
 
 import numpy as np
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Split
 from mvae.data.text import text_of
 from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
+from mvae.files import write_atomically
 from mvae.gaussian import Gaussian
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal, written
+from mvae.remote import Place
 from mvae.streams import torch_generator
 
 ROWS = 8
@@ -175,11 +177,12 @@ def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:
     return sheet.clamp(0, 1)
 
 
-def save_png(sheet: Tensor, path: Path, scale: int = 2) -> None:
+def save_png(sheet: Tensor, path: Place, scale: int = 2) -> None:
     """Writes a grid as PNG, each pixel `scale` pixels wide."""
     from PIL import Image
 
     pixels = (sheet.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
     pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path)
+    content = io.BytesIO()
+    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, format="PNG")
+    write_atomically(path, content.getvalue())

@@ -49,7 +49,9 @@ class DataParallel:
         # (reducer.hpp, should_rebuild_buckets), and a resumed run of three workers or more sums in another order.
         with warnings.catch_warnings():  # torch 2.14 has another name for broadcast_buffers, which 2.9 does not know
             warnings.simplefilter("ignore", FutureWarning)
-            self._shared = DistributedDataParallel(self._step, broadcast_buffers=False, find_unused_parameters=True)
+            self._shared = DistributedDataParallel(
+                self._step, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+            )
         self._shared.register_comm_hook(None, lambda _, bucket: _summed(bucket))  # it reads annotations, not as text
 
     @property

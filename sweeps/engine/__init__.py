@@ -10,7 +10,7 @@ quiet.py      Ray's chatter, its signal handlers, its way of ending
 
 from __future__ import annotations
 
-from sweeps.engine.attach import check, cluster
+from sweeps.engine.attach import address, check, cluster
 from sweeps.engine.demand import Capacity, Demand, demand, trials_at_once
 from sweeps.engine.trials import Listener, alike, run_jobs
 
@@ -18,6 +18,7 @@ __all__ = [
     "Capacity",
     "Demand",
     "Listener",
+    "address",
     "alike",
     "check",
     "cluster",

@@ -180,9 +180,14 @@ def check(
 @contextmanager
 def _reached(at: str) -> Iterator[Capacity]:
     """As `cluster`, where it cannot be attached to a ValueError."""
+    if at.startswith("ray://"):
+        raise ValueError(
+            f"RAY_ADDRESS {at}: a sweep is not driven through Ray Client; run it on the cluster's head (ray submit,"
+            " ray job submit), or give HOST:6379 from one of its machines"
+        )
     with ExitStack() as stack:
         try:
-            host, colon, port = at.removeprefix("ray://").rpartition(":")
+            host, colon, port = at.rpartition(":")
             if colon and port.isdigit():  # Ray itself would try for two minutes; all other forms it answers at once
                 socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
             at_most = stack.enter_context(cluster())
@@ -222,16 +227,48 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             if time.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
+            each = {"CPU": 1.0, "GPU": needs.gpus} if needs.gpus else {"CPU": 1.0}
+            request_resources(bundles=[each] * needs.least)  # a cluster keeps one request, whoever makes the last
             if not asked:
                 asked = True
-                each = {"CPU": 1.0, "GPU": needs.gpus} if needs.gpus else {"CPU": 1.0}
-                request_resources(bundles=[each] * needs.least)
                 say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
             time.sleep(LOOK_EVERY)
     finally:
         if asked:
             request_resources(bundles=[])
     say(f"Cluster: {_has()}")
+    import ray
+
+    alive = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    if line := missing(alive, BOOTSTRAP.expanduser()):
+        say(line)
+
+
+def missing(alive: Sequence[str], configuration: Path) -> str:
+    """A line on workers that the cluster is to have at all times and has not; empty where there are none.
+
+    Args:
+        alive: addresses of its machines, the head's too.
+        configuration: what `ray up` left on the head.
+    """
+    import yaml
+
+    try:
+        read = yaml.safe_load(configuration.read_text())
+        named = [str(address) for address in read["provider"].get("worker_ips") or ()]
+        kinds = {name: kind for name, kind in read["available_node_types"].items() if name != read["head_node_type"]}
+        wanted = len(named) or sum(int(kind.get("min_workers") or 0) for kind in kinds.values())
+    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
+        return ""
+    absent = wanted - (len(alive) - 1)
+    if absent <= 0:
+        return ""
+    which = ", ".join(sorted(set(named) - set(alive)))
+    return (
+        f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}: the"
+        " sweep uses them when they do. One that stays away may run another Ray or Python, or lack the token: ray exec"
+        " CLUSTER.yaml 'ray status' and /tmp/ray/session_latest/logs/monitor.out on the head say why"
+    )
 
 
 def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:

@@ -9,7 +9,8 @@ SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` of a trial in one process, where there are GPUs: the networks here leave most of one idle."""
 
 WAITING = 8
-"""Trials that may wait for machines beside those that run."""
+"""Trials that may wait for machines beside those that run; of those with several workers, whose own process waits
+somewhere, one."""
 
 Gpus = float | Literal["auto"]
 
@@ -64,7 +65,12 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
     Raises:
         ValueError: one line that says what would be right.
     """
-    if wanted != "auto" and wanted > there.gpus:
+    if needs.workers > 1 and needs.gpus != int(needs.gpus):
+        raise ValueError(
+            f"--gpus-per-trial {wanted:g}: each of several workers takes whole GPUs, which no two of them can share;"
+            f" ask for {needs.workers}, 0 or auto"
+        )
+    if wanted != "auto" and needs.least * needs.gpus > there.gpus:
         gpus = there.gpus
         has = f"are {gpus:g} GPUs" if gpus > 1 else f"is {gpus:g} GPU" if gpus else "is no GPU"
         right = f"ask for at most {gpus:g}, or auto" if gpus else "write 0 or auto"
@@ -87,5 +93,5 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None) -> int:
     if needs.gpus:
         fits = min(fits, int(there.gpus / (needs.least * needs.gpus)))
     if not there.final:
-        fits += WAITING
+        fits += WAITING if needs.workers == 1 else 1
     return max(1, fits if most is None else min(fits, most))

@@ -42,26 +42,27 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
         ValueError: one line: a machine does not see the storage, or cannot run the package.
     """
     import ray
-    from ray.exceptions import GetTimeoutError, RayError
+    from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     alive: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
     ask = ray.remote(num_cpus=0, max_retries=0)(this_machine)
+    answers: list[Machine] = []
     with store.mark() as mark:
-        asked = {
-            node["NodeManagerHostname"]: ask.options(
-                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            ).remote(mark)
+        asked = [
+            ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(mark)
             for node in alive
-        }
-        answers: list[Machine] = []
-        for host, asked_for in asked.items():
+        ]
+        for node, asked_for in zip(alive, asked, strict=True):
+            host = node["NodeManagerHostname"]
             try:
                 answers.append(ray.get(asked_for, timeout=ANSWER_SECONDS))
             except GetTimeoutError:
                 say(f"{host} does not answer within {ANSWER_SECONDS:g} s; trials that start there check for themselves")
-            except RayError as error:
+            except (RayTaskError, RuntimeEnvSetupError) as error:
                 raise ValueError(f"{host} cannot run this package: {_last_line(error)}; install it there") from None
+            except RayError:
+                say(f"{host} was lost while it was looked at")
     unseeing = [answer for answer in answers if answer.sees]
     if unseeing:
         raise ValueError(

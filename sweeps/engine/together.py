@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.workers import Workers
 from sweeps.engine.demand import Demand
 from sweeps.engine.quiet import environment
-from sweeps.scratch import scratch
+from sweeps.scratch import remove_folders_of_the_dead, scratch
 from sweeps.worker import Job, Repeats, Word, run_as_one_of
 
 if TYPE_CHECKING:
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 0.5
 """Seconds between two looks of Train at its workers, and of a trial at what they say."""
+
+MOST_BROKEN_STARTS = 3
+"""Times in a row that Train itself may fail, which it hardly ever mends by being tried again."""
+
+WAIT_SECONDS = 3600
+"""How long workers of a fixed number wait for their machines at a time; nothing is held meanwhile."""
 
 RESIZE_EVERY = 5.0
 """Seconds between two looks for machines that an elastic trial could grow onto."""
@@ -38,6 +44,9 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
         say: called in this thread alone.
         most_losses: losses in a row, without a new checkpoint between them, after which it gives up.
     """
+    from ray.train import ControllerError
+
+    remove_folders_of_the_dead()
     words = _queue_here()
     reached, losses = 0, 0
     with ThreadPoolExecutor(1) as aside:
@@ -54,7 +63,7 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
             epoch = newest.epoch if newest else 0
             losses = 1 if epoch > reached else losses + 1
             reached = max(reached, epoch)
-            if losses > most_losses:
+            if losses > (MOST_BROKEN_STARTS if isinstance(lost, ControllerError) else most_losses):
                 say(Word(failed=f"workers were lost {losses} times in a row: {_last_line(lost)}", details=str(lost)))
                 return
             say(Word(epoch, job.trial.epochs, again=f"workers were lost ({_last_line(lost)})"))
@@ -72,6 +81,7 @@ def _queue_here() -> Queue:
 
 def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None]) -> None:
     """Says what the workers say, until the attempt has ended and all is said."""
+    from ray.exceptions import RayActorError
     from ray.util.queue import Empty
 
     while True:
@@ -81,6 +91,8 @@ def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exceptio
         except Empty:
             if ended:
                 return
+        except RayActorError:  # the queue is gone, the workers may not be: their results say how it went
+            return
 
 
 def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
@@ -96,8 +108,16 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     }
     if needs.fewest is not None:
         scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
-    failures: dict[str, Any] = {"max_failures": 0, "max_preemption_failures": -1, "controller_failure_limit": -1}
-    with environment({"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}), scratch("ray") as folder:
+    elastic = needs.fewest is not None
+    failures: dict[str, Any] = {
+        "max_failures": 0,
+        "max_preemption_failures": -1,
+        "controller_failure_limit": -1 if elastic else 10,
+    }
+    settings = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}
+    if not elastic:
+        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
+    with environment(settings), scratch("ray") as folder:
         trainer = TorchTrainer(
             _worker,
             train_loop_config={"job": ray.put(job), "words": words},

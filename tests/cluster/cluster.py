@@ -1,0 +1,201 @@
+"""A cluster of the lab's machines, as `cluster/local.yaml` makes it: brought up, submitted to, looked at.
+
+Of that file only what a person edits is replaced: addresses, user and key, and how many CPUs a machine has. Sweeps on
+it are held against the same sweep on this box alone (`alone`), and MLflow against the storage.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from sweeps.storage import Store
+from tests.cluster.lab import PATIENCE, PROJECT, Command, Lab, Machine, Said, why_not
+from tests.sweeping import Place, mlflow_differs, place
+
+FILE = "cluster/local.yaml"
+PIPELINE = "pipelines/weak_supervision.py"
+STORAGE = "/mnt/mvae"
+"""As the file says: the folder that all machines share."""
+
+CPUS = 2
+"""Of each worker, whatever the box has: trials on a machine."""
+
+
+needs_lab = pytest.mark.skipif(bool(why_not()), reason=why_not())
+asked_for = pytest.mark.skipif("MVAE_LAB" not in os.environ, reason="takes minutes: make lab")
+
+
+@dataclass
+class OnCluster(Place):
+    """Where the cluster's sweeps of one name lie, seen from the box: as `Place`, with the head's MLflow."""
+
+    name: str = "main"
+    database: Path = field(default_factory=Path)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.storage, self.name)
+
+    @property
+    def uri(self) -> str:
+        return f"sqlite:///{self.database}"
+
+    def went_on(self) -> dict[str, int]:
+        """By key of a trial that took more than one attempt, the epoch from which the last one went on."""
+        attempts = {key: result.provenance["attempts"] for key, result in self.results().items()}
+        return {key: made[-1]["from_epoch"] for key, made in attempts.items() if len(made) > 1}
+
+    def _runs(self) -> list[Run]:
+        client = MlflowClient(self.uri)
+        experiment = client.get_experiment_by_name(self.name)
+        if experiment is None:
+            return []
+        return list(
+            client.search_runs([experiment.experiment_id], run_view_type=ViewType.ACTIVE_ONLY, max_results=1000)
+        )
+
+
+@dataclass
+class Cluster:
+    """A lab on which `cluster/local.yaml` says what runs where."""
+
+    lab: Lab
+
+    def configure(self) -> None:
+        """Writes this lab's machines into the laptop's copy of the file, as a person would."""
+        path = self.lab.laptop.home / PROJECT / FILE
+        config = yaml.safe_load(path.read_text())
+        config["provider"]["head_ip"] = self.lab.head.address
+        config["provider"]["worker_ips"] = [worker.address for worker in self.lab.workers]
+        config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/cluster_key"}
+        starts = config["worker_start_ray_commands"]
+        config["worker_start_ray_commands"] = [
+            command.replace("ray start ", f"ray start --num-cpus={CPUS} ") for command in starts
+        ]
+        assert config["worker_start_ray_commands"] != starts, f"{FILE} starts no worker"
+        assert f"MVAE_STORAGE={STORAGE} " in " ".join(config["head_setup_commands"]), f"{FILE} shares another folder"
+        path.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
+
+    def type(self, command: str, *, fine: bool = True) -> Said:
+        """What a person types in the clone on the laptop; it is printed with its seconds."""
+        said = self.lab.laptop.run(command, PROJECT, fine=fine)
+        tell(f"{command}: exit code {said.code}", said.seconds)
+        return said
+
+    def up(self) -> None:
+        """`ray up`, until every worker has joined."""
+        self.type(f"RAY_UP_enable_autoscaler_v2=0 ray up -y {FILE}")
+        self.until_joined(len(self.lab.workers))
+
+    def down(self) -> Said:
+        return self.type(f"ray down -y {FILE}")
+
+    def joined(self) -> int:
+        """How many workers Ray counts on."""
+        cpus = re.search(r"/([\d.]+) CPU", self.lab.head.run("ray status", fine=False).out)
+        return int(float(cpus[1])) // CPUS if cpus else 0
+
+    def until_joined(self, workers: int) -> None:
+        began = time.monotonic()
+        wait(lambda: self.joined() == workers, f"{workers} workers have joined", every=1.0)
+        tell(f"{workers} workers have joined", time.monotonic() - began)
+
+    def submit(self, *arguments: str, pipeline: str = PIPELINE) -> Command:
+        """Starts `ray submit` on the laptop."""
+        return self.lab.laptop.start(f"ray submit {FILE} {pipeline} {' '.join(arguments)}", PROJECT)
+
+    def place(self, name: str) -> OnCluster:
+        """What there is of the sweeps of a name."""
+        database = self.lab.head.home / ".mlflow" / "mlflow.db"
+        return OnCluster(self.lab.state, self.lab.shared / "mvae", name=name, database=database)
+
+    def trains(self, machine: Machine) -> bool:
+        """Whether a trial runs on a machine at this moment: Ray names a process after what it does."""
+        return bool(machine.processes(r"^ray::ImplicitFunc\.train"))
+
+
+@contextmanager
+def cluster(workers: int = 2) -> Iterator[Cluster]:
+    """A cluster that is up, until the end of the block."""
+    with Lab(workers) as lab:
+        made = Cluster(lab)
+        made.configure()
+        made.up()
+        yield made
+
+
+def complete(submitted: Command) -> Said:
+    """The end of a submitted sweep whose table is complete."""
+    said = submitted.ended()
+    tell(f"{submitted.typed}: exit code {said.code}\n{said.out}", said.seconds)
+    assert said.code == 0, said.out
+    return said
+
+
+@contextmanager
+def alone(*arguments: str) -> Iterator[Callable[[], Place]]:
+    """The same sweep on this box, without a cluster and undisturbed; the value waits for its end.
+
+    It runs beside what the block does before it asks.
+    """
+    with place() as here:
+        driver = here.start(*arguments)
+
+        def ended() -> Place:
+            said = driver.ended()
+            assert said.code == 0, said
+            return here
+
+        yield ended
+
+
+def tell(what: str, seconds: float) -> None:
+    """Prints what took how long: pytest shows it with -s, and where a test fails."""
+    print(f"{seconds:6.1f} s  {what}")
+
+
+def wait(condition: Callable[[], Any], what: str, *, command: Command | None = None, every: float = 0.1) -> None:
+    """Waits for a condition; a command that ends first, or too much time, is a failed test."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        said = "" if command is None else command.out
+        assert command is None or command.running(), f"the command ended before {what}: {said}"
+        assert time.monotonic() < deadline, f"{PATIENCE:.0f} s passed before {what}: {said}"
+        time.sleep(every)
+
+
+def assert_as_alone(here: OnCluster, undisturbed: Place) -> None:
+    """The numbers of the table and of every epoch, bit for bit; and in MLflow one finished run a key, none RUNNING."""
+    assert here.numbers() == undisturbed.numbers()
+    assert mlflow_differs(here) == []
+    assert len(here.parents()) == 1
+
+
+def table_of(said: str) -> list[str]:
+    """The table's lines of what a pipeline said."""
+    lines = [line.rstrip() for line in said.splitlines()]
+    first = next(number for number, line in enumerate(lines) if line.startswith("digits: test/accuracy by"))
+    last = next(number for number, line in enumerate(lines) if line.startswith("Report: "))
+    return lines[first:last]
+
+
+def finished_lines(said: str) -> list[str]:
+    """The lines that say of a trial that it is finished."""
+    return re.findall(r"^\[ *\d+/\d+\] .*$", said, re.MULTILINE)
+
+
+def lost_lines(said: str) -> int:
+    """How often it was said that a trial was lost and goes on."""
+    return said.count(", it goes on from its last checkpoint")

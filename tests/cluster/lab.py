@@ -1,0 +1,312 @@
+"""Several machines on one Linux box: namespaces with a network, a disk, an environment and an sshd each.
+
+    with Lab(workers=2) as lab:
+        lab.laptop.run("ray up -y cluster/local.yaml", folder=PROJECT)
+        lab.workers[1].cut_power()
+
+Each machine has its own network, mount, process, host name and IPC namespace. All of them live in outer namespaces
+without a way out, whose first process takes everything with it when it ends: at the end of the block, and when this
+process dies. So every lab has the same addresses, and several can be there at once. Needs root and Debian's
+openssh-server, rsync and iproute2 (`why_not`).
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = Path(__file__).with_name("machine.sh")
+
+NETWORK = "10.77.0"
+PROJECT = "mvae-suite"
+"""Folder of the laptop's home that holds a copy of this checkout."""
+
+BOOT_SECONDS = 60.0
+PATIENCE = 600.0
+"""Seconds that a command on a machine may take."""
+
+NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private")
+TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsenter", "setpriv", "mount", "pgrep")
+
+
+@dataclass(frozen=True)
+class Said:
+    """A command that came to its end."""
+
+    code: int
+    out: str
+    """Standard output and error as a terminal shows them."""
+    seconds: float
+
+
+@dataclass
+class Command:
+    """A command that runs on a machine; what it says is in a file of the box."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    typed: str
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def out(self) -> str:
+        """What it said up to now."""
+        return self.log.read_text(errors="replace").replace("\r\n", "\n")
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.began
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def ended(self, within: float = PATIENCE) -> Said:
+        """Waits for its end; a limit that passes is a failed test."""
+        try:
+            code = self.process.wait(max(within - self.seconds, 0.1))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.typed} did not end within {within:.0f} s: {self.out}") from None
+        return Said(code, self.out, self.seconds)
+
+
+@dataclass
+class Machine:
+    """One machine, on or off."""
+
+    lab: Lab
+    name: str
+    address: str
+    init: int | None = None
+    """Process id of its first process, as the box counts; None while it is off."""
+    outside: subprocess.Popen[bytes] | None = None
+    """The box's end of that process, from its start to its end."""
+
+    @property
+    def disk(self) -> Path:
+        """Where the box sees the machine's /root, /tmp and /run, as `root`, `tmp` and `run`."""
+        return self.lab.state / self.name
+
+    @property
+    def home(self) -> Path:
+        return self.disk / "root"
+
+    def boot(self) -> None:
+        """Switches it on and waits for its sshd; its disk is as it was left."""
+        assert self.init is None, f"{self.name} is on"
+        arguments = (self.name, self.address, self.lab.state, sys.prefix, sys.base_prefix, ROOT)
+        log = self.lab.state / f"{self.name}.log"
+        with log.open("ab") as said:
+            self.outside = subprocess.Popen(
+                [*self.lab.within(), "unshare", *NAMESPACES, "bash", str(SCRIPT), *map(str, arguments)],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+            )
+        unshare = _child(self.outside.pid, self.outside)  # nsenter stays its parent, as it enters a process namespace
+        self.init = _child(unshare, self.outside)
+        self.lab.network(f"link add v-{self.name} type veth peer name eth0 netns {self.init}")
+        self.lab.network(f"link set v-{self.name} master lan up")
+        answers = [*self.lab.within("--net"), "bash", "-c", f"</dev/tcp/{self.address}/22"]
+        deadline = time.monotonic() + BOOT_SECONDS
+        while subprocess.run(answers, capture_output=True, check=False).returncode:
+            on = self.outside.poll() is None and time.monotonic() < deadline
+            assert on, f"{self.name} does not boot: {log.read_text(errors='replace')}"
+            time.sleep(0.05)
+
+    def cut_power(self) -> None:
+        """Nothing more comes from it, and nobody is told; its disk stays."""
+        assert self.init is not None and self.outside is not None, f"{self.name} is off"
+        self.unplug()
+        os.kill(self.init, signal.SIGKILL)
+        self.outside.wait()
+        self.init = self.outside = None
+        self.lab.network(f"link del v-{self.name}", fine=False)  # it would go by itself, some time later
+
+    def unplug(self) -> None:
+        """Pulls its network cable."""
+        self.lab.network(f"link set v-{self.name} down")
+
+    def plug(self) -> None:
+        """Puts the cable back."""
+        self.lab.network(f"link set v-{self.name} up")
+
+    def start(self, command: str, folder: str = ".") -> Command:
+        """Starts a shell command as root, in a login shell, in a folder of its home."""
+        assert self.init is not None, f"{self.name} is off"
+        log = self.lab.state / f"{self.name}-{time.monotonic_ns()}.out"
+        clean = ["env", "-i", "HOME=/root", "USER=root", "TERM=dumb", "LANG=C.UTF-8", "COLUMNS=120"]
+        shell = ["bash", "--login", "-c", f"cd ~/{shlex.quote(folder)} && {command}"]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                ["nsenter", "-t", str(self.init), "--all", "--", *clean, *shell],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        return Command(process, log, command)
+
+    def run(self, command: str, folder: str = ".", *, within: float = PATIENCE, fine: bool = True) -> Said:
+        """Runs a shell command to its end.
+
+        Args:
+            fine: an exit code other than 0 is a failed test.
+        """
+        said = self.start(command, folder).ended(within)
+        assert not fine or said.code == 0, f"{command} on {self.name}: exit code {said.code}: {said.out}"
+        return said
+
+    def processes(self, pattern: str) -> list[int]:
+        """Ids, as the machine counts, of its processes whose command line matches."""
+        found = self.run(f"exec pgrep -f -- {shlex.quote(pattern)}", fine=False).out
+        return [int(line) for line in found.split()]
+
+    def kill(self, pattern: str) -> None:
+        """Kill -9 of its one process whose command line matches."""
+        found = self.processes(pattern)
+        assert len(found) == 1, f"{len(found)} processes of {self.name} match {pattern}"
+        self.run(f"kill -9 {found[0]}")
+
+
+class Lab:
+    """A laptop, a head and workers on one network, and a folder that all of them share at /mnt.
+
+    Args:
+        workers: how many machines beside the laptop and the head.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.laptop = Machine(self, "laptop", f"{NETWORK}.1")
+        self.head = Machine(self, "head", f"{NETWORK}.10")
+        self.workers = [Machine(self, f"worker{n}", f"{NETWORK}.{10 + n}") for n in range(1, workers + 1)]
+        self._outside: subprocess.Popen[bytes] | None = None
+        self._init: int | None = None
+
+    @property
+    def machines(self) -> list[Machine]:
+        return [self.laptop, self.head, *self.workers]
+
+    @property
+    def shared(self) -> Path:
+        """Where the box sees what every machine sees at /mnt."""
+        return self.state / "shared"
+
+    def __enter__(self) -> Self:
+        self.state = Path(tempfile.mkdtemp(prefix="mvae-lab-", dir="/tmp"))
+        try:
+            self._prepare()
+            self._open()
+            for machine in self.machines:
+                machine.boot()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._outside is not None:
+            self._outside.kill()  # its child, the first process of the namespaces, gets the same signal
+            self._outside.wait()
+            for machine in self.machines:
+                if machine.outside is not None:
+                    machine.outside.wait()
+        shutil.rmtree(self.state, ignore_errors=True)
+
+    def within(self, namespaces: str = "--all") -> list[str]:
+        """Start of a command line that runs in the outer namespaces."""
+        return ["nsenter", "-t", str(self._init), namespaces, "--"]
+
+    def network(self, arguments: str, *, fine: bool = True) -> None:
+        """Runs `ip` on the network that joins the machines; it must succeed if `fine`."""
+        command = [*self.within("--net"), "ip", *arguments.split()]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert not fine or done.returncode == 0, f"ip {arguments}: {done.stderr}"
+
+    def _prepare(self) -> None:
+        """Disks, keys, names, and the laptop's copy of the checkout."""
+        self.state.chmod(0o755)
+        for folder in ("shared", "layers", "laptop/root/.ssh"):
+            (self.state / folder).mkdir(parents=True)
+        for name in ("key", "hostkey"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.state / name)], check=True)
+        lines = ["127.0.0.1 localhost", *(f"{machine.address} {machine.name}" for machine in self.machines)]
+        (self.state / "hosts").write_text("\n".join(lines) + "\n")
+        shutil.copy(self.state / "key", self.laptop.home / ".ssh" / "cluster_key")
+        without = ["--exclude=/.git", "--exclude=/.venv", "--filter=:- .gitignore"]
+        subprocess.run(["rsync", "-a", *without, f"{ROOT}/", f"{self.laptop.home / PROJECT}/"], check=True)
+
+    def _open(self) -> None:
+        """The outer namespaces: a bridge, and room for the environments' layers. They end with this process at last."""
+        script = (
+            f"set -e; mount -t tmpfs -o size=2g layers {self.state}/layers;"
+            " ip link set lo up; ip link add lan type bridge; ip link set lan up;"
+            f" ip addr add {NETWORK}.254/24 dev lan;"
+            " echo 1 >/proc/sys/net/ipv4/ip_forward; ip route add unreachable default;"  # refused at once, not dropped
+            f" touch {self.state}/open; exec sleep infinity"
+        )
+        log = self.state / "outer.log"
+        with log.open("wb") as said:
+            self._outside = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", "unshare", *NAMESPACES, "--mount-proc", "bash", "-c", script],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+        self._init = _child(self._outside.pid, self._outside)
+        deadline = time.monotonic() + BOOT_SECONDS
+        while not (self.state / "open").exists():
+            on = self._outside.poll() is None and time.monotonic() < deadline
+            assert on, f"the lab has no network: {log.read_text(errors='replace')}"
+            time.sleep(0.02)
+
+
+@lru_cache(maxsize=1)
+def why_not() -> str:
+    """Why there can be no lab on this machine; empty where there can."""
+    if not sys.platform.startswith("linux"):
+        return "a lab of several machines needs Linux"
+    if os.geteuid():
+        return "a lab of several machines needs root"
+    if absent := [tool for tool in TOOLS if shutil.which(tool) is None]:
+        return f"a lab of several machines needs {', '.join(absent)}: apt install openssh-server rsync iproute2"
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        attempt = (
+            f"set -e; mount -t tmpfs layers {folder}; cd {folder}; mkdir upper work at;"
+            f" mount -t overlay overlay -o lowerdir={sys.prefix},upperdir=upper,workdir=work at;"
+            " ip link add lan type bridge; ip link add v type veth peer name eth0"
+        )
+        tried = subprocess.run(
+            ["unshare", *NAMESPACES, "bash", "-c", attempt], capture_output=True, text=True, check=False
+        )
+    refused = " ".join(tried.stderr.split())
+    return f"a lab of several machines is not allowed here: {refused}" if tried.returncode else ""
+
+
+def _child(pid: int, started: subprocess.Popen[bytes]) -> int:
+    """The child of a process, once it is there; `started` is what brings it about, and must live."""
+    deadline = time.monotonic() + BOOT_SECONDS
+    while True:
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        except OSError:
+            children = []
+        if children:
+            return int(children[0])
+        assert started.poll() is None and time.monotonic() < deadline, "a process of the lab ended at its start"
+        time.sleep(0.01)

@@ -1,0 +1,67 @@
+#!/bin/bash
+# machine.sh NAME ADDRESS STATE VENV PYTHON HIDDEN: the first process of one machine of the lab, in namespaces of its own.
+# Its disk is STATE/NAME (root, tmp, run), which outlives a power cut; it ends up as the machine's sshd.
+#   VENV    the Python environment, of which each machine has a private writable layer
+#   PYTHON  the installation that the environment was made from
+#   HIDDEN  the checkout that the tests run in: no machine sees it, only what is sent to it
+set -euo pipefail
+NAME=$1 ADDRESS=$2 STATE=$3 VENV=$4 PYTHON=$5 HIDDEN=$6
+[ $$ = 1 ] || { echo "machine.sh mounts over /root and /tmp: it runs as the first process of a machine alone" >&2; exit 2; }
+DISK=$STATE/$NAME
+
+mkdir -p "$DISK"/{root/.ssh,tmp,run/sshd,stage/venv,stage/python} "$STATE/layers/$NAME"/{upper,work}
+chmod 700 "$DISK/root/.ssh"
+chmod 1777 "$DISK/tmp"
+chmod 755 "$DISK/run/sshd"
+cp "$STATE/key.pub" "$DISK/root/.ssh/authorized_keys"
+cp "$STATE/hostkey" "$DISK/run/sshd/hostkey"
+chmod 600 "$DISK/run/sshd/hostkey"
+cat >"$DISK/run/sshd/config" <<END
+Port 22
+ListenAddress $ADDRESS
+HostKey /run/sshd/hostkey
+PidFile /run/sshd.pid
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+UseDNS no
+StrictModes no
+AuthorizedKeysFile .ssh/authorized_keys
+MaxSessions 50
+MaxStartups 50
+PrintMotd no
+PrintLastLog no
+END
+if [ ! -e "$DISK/root/.profile" ]; then # as on a machine whose user has an environment activated at login
+  echo '. ~/.bashrc' >"$DISK/root/.profile"
+  echo "case :\$PATH: in *:$VENV/bin:*) ;; *) export PATH=$VENV/bin:\$PATH ;; esac" >"$DISK/root/.bashrc"
+fi
+
+# All that comes from the box's own /root, /tmp or checkout is taken hold of before these are covered.
+mount -t overlay overlay -o "lowerdir=$VENV,upperdir=$STATE/layers/$NAME/upper,workdir=$STATE/layers/$NAME/work" "$DISK/stage/venv"
+mount --bind "$PYTHON" "$DISK/stage/python"
+mount -t tmpfs -o size=2g,mode=1777 shm /dev/shm
+mount -t proc proc /proc
+mount --bind "$STATE/hosts" /etc/hosts
+mount --bind "$STATE/shared" /mnt
+mount --bind "$DISK/run" /run
+mount --bind "$DISK/root" /root
+case $HIDDEN/ in /tmp/* | ~root/*) ;; *) mount -t tmpfs -o size=1m hidden "$HIDDEN" ;; esac
+lies_at() { # lies_at MOUNT PATH: moves a mount to where the machine looks for it; /tmp is covered last
+  local at=$2
+  case $at in /tmp/*) at=$DISK$at ;; esac
+  mkdir -p "$at"
+  mount --move "$1" "$at"
+}
+lies_at "$DISK/stage/python" "$PYTHON"
+lies_at "$DISK/stage/venv" "$VENV"
+mount --rbind "$DISK/tmp" /tmp
+
+hostname "$NAME"
+ip link set lo up
+until ip link show eth0 >/dev/null 2>&1; do sleep 0.02; done
+ip addr add "$ADDRESS/24" dev eth0
+ip link set eth0 up
+ip route add default via 10.77.0.254 # leads nowhere: Ray finds its own address by it
+exec /usr/sbin/sshd -D -e -f /run/sshd/config

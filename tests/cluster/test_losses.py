@@ -1,0 +1,131 @@
+"""What a cluster may lose in the middle of a sweep: each time the table of an undisturbed one, by the same command.
+
+Nothing that was finished runs again, MLflow has one finished run a key and none RUNNING.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import (
+    Cluster,
+    OnCluster,
+    alone,
+    asked_for,
+    assert_as_alone,
+    cluster,
+    complete,
+    finished_lines,
+    lost_lines,
+    needs_lab,
+    table_of,
+    tell,
+    wait,
+)
+from tests.cluster.lab import Command, Machine
+from tests.sweeping import Place
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
+
+SWEEP = ("--arms", "nn,mvae", "--fractions", "0.05,1", "--seeds", "0-1", "--epochs", "100", "--checkpoint-every", "0")
+"""Eight trials: four are over soon, then four run at the same time for about a minute."""
+
+DRIVER = r"^python \S*/weak_supervision.py"
+TRIALS = "^ray::ImplicitFunc"
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Iterator[Place]:
+    with alone(*SWEEP) as ended:
+        yield ended()
+
+
+@pytest.fixture
+def made(undisturbed: Place) -> Iterator[Cluster]:
+    """A cluster of two workers for one test: what it loses stays lost."""
+    with cluster() as one:
+        yield one
+
+
+class Half:
+    """A sweep in the middle: four trials are finished, four have begun."""
+
+    def __init__(self, made: Cluster) -> None:
+        self.here: OnCluster = made.place("main")
+        self.submitted: Command = made.submit(*SWEEP)
+        wait(lambda: len(self.here.files()) >= 4, "four trials are finished", command=self.submitted)
+        wait(lambda: len(self.here.epochs()) == 8, "four more have begun", command=self.submitted)
+        self.victim: Machine = next(worker for worker in made.lab.workers if made.trains(worker))
+        self.files = self.here.files()
+        self.reached = self.here.epochs()
+
+    def until_noticed(self) -> None:
+        """Waits until the driver says that it lost a trial."""
+        began = time.monotonic()
+        wait(lambda: lost_lines(self.submitted.out) > 0, "the loss is noticed", command=self.submitted)
+        tell("until the loss was noticed", time.monotonic() - began)
+
+    def assert_untouched(self) -> None:
+        """What was finished is as it was, and what was half done went on from there."""
+        now = self.here.files()
+        assert {name: now[name] for name in self.files} == self.files
+        went_on = self.here.went_on()
+        assert went_on and all(epoch >= self.reached[key] > 0 for key, epoch in went_on.items()), went_on
+
+
+def assert_nothing_lost(half: Half, said: str, undisturbed: Place, *, finishes: int = 8) -> None:
+    """The table is that of the undisturbed sweep, and `finishes` trials finished under the last command."""
+    assert table_of(said) == table_of(undisturbed.drivers[0].log.read_text())
+    assert_as_alone(half.here, undisturbed)
+    half.assert_untouched()
+    assert len(finished_lines(said)) == finishes
+
+
+def test_a_killed_raylet_costs_its_trials_their_last_epochs(made: Cluster, undisturbed: Place) -> None:
+    half = Half(made)
+    half.victim.kill(r"^\S*/raylet/raylet ")
+    half.until_noticed()
+    assert_nothing_lost(half, complete(half.submitted).out, undisturbed)
+
+
+def test_a_worker_without_its_cable_is_given_up_and_changes_nothing_when_it_comes_back(
+    made: Cluster, undisturbed: Place
+) -> None:
+    half = Half(made)
+    half.victim.unplug()
+    half.until_noticed()
+    assert half.victim.processes(TRIALS), "cut off, but alive, and in reach of the same folder"
+    time.sleep(5)
+    half.victim.plug()
+    assert_nothing_lost(half, complete(half.submitted).out, undisturbed)
+    wait(lambda: not half.victim.processes(TRIALS), "the worker that came back has given up its trials")
+    assert_as_alone(half.here, undisturbed)
+
+
+def test_a_driver_that_is_killed_is_gone_on_from_by_the_same_command(made: Cluster, undisturbed: Place) -> None:
+    half = Half(made)
+    made.lab.head.kill(DRIVER)
+    killed = half.submitted.ended()
+    tell("until the command returned", killed.seconds)
+    assert killed.code == 1, killed.out
+    again = complete(made.submit(*SWEEP))
+    assert f"8 trials, {len(half.files)} done" in again.out
+    assert_nothing_lost(half, again.out, undisturbed, finishes=8 - len(half.files))
+
+
+def test_a_head_that_loses_its_power_is_booted_and_the_same_two_commands_go_on(
+    made: Cluster, undisturbed: Place
+) -> None:
+    half = Half(made)
+    began = time.monotonic()
+    made.lab.head.cut_power()
+    lost = half.submitted.ended()
+    tell("until the command returned", time.monotonic() - began)
+    assert lost.code == 1, lost.out
+    made.lab.head.boot()
+    made.up()
+    again = complete(made.submit(*SWEEP))
+    assert_nothing_lost(half, again.out, undisturbed, finishes=8 - len(half.files))

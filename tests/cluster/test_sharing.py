@@ -1,0 +1,100 @@
+"""Two sweeps on one cluster, Ray's other way of submitting, and what is refused on the submitting terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import (
+    FILE,
+    PIPELINE,
+    Cluster,
+    alone,
+    asked_for,
+    assert_as_alone,
+    cluster,
+    complete,
+    needs_lab,
+    table_of,
+    tell,
+    wait,
+)
+from tests.cluster.lab import PROJECT, Said
+from tests.sweeping import Place
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
+
+SWEEP = ("--arms", "nn,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "20")
+ONE = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Iterator[Place]:
+    with alone(*SWEEP) as ended:
+        yield ended()
+
+
+@pytest.fixture(scope="module")
+def made(undisturbed: Place) -> Iterator[Cluster]:
+    with cluster() as one:
+        yield one
+
+
+def test_two_sweeps_of_different_names_share_a_cluster(made: Cluster, undisturbed: Place) -> None:
+    both = {name: made.submit(*SWEEP, "--name", name) for name in ("one", "other")}
+    for name, submitted in both.items():
+        said = complete(submitted)
+        assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+        assert_as_alone(made.place(name), undisturbed)
+
+
+def test_a_sweep_of_a_name_that_is_at_work_is_refused(made: Cluster) -> None:
+    first = made.submit("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "60", "--name", "held")
+    wait((made.place("held").store.folder / "lease.json").exists, "the first holds the lease", command=first)
+    refused = made.submit(*ONE, "--name", "held").ended()
+    assert_one_line(refused, r"'held' is held by process \d+ of root on head, .*, and at work .*choose another --name")
+    complete(first)
+
+
+def test_ray_job_submit_runs_the_same_file(made: Cluster, undisturbed: Place) -> None:
+    laptop = made.lab.laptop
+    made.type(f"mkdir -p ~/.ray && ray rsync-down {FILE} '~/.ray/auth_token' ~/.ray/auth_token")
+    forward = laptop.start("ssh -N -o StrictHostKeyChecking=no -i ~/.ssh/cluster_key -L 8265:127.0.0.1:8265 head")
+    wait(lambda: laptop.run("</dev/tcp/127.0.0.1/8265", fine=False).code == 0, "the port is forwarded", command=forward)
+    typed = f"python {PIPELINE} {' '.join(SWEEP)} --name job"
+    said = laptop.run(
+        f"RAY_AUTH_MODE=token ray job submit --address http://127.0.0.1:8265 --working-dir . -- {typed}", PROJECT
+    )
+    tell(f"ray job submit\n{said.out}", said.seconds)
+    assert "succeeded" in said.out
+    assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+    assert_as_alone(made.place("job"), undisturbed)
+
+
+def test_storage_that_a_machine_does_not_share_is_refused(made: Cluster) -> None:
+    refused = made.submit(*ONE, "--storage", "~/runs").ended()
+    assert_one_line(refused, r"--storage \S+/runs is not shared: worker\d does not see what head writes there.*")
+    assert not (made.lab.head.home / "runs").exists()
+
+
+def test_more_workers_than_the_cluster_can_have_are_refused(made: Cluster) -> None:
+    refused = made.submit(*ONE, "--workers-per-trial", "5", "--wait-for-nodes", "0.05").ended()
+    assert_one_line(refused, r".*--workers-per-trial 5.*4 CPUs.*")
+
+
+def test_a_head_without_its_token_says_what_is_missing(made: Cluster) -> None:
+    made.lab.head.run("mv ~/.ray/auth_token ~/token")
+    refused = made.submit(*ONE).ended()
+    made.lab.head.run("mv ~/token ~/.ray/auth_token")
+    assert_one_line(refused, r"RAY_ADDRESS auto: the cluster wants an authentication token .*")
+
+
+def assert_one_line(refused: Said, pattern: str) -> None:
+    """Of all that stands on the submitting terminal, the pipeline said one line, and nothing in it is a traceback."""
+    tell(f"exit code {refused.code}\n{refused.out}", refused.seconds)
+    assert refused.code == 1
+    assert "Traceback" not in refused.out
+    matching = [line for line in refused.out.splitlines() if re.fullmatch(pattern, line.strip())]
+    assert len(matching) == 1, refused.out

@@ -1,0 +1,93 @@
+"""Trials of several workers on several machines: a Ray Train job inside each trial, and one that is elastic."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.cluster.cluster import (
+    Cluster,
+    alone,
+    asked_for,
+    assert_as_alone,
+    cluster,
+    complete,
+    needs_lab,
+    table_of,
+    tell,
+    wait,
+)
+from tests.sweeping import Place, mlflow_differs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
+
+SWEEP = (
+    *("--arms", "nn,mvae", "--fractions", "1", "--seeds", "0-1", "--epochs", "100"),
+    *("--workers-per-trial", "2", "--checkpoint-every", "0"),
+)
+"""Four trials of two processes, of which the cluster runs two at a time and this box one."""
+
+TRAINS = "^ray::.*TrainWorker|^ray::RayTrainWorker"
+"""As Ray calls the processes of a Train job."""
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> Iterator[Place]:
+    with alone(*SWEEP) as ended:
+        yield ended()
+
+
+@pytest.fixture
+def made(undisturbed: Place) -> Iterator[Cluster]:
+    with cluster() as one:
+        yield one
+
+
+def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_theirs_loses_its_power(
+    made: Cluster, undisturbed: Place
+) -> None:
+    here, submitted = made.place("main"), made.submit(*SWEEP)
+    wait(lambda: len(here.files()) >= 2 and len(here.epochs()) > 2, "two trials are finished", command=submitted)
+    done, reached = here.files(), here.epochs()
+    made.lab.workers[1].cut_power()
+    said = complete(submitted)
+    assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+    assert_as_alone(here, undisturbed)
+    assert {name: here.files()[name] for name in done} == done
+    went_on = here.went_on()
+    assert went_on and all(epoch >= reached[key] for key, epoch in went_on.items()), (reached, went_on)
+
+
+def test_an_elastic_run_goes_on_with_one_worker_and_grows_back(made: Cluster) -> None:
+    run = ("--arms", "mvae", "--workers", "1-2", "--epochs", "2000", "--checkpoint-every", "1", "--name", "elastic")
+    here, submitted = made.place("elastic"), made.submit(*run, pipeline="pipelines/train.py")
+
+    def attempt() -> tuple[int, int]:
+        """Epochs that the newest checkpoint covers, and how many workers made it."""
+        keys = [folder.name for folder in (here.storage / "elastic" / "checkpoints").glob("*")]
+        newest = here.store.checkpoints(keys[0]).latest(digests=False) if keys else None
+        return (newest.epoch, newest.provenance["attempts"][-1]["workers"]) if newest else (0, 0)
+
+    wait(lambda: attempt()[1] == 2, "two workers train", command=submitted, every=0.5)
+    began, reached = time.monotonic(), attempt()[0]
+    victim = next(worker for worker in made.lab.workers if worker.processes(TRAINS))
+    victim.cut_power()
+    wait(lambda: attempt()[1] == 1, "one worker trains", command=submitted, every=0.5)
+    tell("after the power cut one worker trained", time.monotonic() - began)
+    began, alone_at = time.monotonic(), attempt()[0]
+    assert alone_at > reached
+    victim.boot()
+    wait(lambda: attempt()[1] == 2, "two workers train again", command=submitted, every=0.5)
+    tell("after the boot two workers trained", time.monotonic() - began)
+    said = complete(submitted)
+    (result,) = here.results().values()
+    counts = [made["workers"] for made in result.provenance["attempts"]]
+    assert counts[0] == 2 and 1 in counts and counts[-1] == 2, counts
+    assert [record["epoch"] for record in result.history] == list(range(1, 2001))
+    assert mlflow_differs(here) == []
+    (child,) = here.children()
+    assert "test/accuracy" in child.data.metrics
+    assert child.data.tags["mvae.elastic"] == "true", child.data.tags
+    assert "elastic" in said.out

@@ -1,0 +1,325 @@
+"""Storage behind s3://, against moto's server in a process of its own: what holds in a folder holds in a bucket."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+import torch
+
+import mvae.checkpoint
+from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints
+from mvae.files import listing
+from mvae.remote import RemotePath, place
+from pipelines.weak_supervision import Options, sweep
+from sweeps.lease import Lease
+from sweeps.options import parse
+from sweeps.results import Results
+from sweeps.storage import Store
+from sweeps.sweep import BAD_INPUT, COMPLETE, main
+from sweeps.worker import Word, run
+from tests import sweeping
+from tests.bucket import endpoint, free_port, remote, uri
+from tests.crashes import on_disk
+
+__all__ = ["endpoint"]
+
+EPOCHS = 25
+SWEEP = ("--arms", "nn,mvae", "--fractions", "1", "--seeds", "0", "--epochs", str(EPOCHS))
+
+
+@pytest.fixture
+def bucket(endpoint: str, request: pytest.FixtureRequest) -> RemotePath:
+    """A folder of the test's own in the bucket."""
+    return remote(endpoint, f"bucket/{re.sub(r'[^a-z0-9]+', '-', request.node.name)[-60:]}")
+
+
+def names(folder: RemotePath) -> list[str]:
+    return list(listing(folder))
+
+
+def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
+    for epoch in epochs:
+        contents = {MODEL: {"weight": torch.full((3,), float(epoch))}, "training.pt": {"step": epoch}}
+        checkpoint = checkpoints.save(epoch, contents, [], {"device": "cpu"})
+    return checkpoint
+
+
+def test_an_object_is_written_listed_read_and_deleted_as_a_file_is(bucket: RemotePath) -> None:
+    path = bucket / "a" / "b.txt"
+    assert not path.exists() and list(bucket.iterdir()) == []
+    path.write_bytes(b"one")
+    path.write_bytes(b"three")
+    assert path.read_text() == "three"
+    assert path.stat().st_size == 5
+    assert abs(path.stat().st_mtime_ns / 1e9 - time.time()) < 60
+    assert path.is_file() and path.parent.is_dir() and not path.is_dir()
+    assert [one.name for one in bucket.iterdir()] == ["a"]
+    assert list(bucket.listing()) == [path]
+    assert path.relative_to(bucket) == PurePosixPath("a/b.txt")
+    with pytest.raises(ValueError, match="is not below"):
+        path.relative_to(replace(bucket, authority="other"))
+    path.unlink()
+    path.unlink(missing_ok=True)
+    for asks in (path.unlink, path.stat, path.read_bytes):
+        with pytest.raises(FileNotFoundError):
+            asks()
+    (bucket / "a" / "c").write_bytes(b"")
+    bucket.remove_tree()
+    bucket.remove_tree()
+    assert names(bucket) == []
+
+
+def test_a_path_goes_to_another_process_and_means_the_same_there(bucket: RemotePath) -> None:
+    (bucket / "one").write_bytes(b"1")
+    again = pickle.loads(pickle.dumps(bucket))
+    assert again == bucket and hash(again) == hash(bucket)
+    assert (again / "one").read_bytes() == b"1"
+
+
+def test_no_text_holds_the_credentials_of_a_uri(endpoint: str) -> None:
+    path = remote(endpoint, "bucket/x", "KEY:s3cr3t@")
+    (path / "one").write_bytes(b"1")
+    with pytest.raises(FileNotFoundError) as missing:
+        (path / "two").read_bytes()
+    with pytest.raises(ValueError) as unreachable:
+        Store.open(uri(f"127.0.0.1:{free_port()}", "bucket/x", "KEY:s3cr3t@"), "main", create=False)
+    with pytest.raises(ValueError) as unknown:
+        place("ftp://KEY:s3cr3t@host/x")
+    said = [str(path), repr(path), str(path / "one"), str(missing.value), str(unreachable.value), str(unknown.value)]
+    assert not [text for text in said if "s3cr3t" in text or "KEY" in text]
+
+
+def test_a_gs_uri_is_read_without_a_request() -> None:
+    path = place("gs://bucket/runs//a/./b")
+    assert isinstance(path, RemotePath)
+    assert (path.scheme, path.key, str(path.parent)) == ("gs", "runs/a/b", "gs://bucket/runs/a")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the interrupt may hit a finaliser
+def test_an_interrupted_write_leaves_a_whole_object_or_none(bucket: RemotePath) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    content, interrupted = b"x" * 1000, 0
+    (bucket / "first").write_bytes(content)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(100):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, (number + 1) * 5e-5)
+                (bucket / str(number)).write_bytes(content)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted > 10
+    assert {status.st_size for status in bucket.listing().values()} == {len(content)}
+
+
+def test_opening_a_storage_makes_nothing_of_its_name(bucket: RemotePath) -> None:
+    store = Store.open(bucket, "main", create=True)
+    assert not store.folder.exists()
+    with store.mark() as mark:
+        assert mark.why_unseen() == ""
+        assert "another" in replace(mark, text="mine").why_unseen()
+    assert not store.folder.exists() and names(bucket) == []
+
+
+def test_a_manifest_is_written_last_and_without_it_there_is_no_checkpoint(
+    bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[list[str]] = []
+    real = RemotePath.write_bytes
+
+    def write(path: RemotePath, data: bytes | memoryview) -> None:
+        if path.name == MANIFEST:
+            there.append(names(bucket))
+            assert Checkpoints(bucket, "reader").latest() is None
+        real(path, data)
+
+    monkeypatch.setattr(RemotePath, "write_bytes", write)
+    checkpoint = saved(Checkpoints(bucket, "a"), 1)
+    assert there == [["000001-a/model.pt", "000001-a/training.pt"]]
+    assert Checkpoints(bucket, "reader").latest() == checkpoint
+
+
+def test_a_damaged_checkpoint_is_passed_over(bucket: RemotePath) -> None:
+    checkpoints = Checkpoints(bucket, "a")
+    saved(checkpoints, 1, 2)
+    (bucket / "000002-a" / MODEL).write_bytes(b"short")
+    found = checkpoints.latest()
+    assert found is not None and found.epoch == 1
+    assert checkpoints.load(found, MODEL)["weight"].tolist() == [1, 1, 1]
+    (bucket / "000001-a" / MANIFEST).write_bytes(b"{")
+    assert checkpoints.latest() is None
+    assert checkpoints.keep_final_weights() is None
+    assert len(names(bucket)) == 6
+
+
+def test_only_the_newest_weights_stay_and_work_of_others_that_may_go_on_is_left_alone(
+    bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved(Checkpoints(bucket, "a"), 1, 2, 3)
+    saved(Checkpoints(bucket, "b"), 2)
+    (bucket / "000003-c" / MODEL).write_bytes(b"in the making")
+    final = Checkpoints(bucket, "b").keep_final_weights()
+    assert final is not None and final.final
+    assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt", "000003-c/model.pt"]
+    monkeypatch.setattr(mvae.checkpoint, "_IN_THE_MAKING", -60.0)
+    assert Checkpoints(bucket, "b").keep_final_weights() == final
+    assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt"]
+
+
+def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
+    bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = Checkpoints(bucket, "a"), Checkpoints(bucket, "b")
+    saved(a, 2)
+    half_written, a_has_chosen, b_is_done = threading.Event(), threading.Event(), threading.Event()
+    write_manifest, newest_of = mvae.checkpoint._write_manifest, Checkpoints._newest_of
+
+    def late_manifest(checkpoint: Checkpoint) -> None:
+        if checkpoint.attempt == "b" and not checkpoint.final:
+            half_written.set()
+            assert a_has_chosen.wait(60)
+        write_manifest(checkpoint)
+
+    def choose(checkpoints: Checkpoints, *arguments: Any, **named: Any) -> Checkpoint | None:
+        chosen = newest_of(checkpoints, *arguments, **named)
+        if checkpoints is a and not a_has_chosen.is_set():
+            a_has_chosen.set()
+            assert b_is_done.wait(60)
+        return chosen
+
+    monkeypatch.setattr(mvae.checkpoint, "_write_manifest", late_manifest)
+    monkeypatch.setattr(Checkpoints, "_newest_of", choose)
+
+    def second() -> None:
+        saved(b, 2)
+        b.keep_final_weights()
+        b_is_done.set()
+
+    other = threading.Thread(target=second)
+    other.start()
+    assert half_written.wait(60)
+    final = a.keep_final_weights()
+    other.join(60)
+    found = Checkpoints(bucket, "reader").latest()
+    assert final is not None and found is not None
+    assert found.path == final.path and found.final
+    assert len(names(bucket)) == 2
+
+
+def test_a_lease_that_vanishes_while_it_settles_is_taken_again(bucket: RemotePath) -> None:
+    path = bucket / "lease.json"
+    threading.Timer(0.3, path.unlink, kwargs={"missing_ok": True}).start()
+    with Lease(bucket, print, renew_every=0.2, settle=0.6):
+        assert path.exists()
+        with pytest.raises(ValueError, match="and at work"):
+            Lease(bucket, print, settle=0.1).__enter__()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("address", ["missing bucket", "nobody there", pytest.param("silent", marks=pytest.mark.slow)])
+def test_a_store_that_cannot_be_used_is_one_line_within_15_seconds(
+    endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(50)
+        at = {
+            "missing bucket": uri(endpoint, "no-such-bucket/runs"),
+            "nobody there": uri(f"127.0.0.1:{free_port()}", "bucket/runs"),
+            "silent": uri(f"127.0.0.1:{silent.getsockname()[1]}", "bucket/runs"),
+        }[address]
+        began = time.monotonic()
+        assert command(at, tmp_path) == BAD_INPUT
+    assert time.monotonic() - began < 15
+    printed = capsys.readouterr()
+    assert printed.out == "" and printed.err.count("\n") == 1
+    assert re.match(r"--storage s3://\S+/runs cannot be written \(.+\): \w+", printed.err), printed.err
+
+
+def command(storage: str, folder: Path, *more: str) -> int:
+    """The pipeline in this process; returns its exit code."""
+    tracking = ("--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--cache", str(folder / "cache"))
+    options = parse(Options, [*SWEEP, "--storage", storage, *tracking, *more])
+    return main(lambda: sweep(options), options)
+
+
+def numbers(results: Results) -> dict[str, Any]:
+    """What must be equal bit for bit, by key."""
+    return {
+        result.key: (result.metrics, [(record["epoch"], record["metrics"]) for record in result.history])
+        for result in results
+    }
+
+
+@pytest.mark.slow
+def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_folder(
+    endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_cluster: None
+) -> None:
+    folder = Store.open(tmp_path / "folder", "main", create=True)
+    jobs = {
+        model: sweeping.digits_job(folder, tmp_path / "cache", model=model, paired_fraction=1.0, epochs=EPOCHS)
+        for model in ("nn", "mvae")
+    }
+    for job in jobs.values():
+        words: list[Word] = []
+        run(replace(job, checkpoint_every=3600.0), words.append)
+        assert words[-1].done, words[-1].details
+    at = uri(endpoint, "bucket/sweep")
+    store = Store.open(at, "main", create=False)
+    nn = store.results.path(jobs["nn"].key, "accuracy-v1")
+    nn.write_bytes(on_disk(folder.results.path(jobs["nn"].key, "accuracy-v1")).read_bytes()[:100])
+    checkpoints = store.checkpoints(jobs["mvae"].key)
+
+    def epoch() -> int:
+        time.sleep(0.3)  # the server is one process, and others ask it too
+        return max((int(path[:6]) for path in listing(checkpoints.folder) if path.endswith(MANIFEST)), default=0)
+
+    with sweeping.place() as here:
+        typed = (*SWEEP, "--storage", at, "--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
+        drivers = [here.start(*typed), here.start(*typed)]
+        while all(driver.process.poll() is None for driver in drivers):
+            time.sleep(0.1)
+        refused, holder = sorted(drivers, key=lambda driver: driver.process.poll() is None)
+        ended = refused.ended()
+        assert ended.code == BAD_INPUT, ended
+        assert "'main' is held by process" in ended.err
+        holder.until(lambda: epoch() >= 3, "a few epochs")
+        holder.kill()
+        assert jobs["mvae"].key not in numbers(store.results), "killed in the middle"
+        newest = checkpoints.latest()
+        assert newest is not None and isinstance(newest.path, RemotePath)
+        (newest.path / MANIFEST).write_bytes(b"{")
+        resumed = here.run(*typed)
+    assert resumed.code == COMPLETE, resumed.err
+    results = {result.key: result for result in store.results}
+    assert numbers(store.results) == numbers(folder.results)
+    attempts = results[jobs["mvae"].key].provenance["attempts"]
+    assert [attempt["from_epoch"] for attempt in attempts] == [0, newest.epoch - 1]
+    assert nn.with_name(f"{nn.name}.bad").exists()
+    found = checkpoints.latest()
+    assert found is not None and found.final and found.epoch == EPOCHS
+
+    before = listing(store.folder / "results") | listing(store.folder / "checkpoints")
+    assert command(at, tmp_path) == COMPLETE
+    assert command(at, tmp_path, "--report") == COMPLETE
+    assert listing(store.folder / "results") | listing(store.folder / "checkpoints") == before
+    printed = capsys.readouterr()
+    assert "MVAE" in printed.out and "hidden" not in printed.out + printed.err
+    assert json.loads(nn.read_bytes())["metrics"] == dict(results[jobs["nn"].key].metrics)
+    assert (tmp_path / "mlartifacts").is_dir()

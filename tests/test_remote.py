@@ -300,7 +300,10 @@ def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_fold
         assert ended.code == BAD_INPUT, ended
         assert "'main' is held by process" in ended.err
         holder.until(lambda: epoch() >= 3, "a few epochs")
+        tree = holder.tree()
         holder.kill()
+        for process in tree:  # Ray's processes outlive the driver for a while, and would save more
+            sweeping.kill(process)
         assert jobs["mvae"].key not in numbers(store.results), "killed in the middle"
         newest = checkpoints.latest()
         assert newest is not None and isinstance(newest.path, RemotePath)

@@ -202,7 +202,7 @@ def _unusable(said: str) -> str:
     if "authenticat" in lower and "token" in lower:
         return (
             "the cluster wants an authentication token that this machine does not have or that differs: put the"
-            f" cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN ({said})"
+            " cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
         )
     if "version mismatch" in lower:
         return f"this machine runs another Ray or Python than the cluster: install what it runs ({said})"

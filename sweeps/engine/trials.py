@@ -126,9 +126,10 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
 def _held_by_tune(needs: Demand) -> dict[str, float]:
     """What a trial's own process holds: next to nothing where its workers hold what it takes, or they would wait for
-    it; a byte of memory, since Tune knows no trial that holds nothing."""
+    it. It is then on the head, with Train's controller and what clears up after that: if they were lost together with a
+    worker's machine, what they had reserved on others would stay reserved for ever."""
     if needs.workers > 1:
-        return {"memory": 1}
+        return {"node:__internal_head__": 0.001}
     return {"CPU": 1, "GPU": needs.gpus} if needs.gpus else {"CPU": 1}
 
 

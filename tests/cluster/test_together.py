@@ -49,7 +49,8 @@ def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_their
     made: Cluster, undisturbed: Place
 ) -> None:
     here, submitted = made.place("main"), made.submit(*SWEEP)
-    wait(lambda: len(here.files()) >= 2 and len(here.epochs()) > 2, "two trials are finished", command=submitted)
+    wait(lambda: len(here.files()) >= 2, "two trials are finished", command=submitted)
+    wait(lambda: len(here.epochs()) == 4, "the others have saved an epoch", command=submitted)
     done, reached = here.files(), here.epochs()
     made.lab.workers[1].cut_power()
     said = complete(submitted)

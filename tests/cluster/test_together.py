@@ -61,8 +61,21 @@ def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_their
     assert went_on and all(epoch >= reached[key] for key, epoch in went_on.items()), (reached, went_on)
 
 
-def test_an_elastic_run_goes_on_with_one_worker_and_grows_back(made: Cluster) -> None:
-    run = ("--arms", "mvae", "--workers", "1-2", "--epochs", "2000", "--checkpoint-every", "1", "--name", "elastic")
+def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(made: Cluster) -> None:
+    run = (
+        "--arms",
+        "mvae",
+        "--workers",
+        "1-4",
+        "--batch-size",
+        "48",
+        "--epochs",
+        "2000",
+        "--checkpoint-every",
+        "1",
+        "--name",
+        "elastic",
+    )
     here, submitted = made.place("elastic"), made.submit(*run, pipeline="pipelines/train.py")
 
     def attempt() -> tuple[int, int]:
@@ -71,21 +84,21 @@ def test_an_elastic_run_goes_on_with_one_worker_and_grows_back(made: Cluster) ->
         newest = here.store.checkpoints(keys[0]).latest(digests=False) if keys else None
         return (newest.epoch, newest.provenance["attempts"][-1]["workers"]) if newest else (0, 0)
 
-    wait(lambda: attempt()[1] == 2, "two workers train", command=submitted, every=0.5)
+    wait(lambda: attempt()[1] == 4, "four workers train", command=submitted, every=0.5)
     began, reached = time.monotonic(), attempt()[0]
     victim = next(worker for worker in made.lab.workers if worker.processes(TRAINS))
     victim.cut_power()
-    wait(lambda: attempt()[1] == 1, "one worker trains", command=submitted, every=0.5)
-    tell("after the power cut one worker trained", time.monotonic() - began)
+    wait(lambda: attempt()[1] == 2, "two workers train", command=submitted, every=0.5)
+    tell("after the power cut two workers trained", time.monotonic() - began)
     began, alone_at = time.monotonic(), attempt()[0]
     assert alone_at > reached
     victim.boot()
-    wait(lambda: attempt()[1] == 2, "two workers train again", command=submitted, every=0.5)
-    tell("after the boot two workers trained", time.monotonic() - began)
+    wait(lambda: attempt()[1] == 4, "four workers train again", command=submitted, every=0.5)
+    tell("after the boot four workers trained", time.monotonic() - began)
     said = complete(submitted)
     (result,) = here.results().values()
     counts = [made["workers"] for made in result.provenance["attempts"]]
-    assert counts[0] == 2 and 1 in counts and counts[-1] == 2, counts
+    assert counts[0] == 4 and 2 in counts and counts[-1] == 4, counts
     assert [record["epoch"] for record in result.history] == list(range(1, 2001))
     assert mlflow_differs(here) == []
     (child,) = here.children()

@@ -100,13 +100,17 @@ def there() -> Capacity:
 
 def capacity() -> Capacity:
     """What the attached cluster has at most: as its configuration says where it can grow, else what is there."""
-    import ray
-
     now = there()
     if not address():
         return Capacity(now.cpus, now.gpus)
-    machines = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
-    return most(now, machines, BOOTSTRAP.expanduser())
+    return most(now, len(_alive()), BOOTSTRAP.expanduser())
+
+
+def _alive() -> list[str]:
+    """Addresses of the attached cluster's machines."""
+    import ray
+
+    return [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
@@ -227,8 +231,9 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             if time.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
-            each = {"CPU": 1.0, "GPU": needs.gpus} if needs.gpus else {"CPU": 1.0}
-            request_resources(bundles=[each] * needs.least)  # a cluster keeps one request, whoever makes the last
+            request_resources(
+                bundles=[needs.of_each] * needs.least
+            )  # a cluster keeps one request, whoever makes the last
             if not asked:
                 asked = True
                 say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
@@ -237,10 +242,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
         if asked:
             request_resources(bundles=[])
     say(f"Cluster: {_has()}")
-    import ray
-
-    alive = [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-    if line := missing(alive, BOOTSTRAP.expanduser()):
+    if line := missing(_alive(), BOOTSTRAP.expanduser()):
         say(line)
 
 
@@ -282,10 +284,7 @@ def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
 
 
 def _has() -> str:
-    import ray
-
-    machines = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
-    now = there()
+    machines, now = len(_alive()), there()
     return f"{machines} machine{'s' * (machines != 1)} with {now.cpus:g} CPUs and {now.gpus:g} GPUs"
 
 

@@ -40,6 +40,11 @@ class Demand:
         """Processes without which it does not start."""
         return self.workers if self.fewest is None else self.fewest
 
+    @property
+    def of_each(self) -> dict[str, float]:
+        """What each process holds, by Ray's names."""
+        return {"CPU": 1.0, "GPU": self.gpus} if self.gpus else {"CPU": 1.0}
+
     def fits(self, there: Capacity) -> bool:
         """Whether one such trial can start."""
         return self.least <= there.cpus and self.least * self.gpus <= there.gpus

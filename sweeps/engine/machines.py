@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sweeps.engine.quiet import last_line
 from sweeps.provenance import source_digest, versions
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
             except GetTimeoutError:
                 say(f"{host} does not answer within {ANSWER_SECONDS:g} s; trials that start there check for themselves")
             except (RayTaskError, RuntimeEnvSetupError) as error:
-                raise ValueError(f"{host} cannot run this package: {_last_line(error)}; install it there") from None
+                raise ValueError(f"{host} cannot run this package: {last_line(error)}; install it there") from None
             except RayError:
                 say(f"{host} was lost while it was looked at")
     unseeing = [answer for answer in answers if answer.sees]
@@ -85,8 +86,3 @@ def _differs(machine: Machine) -> str:
     if machine.source != source_digest():
         others.insert(0, "other source files of mvae-suite than this driver")
     return ", ".join(others)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

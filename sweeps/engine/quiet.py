@@ -93,6 +93,12 @@ def shut_down() -> None:
             gc.enable()
 
 
+def last_line(error: Exception) -> str:
+    """What an error of Ray's says in the end: the rest is its way there."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
 @contextmanager
 def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
     """Something of a module that is not ours stands for something else within the block."""

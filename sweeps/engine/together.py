@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.workers import Workers
 from sweeps.engine.demand import Demand
-from sweeps.engine.quiet import environment
+from sweeps.engine.quiet import environment, last_line
 from sweeps.scratch import remove_folders_of_the_dead, scratch
 from sweeps.worker import Job, Repeats, Word, run_as_one_of
 
@@ -64,9 +64,9 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
             losses = 1 if epoch > reached else losses + 1
             reached = max(reached, epoch)
             if losses > (MOST_BROKEN_STARTS if isinstance(lost, ControllerError) else most_losses):
-                say(Word(failed=f"workers were lost {losses} times in a row: {_last_line(lost)}", details=str(lost)))
+                say(Word(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
                 return
-            say(Word(epoch, job.trial.epochs, again=f"workers were lost ({_last_line(lost)})"))
+            say(Word(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
 
 
 def _queue_here() -> Queue:
@@ -104,11 +104,11 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     scaling: dict[str, Any] = {
         "num_workers": needs.workers,
         "use_gpu": needs.gpus > 0,
-        "resources_per_worker": {"CPU": 1.0, "GPU": needs.gpus} if needs.gpus else {"CPU": 1.0},
+        "resources_per_worker": needs.of_each,
     }
-    if needs.fewest is not None:
-        scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
     elastic = needs.fewest is not None
+    if elastic:
+        scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
     failures: dict[str, Any] = {
         "max_failures": 0,
         "max_preemption_failures": -1,
@@ -167,8 +167,3 @@ def _sent(words: Queue) -> Iterator[Callable[[Word], None]]:
     finally:
         waiting.put(None)
         thread.join()
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__

@@ -130,7 +130,7 @@ def _held_by_tune(needs: Demand) -> dict[str, float]:
     worker's machine, what they had reserved on others would stay reserved for ever."""
     if needs.workers > 1:
         return {"node:__internal_head__": 0.001}
-    return {"CPU": 1, "GPU": needs.gpus} if needs.gpus else {"CPU": 1}
+    return needs.of_each
 
 
 def _happened_to(trial: Any) -> str:

@@ -6,11 +6,13 @@
 # PIP_ARGS="..."             passed on to pip, for a CPU-only torch say
 # ARGS="--seeds 0-4"         further options of the demo
 # PYTEST_ARGS="-k options"   further options of pytest
+# SIDE_BY_SIDE=              one test after another, not two files at a time
 
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 PYTEST_ARGS ?=
+SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 # Touched last, so that an interrupted installation is taken up again; older than pyproject.toml means out of date.
@@ -26,7 +28,7 @@ demo: $(MADE)
 	$(VENV)/bin/python pipelines/weak_supervision.py --preset demo $(ARGS)
 
 test: $(MADE)
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
 lab: $(MADE)
 	MVAE_LAB=1 $(VENV)/bin/python -m pytest tests/cluster $(PYTEST_ARGS)

@@ -18,6 +18,12 @@ for leaking in ("MVAE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
     os.environ.pop(leaking, None)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: side by side in two processes, none of them is left for the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "cluster"))
+
+
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:
     """An empty folder for one test's results, checkpoints and MLflow database."""

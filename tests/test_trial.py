@@ -211,7 +211,7 @@ def test_the_weight_of_what_a_data_set_lacks_changes_no_key(dataset: str, meanin
     assert {name for name in weights if key(trial.with_(**{name: 7.0})) != key(trial)} == meaningful
 
 
-@pytest.mark.parametrize("name", set(OTHER) - {"dataset", "train_examples", "seed", "paired_fraction", "k"})
+@pytest.mark.parametrize("name", sorted(set(OTHER) - {"dataset", "train_examples", "seed", "paired_fraction", "k"}))
 def test_logistic_regression_reads_nothing_but_data_seed_and_fraction(name: str) -> None:
     trial = fashion("logreg", pairing="proportional").with_(image_network="mlp")
     assert key(trial.with_(**{name: OTHER[name]})) == key(trial)

@@ -311,6 +311,8 @@ class Driver:
             self._stop_if_told()
             if said.again:
                 again(key, said.again)
+            elif said.waits:
+                self.console.say(f"{self.catalogue.name(key)}: {said.waits}")
             elif said.failed:
                 kept = self._keep_traceback(key, said)
                 self.failures[key] = said.failed + f" (traceback: {kept})" * bool(kept)

@@ -90,6 +90,8 @@ class Word:
     """Share, 0 to 1, of a long measure of the trained model that is computed."""
     again: str = ""
     """Why a trial of several workers starts again from its last checkpoint."""
+    waits: str = ""
+    """What a trial of several workers has waited for so far, in vain."""
 
 
 class Repeats(Exception):

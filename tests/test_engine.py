@@ -6,7 +6,10 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +17,19 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 
-from sweeps.engine import Capacity, Demand, Listener, attach, cluster, demand, quiet, run_jobs, trials, trials_at_once
+from sweeps.engine import (
+    Capacity,
+    Demand,
+    Listener,
+    attach,
+    cluster,
+    demand,
+    quiet,
+    run_jobs,
+    together,
+    trials,
+    trials_at_once,
+)
 from sweeps.engine.demand import Gpus, check_fits
 from sweeps.scratch import OWNER, PREFIX, temporary
 from sweeps.storage import Store
@@ -207,6 +222,39 @@ class Unreadable(Job):
 
     def __reduce__(self) -> tuple[Callable[..., None], tuple[str]]:
         return exec, ("raise ValueError('these bytes are no job')",)
+
+
+def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have_begun_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from ray.util.queue import Empty
+
+    class Silent:
+        """A queue in which nothing comes, after what it holds."""
+
+        def __init__(self, *held: Word | None) -> None:
+            self.left = list(held)
+
+        def get(self, timeout: float) -> Word | None:
+            if self.left:
+                return self.left.pop(0)
+            time.sleep(timeout)
+            raise Empty
+
+    def said(words: Silent) -> list[Word]:
+        ending, heard = Future[Exception | None](), list[Word]()
+        timer = threading.Timer(0.3, ending.set_result, (None,))
+        timer.start()
+        together._pass_on(words, heard.append, ending, waits)  # type: ignore[arg-type]
+        timer.join()
+        return heard
+
+    monkeypatch.setattr(together, "SAYS_SO_AFTER", 0.1)
+    monkeypatch.setattr(together, "LOOK_EVERY", 0.02)
+    waits, epoch = Word(waits=together._waits_for(Demand(4, 0.0))), Word(epoch=1, epochs=2)
+    assert waits.waits == "waits for machines with room for 4 workers at a time"
+    assert said(Silent()) == [waits]
+    assert said(Silent(None, epoch)) == [epoch]
 
 
 @pytest.mark.slow

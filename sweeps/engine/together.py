@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ MOST_BROKEN_STARTS = 3
 WAIT_SECONDS = 3600
 """How long workers of a fixed number wait for their machines at a time; nothing is held meanwhile."""
 
+SAYS_SO_AFTER = 60.0
+"""Seconds without its workers after which a trial says that it waits for them."""
+
 RESIZE_EVERY = 5.0
 """Seconds between two looks for machines that an elastic trial could grow onto."""
 
@@ -52,7 +56,7 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
     with ThreadPoolExecutor(1) as aside:
         while True:
             attempt = aside.submit(_attempt, job, needs, words)
-            _pass_on(words, say, attempt)
+            _pass_on(words, say, attempt, Word(waits=_waits_for(needs)))
             lost = attempt.result()
             if lost is None:
                 return
@@ -79,18 +83,36 @@ def _queue_here() -> Queue:
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
-def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None]) -> None:
-    """Says what the workers say, until the attempt has ended and all is said."""
+def _waits_for(needs: Demand) -> str:
+    return (
+        f"waits for machines with room for {needs.workers if needs.fewest is None else needs.fewest} workers at a time"
+    )
+
+
+def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None], waits: Word) -> None:
+    """Says what the workers say, until the attempt has ended and all is said.
+
+    Args:
+        words: the first is None, once the workers have begun.
+        waits: said once where that takes long.
+    """
     from ray.exceptions import RayActorError
     from ray.util.queue import Empty
 
+    deadline = time.monotonic() + SAYS_SO_AFTER
     while True:
         ended = attempt.done()
         try:
-            say(words.get(timeout=LOOK_EVERY))
+            word = words.get(timeout=LOOK_EVERY)
+            deadline = float("inf")
+            if word is not None:
+                say(word)
         except Empty:
             if ended:
                 return
+            if time.monotonic() > deadline:
+                deadline = float("inf")
+                say(waits)
         except RayActorError:  # the queue is gone, the workers may not be: their results say how it went
             return
 
@@ -144,6 +166,8 @@ def _worker(config: dict[str, Any]) -> None:
     workers = Workers(context.get_world_rank(), context.get_world_size())
     device = ray.train.torch.get_device()
     job: Job = ray.get(config["job"])
+    if workers.rank == 0:
+        config["words"].put(None)
     with _sent(config["words"]) as say:
         run_as_one_of(job, say, workers, str(device))
 

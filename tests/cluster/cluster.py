@@ -136,9 +136,9 @@ def cluster(workers: int = 2) -> Iterator[Cluster]:
         yield made
 
 
-def complete(submitted: Command) -> Said:
+def complete(submitted: Command, within: float = PATIENCE) -> Said:
     """The end of a submitted sweep whose table is complete."""
-    said = submitted.ended()
+    said = submitted.ended(within)
     tell(f"{submitted.typed}: exit code {said.code}\n{said.out}", said.seconds)
     assert said.code == 0, said.out
     return said

@@ -70,7 +70,7 @@ def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(ma
         "--batch-size",
         "48",
         "--epochs",
-        "2000",
+        "1000",
         "--checkpoint-every",
         "1",
         "--name",
@@ -95,11 +95,11 @@ def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(ma
     victim.boot()
     wait(lambda: attempt()[1] == 4, "four workers train again", command=submitted, every=0.5)
     tell("after the boot four workers trained", time.monotonic() - began)
-    said = complete(submitted)
+    said = complete(submitted, within=1800)
     (result,) = here.results().values()
     counts = [made["workers"] for made in result.provenance["attempts"]]
     assert counts[0] == 4 and 2 in counts and counts[-1] == 4, counts
-    assert [record["epoch"] for record in result.history] == list(range(1, 2001))
+    assert [record["epoch"] for record in result.history] == list(range(1, 1001))
     assert mlflow_differs(here) == []
     (child,) = here.children()
     assert "test/accuracy" in child.data.metrics

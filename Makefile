@@ -1,25 +1,29 @@
 # make demo   a table from the embedded digits, in minutes       make lint    style and types
 # make test   every test                                         make clean   remove the environment and caches; runs/ stays
 # make lab    clusters of several machines, made on this one, and everything that can happen to them (root, Debian)
+# make docs   the pages in docs/ as a site, in site/             make report  fill their tables, figures and pictures anew
 #
 # PYTHON=python3.12          which Python the environment is made from (3.11 or newer)
 # PIP_ARGS="..."             passed on to pip, for a CPU-only torch say
 # ARGS="--seeds 0-4"         further options of the demo
 # PYTEST_ARGS="-k options"   further options of pytest
 # SIDE_BY_SIDE=              one test after another, not two files at a time
+# STORE=URI SWEEPS=a,b       an MLflow store from which `make report` first takes new numbers; of these sweeps alone
 
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 PYTEST_ARGS ?=
 SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
+STORE ?=
+SWEEPS ?=
 
 VENV := .venv
 # Touched last, so that an interrupted installation is taken up again; older than pyproject.toml means out of date.
 MADE := $(VENV)/made
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lab lint format clean
+.PHONY: help demo test lab docs report lint format clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -32,6 +36,12 @@ test: $(MADE)
 
 lab: $(MADE)
 	MVAE_LAB=1 $(VENV)/bin/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+docs: $(MADE)
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
+report: $(MADE)
+	$(VENV)/bin/python -m documents $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
 
 lint: $(MADE)
 	$(VENV)/bin/python -m ruff check .
@@ -51,5 +61,5 @@ $(MADE): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find mvae sweeps pipelines benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mvae sweeps pipelines benchmarks documents tests -name __pycache__ -type d -prune -exec rm -rf {} +

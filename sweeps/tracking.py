@@ -25,7 +25,7 @@ from mvae.files import atomic_path, listing, locked, sha256_cached
 from mvae.remote import Place, RemotePath
 from sweeps.scratch import scratch
 from sweeps.tracker import shown
-from sweeps.view import DatasetView, RunView, Status, SweepView, tagged
+from sweeps.view import DatasetView, RunView, Status, SweepView, member_tag, tagged
 
 # Read by MLflow when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -405,6 +405,39 @@ class Mirror:
             when = max(_milliseconds(ended or time.time()), held.started)
             self._client.set_terminated(held.run_id, status=wanted, end_time=when)
         held.status = wanted
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What MLflow holds of a key that is done."""
+
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    sweeps: frozenset[str]
+    """Names of the sweeps that list it."""
+
+
+def finished_runs(uri: str) -> list[FinishedRun]:
+    """Every finished run of ours in a tracking store, by key; two namespaces may both have a key.
+
+    Raises:
+        Exception: whatever MLflow raises when the store cannot be read.
+    """
+    client = mlflow.MlflowClient(uri)
+    experiments = [found.experiment_id for found in _all_pages(client.search_experiments, {"max_results": PAGE})]
+    where = {"experiment_ids": experiments, "filter_string": "tags.`mvae.kind` = 'trial'", "max_results": PAGE}
+    runs = [run for run in _all_pages(client.search_runs, where) if run.info.status == "FINISHED"]
+    member = member_tag("")
+    return [
+        FinishedRun(
+            dict(run.data.params),
+            dict(run.data.tags),
+            dict(run.data.metrics),
+            frozenset(name.removeprefix(member) for name in run.data.tags if name.startswith(member)),
+        )
+        for run in sorted(runs, key=lambda run: str(run.data.tags["mvae.key"]))
+    ]
 
 
 def _all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any]:

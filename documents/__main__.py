@@ -1,0 +1,114 @@
+"""`make report`: fill README.md and docs/ from the committed results.
+
+Type    python -m documents                                           what `make report` does
+        python -m documents --store sqlite:///$PWD/runs/mlflow.db     first takes new numbers from MLflow
+        python -m documents --store URI --sweeps k_sweep-digits       of sweeps that have no file yet
+        python -m documents --check                                   writes nothing; exit code 1 where it would
+        python -m documents --names                                   every name that a span may have, and its value
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+
+from documents import accuracy, cluster, likelihoods, many, shown, speed
+from documents.pictures import draw, drawn, stale
+from documents.refresh import refresh
+from documents.sources import Sources
+from documents.spans import fill
+from mvae.files import write_atomically
+from sweeps.console import error
+from sweeps.tracker import check, sqlite_path, tracking_uri
+
+TOPICS = (accuracy, likelihoods, many, speed, cluster, shown)
+
+
+def figures(sources: Sources) -> dict[str, str]:
+    """Every name that a span may have, and what it stands for."""
+    found: dict[str, str] = {}
+    for topic in TOPICS:
+        of_topic = topic.figures(sources)
+        assert not found.keys() & of_topic.keys(), "two topics give one name"
+        found |= of_topic
+    return found
+
+
+def documents(root: Path) -> list[Path]:
+    """The files that are filled."""
+    return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+
+
+def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
+    """The files whose text would change, with their new text.
+
+    Raises:
+        ValueError: a span that cannot be filled; the message names file and line.
+    """
+    texts = {path: path.read_text() for path in documents(root)}
+    filled = {path: fill(text, values, str(path.relative_to(root))) for path, text in texts.items()}
+    return {path: text for path, text in filled.items() if text != texts[path]}
+
+
+def store(uri: str) -> str:
+    """The URI of a tracking store that is there.
+
+    Raises:
+        ValueError: it is not; the line says what would be right.
+    """
+    found = tracking_uri(uri)
+    path = sqlite_path(found)
+    if path is not None and not path.is_file():
+        raise ValueError(f"--store {uri}: there is no database {path}; a sweep makes one in its --storage")
+    check(found)
+    return found
+
+
+def run(options: Namespace, sources: Sources) -> int:
+    """Do what the options say, and return the exit code.
+
+    Raises:
+        ValueError: sources or spans that say nothing, or contradict one another.
+    """
+    if options.store:
+        for line in refresh(sources.results, store(options.store), filter(None, options.sweeps.split(","))):
+            print(line)
+    values = figures(sources)
+    if options.names:
+        print("\n".join(f"{name}    {value.splitlines()[0]}" for name, value in sorted(values.items())))
+        return 0
+    texts, pictures = refilled(sources.root, values), drawn(sources)
+    folder = sources.root / "docs" / "pictures"
+    behind = stale(folder, pictures)
+    for path in [*texts, *(folder / name for name in behind)]:
+        print(f"{'would change' if options.check else 'changed'}: {path.relative_to(sources.root)}")
+    if options.check:
+        return int(bool(texts or behind))
+    for path, text in texts.items():
+        write_atomically(path, text.encode())
+    for name in behind:
+        draw(folder / name, pictures[name])
+    return 0
+
+
+def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
+    """The command; 2 where the input is wrong, after one line that says so."""
+    parser = ArgumentParser("python -m documents", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--store", metavar="URI", help="MLflow server or database to take new numbers from")
+    parser.add_argument(
+        "--sweeps", metavar="NAME,...", default="", help="of these sweeps (default: of all that have a file)"
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where something would change")
+    parser.add_argument("--names", action="store_true", help="list what spans may be called; write nothing")
+    options = parser.parse_args(argv)
+    try:
+        return run(options, sources or Sources())
+    except ValueError as refusal:
+        error(str(refusal))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

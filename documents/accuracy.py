@@ -1,0 +1,102 @@
+"""Weak supervision: Table 4 beside ours, MNIST, digits, pairings and targets, and what the `own` objective gives up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from documents.sources import Sources
+from documents.tabled import caption, grid, markdown, report
+from pipelines.weak_supervision import Options, cells
+from sweeps.comparison import Report
+from sweeps.options import read
+from sweeps.tables import TABLE_4, Table, column_label, table_for
+
+FASHION = "--dataset fashion_mnist"
+MNIST = "--dataset mnist --epochs 5 --seeds 0"
+PROTOCOLS = "--arms mvae --fractions 0.01 --pairing reserved,proportional,resampled --targets own,all --seeds 0"
+
+
+def table(sources: Sources, arguments: str) -> Report:
+    """What `pipelines/weak_supervision.py` with these arguments shows, of the cells that are committed."""
+    options = read(Options, arguments.split())
+    numbers = sources.numbers(f"weak_supervision-{options.dataset}")
+    axis = "paired fraction"
+    return report(tuple(cells(options)), numbers, table=table_for(options.dataset), axis=axis)
+
+
+def figures(sources: Sources) -> dict[str, str]:
+    """Everything that documents say of weak supervision, by name."""
+    fashion, mnist, digits = table(sources, FASHION), table(sources, MNIST), table(sources, "")
+    found = {
+        "fashion.table": grid(fashion, stub="accuracy, FashionMNIST"),
+        "fashion.caption": caption(fashion),
+        "mnist.table": grid(mnist, stub="accuracy, MNIST", seeds=False),
+        "mnist.caption": caption(mnist),
+        "digits.table": grid(digits, stub="accuracy, digits"),
+        "digits.caption": caption(digits),
+        "protocols.table": _protocols(sources),
+        "accuracy.tolerance": f"{Table.tolerance:g}",
+    }
+    for arm, values in TABLE_4.rows.items():
+        for column, value in zip(TABLE_4.columns, values, strict=True):
+            found[f"paper.fashion.{arm}.{column_label(column).removesuffix('%')}"] = f"{value:.4f}"
+    return (
+        found | _protocol_numbers(sources) | _first_epochs(sources) | _own_targets(sources.benchmark("own-targets-cpu"))
+    )
+
+
+def _protocols(sources: Sources) -> str:
+    """MVAE at 1 % of the pairs: a line a pairing, a column a data set and targets."""
+    found = _protocol_numbers(sources)
+    pairings = ("reserved", "proportional", "resampled")
+    columns = [(dataset, targets) for dataset in ("fashion", "mnist") for targets in ("own", "all")]
+    titles = {"fashion": "FashionMNIST", "mnist": "MNIST"}
+    return markdown(
+        ["MVAE, 1%"],
+        [f"{titles[dataset]} `{targets}`" for dataset, targets in columns],
+        [
+            [f"`{pairing}`", *(found[f"protocols.{dataset}.{pairing}.{targets}"] for dataset, targets in columns)]
+            for pairing in pairings
+        ],
+    )
+
+
+def _protocol_numbers(sources: Sources) -> dict[str, str]:
+    found = {}
+    for short, more in {"fashion": FASHION, "mnist": "--dataset mnist --epochs 5"}.items():
+        shown = table(sources, f"{more} {PROTOCOLS}")
+        for entry in shown.in_order():
+            pairing, targets = entry.row.removeprefix("MVAE ").split(", ")
+            found[f"protocols.{short}.{pairing}.{targets}"] = f"{entry.mean:.4f}"
+    return found
+
+
+def _first_epochs(sources: Sources) -> dict[str, str]:
+    """With all pairs kept, validation accuracy is best after the first epoch, for every seed."""
+    numbers = sources.numbers("weak_supervision-fashion_mnist").where(
+        model="mvae", paired_fraction=1.0, pairing="reserved", targets="own", epochs=10
+    )
+    assert set(numbers.values("best/epoch")) == {1.0}, "the text says that the first epoch was the best"
+    return {"fashion.mvae.first_epoch": f"{numbers.mean('best/validation_accuracy'):.2f}"}
+
+
+def _own_targets(benchmark: Any) -> dict[str, str]:
+    """What benchmarks/own_targets.py found: an accuracy that is handed over, and what becomes of it."""
+    by_training: dict[str, list[dict[str, Any]]] = {}
+    for epoch in benchmark["epochs"]:
+        by_training.setdefault(epoch["training"], []).append(epoch)
+    before, own, twin = (by_training[name] for name in ("all", "all, then own", "all, then all"))
+    always = by_training["own"]
+    assert own[-1]["own_loss"] < twin[-1]["own_loss"], "the text says that the lower loss has the lower accuracy"
+    assert own[-1]["accuracy"] < twin[-1]["accuracy"]
+    return {
+        "own.images": f"{benchmark['images']:,}",
+        "own.handed": f"{before[-1]['accuracy']:.3f}",
+        "own.falls": ", ".join(f"{epoch['accuracy']:.3f}" for epoch in own),
+        "own.loss_before": f"{before[-1]['own_loss']:.1f}",
+        "own.loss_after": f"{own[-1]['own_loss']:.1f}",
+        "own.twin": f"{twin[-1]['accuracy']:.3f}",
+        "own.twin_loss": f"{twin[-1]['own_loss']:.1f}",
+        "own.always": f"{always[-1]['accuracy']:.2f}",
+        "own.always_loss": f"{always[-1]['own_loss']:.1f}",
+    }

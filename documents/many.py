@@ -1,0 +1,119 @@
+"""Figures 5 and 6 on mnist19: missing modalities, and more random subsets a step."""
+
+from __future__ import annotations
+
+from documents.committed import Committed
+from documents.sources import Sources
+from documents.tabled import caption, grid, report
+from mvae.data import source
+from mvae.evaluation.attributes import attribute_names
+from pipelines import k_sweep, missing_modalities
+from sweeps.comparison import Report
+from sweeps.options import read
+from sweeps.report import Pictures
+from sweeps.rows import quantity_cells
+
+MISSING = "--keep-probabilities 0.01,0.1,0.3,1 --seeds 0 --epochs 10 --samples 100"
+SUBSETS = "--train-examples 10000 --epochs 10 --samples 100 --seeds 0-2 --ks 0,1,4,16,50"
+
+QUANTITIES = {
+    "MVAE19 accuracy": "accuracy of sampled attributes",
+    "MVAE19 balanced accuracy": "balanced (a coin has one half)",
+    "MVAE19 likeliest accuracy": "accuracy of the likeliest attributes",
+    "MVAE19 likeliest balanced accuracy": "balanced",
+    "MVAE19 majority rate": "always the more frequent value",
+    "MVAE19 log p(x1)": "log p(x1)",
+    "MVAE19 log p(x1|others)": "log p(x1 given the attributes)",
+}
+VARIANCES = {
+    "MVAE19 free noise log joint": "log p(x1, x2), free noise",
+    "MVAE19 free noise var joint": "variance of the joint log weights, free noise",
+    "MVAE19 fixed noise var joint": "variance of the joint log weights, fixed noise",
+}
+
+
+def _missing_options() -> missing_modalities.Options:
+    return read(missing_modalities.Options, MISSING.split())
+
+
+def _subset_options() -> k_sweep.Options:
+    return read(k_sweep.Options, SUBSETS.split())
+
+
+def missing(sources: Sources) -> tuple[Report, Report]:
+    """Figure 5's table, and that of every attribute."""
+    options, numbers = _missing_options(), sources.numbers("missing_modalities-mnist19")
+    trained, samples = missing_modalities.trained(options), missing_modalities.samples_of(options)
+    each = (missing_modalities.ACCURACY, missing_modalities.BALANCED, missing_modalities.MAJORITY)
+    names = attribute_names(source(options.dataset).modalities)
+    shown = [missing_modalities.of_attribute(quantity, name) for name in names for quantity in each]
+    cells = (quantity_cells(missing_modalities.quantities(samples), trained), quantity_cells(shown, trained))
+    main, details = (report(one, numbers, axis="keep_probability", heading="Figure 5 on mnist19") for one in cells)
+    return main, details
+
+
+def subsets(sources: Sources) -> Report:
+    """Figure 6's table."""
+    options = _subset_options()
+    cells = quantity_cells(k_sweep.quantities(k_sweep.samples_of(options)), k_sweep.trained(options))
+    numbers = sources.numbers("k_sweep-mnist19")
+    return report(cells, numbers, axis="random subsets a step", heading="Figure 6 on mnist19")
+
+
+def figure_5(sources: Sources) -> Pictures:
+    """As the pipeline draws it."""
+    return missing_modalities.pictures(*missing(sources), _missing_options())
+
+
+def figure_6(sources: Sources) -> Pictures:
+    """As the pipeline draws it."""
+    return k_sweep.pictures(subsets(sources), _subset_options())
+
+
+def figures(sources: Sources) -> dict[str, str]:
+    """Everything that documents say of Figures 5 and 6, by name."""
+    of_missing, of_subsets = missing(sources)[0], subsets(sources)
+    found = {
+        "figure5.table": grid(of_missing, stub="Figure 5, keep probability p", rows=QUANTITIES, seeds=False),
+        "figure5.caption": caption(of_missing),
+        "figure6.table": grid(of_subsets, stub="random subsets a step", rows=VARIANCES, seeds=False),
+        "figure6.caption": caption(of_subsets),
+        "figure6.seeds": _seeds(of_subsets),
+    }
+    return found | _missing_claims(sources.numbers("missing_modalities-mnist19")) | _subset_claims(of_subsets)
+
+
+def _seeds(shown: Report) -> str:
+    counts = {entry.n for entry in shown.in_order()}
+    assert len(counts) == 1, "all points of Figure 6 have as many seeds"
+    return str(counts.pop())
+
+
+def _missing_claims(numbers: Committed) -> dict[str, str]:
+    def at(probability: float, metric: str) -> float:
+        return numbers.where(keep_probability=probability).mean(f"test/{metric}")
+
+    sampled, likeliest = "attribute_balanced_accuracy", "attribute_balanced_accuracy_likeliest"
+    above = {p: at(p, "attribute_accuracy") - at(p, "attribute_majority") for p in (0.01, 0.1, 0.3, 1.0)}
+    assert [p for p, more in above.items() if more > 0] == [1.0], "raw accuracy is above the majority's at p = 1 alone"
+    return {
+        "figure5.sampled_share": f"{at(0.1, sampled) / at(1.0, sampled):.0%}".replace("%", " %"),
+        "figure5.likeliest_share": f"{at(0.1, likeliest) / at(1.0, likeliest):.0%}".replace("%", " %"),
+        "figure5.above_majority": f"{above[1.0]:.3f}",
+        "figure5.above_coin_full": f"{at(1.0, likeliest) - 0.5:.3f}",
+        "figure5.above_coin_few": f"{at(0.1, likeliest) - 0.5:.3f}",
+        "figure5.nats": f"{at(1.0, 'log_marginal') - at(0.1, 'log_marginal'):.0f}",
+    }
+
+
+def _subset_claims(shown: Report) -> dict[str, str]:
+    def mean(row: str, k: int) -> float:
+        value = shown.entries[f"MVAE19 {row}", f"k={k}"].mean
+        assert value is not None
+        return value
+
+    return {
+        "figure6.free_ratio": f"{mean('free noise var joint', 1) / mean('free noise var joint', 0):.2f}",
+        "figure6.fixed_ratio": f"{mean('fixed noise var joint', 1) / mean('fixed noise var joint', 0):.3f}",
+        "figure6.nats": f"{mean('free noise log joint', 50) - mean('free noise log joint', 0):.1f}",
+    }

@@ -1,0 +1,123 @@
+"""From a tracking store into docs/results/: what finished runs of our sweeps say, added to the committed numbers.
+
+A run is taken only if its key follows from its parameters and its data's fingerprint. A number that is committed
+already must be the same; nothing is ever overwritten.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from documents.committed import Committed, Number, read, written
+from mvae.files import write_atomically
+from mvae.trial import Trial
+
+FINAL = ("test/", "best/", "psnr", "ssim", "bleu/", "chrf/")
+"""What a run's final numbers begin with; all else in MLflow is by epoch, or of the machine."""
+
+_SAMPLES = re.compile(r"-s\d+$")
+
+
+def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
+    """Add what a store's finished runs say to the files of numbers.
+
+    Args:
+        folder: docs/results.
+        uri: of the tracking store.
+        sweeps: those that get a file; without any, those that have one.
+    Returns:
+        A line a file that changed.
+    Raises:
+        ValueError: a number that differs from the committed one; a run whose key does not follow from its parameters;
+            a sweep that the store does not have.
+    """
+    from sweeps.tracking import finished_runs
+
+    runs = finished_runs(uri)
+    found = {name for run in runs for name in run.sweeps}
+    wanted = set(sweeps) or {name for name in found if _file(folder, name).exists()}
+    if missing := sorted(wanted - found):
+        raise ValueError(f"the store has no finished run of {missing[0]}: it has {', '.join(sorted(found)) or 'none'}")
+    said = []
+    for path in sorted({_file(folder, name) for name in wanted}):
+        before = read(path) if path.exists() else Committed(())
+        new = [
+            number
+            for run in runs
+            if any(_file(folder, name) == path for name in wanted & run.sweeps)
+            if "mvae.measures" in run.tags and run.tags.get("mvae.elastic") != "true"
+            for number in numbers(run.params, run.tags, run.metrics)
+        ]
+        text = written(merged(before, new, path.name))
+        if not path.exists() or path.read_text() != text:
+            write_atomically(path, text.encode())
+            said.append(f"{path.name}: {len(Committed(read(path).numbers).numbers) - len(before.numbers)} numbers more")
+    return said
+
+
+def numbers(params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping[str, float]) -> list[Number]:
+    """What one run says.
+
+    Raises:
+        ValueError: its key does not follow from its parameters.
+    """
+    key = tags["mvae.key"]
+    trial = Trial.create(**{name: text for name, text in params.items() if text != "None"})
+    if trial.key(tags.get("mvae.fingerprint", "")) != key:
+        raise ValueError(f"run {key}: its parameters and data give another key, so its numbers cannot be taken")
+    measures = list[str](json.loads(tags["mvae.measures"]))
+    versions = json.loads(tags.get("mvae.versions", "{}"))
+    about = {
+        "git": tags.get("mvae.git", ""),
+        "torch": str(versions.get("torch", "")),
+        "device": tags.get("mvae.device", ""),
+        "training_seconds": f"{float(tags['mvae.seconds']):.1f}" if "mvae.seconds" in tags else "",
+        "measured_in_seconds": "",
+    }
+    final = {name: value for name, value in metrics.items() if name.startswith(FINAL)}
+    return [Number(key, measure_of(name, measures), name, value, trial, about) for name, value in final.items()]
+
+
+def measure_of(metric: str, measures: list[str]) -> str:
+    """The token of the measure that gave a metric; all tokens where it cannot be told.
+
+    Of a likelihood with several numbers of samples MLflow shows that with the most.
+    """
+    name = metric.removeprefix("test/")
+    if name.startswith("accuracy-f"):
+        likely = [token for token in measures if token.startswith(f"readout-{name.removeprefix('accuracy-')}-")]
+    elif name.startswith("attribute_"):
+        likely = [token for token in measures if token.startswith("attributes-")]
+    elif name.startswith("accuracy"):
+        likely = [token for token in measures if token.startswith("accuracy-")]
+    elif name.startswith(("log_", "variance_", "ess_", "se_")):
+        by_samples = sorted((int(found[1]), token) for token in measures if (found := re.search(r"-s(\d+)-v", token)))
+        likely = [token for _, token in by_samples[-1:]]
+    else:
+        likely = []
+    return likely[0] if len(likely) == 1 else " ".join(measures)
+
+
+def merged(before: Committed, new: Iterable[Number], where: str) -> list[Number]:
+    """Committed numbers and new ones, each once.
+
+    Raises:
+        ValueError: one that differs.
+    """
+    all_of_them = {number.place: number for number in before.numbers}
+    for number in new:
+        known = all_of_them.setdefault(number.place, number)
+        if repr(known.value) != repr(number.value):
+            raise ValueError(
+                f"{where}: {number.metric} of {number.key} is {known.value!r} there and {number.value!r} in the store:"
+                " one of them was not made by what its key says"
+            )
+    return list(all_of_them.values())
+
+
+def _file(folder: Path, sweep: str) -> Path:
+    """The file of a sweep: one for all numbers of samples."""
+    return folder / f"{_SAMPLES.sub('', sweep)}.csv"

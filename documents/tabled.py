@@ -1,0 +1,122 @@
+"""Reports made of committed numbers as a pipeline makes them of results, and the tables that documents show of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from documents.committed import Committed
+from sweeps.comparison import Entry, Report, Verdict, tabulate
+from sweeps.plan import Cell, Plan
+from sweeps.tables import Table, column_label
+
+ACCURACY, NATS = 4, 3
+"""Decimals, as the paper prints them."""
+
+
+def report(
+    cells: Sequence[Cell],
+    committed: Committed,
+    *,
+    table: Table | None = None,
+    axis: str = "",
+    heading: str = "",
+) -> Report:
+    """The table of those cells that have a committed number; a cell's seeds are those that have one.
+
+    Args:
+        cells: what a pipeline's command asks for.
+    Raises:
+        ValueError: no cell has one.
+    """
+    keys = {index: committed.key_of(cell.trial) for index, cell in enumerate(cells)}
+    there = {
+        index: key
+        for index, key in keys.items()
+        if key is not None
+        and (found := committed.read(key, cells[index].measure.token)) is not None
+        and cells[index].metric in found.metrics
+    }
+    if not there:
+        raise ValueError(f"{heading or axis}: none of {len(cells)} cells has a committed number")
+    kept = Plan(tuple(cells[index] for index in there), tuple(there.values()), {}, (), {})
+    return tabulate(kept, committed, table=table, axis=axis, heading=heading)
+
+
+def of_columns(whole: Report, columns: Sequence[float | str]) -> Report:
+    """The same with some of its columns."""
+    return replace(whole, columns=tuple(columns))
+
+
+def grid(
+    shown: Report,
+    *,
+    stub: str = "",
+    rows: Mapping[str, str] | None = None,
+    columns: Callable[[float | str], str] = column_label,
+    seeds: bool = True,
+) -> str:
+    """A Markdown table: of every row ours with its spread, the paper's where it has any, and seeds with the verdict.
+
+    Args:
+        stub: what stands in the corner: what is measured.
+        rows: the rows to show, and what to call them; None: all.
+        seeds: whether to say, of every cell, how many seeds it has.
+    """
+    names = rows if rows is not None else {row: row for row in shown.rows}
+    lines: list[list[str]] = []
+    for row, name in names.items():
+        entries = [shown.entries.get((row, column)) for column in shown.columns]
+        published = any(entry is not None and entry.published is not None for entry in entries)
+        kinds: list[tuple[str, Callable[[Entry], str]]] = [("ours", ours)]
+        kinds += [("paper", paper)] * published
+        kinds += [("seeds", verdict)] * seeds
+        lines += [
+            [name if number == 0 else "", kind, *("-" if entry is None else words(entry) for entry in entries)]
+            for number, (kind, words) in enumerate(kinds)
+        ]
+    if not any(line[1] != "ours" for line in lines):
+        lines = [[line[0], *line[2:]] for line in lines]
+        return markdown([stub], [columns(column) for column in shown.columns], lines)
+    return markdown([stub, ""], [columns(column) for column in shown.columns], lines)
+
+
+def ours(entry: Entry) -> str:
+    """Mean, and spread where there are several seeds."""
+    decimals = _decimals(entry)
+    if entry.mean is None:
+        return "-"
+    return f"{entry.mean:.{decimals}f}" + ("" if entry.spread is None else f" ±{entry.spread:.{decimals}f}")
+
+
+def paper(entry: Entry) -> str:
+    """The published value."""
+    return "-" if entry.published is None else f"{entry.published:.{_decimals(entry)}f}"
+
+
+def verdict(entry: Entry) -> str:
+    """How many seeds there are, and how their mean compares."""
+    return f"{entry.n}" + ("" if entry.verdict is Verdict.UNPUBLISHED else f", {entry.verdict}")
+
+
+def caption(shown: Report) -> str:
+    """How our set-up compares with the paper's, as a list."""
+    return "\n".join(f"- {line}" for line in shown.caption)
+
+
+def markdown(stubs: Sequence[str], columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table: stubs to the left, columns to the right.
+
+    Args:
+        stubs: headings of the columns of words in front.
+    """
+
+    def joined(line: Sequence[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
+
+    rule = "|" + "---|" * len(stubs) + "---:|" * len(columns)
+    return "\n".join([joined([*stubs, *columns]), rule, *map(joined, lines)])
+
+
+def _decimals(entry: Entry) -> int:
+    return ACCURACY if "accuracy" in entry.metric or "attribute" in entry.metric else NATS

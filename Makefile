@@ -38,7 +38,7 @@ lab: $(MADE)
 	MVAE_LAB=1 $(VENV)/bin/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 docs: $(MADE)
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 report: $(MADE)
 	$(VENV)/bin/python -m documents $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")

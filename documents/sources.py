@@ -61,6 +61,16 @@ class Sources:
         return {f"noted.{name}": value for name, value in found.items()}
 
 
+def holds(condition: bool, claim: str) -> None:
+    """A sentence of the text is still true of the numbers.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not condition:
+        raise ValueError(f"the text says that {claim}, and the numbers do not: mend the text, then documents/")
+
+
 @cache
 def _numbers(path: Path) -> Committed:
     return read(path)

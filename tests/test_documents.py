@@ -1,0 +1,353 @@
+"""README.md and docs/: every measured number is filled in from committed results, and from nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mkdocs.structure.toc import get_toc
+
+from documents.__main__ import documents, figures, main, refilled
+from documents.committed import Committed, Number, each_file, identity, read, written
+from documents.pictures import NOTE, draw, drawn, stale
+from documents.refresh import measure_of, merged, numbers
+from documents.sources import Sources, holds
+from documents.spans import fill, outside
+from mvae.data import fingerprint
+from mvae.trial import Trial
+from sweeps.tables import TABLE_4
+from tests.document_checks import REPOSITORY, inline, split, stated, typed_numbers
+
+PAGES = [str(path.relative_to(REPOSITORY)) for path in documents(REPOSITORY)]
+FILES = [path.name for path in each_file(Sources().results)]
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, str]:
+    return figures(Sources())
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of all that `make report` reads and writes."""
+    shutil.copy(REPOSITORY / "README.md", tmp_path)
+    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs")
+    shutil.copytree(REPOSITORY / "benchmarks" / "results", tmp_path / "benchmarks" / "results")
+    return tmp_path
+
+
+def test_making_the_report_again_changes_nothing(values: dict[str, str]) -> None:
+    assert {str(path.relative_to(REPOSITORY)) for path in refilled(REPOSITORY, values)} == set()
+
+
+def test_every_picture_of_numbers_shows_the_committed_ones() -> None:
+    assert stale(REPOSITORY / "docs" / "pictures", drawn(Sources())) == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_measured_number_is_typed_by_hand(page: str) -> None:
+    assert typed_numbers((REPOSITORY / page).read_text(), stated()) == []
+
+
+def test_every_phrase_that_may_hold_a_number_stands_somewhere() -> None:
+    everything = "\n".join((REPOSITORY / page).read_text() for page in PAGES)
+    assert [phrase for phrase in stated() if phrase not in everything] == []
+    assert all(stated().values()), "each says why it is no measurement"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("An accuracy of 0.8123.", ["1: 0.8123"]),
+        ("\nIt takes 41 ms, or 3 nats.", ["2: 41 ms", "2: 3 nats"]),
+        ("| MVAE | -92.715 |", ["1: -92.715"]),
+        ("Of <!-- ours:a -->0.5<!-- /ours --> and `--fractions 0.01` on 127.0.0.1, see [x](y-0.5.md).", []),
+        ("<!-- ours:a -->\n\n| 0.5 |\n\n<!-- /ours -->\n", []),
+        ("    python pipelines/train.py --paired-fraction 0.5\n", []),
+        ("```text\naccuracy 0.4600  7 s\n```\n", ["2: 0.4600", "2: 7 s"]),
+    ],
+)
+def test_a_number_that_was_typed_by_hand_is_found(text: str, found: list[str]) -> None:
+    assert typed_numbers(text, {}) == found
+
+
+def test_a_committed_number_that_changes_changes_tables_text_and_pictures(checkout: Path) -> None:
+    path = checkout / "docs" / "results" / "weak_supervision-fashion_mnist.csv"
+    before = path.read_text()
+    assert ",test/accuracy,0.3282," in before
+    path.write_text(before.replace(",test/accuracy,0.3282,", ",test/accuracy,0.3333,"))
+    assert main(["--check"], Sources(checkout)) == 1
+    assert main([], Sources(checkout)) == 0
+    for page in ("README.md", "docs/experiments/weak_supervision.md"):
+        text = (checkout / page).read_text()
+        assert "0.3333" in text
+        assert "0.3282" not in text
+    ours, theirs = ((root / "docs/pictures/fashion-mnist-accuracy.png").read_bytes() for root in (checkout, REPOSITORY))
+    assert ours != theirs
+    assert main(["--check"], Sources(checkout)) == 0
+
+
+def test_a_sentence_that_the_numbers_no_longer_bear_out_is_refused(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkout / "docs" / "results" / "weak_supervision-fashion_mnist.csv"
+    path.write_text(path.read_text().replace(",test/accuracy,0.3282,", ",test/accuracy,0.8619,"))
+    assert main([], Sources(checkout)) == 2
+    assert "the MVAE nowhere, and the numbers do not" in capsys.readouterr().err
+
+
+def test_a_claim_that_holds_is_not_refused() -> None:
+    holds(True, "all is well")
+    with pytest.raises(ValueError, match="the text says that all is well"):
+        holds(False, "all is well")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_numbers_reads_back_as_it_was_written(name: str) -> None:
+    path = Sources().results / name
+    assert written(read(path).numbers) == path.read_text()
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if "digits" in name else pytest.mark.real_data) for name in FILES]
+)
+def test_every_committed_key_follows_from_its_fields_and_the_data(name: str, request: pytest.FixtureRequest) -> None:
+    trials = {number.key: number.trial for number in read(Sources().results / name).numbers}
+    assert trials
+    for key, trial in trials.items():
+        root = None if trial.dataset == "digits" else request.getfixturevalue("real_data")
+        assert trial.key(fingerprint(trial.dataset, root)) == key
+
+
+def test_every_committed_number_says_which_commit_made_it() -> None:
+    for name in FILES:
+        for number in read(Sources().results / name).numbers:
+            assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", number.about["git"]), number.key
+
+
+def test_published_values_in_the_text_are_the_paper_s(values: dict[str, str]) -> None:
+    at = TABLE_4.columns.index(0.01)
+    assert values["paper.fashion.mvae.1"] == f"{TABLE_4.rows['mvae'][at]:.4f}"
+
+
+def test_a_table_shows_mean_spread_and_verdict_of_the_seeds_that_are_there(values: dict[str, str]) -> None:
+    seeds = [
+        number.value
+        for number in read(Sources().results / "weak_supervision-fashion_mnist.csv").numbers
+        if number.metric == "test/accuracy" and number.trial.model == "nn" and number.trial.paired_fraction == 0.005
+    ]
+    mean = sum(seeds) / len(seeds)
+    spread = (sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1)) ** 0.5
+    row = next(line for line in values["fashion.table"].splitlines() if line.startswith("| NN | ours |"))
+    assert row.split(" | ")[2] == f"{mean:.4f} ±{spread:.4f}"
+    assert f"| seeds | {len(seeds)}, off |" in values["fashion.table"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("Ours is <!-- ours:accuracy.tolerence -->1<!-- /ours -->.", "do you mean accuracy.tolerance?"),
+        ("\nOurs is <!-- ours:a --> and no end", "x.md:2: .* opens or closes no span"),
+        ("an end <!-- /ours --> alone", "opens or closes no span"),
+        ("<!-- ours:accuracy.tolerance -->1<!-- /ours --> is ours", "starts a line"),
+        ("Ours: <!-- ours:table -->x<!-- /ours -->", "lines of its own"),
+    ],
+)
+def test_a_span_that_cannot_be_filled_is_refused_with_its_line(text: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        fill(text, {"accuracy.tolerance": "0.03", "table": "| a |"}, "x.md")
+
+
+def test_a_filled_span_keeps_the_text_around_it() -> None:
+    text = "Within <!-- ours:a --><!-- /ours -->, and\n\n<!-- ours:b -->\nold\n<!-- /ours -->\n\nafter.\n"
+    filled = fill(text, {"a": "0.03", "b": "| x |\n|---|"}, "x.md")
+    assert filled == (
+        "Within <!-- ours:a -->0.03<!-- /ours -->, and\n\n<!-- ours:b -->\n\n| x |\n|---|\n\n<!-- /ours -->\n\nafter.\n"
+    )
+    assert fill(filled, {"a": "0.03", "b": "| x |\n|---|"}, "x.md") == filled
+    assert outside(text).count("\n") == text.count("\n")
+
+
+def _number(value: float, **fields: object) -> Number:
+    trial = Trial.create(dataset="digits", model="nn", **fields)
+    return Number("ab" * 8, "accuracy-v1", "test/accuracy", value, trial, {})
+
+
+def test_a_field_that_an_arm_does_not_read_fits_any_value() -> None:
+    found = Committed([_number(0.5, seed=1), _number(0.7, seed=0)])
+    assert found.where(pairing="resampled", seed=1).values("test/accuracy") == [0.5]
+    assert found.where(epochs=3).numbers == ()
+    assert found.values("test/accuracy") == [0.7, 0.5]
+    assert found.key_of(Trial.create(dataset="digits", model="nn", seed=1, pairing="resampled")) == "ab" * 8
+    assert found.key_of(Trial.create(dataset="digits", model="nn", seed=2)) is None
+
+
+def test_numbers_of_other_trials_are_never_averaged() -> None:
+    with pytest.raises(ValueError, match="2 kinds of trial where one is meant"):
+        Committed([_number(0.5), _number(0.7, epochs=7)]).mean("test/accuracy")
+
+
+def test_a_store_s_number_that_differs_from_the_committed_one_is_refused() -> None:
+    known = Committed([_number(0.5)])
+    assert merged(known, [_number(0.5)], "x.csv") == list(known.numbers)
+    with pytest.raises(ValueError, match=r"x.csv: test/accuracy of (ab){8} is 0.5 there and 0.25 in the store"):
+        merged(known, [_number(0.25)], "x.csv")
+
+
+def _run(**changes: str) -> tuple[dict[str, str], dict[str, str]]:
+    trial = Trial.create(dataset="digits", model="nn", seed=3)
+    data = fingerprint("digits")
+    params = {name: str(value) for name, value in trial.hashed_fields().items()}
+    tags = {
+        "mvae.key": trial.key(data),
+        "mvae.fingerprint": data,
+        "mvae.measures": '["accuracy-v1"]',
+        "mvae.versions": '{"torch": "2.14.1"}',
+        "mvae.git": "f" * 40,
+        "mvae.device": "cpu",
+        "mvae.seconds": "12.34",
+    }
+    return params, {**tags, **changes}
+
+
+def test_a_run_s_parameters_give_back_its_trial_and_its_numbers() -> None:
+    params, tags = _run()
+    (found,) = numbers(params, tags, {"test/accuracy": 0.75, "train/loss": 3.0})
+    assert (found.key, found.measure, found.value) == (tags["mvae.key"], "accuracy-v1", 0.75)
+    assert identity(found.trial) == identity(Trial.create(dataset="digits", model="nn", seed=3))
+    assert found.about["training_seconds"] == "12.3"
+
+
+def test_a_run_whose_key_does_not_follow_from_its_parameters_is_refused() -> None:
+    params, tags = _run(**{"mvae.key": "0" * 16})
+    with pytest.raises(ValueError, match="give another key"):
+        numbers(params, tags, {"test/accuracy": 0.75})
+
+
+@pytest.mark.parametrize(
+    ("metric", "token"),
+    [
+        ("test/accuracy", "accuracy-v1"),
+        ("test/accuracy-sampled", "accuracy-v1"),
+        ("test/accuracy-f0.01", "readout-f0.01-v1"),
+        ("test/attribute_accuracy/bald", "attributes-v1"),
+        ("test/log_marginal-x1", "likelihood-s1000-v1"),
+        ("best/epoch", "accuracy-v1 attributes-v1 likelihood-s100-v1 likelihood-s1000-v1 readout-f0.01-v1"),
+    ],
+)
+def test_a_metric_is_told_its_measure_where_that_can_be_known(metric: str, token: str) -> None:
+    names = ["accuracy-v1", "attributes-v1", "likelihood-s100-v1", "likelihood-s1000-v1", "readout-f0.01-v1"]
+    assert measure_of(metric, names) == token
+
+
+def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--store", f"sqlite:///{tmp_path}/none.db"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_line_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text("key,measure,metric,value,dataset,model\nabc,accuracy-v1,test/accuracy,much,digits,nn\n")
+    with pytest.raises(ValueError, match=r"bad\.csv:2: no number of a trial"):
+        read(path)
+
+
+def test_what_was_noted_says_where_it_comes_from(checkout: Path) -> None:
+    assert Sources(checkout).noted()["noted.lab.down"]
+    path = checkout / "docs" / "results" / "noted.csv"
+    path.write_text(path.read_text() + "lab.more,7,seconds of something,,2026-11-25,abc,here\n")
+    with pytest.raises(ValueError, match=r"noted.csv:\d+: write name,value,what"):
+        Sources(checkout).noted()
+
+
+def test_a_picture_is_drawn_again_only_where_its_numbers_are_others(tmp_path: Path) -> None:
+    from PIL import Image
+
+    name = "digits-accuracy.png"
+    one = drawn(Sources())[name]
+    assert stale(tmp_path, {name: one}) == [name]
+    draw(tmp_path / name, one)
+    assert stale(tmp_path, {name: one}) == []
+    with Image.open(tmp_path / name) as image:
+        assert image.info[NOTE] == one.digest
+
+
+def test_every_file_that_a_page_names_is_there() -> None:
+    missing = []
+    for page in PAGES:
+        for line, code in inline(split((REPOSITORY / page).read_text())[0]):
+            named = re.fullmatch(
+                r"((?:mvae|sweeps|pipelines|benchmarks|cluster|tests|docs|documents)/[\w./-]*)(?: .*)?", code
+            )
+            if named and not (REPOSITORY / named[1]).exists():
+                missing.append(f"{page}:{line}: {named[1]}")
+    assert missing == []
+
+
+def test_every_link_of_the_readme_leads_somewhere() -> None:
+    text = (REPOSITORY / "README.md").read_text()
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+    assert links
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = REPOSITORY / path if path else REPOSITORY / "README.md"
+        assert target.exists(), link
+        if anchor:
+            assert anchor in _anchors(target.read_text()), link
+
+
+def _anchors(text: str) -> set[str]:
+    from markdown import Markdown
+
+    made = Markdown(extensions=["toc"])
+    made.convert(text)
+    found: set[str] = set()
+    waiting = list(get_toc(made.toc_tokens))  # type: ignore[attr-defined]
+    while waiting:
+        one = waiting.pop()
+        found.add(one.id)
+        waiting.extend(one.children)
+    return found
+
+
+def _site(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    """What `make docs` does. Not with --quiet, under which warnings would not count."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def test_make_docs_builds_the_site_as_the_tests_do() -> None:
+    planned = subprocess.run(["make", "-n", "docs"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    assert "-m mkdocs build --strict\n" in planned.stdout
+
+
+def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+    built = _site(REPOSITORY, tmp_path / "site")
+    assert built.returncode == 0, built.stderr
+    pages = list((tmp_path / "site").rglob("*.html"))
+    assert {"concepts.html", "glossary.html", "table4.html"} <= {page.name for page in pages}
+    fetched = re.compile(r"<(?:script|link|img)[^>]*(?:src|href)=\"?https?://[^\">\s]*")
+    assert [found.group() for page in pages for found in fetched.finditer(page.read_text())] == []
+    shown = (tmp_path / "site" / "experiments" / "weak_supervision.html").read_text()
+    assert re.search(r"<td[^>]*>0\.3282</td>", shown), "a filled table is a table on the site"
+
+
+def test_a_dead_link_fails_and_so_does_a_page_that_no_menu_leads_to(checkout: Path, tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "mkdocs.yml", checkout)
+    broken = ["nowhere.md", "glossary.md#no-such-heading", "pictures/none.png", "/absolute.md"]
+    page = checkout / "docs" / "concepts.md"
+    page.write_text(page.read_text() + "".join(f"\n[x]({link})\n" for link in broken))
+    (checkout / "docs" / "orphan.md").write_text("# Nobody finds this\n")
+    built = _site(checkout, tmp_path / "site")
+    assert built.returncode != 0
+    for link in [*broken[:1], "no-such-heading", *broken[2:], "orphan.md"]:
+        assert link in built.stderr

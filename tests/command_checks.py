@@ -155,18 +155,22 @@ def check_header(text: str, three: list[str]) -> None:
     if [" ".join(calls(line)[0][:2]) for line in typed[: len(three)]] != three:
         raise Wrong(f"opens with {typed[: len(three)]}, not with {three}")
     for line in typed:
-        if not re.match(r"(\w+=\w+ )*ray ", line):
-            continue
-        check_shell(line)
-        check_variables(line)
-        words = calls(line)[0][1:]
-        check_ray_call(words)
-        for name in words:
-            if name.endswith((".yaml", ".py")) and not (REPOSITORY / name).is_file():
-                raise Wrong(f"{line}: the repository has no {name}")
-        if words[0] == "submit":
-            script = next(index for index, word in enumerate(words) if word.endswith(".py"))
-            check_pipeline(words[script], words[script + 1 :])
+        if re.match(r"(\w+=\w+ )*ray ", line):
+            check_ray_line(line)
+
+
+def check_ray_line(line: str) -> None:
+    """A line of `ray` can be typed as it is: variables, flags, files, and what a submitted pipeline takes."""
+    check_shell(line)
+    check_variables(line)
+    words = calls(line)[0][1:]
+    check_ray_call(words)
+    for name in words:
+        if name.endswith((".yaml", ".py")) and not (REPOSITORY / name).is_file():
+            raise Wrong(f"{line}: the repository has no {name}")
+    if words[0] == "submit":
+        script = next(index for index, word in enumerate(words) if word.endswith(".py"))
+        check_pipeline(words[script], words[script + 1 :])
 
 
 def check_pipeline(script: str, arguments: list[str]) -> None:

@@ -1,0 +1,93 @@
+"""Every command in README.md and docs/ is run, as far as it goes without training anything or starting machines."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+from ray.scripts.scripts import cli as ray_cli
+
+from documents.__main__ import documents
+from sweeps.options import CommonOptions
+from tests.command_checks import REPOSITORY, Wrong
+from tests.document_checks import inline, split
+from tests.typed_commands import _targets, run
+
+PAGES = documents(REPOSITORY)
+COMMANDS = {
+    command: f"{page.relative_to(REPOSITORY)}:{line}"
+    for page in PAGES
+    for block in split(page.read_text())[1]
+    for line, command in block.commands
+}
+"""Each once, with a place where it stands."""
+
+
+def test_commands_are_found_in_the_readme_and_in_the_pages() -> None:
+    assert "make demo" in COMMANDS
+    assert {place.partition(":")[0] for place in COMMANDS.values()} >= {"README.md", "docs/cluster.md", "docs/speed.md"}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_does_what_it_says_as_far_as_it_can_be_tried(
+    command: str, tmp_path: Path, no_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    run(command, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("python pipelines/weak_supervision.py --fraction 0.1", "do you mean --fractions"),
+        ("python pipelines/weak_supervision.py --arms mvea", "mvea"),
+        ("python pipelines/strong_supervision.py", "the repository has no"),
+        ("python -m benchmarks.trainings", "no such module"),
+        ("python -m benchmarks.training --outt x", "outt"),
+        ("python -m documents --chek", "exit code 2"),
+        ("make demos", "no target demos"),
+        ("make demo ARG=--plan", "reads no ARG"),
+        ("ray submitt cluster/local.yaml", "no such command"),
+        ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "do you mean --workers"),
+        ("mlflow uii", "no such command"),
+        ("mlflow ui --backend-uri x", "backend-uri"),
+        ("MVAE_STORE=x make demo", "nothing reads"),
+        ("pyton x.py", "knows no way"),
+        ("make demo && (", "bash cannot parse"),
+    ],
+)
+def test_a_command_that_would_not_run_is_found(
+    command: str, said: str, tmp_path: Path, no_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(Wrong, match=said):
+        run(command, tmp_path)
+
+
+@cache
+def _flags() -> set[str]:
+    """Every option of a pipeline, and those of other commands that the text names."""
+    found = {"--help", "--out", "--check", "--names", "--store", "--sweeps", "--extra-index-url"}
+    for path in sorted((REPOSITORY / "pipelines").glob("*.py")):
+        if path.name != "__init__.py":
+            options = importlib.import_module(f"pipelines.{path.stem}").Options
+            assert issubclass(options, CommonOptions)
+            found |= {"--" + name.replace("_", "-") for name in options.model_fields}
+    return found | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_options_and_commands_in_the_text_are_there(page: Path) -> None:
+    wrong = []
+    for line, code in inline(split(page.read_text())[0]):
+        unknown = set(re.findall(r"(?<!\S)--[a-z][\w-]*", code)) - _flags()
+        words = code.split()
+        if words[0] == "make" and len(words) > 1 and words[1] not in _targets():
+            unknown.add(words[1])
+        if words[0] == "ray" and len(words) > 1 and words[1] not in ray_cli.commands:
+            unknown.add(words[1])
+        wrong += [f"line {line}: {one} in `{code}`" for one in sorted(unknown)]
+    assert wrong == []

@@ -1,0 +1,142 @@
+"""Commands as documents have them, each run as far as it can be here: what would train or start machines stops before.
+
+python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing; where the raw files of
+                              its data set are not at hand, up to the line that says so
+python -m benchmarks.X ...    its options are read
+python -m documents ...       runs with --check or --names
+make X ...                    make says what it would do
+ray ...                       Ray's own command line reads it; files, variables and a submitted pipeline's options are
+                              looked up
+mlflow ...                    MLflow's own command line reads it
+"""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import click
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
+
+from documents.__main__ import main as documents_main
+from mvae.data.dataset import MissingFiles
+from sweeps.options import CommonOptions, read
+from sweeps.sweep import main as sweep_main
+from tests.command_checks import REPOSITORY, Wrong, calls, check_ray_line, check_shell, check_variables
+
+PYTHON = ("python", ".venv/bin/python")
+ACTIVATION = ". .venv/bin/activate"
+
+
+def run(line: str, scratch: Path) -> None:
+    """Run a line as far as it goes.
+
+    Args:
+        scratch: an empty folder, for storage and converted data.
+    Raises:
+        Wrong: it would not do what it is there for; or nothing here knows such a command.
+    """
+    check_shell(line)
+    check_variables(line)
+    for words in calls(line):
+        if words[0] in PYTHON and len(words) > 1 and words[1].startswith("pipelines/"):
+            _pipeline(words[1], words[2:], scratch)
+        elif words[0] in PYTHON and words[1:2] == ["-m"]:
+            _module(words[2], words[3:])
+        elif words[0] == "make":
+            _make(words)
+        elif words[0] == "ray":
+            check_ray_line(line)
+        elif words[0] == "mlflow":
+            _mlflow(words[1:])
+        elif words[0] == "benchmarks/gpu":
+            _gpu(words[1:])
+        elif line != ACTIVATION:
+            raise Wrong(f"{line}: tests/typed_commands.py knows no way to try {words[0]}")
+
+
+def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
+    if not (REPOSITORY / script).is_file():
+        raise Wrong(f"the repository has no {script}")
+    module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
+    ours = ["--plan", "--storage", str(scratch / "runs"), "--cache", str(scratch / "cache")]
+    try:
+        options = read(module.Options, [*(word for word in arguments if word not in ("--report", "--resume")), *ours])
+        assert isinstance(options, CommonOptions)
+        module.sweep(options)
+    except MissingFiles:
+        return
+    except ValueError as refusal:
+        raise Wrong(f"{script} {' '.join(arguments)}: {refusal}") from None
+    if code := sweep_main(lambda: module.sweep(options), options):
+        raise Wrong(f"{script} {' '.join(arguments)} --plan: exit code {code}")
+
+
+def _module(name: str, arguments: list[str]) -> None:
+    if name == "documents":
+        _documents(arguments)
+        return
+    if name in ("pytest", "mkdocs"):
+        raise Wrong(f"python -m {name}: write it as a target of make")
+    try:
+        module = importlib.import_module(name)
+        CliApp.run(module.Options, cli_args=arguments)
+    except (ImportError, AttributeError):
+        raise Wrong(f"python -m {name}: there is no such module with options") from None
+    except (ValidationError, SettingsError, SystemExit) as refusal:
+        raise Wrong(f"python -m {name} {' '.join(arguments)}: {refusal}") from None
+
+
+def _documents(arguments: list[str]) -> None:
+    if "--store" in arguments:  # which need not be there
+        arguments = [*arguments, "--help"]
+    elif not {"--names", "--check"} & set(arguments):
+        arguments = [*arguments, "--check"]
+    try:
+        code = documents_main(arguments)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    if code:
+        raise Wrong(f"python -m documents {' '.join(arguments)}: exit code {code}")
+
+
+@cache
+def _targets() -> set[str]:
+    phony = next(line for line in (REPOSITORY / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
+    return set(phony.removeprefix(".PHONY:").split())
+
+
+def _make(words: list[str]) -> None:
+    targets = [word for word in words[1:] if "=" not in word and not word.startswith("-")]
+    if unknown := set(targets) - _targets():
+        raise Wrong(f"{' '.join(words)}: the Makefile has no target {', '.join(unknown)}")
+    variables = [word.partition("=")[0] for word in words[1:] if "=" in word]
+    if unset := [name for name in variables if f"\n{name} ?=" not in (REPOSITORY / "Makefile").read_text()]:
+        raise Wrong(f"{' '.join(words)}: the Makefile reads no {', '.join(unset)}")
+    said = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    if said.returncode != 0:
+        raise Wrong(f"{' '.join(words)}: {said.stderr.strip()}")
+
+
+def _mlflow(words: list[str]) -> None:
+    from mlflow.cli import cli
+
+    command = cli.get_command(click.Context(cli), words[0])  # type: ignore[no-untyped-call]
+    if command is None:
+        raise Wrong(f"mlflow {words[0]}: MLflow has no such command")
+    try:
+        command.make_context(words[0], list(words[1:]))
+    except click.UsageError as refusal:
+        raise Wrong(f"mlflow {words[0]}: {refusal.format_message()}") from None
+
+
+def _gpu(words: list[str]) -> None:
+    from benchmarks.gpu_runs.command import _parser
+
+    try:
+        _parser().parse_args(words)
+    except SystemExit:
+        raise Wrong(f"benchmarks/gpu {' '.join(words)}: it does not take these words") from None

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from documents import accuracy, cluster, likelihoods, many, shown, speed
+from documents import accuracy, cluster, likelihoods, many, shown, speed, whole_files
 from documents.pictures import draw, drawn, stale
 from documents.refresh import refresh
 from documents.sources import Sources
@@ -23,7 +23,7 @@ from mvae.files import write_atomically
 from sweeps.console import error
 from sweeps.tracker import check, sqlite_path, tracking_uri
 
-TOPICS = (accuracy, likelihoods, many, speed, cluster, shown)
+TOPICS = (accuracy, likelihoods, many, speed, cluster, shown, whole_files)
 
 
 def figures(sources: Sources) -> dict[str, str]:

@@ -11,7 +11,7 @@ import difflib
 import re
 from collections.abc import Mapping
 
-SPAN = re.compile(r"<!-- ours:(?P<name>[\w.-]+) -->(?P<text>.*?)<!-- /ours -->", re.DOTALL)
+SPAN = re.compile(r"<!-- ours:(?P<name>[\w./-]+) -->(?P<text>.*?)<!-- /ours -->", re.DOTALL)
 BLOCKS = ("|", "- ", "```")
 """What a value of one line begins with that is no part of a sentence."""
 _MARK = re.compile(r"<!--\s*(?:ours:|/ours).*?-->")

@@ -75,6 +75,7 @@ def test_a_number_that_was_typed_by_hand_is_found(text: str, found: list[str]) -
     assert typed_numbers(text, {}) == found
 
 
+@pytest.mark.slow
 def test_a_committed_number_that_changes_changes_tables_text_and_pictures(checkout: Path) -> None:
     path = checkout / "docs" / "results" / "weak_supervision-fashion_mnist.csv"
     before = path.read_text()
@@ -242,6 +243,33 @@ def test_a_run_whose_key_does_not_follow_from_its_parameters_is_refused() -> Non
 def test_a_metric_is_told_its_measure_where_that_can_be_known(metric: str, token: str) -> None:
     names = ["accuracy-v1", "attributes-v1", "likelihood-s100-v1", "likelihood-s1000-v1", "readout-f0.01-v1"]
     assert measure_of(metric, names) == token
+
+
+@pytest.mark.slow
+def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_table(
+    checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from sweeps.tracking import mlflow, open_database
+
+    uri = open_database(tmp_path / "mlflow.db")
+    client = mlflow.MlflowClient(uri)
+    experiment = client.create_experiment("main")
+    params, tags = _run(**{"mvae.kind": "trial", "mvae.sweep.weak_supervision-else": "yes"})
+    for status in ("FINISHED", "KILLED"):
+        run = client.create_run(experiment, tags=tags).info.run_id
+        for name, value in params.items():
+            client.log_param(run, name, value)
+        client.log_metric(run, "test/accuracy", 0.75 if status == "FINISHED" else 0.1)
+        client.set_terminated(run, status)
+    assert main(["--store", uri, "--sweeps", "weak_supervision-other"], Sources(checkout)) == 2
+    assert "no finished run of weak_supervision-other: it has weak_supervision-else" in capsys.readouterr().err
+    assert main(["--store", uri, "--sweeps", "weak_supervision-else"], Sources(checkout)) == 0
+    path = checkout / "docs" / "results" / "weak_supervision-else.csv"
+    (number,) = read(path).numbers
+    assert (number.key, number.value, number.about["git"]) == (tags["mvae.key"], 0.75, "f" * 40)
+    values = figures(Sources(checkout))
+    assert values["table.weak_supervision-else"].splitlines()[-1] == "| `test/accuracy` | 0.7500 |"
+    assert values["value.weak_supervision-else.test/accuracy"] == "0.7500"
 
 
 def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(

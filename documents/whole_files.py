@@ -1,0 +1,75 @@
+"""Any file of numbers as it is, without a module that knows its experiment: a table of all, and single values.
+
+table.<file>              a line a metric, a column a kind of trial (what differs between them is its heading)
+value.<file>.<metric>     where all trials of the file differ in their seeds alone
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from documents.committed import Committed, Number, each_file, identity, read
+from documents.sources import Sources
+from documents.tabled import ACCURACY, NATS, markdown
+from mvae.models import arm
+from mvae.trial import Trial
+
+MOST_KINDS = 8
+"""A table of more columns is not read by anybody."""
+
+
+def figures(sources: Sources) -> dict[str, str]:
+    """Tables and values of every file whose kinds of trial are few."""
+    found: dict[str, str] = {}
+    for path in each_file(sources.results):
+        committed = read(path)
+        kinds = _kinds(committed)
+        if len(kinds) > MOST_KINDS:
+            continue
+        metrics = list(dict.fromkeys((number.measure, number.metric) for number in committed.numbers))
+        several = len({measure for measure, _ in metrics}) > 1
+        found[f"table.{path.stem}"] = markdown(
+            ["metric"],
+            _headings([numbers[0].trial for numbers in kinds.values()]),
+            [
+                [
+                    f"`{metric}`" + (f" ({measure})" if several else ""),
+                    *(_shown(numbers, measure, metric) for numbers in kinds.values()),
+                ]
+                for measure, metric in metrics
+            ],
+        )
+        if len(kinds) == 1 and not several:
+            (numbers,) = kinds.values()
+            found |= {f"value.{path.stem}.{metric}": _shown(numbers, measure, metric) for measure, metric in metrics}
+    return found
+
+
+def _kinds(committed: Committed) -> dict[str, list[Number]]:
+    """Numbers by what their trials are but for the seed."""
+    kinds: dict[str, list[Number]] = {}
+    for number in committed.numbers:
+        kinds.setdefault(identity(number.trial.with_(seed=0)), []).append(number)
+    return kinds
+
+
+def _headings(trials: Sequence[Trial]) -> list[str]:
+    """What tells each from the others; ours, where there is one."""
+    read_by = [
+        {name: getattr(trial, name) for name in ("model", *sorted(arm(trial.model).reads)) if name != "seed"}
+        for trial in trials
+    ]
+    names = list(dict.fromkeys(name for fields in read_by for name in fields))
+    differing = [name for name in names if len({str(fields.get(name)) for fields in read_by if name in fields}) > 1]
+    words = [", ".join(f"{name} {fields[name]}" for name in differing if name in fields) for fields in read_by]
+    return [word or "ours" for word in words]
+
+
+def _shown(numbers: Sequence[Number], measure: str, metric: str) -> str:
+    values = [number.value for number in numbers if (number.measure, number.metric) == (measure, metric)]
+    if not values:
+        return "-"
+    decimals = ACCURACY if "accuracy" in metric else NATS
+    spread = f" ±{statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{decimals}f}{spread}"

@@ -74,6 +74,11 @@ class Committed(Results):
             if token in (None, number.measure) and all(_is(number.trial, *item) for item in fields.items())
         )
 
+    def among(self, keys: Iterable[str]) -> Committed:
+        """The numbers of these keys: of those that a table shows, whatever else the file has come to hold."""
+        wanted = set(keys)
+        return Committed(number for number in self.numbers if number.key in wanted)
+
     def values(self, metric: str) -> list[float]:
         """A metric of every trial, by seed.
 

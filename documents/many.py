@@ -80,7 +80,11 @@ def figures(sources: Sources) -> dict[str, str]:
         "figure6.caption": caption(of_subsets),
         "figure6.seeds": _seeds(of_subsets),
     }
-    return found | _missing_claims(sources.numbers("missing_modalities-mnist19")) | _subset_claims(of_subsets)
+    return (
+        found
+        | _missing_claims(sources.numbers("missing_modalities-mnist19").among(run.key for run in of_missing.runs))
+        | _subset_claims(of_subsets)
+    )
 
 
 def _seeds(shown: Report) -> str:

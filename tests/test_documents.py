@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,20 @@ def test_a_claim_that_holds_is_not_refused() -> None:
     holds(True, "all is well")
     with pytest.raises(ValueError, match="the text says that all is well"):
         holds(False, "all is well")
+
+
+def test_numbers_of_other_trials_in_a_file_change_nothing_that_the_text_says(
+    checkout: Path, values: dict[str, str]
+) -> None:
+    for path in each_file(Sources(checkout).results):
+        there = read(path).numbers
+        others = [number for number in there if "epochs" in number.trial.hashed_fields()][:12]
+        longer = [replace(number, key="f" * 16, value=0.5, trial=number.trial.with_(epochs=77)) for number in others]
+        path.write_text(written([*there, *longer]))
+    after = figures(Sources(checkout))
+    assert {
+        name for name, value in values.items() if after.get(name) != value and not name.startswith("table.")
+    } == set()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -249,7 +264,9 @@ def test_a_metric_is_told_its_measure_where_that_can_be_known(metric: str, token
 def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_table(
     checkout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sweeps.tracking import mlflow, open_database
+    import mlflow
+
+    from sweeps.tracking import open_database
 
     uri = open_database(tmp_path / "mlflow.db")
     client = mlflow.MlflowClient(uri)

@@ -41,7 +41,7 @@ docs: $(MADE)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 report: $(MADE)
-	$(VENV)/bin/python -m documents $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
+	$(VENV)/bin/python -m docs.report $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
 
 lint: $(MADE)
 	$(VENV)/bin/python -m ruff check .
@@ -62,4 +62,4 @@ $(MADE): pyproject.toml
 
 clean:
 	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find mvae sweeps pipelines benchmarks documents tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find mvae sweeps pipelines benchmarks docs tests -name __pycache__ -type d -prune -exec rm -rf {} +

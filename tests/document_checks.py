@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from documents.spans import outside
+from docs.report.spans import outside
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STATED = REPOSITORY / "tests" / "fixtures" / "stated-numbers.txt"

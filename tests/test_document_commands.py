@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray.scripts.scripts import cli as ray_cli
 
-from documents.__main__ import documents
+from docs.report.__main__ import documents
 from sweeps.options import CommonOptions
 from tests.command_checks import REPOSITORY, Wrong
 from tests.document_checks import inline, split
@@ -47,7 +47,7 @@ def test_a_command_does_what_it_says_as_far_as_it_can_be_tried(
         ("python pipelines/strong_supervision.py", "the repository has no"),
         ("python -m benchmarks.trainings", "no such module"),
         ("python -m benchmarks.training --outt x", "outt"),
-        ("python -m documents --chek", "exit code 2"),
+        ("python -m docs.report --chek", "exit code 2"),
         ("make demos", "no target demos"),
         ("make demo ARG=--plan", "reads no ARG"),
         ("ray submitt cluster/local.yaml", "no such command"),

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from documents.__main__ import documents, figures, main, refilled
-from documents.committed import Committed, Number, each_file, identity, read, written
-from documents.pictures import NOTE, draw, drawn, stale
-from documents.refresh import measure_of, merged, numbers
-from documents.sources import Sources, holds
-from documents.spans import fill, outside
+from docs.report.__main__ import documents, figures, main, refilled
+from docs.report.committed import Committed, Number, each_file, identity, read, written
+from docs.report.pictures import NOTE, draw, drawn, stale
+from docs.report.refresh import measure_of, merged, numbers
+from docs.report.sources import Sources, holds
+from docs.report.spans import fill, outside
 from mvae.data import fingerprint
 from mvae.trial import Trial
 from sweeps.tables import TABLE_4
@@ -328,9 +328,7 @@ def test_every_file_that_a_page_names_is_there() -> None:
     missing = []
     for page in PAGES:
         for line, code in inline(split((REPOSITORY / page).read_text())[0]):
-            named = re.fullmatch(
-                r"((?:mvae|sweeps|pipelines|benchmarks|cluster|tests|docs|documents)/[\w./-]*)(?: .*)?", code
-            )
+            named = re.fullmatch(r"((?:mvae|sweeps|pipelines|benchmarks|cluster|tests|docs)/[\w./-]*)(?: .*)?", code)
             if named and not (REPOSITORY / named[1]).exists():
                 missing.append(f"{page}:{line}: {named[1]}")
     assert missing == []

@@ -79,7 +79,7 @@ def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
 
 @pytest.mark.parametrize(("module", "home"), [("ray", {"engine"}), ("mlflow", {"tracking.py"})])
 def test_ray_and_mlflow_live_in_one_module_each(module: str, home: set[str]) -> None:
-    files = python_files("sweeps", "pipelines", "documents")
+    files = python_files("sweeps", "pipelines", "docs")
     users = {path.relative_to(REPOSITORY).parts[1] for path in files if module in imported_by(path)}
     assert users <= home
 
@@ -173,7 +173,7 @@ def test_the_environment_is_made_once_and_again_when_the_project_file_changes(ch
     assert "-m pytest" in commands
 
     make("test", python, folder=checkout)
-    assert asked(checkout).splitlines() == ["-m pytest"]
+    assert asked(checkout).splitlines() == ["-m pytest -n 2 --dist loadfile --no-loadscope-reorder"]
 
     made = checkout / ".venv" / "made"
     os.utime(checkout / "pyproject.toml", (made.stat().st_mtime + 10,) * 2)

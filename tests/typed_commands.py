@@ -3,7 +3,7 @@
 python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing; where the raw files of
                               its data set are not at hand, up to the line that says so
 python -m benchmarks.X ...    its options are read
-python -m documents ...       runs with --check or --names
+python -m docs.report ...       runs with --check or --names
 make X ...                    make says what it would do
 ray ...                       Ray's own command line reads it; files, variables and a submitted pipeline's options are
                               looked up
@@ -21,7 +21,7 @@ import click
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from documents.__main__ import main as documents_main
+from docs.report.__main__ import main as documents_main
 from mvae.data.dataset import MissingFiles
 from sweeps.options import CommonOptions, read
 from sweeps.sweep import main as sweep_main
@@ -76,7 +76,7 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
 
 
 def _module(name: str, arguments: list[str]) -> None:
-    if name == "documents":
+    if name == "docs.report":
         _documents(arguments)
         return
     if name in ("pytest", "mkdocs"):
@@ -100,7 +100,7 @@ def _documents(arguments: list[str]) -> None:
     except SystemExit as ended:
         code = int(ended.code or 0)
     if code:
-        raise Wrong(f"python -m documents {' '.join(arguments)}: exit code {code}")
+        raise Wrong(f"python -m docs.report {' '.join(arguments)}: exit code {code}")
 
 
 @cache

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from documents.sources import Sources, holds
-from documents.tabled import caption, grid, markdown, report
+from docs.report.sources import Sources, holds
+from docs.report.tabled import caption, grid, markdown, report
 from pipelines.weak_supervision import Options, cells
 from sweeps.comparison import Report, Verdict
 from sweeps.options import read

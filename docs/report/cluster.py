@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from documents.sources import Sources
-from documents.tabled import markdown
+from docs.report.sources import Sources
+from docs.report.tabled import markdown
 
 LOST = (
     ("nothing", "", "about {lab.nothing} s"),

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from documents.committed import Committed, Number, read, written
+from docs.report.committed import Committed, Number, read, written
 from mvae.files import write_atomically
 from mvae.trial import Trial
 

@@ -1,10 +1,10 @@
 """`make report`: fill README.md and docs/ from the committed results.
 
-Type    python -m documents                                           what `make report` does
-        python -m documents --store sqlite:///$PWD/runs/mlflow.db     first takes new numbers from MLflow
-        python -m documents --store URI --sweeps k_sweep-digits       of sweeps that have no file yet
-        python -m documents --check                                   writes nothing; exit code 1 where it would
-        python -m documents --names                                   every name that a span may have, and its value
+Type    python -m docs.report                                           what `make report` does
+        python -m docs.report --store sqlite:///$PWD/runs/mlflow.db     first takes new numbers from MLflow
+        python -m docs.report --store URI --sweeps k_sweep-digits       of sweeps that have no file yet
+        python -m docs.report --check                                   writes nothing; exit code 1 where it would
+        python -m docs.report --names                                   every name that a span may have, and its value
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from documents import accuracy, cluster, likelihoods, many, shown, speed, whole_files
-from documents.pictures import draw, drawn, stale
-from documents.refresh import refresh
-from documents.sources import Sources
-from documents.spans import fill
+from docs.report import accuracy, cluster, likelihoods, many, shown, speed, whole_files
+from docs.report.pictures import draw, drawn, stale
+from docs.report.refresh import refresh
+from docs.report.sources import Sources
+from docs.report.spans import fill
 from mvae.files import write_atomically
 from sweeps.console import error
 from sweeps.tracker import check, sqlite_path, tracking_uri
@@ -95,7 +95,7 @@ def run(options: Namespace, sources: Sources) -> int:
 
 def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
     """The command; 2 where the input is wrong, after one line that says so."""
-    parser = ArgumentParser("python -m documents", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser("python -m docs.report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--store", metavar="URI", help="MLflow server or database to take new numbers from")
     parser.add_argument(
         "--sweeps", metavar="NAME,...", default="", help="of these sweeps (default: of all that have a file)"

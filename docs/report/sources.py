@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from documents.committed import Committed, read
+from docs.report.committed import Committed, read
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 
 
@@ -68,7 +68,7 @@ def holds(condition: bool, claim: str) -> None:
         ValueError: it is not.
     """
     if not condition:
-        raise ValueError(f"the text says that {claim}, and the numbers do not: mend the text, then documents/")
+        raise ValueError(f"the text says that {claim}, and the numbers do not: mend the text, then docs/report/")
 
 
 @cache

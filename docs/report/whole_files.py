@@ -9,9 +9,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from documents.committed import Committed, Number, each_file, identity, read
-from documents.sources import Sources
-from documents.tabled import ACCURACY, NATS, markdown
+from docs.report.committed import Committed, Number, each_file, identity, read
+from docs.report.sources import Sources
+from docs.report.tabled import ACCURACY, NATS, markdown
 from mvae.models import arm
 from mvae.trial import Trial
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from documents import accuracy, many
-from documents.sources import Sources
+from docs.report import accuracy, many
+from docs.report.sources import Sources
 from mvae.files import write_atomically
 from sweeps.comparison import Report
 from sweeps.plots import picture

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from documents.committed import Committed
-from documents.sources import Sources, holds
-from documents.tabled import caption, grid, report
+from docs.report.committed import Committed
+from docs.report.sources import Sources, holds
+from docs.report.tabled import caption, grid, report
 from mvae.data import source
 from mvae.evaluation.attributes import attribute_names
 from pipelines import k_sweep, missing_modalities

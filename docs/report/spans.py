@@ -35,7 +35,7 @@ def fill(text: str, figures: Mapping[str, str], where: str) -> str:
         name, place = span["name"], f"{where}:{_line(text, span.start())}"
         if name not in figures:
             near = difflib.get_close_matches(name, figures, n=1)
-            hint = f"do you mean {near[0]}?" if near else "python -m documents --names lists what there is"
+            hint = f"do you mean {near[0]}?" if near else "python -m docs.report --names lists what there is"
             raise ValueError(f"{place}: nothing is called {name}; {hint}")
         value = figures[name]
         before = text[text.rfind("\n", 0, span.start()) + 1 : span.start()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from documents.committed import Committed
+from docs.report.committed import Committed
 from sweeps.comparison import Entry, Report, Verdict, tabulate
 from sweeps.plan import Cell, Plan
 from sweeps.tables import Table, column_label

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from documents.committed import Committed
-from documents.sources import Sources, holds
-from documents.tabled import caption, grid, of_columns, report
+from docs.report.committed import Committed
+from docs.report.sources import Sources, holds
+from docs.report.tabled import caption, grid, of_columns, report
 from pipelines.likelihoods import Options, cells
 from sweeps.comparison import Report
 from sweeps.likelihood_tables import BY_BOTH, BY_IMAGE, likelihood_table

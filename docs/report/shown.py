@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from documents.sources import Sources
+from docs.report.sources import Sources
 
 CUT = "..."
 

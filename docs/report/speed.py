@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from documents.sources import Sources
-from documents.tabled import markdown
+from docs.report.sources import Sources
+from docs.report.tabled import markdown
 
 
 def figures(sources: Sources) -> dict[str, str]:

@@ -308,8 +308,8 @@ ACCURACY = Measure("accuracy", 1, "test/accuracy")
 of characters."""
 
 
-TRANSLATION = Measure("translation", 1, "bleu")
-"""BLEU, chrF and all else that is measured of sentences: see mvae/evaluation/translation.py (section 11)."""
+TRANSLATION = Measure("translation", 1, "test/bleu")
+"""Mean BLEU over directions; with chrF and all else that is measured of sentences (see mvae/evaluation/translation.py)."""
 
 
 def readout(fraction: float) -> Measure:

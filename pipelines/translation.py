@@ -31,7 +31,7 @@ from mvae.models import arm
 from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, likelihood
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
-from sweeps.report import Pictures, Report
+from sweeps.report import Report
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Count, Folder, Positive, Samples, Token, Written, names
@@ -166,51 +166,50 @@ def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[tupl
         yield "KL a token", name, f"kl_per_token/{name}", TRANSLATION
 
 
-def statements(report: Report, store: Store, modalities: tuple[Modality, ...], samples: int) -> tuple[str, ...]:
+def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
+    """What each trained model is called, by its key.
+
+    Args:
+        titles: row to what is trained.
+    """
+    runs = (run for entry in report.entries.values() for run in entry.runs)
+    return {run.key: f"{titles[run.row]} seed {run.seed}" for run in runs}
+
+
+def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
     """Of each trial: log-likelihood a token beside the unigram model's, latents in use, and the share of padding."""
-    lines = []
-    for key, run in {run.key: run for entry in report.entries.values() for run in entry.runs}.items():
+    one, other = (modality.name for modality in modalities)
+    for key, model in models.items():
         found = [store.results.read(key, measure.token) for measure in (TRANSLATION, likelihood(samples))]
-        results = [result for result in found if result is not None]
-        values = {name: value for result in results for name, value in result.metrics.items()}
-        if not results:
+        translated, likely = found
+        if translated is None:
             continue
-        who = f"{run.row.partition(' BLEU')[0].partition(' chrF')[0]} seed {run.seed}"
-        one, other = (modality.name for modality in modalities)
-        parts = []
-        for name, metric in ((one, "test/log_marginal_per_token"), (other, "test/log_x2_per_token")):
-            if metric in values and f"unigram_per_token/{name}" in values:
-                parts.append(f"{name} {values[metric]:.3f} (unigram {values[f'unigram_per_token/{name}']:.3f})")
-        if parts:
-            lines.append(f"{who}: log p a token in nats, {samples:,} samples: {', '.join(parts)}.")
+        values = translated.metrics
+        if likely is not None:
+            parts = [
+                f"{name} {likely.metrics[f'test/{metric}_per_token']:.3f}"
+                f" (unigram {values[f'unigram_per_token/{name}']:.3f})"
+                for name, metric in ((one, "log_marginal"), (other, "log_x2"))
+            ]
+            yield f"{model}: log p a token in nats, {samples:,} samples: {', '.join(parts)}."
         uses = [
             f"{name} {values[f'active_units/{name}']:.0%}, {values[f'kl_per_token/{name}']:.2f}"
             for name in (one, other, BOTH)
-            if f"active_units/{name}" in values
         ]
-        if uses:
-            lines.append(f"{who}: active latent units and KL a token given {'; '.join(uses)}.")
-        padding = results[0].history[-1]["metrics"].get("train/padding_share") if results[0].history else None
+        yield f"{model}: active latent units, and KL a token in nats, given {'; '.join(uses)}."
+        padding = translated.history[-1]["metrics"].get("train/padding_share") if translated.history else None
         if padding is not None:
-            lines.append(f"{who}: {padding:.1%} of the tokens of the last epoch were padding.")
-    return tuple(lines)
+            yield f"{model}: {padding:.1%} of the tokens of the last epoch were padding."
 
 
-def pictures(report: Report, store: Store) -> Pictures:
-    """No picture, but the tables of examples of every trial that has written some."""
-
-    def tables() -> bytes:
-        runs = {run.key: run for entry in report.entries.values() for run in entry.runs}
-        parts = []
-        for key, run in runs.items():
-            path = store.artifacts(key) / TRANSLATIONS
-            if path.is_file():
-                parts.append(
-                    f"## {run.row.partition(' BLEU')[0]} seed {run.seed} ({key})\n\n{path.read_bytes().decode()}"
-                )
-        return "\n".join(parts).encode()
-
-    return {TRANSLATIONS: tables}
+def examples(models: dict[str, str], store: Store) -> bytes:
+    """The tables of examples of every trained model, as Markdown."""
+    parts = []
+    for key, model in models.items():
+        path = store.artifacts(key) / TRANSLATIONS
+        if path.is_file():
+            parts.append(f"## {model} ({key})\n\n{path.read_bytes().decode()}")
+    return "\n".join(parts).encode()
 
 
 def sweep(given: Options) -> Sweep:
@@ -223,20 +222,22 @@ def sweep(given: Options) -> Sweep:
     source(options.dataset)
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)
-    examples = training_examples(options.dataset, options.data_root)
-    check_fraction(options.train_examples or examples, options.paired_fraction or 1.0, options.dataset)
+    there = training_examples(options.dataset, options.data_root)
+    check_fraction(options.train_examples or there, options.paired_fraction or 1.0, options.dataset)
     samples = options.samples or PRESETS[options.preset].samples
     store = Store(options.storage, options.name)
+    made = (*cells(options, scores(modalities)), *cells(options, likelihoods(modalities, samples)))
+    titles = {cell.row: cell.variant for cell in made}
     return Sweep(
         f"translation-{options.dataset}",
         f"Translation on {options.dataset}",
-        tuple(cells(options, scores(modalities))) + tuple(cells(options, likelihoods(modalities, samples))),
+        made,
         axis="direction",
-        heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent; "
-        f"log-likelihoods in nats, {samples:,} samples",
+        heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
+        f" log-likelihoods in nats, {samples:,} samples",
         source="supplement, section 11, Tables 6 to 8",
-        statements=lambda report: statements(report, store, modalities, samples),
-        pictures=lambda report, _details: pictures(report, store),
+        statements=lambda report: tuple(statements(models(report, titles), store, modalities, samples)),
+        pictures=lambda report, _: {TRANSLATIONS: lambda: examples(models(report, titles), store)},
     )
 
 

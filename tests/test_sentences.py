@@ -140,7 +140,7 @@ def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(
 
 def test_windows_line_ends_tabs_and_a_missing_last_line_end_are_read_like_any_others(tmp_path: Path) -> None:
     path = tmp_path / "file.en"
-    path.write_bytes("the\tcat \r\n sees  a dog".encode())
+    path.write_bytes(b"the\tcat \r\n sees  a dog")
     assert read_sentences(path) == [["the", "cat"], ["sees", "a", "dog"]]
     path.write_bytes("a\u2028b \x07 c\u00a0d\n".encode())
     assert read_sentences(path) == [["a\u2028b", "\x07", "c\u00a0d"]], "words end at blanks alone, lines at line ends"

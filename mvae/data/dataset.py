@@ -38,6 +38,9 @@ class Kind(StrEnum):
     """Several binary attributes as one modality."""
 
 
+NO_IMAGES = "none"
+"""The image network of a data set without images."""
+
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """The two ways in which a data set may have attributes."""
 

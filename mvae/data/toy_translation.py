@@ -12,14 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Modality, Source
+from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Modality, Source
 from mvae.data.translation import Corpus, Pairs, arrays_of, modalities_of
 
 VERSION = 1
 
 SEED = 1802
 
-COUNTS = {"train": 3000, "validation": 200, "test": 200}
+COUNTS = {"train": 2000, "validation": 200, "test": 200}
 
 LANGUAGES = ("here", "there")
 
@@ -75,11 +75,12 @@ TOY_TRANSLATION = Source(
     modalities=made_of(Path()),
     defaults=Defaults(
         latents=32,
-        epochs=15,
-        image_network="none",
-        image_networks=("none",),
+        epochs=8,
+        image_network=NO_IMAGES,
+        image_networks=(NO_IMAGES,),
         text_weight=1.0,
         pairing="proportional",
+        batch_size=50,
         learning_rate=3e-3,
     ),
     split_rule=f"drawn alike with seed {SEED}: {', '.join(f'{count:,} {split}' for split, count in COUNTS.items())}",

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.sentences import UNKNOWN_WORD, Ragged
 from mvae.files import sha256_cached
 
@@ -219,8 +219,8 @@ TRANSLATION = Source(
     defaults=Defaults(
         latents=100,
         epochs=20,
-        image_network="none",
-        image_networks=("none",),
+        image_network=NO_IMAGES,
+        image_networks=(NO_IMAGES,),
         text_weight=1.0,
         pairing="proportional",
     ),

@@ -78,19 +78,19 @@ class Attribute:
 
 
 class Text:
-    """Tokens up to and including the first stop, each given those before: logits [n, L - 1, C - 1], target [n, L].
+    """Tokens up to and including the first stop, each given those before: logits [n, S, C - 1], target [n, L].
 
-    The last token of a row is certain (see mvae/networks/text.py), and a target without a stop impossible. A text has
-    no mean, and is drawn token by token: ask its decoder.
+    S is L, or L - 1 where the last token of a row is certain (see mvae/networks/text.py). A target without a stop is
+    impossible. A text has no mean, and is drawn token by token: ask its decoder.
     """
 
     def __init__(self, classes: int) -> None:
         self.classes = classes
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
-        before_stop = characters(target, self.classes)
-        counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, :-2]], dim=1)
-        choices = target[:, :-1].clamp(max=logits.shape[-1] - 1)  # what fills a row may be any token
+        before_stop, steps = characters(target, self.classes), logits.shape[1]
+        counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
+        choices = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # what fills a row may be any token
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), choices.flatten(), reduction="none").view(choices.shape)
         return -torch.where(before_stop[:, -1], torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
 

@@ -20,6 +20,7 @@ from mvae.checkpoint import Checkpoint, Checkpoints, Record
 from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
+from mvae.evaluation.translation import validation_translation_metrics
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.data_parallel import DataParallel
@@ -98,7 +99,7 @@ def train(
     """
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.deterministic = True
-    data = data.trained_on(trial.train_examples)
+    data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
     device = data.train.values[0].device
     chosen = arm(trial.model)
     with global_stream(trial.seed, "initialisation"):
@@ -271,6 +272,9 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
             return chosen.watch(model, trial, data)
     kinds = {modality.kind for modality in data.modalities}
     metrics: dict[str, float] = {}
+    if "translation" in chosen.measures and all(modality.sentences for modality in data.modalities):
+        assert isinstance(model, Multimodal)
+        return validation_translation_metrics(model, data)
     if chosen.predicts and kinds & {Kind.LABEL, Kind.TEXT}:
         metrics["validation/accuracy"] = prediction_accuracy(model, data.modalities, data.validation)
     if "attributes" in chosen.measures and kinds & ATTRIBUTE_KINDS:

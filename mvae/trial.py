@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mvae.data import Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.evaluation.importance import check_samples
-from mvae.models import arm
+from mvae.models import ARMS, arm
 from mvae.networks.dcgan import SIZES
 
 TRAINING_VERSION = 1
@@ -29,6 +29,7 @@ ADDED_AS: dict[str, Any] = {
     "workers": 1,
     "fewest_workers": None,
     "sync_batchnorm": False,
+    "vocabulary": None,
 }
 """Fields added after the first release, with the value that means "as before": left out of the hash at that value.
 
@@ -70,11 +71,13 @@ class Trial(BaseModel):
     seed: int = Field(0, ge=0)
     """Seed of every stream: initialisation, labels kept, batch order, noise."""
     image_network: str
-    """Image encoder and decoder: mlp (Figure 1) or dcgan (Figure 2)."""
+    """Image encoder and decoder: mlp (Figure 1) or dcgan (Figure 2); none where there are no images."""
     decoder_hidden: int = Field(2, ge=1, le=8)
     """Hidden layers of the MLP decoders (section 1 says 2; the authors' released code has 3)."""
     latents: int = Field(ge=1)
     """Dimensions of z (section 1: 64 for the MNIST family)."""
+    vocabulary: int | None = Field(None, ge=1)
+    """Words that a model of sentences knows of each language, the most frequent; None: as many as the data set says."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
     pairing: Pairing
@@ -166,10 +169,14 @@ class Trial(BaseModel):
         if self.image_network not in data.defaults.image_networks:
             known = ", ".join(data.defaults.image_networks)
             raise ValueError(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
-        if Kind.TEXT in {modality.kind for modality in data.modalities} and not arm(self.model).texts:
+        kinds = {modality.kind for modality in data.modalities}
+        if Kind.IMAGE not in kinds and not arm(self.model).imageless:
+            able = ", ".join(token for token, known in ARMS.items() if known.imageless)
+            raise ValueError(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
+        if Kind.TEXT in kinds and not arm(self.model).texts:
             raise ValueError(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
         self._can_be_shared()
-        self._fits_the_modalities(len(data.modalities), {modality.kind for modality in data.modalities})
+        self._fits_the_modalities(len(data.modalities), kinds)
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise ValueError(
                 f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
@@ -207,13 +214,18 @@ class Trial(BaseModel):
     def hashed_fields(self) -> dict[str, Any]:
         """The fields that this trial reads: two trials that differ elsewhere only are the same trial.
 
-        They are those that its arm reads, less `annealing_share` where `annealing_epochs` take its place, less the
+        They are those that its arm reads, less `image_network` where there are no images, less `vocabulary` where there
+        are no sentences, less `annealing_share` where `annealing_epochs` take its place, less the
         weights of kinds of modality that the data set has not, and less `decoder_hidden` where no decoder is an MLP: a
         convolutional one has no such layers, nor has a text's. Labels and attributes are decoded by an MLP. Workers
         share the statistics of batch normalisation where there are several, and networks that have it.
         """
         kinds = {modality.kind for modality in source(self.dataset).modalities}
         meaningless = {name for name, own in WEIGHTS.items() if not kinds & own}
+        if Kind.IMAGE not in kinds:
+            meaningless.add("image_network")
+        if not any(modality.sentences for modality in source(self.dataset).modalities):
+            meaningless.add("vocabulary")
         if self.annealing_epochs is not None:
             meaningless.add("annealing_share")
         decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTE_KINDS} and arm(self.model).decodes_labels
@@ -294,6 +306,10 @@ ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
 """Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share
 of characters."""
+
+
+TRANSLATION = Measure("translation", 1, "test/bleu")
+"""Mean BLEU over directions; with chrF and all else that is measured of sentences (see mvae/evaluation/translation.py)."""
 
 
 def readout(fraction: float) -> Measure:

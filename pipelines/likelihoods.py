@@ -85,6 +85,8 @@ def default_arms(dataset: str) -> tuple[str, ...]:
     """The rows, where none are asked for: those that fit the data set."""
     if separated(dataset):
         return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
+    if all(modality.kind is not Kind.IMAGE for modality in source(dataset).modalities):
+        return tuple(token for token in ARMS if arm(token).imageless)
     if len(source(dataset).modalities) > 2:
         return tuple(token for token in ARMS if arm(token).many)
     return ARMS

@@ -23,7 +23,18 @@ from mvae.data import Kind, source, training_examples
 from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.data.supervision import check_fraction
 from mvae.models import arm
-from mvae.trial import ACCURACY, ATTRIBUTE_ACCURACY, Measure, Pairing, Precision, Targets, Trial, likelihood, readout
+from mvae.trial import (
+    ACCURACY,
+    ATTRIBUTE_ACCURACY,
+    TRANSLATION,
+    Measure,
+    Pairing,
+    Precision,
+    Targets,
+    Trial,
+    likelihood,
+    readout,
+)
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.report import Report
@@ -95,7 +106,10 @@ def cells(options: Options) -> Iterator[Cell]:
 
 def measure_of(token: str, dataset: str) -> Measure:
     """What shows best whether an arm has learnt the data set."""
-    kinds = {modality.kind for modality in source(dataset).modalities}
+    modalities = source(dataset).modalities
+    kinds = {modality.kind for modality in modalities}
+    if all(modality.sentences for modality in modalities):
+        return TRANSLATION
     able = arm(token).measures
     if kinds & ATTRIBUTE_KINDS and "attributes" in able:
         return ATTRIBUTE_ACCURACY

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.checkpoint import MODEL, Checkpoint, Record
-from mvae.data import source
+from mvae.data import Kind, Modality, load_converted, source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
 from mvae.remote import Place, each
+from mvae.trial import Trial
 from sweeps.plan import Cell, Fingerprints, Plan, State, fingerprint_of
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -31,8 +33,8 @@ ABOUT_A_RESULT = (
 class Catalogue:
     """Views of all keys of a plan, kept up to date by the driver's main thread."""
 
-    def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints) -> None:
-        self._plan, self._store, self._fingerprints = plan, store, fingerprints
+    def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None) -> None:
+        self._plan, self._store, self._fingerprints, self._cache = plan, store, fingerprints, cache
         self._cells: dict[str, list[Cell]] = {}
         for key, cell in zip(plan.keys, plan.cells, strict=True):
             self._cells.setdefault(key, []).append(cell)
@@ -86,11 +88,21 @@ class Catalogue:
         newest = checkpoints.latest()
         if newest is None:
             return None
-        chosen, modalities = arm(trial.model), source(trial.dataset).modalities
+        chosen, modalities = arm(trial.model), self._modalities(trial)
+        if modalities is None:
+            return None
         module = chosen.build(trial, modalities)
         module.load_state_dict(checkpoints.load(newest, MODEL))
-        from_image = chosen.measures & {"accuracy", "readout"}
+        from_image = chosen.measures & {"accuracy", "readout"} and modalities[0].kind is Kind.IMAGE
         return module.eval(), np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
+
+    def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
+        """What a trial's model was built for; None where that stands in converted data which are not there."""
+        if source(trial.dataset).made_of is None:
+            return source(trial.dataset).modalities
+        mark = fingerprint_of(trial.dataset, self._fingerprints)
+        data = load_converted(trial.dataset, mark, self._cache)
+        return None if data is None else data.knowing(trial.vocabulary).modalities
 
     def _column(self, key: str) -> str:
         """The column that the trial is trained for, "" where its cells differ in what is measured alone."""

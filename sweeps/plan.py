@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from mvae.data.dataset import NO_IMAGES
 from mvae.models import arm
 from mvae.remote import each
 from mvae.trial import ADDED_AS, Measure, Trial
@@ -31,7 +32,7 @@ Group = tuple[str, str, str]
 """Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none) with what else
 decides it (SIZES)."""
 
-SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None}
+SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
 """Fields that decide how much an epoch holds, with the value that goes without saying."""
 
 
@@ -318,7 +319,7 @@ def kind_of(fields: Mapping[str, Any]) -> Group | None:
     """The kind of a trial by its fields, None for one that this version does not know."""
     try:
         reads = arm(str(fields["model"])).reads
-        network = str(fields["image_network"]) if "image_network" in reads else ""
+        network = str(fields["image_network"]).replace(NO_IMAGES, "") if "image_network" in reads else ""
         sizes = {name: fields.get(name, ADDED_AS.get(name)) for name in SIZES if name in reads}
         said = [f"{name} {value:g}" for name, value in sizes.items() if value != SIZES[name]]
         return str(fields["dataset"]), str(fields["model"]), " ".join([network, *said]).strip()

@@ -45,7 +45,7 @@ class Probe:
         data = load_converted(trial.dataset, fingerprint_of(trial.dataset, self._fingerprints), self._cache)
         if data is None:
             return None
-        data = data.trained_on(trial.train_examples)
+        data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
         torch.set_num_threads(1)
         chosen = arm(trial.model)
         model = chosen.build(trial, data.modalities)

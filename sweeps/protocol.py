@@ -18,6 +18,7 @@ NAMES = {
     "text_weight": "text weight",
     "attribute_weight": "attribute weight",
     "train_examples": "training examples",
+    "vocabulary": "known words",
     "annealing": "epochs of annealing",
 }
 """Protocol fields whose words differ from their names."""
@@ -36,6 +37,7 @@ WITHOUT_A_TABLE = (
     "label_weight",
     "text_weight",
     "attribute_weight",
+    "vocabulary",
     "samples",
 )
 """What a reader wants to know of a table that has no published one beside it."""

@@ -214,7 +214,7 @@ class Driver:
         """Runs what is missing and reports everything; the exit code says how it went."""
         self.started = time.time()
         self._tidy()
-        self.catalogue = Catalogue(self.planned, self.store, self.data_marks)
+        self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
         todo = self.planned.todo
         done = self.planned.count(State.DONE)
         partial = self.planned.count(State.PARTIAL)

@@ -24,6 +24,7 @@ from mvae.data import load
 from mvae.data.dataset import Dataset
 from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
+from mvae.evaluation.translation import translation_tables
 from mvae.files import Damaged, write_atomically
 from mvae.models import arm
 from mvae.models.cvae import CVAE
@@ -36,6 +37,9 @@ from sweeps.provenance import Attempts
 from sweeps.results import Result
 from sweeps.speed import alone, speeds
 from sweeps.storage import Store
+
+TRANSLATIONS = "translations.md"
+"""The file of what a trial of sentences writes: Tables 6 to 8."""
 
 REPORT_EVERY = 1.0
 """Seconds between two words on a trial's progress; committed records are always passed on at once."""
@@ -174,6 +178,7 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
             f"{platform.node()} computes another key for this trial than the driver: its data or its package differ;"
             " bring both to the driver's state"
         )
+    data = data.knowing(job.trial.vocabulary)
     attempt = uuid.uuid4().hex[:12]
     checkpoints = job.store.checkpoints(job.key, attempt)
     before = checkpoints.latest() if workers.rank == 0 else None
@@ -263,13 +268,16 @@ def _throttled(say: Callable[[Word], None]) -> Callable[[Progress], None]:
 def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     """Samples of a generative arm, pictures and words beside its checkpoint; `moment` names a folder of them."""
     seed, words = job.trial.seed, ""
+    folder = job.store.artifacts(job.key) / moment
+    if isinstance(model, Multimodal) and all(modality.sentences for modality in model.modalities):
+        write_atomically(folder / TRANSLATIONS, translation_tables(model, data.test, seed).encode())
+        return
     if isinstance(model, Multimodal):
         grids, words = sample_grids(model, data.test, seed), sample_words(model, data.test, seed)
     elif isinstance(model, CVAE):
         grids = conditional_grids(model, data.test, seed)
     else:
         return
-    folder = job.store.artifacts(job.key) / moment
     for name, sheet in grids.items():
         save_png(sheet, folder / f"{name}.png", scale=2 if sheet.shape[1] > 100 else 4)
     if words:

@@ -14,7 +14,7 @@ import torch
 
 from mvae import data
 from mvae.data import digits, mnist
-from mvae.data.dataset import SPLITS, Kind
+from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 
 
@@ -287,6 +287,10 @@ def test_every_source_describes_itself_consistently() -> None:
     for name, source in data.DATASETS.items():
         assert source.name == name
         assert source.defaults.image_network in source.defaults.image_networks
+        if all(modality.sentences for modality in source.modalities):
+            assert {modality.kind for modality in source.modalities} == {Kind.TEXT} and len(source.modalities) == 2
+            assert source.defaults.image_networks == (NO_IMAGES,) and source.made_of is not None
+            continue
         image, *others = source.modalities
         assert (image.name, image.kind) == ("image", Kind.IMAGE)
         if len(others) == 1:

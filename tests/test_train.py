@@ -57,6 +57,7 @@ def test_a_rigid_run_of_one_worker_shares_its_trial_with_the_tables_and_an_elast
         ("mvae", "mnist19", "attributes-v1"),
         ("vae", "faces", "likelihood-s100-v1"),
         ("mvae", "multi_mnist", "accuracy-v1"),
+        ("mvae", "toy_translation", "translation-v1"),
     ],
 )
 def test_each_arm_is_measured_by_what_it_can_do_on_the_data_set(token: str, dataset: str, measure: str) -> None:

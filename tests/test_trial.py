@@ -46,6 +46,7 @@ OTHER: dict[str, Any] = {
     "attribute_weight": 3.0,
     "precision": "bfloat16",
     "compile": True,
+    "vocabulary": 300,
 }
 """A value beside the default for every field but `model`; `k` needs more than the two modalities of most data sets."""
 
@@ -143,7 +144,7 @@ def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
 @pytest.mark.parametrize("model", ARMS)
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = fashion(model, pairing="proportional").with_(image_network="mlp")
-    meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm"}
+    meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm", "vocabulary"}
     changed = key_changes(trial, set(OTHER) - {"k"})
     assert changed == ARMS[model].reads - meaningless, "there are no texts and no attributes in fashion_mnist"
 
@@ -159,6 +160,7 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_
         "text_weight",
         "fewest_workers",
         "sync_batchnorm",
+        "vocabulary",
     }  # the other data set has too few modalities for k = 1
     assert key_changes(trial, set(OTHER) - {"dataset"}) == ARMS[model].reads - unasked
 
@@ -194,6 +196,16 @@ def test_the_depth_of_mlp_decoders_is_read_beside_a_dcgan_where_there_are_attrib
     trials = {model: Trial.create(dataset="tiny19", model=model, image_network="dcgan") for model in ("mvae", "vae")}
     assert key_changes(trials["mvae"], {"decoder_hidden"}) == {"decoder_hidden"}
     assert key_changes(trials["vae"], {"decoder_hidden"}) == set()
+
+
+@pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if arm.imageless])
+def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_sentences_and_no_image(model: str) -> None:
+    trial = Trial.create(dataset="toy_translation", model=model)
+    images = {"image_network", "decoder_hidden", "image_weight"}
+    others = {"label_weight", "attribute_weight", "k", "fewest_workers", "sync_batchnorm", "model", "keep_probability"}
+    changed = key_changes(trial, set(OTHER) - images - {"k", "keep_probability", "dataset"})
+    assert changed == ARMS[model].reads - images - others - {"dataset"}
+    assert "image_network" not in trial.hashed_fields()
 
 
 @pytest.mark.usefixtures("tiny19")
@@ -303,6 +315,7 @@ def test_the_values_that_mean_as_before_are_frozen() -> None:
         "workers": 1,
         "fewest_workers": None,
         "sync_batchnorm": False,
+        "vocabulary": None,
     }
 
 

@@ -32,6 +32,8 @@ from mvae.data.faces import FACES, FACES19
 from mvae.data.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
 from mvae.data.mnist19 import MNIST19
 from mvae.data.multi_mnist import MULTI_MNIST
+from mvae.data.toy_translation import TOY_TRANSLATION
+from mvae.data.translation import TRANSLATION
 from mvae.files import Damaged, locked
 
 __all__ = [
@@ -49,13 +51,17 @@ __all__ = [
     "fingerprint",
     "load",
     "load_converted",
+    "modalities_of",
     "source",
     "training_examples",
 ]
 
 log = logging.getLogger(__name__)
 
-_ALL = (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19, CELEBA, CELEBA19, FACES, FACES19)
+_Stored = tuple[tuple[Modality, ...], dict[str, Split]]
+
+_PICTURES = (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19, CELEBA, CELEBA19, FACES, FACES19)
+_ALL = (*_PICTURES, TRANSLATION, TOY_TRANSLATION)
 
 DATASETS: dict[str, Source] = {each.name: each for each in _ALL}
 """Every data set by its name, the token of `--dataset`."""
@@ -104,6 +110,16 @@ def training_examples(name: str, data_root: Path | None = None) -> int:
     return found.examples(_root_with_files(found, data_root))
 
 
+def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
+    """The modalities of a data set as its raw files make them: names and vocabularies of languages.
+
+    Raises:
+        ValueError: as `fingerprint`.
+    """
+    found = source(name)
+    return found.made_of(_root_with_files(found, data_root)) if found.made_of else found.modalities
+
+
 def load(name: str, data_root: Path | None = None, cache: Path | None = None) -> Dataset:
     """The data set, on the CPU, memory-mapped; made once under the cache folder, by one process, however many ask.
 
@@ -120,13 +136,13 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None) ->
     mark = _fingerprint(found, root)
     folder = _folder(name, mark, cache)
     try:
-        splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
+        modalities, splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(
             f"the cache {folder.parent} cannot be used ({reason}): give --cache a folder with room"
         ) from error
-    return Dataset(name=name, modalities=found.modalities, fingerprint=mark, **splits)
+    return Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
 
 
 def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset | None:
@@ -139,39 +155,49 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
     """
     found = source(name)
     try:
-        splits = _stored(_folder(name, mark, cache), found, mark)
+        stored = _stored(_folder(name, mark, cache), found, mark)
     except OSError:
         return None
-    return None if splits is None else Dataset(name=name, modalities=found.modalities, fingerprint=mark, **splits)
+    if stored is None:
+        return None
+    modalities, splits = stored
+    return Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
 
 
 def _folder(name: str, mark: str, cache: Path | None) -> Path:
     return (cache or default_cache()).expanduser().absolute() / f"{name}-{mark[:16]}"
 
 
-def _stored(folder: Path, found: Source, mark: str) -> dict[str, Split] | None:
+def _stored(folder: Path, found: Source, mark: str) -> _Stored | None:
     try:
-        return arrow.read(folder, found.modalities, mark)
+        return _read(folder, found, mark)
     except Damaged as damage:
         log.info("%s", damage)  # said aloud by the one process that makes it again
         return None
 
 
-def _converted(folder: Path, found: Source, mark: str, root: Path) -> dict[str, Split]:
+def _read(folder: Path, found: Source, mark: str) -> _Stored | None:
+    modalities = arrow.described(folder) if found.made_of else found.modalities
+    splits = None if modalities is None else arrow.read(folder, modalities, mark)
+    return None if modalities is None or splits is None else (modalities, splits)
+
+
+def _converted(folder: Path, found: Source, mark: str, root: Path) -> _Stored:
     with locked(folder):
         try:
-            splits = arrow.read(folder, found.modalities, mark)
+            stored = _read(folder, found, mark)
         except Damaged as damage:
             log.warning("%s: set aside as .bad and made again", damage)
             arrow.discard(folder)
-            splits = None
-        if splits is None:
+            stored = None
+        if stored is None:
             log.info("converting %s to %s", found.name, folder)
             raw = found.prepare(root, folder.parent) if found.prepare else root
-            arrow.write(folder, found.convert(raw), found.modalities, mark)
-            splits = arrow.read(folder, found.modalities, mark)
-    assert splits is not None, folder
-    return splits
+            modalities = found.made_of(raw) if found.made_of else found.modalities
+            arrow.write(folder, found.convert(raw), modalities, mark, described=found.made_of is not None)
+            stored = _read(folder, found, mark)
+    assert stored is not None, folder
+    return stored
 
 
 def _fingerprint(found: Source, root: Path) -> str:

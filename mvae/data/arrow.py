@@ -3,9 +3,10 @@
     <cache>/<name>-<first 16 digits of the fingerprint>/train.arrow, validation.arrow, test.arrow, manifest.json
 
 Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image or a text, plain uint8
-for a label. So a column is one run of bytes in the file, and all trials of a machine share one copy of it in the page
-cache. The manifest, written last, says each file's size and sha256: files without a manifest do not exist, and sizes
-are checked before anything is mapped.
+for a label, a large list of int32 for sentences, which Arrow keeps as all words and the offsets of the sentences. So a
+column is one or two runs of bytes in the file, and all trials of a machine share one copy of it in the page cache. The
+manifest, written last, says each file's size and sha256, and what the modalities are where the raw files decide it:
+files without a manifest do not exist, and sizes are checked before anything is mapped.
 """
 
 import json
@@ -20,7 +21,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import SPLITS, Arrays, Modality, Split
+from mvae.data.dataset import SPLITS, Arrays, Kind, Modality, Split
+from mvae.data.sentences import Ragged, Sentences
 from mvae.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
 
 FORMAT = 1
@@ -40,17 +42,22 @@ class _Entry:
     """Hex digest of the file."""
 
 
-def write(folder: Path, arrays: Arrays, modalities: tuple[Modality, ...], fingerprint: str) -> None:
+def write(
+    folder: Path, arrays: Arrays, modalities: tuple[Modality, ...], fingerprint: str, *, described: bool = False
+) -> None:
     """Store a data set; each file appears whole, the manifest last. Call it under the folder's lock.
 
     Args:
-        arrays: uint8, per split one array a modality, contiguous or not, [N, *shape].
+        arrays: uint8, per split one array a modality, contiguous or not, [N, *shape]; ragged where it is sentences.
+        described: the manifest says what the modalities are, for `modalities`.
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
     for abandoned in folder.glob(".*.tmp"):  # of a process that was killed while it held the lock
         abandoned.unlink()
     manifest: dict[str, Any] = {"format": FORMAT, "fingerprint": fingerprint, "splits": {}}
+    if described:
+        manifest["modalities"] = [asdict(modality) for modality in modalities]
     for split in SPLITS:
         path = _path(folder, split)
         batch = _record_batch(arrays[split], modalities, fingerprint)
@@ -90,6 +97,31 @@ def read(folder: Path, modalities: tuple[Modality, ...], fingerprint: str) -> di
         raise Damaged(f"{error.filename} is missing") from error
 
 
+def described(folder: Path) -> tuple[Modality, ...] | None:
+    """The modalities that the manifest of a stored data set describes; None where nothing was stored.
+
+    Raises:
+        Damaged: the manifest is none of ours.
+    """
+    path = folder / MANIFEST
+    try:
+        stored = json.loads(path.read_bytes())["modalities"]
+        return tuple(
+            Modality(
+                **{
+                    **one,
+                    "kind": Kind(one["kind"]),
+                    **{name: tuple(one[name]) for name in ("shape", "attributes", "words")},
+                }
+            )
+            for one in stored
+        )
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{path} is not a manifest of ours ({type(error).__name__}: {error})") from error
+
+
 def discard(folder: Path) -> None:
     """Set every file of a damaged data set aside, the manifest first. Call it under the folder's lock."""
     for path in (folder / MANIFEST, *(_path(folder, split) for split in SPLITS)):
@@ -101,9 +133,14 @@ def _path(folder: Path, split: str) -> Path:
     return folder / f"{split}.arrow"
 
 
-def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ...], fingerprint: str) -> pa.RecordBatch:
+def _record_batch(
+    values: tuple[np.ndarray | Ragged, ...], modalities: tuple[Modality, ...], fingerprint: str
+) -> pa.RecordBatch:
     columns: list[pa.Array] = []
     for array, modality in zip(values, modalities, strict=True):
+        if isinstance(array, Ragged):
+            columns.append(pa.LargeListArray.from_arrays(pa.array(array.offsets), pa.array(array.tokens)))
+            continue
         assert array.dtype == np.uint8 and array.shape[1:] == modality.shape, (modality.name, array.dtype, array.shape)
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
         columns.append(pa.FixedSizeListArray.from_arrays(flat, math.prod(modality.shape)) if modality.shape else flat)
@@ -127,12 +164,21 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         if reader.num_record_batches != 1:
             raise Damaged(f"{path} holds {reader.num_record_batches} record batches instead of one")
         batch = reader.get_batch(0)
-    values: list[Tensor] = []
+    values: list[Tensor | Sentences] = []
+
+    def mapped_as(dtype: type[np.generic], buffer: pa.Buffer | None, count: int) -> Tensor:
+        assert buffer is not None
+        return torch.from_numpy(np.frombuffer(mapped, dtype, count=count, offset=buffer.address - whole.address))
+
     for modality in modalities:
         column = batch.column(modality.name)
+        if modality.sentences:
+            _, offsets, _, words = column.buffers()
+            ends = mapped_as(np.int64, offsets, entry.rows + 1)
+            values.append(Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes))
+            continue
+        assert column.null_count == 0
         content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
-        assert content is not None and column.null_count == 0
-        start, count = content.address - whole.address, entry.rows * math.prod(modality.shape)
-        bytes_N = np.frombuffer(mapped, np.uint8, count=count, offset=start)
-        values.append(torch.from_numpy(bytes_N).reshape(entry.rows, *modality.shape))
+        bytes_N = mapped_as(np.uint8, content, entry.rows * math.prod(modality.shape))
+        values.append(bytes_N.reshape(entry.rows, *modality.shape))
     return Split(tuple(values))

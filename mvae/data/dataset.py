@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvae.data.sentences import Ragged, Sentences
+
 # N examples, C channels, H height, W width
 
 SPLITS = ("train", "validation", "test")
@@ -36,6 +38,9 @@ class Kind(StrEnum):
     """Several binary attributes as one modality."""
 
 
+NO_IMAGES = "none"
+"""The image network of a data set without images."""
+
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """The two ways in which a data set may have attributes."""
 
@@ -55,6 +60,14 @@ class Modality:
     image and for several attributes."""
     attributes: tuple[str, ...] = ()
     """Names of the attributes of a modality of several, in the order of its values."""
+    words: tuple[str, ...] = ()
+    """Of a text of sentences (see mvae/data/sentences.py) every word by its number, those that a model knows first."""
+    sentences: bool = False
+    """Whether a text is sentences of words, stored with offsets and as wide in a batch as its longest."""
+
+    def knowing(self, words: int) -> "Modality":
+        """The same with so many known words at most, where it is sentences."""
+        return dataclasses.replace(self, classes=min(self.classes, words + 3)) if self.sentences else self
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ class Defaults:
     epochs: int
     """Epochs of a weak-supervision trial (section 8: 500 for MNIST, 100 for Fashion- and MultiMNIST; digits: ours)."""
     image_network: str
-    """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2)."""
+    """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2); "none" without images."""
     image_networks: tuple[str, ...]
     """Every image network that fits the data set's images, the default among them."""
     batch_size: int = 100
@@ -91,24 +104,38 @@ class Defaults:
 class Split:
     """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
 
-    values: tuple[Tensor, ...]
-    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L]. Attributes:
-    uint8 [N, A]. On a CPU they map the file."""
+    values: tuple[Tensor | Sentences, ...]
+    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], or sentences.
+    Attributes: uint8 [N, A]. On a CPU they map the file."""
 
     def __len__(self) -> int:
         return len(self.values[0])
+
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """Tokens of every sentence of every example, stops counted, int64 [N, M]; None where not all modalities are
+        sentences."""
+        lengths = [value.lengths.cpu().numpy() for value in self.values if isinstance(value, Sentences)]
+        return np.stack(lengths, axis=1) if len(lengths) == len(self.values) else None
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
 
         Returns:
-            Image: float32 [B, C, H, W] in [0, 1]. Label, attribute: int64 [B]. Text: int64 [B, L]. Attributes: int64
-            [B, A].
+            Image: float32 [B, C, H, W] in [0, 1]. Label, attribute: int64 [B]. Text: int64 [B, L], of sentences
+            as wide as the longest of them. Attributes: int64 [B, A].
         """
-        stored = self.values[modality].index_select(0, index)
+        value = self.values[modality]
+        if isinstance(value, Sentences):
+            return value.take(index)
+        stored = value.index_select(0, index)
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
         return stored.to(torch.float32).div_(255)
+
+    def knowing(self, words: int) -> "Split":
+        """The same examples, sentences with so many known words at most."""
+        return Split(tuple(value.knowing(words) if isinstance(value, Sentences) else value for value in self.values))
 
     def first(self, examples: int) -> "Split":
         """The first so many examples, in the same memory."""
@@ -142,6 +169,17 @@ class Dataset:
         check_train_examples(examples, len(self.train), self.name)
         return dataclasses.replace(self, train=self.train.first(examples))
 
+    def knowing(self, words: int | None) -> "Dataset":
+        """The same data set with so many known words of each language, the most frequent; None, or more words than
+        there are: as it is. Other modalities stay."""
+        if words is None:
+            return self
+        return dataclasses.replace(
+            self,
+            modalities=tuple(modality.knowing(words) for modality in self.modalities),
+            **{split: getattr(self, split).knowing(words) for split in SPLITS},
+        )
+
     def to(self, device: torch.device | str) -> "Dataset":
         """The same data set with all values on `device`, still uint8 (MNIST: 55 MB)."""
         return dataclasses.replace(
@@ -159,8 +197,8 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
         raise ValueError(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
-Arrays = dict[str, tuple[np.ndarray, ...]]
-"""Split name to one uint8 array a modality, shaped as in `Split.values`."""
+Arrays = dict[str, tuple[np.ndarray | Ragged, ...]]
+"""Split name to one uint8 array a modality, shaped as in `Split.values`; sentences are ragged."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +207,7 @@ class Source:
 
     name: str
     modalities: tuple[Modality, ...]
+    """Of its examples; where `made_of` is given, only their number and kinds are sure."""
     defaults: Defaults
     split_rule: str
     """How examples are divided, in words; part of the fingerprint."""
@@ -185,5 +224,7 @@ class Source:
     prepare: Callable[[Path, Path], Path] | None = None
     """The slow part of a long conversion, done in a folder of the cache so that a killed one goes on: data root, cache
     to the folder, which `convert` then gets instead of the data root. Errors as `convert`. None: nothing is slow."""
+    made_of: Callable[[Path], tuple[Modality, ...]] | None = None
+    """The modalities as the raw files make them, where `modalities` can name their kinds alone: vocabularies."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""

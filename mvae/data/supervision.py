@@ -31,6 +31,11 @@ caption of Figure 5 says that values are dropped with probability p; its own cla
 data, and the text say kept.) An epoch is one pass over the examples that have something left. With p = 1 the steps are
 those of `proportional` with all pairs.
 
+Bucketing: where examples are sentences, each of the orders below is sorted by length, ties in the order that they had,
+before it is cut into batches, and the steps are then shuffled ("buckets"). So a step's sentences, lone ones and pairs,
+are about equally long, and little of what is computed is padding. The reserved protocol's pairs are then runs of the
+sorted paired set, spread evenly over it, instead of a cycle.
+
 The order of everything is a pure function of (seed, epoch), by named streams: the paired set ("labels kept"), images
 ("order"), labels ("label order", further modalities "label order 2", ...), pairs ("paired order"), the coin
 ("resampled"), the values kept ("values kept"). All arms share them.
@@ -40,6 +45,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -135,18 +141,23 @@ def check_keep_probability(probability: float) -> None:
         raise ValueError(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
 
 
-def kept_steps(kept: np.ndarray, batch_size: int, seed: int, epoch: int, subsets: int = 0) -> Iterator[Step]:
+def kept_steps(
+    kept: np.ndarray, batch_size: int, seed: int, epoch: int, subsets: int = 0, lengths: np.ndarray | None = None
+) -> Iterator[Step]:
     """The steps of an epoch over the examples that have something left, in the order of the image stream of `steps`.
 
     Args:
         kept: bool [N, M], from `kept_values`.
         subsets: k, the number of random-subset terms. Every row takes part in every term, with what it has.
+        lengths: as for `steps`; what is not kept counts nothing.
     Returns:
         A step for every B examples that have something, the last maybe with fewer.
     """
     order = numpy_generator(seed, "order", epoch).permutation(len(kept))
     order = order[kept[order].any(1)]
-    for start in range(0, len(order), batch_size):
+    if lengths is not None:
+        order = by_length(order, lengths * kept)
+    for start in _shuffled(range(0, len(order), batch_size), seed, epoch, lengths is not None):
         examples = order[start : start + batch_size]
         present_RM = kept[examples]
         index_RM = np.where(present_RM, examples[:, None], -1)
@@ -169,6 +180,7 @@ def steps(
     epoch: int,
     modalities: int,
     subsets: int = 0,
+    lengths: np.ndarray | None = None,
 ) -> Iterator[Step]:
     """The steps of one epoch under a pairing protocol (see the top of this file).
 
@@ -181,6 +193,7 @@ def steps(
         seed, epoch: what the order is drawn from.
         modalities: M, at least 2; modality 0 is the image stream.
         subsets: k, the number of random-subset terms; they are active on pairs alone.
+        lengths: int64 [N, M], of sentences: a step's examples are then about equally long (see "Bucketing" above).
     Returns:
         ceil(N / B) steps. Rows of a step with b images (b = B but for a short last one): reserved M b + min(B, P);
         proportional M u + (b - u) where u of its images are unpaired; resampled b or M b.
@@ -192,16 +205,44 @@ def steps(
     if targets not in TARGETS:
         raise ValueError(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
     assert modalities >= 2 and subsets >= 0 and n >= 1 and batch_size >= 1
+    made = _steps(pairing, targets, n, paired, batch_size, seed, epoch, modalities, subsets, lengths)
+    return made if lengths is None else iter(_shuffled(list(made), seed, epoch))
+
+
+def _steps(
+    pairing: str,
+    targets: str,
+    n: int,
+    paired: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    modalities: int,
+    subsets: int,
+    lengths: np.ndarray | None,
+) -> Iterator[Step]:
+    """As `steps`; by length, the shortest first, where lengths are given."""
+
+    def sorted_by(columns: Sequence[int], order: np.ndarray) -> np.ndarray:
+        return order if lengths is None else by_length(order, lengths[:, columns])
+
+    every = range(modalities)
     order = numpy_generator(seed, "order", epoch).permutation(n)
     if pairing == "reserved":
-        orders = [order, *(_label_order(seed, epoch, m).permutation(n) for m in range(1, modalities))]
+        others = (sorted_by([m], _label_order(seed, epoch, m).permutation(n)) for m in range(1, modalities))
+        orders = [sorted_by([0], order), *others]
         pairs = paired_batches(n, paired, batch_size, seed, epoch)
+        if lengths is not None:
+            pairs = _bucketed_pairs(
+                sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size)
+            )
         return _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
+    order = sorted_by(every, order)
     if pairing == "proportional":
         is_paired = np.zeros(n, bool)
         is_paired[paired] = True
         unpaired = np.flatnonzero(~is_paired)
-        apart = [_label_order(seed, epoch, m).permutation(unpaired) for m in range(1, modalities)]
+        apart = [sorted_by([m], _label_order(seed, epoch, m).permutation(unpaired)) for m in range(1, modalities)]
         return _proportional(order, apart, is_paired, batch_size, subsets)
     coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
     return _resampled(order, coins, batch_size, modalities, subsets)
@@ -217,19 +258,52 @@ def image_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[np
     return (order[start : start + batch_size] for start in range(0, n, batch_size))
 
 
-def paired_batches(n: int, paired: np.ndarray, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+def paired_batches(
+    n: int, paired: np.ndarray, batch_size: int, seed: int, epoch: int, lengths: np.ndarray | None = None
+) -> Iterator[np.ndarray]:
     """The pairs of each step of an epoch, for arms that see nothing else (NN), and for the reserved protocol.
 
     The paired set is shuffled once an epoch and cycled in that order, so that within an epoch the counts of any two
-    pairs differ by at most one. A batch never holds the same pair twice.
+    pairs differ by at most one. A batch never holds the same pair twice. With lengths, of sentences, see "Bucketing".
 
+    Args:
+        lengths: int64 [N, M].
     Returns:
         ceil(N / B) batches, int64 [min(B, P)].
     """
     assert len(paired), "an empty paired set cannot be cycled"
     count, size = step_count(n, batch_size), min(batch_size, len(paired))
-    cycle = numpy_generator(seed, "paired order", epoch).permutation(paired)
-    return iter(np.resize(cycle, (count, size)))
+    if lengths is not None:
+        runs = _bucketed_pairs(by_length(_cycle(paired, seed, epoch), lengths), batch_size, count)
+        return iter(_shuffled(list(runs), seed, epoch))
+    return iter(np.resize(_cycle(paired, seed, epoch), (count, size)))
+
+
+def _cycle(paired: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    return numpy_generator(seed, "paired order", epoch).permutation(paired)
+
+
+def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The same examples, the shortest first: by the last modality's length, among equals by the one before it, and so
+    on; examples alike in all of them stay in the order that they were in.
+
+    Args:
+        lengths: int64 [N, M'].
+    """
+    return order[np.lexsort(lengths[order].T)]
+
+
+def _bucketed_pairs(cycle: np.ndarray, batch_size: int, count: int) -> Iterator[np.ndarray]:
+    """Of P pairs in order of length, `count` runs that are spread evenly over them: [min(B, P)] each."""
+    size = min(batch_size, len(cycle))
+    for start in np.linspace(0, len(cycle) - size, count).round().astype(int).tolist():
+        yield cycle[start : start + size]
+
+
+def _shuffled(steps: Sequence[Any], seed: int, epoch: int, wanted: bool = True) -> list[Any]:
+    """Steps that came by length, in an order of the epoch's own."""
+    order = numpy_generator(seed, "buckets", epoch).permutation(len(steps)) if wanted else range(len(steps))
+    return [steps[i] for i in order]
 
 
 def _reserved(

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Split
+from mvae.data.sentences import trimmed
 from mvae.evaluation.importance import (
     Estimate,
     LogWeights,
@@ -134,13 +135,23 @@ def likelihood_metrics(
 ) -> dict[str, float]:
     """Means over the test examples of everything that `split_likelihoods` gives, as metrics test/log_marginal etc.
 
+    Of sentences also test/log_marginal_per_token, of x1, ..log_x2_per_token and ..log_joint_per_token: stops counted.
+
     Raises:
         ValueError: as `split_likelihoods`.
     """
     found = split_likelihoods(
         model, data.test, samples=samples, seed=seed, proposals=proposals, dtype=dtype, progress=progress, parts=parts
     )
-    return {f"test/{name}": float(values.mean()) for name, values in found.items()}
+    means = {f"test/{name}": float(values.mean()) for name, values in found.items()}
+    if (lengths := data.test.lengths) is not None:
+        tokens = {"log_marginal": lengths[:, 0], "log_x2": lengths[:, 1:].sum(1), "log_joint": lengths.sum(1)}
+        means |= {
+            f"test/{name}_per_token": means[f"test/{name}"] / tokens[name].mean()
+            for name in tokens
+            if f"test/{name}" in means
+        }
+    return means
 
 
 @torch.no_grad()
@@ -198,7 +209,7 @@ def split_likelihoods(
             for first in range(0, len(ids), few):
                 part = slice(first, first + few)
                 own = {name: Gaussian(q.mean[part], q.log_var[part]) for name, q in posteriors.items()}
-                found.append(estimator.estimates([value[part] for value in values], own, ids[part]))
+                found.append(estimator.estimates(estimator.narrowed(values, part), own, ids[part]))
                 if progress:
                     progress(start + min(first + few, len(ids)), len(positions))
             blocks.append({name: torch.cat([some[name] for some in found]).cpu() for name in found[0]})
@@ -238,6 +249,14 @@ class _Estimator:
     def joint(self) -> bool:
         """Whether x2 is modelled too, and so log p(x2) needed."""
         return isinstance(self.model, Multimodal) and len(self.modalities) > 1
+
+    def narrowed(self, values: Sequence[Tensor], part: slice) -> list[Tensor]:
+        """Some of the examples; sentences as wide as the longest of these."""
+        some = [value[part] for value in values]
+        if not isinstance(self.model, Multimodal):
+            return some
+        pairs = zip(self.model.modalities, some, strict=True)
+        return [trimmed(value, one.classes) if one.sentences else value for one, value in pairs]
 
     def encoded(self, values: Sequence[Tensor]) -> dict[str, Gaussian]:
         """The posteriors of examples: the proposals, and q(z|x2) where x2 is modelled."""

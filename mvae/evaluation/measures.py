@@ -13,8 +13,10 @@ from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
+from mvae.evaluation.translation import translation_metrics
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
+from mvae.networks.text import BEAM
 from mvae.streams import torch_generator
 from mvae.trial import ACCURACY, Measure, Trial
 
@@ -57,11 +59,17 @@ def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset
     return attribute_metrics(model, data, trial.seed)
 
 
+def _translation(_measure: Measure, model: nn.Module, _trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
+    assert isinstance(model, Multimodal)
+    return translation_metrics(model, data, BEAM)
+
+
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
     ("likelihood", 1): _likelihood,
     ("attributes", 1): _attributes,
+    ("translation", 1): _translation,
 }
 """By name and version; the parameters are in the measure that a computation is given."""
 
@@ -82,7 +90,7 @@ def compute(
         ValueError: the trial's arm cannot be measured so, or the data set has nothing to compare with.
     """
     check_measurable(measure, trial.model, data)
-    own = data.trained_on(trial.train_examples)
+    own = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
     return COMPUTES[measure.name, measure.version](measure, model, trial, own, host or Host())
 
 
@@ -119,10 +127,20 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
         raise ValueError(f"arm {token} has no {measure.name}: choose among {able}")
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
+        if measure.name == "translation":
+            raise ValueError(f"{data.name} has no sentences in two languages to translate: choose among {able}")
         what = "attributes" if measure.name == "attributes" else " or ".join(sorted(PREDICTED[measure.name]))
-        raise ValueError(f"{data.name} has no {what} to predict: choose among {able}")
+        given = "to predict" if _has_image(data) else "to predict from an image"
+        raise ValueError(f"{data.name} has no {what} {given}: choose among {able}")
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
+    if measure.name == "translation":
+        return len(data.modalities) > 1 and all(modality.sentences for modality in data.modalities)
     predicted = PREDICTED.get(measure.name)
-    return predicted is None or not predicted.isdisjoint(modality.kind for modality in data.modalities)
+    kinds = {modality.kind for modality in data.modalities}
+    return predicted is None or (_has_image(data) and not predicted.isdisjoint(kinds))
+
+
+def _has_image(data: Source | Dataset) -> bool:
+    return any(modality.kind is Kind.IMAGE for modality in data.modalities)

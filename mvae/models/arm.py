@@ -29,7 +29,7 @@ OPTIMISED = frozenset(
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
 """Fields that every arm with an annealed KL reads."""
 
-NETWORKS = frozenset({"image_network", "decoder_hidden", "latents"})
+NETWORKS = frozenset({"image_network", "decoder_hidden", "latents", "vocabulary"})
 """Fields that shape the networks."""
 
 
@@ -81,6 +81,7 @@ class Arm:
     readout: `module(image)` gives features [n, F], on which a logistic regression is fitted.
     likelihood: log-likelihoods can be estimated by importance sampling.
     attributes: attributes can be sampled given an image, where the data set has some.
+    translation: sentences can be written given a sentence, where all modalities are sentences.
     """
     learner: MakesLearner | None = None
     """Trained by gradient steps."""
@@ -96,6 +97,8 @@ class Arm:
     """Whether it can be trained on a data set with attributes, likewise."""
     many: bool = False
     """Whether it can be trained on more than two modalities, likewise."""
+    imageless: bool = False
+    """Whether it can be trained where no modality is an image, likewise."""
 
     @property
     def predicts(self) -> bool:

@@ -20,7 +20,7 @@ from mvae.models.learners import Batch, PairedLearner
 from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
 from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
-from mvae.networks.text import HIDDEN, TextEncoder
+from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
 from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
@@ -61,7 +61,8 @@ def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Mod
         case Kind.LABEL:
             return nn.Sequential(nn.Embedding(modality.classes, width), nn.SiLU()), width
         case Kind.TEXT:
-            return TextEncoder(modality.classes, None), HIDDEN
+            hidden = SENTENCE_HIDDEN if modality.sentences else HIDDEN
+            return TextEncoder(modality.classes, None, hidden), hidden
         case Kind.ATTRIBUTES:
             return nn.Sequential(_LinearOfAttributes(modality.shape[0], width), nn.SiLU()), width
         case Kind.ATTRIBUTE:
@@ -184,7 +185,8 @@ JMVAE_ARM = Arm(
     | ANNEALED
     | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight"},
     build_jmvae,
-    frozenset({"accuracy", "likelihood", "attributes"}),
+    frozenset({"accuracy", "likelihood", "attributes", "translation"}),
     learner=JmvaeLearner,
     attributes=True,
+    imageless=True,
 )

@@ -86,7 +86,8 @@ class PairedLearner(_Learner):
         """Pairs of every step."""
 
     def indices(self, epoch: int) -> Iterator[np.ndarray]:
-        return paired_batches(len(self.split), self.paired, self.trial.batch_size, self.trial.seed, epoch)
+        trial, lengths = self.trial, self.split.lengths
+        return paired_batches(len(self.split), self.paired, trial.batch_size, trial.seed, epoch, lengths)
 
 
 class ImageLearner(_Learner):

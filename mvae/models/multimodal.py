@@ -13,7 +13,14 @@ from mvae.likelihood import likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
-from mvae.networks.text import TextDecoder, TextEncoder
+from mvae.networks.text import (
+    DECODED_SENTENCES,
+    SENTENCE_HIDDEN,
+    SENTENCE_LAYERS,
+    WORD_DROPOUT,
+    TextDecoder,
+    TextEncoder,
+)
 
 LOG_VAR_LIMIT = 15.0
 """The encoders' log-variances (or raw spreads) are clamped to +- this."""
@@ -160,7 +167,8 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
         case Kind.LABEL:
             return LabelEncoder(modality.classes, width, outputs)
         case Kind.TEXT:
-            return TextEncoder(modality.classes, outputs)
+            hidden = {"hidden": SENTENCE_HIDDEN} if modality.sentences else {}
+            return TextEncoder(modality.classes, outputs, **hidden)
         case Kind.ATTRIBUTES:
             return AttributesEncoder(modality.shape[0], outputs)
         case Kind.ATTRIBUTE:
@@ -174,6 +182,17 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
             return image_decoder(image_network, modality.shape, latents, layers)
         case Kind.LABEL:
             return LabelDecoder(modality.classes, width, latents, layers)
+        case Kind.TEXT if modality.sentences:
+            return TextDecoder(
+                modality.classes,
+                modality.shape[0],
+                latents,
+                SENTENCE_HIDDEN,
+                SENTENCE_LAYERS,
+                WORD_DROPOUT,
+                DECODED_SENTENCES,
+                reads_z=False,
+            )
         case Kind.TEXT:
             return TextDecoder(modality.classes, modality.shape[0], latents)
         case Kind.ATTRIBUTES:
@@ -190,5 +209,6 @@ def single_attributes(modalities: tuple[Modality, ...]) -> range:
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Width of the fully connected layers, by the image's size."""
-    return hidden_width(next(modality.shape for modality in modalities if modality.kind is Kind.IMAGE))
+    """Width of the fully connected layers, by the image's size; without an image, that of the texts' networks."""
+    shapes = [modality.shape for modality in modalities if modality.kind is Kind.IMAGE]
+    return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

@@ -66,19 +66,27 @@ class ElboLearner:
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.annealing = Annealing.of(trial, self.steps_per_epoch)
+        self.lengths = self.split.lengths
+        self._tokens = np.zeros(2, np.int64)
+        """Of this worker's share of the epoch: those of sentences, and all that rows of sentences hold."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
-        """Where values are dropped: how many examples have nothing left, and the steps of an epoch over the others."""
-        if self.kept is None:
-            return {}
-        skipped = len(self.split) - self.shown
-        return {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
+        """Where values are dropped: how many examples have nothing left, and the steps of an epoch over the others.
+        Where there are sentences: the share of the epoch's tokens that were padding."""
+        found = {}
+        if self.kept is not None:
+            skipped = len(self.split) - self.shown
+            found = {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
+        if self.lengths is not None:
+            real, computed = self._tokens.tolist()
+            found["train/padding_share"] = 1 - real / computed
+        return found
 
     def _steps(self, epoch: int) -> Iterator[Step]:
         trial = self.trial
         if self.kept is not None:
-            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=trial.k)
+            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=trial.k, lengths=self.lengths)
         return steps(
             pairing=trial.pairing,
             targets=trial.targets,
@@ -89,12 +97,14 @@ class ElboLearner:
             epoch=epoch,
             modalities=len(self.model.modalities),
             subsets=trial.k,
+            lengths=self.lengths,
         )
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
         trial, modalities = self.trial, len(self.model.modalities)
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
+        self._tokens[:] = 0
         for step in self._steps(epoch):
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)
@@ -115,8 +125,12 @@ class ElboLearner:
         )
 
     def _values(self, step: Step) -> tuple[Tensor, ...]:
-        indices = (column[column >= 0] for column in self.workers.share(step.index_RM).T)
-        return tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
+        indices = [column[column >= 0] for column in self.workers.share(step.index_RM).T]
+        values = tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
+        if self.lengths is not None:
+            real = sum(int(self.lengths[index, m].sum()) for m, index in enumerate(indices))
+            self._tokens += real, sum(value.numel() for value in values)
+        return values
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
         pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects
@@ -195,7 +209,11 @@ _READS = (
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
 )
-_CAN = frozenset({"accuracy", "likelihood", "attributes"})
+_CAN = frozenset({"accuracy", "likelihood", "attributes", "translation"})
 
-MVAE_ARM = Arm("mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner, attributes=True, many=True)
-MVAE_Q_ARM = Arm("mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner, attributes=True, many=True)
+MVAE_ARM = Arm(
+    "mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner, attributes=True, many=True, imageless=True
+)
+MVAE_Q_ARM = Arm(
+    "mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner, attributes=True, many=True, imageless=True
+)

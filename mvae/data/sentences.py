@@ -1,0 +1,111 @@
+"""Sentences: texts of very different lengths, stored one after the other with offsets, as Arrow stores a list.
+
+A sentence is words; a word is a number, by frequency in the training part. The words that a model knows are the first
+of them: `take` gives every other one as <unk>. So the whole vocabulary is stored, a sentence can be read back as it was
+written, and one file serves whatever the number of known words.
+
+Tokens of a model that knows K words are 0 for <unk>, 1 to K for the words, then stop and start (see mvae/data/text.py):
+C = K + 3 of them.
+
+Shapes: N sentences, B of them in a batch, L the tokens of the longest of these, its stop counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data.text import characters, stop_token
+
+UNKNOWN = 0
+"""The token of every word that a model does not know."""
+
+UNKNOWN_WORD = "<unk>"
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Sentences on their way to disk."""
+
+    tokens: np.ndarray
+    """int32 [all words], sentence after sentence."""
+    offsets: np.ndarray
+    """int64 [N + 1]: where each sentence starts, and where the last one ends."""
+
+    @classmethod
+    def of(cls, sentences: list[list[int]]) -> Ragged:
+        """From the words of each sentence."""
+        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
+        flat = np.fromiter((word for sentence in sentences for word in sentence), np.int32, int(lengths.sum()))
+        return cls(flat, np.concatenate([np.zeros(1, np.int64), lengths.cumsum()]))
+
+
+class Sentences:
+    """The sentences of one language of one split, as stored; on a CPU they map the file.
+
+    Args:
+        tokens: int32 [all words of the file].
+        offsets: int64 [N + 1].
+        classes: C, tokens that a model knows.
+    """
+
+    def __init__(self, tokens: Tensor, offsets: Tensor, classes: int) -> None:
+        self.tokens, self.offsets, self.classes = tokens, offsets, classes
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, chosen: slice) -> Sentences:
+        """Consecutive sentences, in the same memory."""
+        start, stop, step = chosen.indices(len(self))
+        assert step == 1
+        return Sentences(self.tokens, self.offsets[start : max(start, stop) + 1], self.classes)
+
+    @property
+    def device(self) -> torch.device:
+        """Where they are."""
+        return self.tokens.device
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each sentence, its stop counted: int64 [N]."""
+        return self.offsets.diff() + 1
+
+    def take(self, index: Tensor) -> Tensor:
+        """The sentences at `index` (int64 [B]), as wide as the longest of them: int64 [B, L], filled up with stops."""
+        start = self.offsets[index]
+        words = self.offsets[index + 1] - start
+        place = torch.arange(int(words.max()) + 1 if len(index) else 1, device=self.device)
+        there = place < words[:, None]
+        where = torch.where(there, start[:, None] + place, 0)
+        tokens = self.tokens[where].to(torch.int64) if len(self.tokens) else where
+        known = torch.where(tokens < stop_token(self.classes), tokens, UNKNOWN)
+        return torch.where(there, known, stop_token(self.classes))
+
+    def words(self, position: int) -> list[int]:
+        """The words of one sentence, those included that no model knows."""
+        found: list[int] = self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist()
+        return found
+
+    def knowing(self, words: int) -> Sentences:
+        """The same with so many known words at most, the most frequent."""
+        return Sentences(self.tokens, self.offsets, min(self.classes, words + 3))
+
+    def to(self, device: torch.device | str) -> Sentences:
+        """The same on `device`."""
+        return Sentences(self.tokens.to(device), self.offsets.to(device), self.classes)
+
+
+def trimmed(tokens: Tensor, classes: int) -> Tensor:
+    """Rows [n, L] of tokens without the columns in which every row has ended, the first stop kept."""
+    longest = int(characters(tokens, classes).sum(1).max()) if len(tokens) else 0
+    return tokens[:, : longest + 1]
+
+
+def sentence_of(tokens: list[int], words: tuple[str, ...], stop: int | None = None) -> str:
+    """Words as people read them, separated by blanks, up to the first stop."""
+    until = tokens if stop is None else tokens[: [*tokens, stop].index(stop)]
+    return " ".join(words[token] for token in until)

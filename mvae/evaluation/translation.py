@@ -1,0 +1,227 @@
+"""Sentences of one language written given another's: BLEU and chrF beside plain baselines, and what z is used for.
+
+A translation is what the decoder of one language writes at z = the mean of q(z | the other language's sentence),
+greedily or by beam search (supplement, section 11, Tables 7 and 8, which show examples and no scores). References and
+sources are the words of the corpus, those included that the model does not know. BLEU and chrF are sacrebleu's, in
+percent, on the corpus' own tokens.
+
+Beside them: always answering with the training part's most frequent sentence; answering with the source itself; the
+log-likelihood of a model that draws each token for itself (unigram); and how much of z is used, since a decoder that
+reads the words before may learn to do without it: the share of latent dimensions whose posterior mean varies, and the
+KL to the prior.
+
+Shapes: n sentences, N of a split, L tokens a row, D latents.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import permutations
+
+import torch
+from torch import Tensor
+
+from mvae.data.dataset import Dataset, Modality, Split
+from mvae.data.sentences import Sentences, sentence_of
+from mvae.data.text import stop_token
+from mvae.evaluation.accuracy import evaluated
+from mvae.gaussian import Gaussian
+from mvae.models.multimodal import Multimodal
+from mvae.networks.text import TextDecoder
+from mvae.streams import torch_generator
+
+ROWS = 250
+"""Sentences a pass."""
+
+VARIES = 0.01
+"""A latent dimension is active where the variance of its posterior mean over the split is above this (Burda et al.)."""
+
+BOTH = "both"
+"""What stands for all languages together in the names of metrics."""
+
+SHOWN = 12
+"""Sentences of each table of examples."""
+
+
+def directions(modalities: tuple[Modality, ...]) -> tuple[tuple[int, int], ...]:
+    """Every language with every other: positions of source and target."""
+    return tuple(permutations(range(len(modalities)), 2))
+
+
+def direction_name(modalities: tuple[Modality, ...], source: int, target: int) -> str:
+    """en-vi."""
+    return f"{modalities[source].name}-{modalities[target].name}"
+
+
+def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, float]:
+    """Of a corpus of answers, one reference each, in percent; words are what stands between blanks."""
+    from sacrebleu.metrics import BLEU, CHRF
+
+    bleu = BLEU(tokenize="none", force=True).corpus_score(answers, [references])
+    return float(bleu.score), float(CHRF().corpus_score(answers, [references]).score)
+
+
+@torch.no_grad()
+def written_at(model: Multimodal, m: int, z: Tensor, beam: int | None = None) -> list[str]:
+    """The sentences that modality m's decoder writes at z [n, D]: greedily, or by a beam of that width."""
+    modality, decoder = model.modalities[m], model.decoders[m]
+    assert isinstance(decoder, TextDecoder)
+    tokens = decoder.greedy(z) if beam is None else decoder.beam(z, beam)
+    return [sentence_of(row, modality.words, stop_token(modality.classes)) for row in tokens.tolist()]
+
+
+@torch.no_grad()
+def translations(model: Multimodal, split: Split, source: int, target: int, beam: int | None = None) -> list[str]:
+    """A split's sentences of one language, in the other."""
+    with evaluated(model):
+        posteriors = _posteriors(model, split, (source,))
+        return [said for q in posteriors for said in written_at(model, target, q.mean, beam)]
+
+
+def as_written(modality: Modality, sentences: Sentences) -> list[str]:
+    """The sentences of the corpus, words that no model knows included."""
+    return [sentence_of(sentences.words(position), modality.words) for position in range(len(sentences))]
+
+
+def most_frequent(modality: Modality, sentences: Sentences) -> str:
+    """The sentence that occurs most often, of equals the first."""
+    return Counter(as_written(modality, sentences)).most_common(1)[0][0]
+
+
+def unigram_log_likelihood(training: Sentences, test: Sentences) -> tuple[float, int]:
+    """Of all test sentences in nats, by log((count + 1) / (T + C - 1)) of each token, T training tokens, stops counted;
+    and how many tokens these are. It has the vocabulary of the models, <unk> and stop among its tokens."""
+    counts = _token_counts(training).double()
+    log_p = torch.log((counts + 1) / (counts.sum() + len(counts)))
+    of_test = _token_counts(test)
+    return float((of_test * log_p).sum()), int(of_test.sum())
+
+
+@torch.no_grad()
+def latent_use(model: Multimodal, split: Split, given: tuple[int, ...]) -> tuple[float, float]:
+    """Share of the latent dimensions that are active, and the mean KL(q(z | given) || p(z)) of an example in nats."""
+    with evaluated(model):
+        means, kls = zip(
+            *((q.mean.double(), q.kl_from_prior().double()) for q in _posteriors(model, split, given)), strict=True
+        )
+    varying = torch.cat(means).var(0, correction=0) > VARIES
+    return float(varying.double().mean()), float(torch.cat([kl.reshape(-1) for kl in kls]).mean())
+
+
+def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str, float]:
+    """What is measured on the test split.
+
+    Returns:
+        For each direction (en-vi) bleu and chrf of greedy translations, the same of beam search (bleu_beam), of the
+        most frequent sentence (bleu_frequent) and of the source (bleu_copy). For each language its tokens a sentence,
+        stop counted, and unigram, unigram_per_token: log-likelihoods in nats. For each language and for both:
+        active_units, a share, kl and kl_per_token in nats. test/bleu is the mean over directions.
+    """
+    found: dict[str, float] = {}
+    texts = [as_written(modality, _sentences(data.test, m)) for m, modality in enumerate(data.modalities)]
+
+    def scored(kind: str, direction: str, answers: list[str], references: list[str]) -> None:
+        found[f"bleu{kind}/{direction}"], found[f"chrf{kind}/{direction}"] = bleu_and_chrf(answers, references)
+
+    for source, target in directions(data.modalities):
+        direction, references = direction_name(data.modalities, source, target), texts[target]
+        frequent = most_frequent(data.modalities[target], _sentences(data.train, target))
+        scored("", direction, translations(model, data.test, source, target), references)
+        scored("_beam", direction, translations(model, data.test, source, target, beam), references)
+        scored("_frequent", direction, [frequent] * len(references), references)
+        scored("_copy", direction, texts[source], references)
+    tokens = [0.0] * len(texts)
+    for m, modality in enumerate(data.modalities):
+        total, count = unigram_log_likelihood(_sentences(data.train, m), _sentences(data.test, m))
+        tokens[m] = count / len(data.test)
+        found[f"tokens/{modality.name}"] = tokens[m]
+        found[f"unigram/{modality.name}"] = total / len(data.test)
+        found[f"unigram_per_token/{modality.name}"] = total / count
+    everything = tuple(range(len(texts)))
+    for given, name in (*(((m,), data.modalities[m].name) for m in everything), (everything, BOTH)):
+        active, kl = latent_use(model, data.test, given)
+        found |= {f"active_units/{name}": active, f"kl/{name}": kl}
+        found[f"kl_per_token/{name}"] = kl / sum(tokens[m] for m in given)
+    made = [found[f"bleu/{direction_name(data.modalities, *pair)}"] for pair in directions(data.modalities)]
+    return {"test/bleu": sum(made) / len(made), **found}
+
+
+@torch.no_grad()
+def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
+    """validation/log_likelihood_en-vi: mean over tokens of log p(target's token | z, those before), at z = the mean of
+    q(z | source), for each direction, in nats. The module's mode stays."""
+    found, split = {}, data.validation
+    assert split.lengths is not None
+    with evaluated(model):
+        for source, target in directions(data.modalities):
+            total = 0.0
+            for rows in _passes(split, source):
+                z = model.infer({source: split.take(source, rows)}).mean
+                total += float(model.log_prob(target, z, split.take(target, rows)).double().sum())
+            name = direction_name(data.modalities, source, target)
+            found[f"validation/log_likelihood_{name}"] = total / int(split.lengths[:, target].sum())
+    return found
+
+
+@torch.no_grad()
+def translation_tables(model: Multimodal, split: Split, seed: int) -> str:
+    """Tables 6 to 8 as Markdown: joint samples of the prior, pairs and their reconstructions, and each language given
+    the other beside the corpus' own translation, in place of the paper's rows by Google Translate. All are greedy."""
+    names = [modality.name for modality in model.modalities]
+    device = split.values[0].device
+    rows = torch.arange(min(SHOWN, len(split)), device=device)
+    truth = [as_written(modality, _sentences(split, m))[: len(rows)] for m, modality in enumerate(model.modalities)]
+    every = range(len(names))
+    with evaluated(model):
+        noise = torch_generator(seed, "prior samples", 0, device)
+        prior = torch.randn(len(rows), model.latents, generator=noise, device=device)
+        of_prior = [written_at(model, m, prior) for m in every]
+        together = model.infer({m: split.take(m, rows) for m in every}).mean
+        rebuilt = [written_at(model, m, together) for m in every]
+        lines = ["### Table 6: joint samples of the prior", "", *_table(names, of_prior)]
+        lines += ["### Table 6: pairs of the test split, and their reconstruction given both", ""]
+        lines += _table([*names, *(f"{name}, reconstructed" for name in names)], [*truth, *rebuilt])
+        for number, (source, target) in enumerate(directions(model.modalities), start=7):
+            z = model.infer({source: split.take(source, rows)}).mean
+            lines += [f"### Table {number}: {names[target]} given {names[source]}", ""]
+            heads = [names[source], f"{names[target]}, ours", f"{names[target]}, the corpus'"]
+            lines += _table(heads, [truth[source], written_at(model, target, z), truth[target]])
+    return "\n".join(lines)
+
+
+def _table(heads: list[str], columns: list[list[str]]) -> list[str]:
+    rows = (
+        " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") or "-" for cell in row)
+        for row in zip(*columns, strict=True)
+    )
+    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *(f"| {row} |" for row in rows), ""]
+
+
+def _sentences(split: Split, m: int) -> Sentences:
+    value = split.values[m]
+    assert isinstance(value, Sentences)
+    return value
+
+
+def _token_counts(sentences: Sentences) -> Tensor:
+    """How often each token that can be emitted occurs, stops counted: int64 [C - 1], on the CPU."""
+    stop = stop_token(sentences.classes)
+    first, last = sentences.offsets[[0, -1]].tolist()
+    words = sentences.tokens[first:last].to(torch.int64)
+    counts = torch.bincount(torch.where(words < stop, words, 0), minlength=stop + 1).cpu()
+    counts[stop] += len(sentences)
+    return counts
+
+
+def _passes(split: Split, m: int) -> Iterator[Tensor]:
+    """The examples of a split, ROWS at a time, int64."""
+    device = split.values[m].device
+    for start in range(0, len(split), ROWS):
+        yield torch.arange(start, min(start + ROWS, len(split)), device=device)
+
+
+def _posteriors(model: Multimodal, split: Split, given: tuple[int, ...]) -> Iterator[Gaussian]:
+    """q(z | the given languages) of a split, ROWS at a time."""
+    for rows in _passes(split, given[0]):
+        yield model.infer({m: split.take(m, rows) for m in given})

@@ -1,0 +1,246 @@
+"""Tables 6 to 8: sentences of two languages, made together and each from the other.
+
+Paper   supplement, section 11: IWSLT 2015 English-Vietnamese, about 133,000 pairs of at most 70 tokens; GRU networks,
+        100 latents, word dropout, annealed KL. Tables 6 (joint samples of the prior, reconstructed pairs), 7 (English
+        to Vietnamese) and 8 (back) show examples beside Google Translate's; no score is printed
+Expect  examples beside the corpus' own translation, and what the paper has not: BLEU and chrF of each direction beside
+        the source itself and the most frequent sentence, log-likelihoods beside a unigram model's, latents in use
+Runs    --preset demo: toy_translation, a small grammar, MVAE with two sets of targets, about 3 minutes on 2 CPU cores
+        --preset paper --corpus DIR: MVAE x 3 seeds, 20 epochs; an epoch of 133,000 pairs takes hours of a CPU core
+Type    python pipelines/translation.py
+        python pipelines/translation.py --corpus DIR --preset paper
+
+A corpus is a folder with train.en, train.vi, valid.en, valid.vi, test.en and test.vi, or any two other suffixes: one
+sentence a line, its words separated by blanks. The tables of examples are translations.md of the report.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BeforeValidator
+
+from mvae.data import Modality, modalities_of, source, training_examples
+from mvae.data.supervision import check_fraction
+from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.translation import BOTH, direction_name, directions
+from mvae.models import arm
+from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, likelihood
+from sweeps.options import CommonOptions, parse
+from sweeps.plan import Cell
+from sweeps.report import Report
+from sweeps.storage import Store
+from sweeps.sweep import Sweep, main
+from sweeps.tokens import Count, Folder, Positive, Samples, Token, Written, names
+from sweeps.worker import TRANSLATIONS
+
+TargetSets = Annotated[tuple[Targets, ...], BeforeValidator(names), Written("NAME,...")]
+
+
+class Options(CommonOptions):
+    """Translation"""
+
+    dataset: Token = "toy_translation"
+    """Data set of sentences in two languages; translation is a corpus of yours, toy_translation needs no files."""
+    corpus: Folder | None = None
+    """Folder of a corpus, for the data set translation (default: en-vi of the data root)."""
+    vocabulary: Count | None = None
+    """Words that are known of each language, the most frequent (default: those seen 5 times, at most 9,997)."""
+    paired_fraction: Positive | None = None
+    """Share of the training pairs that stay together, 0 < f <= 1 (default: all)."""
+    pairing: Pairing | None = None
+    """How often the paired set is shown (default: proportional, every pair in every term)."""
+    targets: TargetSets | None = None
+    """What an ELBO term reconstructs: own, what it conditions on, or all that is present; several make a row each
+    (default: both)."""
+    samples: Samples | None = None
+    """Importance samples a test sentence, at least 2 (default: the preset's)."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
+
+    seeds: tuple[int, ...]
+    samples: int
+    epochs: int | None = None
+
+
+PRESETS = {"demo": Preset((0,), samples=20), "paper": Preset((0, 1, 2), samples=1000)}
+"""The supplement says neither epochs nor samples of section 11; 1,000 samples are those of Tables 1 and 2."""
+
+
+def on_corpus(options: Options) -> Options:
+    """With a corpus, the data set is it, wherever the data root is.
+
+    Raises:
+        ValueError: it goes with no other data set.
+    """
+    if options.corpus is None:
+        return options
+    if "dataset" in options.model_fields_set and options.dataset != "translation":
+        raise ValueError(f"--corpus goes with --dataset translation, not with {options.dataset}: leave one of them out")
+    return options.model_copy(update={"dataset": "translation", "data_root": options.corpus})
+
+
+def trials(options: Options) -> Iterator[tuple[str, Trial]]:
+    """What each row is called, and its trials.
+
+    Raises:
+        ValueError: an unknown name, an arm that translates nothing.
+    """
+    chosen = PRESETS[options.preset]
+    for token in options.arms or ("mvae",):
+        check_measurable(TRANSLATION, token, source(options.dataset))
+        sets: tuple[Targets, ...] = options.targets or ("own", "all")
+        for targets in sets if "targets" in arm(token).reads else sets[:1]:
+            several = len(sets) > 1 and "targets" in arm(token).reads
+            for seed in options.seeds or chosen.seeds:
+                fields = {
+                    "epochs": options.epochs or chosen.epochs,
+                    "vocabulary": options.vocabulary,
+                    "paired_fraction": options.paired_fraction,
+                    "pairing": options.pairing,
+                    "targets": targets,
+                    "seed": seed,
+                    **options.trial_fields(),
+                }
+                title = f"{arm(token).title} {targets}" if several else arm(token).title
+                yield title, Trial.create(dataset=options.dataset, model=token, **fields)
+
+
+def cells(options: Options, shown: Iterator[tuple[str, str, str, Measure]]) -> Iterator[Cell]:
+    """Each quantity of each trial.
+
+    Args:
+        shown: heading, column, metric and measure of each.
+    """
+    made = tuple(trials(options))
+    for heading, column, metric, measure in shown:
+        for title, trial in made:
+            yield Cell(
+                row=f"{title} {heading}",
+                column=column,
+                trial=trial,
+                measure=measure,
+                published=None,
+                arm=trial.model,
+                quantity=metric,
+                variant=title,
+            )
+
+
+SCORES = {
+    "greedy": "",
+    "beam": "_beam",
+    "source copied": "_copy",
+    "most frequent": "_frequent",
+}
+"""What is scored, and how its metrics are called."""
+
+
+def scores(modalities: tuple[Modality, ...]) -> Iterator[tuple[str, str, str, Measure]]:
+    """BLEU and chrF of every direction: the table."""
+    for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
+        for heading, suffix in SCORES.items():
+            for pair in directions(modalities):
+                direction = direction_name(modalities, *pair)
+                yield f"{title} {heading}", direction, f"{score}{suffix}/{direction}", TRANSLATION
+
+
+def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[tuple[str, str, str, Measure]]:
+    """Log-likelihoods and the use of the latents, of every language and of both: the second table."""
+    one, other = (modality.name for modality in modalities)
+    measure = likelihood(samples)
+    for name, metric in ((one, "log_marginal"), (other, "log_x2"), (BOTH, "log_joint")):
+        yield "log p a token", name, f"test/{metric}_per_token", measure
+        yield "log p a sentence", name, f"test/{metric}", measure
+    for name in (one, other):
+        yield "unigram log p a token", name, f"unigram_per_token/{name}", TRANSLATION
+        yield "unigram log p a sentence", name, f"unigram/{name}", TRANSLATION
+    for name in (one, other, BOTH):
+        yield "active units", name, f"active_units/{name}", TRANSLATION
+        yield "KL a token", name, f"kl_per_token/{name}", TRANSLATION
+
+
+def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
+    """What each trained model is called, by its key.
+
+    Args:
+        titles: row to what is trained.
+    """
+    runs = (run for entry in report.entries.values() for run in entry.runs)
+    return {run.key: f"{titles[run.row]} seed {run.seed}" for run in runs}
+
+
+def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
+    """Of each trial: log-likelihood a token beside the unigram model's, latents in use, and the share of padding."""
+    one, other = (modality.name for modality in modalities)
+    for key, model in models.items():
+        found = [store.results.read(key, measure.token) for measure in (TRANSLATION, likelihood(samples))]
+        translated, likely = found
+        if translated is None:
+            continue
+        values = translated.metrics
+        if likely is not None:
+            parts = [
+                f"{name} {likely.metrics[f'test/{metric}_per_token']:.3f}"
+                f" (unigram {values[f'unigram_per_token/{name}']:.3f})"
+                for name, metric in ((one, "log_marginal"), (other, "log_x2"))
+            ]
+            yield f"{model}: log p a token in nats, {samples:,} samples: {', '.join(parts)}."
+        uses = [
+            f"{name} {values[f'active_units/{name}']:.0%}, {values[f'kl_per_token/{name}']:.2f}"
+            for name in (one, other, BOTH)
+        ]
+        yield f"{model}: active latent units, and KL a token in nats, given {'; '.join(uses)}."
+        padding = translated.history[-1]["metrics"].get("train/padding_share") if translated.history else None
+        if padding is not None:
+            yield f"{model}: {padding:.1%} of the tokens of the last epoch were padding."
+
+
+def examples(models: dict[str, str], store: Store) -> bytes:
+    """The tables of examples of every trained model, as Markdown."""
+    parts = []
+    for key, model in models.items():
+        path = store.artifacts(key) / TRANSLATIONS
+        if path.is_file():
+            parts.append(f"## {model} ({key})\n\n{path.read_bytes().decode()}")
+    return "\n".join(parts).encode()
+
+
+def sweep(given: Options) -> Sweep:
+    """The table that the options ask for.
+
+    Raises:
+        ValueError: as `trials`; no corpus, or a damaged one.
+    """
+    options = on_corpus(given)
+    source(options.dataset)
+    check_measurable(TRANSLATION, "mvae", source(options.dataset))
+    modalities = modalities_of(options.dataset, options.data_root)
+    there = training_examples(options.dataset, options.data_root)
+    check_fraction(options.train_examples or there, options.paired_fraction or 1.0, options.dataset)
+    samples = options.samples or PRESETS[options.preset].samples
+    store = Store(options.storage, options.name)
+    made = (*cells(options, scores(modalities)), *cells(options, likelihoods(modalities, samples)))
+    titles = {cell.row: cell.variant for cell in made}
+    return Sweep(
+        f"translation-{options.dataset}",
+        f"Translation on {options.dataset}",
+        made,
+        axis="direction",
+        heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
+        f" log-likelihoods in nats, {samples:,} samples",
+        source="supplement, section 11, Tables 6 to 8",
+        statements=lambda report: tuple(statements(models(report, titles), store, modalities, samples)),
+        pictures=lambda report, _: {TRANSLATIONS: lambda: examples(models(report, titles), store)},
+    )
+
+
+if __name__ == "__main__":
+    options = parse(Options)
+    sys.exit(main(lambda: sweep(options), options))

@@ -1,0 +1,29 @@
+"""Corpora for tests, written as files: a few sentences in two languages of the test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PAIRS = [
+    ("the cat sees a dog", "mio vid vuf"),
+    ("a dog sees the cat .", "vuf vid mio !"),
+    ("the cat", "mio"),
+    ("the cat sleeps", "mio dor"),
+]
+
+
+def write_corpus(
+    folder: Path,
+    train: list[tuple[str, str]] | None = None,
+    *,
+    valid: list[tuple[str, str]] | None = None,
+    test: list[tuple[str, str]] | None = None,
+    suffixes: tuple[str, str] = ("xx", "yy"),
+) -> Path:
+    """Six files; where nothing is said, `PAIRS`, of which the training part has six times as many."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stem, pairs in (("train", train or PAIRS * 6), ("valid", valid or PAIRS), ("test", test or PAIRS)):
+        for side, suffix in enumerate(suffixes):
+            lines = "".join(f"{pair[side]}\n" for pair in pairs)
+            (folder / f"{stem}.{suffix}").write_text(lines, encoding="utf-8")
+    return folder

@@ -1,0 +1,128 @@
+"""Bucketing: steps of sentences about equally long, that show what the steps of any other data set show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mvae.data import load
+from mvae.data.supervision import PAIRINGS, Step, kept_steps, paired_batches, paired_set, steps
+from mvae.models import arm
+from mvae.models.mvae import ElboLearner
+from mvae.trial import Trial
+
+N, BATCH, SEED = 6013, 50, 3
+RANDOM = np.random.default_rng(0)
+LENGTHS = np.stack([LENGTH := RANDOM.geometric(0.15, N), LENGTH + RANDOM.integers(0, 5, N)], axis=1)
+"""Tokens of sentence pairs whose lengths go together."""
+
+
+def epoch(pairing: str, fraction: float, *, number: int = 0, targets: str = "own", bucketed: bool = True) -> list[Step]:
+    return list(
+        steps(
+            pairing=pairing,
+            targets=targets,
+            n=N,
+            paired=paired_set(N, fraction, SEED),
+            batch_size=BATCH,
+            seed=SEED,
+            epoch=number,
+            modalities=2,
+            lengths=LENGTHS if bucketed else None,
+        )
+    )
+
+
+def padding(made: list[Step]) -> float:
+    """Share of tokens that are padding when each step's rows of a language are as wide as the longest."""
+    real = computed = 0
+    for step in made:
+        for m in (0, 1):
+            index = step.index_RM[:, m]
+            own = LENGTHS[index[index >= 0], m]
+            real, computed = real + own.sum(), computed + own.max(initial=0) * len(own)
+    return float(1 - real / computed)
+
+
+def shown(made: list[Step], m: int) -> Counter[int]:
+    return Counter(index for step in made for index in step.index_RM[:, m].tolist() if index >= 0)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 1.0])
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_at_most_a_fifth_of_the_tokens_are_padding_under_every_protocol(pairing: str, fraction: float) -> None:
+    assert padding(epoch(pairing, fraction)) <= 0.2
+    assert padding(epoch(pairing, fraction, bucketed=False)) > 0.5, "these lengths need no bucketing"
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+@pytest.mark.parametrize("fraction", [0.1, 1.0])
+def test_every_example_is_shown_once_an_epoch_as_without_bucketing(pairing: str, fraction: float) -> None:
+    made, plain = epoch(pairing, fraction), epoch(pairing, fraction, bucketed=False)
+    assert len(made) == len(plain)
+    if pairing == "reserved":  # its pairs are runs of the sorted paired set: spread over it, not each as often
+        alone = [[step.index_RM[(step.index_RM >= 0).sum(1) == 1] for step in steps_] for steps_ in (made, plain)]
+        for m in (0, 1):
+            seen = [Counter(i for rows in each for i in rows[:, m].tolist() if i >= 0) for each in alone]
+            assert seen[0] == seen[1] == Counter(range(N))
+    else:
+        for m in (0, 1):
+            assert shown(made, m) == shown(plain, m) == Counter(range(N))
+
+
+def test_pairs_stay_pairs_and_only_the_paired_set_is_seen_together() -> None:
+    paired = set(paired_set(N, 0.1, SEED).tolist())
+    for pairing in ("reserved", "proportional"):
+        for step in epoch(pairing, 0.1):
+            both = step.index_RM[(step.index_RM >= 0).all(1)]
+            assert (both[:, 0] == both[:, 1]).all() and set(both[:, 0].tolist()) <= paired
+            assert len(set(both[:, 0].tolist())) == len(both), "a batch holds no pair twice"
+
+
+def test_with_few_pairs_reserved_steps_show_each_of_them_many_times() -> None:
+    counts = shown(epoch("reserved", 0.1), 0)
+    paired = paired_set(N, 0.1, SEED).tolist()
+    assert min(counts[i] for i in paired) >= 2 and len(paired) > BATCH
+
+
+def test_all_pairs_are_seen_in_an_epoch_of_an_arm_that_sees_nothing_else() -> None:
+    batches = list(paired_batches(N, paired_set(N, 1.0, SEED), BATCH, SEED, 0, LENGTHS))
+    assert [len(batch) for batch in batches] == [BATCH] * 121
+    assert set(np.concatenate(batches).tolist()) == set(range(N))
+    assert all(len(set(batch.tolist())) == BATCH for batch in batches)
+
+
+def test_the_order_belongs_to_seed_and_epoch_and_does_not_go_by_length() -> None:
+    one, same, other = (epoch("proportional", 1.0, number=number) for number in (0, 0, 1))
+    assert all(np.array_equal(a.index_RM, b.index_RM) for a, b in zip(one, same, strict=True))
+    assert not all(np.array_equal(a.index_RM, b.index_RM) for a, b in zip(one, other, strict=True))
+    longest = [int(LENGTHS[step.index_RM[:, 1], 1].max()) for step in one]
+    assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
+
+
+def test_values_that_are_not_kept_count_nothing() -> None:
+    kept = np.random.default_rng(1).random((N, 2)) < 0.5
+    made = list(kept_steps(kept, BATCH, SEED, 0, lengths=LENGTHS))
+    assert padding(made) <= 0.2
+    assert all(shown(made, m) == Counter(np.flatnonzero(kept[:, m]).tolist()) for m in (0, 1))
+
+
+def test_the_share_of_padding_is_that_of_an_epochs_own_batches_and_is_said(cache: Path) -> None:
+    data = load("toy_translation", cache=cache)
+    trial = Trial.create(dataset="toy_translation", model="mvae", train_examples=500, latents=3)
+    own = data.trained_on(500)
+    learner = ElboLearner(arm("mvae").build(trial, data.modalities), trial, own)
+    lengths = own.train.lengths
+    assert lengths is not None
+    for number in (0, 1):
+        real = computed = 0
+        for batch in learner.batches(number):
+            stops = [modality.classes - 2 for modality in data.modalities]
+            for value, stop in zip(batch.values, stops, strict=True):
+                real, computed = real + int((value != stop).sum()) + len(value), computed + value.numel()
+        assert real == int(lengths.sum())
+        assert learner.facts() == {"train/padding_share": pytest.approx(1 - real / computed)}
+        assert learner.facts()["train/padding_share"] <= 0.2

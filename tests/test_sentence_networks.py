@@ -1,0 +1,130 @@
+"""Encoder and decoder of sentences: narrow rows change nothing, decoding ends, a beam of one is greedy."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from mvae.data.dataset import Kind, Modality
+from mvae.likelihood import Text
+from mvae.models.multimodal import decoder_of, encoder_of
+from mvae.networks.text import SENTENCE_HIDDEN, TextDecoder
+
+CLASSES, LENGTH, LATENTS = 30, 12, 4
+LANGUAGE = Modality("xx", Kind.TEXT, (LENGTH,), CLASSES, sentences=True)
+STOP = CLASSES - 2
+
+
+def decoder(classes: int = CLASSES, length: int = LENGTH, seed: int = 0, dropout: float = 0.3) -> TextDecoder:
+    """With weights large enough that sentences differ in probability; in evaluation mode."""
+    torch.manual_seed(seed)
+    made = TextDecoder(classes, length, LATENTS, 9, 1, dropout, reads_z=False).double()
+    for parameter in made.parameters():
+        nn.init.normal_(parameter, std=0.7)
+    return made.eval()
+
+
+def rows(lengths: list[int], width: int) -> Tensor:
+    """Sentences of so many words, then stops."""
+    words = torch.randint(1, STOP, (len(lengths), width), generator=torch.Generator().manual_seed(1))
+    return torch.where(torch.arange(width) < torch.tensor(lengths)[:, None], words, STOP)
+
+
+def log_prob(network: TextDecoder, z: Tensor, text: Tensor) -> Tensor:
+    return Text(network.classes).log_prob(network(z, text), text)
+
+
+def test_a_language_has_the_networks_of_section_11() -> None:
+    encoder, made = encoder_of(LANGUAGE, "none", 1, 2 * 100), decoder_of(LANGUAGE, "none", 1, 100, 1)
+    assert isinstance(made, TextDecoder)
+    assert (made.gru.input_size, made.gru.hidden_size, made.gru.num_layers) == (SENTENCE_HIDDEN, SENTENCE_HIDDEN, 1)
+    assert made.word_dropout == 0.3
+    gru = 3 * 256 * (256 + 256 + 2)
+    assert sum(p.numel() for p in encoder.parameters()) == CLASSES * 256 + 2 * gru + (256 + 1) * 200
+    assert sum(p.numel() for p in made.parameters()) == CLASSES * 256 + gru + (100 + 1) * 256 + (356 + 1) * CLASSES
+
+
+def test_neither_padding_nor_the_order_of_a_batch_changes_a_sentences_likelihood_or_posterior() -> None:
+    lengths = [0, 1, 5, 9, 3, 11]
+    network, encoder = decoder().float(), encoder_of(LANGUAGE, "none", 1, 2 * LATENTS)
+    wide, z = rows(lengths, LENGTH), torch.randn(6, LATENTS, generator=torch.Generator().manual_seed(2))
+    together, read = log_prob(network, z, wide), encoder(wide)
+    for i, length in enumerate(lengths):
+        for width in {length + 1, min(length + 4, LENGTH), LENGTH}:
+            alone = wide[i : i + 1, :width]
+            torch.testing.assert_close(log_prob(network, z[i : i + 1], alone)[0], together[i], rtol=0, atol=1e-5)
+            torch.testing.assert_close(encoder(alone)[0], read[i], rtol=0, atol=1e-5)
+    order = torch.tensor([3, 5, 0, 2, 1, 4])
+    torch.testing.assert_close(log_prob(network, z[order], wide[order]), together[order], rtol=0, atol=1e-5)
+
+
+def test_the_probabilities_of_all_sentences_add_up_to_1_whatever_the_width_of_their_rows() -> None:
+    network = decoder(classes=5, length=4)
+    for z in torch.randn(3, 1, LATENTS, dtype=torch.float64):
+        total = 0.0
+        for size in range(4):
+            texts = torch.tensor([[*text, 3] for text in product(range(3), repeat=size)])
+            total += float(log_prob(network, z.expand(len(texts), -1), texts).detach().exp().sum())
+        assert total == pytest.approx(1, abs=1e-12)
+
+
+def test_teacher_forcing_equals_reading_one_word_at_a_time() -> None:
+    network, texts = decoder(), rows([4, 7], 8)
+    z = torch.randn(2, LATENTS, dtype=torch.float64)
+    for row, text, found in zip(z, texts.tolist(), log_prob(network, z, texts), strict=True):
+        state, before, total = network.state(row)[None], CLASSES - 1, 0.0
+        for token in text[: text.index(STOP) + 1]:
+            word = nn.functional.silu(network.embedding(torch.tensor([before])))
+            read, state = network.gru(word, state)
+            logits = network.output(torch.cat([read[0], row]))[: CLASSES - 1]
+            total, before = total + float(logits.detach().log_softmax(0)[token]), token
+        assert float(found) == pytest.approx(total, abs=1e-10)
+
+
+def test_in_training_about_a_third_of_the_words_that_are_read_are_unknown_and_in_evaluation_none() -> None:
+    network, texts = decoder(), rows([11] * 400, LENGTH)
+    seen: list[Tensor] = []
+    network.embedding.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
+    z = torch.zeros(400, LATENTS).double()
+    network.train()(z, texts)
+    dropped = (seen[0][:, 1:] == 0).double().mean()
+    assert 0.27 < float(dropped) < 0.33 and bool((seen[0][:, 0] == CLASSES - 1).all()), "start is never dropped"
+    first = network.eval()(z, texts)
+    assert not bool((seen[1] == 0).any())
+    assert torch.equal(first, network(z, texts))
+
+
+@pytest.mark.parametrize("favoured", [1, STOP, CLASSES - 1], ids=["word", "stop", "start"])
+@pytest.mark.parametrize("width", [1, 3])
+def test_every_sentence_ends_and_never_holds_the_start_token(favoured: int, width: int) -> None:
+    network = decoder()
+    with torch.no_grad():
+        network.output.bias[favoured] = 1e6
+    z = torch.randn(40, LATENTS).double()
+    for texts in (network.beam(z, width), network.greedy(z), network.sample(z, torch.Generator().manual_seed(0))):
+        assert texts.shape == (40, LENGTH)
+        for text in texts.tolist():
+            assert text[-1] == STOP and set(text[text.index(STOP) :]) == {STOP} and CLASSES - 1 not in text
+
+
+def test_a_beam_of_one_is_greedy() -> None:
+    for seed in range(5):
+        network, z = decoder(seed=seed), torch.randn(50, LATENTS).double()
+        assert torch.equal(network.beam(z, 1), network.greedy(z))
+
+
+def test_a_beam_as_wide_as_everything_finds_the_likeliest_sentence_of_all() -> None:
+    network = decoder(classes=5, length=4, seed=1)
+    texts = torch.tensor([[*t, *[3] * (4 - len(t))] for size in range(4) for t in product(range(3), repeat=size)])
+    z = torch.randn(30, LATENTS).double()
+    for row, found in zip(z, network.beam(z, 64), strict=True):
+        assert torch.equal(found, texts[log_prob(network, row.expand(len(texts), -1), texts).argmax()])
+
+
+def test_a_wider_beam_finds_sentences_that_are_likelier_on_the_whole() -> None:
+    network, z = decoder(seed=2), torch.randn(200, LATENTS).double()
+    likely = [float(log_prob(network, z, network.beam(z, width)).mean()) for width in (1, 4, 12)]
+    assert likely[0] < likely[1] <= likely[2]

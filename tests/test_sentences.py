@@ -1,0 +1,219 @@
+"""Sentences of two languages as data: how a corpus is read, stored and shown, and which files are refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from mvae.data import fingerprint, load, load_converted, modalities_of, training_examples
+from mvae.data.dataset import SPLITS, Dataset
+from mvae.data.sentences import Ragged, Sentences, sentence_of, trimmed
+from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
+from mvae.data.translation import FEWEST, MOST_TOKENS, read_sentences, vocabulary
+from tests.corpora import PAIRS, write_corpus
+
+
+def ragged(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
+    """Sentences of these lengths, of words from 0 to `words`, of which 5 are known."""
+    drawn = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
+    parts = [[drawn.pop() for _ in range(length)] for length in lengths]
+    stored = Ragged.of(parts)
+    return Sentences(torch.from_numpy(stored.tokens), torch.from_numpy(stored.offsets), classes)
+
+
+def sentences(data: Dataset, split: str, m: int) -> list[str]:
+    value = getattr(data, split).values[m]
+    assert isinstance(value, Sentences)
+    return [sentence_of(value.words(i), data.modalities[m].words) for i in range(len(value))]
+
+
+def test_a_batch_is_as_wide_as_its_longest_sentence_with_its_stop_and_other_words_are_unknown() -> None:
+    stored = ragged([3, 0, 5, 1])
+    for index in ([0, 1], [3, 2, 0], [1], [1, 1], []):
+        taken = stored.take(torch.tensor(index, dtype=torch.int64))
+        expected = [[word if word < 6 else 0 for word in stored.words(i)] for i in index]
+        width = max((len(row) for row in expected), default=0) + 1
+        assert taken.shape == (len(index), width) and taken.dtype == torch.int64
+        assert taken.tolist() == [row + [6] * (width - len(row)) for row in expected]
+
+
+def test_some_sentences_in_a_row_are_what_they_were_among_all() -> None:
+    stored = ragged([3, 0, 5, 1, 2])
+    part = stored[1:4]
+    assert (len(part), part.lengths.tolist()) == (3, [1, 6, 2])
+    assert torch.equal(part.take(torch.arange(3)), stored.take(torch.tensor([1, 2, 3])))
+    assert len(stored[:0]) == 0
+
+
+def test_fewer_known_words_turn_the_others_into_unknown_ones_and_nothing_else(cache: Path) -> None:
+    data = load("toy_translation", cache=cache)
+    few = data.knowing(4)
+    assert [modality.classes for modality in few.modalities] == [7, 7]
+    index = torch.arange(50)
+    for m in (0, 1):
+        whole, seen = data.train.take(m, index), few.train.take(m, index)
+        stop = data.modalities[m].classes - 2
+        assert torch.equal(seen, torch.where(whole == stop, 5, torch.where(whole > 4, 0, whole)))
+        assert sentences(few, "test", m) == sentences(data, "test", m)
+    assert data.knowing(None) is data
+    assert data.knowing(10**6).modalities == data.modalities
+
+
+def test_columns_in_which_every_row_has_ended_are_cut_off_and_a_stop_is_left() -> None:
+    rows = torch.tensor([[1, 2, 6, 6, 6], [1, 6, 6, 6, 6]])
+    assert torch.equal(trimmed(rows, 8), rows[:, :3])
+    assert trimmed(torch.full((2, 4), 6), 8).shape == (2, 1)
+    assert trimmed(rows[:0], 8).shape == (0, 1)
+
+
+def test_words_are_numbered_by_frequency_then_by_the_alphabet_and_frequent_ones_are_known() -> None:
+    training = [["b", "a", "a"], ["c", "b", "a"], ["d", "c", "e"]]
+    words, classes = vocabulary(training, [["z", "a"], ["<unk>", "y"]], fewest=2)
+    assert words == ["<unk>", "a", "b", "c", "d", "e", "y", "z"]
+    assert classes == 3 + 3
+
+
+def test_a_corpus_is_read_back_word_for_word_from_its_arrow_files(tmp_path: Path, cache: Path) -> None:
+    test = [("an unseen cat", "mio  ĉapo"), PAIRS[0]]
+    root = write_corpus(tmp_path / "corpus", test=test)
+    data = load("translation", root, cache)
+    assert [modality.name for modality in data.modalities] == ["xx", "yy"]
+    assert sentences(data, "train", 0) == [pair[0] for pair in PAIRS * 6]
+    assert sentences(data, "test", 1) == ["mio ĉapo", "mio vid vuf"]
+    again = load_converted("translation", data.fingerprint, cache)
+    assert again is not None and again.modalities == data.modalities
+    counts = Counter(word for pair in PAIRS * 6 for word in pair[0].split())
+    known = data.modalities[0].words[1 : data.modalities[0].classes - 2]
+    assert set(known) == {word for word, count in counts.items() if count >= FEWEST}
+    unseen = data.test.take(0, torch.tensor([0]))[0].tolist()
+    assert unseen == [0, 0, known.index("cat") + 1, data.modalities[0].classes - 2]
+
+
+def test_sentences_are_an_arrow_list_with_offsets_that_is_mapped_and_not_copied(tmp_path: Path, cache: Path) -> None:
+    data = load("translation", write_corpus(tmp_path / "corpus"), cache)
+    path = cache / f"translation-{data.fingerprint[:16]}" / "train.arrow"
+    with pa.memory_map(str(path)) as mapped:
+        table = pa.ipc.open_file(mapped).read_all()
+        assert table.schema.field("xx").type == pa.large_list(pa.int32())
+        assert [len(row) for row in table["xx"].to_pylist()] == [len(pair[0].split()) for pair in PAIRS * 6]
+
+
+def test_a_damaged_file_of_sentences_is_made_again(tmp_path: Path, cache: Path) -> None:
+    root = write_corpus(tmp_path / "corpus")
+    before = load("translation", root, cache)
+    folder = cache / f"translation-{before.fingerprint[:16]}"
+    (folder / "manifest.json").write_text("{}")
+    after = load("translation", root, cache)
+    assert sentences(after, "train", 1) == sentences(before, "train", 1)
+
+
+def test_a_corpus_lies_in_the_data_root_or_in_its_folder_en_vi_and_has_one_fingerprint(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "root" / "en-vi", suffixes=("en", "vi"))
+    write_corpus(tmp_path / "plain", suffixes=("en", "vi"))
+    write_corpus(tmp_path / "named", suffixes=("en", "fr"))
+    marks = [fingerprint("translation", tmp_path / name) for name in ("root", "plain", "named")]
+    assert marks[0] == marks[1] != marks[2]
+    assert [modality.name for modality in modalities_of("translation", tmp_path / "named")] == ["en", "fr"]
+    write_corpus(tmp_path / "plain", [*PAIRS, ("more", "plu")], suffixes=("en", "vi"))
+    assert fingerprint("translation", tmp_path / "plain") != marks[0]
+
+
+def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(
+    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    longest, too_long = " ".join(["cat"] * MOST_TOKENS), " ".join(["cat"] * (MOST_TOKENS + 1))
+    train = [*PAIRS, ("short", too_long), (longest, longest), (too_long, "short")]
+    root = write_corpus(tmp_path / "corpus", train)
+    with caplog.at_level(logging.INFO, "mvae.data.translation"):
+        data = load("translation", root, cache)
+    assert sentences(data, "train", 0) == [*(pair[0] for pair in PAIRS), longest]
+    assert training_examples("translation", root) == len(data.train) == 5
+    assert "2 pairs of more than 70 words left out" in caplog.text
+
+
+def test_windows_line_ends_tabs_and_a_missing_last_line_end_are_read_like_any_others(tmp_path: Path) -> None:
+    path = tmp_path / "file.en"
+    path.write_bytes(b"the\tcat \r\n sees  a dog")
+    assert read_sentences(path) == [["the", "cat"], ["sees", "a", "dog"]]
+    path.write_bytes("a\u2028b \x07 c\u00a0d\n".encode())
+    assert read_sentences(path) == [["a\u2028b", "\x07", "c\u00a0d"]], "words end at blanks alone, lines at line ends"
+
+
+BAD = {
+    "an empty line": ("valid.xx", b"the cat\n\na dog\nthe dog\n", "valid.xx, line 2 is empty: each line of both files"),
+    "a line of blanks": ("test.yy", b"mio\nvid\nvuf\n \t\n", "test.yy, line 4 is empty"),
+    "another encoding": ("train.yy", "mio\nĉapo\n".encode("iso8859-3"), "train.yy, line 2: byte 0xe6 is no UTF-8"),
+    "UTF-16": ("test.xx", "the cat\n".encode("utf-16"), "test.xx, line 1: byte 0xff is no UTF-8"),
+    "too many lines": ("test.xx", b"a\nb\nc\nd\ne\nf\n", "test.xx, line 5 has no counterpart: "),
+    "too few lines": ("train.yy", b"mio\nvid\n", "train.xx, line 3 has no counterpart: "),
+    "an empty file": ("valid.yy", b"", "valid.yy, line 1 is empty"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_file_that_cannot_be_read_is_refused_in_one_line_with_its_name_and_the_line(
+    what: str, tmp_path: Path, cache: Path
+) -> None:
+    name, content, said = BAD[what]
+    root = write_corpus(tmp_path / "corpus")
+    (root / name).write_bytes(content)
+    with pytest.raises(ValueError) as refusal:
+        load("translation", root, cache)
+    line = str(refusal.value)
+    assert said in line and "\n" not in line and line.startswith(str(root))
+
+
+def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    one, three = write_corpus(tmp_path / "one"), write_corpus(tmp_path / "three")
+    (one / "train.yy").unlink()
+    (three / "train.zz").write_text("a\n")
+    missing = write_corpus(tmp_path / "missing")
+    (missing / "valid.yy").unlink()
+    too_long = write_corpus(tmp_path / "long", test=[("a " * 80, "b")])
+    for root, said in (
+        (tmp_path / "nothing", "en-vi is no corpus: put train.A, train.B, valid.A"),
+        (one, "one has train.xx: put"),
+        (three, "three has train.xx, train.yy, train.zz: put"),
+        (missing, "valid.yy is missing: a corpus is train.A"),
+        (too_long, "test.xx has no pair of at most 70 words"),
+    ):
+        with pytest.raises(ValueError, match=r".") as refusal:
+            load("translation", root)
+        assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_the_toy_corpus_says_in_both_languages_the_same_of_the_same_words(cache: Path) -> None:
+    data = load("toy_translation", cache=cache)
+    assert {split: len(getattr(data, split)) for split in SPLITS} == COUNTS
+    of_idea = {**NOUNS, **VERBS, **QUALITIES, **PLACES}
+    for here, there in zip(sentences(data, "train", 0), sentences(data, "train", 1), strict=True):
+        ideas = Counter(of_idea[word] for word in here.split() if word in of_idea)
+        assert ideas == Counter(word for word in there.split() if word in of_idea.values())
+    assert corpus().languages == tuple(modality.name for modality in data.modalities)
+    assert all(modality.classes == len(modality.words) + 2 for modality in data.modalities), "all words are known"
+
+
+def test_the_toy_corpus_is_the_same_bytes_everywhere(cache: Path) -> None:
+    data = load("toy_translation", cache=cache)
+    assert sentences(data, "test", 0)[:2] == FIRST[0] and sentences(data, "test", 1)[:2] == FIRST[1]
+    assert data.fingerprint == fingerprint("toy_translation")
+
+
+FIRST = (
+    ["the fish hears a small child .", "the quiet queen hears a queen ."],
+    ["olo bim piko audi .", "rena kalm rena audi ."],
+)
+
+
+def test_a_modality_of_sentences_survives_the_manifest(cache: Path) -> None:
+    data = load("toy_translation", cache=cache)
+    assert dataclasses.asdict(data.modalities[0])["words"][0] == "<unk>"
+    assert all(modality.sentences for modality in data.modalities)

@@ -1,0 +1,219 @@
+"""What is measured of sentences: BLEU and chrF as sacrebleu has them, the unigram model, and what z is used for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import log
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mvae.data import load
+from mvae.data.dataset import Dataset
+from mvae.data.sentences import Ragged, Sentences
+from mvae.evaluation.likelihood import likelihood_metrics, split_likelihoods
+from mvae.evaluation.measures import check_measurable, compute
+from mvae.evaluation.translation import (
+    as_written,
+    bleu_and_chrf,
+    latent_use,
+    most_frequent,
+    translation_metrics,
+    translation_tables,
+    translations,
+    unigram_log_likelihood,
+    validation_translation_metrics,
+)
+from mvae.gaussian import Gaussian
+from mvae.models import ARMS, arm
+from mvae.models.multimodal import Multimodal
+from mvae.trial import ACCURACY, TRANSLATION, Trial
+from tests.corpora import PAIRS, write_corpus
+
+LATENTS = 3
+
+
+@pytest.fixture
+def data(tmp_path: Path, cache: Path) -> Dataset:
+    """A few sentences, of which the test part has words that no training sentence has."""
+    test = [("the unseen cat sees", "mio nova vid"), *PAIRS, ("the cat", "mio")]
+    return load("translation", write_corpus(tmp_path / "corpus", test=test), cache)
+
+
+def model(data: Dataset, token: str = "mvae") -> Multimodal:
+    """Untrained, with weights large enough that sentences differ."""
+    trial = Trial.create(dataset="translation", model=token, latents=LATENTS)
+    torch.manual_seed(0)
+    made = arm(token).build(trial, data.modalities)
+    assert isinstance(made, Multimodal)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            nn.init.normal_(parameter, std=0.3 if "decoders" in name else 0.05)
+    return made.eval()
+
+
+KNOWN = ["the cat sat on the mat", "there is a dog in the garden", "hello"]
+ANSWERS = ["the cat is on the mat", "there is a dog here", "good bye"]
+
+
+def test_bleu_and_chrf_are_sacrebleus_of_whole_corpora() -> None:
+    import sacrebleu
+
+    bleu, chrf = bleu_and_chrf(ANSWERS, KNOWN)
+    assert bleu == sacrebleu.corpus_bleu(ANSWERS, [KNOWN], tokenize="none", force=True).score
+    assert chrf == sacrebleu.corpus_chrf(ANSWERS, [KNOWN]).score
+    assert bleu_and_chrf(KNOWN, KNOWN) == (pytest.approx(100), pytest.approx(100))
+    assert 0 < bleu < 100
+
+
+def test_bleu_is_the_geometric_mean_of_precisions_times_the_brevity_penalty() -> None:
+    answer, reference = "a b c d e f", "a b c d x y z"
+    logs = [log(matched / there) for matched, there in ((4, 6), (3, 5), (2, 4), (1, 3))]
+    expected = 100 * torch.tensor(1 - 7 / 6).exp() * torch.tensor(sum(logs) / 4).exp()
+    assert bleu_and_chrf([answer], [reference])[0] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_an_answer_of_nothing_is_scored_too() -> None:
+    assert bleu_and_chrf(["", ""], ["the cat", "a dog"]) == (0.0, 0.0)
+
+
+def test_the_unigram_model_is_its_closed_form() -> None:
+    def made(words: list[list[int]]) -> Sentences:
+        stored = Ragged.of(words)
+        return Sentences(torch.from_numpy(stored.tokens), torch.from_numpy(stored.offsets), 5)
+
+    training, test = made([[1, 1, 2], [], [1, 7]]), made([[2, 9], [0]])  # 0 <unk>, 1 and 2 known, 3 stop
+    counts, total = {0: 1, 1: 3, 2: 1, 3: 3}, 8
+    expected = sum(log((counts[token] + 1) / (total + 4)) for token in (2, 0, 3, 0, 3))
+    found, tokens = unigram_log_likelihood(training, test)
+    assert (found, tokens) == (pytest.approx(expected, abs=1e-12), 5)
+    assert unigram_log_likelihood(training, training[:2])[1] == 5, "some sentences of a file"
+
+
+def test_unigram_probabilities_add_up_to_1(data: Dataset) -> None:
+    train = data.train.values[0]
+    assert isinstance(train, Sentences)
+    classes = train.classes
+    each = []
+    for word in range(classes - 2):
+        one = Sentences(torch.tensor([word], dtype=torch.int32), torch.tensor([0, 1]), classes)
+        nothing = Sentences(torch.tensor([], dtype=torch.int32), torch.tensor([0, 0]), classes)
+        stop = unigram_log_likelihood(train, nothing)[0]
+        each.append(unigram_log_likelihood(train, one)[0] - stop)
+    assert float(torch.tensor([*each, stop]).exp().sum()) == pytest.approx(1, abs=1e-6)
+
+
+def test_the_most_frequent_sentence_is_the_first_of_those_that_occur_most_often(tmp_path: Path, cache: Path) -> None:
+    train = [("a", "x"), ("b b", "y"), ("c", "y"), ("b b", "z"), ("a", "z")]
+    made = load("translation", write_corpus(tmp_path / "corpus", train), cache)
+    found = []
+    for m in (0, 1):
+        value = made.train.values[m]
+        assert isinstance(value, Sentences)
+        found.append(most_frequent(made.modalities[m], value))
+    assert found == ["a", "y"]
+
+
+def test_a_translation_is_what_the_other_language_says_at_the_mean_of_the_posterior(data: Dataset) -> None:
+    made = model(data)
+    for source, target in ((0, 1), (1, 0)):
+        said = translations(made, data.test, source, target)
+        decoder = made.decoders[target]
+        for i, sentence in enumerate(said):
+            z = made.infer({source: data.test.take(source, torch.tensor([i]))}).mean
+            stop = data.modalities[target].classes - 2
+            tokens = decoder.greedy(z)[0].tolist()  # type: ignore[operator]
+            assert sentence == " ".join(data.modalities[target].words[t] for t in tokens[: tokens.index(stop)])
+    assert translations(made, data.test, 0, 1, beam=1) == translations(made, data.test, 0, 1)
+
+
+def test_baselines_are_scored_against_the_words_of_the_corpus_those_included_that_no_model_knows(data: Dataset) -> None:
+    found = translation_metrics(model(data), data, beam=2)
+    sources, references = (as_written(data.modalities[m], data.test.values[m]) for m in (0, 1))  # type: ignore[arg-type]
+    assert references[0] == "mio nova vid"
+    assert (found["bleu_copy/xx-yy"], found["chrf_copy/xx-yy"]) == bleu_and_chrf(sources, references)
+    assert found["bleu_frequent/yy-xx"] == bleu_and_chrf([PAIRS[0][0]] * len(sources), sources)[0]
+    said = translations(model(data), data.test, 0, 1)
+    assert (found["bleu/xx-yy"], found["chrf/xx-yy"]) == bleu_and_chrf(said, references)
+    assert found["test/bleu"] == (found["bleu/xx-yy"] + found["bleu/yy-xx"]) / 2
+    words = sum(len(sentence.split()) + 1 for sentence in references)
+    assert found["tokens/yy"] == words / len(references)
+    assert found["unigram/yy"] == pytest.approx(found["unigram_per_token/yy"] * words / len(references))
+    assert found["kl_per_token/both"] == pytest.approx(found["kl/both"] / (found["tokens/xx"] + found["tokens/yy"]))
+
+
+def test_a_collapsed_posterior_has_no_active_unit_and_no_kl_and_a_busy_one_has_what_its_gaussians_say(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = model(data)
+    with torch.no_grad():
+        for parameter in made.encoders[0].parameters():
+            parameter.zero_()
+        made.encoders[0].output.bias[LATENTS:] = 15.0  # type: ignore[union-attr, index, operator]
+    active, kl = latent_use(made, data.test, (0,))
+    assert (active, kl) == (0.0, pytest.approx(0.0, abs=1e-5))
+
+    means = torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.05]]).repeat(3, 1)
+    q = Gaussian(means, torch.full_like(means, -2.0))
+    monkeypatch.setattr(made, "infer", lambda _values: q)
+    active, kl = latent_use(made, data.test, (1,))
+    expected = 0.5 * (means.square() + torch.tensor(-2.0).exp() - 1 + 2).sum(1).mean()
+    assert (active, kl) == (pytest.approx(1 / 3), pytest.approx(float(expected), rel=1e-5))
+
+
+def test_log_likelihoods_a_token_are_the_means_over_tokens_stops_counted(data: Dataset) -> None:
+    found = likelihood_metrics(model(data), data, samples=4, seed=0)
+    lengths = data.test.lengths
+    assert lengths is not None
+    for name, tokens in (("log_marginal", lengths[:, 0]), ("log_x2", lengths[:, 1]), ("log_joint", lengths.sum(1))):
+        expected = found[f"test/{name}"] * len(tokens) / tokens.sum()
+        assert found[f"test/{name}_per_token"] == pytest.approx(expected)
+
+
+def test_likelihoods_of_sentences_do_not_depend_on_who_is_estimated_beside_them(data: Dataset) -> None:
+    made, whole = model(data), list(range(len(data.test)))
+    together = split_likelihoods(made, data.test, samples=8, seed=0)
+    for order in (whole[::-1], whole[:1], whole[2:4]):
+        apart = split_likelihoods(made, data.test, samples=8, seed=0, examples=order, rows=3)
+        for name in ("log_marginal", "log_joint", "log_x2"):
+            torch.testing.assert_close(apart[name], together[name][order], rtol=1e-6, atol=1e-5)
+
+
+def test_validation_watches_the_targets_words_given_the_source(data: Dataset) -> None:
+    made = model(data)
+    found = validation_translation_metrics(made, data)
+    assert set(found) == {"validation/log_likelihood_xx-yy", "validation/log_likelihood_yy-xx"}
+    index = torch.arange(len(data.validation))
+    z = made.infer({0: data.validation.take(0, index)}).mean
+    total = made.log_prob(1, z, data.validation.take(1, index)).sum()
+    words = sum(len(pair[1].split()) + 1 for pair in PAIRS)
+    assert found["validation/log_likelihood_xx-yy"] == pytest.approx(float(total.detach()) / words, rel=1e-5)
+
+
+def test_the_tables_show_samples_reconstructions_and_both_directions_beside_the_corpus_own(data: Dataset) -> None:
+    made = model(data)
+    shown = translation_tables(made, data.test, seed=0)
+    assert shown == translation_tables(made, data.test, seed=0) != translation_tables(made, data.test, seed=1)
+    heads = [line for line in shown.splitlines() if line.startswith("###")]
+    assert [head.split(":")[0] for head in heads] == ["### Table 6", "### Table 6", "### Table 7", "### Table 8"]
+    assert "| xx | yy, ours | yy, the corpus' |" in shown and "| yy | xx, ours | xx, the corpus' |" in shown
+    assert Counter(line.count(" | ") for line in shown.splitlines() if line.startswith("| the unseen cat"))[2] == 1
+
+
+@pytest.mark.parametrize("token", [token for token, known in ARMS.items() if known.imageless])
+def test_every_arm_without_images_is_measured_and_others_are_refused(token: str, data: Dataset) -> None:
+    trial = Trial.create(dataset="translation", model=token, latents=LATENTS)
+    assert compute(TRANSLATION, model(data, token), trial, data)["test/bleu"] >= 0
+
+
+def test_what_a_data_set_or_an_arm_lacks_is_said_in_one_line(data: Dataset) -> None:
+    with pytest.raises(ValueError, match="digits has no sentences in two languages to translate: choose among transl"):
+        check_measurable(TRANSLATION, "mvae", load("digits"))
+    with pytest.raises(ValueError, match="translation has no label or text to predict from an image: choose among dig"):
+        check_measurable(ACCURACY, "mvae", data)
+    with pytest.raises(ValueError, match="arm 'vae' needs images, which translation has not: choose one of jmvae, mv"):
+        Trial.create(dataset="translation", model="vae")
+    with pytest.raises(ValueError, match="image network 'mlp' does not fit translation: it has none"):
+        Trial.create(dataset="translation", model="mvae", image_network="mlp")

@@ -1,0 +1,171 @@
+"""Tables 6 to 8's pipeline: which trials it makes, what it refuses, what its report says, and what a kill changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mvae.checkpoint import Record
+from mvae.data import fingerprint
+from mvae.evaluation.measures import COMPUTES, estimates
+from mvae.trial import TRANSLATION, Trial, likelihood
+from pipelines.translation import Options, sweep
+from sweeps.catalogue import Catalogue
+from sweeps.options import parse, read
+from sweeps.plan import plan
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.sweep import BAD_INPUT, COMPLETE, main
+from sweeps.worker import TRANSLATIONS, Job
+from sweeps.worker import run as run_job
+from tests.corpora import write_corpus
+from tests.sweeping import ROOT, mlflow_differs, place
+from tests.test_arms_killed import assert_as_computed_alone
+
+SMALL = ("--epochs", "2", "--train-examples", "60", "--latents", "3", "--samples", "2", "--batch-size", "20")
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command in this process; returns its exit code."""
+    try:
+        options = parse(Options, argv)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return main(lambda: sweep(options), options)
+
+
+def test_the_demo_needs_no_files_and_compares_two_sets_of_targets_with_all_that_is_measured_of_them() -> None:
+    made = sweep(read(Options, ()))
+    assert {cell.trial.dataset for cell in made.cells} == {"toy_translation"}
+    assert {(cell.variant, cell.trial.targets) for cell in made.cells} == {("MVAE own", "own"), ("MVAE all", "all")}
+    assert len({cell.trial.key("data") for cell in made.cells}) == 2
+    assert {cell.column for cell in made.cells} == {"here-there", "there-here", "here", "there", "both"}
+    assert {cell.measure for cell in made.cells} == {TRANSLATION, likelihood(20)}
+    scored = {cell.metric for cell in made.cells if cell.column == "there-here"}
+    kinds = ("", "_beam", "_copy", "_frequent")
+    assert scored == {f"{score}{kind}/there-here" for score in ("bleu", "chrf") for kind in kinds}
+
+
+def test_every_metric_that_a_cell_shows_is_one_that_its_measure_gives(storage: Path, cache: Path) -> None:
+    made = sweep(read(Options, (*SMALL, "--targets", "all")))
+    trial = made.cells[0].trial
+    job = Job(
+        trial.key(fingerprint("toy_translation")),
+        trial,
+        measures=(TRANSLATION, likelihood(2)),
+        store=Store.open(storage, "main", create=True),
+        cache=cache,
+    )
+    words: list[str] = []
+    run_job(job, lambda word: words.append(word.failed))
+    assert not any(words), words
+    for cell in made.cells:
+        result = job.store.results.read(job.key, cell.measure.token)
+        assert result is not None and cell.metric in result.metrics, cell.metric
+    assert "### Table 7: there given here" in (job.store.artifacts(job.key) / TRANSLATIONS).read_bytes().decode()
+    assert {f"test/log_{name}" for name in ("marginal", "joint", "x2", "x2_prior")} <= estimates(trial)
+    planned = plan(made.cells, job.store, fingerprint("toy_translation"))
+    catalogue = Catalogue(planned, job.store, fingerprint("toy_translation"), cache)
+    loaded = catalogue.load_model(catalogue.view(job.key))
+    assert loaded is not None and loaded[1] is None, "a module that takes no image has no example of one"
+
+
+def test_a_corpus_names_the_directions_and_is_the_data_set_wherever_the_data_root_is(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "corpus", suffixes=("de", "cs"))
+    given = ("--corpus", str(root), "--data-root", str(tmp_path / "elsewhere"), "--targets", "all")
+    made = sweep(read(Options, given))
+    assert made.name == "translation-translation"
+    assert {cell.column for cell in made.cells} == {"cs-de", "de-cs", "cs", "de", "both"}
+    plain = sweep(read(Options, ("--dataset", "translation", "--data-root", str(root), "--targets", "all")))
+    assert [cell.trial for cell in plain.cells] == [cell.trial for cell in made.cells]
+
+
+def test_a_smaller_vocabulary_is_another_trial_and_the_paper_has_three_seeds_and_1000_samples(tmp_path: Path) -> None:
+    root = str(write_corpus(tmp_path / "corpus"))
+    keys = {
+        asked: {cell.trial.key("data") for cell in sweep(read(Options, ("--corpus", root, *asked.split()))).cells}
+        for asked in ("", "--vocabulary 3", "--preset paper")
+    }
+    assert [len(each) for each in keys.values()] == [2, 2, 6]
+    assert keys[""] < keys["--preset paper"] and not keys[""] & keys["--vocabulary 3"]
+
+
+BAD = [
+    ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
+    ("--dataset foo", "there is no data set 'foo'"),
+    ("--corpus here --dataset toy_translation", "--corpus goes with --dataset translation, not with toy_translation"),
+    ("--corpus nowhere", "nowhere/en-vi is no corpus: put train.A, train.B"),
+    ("--corpus here", "valid.xx, line 2 is empty: each line of both files must hold a sentence"),
+    ("--arms nn", "arm nn has no translation: choose among jmvae, mvae, mvae_q"),
+    ("--vocabulary 0", "--vocabulary 0: input should be greater than or equal to 1"),
+    ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: toy_translation has 2,000 training examples"),
+    ("--targets some", "--targets some"),
+    ("--image-network dcgan", "image network 'dcgan' does not fit toy_translation: it has none"),
+    ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
+]
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
+def test_bad_input_is_one_line_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (write_corpus(tmp_path / "here") / "valid.xx").write_text("a\n\nb\nc\n")
+    assert run(("--storage", "new", *typed.split())) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_use_and_the_padding(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ("--storage", str(storage), "--targets", "all")
+    whole, store = sweep(read(Options, asked)), Store.open(storage, "main", create=True)
+    results: dict[tuple[str, str], tuple[Trial, dict[str, float]]] = {}
+    for number, cell in enumerate(whole.cells):
+        key = cell.trial.key(fingerprint("toy_translation"))
+        results.setdefault((key, cell.measure.token), (cell.trial, {}))[1][cell.metric] = number / 100
+    history = [Record(epoch=1, time=0.0, metrics={"train/padding_share": 0.0567})]
+    for (key, measure), (trial, metrics) in results.items():
+        store.results.write(Result(key, measure, trial.model_dump(), metrics, {}, history))
+    (store.artifacts(key) / TRANSLATIONS).parent.mkdir(parents=True)
+    (store.artifacts(key) / TRANSLATIONS).write_text("### Table 6\n")
+    assert run((*asked, "--report")) == COMPLETE
+    printed = " ".join(capsys.readouterr().out.split())
+    numbers = {(cell.row, cell.column): number / 100 for number, cell in enumerate(whole.cells)}
+    ours, unigram = numbers["MVAE log p a token", "here"], numbers["MVAE unigram log p a token", "here"]
+    assert f"MVAE seed 0: log p a token in nats, 20 samples: here {ours:.3f} (unigram {unigram:.3f})" in printed
+    active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
+    assert f"both {active:.0%}, {kl:.2f}" in printed
+    assert "MVAE seed 0: 5.7% of the tokens of the last epoch were padding." in printed
+    folder = store.reports / whole.name
+    assert folder.joinpath(TRANSLATIONS).read_text().startswith(f"## MVAE seed 0 ({key})\n\n### Table 6")
+
+
+def test_the_measure_is_of_the_version_that_is_computed() -> None:
+    assert (TRANSLATION.name, TRANSLATION.version) in COMPUTES and TRANSLATION.token == "translation-v1"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_tables(tmp_path: Path) -> None:
+    asked = (*SMALL, "--epochs", "8")
+    with place() as here:
+        pipeline = str(ROOT / "pipelines" / "translation.py")
+        typed = [sys.executable, pipeline, *here.command()[2:], *asked]
+        driver = here.launch(typed)
+        driver.until(lambda: sum(here.epochs().values()) >= 3, "it had trained for some epochs")
+        driver.kill()
+        again = here.launch([*typed, "--resume"]).ended()
+        assert again.code == 0, again
+        assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), None, tmp_path)
+        assert mlflow_differs(here) == []
+        assert {run.info.run_name for run in here.children()} == {"MVAE own seed 0", "MVAE all seed 0"}
+        logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
+        assert logged >= {TRANSLATIONS, "table.md", "runs.csv"}

@@ -32,6 +32,7 @@ from mvae.data.faces import FACES, FACES19
 from mvae.data.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
 from mvae.data.mnist19 import MNIST19
 from mvae.data.multi_mnist import MULTI_MNIST
+from mvae.data.vision import VISION, VISION_FACES, VISION_IMAGES
 from mvae.files import Damaged, locked
 
 __all__ = [
@@ -55,7 +56,10 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_ALL = (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19, CELEBA, CELEBA19, FACES, FACES19)
+_ALL = (
+    *(DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19),
+    *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_IMAGES, VISION_FACES),
+)
 
 DATASETS: dict[str, Source] = {each.name: each for each in _ALL}
 """Every data set by its name, the token of `--dataset`."""

@@ -3,9 +3,9 @@
     <cache>/<name>-<first 16 digits of the fingerprint>/train.arrow, validation.arrow, test.arrow, manifest.json
 
 Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image or a text, plain uint8
-for a label. So a column is one run of bytes in the file, and all trials of a machine share one copy of it in the page
-cache. The manifest, written last, says each file's size and sha256: files without a manifest do not exist, and sizes
-are checked before anything is mapped.
+for a label; none for a view, which is made of the first. So a column is one run of bytes in the file, and all trials of
+a machine share one copy of it in the page cache. The manifest, written last, says each file's size and sha256: files
+without a manifest do not exist, and sizes are checked before anything is mapped.
 """
 
 import json
@@ -103,6 +103,7 @@ def _path(folder: Path, split: str) -> Path:
 
 def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ...], fingerprint: str) -> pa.RecordBatch:
     columns: list[pa.Array] = []
+    modalities = tuple(modality for modality in modalities if modality.view is None)
     for array, modality in zip(values, modalities, strict=True):
         assert array.dtype == np.uint8 and array.shape[1:] == modality.shape, (modality.name, array.dtype, array.shape)
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
@@ -129,10 +130,14 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         batch = reader.get_batch(0)
     values: list[Tensor] = []
     for modality in modalities:
+        if modality.view is not None:
+            values.append(values[0])
+            continue
         column = batch.column(modality.name)
         content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
         assert content is not None and column.null_count == 0
         start, count = content.address - whole.address, entry.rows * math.prod(modality.shape)
         bytes_N = np.frombuffer(mapped, np.uint8, count=count, offset=start)
         values.append(torch.from_numpy(bytes_N).reshape(entry.rows, *modality.shape))
-    return Split(tuple(values))
+    views = tuple(modality.view for modality in modalities)
+    return Split(tuple(values), views if any(views) else ())

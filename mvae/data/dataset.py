@@ -40,6 +40,11 @@ ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """The two ways in which a data set may have attributes."""
 
 
+View = Callable[[Tensor], Tensor]
+"""Makes one modality's values of another's: images [B, C, H, W] in [0, 1] of images [B, C', H, W]. A module's function,
+since it is pickled, and of each example alone."""
+
+
 @dataclass(frozen=True)
 class Modality:
     """One of the views x_1 ... x_M of an example."""
@@ -55,6 +60,8 @@ class Modality:
     image and for several attributes."""
     attributes: tuple[str, ...] = ()
     """Names of the attributes of a modality of several, in the order of its values."""
+    view: View | None = None
+    """Computed from the first modality a batch at a time, in place of being stored."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,9 @@ class Split:
 
     values: tuple[Tensor, ...]
     """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L]. Attributes:
-    uint8 [N, A]. On a CPU they map the file."""
+    uint8 [N, A]. On a CPU they map the file. Of a view: the very tensor that it is made of."""
+    views: tuple[View | None, ...] = ()
+    """One a modality; none at all where everything is stored."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -108,15 +117,22 @@ class Split:
         stored = self.values[modality].index_select(0, index)
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
-        return stored.to(torch.float32).div_(255)
+        image = stored.to(torch.float32).div_(255)
+        view = self.views[modality] if self.views else None
+        return image if view is None else view(image)
 
     def first(self, examples: int) -> "Split":
         """The first so many examples, in the same memory."""
-        return Split(tuple(value[:examples] for value in self.values))
+        return self._of_each(lambda value: value[:examples])
 
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`, still uint8."""
-        return Split(tuple(value.to(device) for value in self.values))
+        return self._of_each(lambda value: value.to(device))
+
+    def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Split":
+        """The same split with each tensor changed once, however many modalities are made of it."""
+        changed = {id(value): change(value) for value in self.values}
+        return dataclasses.replace(self, values=tuple(changed[id(value)] for value in self.values))
 
 
 @dataclass(frozen=True)
@@ -160,7 +176,7 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
 
 
 Arrays = dict[str, tuple[np.ndarray, ...]]
-"""Split name to one uint8 array a modality, shaped as in `Split.values`."""
+"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`."""
 
 
 @dataclass(frozen=True)

@@ -291,6 +291,9 @@ class Measure:
 ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
 """Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
 
+VISION = Measure("vision", 1, "psnr/reconstruction")
+"""PSNR and SSIM of each view of a face made of others (supplement section 10), beside plain baselines."""
+
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
 """Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share
 of characters."""

@@ -22,8 +22,20 @@ from collections.abc import Iterator
 from mvae.data import Kind, source, training_examples
 from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.data.supervision import check_fraction
+from mvae.evaluation.vision import has_views
 from mvae.models import arm
-from mvae.trial import ACCURACY, ATTRIBUTE_ACCURACY, Measure, Pairing, Precision, Targets, Trial, likelihood, readout
+from mvae.trial import (
+    ACCURACY,
+    ATTRIBUTE_ACCURACY,
+    VISION,
+    Measure,
+    Pairing,
+    Precision,
+    Targets,
+    Trial,
+    likelihood,
+    readout,
+)
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.report import Report
@@ -97,6 +109,8 @@ def measure_of(token: str, dataset: str) -> Measure:
     """What shows best whether an arm has learnt the data set."""
     kinds = {modality.kind for modality in source(dataset).modalities}
     able = arm(token).measures
+    if has_views(source(dataset).modalities) and "vision" in able:
+        return VISION
     if kinds & ATTRIBUTE_KINDS and "attributes" in able:
         return ATTRIBUTE_ACCURACY
     if kinds & {Kind.LABEL, Kind.TEXT} and arm(token).predicts:

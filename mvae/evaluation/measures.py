@@ -13,6 +13,7 @@ from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
+from mvae.evaluation.vision import has_views, vision_metrics
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
 from mvae.streams import torch_generator
@@ -57,11 +58,17 @@ def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset
     return attribute_metrics(model, data, trial.seed)
 
 
+def _vision(_measure: Measure, model: nn.Module, _trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
+    assert isinstance(model, Multimodal)
+    return vision_metrics(model, data, host.heard)
+
+
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
     ("likelihood", 1): _likelihood,
     ("attributes", 1): _attributes,
+    ("vision", 1): _vision,
 }
 """By name and version; the parameters are in the measure that a computation is given."""
 
@@ -119,10 +126,21 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
         raise ValueError(f"arm {token} has no {measure.name}: choose among {able}")
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
-        what = "attributes" if measure.name == "attributes" else " or ".join(sorted(PREDICTED[measure.name]))
-        raise ValueError(f"{data.name} has no {what} to predict: choose among {able}")
+        raise ValueError(f"{data.name} has no {_predicted(measure)} to predict: choose among {able}")
+
+
+def _predicted(measure: Measure) -> str:
+    match measure.name:
+        case "vision":
+            return "edges and masks of faces"
+        case "attributes":
+            return "attributes"
+        case _:
+            return " or ".join(sorted(PREDICTED[measure.name]))
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
+    if measure.name == "vision":
+        return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)
     return predicted is None or not predicted.isdisjoint(modality.kind for modality in data.modalities)

@@ -195,7 +195,7 @@ _READS = (
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
 )
-_CAN = frozenset({"accuracy", "likelihood", "attributes"})
+_CAN = frozenset({"accuracy", "likelihood", "attributes", "vision"})
 
 MVAE_ARM = Arm("mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner, attributes=True, many=True)
 MVAE_Q_ARM = Arm("mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner, attributes=True, many=True)

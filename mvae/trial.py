@@ -303,13 +303,16 @@ class Measure:
 ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
 """Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
 
+VISION = Measure("vision", 1, "psnr/reconstruction")
+"""PSNR and SSIM of each view of a face made of others (supplement section 10), beside plain baselines."""
+
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
 """Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share
 of characters."""
 
 
 TRANSLATION = Measure("translation", 1, "test/bleu")
-"""Mean BLEU over directions; with chrF and all else that is measured of sentences (see mvae/evaluation/translation.py)."""
+"""Mean BLEU over directions, with chrF and all else that is measured of sentences (mvae/evaluation/translation.py)."""
 
 
 def readout(fraction: float) -> Measure:

@@ -22,11 +22,13 @@ from collections.abc import Iterator
 from mvae.data import Kind, source, training_examples
 from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.data.supervision import check_fraction
+from mvae.evaluation.vision import has_views
 from mvae.models import arm
 from mvae.trial import (
     ACCURACY,
     ATTRIBUTE_ACCURACY,
     TRANSLATION,
+    VISION,
     Measure,
     Pairing,
     Precision,
@@ -111,6 +113,8 @@ def measure_of(token: str, dataset: str) -> Measure:
     if all(modality.sentences for modality in modalities):
         return TRANSLATION
     able = arm(token).measures
+    if has_views(source(dataset).modalities) and "vision" in able:
+        return VISION
     if kinds & ATTRIBUTE_KINDS and "attributes" in able:
         return ATTRIBUTE_ACCURACY
     if kinds & {Kind.LABEL, Kind.TEXT} and arm(token).predicts:

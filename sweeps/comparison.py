@@ -219,7 +219,7 @@ class Report:
     @property
     def contrast_title(self) -> str:
         """What the table of differences shows."""
-        baseline = "its first row" if self.rows_are_quantities else self.rows[0]
+        baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
         return f"{self.metric or 'each quantity'} minus that of {baseline}, seed by seed"
 
     def notes(self) -> list[str]:
@@ -238,18 +238,22 @@ class Report:
         return [self.entries[place] for place in asked if place in self.entries]
 
     def contrasts(self) -> list[Contrast]:
-        """Every row minus the first one, by seed: what the arms' order puts first is the baseline.
-
-        Where rows are quantities, the first row of the same one is.
-        """
-        by_quantity, first = self.rows_are_quantities, dict[str, str]()
-        found = []
+        """Every row minus the first one that shows a quantity of its own, by seed: what the arms' order puts first is
+        the baseline."""
+        baselines, found = self._baselines(), []
         for entry in self.in_order():
-            baseline = first.setdefault(entry.quantity, entry.row) if by_quantity else self.rows[0]
+            baseline = baselines[entry.row]
             theirs = self.entries.get((baseline, entry.column))
             if baseline != entry.row and theirs is not None:
                 found.append(_contrast(entry, theirs))
         return found
+
+    def _baselines(self) -> dict[str, str]:
+        """Row to the first row that it shares a quantity with, itself at least."""
+        quantities: dict[str, set[str]] = {row: set() for row in self.rows}
+        for entry in self.entries.values():
+            quantities[entry.row].add(entry.quantity)
+        return {row: next(first for first in self.rows if quantities[first] & quantities[row]) for row in self.rows}
 
 
 def tabulate(

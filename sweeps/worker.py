@@ -25,6 +25,7 @@ from mvae.data.dataset import Dataset
 from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
 from mvae.evaluation.translation import translation_tables
+from mvae.evaluation.vision import figures, has_views
 from mvae.files import Damaged, write_atomically
 from mvae.models import arm
 from mvae.models.cvae import CVAE
@@ -274,6 +275,8 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
         return
     if isinstance(model, Multimodal):
         grids, words = sample_grids(model, data.test, seed), sample_words(model, data.test, seed)
+        if has_views(data.modalities):
+            grids |= figures(model, data.test)
     elif isinstance(model, CVAE):
         grids = conditional_grids(model, data.test, seed)
     else:

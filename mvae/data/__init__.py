@@ -34,6 +34,7 @@ from mvae.data.mnist19 import MNIST19
 from mvae.data.multi_mnist import MULTI_MNIST
 from mvae.data.toy_translation import TOY_TRANSLATION
 from mvae.data.translation import TRANSLATION
+from mvae.data.vision import VISION, VISION_FACES, VISION_IMAGES
 from mvae.files import Damaged, locked
 
 __all__ = [
@@ -60,8 +61,11 @@ log = logging.getLogger(__name__)
 
 _Stored = tuple[tuple[Modality, ...], dict[str, Split]]
 
-_PICTURES = (DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19, CELEBA, CELEBA19, FACES, FACES19)
-_ALL = (*_PICTURES, TRANSLATION, TOY_TRANSLATION)
+_ALL = (
+    *(DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19),
+    *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_IMAGES, VISION_FACES),
+    *(TRANSLATION, TOY_TRANSLATION),
+)
 
 DATASETS: dict[str, Source] = {each.name: each for each in _ALL}
 """Every data set by its name, the token of `--dataset`."""

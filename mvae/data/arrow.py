@@ -3,10 +3,11 @@
     <cache>/<name>-<first 16 digits of the fingerprint>/train.arrow, validation.arrow, test.arrow, manifest.json
 
 Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image or a text, plain uint8
-for a label, a large list of int32 for sentences, which Arrow keeps as all words and the offsets of the sentences. So a
-column is one or two runs of bytes in the file, and all trials of a machine share one copy of it in the page cache. The
-manifest, written last, says each file's size and sha256, and what the modalities are where the raw files decide it:
-files without a manifest do not exist, and sizes are checked before anything is mapped.
+for a label, a large list of int32 for sentences, which Arrow keeps as all words and the offsets of the sentences; none
+for a view, which is made of the first. So a column is one or two runs of bytes in the file, and all trials of a machine
+share one copy of it in the page cache. The manifest, written last, says each file's size and sha256, and what the
+modalities are where the raw files decide it: files without a manifest do not exist, and sizes are checked before
+anything is mapped.
 """
 
 import json
@@ -137,6 +138,7 @@ def _record_batch(
     values: tuple[np.ndarray | Ragged, ...], modalities: tuple[Modality, ...], fingerprint: str
 ) -> pa.RecordBatch:
     columns: list[pa.Array] = []
+    modalities = tuple(modality for modality in modalities if modality.view is None)
     for array, modality in zip(values, modalities, strict=True):
         if isinstance(array, Ragged):
             columns.append(pa.LargeListArray.from_arrays(pa.array(array.offsets), pa.array(array.tokens)))
@@ -171,6 +173,9 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         return torch.from_numpy(np.frombuffer(mapped, dtype, count=count, offset=buffer.address - whole.address))
 
     for modality in modalities:
+        if modality.view is not None:
+            values.append(values[0])
+            continue
         column = batch.column(modality.name)
         if modality.sentences:
             _, offsets, _, words = column.buffers()
@@ -181,4 +186,5 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
         bytes_N = mapped_as(np.uint8, content, entry.rows * math.prod(modality.shape))
         values.append(bytes_N.reshape(entry.rows, *modality.shape))
-    return Split(tuple(values))
+    views = tuple(modality.view for modality in modalities)
+    return Split(tuple(values), views if any(views) else ())

@@ -14,14 +14,19 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mvae.data import pictures
 from mvae.data.dataset import SPLITS, MissingFiles
 from mvae.files import file_version
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # N images, n images of a block
 
@@ -100,8 +105,8 @@ class Files:
         except OSError as error:
             raise ValueError(f"{self.images} cannot be read: {error.strerror}") from error
 
-    def read_image(self, name: str) -> np.ndarray:
-        """One image, as `pictures.square` makes it.
+    def read_image(self, name: str, made: Callable[["Image.Image"], np.ndarray] = pictures.square) -> np.ndarray:
+        """One image, as `pictures.square` makes it, or another.
 
         Raises:
             ValueError: it is missing, cut short or no JPEG. Bytes that are wrong in the middle go unnoticed in a folder
@@ -112,7 +117,7 @@ class Files:
         content = io.BytesIO(self._image_bytes(name))
         try:
             with Image.open(content, formats=("JPEG",)) as image:
-                return pictures.square(image)
+                return made(image)
         except UnidentifiedImageError as error:
             raise ValueError(f"{self.images / name} is not a JPEG image: fetch it again") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -45,6 +45,11 @@ ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """The two ways in which a data set may have attributes."""
 
 
+View = Callable[[Tensor], Tensor]
+"""Makes one modality's values of another's: images [B, C, H, W] in [0, 1] of images [B, C', H, W]. A module's function,
+since it is pickled, and of each example alone."""
+
+
 @dataclass(frozen=True)
 class Modality:
     """One of the views x_1 ... x_M of an example."""
@@ -64,6 +69,8 @@ class Modality:
     """Of a text of sentences (see mvae/data/sentences.py) every word by its number, those that a model knows first."""
     sentences: bool = False
     """Whether a text is sentences of words, stored with offsets and as wide in a batch as its longest."""
+    view: View | None = None
+    """Computed from the first modality a batch at a time, in place of being stored."""
 
     def knowing(self, words: int) -> "Modality":
         """The same with so many known words at most, where it is sentences."""
@@ -106,7 +113,9 @@ class Split:
 
     values: tuple[Tensor | Sentences, ...]
     """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], or sentences.
-    Attributes: uint8 [N, A]. On a CPU they map the file."""
+    Attributes: uint8 [N, A]. On a CPU they map the file. Of a view: the very tensor that it is made of."""
+    views: tuple[View | None, ...] = ()
+    """One a modality; none at all where everything is stored."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -131,19 +140,26 @@ class Split:
         stored = value.index_select(0, index)
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
-        return stored.to(torch.float32).div_(255)
+        image = stored.to(torch.float32).div_(255)
+        view = self.views[modality] if self.views else None
+        return image if view is None else view(image)
 
     def knowing(self, words: int) -> "Split":
         """The same examples, sentences with so many known words at most."""
-        return Split(tuple(value.knowing(words) if isinstance(value, Sentences) else value for value in self.values))
+        return self._of_each(lambda value: value.knowing(words) if isinstance(value, Sentences) else value)
 
     def first(self, examples: int) -> "Split":
         """The first so many examples, in the same memory."""
-        return Split(tuple(value[:examples] for value in self.values))
+        return self._of_each(lambda value: value[:examples])
 
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`, still uint8."""
-        return Split(tuple(value.to(device) for value in self.values))
+        return self._of_each(lambda value: value.to(device))
+
+    def _of_each(self, change: Callable[[Tensor | Sentences], Tensor | Sentences]) -> "Split":
+        """The same split with each tensor changed once, however many modalities are made of it."""
+        changed = {id(value): change(value) for value in self.values}
+        return dataclasses.replace(self, values=tuple(changed[id(value)] for value in self.values))
 
 
 @dataclass(frozen=True)
@@ -198,7 +214,7 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
 
 
 Arrays = dict[str, tuple[np.ndarray | Ragged, ...]]
-"""Split name to one uint8 array a modality, shaped as in `Split.values`; sentences are ragged."""
+"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; sentences are ragged."""
 
 
 @dataclass(frozen=True)

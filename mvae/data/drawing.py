@@ -90,12 +90,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
     from PIL import Image
 
     vary = iter(numbers)
-    tone = SKINS[int(next(vary) * len(SKINS))]
-    skin = _varied(PALE if "Pale_Skin" in has else tone, 14, vary)
-    hair = _varied(next((HAIR[name] for name in HAIR if name in has), BROWS_OF_THE_BALD), 20, vary)
-    wide = (48 if "Male" in has else 43) + (7 if "Chubby" in has else 0) + 3 * next(vary)
-    shift = 6 * next(vary) - 3, 6 * next(vary) - 3
-    pen = Pen(_varied((120, 130, 140), 180, vary), shift, 0.96 + 0.08 * next(vary))
+    pen, skin, hair, wide = _begun(has, vary)
     cloth = _varied((110, 110, 110), 200, vary)
     if "Bald" not in has:
         _hair_behind(pen, has, wide, hair)
@@ -109,6 +104,50 @@ def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
     across, down = int(100 * next(vary)), int(100 * next(vary))
     grain = _noise().crop((across, down, across + SIZE[0], down + SIZE[1]))
     return Image.blend(pen.picture, grain, GRAIN)
+
+
+def draw_mask(has: Set[str], numbers: Sequence[float]) -> "Image":
+    """Where the features are of the face that `draw` draws: white on black, mouth, brows, eyes and nose filled, the jaw
+    a line.
+
+    Args:
+        has, numbers: as for `draw`.
+    Returns:
+        RGB, 178x218.
+    """
+    pen, _, _, wide = _begun(has, iter(numbers))
+    pen.picture.paste((0, 0, 0), (0, 0, *SIZE))
+    white = (255, 255, 255)
+    middle = ((42 if "Bald" in has else 68) + 186) / 2
+    pen.arc(MIDDLE, middle, wide, 186 - middle, (0, 180), white)
+    for side in (-1, 1):
+        x = MIDDLE + side * 19
+        pen.ellipse(x, EYES, 10, 6, white)
+        pen.line([(x - 13, 97), (x, 94), (x + 13, 97)], white, 9 if "Bushy_Eyebrows" in has else 5)
+    size = 12 if "Big_Nose" in has else 7
+    pen.line([(MIDDLE - 2, 116), (MIDDLE - 3, 130)], white, 5)
+    pen.ellipse(MIDDLE, 133, size, size - 2, white)
+    smiling, parted = "Smiling" in has, "Mouth_Slightly_Open" in has
+    if smiling and parted:
+        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, white)
+    elif smiling:
+        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), white)
+    elif parted:
+        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, white)
+    else:
+        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], white, 6)
+    return pen.picture
+
+
+def _begun(has: Set[str], vary: Iterator[float]) -> tuple[Pen, Colour, Colour, float]:
+    """An empty picture with its pen, the colours of skin and hair, and half the width of the head."""
+    tone = SKINS[int(next(vary) * len(SKINS))]
+    skin = _varied(PALE if "Pale_Skin" in has else tone, 14, vary)
+    hair = _varied(next((HAIR[name] for name in HAIR if name in has), BROWS_OF_THE_BALD), 20, vary)
+    wide = (48 if "Male" in has else 43) + (7 if "Chubby" in has else 0) + 3 * next(vary)
+    shift = 6 * next(vary) - 3, 6 * next(vary) - 3
+    pen = Pen(_varied((120, 130, 140), 180, vary), shift, 0.96 + 0.08 * next(vary))
+    return pen, skin, hair, wide
 
 
 def _hair_behind(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:

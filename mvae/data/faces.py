@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import json
 import shutil
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,9 @@ QUALITY = 92
 """Of the JPEG files."""
 MARK = "faces.json"
 """File in the written folder that says what was written, last of all."""
+
+Drawer = Callable[[Set[str], Sequence[float]], "Image"]
+"""Draws what a face's attributes and random numbers say."""
 
 DRAWN = (
     *ATTRIBUTES,
@@ -117,12 +121,12 @@ def block(seed: int, start: int, stop: int) -> np.ndarray:
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
-def drawn(seed: int, start: int, stop: int) -> "list[Image]":
-    """Faces start .. stop - 1, drawn, 178x218."""
+def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> "list[Image]":
+    """Faces start .. stop - 1, drawn, 178x218; or their masks, by `drawing.draw_mask`."""
     random = draws(seed, start, stop)
     has = columns(random)
     return [
-        draw({name for name in DRAWN if has[name][face]}, random[face, len(COLUMNS) :].tolist())
+        how({name for name in DRAWN if has[name][face]}, random[face, len(COLUMNS) :].tolist())
         for face in range(stop - start)
     ]
 

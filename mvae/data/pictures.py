@@ -1,6 +1,7 @@
-"""Pictures of faces as 64x64 RGB bytes, made once: in blocks, by several processes; a killed run is taken up again.
+"""Pictures of faces as 64x64 bytes, made once: in blocks, by several processes; a killed run is taken up again.
 
-    <folder>/pictures.u8                all pictures, [N, 3, 64, 64], one after the other
+    <folder>/pictures.u8                all pictures, [N, C, 64, 64], one after the other; C is 3 unless more belongs
+                                        to a picture than its colours (mvae/data/vision.py)
              000000-002000.done ...     empty, one for every finished block of 2,000 pictures
              *.npy                      what belongs to the pictures and is small, as labels are
 
@@ -47,11 +48,14 @@ LOG_EVERY_S = 10.0
 
 PICTURES = "pictures.u8"
 
+Part = Callable[[int, int], "Job"]
+"""The job that makes pictures start .. stop - 1, given these two."""
+
 Block = tuple[int, int]
 """Number of a block's first picture, and of the one after its last."""
 
 Job = Callable[[], np.ndarray]
-"""Makes one block's pictures, uint8 [n, 3, 64, 64]. It is pickled, and may raise ValueError, one line."""
+"""Makes one block's pictures, uint8 [n, C, 64, 64]. It is pickled, and may raise ValueError, one line."""
 
 
 def square(image: "Image") -> np.ndarray:
@@ -64,31 +68,57 @@ def square(image: "Image") -> np.ndarray:
     """
     from PIL.Image import Resampling
 
-    width, height = image.size
-    short = min(width, height)
-    width, height = SIDE * width // short, SIDE * height // short
+    width, height, left, top = _shrunk(image.size)
     small = image.convert("RGB").resize((width, height), Resampling.BILINEAR)
-    left, top = (width - SIDE) // 2, (height - SIDE) // 2
     return np.asarray(small)[top : top + SIDE, left : left + SIDE].transpose(2, 0, 1)
 
 
+def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Where points of an image are in the picture that `square` makes of it, float64 [P, 2], perhaps outside.
+
+    Args:
+        points: [P, 2], x and y in the image's pixels.
+        size: the image's width and height.
+    """
+    width, height, left, top = _shrunk(size)
+    scale = np.array([width / size[0], height / size[1]])
+    return np.asarray((points + 0.5) * scale - 0.5 - np.array([left, top]))
+
+
+def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Width and height of an image whose short side is 64, then the left and the top of its middle."""
+    width, height = size
+    short = min(width, height)
+    width, height = SIDE * width // short, SIDE * height // short
+    return width, height, (width - SIDE) // 2, (height - SIDE) // 2
+
+
 def make(
-    folder: Path, count: int, part: Callable[[int, int], Job], *, beside: Mapping[str, np.ndarray], what: str
+    folder: Path,
+    count: int,
+    part: Part,
+    *,
+    beside: Mapping[str, np.ndarray],
+    what: str,
+    channels: int = 3,
+    block: int = BLOCK,
 ) -> None:
     """Make all pictures that are not there yet; one process at a time, the others wait.
 
     Args:
         folder: of the cache, named after everything that pictures and `beside` depend on.
         count: N.
-        part: the job that makes pictures start .. stop - 1, given these two.
+        part: what makes a block.
         beside: small arrays to keep in the folder, by file name (.npy).
         what: their name for the progress bar (on a terminal) and the log (elsewhere).
+        channels: C.
+        block: pictures of a block; fewer where each takes long. Always the same for a folder.
     Raises:
         ValueError: what a job raises, one line; or a process was killed. Finished blocks stay.
         OSError: the disk is full or the folder cannot be written.
     """
     with locked(folder):
-        left = _blocks_left(folder, count)
+        left = _blocks_left(folder, count, channels, block)
         for name, array in beside.items():
             if (folder / name).exists():
                 continue
@@ -97,13 +127,13 @@ def make(
         jobs = {(start, stop): part(start, stop) for start, stop in left}
         done = count - sum(stop - start for start, stop in left)
         with _progress(what, count, done) as advance:
-            for start, stop in _finished(folder, jobs):
+            for start, stop in _finished(folder, jobs, channels):
                 advance(stop - start)
 
 
-def mapped(folder: Path, count: int) -> np.ndarray:
-    """All pictures, uint8 [N, 3, 64, 64], mapped read-only, after `make`."""
-    return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, *SHAPE))
+def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
+    """All pictures, uint8 [N, C, 64, 64], mapped read-only, after `make`."""
+    return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, channels, SIDE, SIDE))
 
 
 def cores() -> int:
@@ -111,30 +141,30 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _blocks_left(folder: Path, count: int) -> list[Block]:
+def _blocks_left(folder: Path, count: int, channels: int, block: int) -> list[Block]:
     """The blocks without a mark; the picture file exists afterwards. Call it under the folder's lock."""
     for abandoned in folder.glob(".*.tmp"):  # of a process that was killed
         abandoned.unlink(missing_ok=True)
-    path, size = folder / PICTURES, count * math.prod(SHAPE)
+    path, size = folder / PICTURES, count * channels * SIDE**2
     if not path.exists() or path.stat().st_size != size:
         for mark in folder.glob("*.done"):
             mark.unlink()
         with atomic_path(path) as temporary, temporary.open("xb") as file:
             file.truncate(size)
-    blocks = [(start, min(count, start + BLOCK)) for start in range(0, count, BLOCK)]
+    blocks = [(start, min(count, start + block)) for start in range(0, count, block)]
     return [block for block in blocks if not _mark(folder, block).exists()]
 
 
-def _finished(folder: Path, jobs: dict[Block, Job]) -> Iterator[Block]:
+def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[Block]:
     """Do the jobs and yield each block when it is on disk."""
     workers = min(cores(), len(jobs))
     if workers <= 1 or multiprocessing.current_process().daemon:  # which may have no children
         for block, job in jobs.items():
-            yield _fill(folder, block, job)
+            yield _fill(folder, block, job, channels)
         return
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin_worker)
     try:
-        for future in as_completed([pool.submit(_fill, folder, block, job) for block, job in jobs.items()]):
+        for future in as_completed([pool.submit(_fill, folder, *each, channels) for each in jobs.items()]):
             yield future.result()
     except BrokenProcessPool as error:
         raise ValueError(
@@ -144,13 +174,14 @@ def _finished(folder: Path, jobs: dict[Block, Job]) -> Iterator[Block]:
         pool.shutdown(cancel_futures=True)
 
 
-def _fill(folder: Path, block: Block, job: Job) -> Block:
+def _fill(folder: Path, block: Block, job: Job, channels: int) -> Block:
     """Do one block's job, put its pictures in their place and mark the block as finished."""
     start, stop = block
     pictures = job()
-    assert pictures.dtype == np.uint8 and pictures.shape == (stop - start, *SHAPE), (pictures.dtype, pictures.shape)
+    shape = stop - start, channels, SIDE, SIDE
+    assert pictures.dtype == np.uint8 and pictures.shape == shape, (pictures.dtype, pictures.shape)
     with (folder / PICTURES).open("r+b") as file:
-        file.seek(start * math.prod(SHAPE))
+        file.seek(start * math.prod(shape[1:]))
         file.write(pictures.tobytes())
     flush_to_disk(folder / PICTURES)
     write_atomically(_mark(folder, block), b"")

@@ -14,6 +14,7 @@ from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics
+from mvae.evaluation.vision import has_views, vision_metrics
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import BEAM
@@ -64,12 +65,18 @@ def _translation(_measure: Measure, model: nn.Module, _trial: Trial, data: Datas
     return translation_metrics(model, data, BEAM)
 
 
+def _vision(_measure: Measure, model: nn.Module, _trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
+    assert isinstance(model, Multimodal)
+    return vision_metrics(model, data, host.heard)
+
+
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
     ("likelihood", 1): _likelihood,
     ("attributes", 1): _attributes,
     ("translation", 1): _translation,
+    ("vision", 1): _vision,
 }
 """By name and version; the parameters are in the measure that a computation is given."""
 
@@ -127,16 +134,24 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
         raise ValueError(f"arm {token} has no {measure.name}: choose among {able}")
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
-        if measure.name == "translation":
-            raise ValueError(f"{data.name} has no sentences in two languages to translate: choose among {able}")
-        what = "attributes" if measure.name == "attributes" else " or ".join(sorted(PREDICTED[measure.name]))
         given = "to predict" if _has_image(data) else "to predict from an image"
-        raise ValueError(f"{data.name} has no {what} {given}: choose among {able}")
+        match measure.name:
+            case "translation":
+                lacks = "sentences in two languages to translate"
+            case "vision":
+                lacks = "edges and masks of faces to predict"
+            case "attributes":
+                lacks = f"attributes {given}"
+            case _:
+                lacks = f"{' or '.join(sorted(PREDICTED[measure.name]))} {given}"
+        raise ValueError(f"{data.name} has no {lacks}: choose among {able}")
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
     if measure.name == "translation":
         return len(data.modalities) > 1 and all(modality.sentences for modality in data.modalities)
+    if measure.name == "vision":
+        return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)
     kinds = {modality.kind for modality in data.modalities}
     return predicted is None or (_has_image(data) and not predicted.isdisjoint(kinds))

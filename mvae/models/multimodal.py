@@ -129,13 +129,15 @@ class Multimodal(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """What z = the mean of q(z | image) predicts (section 8): label logits [n, C], the text [n, L], or the logits
-        of all attributes [n, A]."""
+        of all attributes [n, A]; where there are images alone, those of the first image itself [n, C, H, W]."""
         kinds = {modality.kind for modality in self.modalities}
         if Kind.TEXT in kinds:
             return self.transcribe(image)
         z = self.infer({self.index(Kind.IMAGE): image}).mean
         if self.stacked:
             return self.all_attributes(z)
+        if kinds == {Kind.IMAGE}:
+            return self.decode(self.index(Kind.IMAGE), z)
         return self.decode(self.index(Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL), z)
 
     def all_attributes(self, z: Tensor) -> Tensor:

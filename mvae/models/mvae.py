@@ -209,7 +209,7 @@ _READS = (
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
 )
-_CAN = frozenset({"accuracy", "likelihood", "attributes", "translation"})
+_CAN = frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"})
 
 MVAE_ARM = Arm(
     "mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner, attributes=True, many=True, imageless=True

@@ -1,0 +1,227 @@
+"""Figures 7 to 10: six views of a face, and each of them made of others.
+
+Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, facial landmarks, half of the image, and
+        the image under a watermark; 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20. Shown:
+        image, edges and mask of all six (Figure 7), colour of the grey image (8), the hidden half (9), the watermark
+        removed (10). Pictures alone; the PSNR and SSIM of the table here are ours, beside two plain baselines
+Expect  figure-7.png to figure-10.png in the report, and a line for each of colour, hidden half and watermark that says
+        whether what changed comes out better than what was given and than the mean image
+Runs    --preset demo: vision_faces (5,000 faces drawn here), MLP networks, every ELBO term reconstructs all six, 8
+        epochs at 1e-3: about 20 minutes of one core, and as much before it for edges and masks, once
+        --preset paper: the paper's own numbers on the DCGAN of CelebA, where a GPU is wanted
+Type    python pipelines/vision.py
+        python pipelines/vision.py --dataset vision --preset paper
+        python pipelines/vision.py --images FOLDER-OF-FACES
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic import model_validator
+
+from mvae.data import source, training_examples
+from mvae.data.vision import VISION_IMAGES
+from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.vision import FIGURES, TASKS, Task
+from mvae.remote import Place
+from mvae.trial import VISION, Targets, Trial
+from sweeps.comparison import Report
+from sweeps.options import CommonOptions, parse
+from sweeps.plan import Cell
+from sweeps.report import Pictures
+from sweeps.rows import arm_title
+from sweeps.storage import Store
+from sweeps.sweep import Sweep, main
+from sweeps.tokens import Folder, Token, Whole
+
+OURS, INPUT, MEAN = "PSNR", "PSNR of the input", "PSNR of the mean"
+COLUMNS = {
+    OURS: "psnr",
+    INPUT: "psnr_input",
+    MEAN: "psnr_mean",
+    "SSIM": "ssim",
+    "SSIM of the input": "ssim_input",
+    "SSIM of the mean": "ssim_mean",
+}
+"""Heading to what its metrics' names begin with."""
+
+
+class Options(CommonOptions):
+    """Vision"""
+
+    dataset: Token = "vision_faces"
+    """Data set of six views: vision (CelebA), vision_faces (drawn here), vision_images (--images)."""
+    images: Folder | None = None
+    """Any folder of face images, at any depth, in place of a data set's files."""
+    targets: Targets | None = None
+    """What an ELBO term reconstructs: own, what it conditions on, or all (default: the preset's)."""
+    k: Whole | None = None
+    """Random subsets of the six views a step (default: the data set's)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _images_are_a_data_set(cls, typed: Any) -> Any:
+        if not isinstance(typed, dict) or typed.get("images") is None:
+            return typed
+        if typed.get("data_root") is not None:
+            raise ValueError("--images and --data-root both say where the files are: give one of them")
+        if typed.get("dataset") not in (None, VISION_IMAGES.name):
+            raise ValueError(f"--images is a data set of its own: leave --dataset {typed['dataset']} out")
+        return {**typed, "dataset": VISION_IMAGES.name, "data_root": typed["images"]}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
+
+    seeds: tuple[int, ...]
+    targets: Targets
+    epochs: int | None = None
+    image_network: str | None = None
+    learning_rate: float | None = None
+
+
+PRESETS = {
+    "demo": Preset((0,), "all", epochs=8, image_network="mlp", learning_rate=1e-3),
+    "paper": Preset((0,), "own"),
+}
+
+
+def trials(options: Options) -> Iterator[Trial]:
+    """An arm and a seed each.
+
+    Raises:
+        ValueError: a data set without the six views, or an arm that does not know them.
+    """
+    chosen = PRESETS[options.preset]
+    for token in options.arms or ("mvae",):
+        check_measurable(VISION, token, source(options.dataset))
+        for seed in options.seeds or chosen.seeds:
+            fields = {
+                "epochs": options.epochs or chosen.epochs,
+                "image_network": chosen.image_network,
+                "learning_rate": chosen.learning_rate,
+                "targets": options.targets or chosen.targets,
+                "k": options.k,
+                **options.trial_fields(),
+            }
+            yield Trial.create(dataset=options.dataset, model=token, seed=seed, **fields)
+
+
+def shown(task: Task) -> dict[str, dict[str, str]]:
+    """The rows of a task: what it is called to a metric a column; the part that it changes has a row of its own."""
+    one = len(task.given) == 1
+    offered = {column: name for column, name in COLUMNS.items() if one or not name.endswith("_input")}
+    rows = {task.label: {column: f"{name}/{task.name}" for column, name in offered.items()}}
+    if task.part is not None:
+        rows[changed(task)] = {
+            column: f"{name}/{task.name}-{task.part.name}"
+            for column, name in offered.items()
+            if name.startswith("psnr")
+        }
+    return rows
+
+
+def changed(task: Task) -> str:
+    """What the row of the part that a task changes is called."""
+    assert task.part is not None
+    return f"{task.label}: {task.part.label}"
+
+
+def cells(options: Options) -> tuple[Cell, ...]:
+    """Rows are tasks, columns PSNR and SSIM with those of the baselines; all cells of an arm and seed share a trial.
+
+    Raises:
+        ValueError: as `trials`.
+    """
+    made = tuple(trials(options))
+    several = len({trial.model for trial in made}) > 1
+    return tuple(
+        Cell(
+            row=heading(label, trial, several),
+            column=column,
+            trial=trial,
+            measure=VISION,
+            published=None,
+            arm=trial.model,
+            quantity=metrics[column],
+            variant=arm_title(trial.model, trial.dataset),
+        )
+        for column in COLUMNS
+        for task in TASKS
+        for label, metrics in shown(task).items()
+        for trial in made
+        if column in metrics
+    )
+
+
+def heading(label: str, trial: Trial, several: bool) -> str:
+    """A row's: with the arm, where there are several."""
+    return f"{arm_title(trial.model, trial.dataset)} {label}" if several else label
+
+
+def statements(report: Report, made: tuple[Trial, ...]) -> tuple[str, ...]:
+    """Of each task that changes a part of the image: whether that part is better than both baselines."""
+    lines = []
+    models = {trial.model: trial for trial in made}
+    for trial in models.values():
+        for task in TASKS:
+            if task.part is None:
+                continue
+            row = heading(changed(task), trial, len(models) > 1)
+            ours, given, mean = (
+                entry.mean if (entry := report.entries.get((row, column))) else None for column in (OURS, INPUT, MEAN)
+            )
+            if ours is not None and given is not None and mean is not None:
+                said = "better than both" if ours > max(given, mean) else "not better than both"
+                lines.append(f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {said}.")
+    return tuple(lines)
+
+
+def pictures(report: Report, store: Store) -> Pictures:
+    """The figures of each arm's first seed, as its trial drew them of its final model."""
+    found: dict[str, Place] = {}
+    arms = {entry.arm: entry.runs[0] for entry in reversed(report.in_order())}
+    for number, (token, run) in enumerate(reversed(arms.items())):
+        for name in FIGURES:
+            drawn = store.artifacts(run.key) / f"{name}.png"
+            if run.value is not None and drawn.is_file():
+                found[f"{name}.png" if number == 0 else f"{name}-{token}.png"] = drawn
+    return {name: partial(_content, drawn) for name, drawn in found.items()}
+
+
+def _content(drawn: Place) -> bytes:
+    return drawn.read_bytes()
+
+
+def sweep(options: Options) -> Sweep:
+    """The table and the figures that the options ask for.
+
+    Raises:
+        ValueError: an unknown name, a data set without the six views, missing data.
+    """
+    if options.dataset == VISION_IMAGES.name and "data_root" not in options.model_fields_set:
+        raise ValueError(f"{VISION_IMAGES.name} is made of any folder of images: give --images FOLDER")
+    made = tuple(trials(options))
+    training_examples(options.dataset, options.data_root)
+    title = f"Figures 7 to 10 on {options.dataset}"
+    return Sweep(
+        f"vision-{options.dataset}",
+        title,
+        cells(options),
+        axis="of test images",
+        heading=f"{title}: PSNR in dB and SSIM, with those of the input taken as the answer, and of the mean image",
+        source="supplement, section 10, Figures 7 to 10",
+        statements=lambda report: statements(report, made),
+        pictures=lambda report, _: pictures(report, Store(options.storage, options.name)),
+    )
+
+
+if __name__ == "__main__":
+    options = parse(Options)
+    sys.exit(main(lambda: sweep(options), options))

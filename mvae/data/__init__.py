@@ -17,8 +17,10 @@ from pathlib import Path
 
 from mvae.data import arrow
 from mvae.data.celeba import CELEBA, CELEBA19
+from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import (
     SPLITS,
+    Arrays,
     Dataset,
     Defaults,
     Kind,
@@ -37,6 +39,7 @@ from mvae.files import Damaged, locked
 __all__ = [
     "DATASETS",
     "SPLITS",
+    "Arrays",
     "Dataset",
     "Defaults",
     "Kind",
@@ -44,6 +47,7 @@ __all__ = [
     "Modality",
     "Source",
     "Split",
+    "add",
     "default_cache",
     "default_data_root",
     "fingerprint",
@@ -70,6 +74,20 @@ def source(name: str) -> Source:
     if name not in DATASETS:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
     return DATASETS[name]
+
+
+def add(new: Source) -> None:
+    """One more data set, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
+
+    Raises:
+        ValueError: one line: no Source, one that cannot be worked with, a name that is taken.
+    """
+    if not isinstance(new, Source):
+        raise ValueError(f"mvae.data.add takes a Source, not {type(new).__name__}")
+    check_source(new)
+    if new.name in DATASETS:
+        raise ValueError(f"there is a data set {new.name!r} already: choose another name")
+    DATASETS[new.name] = new
 
 
 def default_data_root() -> Path:
@@ -118,7 +136,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None) ->
     found = source(name)
     root = _root_with_files(found, data_root)
     mark = _fingerprint(found, root)
-    folder = _folder(name, mark, cache)
+    folder = _folder(found, mark, cache)
     try:
         splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
     except OSError as error:
@@ -139,14 +157,15 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
     """
     found = source(name)
     try:
-        splits = _stored(_folder(name, mark, cache), found, mark)
+        splits = _stored(_folder(found, mark, cache), found, mark)
     except OSError:
         return None
     return None if splits is None else Dataset(name=name, modalities=found.modalities, fingerprint=mark, **splits)
 
 
-def _folder(name: str, mark: str, cache: Path | None) -> Path:
-    return (cache or default_cache()).expanduser().absolute() / f"{name}-{mark[:16]}"
+def _folder(found: Source, mark: str, cache: Path | None) -> Path:
+    of_code = f"-{found.code[:8]}" if found.code else ""
+    return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{mark[:16]}{of_code}"
 
 
 def _stored(folder: Path, found: Source, mark: str) -> dict[str, Split] | None:
@@ -168,7 +187,9 @@ def _converted(folder: Path, found: Source, mark: str, root: Path) -> dict[str, 
         if splits is None:
             log.info("converting %s to %s", found.name, folder)
             raw = found.prepare(root, folder.parent) if found.prepare else root
-            arrow.write(folder, found.convert(raw), found.modalities, mark)
+            arrays = found.convert(raw)
+            check_arrays(found, arrays, found.examples(root))
+            arrow.write(folder, arrays, found.modalities, mark)
             splits = arrow.read(folder, found.modalities, mark)
     assert splits is not None, folder
     return splits

@@ -100,6 +100,17 @@ def modules() -> list[ModuleType]:
     return [sys.modules[plugin.module] for plugin in loaded()]
 
 
+def forget() -> None:
+    """Takes back what plug-ins have added to this process: for one that stands for several, as a test's does."""
+    for added in _ADDED.values():
+        for name in added.datasets:
+            DATASETS.pop(name, None)
+        for token in added.arms:
+            ARMS.pop(token, None)
+        sys.modules.pop(added.plugin.module, None)
+    _ADDED.clear()
+
+
 def made_by(trial: Trial) -> dict[str, str]:
     """File name to digest of the plug-ins that a trial's data set and arm come from; none where they are our own."""
     return {

@@ -110,8 +110,8 @@ class Catalogue:
         if not others:
             return ""
         return (
-            f"Warning: {counted(others, 'trial')} ran with another {' and '.join(names)} than today's, and what they"
-            " gave stands. To run them again, raise `version` in the Source or Arm that has changed"
+            f"Warning: {counted(others, 'trial')} ran with another {' and '.join(names)} than today's, and what it gave"
+            " stands. To run them again, raise `version` in the Source or Arm that has changed"
         )
 
     def _column(self, key: str) -> str:

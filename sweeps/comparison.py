@@ -226,7 +226,7 @@ class Report:
         """One line a failed or mixed run, each key once."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
-            run.key: f"mixed: {run.where} ran on more than one kind of device, torch version or state of a plug-in"
+            run.key: f"mixed: {run.where} ran on several kinds of device, torch versions or states of a plug-in"
             for run in self.runs
             if run.mixed
         }

@@ -260,7 +260,7 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
         (
             "return root / ",
             "return root / 'x' / ",
-            "x/my_images.npz is not there: --data-root names the folder that holds it",
+            "x/my_images.npz is not there: --data-root names the folder",
         ),
         ('"my_images.npz"', '"other.npz"', "/other.npz is not there: --data-root names the folder that holds it"),
     ],

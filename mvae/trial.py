@@ -259,6 +259,8 @@ class Trial(BaseModel):
         if fields.get("annealing_epochs") is not None:
             fields["annealing_share"] = UNREAD_SHARE
         identity = {"fields": fields, "data": fingerprint, "training": TRAINING_VERSION}
+        if arm(self.model).version > 1:
+            identity["arm"] = arm(self.model).version
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mvae import plugins
 from mvae.checkpoint import MODEL, Checkpoint, Record
 from mvae.data import Kind, Modality, load_converted, source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
 from mvae.remote import Place, each
 from mvae.trial import Trial
+from sweeps.console import counted
 from sweeps.plan import Cell, Fingerprints, Plan, State, fingerprint_of
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -79,10 +81,14 @@ class Catalogue:
     def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
         """The trained module of a key on the CPU, in evaluation mode, and an example of its input.
 
-        The example is None for a module that wants more than an image.
+        Pickled, it takes along what plug-ins define, so that it can be read without them. The example is None for a
+        module that wants more than an image.
         """
         import numpy as np
+        from cloudpickle import register_pickle_by_value
 
+        for module_of_plugin in plugins.modules():
+            register_pickle_by_value(module_of_plugin)
         trial = self._plan.trials[view.key].trial
         checkpoints = self._store.checkpoints(view.key)
         newest = checkpoints.latest()
@@ -103,6 +109,22 @@ class Catalogue:
         mark = fingerprint_of(trial.dataset, self._fingerprints)
         data = load_converted(trial.dataset, mark, self._cache)
         return None if data is None else data.knowing(trial.vocabulary).modalities
+
+    def made_by_others(self) -> str:
+        """A line on results that another state of a plug-in has made, since they stand; empty where there are none."""
+        others, names = 0, dict[str, None]()
+        for key, planned in self._plan.trials.items():
+            today = plugins.made_by(planned.trial)
+            then = [result.provenance.get("plugins", today) for result in self._views[key].results]
+            if changed := {name for made in then for name in today if made.get(name, today[name]) != today[name]}:
+                others += 1
+                names |= dict.fromkeys(sorted(changed))
+        if not others:
+            return ""
+        return (
+            f"Warning: {counted(others, 'trial')} ran with another {' and '.join(names)} than today's, and what it gave"
+            " stands. To run them again, raise `version` in the Source or Arm that has changed"
+        )
 
     def _column(self, key: str) -> str:
         """The column that the trial is trained for, "" where its cells differ in what is measured alone."""

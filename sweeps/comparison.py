@@ -50,7 +50,7 @@ class Run:
     error: str | None
     """Why the trial failed, None where it did not."""
     mixed: bool
-    """Attempts of the trial ran on different device types or torch versions."""
+    """Attempts of the trial ran on different device types, torch versions or states of a plug-in."""
 
     @property
     def state(self) -> str:
@@ -226,7 +226,7 @@ class Report:
         """One line a failed or mixed run, each key once."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
-            run.key: f"mixed: {run.where} ran on more than one kind of device or torch version"
+            run.key: f"mixed: {run.where} ran on several kinds of device, torch versions or states of a plug-in"
             for run in self.runs
             if run.mixed
         }

@@ -39,7 +39,21 @@ from pydantic_settings import (
 )
 
 from sweeps.console import error
-from sweeps.tokens import Count, Folder, Gpus, Names, NotNegative, Positive, Seeds, Storage, Token, Uri, Whole, Written
+from sweeps.tokens import (
+    Count,
+    Files,
+    Folder,
+    Gpus,
+    Names,
+    NotNegative,
+    Positive,
+    Seeds,
+    Storage,
+    Token,
+    Uri,
+    Whole,
+    Written,
+)
 from sweeps.tracker import default_uri, shown
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
@@ -133,6 +147,9 @@ class CommonOptions(TrialOptions):
     fresh: bool = False
     """Insist that this name does not exist yet."""
 
+    plugins: Files = ()
+    """Python files of your own that add data sets and arms (docs/extend/); trial processes get them sent."""
+
     name: Token = "main"
     """Name of the experiment; sweeps of one name share their trials."""
     storage: Storage = Field(default_factory=_default_storage)
@@ -191,8 +208,10 @@ def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
 def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     """As `parse`, without an end of the process.
 
+    Plug-ins that are asked for are run here, so that whoever has options has all data sets and arms that they name.
+
     Raises:
-        ValueError: one line that names the option and says what would be right.
+        ValueError: one line that names the option, or the plug-in and its line, and says what would be right.
     """
     parser = _Parser(options)
     source: CliSettingsSource[Any] = CliSettingsSource(
@@ -204,11 +223,16 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
         cli_avoid_json=True,
     )
     try:
-        return CliApp.run(options, cli_args=parser.parse_args(list(argv)), cli_settings_source=source)
+        chosen = CliApp.run(options, cli_args=parser.parse_args(list(argv)), cli_settings_source=source)
     except ValidationError as refusal:
         raise ValueError(_one_line(refusal)) from None
     except SettingsError as refusal:
         raise ValueError(str(refusal)) from None
+    if isinstance(chosen, CommonOptions) and chosen.plugins:
+        from mvae import plugins  # torch, which those do without who have no plug-in
+
+        plugins.load(plugins.read(chosen.plugins))
+    return chosen
 
 
 class _Parser(ArgumentParser):

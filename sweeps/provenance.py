@@ -6,6 +6,7 @@ import hashlib
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -101,6 +102,7 @@ class Attempts:
         started: Unix time, seconds.
         workers: processes that train together.
         elastic: their number may have been another for a time.
+        plugins: file name to digest of those that the trial's data set and arm come from.
     """
 
     def __init__(
@@ -111,12 +113,15 @@ class Attempts:
         started: float,
         workers: int = 1,
         elastic: bool = False,
+        plugins: Mapping[str, str] | None = None,
     ) -> None:
         self.device = device
         self._elastic = elastic
         self._started = started
         self._this = attempt_record(attempt, device, before.epoch if before else 0, started)
         self._this["workers"] = workers
+        if plugins:
+            self._this["plugins"] = dict(plugins)
         earlier = before.provenance.get("attempts", []) if before else []
         self._all = [*(dict(one) for one in earlier), self._this]
 
@@ -147,10 +152,11 @@ class Attempts:
             "training_version": training_version,
             "workers": self._this["workers"],
             "elastic": self._elastic,
-            "mixed": len({(one["device"], one["torch"]) for one in self._all}) > 1,
+            "mixed": len({(one["device"], one["torch"], str(one.get("plugins"))) for one in self._all}) > 1,
             "attempts": self._all,
             "started": min(one["started"] for one in self._all),
             "seconds": sum(one["seconds"] for one in self._all),
+            **({"plugins": self._this["plugins"]} if "plugins" in self._this else {}),
         }
 
 

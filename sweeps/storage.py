@@ -7,6 +7,7 @@
     <root>/<name>/artifacts/       pictures that a trial wants shown, one folder a key
     <root>/<name>/measuring/       finished parts of long measures (sweeps/parts.py), until their results are written
     <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
+    <root>/<name>/plugins/         those that its trials ran with, in every state that they had
     <root>/<name>/reports/         tables and plots, one folder a sweep
 
 MLflow's default database and artifacts lie beside the names, under <root>. The root is a folder, or a URI of a store
@@ -135,6 +136,10 @@ class Store:
     def traceback(self, key: str) -> Place:
         """File for the traceback of the trial with this key, which is there as long as its last attempt failed."""
         return self.folder / "errors" / f"{key}.txt"
+
+    def plugin(self, name: str, digest: str) -> Place:
+        """File for a plug-in in the state that its digest names."""
+        return self.folder / "plugins" / f"{digest[:16]}-{name}"
 
     def namespace(self) -> str:
         """The UUID of this name, made at the first call; the same for every process and for ever.

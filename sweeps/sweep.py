@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from mvae import plugins
 from mvae.data import MissingFiles, fingerprint, load, training_examples
 from mvae.data.dataset import check_train_examples
 from mvae.files import remove_tree, write_atomically
@@ -214,12 +215,15 @@ class Driver:
         """Runs what is missing and reports everything; the exit code says how it went."""
         self.started = time.time()
         self._tidy()
+        self._keep_plugins()
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
         todo = self.planned.todo
         done = self.planned.count(State.DONE)
         partial = self.planned.count(State.PARTIAL)
         kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
         self.console.header(f"{self.sweep.title}: {counted(len(self.planned.trials), 'trial')}{kept}")
+        if changed := self.catalogue.made_by_others():
+            self.console.say(changed)
         tracker = Tracker(
             self.uri,
             namespace=self.store.namespace(),
@@ -266,6 +270,13 @@ class Driver:
                 checkpoints.keep_final_weights()
 
         each(tidy, [key for key, one in self.planned.trials.items() if one.state is State.DONE], self.store.root)
+
+    def _keep_plugins(self) -> None:
+        """The plug-ins as they are, beside the results that name their digests: no commit of ours holds them."""
+        for plugin in plugins.loaded():
+            kept = self.store.plugin(plugin.path.name, plugin.digest)
+            if not kept.exists():
+                write_atomically(kept, plugin.content)
 
     def _train(self, tracker: Tracker) -> None:
         todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
@@ -378,7 +389,12 @@ class Driver:
             title=self.sweep.title,
             source=self.sweep.table.source if self.sweep.table else self.sweep.source,
             command=_command(),
-            tags={"git": git_sha(), "dataset": self.options.dataset, "preset": self.options.preset},
+            tags={
+                "git": git_sha(),
+                "dataset": self.options.dataset,
+                "preset": self.options.preset,
+                "plugins": {plugin.path.name: plugin.digest for plugin in plugins.loaded()} or None,
+            },
             report=self.store.reports / self.sweep.name,
             started=self.started,
             ended=None if status is Status.RUNNING else time.time(),

@@ -112,6 +112,21 @@ def folder(value: object) -> object:
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
+def files(value: object) -> object:
+    """`a.py,b.py` as absolute paths, `~` expanded: in this order, repetitions dropped.
+
+    Raises:
+        ValueError: an item is no file.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _distinct(Path(os.path.abspath(os.path.expanduser(item))) for item in _items(value))
+    for path in found:
+        if not path.is_file():
+            raise ValueError(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
+    return found
+
+
 def storage(value: object) -> object:
     """A folder as `folder` gives it, or the URI of a store of objects: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.
 
@@ -214,6 +229,7 @@ Counts = Annotated[
 ]
 Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
+Files = Annotated[tuple[Path, ...], BeforeValidator(files), Written("FILE,...")]
 Storage = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(storage), Written("DIR|URI")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
 WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]

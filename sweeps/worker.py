@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from mvae.files import Damaged, write_atomically
 from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
+from mvae.plugins import Plugin, loaded, made_by
+from mvae.plugins import load as load_plugins
 from mvae.training import THREADS, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
 from mvae.workers import ALONE, Workers
@@ -66,6 +68,9 @@ class Job:
     """Measure what its workers gain, against one of them alone."""
     namespace: str = ""
     """The store's, as the driver reads it: whoever reads another works on another storage."""
+    plugins: tuple[Plugin, ...] = field(default_factory=loaded)
+    """What its process must run before it knows the trial's data set and arm: those of the process that makes the job.
+    """
 
     @property
     def workers(self) -> int:
@@ -171,6 +176,7 @@ def _finished_by_another(job: Job) -> bool:
 def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
     torch.set_num_threads(THREADS)
     started = time.time()
+    load_plugins(job.plugins)
     job.store.check_is(job.namespace)
     _take(device, job.gpus)
     data = _data(job.trial.dataset, job.data_root, job.cache, device)
@@ -184,9 +190,8 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
     checkpoints = job.store.checkpoints(job.key, attempt)
     before = checkpoints.latest() if workers.rank == 0 else None
     by_itself = alone(job.trial, data) if job.speeds and workers.first and not workers.alone else None
-    attempts = Attempts(
-        attempt, device.partition(":")[0], before, started, workers.count, job.trial.fewest_workers is not None
-    )
+    elastic = job.trial.fewest_workers is not None
+    attempts = Attempts(attempt, device.partition(":")[0], before, started, workers.count, elastic, made_by(job.trial))
     trained = train(
         job.trial,
         data,

@@ -306,7 +306,7 @@ def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:
         (),
     )
     assert report.notes() == [
-        f"mixed: nn 10% seed 0 (key {'a' * 16}) ran on more than one kind of device or torch version"
+        f"mixed: nn 10% seed 0 (key {'a' * 16}) ran on several kinds of device, torch versions or states of a plug-in"
     ]
 
 

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from mvae.data import arrow
 from mvae.data.celeba import CELEBA, CELEBA19
+from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import (
     SPLITS,
+    Arrays,
     Dataset,
     Defaults,
     Kind,
@@ -40,6 +42,7 @@ from mvae.files import Damaged, locked
 __all__ = [
     "DATASETS",
     "SPLITS",
+    "Arrays",
     "Dataset",
     "Defaults",
     "Kind",
@@ -47,6 +50,7 @@ __all__ = [
     "Modality",
     "Source",
     "Split",
+    "add",
     "default_cache",
     "default_data_root",
     "fingerprint",
@@ -80,6 +84,20 @@ def source(name: str) -> Source:
     if name not in DATASETS:
         raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
     return DATASETS[name]
+
+
+def add(new: Source) -> None:
+    """One more data set, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
+
+    Raises:
+        ValueError: one line: no Source, one that cannot be worked with, a name that is taken.
+    """
+    if not isinstance(new, Source):
+        raise ValueError(f"mvae.data.add takes a Source, not {type(new).__name__}")
+    check_source(new)
+    if new.name in DATASETS:
+        raise ValueError(f"there is a data set {new.name!r} already: choose another name")
+    DATASETS[new.name] = new
 
 
 def default_data_root() -> Path:
@@ -138,7 +156,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None) ->
     found = source(name)
     root = _root_with_files(found, data_root)
     mark = _fingerprint(found, root)
-    folder = _folder(name, mark, cache)
+    folder = _folder(found, mark, cache)
     try:
         modalities, splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
     except OSError as error:
@@ -159,7 +177,7 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
     """
     found = source(name)
     try:
-        stored = _stored(_folder(name, mark, cache), found, mark)
+        stored = _stored(_folder(found, mark, cache), found, mark)
     except OSError:
         return None
     if stored is None:
@@ -168,8 +186,9 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
     return Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
 
 
-def _folder(name: str, mark: str, cache: Path | None) -> Path:
-    return (cache or default_cache()).expanduser().absolute() / f"{name}-{mark[:16]}"
+def _folder(found: Source, mark: str, cache: Path | None) -> Path:
+    of_code = f"-{found.code[:8]}" if found.code else ""
+    return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{mark[:16]}{of_code}"
 
 
 def _stored(folder: Path, found: Source, mark: str) -> _Stored | None:
@@ -198,7 +217,9 @@ def _converted(folder: Path, found: Source, mark: str, root: Path) -> _Stored:
             log.info("converting %s to %s", found.name, folder)
             raw = found.prepare(root, folder.parent) if found.prepare else root
             modalities = found.made_of(raw) if found.made_of else found.modalities
-            arrow.write(folder, found.convert(raw), modalities, mark, described=found.made_of is not None)
+            arrays = found.convert(raw)
+            check_arrays(found, arrays, found.examples(root))
+            arrow.write(folder, arrays, modalities, mark, described=found.made_of is not None)
             stored = _read(folder, found, mark)
     assert stored is not None, folder
     return stored

@@ -1,7 +1,8 @@
 """What a data set is to the rest of the code: modalities, examples, origin, and what the paper trains it with.
 
 `Source` describes a data set before anything is read; `Dataset` holds its examples, as stored (uint8), on some device.
-Adding a data set means writing one `Source` in a file of its own and naming it in `mvae/data/__init__.py`.
+Adding a data set means writing one `Source` in a file of its own and naming it in `mvae/data/__init__.py`; or, outside
+the package, handing it to `mvae.data.add` (docs/extend/data-set.md).
 """
 
 import dataclasses
@@ -244,3 +245,6 @@ class Source:
     """The modalities as the raw files make them, where `modalities` can name their kinds alone: vocabularies."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""
+    code: str = ""
+    """Digest of the file that describes it, where that is a plug-in: what another state of the file converted is not
+    taken for its own. No part of the fingerprint."""

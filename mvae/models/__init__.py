@@ -24,3 +24,16 @@ def arm(token: str) -> Arm:
     if token not in ARMS:
         raise ValueError(f"no arm {token!r}: there are {', '.join(ARMS)}")
     return ARMS[token]
+
+
+def add(new: Arm) -> None:
+    """One more arm, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
+
+    Raises:
+        ValueError: one line: no Arm, a token that is taken.
+    """
+    if not isinstance(new, Arm):
+        raise ValueError(f"mvae.models.add takes an Arm, not {type(new).__name__}")
+    if new.token in ARMS:
+        raise ValueError(f"there is an arm {new.token!r} already: choose another token")
+    ARMS[new.token] = new

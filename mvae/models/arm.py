@@ -99,6 +99,9 @@ class Arm:
     """Whether it can be trained on more than two modalities, likewise."""
     imageless: bool = False
     """Whether it can be trained where no modality is an image, likewise."""
+    version: int = 1
+    """Raised by hand when what it computes changes on purpose, where the arm is none of this package, which has
+    `mvae.trial.TRAINING_VERSION` for that; above 1 a part of the key."""
 
     @property
     def predicts(self) -> bool:

@@ -1,0 +1,59 @@
+"""A table of one's own: accuracy on digits by the number of training examples, beside values made up for it.
+
+Runs    2 arms x 3 numbers of examples x 2 seeds, half a minute
+Type    python docs/examples/my_table.py
+"""
+
+import sys
+from collections.abc import Iterator
+from itertools import product
+
+from mvae.data import source
+from mvae.evaluation.measures import check_measurable
+from mvae.models import arm
+from mvae.trial import ACCURACY, Trial
+from sweeps.options import CommonOptions, parse
+from sweeps.plan import Cell
+from sweeps.sweep import Sweep, main
+from sweeps.tables import Table
+from sweeps.tokens import Counts
+
+TABLE = Table(
+    number="1",
+    title="accuracy on digits by training examples",
+    source="nowhere: made up for this example",
+    dataset="digits",
+    metric=ACCURACY.metric,
+    axis="training examples",
+    columns=("100", "300", "1000"),
+    rows={"nn": (0.80, 0.90, 0.95), "logreg": (0.80, 0.90, 0.85)},
+    protocol={"epochs": 20, "learning_rate": 1e-3},  # what is said of the runs behind it, by fields of Trial
+)
+
+
+class Options(CommonOptions):
+    """My table"""
+
+    sizes: Counts = (100, 300, 1000)
+    """Numbers of training examples, each a column."""
+
+
+def cells(options: Options) -> Iterator[Cell]:
+    """A row an arm, a column a number of examples; of each a trial a seed, and what is measured of it."""
+    for token, size, seed in product(options.arms or TABLE.rows, options.sizes, options.seeds or (0, 1)):
+        check_measurable(ACCURACY, token, source(options.dataset))
+        fields = {**options.trial_fields(), "epochs": options.epochs or 20, "train_examples": size}
+        trial = Trial.create(dataset=options.dataset, model=token, seed=seed, **fields)
+        published = TABLE.published(token, str(size)) if options.dataset == TABLE.dataset else None
+        yield Cell(arm(token).title, str(size), trial, ACCURACY, published, arm=token)
+
+
+def sweep(options: Options) -> Sweep:
+    """The table that the options ask for, beside the published one where they ask for its data set."""
+    table = TABLE if options.dataset == TABLE.dataset else None
+    return Sweep(f"my_table-{options.dataset}", "My table", tuple(cells(options)), table, axis=TABLE.axis)
+
+
+if __name__ == "__main__":
+    options = parse(Options)
+    sys.exit(main(lambda: sweep(options), options))

@@ -1,0 +1,117 @@
+"""What must hold of a data set before it is taken: of its description, and of the arrays that a conversion gives.
+
+Those of this package are held to it by tests; those that come from outside are refused with a line that says what would
+be right.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from mvae.data.dataset import ATTRIBUTE_KINDS, SPLITS, Arrays, Kind, Modality, Source
+from mvae.networks.dcgan import SIZES
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""A simple token: it is typed on the command line, and part of file names."""
+
+SHAPES = {
+    Kind.IMAGE: ("(channels, height, width)", 3),
+    Kind.LABEL: ("()", 0),
+    Kind.TEXT: ("(most tokens,)", 1),
+    Kind.ATTRIBUTE: ("()", 0),
+    Kind.ATTRIBUTES: ("(attributes,)", 1),
+}
+"""The shape of one example of each kind, in words, and its length."""
+
+
+def check_source(found: Source) -> None:
+    """Refuses a description that the rest of the code could not work with.
+
+    Raises:
+        ValueError: one line.
+    """
+    assert isinstance(found, Source)
+    if not NAME.fullmatch(found.name):
+        raise ValueError(f"data set {found.name!r}: name it with letters, digits, '_', '.' and '-', beginning with one")
+    kinds = [modality.kind for modality in found.modalities]
+    if len(kinds) < 2 or kinds[0] is not Kind.IMAGE or Kind.IMAGE in kinds[1:]:
+        said = ", ".join(kinds) or "none"
+        raise ValueError(
+            f"data set {found.name}: its modalities are an image and then at least one that is none, not {said}"
+        )
+    if len({modality.name for modality in found.modalities}) < len(kinds):
+        raise ValueError(f"data set {found.name}: two modalities have one name")
+    if Kind.ATTRIBUTE in kinds and set(kinds[kinds.index(Kind.ATTRIBUTE) :]) != {Kind.ATTRIBUTE}:
+        raise ValueError(f"data set {found.name}: single attributes come last among its modalities")
+    for modality in found.modalities:
+        _check_modality(modality, found.name)
+    _check_networks(found)
+
+
+def _check_modality(modality: Modality, dataset: str) -> None:
+    """The shape that its kind has, and numbers that fit into the byte in which values are stored."""
+    words, length = SHAPES[modality.kind]
+    if len(modality.shape) != length:
+        raise ValueError(
+            f"data set {dataset}, {modality.name}: the shape of an example of kind {modality.kind.value} is {words},"
+            f" not {modality.shape}"
+        )
+    if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= 256:
+        raise ValueError(f"data set {dataset}, {modality.name}: classes = {modality.classes} is not from 2 to 256")
+    if modality.kind is Kind.ATTRIBUTE and modality.classes != 2:
+        raise ValueError(f"data set {dataset}, {modality.name}: an attribute has classes = 2, not {modality.classes}")
+
+
+def _check_networks(found: Source) -> None:
+    """The default among the networks, each of which fits the images."""
+    chosen, able = found.defaults.image_network, found.defaults.image_networks
+    _, height, width = found.modalities[0].shape
+    fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in SIZES) else ("mlp",)
+    for network in (*able, chosen):
+        if network not in fitting:
+            raise ValueError(
+                f"data set {found.name}: image network {network!r} does not fit images of {height} by {width}, which"
+                f" can have {' or '.join(fitting)}"
+            )
+    if chosen not in able:
+        raise ValueError(f"data set {found.name}: the default image network {chosen!r} is not among image_networks")
+
+
+def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
+    """Refuses what a conversion gave, where it is not what the description says.
+
+    Args:
+        examples: how many training examples the description promises.
+    Raises:
+        ValueError: one line.
+    """
+    where = f"convert of data set {found.name}"
+    stored = [modality for modality in found.modalities if modality.view is None]
+    if sorted(arrays) != sorted(SPLITS):
+        raise ValueError(f"{where} gives {', '.join(map(str, arrays)) or 'nothing'}, not {', '.join(SPLITS)}")
+    for split in SPLITS:
+        values = arrays[split]
+        if len(values) != len(stored):
+            raise ValueError(f"{where}, {split}: {len(values)} arrays of {len(stored)} modalities")
+        for array, modality in zip(values, stored, strict=True):
+            if modality.sentences:
+                continue  # ragged; their reader refuses what is wrong, by file and line
+            _check_array(array, modality, f"{where}, {split}, {modality.name}")
+        if len({len(array) for array in values}) != 1 or not len(values[0]):
+            raise ValueError(f"{where}, {split}: so many examples by modality: {[len(array) for array in values]}")
+    if (there := len(arrays["train"][0])) != examples:
+        raise ValueError(f"{where} gives {there:,} training examples, and examples says {examples:,}")
+
+
+def _check_array(array: Any, modality: Modality, where: str) -> None:
+    if getattr(array, "dtype", None) != np.uint8:
+        given = getattr(array, "dtype", type(array).__name__)
+        raise ValueError(f"{where}: values are stored as an array of uint8 (images from 0 to 255), not {given}")
+    if array.shape[1:] != modality.shape:
+        raise ValueError(f"{where}: an example is shaped {modality.shape}, not {array.shape[1:]}")
+    most = 1 if modality.kind in ATTRIBUTE_KINDS else modality.classes - 1
+    if modality.kind is not Kind.IMAGE and array.size and int(array.max()) > most:
+        raise ValueError(f"{where}: values go from 0 to {most}, and one is {array.max()}")

@@ -1,0 +1,429 @@
+"""Data sets, arms and tables from outside the package: the examples of docs/extend, and all that can be wrong with such
+a file."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from examples import my_table
+from mvae import data, models, plugins
+from mvae.data import Defaults, Kind, Modality
+from mvae.data.checks import check_source
+from mvae.models.arm import IDENTITY
+from mvae.models.checks import check_arm
+from mvae.trial import ACCURACY, Trial
+from pipelines.weak_supervision import Options, sweep
+from sweeps.catalogue import Catalogue
+from sweeps.options import parse, read
+from sweeps.plan import plan
+from sweeps.storage import Store
+from sweeps.sweep import BAD_INPUT, main
+from sweeps.worker import Job, run
+from tests.crashes import on_disk
+from tests.sweeping import ROOT, kill, mlflow_differs, place
+
+EXAMPLES = ROOT / "docs" / "examples"
+IMAGES, MEAN, TABLE = (EXAMPLES / name for name in ("my_images.py", "mvae_mean.py", "my_table.py"))
+PAGES = {IMAGES: "data-set.md", MEAN: "arm.md", TABLE: "table.md"}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A data root with the raw file of the example."""
+    return write_images(tmp_path / "raw")
+
+
+def write_images(folder: Path) -> Path:
+    """As docs/extend/data-set.md makes it."""
+    folder.mkdir()
+    digits = load_digits()
+    np.savez(folder / "my_images.npz", images=digits.images * 15, labels=digits.target)
+    return folder
+
+
+def load(*paths: Path) -> None:
+    plugins.load(plugins.read(paths))
+
+
+def written(folder: Path, text: str, name: str = "own.py") -> Path:
+    """A plug-in of the test's."""
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def changed(folder: Path, example: Path, *replacements: tuple[str, str]) -> Path:
+    """An example with some of its text replaced."""
+    text = example.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    return written(folder, text, example.name)
+
+
+# The examples
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_an_example_is_one_file_of_less_than_60_lines_outside_the_package(path: Path) -> None:
+    assert path.parent.name not in ("mvae", "sweeps", "pipelines")
+    assert len(path.read_text().splitlines()) < 60
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_the_page_on_an_example_shows_the_file_that_the_tests_run(path: Path) -> None:
+    page = (ROOT / "docs" / "extend" / PAGES[path]).read_text()
+    assert f"```python\n{path.read_text()}```\n" in page
+
+
+def test_the_examples_data_set_holds_what_its_raw_file_holds(root: Path, tmp_path: Path) -> None:
+    load(IMAGES)
+    found = data.load("my_images", root, tmp_path / "cache")
+    splits = (found.train, found.validation, found.test)
+    assert [len(split) for split in splits] == [1200, 297, 300]
+    raw = np.load(root / "my_images.npz")
+    images = np.concatenate([split.values[0].numpy()[:, 0] for split in splits])
+    labels = np.concatenate([split.values[1].numpy() for split in splits])
+    ours = sorted((label, image.tobytes()) for label, image in zip(labels, images, strict=True))
+    theirs = zip(raw["labels"].astype(np.uint8), raw["images"].astype(np.uint8), strict=True)
+    assert ours == sorted((label, image.tobytes()) for label, image in theirs)
+
+
+def test_the_examples_arm_averages_the_experts_that_a_term_conditions_on() -> None:
+    import torch
+
+    load(MEAN)
+    trial = Trial.create(dataset="digits", model="mvae_mean", epochs=1)
+    model = models.arm("mvae_mean").build(trial, data.source("digits").modalities)
+    mean, log_var = torch.randn(3, 2, 5), torch.randn(3, 2, 5)
+    members = torch.tensor([[True, True], [True, False], [False, False]]).expand(3, 3, 2)
+    q = model.posterior(mean, log_var, members)  # type: ignore[operator]
+    for term, chosen in enumerate([[0, 1], [0]]):
+        torch.testing.assert_close(q.mean[:, term], mean[:, chosen].mean(1))
+        torch.testing.assert_close(q.log_var[:, term], log_var[:, chosen].mean(1))
+    assert torch.equal(q.mean[:, 2], torch.zeros(3, 5)) and torch.equal(q.log_var[:, 2], torch.zeros(3, 5))
+
+
+# A trial process
+
+
+def test_a_trial_process_needs_no_file_of_a_plug_in(root: Path, tmp_path: Path) -> None:
+    load(changed(tmp_path, IMAGES), changed(tmp_path, MEAN))
+    store, cache = Store.open(tmp_path / "storage", "main", create=True), tmp_path / "cache"
+    trial = Trial.create(dataset="my_images", model="mvae_mean", epochs=1)
+    job = Job(trial.key(data.fingerprint("my_images", root)), trial, (ACCURACY,), store, root, cache)
+    sent, digests = pickle.dumps(job), {plugin.path.name: plugin.digest for plugin in plugins.loaded()}
+
+    plugins.forget()
+    for path in (IMAGES, MEAN):
+        (tmp_path / path.name).unlink()
+    run(pickle.loads(sent), lambda _: None)
+    (result,) = store.results
+    assert result.provenance["plugins"] == result.provenance["attempts"][0]["plugins"] == digests
+
+
+# Keys and data
+
+
+def test_a_plug_in_that_is_loaded_twice_is_one() -> None:
+    load(IMAGES, IMAGES)
+    load(IMAGES)
+    assert [plugin.path for plugin in plugins.loaded()] == [IMAGES]
+
+
+def test_a_trial_names_the_plug_ins_that_it_comes_from_and_no_others() -> None:
+    load(IMAGES, MEAN)
+    images, mean = plugins.loaded()
+
+    def made_by(dataset: str, model: str) -> set[str]:
+        return set(plugins.made_by(Trial.create(dataset=dataset, model=model)).values())
+
+    assert made_by("digits", "nn") == set()
+    assert made_by("my_images", "nn") == {images.digest}
+    assert made_by("digits", "mvae_mean") == {mean.digest}
+    assert made_by("my_images", "mvae_mean") == {images.digest, mean.digest}
+
+
+def test_an_arms_version_is_in_its_keys_from_2_on(tmp_path: Path) -> None:
+    def key(*replacements: tuple[str, str]) -> str:
+        plugins.forget()
+        load(changed(tmp_path, MEAN, *replacements))
+        return Trial.create(dataset="digits", model="mvae_mean").key("data")
+
+    first = key()
+    assert key(("        version=1,", "        ")) == first
+    assert key(("version=1", "version=2")) != first
+
+
+def test_what_another_state_of_a_plug_in_converted_is_not_taken_for_its_own(root: Path, tmp_path: Path) -> None:
+    def first_image(*replacements: tuple[str, str]) -> tuple[str, int]:
+        plugins.forget()
+        load(changed(tmp_path, IMAGES, *replacements))
+        found = data.load("my_images", root, tmp_path / "cache")
+        return found.fingerprint, int(found.train.values[0][0].sum())
+
+    before = first_image()
+    mark, total = first_image(("[:, None], file", "[:, None] // 2, file"))
+    assert mark == before[0], "the fingerprint says what the author says: content, split rule, version"
+    assert 0 < total < before[1], "but what is trained on is what the file now makes"
+    assert first_image(("version=1", "version=2"))[0] != mark
+
+
+# Bad input
+
+AN_ARM = """
+from dataclasses import replace
+import mvae.models
+from mvae.models import arm
+mvae.models.add(replace(arm("nn"), {}))
+"""
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("x = 1\nif x\n", ", line 2: SyntaxError: expected ':'"),
+        ("\nimport nowhere\n", ", line 2: ModuleNotFoundError: No module named 'nowhere'"),
+        ("def f():\n    return y\n\nf()\n", ", line 2: NameError: name 'y' is not defined"),
+        ("raise SystemExit(3)\n", ", line 1: it ends the process: a plug-in adds data sets and arms, a pipeline of"),
+        ("x = 1\n", ": it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)"),
+        ("import mvae.data\nmvae.data.add({})\n", ", line 2: mvae.data.add takes a Source, not dict"),
+        (
+            "import mvae.models\nmvae.models.add(1)\n",
+            ", line 2: mvae.models.add takes an Arm, not int",
+        ),
+        (
+            "import mvae.data\nmvae.data.add(mvae.data.source('digits'))\n",
+            ", line 2: there is a data set 'digits' already: choose another name",
+        ),
+        (AN_ARM.format("title='mine'"), ", line 5: there is an arm 'nn' already: choose another token"),
+        (AN_ARM.format("token='my arm'"), ": arm 'my arm': its token is of letters, digits, '_', '.' and '-'"),
+        ("\0", ": SyntaxError: source code string cannot contain null bytes"),
+    ],
+    ids=lambda value: value.split(":")[0][-30:],
+)
+def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
+    text: str, line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = dict(data.DATASETS), dict(models.ARMS), set(sys.modules)
+    path = written(tmp_path, text)
+    with pytest.raises(SystemExit) as end:
+        parse(Options, ["--plugins", str(path)])
+    assert end.value.code == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert f"{path}{line}" in said
+    assert known[:2] == (data.DATASETS, models.ARMS)
+    assert not [name for name in sys.modules.keys() - known[2] if name.startswith("mvae_plugin")]
+
+
+def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
+        read(Options, ["--plugins", "nowhere.py"])
+
+
+def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
+    options = read(Options, ["--dataset", "my_images"])
+    assert main(lambda: sweep(options), options) == BAD_INPUT
+    assert "there is no data set 'my_images': choose one of digits," in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('file["images"]', 'file["pictures"]', ", line 33: KeyError: 'pictures is not a file in the archive'"),
+        (
+            ".astype(np.uint8)[:, None]",
+            "[:, None]",
+            "of data set my_images, train, image: values are stored as",
+        ),
+        ("[:, None]", "", "train, image: an example is shaped (1, 8, 8), not (8, 8)"),
+        ('file["labels"]', '(file["labels"] + 1)', "label: values go from 0 to 9, and one is 10"),
+        ('"test": 300', '"tests": 300', "gives train, validation, tests, not train, validation, test"),
+        (
+            'lambda _root: SIZES["train"]',
+            "lambda _root: 1300",
+            "1,200 training examples, and examples says 1,300",
+        ),
+        (".hexdigest()", ".digest()", "data set my_images: digest gives a text (hexdigest), not bytes"),
+        (
+            "return root / ",
+            "return root / 'x' / ",
+            "x/my_images.npz is not there: --data-root names the folder",
+        ),
+        ('"my_images.npz"', '"other.npz"', "/other.npz is not there: --data-root names the folder that holds it"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_mistake_in_a_data_set_is_one_line_before_anything_starts(
+    old: str, new: str, line: str, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, IMAGES, (old, new))
+    folders = ("--data-root", str(root), "--storage", str(tmp_path / "storage"), "--cache", str(tmp_path / "cache"))
+    options = read(Options, ["--plugins", str(path), "--dataset", "my_images", *folders])
+    assert main(lambda: sweep(options), options) == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert line in said
+    assert not (tmp_path / "storage").exists()
+
+
+IMAGE = Modality("image", Kind.IMAGE, (1, 8, 8))
+LABEL = Modality("label", Kind.LABEL, (), classes=10)
+SINGLE = Modality("round", Kind.ATTRIBUTE, (), classes=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"name": "my images"}, "data set 'my images': name it with letters, digits, '_', '.' and '-'"),
+        ({"modalities": ()}, "its modalities are an image and then at least one that is none, not none"),
+        ({"modalities": (LABEL, IMAGE)}, "an image and then at least one that is none, not label, image"),
+        ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have one name"),
+        ({"modalities": (IMAGE, SINGLE, LABEL)}, "single attributes come last"),
+        ({"modalities": (IMAGE, replace(LABEL, classes=257))}, "label: classes = 257 is not from 2 to 256"),
+        ({"modalities": (IMAGE, replace(LABEL, shape=(1,)))}, "an example of kind label is (), not (1,)"),
+        ({"modalities": (IMAGE, replace(SINGLE, classes=3))}, "an attribute has classes = 2, not 3"),
+        ({"defaults": Defaults(8, 1, "dcgan", ("mlp", "dcgan"))}, "'dcgan' does not fit images of 8 by 8, which can"),
+        ({"defaults": Defaults(8, 1, "mlp", ())}, "the default image network 'mlp' is not among image_networks"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        check_source(replace(data.source("digits"), **fields))
+    assert line in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"token": "my arm"}, "arm 'my arm': its token is of letters, digits"),
+        ({"reads": models.arm("nn").reads | {"dropout"}}, "arm nn reads dropout, which is no field of a trial"),
+        (
+            {"reads": IDENTITY},
+            "arm nn must read batch_size: begin its reads with IDENTITY | OPTIMISED, as every",
+        ),
+        ({"measures": frozenset({"beauty"})}, "measure beauty: choose among accuracy, attributes, likelihood, readout"),
+        ({"version": 0}, "arm nn: version = 0 is not from 1 on"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_an_arm_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(ValueError) as refusal:
+        check_arm(replace(models.arm("nn"), **fields))
+    assert line in str(refusal.value)
+
+
+def test_the_packages_own_data_sets_and_arms_would_be_taken() -> None:
+    for known in data.DATASETS.values():
+        check_source(known)
+    for own in models.ARMS.values():
+        check_arm(own)
+
+
+def test_an_arm_that_looks_at_a_field_which_it_does_not_read_is_stopped(tmp_path: Path) -> None:
+    load(changed(tmp_path, MEAN, ("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"latents"},')))
+    trial = Trial.create(dataset="digits", model="mvae_mean")
+    with pytest.raises(AttributeError, match=r"^arm mvae_mean looks at trial.latents, which is not among its reads"):
+        models.arm("mvae_mean").build(trial, data.source("digits").modalities)
+
+
+# A table, killed and resumed
+
+GRID = ("--dataset", "my_images", "--arms", "nn,mvae_mean", "--sizes", "300", "--seeds", "0", "--epochs", "40")
+
+LOADS = """
+import sys
+import mlflow
+mlflow.set_tracking_uri(sys.argv[1])
+print(type(mlflow.pytorch.load_model(sys.argv[2])).__name__)
+"""
+"""Loads a model as someone does who never heard of plug-ins."""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_other(tmp_path: Path) -> None:
+    with place() as here:
+        write_images(here.root / "raw")
+        files = [changed(here.root, path) for path in (IMAGES, MEAN)]
+        given = (
+            *(*GRID, "--plugins", ",".join(map(str, files)), "--data-root", str(here.root / "raw")),
+            *("--storage", str(here.storage), "--cache", str(here.cache), "--checkpoint-every", "0"),
+        )
+        options = read(my_table.Options, given)
+        cells = list(my_table.cells(options))
+        keys = [cell.trial.key(data.fingerprint("my_images", here.root / "raw")) for cell in cells]
+        command = [sys.executable, str(written(here.root, TABLE.read_text(), TABLE.name)), *given]
+
+        driver = here.launch(command)
+        driver.until(lambda: here.epochs().get(keys[1], 0) >= 2, "the arm's second epoch")
+        texts = [path.read_text() for path in files]
+        for path in files:
+            path.unlink()  # whoever starts now has what the driver sent, and nothing else
+        for process in driver.trial_processes():
+            kill(process)
+        reached = here.epochs()[keys[1]]
+        driver.until(lambda: here.epochs()[keys[1]] > reached, "an epoch in another process")
+        driver.kill()
+        assert keys[1] not in here.results()
+
+        for path, text in zip(files, texts, strict=True):
+            path.write_text(text)
+        ended = here.launch(command).ended()
+        assert (ended.code, ended.err) == (0, "")
+        assert "MVAE mean ours" in ended.out and "half done" in ended.out
+
+        alone = Store.open(tmp_path / "alone", "main", create=True)
+        for key, cell in zip(keys, cells, strict=True):
+            run(Job(key, cell.trial, (ACCURACY,), alone, here.root / "raw", here.cache), lambda _: None)
+        unbroken = {result.key: (result.metrics, [r["metrics"] for r in result.history]) for result in alone.results}
+        assert unbroken == {
+            key: (result.metrics, [record["metrics"] for record in result.history])
+            for key, result in here.results().items()
+        }
+
+        assert mlflow_differs(here) == []
+        digests = {plugin.path.name: plugin.digest for plugin in plugins.loaded()}
+        by_arm = {run.data.params["model"]: run for run in here.children()}
+        assert json.loads(by_arm["mvae_mean"].data.tags["mvae.plugins"]) == digests
+        assert json.loads(by_arm["nn"].data.tags["mvae.plugins"]) == {IMAGES.name: digests[IMAGES.name]}
+        table = on_disk(here.store.reports / "my_table-my_images" / "table.csv").read_text()
+        assert f"{here.results()[keys[1]].metrics['test/accuracy']:.4f}"[:5] in table and "MVAE mean" in table
+        for path, text in zip(files, texts, strict=True):
+            assert on_disk(here.store.plugin(path.name, digests[path.name])).read_text() == text
+        loads = [sys.executable, "-c", LOADS, here.uri, by_arm["mvae_mean"].data.tags["mvae.logged_model"]]
+        loaded = subprocess.run(loads, capture_output=True, text=True, cwd=ROOT)
+        assert loaded.stdout == "MeanOfExperts\n", loaded.stderr
+
+
+def test_what_another_state_of_a_plug_in_gave_stands_and_is_told_of(root: Path, tmp_path: Path) -> None:
+    store, cache = Store.open(tmp_path / "storage", "main", create=True), tmp_path / "cache"
+    asked = ("--dataset", "my_images", "--arms", "nn", "--sizes", "100", "--seeds", "0", "--epochs", "1")
+
+    def told(*replacements: tuple[str, str]) -> tuple[int, str]:
+        plugins.forget()
+        load(changed(tmp_path, IMAGES, *replacements))
+        mark = data.fingerprint("my_images", root)
+        planned = plan(tuple(my_table.cells(read(my_table.Options, asked))), store, mark)
+        for key, trial, measures in planned.todo:
+            run(Job(key, trial, measures, store, root, cache), lambda _: None)
+        return len(planned.todo), Catalogue(planned, store, mark).made_by_others()
+
+    assert told() == (1, "")
+    assert told() == (0, "")
+    ran, line = told(("Read them", "Read all"))
+    assert ran == 0
+    assert line.startswith("Warning: 1 trial ran with another my_images.py than today's, and what it gave stands. To")
+    assert told(("Read them", "Read all"), ("version=1", "version=2")) == (1, "")

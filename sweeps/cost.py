@@ -37,9 +37,8 @@ class Machine:
         """
         here = Capacity(self.cpus, self.gpus)
         needs = demand(*shape, wanted, here)
-        at_once = trials_at_once(here, needs, most)
-        if at_once >= 1:
-            return 1 / at_once
+        if needs.fits(here):
+            return 1 / trials_at_once(here, needs, most)
         by_gpus = needs.least * needs.gpus / self.gpus if needs.gpus and self.gpus else 0.0
         return float(math.ceil(max(needs.least / self.cpus, by_gpus)))
 

@@ -301,6 +301,11 @@ def test_plan_and_report_start_and_write_nothing(
     assert not list(storage.iterdir())
 
 
+def typed(command: list[str]) -> None:
+    options = parse(Options, command)
+    sys.exit(main(lambda: sweep(options), options))
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -323,8 +328,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     command = ["--storage", str(storage), *arguments]
     with pytest.raises(SystemExit) as ended:
-        options = parse(Options, command)
-        sys.exit(main(lambda: sweep(options), options))
+        typed(command)
     said = capsys.readouterr()
     assert ended.value.code == BAD_INPUT
     assert line in said.err

@@ -35,8 +35,9 @@ def history(search: Search, known: Sequence[Known]) -> bytes:
             axes.plot(numbers, values, mark, color=colour, label=str(standing))
     done = [one for one in known if one.standing is Standing.DONE and one.value is not None]
     if done:
-        best = accumulate((one.value or 0.0 for one in done), max if search.maximize else min)
-        axes.step([one.number for one in done], list(best), where="post", color=COLOURS[2], label="best so far")
+        best = list(accumulate((one.value or 0.0 for one in done), max if search.maximize else min))
+        numbers = [*(one.number for one in done), max(one.number for one in known)]
+        axes.step(numbers, [*best, best[-1]], where="post", color=COLOURS[2], label="best so far")
     default = next((one for one in done if one.trial == search.default), None)
     if default is not None and default.value is not None:
         axes.axhline(default.value, color="0.35", linestyle=(0, (5, 3)), label="default")

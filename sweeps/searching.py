@@ -13,14 +13,17 @@ from sweeps import engine, search_report
 from sweeps.console import Console, Progress, counted
 from sweeps.cost import Machine, costs
 from sweeps.options import CommonOptions
-from sweeps.plan import Plan, plan, shape_of
+from sweeps.plan import plan, shape_of
 from sweeps.search import Search
 from sweeps.search_report import Outcome
 from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
-from sweeps.sweep import COMPLETE, INCOMPLETE, Driver, Sweep
+from sweeps.sweep import COMPLETE, INCOMPLETE, Driver, LookUp, Sweep
 from sweeps.tracker import Tracker
 from sweeps.worker import Word
+
+OTHER_SEEDS = 1_000_000
+"""Added to a seed, it is one that nobody has run: what a trial takes is asked of one like it that is still to be run."""
 
 
 def sweep_of(search: Search, uri: str) -> Sweep:
@@ -56,7 +59,7 @@ class Searching:
         """Trials that are still to be run."""
         return self.search.total - sum(one.ended for one in self._known)
 
-    def plan(self, options: CommonOptions, planned: Plan, machine: Machine, console: Console) -> int:
+    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
         """Prints what is done and what the rest will cost at most: as if no trial were given up."""
         outcome = Outcome(self.search, tuple(self._known))
         console.say(outcome.counts())
@@ -65,13 +68,12 @@ class Searching:
         if self.search.milestones:
             rungs = ", ".join(map(str, self.search.milestones))
             console.say(f"given up where they lag behind: at epochs {rungs} of {self.search.default.epochs}")
-        default = self.search.key(self.search.default)
-        trials = {**planned.trials, default: replace(planned.trials[default], missing=(self.search.measure,), epoch=0)}
-        once = replace(planned, trials={default: trials[default]})
-        estimate = once.estimate.times(self.left)
+        default = self.search.default
+        another = self.search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
+        estimate = look_up([another]).estimate.times(self.left)
         for line in [*estimate.lines(options.max_concurrent), *costs(estimate, machine, options)]:
             console.say(line)
-        if self.left and self.search.milestones:
+        if estimate.known and self.search.milestones:
             console.say("at most: trials that are given up take less")
         return COMPLETE
 

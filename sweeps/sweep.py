@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -44,6 +44,9 @@ from sweeps.worker import Job, Word
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
+
+LookUp = Callable[[Sequence[Cell]], Plan]
+"""Looks cells up in storage, with what they will cost."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
 """Seconds without progress that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
@@ -86,7 +89,7 @@ class Searching(Protocol):
         """Trials that are still to be run."""
         ...
 
-    def plan(self, options: CommonOptions, planned: Plan, machine: Machine, console: Console) -> int:
+    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
         """Prints what is done and what the rest will cost; the exit code."""
         ...
 
@@ -200,9 +203,10 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
 def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Fingerprints, console: Console) -> int:
     machine = this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
-    planned = plan(sweep.cells, store, data_marks, probe, machine.device)
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device)
     if sweep.search is not None:
-        return sweep.search.plan(options, planned, machine, console)
+        return sweep.search.plan(options, look_up, machine, console)
+    planned = look_up(sweep.cells)
     show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
     return COMPLETE
 

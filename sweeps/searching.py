@@ -23,7 +23,7 @@ from sweeps.tracker import Tracker
 from sweeps.worker import Word
 
 OTHER_SEEDS = 1_000_000
-"""Added to a seed, it is one that nobody has run: what a trial takes is asked of one like it that is still to be run."""
+"""Added to a seed, it is one that nobody has run: the time is asked of a trial that is still to be run."""
 
 
 def sweep_of(search: Search, uri: str) -> Sweep:

@@ -31,7 +31,7 @@ from sweeps.options import CommonOptions, parse
 from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
-from sweeps.study import study_uri
+from sweeps.study_database import study_uri
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Count, Names, Share, Uri, Written
 

@@ -150,8 +150,7 @@ class Search:
     def name(self) -> str:
         """Of the study and of the report: equal for the commands that go on with one search, whatever their total."""
         spans = {name: repr(span) for name, span in self.varied.items()}
-        fixed = self.default.hashed_fields()
-        identity = canonical_json({"fixed": fixed, "spans": spans, "data": self.fingerprint, "metric": self.metric})
+        identity = canonical_json({"default": self.key(self.default), "spans": spans, "metric": self.metric})
         digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
         return f"search-{self.default.dataset}-{self.default.model}-{digest}"
 

@@ -1,33 +1,30 @@
 """The study of a search: Optuna's record of what was tried and what came of it, in a database, and the next question.
 
-Nothing else imports Optuna, apart from Tune's own searcher. What the study says of a trial can be made from storage
-again: `settle` tells it the results and the pruned trials that it does not know, so a study whose driver was killed, or
-whose database was deleted, goes on as if nothing had happened. A setting that any sweep of the name has run counts as
-tried, and is not run again.
+Nothing else imports Optuna, apart from its database (sweeps/study_database.py) and Tune's own searcher. What the study
+says of a trial can be made from storage again: `settle` tells it the results and the pruned trials that it does not
+know, so a study whose driver was killed, or whose database was deleted, goes on as if nothing had happened; only what
+diverged is forgotten with the database. A setting that any sweep of the name has run counts as tried, and is not run
+again.
 
 The sampler is a pure function of (seed, number of the trial, what the study knows), so that it needs no saved state.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvae.files import atomic_path, locked
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 from sweeps import pruned
 from sweeps.pruned import Pruned
 from sweeps.search import Search, Span
 from sweeps.storage import Store
-from sweeps.tracker import shown
+from sweeps.study_database import database, exists, make
 
 if TYPE_CHECKING:
     import optuna
@@ -168,11 +165,7 @@ class Study:
 
     def diverged(self, key: str, why: str) -> None:
         """A trial's numbers ceased to be finite; it counts, as one of the worst."""
-        import optuna
-
-        number = self._keys[key]
-        self._handle(number).set_user_attr("diverged", why)
-        self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+        self._tell_diverged(self._keys[key], why)
 
     def importances(self) -> dict[str, float]:
         """Share, 0 to 1, of each setting in what makes the metric differ between finished trials, largest first.
@@ -289,7 +282,16 @@ class Study:
         return [epoch for epoch in self.search.milestones if epoch < last and epoch <= len(history)]
 
     def _tell(self, number: int, value: float) -> None:
-        self._study.tell(number, value)
+        if math.isfinite(value):
+            self._study.tell(number, value)
+        else:
+            self._tell_diverged(number, f"{self.search.metric} is {value} at its end")
+
+    def _tell_diverged(self, number: int, why: str) -> None:
+        import optuna
+
+        self._handle(number).set_user_attr("diverged", why)
+        self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
     def _tell_pruned(self, number: int, epoch: int, value: float) -> None:
         import optuna
@@ -305,28 +307,6 @@ class Study:
         return self._handles[number]
 
 
-def study_uri(store: Store, given: str | None) -> str:
-    """Where the study lies: the database that was given, else a file in the storage folder of the name.
-
-    Raises:
-        ValueError: storage is a store of objects, which holds no database.
-    """
-    if given is not None:
-        return given
-    if not isinstance(store.folder, Path):
-        raise ValueError(
-            f"--storage {store.root} cannot hold the study's database: give --study-uri a database,"
-            " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
-        )
-    return f"sqlite:///{store.folder / 'study.db'}"
-
-
-def exists(uri: str) -> bool:
-    """Whether a file holds the study; True where it is no file."""
-    path = _file(uri)
-    return path is None or path.exists()
-
-
 def look(search: Search, uri: str) -> list[Known]:
     """The trials of a search so far; nothing is changed or made.
 
@@ -337,7 +317,7 @@ def look(search: Search, uri: str) -> list[Known]:
 
     if not exists(uri):
         return []
-    with _database(uri) as storage:
+    with database(uri) as storage:
         if search.name not in optuna.get_all_study_names(storage):
             return []
         return Study(search, storage).known()
@@ -350,66 +330,9 @@ def opened(search: Search, uri: str) -> Iterator[Study]:
     Raises:
         ValueError: the database cannot be read or written.
     """
-    if (path := _file(uri)) is not None:
-        with _refusing(uri):
-            _make(path)
-    with _database(uri) as storage:
+    make(uri)
+    with database(uri) as storage:
         yield Study(search, storage)
-
-
-@contextmanager
-def _database(uri: str) -> Iterator[optuna.storages.RDBStorage]:
-    """Optuna's storage.
-
-    Raises:
-        ValueError: the database cannot be read or written.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        with _refusing(uri):
-            storage = _storage(uri)
-        try:
-            yield storage
-        finally:
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-@contextmanager
-def _refusing(uri: str) -> Iterator[None]:
-    """Turns whatever a database says into one line."""
-    try:
-        yield
-    except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        right = "move it away and it is made from storage again" if _file(uri) else "correct --study-uri"
-        raise ValueError(f"the study's database {shown(uri)} cannot be used ({said[:160]}): {right}") from None
-
-
-def _make(path: Path) -> None:
-    """A new file, whole or not at all: Optuna makes its tables in steps."""
-    with locked(path):
-        if path.exists():
-            return
-        with atomic_path(path) as temporary:
-            made = _storage(f"sqlite:///{temporary}")
-            made.remove_session()
-            made.engine.dispose()
-
-
-def _storage(uri: str) -> optuna.storages.RDBStorage:
-    import optuna
-
-    options: dict[str, Any] = {"connect_args": {"timeout": 60}} if _file(uri) else {"pool_pre_ping": True}
-    return optuna.storages.RDBStorage(uri, engine_kwargs=options)
-
-
-def _file(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
 
 
 def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:

@@ -23,7 +23,8 @@ from sweeps.results import Result
 from sweeps.search import RANGES, Search, Span, ranges
 from sweeps.search_report import Outcome, markdown, show, write
 from sweeps.storage import Store
-from sweeps.study import Known, Standing, Study, look, opened, study_uri
+from sweeps.study import Known, Standing, Study, look, opened
+from sweeps.study_database import study_uri
 from sweeps.sweep import BAD_INPUT, INCOMPLETE, main
 
 EPOCHS = 10

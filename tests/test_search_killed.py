@@ -22,7 +22,8 @@ from pipelines import search as pipeline
 from sweeps.options import read
 from sweeps.search import Search
 from sweeps.storage import Store
-from sweeps.study import Known, Standing, look, study_uri
+from sweeps.study import Known, Standing, look
+from sweeps.study_database import study_uri
 from sweeps.worker import Job, Word, run
 from tests.crashes import on_disk
 from tests.sweeping import ROOT, Ended, Place, place

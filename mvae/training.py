@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ def train(
     heard: Callable[[Progress], None] = lambda _: None,
     look: Callable[[nn.Module, int], None] = lambda _model, _epoch: None,
     checkpoint_every: float = 60.0,
+    checkpoint_at: Container[int] = (),
     workers: Workers = ALONE,
     background: bool = False,
 ) -> Trained:
@@ -90,6 +91,7 @@ def train(
         look: called with the module in evaluation mode, and the epochs done, at `LOOKS` times spread over training; it
             may draw pictures and must leave the module as it is.
         checkpoint_every: seconds after which the next end of an epoch is saved; the last epoch always is.
+        checkpoint_at: epochs whose ends are saved whatever the time.
         workers: which of several processes this is; all of them call this function, within a process group of
             torch.distributed. The first alone reads and writes checkpoints, validates, and calls the functions above.
         background: checkpoints are written by a thread while training goes on.
@@ -150,7 +152,7 @@ def train(
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
             due = time.monotonic() - saved_at >= checkpoint_every and not saving.busy
-            if due or epoch + 1 == trial.epochs:
+            if due or epoch + 1 == trial.epochs or epoch + 1 in checkpoint_at:
                 state = {"model.pt": model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
                 saving.save(epoch + 1, state, history, provenance())
                 saved_at = time.monotonic()
@@ -281,6 +283,21 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
         assert isinstance(model, Multimodal)
         metrics |= validation_attribute_metrics(model, data)
     return metrics
+
+
+def validation_metrics(token: str, kinds: Container[Kind]) -> tuple[str, ...]:
+    """The metrics of `validated` for an arm, by name.
+
+    Args:
+        kinds: of the data set's modalities.
+    """
+    chosen = arm(token)
+    if chosen.watch is not None:
+        return (chosen.watched,)
+    accuracy = chosen.predicts and (Kind.LABEL in kinds or Kind.TEXT in kinds)
+    attributes = "attributes" in chosen.measures and any(kind in kinds for kind in ATTRIBUTE_KINDS)
+    of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")
+    return ("validation/accuracy",) * accuracy + of_attributes * attributes
 
 
 def compile_networks(model: nn.Module) -> None:

@@ -78,6 +78,17 @@ class Catalogue:
         )
         return self._views[key]
 
+    def add(self, plan: Plan, key: str) -> RunView:
+        """The plan has grown by a key with one cell."""
+        self._plan = plan
+        self._cells[key] = [cell for cell, of in zip(plan.cells, plan.keys, strict=True) if of == key]
+        return self.finished(key)
+
+    def pruned(self, key: str, epoch: int, records: Sequence[Record]) -> RunView:
+        """A search gave its trial up after so many epochs."""
+        tags = {**self._views[key].tags, "pruned": epoch}
+        return self._set(key, status=Status.PRUNED, tags=tags, records=tuple(records))
+
     def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
         """The trained module of a key on the CPU, in evaluation mode, and an example of its input.
 

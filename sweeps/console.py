@@ -79,6 +79,12 @@ class Work:
         self._spent: dict[str, float] = {}
         self._at_once = 1
 
+    def name(self, placeholder: str, key: str) -> None:
+        """A trial that was counted before anybody knew it gets its key."""
+        for values in (self.work, self._before, self._now):
+            values[key] = values.pop(placeholder)
+        self._kinds[key] = self._kinds.pop(placeholder)
+
     def begun(self, key: str, now: float) -> None:
         """A trial starts, or starts again from where it is."""
         self._since[key] = now
@@ -205,6 +211,11 @@ class Progress:
         if self._redrawn:
             self._redrawn.refresh()
 
+    def named(self, placeholder: str, key: str) -> None:
+        """A trial that was counted before anybody knew it gets its key."""
+        with self._lock:
+            self._work.name(placeholder, key)
+
     def started(self, key: str, label: str) -> None:
         """A trial begins or goes on; `label` tells it from the others in few words."""
         with self._lock:
@@ -232,6 +243,13 @@ class Progress:
         with self._lock:
             self._work.reached(key, 1.0, self._clock())
             self._work.ended(key)
+            line = self._end(key, label, said)
+        self._say(line)
+
+    def stopped(self, key: str, label: str, said: str) -> None:
+        """Nothing more is to be done for a trial that has not come to its end; `said` ends its line."""
+        with self._lock:
+            self._work.drop(key)
             line = self._end(key, label, said)
         self._say(line)
 

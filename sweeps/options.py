@@ -48,6 +48,7 @@ from sweeps.tokens import (
     NotNegative,
     Positive,
     Seeds,
+    Share,
     Storage,
     Token,
     Uri,
@@ -105,6 +106,17 @@ class TrialOptions(BaseSettings):
     """Learning rate of Adam."""
     annealing_epochs: Whole | None = None
     """Epochs over which beta rises linearly from 0 to 1 (default: the data set's share of all epochs)."""
+    annealing_share: Share | None = None
+    """The same as a share of all epochs, above 0 and up to 1 (default: the data set's)."""
+
+    @model_validator(mode="after")
+    def _annealed_in_one_way(self) -> Self:
+        if self.annealing_epochs is not None and self.annealing_share is not None:
+            raise ValueError(
+                "--annealing-epochs and --annealing-share exclude each other: both say how long beta rises;"
+                " give one of them"
+            )
+        return self
 
     def trial_fields(self) -> dict[str, Any]:
         """The fields of a Trial that the user has set, by name; those left alone are not in it."""
@@ -139,7 +151,9 @@ class CommonOptions(TrialOptions):
     """demo takes minutes; paper is what the supplement ran."""
 
     plan: bool = False
-    """Print the cells, which of them are done and the hours that the rest will take; start and download nothing."""
+    """Print the cells, which of them are done and what the rest will cost; start and download nothing."""
+    price_per_hour: NotNegative | None = None
+    """What a machine like this one costs an hour, in any currency; --plan then says what the rest will cost."""
     report: bool = False
     """Print and write the table from the results that are there; start and download nothing."""
     resume: bool = False
@@ -188,6 +202,8 @@ class CommonOptions(TrialOptions):
         ):
             if getattr(self, one) and getattr(self, other):
                 raise ValueError(f"--{one} and --{other} exclude each other: {why}; give one of them")
+        if self.price_per_hour is not None and not self.plan:
+            raise ValueError("--price-per-hour says what a plan costs: give --plan too, or leave it out")
         return self
 
 

@@ -32,6 +32,9 @@ Group = tuple[str, str, str]
 """Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none) with what else
 decides it (SIZES)."""
 
+Shape = tuple[int, int | None]
+"""Processes that a trial runs in, and the fewest of an elastic one."""
+
 SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
 """Fields that decide how much an epoch holds, with the value that goes without saying."""
 
@@ -89,6 +92,8 @@ class PlannedTrial:
     """Those without a result."""
     epoch: int
     """Finished epochs that a valid checkpoint covers; `trial.epochs` where every result is there."""
+    stopped: bool = False
+    """A search gave it up: it is not to be run on."""
 
     @property
     def state(self) -> State:
@@ -122,6 +127,14 @@ class Estimate:
     unknown: int
     """Trials of whose kind nothing has finished yet and nothing was probed."""
     bases: tuple[str, ...]
+    shapes: Mapping[Shape, float] = field(default_factory=dict)
+    """Of the seconds, those of trials in so many processes."""
+
+    def times(self, trials: int) -> Estimate:
+        """Of so many trials like the one that this is of."""
+        shapes = {shape: seconds * trials for shape, seconds in self.shapes.items()}
+        known = trials if self.known else 0
+        return Estimate(self.seconds * trials, known, trials - known, self.bases, shapes)
 
     def lines(self, at_once: int | None = None) -> list[str]:
         """The estimate in words.
@@ -172,8 +185,9 @@ class Plan:
 
     @property
     def todo(self) -> list[tuple[str, Trial, tuple[Measure, ...]]]:
-        """Key, trial and missing measures of every trial that is not done, in cell order."""
-        return [(planned.key, planned.trial, planned.missing) for planned in self.trials.values() if planned.missing]
+        """Key, trial and missing measures of every trial that is to be run, in cell order."""
+        left = (planned for planned in self.trials.values() if planned.missing and not planned.stopped)
+        return [(planned.key, planned.trial, planned.missing) for planned in left]
 
     def count(self, state: State) -> int:
         """How many unique trials are in a state."""
@@ -182,9 +196,9 @@ class Plan:
     @cached_property
     def estimate(self) -> Estimate:
         """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
-        total, known, unknown, bases = 0.0, 0, 0, dict[str, None]()
+        total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, float]()
         for planned in self.trials.values():
-            if not planned.missing:
+            if not planned.missing or planned.stopped:
                 continue
             group = kind_of(planned.trial.model_dump())
             cost = None if group is None else self.costs.get(group)
@@ -192,11 +206,14 @@ class Plan:
                 unknown += 1
                 continue
             trained = planned.epoch >= planned.trial.epochs
-            total += sum(_size(measure) * self.measuring.get((group, measure.name), 0.0) for measure in planned.missing)
-            total += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
+            own = sum(_size(measure) * self.measuring.get((group, measure.name), 0.0) for measure in planned.missing)
+            own += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
+            total += own
             known += 1
             bases[cost.basis] = None
-        return Estimate(total, known, unknown, tuple(bases))
+            shape = shape_of(planned.trial)
+            shapes[shape] = shapes.get(shape, 0.0) + own
+        return Estimate(total, known, unknown, tuple(bases), shapes)
 
     @property
     def summary(self) -> list[str]:
@@ -219,7 +236,18 @@ def fingerprint_of(dataset: str, fingerprints: Fingerprints) -> str:
     return fingerprints if isinstance(fingerprints, str) else fingerprints[dataset]
 
 
-def plan(cells: Sequence[Cell], store: Store | None, fingerprints: Fingerprints, probe: Probe | None = None) -> Plan:
+def shape_of(trial: Trial) -> Shape:
+    """Processes that a trial runs in, and the fewest of an elastic one; an arm in closed form is fitted in one."""
+    return (trial.workers, trial.fewest_workers) if arm(trial.model).fit is None else (1, None)
+
+
+def plan(
+    cells: Sequence[Cell],
+    store: Store | None,
+    fingerprints: Fingerprints,
+    probe: Probe | None = None,
+    device: str | None = None,
+) -> Plan:
     """Look every cell up in storage.
 
     Args:
@@ -227,6 +255,8 @@ def plan(cells: Sequence[Cell], store: Store | None, fingerprints: Fingerprints,
         store: where results and checkpoints lie; None or an empty one makes everything missing.
         fingerprints: of the cells' data sets, part of every key.
         probe: asked once a kind of trial that has no finished trial to estimate from; None leaves the time unknown.
+        device: name of the device that trials will run on: the time of those that ran on others is used where nothing
+            better is known. None: that of all of them.
     """
     keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
@@ -247,8 +277,9 @@ def plan(cells: Sequence[Cell], store: Store | None, fingerprints: Fingerprints,
     superseded = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
     todo = [one.trial for one in trials.values() if one.missing]
     finished = [] if results is None or not todo else list(results)
-    costs = _costs(todo, finished, probe)
-    return Plan(tuple(cells), keys, trials, tuple(superseded), costs, _measuring(finished))
+    costs = _costs(todo, finished, probe, device)
+    measuring = _measuring(finished) | _measuring(result for result in finished if _device(result) == device)
+    return Plan(tuple(cells), keys, trials, tuple(superseded), costs, measuring)
 
 
 def _planned(
@@ -286,13 +317,21 @@ def _measuring(finished: Iterable[Result]) -> dict[tuple[Group | None, str], flo
     return {kind: statistics.median(each) for kind, each in timed.items()}
 
 
-def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None) -> dict[Group, Cost]:
-    """Cost of every kind of trial to run: the median of finished ones, else one probe, else no entry."""
-    timed: dict[Group, list[tuple[float, int]]] = {}
+def _device(result: Result) -> str:
+    """The name of the device that a trial ran on, empty where it is not recorded."""
+    return str(result.provenance.get("device_name") or "")
+
+
+def _costs(
+    todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None, device: str | None
+) -> dict[Group, Cost]:
+    """Cost of every kind of trial to run: the median of finished ones on the device, else one probe, else the median
+    of those on other devices, else no entry."""
+    timed: dict[Group, list[Result]] = {}
     for result in {one.key: one for one in finished}.values():
         group, seconds = kind_of(result.trial), result.provenance.get("seconds")
         if group is not None and isinstance(seconds, int | float) and seconds > 0:
-            timed.setdefault(group, []).append((float(seconds), int(result.provenance.get("epochs") or 0)))
+            timed.setdefault(group, []).append(result)
     costs: dict[Group, Cost] = {}
     for trial in todo:
         group = kind_of(trial.model_dump())
@@ -300,19 +339,28 @@ def _costs(todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | Non
         if group in costs:
             continue
         by_epoch = "epochs" in arm(trial.model).reads
-        samples = [sample for sample in timed.get(group, []) if not by_epoch or sample[1] > 0]
-        if samples:
-            each = statistics.median(seconds / epochs if by_epoch else seconds for seconds, epochs in samples)
-            basis = f"from {counted(len(samples), 'finished trial')}"
-        elif probe is not None and (whole := probe(trial)) is not None:
+        samples = [one for one in timed.get(group, []) if not by_epoch or int(one.provenance.get("epochs") or 0) > 0]
+        here = [one for one in samples if device is None or _device(one) == device]
+        if not here and probe is not None and (whole := probe(trial)) is not None:
             each = whole / (trial.epochs if by_epoch else 1)
-            basis = "measured by a probe"
+            basis = "measured by a probe" + f" on {device}" * bool(device)
+        elif here or samples:
+            each, basis = _median_of(here or samples, by_epoch)
         else:
             continue
         kind = " ".join(part for part in group[1:] if part)
         text = f"{kind}: {each:.2g} s {'an epoch' if by_epoch else 'a trial'}, {basis}"
         costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
     return costs
+
+
+def _median_of(samples: Sequence[Result], by_epoch: bool) -> tuple[float, str]:
+    """Seconds of the typical trial, or of one of its epochs, and on what that rests."""
+    each = statistics.median(
+        float(one.provenance["seconds"]) / (int(one.provenance["epochs"]) if by_epoch else 1) for one in samples
+    )
+    devices = ", ".join(sorted({_device(one) for one in samples} - {""}))
+    return each, f"from {counted(len(samples), 'finished trial')}" + f" on {devices}" * bool(devices)
 
 
 def kind_of(fields: Mapping[str, Any]) -> Group | None:

@@ -77,11 +77,12 @@ def show(report: Report, console: Console) -> None:
             console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
 
 
-def show_plan(plan: Plan, console: Console, at_once: int | None = None) -> None:
+def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: Sequence[str] = ()) -> None:
     """Print the cells with the state of every seed, what is half done, what is superseded, and the estimate.
 
     Args:
         at_once: how many trials will run at a time, where that is known.
+        costs: lines on what the estimate costs (sweeps/cost.py).
     """
     marks = _marks(console)
     rows = list(dict.fromkeys(cell.row for cell in plan.cells))
@@ -100,7 +101,7 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None) -> None:
                 console.print(
                     Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
                 )
-        for line in plan.estimate.lines(at_once):
+        for line in [*plan.estimate.lines(at_once), *costs]:
             console.print(Text(line))
 
 

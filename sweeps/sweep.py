@@ -10,11 +10,12 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from mvae import plugins
@@ -22,13 +23,15 @@ from mvae.data import MissingFiles, fingerprint, load, training_examples
 from mvae.data.dataset import check_train_examples
 from mvae.files import remove_tree, write_atomically
 from mvae.remote import Place, each
+from mvae.trial import Measure, Trial
 from sweeps import engine
 from sweeps.catalogue import Catalogue
 from sweeps.console import Console, Progress, counted, duration, error
+from sweeps.cost import Machine, costs, this_machine
 from sweeps.interruption import Interrupted, Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
-from sweeps.plan import Cell, Fingerprints, Plan, State, kind_of, plan
+from sweeps.plan import Cell, Fingerprints, Plan, State, kind_of, plan, shape_of
 from sweeps.probe import Probe
 from sweeps.provenance import git_sha, stale_package
 from sweeps.rendering import show_plan
@@ -38,10 +41,13 @@ from sweeps.storage import Store
 from sweeps.tables import Table
 from sweeps.tracker import Tracker, check, place_of_artifacts, shown, tracking_uri
 from sweeps.view import Status, SweepView
-from sweeps.worker import Job, Word, workers_of
+from sweeps.worker import Job, Word
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
+
+LookUp = Callable[[Sequence[Cell]], Plan]
+"""Looks cells up in storage, with what they will cost."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
 """Seconds without progress that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
@@ -72,6 +78,29 @@ class Sweep:
     """Measure what the workers of a trial gain."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
     """Makes the report's pictures of the table and of the details; None: the one that every table has."""
+    search: Searching | None = None
+    """What is searched, where the cells are not all known at the start."""
+
+
+class Searching(Protocol):
+    """A search, as `main` sees it (sweeps/searching.py)."""
+
+    @property
+    def left(self) -> int:
+        """Trials that are still to be run."""
+        ...
+
+    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
+        """Prints what is done and what the rest will cost; the exit code."""
+        ...
+
+    def report(self, store: Store, links: dict[str, str], console: Console) -> int:
+        """Prints and writes the table; the exit code."""
+        ...
+
+    def driver(self) -> type[Driver]:
+        """What runs it."""
+        ...
 
 
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
@@ -118,7 +147,8 @@ def _checked(
     store = Store.open(options.storage, options.name, create=False)
     planned = plan(sweep.cells, store, data_marks)
     wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
-    sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
+    if sweep.search is None:
+        sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise ValueError(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
@@ -128,17 +158,21 @@ def _checked(
         raise ValueError(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
     if options.plan:
         return lambda: _plan(sweep, options, store, data_marks, console)
+    if options.report and sweep.search is not None:
+        links = known_links(store.reports / sweep.name)
+        return partial(sweep.search.report, store, links, console)
     if options.report:
         return lambda: _report(sweep, planned, store, console, {}, known_links(store.reports / sweep.name))
     store.check_writable()
     check(uri)
     if stale := stale_package(Path(sys.argv[0])):
         console.say(stale)
-    if planned.todo:
-        shapes = [workers_of(trial) for _, trial, _ in planned.todo]
+    if planned.todo or (sweep.search is not None and sweep.search.left):
+        trials = [trial for _, trial, _ in planned.todo] or [cell.trial for cell in sweep.cells]
+        shapes = [shape_of(trial) for trial in trials]
         wait = options.wait_for_nodes
         engine.check(shapes, options.gpus_per_trial, store, wait_minutes=wait, say=console.say)
-        for name in dict.fromkeys(trial.dataset for _, trial, _ in planned.todo):
+        for name in dict.fromkeys(trial.dataset for trial in trials):
             load(name, options.data_root, options.cache)
     Store.open(options.storage, options.name, create=True)
     lease = held.enter_context(Lease(store.folder, console.say))
@@ -146,7 +180,8 @@ def _checked(
 
     def drive() -> int:
         now = plan(sweep.cells, store, data_marks)  # another driver may have been at work up to now
-        return Driver(sweep, options, now, data_marks, store, uri, console, lease, interruption).run()
+        driver = Driver if sweep.search is None else sweep.search.driver()
+        return driver(sweep, options, now, data_marks, store, uri, console, lease, interruption).run()
 
     return drive
 
@@ -167,8 +202,13 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
 
 
 def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Fingerprints, console: Console) -> int:
-    probe = Probe(data_marks, options.cache)
-    show_plan(plan(sweep.cells, store, data_marks, probe), console.rich, options.max_concurrent)
+    machine = this_machine(options.gpus_per_trial)
+    probe = Probe(data_marks, options.cache, machine.kind)
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device)
+    if sweep.search is not None:
+        return sweep.search.plan(options, look_up, machine, console)
+    planned = look_up(sweep.cells)
+    show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
     return COMPLETE
 
 
@@ -217,11 +257,8 @@ class Driver:
         self._tidy()
         self._keep_plugins()
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
-        todo = self.planned.todo
-        done = self.planned.count(State.DONE)
-        partial = self.planned.count(State.PARTIAL)
-        kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
-        self.console.header(f"{self.sweep.title}: {counted(len(self.planned.trials), 'trial')}{kept}")
+        self._correct_views()
+        self.console.header(f"{self.sweep.title}: {self._what_there_is()}")
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
         tracker = Tracker(
@@ -237,11 +274,10 @@ class Driver:
             tracker.update(self.catalogue.view(key))
         code = INCOMPLETE
         try:
-            if todo:
+            if self._unfinished:
                 self._train(tracker)
             tracker.start()
-            links = known_links(self.store.reports / self.sweep.name) | tracker.links(BRIEFLY)
-            code = _report(self.sweep, self.planned, self.store, self.console, self.failures, links)
+            code = self._report(known_links(self.store.reports / self.sweep.name) | tracker.links(BRIEFLY))
         except KeyboardInterrupt as stop:
             code = INTERRUPTED
             self.console.say(_stopped_by(self.interruption.heard or str(stop)))
@@ -255,6 +291,23 @@ class Driver:
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
         self.console.say(f"Browse: {_how_to_browse(self.uri)}")
         return code
+
+    def _correct_views(self) -> None:
+        """Puts into the catalogue what storage alone does not say."""
+
+    def _what_there_is(self) -> str:
+        """How many trials, and what of them is done already, in words."""
+        done = self.planned.count(State.DONE)
+        partial = self.planned.count(State.PARTIAL)
+        kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
+        return f"{counted(len(self.planned.trials), 'trial')}{kept}"
+
+    @property
+    def _unfinished(self) -> bool:
+        return bool(self.planned.todo)
+
+    def _report(self, links: dict[str, str]) -> int:
+        return _report(self.sweep, self.planned, self.store, self.console, self.failures, links)
 
     def _tidy(self) -> None:
         """Finishes what killed processes left undone: temporary folders, and all but the final weights of a result."""
@@ -286,23 +339,7 @@ class Driver:
         with ExitStack() as stack:
             progress = stack.enter_context(self.console.progress(work, before, kinds))
             capacity = stack.enter_context(engine.cluster())
-            wanted, namespace = self.options.gpus_per_trial, self.store.namespace()
-            jobs = [
-                Job(
-                    key=planned.key,
-                    trial=planned.trial,
-                    measures=planned.missing,
-                    store=self.store,
-                    data_root=self.options.data_root,
-                    cache=self.options.cache,
-                    gpus=engine.demand(*workers_of(planned.trial), wanted, capacity).gpus,
-                    checkpoint_every=self.options.checkpoint_every,
-                    git=git_sha(),
-                    namespace=namespace,
-                    speeds=self.sweep.speeds,
-                )
-                for planned in todo
-            ]
+            jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
             groups = [
                 (alike, engine.trials_at_once(capacity, needs, self.options.max_concurrent))
                 for needs, alike in engine.alike(jobs)
@@ -310,6 +347,21 @@ class Driver:
             progress.expect(self.planned.estimate.seconds / max(at_once for _, at_once in groups) or None)
             for alike, at_once in groups:
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
+
+    def _job(self, key: str, trial: Trial, measures: tuple[Measure, ...], capacity: engine.Capacity) -> Job:
+        return Job(
+            key=key,
+            trial=trial,
+            measures=measures,
+            store=self.store,
+            data_root=self.options.data_root,
+            cache=self.options.cache,
+            gpus=engine.demand(*shape_of(trial), self.options.gpus_per_trial, capacity).gpus,
+            checkpoint_every=self.options.checkpoint_every,
+            git=git_sha(),
+            namespace=self.store.namespace(),
+            speeds=self.sweep.speeds,
+        )
 
     def _listener(self, tracker: Tracker, progress: Progress) -> engine.Listener:
         def started(key: str) -> None:

@@ -77,6 +77,7 @@ MLFLOW_STATUS = {
     Status.FINISHED: "FINISHED",
     Status.FAILED: "FAILED",
     Status.KILLED: "KILLED",
+    Status.PRUNED: "KILLED",  # tag mvae.pruned says at which epoch
 }
 
 

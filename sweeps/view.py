@@ -30,6 +30,8 @@ class Status(StrEnum):
     FAILED = "failed"
     KILLED = "killed"
     """Interrupted, to be continued by the next command."""
+    PRUNED = "pruned"
+    """A search gave it up, since it lagged behind others."""
 
 
 @dataclass(frozen=True)

@@ -27,15 +27,15 @@ from mvae.evaluation.samples import conditional_grids, sample_grids, sample_word
 from mvae.evaluation.translation import translation_tables
 from mvae.evaluation.vision import figures, has_views
 from mvae.files import Damaged, write_atomically
-from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.plugins import Plugin, loaded, made_by
 from mvae.plugins import load as load_plugins
-from mvae.training import THREADS, Progress, best_epoch, train
+from mvae.training import THREADS, NonFiniteLoss, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
 from mvae.workers import ALONE, Workers
 from sweeps.parts import PartFiles
+from sweeps.plan import shape_of
 from sweeps.provenance import Attempts
 from sweeps.results import Result
 from sweeps.speed import alone, speeds
@@ -62,6 +62,8 @@ class Job:
     gpus: float = 0.0
     """GPUs of each of its processes: a share of one, or whole."""
     checkpoint_every: float = 60.0
+    checkpoint_at: tuple[int, ...] = ()
+    """Epochs after which there is a checkpoint in any case."""
     git: str = ""
     """Commit of the driver's code."""
     speeds: bool = False
@@ -75,12 +77,7 @@ class Job:
     @property
     def workers(self) -> int:
         """Processes that it runs in."""
-        return workers_of(self.trial)[0]
-
-
-def workers_of(trial: Trial) -> tuple[int, int | None]:
-    """Processes that a trial runs in, and the fewest of an elastic one; an arm in closed form is fitted in one."""
-    return (trial.workers, trial.fewest_workers) if arm(trial.model).fit is None else (1, None)
+        return shape_of(self.trial)[0]
 
 
 @dataclass(frozen=True)
@@ -96,6 +93,8 @@ class Word:
     """One line: why the trial ended without a result."""
     details: str = ""
     """The traceback of a failure."""
+    diverged: bool = False
+    """It failed because its numbers are not finite, as they would be the next time."""
     measured: float | None = None
     """Share, 0 to 1, of a long measure of the trained model that is computed."""
     again: str = ""
@@ -118,7 +117,8 @@ def run(job: Job, say: Callable[[Word], None]) -> None:
         _run(job, say, ALONE, "cuda" if job.gpus else "cpu")
     except Exception as error:
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
-            say(Word(failed=_why(error, job), details=traceback.format_exc()))
+            diverged = isinstance(error, NonFiniteLoss)
+            say(Word(failed=_why(error, job), details=traceback.format_exc(), diverged=diverged))
             return
     say(_DONE)
 
@@ -200,6 +200,7 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
         heard=_throttled(say),
         look=lambda model, epoch: _draw(model, job, data, f"epoch-{epoch:04d}"),
         checkpoint_every=job.checkpoint_every,
+        checkpoint_at=job.checkpoint_at,
         workers=workers,
         background=workers.count > 1,
     )

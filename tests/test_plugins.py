@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from examples import my_table
+from docs.examples import my_table
 from mvae import data, models, plugins
 from mvae.data import Defaults, Kind, Modality
 from mvae.data.checks import check_source

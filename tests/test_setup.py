@@ -77,8 +77,11 @@ def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(("module", "home"), [("ray", {"engine"}), ("mlflow", {"tracking.py"})])
-def test_ray_and_mlflow_live_in_one_module_each(module: str, home: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("module", "home"),
+    [("ray", {"engine"}), ("mlflow", {"tracking.py"}), ("optuna", {"study.py", "study_database.py"})],
+)
+def test_ray_mlflow_and_optuna_live_in_one_place_each(module: str, home: set[str]) -> None:
     files = python_files("sweeps", "pipelines", "docs")
     users = {path.relative_to(REPOSITORY).parts[1] for path in files if module in imported_by(path)}
     assert users <= home

@@ -160,6 +160,7 @@ CVAE_ARM = Arm(
     frozenset({"likelihood"}),
     learner=CvaeLearner,
     watch=watch_bound,
+    watched="validation/elbo",
     decodes_labels=False,
     attributes=True,
 )

@@ -129,5 +129,6 @@ RBM_ARM = Arm(
     frozenset({"readout"}),
     learner=RbmLearner,
     watch=watch_reconstruction,
+    watched="validation/reconstruction_error",
     texts=False,
 )

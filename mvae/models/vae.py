@@ -96,6 +96,7 @@ VAE_ARM = Arm(
     frozenset({"readout", "likelihood"}),
     learner=VaeLearner,
     watch=watch_elbo,
+    watched="validation/elbo",
     decodes_labels=False,
     attributes=True,
     many=True,

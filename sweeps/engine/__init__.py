@@ -4,6 +4,7 @@ attach.py     the cluster: attached to, or started for the sweep alone; what mus
 machines.py   its machines: shared storage, the same package
 demand.py     what a trial takes, and how many fit
 trials.py     Tune: the trials of a sweep
+search.py     Tune: the trials of a search, with OptunaSearch and ASHA
 together.py   Train: a trial of several workers
 quiet.py      Ray's chatter, its signal handlers, its way of ending
 """
@@ -12,17 +13,20 @@ from __future__ import annotations
 
 from sweeps.engine.attach import address, check, cluster
 from sweeps.engine.demand import Capacity, Demand, demand, trials_at_once
+from sweeps.engine.search import SearchListener, run_search
 from sweeps.engine.trials import Listener, alike, run_jobs
 
 __all__ = [
     "Capacity",
     "Demand",
     "Listener",
+    "SearchListener",
     "address",
     "alike",
     "check",
     "cluster",
     "demand",
     "run_jobs",
+    "run_search",
     "trials_at_once",
 ]

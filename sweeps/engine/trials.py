@@ -16,8 +16,9 @@ from typing import Any
 from sweeps.engine.attach import address
 from sweeps.engine.demand import Demand
 from sweeps.engine.together import run_together
+from sweeps.plan import shape_of
 from sweeps.scratch import scratch
-from sweeps.worker import Job, Word, run, workers_of
+from sweeps.worker import Job, Word, run
 
 MOST_PROCESS_DEATHS = 5
 """Times that a trial is started again after Tune lost it, as when its process died; an error of its own is final."""
@@ -40,7 +41,7 @@ class Listener:
 
 def demand_of(job: Job) -> Demand:
     """What a job takes of the cluster."""
-    workers, fewest = workers_of(job.trial)
+    workers, fewest = shape_of(job.trial)
     return Demand(workers, job.gpus, fewest)
 
 
@@ -63,29 +64,6 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
     if not jobs:
         return
-
-    class Relay(tune.Callback):
-        """Turns Tune's events into the listener's."""
-
-        def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-            """Tune pickles its configuration when it starts; the listener stays behind."""
-            return tune.Callback, ()
-
-        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            listener.started(trial.config["key"])
-
-        def on_trial_result(
-            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
-        ) -> None:
-            if "word" in result:
-                listener.word(trial.config["key"], Word(**result["word"]))
-
-        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            listener.again(trial.config["key"], _happened_to(trial))
-
-        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
-            listener.word(trial.config["key"], Word(failed=why, details=_error_text(trial)))
 
     by_key = {job.key: job for job in jobs}
     needs = demand_of(jobs[0])
@@ -118,10 +96,40 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
                 name="sweep",
                 storage_path=str(session),
                 verbose=0,
-                callbacks=[Relay()],
+                callbacks=[relay(listener)],
                 failure_config=tune.FailureConfig(max_failures=deaths),
             ),
         ).fit()
+
+
+def relay(listener: Listener) -> Any:
+    """A callback that turns Tune's events into the listener's; every trial's configuration holds its key."""
+    from ray import tune
+
+    class Relay(tune.Callback):
+        """Turns Tune's events into the listener's."""
+
+        def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+            """Tune pickles its configuration when it starts; the listener stays behind."""
+            return tune.Callback, ()
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            listener.started(trial.config["key"])
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            if "word" in result:
+                listener.word(trial.config["key"], Word(**result["word"]))
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            listener.again(trial.config["key"], _happened_to(trial))
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
+            listener.word(trial.config["key"], Word(failed=why, details=_error_text(trial)))
+
+    return Relay()
 
 
 def _held_by_tune(needs: Demand) -> dict[str, float]:

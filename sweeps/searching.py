@@ -1,0 +1,217 @@
+"""A search from its command to its exit code: the driver of a sweep, whose cells a study chooses as it goes on.
+
+The same call starts, resumes, extends and reports it, as of any sweep (sweeps/sweep.py). What was running when a driver
+died is in the study, and is put back with its number; `--trials` is a total.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from sweeps import engine, search_report
+from sweeps.console import Console, Progress, counted
+from sweeps.cost import Machine, costs
+from sweeps.options import CommonOptions
+from sweeps.plan import plan, shape_of
+from sweeps.search import Search
+from sweeps.search_report import Outcome
+from sweeps.storage import Store
+from sweeps.study import Known, Standing, Study, look, opened
+from sweeps.sweep import COMPLETE, INCOMPLETE, Driver, LookUp, Sweep
+from sweeps.tracker import Tracker
+from sweeps.worker import Word
+
+OTHER_SEEDS = 1_000_000
+"""Added to a seed, it is one that nobody has run: the time is asked of a trial that is still to be run."""
+
+
+def sweep_of(search: Search, uri: str) -> Sweep:
+    """The sweep of a search: its cells are the default and what the study has chosen so far.
+
+    Args:
+        uri: of the study's database.
+    Raises:
+        ValueError: the database cannot be used.
+    """
+    known = look(search, uri)
+    cells = [search.cell(one.number, one.trial) for one in known]
+    default = search.default
+    if all(one.trial != default for one in known):
+        cells = [search.cell(0, default), *cells]
+    title = f"Search on {default.dataset}: {search.metric} of {default.model}"
+    return Sweep(search.name, title, tuple(cells), heading=title, search=Searching(search, uri))
+
+
+@dataclass(frozen=True)
+class Searching:
+    """A search, as `sweeps.sweep.main` sees it."""
+
+    search: Search
+    uri: str
+
+    @cached_property
+    def _known(self) -> list[Known]:
+        return look(self.search, self.uri)
+
+    @property
+    def left(self) -> int:
+        """Trials that are still to be run."""
+        return self.search.total - sum(one.ended for one in self._known)
+
+    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
+        """Prints what is done and what the rest will cost at most: as if no trial were given up."""
+        outcome = Outcome(self.search, tuple(self._known))
+        console.say(outcome.counts())
+        ranges = ", ".join(f"{name} ({_range(span)})" for name, span in self.search.varied.items())
+        console.say(f"varied: {ranges}")
+        if self.search.milestones:
+            rungs = ", ".join(map(str, self.search.milestones))
+            console.say(f"given up where they lag behind: at epochs {rungs} of {self.search.default.epochs}")
+        default = self.search.default
+        another = self.search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
+        estimate = look_up([another]).estimate.times(self.left)
+        for line in [*estimate.lines(options.max_concurrent), *costs(estimate, machine, options)]:
+            console.say(line)
+        if estimate.known and self.search.milestones:
+            console.say("at most: trials that are given up take less")
+        return COMPLETE
+
+    def report(self, store: Store, links: dict[str, str], console: Console) -> int:
+        """Prints and writes the table of the trials so far."""
+        if not self._known:
+            console.say(Outcome(self.search, ()).counts())
+            return INCOMPLETE
+        with opened(self.search, self.uri) as study:
+            return _reported(study, store, links, console)
+
+    def driver(self) -> type[Driver]:
+        """What runs it."""
+        return SearchDriver
+
+
+class SearchDriver(Driver):
+    """One driver of a search at work: the study is open, and the plan grows with what it asks."""
+
+    study: Study
+
+    def run(self) -> int:
+        """Runs what is missing to the total and reports everything; the exit code says how it went."""
+        assert isinstance(self.sweep.search, Searching)
+        with opened(self.sweep.search.search, self.sweep.search.uri) as self.study:
+            self.study.settle(self.store)
+            known = self.study.known()
+            stopped = {one.key for one in known if one.ended}
+            cells = [self.study.search.cell(one.number, one.trial) for one in known]
+            if cells:
+                planned = plan(cells, self.store, self.data_marks)
+                trials = {key: replace(one, stopped=key in stopped) for key, one in planned.trials.items()}
+                self.planned = replace(planned, trials=trials)
+            return super().run()
+
+    def _what_there_is(self) -> str:
+        known = self.study.known()
+        said = [f"{count} {one}" for one in Standing if (count := sum(k.standing is one for k in known))]
+        return ", ".join([counted(self.study.search.total, "trial"), *said])
+
+    @property
+    def _unfinished(self) -> bool:
+        return self.study.left > 0
+
+    def _train(self, tracker: Tracker) -> None:
+        search, epochs = self.study.search, float(self.study.search.default.epochs)
+        waiting = [f"trial {place}" for place in range(self.study.left)]
+        with self.console.progress(dict.fromkeys(waiting, epochs)) as progress, engine.cluster() as capacity:
+            template = replace(
+                self._job("", search.default, (search.measure,), capacity), checkpoint_at=search.milestones
+            )
+            needs = engine.demand(*shape_of(search.default), self.options.gpus_per_trial, capacity)
+            at_once = engine.trials_at_once(capacity, needs, self.options.max_concurrent)
+
+            def ask() -> Known | None:
+                self._stop_if_told()
+                known = self.study.ask(self.store)
+                if known is not None:
+                    self._add(known)
+                    progress.named(waiting.pop(), known.key)
+                return known
+
+            def given_up(key: str, epoch: int, value: float) -> None:
+                about = self.study.give_up(key, epoch, value, self.store)
+                said = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
+                progress.stopped(key, self.catalogue.name(key), said)
+                tracker.update(self.catalogue.pruned(key, epoch, about.history))
+
+            listener = engine.SearchListener(ask, self.study.passed, given_up, self._listening(tracker, progress))
+            engine.run_search(self.study, template, listener, max_concurrent=at_once)
+
+    def _listening(self, tracker: Tracker, progress: Progress) -> engine.Listener:
+        usual = self._listener(tracker, progress)
+
+        def word(key: str, said: Word) -> None:
+            usual.word(key, said)
+            if said.done:
+                self.study.done(key, self.store)
+            elif said.diverged:
+                self.failures.pop(key)
+                self.study.diverged(key, said.failed)
+
+        return replace(usual, word=word)
+
+    def _metric(self, key: str, final: dict[str, float]) -> str:
+        search = self.study.search
+        result = self.store.results.read(key, search.measure.token)
+        value = search.value(result.history if result else ())
+        return f"{search.metric.rpartition('/')[2]} {value:.4f}"
+
+    def _add(self, known: Known) -> None:
+        """The plan and the catalogue get a trial that the study has just chosen."""
+        if known.key in self.planned.trials:
+            return
+        cell = self.study.search.cell(known.number, known.trial)
+        one = plan([cell], self.store, self.data_marks)
+        self.planned = replace(
+            self.planned,
+            cells=(*self.planned.cells, cell),
+            keys=(*self.planned.keys, known.key),
+            trials={**self.planned.trials, **one.trials},
+        )
+        self.catalogue.add(self.planned, known.key)
+
+    def _correct_views(self) -> None:
+        """Of trials that were given up, and of those that diverged."""
+        for one in self.study.known():
+            if one.standing is Standing.DIVERGED:
+                self.catalogue.failed(one.key, one.why)
+            elif one.standing is Standing.PRUNED and self.catalogue.view(one.key).status != "finished":
+                epoch, records = max(one.steps, default=0), self.catalogue.view(one.key).records
+                self.catalogue.pruned(one.key, epoch, records)
+
+    def _report(self, links: dict[str, str]) -> int:
+        code = _reported(self.study, self.store, links, self.console)
+        for key, why in self.failures.items():
+            self.console.say(f"failed: {self.catalogue.name(key)}: {why}")
+        return INCOMPLETE if self.failures else code
+
+
+def _reported(study: Study, store: Store, links: dict[str, str], console: Console) -> int:
+    known = tuple(study.known())
+    tested = search_report.tested(store, study.search, known)
+    outcome = Outcome(study.search, known, tested, study.importances(), links)
+    search_report.show(outcome, console.rich)
+    folder = store.reports / study.search.name
+    try:
+        search_report.write(folder, outcome)
+    except OSError as refused:
+        console.say(f"The report is not written: {refused}")
+        return INCOMPLETE
+    console.say(f"Report: {folder}")
+    return COMPLETE if outcome.complete else INCOMPLETE
+
+
+def _range(span: object) -> str:
+    if isinstance(span, tuple):
+        return ", ".join(map(str, span))
+    assert hasattr(span, "low")
+    assert hasattr(span, "high")
+    return f"{span.low:g} to {span.high:g}"

@@ -1,0 +1,112 @@
+"""Claims about what a plan costs: whose seconds count, hours of machines, and their price."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mvae.trial import ACCURACY, Trial
+from pipelines import k_sweep, likelihoods, missing_modalities, train, weak_supervision
+from sweeps.cost import Machine, costs
+from sweeps.options import CommonOptions, read
+from sweeps.plan import Cell, Estimate, plan
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.sweep import main
+
+FINGERPRINT = "0" * 64
+LAPTOP = Machine(cpus=8, gpus=0, kind="cpu", device="Laptop")
+GPUS = Machine(cpus=16, gpus=1, kind="cuda", device="H100")
+
+
+def cell(seed: int = 0, **fields: object) -> Cell:
+    trial = Trial.create(dataset="digits", model="mvae", seed=seed, **{"epochs": 10, **fields})
+    return Cell("MVAE", 1.0, trial, ACCURACY, None, "mvae")
+
+
+@pytest.fixture
+def store(storage: Path) -> Store:
+    return Store.open(storage, "main", create=True)
+
+
+def ran(store: Store, seed: int, seconds: float, device: str) -> None:
+    trial = cell(seed).trial
+    about = {"seconds": seconds, "epochs": trial.epochs, "device_name": device}
+    store.results.write(Result(trial.key(FINGERPRINT), "accuracy-v1", trial.model_dump(), {}, about, []))
+
+
+def never(_: Trial) -> float:
+    raise AssertionError("a probe was made where the time was known")
+
+
+def test_only_trials_that_ran_on_this_kind_of_device_count_where_there_are_some(store: Store) -> None:
+    ran(store, 7, 100.0, "Laptop")
+    ran(store, 8, 1.0, "H100")
+    estimate = plan([cell()], store, FINGERPRINT, never, "Laptop").estimate
+    assert estimate.seconds == pytest.approx(100.0)
+    assert estimate.bases == ("mvae mlp: 10 s an epoch, from 1 finished trial on Laptop",)
+
+
+def test_where_none_ran_on_this_kind_of_device_it_is_probed(store: Store) -> None:
+    ran(store, 8, 1.0, "H100")
+    estimate = plan([cell()], store, FINGERPRINT, lambda _: 50.0, "Laptop").estimate
+    assert estimate.seconds == pytest.approx(50.0)
+    assert estimate.bases == ("mvae mlp: 5 s an epoch, measured by a probe on Laptop",)
+
+
+def test_where_it_cannot_be_probed_either_another_device_is_named(store: Store) -> None:
+    ran(store, 8, 1.0, "H100")
+    estimate = plan([cell()], store, FINGERPRINT, lambda _: None, "Laptop").estimate
+    assert estimate.seconds == pytest.approx(1.0)
+    assert estimate.bases == ("mvae mlp: 0.1 s an epoch, from 1 finished trial on H100",)
+
+
+@pytest.mark.parametrize(
+    ("machine", "shape", "wanted", "most", "share"),
+    [
+        (LAPTOP, (1, None), "auto", None, 1 / 8),
+        (LAPTOP, (1, None), "auto", 2, 1 / 2),
+        (LAPTOP, (4, None), "auto", None, 1 / 2),
+        (LAPTOP, (4, 2), "auto", None, 1 / 4),
+        (LAPTOP, (20, None), "auto", None, 3.0),
+        (GPUS, (1, None), "auto", None, 1 / 4),
+        (GPUS, (1, None), 1.0, None, 1.0),
+        (GPUS, (4, None), "auto", None, 4.0),
+    ],
+)
+def test_a_trial_takes_its_share_of_a_machine(
+    machine: Machine, shape: tuple[int, int | None], wanted: float, most: int | None, share: float
+) -> None:
+    assert machine.share(shape, wanted, most) == pytest.approx(share)
+
+
+def test_machine_hours_and_their_price() -> None:
+    estimate = Estimate(8 * 7200.0, known=16, unknown=1, bases=(), shapes={(1, None): 8 * 7200.0})
+    options = CommonOptions(plan=True, price_per_hour=0.25)
+    assert costs(estimate, LAPTOP, options) == [
+        "about 2 machine-hours (2 h 00 min of one like this, 8 CPUs, 8 trials at a time)",
+        "about 0.50 at 0.25 a machine-hour, without 1 trial of which no time is known",
+    ]
+    assert costs(Estimate(0.0, 0, 3, ()), LAPTOP, options) == []
+
+
+@pytest.mark.parametrize("pipeline", [k_sweep, likelihoods, missing_modalities, train, weak_supervision])
+def test_every_pipeline_says_what_it_costs(
+    pipeline: object,
+    tiny_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sweeps.probe.Probe.__call__", lambda *_: 3600.0)
+    options = read(
+        pipeline.Options,  # type: ignore[attr-defined]
+        ["--plan", "--price-per-hour", "2", "--storage", str(tmp_path / "runs"), "--data-root", str(tiny_root)],
+    )
+    make: Callable[..., object] = pipeline.sweep  # type: ignore[attr-defined]
+    assert main(lambda: make(options), options) == 0  # type: ignore[arg-type, return-value]
+    said = capsys.readouterr().out
+    assert "machine-hours (" in said
+    assert "at 2 a machine-hour" in said

@@ -1,0 +1,195 @@
+"""A real search of 20 trials whose driver is killed twice: what counts, what was trained, and what MLflow shows.
+
+One story for all claims, since it takes most of a minute (tests/sweeping.py says how it runs).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from mlflow import MlflowClient
+
+from mvae.data import load
+from mvae.trial import Trial
+from pipelines import search as pipeline
+from sweeps.options import read
+from sweeps.search import Search
+from sweeps.storage import Store
+from sweeps.study import Known, Standing, look
+from sweeps.study_database import study_uri
+from sweeps.worker import Job, Word, run
+from tests.crashes import on_disk
+from tests.sweeping import ROOT, Ended, Place, place
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
+
+TOTAL = 20
+SEARCH = ("--epochs", "4", "--paired-fraction", "0.2", "--trials", str(TOTAL))
+
+
+@dataclass
+class Story:
+    """A search, its deaths and its end."""
+
+    place: Place
+    wanted: Search
+    known: list[list[Known]] = field(default_factory=list)
+    """Trials of the study after each death of the driver, and at last after its end."""
+    results: list[dict[str, int]] = field(default_factory=list)
+    """Result files then: name to time of the last change."""
+    ended: Ended | None = None
+
+    def note(self) -> None:
+        self.known.append(look(self.wanted, study_uri(self.place.store, None)))
+        self.results.append({name: changed for name, (changed, _) in self.place.files().items()})
+
+
+def command(here: Place, *arguments: str) -> list[str]:
+    _python, _script, *common = here.command(*SEARCH, *arguments)
+    return [sys.executable, str(ROOT / "pipelines" / "search.py"), *common]
+
+
+def on_its_way(here: Place) -> set[str]:
+    """Keys with a checkpoint that have not ended."""
+    return set(here.epochs()) - {name.partition(".")[0] for name in here.files()}
+
+
+@pytest.fixture(scope="module")
+def story() -> Iterator[Story]:
+    with place() as here:
+        wanted = pipeline.search(read(pipeline.Options, [*SEARCH, "--storage", str(here.storage)]))
+        told = Story(here, wanted)
+        for least in (2, 7):
+            driver = here.launch(command(here))
+            driver.until(
+                lambda least=least: len(here.files()) >= least and on_its_way(here),  # type: ignore[misc]
+                f"{least} trials had ended and one was on its way",
+            )
+            driver.kill()
+            told.note()
+        told.ended = here.launch(command(here)).ended()
+        told.note()
+        yield told
+
+
+def test_killed_twice_it_ends_with_exactly_20_distinct_keys(story: Story) -> None:
+    assert story.ended is not None
+    assert story.ended.code == 0, story.ended
+    assert story.ended.err == ""
+    known = story.known[-1]
+    assert len({one.key for one in known}) == len(known) == TOTAL
+    assert all(one.ended for one in known)
+
+
+def test_pruned_trials_count_and_are_marked(story: Story) -> None:
+    pruned = {one.key for one in story.known[-1] if one.standing is Standing.PRUNED}
+    folder = on_disk(story.place.store.results.folder)
+    assert pruned
+    assert {path.name.partition(".")[0] for path in folder.glob("*.pruned.json")} == pruned
+    assert len(story.place.results()) == TOTAL - len(pruned)
+
+
+def test_none_is_trained_twice(story: Story) -> None:
+    """Results and pruned marks are never written again, and no attempt began where an earlier one had been."""
+    for before, after in zip(story.results, story.results[1:], strict=False):
+        assert {name: after[name] for name in before} == before
+    for result in story.place.results().values():
+        begins = [attempt["from_epoch"] for attempt in result.provenance["attempts"]]
+        assert begins == sorted(set(begins))
+
+
+def test_what_was_running_is_put_back_with_its_number_and_goes_on_from_its_checkpoint(story: Story) -> None:
+    end = {one.key: one for one in story.known[-1]}
+    for known in story.known[:-1]:
+        open_ = [one for one in known if not one.ended]
+        assert open_
+        assert all(end[one.key].number == one.number and end[one.key].trial == one.trial for one in open_)
+        assert all(end[one.key] == one for one in known if one.ended)
+
+
+def test_20_trials_find_a_setting_better_than_the_default_on_validation(story: Story) -> None:
+    default = next(one for one in story.known[-1] if one.trial == story.wanted.default)
+    best = max(one.value or 0.0 for one in story.known[-1] if one.standing is Standing.DONE)
+    assert default.value is not None
+    assert best > default.value + 0.05
+
+
+def test_a_trial_that_went_on_at_its_rungs_is_the_trial_that_it_would_have_been_alone(story: Story) -> None:
+    done = [one for one in story.known[-1] if one.standing is Standing.DONE]
+    broken = {
+        key for key, result in story.place.results().items() if len(result.provenance["attempts"]) > 1
+    }  # killed and resumed, where there is one
+    chosen = next((one for one in done if one.key in broken), done[-1])
+    with place() as elsewhere:
+        store, words = Store(elsewhere.storage, "main"), list[Word]()
+        load("digits", cache=story.place.cache)
+        run(Job(chosen.key, chosen.trial, (story.wanted.measure,), store, cache=story.place.cache), words.append)
+        assert words[-1].done
+        alone = elsewhere.numbers()
+    assert alone == {chosen.key: story.place.numbers()[chosen.key]}
+
+
+def test_mlflow_has_one_run_a_key_and_marks_the_pruned_ones(story: Story) -> None:
+    runs = {run.data.tags["mvae.key"]: run for run in story.place.children()}
+    assert set(runs) == {one.key for one in story.known[-1]}
+    for one in story.known[-1]:
+        tags, status = runs[one.key].data.tags, runs[one.key].info.status
+        if one.standing is Standing.PRUNED:
+            assert (status, tags["mvae.pruned"]) == ("KILLED", str(max(one.steps)))
+        else:
+            assert (status, "mvae.pruned" in tags) == ("FINISHED", False)
+
+
+def test_mlflow_shows_the_pictures_and_the_command_of_the_best(story: Story) -> None:
+    (parent,) = story.place.parents()
+    client = MlflowClient(story.place.uri)
+    names = {file.path for file in client.list_artifacts(parent.info.run_id, "report")}
+    done = [one for one in story.known[-1] if one.standing is Standing.DONE]
+    expected = ("history", "parallel") + ("importances",) * (len({one.value for one in done}) >= 4)
+    assert {f"report/{name}.png" for name in expected} <= names
+    best = max(
+        (one for one in story.known[-1] if one.standing is Standing.DONE), key=lambda one: (one.value or 0, -one.number)
+    )
+    note = parent.data.tags["mlflow.note.content"]
+    assert story.wanted.command(best.trial) in note
+    assert "the default's" in note
+
+
+def test_the_command_of_the_best_finds_its_seed_done(story: Story) -> None:
+    assert story.ended is not None
+    typed = re.findall(r"python pipelines/weak_supervision\.py (.*)", story.ended.out)[-1]
+    ended = story.place.run(*shlex.split(typed), "--seeds", "0", "--plan")
+    assert ended.code == 0, ended
+    assert "1 trial: 1 done" in ended.out
+
+
+def test_without_its_databases_everything_is_rebuilt_and_nothing_is_trained(story: Story) -> None:
+    with place() as here:
+        shutil.copytree(on_disk(story.place.store.folder), on_disk(here.store.folder))
+        (on_disk(here.store.folder) / "study.db").unlink()
+        before = here.files()
+        ended = here.launch(command(here)).ended()
+        assert ended.code == 0, ended
+        assert here.files() == before
+        known = look(story.wanted, study_uri(here.store, None))
+        assert {(one.key, one.standing, one.value) for one in known} == {
+            (one.key, one.standing, one.value) for one in story.known[-1]
+        }
+        marked = {run.data.tags["mvae.key"] for run in here.children() if "mvae.pruned" in run.data.tags}
+        assert marked == {one.key for one in known if one.standing is Standing.PRUNED}
+
+
+def test_a_trial_that_was_given_up_says_so_in_its_file(story: Story) -> None:
+    folder = on_disk(story.place.store.results.folder)
+    for one in (one for one in story.known[-1] if one.standing is Standing.PRUNED):
+        said = json.loads((folder / f"{one.key}.pruned.json").read_text())
+        assert Trial.model_validate(said["trial"]) == one.trial
+        assert (said["search"], said["epoch"]) == (story.wanted.name, max(one.steps))
+        assert [record["epoch"] for record in said["history"]] == list(range(1, said["epoch"] + 1))

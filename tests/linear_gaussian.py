@@ -93,4 +93,5 @@ class FloatSplit(Split):
     """Values that come as they are, in float64, not as bytes."""
 
     def take(self, modality: int, index: Tensor) -> Tensor:
-        return self.values[modality][index]
+        chosen: Tensor = self.values[modality][index]
+        return chosen

@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.sentences import Ragged, Sentences
+from mvae.data.sentences import Sentences
 
 # N examples, C channels, H height, W width
 
@@ -112,8 +113,9 @@ class Defaults:
 class Split:
     """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
 
-    values: tuple[Tensor | Sentences, ...]
-    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], or sentences.
+    values: tuple[Any, ...]
+    """Tensors. Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], or
+    `Sentences`.
     Attributes: uint8 [N, A]. On a CPU they map the file. Of a view: the very tensor that it is made of."""
     views: tuple[View | None, ...] = ()
     """One a modality; none at all where everything is stored."""
@@ -138,7 +140,7 @@ class Split:
         value = self.values[modality]
         if isinstance(value, Sentences):
             return value.take(index)
-        stored = value.index_select(0, index)
+        stored: Tensor = value.index_select(0, index)
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
         image = stored.to(torch.float32).div_(255)
@@ -157,7 +159,7 @@ class Split:
         """The same examples on `device`, still uint8."""
         return self._of_each(lambda value: value.to(device))
 
-    def _of_each(self, change: Callable[[Tensor | Sentences], Tensor | Sentences]) -> "Split":
+    def _of_each(self, change: Callable[[Any], Any]) -> "Split":
         """The same split with each tensor changed once, however many modalities are made of it."""
         changed = {id(value): change(value) for value in self.values}
         return dataclasses.replace(self, values=tuple(changed[id(value)] for value in self.values))
@@ -214,8 +216,8 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
         raise ValueError(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
-Arrays = dict[str, tuple[np.ndarray | Ragged, ...]]
-"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; sentences are ragged."""
+Arrays = dict[str, tuple[Any, ...]]
+"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; `Ragged` of sentences."""
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,18 @@ def run_note(view: RunView) -> str:
     return _cut("\n\n".join(part for part in parts if part))
 
 
+def model_note(view: RunView, run: str) -> str:
+    """The description of a trial's logged model.
+
+    Args:
+        run: MLflow's id of the trial's run.
+    """
+    return (
+        f"Final weights of **{view.name}** (key `{view.key}`), in evaluation mode. To load them, where this project is installed:\n\n"
+        f'    mlflow.pytorch.load_model("runs:/{run}/model")'
+    )
+
+
 def source_tags(sweep: SweepView) -> dict[str, str]:
     """The tags behind MLflow's column "Source": the pipeline and its commit."""
     if not sweep.program:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.files import atomic_path, listing, locked, sha256_cached
 from mvae.remote import Place, RemotePath
-from sweeps.pages import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
+from sweeps.pages import VIEW, experiment_note, model_note, run_note, saved_view, source_tags, sweep_note, view_id
 from sweeps.scratch import scratch
 from sweeps.tracker import shown
 from sweeps.view import DatasetView, RunView, Status, SweepView, tagged
@@ -309,9 +309,7 @@ class Mirror:
             there = self._client.get_metric_history(held.run_id, "epoch") if "epoch" in held.metrics else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
-        last = history[-1] if history else None
-        epoch = last["epoch"] if last else 0
-        when = _milliseconds(last["time"] if last else view.started or view.ended or time.time())
+        epoch, when = _last(view)
         final = {name: value for name, value in view.final.items() if name not in held.metrics}
         steps = [_metrics(record) for record in missing]
         steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
@@ -385,7 +383,7 @@ class Mirror:
             loaded = None
         if loaded is None:
             return None
-        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key}
+        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)}
         params = {name: str(value) for name, value in view.fields.items()}
         model = self._client.create_logged_model(
             self._experiment, name="model", source_run_id=held.run_id, tags=tags, params=params
@@ -405,7 +403,10 @@ class Mirror:
             serialization_format="pickle",
             pip_requirements=["torch"],
         )
-        epoch = view.history[-1]["epoch"] if view.history else 0
+        epoch, when = _last(view)
+        final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
+        if final:
+            self._client.log_batch(held.run_id, metrics=final)  # the run has them already, and they are not doubled
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -446,6 +447,14 @@ def _metrics(record: Record) -> list[Metric]:
     values = {**record["metrics"], **speed, "epoch": record["epoch"]}
     when = _milliseconds(record["time"])
     return [Metric(name, float(value), when, record["epoch"]) for name, value in values.items()]
+
+
+def _last(view: RunView) -> tuple[int, int]:
+    """Step and time of the final numbers: those of the last epoch."""
+    if not view.history:
+        return 0, _milliseconds(view.started or view.ended or time.time())
+    last = view.history[-1]
+    return last["epoch"], _milliseconds(last["time"])
 
 
 def _batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:

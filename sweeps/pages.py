@@ -111,7 +111,8 @@ def model_note(view: RunView, run: str) -> str:
         run: MLflow's id of the trial's run.
     """
     return (
-        f"Final weights of **{view.name}** (key `{view.key}`), in evaluation mode. To load them, where this project is installed:\n\n"
+        f"Final weights of **{view.name}** (key `{view.key}`), in evaluation mode."
+        " To load them, where this project is installed:\n\n"
         f'    mlflow.pytorch.load_model("runs:/{run}/model")'
     )
 

@@ -43,7 +43,7 @@ def experiment_note(name: str) -> str:
 
 
 def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
-    """The description of a sweep's run: what, of which paper, where to look, what to type, plot and table.
+    """The description of a sweep's run: what, of which paper, where to look, what to type, table and plot.
 
     The list of every run is left out where the whole would be too long for MLflow.
 
@@ -59,24 +59,23 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
     look = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
     if sweep.report is not None and sweep.report.is_dir():
         look += f", [files of the report]({runs}/{run}/artifacts/report)"
-    parts.append(
-        f"Look at: {look}. Trials shared with other sweeps are found by ``tags.`{member_tag(sweep.name)}` = 'yes'``."
-    )
+    parts.append(f"Look at: {look}.")
     if sweep.command:
         parts.append(f"The same command resumes, extends and reports it:\n\n    {sweep.command}")
+    parts.append(f"Its trials, shared ones too: search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.")
+    table = sweep.report / "table.md" if sweep.report else None
+    text = table.read_text() if table and table.is_file() else ""
+    above, _, every_run = text.partition("<details>")
+    parts.append(above.strip())
     parts += [
         f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
         for picture in _pictures(sweep)
     ]
-    head = "\n\n".join(parts)
-    table = sweep.report / "table.md" if sweep.report else None
-    if not (table and table.is_file()):
-        return _cut(head)
-    text = table.read_text()
-    whole = f"{head}\n\n{_unfolded(_with_links(text, runs))}"
-    if len(whole) <= NOTE_CHARACTERS:
-        return whole
-    return _cut(f"{head}\n\n{text.partition('<details>')[0].rstrip()}")
+    note = "\n\n".join(part for part in parts if part)
+    if every_run:
+        whole = f"{note}\n\n{_unfolded(_with_links(every_run, runs))}"
+        return whole if len(whole) <= NOTE_CHARACTERS else _cut(note)
+    return _cut(note)
 
 
 def run_note(view: RunView) -> str:
@@ -208,7 +207,7 @@ def _with_links(text: str, runs: str) -> str:
 
 def _unfolded(text: str) -> str:
     """MLflow knows no <details>: a heading in its stead."""
-    return re.sub(r"<details><summary>(.*?)</summary>", r"#### \1", text).replace("</details>", "").rstrip()
+    return re.sub(r"<summary>(.*?)</summary>", r"#### \1", text).replace("</details>", "").strip()
 
 
 def _cut(text: str) -> str:

@@ -31,7 +31,7 @@ from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
 ARGUMENTS = ("--arms", "mvae,nn", "--fractions", "0.05,1", "--seeds", "0-1", "--epochs", "3", "--storage", "storage")
 """Eight trials of a second each."""
 
-PATIENCE = 90_000
+PATIENCE = 180_000
 """Milliseconds in which a page must show what is looked for, on a slow and busy machine."""
 
 WIDTH, HEIGHT = 1280, 800
@@ -104,7 +104,7 @@ def window(executable: str, home: Path) -> Iterator[Page]:
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=executable,
-            args=["--no-sandbox", "--disable-dev-shm-usage"],
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
             env={**os.environ, "HOME": str(home)},
         )
         context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
@@ -160,10 +160,11 @@ class Browsed:
         loaded = "image => image.decode().then(() => image.naturalWidth, () => 0)"
         return int(picture.evaluate(loaded))
 
-    def keep(self, name: str) -> None:
-        """Keeps what the window shows as mlflow-NAME.png, where $MVAE_PICTURES says so."""
+    def keep(self, name: str, height: int = HEIGHT) -> None:
+        """Keeps what the window shows, down to a height, as mlflow-NAME.png, where $MVAE_PICTURES says so."""
         if not (folder := os.environ.get("MVAE_PICTURES")):
             return
         self.page.wait_for_timeout(1500)  # what fades in has come
-        with Image.open(io.BytesIO(self.page.screenshot())) as shot:
+        shown = self.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+        with Image.open(io.BytesIO(shown)) as shot:
             shot.convert("RGB").quantize(COLOURS).save(Path(folder) / f"mlflow-{name}.png", optimize=True)

@@ -32,7 +32,7 @@ def browsed() -> Iterator[Browsed]:
 def test_the_list_of_experiments_names_the_storage_and_what_is_in_it(browsed: Browsed) -> None:
     browsed.open("/experiments")
     browsed.sees("main", "Sweeps of the storage name")
-    browsed.keep("experiments")
+    browsed.keep("experiments", height=300)
 
 
 def test_a_sweeps_page_shows_what_it_is_its_command_its_plot_and_its_table(browsed: Browsed) -> None:

@@ -76,7 +76,8 @@ def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_tab
     (sweep.report / "table.md").write_text(f"{TABLE}<details><summary>Every run</summary>\n\n{runs}</details>")
     note = sweep_note(sweep, "7", RUN)
     assert len(note) <= NOTE_CHARACTERS
-    assert note.endswith("| MVAE | 0.8000 |")
+    assert "| MVAE | 0.8000 |" in note
+    assert note.endswith(f"run_uuid={RUN})")
     (sweep.report / "table.md").write_text("| MVAE | 0.8000 |\n" * 1000)
     note = sweep_note(sweep, "7", RUN)
     assert len(note) <= NOTE_CHARACTERS

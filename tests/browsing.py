@@ -153,12 +153,12 @@ class Browsed:
         for text in texts:
             self.page.get_by_text(text).locator("visible=true").first.wait_for()
 
-    def pictures(self, source: str) -> int:
-        """Waits for a picture whose address holds `source`; its width once it is drawn, in pixels of the file."""
-        picture = self.page.locator(f"img[src*='{source}']").first
-        picture.wait_for()
-        loaded = "image => image.decode().then(() => image.naturalWidth, () => 0)"
-        return int(picture.evaluate(loaded))
+    def draws(self, source: str) -> int:
+        """Waits until a picture whose address holds `source` is drawn; its width, in pixels of the file."""
+        drawn = (
+            "source => [...document.images].filter(i => i.src.includes(source) && i.complete).map(i => i.naturalWidth)"
+        )
+        return int(self.page.wait_for_function(f"source => Math.max(0, ...({drawn})(source))", arg=source).json_value())
 
     def keep(self, name: str, height: int = HEIGHT) -> None:
         """Keeps what the window shows, down to a height, as mlflow-NAME.png, where $MVAE_PICTURES says so."""

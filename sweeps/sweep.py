@@ -441,6 +441,8 @@ class Driver:
             title=self.sweep.title,
             source=self.sweep.table.source if self.sweep.table else self.sweep.source,
             command=_command(),
+            program=Path(sys.argv[0]).name,
+            metrics=tuple(dict.fromkeys(cell.metric for cell in self.sweep.cells)),
             tags={
                 "git": git_sha(),
                 "dataset": self.options.dataset,

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.files import atomic_path, listing, locked, sha256_cached
 from mvae.remote import Place, RemotePath
+from sweeps.pages import VIEW, experiment_note, model_note, run_note, saved_view, source_tags, sweep_note, view_id
 from sweeps.scratch import scratch
 from sweeps.tracker import shown
 from sweeps.view import DatasetView, RunView, Status, SweepView, member_tag, tagged
@@ -68,8 +69,9 @@ The example alone is None for a module that wants more than one array.
 
 METRICS_A_REQUEST = 800
 PAGE = 1000
-NOTE_CHARACTERS = 8000
-"""Below MLflow's limits on a batch (1000 metrics, tags and params together) and on a tag; a page is ours."""
+"""Below MLflow's limit on a batch (1000 metrics, tags and params together); a page is ours."""
+NOTE = "mlflow.note.content"
+"""The tag that MLflow shows as a description, in Markdown."""
 
 MLFLOW_STATUS = {
     Status.PENDING: "KILLED",  # it has a run, so it was interrupted
@@ -160,8 +162,11 @@ class Mirror:
         self._namespace = namespace
         self._load_model = load_model
         self._say = say
+        self._about: dict[str, str] = {}  # the experiment's tags
         self._experiment = self._find_experiment(experiment, artifacts)
+        self._tag_experiment(NOTE, lambda there: there or experiment_note(experiment))
         self._parent: str | None = None
+        self._source: dict[str, str] = {}
         self._sweeps: dict[str, _Held] = {}
         self._runs: dict[str, _Held] = {}
         where: dict[str, Any] = {
@@ -181,15 +186,16 @@ class Mirror:
             held = self._create(sweep.name, sweep.started, {"mvae.sweep": sweep.name})
             self._sweeps[sweep.name] = held
         self._parent = held.run_id
+        self._source = source_tags(sweep)
 
     def sync_sweep(self, sweep: SweepView) -> None:
         """Make the parent run hold what `sweep` says."""
         self.adopt(sweep)
         held = self._sweeps[sweep.name]
-        note = sweep.description()[:NOTE_CHARACTERS]
-        own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, "mlflow.note.content": note}
-        self._write(held, tags={**tagged(sweep.tags), **own})
         self._write(held, self._upload_files(held, sweep.report, "report"))
+        own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
+        self._write(held, tags={**tagged(sweep.tags), **self._source, **own})
+        self._tag_experiment(VIEW + view_id(sweep), lambda there: saved_view(sweep, _milliseconds(time.time()), there))
         self._write_status(held, sweep.status, sweep.ended)
 
     def sync(self, view: RunView, sweep: str) -> None:
@@ -251,7 +257,15 @@ class Mirror:
             return str(self._client.create_experiment(name, artifact_location=location, tags=kind))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
+        self._about = dict(found.tags)
         return str(found.experiment_id)
+
+    def _tag_experiment(self, name: str, value: Callable[[str | None], str]) -> None:
+        """Write a tag of the experiment where it differs from what is to be written, given what is there."""
+        there = self._about.get(name)
+        if (new := value(there)) != there:
+            self._client.set_experiment_tag(self._experiment, name, new)
+            self._about[name] = new
 
     def _index(self, held: _Held) -> None:
         """File a run under its name. Of two (a reply was lost on the way while a server died) the older one stays."""
@@ -296,14 +310,14 @@ class Mirror:
             there = self._client.get_metric_history(held.run_id, "epoch") if "epoch" in held.metrics else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
-        last = history[-1] if history else None
-        epoch = last["epoch"] if last else 0
-        when = _milliseconds(last["time"] if last else view.started or view.ended or time.time())
+        epoch, when = _last(view)
         final = {name: value for name, value in view.final.items() if name not in held.metrics}
         steps = [_metrics(record) for record in missing]
         steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
+        first = {} if "mlflow.source.name" in held.tags else self._source
+        tags = {**first, **view.all_tags(sweep), NOTE: run_note(view)}
         for batch in list(_batches(steps)) or [[]]:
-            self._write(held, view.all_tags(sweep), view.fields, batch)
+            self._write(held, tags, view.fields, batch)
         held.steps |= {record["epoch"] for record in missing}
         held.metrics.update(final)
 
@@ -370,7 +384,7 @@ class Mirror:
             loaded = None
         if loaded is None:
             return None
-        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key}
+        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)}
         params = {name: str(value) for name, value in view.fields.items()}
         model = self._client.create_logged_model(
             self._experiment, name="model", source_run_id=held.run_id, tags=tags, params=params
@@ -390,7 +404,10 @@ class Mirror:
             serialization_format="pickle",
             pip_requirements=["torch"],
         )
-        epoch = view.history[-1]["epoch"] if view.history else 0
+        epoch, when = _last(view)
+        final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
+        if final:
+            self._client.log_batch(held.run_id, metrics=final)  # the run has them already, and they are not doubled
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -464,6 +481,14 @@ def _metrics(record: Record) -> list[Metric]:
     values = {**record["metrics"], **speed, "epoch": record["epoch"]}
     when = _milliseconds(record["time"])
     return [Metric(name, float(value), when, record["epoch"]) for name, value in values.items()]
+
+
+def _last(view: RunView) -> tuple[int, int]:
+    """Step and time of the final numbers: those of the last epoch."""
+    if not view.history:
+        return 0, _milliseconds(view.started or view.ended or time.time())
+    last = view.history[-1]
+    return last["epoch"], _milliseconds(last["time"])
 
 
 def _batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:

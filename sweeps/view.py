@@ -142,25 +142,16 @@ class SweepView:
     """The published table or figure: "supplement, section 8, Table 4"."""
     command: str = ""
     """What to type to resume or to extend the sweep."""
+    program: str = ""
+    """File name of the pipeline: MLflow's column "Source", of the trials that this sweep is the first to make too."""
+    metrics: tuple[str, ...] = ()
+    """The metrics that stand in the table's cells: columns of the sweep's view of its runs."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """As in `RunView.tags`."""
     report: Place | None = None
-    """Folder of the report; it need not exist. Its `table.md` is shown in the description, all of it as artifacts."""
+    """Folder of the report; it need not exist. Its table and pictures are in the description."""
     started: float | None = None
     ended: float | None = None
-
-    def description(self) -> str:
-        """Markdown for the head of the parent run's page, with the report's table once there is one."""
-        parts = [f"**{self.title}**"]
-        if self.source:
-            parts.append(f"Published: {self.source}.")
-        if self.command:
-            parts.append(f"The same command resumes, extends and reports it:\n\n    {self.command}")
-        parts.append(f"Its trials, shared ones too: search runs for ``tags.`{member_tag(self.name)}` = 'yes'``.")
-        table = self.report / "table.md" if self.report else None
-        if table and table.is_file():
-            parts.append(table.read_text())
-        return "\n\n".join(parts)
 
 
 def _samples(token: str) -> int:

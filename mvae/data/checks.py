@@ -37,18 +37,18 @@ def check_source(found: Source) -> None:
     if not NAME.fullmatch(found.name):
         raise ValueError(f"data set {found.name!r}: name it with letters, digits, '_', '.' and '-', beginning with one")
     kinds = [modality.kind for modality in found.modalities]
-    if len(kinds) < 2 or kinds[0] is not Kind.IMAGE or Kind.IMAGE in kinds[1:]:
+    imageless = all(modality.sentences for modality in found.modalities)
+    if len(kinds) < 2 or not (imageless or kinds[0] is Kind.IMAGE):
         said = ", ".join(kinds) or "none"
-        raise ValueError(
-            f"data set {found.name}: its modalities are an image and then at least one that is none, not {said}"
-        )
+        raise ValueError(f"data set {found.name}: its modalities are an image and then at least one more, not {said}")
     if len({modality.name for modality in found.modalities}) < len(kinds):
         raise ValueError(f"data set {found.name}: two modalities have one name")
     if Kind.ATTRIBUTE in kinds and set(kinds[kinds.index(Kind.ATTRIBUTE) :]) != {Kind.ATTRIBUTE}:
         raise ValueError(f"data set {found.name}: single attributes come last among its modalities")
     for modality in found.modalities:
         _check_modality(modality, found.name)
-    _check_networks(found)
+    if not imageless:
+        _check_networks(found)
 
 
 def _check_modality(modality: Modality, dataset: str) -> None:
@@ -59,6 +59,8 @@ def _check_modality(modality: Modality, dataset: str) -> None:
             f"data set {dataset}, {modality.name}: the shape of an example of kind {modality.kind.value} is {words},"
             f" not {modality.shape}"
         )
+    if modality.sentences:
+        return  # their words come with the raw files, and are stored as numbers of four bytes
     if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= 256:
         raise ValueError(f"data set {dataset}, {modality.name}: classes = {modality.classes} is not from 2 to 256")
     if modality.kind is Kind.ATTRIBUTE and modality.classes != 2:

@@ -1,0 +1,170 @@
+"""MLflow's pages for tests: a small sweep as a user runs it, a server on what it left, and Chromium to look at it.
+
+Chromium is Debian's (apt-get install chromium), driven by playwright; where there is none the tests are skipped. With
+MVAE_PICTURES=FOLDER the tests keep what they saw, for the docs:
+
+    MVAE_PICTURES=docs/pictures python -m pytest tests/test_browser.py
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.request import urlopen
+
+from mlflow.entities import Run
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+
+from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
+
+ARGUMENTS = ("--arms", "mvae,nn", "--fractions", "0.05,1", "--seeds", "0-1", "--epochs", "3", "--storage", "storage")
+"""Eight trials of a second each."""
+
+PATIENCE = 180_000
+"""Milliseconds in which a page must show what is looked for, on a slow and busy machine."""
+
+WIDTH, HEIGHT = 1280, 800
+COLOURS = 64
+"""Size of the window in pixels, and colours that a kept picture has at most."""
+
+SETTINGS = {
+    "mlflow.workflowType_v1": '"machine_learning"',
+    "mlflow.assistant.panelOpen_v1": "false",
+    "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
+}
+"""MLflow's choices in the browser's memory: "Model training" at the top left, the assistant closed."""
+
+
+def chromium() -> str | None:
+    """Where Chromium is; None: nowhere."""
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+
+
+def run_sweep(here: Place) -> None:
+    """Runs the pipeline as a user does who sits in the project: what MLflow shows then names no folder of ours."""
+    (here.root / "pipelines").symlink_to(ROOT / "pipelines")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["python", "pipelines/weak_supervision.py", *ARGUMENTS]
+    ended = here.launch(command, PATH=path, RAY_AUTH_MODE="disabled").ended()
+    assert ended.code == 0, ended.err
+
+
+@contextmanager
+def server(here: Place) -> Iterator[str]:
+    """An MLflow server on what the sweep left; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    address = f"http://127.0.0.1:{port}"
+    words = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    log = here.root / "server.out"
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            [*words, "--backend-store-uri", here.uri],
+            env={**os.environ, "HOME": str(here.home), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=here.root,
+        )
+    try:
+        deadline = time.monotonic() + LIMIT
+        while not _answers(address):
+            assert process.poll() is None, log.read_text(errors="replace")
+            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.2)
+        yield address
+    finally:
+        for one in descendants(process.pid):
+            kill(one)
+        process.wait()
+
+
+def _answers(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/health", timeout=5) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
+
+
+@contextmanager
+def window(executable: str, home: Path) -> Iterator[Page]:
+    """A page of a browser that has MLflow's "Model training" open."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(
+            executable_path=executable,
+            args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+            env={**os.environ, "HOME": str(home)},
+        )
+        context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+        context.set_default_timeout(PATIENCE)
+        context.add_init_script("".join(f"localStorage.setItem('{n}', '{value}');" for n, value in SETTINGS.items()))
+        yield context.new_page()
+        browser.close()
+
+
+@dataclass(frozen=True)
+class Browsed:
+    """A finished sweep in MLflow, and a browser before it."""
+
+    page: Page
+    address: str
+    place: Place
+
+    @property
+    def parent(self) -> Run:
+        """MLflow's run of the sweep."""
+        (run,) = self.place.parents()
+        return run
+
+    @property
+    def trials(self) -> dict[str, Run]:
+        """MLflow's runs of the trials, by their names."""
+        return {run.info.run_name: run for run in self.place.children()}
+
+    @property
+    def runs(self) -> str:
+        """Where the page of the experiment's runs is."""
+        return f"/experiments/{self.parent.info.experiment_id}/runs"
+
+    def means(self) -> dict[tuple[str, float], float]:
+        """The table that the sweep reported: mean by row and column."""
+        text = (self.place.store.reports / self.parent.info.run_name / "table.csv").read_text()
+        return {(line["row"], float(line["column"])): float(line["mean"]) for line in csv.DictReader(io.StringIO(text))}
+
+    def open(self, path: str) -> None:
+        """Opens one of MLflow's pages anew."""
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.address}/#{path}")
+
+    def sees(self, *texts: str) -> None:
+        """Waits until the page shows each of the texts."""
+        for text in texts:
+            self.page.get_by_text(text).locator("visible=true").first.wait_for()
+
+    def draws(self, source: str) -> int:
+        """Waits until a picture whose address holds `source` is drawn; its width, in pixels of the file."""
+        drawn = (
+            "source => [...document.images].filter(i => i.src.includes(source) && i.complete).map(i => i.naturalWidth)"
+        )
+        return int(self.page.wait_for_function(f"source => Math.max(0, ...({drawn})(source))", arg=source).json_value())
+
+    def keep(self, name: str, height: int = HEIGHT) -> None:
+        """Keeps what the window shows, down to a height, as mlflow-NAME.png, where $MVAE_PICTURES says so."""
+        if not (folder := os.environ.get("MVAE_PICTURES")):
+            return
+        self.page.wait_for_timeout(1500)  # what fades in has come
+        shown = self.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
+        with Image.open(io.BytesIO(shown)) as shot:
+            shot.convert("RGB").quantize(COLOURS).save(Path(folder) / f"mlflow-{name}.png", optimize=True)

@@ -1,0 +1,119 @@
+"""MLflow's pages in a real browser: a sweep is found, read, grouped and compared without knowing how it is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from urllib.parse import quote
+
+import pytest
+
+from tests.browsing import Browsed, chromium, run_sweep, server, window
+from tests.sweeping import place
+
+pytestmark = pytest.mark.slow
+
+SWEEP = "weak_supervision-digits"
+METRIC = "validation/accuracy"
+
+
+@pytest.fixture(scope="module")
+def browsed() -> Iterator[Browsed]:
+    """A finished sweep of two arms, two fractions and two seeds, before a browser."""
+    executable = chromium()
+    if executable is None:
+        pytest.skip("no Chromium here: apt-get install chromium")
+    with place() as here:
+        run_sweep(here)
+        with server(here) as address, window(executable, here.home) as page:
+            yield Browsed(page, address, here)
+
+
+def test_the_list_of_experiments_names_the_storage_and_what_is_in_it(browsed: Browsed) -> None:
+    browsed.open("/experiments")
+    browsed.sees("main", "Sweeps of the storage name")
+    browsed.keep("experiments", height=300)
+
+
+def test_a_sweeps_page_shows_what_it_is_its_command_its_plot_and_its_table(browsed: Browsed) -> None:
+    browsed.open(f"{browsed.runs}/{browsed.parent.info.run_id}")
+    browsed.sees(SWEEP)
+    browsed.page.get_by_text("Show more").first.click()
+    browsed.sees("Weak supervision on digits", "python pipelines/weak_supervision.py --arms mvae,nn")
+    browsed.sees(*(f"{mean:.4f}" for mean in browsed.means().values()))
+    assert browsed.draws("accuracy.png") > 500
+    browsed.keep("sweep")
+
+
+def test_the_report_is_among_the_artifacts_with_its_plot_drawn(browsed: Browsed) -> None:
+    browsed.open(f"{browsed.runs}/{browsed.parent.info.run_id}/artifacts/report/accuracy.png")
+    browsed.sees("table.md", "table.parquet", "runs.csv")
+    assert browsed.draws("accuracy.png") > 500
+
+
+def test_a_sweeps_view_groups_its_trials_by_row_and_column_with_the_mean_over_seeds(browsed: Browsed) -> None:
+    browsed.open(browsed.runs)
+    browsed.sees(SWEEP)
+    browsed.page.get_by_role("button", name="Views").click()
+    browsed.page.get_by_text(SWEEP, exact=True).last.click()
+    for (row, column), mean in browsed.means().items():
+        browsed.sees(f"mvae.row: {row}, mvae.column: {column:.0%}")
+        browsed.sees(f"{mean:.3f}".rstrip("0"))
+    browsed.sees(*browsed.trials)
+    browsed.keep("view")
+
+
+def test_the_links_of_a_sweep_open_its_view_and_its_curves(browsed: Browsed) -> None:
+    browsed.open(f"{browsed.runs}/{browsed.parent.info.run_id}")
+    link = browsed.page.get_by_role("link", name="their curves")
+    link.wait_for()
+    browsed.page.goto(f"{browsed.address}/{link.get_attribute('href')}")
+    browsed.sees(METRIC, "train/kl", "NN 5% seed 0")
+    drawn = browsed.page.locator(".scatterlayer path.js-line").first
+    drawn.wait_for()
+    browsed.keep("curves")
+
+
+def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
+    browsed.open(browsed.runs)
+    browsed.sees(SWEEP)
+    browsed.page.get_by_role("button", name="Group by").click()
+    browsed.page.get_by_placeholder("Search").last.fill("model")
+    browsed.page.get_by_role("menuitemcheckbox", name="model", exact=True).last.click()
+    browsed.sees("model: mvae", "model: nn")
+
+
+def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
+    two = {name: browsed.trials[name].info.run_id for name in ("MVAE 100% seed 0", "NN 100% seed 0")}
+    runs, metric = quote(json.dumps(list(two.values()))), quote(json.dumps(METRIC))
+    experiments = quote(json.dumps([browsed.parent.info.experiment_id]))
+    browsed.open(f"/compare-runs?runs={runs}&experiments={experiments}")
+    browsed.sees("Comparing 2 Runs", *two)
+    browsed.open(f"/metric?runs={runs}&metric={metric}&experiments={experiments}&plot_metric_keys=%5B{metric}%5D")
+    browsed.sees("Comparing 2 Runs", *(f"{name} ({METRIC})" for name in two))
+    lines = browsed.page.locator(".scatterlayer path.js-line")
+    lines.nth(1).wait_for()
+    paths = {line.get_attribute("d") for line in lines.all()}
+    assert len(paths - {None, ""}) >= 2
+    browsed.keep("compare")
+
+
+def test_a_trials_page_begins_with_what_it_came_to_and_links_its_sweep(browsed: Browsed) -> None:
+    run = next(iter(browsed.trials.values()))
+    browsed.open(f"{browsed.runs}/{run.info.run_id}")
+    browsed.sees(f", test/accuracy {run.data.metrics['test/accuracy']:.4f}", "Finished after 3 of 3 epochs")
+    browsed.page.get_by_role("link", name=SWEEP).first.wait_for()
+    browsed.sees("weak_supervision.py")
+    browsed.keep("trial")
+    browsed.page.get_by_text("Show more").first.click()
+    browsed.sees(run.data.tags["mvae.key"], run.data.tags["mvae.checkpoint.uri"])
+
+
+def test_a_models_page_shows_its_numbers_its_settings_and_the_trial_it_is_of(browsed: Browsed) -> None:
+    name, run = next(iter(browsed.trials.items()))
+    model = run.data.tags["mvae.logged_model"].rpartition("/")[2]
+    browsed.open(f"/experiments/{run.info.experiment_id}/models/{model}")
+    browsed.sees(f"Final weights of {name}", f'mlflow.pytorch.load_model("runs:/{run.info.run_id}/model")')
+    browsed.sees("test/accuracy", f"{run.data.metrics['test/accuracy']}", "learning_rate", "Ready")
+    browsed.page.get_by_role("link", name=name).first.wait_for()
+    browsed.keep("model")

@@ -1,0 +1,132 @@
+"""What MLflow's pages say: descriptions that fit and hold what matters, and a saved view that its page understands."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvae.checkpoint import Record
+from sweeps.pages import NOTE_CHARACTERS, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
+from sweeps.results import Result
+from sweeps.view import CheckpointView, RunView, Status, SweepView
+
+RUN = "0123456789abcdef0123456789abcdef"
+KEY = "00000000000000aa"
+COMMAND = "python pipelines/weak_supervision.py"
+TABLE = "### Table 4\n\n| arm | 1% |\n|---|---:|\n| MVAE | 0.8000 |\n\n"
+TAG_OF_AN_EXPERIMENT = 5000
+"""Characters that MLflow takes as the value of a tag of an experiment."""
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> SweepView:
+    """A sweep whose report holds a table, a list of runs and a picture."""
+    (tmp_path / "accuracy.png").write_bytes(b"png")
+    runs = f"<details><summary>Every run</summary>\n\n| key |\n|---|\n| `{KEY}` (run `{RUN}`) |\n\n</details>\n"
+    (tmp_path / "table.md").write_text(TABLE + runs)
+    return SweepView(
+        name="weak_supervision-digits",
+        status=Status.FINISHED,
+        title="Weak supervision on digits",
+        source="supplement, section 8, Table 4",
+        command=COMMAND,
+        metrics=("test/accuracy",),
+        report=tmp_path,
+    )
+
+
+def trial(status: Status = Status.FINISHED) -> RunView:
+    """A trial of two epochs of three, with a result where it is finished."""
+    history = [Record(epoch=epoch, time=0.0, metrics={"train/loss": 1.0}) for epoch in (1, 2)]
+    metrics = {"best/epoch": 2.0, "test/accuracy": 0.81236}
+    results = (Result(KEY, "accuracy-v1", {}, metrics, {}, history),) if status is Status.FINISHED else ()
+    return RunView(
+        key=KEY,
+        name="MVAE 1% seed 0",
+        status=status,
+        fields={"model": "mvae", "dataset": "digits", "seed": 0, "epochs": 3},
+        records=tuple(history),
+        results=results,
+        tags={"row": "MVAE", "column": "1%"},
+        checkpoint=CheckpointView("/storage/checkpoints/x", "e" * 64, 2),
+    )
+
+
+def test_a_sweeps_description_has_paper_command_links_plot_and_table(sweep: SweepView) -> None:
+    note = sweep_note(sweep, "7", RUN)
+    for part in (
+        sweep.title,
+        sweep.source,
+        f"    {COMMAND}",
+        "| MVAE | 0.8000 |",
+        f"viewStateShareKey={view_id(sweep)}",
+    ):
+        assert part in note
+    assert f"](get-artifact?path=report/accuracy.png&run_uuid={RUN})" in note
+    assert f"`{KEY}` ([run](#/experiments/7/runs/{RUN}))" in note
+    assert "<details>" not in note  # MLflow shows no such tag
+
+
+def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_table(sweep: SweepView) -> None:
+    assert isinstance(sweep.report, Path)
+    runs = "".join(f"| `{number:016x}` (run `{RUN}`) |\n" for number in range(200))
+    (sweep.report / "table.md").write_text(f"{TABLE}<details><summary>Every run</summary>\n\n{runs}</details>")
+    note = sweep_note(sweep, "7", RUN)
+    assert len(note) <= NOTE_CHARACTERS
+    assert "| MVAE | 0.8000 |" in note
+    assert note.endswith(f"run_uuid={RUN})")
+    (sweep.report / "table.md").write_text("| MVAE | 0.8000 |\n" * 1000)
+    note = sweep_note(sweep, "7", RUN)
+    assert len(note) <= NOTE_CHARACTERS
+    assert note.splitlines()[-3:] == ["| MVAE | 0.8000 |", "", "(The rest is among the artifacts.)"]
+
+
+def test_a_trials_description_begins_with_what_it_came_to_and_says_where_its_weights_are() -> None:
+    note = run_note(trial())
+    assert note.splitlines()[0] == "**MVAE 1% seed 0**, test/accuracy **0.8124**. Finished after 2 of 3 epochs."
+    for part in ("Row MVAE, column 1%, arm mvae, data set digits, seed 0.", KEY, "accuracy-v1", "| best/epoch | 2 |"):
+        assert part in note
+    assert "Checkpoint of epoch 2: `/storage/checkpoints/x`" in note
+    assert "e" * 64 in note
+
+
+def test_a_failed_trials_description_says_why() -> None:
+    note = run_note(replace(trial(Status.FAILED), error="loss is nan\nat epoch 3"))
+    assert "Failed after 2 of 3 epochs" in note
+    assert "    loss is nan\n    at epoch 3" in note
+
+
+def test_a_sweeps_view_shows_its_trials_by_row_and_column_with_the_metrics_of_its_table(sweep: SweepView) -> None:
+    view = json.loads(saved_view(sweep, 1_700_000_000_000, None))
+    state = json.loads(view["state"])
+    assert view["name"] == sweep.name
+    assert state["searchFilter"] == "tags.`mvae.sweep.weak_supervision-digits` = 'yes'"
+    assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["mvae.row", "mvae.column"]
+    assert state["selectedColumns"][0] == "metrics.`test/accuracy`"
+    assert [section["name"] for section in state["compareRunSections"]][:3] == ["validation", "train", "test"]
+
+
+def test_a_view_that_is_there_is_not_written_again_and_one_that_is_another_is(sweep: SweepView) -> None:
+    there = saved_view(sweep, 1, None)
+    assert saved_view(sweep, 2, there) == there
+    assert json.loads(saved_view(replace(sweep, metrics=("test/log_joint",)), 2, there))["createdAt"] == 2
+    for damaged in ("", "{", "[]"):
+        assert json.loads(saved_view(sweep, 2, damaged))["createdAt"] == 2
+
+
+def test_a_view_of_many_metrics_fits_the_tag(sweep: SweepView) -> None:
+    many = replace(sweep, name="n" * 100, metrics=tuple(f"translation-{n}/{'a' * 80}" for n in range(50)))
+    assert len(saved_view(many, 1_700_000_000_000, None)) < TAG_OF_AN_EXPERIMENT
+
+
+def test_the_source_is_the_pipeline_and_its_commit(sweep: SweepView) -> None:
+    assert source_tags(sweep) == {}
+    tags = source_tags(replace(sweep, program="weak_supervision.py", tags={"git": "c0ffee"}))
+    assert (tags["mlflow.source.name"], tags["mlflow.source.git.commit"]) == ("weak_supervision.py", "c0ffee")
+
+
+def test_the_experiments_description_names_the_storage() -> None:
+    assert "**main**" in experiment_note("main")

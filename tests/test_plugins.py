@@ -288,7 +288,7 @@ SINGLE = Modality("round", Kind.ATTRIBUTE, (), classes=2)
     [
         ({"name": "my images"}, "data set 'my images': name it with letters, digits, '_', '.' and '-'"),
         ({"modalities": ()}, "its modalities are an image and then at least one more, not none"),
-        ({"modalities": (LABEL, IMAGE)}, "an image and then at least one that is none, not label, image"),
+        ({"modalities": (LABEL, IMAGE)}, "an image and then at least one more, not label, image"),
         ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have one name"),
         ({"modalities": (IMAGE, SINGLE, LABEL)}, "single attributes come last"),
         ({"modalities": (IMAGE, replace(LABEL, classes=257))}, "label: classes = 257 is not from 2 to 256"),

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from mvae.checkpoint import Checkpoint, Checkpoints, Record
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
-from mvae.evaluation.translation import validation_translation_metrics
+from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.data_parallel import DataParallel
@@ -285,17 +285,16 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
     return metrics
 
 
-def validation_metrics(token: str, kinds: Container[Kind]) -> tuple[str, ...]:
-    """The metrics of `validated` for an arm, by name.
-
-    Args:
-        kinds: of the data set's modalities.
-    """
-    chosen = arm(token)
+def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
+    """The metrics of `validated` for an arm, by name; none where it validates nothing."""
+    chosen, kinds = arm(token), {modality.kind for modality in modalities}
     if chosen.watch is not None:
-        return (chosen.watched,)
-    accuracy = chosen.predicts and (Kind.LABEL in kinds or Kind.TEXT in kinds)
-    attributes = "attributes" in chosen.measures and any(kind in kinds for kind in ATTRIBUTE_KINDS)
+        return (chosen.watched,) if chosen.watched else ()
+    if "translation" in chosen.measures and all(modality.sentences for modality in modalities):
+        names = [direction_name(modalities, source, target) for source, target in directions(modalities)]
+        return tuple(f"validation/log_likelihood_{name}" for name in names)
+    accuracy = chosen.predicts and not kinds.isdisjoint({Kind.LABEL, Kind.TEXT})
+    attributes = "attributes" in chosen.measures and not kinds.isdisjoint(ATTRIBUTE_KINDS)
     of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")
     return ("validation/accuracy",) * accuracy + of_attributes * attributes
 

@@ -120,8 +120,9 @@ def objective(options: Options, token: str) -> str:
     Raises:
         ValueError: the arm does not have the one that is asked for; the line names those that it has.
     """
-    kinds = {modality.kind for modality in source(options.dataset).modalities}
-    able = validation_metrics(token, kinds)
+    able = validation_metrics(token, source(options.dataset).modalities)
+    if not able:
+        raise ValueError(f"arm {token} on {options.dataset} has no validation metric to go by: choose another")
     if options.objective is not None and options.objective not in able:
         raise ValueError(
             f"--objective {options.objective}: arm {token} on {options.dataset} has {', '.join(able)}; choose one"

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from mvae.checkpoint import Record
-from mvae.data import DATASETS, fingerprint
+from mvae.data import DATASETS, fingerprint, load
 from mvae.models import ARMS
 from mvae.remote import place
+from mvae.training import validated, validation_metrics
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
@@ -231,6 +232,22 @@ def test_every_arm_begins_inside_the_ranges_of_what_it_reads(dataset: str) -> No
         for name, span in ranges(default, (), None).items():
             value = getattr(default, name)
             assert span.holds(value) if isinstance(span, Span) else value in span
+
+
+@pytest.mark.parametrize("token", ARMS)
+def test_the_metrics_that_a_search_can_go_by_are_those_that_are_validated(token: str, cache: Path) -> None:
+    data, trial = load("digits", cache=cache), Trial.create(dataset="digits", model=token)
+    model = ARMS[token].build(trial, data.modalities)
+    if ARMS[token].fit is not None:
+        ARMS[token].fit(model, trial, data)  # type: ignore[misc]
+    assert set(validated(model, trial, data)) == set(validation_metrics(token, data.modalities))
+
+
+def test_a_data_set_without_labels_is_searched_by_what_its_arms_validate() -> None:
+    with pytest.raises(ValueError, match=r"^arm mvae on vision_faces has no validation metric to go by"):
+        wanted("--dataset", "vision_faces")
+    of = wanted("--dataset", "vision_faces", "--arms", "vae")
+    assert (of.metric, of.maximize) == ("validation/elbo", True)
 
 
 def test_an_option_that_is_given_is_kept_fixed() -> None:

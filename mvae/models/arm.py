@@ -90,7 +90,7 @@ class Arm:
     watch: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
     """Metrics on the validation split after each epoch, for an arm that has no accuracy to watch."""
     watched: str = ""
-    """The name of the metric that `watch` gives."""
+    """The name of the metric that `watch` gives: what a search can go by."""
     decodes_labels: bool = True
     """Whether it has a decoder for labels, where there are labels."""
     texts: bool = True
@@ -112,4 +112,3 @@ class Arm:
 
     def __post_init__(self) -> None:
         assert (self.learner is None) != (self.fit is None), f"arm {self.token} must be trained in one way"
-        assert (self.watch is None) != bool(self.watched), f"arm {self.token}: what it watches must have its name"

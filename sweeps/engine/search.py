@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
+from mvae.plugins import load as load_plugins
 from sweeps.engine.attach import address
 from sweeps.engine.quiet import environment
 from sweeps.engine.trials import MOST_DEATHS_ON_A_CLUSTER, MOST_PROCESS_DEATHS, Listener, demand_of, relay
@@ -115,6 +116,7 @@ def run_search(study: Study, template: Job, listener: SearchListener, *, max_con
 
     def tune_trial(config: dict[str, Any]) -> None:
         base: Job = ray.get(shared)
+        load_plugins(base.plugins)  # before the trial is made again: they may hold its data set or arm
         job = replace(base, key=config["key"], trial=base.trial.with_(**config["settings"]))
 
         def say(word: Word) -> None:

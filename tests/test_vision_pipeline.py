@@ -1,0 +1,190 @@
+"""The pipeline of Figures 7 to 10: its trials, what it refuses, what its report holds, and what a kill changes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from mvae import data
+from mvae.data import faces, vision
+from mvae.evaluation.vision import FIGURES
+from mvae.trial import VISION, Trial
+from pipelines.vision import Options, cells, sweep
+from sweeps.options import parse, read
+from sweeps.results import Result
+from sweeps.storage import Store
+from sweeps.sweep import BAD_INPUT, COMPLETE, main
+from tests.sweeping import ROOT, mlflow_differs, place
+from tests.test_arms_killed import assert_as_computed_alone
+
+PARTS = ("colour from grey: Cb and Cr", "right half from left: hidden half", "watermark removed: marked pixels")
+ROWS = (
+    *("image from all six", "edges from all six", "mask from all six", "colour from grey", PARTS[0]),
+    *("right half from left", PARTS[1], "watermark removed", PARTS[2], "edges from image", "mask from image"),
+)
+
+
+@pytest.fixture(autouse=True)
+def _few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(data.DATASETS, "vision_faces", vision.describe_faces("vision_faces", count=36))
+
+
+def run(argv: Sequence[str]) -> int:
+    """The command in this process; returns its exit code."""
+    try:
+        options = parse(Options, argv)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return main(lambda: sweep(options), options)
+
+
+def test_rows_are_tasks_and_columns_what_is_measured_of_one_trial() -> None:
+    grid = cells(read(Options, ()))
+    assert tuple(dict.fromkeys(cell.row for cell in grid)) == ROWS
+    assert list(dict.fromkeys(str(cell.column) for cell in grid)) == [
+        *("PSNR", "PSNR of the input", "PSNR of the mean", "SSIM", "SSIM of the input", "SSIM of the mean")
+    ]
+    assert len({cell.trial for cell in grid}) == 1 and {cell.measure for cell in grid} == {VISION}
+    shown = {(cell.row, cell.column): cell.quantity for cell in grid}
+    assert shown["colour from grey: Cb and Cr", "PSNR of the input"] == "psnr_input/colour-cbcr"
+    assert shown["mask from image", "SSIM of the mean"] == "ssim_mean/mask_from_image"
+    assert ("image from all six", "PSNR of the input") not in shown, "the truth is among what it is given"
+    assert not any(row in PARTS and str(column).startswith("SSIM") for row, column in shown)
+
+
+def test_the_papers_numbers_are_those_of_section_1() -> None:
+    (trial,) = {cell.trial for cell in cells(read(Options, ("--dataset", "vision", "--preset", "paper")))}
+    assert trial == Trial.create(
+        dataset="vision",
+        model="mvae",
+        image_network="dcgan",
+        latents=250,
+        batch_size=50,
+        learning_rate=1e-4,
+        epochs=100,
+        annealing_share=0.2,
+        k=1,
+        targets="own",
+        pairing="proportional",
+    )
+
+
+def test_what_is_typed_wins_over_the_preset() -> None:
+    typed = ("--epochs", "3", "--learning-rate", "0.01", "--image-network", "dcgan", "--targets", "own", "-k", "0")
+    (trial,) = {cell.trial for cell in cells(read(Options, typed))}
+    assert (trial.epochs, trial.learning_rate, trial.image_network, trial.targets, trial.k) == (
+        *(3, 0.01, "dcgan", "own", 0),
+    )
+
+
+def test_a_folder_of_images_is_a_data_set_of_its_own(tmp_path: Path) -> None:
+    options = read(Options, ("--images", str(tmp_path)))
+    assert (options.dataset, options.data_root) == ("vision_images", tmp_path)
+    assert read(Options, ("--images", str(tmp_path), "--plan")).data_root == tmp_path
+
+
+BAD = [
+    ("--dataset digits", "digits has no edges and masks of faces to predict: choose among vision, "),
+    ("--dataset vision_images", "vision_images is made of any folder of images: give --images FOLDER"),
+    ("--images . --dataset vision", "--images is a data set of its own: leave --dataset vision out"),
+    ("--images . --data-root .", "--images and --data-root both say where the files are: give one of them"),
+    ("--images none-there", "none-there is no folder: give one of images with --images"),
+    ("--arms vae", "arm vae has no vision: choose among mvae, mvae_q"),
+    ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
+    ("-k 60", "k = 60 is more than the 56 subsets of 2 to 5 modalities"),
+    ("--targets some", "--targets some: input should be 'own' or 'all'"),
+    ("--image-network cnn", "image network 'cnn' does not fit vision_faces: it has dcgan, mlp"),
+]
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
+def test_bad_input_is_one_line_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(("--storage", str(tmp_path / "new"), *typed.split())) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_the_report_has_the_figures_and_says_what_is_better_than_both_baselines(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Made-up numbers: of the watermark's pixels alone the mean image is better than ours."""
+    asked = ("--storage", str(storage), "--arms", "mvae,mvae_q", "--seeds", "0-1")
+    options = read(Options, (*asked, "--report"))
+    store = Store.open(storage, "main", create=True)
+    mark = data.fingerprint("vision_faces")
+    for cell in cells(options):
+        key = cell.trial.key(mark)
+        metrics = {other.quantity: 10.0 for other in cells(options)}
+        metrics |= {name: 20.0 + cell.trial.seed for name in metrics if name.startswith("psnr/")}
+        metrics |= {"psnr_mean/watermark-marked": 30.0, "psnr/mask": 15.0 + (cell.trial.model == "mvae_q")}
+        store.results.write(Result(key, VISION.token, cell.trial.model_dump(), metrics, {}, []))
+        for name in FIGURES:
+            path = Path(str(store.artifacts(key))) / f"{name}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{name} of {cell.trial.model} {cell.trial.seed}".encode())
+    assert main(lambda: sweep(options), options) == COMPLETE
+    printed = " ".join(capsys.readouterr().out.split())
+    for line in (
+        "MVAE6 colour from grey: Cb and Cr: 20.50 dB, the input 10.00, the mean image 10.00: better than both.",
+        "MVAE6 right half from left: hidden half: 20.50 dB, the input 10.00, the mean image 10.00: better than both.",
+        "MVAE6 watermark removed: marked pixels: 20.50 dB, the input 10.00, the mean image 30.00: not better than both",
+    ):
+        assert line in printed
+    assert "no table is published" not in printed and "supplement" not in printed
+    folder = Path(str(store.reports)) / "vision-vision_faces"
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for name in FIGURES:
+        assert files[f"{name}.png"] == f"{name} of mvae 0".encode()
+        assert files[f"{name}-mvae_q.png"] == f"{name} of mvae_q 0".encode()
+    contrasts = [line for line in files["table.md"].decode().splitlines() if line.startswith("| **MVAE-Q6 ")]
+    compared = [line for line in contrasts if " - MVAE6 " in line]
+    assert len(compared) == len(ROWS)
+    (mask,) = (line for line in compared if "MVAE-Q6 mask from all six - MVAE6 mask from all six" in line)
+    assert "+1.0000" in mask
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_report_without_results_is_incomplete_and_has_no_figures(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store.open(storage, "main", create=True)
+    assert run(("--storage", str(storage), "--report")) == 1
+    assert "better than both" not in capsys.readouterr().out
+    assert not list(storage.rglob("figure-*.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figures(tmp_path: Path) -> None:
+    pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
+    asked = ("--epochs", "3", "--latents", "4", "--image-network", "dcgan", "-k", "0", "--batch-size", "10")
+    with place() as here:
+        root = here.root / "images"
+        root.mkdir()
+        for number, face in enumerate(faces.drawn(3, 0, 24)):
+            face.resize((64, 78)).save(root / f"{number}.png")
+        pipeline = str(ROOT / "pipelines" / "vision.py")
+        typed = [sys.executable, pipeline, *here.command()[2:], "--images", str(root), *asked]
+        driver = here.launch(typed)
+        driver.until(lambda: sum(here.epochs().values()) >= 1, "it had trained for an epoch")
+        driver.kill()
+        again = here.launch([*typed, "--resume"]).ended()
+        assert again.code == 0, again
+        assert "left out" not in again.out
+        whole = sweep(read(Options, (*asked, "--images", str(root))))
+        assert_as_computed_alone(here, list(whole.cells), root, tmp_path)
+        assert mlflow_differs(here) == []
+        logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
+        assert logged >= {f"{name}.png" for name in FIGURES} | {"table.md", "table.csv"}
+        (key,) = here.results()
+        drawn = {path.name for path in Path(str(here.store.artifacts(key))).glob("*.png")}
+        assert drawn >= {f"{name}.png" for name in FIGURES}

@@ -309,7 +309,7 @@ of characters."""
 
 
 TRANSLATION = Measure("translation", 1, "test/bleu")
-"""Mean BLEU over directions; with chrF and all else that is measured of sentences (see mvae/evaluation/translation.py)."""
+"""Mean BLEU over directions, and all else that is measured of sentences: see mvae/evaluation/translation.py."""
 
 
 def readout(fraction: float) -> Measure:

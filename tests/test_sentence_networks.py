@@ -81,7 +81,7 @@ def test_teacher_forcing_equals_reading_one_word_at_a_time() -> None:
             read, state = network.gru(word, state)
             logits = network.output(torch.cat([read[0], row]))[: CLASSES - 1]
             total, before = total + float(logits.detach().log_softmax(0)[token]), token
-        assert float(found) == pytest.approx(total, abs=1e-10)
+        assert float(found.detach()) == pytest.approx(total, abs=1e-10)
 
 
 def test_in_training_about_a_third_of_the_words_that_are_read_are_unknown_and_in_evaluation_none() -> None:
@@ -108,6 +108,19 @@ def test_every_sentence_ends_and_never_holds_the_start_token(favoured: int, widt
         assert texts.shape == (40, LENGTH)
         for text in texts.tolist():
             assert text[-1] == STOP and set(text[text.index(STOP) :]) == {STOP} and CLASSES - 1 not in text
+
+
+@pytest.mark.parametrize("width", [1, 4])
+def test_unknown_is_never_written_however_probable_but_drawn(width: int) -> None:
+    network, z = decoder(), torch.randn(40, LATENTS).double()
+    with torch.no_grad():
+        network.output.bias[0] = 10.0
+    assert bool((network.greedy(z) == 0).any()), "a decoder without a silent token writes it"
+    network.silent = 0
+    assert not bool((network.greedy(z) == 0).any()) and not bool((network.beam(z, width) == 0).any())
+    assert bool((network.sample(z, torch.Generator().manual_seed(0)) == 0).any())
+    made = decoder_of(LANGUAGE, "none", 1, LATENTS, 1)
+    assert isinstance(made, TextDecoder) and made.silent == 0
 
 
 def test_a_beam_of_one_is_greedy() -> None:

@@ -1,9 +1,9 @@
 """Sentences of one language written given another's: BLEU and chrF beside plain baselines, and what z is used for.
 
 A translation is what the decoder of one language writes at z = the mean of q(z | the other language's sentence),
-greedily or by beam search (supplement, section 11, Tables 7 and 8, which show examples and no scores). References and
-sources are the words of the corpus, those included that the model does not know. BLEU and chrF are sacrebleu's, in
-percent, on the corpus' own tokens.
+greedily or by beam search, both of which never write <unk> (supplement, section 11, Tables 7 and 8, which show examples
+and no scores). References and sources are the words of the corpus, those included that the model does not know. BLEU
+and chrF are sacrebleu's, in percent, on the corpus' own tokens.
 
 Beside them: always answering with the training part's most frequent sentence; answering with the source itself; the
 log-likelihood of a model that draws each token for itself (unigram); and how much of z is used, since a decoder that

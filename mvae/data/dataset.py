@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.sentences import Ragged, Sentences
+from mvae.data.sentences import Sentences
 
 # N examples, C channels, H height, W width
 
@@ -104,9 +104,11 @@ class Defaults:
 class Split:
     """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
 
-    values: tuple[Tensor | Sentences, ...]
-    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], or sentences.
-    Attributes: uint8 [N, A]. On a CPU they map the file."""
+    values: tuple[Tensor, ...]
+    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], of sentences
+    the tokens of each, stop counted, int64 [N]. Attributes: uint8 [N, A]. On a CPU they map the file."""
+    sentences: tuple[Sentences | None, ...] = ()
+    """What is said, a modality each, None where it is no sentences; empty where none is."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -115,8 +117,10 @@ class Split:
     def lengths(self) -> np.ndarray | None:
         """Tokens of every sentence of every example, stops counted, int64 [N, M]; None where not all modalities are
         sentences."""
-        lengths = [value.lengths.cpu().numpy() for value in self.values if isinstance(value, Sentences)]
-        return np.stack(lengths, axis=1) if len(lengths) == len(self.values) else None
+        if not self.sentences or None in self.sentences:
+            return None
+        lengths: np.ndarray = torch.stack(self.values, dim=1).cpu().numpy()
+        return lengths
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
@@ -125,25 +129,29 @@ class Split:
             Image: float32 [B, C, H, W] in [0, 1]. Label, attribute: int64 [B]. Text: int64 [B, L], of sentences
             as wide as the longest of them. Attributes: int64 [B, A].
         """
-        value = self.values[modality]
-        if isinstance(value, Sentences):
-            return value.take(index)
-        stored = value.index_select(0, index)
+        said = self.sentences[modality] if self.sentences else None
+        if said is not None:
+            return said.take(index)
+        stored = self.values[modality].index_select(0, index)
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
         return stored.to(torch.float32).div_(255)
 
     def knowing(self, words: int) -> "Split":
         """The same examples, sentences with so many known words at most."""
-        return Split(tuple(value.knowing(words) if isinstance(value, Sentences) else value for value in self.values))
+        return Split(self.values, tuple(said and said.knowing(words) for said in self.sentences))
 
     def first(self, examples: int) -> "Split":
         """The first so many examples, in the same memory."""
-        return Split(tuple(value[:examples] for value in self.values))
+        return Split(
+            tuple(value[:examples] for value in self.values), tuple(said and said[:examples] for said in self.sentences)
+        )
 
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`, still uint8."""
-        return Split(tuple(value.to(device) for value in self.values))
+        return Split(
+            tuple(value.to(device) for value in self.values), tuple(said and said.to(device) for said in self.sentences)
+        )
 
 
 @dataclass(frozen=True)
@@ -197,8 +205,8 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
         raise ValueError(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
-Arrays = dict[str, tuple[np.ndarray | Ragged, ...]]
-"""Split name to one uint8 array a modality, shaped as in `Split.values`; sentences are ragged."""
+Arrays = dict[str, tuple[np.ndarray, ...]]
+"""Split name to one uint8 array a modality, shaped as in `Split.values`; of sentences what `ragged` gives."""
 
 
 @dataclass(frozen=True)

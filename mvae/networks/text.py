@@ -177,8 +177,8 @@ class TextDecoder(nn.Module):
         words = nn.functional.silu(self.embedding(tokens))
         if not self.reads_z:
             read, state = self.gru(words, state)
-            of_state, of_z = self.output.weight[: start_token(self.classes)].split([read.shape[2], z.shape[1]], dim=1)
-            bias = self.output.bias[: start_token(self.classes)]
+            weight, bias = (part[: start_token(self.classes)] for part in (self.output.weight, self.output.bias))
+            of_state, of_z = weight[:, : read.shape[2]], weight[:, read.shape[2] :]
             return F.linear(read, of_state) + F.linear(z, of_z, bias)[:, None], state  # once a sentence, not a token
         beside = z[:, None].expand(-1, tokens.shape[1], -1)
         read, state = self.gru(torch.cat([words, beside], dim=2), state)

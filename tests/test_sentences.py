@@ -200,13 +200,13 @@ def test_the_toy_corpus_says_in_both_languages_the_same_of_the_same_words(cache:
 
 def test_the_toy_corpus_is_the_same_bytes_everywhere(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
-    assert sentences(data, "test", 0)[:2] == FIRST[0] and sentences(data, "test", 1)[:2] == FIRST[1]
+    assert sentences(data, "train", 0)[:2] == FIRST[0] and sentences(data, "train", 1)[:2] == FIRST[1]
     assert data.fingerprint == fingerprint("toy_translation")
 
 
 FIRST = (
-    ["the fish hears a small child .", "the quiet queen hears a queen ."],
-    ["olo bim piko audi .", "rena kalm rena audi ."],
+    ["the quiet farmer sees a quiet queen .", "the small bird hears a old fish in the forest ."],
+    ["gart kalm rena kalm vid .", "silv ne tui piko olo vex audi ."],
 )
 
 

@@ -81,7 +81,7 @@ def test_teacher_forcing_equals_reading_one_word_at_a_time() -> None:
             read, state = network.gru(word, state)
             logits = network.output(torch.cat([read[0], row]))[: CLASSES - 1]
             total, before = total + float(logits.detach().log_softmax(0)[token]), token
-        assert float(found) == pytest.approx(total, abs=1e-10)
+        assert float(found.detach()) == pytest.approx(total, abs=1e-10)
 
 
 def test_in_training_about_a_third_of_the_words_that_are_read_are_unknown_and_in_evaluation_none() -> None:
@@ -110,6 +110,19 @@ def test_every_sentence_ends_and_never_holds_the_start_token(favoured: int, widt
             assert text[-1] == STOP and set(text[text.index(STOP) :]) == {STOP} and CLASSES - 1 not in text
 
 
+@pytest.mark.parametrize("width", [1, 4])
+def test_unknown_is_never_written_however_probable_but_drawn(width: int) -> None:
+    network, z = decoder(), torch.randn(40, LATENTS).double()
+    with torch.no_grad():
+        network.output.bias[0] = 10.0
+    assert bool((network.greedy(z) == 0).any()), "a decoder without a silent token writes it"
+    network.silent = 0
+    assert not bool((network.greedy(z) == 0).any()) and not bool((network.beam(z, width) == 0).any())
+    assert bool((network.sample(z, torch.Generator().manual_seed(0)) == 0).any())
+    made = decoder_of(LANGUAGE, "none", 1, LATENTS, 1)
+    assert isinstance(made, TextDecoder) and made.silent == 0
+
+
 def test_a_beam_of_one_is_greedy() -> None:
     for seed in range(5):
         network, z = decoder(seed=seed), torch.randn(50, LATENTS).double()
@@ -126,5 +139,5 @@ def test_a_beam_as_wide_as_everything_finds_the_likeliest_sentence_of_all() -> N
 
 def test_a_wider_beam_finds_sentences_that_are_likelier_on_the_whole() -> None:
     network, z = decoder(seed=2), torch.randn(200, LATENTS).double()
-    likely = [float(log_prob(network, z, network.beam(z, width)).mean()) for width in (1, 4, 12)]
+    likely = [float(log_prob(network, z, network.beam(z, width)).detach().mean()) for width in (1, 4, 12)]
     assert likely[0] < likely[1] <= likely[2]

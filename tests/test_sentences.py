@@ -14,28 +14,25 @@ import torch
 
 from mvae.data import fingerprint, load, load_converted, modalities_of, training_examples
 from mvae.data.dataset import SPLITS, Dataset
-from mvae.data.sentences import Ragged, Sentences, sentence_of, trimmed
+from mvae.data.sentences import Sentences, ragged, sentence_of, trimmed
 from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
 from mvae.data.translation import FEWEST, MOST_TOKENS, read_sentences, vocabulary
 from tests.corpora import PAIRS, write_corpus
 
 
-def ragged(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
+def drawn(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
     """Sentences of these lengths, of words from 0 to `words`, of which 5 are known."""
-    drawn = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
-    parts = [[drawn.pop() for _ in range(length)] for length in lengths]
-    stored = Ragged.of(parts)
-    return Sentences(torch.from_numpy(stored.tokens), torch.from_numpy(stored.offsets), classes)
+    all_ = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
+    return Sentences.of(ragged([[all_.pop() for _ in range(length)] for length in lengths]), classes)
 
 
 def sentences(data: Dataset, split: str, m: int) -> list[str]:
-    value = getattr(data, split).values[m]
-    assert isinstance(value, Sentences)
+    value = getattr(data, split).sentences[m]
     return [sentence_of(value.words(i), data.modalities[m].words) for i in range(len(value))]
 
 
 def test_a_batch_is_as_wide_as_its_longest_sentence_with_its_stop_and_other_words_are_unknown() -> None:
-    stored = ragged([3, 0, 5, 1])
+    stored = drawn([3, 0, 5, 1])
     for index in ([0, 1], [3, 2, 0], [1], [1, 1], []):
         taken = stored.take(torch.tensor(index, dtype=torch.int64))
         expected = [[word if word < 6 else 0 for word in stored.words(i)] for i in index]
@@ -45,7 +42,7 @@ def test_a_batch_is_as_wide_as_its_longest_sentence_with_its_stop_and_other_word
 
 
 def test_some_sentences_in_a_row_are_what_they_were_among_all() -> None:
-    stored = ragged([3, 0, 5, 1, 2])
+    stored = drawn([3, 0, 5, 1, 2])
     part = stored[1:4]
     assert (len(part), part.lengths.tolist()) == (3, [1, 6, 2])
     assert torch.equal(part.take(torch.arange(3)), stored.take(torch.tensor([1, 2, 3])))
@@ -203,13 +200,13 @@ def test_the_toy_corpus_says_in_both_languages_the_same_of_the_same_words(cache:
 
 def test_the_toy_corpus_is_the_same_bytes_everywhere(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
-    assert sentences(data, "test", 0)[:2] == FIRST[0] and sentences(data, "test", 1)[:2] == FIRST[1]
+    assert sentences(data, "train", 0)[:2] == FIRST[0] and sentences(data, "train", 1)[:2] == FIRST[1]
     assert data.fingerprint == fingerprint("toy_translation")
 
 
 FIRST = (
-    ["the fish hears a small child .", "the quiet queen hears a queen ."],
-    ["olo bim piko audi .", "rena kalm rena audi ."],
+    ["the quiet farmer sees a quiet queen .", "the small bird hears a old fish in the forest ."],
+    ["gart kalm rena kalm vid .", "silv ne tui piko olo vex audi ."],
 )
 
 

@@ -11,6 +11,7 @@ import pytest
 from mvae.checkpoint import Record
 from mvae.data import fingerprint
 from mvae.evaluation.measures import COMPUTES, estimates
+from mvae.files import write_atomically
 from mvae.trial import TRANSLATION, Trial, likelihood
 from pipelines.translation import Options, sweep
 from sweeps.catalogue import Catalogue
@@ -134,8 +135,7 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     history = [Record(epoch=1, time=0.0, metrics={"train/padding_share": 0.0567})]
     for (key, measure), (trial, metrics) in results.items():
         store.results.write(Result(key, measure, trial.model_dump(), metrics, {}, history))
-    (store.artifacts(key) / TRANSLATIONS).parent.mkdir(parents=True)
-    (store.artifacts(key) / TRANSLATIONS).write_text("### Table 6\n")
+    write_atomically(store.artifacts(key) / TRANSLATIONS, b"### Table 6\n")
     assert run((*asked, "--report")) == COMPLETE
     printed = " ".join(capsys.readouterr().out.split())
     numbers = {(cell.row, cell.column): number / 100 for number, cell in enumerate(whole.cells)}
@@ -144,8 +144,8 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
     assert "MVAE seed 0: 5.7% of the tokens of the last epoch were padding." in printed
-    folder = store.reports / whole.name
-    assert folder.joinpath(TRANSLATIONS).read_text().startswith(f"## MVAE seed 0 ({key})\n\n### Table 6")
+    tables = (store.reports / whole.name / TRANSLATIONS).read_bytes().decode()
+    assert tables.startswith(f"## MVAE seed 0 ({key})\n\n### Table 6")
 
 
 def test_the_measure_is_of_the_version_that_is_computed() -> None:

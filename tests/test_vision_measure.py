@@ -24,7 +24,7 @@ VIEWS = tuple(modality.view for modality in MODALITIES)
 
 
 def split_of(images: torch.Tensor, edges: torch.Tensor, masks: torch.Tensor) -> Split:
-    return Split((images, images, edges, masks, images, images), VIEWS)
+    return Split((images, images, edges, masks, images, images), views=VIEWS)
 
 
 def dataset_of(train: Split, test: Split) -> Dataset:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import SPLITS, Arrays, Kind, Modality, Split
-from mvae.data.sentences import Ragged, Sentences
+from mvae.data.sentences import Sentences
 from mvae.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
 
 FORMAT = 1
@@ -134,14 +134,12 @@ def _path(folder: Path, split: str) -> Path:
     return folder / f"{split}.arrow"
 
 
-def _record_batch(
-    values: tuple[np.ndarray | Ragged, ...], modalities: tuple[Modality, ...], fingerprint: str
-) -> pa.RecordBatch:
+def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ...], fingerprint: str) -> pa.RecordBatch:
     columns: list[pa.Array] = []
     modalities = tuple(modality for modality in modalities if modality.view is None)
     for array, modality in zip(values, modalities, strict=True):
-        if isinstance(array, Ragged):
-            columns.append(pa.LargeListArray.from_arrays(pa.array(array.offsets), pa.array(array.tokens)))
+        if modality.sentences:
+            columns.append(pa.array(array, pa.large_list(pa.int32())))
             continue
         assert array.dtype == np.uint8 and array.shape[1:] == modality.shape, (modality.name, array.dtype, array.shape)
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
@@ -166,7 +164,8 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         if reader.num_record_batches != 1:
             raise Damaged(f"{path} holds {reader.num_record_batches} record batches instead of one")
         batch = reader.get_batch(0)
-    values: list[Tensor | Sentences] = []
+    values: list[Tensor] = []
+    said: list[Sentences | None] = []
 
     def mapped_as(dtype: type[np.generic], buffer: pa.Buffer | None, count: int) -> Tensor:
         assert buffer is not None
@@ -175,16 +174,19 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
     for modality in modalities:
         if modality.view is not None:
             values.append(values[0])
+            said.append(None)
             continue
         column = batch.column(modality.name)
         if modality.sentences:
             _, offsets, _, words = column.buffers()
             ends = mapped_as(np.int64, offsets, entry.rows + 1)
-            values.append(Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes))
+            said.append(Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes))
+            values.append(ends.diff() + 1)
             continue
         assert column.null_count == 0
         content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
         bytes_N = mapped_as(np.uint8, content, entry.rows * math.prod(modality.shape))
         values.append(bytes_N.reshape(entry.rows, *modality.shape))
+        said.append(None)
     views = tuple(modality.view for modality in modalities)
-    return Split(tuple(values), views if any(views) else ())
+    return Split(tuple(values), tuple(said) if any(said) else (), views if any(views) else ())

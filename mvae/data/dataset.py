@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -113,10 +112,12 @@ class Defaults:
 class Split:
     """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
 
-    values: tuple[Any, ...]
-    """Tensors. Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], or
-    `Sentences`.
-    Attributes: uint8 [N, A]. On a CPU they map the file. Of a view: the very tensor that it is made of."""
+    values: tuple[Tensor, ...]
+    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], of sentences
+    the tokens of each, stop counted, int64 [N]. Attributes: uint8 [N, A]. On a CPU they map the file. Of a view: the
+    very tensor that it is made of."""
+    sentences: tuple[Sentences | None, ...] = ()
+    """What is said, a modality each, None where it is no sentences; empty where none is."""
     views: tuple[View | None, ...] = ()
     """One a modality; none at all where everything is stored."""
 
@@ -127,8 +128,10 @@ class Split:
     def lengths(self) -> np.ndarray | None:
         """Tokens of every sentence of every example, stops counted, int64 [N, M]; None where not all modalities are
         sentences."""
-        lengths = [value.lengths.cpu().numpy() for value in self.values if isinstance(value, Sentences)]
-        return np.stack(lengths, axis=1) if len(lengths) == len(self.values) else None
+        if not self.sentences or None in self.sentences:
+            return None
+        lengths: np.ndarray = torch.stack(self.values, dim=1).cpu().numpy()
+        return lengths
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
@@ -137,10 +140,10 @@ class Split:
             Image: float32 [B, C, H, W] in [0, 1]. Label, attribute: int64 [B]. Text: int64 [B, L], of sentences
             as wide as the longest of them. Attributes: int64 [B, A].
         """
-        value = self.values[modality]
-        if isinstance(value, Sentences):
-            return value.take(index)
-        stored: Tensor = value.index_select(0, index)
+        said = self.sentences[modality] if self.sentences else None
+        if said is not None:
+            return said.take(index)
+        stored = self.values[modality].index_select(0, index)
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
         image = stored.to(torch.float32).div_(255)
@@ -149,17 +152,19 @@ class Split:
 
     def knowing(self, words: int) -> "Split":
         """The same examples, sentences with so many known words at most."""
-        return self._of_each(lambda value: value.knowing(words) if isinstance(value, Sentences) else value)
+        return dataclasses.replace(self, sentences=tuple(said and said.knowing(words) for said in self.sentences))
 
     def first(self, examples: int) -> "Split":
         """The first so many examples, in the same memory."""
-        return self._of_each(lambda value: value[:examples])
+        fewer = self._of_each(lambda value: value[:examples])
+        return dataclasses.replace(fewer, sentences=tuple(said and said[:examples] for said in self.sentences))
 
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`, still uint8."""
-        return self._of_each(lambda value: value.to(device))
+        moved = self._of_each(lambda value: value.to(device))
+        return dataclasses.replace(moved, sentences=tuple(said and said.to(device) for said in self.sentences))
 
-    def _of_each(self, change: Callable[[Any], Any]) -> "Split":
+    def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Split":
         """The same split with each tensor changed once, however many modalities are made of it."""
         changed = {id(value): change(value) for value in self.values}
         return dataclasses.replace(self, values=tuple(changed[id(value)] for value in self.values))
@@ -216,8 +221,9 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
         raise ValueError(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
-Arrays = dict[str, tuple[Any, ...]]
-"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; `Ragged` of sentences."""
+Arrays = dict[str, tuple[np.ndarray, ...]]
+"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; of sentences what `ragged`
+gives."""
 
 
 @dataclass(frozen=True)

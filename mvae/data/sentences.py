@@ -12,7 +12,7 @@ Shapes: N sentences, B of them in a batch, L the tokens of the longest of these,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -26,21 +26,12 @@ UNKNOWN = 0
 UNKNOWN_WORD = "<unk>"
 
 
-@dataclass(frozen=True)
-class Ragged:
-    """Sentences on their way to disk."""
-
-    tokens: np.ndarray
-    """int32 [all words], sentence after sentence."""
-    offsets: np.ndarray
-    """int64 [N + 1]: where each sentence starts, and where the last one ends."""
-
-    @classmethod
-    def of(cls, sentences: list[list[int]]) -> Ragged:
-        """From the words of each sentence."""
-        lengths = np.fromiter(map(len, sentences), np.int64, len(sentences))
-        flat = np.fromiter((word for sentence in sentences for word in sentence), np.int32, int(lengths.sum()))
-        return cls(flat, np.concatenate([np.zeros(1, np.int64), lengths.cumsum()]))
+def ragged(sentences: Sequence[Sequence[int]]) -> np.ndarray:
+    """Sentences on their way to disk, from the words of each: an array [N] of arrays int32 [words]."""
+    rows = np.empty(len(sentences), object)
+    for position, sentence in enumerate(sentences):
+        rows[position] = np.array(sentence, np.int32)
+    return rows
 
 
 class Sentences:
@@ -54,6 +45,13 @@ class Sentences:
 
     def __init__(self, tokens: Tensor, offsets: Tensor, classes: int) -> None:
         self.tokens, self.offsets, self.classes = tokens, offsets, classes
+
+    @classmethod
+    def of(cls, rows: np.ndarray, classes: int) -> Sentences:
+        """From what `ragged` gives."""
+        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+        words = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *rows]))
+        return cls(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.sentences import UNKNOWN_WORD, Ragged
+from mvae.data.sentences import UNKNOWN_WORD, ragged
 from mvae.files import sha256_cached
 
 log = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ def arrays_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> Arrays:
         columns = []
         for modality, sentences in zip(modalities, corpus.pairs[split], strict=True):
             numbers = {word: number for number, word in enumerate(modality.words)}
-            columns.append(Ragged.of([[numbers[word] for word in sentence] for sentence in sentences]))
+            columns.append(ragged([[numbers[word] for word in sentence] for sentence in sentences]))
         arrays[split] = tuple(columns)
     return arrays
 

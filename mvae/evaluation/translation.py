@@ -1,9 +1,9 @@
 """Sentences of one language written given another's: BLEU and chrF beside plain baselines, and what z is used for.
 
 A translation is what the decoder of one language writes at z = the mean of q(z | the other language's sentence),
-greedily or by beam search (supplement, section 11, Tables 7 and 8, which show examples and no scores). References and
-sources are the words of the corpus, those included that the model does not know. BLEU and chrF are sacrebleu's, in
-percent, on the corpus' own tokens.
+greedily or by beam search, both of which never write <unk> (supplement, section 11, Tables 7 and 8, which show examples
+and no scores). References and sources are the words of the corpus, those included that the model does not know. BLEU
+and chrF are sacrebleu's, in percent, on the corpus' own tokens.
 
 Beside them: always answering with the training part's most frequent sentence; answering with the source itself; the
 log-likelihood of a model that draws each token for itself (unigram); and how much of z is used, since a decoder that
@@ -56,7 +56,8 @@ def direction_name(modalities: tuple[Modality, ...], source: int, target: int) -
 
 def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, float]:
     """Of a corpus of answers, one reference each, in percent; words are what stands between blanks."""
-    from sacrebleu.metrics import BLEU, CHRF
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
 
     bleu = BLEU(tokenize="none", force=True).corpus_score(answers, [references])
     return float(bleu.score), float(CHRF().corpus_score(answers, [references]).score)
@@ -119,21 +120,21 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
         active_units, a share, kl and kl_per_token in nats. test/bleu is the mean over directions.
     """
     found: dict[str, float] = {}
-    texts = [as_written(modality, _sentences(data.test, m)) for m, modality in enumerate(data.modalities)]
+    texts = [as_written(modality, sentences_in(data.test, m)) for m, modality in enumerate(data.modalities)]
 
     def scored(kind: str, direction: str, answers: list[str], references: list[str]) -> None:
         found[f"bleu{kind}/{direction}"], found[f"chrf{kind}/{direction}"] = bleu_and_chrf(answers, references)
 
     for source, target in directions(data.modalities):
         direction, references = direction_name(data.modalities, source, target), texts[target]
-        frequent = most_frequent(data.modalities[target], _sentences(data.train, target))
+        frequent = most_frequent(data.modalities[target], sentences_in(data.train, target))
         scored("", direction, translations(model, data.test, source, target), references)
         scored("_beam", direction, translations(model, data.test, source, target, beam), references)
         scored("_frequent", direction, [frequent] * len(references), references)
         scored("_copy", direction, texts[source], references)
     tokens = [0.0] * len(texts)
     for m, modality in enumerate(data.modalities):
-        total, count = unigram_log_likelihood(_sentences(data.train, m), _sentences(data.test, m))
+        total, count = unigram_log_likelihood(sentences_in(data.train, m), sentences_in(data.test, m))
         tokens[m] = count / len(data.test)
         found[f"tokens/{modality.name}"] = tokens[m]
         found[f"unigram/{modality.name}"] = total / len(data.test)
@@ -171,7 +172,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> str:
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device
     rows = torch.arange(min(SHOWN, len(split)), device=device)
-    truth = [as_written(modality, _sentences(split, m))[: len(rows)] for m, modality in enumerate(model.modalities)]
+    truth = [as_written(modality, sentences_in(split, m))[: len(rows)] for m, modality in enumerate(model.modalities)]
     every = range(len(names))
     with evaluated(model):
         noise = torch_generator(seed, "prior samples", 0, device)
@@ -198,10 +199,11 @@ def _table(heads: list[str], columns: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *(f"| {row} |" for row in rows), ""]
 
 
-def _sentences(split: Split, m: int) -> Sentences:
-    value = split.values[m]
-    assert isinstance(value, Sentences)
-    return value
+def sentences_in(split: Split, m: int) -> Sentences:
+    """The sentences of a language of a split."""
+    said = split.sentences[m]
+    assert said is not None
+    return said
 
 
 def _token_counts(sentences: Sentences) -> Tensor:

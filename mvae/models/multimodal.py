@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
+from mvae.data.sentences import UNKNOWN
 from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
@@ -194,6 +195,7 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
                 WORD_DROPOUT,
                 DECODED_SENTENCES,
                 reads_z=False,
+                silent=UNKNOWN,
             )
         case Kind.TEXT:
             return TextDecoder(modality.classes, modality.shape[0], latents)

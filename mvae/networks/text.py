@@ -76,10 +76,14 @@ class TextDecoder(nn.Module):
         rows: int | None = None,
         *,
         reads_z: bool = True,
+        silent: int | None = None,
     ) -> None:
         super().__init__()
         self.reads_z = reads_z
         """Whether each step reads z; if not, z gives the first state, and stands beside the state in the output."""
+        self.silent = silent
+        """A token that `greedy` and `beam` never write, probable as it may be: <unk>, which says nothing. `sample`
+        draws it as often as it is probable."""
         self.classes, self.length, self.layers, self.word_dropout = classes, length, layers, word_dropout
         if rows is not None:
             self.rows = rows
@@ -125,7 +129,7 @@ class TextDecoder(nn.Module):
         state = self._first_state(beside)
         for position in range(self.length - 1):
             logits, state = self._read(token, beside, state)
-            following = logits[:, 0].log_softmax(-1).view(n, width, vocabulary)
+            following = self._spoken(logits[:, 0].log_softmax(-1)).view(n, width, vocabulary)
             if position:
                 ended = texts[:, :, position - 1] == stop
                 following = following.masked_fill(ended[..., None], -torch.inf)
@@ -149,7 +153,7 @@ class TextDecoder(nn.Module):
         for position in range(self.length - 1):
             logits, state = self._read(token[:, None], z, state)
             if generator is None:
-                following = logits[:, 0].argmax(-1)
+                following = self._spoken(logits[:, 0]).argmax(-1)
             else:
                 following = torch.multinomial(logits[:, 0].softmax(-1), 1, generator=generator).squeeze(1)
             token = torch.where(token == stop, stop, following)
@@ -157,6 +161,12 @@ class TextDecoder(nn.Module):
             if generator is None and bool((token == stop).all()):
                 break
         return text
+
+    def _spoken(self, logits: Tensor) -> Tensor:
+        """The same logits [n, C - 1], that of a silent token minus infinity."""
+        if self.silent is None:
+            return logits
+        return logits.index_fill(1, torch.tensor([self.silent], device=logits.device), -torch.inf)
 
     def _first_state(self, z: Tensor) -> Tensor:
         state: Tensor = self.state(z)
@@ -167,8 +177,8 @@ class TextDecoder(nn.Module):
         words = nn.functional.silu(self.embedding(tokens))
         if not self.reads_z:
             read, state = self.gru(words, state)
-            of_state, of_z = self.output.weight[: start_token(self.classes)].split([read.shape[2], z.shape[1]], dim=1)
-            bias = self.output.bias[: start_token(self.classes)]
+            weight, bias = (part[: start_token(self.classes)] for part in (self.output.weight, self.output.bias))
+            of_state, of_z = weight[:, : read.shape[2]], weight[:, read.shape[2] :]
             return F.linear(read, of_state) + F.linear(z, of_z, bias)[:, None], state  # once a sentence, not a token
         beside = z[:, None].expand(-1, tokens.shape[1], -1)
         read, state = self.gru(torch.cat([words, beside], dim=2), state)

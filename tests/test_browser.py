@@ -57,7 +57,7 @@ def test_a_sweeps_view_groups_its_trials_by_row_and_column_with_the_mean_over_se
     browsed.page.get_by_role("button", name="Views").click()
     browsed.page.get_by_text(SWEEP, exact=True).last.click()
     means = browsed.means()
-    browsed.sees(*(f"mvae.row: {row}, mvae.column: {column:.0%}" for row, column in means))
+    browsed.sees(*(f"Group: {row} {column:.0%}" for row, column in means))
     browsed.sees("(average)", *browsed.trials)
     assert all(any(shown == pytest.approx(mean) for shown in browsed.averages()) for mean in means.values())
     browsed.keep("view")
@@ -79,7 +79,7 @@ def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
     browsed.page.get_by_role("button", name="Group by").click()
     browsed.page.get_by_placeholder("Search").last.fill("model")
     browsed.page.get_by_role("menuitemcheckbox", name="model", exact=True).last.click()
-    browsed.sees("model: mvae", "model: nn")
+    browsed.sees("Group: mvae", "Group: nn", *browsed.trials)
 
 
 def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:

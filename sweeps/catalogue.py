@@ -48,8 +48,7 @@ class Catalogue:
 
     def name(self, key: str) -> str:
         """How people call the trial: MVAE 1% seed 0; VAE seed 0, where it is the same for all columns."""
-        cell = self._cells[key][0]
-        return " ".join(part for part in (cell.trained, self._column(key), f"seed {cell.trial.seed}") if part)
+        return f"{self._cell(key)} seed {self._cells[key][0].trial.seed}"
 
     def view(self, key: str) -> RunView:
         """What is known of a key now."""
@@ -137,6 +136,10 @@ class Catalogue:
             " stands. To run them again, raise `version` in the Source or Arm that has changed"
         )
 
+    def _cell(self, key: str) -> str:
+        """The trial's name without its seed: what the seeds of one entry of the table have in common."""
+        return " ".join(part for part in (self._cells[key][0].trained, self._column(key)) if part)
+
     def _column(self, key: str) -> str:
         """The column that the trial is trained for, "" where its cells differ in what is measured alone."""
         columns = {cell.column for cell in self._cells[key]}
@@ -161,7 +164,12 @@ class Catalogue:
             fields=fields,
             records=tuple(newest.history) if newest else (),
             results=results,
-            tags={"row": cell.trained, "column": self._column(key) or None, **_about(results)},
+            tags={
+                "cell": self._cell(key),
+                "row": cell.trained,
+                "column": self._column(key) or None,
+                **_about(results),
+            },
             dataset=_dataset(planned.trial.dataset, self._fingerprints),
             checkpoint=_checkpoint(newest),
             artifacts=self._store.artifacts(key),

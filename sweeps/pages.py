@@ -139,7 +139,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
     """
     chosen = sweep.metrics[:VIEW_METRICS]
     metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
-    title = "attributes.`Run Name`"
+    widths = {"attributes.`Run Name`": 400, **dict.fromkeys(metrics[:1], 170)}
     state = {
         "searchFilter": f"tags.`{member_tag(sweep.name)}` = 'yes'",
         "orderByKey": "attributes.start_time",
@@ -149,11 +149,11 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
         "selectedColumns": [*metrics, "tags.`mvae.key`", "tags.`mvae.device`"],
-        "columnOrder": [title],
-        "columnWidths": {title: 400},
+        "columnOrder": list(widths),
+        "columnWidths": widths,
         "groupBy": {
             "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": f"mvae.{name}"} for name in ("row", "column")],
+            "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}],
         },
         "useGroupedValuesInCharts": True,
         "runsHiddenMode": "FIRST_20_RUNS",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -153,6 +154,10 @@ class Browsed:
         for text in texts:
             self.page.get_by_text(text).locator("visible=true").first.wait_for()
 
+    def averages(self) -> list[float]:
+        """The means of groups that the page of runs shows."""
+        return [float(number) for number in re.findall(r"([\d.]+)\s*\(average\)", self.page.inner_text("body"))]
+
     def draws(self, source: str) -> int:
         """Waits until a picture whose address holds `source` is drawn; its width, in pixels of the file."""
         drawn = (
@@ -161,10 +166,16 @@ class Browsed:
         return int(self.page.wait_for_function(f"source => Math.max(0, ...({drawn})(source))", arg=source).json_value())
 
     def keep(self, name: str, height: int = HEIGHT) -> None:
-        """Keeps what the window shows, down to a height, as mlflow-NAME.png, where $MVAE_PICTURES says so."""
+        """Keeps what the window shows as mlflow-NAME.png, where $MVAE_PICTURES says so.
+
+        Args:
+            height: of the picture; the window is made taller where it takes that.
+        """
         if not (folder := os.environ.get("MVAE_PICTURES")):
             return
-        self.page.wait_for_timeout(1500)  # what fades in has come
+        self.page.set_viewport_size({"width": WIDTH, "height": max(height, HEIGHT)})
+        self.page.wait_for_timeout(2000)  # what fades in has come
         shown = self.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
         with Image.open(io.BytesIO(shown)) as shot:
             shot.convert("RGB").quantize(COLOURS).save(Path(folder) / f"mlflow-{name}.png", optimize=True)
+        self.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})

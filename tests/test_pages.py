@@ -104,7 +104,7 @@ def test_a_sweeps_view_shows_its_trials_by_row_and_column_with_the_metrics_of_it
     state = json.loads(view["state"])
     assert view["name"] == sweep.name
     assert state["searchFilter"] == "tags.`mvae.sweep.weak_supervision-digits` = 'yes'"
-    assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["mvae.row", "mvae.column"]
+    assert [key["groupByData"] for key in state["groupBy"]["groupByKeys"]] == ["mvae.cell"]
     assert state["selectedColumns"][0] == "metrics.`test/accuracy`"
     assert [section["name"] for section in state["compareRunSections"]][:3] == ["validation", "train", "test"]
 

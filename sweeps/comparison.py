@@ -212,9 +212,9 @@ class Report:
 
     @property
     def rows_are_quantities(self) -> bool:
-        """Whether a row shows one quantity in all columns, and other rows others."""
-        by_row = [{entry.quantity for entry in self.in_order() if entry.row == row} for row in self.rows]
-        return all(len(quantities) == 1 for quantities in by_row) and len(set[str]().union(*by_row)) > 1
+        """Whether rows show other quantities than other rows, in the same column."""
+        by_column = ({entry.quantity for entry in self.in_order() if entry.column == c} for c in self.columns)
+        return any(len(quantities) > 1 for quantities in by_column)
 
     @property
     def contrast_title(self) -> str:

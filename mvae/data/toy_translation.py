@@ -19,7 +19,7 @@ VERSION = 1
 
 SEED = 1802
 
-COUNTS = {"train": 2000, "validation": 200, "test": 200}
+COUNTS = {"train": 2000, "validation": 100, "test": 100}
 
 LANGUAGES = ("here", "there")
 

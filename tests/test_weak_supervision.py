@@ -22,6 +22,7 @@ from mvae.trial import ACCURACY, readout
 from pipelines.weak_supervision import Options, cells, sweep
 from sweeps.options import read
 from sweeps.plan import Cell
+from sweeps.provenance import device_name
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.sweep import COMPLETE, INCOMPLETE, main
@@ -205,7 +206,8 @@ def half_a_table(storage: Path) -> tuple[str, ...]:
     store = Store.open(storage, "main", create=True)
     for accuracy, cell in zip((0.75, 0.85), made(*asked)[:2], strict=True):
         key = cell.trial.key(fingerprint("digits"))
-        metrics, provenance = {"test/accuracy": accuracy}, {"seconds": 1.0, "epochs": 1}
+        metrics = {"test/accuracy": accuracy}
+        provenance = {"seconds": 1.0, "epochs": 1, "device": "cpu", "device_name": device_name("cpu")}
         store.results.write(Result(key, ACCURACY.token, cell.trial.model_dump(), metrics, provenance, history=[]))
     return asked
 

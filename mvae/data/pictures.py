@@ -101,7 +101,7 @@ def make(
     beside: Mapping[str, np.ndarray],
     what: str,
     channels: int = 3,
-    block: int = BLOCK,
+    block: int | None = None,
 ) -> None:
     """Make all pictures that are not there yet; one process at a time, the others wait.
 
@@ -112,13 +112,13 @@ def make(
         beside: small arrays to keep in the folder, by file name (.npy).
         what: their name for the progress bar (on a terminal) and the log (elsewhere).
         channels: C.
-        block: pictures of a block; fewer where each takes long. Always the same for a folder.
+        block: pictures of a block, where not BLOCK: fewer, where each takes long. Always the same for a folder.
     Raises:
         ValueError: what a job raises, one line; or a process was killed. Finished blocks stay.
         OSError: the disk is full or the folder cannot be written.
     """
     with locked(folder):
-        left = _blocks_left(folder, count, channels, block)
+        left = _blocks_left(folder, count, channels, block or BLOCK)
         for name, array in beside.items():
             if (folder / name).exists():
                 continue

@@ -43,7 +43,8 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from mvae.data import landmarks, pictures, vision
-vision.BLOCK = 100
+vision.BLOCK = 200
+pictures.cores = lambda: 1
 def slowly(image):
     time.sleep(0.003)
     return np.concatenate([pictures.square(image), pictures.square(image)[:2] // 2])
@@ -311,7 +312,6 @@ def test_what_is_not_installed_is_named_before_anything_is_made(
         vision.prepare_faces(tmp_path, tmp_path / "cache", faces.SEED, 12)
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
 def test_a_killed_conversion_of_2000_images_makes_the_unfinished_blocks_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -325,13 +325,12 @@ def test_a_killed_conversion_of_2000_images_makes_the_unfinished_blocks_alone(
     process = subprocess.Popen(
         [sys.executable, script, root, own], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     )
-    wait_for(lambda: len(list(own.glob("*/*.done"))) >= 4)
+    wait_for(lambda: len(list(own.glob("*/*.done"))) >= 3)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    time.sleep(0.5)  # its children end with it
 
     marks = {path: path.stat().st_mtime_ns for path in own.glob("*/*.done")}
-    assert 4 <= len(marks) < 20
+    assert 3 <= len(marks) < 10
     made: list[tuple[Path, ...]] = []
     block = vision.images_block
 
@@ -342,21 +341,21 @@ def test_a_killed_conversion_of_2000_images_makes_the_unfinished_blocks_alone(
         made.append(paths)
         return block(paths)
 
-    monkeypatch.setattr(vision, "BLOCK", 100)
+    monkeypatch.setattr(vision, "BLOCK", 200)
     monkeypatch.setattr(vision, "images_block", noted)
     monkeypatch.setattr(landmarks, "described", quickly)
     monkeypatch.setattr(pictures, "cores", lambda: 1)
     finished = {int(path.name[:6]) for path in marks}
     folder = vision.prepare_images(root, own)
     paths = vision.images_of(root)
-    assert made == [tuple(paths[start : start + 100]) for start in range(0, COUNT, 100) if start not in finished]
+    assert made == [tuple(paths[start : start + 200]) for start in range(0, COUNT, 200) if start not in finished]
     assert all(path.stat().st_mtime_ns == when for path, when in marks.items())
     stored = pictures.mapped(folder, COUNT, vision.CHANNELS)
     np.testing.assert_array_equal(stored, np.concatenate([block((path,)) for path in paths]))
 
 
 def wait_for(happens: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not happens():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -166,11 +166,11 @@ def test_a_report_without_results_is_incomplete_and_has_no_figures(
 @pytest.mark.timeout(2400)
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figures(tmp_path: Path) -> None:
     pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
-    asked = ("--epochs", "3", "--latents", "4", "--image-network", "dcgan", "-k", "0", "--batch-size", "10")
+    asked = ("--epochs", "2", "--latents", "4", "--image-network", "dcgan", "-k", "0", "--batch-size", "11")
     with place() as here:
         root = here.root / "images"
         root.mkdir()
-        for number, face in enumerate(faces.drawn(3, 0, 24)):
+        for number, face in enumerate(faces.drawn(3, 0, 13)):
             face.resize((64, 78)).save(root / f"{number}.png")
         pipeline = str(ROOT / "pipelines" / "vision.py")
         typed = [sys.executable, pipeline, *here.command()[2:], "--images", str(root), *asked]

@@ -156,11 +156,11 @@ class Search:
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        """Epochs at which a trial may be given up."""
+        """Epochs at which a trial may be given up: none in its second half, where little would be saved."""
         if not self.prune or arm(self.default.model).fit is not None:
             return ()
         found, rung = [], self.first_rung
-        while rung < self.default.epochs:
+        while 2 * rung <= self.default.epochs:
             found.append(rung)
             rung *= REDUCTION
         return tuple(found)

@@ -81,7 +81,7 @@ def server(here: Place) -> Iterator[str]:
     try:
         deadline = time.monotonic() + LIMIT
         while not _answers(address):
-            assert process.poll() is None, log.read_text(errors="replace")
+            assert process.poll() is None, f"exit code {process.returncode}: {log.read_text(errors='replace')}"
             assert time.monotonic() < deadline, log.read_text(errors="replace")
             time.sleep(0.2)
         yield address
@@ -147,7 +147,7 @@ class Browsed:
     def open(self, path: str) -> None:
         """Opens one of MLflow's pages anew."""
         self.page.goto("about:blank")
-        self.page.goto(f"{self.address}/#{path}")
+        self.page.goto(f"{self.address}/#{path}", wait_until="commit")
 
     def sees(self, *texts: str) -> None:
         """Waits until the page shows each of the texts."""

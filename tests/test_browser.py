@@ -67,7 +67,7 @@ def test_the_links_of_a_sweep_open_its_view_and_its_curves(browsed: Browsed) -> 
     browsed.open(f"{browsed.runs}/{browsed.parent.info.run_id}")
     link = browsed.page.get_by_role("link", name="their curves")
     link.wait_for()
-    browsed.page.goto(f"{browsed.address}/{link.get_attribute('href')}")
+    browsed.open(str(link.get_attribute("href")).removeprefix("#"))
     browsed.sees(METRIC, "NN 5% seed 0")
     browsed.page.locator(".scatterlayer path.js-line").nth(len(browsed.means()) - 1).wait_for()
     browsed.keep("curves", height=1000)

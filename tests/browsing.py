@@ -3,7 +3,7 @@
 Chromium is Debian's (apt-get install chromium), driven by playwright; where there is none the tests are skipped. With
 MVAE_PICTURES=FOLDER the tests keep what they saw, for the docs:
 
-    MVAE_PICTURES=docs/pictures python -m pytest tests/test_browser.py
+    MVAE_PICTURES=docs/pictures make test PYTEST_ARGS=tests/test_browser.py
 """
 
 from __future__ import annotations

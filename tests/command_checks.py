@@ -99,6 +99,7 @@ def _binary() -> bytes:
 def _sources(prefix: str) -> list[str]:
     if prefix == "MVAE":
         found = [path for folder in ("mvae", "sweeps") for path in (REPOSITORY / folder).rglob("*.py")]
+        found.append(REPOSITORY / "tests" / "browsing.py")
     elif prefix == "RAY":
         found = [
             RAY / "_private/ray_constants.py",

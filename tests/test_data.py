@@ -292,8 +292,11 @@ def test_every_source_describes_itself_consistently() -> None:
             assert source.defaults.image_networks == (NO_IMAGES,) and source.made_of is not None
             continue
         image, *others = source.modalities
-        assert (image.name, image.kind) == ("image", Kind.IMAGE)
-        if len(others) == 1:
+        assert (image.name, image.kind) == ("image", Kind.IMAGE) and image.view is None
+        if source.name.startswith("vision"):
+            assert {(other.kind, other.shape[1:]) for other in others} == {(Kind.IMAGE, image.shape[1:])}
+            assert len({other.name for other in others}) == len(others) == 5
+        elif len(others) == 1:
             assert others[0].name == others[0].kind in ("label", "text", "attributes")
             assert others[0].kind is not Kind.ATTRIBUTES or others[0].shape == (len(others[0].attributes),)
         else:

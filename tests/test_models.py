@@ -51,6 +51,8 @@ class FollowedSplit:
 
     values: tuple[Tensor, ...]
     taken: list[tuple[int, Tensor]] = field(default_factory=list)
+    lengths: None = None
+    """No sentences."""
 
     def __len__(self) -> int:
         return len(self.values[0])

@@ -96,7 +96,8 @@ def test_gradients_of_many_pieces_are_those_of_one_for_every_network(
         torch.testing.assert_close(pieces[:2], whole[:2], rtol=tolerance, atol=tolerance)
         scale = max(float(gradient.abs().max()) for gradient in whole[2].values())
         for name, gradient in pieces[2].items():
-            atol = tolerance * max(1e-2 * scale, float(whole[2][name].abs().max()))
+            # Sums over 64x64 pixels: how far float32 rounds them apart depends on the processor.
+            atol = 10 * tolerance * max(1e-2 * scale, float(whole[2][name].abs().max()))
             torch.testing.assert_close(gradient, whole[2][name], rtol=tolerance, atol=atol, msg=name)
         torch.testing.assert_close(pieces[3], whole[3], rtol=tolerance, atol=tolerance)
 

@@ -1,7 +1,7 @@
 """Commands as documents have them, each run as far as it can be here: what would train or start machines stops before.
 
 python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing; where the raw files of
-                              its data set are not at hand, up to the line that says so
+                              its data set are not at hand, up to the line that says so; docs/examples/X.py likewise
 python -m benchmarks.X ...    its options are read
 python -m docs.report ...       runs with --check or --names
 make X ...                    make says what it would do
@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from docs.report.__main__ import main as documents_main
-from mvae.data.dataset import MissingFiles
+from mvae.data import MissingFiles, training_examples
 from sweeps.options import CommonOptions, read
 from sweeps.sweep import main as sweep_main
 from tests.command_checks import REPOSITORY, Wrong, calls, check_ray_line, check_shell, check_variables
@@ -42,7 +42,7 @@ def run(line: str, scratch: Path) -> None:
     check_shell(line)
     check_variables(line)
     for words in calls(line):
-        if words[0] in PYTHON and len(words) > 1 and words[1].startswith("pipelines/"):
+        if words[0] in PYTHON and len(words) > 1 and words[1].startswith(("pipelines/", "docs/examples/")):
             _pipeline(words[1], words[2:], scratch)
         elif words[0] in PYTHON and words[1:2] == ["-m"]:
             _module(words[2], words[3:])
@@ -66,6 +66,7 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
     try:
         options = read(module.Options, [*(word for word in arguments if word not in ("--report", "--resume")), *ours])
         assert isinstance(options, CommonOptions)
+        training_examples(options.dataset, options.data_root)
         module.sweep(options)
     except MissingFiles:
         return

@@ -177,6 +177,7 @@ _STANDS = {
     Status.FINISHED: "Finished after",
     Status.FAILED: "Failed after",
     Status.KILLED: "Interrupted, to be continued by the same command, after",
+    Status.PRUNED: "Given up by a search, since it lagged behind others, after",
 }
 
 

@@ -130,3 +130,8 @@ def test_the_source_is_the_pipeline_and_its_commit(sweep: SweepView) -> None:
 
 def test_the_experiments_description_names_the_storage() -> None:
     assert "**main**" in experiment_note("main")
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_trials_description_has_words_for_every_way_in_which_it_can_stand(status: Status) -> None:
+    assert "2 of 3 epochs" in run_note(trial(status))

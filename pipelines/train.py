@@ -113,7 +113,7 @@ def measure_of(token: str, dataset: str) -> Measure:
     if all(modality.sentences for modality in modalities):
         return TRANSLATION
     able = arm(token).measures
-    if has_views(source(dataset).modalities) and "vision" in able:
+    if has_views(modalities) and "vision" in able:
         return VISION
     if kinds & ATTRIBUTE_KINDS and "attributes" in able:
         return ATTRIBUTE_ACCURACY

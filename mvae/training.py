@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.checkpoint import Checkpoint, Checkpoints, Record
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality, all_sentences
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
@@ -274,7 +274,7 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
             return chosen.watch(model, trial, data)
     kinds = {modality.kind for modality in data.modalities}
     metrics: dict[str, float] = {}
-    if "translation" in chosen.measures and all(modality.sentences for modality in data.modalities):
+    if "translation" in chosen.measures and all_sentences(data.modalities):
         assert isinstance(model, Multimodal)
         return validation_translation_metrics(model, data)
     if chosen.predicts and kinds & {Kind.LABEL, Kind.TEXT}:
@@ -290,7 +290,7 @@ def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[st
     chosen, kinds = arm(token), {modality.kind for modality in modalities}
     if chosen.watch is not None:
         return (chosen.watched,) if chosen.watched else ()
-    if "translation" in chosen.measures and all(modality.sentences for modality in modalities):
+    if "translation" in chosen.measures and all_sentences(modalities):
         names = [direction_name(modalities, source, target) for source, target in directions(modalities)]
         return tuple(f"validation/log_likelihood_{name}" for name in names)
     accuracy = chosen.predicts and not kinds.isdisjoint({Kind.LABEL, Kind.TEXT})

@@ -23,6 +23,9 @@ from mvae.networks.dcgan import SIZES
 TRAINING_VERSION = 1
 """Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
 
+SENTENCES_VERSION = 2
+"""The same where there are sentences. 2: those of very different lengths are computed in groups of like length."""
+
 ADDED_AS: dict[str, Any] = {
     "keep_probability": 1.0,
     "train_examples": None,
@@ -261,6 +264,8 @@ class Trial(BaseModel):
         identity = {"fields": fields, "data": fingerprint, "training": TRAINING_VERSION}
         if arm(self.model).version > 1:
             identity["arm"] = arm(self.model).version
+        if any(modality.sentences for modality in source(self.dataset).modalities):
+            identity["sentences"] = SENTENCES_VERSION
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterator
 
 from mvae.data import Kind, source, training_examples
-from mvae.data.dataset import ATTRIBUTE_KINDS
+from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
 from mvae.data.supervision import check_fraction
 from mvae.evaluation.vision import has_views
 from mvae.models import arm
@@ -110,7 +110,7 @@ def measure_of(token: str, dataset: str) -> Measure:
     """What shows best whether an arm has learnt the data set."""
     modalities = source(dataset).modalities
     kinds = {modality.kind for modality in modalities}
-    if all(modality.sentences for modality in modalities):
+    if all_sentences(modalities):
         return TRANSLATION
     able = arm(token).measures
     if has_views(modalities) and "vision" in able:

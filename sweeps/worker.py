@@ -21,7 +21,7 @@ from torch import nn
 
 from mvae.checkpoint import Record
 from mvae.data import load
-from mvae.data.dataset import Dataset
+from mvae.data.dataset import Dataset, all_sentences
 from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
 from mvae.evaluation.translation import translation_tables
@@ -276,7 +276,7 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     """Samples of a generative arm, pictures and words beside its checkpoint; `moment` names a folder of them."""
     seed, words = job.trial.seed, ""
     folder = job.store.artifacts(job.key) / moment
-    if isinstance(model, Multimodal) and all(modality.sentences for modality in model.modalities):
+    if isinstance(model, Multimodal) and all_sentences(model.modalities):
         write_atomically(folder / TRANSLATIONS, translation_tables(model, data.test, seed).encode())
         return
     if isinstance(model, Multimodal):

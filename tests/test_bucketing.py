@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mvae.data import load
+from mvae.data.sentences import padded
 from mvae.data.supervision import PAIRINGS, Step, kept_steps, paired_batches, paired_set, steps
 from mvae.models import arm
 from mvae.models.mvae import ElboLearner
@@ -56,6 +57,18 @@ def shown(made: list[Step], m: int) -> Counter[int]:
 def test_at_most_a_fifth_of_the_tokens_are_padding_under_every_protocol(pairing: str, fraction: float) -> None:
     assert padding(epoch(pairing, fraction)) <= 0.2
     assert padding(epoch(pairing, fraction, bucketed=False)) > 0.5, "these lengths need no bucketing"
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.005, 0.01])
+def test_few_pairs_of_all_lengths_in_every_step_are_no_padding_in_groups_of_like_length(fraction: float) -> None:
+    made = epoch("reserved", fraction)
+    assert padding(made) > 0.2, "these need no groups"
+    real = computed = 0
+    for step in made:
+        for m, index in enumerate(step.index_RM.T):
+            own = LENGTHS[index[index >= 0], m]
+            real, computed = real + int(own.sum()), computed + padded(own)
+    assert 1 - real / computed <= 0.2
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)

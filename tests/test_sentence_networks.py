@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
+from mvae.data.sentences import of_like_length, padded
 from mvae.likelihood import Text
 from mvae.models.multimodal import decoder_of, encoder_of
+from mvae.models.mvae import MVAE
 from mvae.networks.text import SENTENCE_HIDDEN, TextDecoder
 
 CLASSES, LENGTH, LATENTS = 30, 12, 4
@@ -59,6 +62,49 @@ def test_neither_padding_nor_the_order_of_a_batch_changes_a_sentences_likelihood
             torch.testing.assert_close(encoder(alone)[0], read[i], rtol=0, atol=1e-5)
     order = torch.tensor([3, 5, 0, 2, 1, 4])
     torch.testing.assert_close(log_prob(network, z[order], wide[order]), together[order], rtol=0, atol=1e-5)
+
+
+def test_sentences_of_very_different_lengths_are_computed_in_groups_that_are_a_fifth_padding_at_most() -> None:
+    lengths = np.array([1, 12, 2, 3, 3, 12, 1, 9, 11, 2, 6, 4])
+    groups = of_like_length(lengths)
+    assert len(groups) > 1 and sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
+    assert all(lengths[group].sum() >= 0.8 * lengths[group].max() * len(group) for group in groups)
+    assert lengths.sum() < 0.8 * 12 * 12, "these would need no groups"
+    assert lengths.sum() >= 0.8 * padded(lengths)
+
+    text, encoder = rows((lengths - 1).tolist(), LENGTH), encoder_of(LANGUAGE, "none", 1, 2 * LATENTS)
+    model = MVAE((LANGUAGE,), [encoder], [made := decoder()], LATENTS)
+    read: list[int] = []
+    for gru in (encoder.forwards, encoder.backwards, made.gru):
+        assert isinstance(gru, nn.GRU)
+        gru.register_forward_pre_hook(lambda _, given: read.append(given[0].shape[0] * given[0].shape[1]))
+    model.encode(0, text)
+    assert sum(read) == 2 * padded(lengths)
+    read.clear()
+    model.log_prob(0, torch.zeros(12, LATENTS, dtype=torch.float64), text)
+    # rows as wide as they may be hold one choice less
+    assert padded(lengths) - len(groups[0]) <= sum(read) <= padded(lengths)
+
+
+def test_groups_change_neither_posterior_nor_likelihood_nor_gradient() -> None:
+    text = rows([0, 11, 1, 2, 2, 11, 0, 8, 10, 1, 5, 3], LENGTH)
+    assert len(of_like_length((text != STOP).sum(1).numpy() + 1)) > 1
+    encoder, made = encoder_of(LANGUAGE, "none", 1, 2 * LATENTS).double(), decoder()
+    model, z = MVAE((LANGUAGE,), [encoder], [made], LATENTS), torch.randn(12, LATENTS, dtype=torch.float64)
+    weights = torch.arange(1.0, 13.0, dtype=torch.float64)
+
+    def found(text_rows: list[Tensor], z_rows: list[Tensor]) -> list[Tensor]:
+        parts = [
+            (torch.cat(model.encode(0, text), 1).sum(1), model.log_prob(0, given, text))
+            for text, given in zip(text_rows, z_rows, strict=True)
+        ]
+        posterior, likelihood = (torch.cat(part) for part in zip(*parts, strict=True))
+        total = (weights * (posterior + likelihood)).sum()
+        return [posterior, likelihood, *torch.autograd.grad(total, list(model.parameters()))]
+
+    together, alone = found([text], [z]), found([*text[:, None]], [*z[:, None]])
+    for one, other in zip(together, alone, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def test_the_probabilities_of_all_sentences_add_up_to_1_whatever_the_width_of_their_rows() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, SPLITS, Arrays, Kind, Modality, Source
+from mvae.data.dataset import ATTRIBUTE_KINDS, SPLITS, Arrays, Kind, Modality, Source, all_sentences
 from mvae.networks.dcgan import SIZES
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -37,7 +37,7 @@ def check_source(found: Source) -> None:
     if not NAME.fullmatch(found.name):
         raise ValueError(f"data set {found.name!r}: name it with letters, digits, '_', '.' and '-', beginning with one")
     kinds = [modality.kind for modality in found.modalities]
-    imageless = all(modality.sentences for modality in found.modalities)
+    imageless = all_sentences(found.modalities)
     if len(kinds) < 2 or not (imageless or kinds[0] is Kind.IMAGE):
         said = ", ".join(kinds) or "none"
         raise ValueError(f"data set {found.name}: its modalities are an image and then at least one more, not {said}")

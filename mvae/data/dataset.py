@@ -6,7 +6,7 @@ the package, handing it to `mvae.data.add` (docs/extend/data-set.md).
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -76,6 +76,11 @@ class Modality:
     def knowing(self, words: int) -> "Modality":
         """The same with so many known words at most, where it is sentences."""
         return dataclasses.replace(self, classes=min(self.classes, words + 3)) if self.sentences else self
+
+
+def all_sentences(modalities: Sequence[Modality]) -> bool:
+    """Whether there is nothing but sentences, so that they can be translated."""
+    return bool(modalities) and all(modality.sentences for modality in modalities)
 
 
 @dataclass(frozen=True)

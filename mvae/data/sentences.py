@@ -7,12 +7,15 @@ written, and one file serves whatever the number of known words.
 Tokens of a model that knows K words are 0 for <unk>, 1 to K for the words, then stop and start (see mvae/data/text.py):
 C = K + 3 of them.
 
+Batches are of like lengths (see mvae/data/supervision.py). Where they are not, as where a step shows a few pairs of all
+lengths, networks take them in groups that are.
+
 Shapes: N sentences, B of them in a batch, L the tokens of the longest of these, its stop counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,6 +27,9 @@ UNKNOWN = 0
 """The token of every word that a model does not know."""
 
 UNKNOWN_WORD = "<unk>"
+
+MOST_PADDING = 0.2
+"""Share of what a network computes of a batch of sentences that may be padding."""
 
 
 def ragged(sentences: Sequence[Sequence[int]]) -> np.ndarray:
@@ -101,6 +107,50 @@ def trimmed(tokens: Tensor, classes: int) -> Tensor:
     """Rows [n, L] of tokens without the columns in which every row has ended, the first stop kept."""
     longest = int(characters(tokens, classes).sum(1).max()) if len(tokens) else 0
     return tokens[:, : longest + 1]
+
+
+def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
+    """Rows in groups, of each of which at most a fifth is padding where it is as wide as its longest row.
+
+    One group, in the order of the rows, where that holds of all of them together; otherwise the longest come first.
+
+    Args:
+        lengths: int64 [n], stops counted.
+    Returns:
+        positions, int64, of one or more rows a group.
+    """
+    if len(lengths) == 0 or lengths.sum() >= (1 - MOST_PADDING) * lengths.max() * len(lengths):
+        return [np.arange(len(lengths))]
+    order = np.argsort(-lengths, kind="stable")
+    groups, start = [], 0
+    while start < len(order):
+        left = lengths[order[start:]]
+        # falls from 1, since no row is longer than those before
+        real = left.cumsum() / (left[0] * np.arange(1, len(left) + 1))
+        end = start + int(np.count_nonzero(real >= 1 - MOST_PADDING))
+        groups.append(order[start:end])
+        start = end
+    return groups
+
+
+def padded(lengths: np.ndarray) -> int:
+    """Tokens that a network computes of rows of these lengths, int64 [n], in groups of like length."""
+    return sum(int(lengths[group].max()) * len(group) for group in of_like_length(lengths) if len(group))
+
+
+def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """What `made` makes of rows of tokens [n, L], each group of like length by itself and no wider than it must be.
+
+    Args:
+        made: from positions among the rows, int64 [g], and their tokens [g, L'], to a row each.
+    """
+    lengths = characters(tokens, classes).sum(1).clamp(max=tokens.shape[1] - 1) + 1
+    groups = of_like_length(lengths.cpu().numpy())
+    positions = [torch.from_numpy(group).to(tokens.device) for group in groups]
+    if len(groups) == 1:
+        return made(positions[0], tokens)
+    parts = [made(rows, trimmed(tokens.index_select(0, rows), classes)) for rows in positions]
+    return torch.cat(parts).index_select(0, torch.cat(positions).argsort())
 
 
 def sentence_of(tokens: list[int], words: tuple[str, ...], stop: int | None = None) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from mvae.data import DATASETS, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Source
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Source, all_sentences
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
@@ -149,7 +149,7 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
     if measure.name == "translation":
-        return len(data.modalities) > 1 and all(modality.sentences for modality in data.modalities)
+        return len(data.modalities) > 1 and all_sentences(data.modalities)
     if measure.name == "vision":
         return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)

@@ -62,7 +62,7 @@ def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Mod
             return nn.Sequential(nn.Embedding(modality.classes, width), nn.SiLU()), width
         case Kind.TEXT:
             hidden = SENTENCE_HIDDEN if modality.sentences else HIDDEN
-            return TextEncoder(modality.classes, None, hidden), hidden
+            return TextEncoder(modality.classes, None, hidden, modality.sentences), hidden
         case Kind.ATTRIBUTES:
             return nn.Sequential(_LinearOfAttributes(modality.shape[0], width), nn.SiLU()), width
         case Kind.ATTRIBUTE:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
-from mvae.data.sentences import UNKNOWN
+from mvae.data.sentences import UNKNOWN, group_by_group
 from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
@@ -87,9 +87,16 @@ class Multimodal(nn.Module):
 
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
         """log p(x_m | z) of a target a row of z [n, D], unweighted, in nats: [n]. Texts: by teacher forcing."""
-        text = self.modalities[m].kind is Kind.TEXT
-        logits = at_least_float32(self.decoders[m](z, target)) if text else self.decode(m, z)
-        return self.likelihoods[m].log_prob(logits, target)
+        modality = self.modalities[m]
+        if modality.kind is not Kind.TEXT:
+            return self.likelihoods[m].log_prob(self.decode(m, z), target)
+
+        def of_texts(z: Tensor, text: Tensor) -> Tensor:
+            return self.likelihoods[m].log_prob(at_least_float32(self.decoders[m](z, text)), text)
+
+        if not modality.sentences:
+            return of_texts(z, target)
+        return group_by_group(target, modality.classes, lambda rows, text: of_texts(z.index_select(0, rows), text))
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
         """log p(x_a | z) of every single attribute, [A, n], at rows of its own: z [A, n, D], targets [A, n]."""
@@ -170,8 +177,9 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
         case Kind.LABEL:
             return LabelEncoder(modality.classes, width, outputs)
         case Kind.TEXT:
-            hidden = {"hidden": SENTENCE_HIDDEN} if modality.sentences else {}
-            return TextEncoder(modality.classes, outputs, **hidden)
+            if modality.sentences:
+                return TextEncoder(modality.classes, outputs, SENTENCE_HIDDEN, sentences=True)
+            return TextEncoder(modality.classes, outputs)
         case Kind.ATTRIBUTES:
             return AttributesEncoder(modality.shape[0], outputs)
         case Kind.ATTRIBUTE:

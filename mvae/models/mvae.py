@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
+from mvae.data.sentences import padded
 from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, step_count, steps
 from mvae.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.annealing import Annealing
@@ -68,7 +69,7 @@ class ElboLearner:
         self.annealing = Annealing.of(trial, self.steps_per_epoch)
         self.lengths = self.split.lengths
         self._tokens = np.zeros(2, np.int64)
-        """Of this worker's share of the epoch: those of sentences, and all that rows of sentences hold."""
+        """Of this worker's share of the epoch: those of sentences, and all that encoders compute of them."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
@@ -128,8 +129,8 @@ class ElboLearner:
         indices = [column[column >= 0] for column in self.workers.share(step.index_RM).T]
         values = tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
         if self.lengths is not None:
-            real = sum(int(self.lengths[index, m].sum()) for m, index in enumerate(indices))
-            self._tokens += real, sum(value.numel() for value in values)
+            lengths = [self.lengths[index, m] for m, index in enumerate(indices)]
+            self._tokens += sum(int(length.sum()) for length in lengths), sum(padded(length) for length in lengths)
         return values
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:

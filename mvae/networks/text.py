@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.sentences import UNKNOWN
+from mvae.data.sentences import UNKNOWN, group_by_group
 from mvae.data.text import characters, start_token, stop_token
 
 # n texts, L tokens a row, C tokens in the vocabulary, D latents, H hidden units
@@ -37,11 +37,12 @@ class TextEncoder(nn.Module):
 
     The directions are two GRUs over the padded rows, the second over each text in reverse; the state after a text's
     last token is picked. That is torch's packed bidirectional GRU, without sorting, and without a wait for the GPU.
+    Sentences of very different lengths are read in groups of like length.
     """
 
-    def __init__(self, classes: int, outputs: int | None, hidden: int = HIDDEN) -> None:
+    def __init__(self, classes: int, outputs: int | None, hidden: int = HIDDEN, sentences: bool = False) -> None:
         super().__init__()
-        self.classes = classes
+        self.classes, self.sentences = classes, sentences
         self.embedding = nn.Embedding(classes, hidden)
         self.forwards = nn.GRU(hidden, hidden, batch_first=True)
         self.backwards = nn.GRU(hidden, hidden, batch_first=True)
@@ -49,6 +50,11 @@ class TextEncoder(nn.Module):
 
     def forward(self, text: Tensor) -> Tensor:
         """Texts [n, L], of which the stop token is read too, to [n, outputs], or to [n, H]."""
+        if not self.sentences:
+            return self._encoded(text)
+        return group_by_group(text, self.classes, lambda _, narrower: self._encoded(narrower))
+
+    def _encoded(self, text: Tensor) -> Tensor:
         rows, length = torch.arange(len(text), device=text.device), text.shape[1]
         last = characters(text, self.classes).sum(1).clamp(max=length - 1)  # position of the last token, often a stop
         backwards = (last[:, None] - torch.arange(length, device=text.device)).clamp(min=0)

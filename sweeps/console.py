@@ -55,11 +55,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+TELLING = 0.02
+"""Share of a trial whose time, with its start, says something about the rest."""
+
+
 class Work:
     """How far a sweep is and when it will be through: arithmetic only, the clock is the caller's.
 
     Work has any one unit (expected seconds, or epochs) for all trials of a kind. How long a unit takes is measured a
-    kind, on this run's trials; kinds of which nothing is known yet are taken to be as slow as the slowest known one.
+    kind, on this run's trials, starts included; kinds of which nothing is known yet are taken to be as slow as the
+    slowest known one. A trial that has told of its progress twice goes on at its own speed between these.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class Work:
         self._kinds = dict.fromkeys(work, "") if kinds is None else dict(kinds)
         self._since: dict[str, float] = {}
         self._spent: dict[str, float] = {}
+        self._first: dict[str, tuple[float, float]] = {}
         self._at_once = 1
 
     def name(self, placeholder: str, key: str) -> None:
@@ -89,11 +95,13 @@ class Work:
         """A trial starts, or starts again from where it is."""
         self._since[key] = now
         self._before[key] = self._now[key]
+        self._first.pop(key, None)
         self._at_once = max(self._at_once, len(self._since))
 
     def reached(self, key: str, share: float, now: float) -> None:
         """A trial is done to this share, 0 to 1."""
         self._now[key] = min(1.0, share)
+        self._first.setdefault(key, (now, self._now[key]))
         self._spent[key] = now - self._since.get(key, now)
 
     def ended(self, key: str) -> None:
@@ -112,17 +120,32 @@ class Work:
         return sum(self.work[key] * share for key, share in self._now.items()) / whole if whole else 1.0
 
     def seconds_left(self) -> float | None:
-        """Time to the end, at the speed of this run so far; None as long as nothing is done."""
+        """Time to the end, at the speed of this run so far; None as long as too little is done to tell."""
         spent, done, left = dict[str, float](), dict[str, float](), dict[str, float]()
+        alone = 0.0
         for key, kind in self._kinds.items():
-            spent[kind] = spent.get(kind, 0.0) + self._spent.get(key, 0.0)
-            done[kind] = done.get(kind, 0.0) + self.work[key] * (self._now[key] - self._before[key])
-            left[kind] = left.get(kind, 0.0) + self.work[key] * (1 - self._now[key])
+            own = self._own_speed(key)
+            if own is not None:
+                alone += (1 - self._now[key]) / own
+            else:
+                left[kind] = left.get(kind, 0.0) + self.work[key] * (1 - self._now[key])
+            if self._now[key] - self._before[key] >= TELLING or own is not None:
+                spent[kind] = spent.get(kind, 0.0) + self._spent.get(key, 0.0)
+                done[kind] = done.get(kind, 0.0) + self.work[key] * (self._now[key] - self._before[key])
         rates = {kind: spent[kind] / done[kind] for kind in done if done[kind] > 0}
         if not rates:
             return None
         slowest = max(rates.values())
-        return sum(units * rates.get(kind, slowest) for kind, units in left.items()) / self._at_once
+        shared = sum(units * rates.get(kind, slowest) for kind, units in left.items())
+        return (alone + shared) / self._at_once
+
+    def _own_speed(self, key: str) -> float | None:
+        """Share a second of a running trial since it first told of progress, which leaves its start out."""
+        if key not in self._since or key not in self._first:
+            return None
+        when, share = self._first[key]
+        seconds, done = self._since[key] + self._spent[key] - when, self._now[key] - share
+        return done / seconds if done > 0 and seconds > 0 else None
 
 
 class Console:

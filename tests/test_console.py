@@ -71,6 +71,27 @@ def test_time_left_knows_that_kinds_of_trials_differ_in_speed() -> None:
     assert work.seconds_left() == pytest.approx((9 + 10) * 10)
 
 
+def test_the_start_of_a_long_trial_is_not_taken_for_its_speed() -> None:
+    work = Work({"a": 1000.0}, before={})
+    work.begun("a", 0.0)
+    work.reached("a", 0.001, 70.0)
+    assert work.seconds_left() is None, "of 70 seconds nearly all were its start"
+    work.reached("a", 0.101, 90.0)
+    assert work.seconds_left() == pytest.approx(0.899 / 0.1 * 20)
+
+
+def test_a_trial_that_begins_again_is_timed_anew() -> None:
+    work = Work({"a": 100.0}, before={})
+    work.begun("a", 0.0)
+    for share, now in ((0.1, 10.0), (0.2, 11.0)):
+        work.reached("a", share, now)
+    work.begun("a", 500.0)
+    work.reached("a", 0.3, 540.0)
+    assert work.seconds_left() == pytest.approx(0.7 / 0.1 * 40)
+    work.reached("a", 0.4, 542.0)
+    assert work.seconds_left() == pytest.approx(0.6 / 0.1 * 2)
+
+
 def test_a_dropped_trial_says_nothing_about_the_speed() -> None:
     work = Work({"a": 10.0, "b": 10.0}, before={})
     work.drop("b")

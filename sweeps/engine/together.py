@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mvae.workers import Workers
+from sweeps.console import counted
 from sweeps.engine.demand import Demand
 from sweeps.engine.quiet import environment, last_line
 from sweeps.scratch import remove_folders_of_the_dead, scratch
@@ -84,9 +85,8 @@ def _queue_here() -> Queue:
 
 
 def _waits_for(needs: Demand) -> str:
-    return (
-        f"waits for machines with room for {needs.workers if needs.fewest is None else needs.fewest} workers at a time"
-    )
+    fewest = needs.workers if needs.fewest is None else needs.fewest
+    return f"waits for machines with room for {counted(fewest, 'worker')} at a time"
 
 
 def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None], waits: Word) -> None:

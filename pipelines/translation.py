@@ -19,12 +19,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, model_validator
 
 from mvae.data import Modality, modalities_of, source, training_examples
 from mvae.data.supervision import check_fraction
+from mvae.data.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.models import arm
@@ -59,6 +60,19 @@ class Options(CommonOptions):
     samples: Samples | None = None
     """Importance samples a test sentence, at least 2 (default: the preset's)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_corpus_is_the_data_set(cls, typed: Any) -> Any:
+        if not isinstance(typed, dict) or typed.get("corpus") is None:
+            return typed
+        if typed.get("data_root") is not None:
+            raise ValueError("--corpus and --data-root both say where the files are: give one of them")
+        if typed.get("dataset") not in (None, CORPUS.name):
+            raise ValueError(
+                f"--corpus goes with --dataset translation, not with {typed['dataset']}: leave one of them out"
+            )
+        return {**typed, "dataset": CORPUS.name, "data_root": typed["corpus"]}
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -71,19 +85,6 @@ class Preset:
 
 PRESETS = {"demo": Preset((0,), samples=20), "paper": Preset((0, 1, 2), samples=1000)}
 """The supplement says neither epochs nor samples of section 11; 1,000 samples are those of Tables 1 and 2."""
-
-
-def on_corpus(options: Options) -> Options:
-    """With a corpus, the data set is it, wherever the data root is.
-
-    Raises:
-        ValueError: it goes with no other data set.
-    """
-    if options.corpus is None:
-        return options
-    if "dataset" in options.model_fields_set and options.dataset != "translation":
-        raise ValueError(f"--corpus goes with --dataset translation, not with {options.dataset}: leave one of them out")
-    return options.model_copy(update={"dataset": "translation", "data_root": options.corpus})
 
 
 def trials(options: Options) -> Iterator[tuple[str, Trial]]:
@@ -142,6 +143,10 @@ SCORES = {
 """What is scored, and how its metrics are called."""
 
 
+ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
+"""Log-likelihood of each language by samples of its own posterior, and of both by those of the joint one."""
+
+
 def scores(modalities: tuple[Modality, ...]) -> Iterator[tuple[str, str, str, Measure]]:
     """BLEU and chrF of every direction: the table."""
     for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
@@ -155,7 +160,7 @@ def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[tupl
     """Log-likelihoods and the use of the latents, of every language and of both: the second table."""
     one, other = (modality.name for modality in modalities)
     measure = likelihood(samples)
-    for name, metric in ((one, "log_marginal"), (other, "log_x2"), (BOTH, "log_joint")):
+    for name, metric in zip((one, other, BOTH), ESTIMATES, strict=True):
         yield "log p a token", name, f"test/{metric}_per_token", measure
         yield "log p a sentence", name, f"test/{metric}", measure
     for name in (one, other):
@@ -189,7 +194,7 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
             parts = [
                 f"{name} {likely.metrics[f'test/{metric}_per_token']:.3f}"
                 f" (unigram {values[f'unigram_per_token/{name}']:.3f})"
-                for name, metric in ((one, "log_marginal"), (other, "log_x2"))
+                for name, metric in zip((one, other), ESTIMATES, strict=False)
             ]
             yield f"{model}: log p a token in nats, {samples:,} samples: {', '.join(parts)}."
         uses = [
@@ -212,13 +217,12 @@ def examples(models: dict[str, str], store: Store) -> bytes:
     return "\n".join(parts).encode()
 
 
-def sweep(given: Options) -> Sweep:
+def sweep(options: Options) -> Sweep:
     """The table that the options ask for.
 
     Raises:
         ValueError: as `trials`; no corpus, or a damaged one.
     """
-    options = on_corpus(given)
     source(options.dataset)
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from mvae.data import load
 from mvae.data.sentences import padded
 from mvae.data.supervision import PAIRINGS, Step, kept_steps, paired_batches, paired_set, steps
 from mvae.models import arm
+from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
 from mvae.trial import Trial
 
@@ -69,6 +71,39 @@ def test_few_pairs_of_all_lengths_in_every_step_are_no_padding_in_groups_of_like
             own = LENGTHS[index[index >= 0], m]
             real, computed = real + int(own.sum()), computed + padded(own)
     assert 1 - real / computed <= 0.2
+
+
+@pytest.mark.parametrize(("pairing", "fraction"), [("reserved", 0.02), ("reserved", 1.0), ("proportional", 0.1)])
+def test_of_what_the_networks_read_in_an_epoch_a_fifth_is_padding_at_most(
+    pairing: str, fraction: float, cache: Path
+) -> None:
+    data = load("toy_translation", cache=cache)
+    trial = Trial.create(
+        dataset="toy_translation", model="mvae", pairing=pairing, paired_fraction=fraction, latents=3, batch_size=100
+    )
+    model = arm("mvae").build(trial, data.modalities)
+    assert isinstance(model, Multimodal)
+    learner = ElboLearner(model, trial, data)
+    computed = dict.fromkeys(["encoders", "decoders"], 0)
+    for name, networks in (("encoders", model.encoders), ("decoders", model.decoders)):
+        for network in networks.modules():
+            if isinstance(network, torch.nn.GRU):
+
+                def count(_: object, given: tuple[torch.Tensor, ...], name: str = name) -> None:
+                    computed[name] += given[0].shape[0] * given[0].shape[1]
+
+                network.register_forward_pre_hook(count)
+    encoded = decoded = 0
+    with torch.no_grad():
+        for step, batch in enumerate(learner.batches(0)):
+            learner.loss(batch, step)
+            for m, (value, modality) in enumerate(zip(batch.values, data.modalities, strict=True)):
+                lengths = (value != modality.classes - 2).sum(1) + 1
+                encoded += 2 * int(lengths.sum())
+                decoded += int(lengths[batch.plan.targets[m]].sum())
+    assert encoded <= computed["encoders"] and 1 - encoded / computed["encoders"] <= 0.2
+    assert decoded <= computed["decoders"] and 1 - decoded / computed["decoders"] <= 0.2
+    assert learner.facts()["train/padding_share"] == pytest.approx(1 - encoded / computed["encoders"])
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)

@@ -84,6 +84,9 @@ def test_sentences_of_very_different_lengths_are_computed_in_groups_that_are_a_f
     model.log_prob(0, torch.zeros(12, LATENTS, dtype=torch.float64), text)
     # rows as wide as they may be hold one choice less
     assert padded(lengths) - len(groups[0]) <= sum(read) <= padded(lengths)
+    read.clear()
+    model.encode(0, text[[0, 6]])
+    assert sum(read) == 2 * 2, "rows alike are no wider than they must be, whatever they came with"
 
 
 def test_groups_change_neither_posterior_nor_likelihood_nor_gradient() -> None:

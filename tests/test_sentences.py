@@ -139,6 +139,8 @@ def test_windows_line_ends_tabs_and_a_missing_last_line_end_are_read_like_any_ot
     path = tmp_path / "file.en"
     path.write_bytes(b"the\tcat \r\n sees  a dog")
     assert read_sentences(path) == [["the", "cat"], ["sees", "a", "dog"]]
+    path.write_bytes("\ufeffdie Katze\n".encode())
+    assert read_sentences(path) == [["die", "Katze"]], "a byte order mark is no part of the first word"
     path.write_bytes("a\u2028b \x07 c\u00a0d\n".encode())
     assert read_sentences(path) == [["a\u2028b", "\x07", "c\u00a0d"]], "words end at blanks alone, lines at line ends"
 
@@ -185,6 +187,14 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
         with pytest.raises(ValueError, match=r".") as refusal:
             load("translation", root)
         assert said in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_a_corpus_too_small_for_any_word_to_be_known_is_refused(tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "corpus", train=[("the cat", "mio"), ("a dog", "vid")])
+    with pytest.raises(
+        ValueError, match=r"^no word of train\.xx occurs 5 times, so none would be known: give a larger"
+    ):
+        load("translation", root)
 
 
 def test_the_toy_corpus_says_in_both_languages_the_same_of_the_same_words(cache: Path) -> None:

@@ -22,7 +22,7 @@ from sweeps.storage import Store
 from sweeps.sweep import BAD_INPUT, COMPLETE, main
 from sweeps.worker import TRANSLATIONS, Job
 from sweeps.worker import run as run_job
-from tests.corpora import write_corpus
+from tests.corpora import PAIRS, write_corpus
 from tests.sweeping import ROOT, mlflow_differs, place
 from tests.test_arms_killed import assert_as_computed_alone
 
@@ -76,10 +76,11 @@ def test_every_metric_that_a_cell_shows_is_one_that_its_measure_gives(storage: P
 
 def test_a_corpus_names_the_directions_and_is_the_data_set_wherever_the_data_root_is(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", suffixes=("de", "cs"))
-    given = ("--corpus", str(root), "--data-root", str(tmp_path / "elsewhere"), "--targets", "all")
-    made = sweep(read(Options, given))
+    made = sweep(read(Options, ("--corpus", str(root), "--targets", "all")))
     assert made.name == "translation-translation"
     assert {cell.column for cell in made.cells} == {"cs-de", "de-cs", "cs", "de", "both"}
+    options = read(Options, ("--corpus", str(root), "--targets", "all"))
+    assert (options.dataset, options.data_root) == ("translation", root), "what trains reads them here"
     plain = sweep(read(Options, ("--dataset", "translation", "--data-root", str(root), "--targets", "all")))
     assert [cell.trial for cell in plain.cells] == [cell.trial for cell in made.cells]
 
@@ -97,6 +98,7 @@ def test_a_smaller_vocabulary_is_another_trial_and_the_paper_has_three_seeds_and
 BAD = [
     ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
     ("--dataset foo", "there is no data set 'foo'"),
+    ("--corpus here --data-root here", "--corpus and --data-root both say where the files are: give one of them"),
     ("--corpus here --dataset toy_translation", "--corpus goes with --dataset translation, not with toy_translation"),
     ("--corpus nowhere", "nowhere/en-vi is no corpus: put train.A, train.B"),
     ("--corpus here", "valid.xx, line 2 is empty: each line of both files must hold a sentence"),
@@ -156,7 +158,8 @@ def test_the_measure_is_of_the_version_that_is_computed() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_tables(tmp_path: Path) -> None:
-    asked = (*SMALL, "--epochs", "6")
+    corpus = write_corpus(tmp_path / "corpus", train=PAIRS * 50)
+    asked = (*SMALL, "--epochs", "6", "--corpus", str(corpus), "--targets", "own,all")
     with place() as here:
         pipeline = str(ROOT / "pipelines" / "translation.py")
         typed = [sys.executable, pipeline, *here.command()[2:], *asked]
@@ -165,7 +168,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_h
         driver.kill()
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
-        assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), None, tmp_path)
+        assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), corpus, tmp_path)
         assert mlflow_differs(here) == []
         assert {run.info.run_name for run in here.children()} == {"MVAE own seed 0", "MVAE all seed 0"}
         logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}

@@ -144,13 +144,40 @@ def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor]
     Args:
         made: from positions among the rows, int64 [g], and their tokens [g, L'], to a row each.
     """
-    lengths = characters(tokens, classes).sum(1).clamp(max=tokens.shape[1] - 1) + 1
-    groups = of_like_length(lengths.cpu().numpy())
+    lengths = (characters(tokens, classes).sum(1).clamp(max=tokens.shape[1] - 1) + 1).cpu().numpy()
+    groups = of_like_length(lengths)
     positions = [torch.from_numpy(group).to(tokens.device) for group in groups]
     if len(groups) == 1:
-        return made(positions[0], tokens)
-    parts = [made(rows, trimmed(tokens.index_select(0, rows), classes)) for rows in positions]
+        return made(positions[0], tokens[:, : int(lengths.max(initial=1))])
+    widths = [int(lengths[group].max()) for group in groups]
+    parts = [made(rows, tokens.index_select(0, rows)[:, :w]) for rows, w in zip(positions, widths, strict=True)]
     return torch.cat(parts).index_select(0, torch.cat(positions).argsort())
+
+
+class Padding:
+    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences."""
+
+    def __init__(self, lengths: np.ndarray | None) -> None:
+        """
+        Args:
+            lengths: int64 [N, M], stops counted.
+        """
+        self._lengths, self._real, self._computed = lengths, 0, 0
+
+    def begin(self) -> None:
+        """An epoch begins."""
+        self._real = self._computed = 0
+
+    def add(self, modality: int, index: np.ndarray) -> None:
+        """Examples that a batch shows a modality of."""
+        if self._lengths is not None:
+            lengths = self._lengths[index, modality]
+            self._real += int(lengths.sum())
+            self._computed += padded(lengths)
+
+    def facts(self) -> dict[str, float]:
+        """train/padding_share."""
+        return {"train/padding_share": 1 - self._real / self._computed} if self._computed else {}
 
 
 def sentence_of(tokens: list[int], words: tuple[str, ...], stop: int | None = None) -> str:

@@ -9,6 +9,7 @@ left out of its split.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import hashlib
 import logging
@@ -35,7 +36,10 @@ MOST_TOKENS = 70
 CLASSES = 10_000
 """Tokens that a model knows at most: words, <unk>, stop and start."""
 
-MOST_WORDS = CLASSES - 3
+SPECIAL = 3
+"""Tokens that are no words: <unk>, stop and start."""
+
+MOST_WORDS = CLASSES - SPECIAL
 
 FEWEST = 5
 """Times that a word must be seen in training to be known."""
@@ -102,7 +106,7 @@ def read_sentences(path: Path) -> list[list[str]]:
         ValueError: one line with file and line number: bytes that are no UTF-8, or a line without words.
     """
     sentences = []
-    lines = path.read_bytes().removesuffix(b"\n").split(b"\n")
+    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
     for number, line in enumerate(lines, start=1):
         try:
             words = line.removesuffix(b"\r").decode().replace("\t", " ").split(" ")
@@ -167,16 +171,24 @@ def vocabulary(
     counts.pop(UNKNOWN_WORD, None)
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
     known = min(MOST_WORDS, sum(count >= max(1, fewest) for count in counts.values()))
-    return [UNKNOWN_WORD, *ordered], known + 3
+    return [UNKNOWN_WORD, *ordered], known + SPECIAL
 
 
 def modalities_of(corpus: Corpus, fewest: int) -> tuple[Modality, ...]:
-    """Both languages, with their words."""
+    """Both languages, with their words.
+
+    Raises:
+        ValueError: no word occurs often enough to be known.
+    """
     made = []
     for m, language in enumerate(corpus.languages):
         training = corpus.pairs["train"][m]
         others = [sentence for split in SPLITS[1:] for sentence in corpus.pairs[split][m]]
         words, classes = vocabulary(training, others, fewest)
+        if classes == SPECIAL:
+            raise ValueError(
+                f"no word of train.{language} occurs {fewest} times, so none would be known: give a larger corpus"
+            )
         made.append(_language(language, classes, tuple(words)))
     return tuple(made)
 

@@ -135,7 +135,8 @@ def likelihood_metrics(
 ) -> dict[str, float]:
     """Means over the test examples of everything that `split_likelihoods` gives, as metrics test/log_marginal etc.
 
-    Of sentences also test/log_marginal_per_token, of x1, ..log_x2_per_token and ..log_joint_per_token: stops counted.
+    Of sentences also test/log_marginal_per_token, of x1, ..log_x2_per_token and ..log_joint_per_token, by each
+    proposal: stops counted.
 
     Raises:
         ValueError: as `split_likelihoods`.
@@ -146,10 +147,11 @@ def likelihood_metrics(
     means = {f"test/{name}": float(values.mean()) for name, values in found.items()}
     if (lengths := data.test.lengths) is not None:
         tokens = {"log_marginal": lengths[:, 0], "log_x2": lengths[:, 1:].sum(1), "log_joint": lengths.sum(1)}
+        of = {name: name.partition("-")[0] for name in found}
         means |= {
-            f"test/{name}_per_token": means[f"test/{name}"] / tokens[name].mean()
-            for name in tokens
-            if f"test/{name}" in means
+            f"test/{name}_per_token": means[f"test/{name}"] / tokens[kind].mean()
+            for name, kind in of.items()
+            if kind in tokens
         }
     return means
 

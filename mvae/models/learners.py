@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.sentences import Padding
 from mvae.data.supervision import image_batches, paired_batches, paired_set, step_count
 from mvae.gaussian import Gaussian
 from mvae.objective import Loss
@@ -50,17 +51,23 @@ class _Learner(ABC):
         self.trial, self.split, self.workers = trial, data.train, workers
         self.device = data.train.values[0].device
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
+        self._padding = Padding(self.split.lengths)
+        """Of this worker's share of the epoch."""
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
+        self._padding.begin()
         for index in self.indices(epoch):
-            chosen = torch.from_numpy(self.workers.share(index)).to(self.device)
+            own = self.workers.share(index)
+            for m in self.shown:
+                self._padding.add(m, own)
+            chosen = torch.from_numpy(own).to(self.device)
             noise = self.workers.share(self.noise(len(index), generator))
             yield Batch(tuple(self.split.take(m, chosen) for m in self.shown), noise, len(index))
 
     def facts(self) -> dict[str, float]:
-        """None."""
-        return {}
+        """Where there are sentences: the share of the epoch's tokens that were padding."""
+        return self._padding.facts()
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
         """What a step draws: standard normal [n, D] unless a subclass says otherwise."""

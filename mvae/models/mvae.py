@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.data.sentences import padded
+from mvae.data.sentences import Padding
 from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, step_count, steps
 from mvae.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.annealing import Annealing
@@ -68,21 +68,18 @@ class ElboLearner:
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.annealing = Annealing.of(trial, self.steps_per_epoch)
         self.lengths = self.split.lengths
-        self._tokens = np.zeros(2, np.int64)
-        """Of this worker's share of the epoch: those of sentences, and all that encoders compute of them."""
+        self._padding = Padding(self.lengths)
+        """Of this worker's share of the epoch."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
         """Where values are dropped: how many examples have nothing left, and the steps of an epoch over the others.
         Where there are sentences: the share of the epoch's tokens that were padding."""
-        found = {}
+        found = dict[str, float]()
         if self.kept is not None:
             skipped = len(self.split) - self.shown
             found = {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
-        if self.lengths is not None:
-            real, computed = self._tokens.tolist()
-            found["train/padding_share"] = 1 - real / computed
-        return found
+        return found | self._padding.facts()
 
     def _steps(self, epoch: int) -> Iterator[Step]:
         trial = self.trial
@@ -105,7 +102,7 @@ class ElboLearner:
         trial, modalities = self.trial, len(self.model.modalities)
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
-        self._tokens[:] = 0
+        self._padding.begin()
         for step in self._steps(epoch):
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)
@@ -127,11 +124,9 @@ class ElboLearner:
 
     def _values(self, step: Step) -> tuple[Tensor, ...]:
         indices = [column[column >= 0] for column in self.workers.share(step.index_RM).T]
-        values = tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
-        if self.lengths is not None:
-            lengths = [self.lengths[index, m] for m, index in enumerate(indices)]
-            self._tokens += sum(int(length.sum()) for length in lengths), sum(padded(length) for length in lengths)
-        return values
+        for m, index in enumerate(indices):
+            self._padding.add(m, index)
+        return tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
         pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects

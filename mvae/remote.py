@@ -167,9 +167,11 @@ class RemotePath:
         found = {self / info.path[start:]: _status(info) for info in infos}
         return dict(sorted(found.items(), key=lambda item: item[0].key))
 
-    def read_bytes(self) -> bytes:
-        with self._refusals() as filesystem, filesystem.open_input_stream(self._full()) as stream:
-            return bytes(stream.read())
+    def read_bytes(self, patience: Patience = WORK) -> bytes:
+        with self._refusals(patience) as filesystem:
+            full = f"{_opened(self.root, patience)[1]}/{self.key}"
+            with filesystem.open_input_stream(full) as stream:
+                return bytes(stream.read())
 
     def read_text(self, errors: str = "strict") -> str:
         return self.read_bytes().decode(errors=errors)

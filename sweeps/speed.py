@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+import torch
+
 from mvae.checkpoint import Record
 from mvae.data.dataset import Dataset
 from mvae.models import arm
@@ -13,16 +15,22 @@ from mvae.trial import Trial
 from sweeps.probe import seconds_a_step
 
 
-def alone(trial: Trial, data: Dataset) -> float:
-    """Examples a second that one worker trains on by itself, from a few steps with weights of their own.
+def alone(trial: Trial, data: Dataset) -> float | None:
+    """Examples a second that one worker trains on by itself, from a few steps with weights of their own; None where the
+    whole batch is more than its GPU holds.
 
     Args:
         data: on the worker's device.
     """
     data = data.trained_on(trial.train_examples)
-    with global_stream(trial.seed, "speed"):
-        model = arm(trial.model).build(trial, data.modalities).to(data.train.values[0].device)
-        seconds, _ = seconds_a_step(model, trial, data)
+    try:
+        with global_stream(trial.seed, "speed"):
+            model = arm(trial.model).build(trial, data.modalities).to(data.train.values[0].device)
+            seconds, _ = seconds_a_step(model, trial, data)
+    except torch.cuda.OutOfMemoryError:
+        model = None
+        torch.cuda.empty_cache()
+        return None
     return trial.batch_size / seconds
 
 

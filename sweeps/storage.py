@@ -26,7 +26,7 @@ from dataclasses import dataclass
 
 from mvae.checkpoint import Checkpoints
 from mvae.files import locked, write_atomically
-from mvae.remote import Place, RemotePath, place
+from mvae.remote import FIRST_LOOK, Place, RemotePath, place
 from sweeps.results import Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -44,7 +44,9 @@ class Mark:
     def why_unseen(self) -> str:
         """Empty where this machine reads what was written, else why not."""
         try:
-            return "" if self.path.read_text() == self.text else "another file is there"
+            path = self.path
+            read = path.read_bytes(FIRST_LOOK) if isinstance(path, RemotePath) else path.read_bytes()
+            return "" if read == self.text.encode() else "another file is there"
         except OSError as error:
             return error.strerror or str(error)
 

@@ -340,12 +340,11 @@ class Driver:
             progress = stack.enter_context(self.console.progress(work, before, kinds))
             capacity = stack.enter_context(engine.cluster())
             jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
-            groups = [
-                (alike, engine.trials_at_once(capacity, needs, self.options.max_concurrent))
-                for needs, alike in engine.alike(jobs)
-            ]
-            progress.expect(self.planned.estimate.seconds / max(at_once for _, at_once in groups) or None)
-            for alike, at_once in groups:
+            most, groups = self.options.max_concurrent, engine.alike(jobs)
+            expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
+            progress.expect(self.planned.estimate.seconds / expected or None)
+            for needs, alike in groups:
+                at_once = engine.trials_at_once(capacity, needs, most, len(alike))
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
 
     def _job(self, key: str, trial: Trial, measures: tuple[Measure, ...], capacity: engine.Capacity) -> Job:

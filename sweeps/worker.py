@@ -228,6 +228,10 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
     checkpoints.keep_final_weights()
 
 
+OF_ITS_SHARE = 0.9
+"""What a process may allocate of its share of a GPU's memory; CUDA itself takes the rest, some hundred MB a process."""
+
+
 def _take(device: str, share: float) -> None:
     """Claims the device for this process: a share of a GPU is a share of its memory."""
     if device == "cpu":
@@ -236,7 +240,7 @@ def _take(device: str, share: float) -> None:
         raise ValueError(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
     torch.cuda.set_device(torch.device(device).index or 0)
     if share < 1:
-        torch.cuda.set_per_process_memory_fraction(share)
+        torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE)
 
 
 @lru_cache(maxsize=2)

@@ -103,6 +103,7 @@ def _sources(prefix: str) -> list[str]:
     elif prefix == "RAY":
         found = [
             RAY / "_private/ray_constants.py",
+            RAY / "_private/utils.py",
             RAY / "autoscaler/_private/util.py",
             RAY / "autoscaler/_private/commands.py",
             *(RAY / "_private/authentication").glob("*.py"),

@@ -114,6 +114,14 @@ def test_as_many_trials_run_at_once_as_fit_and_always_one(
     assert trials_at_once(capacity, needs, most) == expected
 
 
+def test_a_cluster_that_may_grow_is_asked_for_all_trials_that_wait() -> None:
+    grows = Capacity(4, 1, final=False)
+    assert trials_at_once(grows, Demand(1, 0.25), None, jobs=300) == 300
+    assert trials_at_once(grows, Demand(2), None, jobs=300) == 3, "each of several workers has a process on the head"
+    assert trials_at_once(grows, Demand(2), 20, jobs=300) == 20, "unless the user says how many"
+    assert trials_at_once(Capacity(4, 1), Demand(1, 0.25), None, jobs=300) == 4
+
+
 CONFIGURATION = """
 max_workers: 3
 head_node_type: head

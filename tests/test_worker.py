@@ -226,3 +226,24 @@ def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(stor
         assert len(list(on_disk(store.artifacts(job.key)).glob("*.png"))) == 3
         deaths = number
     assert deaths > 30
+
+
+def test_a_process_allocates_less_than_its_share_of_a_gpu_since_cuda_takes_some_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+
+    from sweeps import worker
+
+    limits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
+    worker._take("cuda", 0.25)
+    assert 4 * limits[0] < 1 and limits[0] > 0.2
+    worker._take("cuda", 1.0)
+    worker._take("cpu", 0.0)
+    assert len(limits) == 1, "who has the whole GPU has no limit"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=r"the trial was given 0\.25 GPUs on .*, where torch sees none"):
+        worker._take("cuda", 0.25)

@@ -266,6 +266,8 @@ def missing(alive: Sequence[str], configuration: Path) -> str:
     if absent <= 0:
         return ""
     which = ", ".join(sorted(set(named) - set(alive)))
+    if not set(named) & set(alive) and absent < wanted:
+        which = ""  # they are named otherwise than Ray knows them: nobody can say which are absent
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}: the"
         " sweep uses them when they do. One that stays away may run another Ray or Python, or lack the token: ray exec"
@@ -278,8 +280,10 @@ def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
     after = f"after {minutes:g} minutes of waiting (--wait-for-nodes)"
     check_fits(needs, wanted, now, f"in this cluster {after}")
     if not needs.fits(now):
+        absent = missing(_alive(), BOOTSTRAP.expanduser())
         raise ValueError(
-            f"{_has()} {after}, a trial takes {_takes(needs)}: start machines (ray status says what fails)"
+            f"{_has()} {after}, a trial takes {_takes(needs)}: "
+            + (absent or "start machines (ray status says what fails)")
         )
 
 

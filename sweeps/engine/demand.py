@@ -92,8 +92,21 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
         )
 
 
-def trials_at_once(there: Capacity, needs: Demand, most: int | None) -> int:
-    """How many such trials run at a time; more than fit where a cluster may grow, which it does for those that wait."""
+def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int | None = None) -> int:
+    """How many such trials run at a time.
+
+    Where a cluster may grow, which it does for those that wait, that is more than fit now: of one worker all, since
+    those that wait hold nothing; of several one more, since each has a process on the head from its start, or as many
+    as the user says.
+
+    Args:
+        most: `--max-concurrent`.
+        jobs: how many there are to run; None where nobody knows yet.
+    """
+    if not there.final and most is not None:
+        return most
+    if not there.final and needs.workers == 1 and jobs is not None:
+        return max(1, jobs)
     fits = int(there.cpus / needs.least)
     if needs.gpus:
         fits = min(fits, int(there.gpus / (needs.least * needs.gpus)))

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 60.0
 """How long a machine may take to answer; its first process imports torch."""
 
+BRING = "To bring this driver's along: ray up --no-restart"
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -72,7 +74,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
         )
     for answer in answers:
         if differing := _differs(answer):
-            say(f"Warning: {answer.host} runs {differing}: its numbers may differ. To bring it along: ray up again")
+            say(f"Warning: {answer.host} runs {differing}: its numbers may differ. {BRING}")
 
 
 def _differs(machine: Machine) -> str:

@@ -30,7 +30,8 @@ LOOK_EVERY = 0.5
 """Seconds between two looks of Train at its workers, and of a trial at what they say."""
 
 MOST_BROKEN_STARTS = 3
-"""Times in a row that Train itself may fail, which it hardly ever mends by being tried again."""
+"""Times in a row that Train itself may fail, or workers be lost before anything is saved while all machines stay: being
+tried again hardly ever mends either."""
 
 WAIT_SECONDS = 3600
 """How long workers of a fixed number wait for their machines at a time; nothing is held meanwhile."""
@@ -49,11 +50,11 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
         say: called in this thread alone.
         most_losses: losses in a row, without a new checkpoint between them, after which it gives up.
     """
-    from ray.train import ControllerError
+    from ray.train import ControllerError, WorkerGroupError
 
     remove_folders_of_the_dead()
     words = _queue_here()
-    reached, losses = 0, 0
+    reached, losses, machines = 0, 0, _machines()
     with ThreadPoolExecutor(1) as aside:
         while True:
             attempt = aside.submit(_attempt, job, needs, words)
@@ -68,10 +69,21 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
             epoch = newest.epoch if newest else 0
             losses = 1 if epoch > reached else losses + 1
             reached = max(reached, epoch)
-            if losses > (MOST_BROKEN_STARTS if isinstance(lost, ControllerError) else most_losses):
+            before, machines = machines, _machines()
+            # no machine was lost and no epoch saved: they cannot reach one another, say
+            never_began = isinstance(lost, WorkerGroupError) and epoch == 0 and machines == before
+            broken = never_began or isinstance(lost, ControllerError)
+            if losses > (min(MOST_BROKEN_STARTS, most_losses) if broken else most_losses):
                 say(Word(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
                 return
             say(Word(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
+
+
+def _machines() -> set[str]:
+    """Those that are there now."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
 
 
 def _queue_here() -> Queue:
@@ -86,7 +98,8 @@ def _queue_here() -> Queue:
 
 def _waits_for(needs: Demand) -> str:
     fewest = needs.workers if needs.fewest is None else needs.fewest
-    return f"waits for machines with room for {counted(fewest, 'worker')} at a time"
+    looks = " (it looks once a minute)" if needs.fewest is not None else ""
+    return f"waits for machines with room for {counted(fewest, 'worker')} at a time{looks}"
 
 
 def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None], waits: Word) -> None:

@@ -19,6 +19,7 @@ import shlex
 import sys
 from typing import Annotated
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
 from mvae.data import Kind, fingerprint, source, training_examples
@@ -31,7 +32,7 @@ from sweeps.options import CommonOptions, parse
 from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
-from sweeps.study_database import study_uri
+from sweeps.study_database import check_can_be_made, study_uri
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Count, Names, Share, Uri, Written
 
@@ -66,7 +67,7 @@ class Options(CommonOptions):
     vary: Names | None = None
     """Settings to vary (default: all that the arm reads and that are not given)."""
     prune: bool = True
-    """Give up trials that lag behind at a rung (ASHA)."""
+    """Train every trial to its end: none is given up for lagging behind at a rung (ASHA)."""
     paired_fraction: Share | None = None
     """Share of the training pairs that stay together, 0 < f <= 1 (default: all)."""
     pairing: Pairing | None = None
@@ -145,14 +146,16 @@ def command(trial: Trial, options: Options) -> str:
     words: dict[str, object] = {"--dataset": trial.dataset, "--arms": trial.model}
     words["--seeds"] = f"{trial.seed}-{trial.seed + 2}"
     if options.paired_fraction is not None or of_table:
-        words[fraction] = f"{options.paired_fraction or 1.0:g}"
+        words[fraction] = np.format_float_positional(options.paired_fraction or 1.0, trim="-")
     reads = trial.hashed_fields()
     settings = (*TRIAL_OPTIONS, "pairing", "targets")
     for name in settings:
         if name in reads and reads[name] is not None and not (name == "annealing_share" and trial.annealing_epochs):
             words[f"--{name.replace('_', '-')}"] = reads[name]
-    if options.name != "main":
-        words["--name"] = options.name
+    for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
+        if name in options.model_fields_set:
+            given = getattr(options, name)
+            words[f"--{name.replace('_', '-')}"] = ",".join(map(str, given)) if isinstance(given, tuple) else given
     typed = [part for name, value in words.items() for part in (name, str(value))]
     return shlex.join(["python", f"pipelines/{pipeline}.py", *typed])
 
@@ -168,6 +171,8 @@ def sweep(options: Options) -> Sweep:
     examples = training_examples(options.dataset, options.data_root)
     check_fraction(options.train_examples or examples, options.paired_fraction or 1.0, options.dataset)
     store = Store.open(options.storage, options.name, create=False)
+    if options.study_uri is not None and not (options.plan or options.report):
+        check_can_be_made(options.study_uri)
     return sweep_of(wanted, study_uri(store, options.study_uri))
 
 

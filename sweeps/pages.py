@@ -139,6 +139,8 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
     """
     chosen = sweep.metrics[:VIEW_METRICS]
     metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
+    settings = [f"params.`{name}`" for name in sweep.settings]
+    by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
     widths = {"attributes.`Run Name`": 400, **dict.fromkeys(metrics[:1], 170)}
     state = {
         "searchFilter": f"tags.`{member_tag(sweep.name)}` = 'yes'",
@@ -148,14 +150,11 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*metrics, "tags.`mvae.key`", "tags.`mvae.device`"],
+        "selectedColumns": [*metrics, *settings, "tags.`mvae.key`", "tags.`mvae.device`"],
         "columnOrder": list(widths),
         "columnWidths": widths,
-        "groupBy": {
-            "aggregateFunction": "average",
-            "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}],
-        },
-        "useGroupedValuesInCharts": True,
+        "groupBy": None if settings else by_cell,
+        "useGroupedValuesInCharts": not settings,
         "runsHiddenMode": "FIRST_20_RUNS",
         "compareRunCharts": [],
         "compareRunSections": _sections(chosen),

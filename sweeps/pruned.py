@@ -1,6 +1,7 @@
 """Trials that a search gave up: <key>.pruned.json beside the results, one file a key. Their checkpoints stay.
 
-What a search gave up another sweep of the name may train to its end, from the checkpoint; its result then counts.
+What a search gave up another sweep of the name may train to its end, from the checkpoint; for the search it stays given
+up.
 """
 
 from __future__ import annotations

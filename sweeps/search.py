@@ -100,7 +100,13 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
         raise ValueError(f"nothing to search for: all of {', '.join(able)} are given; leave one of them out")
     for name, span in free.items():
         value = getattr(default, name)
-        assert span.holds(value) if isinstance(span, Span) else value in span, f"{name} {value} is not in its range"
+        if not (span.holds(value) if isinstance(span, Span) else value in span):
+            option = f"--{name.replace('_', '-')}"
+            among = f"{span.low:g} to {span.high:g}" if isinstance(span, Span) else ", ".join(map(str, span))
+            raise ValueError(
+                f"{name} is varied among {among}, to three digits, and {what} begins with {value}: give {option}, which"
+                " fixes it, or choose with --vary what is varied"
+            )
     return free
 
 

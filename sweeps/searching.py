@@ -20,6 +20,7 @@ from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
 from sweeps.sweep import COMPLETE, INCOMPLETE, Driver, LookUp, Sweep
 from sweeps.tracker import Tracker
+from sweeps.view import Status, SweepView
 from sweeps.worker import Word
 
 OTHER_SEEDS = 1_000_000
@@ -57,7 +58,7 @@ class Searching:
     @property
     def left(self) -> int:
         """Trials that are still to be run."""
-        return self.search.total - sum(one.ended for one in self._known)
+        return max(0, self.search.total - sum(one.ended for one in self._known))
 
     def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
         """Prints what is done and what the rest will cost at most: as if no trial were given up."""
@@ -117,6 +118,12 @@ class SearchDriver(Driver):
     @property
     def _unfinished(self) -> bool:
         return self.study.left > 0
+
+    def _view(self, status: Status) -> SweepView:
+        """The metric that decides comes first, and what was varied stands beside it; nothing is grouped."""
+        usual, search = super()._view(status), self.study.search
+        metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
+        return replace(usual, metrics=metrics, settings=tuple(search.varied))
 
     def _train(self, tracker: Tracker) -> None:
         search, epochs = self.study.search, float(self.study.search.default.epochs)

@@ -24,7 +24,7 @@ from sweeps import pruned
 from sweeps.pruned import Pruned
 from sweeps.search import Search, Span
 from sweeps.storage import Store
-from sweeps.study_database import database, exists, make
+from sweeps.study_database import database, exists, make, refusing
 
 if TYPE_CHECKING:
     import optuna
@@ -106,7 +106,7 @@ class Study:
     @property
     def left(self) -> int:
         """How many trials are still to be run, open ones among them."""
-        return self.search.total - sum(one.ended for one in self.known())
+        return max(0, self.search.total - sum(one.ended for one in self.known()))
 
     def settle(self, store: Store) -> None:
         """Brings the study to what storage holds, and finds the trials that are to be taken up again.
@@ -118,6 +118,7 @@ class Study:
             if frozen.state.name == "RUNNING":
                 self._take_up(frozen, store)
         self._adopt(store)
+        self._open = self._open[: self.left]  # a smaller total than before leaves the rest where they are
         default = self.search.default
         if self.search.key(default) not in self._keys and len(self._keys) < self.search.total:
             self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
@@ -199,6 +200,7 @@ class Study:
         """A trial that ran when the driver was killed: its end, where storage has it, or it is put back."""
         import optuna
 
+        self._study.sampler = _sampler(self.search.default.seed, frozen.number)  # for what it was not asked yet
         self._handles[frozen.number] = handle = optuna.Trial(self._study, frozen._trial_id)
         known = self._chosen(handle, store)
         if known is not None and not known.ended:
@@ -231,10 +233,10 @@ class Study:
             asked.set_user_attr("key", key)
         result = store.results.read(key, self.search.measure.token)
         given_up = pruned.read(store, key, self.search.name)
-        if result is not None:
-            self._tell(number, self.search.value(result.history))
-        elif given_up is not None:
+        if given_up is not None:
             self._tell_pruned(number, given_up.epoch, given_up.value)
+        elif result is not None:
+            self._tell(number, self.search.value(result.history))
         return next(one for one in self.known() if one.number == number)
 
     def _adopt(self, store: Store) -> None:
@@ -242,15 +244,16 @@ class Study:
         import optuna
 
         states = optuna.trial.TrialState
-        mine = store.results.where(lambda key, measure: key not in self._keys and measure == self.search.measure.token)
+        gone_before = {one.key: one for one in pruned.of_search(store, self.search.name) if one.key not in self._keys}
+        mine = store.results.where(
+            lambda key, measure: key not in {*self._keys, *gone_before} and measure == self.search.measure.token
+        )
         finished = [
             (result.provenance.get("finished", 0.0), result.key, result.trial, result.history, None) for result in mine
         ]
-        done = {result.key for result in mine}
         given_up = [
             (one.history[-1]["time"] if one.history else 0.0, one.key, one.trial, one.history, one)
-            for one in pruned.of_search(store, self.search.name)
-            if one.key not in done and one.key not in self._keys
+            for one in gone_before.values()
         ]
         default = self.search.key(self.search.default)
         found = sorted([*finished, *given_up], key=lambda item: (item[1] != default, *item[:2]))
@@ -317,7 +320,7 @@ def look(search: Search, uri: str) -> list[Known]:
 
     if not exists(uri):
         return []
-    with database(uri) as storage:
+    with database(uri) as storage, refusing(uri):
         if search.name not in optuna.get_all_study_names(storage):
             return []
         return Study(search, storage).known()

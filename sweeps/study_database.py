@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,15 @@ def exists(uri: str) -> bool:
     return path is None or path.exists()
 
 
+def check_can_be_made(uri: str) -> None:
+    """Raise ValueError where a file that is named cannot be made: its folder is not there, or not ours."""
+    path = _file(uri)
+    if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
+        raise ValueError(
+            f"--study-uri {uri}: the folder {path.parent} is not there or cannot be written; choose another"
+        )
+
+
 @contextmanager
 def database(uri: str) -> Iterator[optuna.storages.RDBStorage]:
     """Optuna's storage.
@@ -52,7 +62,7 @@ def database(uri: str) -> Iterator[optuna.storages.RDBStorage]:
     logging.getLogger("alembic").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        with _refusing(uri):
+        with refusing(uri):
             storage = _storage(uri)
         try:
             yield storage
@@ -62,13 +72,14 @@ def database(uri: str) -> Iterator[optuna.storages.RDBStorage]:
 
 
 @contextmanager
-def _refusing(uri: str) -> Iterator[None]:
+def refusing(uri: str) -> Iterator[None]:
     """Turns whatever a database says into one line."""
     try:
         yield
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
-        right = "move it away and it is made from storage again" if _file(uri) else "correct --study-uri"
+        path = _file(uri)
+        right = "move it away and it is made from storage again" if path and path.exists() else "correct --study-uri"
         raise ValueError(f"the study's database {shown(uri)} cannot be used ({said[:160]}): {right}") from None
 
 
@@ -81,7 +92,7 @@ def make(uri: str) -> None:
     path = _file(uri)
     if path is None:
         return
-    with _refusing(uri), locked(path):
+    with refusing(uri), locked(path):
         if path.exists():
             return
         with atomic_path(path) as temporary:

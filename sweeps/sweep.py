@@ -167,7 +167,7 @@ def _checked(
     check(uri)
     if stale := stale_package(Path(sys.argv[0])):
         console.say(stale)
-    if planned.todo or (sweep.search is not None and sweep.search.left):
+    if planned.todo if sweep.search is None else sweep.search.left:
         trials = [trial for _, trial, _ in planned.todo] or [cell.trial for cell in sweep.cells]
         shapes = [shape_of(trial) for trial in trials]
         wait = options.wait_for_nodes
@@ -340,7 +340,7 @@ class Driver:
             progress = stack.enter_context(self.console.progress(work, before, kinds))
             capacity = stack.enter_context(engine.cluster())
             jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
-            most, groups = self.options.max_concurrent, engine.alike(jobs)
+            most, groups = self.options.max_concurrent, list(engine.alike(jobs))
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
             progress.expect(self.planned.estimate.seconds / expected or None)
             for needs, alike in groups:

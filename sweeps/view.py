@@ -146,6 +146,8 @@ class SweepView:
     """File name of the pipeline: MLflow's column "Source", of the trials that this sweep is the first to make too."""
     metrics: tuple[str, ...] = ()
     """The metrics that stand in the table's cells: columns of the sweep's view of its runs."""
+    settings: tuple[str, ...] = ()
+    """Of a search, what it varies: further columns, of runs that are then not grouped by cell."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """As in `RunView.tags`."""
     report: Place | None = None

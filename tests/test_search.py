@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
 from sweeps.options import parse, read
+from sweeps.pages import saved_view
 from sweeps.results import Result
 from sweeps.search import RANGES, Search, Span, ranges
 from sweeps.search_report import Outcome, markdown, show, write
@@ -27,6 +30,8 @@ from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
 from sweeps.study_database import study_uri
 from sweeps.sweep import BAD_INPUT, INCOMPLETE, main
+from sweeps.view import Status, SweepView
+from tests.sweeping import ROOT
 
 EPOCHS = 10
 
@@ -127,6 +132,38 @@ def test_what_ran_when_the_driver_died_is_put_back_with_its_number(store: Store,
         (one.number, one.key, one.trial) for one in (before[0], before[2])
     ]
     assert asked(again, store).number > before[2].number
+
+
+def test_a_smaller_total_than_before_takes_up_no_more_than_it_counts(
+    store: Store, reopen: Callable[..., Study], cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = reopen(wanted("--trials", "5"))
+    before = [asked(study, store) for _ in range(4)]
+    for one in before[:2]:
+        finish(store, study.search, one.trial, 0.5)
+        study.done(one.key, store)
+    fewer = reopen(wanted("--trials", "3"))
+    assert fewer.left == 1
+    assert asked(fewer, store).key == before[2].key and fewer.ask(store) is None
+    assert reopen(wanted("--trials", "1")).left == 0
+    typed_in = f"--epochs {EPOCHS} --paired-fraction 0.05 --trials 1 --plan --price-per-hour 2"
+    options = read(Options, [*typed_in.split(), "--storage", str(store.root), "--cache", str(cache)])
+    assert main(lambda: sweep(options), options) == 0
+    said = capsys.readouterr().out
+    assert not re.search(r"-\d", said), "nothing costs less than nothing"
+
+
+def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained_it(
+    store: Store, reopen: Callable[..., Study]
+) -> None:
+    study = reopen(wanted("--trials", "3"))
+    known = asked(study, store)
+    study.give_up(known.key, 1, 0.01, store)
+    finish(store, study.search, known.trial, 0.9)
+    with_database = {one.key: one.standing for one in reopen(study.search).known()}
+    (store.folder / "study.db").unlink()
+    rebuilt = {one.key: one.standing for one in reopen(study.search).known()}
+    assert with_database == rebuilt == {known.key: Standing.PRUNED}
 
 
 def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_again(
@@ -281,6 +318,34 @@ def test_the_command_line_names_the_very_same_key(arguments: tuple[str, ...], pi
         assert len(again) == 3
 
 
+def test_the_command_line_finds_storage_plugins_and_data_again(tmp_path: Path) -> None:
+    plugin = ROOT / "docs" / "examples" / "mvae_mean.py"
+    typed_in = ("--storage", str(tmp_path / "runs"), "--plugins", str(plugin), "--cache", str(tmp_path / "cache"))
+    of = wanted(*typed_in, "--name", "x", "--paired-fraction", "0.1234567")
+    words = shlex.split(of.command(of.default))
+    again = read(weak_supervision.Options, words[2:])
+    assert (again.storage, again.cache) == (tmp_path / "runs", tmp_path / "cache")
+    assert again.plugins == (plugin,) and again.name == "x"
+    assert of.key(of.default) in {cell.trial.key(of.fingerprint) for cell in weak_supervision.cells(again)}
+    assert "--storage" not in wanted().command(of.default)
+
+
+def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None:
+    beyond = wanted().default.with_(latents=500)
+    with pytest.raises(ValueError, match=r"latents is varied among 8 to 256, .* begins with 500: give --latents"):
+        ranges(beyond, (), None)
+    assert "latents" not in ranges(beyond, ("latents",), None)
+
+
+def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_varied() -> None:
+    view = SweepView("search", Status.RUNNING, "Search", metrics=("validation/accuracy",), settings=("latents",))
+    state = json.loads(json.loads(saved_view(view, 0, None))["state"])
+    assert state["selectedColumns"][:3] == ["metrics.`validation/accuracy`", "metrics.`epoch`", "params.`latents`"]
+    assert state["groupBy"] is None
+    grouped = json.loads(json.loads(saved_view(replace(view, settings=()), 0, None))["state"])
+    assert grouped["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "mvae.cell"}]
+
+
 def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
     store: Store, reopen: Callable[..., Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -336,6 +401,7 @@ def typed(command: list[str]) -> None:
         (["--workers-per-trial", "2"], "a search trains each trial in one process"),
         (["--trials", "0"], "--trials 0: "),
         (["--study-uri", "nonsense"], "the study's database nonsense cannot be used"),
+        (["--study-uri", "sqlite:////no/such/study.db"], "the folder /no/such is not there or cannot be written"),
         (["--annealing-share", "0.5", "--annealing-epochs", "3"], "--annealing-epochs and --annealing-share exclude"),
         (["--price-per-hour", "2"], "--price-per-hour says what a plan costs: give --plan too"),
         (["--paired-fraction", "0.0001"], "fraction 0.0001 keeps"),

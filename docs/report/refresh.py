@@ -19,6 +19,7 @@ FINAL = ("test/", "best/", "psnr", "ssim", "bleu/", "chrf/")
 """What a run's final numbers begin with; all else in MLflow is by epoch, or of the machine."""
 
 _SAMPLES = re.compile(r"-s\d+$")
+_OF_OTHER_CELLS = re.compile(r"-[0-9a-f]{8}$")
 
 
 def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
@@ -112,12 +113,14 @@ def merged(before: Committed, new: Iterable[Number], where: str) -> list[Number]
         known = all_of_them.setdefault(number.place, number)
         if repr(known.value) != repr(number.value):
             raise ValueError(
-                f"{where}: {number.metric} of {number.key} is {known.value!r} there and {number.value!r} in the store:"
-                " one of them was not made by what its key says"
+                f"{where}: {number.metric} of {number.key} is {known.value!r} there and {number.value!r} in the store."
+                " Numbers are equal bit for bit on processors of one kind alone: commit those of one machine, or leave"
+                " this sweep out (SWEEPS=)"
             )
     return list(all_of_them.values())
 
 
 def _file(folder: Path, sweep: str) -> Path:
-    """The file of a sweep: one for all numbers of samples."""
-    return folder / f"{_SAMPLES.sub('', sweep)}.csv"
+    """The file of a sweep: one for all numbers of samples, and for reports of fewer or of other cells."""
+    whole = sweep if sweep.startswith("search-") else _OF_OTHER_CELLS.sub("", sweep)
+    return folder / f"{_SAMPLES.sub('', whole)}.csv"

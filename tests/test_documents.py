@@ -14,6 +14,7 @@ import pytest
 
 from docs.report.__main__ import documents, figures, main, refilled
 from docs.report.committed import Committed, Number, each_file, identity, read, written
+from docs.report.options import rows
 from docs.report.pictures import NOTE, draw, drawn, stale
 from docs.report.refresh import measure_of, merged, numbers
 from docs.report.sources import Sources, holds
@@ -385,3 +386,21 @@ def test_a_dead_link_fails_and_so_does_a_page_that_no_menu_leads_to(checkout: Pa
     assert built.returncode != 0
     for link in [*broken[:1], "no-such-heading", *broken[2:], "orphan.md"]:
         assert link in built.stderr
+
+
+def test_the_glossary_explains_every_committed_metric_and_every_option() -> None:
+    glossary = (Sources().root / "docs" / "glossary.md").read_text()
+    metrics = glossary.partition("## Metrics")[2].partition("## In a table")[0]
+    explained = [
+        re.sub(r"<[^>]+>", "[^/]+", re.escape(name).replace(r"\.\.\.", ".*"))
+        for row in metrics.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])
+    ]
+    shown = {number.metric for name in FILES for number in read(Sources().results / name).numbers}
+    assert shown
+    missing = [metric for metric in sorted(shown) if not any(re.fullmatch(name, metric) for name in explained)]
+    assert missing == []
+    options = {option for option, _, _ in rows()}
+    assert {"--paired-fraction", "--no-prune", "--corpus", "--images", "--workers", "--plugins"} <= options
+    assert all(f"| `{option}` |" in glossary for option in options)

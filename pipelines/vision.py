@@ -7,7 +7,7 @@ Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, fa
 Expect  figure-7.png to figure-10.png in the report, and a line for each of colour, hidden half and watermark that says
         whether what changed comes out better than what was given and than the mean image
 Runs    --preset demo: vision_faces (5,000 faces drawn here), MLP networks, every ELBO term reconstructs all six, 8
-        epochs at 1e-3: about 20 minutes of one core, and 7 before it for edges and masks, once
+        epochs at 1e-3: about half an hour of one core, and 7 minutes before it for edges and masks, once
         --preset paper: the paper's own numbers on the DCGAN of CelebA, where a GPU is wanted
 Type    python pipelines/vision.py
         python pipelines/vision.py --dataset vision --preset paper

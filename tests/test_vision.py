@@ -140,6 +140,23 @@ def test_a_step_of_brightness_is_one_line_of_edges_where_it_is_steepest() -> Non
     assert found[:, 30].all() and found.sum() == len(found)
 
 
+def test_a_large_photograph_on_its_side_is_turned_up_and_its_face_is_found(tmp_path: Path) -> None:
+    picture = Image.fromarray(photograph()).resize((2400, 2400))
+    upright = tmp_path / "upright.png"
+    picture.save(upright)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: to be turned by 90 degrees clockwise
+    picture.rotate(90).save(tmp_path / "turned.png", exif=exif)
+    one, other = vision.images_block((upright, tmp_path / "turned.png"))
+    assert one[4].any(), "no face is found"
+    np.testing.assert_array_equal(one, other)
+    points = landmarks.landmarks(picture)
+    assert points is not None
+    small = landmarks.landmarks(picture.resize((800, 800)))
+    assert small is not None
+    np.testing.assert_allclose(points, 3 * small)
+
+
 def test_the_landmarks_of_a_real_face_are_where_the_face_is() -> None:
     pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
     image = Image.fromarray(photograph())

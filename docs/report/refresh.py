@@ -15,7 +15,9 @@ from docs.report.committed import Committed, Number, read, written
 from mvae.files import write_atomically
 from mvae.trial import Trial
 
-FINAL = ("test/", "best/", "psnr", "ssim", "bleu/", "chrf/")
+TRANSLATED = ("bleu", "chrf", "unigram", "tokens/", "active_units/", "kl")
+SEEN = ("psnr", "ssim", "empty_masks")
+FINAL = ("test/", "best/", "psnr", "ssim", *TRANSLATED)
 """What a run's final numbers begin with; all else in MLflow is by epoch, or of the machine."""
 
 _SAMPLES = re.compile(r"-s\d+$")
@@ -92,6 +94,12 @@ def measure_of(metric: str, measures: list[str]) -> str:
         likely = [token for token in measures if token.startswith(f"readout-{name.removeprefix('accuracy-')}-")]
     elif name.startswith("attribute_"):
         likely = [token for token in measures if token.startswith("attributes-")]
+    elif name.startswith((*TRANSLATED, *SEEN)):
+        likely = [
+            token
+            for token in measures
+            if token.startswith("translation-" if name.startswith(TRANSLATED) else "vision-")
+        ]
     elif name.startswith("accuracy"):
         likely = [token for token in measures if token.startswith("accuracy-")]
     elif name.startswith(("log_", "variance_", "ess_", "se_")):

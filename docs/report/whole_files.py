@@ -1,12 +1,13 @@
 """Any file of numbers as it is, without a module that knows its experiment: a table of all, and single values.
 
 table.<file>              a line a metric, a column a kind of trial (what differs between them is its heading)
-value.<file>.<metric>     where all trials of the file differ in their seeds alone
+value.<file>.<metric>     where all trials of the file differ in their seeds alone, of a metric that one measure gives
 """
 
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 
 from docs.report.committed import Committed, Number, each_file, identity, read
@@ -40,9 +41,14 @@ def figures(sources: Sources) -> dict[str, str]:
                 for measure, metric in metrics
             ],
         )
-        if len(kinds) == 1 and not several:
+        if len(kinds) == 1:
             (numbers,) = kinds.values()
-            found |= {f"value.{path.stem}.{metric}": _shown(numbers, measure, metric) for measure, metric in metrics}
+            times = Counter(metric for _, metric in metrics)
+            found |= {
+                f"value.{path.stem}.{metric}": _shown(numbers, measure, metric)
+                for measure, metric in metrics
+                if times[metric] == 1
+            }
     return found
 
 

@@ -39,6 +39,10 @@ NEEDED = {"skimage": "scikit-image", "dlib": "dlib-bin", "face_recognition_model
 """Modules of the extra, and the packages that they come with."""
 
 
+LONGEST = 800
+"""Width or height of a photograph in which a face is looked for."""
+
+
 def check_installed(*modules: str) -> None:
     """Refuse to begin without a module of the extra.
 
@@ -60,14 +64,20 @@ def edges(image: np.ndarray) -> np.ndarray:
 
 
 def landmarks(image: "Image") -> np.ndarray | None:
-    """The 68 points of the largest face, float64 [68, 2], x and y in pixels; None where no face is found."""
+    """The 68 points of the largest face, float64 [68, 2], x and y in pixels; None where no face is found.
+
+    A photograph is looked at in a size of at most LONGEST pixels: in more, dlib takes much memory and finds no more.
+    """
+    scale = max(1.0, max(image.size) / LONGEST)
+    if scale > 1:
+        image = image.resize((round(image.width / scale), round(image.height / scale)))
     pixels = np.asarray(image.convert("RGB"))
     detector, predictor = _dlib()
     found = detector(pixels, 0) or detector(pixels, 1)  # again at twice the size, for small faces
     if not found:
         return None
     shape = predictor(pixels, max(found, key=lambda box: box.area()))
-    return np.array([(point.x, point.y) for point in shape.parts()], float)
+    return scale * np.array([(point.x, point.y) for point in shape.parts()], float)
 
 
 def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:

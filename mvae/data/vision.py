@@ -201,19 +201,23 @@ def images_digest(root: Path) -> str:
     return digest.hexdigest()
 
 
+UPRIGHT = 1
+"""Version of how files of any kind are read: upright, and large ones smaller where a face is looked for."""
+
+
 def images_block(paths: tuple[Path, ...]) -> np.ndarray:
-    """A block of image files, uint8 [n, 5, 64, 64].
+    """A block of image files, upright as their camera says, uint8 [n, 5, 64, 64].
 
     Raises:
         ValueError: a file is no image, or is damaged; the line names it.
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     rows = []
     for path in paths:
         try:
             with Image.open(path) as image:
-                rows.append(landmarks.described(image.convert("RGB")))
+                rows.append(landmarks.described(ImageOps.exif_transpose(image).convert("RGB")))
         except UnidentifiedImageError as error:
             raise ValueError(f"{path} is no image, or a damaged one: take it out of the folder") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -227,7 +231,7 @@ def prepare_images(root: Path, cache: Path) -> Path:
     landmarks.check_installed(*landmarks.NEEDED)
     paths = tuple(images_of(root))
     return _prepared(
-        cache / f"vision_images-{_digits(images_digest(root))}-pictures",
+        cache / f"vision_images-{_digits(f'{images_digest(root)} {UPRIGHT}')}-pictures",
         len(paths),
         lambda start, stop: functools.partial(images_block, paths[start:stop]),
         faces.partitions(len(paths)),
@@ -240,7 +244,7 @@ VISION_IMAGES = Source(
     modalities=MODALITIES,
     defaults=DEFAULTS,
     split_rule="in the order of a digest of the names, the last twelfth tests, the one before it validates",
-    version=VERSION,
+    version=VERSION + UPRIGHT,
     check=check_images,
     digest=images_digest,
     examples=lambda root: int((faces.partitions(len(images_of(root))) == 0).sum()),

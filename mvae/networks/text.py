@@ -37,7 +37,7 @@ class TextEncoder(nn.Module):
 
     The directions are two GRUs over the padded rows, the second over each text in reverse; the state after a text's
     last token is picked. That is torch's packed bidirectional GRU, without sorting, and without a wait for the GPU.
-    Sentences of very different lengths are read in groups of like length.
+    Sentences of very different lengths are read in groups of like length, for which a GPU is waited for.
     """
 
     def __init__(self, classes: int, outputs: int | None, hidden: int = HIDDEN, sentences: bool = False) -> None:

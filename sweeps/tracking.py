@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -434,6 +435,8 @@ class FinishedRun:
     metrics: dict[str, float]
     sweeps: frozenset[str]
     """Names of the sweeps that list it."""
+    curve: Callable[[str], tuple[float, ...]] = lambda _: ()
+    """Of a metric by epoch, its values from the first epoch on; asks the store."""
 
 
 def finished_runs(uri: str) -> list[FinishedRun]:
@@ -453,9 +456,15 @@ def finished_runs(uri: str) -> list[FinishedRun]:
             dict(run.data.tags),
             dict(run.data.metrics),
             frozenset(name.removeprefix(member) for name in run.data.tags if name.startswith(member)),
+            partial(_curve, client, run.info.run_id),
         )
         for run in sorted(runs, key=lambda run: str(run.data.tags["mvae.key"]))
     ]
+
+
+def _curve(client: mlflow.MlflowClient, run: str, metric: str) -> tuple[float, ...]:
+    by_epoch = {point.step: point.value for point in client.get_metric_history(run, metric)}
+    return tuple(by_epoch[epoch] for epoch in sorted(by_epoch) if epoch)
 
 
 def _all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any]:

@@ -308,6 +308,8 @@ def mlflow_differs(here: Place) -> list[str]:
         of_key = [other for other in here.store.results if other.key == result.key]
         for name, value in (item for other in of_key for item in other.metrics.items()):
             expected.setdefault(name, [(result.history[-1]["epoch"], value)])
+        for name, value in result.provenance.get("speed", {}).items():  # of pipelines/train.py
+            expected.setdefault(f"speed/{name}", [(result.history[-1]["epoch"], value)])
         if run.info.status != "FINISHED":
             wrong.append(f"{run.info.run_name} is {run.info.status}")
         if (there := here.steps(run)) != expected:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from docs.report import curves
 from docs.report.__main__ import documents, figures, main, refilled
 from docs.report.committed import Committed, Number, each_file, identity, read, written
 from docs.report.options import rows
 from docs.report.pictures import NOTE, draw, drawn, stale
-from docs.report.refresh import measure_of, merged, numbers
+from docs.report.refresh import _file, measure_of, merged, numbers
 from docs.report.sources import Sources, holds
 from docs.report.spans import fill, outside
 from mvae.data import fingerprint
@@ -278,16 +279,42 @@ def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_tabl
         for name, value in params.items():
             client.log_param(run, name, value)
         client.log_metric(run, "test/accuracy", 0.75 if status == "FINISHED" else 0.1)
+        for epoch, value in ((2, 0.7), (1, 0.5), (2, 0.7)):
+            client.log_metric(run, curves.METRIC, value, step=epoch)
         client.set_terminated(run, status)
     assert main(["--store", uri, "--sweeps", "weak_supervision-other"], Sources(checkout)) == 2
     assert "no finished run of weak_supervision-other: it has weak_supervision-else" in capsys.readouterr().err
+    drawn = checkout / "docs" / "results" / curves.FOLDER / "weak_supervision-else.csv"
+    drawn.write_text(",".join(curves.HEAD) + "\n")
     assert main(["--store", uri, "--sweeps", "weak_supervision-else"], Sources(checkout)) == 0
+    assert curves.read(drawn) == {(tags["mvae.key"], curves.METRIC): (0.5, 0.7)}
     path = checkout / "docs" / "results" / "weak_supervision-else.csv"
     (number,) = read(path).numbers
     assert (number.key, number.value, number.about["git"]) == (tags["mvae.key"], 0.75, "f" * 40)
     values = figures(Sources(checkout))
     assert values["table.weak_supervision-else"].splitlines()[-1] == "| `test/accuracy` | 0.7500 |"
     assert values["value.weak_supervision-else.test/accuracy"] == "0.7500"
+
+
+def test_every_committed_curve_is_of_a_trial_with_committed_numbers_and_ends_no_better_than_its_best() -> None:
+    for path in sorted((Sources().results / curves.FOLDER).glob("*.csv")):
+        numbers = read(Sources().results / path.name).numbers
+        best = {number.key: number.value for number in numbers if number.metric == "best/validation_accuracy"}
+        for (key, metric), values in curves.read(path).items():
+            assert metric == curves.METRIC and max(values) == best[key]
+
+
+def test_a_curve_that_differs_from_the_committed_one_is_refused() -> None:
+    one = {("k", curves.METRIC): (0.1, 0.2)}
+    assert curves.merged(dict(one), one, "x.csv") == one
+    with pytest.raises(ValueError, match=r"x\.csv: validation/accuracy of k was another"):
+        curves.merged(dict(one), {("k", curves.METRIC): (0.1, 0.3)}, "x.csv")
+
+
+def test_a_report_of_other_cells_adds_to_the_file_of_its_sweep(tmp_path: Path) -> None:
+    assert _file(tmp_path, "weak_supervision-digits-1a2b3c4d").name == "weak_supervision-digits.csv"
+    assert _file(tmp_path, "likelihoods-binary_mnist-s1000-1a2b3c4d").name == "likelihoods-binary_mnist.csv"
+    assert _file(tmp_path, "search-digits-mvae-1a2b3c4d").name == "search-digits-mvae-1a2b3c4d.csv"
 
 
 def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(

@@ -19,6 +19,11 @@ LOST = (
         "not timed",
         "{lab.power_of_two} s in all, on a busier box",
     ),
+    (
+        "a worker's power, under an elastic run of `--workers 1-4`",
+        "two workers go on after {lab.elastic.two} s",
+        "booted again, four train {lab.elastic.four} s later, to the end",
+    ),
     ("the driver, kill -9", "`ray submit` returns 1", "the same command again: {lab.driver} s"),
     (
         "the head's power",

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from docs.report import curves
 from docs.report.committed import Committed, Number, read, written
 from mvae.files import write_atomically
 from mvae.trial import Trial
@@ -58,6 +59,13 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text.encode())
             said.append(f"{path.name}: {len(Committed(read(path).numbers).numbers) - len(before.numbers)} numbers more")
+        drawn = folder / curves.FOLDER / path.name
+        if drawn.exists():
+            there = [run for run in runs if any(_file(folder, name) == path for name in wanted & run.sweeps)]
+            new_curves = {
+                (run.tags["mvae.key"], curves.METRIC): values for run in there if (values := run.curve(curves.METRIC))
+            }
+            write_atomically(drawn, curves.written(curves.merged(curves.read(drawn), new_curves, drawn.name)).encode())
     return said
 
 

@@ -25,7 +25,7 @@ from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.data_parallel import DataParallel
 from mvae.models.multimodal import Multimodal
-from mvae.networks.normalisation import share_statistics
+from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
 from mvae.objective import Loss
 from mvae.saving import Saving
 from mvae.streams import global_stream
@@ -301,6 +301,7 @@ def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[st
 
 def compile_networks(model: nn.Module) -> None:
     """torch.compile of each network in place: parameters and their names stay as they are."""
+    keep_exchanges_out_of_graphs()
     for child in model.children():
         for network in child if isinstance(child, nn.ModuleList) else [child]:
             network.compile()

@@ -279,8 +279,8 @@ def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_tabl
         for name, value in params.items():
             client.log_param(run, name, value)
         client.log_metric(run, "test/accuracy", 0.75 if status == "FINISHED" else 0.1)
-        for epoch, value in ((2, 0.7), (1, 0.5), (2, 0.7)):
-            client.log_metric(run, curves.METRIC, value, step=epoch)
+        for epoch, accuracy in ((2, 0.7), (1, 0.5), (2, 0.7)):
+            client.log_metric(run, curves.METRIC, accuracy, step=epoch)
         client.set_terminated(run, status)
     assert main(["--store", uri, "--sweeps", "weak_supervision-other"], Sources(checkout)) == 2
     assert "no finished run of weak_supervision-other: it has weak_supervision-else" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,13 @@ def test_a_cluster_that_may_grow_is_asked_for_all_trials_that_wait() -> None:
     assert trials_at_once(grows, Demand(2), None, jobs=300) == 3, "each of several workers has a process on the head"
     assert trials_at_once(grows, Demand(2), 20, jobs=300) == 20, "unless the user says how many"
     assert trials_at_once(Capacity(4, 1), Demand(1, 0.25), None, jobs=300) == 4
+
+
+def test_the_heads_memory_bounds_how_many_trials_of_several_workers_run_at_once() -> None:
+    head = Capacity(64, 0, together=3.4)
+    assert trials_at_once(head, Demand(2), None) == 3
+    assert trials_at_once(head, Demand(1), None) == 64, "those of one worker have no process there"
+    assert trials_at_once(replace(head, together=0.2), Demand(2), None) == 1
 
 
 CONFIGURATION = """
@@ -240,10 +248,10 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
     class Silent:
         """A queue in which nothing comes, after what it holds."""
 
-        def __init__(self, *held: Word | None) -> None:
+        def __init__(self, *held: bytes | None) -> None:
             self.left = list(held)
 
-        def get(self, timeout: float) -> Word | None:
+        def get(self, timeout: float) -> bytes | None:
             if self.left:
                 return self.left.pop(0)
             time.sleep(timeout)
@@ -262,7 +270,7 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
     waits, epoch = Word(waits=together._waits_for(Demand(4, 0.0))), Word(epoch=1, epochs=2)
     assert waits.waits == "waits for machines with room for 4 workers at a time"
     assert said(Silent()) == [waits]
-    assert said(Silent(None, epoch)) == [epoch]
+    assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
 
 
 @pytest.mark.slow

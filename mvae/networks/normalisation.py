@@ -72,8 +72,6 @@ class TermBatchNorm(nn.Module):
     def _normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
-    # In a compiled graph the exchange could come at another moment than the other workers'.
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def _by_statistics_of_all(self, x: Tensor, groups: tuple[int, ...]) -> Tensor:
         running = self.running_mean, self.running_var
         normalised: Tensor
@@ -100,6 +98,14 @@ class TermBatchNorm(nn.Module):
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance, self.momentum)
         self._seen = None
+
+
+def keep_exchanges_out_of_graphs() -> None:
+    """To be called before networks are compiled: in a graph an exchange could come at another moment than the other
+    workers'. As a decorator it would import torch's compiler, two seconds, into every process that compiles nothing."""
+    method = TermBatchNorm._by_statistics_of_all
+    if not getattr(method, "_torchdynamo_disable", False):
+        TermBatchNorm._by_statistics_of_all = torch.compiler.disable(method)  # type: ignore[method-assign, no-untyped-call]
 
 
 class _NormalisedTogether(torch.autograd.Function):

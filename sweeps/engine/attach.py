@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.data.pictures import cores
-from sweeps.engine.demand import Capacity, Demand, Gpus, check_fits, demand
+from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
 from sweeps.engine.machines import look_at_machines
 from sweeps.engine.quiet import SILENCE, environment, hushed, own_signal_handlers, shut_down
 from sweeps.scratch import remove_folders_of_the_dead, scratch
@@ -103,7 +105,24 @@ def capacity() -> Capacity:
     now = there()
     if not address():
         return Capacity(now.cpus, now.gpus)
-    return most(now, len(_alive()), BOOTSTRAP.expanduser())
+    at_most = most(now, len(_alive()), BOOTSTRAP.expanduser())
+    return replace(at_most, together=_free_memory() / ON_THE_HEAD)
+
+
+def _free_memory() -> float:
+    """Bytes that processes of this machine can still have: as Linux says, and as Ray found at its start, who knows
+    of a container's limit."""
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    held = next((node["Resources"].get("memory", math.inf) for node in nodes if node["NodeID"] == here), math.inf)
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    free = next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
+    return min(float(held), free)
 
 
 def _alive() -> list[str]:

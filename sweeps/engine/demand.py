@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` of a trial in one process, where there are GPUs: the networks here leave most of one idle."""
+
+ON_THE_HEAD = 1.3 * 2**30
+"""Bytes of the driver's machine for a trial of several workers: its Tune process, Train's controller, a queue."""
 
 WAITING = 8
 """Trials that may wait for machines beside those that run; of those with several workers, whose own process waits
@@ -23,6 +27,8 @@ class Capacity:
     gpus: float
     final: bool = True
     """Nothing can be added to it, as far as is known; else these are the machines of this moment."""
+    together: float = math.inf
+    """Trials of several workers whose own processes the driver's machine has memory for."""
 
 
 @dataclass(frozen=True)
@@ -112,4 +118,6 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
         fits = min(fits, int(there.gpus / (needs.least * needs.gpus)))
     if not there.final:
         fits += WAITING if needs.workers == 1 else 1
+    if needs.workers > 1:
+        fits = int(min(fits, there.together))
     return max(1, fits if most is None else min(fits, most))

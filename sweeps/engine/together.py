@@ -8,6 +8,7 @@ wait without holding anything.
 
 from __future__ import annotations
 
+import pickle
 import queue
 import threading
 import time
@@ -106,7 +107,7 @@ def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exceptio
     """Says what the workers say, until the attempt has ended and all is said.
 
     Args:
-        words: the first is None, once the workers have begun.
+        words: the first is None, once the workers have begun; the others are pickled.
         waits: said once where that takes long.
     """
     from ray.exceptions import RayActorError
@@ -119,7 +120,7 @@ def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exceptio
             word = words.get(timeout=LOOK_EVERY)
             deadline = float("inf")
             if word is not None:
-                say(word)
+                say(pickle.loads(word))  # noqa: S301
         except Empty:
             if ended:
                 return
@@ -187,13 +188,16 @@ def _worker(config: dict[str, Any]) -> None:
 
 @contextmanager
 def _sent(words: Queue) -> Iterator[Callable[[Word], None]]:
-    """Sends words to the driver from a thread of their own, in order, so that training never waits for it."""
+    """Sends words to the driver from a thread of their own, in order, so that training never waits for it.
+
+    They are pickled here, since the queue's process would import all that they are made of, torch included.
+    """
     waiting: queue.SimpleQueue[Word | None] = queue.SimpleQueue()
 
     def send() -> None:
         while (word := waiting.get()) is not None:
             try:
-                words.put(word)
+                words.put(pickle.dumps(word))
             except Exception:  # the trial's own process is gone, and this one will be ended
                 return
 

@@ -66,6 +66,8 @@ def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[
     at_once = f", {round(1 / least)} trials at a time" if least < 1 else ""
     has = counted(machine.cpus, "CPU") + f" and {counted(machine.gpus, 'GPU')}" * bool(machine.gpus)
     lines = [f"about {_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
+    if address():
+        lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
     if options.price_per_hour is not None:
         price = seconds / 3600 * options.price_per_hour
         lines.append(f"about {price:.2f} at {options.price_per_hour:g} a machine-hour")

@@ -77,9 +77,15 @@ def test_few_pairs_of_all_lengths_in_every_step_are_no_padding_in_groups_of_like
 def test_of_what_the_networks_read_in_an_epoch_a_fifth_is_padding_at_most(
     pairing: str, fraction: float, cache: Path
 ) -> None:
-    data = load("toy_translation", cache=cache)
+    data = load("toy_translation", cache=cache).trained_on(600)
     trial = Trial.create(
-        dataset="toy_translation", model="mvae", pairing=pairing, paired_fraction=fraction, latents=3, batch_size=100
+        dataset="toy_translation",
+        model="mvae",
+        train_examples=600,
+        pairing=pairing,
+        paired_fraction=fraction,
+        latents=3,
+        batch_size=100,
     )
     model = arm("mvae").build(trial, data.modalities)
     assert isinstance(model, Multimodal)

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from mvae.trial import ACCURACY, Trial
-from pipelines import k_sweep, likelihoods, missing_modalities, train, weak_supervision
+from pipelines import (
+    k_sweep,
+    likelihoods,
+    missing_modalities,
+    search,
+    train,
+    translation,
+    vision,
+    weak_supervision,
+)
 from sweeps.cost import Machine, costs
 from sweeps.options import CommonOptions, read
 from sweeps.plan import Cell, Estimate, plan
@@ -92,7 +101,16 @@ def test_machine_hours_and_their_price() -> None:
     assert costs(Estimate(0.0, 0, 3, ()), LAPTOP, options) == []
 
 
-@pytest.mark.parametrize("pipeline", [k_sweep, likelihoods, missing_modalities, train, weak_supervision])
+def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): 60.0}), LAPTOP, CommonOptions(plan=True))
+    assert line.endswith("; like this one, the head: workers of another kind take other times, at another price")
+
+
+@pytest.mark.parametrize(
+    "pipeline",
+    [k_sweep, likelihoods, missing_modalities, search, train, translation, vision, weak_supervision],
+)
 def test_every_pipeline_says_what_it_costs(
     pipeline: object,
     tiny_root: Path,

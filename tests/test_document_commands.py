@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from functools import cache
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from ray.scripts.scripts import cli as ray_cli
 
 from docs.report.__main__ import documents
-from sweeps.options import CommonOptions
+from docs.report.options import rows
 from tests.command_checks import REPOSITORY, Wrong
 from tests.document_checks import inline, split
 from tests.typed_commands import _targets, run
@@ -71,12 +70,7 @@ def test_a_command_that_would_not_run_is_found(
 def _flags() -> set[str]:
     """Every option of a pipeline, and those of other commands that the text names."""
     found = {"--help", "--out", "--check", "--names", "--store", "--sweeps", "--extra-index-url"}
-    for path in sorted((REPOSITORY / "pipelines").glob("*.py")):
-        if path.name != "__init__.py":
-            options = importlib.import_module(f"pipelines.{path.stem}").Options
-            assert issubclass(options, CommonOptions)
-            found |= {"--" + name.replace("_", "-") for name in options.model_fields}
-    return found | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
+    return found | {option for option, _, _ in rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

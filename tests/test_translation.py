@@ -105,7 +105,7 @@ def test_unigram_probabilities_add_up_to_1(data: Dataset) -> None:
 
 
 def test_the_most_frequent_sentence_is_the_first_of_those_that_occur_most_often(tmp_path: Path, cache: Path) -> None:
-    train = [("a", "x"), ("b b", "y"), ("c", "y"), ("b b", "z"), ("a", "z")]
+    train = [("a", "x"), ("b b", "y"), ("c", "y"), ("b b", "z"), ("a", "z")] * 5
     made = load("translation", write_corpus(tmp_path / "corpus", train), cache)
     found = [most_frequent(made.modalities[m], sentences_in(made.train, m)) for m in (0, 1)]
     assert found == ["a", "y"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from docs.report import accuracy, many
+from docs.report import accuracy, curves, many
 from docs.report.sources import Sources
 from mvae.files import write_atomically
 from sweeps.comparison import Report
@@ -31,6 +31,8 @@ class Drawn:
 
     reports: tuple[Report, ...]
     draw: Callable[[], bytes]
+    curves: tuple[object, ...] = ()
+    """What it shows besides."""
 
     @property
     def digest(self) -> str:
@@ -41,7 +43,7 @@ class Drawn:
             for entry in report.in_order()
             for run in entry.runs
         ]
-        return hashlib.sha256(repr(shown).encode()).hexdigest()
+        return hashlib.sha256(repr([*shown, *self.curves]).encode()).hexdigest()
 
 
 def drawn(sources: Sources) -> dict[str, Drawn]:
@@ -53,6 +55,7 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
         "fashion-mnist-accuracy.png": Drawn((fashion,), lambda: picture(fashion)),
         "figure-5-mnist19.png": Drawn(missing, lambda: many.figure_5(sources)["figure-5.png"]()),
         "figure-6-mnist19.png": Drawn((subsets,), lambda: many.figure_6(sources)["figure-6.png"]()),
+        "table-4-curves.png": Drawn((), lambda: curves.picture(sources), tuple(curves.table_4(sources).items())),
     }
 
 

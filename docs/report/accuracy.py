@@ -13,8 +13,10 @@ from sweeps.tables import TABLE_4, Table, column_label, table_for
 
 FASHION = "--dataset fashion_mnist"
 TABLE_4_MVAE = (
-    "--dataset fashion_mnist --arms mvae --fractions 0.01,1 --pairing reserved,proportional,resampled --targets own,all"
+    "--dataset fashion_mnist --arms mvae --fractions 0.01,0.02,1"
+    " --pairing reserved,proportional,resampled --targets own,all"
 )
+TABLE_4_NN = "--dataset fashion_mnist --arms nn --fractions 0.01,0.02,1"
 MNIST = "--dataset mnist --epochs 5 --seeds 0"
 PROTOCOLS = "--arms mvae --fractions 0.01 --pairing reserved,proportional,resampled --targets own,all --seeds 0"
 
@@ -40,6 +42,7 @@ def figures(sources: Sources) -> dict[str, str]:
         "digits.caption": caption(digits),
         "protocols.table": _protocols(sources),
         "table4.table": grid(table(sources, TABLE_4_MVAE), stub="accuracy, FashionMNIST, 10 epochs"),
+        "table4.nn.table": grid(table(sources, TABLE_4_NN), stub="accuracy, FashionMNIST, 10 epochs"),
         "accuracy.tolerance": f"{Table.tolerance:g}",
     }
     for arm, values in TABLE_4.rows.items():
@@ -47,18 +50,39 @@ def figures(sources: Sources) -> dict[str, str]:
             found[f"paper.fashion.{arm}.{column_label(column).removesuffix('%')}"] = f"{value:.4f}"
     return (
         found
+        | _table_4(sources)
         | _protocol_numbers(sources)
         | _first_epochs(sources, fashion)
         | _own_targets(sources.benchmark("own-targets-cpu"))
     )
 
 
+def _table_4(sources: Sources) -> dict[str, str]:
+    """At 1 % of the pairs: MVAE with `all` targets beside NN, three seeds each."""
+    mvae, nn = table(sources, TABLE_4_MVAE), table(sources, TABLE_4_NN)
+    ours, plain = mvae.entries["MVAE reserved, all", 0.01], nn.entries["NN", 0.01]
+    assert ours.mean is not None and plain.mean is not None and ours.published is not None
+    two = mvae.entries["MVAE reserved, all", 0.02]
+    assert two.mean is not None
+    holds((ours.n, plain.n, two.n) == (3, 3, 3), "this rests on three seeds of each")
+    holds(plain.mean < ours.mean < ours.published, "somewhat better than NN at 1 %, and below the published value")
+    others = [mvae.entries[f"MVAE {pairing}, all", 0.01].mean for pairing in ("proportional", "resampled")]
+    holds(all(mean is not None and mean < ours.mean for mean in others), "less with the other pairings")
+    return {
+        "table4.all.1": f"{ours.mean:.4f}",
+        "table4.all.2": f"{two.mean:.4f}",
+        "table4.nn.1": f"{plain.mean:.4f}",
+        "table4.gain.1": f"{ours.mean - plain.mean:.3f}",
+        "table4.gap.1": f"{ours.published - ours.mean:.3f}",
+    }
+
+
 def _verdicts(fashion: Report) -> None:
     """The sentence under the table."""
     good = {(entry.row, entry.column) for entry in fashion.in_order() if entry.verdict is Verdict.REPRODUCED}
     everywhere = {("LOGREG", column) for column in fashion.columns}
-    said = everywhere | {("NN", 0.01), ("NN", 0.1)}
-    holds(good == said, "LOGREG is reproduced everywhere, NN at 1 % and 10 % alone, the MVAE nowhere")
+    said = everywhere | {("NN", 0.1)}
+    holds(good == said, "LOGREG is reproduced everywhere, NN at 10 % alone, the MVAE nowhere")
 
 
 def _protocols(sources: Sources) -> str:

@@ -227,7 +227,7 @@ class Trial(BaseModel):
         meaningless = {name for name, own in WEIGHTS.items() if not kinds & own}
         if Kind.IMAGE not in kinds:
             meaningless.add("image_network")
-        if not any(modality.sentences for modality in source(self.dataset).modalities):
+        if not self._has_sentences():
             meaningless.add("vocabulary")
         if self.annealing_epochs is not None:
             meaningless.add("annealing_share")
@@ -252,6 +252,9 @@ class Trial(BaseModel):
             several and arm(self.model).decodes_labels
         )
 
+    def _has_sentences(self) -> bool:
+        return any(modality.sentences for modality in source(self.dataset).modalities)
+
     def key(self, fingerprint: str) -> str:
         """The content key, 16 hex digits.
 
@@ -264,7 +267,7 @@ class Trial(BaseModel):
         identity = {"fields": fields, "data": fingerprint, "training": TRAINING_VERSION}
         if arm(self.model).version > 1:
             identity["arm"] = arm(self.model).version
-        if any(modality.sentences for modality in source(self.dataset).modalities):
+        if self._has_sentences():
             identity["sentences"] = SENTENCES_VERSION
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 

@@ -10,12 +10,7 @@ import pytest
 
 from sweeps.engine import Capacity, Demand, attach, together
 from sweeps.worker import Word
-
-LOCAL = """
-head_node_type: head
-provider: {type: local, worker_ips: [10.0.0.2, 10.0.0.3]}
-available_node_types: {head: {min_workers: 0}, worker: {min_workers: 2}}
-"""
+from tests.test_engine import LOCAL
 
 
 @pytest.mark.parametrize(

@@ -48,22 +48,21 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
     said = []
     for path in sorted({_file(folder, name) for name in wanted}):
         before = read(path) if path.exists() else Committed(())
-        new = [
-            number
+        own = [
+            run
             for run in runs
             if any(_file(folder, name) == path for name in wanted & run.sweeps)
             if "mvae.measures" in run.tags and run.tags.get("mvae.elastic") != "true"
-            for number in numbers(run.params, run.tags, run.metrics)
         ]
+        new = [number for run in own for number in numbers(run.params, run.tags, run.metrics)]
         text = written(merged(before, new, path.name))
         if not path.exists() or path.read_text() != text:
             write_atomically(path, text.encode())
             said.append(f"{path.name}: {len(Committed(read(path).numbers).numbers) - len(before.numbers)} numbers more")
         drawn = folder / curves.FOLDER / path.name
         if drawn.exists():
-            there = [run for run in runs if any(_file(folder, name) == path for name in wanted & run.sweeps)]
             new_curves = {
-                (run.tags["mvae.key"], curves.METRIC): values for run in there if (values := run.curve(curves.METRIC))
+                (run.tags["mvae.key"], curves.METRIC): values for run in own if (values := run.curve(curves.METRIC))
             }
             write_atomically(drawn, curves.written(curves.merged(curves.read(drawn), new_curves, drawn.name)).encode())
     return said

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.sentences import Sentences
+from mvae.data.sentences import SPECIAL, Sentences
 
 # N examples, C channels, H height, W width
 
@@ -75,7 +75,7 @@ class Modality:
 
     def knowing(self, words: int) -> "Modality":
         """The same with so many known words at most, where it is sentences."""
-        return dataclasses.replace(self, classes=min(self.classes, words + 3)) if self.sentences else self
+        return dataclasses.replace(self, classes=min(self.classes, words + SPECIAL)) if self.sentences else self
 
 
 def all_sentences(modalities: Sequence[Modality]) -> bool:

@@ -28,6 +28,9 @@ UNKNOWN = 0
 
 UNKNOWN_WORD = "<unk>"
 
+SPECIAL = 3
+"""Tokens of a model that are no words: <unk>, stop and start."""
+
 MOST_PADDING = 0.2
 """Share of what a network computes of a batch of sentences that may be padding."""
 
@@ -96,7 +99,7 @@ class Sentences:
 
     def knowing(self, words: int) -> Sentences:
         """The same with so many known words at most, the most frequent."""
-        return Sentences(self.tokens, self.offsets, min(self.classes, words + 3))
+        return Sentences(self.tokens, self.offsets, min(self.classes, words + SPECIAL))
 
     def to(self, device: torch.device | str) -> Sentences:
         """The same on `device`."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.sentences import UNKNOWN_WORD, ragged
+from mvae.data.sentences import SPECIAL, UNKNOWN_WORD, ragged
 from mvae.files import sha256_cached
 
 log = logging.getLogger(__name__)
@@ -35,9 +35,6 @@ MOST_TOKENS = 70
 
 CLASSES = 10_000
 """Tokens that a model knows at most: words, <unk>, stop and start."""
-
-SPECIAL = 3
-"""Tokens that are no words: <unk>, stop and start."""
 
 MOST_WORDS = CLASSES - SPECIAL
 

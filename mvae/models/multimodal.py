@@ -16,6 +16,7 @@ from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
 from mvae.networks.text import (
     DECODED_SENTENCES,
+    HIDDEN,
     SENTENCE_HIDDEN,
     SENTENCE_LAYERS,
     WORD_DROPOUT,
@@ -177,9 +178,8 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
         case Kind.LABEL:
             return LabelEncoder(modality.classes, width, outputs)
         case Kind.TEXT:
-            if modality.sentences:
-                return TextEncoder(modality.classes, outputs, SENTENCE_HIDDEN, sentences=True)
-            return TextEncoder(modality.classes, outputs)
+            hidden = SENTENCE_HIDDEN if modality.sentences else HIDDEN
+            return TextEncoder(modality.classes, outputs, hidden, modality.sentences)
         case Kind.ATTRIBUTES:
             return AttributesEncoder(modality.shape[0], outputs)
         case Kind.ATTRIBUTE:

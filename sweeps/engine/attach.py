@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.data.pictures import cores
 from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
-from sweeps.engine.machines import look_at_machines
+from sweeps.engine.machines import alive, look_at_machines
 from sweeps.engine.quiet import SILENCE, environment, hushed, own_signal_handlers, shut_down
 from sweeps.scratch import remove_folders_of_the_dead, scratch
 
@@ -115,8 +115,7 @@ def _free_memory() -> float:
     import ray
 
     here = ray.get_runtime_context().get_node_id()
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    held = next((node["Resources"].get("memory", math.inf) for node in nodes if node["NodeID"] == here), math.inf)
+    held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -127,9 +126,7 @@ def _free_memory() -> float:
 
 def _alive() -> list[str]:
     """Addresses of the attached cluster's machines."""
-    import ray
-
-    return [node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    return [node["NodeManagerAddress"] for node in alive()]
 
 
 def most(now: Capacity, machines: int, configuration: Path) -> Capacity:

@@ -31,6 +31,13 @@ class Machine:
     """Empty where it reads in the storage what the driver wrote there, else why not."""
 
 
+def alive() -> list[dict[str, Any]]:
+    """What Ray says of each machine of the attached cluster that is there now."""
+    import ray
+
+    return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+
+
 def this_machine(mark: Mark) -> Machine:
     """What this machine says, asked for in a process on it."""
     return Machine(platform.node(), source_digest(), versions(), mark.why_unseen())
@@ -48,15 +55,15 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    alive: list[dict[str, Any]] = [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    nodes = alive()
     ask = ray.remote(num_cpus=0, max_retries=0)(this_machine)
     answers: list[Machine] = []
     with store.mark() as mark:
         asked = [
             ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(mark)
-            for node in alive
+            for node in nodes
         ]
-        for node, asked_for in zip(alive, asked, strict=True):
+        for node, asked_for in zip(nodes, asked, strict=True):
             host = node["NodeManagerHostname"]
             try:
                 answers.append(ray.get(asked_for, timeout=ANSWER_SECONDS))

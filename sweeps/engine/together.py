@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.workers import Workers
 from sweeps.console import counted
 from sweeps.engine.demand import Demand
+from sweeps.engine.machines import alive
 from sweeps.engine.quiet import environment, last_line
 from sweeps.scratch import remove_folders_of_the_dead, scratch
 from sweeps.worker import Job, Repeats, Word, run_as_one_of
@@ -81,10 +82,8 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
 
 
 def _machines() -> set[str]:
-    """Those that are there now."""
-    import ray
-
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+    """Those that are there now; one that was booted again is another."""
+    return {node["NodeID"] for node in alive()}
 
 
 def _queue_here() -> Queue:

@@ -95,7 +95,7 @@ def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(ma
     victim.boot()
     wait(lambda: attempt()[1] == 4, "four workers train again", command=submitted, every=0.5)
     tell("after the boot four workers trained", time.monotonic() - began)
-    complete(submitted, within=1800)
+    said = complete(submitted, within=1800)
     (result,) = here.results().values()
     counts = [made["workers"] for made in result.provenance["attempts"]]
     assert counts[0] == 4 and 2 in counts and counts[-1] == 4, counts
@@ -104,3 +104,4 @@ def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(ma
     (child,) = here.children()
     assert "test/accuracy" in child.data.metrics
     assert child.data.tags["mvae.elastic"] == "true", child.data.tags
+    assert "elastic" in said.out

@@ -43,6 +43,7 @@ from mvae.data import source
 from mvae.models.mvae import ElboLearner, build_mvae
 from mvae.networks.attribute import attribute_width
 from mvae.objective import elbo_terms
+from mvae.optimiser import Adam
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 
@@ -130,7 +131,7 @@ def our_training(trial: Trial) -> Callable[[int], object]:
     data = meaningless(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
     model = build_mvae(trial, data.modalities)
     few = FewSteps(ElboLearner(model, trial, data))
-    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
 
     def run(steps: int) -> None:
         few.steps = steps

@@ -35,6 +35,7 @@ from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, meaningl
 from mvae import training
 from mvae.data import source
 from mvae.models import arm
+from mvae.optimiser import Adam
 from mvae.trial import Trial
 
 EXAMPLES = 50_000
@@ -86,7 +87,7 @@ def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], 
     assert chosen.learner is not None
     model = chosen.build(trial, data.modalities)
     few = FewSteps(chosen.learner(model, trial, data))
-    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
 
     def run(steps: int) -> None:
         few.steps = steps

@@ -10,6 +10,7 @@ import fcntl
 import functools
 import hashlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from pathlib import Path
 from mvae.remote import Place, RemotePath
 
 CHUNK_BYTES = 1 << 20
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 class Damaged(Exception):
@@ -121,11 +123,19 @@ def remove_tree(folder: Place) -> None:
 
 
 def listing(folder: Place) -> dict[str, tuple[int, int]]:
-    """Every file at any depth below a folder: its relative path, sorted, to `file_version`; one request to a store."""
+    """Every file at any depth below a folder: its relative path, sorted, to `file_version`; one request to a store.
+
+    Others may write there meanwhile: what `atomic_path` has not finished is not listed, nor what has just gone.
+    """
     if isinstance(folder, RemotePath):
-        found = folder.listing()
-        return {str(path.relative_to(folder)): (status.st_size, status.st_mtime_ns) for path, status in found.items()}
-    return {str(path.relative_to(folder)): file_version(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+        there = folder.listing()
+        return {str(path.relative_to(folder)): (status.st_size, status.st_mtime_ns) for path, status in there.items()}
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        with suppress(FileNotFoundError):
+            if path.is_file() and not _TEMPORARY.fullmatch(path.name):
+                found[str(path.relative_to(folder))] = file_version(path)
+    return found
 
 
 def sha256(path: Place) -> str:

@@ -43,6 +43,8 @@ class Patience:
 WORK = Patience(connect=10, request=60, attempts=8, gcs=60)
 FIRST_LOOK = Patience(connect=3, request=4, attempts=2, gcs=8)
 """When a user waits at a terminal, and may have mistyped the endpoint."""
+RACES = 5
+"""Times an object is read before one that is replaced each time is taken as it comes."""
 AT_ONCE = 16
 """Requests at a time, where there are many to make."""
 
@@ -144,13 +146,13 @@ class RemotePath:
     def is_dir(self) -> bool:
         return bool(self._info().type.name == "Directory")
 
-    def stat(self) -> Status:
+    def stat(self, patience: Patience = WORK) -> Status:
         """Size and time of an object.
 
         Raises:
             FileNotFoundError: there is none.
         """
-        info = self._info()
+        info = self._info(patience)
         if info.type.name != "File":
             raise FileNotFoundError(errno.ENOENT, "No such object", str(self))
         return _status(info)
@@ -168,10 +170,26 @@ class RemotePath:
         return dict(sorted(found.items(), key=lambda item: item[0].key))
 
     def read_bytes(self, patience: Patience = WORK) -> bytes:
-        with self._refusals(patience) as filesystem:
-            full = f"{_opened(self.root, patience)[1]}/{self.key}"
-            with filesystem.open_input_stream(full) as stream:
-                return bytes(stream.read())
+        """What the object holds, of one version of it.
+
+        pyarrow asks for the size first and then for so many bytes. An object that is replaced in between would come cut
+        off or filled up, and for one that is deleted, or empty now, S3's answer does not fit into what was set aside.
+        """
+        for _ in range(RACES - 1):
+            try:
+                data = self._read(patience)
+            except OSError as error:
+                if "INTERNAL_FAILURE" not in str(error.strerror):
+                    raise
+                self.stat(patience)
+            else:
+                if self.stat(patience).st_size == len(data):
+                    return data
+        return self._read(patience)
+
+    def _read(self, patience: Patience) -> bytes:
+        with self._refusals(patience) as filesystem, filesystem.open_input_stream(self._full(patience)) as stream:
+            return bytes(stream.read())
 
     def read_text(self, errors: str = "strict") -> str:
         return self.read_bytes().decode(errors=errors)
@@ -224,12 +242,12 @@ class RemotePath:
     def _options(self) -> dict[str, str]:
         return dict(parse_qsl(self.options))
 
-    def _full(self) -> str:
-        return f"{_opened(self.root)[1]}/{self.key}".rstrip("/")
+    def _full(self, patience: Patience = WORK) -> str:
+        return f"{_opened(self.root, patience)[1]}/{self.key}".rstrip("/")
 
-    def _info(self) -> fs.FileInfo:
-        with self._refusals() as filesystem:
-            return filesystem.get_file_info(self._full())
+    def _info(self, patience: Patience = WORK) -> fs.FileInfo:
+        with self._refusals(patience) as filesystem:
+            return filesystem.get_file_info(self._full(patience))
 
     def _listing(self, *, recursive: bool) -> list[fs.FileInfo]:
         from pyarrow import fs

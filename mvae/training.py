@@ -27,6 +27,7 @@ from mvae.models.data_parallel import DataParallel
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
 from mvae.objective import Loss
+from mvae.optimiser import Adam
 from mvae.saving import Saving
 from mvae.streams import global_stream
 from mvae.workers import ALONE, Workers
@@ -125,7 +126,7 @@ def train(
     assert chosen.learner is not None
     assert (trial.fewest_workers or trial.workers) <= workers.count <= trial.workers, "the key would name other workers"
     learner = chosen.learner(model, trial, data, workers)
-    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
     if moments is not None:
         optimizer.load_state_dict(moments)
     if trial.compile:

@@ -12,6 +12,7 @@ from mvae.data import load_converted
 from mvae.data.dataset import Dataset
 from mvae.data.supervision import paired_set
 from mvae.models import arm
+from mvae.optimiser import Adam
 from mvae.training import compile_networks, validated
 from mvae.trial import Trial
 from sweeps.plan import Fingerprints, fingerprint_of
@@ -74,7 +75,7 @@ def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float
     make = arm(trial.model).learner
     assert make is not None
     learner = make(model, trial, data)
-    optimizer = torch.optim.Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
     if trial.compile:
         compile_networks(model)
     model.train()

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from mvae.files import atomic_path, listing, locked, sha256_cached
@@ -52,6 +52,7 @@ from mlflow.entities import (
     RunTag,
 )
 from mlflow.models import Model, infer_signature
+from mlflow.utils import environment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +62,8 @@ if TYPE_CHECKING:
 
 for _logger in ("mlflow", "alembic"):
     logging.getLogger(_logger).setLevel(logging.CRITICAL)  # what fails is raised, and said once by the caller
+# It looks through all installed packages, for seconds, to warn of versions that we do not ask for.
+vars(environment)["warn_dependency_requirement_mismatches"] = lambda _: None
 
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
 """The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none.
@@ -326,14 +329,17 @@ class Mirror:
         """A folder or a file as artifacts under `name`, again when one has changed; the tag that says so."""
         if isinstance(place, RemotePath):
             return self._upload_objects(held, place, name)
-        files = sorted(path for path in (place, *place.rglob("*")) if path.is_file()) if place else []
-        if place is None or not files:
+        if place is None:
             return {}
-        listing = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
-        digest = {f"mvae.files.{name}": hashlib.sha256(listing.encode()).hexdigest()}
+        files = [place / path for path in listing(place)] or [place] * place.is_file()
+        if not files:
+            return {}
+        said = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
+        digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
         if not digest.items() <= held.tags.items():
-            log = self._client.log_artifact if place.is_file() else self._client.log_artifacts
-            log(held.run_id, str(place), name)
+            for path in files:
+                below = PurePosixPath(name, path.relative_to(place).parent)
+                self._client.log_artifact(held.run_id, str(path), str(below))
         return digest
 
     def _upload_objects(self, held: _Held, place: RemotePath, name: str) -> dict[str, str]:

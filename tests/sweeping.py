@@ -6,6 +6,7 @@ started here are ever signalled, each by its id and start time, found by walking
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
@@ -26,10 +27,11 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
 from mvae.checkpoint import MANIFEST
-from mvae.data import fingerprint
+from mvae.data import fingerprint, load
 from mvae.trial import ACCURACY, Trial
 from sweeps.results import Result
 from sweeps.storage import Store
+from sweeps.tracking import open_database
 from sweeps.worker import Job
 from tests.crashes import on_disk
 
@@ -237,16 +239,32 @@ class Place:
         return temporary + [path for path in home if not path.startswith("home/.cache/")]
 
 
+@lru_cache(maxsize=1)
+def _begun() -> Place:
+    """Where a first command has made MLflow's empty database and converted the digits: seconds that most tests save."""
+    root = Path(tempfile.mkdtemp(prefix="mvae"))
+    atexit.register(shutil.rmtree, root, ignore_errors=True)
+    made = Place(root, root / "storage")
+    open_database(made.storage / "mlflow.db")
+    load("digits", None, made.cache)
+    return made
+
+
 @contextmanager
-def place(storage: Path | None = None) -> Iterator[Place]:
+def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place]:
     """A new place, under a short path as Ray's sockets need it; whatever still runs there is ended, and it is removed.
 
     Args:
         storage: a folder elsewhere.
+        begun: with an empty MLflow database and the digits converted, as an earlier command would leave them.
     """
     root = Path(tempfile.mkdtemp(prefix="mvae", dir="/tmp" if Path("/tmp").is_dir() else None))
     made = Place(root, storage or root / "storage")
     try:
+        if begun:
+            shutil.copytree(_begun().cache, made.cache)
+            made.storage.mkdir(exist_ok=True)
+            shutil.copy(_begun().storage / "mlflow.db", made.storage / "mlflow.db")
         yield made
     finally:
         for driver in made.drivers:
@@ -284,10 +302,9 @@ def unbroken() -> Iterator[Unbroken]:
 
 @contextmanager
 def copy_of(original: Unbroken) -> Iterator[Place]:
-    """A new place with the results and checkpoints of a finished sweep, and its converted data, but without MLflow."""
-    with place() as here:
+    """A new place with the results and checkpoints of a finished sweep, of which its MLflow knows nothing."""
+    with place(begun=True) as here:
         shutil.copytree(on_disk(original.place.store.folder), on_disk(here.store.folder))
-        shutil.copytree(original.place.cache, here.cache)
         yield here
 
 

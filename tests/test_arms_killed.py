@@ -65,7 +65,7 @@ def assert_as_computed_alone(here: Place, asked: list[Cell], root: Path | None, 
 @pytest.mark.parametrize("what", SWEEPS)
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(what: str, tmp_path: Path) -> None:
     pipeline, arguments = SWEEPS[what]
-    with place() as here:
+    with place(begun=True) as here:
         root = here.root / "raw" if "--data-root" in arguments else None
         if root:
             write_tiny(root)
@@ -83,7 +83,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(what: str, t
 
 
 def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) -> None:
-    with place() as here:
+    with place(begun=True) as here:
         arguments = (*DIGITS, "--arms", "mvae,vae", "--epochs", "3")
         assert here.launch(command(here, "likelihoods", (*arguments, "--samples", "10"))).ended().code == 0
         before = here.files()

@@ -273,6 +273,19 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
     assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
 
 
+def test_what_is_replaced_of_ray_and_mlflow_exists_in_these_versions() -> None:
+    from mlflow.utils import environment
+    from ray._private import node, utils, worker
+
+    for owner, names in (
+        (node.Node, ("start_monitor", "start_log_monitor")),
+        (utils, ("get_dashboard_dependency_error", "set_sigterm_handler")),
+        (worker, ("print_to_stdstream",)),
+        (environment, ("warn_dependency_requirement_mismatches",)),
+    ):
+        assert [name for name in names if not callable(getattr(owner, name, None))] == []
+
+
 @pytest.mark.slow
 def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
     storage: Path, cache: Path, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.files import atomic_path, locked, set_aside, sha256, sha256_cached, write_atomically
+from mvae.files import atomic_path, listing, locked, set_aside, sha256, sha256_cached, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -55,6 +55,25 @@ def test_a_new_file_has_the_permissions_that_the_users_mask_allows(tmp_path: Pat
     write_atomically(tmp_path / "ours", b"")
     (tmp_path / "plain").touch()
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_what_is_not_finished_or_has_just_gone_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_atomically(tmp_path / "a" / "there", b"12")
+    (tmp_path / "a" / "going").touch()
+    real = Path.is_file
+
+    def goes_after_the_look(path: Path) -> bool:
+        found = real(path)
+        if path.name == "going":
+            path.unlink()
+        return found
+
+    monkeypatch.setattr(Path, "is_file", goes_after_the_look)
+    with atomic_path(tmp_path / "a" / "new.png") as temporary:
+        temporary.write_bytes(b"half")
+        found = listing(tmp_path)
+    assert {name: size for name, (size, _) in found.items()} == {"a/there": 2}
+    assert list(listing(tmp_path)) == ["a/new.png", "a/there"]
 
 
 def test_a_lock_excludes_other_threads_of_the_process(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_the_report_has_the_figure_and_the_variance_at_k_0_against_k_1(
 @pytest.mark.timeout(2400)
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(tmp_path: Path) -> None:
     asked = ("--ks", "0,3", "--epochs", "10", "--samples", "3", "--latents", "4", "--train-examples", "30")
-    with place() as here:
+    with place(begun=True) as here:
         root = here.root / "raw"
         write_tiny(root)
         pipeline = str(ROOT / "pipelines" / "k_sweep.py")

@@ -158,7 +158,7 @@ def test_killed_sweeps_leave_nothing_behind_once_one_has_come_to_its_end(killed:
 
 
 def test_sigint_stops_cleanly_and_what_it_says_resumes_the_sweep(unbroken: Unbroken) -> None:
-    with place() as here:
+    with place(begun=True) as here:
         driver = here.start(*SWEEP)
         driver.until(lambda: covered(here) >= 2, "its first epochs were done")
         processes = driver.tree()
@@ -172,7 +172,7 @@ def test_sigint_stops_cleanly_and_what_it_says_resumes_the_sweep(unbroken: Unbro
 
 
 def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cleanly() -> None:
-    with place() as here:
+    with place(begun=True) as here:
         first = here.start("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "100000")
         first.until((here.store.folder / "lease.json").exists, "it held the lease")
         second = here.run("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
@@ -187,7 +187,7 @@ def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cle
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_while_ray_starts_is_a_clean_stop_too(number: signal.Signals) -> None:
-    with place() as here:
+    with place(begun=True) as here:
         driver = here.start("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
         driver.until(lambda: any(here.temporary.glob("mvae-ray-*")), "Ray's folder was made")
         time.sleep(0.7)
@@ -205,6 +205,7 @@ def assert_stopped(stopped: Ended, by: str, here: Place) -> None:
 
 def test_a_database_that_is_gone_is_rebuilt_from_storage_without_training(unbroken: Unbroken) -> None:
     with copy_of(unbroken) as here:
+        (here.storage / "mlflow.db").unlink()
         before = here.files()
         ended = here.run(*SWEEP)
         assert ended.code == 0, ended

@@ -190,7 +190,7 @@ def test_two_arms_are_compared_quantity_by_quantity(
 @pytest.mark.timeout(2400)
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(tmp_path: Path) -> None:
     asked = ("--keep-probabilities", "0.2,1", "--epochs", "10", "--samples", "3", "--latents", "4")
-    with place() as here:
+    with place(begun=True) as here:
         root = here.root / "raw"
         write_tiny(root)
         pipeline = str(ROOT / "pipelines" / "missing_modalities.py")

@@ -356,7 +356,7 @@ print(type(mlflow.pytorch.load_model(sys.argv[2])).__name__)
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_other(tmp_path: Path) -> None:
-    with place() as here:
+    with place(begun=True) as here:
         write_images(here.root / "raw")
         files = [changed(here.root, path) for path in (IMAGES, MEAN)]
         given = (

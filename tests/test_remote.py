@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import mvae.checkpoint
+import mvae.remote
 from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints
 from mvae.files import listing
 from mvae.remote import RemotePath, place
@@ -77,6 +78,37 @@ def test_an_object_is_written_listed_read_and_deleted_as_a_file_is(bucket: Remot
     bucket.remove_tree()
     bucket.remove_tree()
     assert names(bucket) == []
+
+
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("now", [b"", b"short", b"y" * 5000, None], ids=["empty", "shorter", "longer", "deleted"])
+def test_an_object_replaced_while_it_is_read_is_read_whole(
+    bucket: RemotePath, monkeypatch: pytest.MonkeyPatch, now: bytes | None, times: int
+) -> None:
+    path, opened, changes = bucket / "a.json", mvae.remote._opened, [now] * times
+
+    class Changing:
+        """The store's file system; the object is another one as soon as its size was asked for."""
+
+        def open_input_stream(self, name: str) -> Any:
+            stream = opened(bucket.root)[0].open_input_stream(name)
+            if changes and (new := changes.pop()) is not None:
+                path.write_bytes(new * (len(changes) + 1))
+            elif now is None:
+                path.unlink()
+            return stream
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(opened(bucket.root)[0], name)
+
+    path.write_bytes(b"x" * 200)
+    monkeypatch.setattr(mvae.remote, "_opened", lambda root, *_: (Changing(), opened(root)[1]))
+    if now is None:
+        with pytest.raises(FileNotFoundError):
+            path.read_bytes()
+    else:
+        assert path.read_bytes() == now
+        assert len(changes) < times
 
 
 def test_a_path_goes_to_another_process_and_means_the_same_there(bucket: RemotePath) -> None:

@@ -63,7 +63,7 @@ def on_its_way(here: Place) -> set[str]:
 
 @pytest.fixture(scope="module")
 def story() -> Iterator[Story]:
-    with place() as here:
+    with place(begun=True) as here:
         wanted = pipeline.search(read(pipeline.Options, [*SEARCH, "--storage", str(here.storage)]))
         told = Story(here, wanted)
         for least in (2, 7):

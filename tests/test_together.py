@@ -23,7 +23,7 @@ SWEEP = ("--arms", "logreg,mvae", "--fractions", "0.2", "--seeds", "0", "--epoch
 @pytest.fixture(scope="module")
 def unbroken() -> Iterator[Place]:
     """The sweep that nothing happened to."""
-    with place() as made:
+    with place(begun=True) as made:
         ended = made.run(*SWEEP)
         assert ended.code == 0, ended
         yield made
@@ -53,7 +53,7 @@ def test_a_trial_of_two_workers_has_one_result_and_one_run_that_say_so(unbroken:
 
 
 def test_a_killed_worker_and_a_killed_driver_cost_epochs_and_change_no_bit(unbroken: Place) -> None:
-    with place() as here:
+    with place(begun=True) as here:
         first = here.start(*SWEEP)
         first.until(lambda: here.epochs().get(mvae_key(), 0) >= 5, "five epochs are saved")
         workers = train_workers(first.tree())

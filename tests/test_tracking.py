@@ -25,6 +25,7 @@ import torch
 from mlflow.entities import Run
 
 from mvae.checkpoint import Record
+from mvae.files import atomic_path, write_atomically
 from sweeps import tracker, tracking
 from sweeps.results import Result
 from sweeps.tracker import Tracker, check, default_uri, place_of_artifacts, tracking_uri
@@ -206,6 +207,22 @@ def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_picture
     assert (data.dataset.name, data.dataset.digest) == ("digits", "d" * 36)
     artifacts = mlflow.MlflowClient(storage.uri).list_artifacts(run.info.run_id, "samples")
     assert [file.path for file in artifacts] == ["samples/samples.png"]
+    assert storage.said == []
+
+
+def test_pictures_that_are_being_written_are_left_for_the_next_time(storage: Storage) -> None:
+    pictures = storage.folder / "pictures"
+    write_atomically(pictures / "epoch-1" / "a.png", b"a")
+    view = replace(running(KEYS[0], 1), artifacts=pictures)
+    with atomic_path(pictures / "epoch-2" / "b.png") as temporary:
+        temporary.write_bytes(b"half")
+        assert storage.driver(view).close()
+        shown = mlflow.MlflowClient(storage.uri).list_artifacts(storage.runs()[view.key].info.run_id, "samples")
+        assert [file.path for file in shown] == ["samples/epoch-1"]
+    assert storage.driver(view).close()
+    run = storage.runs()[view.key].info
+    assert mlflow.artifacts.load_text(f"{run.artifact_uri}/samples/epoch-1/a.png") == "a"
+    assert mlflow.artifacts.load_text(f"{run.artifact_uri}/samples/epoch-2/b.png") == "half"
     assert storage.said == []
 
 

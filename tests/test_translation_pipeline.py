@@ -160,7 +160,7 @@ def test_the_measure_is_of_the_version_that_is_computed() -> None:
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_tables(tmp_path: Path) -> None:
     corpus = write_corpus(tmp_path / "corpus", train=PAIRS * 50)
     asked = (*SMALL, "--epochs", "6", "--corpus", str(corpus), "--targets", "own,all")
-    with place() as here:
+    with place(begun=True) as here:
         pipeline = str(ROOT / "pipelines" / "translation.py")
         typed = [sys.executable, pipeline, *here.command()[2:], *asked]
         driver = here.launch(typed)

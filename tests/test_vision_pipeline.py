@@ -167,7 +167,7 @@ def test_a_report_without_results_is_incomplete_and_has_no_figures(
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figures(tmp_path: Path) -> None:
     pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
     asked = ("--epochs", "2", "--latents", "4", "--image-network", "dcgan", "-k", "0", "--batch-size", "11")
-    with place() as here:
+    with place(begun=True) as here:
         root = here.root / "images"
         root.mkdir()
         for number, face in enumerate(faces.drawn(3, 0, 13)):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.data.pictures import cores
 from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
 from sweeps.engine.machines import alive, look_at_machines
-from sweeps.engine.quiet import SILENCE, environment, hushed, own_signal_handlers, shut_down
+from sweeps.engine.quiet import SILENCE, bare, environment, hushed, own_signal_handlers, shut_down
 from sweeps.scratch import remove_folders_of_the_dead, scratch
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def cluster() -> Iterator[Capacity]:
         else:
             stack.callback(remove_folders_of_the_dead)  # processes of theirs may have written there until now
             folder = stack.enter_context(scratch("ray"))
-            with environment({"RAY_AUTH_MODE": "disabled"}), own_signal_handlers():
+            with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers():
                 _start(
                     address="local",
                     num_cpus=cores(),

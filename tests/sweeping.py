@@ -32,7 +32,7 @@ from mvae.trial import ACCURACY, Trial
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.tracking import open_database
-from sweeps.worker import Job
+from sweeps.worker import Job, Word, run
 from tests.crashes import on_disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,6 +55,21 @@ def digits_job(store: Store, cache: Path, **fields: Any) -> Job:
     return Job(
         trial.key(fingerprint("digits")), trial, measures=(ACCURACY,), store=store, cache=cache, checkpoint_every=0.0
     )
+
+
+class CutOff(BaseException):
+    """The end of a trial process."""
+
+
+def run_until(job: Job, epoch: int) -> None:
+    """Runs a job in this process up to the checkpoint of an epoch, as a process that is killed right after it."""
+
+    def cut(word: Word) -> None:
+        if word.epoch == epoch and word.committed:
+            raise CutOff
+
+    with pytest.raises(CutOff):
+        run(job, cut)
 
 
 @dataclass(frozen=True)
@@ -258,7 +273,10 @@ def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place
         storage: a folder elsewhere.
         begun: with an empty MLflow database and the digits converted, as an earlier command would leave them.
     """
-    root = Path(tempfile.mkdtemp(prefix="mvae", dir="/tmp" if Path("/tmp").is_dir() else None))
+    short = next(
+        (folder for folder in (tempfile.gettempdir(), "/tmp") if len(folder) <= 12 and Path(folder).is_dir()), None
+    )
+    root = Path(tempfile.mkdtemp(prefix="mvae", dir=short))
     made = Place(root, storage or root / "storage")
     try:
         if begun:
@@ -312,11 +330,11 @@ def mlflow_differs(here: Place) -> list[str]:
     """Where MLflow is not what storage says: one finished run a result, no step twice, none missing; empty if it is."""
     wrong = [f"{name} is RUNNING" for name in here.running()]
     results, runs = here.results(), here.children()
-    keys = sorted(run.data.tags["mvae.key"] for run in runs)
+    keys = sorted(one.data.tags["mvae.key"] for one in runs)
     if keys != sorted(results):
         return [*wrong, f"runs of the keys {keys} instead of {sorted(results)}"]
-    for run in runs:
-        result = results[run.data.tags["mvae.key"]]
+    for one in runs:
+        result = results[one.data.tags["mvae.key"]]
         expected = {"epoch": [(record["epoch"], float(record["epoch"])) for record in result.history]}
         for record in result.history:
             speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
@@ -327,12 +345,12 @@ def mlflow_differs(here: Place) -> list[str]:
             expected.setdefault(name, [(result.history[-1]["epoch"], value)])
         for name, value in result.provenance.get("speed", {}).items():  # of pipelines/train.py
             expected.setdefault(f"speed/{name}", [(result.history[-1]["epoch"], value)])
-        if run.info.status != "FINISHED":
-            wrong.append(f"{run.info.run_name} is {run.info.status}")
-        if (there := here.steps(run)) != expected:
+        if one.info.status != "FINISHED":
+            wrong.append(f"{one.info.run_name} is {one.info.status}")
+        if (there := here.steps(one)) != expected:
             names = [name for name in there.keys() | expected.keys() if there.get(name) != expected.get(name)]
-            wrong.append(f"{run.info.run_name}: {names[0]} is {there.get(names[0])}, not {expected.get(names[0])}")
-    return wrong + [f"{run.info.run_name} is {run.info.status}" for run in here.parents() if _unfinished(run)]
+            wrong.append(f"{one.info.run_name}: {names[0]} is {there.get(names[0])}, not {expected.get(names[0])}")
+    return wrong + [f"{one.info.run_name} is {one.info.status}" for one in here.parents() if _unfinished(one)]
 
 
 def _unfinished(run: Run) -> bool:

@@ -1,4 +1,4 @@
-"""Every further arm and measure through the engine: its driver is killed, and the same command ends as if alone.
+"""Every further arm and measure, cut off: a sweep whose driver is killed, and trials alone, end as if undisturbed.
 
 What a trial should have given is computed here, in one process and in one go, and compared bit for bit.
 """
@@ -14,11 +14,13 @@ from mvae.checkpoint import Checkpoints
 from mvae.data import load
 from mvae.evaluation.measures import compute
 from mvae.training import best_epoch, train
-from mvae.trial import likelihood
+from mvae.trial import Measure, likelihood
 from pipelines import likelihoods, weak_supervision
 from sweeps.options import read
 from sweeps.plan import Cell
-from tests.sweeping import ROOT, Place, mlflow_differs, place
+from sweeps.storage import Store
+from sweeps.worker import Job, run
+from tests.sweeping import ROOT, Place, mlflow_differs, place, run_until
 from tests.tiny_mnist import write_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -27,11 +29,19 @@ DIGITS = ("--dataset", "digits", "--seeds", "0", "--epochs", "12")
 TEXTS = ("--dataset", "multi_mnist", "--seeds", "0", "--epochs", "8", "--data-root", "raw", "--latents", "8")
 
 SWEEPS = {
-    "RBM, VAE and JMVAE": ("weak_supervision", (*DIGITS, "--arms", "rbm,vae,jmvae", "--fractions", "0.05,1")),
-    "likelihoods": ("likelihoods", (*DIGITS, "--arms", "jmvae,mvae_q,vae,cvae", "--samples", "20")),
-    "texts": ("weak_supervision", (*TEXTS, "--arms", "nn,jmvae,mvae", "--fractions", "1")),
+    "RBM, VAE, JMVAE and MVAE-Q": (
+        "weak_supervision",
+        (*DIGITS, "--arms", "rbm,vae,jmvae,mvae_q", "--fractions", "0.05,1"),
+    ),
     "likelihoods of texts": ("likelihoods", (*TEXTS, "--arms", "jmvae,mvae,vae,cvae", "--samples", "3")),
 }
+"""Whole sweeps, whose drivers are killed."""
+
+JOBS = {
+    "likelihoods": ("likelihoods", (*DIGITS, "--arms", "jmvae,mvae_q,vae,cvae", "--samples", "20")),
+    "texts": ("weak_supervision", (*TEXTS, "--arms", "nn,jmvae,mvae", "--fractions", "1")),
+}
+"""Their trials alone, each of which is cut off."""
 
 
 def cells(pipeline: str, arguments: tuple[str, ...]) -> list[Cell]:
@@ -46,15 +56,34 @@ def command(here: Place, pipeline: str, arguments: tuple[str, ...]) -> list[str]
     return [sys.executable, str(ROOT / "pipelines" / f"{pipeline}.py"), *here.command()[2:], *arguments]
 
 
+def by_key(asked: list[Cell], fingerprint: str) -> dict[str, list[Cell]]:
+    """The cells by their trial's key, in their order."""
+    found: dict[str, list[Cell]] = {}
+    for cell in asked:
+        found.setdefault(cell.trial.key(fingerprint), []).append(cell)
+    return found
+
+
+def jobs(here: Place, asked: list[Cell], root: Path | None) -> list[Job]:
+    """What trial processes are given to do for these cells; every epoch ends with a checkpoint."""
+    data = load(asked[0].trial.dataset, root, here.cache)
+    store = Store.open(here.storage, "main", create=True)
+    return [
+        Job(key, those[0].trial, measures_of(those), store, root, here.cache, checkpoint_every=0.0)
+        for key, those in by_key(asked, data.fingerprint).items()
+    ]
+
+
+def measures_of(cells: list[Cell]) -> tuple[Measure, ...]:
+    return tuple(dict.fromkeys(cell.measure for cell in cells))
+
+
 def assert_as_computed_alone(here: Place, asked: list[Cell], root: Path | None, tmp_path: Path) -> None:
     """Every result is what one process gives that is never disturbed."""
     data = load(asked[0].trial.dataset, root, here.cache)
-    by_key: dict[str, list[Cell]] = {}
-    for cell in asked:
-        by_key.setdefault(cell.trial.key(data.fingerprint), []).append(cell)
-    for key, those in by_key.items():
+    for key, those in by_key(asked, data.fingerprint).items():
         trained = train(those[0].trial, data, Checkpoints(tmp_path / key, "alone"))
-        for measure in dict.fromkeys(cell.measure for cell in those):
+        for measure in measures_of(those):
             result = here.store.results.read(key, measure.token)
             assert result is not None, (those[0].row, measure.token)
             expected = compute(measure, trained.model, those[0].trial, data)
@@ -75,17 +104,37 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(what: str, t
         driver.kill()
         again = here.launch(typed).ended()
         assert again.code == 0, again
-        asked = cells(pipeline, (*arguments, *(("--data-root", str(root)) if root else ())))
-        assert_as_computed_alone(here, asked, root, tmp_path)
+        assert_as_computed_alone(here, cells(pipeline, with_root(arguments, root)), root, tmp_path)
         assert mlflow_differs(here) == []
         assert "left out" not in again.out
         assert all("mvae.logged_model" in run.data.tags for run in here.children())
 
 
+def with_root(arguments: tuple[str, ...], root: Path | None) -> tuple[str, ...]:
+    return (*arguments, "--data-root", str(root)) if root else arguments
+
+
+@pytest.mark.parametrize("what", JOBS)
+def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: str, tmp_path: Path) -> None:
+    pipeline, arguments = JOBS[what]
+    with place(begun=True) as here:
+        root = here.root / "raw" if "--data-root" in arguments else None
+        if root:
+            write_tiny(root)
+        asked = cells(pipeline, with_root(arguments, root))
+        for job in jobs(here, asked, root):
+            run_until(job, 5)
+            run(job, lambda _: None)
+        assert_as_computed_alone(here, asked, root, tmp_path)
+        for result in here.store.results:
+            assert [attempt["from_epoch"] for attempt in result.provenance["attempts"]] == [0, 5]
+
+
 def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) -> None:
     with place(begun=True) as here:
         arguments = (*DIGITS, "--arms", "mvae,vae", "--epochs", "3")
-        assert here.launch(command(here, "likelihoods", (*arguments, "--samples", "10"))).ended().code == 0
+        for job in jobs(here, cells("likelihoods", (*arguments, "--samples", "10")), None):
+            run(job, lambda _: None)
         before = here.files()
         ended = here.launch(command(here, "likelihoods", (*arguments, "--samples", "30"))).ended()
         assert ended.code == 0 and "2 half done" in ended.out

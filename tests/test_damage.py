@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from mvae.checkpoint import MODEL
-from sweeps.worker import Job, Word, run
+from sweeps.worker import Job
 from tests.crashes import on_disk
 from tests.sweeping import (
     EPOCHS,
@@ -23,6 +23,7 @@ from tests.sweeping import (
     history_of,
     mlflow_differs,
     newest_first,
+    run_until,
     unbroken,
 )
 from tests.tiny_mnist import truncate
@@ -33,10 +34,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 CUT_OFF_AT = 7
 """Epoch at which the half-done trial was cut off."""
-
-
-class PowerCut(BaseException):
-    """The end of a trial process."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ def mended(unbroken: Unbroken) -> Iterator[Mended]:
     with copy_of(unbroken) as here:
         half_done = digits_job(here.store, here.cache, model="mvae", paired_fraction=1.0, epochs=EPOCHS)
         forget(half_done)
-        run_until_cut_off(half_done)
+        run_until(half_done, CUT_OFF_AT)
         newest, before_it = newest_first(on_disk(here.store.folder / "checkpoints" / half_done.key))
         assert [len(history_of(one)) for one in (newest, before_it)] == [CUT_OFF_AT, CUT_OFF_AT - 1]
         truncate(newest / MODEL)
@@ -73,17 +70,6 @@ def forget(job: Job) -> None:
     """As if the trial had never run."""
     job.store.results.path(job.key, "accuracy-v1").unlink()
     shutil.rmtree(on_disk(job.store.folder / "checkpoints" / job.key))
-
-
-def run_until_cut_off(job: Job) -> None:
-    """Trains until a few epochs are covered by checkpoints."""
-
-    def cut(word: Word) -> None:
-        if word.epoch == CUT_OFF_AT and word.committed:
-            raise PowerCut
-
-    with pytest.raises(PowerCut):
-        run(job, cut)
 
 
 def test_a_sweep_with_damaged_files_ends_with_the_same_numbers(mended: Mended, unbroken: Unbroken) -> None:

@@ -16,8 +16,8 @@ from sweeps.plan import Cell
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.sweep import BAD_INPUT, COMPLETE, main
-from tests.sweeping import ROOT, mlflow_differs, place
-from tests.test_arms_killed import assert_as_computed_alone
+from tests.sweeping import ROOT, mlflow_differs, place, run_until
+from tests.test_arms_killed import assert_as_computed_alone, jobs
 from tests.tiny_mnist import write_tiny
 
 QUANTITIES = ("log joint", "var joint", "var marginal", "var conditional", "ESS joint")
@@ -131,22 +131,22 @@ def test_the_report_has_the_figure_and_the_variance_at_k_0_against_k_1(
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(tmp_path: Path) -> None:
+def test_a_sweep_that_was_cut_off_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(
+    tmp_path: Path,
+) -> None:
     asked = ("--ks", "0,3", "--epochs", "10", "--samples", "3", "--latents", "4", "--train-examples", "30")
     with place(begun=True) as here:
         root = here.root / "raw"
         write_tiny(root)
         pipeline = str(ROOT / "pipelines" / "k_sweep.py")
         typed = [sys.executable, pipeline, *here.command()[2:], "--data-root", str(root), *asked]
-        driver = here.launch(typed)
-        driver.until(lambda: sum(here.epochs().values()) >= 3, "it had trained for some epochs")
-        driver.kill()
+        whole = sweep(read(Options, (*asked, "--data-root", str(root))))
+        run_until(jobs(here, list(whole.cells), root)[0], 3)
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
         assert {run.info.run_name for run in here.children()} == {
             f"MVAE19 {noise} noise k={k} seed 0" for noise in ("free", "fixed") for k in (0, 3)
         }
-        whole = sweep(read(Options, (*asked, "--data-root", str(root))))
         assert_as_computed_alone(here, list(whole.cells), root, tmp_path)
         assert mlflow_differs(here) == []
         logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}

@@ -19,8 +19,8 @@ from sweeps.plan import Cell
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.sweep import BAD_INPUT, COMPLETE, INCOMPLETE, main
-from tests.sweeping import ROOT, mlflow_differs, place
-from tests.test_arms_killed import assert_as_computed_alone
+from tests.sweeping import ROOT, mlflow_differs, place, run_until
+from tests.test_arms_killed import assert_as_computed_alone, jobs
 from tests.tiny_mnist import write_tiny
 
 ROWS = (
@@ -188,20 +188,20 @@ def test_two_arms_are_compared_quantity_by_quantity(
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(tmp_path: Path) -> None:
+def test_a_sweep_that_was_cut_off_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(
+    tmp_path: Path,
+) -> None:
     asked = ("--keep-probabilities", "0.2,1", "--epochs", "10", "--samples", "3", "--latents", "4")
     with place(begun=True) as here:
         root = here.root / "raw"
         write_tiny(root)
         pipeline = str(ROOT / "pipelines" / "missing_modalities.py")
         typed = [sys.executable, pipeline, *here.command()[2:], "--data-root", str(root), *asked]
-        driver = here.launch(typed)
-        driver.until(lambda: sum(here.epochs().values()) >= 3, "it had trained for some epochs")
-        driver.kill()
+        whole = sweep(read(Options, (*asked, "--data-root", str(root))))
+        run_until(jobs(here, list(whole.cells), root)[0], 3)
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
         assert {run.info.run_name for run in here.children()} == {"MVAE19 20% seed 0", "MVAE19 100% seed 0"}
-        whole = sweep(read(Options, (*asked, "--data-root", str(root))))
         assert_as_computed_alone(here, list(whole.cells), root, tmp_path)
         assert mlflow_differs(here) == []
         logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}

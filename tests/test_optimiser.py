@@ -37,7 +37,7 @@ def steps(kind: type[torch.optim.Adam], fused: bool, state: dict[str, Any] | Non
         optimizer.zero_grad()
         inputs = torch.randn(7, 3, generator=generator)
         loss = (inputs @ weight.T).square().sum()
-        (loss + bias.square().sum() if number else loss).backward()
+        torch.autograd.backward(loss + bias.square().sum() if number else loss)
         optimizer.step()
     return torch.cat([weight.detach().flatten(), bias.detach()]), optimizer.state_dict()
 

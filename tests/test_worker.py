@@ -18,11 +18,7 @@ from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.worker import Job, Word, run
 from tests.crashes import files_below, killed_at_every_line, on_disk
-from tests.sweeping import digits_job
-
-
-class CutOff(BaseException):
-    """The end of a trial process."""
+from tests.sweeping import digits_job, run_until
 
 
 @pytest.fixture
@@ -38,17 +34,6 @@ def done(job: Job) -> tuple[Result, list[Word]]:
     result = job.store.results.read(job.key, ACCURACY.token)
     assert result is not None
     return result, words
-
-
-def run_until(job: Job, epoch: int) -> None:
-    """Runs a job up to a checkpoint, as a process that is killed right after it."""
-
-    def cut(word: Word) -> None:
-        if word.epoch == epoch and word.committed:
-            raise CutOff
-
-    with pytest.raises(CutOff):
-        run(job, cut)
 
 
 def final_files(job: Job) -> list[str]:

@@ -28,6 +28,7 @@ from mvae.evaluation.accuracy import evaluated, label_accuracy
 from mvae.files import write_atomically
 from mvae.models import arm
 from mvae.models.mvae import ElboLearner
+from mvae.optimiser import Adam
 from mvae.streams import global_stream
 from mvae.training import THREADS
 from mvae.trial import Targets, Trial
@@ -73,7 +74,7 @@ class Run:
         trial = self._trial("all")
         with global_stream(trial.seed, "initialisation"):
             self.model: nn.Module = arm("mvae").build(trial, data.modalities)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=trial.learning_rate, fused=True)
+        self.optimizer = Adam(self.model.parameters(), lr=trial.learning_rate, fused=True)
 
     def fork(self) -> Run:
         """A twin that goes on from here."""

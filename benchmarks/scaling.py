@@ -33,6 +33,7 @@ from mvae import training
 from mvae.data import source
 from mvae.models import arm
 from mvae.models.data_parallel import DataParallel
+from mvae.optimiser import Adam
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 
@@ -84,7 +85,7 @@ class Side:
         learner = chosen.learner(self.model, trial, data, workers)
         shared: Any = learner if workers.alone else DataParallel(learner, self.model)
         self.few: Any = FewSteps(shared)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=trial.learning_rate, fused=True)
+        self.optimizer = Adam(self.model.parameters(), lr=trial.learning_rate, fused=True)
 
     def run(self, steps: int) -> float:
         """Seconds that so many steps take."""

@@ -131,7 +131,7 @@ def listing(folder: Place) -> dict[str, tuple[int, int]]:
         there = folder.listing()
         return {str(path.relative_to(folder)): (status.st_size, status.st_mtime_ns) for path, status in there.items()}
     found = {}
-    for path in sorted(folder.rglob("*")):
+    for path in sorted(Path(below, name) for below, _, names in os.walk(folder) for name in names):
         with suppress(FileNotFoundError):
             if path.is_file() and not _TEMPORARY.fullmatch(path.name):
                 found[str(path.relative_to(folder))] = file_version(path)

@@ -12,7 +12,7 @@ import torch
 
 
 class Adam(torch.optim.Adam):
-    """torch.optim.Adam: same arguments, same state, same steps bit for bit."""
+    """torch.optim.Adam: same arguments but `differentiable`, same state, same steps bit for bit."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
     zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)

@@ -44,7 +44,7 @@ WORK = Patience(connect=10, request=60, attempts=8, gcs=60)
 FIRST_LOOK = Patience(connect=3, request=4, attempts=2, gcs=8)
 """When a user waits at a terminal, and may have mistyped the endpoint."""
 RACES = 5
-"""Times an object is read before one that is replaced each time is taken as it comes."""
+"""Times that an object which is replaced meanwhile is read."""
 AT_ONCE = 16
 """Requests at a time, where there are many to make."""
 
@@ -170,26 +170,30 @@ class RemotePath:
         return dict(sorted(found.items(), key=lambda item: item[0].key))
 
     def read_bytes(self, patience: Patience = WORK) -> bytes:
-        """What the object holds, of one version of it.
+        """What the object holds, of one version of it: pyarrow asks for the size, and then in one request for so much.
 
-        pyarrow asks for the size first and then for so many bytes. An object that is replaced in between would come cut
-        off or filled up, and for one that is deleted, or empty now, S3's answer does not fit into what was set aside.
+        One that is replaced in between would come cut off or filled up, and one that is deleted or empty by then is an
+        error in words of no use.
+
+        Raises:
+            FileNotFoundError: there is none.
+            OSError: the store refuses, or the object is another one each time.
         """
-        for _ in range(RACES - 1):
+        for _ in range(RACES):
+            expected, failed = -1, None
             try:
-                data = self._read(patience)
+                with self._refusals(patience) as filesystem, filesystem.open_input_file(self._full(patience)) as file:
+                    expected = int(file.size())
+                    data = bytes(file.read())
             except OSError as error:
-                if "INTERNAL_FAILURE" not in str(error.strerror):
+                if expected < 0:
                     raise
-                self.stat(patience)
-            else:
-                if self.stat(patience).st_size == len(data):
-                    return data
-        return self._read(patience)
-
-    def _read(self, patience: Patience) -> bytes:
-        with self._refusals(patience) as filesystem, filesystem.open_input_stream(self._full(patience)) as stream:
-            return bytes(stream.read())
+                failed = error
+            if self.stat(patience).st_size == expected:
+                if failed is not None:
+                    raise failed
+                return data
+        raise OSError(errno.EIO, "it is replaced again and again", str(self))
 
     def read_text(self, errors: str = "strict") -> str:
         return self.read_bytes().decode(errors=errors)

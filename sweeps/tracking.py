@@ -334,12 +334,17 @@ class Mirror:
         files = [place / path for path in listing(place)] or [place] * place.is_file()
         if not files:
             return {}
-        said = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
-        digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
-        if not digest.items() <= held.tags.items():
-            for path in files:
-                below = PurePosixPath(name, path.relative_to(place).parent)
-                self._client.log_artifact(held.run_id, str(path), str(below))
+        try:
+            said = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
+            digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
+            if not digest.items() <= held.tags.items():
+                for path in files:
+                    below = PurePosixPath(name, path.relative_to(place).parent)
+                    self._client.log_artifact(held.run_id, str(path), str(below))
+        except FileNotFoundError:
+            if all(path.exists() for path in files):
+                raise
+            return {}  # one went meanwhile: the next time tells
         return digest
 
     def _upload_objects(self, held: _Held, place: RemotePath, name: str) -> dict[str, str]:

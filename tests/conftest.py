@@ -19,9 +19,25 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["MPLBACKEND"] = "Agg"
 
-# Temporary files in memory, where there is enough of it: thousands of them are written through to the disk one by one.
 IN_MEMORY = Path("/dev/shm")
-if "TMPDIR" not in os.environ and IN_MEMORY.is_dir() and shutil.disk_usage(IN_MEMORY).free > 8 * 2**30:
+ENOUGH = 8 * 2**30
+"""Bytes of memory beyond what tests take at most."""
+
+
+def in_memory() -> bool:
+    """Whether temporary files can lie in memory: thousands of them are written through to the disk, one by one."""
+    limit = Path("/sys/fs/cgroup/memory.max")
+    try:
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        bounds = [shutil.disk_usage(IN_MEMORY).free, 1024 * int(lines["MemAvailable"].split()[0])]
+        bounds += [int(limit.read_text())] if limit.exists() and limit.read_text().strip().isdigit() else []
+        runs_programs = not os.statvfs(IN_MEMORY).f_flag & os.ST_NOEXEC
+    except (OSError, KeyError, ValueError):
+        return False
+    return runs_programs and min(bounds) > ENOUGH
+
+
+if "TMPDIR" not in os.environ and in_memory():
     os.environ["TMPDIR"] = str(IN_MEMORY)
     tempfile.tempdir = None
 for leaking in ("MVAE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):

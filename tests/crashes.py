@@ -1,4 +1,7 @@
-"""Kill -9 at every line: run a piece of code in forked processes, the n-th of which kills itself at the n-th line."""
+"""Kill -9 at any line: a piece of code runs in forked processes, each of which kills itself a bit further on.
+
+What a kill leaves is files. So of lines before which these are the same, one is enough, and tells for all of them.
+"""
 
 import os
 import signal
@@ -11,16 +14,17 @@ from typing import Any
 from mvae.remote import Place
 
 
-def killed_at_every_line(
-    action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None]
+def killed_at_any_line(
+    action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None], below: Place
 ) -> Iterator[int]:
-    """Yield after each death of a process that ran `action` up to the n-th line of these source files, n = 1, 2, ...
+    """Yield after each death of a process that ran `action` up to the n-th change of the files below a folder.
 
-    Ends when a run gets through alive, after yielding once more. An error in the child is an error here.
+    It dies before the first line that comes after the change: n = 1 is the first line of all. Ends when a run gets
+    through alive, after yielding once more. An error in the child is an error here.
 
     Args:
         action: what is killed.
-        in_files: ends of the paths of the files whose lines count.
+        in_files: ends of the paths of the source files whose lines count.
         before_each: arranges the state that `action` starts from.
     """
     number = 0
@@ -29,24 +33,25 @@ def killed_at_every_line(
         before_each()
         pid = os.fork()
         if pid == 0:
-            _run_and_die(action, in_files, number)
+            _run_and_die(action, in_files, number, on_disk(below))
         _, status = os.waitpid(pid, 0)
         yield number
         if os.WIFEXITED(status):
-            assert os.WEXITSTATUS(status) == 0, f"the action itself failed when it was to die at line {number}"
+            assert os.WEXITSTATUS(status) == 0, f"the action itself failed when it was to die at change {number}"
             return
         assert os.WTERMSIG(status) == signal.SIGKILL
 
 
-def _run_and_die(action: Callable[[], object], in_files: tuple[str, ...], number: int) -> None:
+def _run_and_die(action: Callable[[], object], in_files: tuple[str, ...], number: int, below: Path) -> None:
     left = number
+    last: list[tuple[str, int, int]] | None = None
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:
-        nonlocal left
+        nonlocal left, last
         if not frame.f_code.co_filename.endswith(in_files):
             return None
-        if event == "line":
-            left -= 1
+        if event == "line" and (now := _files(str(below))) != last:
+            last, left = now, left - 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
         return trace
@@ -58,6 +63,21 @@ def _run_and_die(action: Callable[[], object], in_files: tuple[str, ...], number
         code = 0
     finally:
         os._exit(code)
+
+
+def _files(folder: str) -> list[tuple[str, int, int]]:
+    """All files and folders below one: path, size and time of change in ns."""
+    found: list[tuple[str, int, int]] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                found.append((entry.path, status.st_size, status.st_mtime_ns))
+                if entry.is_dir(follow_symlinks=False):
+                    found += _files(entry.path)
+    except FileNotFoundError:
+        pass
+    return found
 
 
 def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:

@@ -45,6 +45,9 @@ SWEEP = ("--arms", "nn,logreg,mvae", "--fractions", "0.05,1", "--seeds", "0", "-
 LIMIT = 600.0
 """Seconds that anything waited for may take on a slow and busy machine before the test gives it up."""
 
+SHORT = 9
+"""Characters of a folder below which a place's own temporary folder is one that `sweeps.scratch` takes."""
+
 Process = tuple[int, int]
 """Process id and start in clock ticks since boot: together they never mean another process."""
 
@@ -149,7 +152,7 @@ class Place:
 
     @property
     def temporary(self) -> Path:
-        return self.root / "tmp"
+        return self.root / "t"
 
     @property
     def cache(self) -> Path:
@@ -273,10 +276,8 @@ def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place
         storage: a folder elsewhere.
         begun: with an empty MLflow database and the digits converted, as an earlier command would leave them.
     """
-    short = next(
-        (folder for folder in (tempfile.gettempdir(), "/tmp") if len(folder) <= 12 and Path(folder).is_dir()), None
-    )
-    root = Path(tempfile.mkdtemp(prefix="mvae", dir=short))
+    folders = (folder for folder in (tempfile.gettempdir(), "/tmp") if len(folder) <= SHORT and Path(folder).is_dir())
+    root = Path(tempfile.mkdtemp(prefix="mvae", dir=next(folders, None)))
     made = Place(root, storage or root / "storage")
     try:
         if begun:
@@ -306,7 +307,9 @@ class Unbroken:
 def _unbroken() -> tuple[Unbroken, Any]:
     context = place()
     made = context.__enter__()
-    ended = made.run(*SWEEP)
+    driver = made.start(*SWEEP)
+    driver.until(lambda: any(made.temporary.glob("mvae-ray-*")), "Ray wrote into the folder that is looked at")
+    ended = driver.ended()
     return Unbroken(made, ended, made.leftovers()), context
 
 

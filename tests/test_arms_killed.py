@@ -20,7 +20,7 @@ from sweeps.options import read
 from sweeps.plan import Cell
 from sweeps.storage import Store
 from sweeps.worker import Job, run
-from tests.sweeping import ROOT, Place, mlflow_differs, place, run_until
+from tests.sweeping import ROOT, Ended, Place, mlflow_differs, place, run_until
 from tests.tiny_mnist import write_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -103,11 +103,16 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(what: str, t
         driver.until(lambda: sum(here.epochs().values()) >= 5, "it had trained for some epochs")
         driver.kill()
         again = here.launch(typed).ended()
-        assert again.code == 0, again
         assert_as_computed_alone(here, cells(pipeline, with_root(arguments, root)), root, tmp_path)
-        assert mlflow_differs(here) == []
-        assert "left out" not in again.out
-        assert all("mvae.logged_model" in run.data.tags for run in here.children())
+        assert_in_mlflow(here, again)
+
+
+def assert_in_mlflow(here: Place, ended: Ended) -> None:
+    """Numbers and models of all trials are there, by a command that has ended well."""
+    assert ended.code == 0, ended
+    assert "left out" not in ended.out
+    assert mlflow_differs(here) == []
+    assert all("mvae.logged_model" in run.data.tags for run in here.children())
 
 
 def with_root(arguments: tuple[str, ...], root: Path | None) -> tuple[str, ...]:
@@ -128,6 +133,7 @@ def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: 
         assert_as_computed_alone(here, asked, root, tmp_path)
         for result in here.store.results:
             assert [attempt["from_epoch"] for attempt in result.provenance["attempts"]] == [0, 5]
+        assert_in_mlflow(here, here.launch(command(here, pipeline, arguments)).ended())
 
 
 def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) -> None:

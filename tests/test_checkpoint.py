@@ -17,7 +17,7 @@ import torch
 
 from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints, Record
 from mvae.files import Damaged
-from tests.crashes import fails_when_full, files_below, killed_at_every_line, on_disk
+from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 
 SOURCES = ("mvae/checkpoint.py", "mvae/files.py")
 
@@ -162,7 +162,7 @@ def test_killed_at_any_line_of_saving_the_last_checkpoint_is_still_there(
         shutil.copytree(template, folder)
 
     epochs = set()
-    for _ in killed_at_every_line(lambda: saved(Checkpoints(folder, "b", keep=1), 3), SOURCES, start):
+    for _ in killed_at_any_line(lambda: saved(Checkpoints(folder, "b", keep=1), 3), SOURCES, start, folder):
         reader = Checkpoints(folder, "c")
         found = reader.latest()
         assert found is not None
@@ -212,7 +212,7 @@ def test_killed_at_any_line_of_the_final_clean_up_the_weights_stay_and_a_second_
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(template, folder)
 
-    for _ in killed_at_every_line(lambda: Checkpoints(folder, "b").keep_final_weights(), SOURCES, start):
+    for _ in killed_at_any_line(lambda: Checkpoints(folder, "b").keep_final_weights(), SOURCES, start, folder):
         reader = Checkpoints(folder, "c")
         found = reader.latest()
         assert found is not None

@@ -35,7 +35,7 @@ from sweeps.engine.demand import Gpus, check_fits
 from sweeps.scratch import OWNER, PREFIX, temporary
 from sweeps.storage import Store
 from sweeps.worker import Job, Word
-from tests.sweeping import ROOT, digits_job
+from tests.sweeping import ROOT, command_line, descendants, digits_job
 
 
 def test_auto_takes_a_share_of_a_gpu_or_one_for_each_of_several_workers_and_none_where_there_is_none() -> None:
@@ -274,16 +274,18 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
 
 
 def test_what_is_replaced_of_ray_and_mlflow_exists_in_these_versions() -> None:
-    from mlflow.utils import environment
     from ray._private import node, utils, worker
 
     for owner, names in (
         (node.Node, ("start_monitor", "start_log_monitor")),
         (utils, ("get_dashboard_dependency_error", "set_sigterm_handler")),
         (worker, ("print_to_stdstream",)),
-        (environment, ("warn_dependency_requirement_mismatches",)),
     ):
         assert [name for name in names if not callable(getattr(owner, name, None))] == []
+    untouched = (
+        "from mlflow.utils import environment; print(callable(environment.warn_dependency_requirement_mismatches))"
+    )
+    assert subprocess.run([sys.executable, "-c", untouched], capture_output=True, text=True).stdout == "True\n"
 
 
 @pytest.mark.slow
@@ -302,6 +304,10 @@ def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
     said: dict[str, list[Word]] = {good.key: [], bad.key: []}
     with cluster() as capacity:
         assert capacity.cpus >= 1
+        processes = " ".join(command_line(process) for process in descendants(os.getpid()))
+        assert "raylet" in processes
+        assert not re.search(r"/monitor\.py|log_monitor\.py|ray::IDLE", processes), processes
+        assert re.search(r"dashboard\.py .*--minimal", processes), processes
         run_jobs(
             [good, bad],
             Listener(started.append, lambda key, word: said[key].append(word), lambda key, why: again.append(why)),

@@ -141,12 +141,15 @@ def test_a_sweep_that_was_cut_off_ends_with_the_numbers_of_undisturbed_trials_an
         pipeline = str(ROOT / "pipelines" / "k_sweep.py")
         typed = [sys.executable, pipeline, *here.command()[2:], "--data-root", str(root), *asked]
         whole = sweep(read(Options, (*asked, "--data-root", str(root))))
-        run_until(jobs(here, list(whole.cells), root)[0], 3)
+        begun = jobs(here, list(whole.cells), root)[0]
+        run_until(begun, 3)
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
         assert {run.info.run_name for run in here.children()} == {
             f"MVAE19 {noise} noise k={k} seed 0" for noise in ("free", "fixed") for k in (0, 3)
         }
+        attempts = here.results()[begun.key].provenance["attempts"]
+        assert [attempt["from_epoch"] for attempt in attempts] == [0, 3]
         assert_as_computed_alone(here, list(whole.cells), root, tmp_path)
         assert mlflow_differs(here) == []
         logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}

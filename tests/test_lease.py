@@ -16,7 +16,7 @@ import pytest
 import sweeps.lease
 from sweeps.lease import Lease
 from sweeps.processes import machine, this_process
-from tests.crashes import killed_at_every_line
+from tests.crashes import killed_at_any_line
 
 RENEW = 0.1
 DEAD = 0.8
@@ -283,8 +283,8 @@ def test_a_forked_child_that_ends_does_not_give_back_its_parents_lease(tmp_path:
 
 
 def test_killed_at_any_line_the_next_driver_goes_on_at_once(tmp_path: Path, said: Said) -> None:
-    for _ in killed_at_every_line(
-        lambda: hold_for_a_moment(tmp_path, said), ("sweeps/lease.py", "mvae/files.py"), lambda: None
+    for _ in killed_at_any_line(
+        lambda: hold_for_a_moment(tmp_path, said), ("sweeps/lease.py", "mvae/files.py"), lambda: None, tmp_path
     ):
         assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
         assert not (tmp_path / "lease.json").exists()

@@ -47,6 +47,9 @@ def test_its_steps_are_torchs_bit_for_bit_and_each_goes_on_from_the_others_state
     (ours, our_state), (theirs, their_state) = steps(Adam, fused, None), steps(torch.optim.Adam, fused, None)
     assert torch.equal(ours, theirs)
     assert our_state["param_groups"] == their_state["param_groups"]
+    for number, moments in their_state["state"].items():
+        assert our_state["state"][number].keys() == moments.keys() == {"step", "exp_avg", "exp_avg_sq"}
+        assert all(torch.equal(our_state["state"][number][name], moment) for name, moment in moments.items())
     further, _ = steps(Adam, fused, their_state)
     assert torch.equal(further, steps(torch.optim.Adam, fused, our_state)[0])
     assert not torch.equal(further, ours)

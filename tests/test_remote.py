@@ -80,28 +80,28 @@ def test_an_object_is_written_listed_read_and_deleted_as_a_file_is(bucket: Remot
     assert names(bucket) == []
 
 
-@pytest.mark.parametrize("times", [1, 3])
-@pytest.mark.parametrize("now", [b"", b"short", b"y" * 5000, None], ids=["empty", "shorter", "longer", "deleted"])
+@pytest.mark.parametrize(("times", "size"), [(1, 200), (3, 200), (1, 5_000), (2, 600_000)])
+@pytest.mark.parametrize("now", [b"", b"short", b"y" * 700_000, None], ids=["empty", "shorter", "longer", "deleted"])
 def test_an_object_replaced_while_it_is_read_is_read_whole(
-    bucket: RemotePath, monkeypatch: pytest.MonkeyPatch, now: bytes | None, times: int
+    bucket: RemotePath, monkeypatch: pytest.MonkeyPatch, now: bytes | None, times: int, size: int
 ) -> None:
     path, opened, changes = bucket / "a.json", mvae.remote._opened, [now] * times
 
     class Changing:
         """The store's file system; the object is another one as soon as its size was asked for."""
 
-        def open_input_stream(self, name: str) -> Any:
-            stream = opened(bucket.root)[0].open_input_stream(name)
+        def open_input_file(self, name: str) -> Any:
+            file = opened(bucket.root)[0].open_input_file(name)
             if changes and (new := changes.pop()) is not None:
                 path.write_bytes(new * (len(changes) + 1))
             elif now is None:
                 path.unlink()
-            return stream
+            return file
 
         def __getattr__(self, name: str) -> Any:
             return getattr(opened(bucket.root)[0], name)
 
-    path.write_bytes(b"x" * 200)
+    path.write_bytes(b"x" * size)
     monkeypatch.setattr(mvae.remote, "_opened", lambda root, *_: (Changing(), opened(root)[1]))
     if now is None:
         with pytest.raises(FileNotFoundError):

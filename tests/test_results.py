@@ -13,7 +13,7 @@ import pytest
 
 from mvae.trial import ACCURACY
 from sweeps.results import Result, ResultConflict, Results
-from tests.crashes import fails_when_full, files_below, killed_at_every_line, on_disk
+from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 
 RESULT = Result(
     key="0123456789abcdef",
@@ -121,10 +121,11 @@ def test_a_folder_that_does_not_exist_holds_no_results(results: Results) -> None
 
 def test_killed_at_any_line_of_writing_the_result_is_whole_or_absent(results: Results) -> None:
     seen = set()
-    for _ in killed_at_every_line(
+    for _ in killed_at_any_line(
         lambda: results.write(RESULT),
         ("sweeps/results.py", "mvae/files.py"),
         lambda: shutil.rmtree(on_disk(results.folder), ignore_errors=True),
+        results.folder,
     ):
         found = Results(results.folder).read(RESULT.key, RESULT.measure)
         assert found is None or repr(found) == repr(RESULT)

@@ -10,7 +10,7 @@ import pytest
 
 from sweeps.results import Result
 from sweeps.storage import Store
-from tests.crashes import files_below, killed_at_every_line, on_disk
+from tests.crashes import files_below, killed_at_any_line, on_disk
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_the_namespace_is_made_once_even_by_many_processes_at_once(store: Store)
 
 def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) -> None:
     path = store.folder / "namespace"
-    for _ in killed_at_every_line(
-        store.namespace, ("sweeps/storage.py", "mvae/files.py"), lambda: path.unlink(missing_ok=True)
+    for _ in killed_at_any_line(
+        store.namespace, ("sweeps/storage.py", "mvae/files.py"), lambda: path.unlink(missing_ok=True), store.root
     ):
         before = path.read_text().strip() if path.exists() else None
         after = store.namespace()

@@ -17,8 +17,10 @@ from sweeps.provenance import versions
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.worker import Job, Word, run
-from tests.crashes import files_below, killed_at_every_line, on_disk
+from tests.crashes import files_below, killed_at_any_line, on_disk
 from tests.sweeping import digits_job, run_until
+
+WRITERS = ("sweeps/worker.py", "sweeps/results.py", "mvae/checkpoint.py", "mvae/files.py")
 
 
 @pytest.fixture
@@ -203,7 +205,7 @@ def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(stor
             shutil.rmtree(on_disk(store.folder / folder), ignore_errors=True)
 
     deaths = 0
-    for number in killed_at_every_line(lambda: run(job, lambda _: None), ("sweeps/worker.py",), start):
+    for number in killed_at_any_line(lambda: run(job, lambda _: None), WRITERS, start, store.root):
         result, _ = done(job)
         assert result.metrics == whole.metrics
         assert [record["metrics"] for record in result.history] == [record["metrics"] for record in whole.history]

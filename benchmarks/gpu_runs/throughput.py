@@ -23,6 +23,7 @@ from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
 from mvae.objective import Layout, Loss, negative_elbo
+from mvae.optimiser import Adam
 from mvae.streams import global_stream
 
 WARM_UP = 11
@@ -85,7 +86,7 @@ def samples_a_second(run: Callable[[int], object], setting: Setting, effort: Eff
 
 def eager(setting: Setting, effort: Effort) -> dict[str, float]:
     """The training loop as it is."""
-    optimizer = torch.optim.Adam(setting.model.parameters(), lr=setting.trial.learning_rate, fused=True)
+    optimizer = Adam(setting.model.parameters(), lr=setting.trial.learning_rate, fused=True)
     few = FewSteps(setting.learner)
 
     def run(steps: int) -> None:

@@ -80,12 +80,17 @@ class Cluster:
         config["provider"]["head_ip"] = self.lab.head.address
         config["provider"]["worker_ips"] = [worker.address for worker in self.lab.workers]
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/cluster_key"}
-        starts = config["worker_start_ray_commands"]
-        config["worker_start_ray_commands"] = [
-            command.replace("ray start ", f"ray start --num-cpus={CPUS} ") for command in starts
-        ]
-        assert config["worker_start_ray_commands"] != starts, f"{FILE} starts no worker"
         assert f"MVAE_STORAGE={STORAGE} " in " ".join(config["head_setup_commands"]), f"{FILE} shares another folder"
+        path.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
+        self.change_start("ray start ", f"ray start --num-cpus={CPUS} ")
+
+    def change_start(self, before: str, after: str) -> None:
+        """Changes the command by which the workers join, in the laptop's copy of the file."""
+        path = self.lab.laptop.home / PROJECT / FILE
+        config = yaml.safe_load(path.read_text())
+        starts = config["worker_start_ray_commands"]
+        config["worker_start_ray_commands"] = [command.replace(before, after) for command in starts]
+        assert config["worker_start_ray_commands"] != starts, f"{FILE} starts no worker by {before}"
         path.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
 
     def type(self, command: str, *, fine: bool = True) -> Said:
@@ -94,10 +99,10 @@ class Cluster:
         tell(f"{command}: exit code {said.code}", said.seconds)
         return said
 
-    def up(self) -> None:
-        """`ray up`, until every worker has joined."""
+    def up(self, workers: int | None = None) -> None:
+        """`ray up`, until every worker has joined, or so many of them."""
         self.type(f"RAY_UP_enable_autoscaler_v2=0 ray up -y {FILE}")
-        self.until_joined(len(self.lab.workers))
+        self.until_joined(len(self.lab.workers) if workers is None else workers)
 
     def down(self) -> Said:
         return self.type(f"ray down -y {FILE}")

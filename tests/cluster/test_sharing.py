@@ -1,4 +1,4 @@
-"""Two sweeps on one cluster, Ray's other way of submitting, and what is refused on the submitting terminal."""
+"""Two sweeps on one cluster, Ray's other way of submitting, what is refused, and a worker with another Ray."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from tests.cluster.cluster import (
     tell,
     wait,
 )
-from tests.cluster.lab import PROJECT, Said
+from tests.cluster.lab import PROJECT, Lab, Said
 from tests.sweeping import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
 
 SWEEP = ("--arms", "nn,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "20")
+ANOTHER_RAY = "PYTHONPATH=$HOME/other ray start "
+"""The worker's start, with a module that gives Ray another version where there is one."""
 ONE = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
 
 
@@ -89,6 +91,22 @@ def test_a_head_without_its_token_says_what_is_missing(made: Cluster) -> None:
     refused = made.submit(*ONE).ended()
     made.lab.head.run("mv ~/token ~/.ray/auth_token")
     assert_one_line(refused, r"RAY_ADDRESS auto: the cluster wants an authentication token .*")
+
+
+def test_a_worker_that_runs_another_ray_stays_away_and_is_named_and_the_others_do_the_work() -> None:
+    with Lab(2) as lab:
+        made, other = Cluster(lab), lab.workers[1]
+        made.configure()
+        other.run("mkdir ~/other && echo 'import ray; ray.__version__ += \".other\"' > ~/other/sitecustomize.py")
+        made.change_start("ray start ", ANOTHER_RAY)
+        made.up(workers=1)
+        logs = "/tmp/ray/session_latest/logs/monitor*"
+        refused = f"grep -qi 'version mismatch' {logs}"
+        wait(lambda: lab.head.run(refused, fine=False).code == 0, "the other worker was refused", every=1.0)
+        said = complete(made.submit(*ONE))
+        assert made.joined() == 1
+    named = [line for line in said.out.splitlines() if "1 of 2 workers has not joined" in line]
+    assert len(named) == 1 and f"({other.address})" in named[0] and "another Ray or Python" in named[0], said.out
 
 
 def assert_one_line(refused: Said, pattern: str) -> None:

@@ -149,7 +149,10 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
         "max_preemption_failures": -1,
         "controller_failure_limit": -1 if elastic else 10,
     }
-    settings = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}
+    settings = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY),
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more in each attempt, for notices that we do not ask for
+    }
     if not elastic:
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
     with environment(settings), scratch("ray") as folder:

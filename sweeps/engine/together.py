@@ -151,7 +151,7 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     }
     settings = {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY),
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process more in each attempt, for notices that we do not ask for
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process, for notices that we ignore
     }
     if not elastic:
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)

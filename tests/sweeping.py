@@ -38,7 +38,7 @@ from tests.crashes import on_disk
 ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = ROOT / "pipelines" / "weak_supervision.py"
 
-EPOCHS = 20
+EPOCHS = 14
 SWEEP = ("--arms", "nn,logreg,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS))
 """Six trials of a few seconds in all. Every epoch ends with a checkpoint (`Place.command`)."""
 

@@ -1,7 +1,8 @@
 """A cluster of the lab's machines, as `cluster/local.yaml` makes it: brought up, submitted to, looked at.
 
-Of that file only what a person edits is replaced: addresses, user and key, and how many CPUs a machine has. Sweeps on
-it are held against the same sweep on this box alone (`alone`), and MLflow against the storage.
+Of that file only what a person edits is replaced: addresses, user and key, and how many CPUs a machine has, unless a
+test changes the workers' start (`change_start`). Sweeps on it are held against the same sweep on this box alone
+(`alone`), and MLflow against the storage.
 """
 
 from __future__ import annotations

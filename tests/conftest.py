@@ -50,6 +50,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "cluster"))
 
 
+def pytest_sessionfinish() -> None:
+    """Each process of a session clears away what it made for all of its tests."""
+    if "tests.sweeping" in sys.modules:
+        sys.modules["tests.sweeping"].forget()
+
+
 @pytest.fixture(autouse=True)
 def plugins_forgotten() -> Iterator[None]:
     """What plug-ins add to the data sets and arms of this process goes with the test that loads them."""

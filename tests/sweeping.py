@@ -6,7 +6,6 @@ started here are ever signalled, each by its id and start time, found by walking
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import shutil
@@ -261,7 +260,6 @@ class Place:
 def _begun() -> Place:
     """Where a first command has made MLflow's empty database and converted the digits: seconds that most tests save."""
     root = Path(tempfile.mkdtemp(prefix="mvae"))
-    atexit.register(shutil.rmtree, root, ignore_errors=True)
     made = Place(root, root / "storage")
     open_database(made.storage / "mlflow.db")
     load("digits", None, made.cache)
@@ -315,10 +313,18 @@ def _unbroken() -> tuple[Unbroken, Any]:
 
 @pytest.fixture(scope="session")
 def unbroken() -> Iterator[Unbroken]:
-    """Made once a session, whichever modules ask for it."""
-    yield _unbroken()[0]
-    _unbroken()[1].__exit__(None, None, None)
+    """Made once a session, though each module that imports this has a fixture of its own."""
+    made, context = _unbroken()
+    yield made
+    context.__exit__(None, None, None)
     _unbroken.cache_clear()
+
+
+def forget() -> None:
+    """Removes what was made once for all places."""
+    if _begun.cache_info().currsize:
+        shutil.rmtree(_begun().root, ignore_errors=True)
+        _begun.cache_clear()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,25 +74,28 @@ class Cluster:
 
     lab: Lab
 
+    @property
+    def file(self) -> Path:
+        """The laptop's copy of the file."""
+        return self.lab.laptop.home / PROJECT / FILE
+
     def configure(self) -> None:
         """Writes this lab's machines into the laptop's copy of the file, as a person would."""
-        path = self.lab.laptop.home / PROJECT / FILE
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(self.file.read_text())
         config["provider"]["head_ip"] = self.lab.head.address
         config["provider"]["worker_ips"] = [worker.address for worker in self.lab.workers]
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/cluster_key"}
         assert f"MVAE_STORAGE={STORAGE} " in " ".join(config["head_setup_commands"]), f"{FILE} shares another folder"
-        path.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
+        self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
         self.change_start("ray start ", f"ray start --num-cpus={CPUS} ")
 
     def change_start(self, before: str, after: str) -> None:
         """Changes the command by which the workers join, in the laptop's copy of the file."""
-        path = self.lab.laptop.home / PROJECT / FILE
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(self.file.read_text())
         starts = config["worker_start_ray_commands"]
         config["worker_start_ray_commands"] = [command.replace(before, after) for command in starts]
         assert config["worker_start_ray_commands"] != starts, f"{FILE} starts no worker by {before}"
-        path.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
+        self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
 
     def type(self, command: str, *, fine: bool = True) -> Said:
         """What a person types in the clone on the laptop; it is printed with its seconds."""
@@ -187,6 +190,15 @@ def assert_as_alone(here: OnCluster, undisturbed: Place) -> None:
     assert here.numbers() == undisturbed.numbers()
     assert mlflow_differs(here) == []
     assert len(here.parents()) == 1
+
+
+def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed: Place) -> None:
+    """Submits a sweep under two names at the same time, and holds both against the undisturbed one."""
+    both = {name: made.submit(*sweep, "--name", name) for name in ("one", "other")}
+    for name, submitted in both.items():
+        said = complete(submitted)
+        assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+        assert_as_alone(made.place(name), undisturbed)
 
 
 def table_of(said: str) -> list[str]:

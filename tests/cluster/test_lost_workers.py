@@ -12,6 +12,7 @@ from tests.cluster.cluster import (
     alone,
     asked_for,
     assert_as_alone,
+    assert_two_at_once_as_alone,
     cluster,
     complete,
     needs_lab,
@@ -62,11 +63,7 @@ def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_their
 
 
 def test_two_sweeps_of_such_trials_share_a_cluster(made: Cluster, undisturbed: Place) -> None:
-    both = {name: made.submit(*SWEEP, "--name", name) for name in ("one", "other")}
-    for name, submitted in both.items():
-        said = complete(submitted)
-        assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
-        assert_as_alone(made.place(name), undisturbed)
+    assert_two_at_once_as_alone(made, SWEEP, undisturbed)
 
 
 def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(made: Cluster) -> None:

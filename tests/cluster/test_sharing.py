@@ -14,6 +14,7 @@ from tests.cluster.cluster import (
     alone,
     asked_for,
     assert_as_alone,
+    assert_two_at_once_as_alone,
     cluster,
     complete,
     needs_lab,
@@ -45,11 +46,7 @@ def made(undisturbed: Place) -> Iterator[Cluster]:
 
 
 def test_two_sweeps_of_different_names_share_a_cluster(made: Cluster, undisturbed: Place) -> None:
-    both = {name: made.submit(*SWEEP, "--name", name) for name in ("one", "other")}
-    for name, submitted in both.items():
-        said = complete(submitted)
-        assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
-        assert_as_alone(made.place(name), undisturbed)
+    assert_two_at_once_as_alone(made, SWEEP, undisturbed)
 
 
 def test_a_sweep_of_a_name_that_is_at_work_is_refused(made: Cluster) -> None:

@@ -44,6 +44,7 @@ from mvae.models.mvae import ElboLearner, build_mvae
 from mvae.networks.attribute import attribute_width
 from mvae.objective import elbo_terms
 from mvae.optimiser import Adam
+from mvae.steps import Steps
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 
@@ -131,11 +132,11 @@ def our_training(trial: Trial) -> Callable[[int], object]:
     data = meaningless(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
     model = build_mvae(trial, data.modalities)
     few = FewSteps(ElboLearner(model, trial, data))
-    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    steps_of_ours = Steps(few, model, Adam(model.parameters(), lr=trial.learning_rate, fused=True), trial)
 
     def run(steps: int) -> None:
         few.steps = steps
-        training._train_epoch(few, model, optimizer, trial, 0)
+        training._train_epoch(steps_of_ours, 0)
 
     return run
 

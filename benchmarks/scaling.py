@@ -34,6 +34,7 @@ from mvae.data import source
 from mvae.models import arm
 from mvae.models.data_parallel import DataParallel
 from mvae.optimiser import Adam
+from mvae.steps import Steps
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 
@@ -85,13 +86,14 @@ class Side:
         learner = chosen.learner(self.model, trial, data, workers)
         shared: Any = learner if workers.alone else DataParallel(learner, self.model)
         self.few: Any = FewSteps(shared)
-        self.optimizer = Adam(self.model.parameters(), lr=trial.learning_rate, fused=True)
+        optimizer = Adam(self.model.parameters(), lr=trial.learning_rate, fused=True)
+        self.steps = Steps(self.few, self.model, optimizer, trial)
 
     def run(self, steps: int) -> float:
         """Seconds that so many steps take."""
         self.few.steps = steps
         began = time.perf_counter()
-        training._train_epoch(self.few, self.model, self.optimizer, self.trial, 0, self.workers)
+        training._train_epoch(self.steps, 0, self.workers)
         return time.perf_counter() - began
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mvae.data.dataset import Dataset, Modality, Split
 from mvae.files import write_atomically
@@ -98,7 +99,7 @@ class FewSteps:
         """As the real learner's."""
         return self.learner.facts()
 
-    def loss(self, batch: Any, step: int) -> Loss:
+    def loss(self, batch: Any, step: int | Tensor) -> Loss:
         """As the real learner's."""
         return self.learner.loss(batch, step)
 

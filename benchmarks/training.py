@@ -36,6 +36,7 @@ from mvae import training
 from mvae.data import source
 from mvae.models import arm
 from mvae.optimiser import Adam
+from mvae.steps import Steps
 from mvae.trial import Trial
 
 EXAMPLES = 50_000
@@ -87,11 +88,11 @@ def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], 
     assert chosen.learner is not None
     model = chosen.build(trial, data.modalities)
     few = FewSteps(chosen.learner(model, trial, data))
-    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    steps_of_ours = Steps(few, model, Adam(model.parameters(), lr=trial.learning_rate, fused=True), trial)
 
     def run(steps: int) -> None:
         few.steps = steps
-        training._train_epoch(few, model, optimizer, trial, 0)
+        training._train_epoch(steps_of_ours, 0)
 
     with FlopCounterMode(display=False) as counter:
         run(1)

@@ -112,7 +112,8 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     modalities = members.shape[-1]
     if modalities < 2:
         raise ValueError("the rescaled sigmoid N/(N-1) needs at least 2 modalities: this model has one")
-    if not bool(members.any(-1).all()):
+    recorded = members.is_cuda and torch.cuda.is_current_stream_capturing()  # of a step that was taken before
+    if not recorded and not bool(members.any(-1).all()):
         raise ValueError("a product of no experts has no density: give every product a member")
     mean64, raw64, chosen = mean.double(), raw.double(), members.double()
     broken, spoilt = _broken_experts(mean64, raw64, chosen)

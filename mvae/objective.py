@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -254,11 +255,21 @@ def negative_elbo(
         total = total - weights[m] * log_likelihood
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
     if stacked is not None:
-        weighted, each = _stacked_log_likelihoods(model, z, plan, stacked, z.new_tensor(weights[apart:]))
+        weighted, each = _stacked_log_likelihoods(model, z, plan, stacked, _constant(tuple(weights[apart:]), z))
         total = total - weighted / batch_size
         for modality, own in zip(model.modalities[apart:], each / batch_size, strict=True):
             parts[f"log_likelihood_{modality.name}"] = own
     return Loss(total, parts)
+
+
+def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
+    return _on_device(values, like.device, like.dtype)
+
+
+@lru_cache(maxsize=32)
+def _on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copied to a GPU once, and not while a step is recorded."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _stacked_values(model: Multimodal, plan: Layout, values: Sequence[Tensor]) -> Tensor:

@@ -22,13 +22,13 @@ from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
 from mvae.models import arm
-from mvae.models.arm import Learner
 from mvae.models.data_parallel import DataParallel
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
 from mvae.objective import Loss
 from mvae.optimiser import Adam
 from mvae.saving import Saving
+from mvae.steps import Steps, steps_of
 from mvae.streams import global_stream
 from mvae.workers import ALONE, Workers
 
@@ -135,13 +135,14 @@ def train(
         if trial.sync_batchnorm:
             share_statistics(model, workers)
         learner = DataParallel(learner, model)
+    steps = steps_of(learner, model, optimizer, trial, data.modalities, workers)
     looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
     saved_at = time.monotonic()
     with Saving(checkpoints, background=background) as saving:
         for epoch in range(last.epoch if last else 0, trial.epochs):
             began = time.perf_counter()
-            trained = _train_epoch(learner, model, optimizer, trial, epoch, workers)
+            trained = _train_epoch(steps, epoch, workers)
             rate = learner.steps_per_epoch * trial.batch_size / (time.perf_counter() - began)
             workers.align(model.buffers())
             _check_finite(model, epoch)
@@ -195,26 +196,15 @@ def _epochs(trial: Trial) -> int:
     return 1 if arm(trial.model).fit is not None else trial.epochs
 
 
-def _train_epoch(
-    learner: Learner | DataParallel,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    trial: Trial,
-    epoch: int,
-    workers: Workers = ALONE,
-) -> dict[str, float]:
+def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str, float]:
     """One pass; returns the mean over steps of the loss and its parts, as train/<part>, of all workers together."""
-    model.train()
-    device = next(model.parameters()).device
-    watch = _FiniteWatch(epoch, check_every=1 if device.type == "cpu" and workers.alone else 50, workers=workers)
-    with global_stream(trial.seed, workers.named("dropout"), epoch):
+    steps.model.train()
+    learner = steps.learner
+    every = 1 if steps.device.type == "cpu" and workers.alone else 50
+    watch = _FiniteWatch(epoch, check_every=every, workers=workers)
+    with global_stream(steps.trial.seed, workers.named("dropout"), epoch), steps.running():
         for position, batch in enumerate(learner.batches(epoch)):
-            with torch.autocast(device.type, torch.bfloat16, enabled=trial.precision == "bfloat16"):
-                loss = learner.loss(batch, epoch * learner.steps_per_epoch + position)
-            optimizer.zero_grad(set_to_none=True)
-            loss.total.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            watch.note(loss)
+            watch.note(steps(batch, epoch * learner.steps_per_epoch + position))
     return watch.means()
 
 

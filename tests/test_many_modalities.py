@@ -319,7 +319,7 @@ def test_a_learners_step_equals_a_plain_loop_over_its_rows() -> None:
         np.ones((len(terms), rows), bool),
         batch.noise.double(),
         targets="own",
-        beta=made.annealing.beta(1),
+        beta=float(made.annealing.beta(1)),
         weights=weights,
         batch_size=7,
     )

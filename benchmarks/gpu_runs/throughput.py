@@ -13,7 +13,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from benchmarks.gpu_runs import lockstep
 from benchmarks.gpu_runs.pack import Pack, PackedTrial
@@ -22,12 +22,10 @@ from mvae import training
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
-from mvae.objective import Layout, Loss, negative_elbo
+from mvae.objective import Layout
 from mvae.optimiser import Adam
+from mvae.steps import EAGER_STEPS, RecordedSteps, Steps
 from mvae.streams import global_stream
-
-WARM_UP = 11
-"""Steps before a CUDA graph is captured, as torch's notes on graphs ask for."""
 
 
 @dataclass(frozen=True)
@@ -84,16 +82,23 @@ def samples_a_second(run: Callable[[int], object], setting: Setting, effort: Eff
     return median(speeds)
 
 
+class Blocks:
+    """The training loop, a few steps at a time."""
+
+    def __init__(self, setting: Setting, way: type[Steps]) -> None:
+        optimizer = Adam(setting.model.parameters(), lr=setting.trial.learning_rate, fused=True)
+        self.few = FewSteps(setting.learner)
+        self.taken = way(self.few, setting.model, optimizer, setting.trial)
+
+    def __call__(self, steps: int) -> None:
+        """So many steps of the loop."""
+        self.few.steps = steps
+        training._train_epoch(self.taken, 0)
+
+
 def eager(setting: Setting, effort: Effort) -> dict[str, float]:
-    """The training loop as it is."""
-    optimizer = Adam(setting.model.parameters(), lr=setting.trial.learning_rate, fused=True)
-    few = FewSteps(setting.learner)
-
-    def run(steps: int) -> None:
-        few.steps = steps
-        training._train_epoch(few, setting.model, optimizer, setting.trial, 0)
-
-    return {"eager": samples_a_second(run, setting, effort)}
+    """The training loop, kernel by kernel."""
+    return {"eager": samples_a_second(Blocks(setting, Steps), setting, effort)}
 
 
 def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
@@ -102,82 +107,20 @@ def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
     return {"compiled": eager(setting, effort)["eager"]}
 
 
-class Graphed:
-    """One whole step, loss, gradients and Adam, as a CUDA graph with its inputs in place.
-
-    Raises:
-        RuntimeError: the step cannot be captured on this device.
-    """
-
-    def __init__(self, setting: Setting, batches: Iterator[Any]) -> None:
-        self.setting, self.batches = setting, batches
-        first = next(batches)
-        self.inputs = [part.clone() for part in tensors(first)]
-        self.batch = _with_tensors(first, self.inputs)
-        self.beta = torch.zeros((), device=setting.device)
-        self.position = 0
-        # Adam's own step counts and rates must lie on the device to be part of a graph.
-        self.optimizer = torch.optim.Adam(
-            setting.model.parameters(), lr=setting.trial.learning_rate, fused=True, capturable=True
-        )
-        setting.model.train()
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM_UP):
-                self._step()
-        torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.cuda.graph(self.graph):
-            self.loss = self._step()
-
-    def fed(self, steps: int) -> None:
-        """Steps on the loop's own batches, with the annealing's beta."""
-        for _, batch in zip(range(steps), self.batches, strict=False):
-            for place, value in zip(self.inputs, tensors(batch), strict=True):
-                place.copy_(value, non_blocking=True)
-            if isinstance(self.setting.learner, ElboLearner):
-                annealing = self.setting.learner.annealing
-                self.beta.fill_(annealing.beta(self.position % annealing.total_steps))
-            self.position += 1
-            self.graph.replay()
-
-    def replayed(self, steps: int) -> None:
-        """The graph alone, on the same batch again and again."""
-        for _ in range(steps):
-            self.graph.replay()
-
-    def _step(self) -> Tensor:
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._loss()
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        return loss.total
-
-    def _loss(self) -> Loss:
-        learner = self.setting.learner
-        if not isinstance(learner, ElboLearner):
-            return learner.loss(self.batch, 0)
-        assert isinstance(self.setting.model, MVAE)
-        return negative_elbo(
-            self.setting.model,
-            self.batch.plan,
-            self.batch.values,
-            self.batch.noise,
-            beta=self.beta,
-            weights=learner.weights,
-            batch_size=self.setting.trial.batch_size,
-        )
-
-
 def graphed(setting: Setting, effort: Effort) -> dict[str, float]:
-    """Samples a second with the loop's batches, and of the graph alone."""
-    step = Graphed(setting, FewSteps(setting.learner).forever())
-    fed = samples_a_second(step.fed, setting, effort)
-    if not torch.isfinite(step.loss):
-        raise RuntimeError("the graphed step's loss is not finite")
-    return {"graphed": fed, "replayed": samples_a_second(step.replayed, setting, effort)}
+    """The training loop with its steps recorded, as it is on a GPU; and a record alone, on the same batch again and
+    again: the upper end."""
+    blocks = Blocks(setting, RecordedSteps)
+    assert isinstance(blocks.taken, RecordedSteps)
+    blocks(EAGER_STEPS + 1)
+    fed = samples_a_second(blocks, setting, effort)
+    graph = next(iter(blocks.taken.recorded.values())).graph
+
+    def replay(steps: int) -> None:
+        for _ in range(steps):
+            graph.replay()
+
+    return {"graphed": fed, "replayed": samples_a_second(replay, setting, effort)}
 
 
 WAYS: dict[str, Callable[[Setting, Effort], dict[str, float]]] = {
@@ -213,17 +156,6 @@ def together(packed: PackedTrial, pack: Pack, models: int, device: torch.device)
     learners = [setting.learner for setting in settings if isinstance(setting.learner, ElboLearner)]
     model = lockstep.stacked(parts, packed.trial.batch_size).to(device)
     return Setting(model, Together(model, learners), packed.trial, device, models)
-
-
-def tensors(batch: Any) -> list[Tensor]:
-    """The tensors of a batch that differ from step to step, always in the same order."""
-    return [*batch.values, batch.noise] if isinstance(batch, ElboBatch) else list(batch)
-
-
-def _with_tensors(batch: Any, parts: list[Tensor]) -> Any:
-    if isinstance(batch, ElboBatch):
-        return ElboBatch(batch.plan, tuple(parts[:-1]), parts[-1])
-    return tuple(parts)
 
 
 def _wait(device: torch.device) -> None:

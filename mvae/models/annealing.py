@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch import Tensor
+
 from mvae.objective import annealed_beta
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ class Annealing:
             return cls(total, trial.annealing_epochs * steps_per_epoch)
         return cls(total, round(trial.annealing_share * total))
 
-    def beta(self, step: int) -> float:
-        """The weight of the KL at a step counted from 0."""
-        return annealed_beta(step, self.total_steps, self.annealed_steps)
+    def beta(self, step: int | Tensor) -> float | Tensor:
+        """The weight of the KL at a step counted from 0: float32 of a float64 scalar, as a product with it would be."""
+        if not isinstance(step, Tensor):
+            return annealed_beta(step, self.total_steps, self.annealed_steps)
+        return 1.0 if self.annealed_steps <= 0 else ((step + 1) / self.annealed_steps).clamp(max=1.0).float()

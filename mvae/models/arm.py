@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from mvae.workers import ALONE, Workers
 
@@ -40,8 +40,9 @@ class Learner(Protocol):
         """The steps of an epoch (counted from 0), always the same for the same epoch; of each this worker's share."""
         ...
 
-    def loss(self, batch: Any, step: int) -> Loss:
-        """The loss of one step, or this worker's part of it; `step` counts from the start of training."""
+    def loss(self, batch: Any, step: int | Tensor) -> Loss:
+        """The loss of one step, or this worker's part of it; `step` counts from the start of training: a float64 scalar
+        on the device where a step is recorded, which the arm allows by `recorded`."""
         ...
 
     def facts(self) -> dict[str, float]:
@@ -101,6 +102,9 @@ class Arm:
     """Whether it can be trained on more than two modalities, likewise."""
     imageless: bool = False
     """Whether it can be trained where no modality is an image, likewise."""
+    recorded: bool = False
+    """Whether a step is all kernels on a GPU, which never waits for it: it may then be recorded and played
+    (mvae/steps.py)."""
     version: int = 1
     """Raised by hand when what it computes changes on purpose, where the arm is none of this package, which has
     `mvae.trial.TRAINING_VERSION` for that; above 1 a part of the key."""

@@ -70,7 +70,7 @@ class NeuralNetworkLearner:
             chosen = torch.from_numpy(self.workers.share(index)).to(device)
             yield self.split.take(self.image, chosen), self.split.take(self.label, chosen)
 
-    def loss(self, batch: tuple[Tensor, Tensor], step: int) -> Loss:
+    def loss(self, batch: tuple[Tensor, Tensor], step: int | Tensor) -> Loss:
         image, label = batch
         if self.texts:
             total = -self.workers.mean(self.model.log_prob(image, label), self.rows)
@@ -146,6 +146,7 @@ NN_ARM = Arm(
     build_neural_network,
     frozenset({"accuracy"}),
     learner=NeuralNetworkLearner,
+    recorded=True,
 )
 LOGREG_ARM = Arm(
     "logreg",

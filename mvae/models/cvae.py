@@ -99,7 +99,7 @@ class CVAE(nn.Module):
 
 
 def cvae_loss(
-    model: CVAE, image: Tensor, given: Tensor, noise: Tensor, *, beta: float, weight: float, batch_size: int
+    model: CVAE, image: Tensor, given: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int
 ) -> Loss:
     """The sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), over the batch size, in nats.
 
@@ -124,7 +124,7 @@ class CvaeLearner(PairedLearner):
         super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         image, given = batch.values
         beta, weight = self.annealing.beta(step), self.trial.image_weight
         return cvae_loss(self.model, image, given, batch.noise, beta=beta, weight=weight, batch_size=self.batch_size)
@@ -159,6 +159,7 @@ CVAE_ARM = Arm(
     build_cvae,
     frozenset({"likelihood"}),
     learner=CvaeLearner,
+    recorded=True,
     watch=watch_bound,
     watched="validation/elbo",
     decodes_labels=False,

@@ -30,7 +30,7 @@ class _Step(nn.Module):
         device = next(model.parameters()).device
         self.unused = nn.Parameter(torch.zeros(1, device=device))  # torch warns of every step that uses all parameters
 
-    def forward(self, batch: Any, step: int) -> Tensor:
+    def forward(self, batch: Any, step: int | Tensor) -> Tensor:
         loss = self.learner.loss(batch, step)
         self.parts = loss.parts
         return loss.total
@@ -67,7 +67,7 @@ class DataParallel:
         """As the learner's."""
         return self.learner.facts()
 
-    def loss(self, batch: Any, step: int) -> Loss:
+    def loss(self, batch: Any, step: int | Tensor) -> Loss:
         """This worker's part of the step's loss."""
         return Loss(self._shared(batch, step), self._step.parts)
 

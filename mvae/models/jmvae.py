@@ -115,7 +115,7 @@ def negative_joint_elbo(
     noise: Tensor,
     *,
     alpha: float,
-    beta: float,
+    beta: float | Tensor,
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
@@ -154,7 +154,7 @@ class JmvaeLearner(PairedLearner):
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
         self.weights = [weight_of(modality, trial) for modality in data.modalities]
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         return negative_joint_elbo(
             self.model,
             batch.values,
@@ -187,6 +187,7 @@ JMVAE_ARM = Arm(
     build_jmvae,
     frozenset({"accuracy", "likelihood", "attributes", "translation"}),
     learner=JmvaeLearner,
+    recorded=True,
     attributes=True,
     imageless=True,
 )

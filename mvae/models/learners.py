@@ -78,7 +78,7 @@ class _Learner(ABC):
         """The training examples of each step."""
 
     @abstractmethod
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         """The loss of one step."""
 
 
@@ -113,7 +113,7 @@ def image_bound(
     noise: Tensor,
     log_prob: Callable[[Tensor], Tensor],
     *,
-    beta: float,
+    beta: float | Tensor,
     weight: float,
     batch_size: int,
 ) -> Loss:

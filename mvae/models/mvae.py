@@ -111,7 +111,7 @@ class ElboLearner:
             )
             yield ElboBatch(self._plan(step, terms), self._values(step), self.workers.share(drawn, dim=1))
 
-    def loss(self, batch: ElboBatch, step: int) -> Loss:
+    def loss(self, batch: ElboBatch, step: int | Tensor) -> Loss:
         return negative_elbo(
             self.model,
             batch.plan,
@@ -208,8 +208,26 @@ _READS = (
 _CAN = frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"})
 
 MVAE_ARM = Arm(
-    "mvae", "MVAE", _READS, build_mvae, _CAN, learner=ElboLearner, attributes=True, many=True, imageless=True
+    "mvae",
+    "MVAE",
+    _READS,
+    build_mvae,
+    _CAN,
+    learner=ElboLearner,
+    attributes=True,
+    many=True,
+    imageless=True,
+    recorded=True,
 )
 MVAE_Q_ARM = Arm(
-    "mvae_q", "MVAE-Q", _READS, build_mvae_q, _CAN, learner=ElboLearner, attributes=True, many=True, imageless=True
+    "mvae_q",
+    "MVAE-Q",
+    _READS,
+    build_mvae_q,
+    _CAN,
+    learner=ElboLearner,
+    attributes=True,
+    many=True,
+    imageless=True,
+    recorded=True,
 )

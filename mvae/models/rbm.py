@@ -96,7 +96,7 @@ class RbmLearner(ImageLearner):
         units = self.model.hidden.out_features
         return torch.rand(rows, units, generator=generator, device=self.device, dtype=torch.float32)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         (image,) = batch.values
         visible = image.flatten(1)
         return contrastive_divergence(self.model, visible, batch.noise, rows=batch.rows, workers=self.workers)

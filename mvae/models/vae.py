@@ -45,7 +45,7 @@ class VAE(Multimodal):
         return self.infer({0: image}).mean
 
 
-def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float, weight: float, batch_size: int) -> Loss:
+def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int) -> Loss:
     """The sum over images of beta * KL(q(z|x1) || p(z)) - weight * log p(x1|z), divided by the batch size, in nats.
 
     Args:
@@ -65,7 +65,7 @@ class VaeLearner(ImageLearner):
         super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
 
-    def loss(self, batch: Batch, step: int) -> Loss:
+    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         beta, weight = self.annealing.beta(step), self.trial.image_weight
         (image,) = batch.values
         return vae_loss(self.model, image, batch.noise, beta=beta, weight=weight, batch_size=self.trial.batch_size)
@@ -95,6 +95,7 @@ VAE_ARM = Arm(
     build_vae,
     frozenset({"readout", "likelihood"}),
     learner=VaeLearner,
+    recorded=True,
     watch=watch_elbo,
     watched="validation/elbo",
     decodes_labels=False,

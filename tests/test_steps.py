@@ -1,0 +1,218 @@
+"""Steps that are recorded on a GPU are the steps that the loop takes: bit for bit, resumed or not, of every arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.timing import meaningless
+from mvae import steps
+from mvae.checkpoint import Checkpoints
+from mvae.data import Dataset, source
+from mvae.data.dataset import Kind
+from mvae.models import ARMS, arm
+from mvae.models.annealing import Annealing
+from mvae.optimiser import Adam
+from mvae.steps import EAGER_STEPS, RecordedSteps, Steps, make_up, steps_of, tensors_of, with_tensors
+from mvae.training import Trained, train
+from mvae.trial import Trial
+from mvae.workers import ALONE
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
+
+EXAMPLES, BATCH = 330, 50
+"""The last step of an epoch is short."""
+
+
+def a_trial(model: str = "mvae", dataset: str = "mnist", **fields: Any) -> Trial:
+    small = {"epochs": 3, "batch_size": BATCH, "latents": 8, "paired_fraction": 0.2}
+    return Trial.create(dataset=dataset, model=model, **{**small, **fields})
+
+
+def the_data(trial: Trial) -> Dataset:
+    return meaningless(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
+
+
+def taken(trial: Trial, way: type[Steps] | None = None) -> Steps:
+    data, chosen = the_data(trial), arm(trial.model)
+    assert chosen.learner is not None
+    model = chosen.build(trial, data.modalities)
+    learner = chosen.learner(model, trial, data)
+    optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
+    if way is not None:
+        return way(learner, model, optimizer, trial)
+    return steps_of(learner, model, optimizer, trial, data.modalities, ALONE)
+
+
+def test_a_batchs_tensors_are_taken_out_and_put_back_and_its_plan_stays() -> None:
+    for model in ("mvae", "nn", "jmvae"):
+        batch = next(taken(a_trial(model)).learner.batches(0))
+        parts = tensors_of(batch)
+        assert len(parts) == {"mvae": 3, "nn": 2, "jmvae": 3}[model]
+        other = with_tensors(batch, [part.clone() for part in parts])
+        assert type(other) is type(batch)
+        for one, copy in zip(parts, tensors_of(other), strict=True):
+            assert torch.equal(one, copy)
+            assert one.data_ptr() != copy.data_ptr()
+        assert make_up(other) == make_up(batch)
+
+
+@pytest.mark.parametrize("model", ["mvae", "nn", "vae"])
+def test_steps_of_an_epoch_are_of_one_make_up_but_for_the_short_one_and_so_are_the_next_epochs(model: str) -> None:
+    learner = taken(a_trial(model, pairing="reserved" if model == "mvae" else None)).learner
+    makeups = [[make_up(batch)[0] for batch in learner.batches(epoch)] for epoch in range(2)]
+    assert makeups[0] == makeups[1]
+    assert len(set(makeups[0])) <= 3
+    whole = makeups[0][:-1]
+    assert max(whole.count(one) for one in whole) >= len(whole) / 2
+
+
+def test_batches_of_other_terms_are_of_another_make_up() -> None:
+    learner = taken(a_trial(dataset="mnist19", paired_fraction=1.0, k=3)).learner
+    first, second = list(learner.batches(0))[:2]
+    assert make_up(first)[0] != make_up(second)[0]
+
+
+@pytest.mark.parametrize("fields", [{}, {"annealing_share": 1.0}, {"annealing_epochs": 2}])
+def test_the_weight_of_the_kl_on_a_gpu_is_float32_of_the_one_on_a_processor(fields: dict[str, Any]) -> None:
+    annealing = Annealing.of(a_trial(epochs=7, **fields), 41)
+    for step in range(7 * 41):
+        recorded = annealing.beta(torch.tensor(float(step), dtype=torch.float64))
+        assert torch.equal(torch.as_tensor(recorded, dtype=torch.float32), torch.tensor(annealing.beta(step)))
+
+
+def test_on_a_processor_every_step_is_eager() -> None:
+    assert type(taken(a_trial())) is Steps
+
+
+class Counted(RecordedSteps):
+    """What is recorded when, without a GPU."""
+
+    def __init__(self, *given: Any) -> None:
+        Steps.__init__(self, *given)
+        self.recorded, self._seen = {}, {}
+        self.told: list[str] = []
+
+    def _step(self, batch: Any, step: int | torch.Tensor) -> Any:
+        self.told.append("eager")
+
+    def _record(self, batch: Any) -> Any:
+        self.told.append("recorded")
+        return self
+
+    def play(self, batch: Any, step: int) -> Any:
+        self.told.append("played")
+
+
+def test_a_make_up_is_recorded_when_it_has_come_often_enough_and_played_from_then_on() -> None:
+    counted = taken(a_trial(pairing="proportional", paired_fraction=1.0), Counted)
+    assert isinstance(counted, Counted)
+    batch = next(counted.learner.batches(0))
+    for step in range(6):
+        counted(batch, step)
+    assert counted.told == ["eager"] * EAGER_STEPS + ["recorded", "played", "played", "played"]
+
+
+def test_steps_that_never_recur_are_never_recorded_and_are_not_remembered_without_end() -> None:
+    counted = taken(a_trial(dataset="mnist19", paired_fraction=1.0, k=3, batch_size=2), Counted)
+    assert isinstance(counted, Counted)
+    for step, batch in enumerate(counted.learner.batches(0)):
+        counted(batch, step)
+        assert len(counted._seen) <= steps.MOST_SEEN
+    assert set(counted.told) == {"eager"}
+
+
+@pytest.fixture
+def deterministic() -> Iterator[None]:
+    yield
+    torch.cuda.empty_cache()
+
+
+def trained(trial: Trial, folder: Path, recorded: bool, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Trained:
+    monkeypatch.setenv(steps.SWITCH, "1" if recorded else "0")
+    return train(trial, the_data(trial).to(torch.device("cuda")), Checkpoints(folder, "one"), **more)
+
+
+def differences(one: Trained, other: Trained) -> list[str]:
+    """Names of weights that are not equal, and how far apart they are."""
+    weights, others = one.model.state_dict(), other.model.state_dict()
+    return [
+        f"{name} {float((weight - others[name]).abs().max()):.2g}"
+        for name, weight in weights.items()
+        if not torch.equal(weight, others[name])
+    ]
+
+
+RECORDED_ARMS = [token for token, one in ARMS.items() if one.recorded]
+
+VARIANTS: list[dict[str, Any]] = [
+    *({"model": model} for model in RECORDED_ARMS),
+    *({"model": model, "image_network": "dcgan", "dataset": "fashion_mnist"} for model in RECORDED_ARMS),
+    *({"pairing": pairing, "targets": targets} for pairing in ("reserved", "resampled") for targets in ("own", "all")),
+    {"paired_fraction": 1.0, "fixed_noise": True},
+    {"paired_fraction": 1.0, "precision": "bfloat16"},
+    *({"dataset": name, "paired_fraction": 1.0, "k": 0} for name in ("mnist19", "celeba", "celeba19", "vision_faces")),
+]
+
+
+@needs_gpu
+@pytest.mark.parametrize("fields", VARIANTS, ids=lambda fields: " ".join(map(str, fields.values())))
+def test_recorded_steps_give_the_numbers_of_eager_ones_bit_for_bit(
+    fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = a_trial(**fields)
+    assert {modality.kind for modality in source(trial.dataset).modalities} <= steps.RECORDED_KINDS
+    played, play = [], steps._Recorded.play
+
+    def counted(self: Any, batch: Any, step: int) -> Any:
+        played.append(step)
+        return play(self, batch, step)
+
+    monkeypatch.setattr(steps._Recorded, "play", counted)
+    recorded = trained(trial, tmp_path / "recorded", True, monkeypatch)
+    assert len(played) > 5
+    eager = trained(trial, tmp_path / "eager", False, monkeypatch)
+    assert differences(recorded, eager) == []
+    assert [record["metrics"] for record in recorded.history] == [record["metrics"] for record in eager.history]
+    assert all(math.isfinite(record["metrics"]["train/loss"]) for record in recorded.history)
+
+
+class Cut(Exception):
+    """The trial's process was taken away."""
+
+
+@needs_gpu
+def test_recorded_steps_that_were_cut_off_go_on_to_the_same_numbers_and_a_processor_takes_their_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = a_trial(pairing="reserved", targets="all", epochs=4)
+    whole = trained(trial, tmp_path / "whole", True, monkeypatch)
+
+    def cut(progress: Any) -> None:
+        if progress.epoch == 2:
+            raise Cut
+
+    for place in ("gpu", "cpu"):
+        with pytest.raises(Cut):
+            trained(trial, tmp_path / place, True, monkeypatch, heard=cut, checkpoint_every=0.0)
+    assert differences(whole, trained(trial, tmp_path / "gpu", True, monkeypatch)) == []
+    on_processor = train(trial, the_data(trial), Checkpoints(tmp_path / "cpu", "one"))
+    assert [record["epoch"] for record in on_processor.history] == [1, 2, 3, 4]
+
+
+@needs_gpu
+def test_texts_and_compiled_networks_stay_eager() -> None:
+    assert Kind.TEXT not in steps.RECORDED_KINDS
+    data = the_data(a_trial()).to(torch.device("cuda"))
+    for compiled, way in ((False, RecordedSteps), (True, Steps)):
+        trial, chosen = a_trial(compile=compiled), arm("mvae")
+        model = chosen.build(trial, data.modalities).to("cuda")
+        assert chosen.learner is not None
+        optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
+        made = steps_of(chosen.learner(model, trial, data), model, optimizer, trial, data.modalities, ALONE)
+        assert type(made) is way

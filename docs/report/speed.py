@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from docs.report.sources import Sources
+from docs.report.sources import Sources, holds
 from docs.report.tabled import markdown
 
 
@@ -16,6 +16,7 @@ def figures(sources: Sources) -> dict[str, str]:
         **_likelihood(sources.benchmark("likelihood-cpu")),
         **_many(sources.benchmark("many-modalities-cpu")),
         **_scaling(sources.benchmark("scaling-cpu")),
+        **_gpu(sources.benchmark("gpu-h200")),
         "speed.machines": _machines(sources),
     }
 
@@ -90,13 +91,38 @@ def _scaling(found: Any) -> dict[str, str]:
     return figures
 
 
+WAYS = {
+    "eager": "kernel by kernel",
+    "graphed": "recorded",
+    "replayed": "the record alone",
+    "compiled": "torch.compile",
+}
+
+
+def _gpu(found: Any) -> dict[str, str]:
+    """What benchmarks/gpu found, and how many times as fast a recorded step is."""
+    speeds, lockstep = found["throughput"], found["lockstep"]
+    lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
+    times = [ways["graphed"] / ways["eager"] for ways in speeds.values()]
+    compiled = [(ways["compiled"], ways["eager"]) for ways in speeds.values() if "compiled" in ways]
+    holds(all(slow < fast for slow, fast in compiled), "--compile slows such small networks down on a GPU")
+    together = {int(label.split()[0]): ways["graphed"] for label, ways in lockstep.items()}
+    return {
+        "speed.gpu.table": markdown(["examples a second"], list(WAYS.values()), lines),
+        "speed.gpu.times.low": f"{min(times):.1f}",
+        "speed.gpu.times.high": f"{max(times):.1f}",
+        "speed.gpu.lockstep": f"{together[16] / together[1]:.1f}",
+        "speed.gpu.name": found["machine"]["gpu"],
+    }
+
+
 def _machines(sources: Sources) -> str:
     """Which machine gave which file."""
     lines = []
     for path in sorted((sources.root / "benchmarks" / "results").glob("*.json")):
         found = sources.benchmark(path.stem)
         machine, versions = found.get("machine", {}), found.get("versions", {})
-        processor = machine.get("processor") or machine.get("cpu") or "not recorded"
+        processor = machine.get("gpu") or machine.get("processor") or machine.get("cpu") or "not recorded"
         torch = machine.get("torch") or versions.get("torch") or found.get("torch", "not recorded")
         lines.append([f"`benchmarks/results/{path.name}`", processor, f"torch {torch}"])
     return markdown(["file", "processor", "with"], [], lines)

@@ -53,7 +53,7 @@ class Options(CommonOptions):
     """One model"""
 
     workers: WorkerRange = (1, 1)
-    """Processes that share each training step, on as many machines as it takes; MIN-MAX: elastic."""
+    """Processes that share each training step, on as many machines as it takes; MIN-MAX: elastic (default: 1)."""
     precision: Precision = "float32"
     """Number format of the networks in training."""
     compile: bool = False

@@ -25,7 +25,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
 from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin
 
 from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -273,7 +273,8 @@ class _Parser(ArgumentParser):
         if not isinstance(field.default, bool):
             kwargs["metavar"] = _metavar(field)
             kwargs["action"] = "store"
-            if not field.is_required() and field.default_factory is None and field.default is not None:
+            silent = field.is_required() or field.default_factory is not None or field.default in (None, ())
+            if not silent and "(default:" not in help_text:
                 help_text = f"{help_text.rstrip('.')} (default: {_shown(field.default)})."
         kwargs["help"] = help_text.replace("%", "%%")
         declaring = next(one for one in reversed(self.groups) if kwargs["dest"] in one.model_fields)
@@ -303,9 +304,19 @@ def _metavar(field: FieldInfo) -> str:
     written = [mark for mark in _marks(field) if isinstance(mark, Written)]
     if written:
         return written[0].example
-    choices = get_args(field.annotation)
+    choices = _choices(field.annotation)
     assert choices, f"no way of writing is known for a field of type {field.annotation}"
-    return "|".join(str(choice) for choice in choices)
+    return "|".join(choices)
+
+
+def _choices(annotation: Any) -> list[str]:
+    """The words of a Literal, which may be optional."""
+    if annotation is type(None):
+        return []
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return [str(part) for part in parts]
+    return [word for part in parts for word in _choices(part)]
 
 
 def _marks(field: FieldInfo) -> Iterator[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import time
@@ -227,6 +228,21 @@ def test_help_shows_the_pipelines_docstring_and_every_option_with_its_line(pipel
         assert f"--{name.replace('_', '-')} " in shown.stdout
         assert field.description, f"{name} has no line of its own"
         assert field.description.split()[0] in shown.stdout
+
+
+PIPELINES = sorted(path.stem for path in (Path(__file__).parents[1] / "pipelines").glob("[a-z]*.py"))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_help_shows_how_a_value_is_written_and_nothing_of_python(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = importlib.import_module(f"pipelines.{name}").Options
+    with pytest.raises(SystemExit):
+        parse(options, ["--help"])
+    shown = capsys.readouterr().out
+    assert "  --name NAME" in shown
+    for word in ("typing", "<class", "None", "Literal", "(default: )", "(default: 1,1)"):
+        assert word not in shown
+    assert max(map(len, shown.splitlines())) <= 120
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--seeds", "x"], ["--seeds", "0-2"]])

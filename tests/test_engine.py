@@ -32,6 +32,7 @@ from sweeps.engine import (
     trials_at_once,
 )
 from sweeps.engine.demand import Gpus, check_fits
+from sweeps.engine.start_worker import rays_own
 from sweeps.scratch import OWNER, PREFIX, temporary
 from sweeps.storage import Store
 from sweeps.worker import Job, Word
@@ -274,7 +275,7 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
 
 
 def test_what_is_replaced_of_ray_and_mlflow_exists_in_these_versions() -> None:
-    from ray._private import node, utils, worker
+    from ray._private import node, ray_constants, utils, worker
 
     for owner, names in (
         (node.Node, ("start_monitor", "start_log_monitor")),
@@ -282,6 +283,7 @@ def test_what_is_replaced_of_ray_and_mlflow_exists_in_these_versions() -> None:
         (worker, ("print_to_stdstream",)),
     ):
         assert [name for name in names if not callable(getattr(owner, name, None))] == []
+    assert (Path(node.__file__).parent / "workers" / ray_constants.SETUP_WORKER_FILENAME) == Path(rays_own())
     untouched = (
         "from mlflow.utils import environment; print(callable(environment.warn_dependency_requirement_mismatches))"
     )

@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from types import ModuleType
 from typing import Any
 
+from sweeps.engine import start_worker
+
 SILENCE = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -60,16 +62,18 @@ def bare() -> Iterator[None]:
     """A head that `ray.init` starts does without what one machine's sweep has no use for, a third of its start.
 
     That is: packages of the dashboard, which the driver would import to see whether they are installed; the processes
-    that scale clusters and that send logs to the driver; workers started ahead, which do not suit Tune's settings. The
-    names are private to Ray; where a version lacks one, that part is started.
+    that scale clusters and that send logs to the driver; workers started ahead, which do not suit Tune's settings; and
+    the import of Ray that every worker would make before its own (start_worker.py). The names are private to Ray; where
+    a version lacks one, that part is started.
     """
-    from ray._private import node, utils
+    from ray._private import node, ray_constants, utils
 
     with ExitStack() as stack:
         absent = ImportError("the dashboard is not wanted")
         stack.enter_context(_replaced(utils, "get_dashboard_dependency_error", lambda: absent))
         for name in ("start_monitor", "start_log_monitor"):
             stack.enter_context(_replaced(node.Node, name, lambda _: None))
+        stack.enter_context(_replaced(ray_constants, "SETUP_WORKER_FILENAME", start_worker.__file__))
         stack.enter_context(environment({"RAY_prestart_worker_first_driver": "0"}))
         yield
 

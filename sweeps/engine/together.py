@@ -26,6 +26,7 @@ from sweeps.scratch import remove_folders_of_the_dead, scratch
 from sweeps.worker import Job, Repeats, Word, run_as_one_of
 
 if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
@@ -134,8 +135,8 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     """One Train job; None where it came to its end, `Repeats` where it failed by itself, else what was lost."""
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
-    from ray.train.torch import TorchTrainer
 
+    start_coordinator()
     scaling: dict[str, Any] = {
         "num_workers": needs.workers,
         "use_gpu": needs.gpus > 0,
@@ -156,7 +157,7 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     if not elastic:
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
     with environment(settings), scratch("ray") as folder:
-        trainer = TorchTrainer(
+        trainer = trainer_without_datasets()(
             _worker,
             train_loop_config={"job": ray.put(job), "words": words},
             scaling_config=ScalingConfig(**scaling),
@@ -170,6 +171,31 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
         except TrainingFailedError as lost:
             return lost
         return None
+
+
+def start_coordinator() -> None:
+    """Starts the actor that Train asks for machines, which its controller would start and wait for once it is there
+    itself. The name is private to Ray; where a version lacks it, the controller does."""
+    try:
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+    except ImportError:
+        return
+    get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+
+
+def trainer_without_datasets() -> type[TorchTrainer]:
+    """A TorchTrainer that starts no process for Ray's data sets, of which we use none. The names are private to Ray;
+    where a version lacks them, it starts one."""
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            given: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+            return [one for one in given if type(one).__name__ != "DatasetsCallback"]
+
+    return Trainer
 
 
 def _worker(config: dict[str, Any]) -> None:

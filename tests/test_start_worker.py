@@ -1,0 +1,93 @@
+"""The script that a private cluster's workers begin with does what Ray's own does, and leaves the rest to that."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sweeps.engine import start_worker
+from sweeps.engine.start_worker import rays_own, worker_command
+
+WORKER = "import json, os, sys; print(json.dumps([sys.argv[1:], sys.flags.no_user_site, dict(os.environ)]))"
+
+BY_THE_WAY = ("_", "SHLVL", "PWD", "RAY_CLIENT_MODE")
+"""Variables of the shell, and the one that importing Ray sets, in the worker as well."""
+
+
+def arguments(worker: Path, **context: Any) -> list[str]:
+    """As a raylet writes them."""
+    told = {"command_prefix": [], "env_vars": {}, "py_executable": sys.executable, **context}
+    told |= {"override_worker_entrypoint": None, "java_jars": []}
+    return [
+        "-s",
+        str(worker),
+        "--node-ip-address=127.0.0.1",
+        '--name=it\'s a; "name" $HOME',
+        f"--serialized-runtime-env-context={json.dumps(told)}",
+        "--language=PYTHON",
+        "--startup-token=7",
+    ]
+
+
+def outcome(script: str, given: list[str]) -> Any:
+    done = subprocess.run(
+        [sys.executable, script, *given],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "GREETING": "hello"},
+    )
+    assert done.returncode == 0, done.stderr
+    passed, no_user_site, variables = json.loads(done.stdout)
+    for name in BY_THE_WAY:
+        variables.pop(name, None)
+    return passed, no_user_site, variables
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        {},
+        {"env_vars": {"OMP_NUM_THREADS": "1", "SAYS": "a 'b' \"c\"", "GREETING": "good bye"}},
+        {"env_vars": {"SAYS": "${GREETING} to $GREETING and ${NOBODY}"}},
+        {"command_prefix": ["export", "BEFORE=1", "&&"]},
+    ],
+    ids=["nothing", "variables", "variables of variables", "a prefix"],
+)
+def test_the_worker_gets_the_arguments_and_the_environment_that_it_would_get_of_ray(
+    context: dict[str, Any], tmp_path: Path
+) -> None:
+    worker = tmp_path / "a worker.py"
+    worker.write_text(WORKER)
+    given = arguments(worker, **context)
+    ours, rays = (outcome(script, given) for script in (start_worker.__file__, rays_own()))
+    assert ours == rays
+    assert ours[0] == ["--node-ip-address=127.0.0.1", '--name=it\'s a; "name" $HOME', "--startup-token=7"]
+
+
+def test_plain_workers_alone_are_started_without_ray(tmp_path: Path) -> None:
+    assert worker_command(arguments(tmp_path, env_vars={"A": "1"})) is not None
+    assert worker_command(arguments(tmp_path, env_vars={"A": "$B"})) is None
+    assert worker_command(arguments(tmp_path, command_prefix=["cd", "x", "&&"])) is None
+    assert worker_command([*arguments(tmp_path)[:-2], "--language=JAVA"]) is None
+    assert worker_command(["--language=PYTHON"]) is None
+
+
+def test_the_script_imports_nothing_of_ray(tmp_path: Path) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(WORKER)
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", start_worker.__file__, *arguments(worker)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "importlib.util" in done.stderr
+    assert " ray" not in done.stderr

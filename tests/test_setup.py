@@ -152,6 +152,7 @@ def checkout(tmp_path: Path) -> Path:
         '  *version_info*) exit "${TOO_OLD:-0}" ;;\n'
         '  --version) echo "Python 3.9.6" ;;\n'
         '  "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;\n'
+        '  *"--upgrade pip"*) exit "${PIP_STAYS:-0}" ;;\n'
         '  *"pip install"*) exit "${PIP_FAILS:-0}" ;;\n'
         "esac\n"
     )
@@ -172,7 +173,7 @@ def test_the_environment_is_made_once_and_again_when_the_project_file_changes(ch
     assert first.returncode == 0, first.stderr
     commands = asked(checkout)
     assert "-m venv --clear .venv" in commands
-    assert "-m pip install --no-cache-dir -e .[dev]" in commands
+    assert "-m pip install --no-compile --no-cache-dir -e .[dev]" in commands
     assert "-m pytest" in commands
 
     make("test", python, folder=checkout)
@@ -183,7 +184,7 @@ def test_the_environment_is_made_once_and_again_when_the_project_file_changes(ch
     make("lint", python, folder=checkout)
     commands = asked(checkout)
     assert "-m pip install" in commands
-    assert "venv" not in commands
+    assert "-m venv" not in commands
 
 
 def test_an_interrupted_installation_does_not_count_as_an_environment(
@@ -196,6 +197,15 @@ def test_an_interrupted_installation_does_not_count_as_an_environment(
     asked(checkout)
     assert make("test", python, folder=checkout).returncode == 0
     assert "-m pip install" in asked(checkout)
+
+
+def test_a_pip_that_cannot_be_renewed_installs_all_the_same(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_STAYS", "1")
+    assert make("test", f"PYTHON={checkout}/python", folder=checkout).returncode == 0
+    installed, compiled, tested = asked(checkout).splitlines()[-3:]
+    assert installed == "-m pip install --no-compile -e .[dev]"
+    assert compiled.startswith("-m compileall ") and compiled.endswith(" .venv/lib")
+    assert tested.startswith("-m pytest")
 
 
 def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(

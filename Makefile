@@ -47,7 +47,7 @@ report: $(MADE)
 lint: $(MADE)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
-	$(VENV)/bin/python -m mypy
+	MYPY_NUM_WORKERS=2 $(VENV)/bin/python -m mypy
 
 format: $(MADE)
 	$(VENV)/bin/python -m ruff check --fix .

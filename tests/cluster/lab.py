@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from dataclasses import dataclass, field
@@ -36,6 +37,9 @@ PROJECT = "mvae-suite"
 BOOT_SECONDS = 60.0
 PATIENCE = 600.0
 """Seconds that a command on a machine may take."""
+
+COMPILED = ("ray", "mlflow")
+"""Packages that every machine would compile anew in its own layer of the environment, where that is fresh from pip."""
 
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private")
 TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsenter", "setpriv", "mount", "pgrep")
@@ -107,7 +111,8 @@ class Machine:
     def boot(self) -> None:
         """Switches it on and waits for its sshd; its disk is as it was left."""
         assert self.init is None, f"{self.name} is on"
-        arguments = (self.name, self.address, self.lab.state, sys.prefix, sys.base_prefix, ROOT)
+        environment = os.path.realpath(sys.prefix)  # a link's programs would run in what it names, and change it
+        arguments = (self.name, self.address, self.lab.state, environment, sys.base_prefix, ROOT)
         log = self.lab.state / f"{self.name}.log"
         with log.open("ab") as said:
             self.outside = subprocess.Popen(
@@ -240,6 +245,8 @@ class Lab:
     def _prepare(self) -> None:
         """Disks, keys, names, and the laptop's copy of the checkout."""
         self.state.chmod(0o755)
+        packages = [f"{sysconfig.get_path('purelib')}/{name}" for name in COMPILED]
+        subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", *packages], check=False)
         for folder in ("shared", "layers", "laptop/root/.ssh"):
             (self.state / folder).mkdir(parents=True)
         for name in ("key", "hostkey"):

@@ -38,8 +38,23 @@ ROOT = Path(__file__).resolve().parents[1]
 PIPELINE = ROOT / "pipelines" / "weak_supervision.py"
 
 EPOCHS = 14
-SWEEP = ("--arms", "nn,logreg,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS))
+SWEEP = (
+    *("--arms", "nn,logreg,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS)),
+    *("--max-concurrent", "2"),
+)
 """Six trials of a few seconds in all. Every epoch ends with a checkpoint (`Place.command`)."""
+
+ONE_AT_A_TIME = ("--max-concurrent", "1")
+"""For what holds however many trials run at once: every further trial process imports torch and Ray again."""
+
+IMPATIENT = """
+import runpy, sys
+import sweeps.sweep
+sweeps.sweep.PATIENTLY = 5.0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Runs a pipeline whose wait for an MLflow that cannot be written is five seconds at the end, not a minute."""
 
 LIMIT = 600.0
 """Seconds that anything waited for may take on a slow and busy machine before the test gives it up."""
@@ -167,8 +182,8 @@ class Place:
 
     def command(self, *arguments: str) -> list[str]:
         """What is typed: arguments given here come last and win."""
-        common = ("--storage", str(self.storage), "--cache", str(self.cache), "--checkpoint-every", "0")
-        return [sys.executable, str(PIPELINE), *common, *arguments]
+        folders = ("--storage", str(self.storage), "--cache", str(self.cache))
+        return [sys.executable, str(PIPELINE), *folders, "--checkpoint-every", "0", *ONE_AT_A_TIME, *arguments]
 
     def start(self, *arguments: str, **environment: str) -> Driver:
         """Starts the pipeline with arguments of its own after the common ones."""
@@ -328,10 +343,10 @@ def forget() -> None:
 
 
 @contextmanager
-def copy_of(original: Unbroken) -> Iterator[Place]:
+def copy_of(original: Place) -> Iterator[Place]:
     """A new place with the results and checkpoints of a finished sweep, of which its MLflow knows nothing."""
     with place(begun=True) as here:
-        shutil.copytree(on_disk(original.place.store.folder), on_disk(here.store.folder))
+        shutil.copytree(on_disk(original.store.folder), on_disk(here.store.folder))
         yield here
 
 

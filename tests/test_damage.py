@@ -10,25 +10,24 @@ from dataclasses import dataclass
 import pytest
 
 from mvae.checkpoint import MODEL
-from sweeps.worker import Job
+from sweeps.storage import Store
+from sweeps.worker import Job, run
 from tests.crashes import on_disk
 from tests.sweeping import (
     EPOCHS,
+    ONE_AT_A_TIME,
     SWEEP,
     Ended,
     Place,
-    Unbroken,
     copy_of,
     digits_job,
     history_of,
     mlflow_differs,
     newest_first,
+    place,
     run_until,
-    unbroken,
 )
 from tests.tiny_mnist import truncate
-
-__all__ = ["unbroken"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
@@ -50,8 +49,19 @@ class Mended:
 
 
 @pytest.fixture(scope="module")
-def mended(unbroken: Unbroken) -> Iterator[Mended]:
-    with copy_of(unbroken) as here:
+def whole() -> Iterator[Place]:
+    """The sweep's trials, one after the other in this process, and no file of theirs damaged."""
+    with place(begun=True) as here:
+        store = Store.open(here.storage, "main", create=True)
+        for model in ("nn", "logreg", "mvae"):
+            for fraction in (0.05, 1.0):
+                run(digits_job(store, here.cache, model=model, paired_fraction=fraction, epochs=EPOCHS), lambda _: None)
+        yield here
+
+
+@pytest.fixture(scope="module")
+def mended(whole: Place) -> Iterator[Mended]:
+    with copy_of(whole) as here:
         half_done = digits_job(here.store, here.cache, model="mvae", paired_fraction=1.0, epochs=EPOCHS)
         forget(half_done)
         run_until(half_done, CUT_OFF_AT)
@@ -63,7 +73,7 @@ def mended(unbroken: Unbroken) -> Iterator[Mended]:
         corrupt = on_disk(here.store.results.path(done, "accuracy-v1"))
         truncate(corrupt)
         truncate(next(here.cache.glob("digits-*/train.arrow")))
-        yield Mended(here, before, half_done.key, corrupt.name, here.run(*SWEEP))
+        yield Mended(here, before, half_done.key, corrupt.name, here.run(*SWEEP, *ONE_AT_A_TIME))
 
 
 def forget(job: Job) -> None:
@@ -72,9 +82,9 @@ def forget(job: Job) -> None:
     shutil.rmtree(on_disk(job.store.folder / "checkpoints" / job.key))
 
 
-def test_a_sweep_with_damaged_files_ends_with_the_same_numbers(mended: Mended, unbroken: Unbroken) -> None:
+def test_a_sweep_with_damaged_files_ends_with_the_same_numbers(mended: Mended, whole: Place) -> None:
     assert mended.ended.code == 0, mended.ended
-    assert mended.place.numbers() == unbroken.place.numbers()
+    assert mended.place.numbers() == whole.numbers()
     assert mlflow_differs(mended.place) == []
 
 
@@ -95,15 +105,15 @@ def test_a_corrupt_result_is_set_aside_and_made_again_from_the_final_weights(men
 
 def test_results_that_are_whole_are_left_alone(mended: Mended) -> None:
     now = mended.place.files()
-    whole = mended.before.keys() - {mended.corrupt}
-    assert len(whole) == 4
-    assert {name: now[name] for name in whole} == {name: mended.before[name] for name in whole}
+    others = mended.before.keys() - {mended.corrupt}
+    assert len(others) == 4
+    assert {name: now[name] for name in others} == {name: mended.before[name] for name in others}
 
 
-def test_a_truncated_arrow_file_is_set_aside_and_made_again(mended: Mended, unbroken: Unbroken) -> None:
+def test_a_truncated_arrow_file_is_set_aside_and_made_again(mended: Mended, whole: Place) -> None:
     (bad,) = mended.place.cache.glob("digits-*/train.arrow.bad")
     again = bad.with_suffix("")
-    assert again.read_bytes() == (unbroken.place.cache / again.relative_to(mended.place.cache)).read_bytes()
+    assert again.read_bytes() == (whole.cache / again.relative_to(mended.place.cache)).read_bytes()
 
 
 def test_each_damaged_file_is_named_once(mended: Mended) -> None:

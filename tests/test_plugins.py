@@ -31,7 +31,7 @@ from sweeps.storage import Store
 from sweeps.sweep import BAD_INPUT, main
 from sweeps.worker import Job, run
 from tests.crashes import on_disk
-from tests.sweeping import ROOT, kill, mlflow_differs, place
+from tests.sweeping import ONE_AT_A_TIME, ROOT, kill, mlflow_differs, place
 
 EXAMPLES = ROOT / "docs" / "examples"
 IMAGES, MEAN, TABLE = (EXAMPLES / name for name in ("my_images.py", "mvae_mean.py", "my_table.py"))
@@ -362,6 +362,7 @@ def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_othe
         given = (
             *(*GRID, "--plugins", ",".join(map(str, files)), "--data-root", str(here.root / "raw")),
             *("--storage", str(here.storage), "--cache", str(here.cache), "--checkpoint-every", "0"),
+            *ONE_AT_A_TIME,
         )
         options = read(my_table.Options, given)
         cells = list(my_table.cells(options))

@@ -31,7 +31,7 @@ from tests.sweeping import ROOT, Ended, Place, place
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 TOTAL = 20
-SEARCH = ("--epochs", "4", "--paired-fraction", "0.2", "--trials", str(TOTAL))
+SEARCH = ("--epochs", "4", "--paired-fraction", "0.2", "--trials", str(TOTAL), "--max-concurrent", "2")
 
 
 @dataclass

@@ -28,6 +28,7 @@ from sweeps.storage import Store
 from sweeps.sweep import COMPLETE, INCOMPLETE, main
 from sweeps.tables import TABLE_4
 from tests.crashes import on_disk
+from tests.sweeping import ONE_AT_A_TIME
 from tests.tiny_mnist import write_tiny
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -307,7 +308,7 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
 ) -> None:
     asked = (
         *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "logreg,nn"),
-        *("--fractions", "0.05,1", "--seeds", "0", "--epochs", "1"),
+        *("--fractions", "0.05,1", "--seeds", "0", "--epochs", "1", *ONE_AT_A_TIME),
     )
     first = command(*asked, cwd=tmp_path)
     assert first.returncode == COMPLETE, first.stderr
@@ -345,7 +346,7 @@ def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fr
 ) -> None:
     asked = (
         *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "rbm,vae,jmvae"),
-        *("--seeds", "0", "--epochs", "2"),
+        *("--seeds", "0", "--epochs", "2", *ONE_AT_A_TIME),
     )
     first = command(*asked, "--fractions", "0.05,1", cwd=tmp_path)
     assert first.returncode == COMPLETE, first.stdout + first.stderr
@@ -386,7 +387,7 @@ def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_i
 ) -> None:
     done = command(
         *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "nn,logreg"),
-        *("--fractions", "0.05", "--seeds", "0", "--epochs", "1", "--learning-rate", "1e38"),
+        *("--fractions", "0.05", "--seeds", "0", "--epochs", "1", "--learning-rate", "1e38", *ONE_AT_A_TIME),
         cwd=tmp_path,
     )
     assert done.returncode == INCOMPLETE, done.stdout + done.stderr

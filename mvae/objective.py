@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -266,9 +266,9 @@ def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
     return _on_device(values, like.device, like.dtype)
 
 
-@lru_cache(maxsize=32)
+@cache
 def _on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Copied to a GPU once, and not while a step is recorded."""
+    """Copied to a GPU once, and kept: a step that was recorded reads it there."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,11 +40,11 @@ RECORDED_KINDS = frozenset({Kind.IMAGE, Kind.LABEL, Kind.ATTRIBUTE, Kind.ATTRIBU
 """Modalities whose steps are recorded. Of texts, lengths vary from step to step."""
 
 SWITCH = "MVAE_CUDA_GRAPHS"
-"""Environment variable: 0 keeps every step eager."""
+"""Environment variable of the process that trains: 0 keeps every step eager."""
 
 
 class Steps:
-    """Takes optimiser steps; subclasses say how."""
+    """Takes optimiser steps, one kernel after the other."""
 
     def __init__(
         self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial
@@ -57,7 +58,7 @@ class Steps:
         yield
 
     def __call__(self, batch: Any, step: int) -> Loss:
-        """One step; what it lost, detached from what made it or not."""
+        """One step, the `step`th of the training; returns its loss."""
         return self._step(batch, step)
 
     def _step(self, batch: Any, step: int | Tensor) -> Loss:
@@ -96,7 +97,7 @@ class RecordedSteps(Steps):
         self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial
     ) -> None:
         super().__init__(learner, model, optimizer, trial)
-        self.stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]
+        self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
         """How often each make-up was seen, and a batch's constants, which must live as long as their id counts."""
@@ -108,12 +109,17 @@ class RecordedSteps(Steps):
         """On a stream of its own: what is recorded must not meet the default one, which other steps would use."""
         around = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(around)
-        with torch.cuda.stream(self.stream):
-            yield
-        around.wait_stream(self.stream)
+        try:
+            with torch.cuda.stream(self.stream):
+                yield
+        finally:  # whoever takes over the memory of what is freed now must not be written over
+            around.wait_stream(self.stream)
 
     def __call__(self, batch: Any, step: int) -> Loss:
-        makeup, constants = make_up(batch)
+        made = make_up(batch)
+        if made is None:
+            return self._step(batch, step)
+        makeup, constants = made
         if makeup not in self.recorded:
             count, _ = self._seen.pop(makeup, (0, None))
             if count < EAGER_STEPS or len(self.recorded) >= MOST_GRAPHS:
@@ -130,11 +136,15 @@ class RecordedSteps(Steps):
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
         self._capturable(True)
-        # Checkpoints of other threads go on using the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=self._memory, stream=self.stream, capture_error_mode="thread_local"):
-            loss = self._step(in_place, step)
-            outcome = torch.stack([loss.total.detach(), *loss.parts.values()]).float()
-        self._capturable(False)
+        try:  # other threads of the process are not this one's business
+            with torch.cuda.graph(graph, pool=self._memory, stream=self.stream, capture_error_mode="thread_local"):
+                loss = self._step(in_place, step)
+                outcome = torch.stack([loss.total.detach(), *loss.parts.values()]).float()
+        except RuntimeError as error:
+            said = " ".join(str(error).split())
+            raise RuntimeError(f"a step cannot be recorded ({said}): {SWITCH}=0 trains without records") from error
+        finally:
+            self._capturable(False)
         self._memory = graph.pool()
         self.optimizer.zero_grad(set_to_none=True)
         return _Recorded(graph, in_place, step, list(loss.parts), outcome)
@@ -153,17 +163,28 @@ def steps_of(
     modalities: tuple[Modality, ...],
     workers: Workers,
 ) -> Steps:
-    """The way to take a trial's steps: recorded on a GPU, where its arm allows that and nothing else forbids it."""
-    chosen, device = arm(trial.model), next(model.parameters()).device
-    recorded = (
+    """The way to take a trial's steps."""
+    recorded = may_be_recorded(trial, modalities, workers, next(model.parameters()).device)
+    return (RecordedSteps if recorded else Steps)(learner, model, optimizer, trial)
+
+
+def may_be_recorded(trial: Trial, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
+    """Whether steps that recur are recorded: on a GPU, where the arm allows it and nothing else forbids it."""
+    return (
         device.type == "cuda"
-        and chosen.recorded
+        and arm(trial.model).recorded
         and workers.alone
         and not trial.compile
         and {modality.kind for modality in modalities} <= RECORDED_KINDS
         and os.environ.get(SWITCH, "1") != "0"
     )
-    return (RecordedSteps if recorded else Steps)(learner, model, optimizer, trial)
+
+
+@lru_cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One a process: libraries keep a workspace for every stream that they were used on."""
+    made: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return made
 
 
 def tensors_of(batch: Any) -> list[Tensor]:
@@ -190,8 +211,11 @@ def with_tensors(batch: Any, tensors: list[Tensor]) -> Any:
     return replace(batch, **{field.name: other(getattr(batch, field.name)) for field in fields(batch)})
 
 
-def make_up(batch: Any) -> tuple[Hashable, list[Any]]:
-    """What two steps must have in common to launch the same kernels, and the constants that it names by their id."""
+def make_up(batch: Any) -> tuple[Hashable, list[Any]] | None:
+    """What two steps must have in common to launch the same kernels, and the constants that it names by their id; None
+    for a batch that is neither a dataclass with tensors, nor a tensor, nor a tuple of them, and nothing else."""
+    if not tensors_of(batch) or type(with_tensors(batch, tensors_of(batch))) is not type(batch):
+        return None
     constants = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else []
     constants = [part for part in constants if not isinstance(part, Tensor) and not _all_tensors(part)]
     named = tuple(part if isinstance(part, int) else id(part) for part in constants)

@@ -13,14 +13,16 @@ from mvae.data.dataset import Dataset
 from mvae.data.supervision import paired_set
 from mvae.models import arm
 from mvae.optimiser import Adam
+from mvae.steps import EAGER_STEPS, steps_of
 from mvae.training import compile_networks, validated
 from mvae.trial import Trial
+from mvae.workers import ALONE
 from sweeps.plan import Fingerprints, fingerprint_of
 
 STEPS = 20
 """Steps that are timed."""
-WARM_UP = 3
-"""Steps before them."""
+WARM_UP = EAGER_STEPS + 2
+"""Steps before them, until on a GPU they are recorded."""
 LONG_ENOUGH = 5.0
 """Seconds after which fewer steps will do."""
 FITTED = 2000
@@ -80,18 +82,16 @@ def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float
         compile_networks(model)
     model.train()
     device = data.train.values[0].device
+    take = steps_of(learner, model, optimizer, trial, data.modalities, ALONE)
     times = [time.perf_counter()]
-    for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
-        with torch.autocast(device.type, torch.bfloat16, enabled=trial.precision == "bfloat16"):
-            loss = learner.loss(batch, step)
-        optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        times.append(time.perf_counter())
-        if step > WARM_UP and times[-1] - times[WARM_UP] > LONG_ENOUGH:
-            break
+    with take.running():
+        for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
+            take(batch, step)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter())
+            if step > WARM_UP and times[-1] - times[WARM_UP] > LONG_ENOUGH:
+                break
     done = len(times) - 1
     warm = min(WARM_UP, done - 1)
     return (times[-1] - times[warm]) / (done - warm), learner.steps_per_epoch

@@ -27,6 +27,7 @@ from sweeps.engine import (
     demand,
     quiet,
     run_jobs,
+    start_worker,
     together,
     trials,
     trials_at_once,
@@ -310,6 +311,7 @@ def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
         assert "raylet" in processes
         assert not re.search(r"/monitor\.py|log_monitor\.py|ray::IDLE", processes), processes
         assert re.search(r"dashboard\.py .*--minimal", processes), processes
+        assert start_worker.__file__ in processes, "workers are not started by our script"
         run_jobs(
             [good, bad],
             Listener(started.append, lambda key, word: said[key].append(word), lambda key, why: again.append(why)),

@@ -57,8 +57,9 @@ def outcome(script: str, given: list[str]) -> Any:
         {"env_vars": {"OMP_NUM_THREADS": "1", "SAYS": "a 'b' \"c\"", "GREETING": "good bye"}},
         {"env_vars": {"SAYS": "${GREETING} to $GREETING and ${NOBODY}"}},
         {"command_prefix": ["export", "BEFORE=1", "&&"]},
+        {"py_executable": f"env BEFORE=1 {sys.executable}"},
     ],
-    ids=["nothing", "variables", "variables of variables", "a prefix"],
+    ids=["nothing", "variables", "variables of variables", "a prefix", "a command"],
 )
 def test_the_worker_gets_the_arguments_and_the_environment_that_it_would_get_of_ray(
     context: dict[str, Any], tmp_path: Path
@@ -75,6 +76,7 @@ def test_plain_workers_alone_are_started_without_ray(tmp_path: Path) -> None:
     assert worker_command(arguments(tmp_path, env_vars={"A": "1"})) is not None
     assert worker_command(arguments(tmp_path, env_vars={"A": "$B"})) is None
     assert worker_command(arguments(tmp_path, command_prefix=["cd", "x", "&&"])) is None
+    assert worker_command(arguments(tmp_path, py_executable="uv run")) is None
     assert worker_command([*arguments(tmp_path)[:-2], "--language=JAVA"]) is None
     assert worker_command(["--language=PYTHON"]) is None
 

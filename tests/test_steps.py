@@ -1,11 +1,12 @@
-"""Steps that are recorded on a GPU are the steps that the loop takes: bit for bit, resumed or not, of every arm."""
+"""Steps that are recorded on a GPU are those that the loop takes: bit for bit, resumed or not, of every arm that is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,14 +15,13 @@ from benchmarks.timing import meaningless
 from mvae import steps
 from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, source
-from mvae.data.dataset import Kind
 from mvae.models import ARMS, arm
 from mvae.models.annealing import Annealing
 from mvae.optimiser import Adam
 from mvae.steps import EAGER_STEPS, RecordedSteps, Steps, make_up, steps_of, tensors_of, with_tensors
 from mvae.training import Trained, train
 from mvae.trial import Trial
-from mvae.workers import ALONE
+from mvae.workers import ALONE, Workers
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA graph needs a GPU")
 
@@ -49,6 +49,12 @@ def taken(trial: Trial, way: type[Steps] | None = None) -> Steps:
     return steps_of(learner, model, optimizer, trial, data.modalities, ALONE)
 
 
+def made_up(batch: Any) -> Hashable:
+    made = make_up(batch)
+    assert made is not None
+    return made[0]
+
+
 def test_a_batchs_tensors_are_taken_out_and_put_back_and_its_plan_stays() -> None:
     for model in ("mvae", "nn", "jmvae"):
         batch = next(taken(a_trial(model)).learner.batches(0))
@@ -65,17 +71,42 @@ def test_a_batchs_tensors_are_taken_out_and_put_back_and_its_plan_stays() -> Non
 @pytest.mark.parametrize("model", ["mvae", "nn", "vae"])
 def test_steps_of_an_epoch_are_of_one_make_up_but_for_the_short_one_and_so_are_the_next_epochs(model: str) -> None:
     learner = taken(a_trial(model, pairing="reserved" if model == "mvae" else None)).learner
-    makeups = [[make_up(batch)[0] for batch in learner.batches(epoch)] for epoch in range(2)]
+    makeups = [[made_up(batch) for batch in learner.batches(epoch)] for epoch in range(2)]
     assert makeups[0] == makeups[1]
     assert len(set(makeups[0])) <= 3
     whole = makeups[0][:-1]
     assert max(whole.count(one) for one in whole) >= len(whole) / 2
 
 
-def test_batches_of_other_terms_are_of_another_make_up() -> None:
-    learner = taken(a_trial(dataset="mnist19", paired_fraction=1.0, k=3)).learner
-    first, second = list(learner.batches(0))[:2]
-    assert make_up(first)[0] != make_up(second)[0]
+def test_two_steps_are_of_one_make_up_just_where_they_have_as_many_pairs() -> None:
+    learner = taken(a_trial(pairing="proportional", paired_fraction=0.5, batch_size=4)).learner
+    seen: dict[int, set[Hashable]] = {}
+    for epoch in range(3):
+        for batch in list(learner.batches(epoch))[:-1]:
+            pairs = sum(map(len, batch.values)) - batch.noise.shape[1]
+            seen.setdefault(pairs, set()).add(made_up(batch))
+    assert len(seen) > 3
+    assert {len(makeups) for makeups in seen.values()} == {1}
+    assert len(set.union(*seen.values())) == len(seen)
+
+
+@dataclass
+class Labelled:
+    values: tuple[torch.Tensor, ...]
+    name: str
+
+
+class Pair(NamedTuple):
+    one: torch.Tensor
+    other: torch.Tensor
+
+
+def test_a_batch_that_cannot_be_put_together_again_has_no_make_up() -> None:
+    x = torch.zeros(3)
+    assert make_up((x, x)) is not None
+    assert make_up(Labelled((x,), "a")) is not None
+    for batch in ([x, x], {"x": x}, (x, 3), Pair(x, x), Labelled((), "a"), ()):
+        assert make_up(batch) is None
 
 
 @pytest.mark.parametrize("fields", [{}, {"annealing_share": 1.0}, {"annealing_epochs": 2}])
@@ -86,7 +117,20 @@ def test_the_weight_of_the_kl_on_a_gpu_is_float32_of_the_one_on_a_processor(fiel
         assert torch.equal(torch.as_tensor(recorded, dtype=torch.float32), torch.tensor(annealing.beta(step)))
 
 
-def test_on_a_processor_every_step_is_eager() -> None:
+def test_steps_are_recorded_on_a_gpu_by_one_worker_of_an_arm_that_allows_it_without_texts_or_compiler(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def recorded(trial: Trial, workers: Workers = ALONE, device: str = "cuda") -> bool:
+        return steps.may_be_recorded(trial, source(trial.dataset).modalities, workers, torch.device(device))
+
+    assert recorded(a_trial())
+    assert not recorded(a_trial(), device="cpu")
+    assert not recorded(a_trial(), Workers(0, 2))
+    assert not recorded(a_trial(compile=True))
+    assert not recorded(a_trial("rbm"))
+    assert not recorded(a_trial(dataset="multi_mnist"))
+    monkeypatch.setenv(steps.SWITCH, "0")
+    assert not recorded(a_trial())
     assert type(taken(a_trial())) is Steps
 
 
@@ -127,10 +171,17 @@ def test_steps_that_never_recur_are_never_recorded_and_are_not_remembered_withou
     assert set(counted.told) == {"eager"}
 
 
-@pytest.fixture
-def deterministic() -> Iterator[None]:
-    yield
-    torch.cuda.empty_cache()
+def test_make_ups_beyond_the_most_that_are_recorded_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "MOST_GRAPHS", 1)
+    counted = taken(a_trial(pairing="proportional", paired_fraction=1.0), Counted)
+    assert isinstance(counted, Counted)
+    whole, *_, short = counted.learner.batches(0)
+    for step in range(5):
+        counted(whole, step)
+        counted(short, step)
+    assert counted.told.count("recorded") == 1
+    assert counted.told.count("played") == 2
+    assert counted.told.count("eager") == 3 + 5
 
 
 def trained(trial: Trial, folder: Path, recorded: bool, monkeypatch: pytest.MonkeyPatch, **more: Any) -> Trained:
@@ -153,6 +204,7 @@ RECORDED_ARMS = [token for token, one in ARMS.items() if one.recorded]
 VARIANTS: list[dict[str, Any]] = [
     *({"model": model} for model in RECORDED_ARMS),
     *({"model": model, "image_network": "dcgan", "dataset": "fashion_mnist"} for model in RECORDED_ARMS),
+    {"pairing": "proportional", "paired_fraction": 0.9, "epochs": 16},
     *({"pairing": pairing, "targets": targets} for pairing in ("reserved", "resampled") for targets in ("own", "all")),
     {"paired_fraction": 1.0, "fixed_noise": True},
     {"paired_fraction": 1.0, "precision": "bfloat16"},
@@ -203,16 +255,3 @@ def test_recorded_steps_that_were_cut_off_go_on_to_the_same_numbers_and_a_proces
     assert differences(whole, trained(trial, tmp_path / "gpu", True, monkeypatch)) == []
     on_processor = train(trial, the_data(trial), Checkpoints(tmp_path / "cpu", "one"))
     assert [record["epoch"] for record in on_processor.history] == [1, 2, 3, 4]
-
-
-@needs_gpu
-def test_texts_and_compiled_networks_stay_eager() -> None:
-    assert Kind.TEXT not in steps.RECORDED_KINDS
-    data = the_data(a_trial()).to(torch.device("cuda"))
-    for compiled, way in ((False, RecordedSteps), (True, Steps)):
-        trial, chosen = a_trial(compile=compiled), arm("mvae")
-        model = chosen.build(trial, data.modalities).to("cuda")
-        assert chosen.learner is not None
-        optimizer = Adam(model.parameters(), lr=1e-3, fused=True)
-        made = steps_of(chosen.learner(model, trial, data), model, optimizer, trial, data.modalities, ALONE)
-        assert type(made) is way

@@ -15,8 +15,8 @@ OUT/gpu-results.json, written again after every part:
 
 machine      processor, GPU, versions
 throughput   per model and way of running: samples a second of the image stream (batch 100, all three terms), whole step
-             with its batch made: eager (the training loop itself), compiled, graphed (a CUDA graph of the whole step,
-             fed by the loop's own batches), replayed (the graph alone: the upper end)
+             with its batch made: eager (kernel by kernel), compiled, graphed (steps recorded, as the training loop is
+             on a GPU), replayed (a record alone: the upper end)
 lockstep     M models of the MNIST networks trained as one, by stacked parameters: samples a second of all together
 cells        results in the form of result files: key, measure, trial, metrics, provenance, history
 skipped      what was left out, and why

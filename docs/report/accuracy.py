@@ -17,7 +17,9 @@ TABLE_4_MVAE = (
     " --pairing reserved,proportional,resampled --targets own,all"
 )
 TABLE_4_NN = "--dataset fashion_mnist --arms nn --fractions 0.01,0.02,1"
-DCGAN = "--dataset fashion_mnist --preset paper --arms mvae,nn --targets all --seeds 0 --fractions 0.001,0.01,0.1,1"
+DCGAN = (
+    "--dataset fashion_mnist --preset paper --arms mvae,nn --targets all --seeds 0 --fractions 0.001,0.005,0.01,0.1,1"
+)
 MNIST = "--dataset mnist --epochs 5 --seeds 0"
 PROTOCOLS = "--arms mvae --fractions 0.01 --pairing reserved,proportional,resampled --targets own,all --seeds 0"
 
@@ -83,10 +85,10 @@ def _table_4(sources: Sources) -> dict[str, str]:
 
 
 def _dcgan(sources: Sources) -> dict[str, str]:
-    """Table 4 as the paper trains it, with `all` targets, on a GPU."""
+    """Table 4 as the paper trains it but for the annealing, with `all` targets, on a GPU."""
     shown = table(sources, DCGAN)
     good = {(entry.row, entry.column) for entry in shown.in_order() if entry.verdict is Verdict.REPRODUCED}
-    holds(good == {("MVAE", 0.001), ("NN", 0.01), ("NN", 0.1)}, "the DCGAN's NN is reproduced at 1 % and 10 %")
+    holds(good == {("MVAE", 0.001), ("NN", 0.01), ("NN", 0.1)}, "the DCGAN's NN is reproduced at 1 % and 10 % alone")
     means = {place: entry.mean for place, entry in shown.entries.items() if entry.mean is not None}
     gaps = [means["MVAE", column] - means["NN", column] for column in (0.01, 0.1, 1.0)]
     holds(max(map(abs, gaps)) < 0.01, "the MVAE and NN are alike from 1 % on")

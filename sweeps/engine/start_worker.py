@@ -30,10 +30,13 @@ def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | N
         return None
     context = json.loads(told[RUNTIME_ENV][0])
     variables = context.get("env_vars") or {}
+    python = context.get("py_executable") or sys.executable
     if any(context[name] for name in context.keys() - KNOWN) or any("$" in value for value in variables.values()):
         return None
+    if not Path(python).is_file():  # it may be a command with arguments
+        return None
     rest = [one for one in arguments if not one.startswith((RUNTIME_ENV, LANGUAGE))]
-    return [context.get("py_executable") or sys.executable, *rest], variables
+    return [python, *rest], variables
 
 
 def rays_own() -> str:
@@ -49,4 +52,4 @@ if __name__ == "__main__":
         os.execv(sys.executable, [sys.executable, rays_own(), *given])  # noqa: S606
     command, variables = known
     os.environ.update(variables)
-    os.execvp(command[0], command)  # noqa: S606
+    os.execv(command[0], command)  # noqa: S606

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mvae.workers import Workers
@@ -175,14 +175,13 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
 
 def start_coordinator() -> None:
     """Starts the actor that Train asks for machines, which its controller would start and wait for once it is there
-    itself. The name is private to Ray; where a version lacks it, the controller does."""
-    try:
+    itself. The name is private to Ray; where a version lacks it, or it does not start, the controller does."""
+    with suppress(Exception):
         from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
             get_or_create_autoscaling_coordinator,
         )
-    except ImportError:
-        return
-    get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+
+        get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
 
 
 def trainer_without_datasets() -> type[TorchTrainer]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -196,38 +196,22 @@ def build_mvae_q(trial: Trial, modalities: tuple[Modality, ...]) -> MVAEQ:
     return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
 
 
-_READS = (
+MVAE_ARM = Arm(
+    "mvae",
+    "MVAE",
     IDENTITY
     | PAIRED
     | OPTIMISED
     | NETWORKS
     | ANNEALED
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
-    | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
-)
-_CAN = frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"})
-
-MVAE_ARM = Arm(
-    "mvae",
-    "MVAE",
-    _READS,
+    | {"image_weight", "label_weight", "text_weight", "attribute_weight"},
     build_mvae,
-    _CAN,
+    frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"}),
     learner=ElboLearner,
     attributes=True,
     many=True,
     imageless=True,
     recorded=True,
 )
-MVAE_Q_ARM = Arm(
-    "mvae_q",
-    "MVAE-Q",
-    _READS,
-    build_mvae_q,
-    _CAN,
-    learner=ElboLearner,
-    attributes=True,
-    many=True,
-    imageless=True,
-    recorded=True,
-)
+MVAE_Q_ARM = replace(MVAE_ARM, token="mvae_q", title="MVAE-Q", build=build_mvae_q)  # noqa: S106

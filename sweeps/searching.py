@@ -12,13 +12,14 @@ from functools import cached_property
 from sweeps import engine, search_report
 from sweeps.console import Console, Progress, counted
 from sweeps.cost import Machine, costs
+from sweeps.driver import COMPLETE, INCOMPLETE, Driver
 from sweeps.options import CommonOptions
 from sweeps.plan import plan, shape_of
 from sweeps.search import Search
 from sweeps.search_report import Outcome
 from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
-from sweeps.sweep import COMPLETE, INCOMPLETE, Driver, LookUp, Sweep
+from sweeps.sweep import LookUp, Sweep
 from sweeps.tracker import Tracker
 from sweeps.view import Status, SweepView
 from sweeps.worker import Word

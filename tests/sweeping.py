@@ -49,8 +49,8 @@ ONE_AT_A_TIME = ("--max-concurrent", "1")
 
 IMPATIENT = """
 import runpy, sys
-import sweeps.sweep
-sweeps.sweep.PATIENTLY = 5.0
+import sweeps.driver
+sweeps.driver.PATIENTLY = 5.0
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

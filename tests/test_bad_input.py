@@ -62,7 +62,7 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(engine, "cluster", started)
     monkeypatch.setattr("sweeps.engine.attach.cluster", started)
-    monkeypatch.setattr("sweeps.sweep.Tracker", started)
+    monkeypatch.setattr("sweeps.driver.Tracker", started)
 
 
 def run(argv: list[str]) -> int:

@@ -194,7 +194,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
             listener.started(job.key)
             worker.run(job, lambda word, key=job.key: listener.word(key, word))  # type: ignore[misc]
 
-    monkeypatch.setattr("sweeps.sweep.Tracker", Deaf)
+    monkeypatch.setattr("sweeps.driver.Tracker", Deaf)
     monkeypatch.setattr(engine, "cluster", here)
     monkeypatch.setattr(engine, "run_jobs", run)
 

@@ -51,7 +51,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
             listener.started(job.key)
             worker.run(job, lambda word, key=job.key: listener.word(key, word))  # type: ignore[misc]
 
-    monkeypatch.setattr("sweeps.sweep.Tracker", tracker)
+    monkeypatch.setattr("sweeps.driver.Tracker", tracker)
     monkeypatch.setattr(engine, "cluster", here)
     monkeypatch.setattr(engine, "run_jobs", one_by_one)
     return trackers
@@ -117,7 +117,7 @@ def test_a_traceback_for_which_there_is_no_room_costs_nothing_but_itself(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sweeps.sweep.write_atomically", full)
+    monkeypatch.setattr("sweeps.driver.write_atomically", full)
     monkeypatch.setattr(worker, "train", broken)
     assert command() == INCOMPLETE
     assert "failed: nobody's input\n" in capsys.readouterr().out

@@ -79,7 +79,7 @@ def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
 
 @pytest.mark.parametrize(
     ("module", "home"),
-    [("ray", {"engine"}), ("mlflow", {"tracking.py"}), ("optuna", {"study.py", "study_database.py"})],
+    [("ray", {"engine"}), ("mlflow", {"tracking"}), ("optuna", {"study.py", "study_database.py"})],
 )
 def test_ray_mlflow_and_optuna_live_in_one_place_each(module: str, home: set[str]) -> None:
     files = python_files("sweeps", "pipelines", "docs")

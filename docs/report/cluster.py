@@ -11,13 +11,13 @@ LOST = (
     (
         "a worker's cable, pulled and plugged in again",
         "after {lab.cable.noticed} s",
-        "{lab.cable} s in all, on a busier box; what the worker still did changed nothing",
+        "{lab.cable} s in all; what the worker still did changed nothing",
     ),
     ("a worker's power", "", "this one runs in CI, {lab.power} s with `ray up` and `ray down`"),
     (
         "a worker's power, with `--workers-per-trial 2` (two NN and two MVAE trials)",
         "not timed",
-        "{lab.power_of_two} s in all, on a busier box",
+        "{lab.power_of_two} s in all",
     ),
     (
         "a worker's power, under an elastic run of `--workers 1-4`",
@@ -28,7 +28,7 @@ LOST = (
     (
         "the head's power",
         "`ray submit` returns 1 after {lab.head.noticed} s",
-        "boot and `ray up` {lab.head.boot} s, workers {lab.head.workers} s later, the same command: {lab.head} s",
+        "booted, `ray up` {lab.head.boot} s, workers {lab.head.workers} s later, the same command: {lab.head} s",
     ),
 )
 

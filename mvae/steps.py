@@ -140,6 +140,8 @@ class RecordedSteps(Steps):
             with torch.cuda.graph(graph, pool=self._memory, stream=self.stream, capture_error_mode="thread_local"):
                 loss = self._step(in_place, step)
                 outcome = torch.stack([loss.total.detach(), *loss.parts.values()]).float()
+        except torch.cuda.OutOfMemoryError:
+            raise
         except RuntimeError as error:
             said = " ".join(str(error).split())
             raise RuntimeError(f"a step cannot be recorded ({said}): {SWITCH}=0 trains without records") from error

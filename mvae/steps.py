@@ -76,13 +76,15 @@ class _Recorded:
 
     graph: torch.cuda.CUDAGraph
     batch: Any
+    """The one that was recorded: its constants live as long as their id counts."""
+    inputs: list[Tensor]
     step: Tensor
     names: list[str]
     outcome: Tensor
     """The loss and its parts, float32 [1 + parts]."""
 
     def play(self, batch: Any, step: int) -> Loss:
-        for place, value in zip(tensors_of(self.batch), tensors_of(batch), strict=True):
+        for place, value in zip(self.inputs, tensors_of(batch), strict=True):
             place.copy_(value, non_blocking=True)
         self.step.fill_(step)
         self.graph.replay()
@@ -131,7 +133,8 @@ class RecordedSteps(Steps):
         return self.recorded[makeup].play(batch, step)
 
     def _record(self, batch: Any) -> _Recorded:
-        in_place = with_tensors(batch, [part.clone() for part in tensors_of(batch)])
+        inputs = [part.clone() for part in tensors_of(batch)]
+        in_place = with_tensors(batch, inputs)
         step = torch.zeros((), dtype=torch.float64, device=self.device)
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
@@ -149,7 +152,7 @@ class RecordedSteps(Steps):
             self._capturable(False)
         self._memory = graph.pool()
         self.optimizer.zero_grad(set_to_none=True)
-        return _Recorded(graph, in_place, step, list(loss.parts), outcome)
+        return _Recorded(graph, in_place, inputs, step, list(loss.parts), outcome)
 
     def _capturable(self, yes: bool) -> None:
         """Fused Adam is so at all times; it wants to be told, and kept in checkpoints it would bind a CPU."""
@@ -216,13 +219,13 @@ def with_tensors(batch: Any, tensors: list[Tensor]) -> Any:
 def make_up(batch: Any) -> tuple[Hashable, list[Any]] | None:
     """What two steps must have in common to launch the same kernels, and the constants that it names by their id; None
     for a batch that is neither a dataclass with tensors, nor a tensor, nor a tuple of them, and nothing else."""
-    if not tensors_of(batch) or type(with_tensors(batch, tensors_of(batch))) is not type(batch):
+    if not (tensors := tensors_of(batch)):
         return None
     constants = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else []
     constants = [part for part in constants if not isinstance(part, Tensor) and not _all_tensors(part)]
     named = tuple(part if isinstance(part, int) else id(part) for part in constants)
-    return (named, tuple((part.shape, part.dtype) for part in tensors_of(batch))), constants
+    return (named, tuple((part.shape, part.dtype) for part in tensors)), constants
 
 
 def _all_tensors(part: Any) -> bool:
-    return isinstance(part, tuple) and all(isinstance(one, Tensor) for one in part)
+    return type(part) is tuple and all(isinstance(one, Tensor) for one in part)

@@ -82,6 +82,7 @@ def train(
     checkpoint_at: Container[int] = (),
     workers: Workers = ALONE,
     background: bool = False,
+    test_curve: bool = False,
 ) -> Trained:
     """Trains a trial, or goes on from its newest valid checkpoint.
 
@@ -96,6 +97,7 @@ def train(
         workers: which of several processes this is; all of them call this function, within a process group of
             torch.distributed. The first alone reads and writes checkpoints, validates, and calls the functions above.
         background: checkpoints are written by a thread while training goes on.
+        test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`; it influences nothing.
     Raises:
         NonFiniteLoss: the loss became nan or infinite, at every worker; the last checkpoint stays.
         ValueError: the trial is to train on more examples than there are.
@@ -149,6 +151,8 @@ def train(
             if not workers.first:
                 continue
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
+            if test_curve:
+                metrics |= _diagnosed(model, trial, data)
             speed = {"examples_per_second": rate}
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
             if epoch + 1 in looks:
@@ -274,6 +278,13 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
         assert isinstance(model, Multimodal)
         metrics |= validation_attribute_metrics(model, data)
     return metrics
+
+
+def _diagnosed(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+    """Test accuracy in the middle of training, for arms that predict labels or texts; never a table's value."""
+    if not (arm(trial.model).predicts and {m.kind for m in data.modalities} & {Kind.LABEL, Kind.TEXT}):
+        return {}
+    return {"diagnostic/test_accuracy": prediction_accuracy(model, data.modalities, data.test)}
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:

@@ -166,6 +166,7 @@ class Driver:
             git=git_sha(),
             namespace=self.store.namespace(),
             speeds=self.sweep.speeds,
+            test_curve=self.options.test_curve,
         )
 
     def _listener(self, tracker: Tracker, progress: Progress) -> engine.Listener:

@@ -164,6 +164,9 @@ class CommonOptions(TrialOptions):
     plugins: Files = ()
     """Python files of your own that add data sets and arms (docs/extend/); trial processes get them sent."""
 
+    test_curve: bool = False
+    """Record test accuracy after every epoch of the trials that train now: a diagnostic, never a table's value."""
+
     name: Token = "main"
     """Name of the experiment; sweeps of one name share their trials."""
     storage: Storage = Field(default_factory=_default_storage)

@@ -68,6 +68,8 @@ class Job:
     """Commit of the driver's code."""
     speeds: bool = False
     """Measure what its workers gain, against one of them alone."""
+    test_curve: bool = False
+    """Measure test accuracy after every epoch, as a diagnostic."""
     namespace: str = ""
     """The store's, as the driver reads it: whoever reads another works on another storage."""
     plugins: tuple[Plugin, ...] = field(default_factory=loaded)
@@ -203,6 +205,7 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
         checkpoint_at=job.checkpoint_at,
         workers=workers,
         background=workers.count > 1,
+        test_curve=job.test_curve,
     )
     if workers.rank > 0:
         return

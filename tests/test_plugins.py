@@ -115,6 +115,24 @@ def test_the_examples_arm_averages_the_experts_that_a_term_conditions_on() -> No
     assert torch.equal(q.mean[:, 2], torch.zeros(3, 5)) and torch.equal(q.log_var[:, 2], torch.zeros(3, 5))
 
 
+def test_the_inverted_product_weights_means_by_variance_with_and_without_the_prior() -> None:
+    import torch
+
+    load(EXAMPLES / "mvae_inverted.py")
+    modalities = data.source("digits").modalities
+    mean, log_var = torch.randn(3, 2, 5), torch.randn(3, 2, 5)
+    members = torch.tensor([[True, True], [True, False], [False, False]]).expand(3, 3, 2)
+    for token, prior in (("mvae_inverted", 1.0), ("mvae_inverted_q", 0.0)):
+        trial = Trial.create(dataset="digits", model=token, epochs=1)
+        q = models.arm(token).build(trial, modalities).posterior(mean, log_var, members)  # type: ignore[operator]
+        for term, chosen in enumerate([[0, 1], [0]]):
+            variances = log_var[:, chosen].exp()
+            weighted = (mean[:, chosen] * variances).sum(1) / (variances.sum(1) + prior)
+            torch.testing.assert_close(q.mean[:, term], weighted)
+            torch.testing.assert_close(q.log_var[:, term], -torch.log((1 / variances).sum(1) + prior))
+        assert torch.equal(q.mean[:, 2], torch.zeros(3, 5)) and torch.equal(q.log_var[:, 2], torch.zeros(3, 5))
+
+
 # A trial process
 
 

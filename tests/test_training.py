@@ -18,6 +18,8 @@ from torch import Tensor, nn
 import mvae.training
 from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
+from mvae.data.supervision import paired_set, steps
+from mvae.evaluation.accuracy import prediction_accuracy
 from mvae.evaluation.samples import sample_grids
 from mvae.models import ARMS
 from mvae.models.multimodal import Multimodal
@@ -343,7 +345,40 @@ def test_each_epoch_records_loss_parts_and_validation(digits: Dataset, folder: P
     done = train(small_trial(), digits, Checkpoints(folder, "one"))
     parts = {"train/loss", "train/kl", "train/log_likelihood_image", "train/log_likelihood_label"}
     for record in done.history:
-        assert record["metrics"].keys() == parts | {"validation/accuracy"}
+        assert record["metrics"].keys() == parts | {"validation/accuracy", "train/paired_batches"}
+
+
+def test_a_test_curve_is_recorded_after_every_epoch_and_changes_nothing_else(digits: Dataset, folder: Path) -> None:
+    plain = train(small_trial(), digits, Checkpoints(folder, "one"))
+    watched = train(small_trial(), digits, Checkpoints(folder / "watched", "one"), test_curve=True)
+    curve = [record["metrics"].pop("diagnostic/test_accuracy") for record in watched.history]
+    assert [record["metrics"] for record in watched.history] == [record["metrics"] for record in plain.history]
+    assert curve[-1] == prediction_accuracy(watched.model, digits.modalities, digits.test)
+
+
+@pytest.mark.parametrize(
+    ("pairing", "fraction", "expected"),
+    [("reserved", 0.01, STEPS), ("proportional", 1.0, STEPS), ("resampled", 0.5, None)],
+)
+def test_paired_batches_are_the_steps_that_show_complete_examples(
+    digits: Dataset, folder: Path, pairing: str, fraction: float, expected: int | None
+) -> None:
+    trial = small_trial(pairing=pairing, paired_fraction=fraction)
+    (first, *_) = train(trial, digits, Checkpoints(folder, "one")).history
+    if expected is None:
+        shown = steps(
+            pairing="resampled",
+            targets="own",
+            n=len(digits.train),
+            paired=paired_set(len(digits.train), fraction, trial.seed, dataset="digits"),
+            batch_size=trial.batch_size,
+            seed=trial.seed,
+            epoch=0,
+            modalities=2,
+        )
+        expected = sum(int((step.index_RM >= 0).all(1).any()) for step in shown)
+        assert 0 < expected < STEPS
+    assert first["metrics"]["train/paired_batches"] == expected
 
 
 def test_a_recorded_loss_is_the_mean_over_the_epochs_steps(

@@ -70,15 +70,17 @@ class ElboLearner:
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
         """Of this worker's share of the epoch."""
+        self._paired_batches = 0
+        """Steps of the epoch that showed at least one complete example."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
-        """Where values are dropped: how many examples have nothing left, and the steps of an epoch over the others.
-        Where there are sentences: the share of the epoch's tokens that were padding."""
-        found = dict[str, float]()
+        """Returns the epoch's steps that showed complete examples. Also, if values are dropped: the number of examples
+        with nothing left, and the steps per epoch over the others. For sentences: the share of padding tokens."""
+        found = {"train/paired_batches": float(self._paired_batches)}
         if self.kept is not None:
             skipped = len(self.split) - self.shown
-            found = {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
+            found |= {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
         return found | self._padding.facts()
 
     def _steps(self, epoch: int) -> Iterator[Step]:
@@ -103,7 +105,9 @@ class ElboLearner:
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
         self._padding.begin()
+        self._paired_batches = 0
         for step in self._steps(epoch):
+            self._paired_batches += bool(step.present_RM.all(1).any())
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)
             drawn = torch.randn(

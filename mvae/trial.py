@@ -108,11 +108,11 @@ class Trial(BaseModel):
     image_weight: float = Field(1.0, gt=0)
     """Likelihood weight lambda of the image."""
     label_weight: float = Field(gt=0)
-    """Likelihood weight lambda of the label (50 in the authors' MNIST-like runs as far as known)."""
+    """Likelihood weight lambda of the label (1: the supplement names none; 50 ruins `own` targets: docs/table4.md)."""
     text_weight: float = Field(gt=0)
-    """Likelihood weight lambda of the text (10 is the authors' released default)."""
+    """Likelihood weight lambda of the text (1: the supplement names none; 10 in the authors' released code)."""
     attribute_weight: float = Field(gt=0)
-    """Likelihood weight lambda of every attribute (10 is the authors' released default)."""
+    """Likelihood weight lambda of every attribute (1: the supplement names none; 10 in the authors' released code)."""
     alpha: float = Field(0.01, ge=0)
     """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (section 8: 0.01)."""
     precision: Precision = "float32"

@@ -20,6 +20,7 @@ NAMES = {
     "train_examples": "training examples",
     "vocabulary": "known words",
     "annealing": "epochs of annealing",
+    "final_beta": "beta at the end",
 }
 """Protocol fields whose words differ from their names."""
 
@@ -113,10 +114,19 @@ def _field(name: str, trial: Trial) -> Any:
     read = trial.hashed_fields()
     if name == "k":
         return read.get("k") or None
-    if name != "annealing":
-        return read.get(name)
+    if name == "annealing":
+        return _annealing_epochs(trial)
+    if name == "final_beta":
+        rises = _annealing_epochs(trial)
+        return None if rises is None else min(1.0, trial.epochs / max(rises, 1))
+    return read.get(name)
+
+
+def _annealing_epochs(trial: Trial) -> int | None:
+    """Epochs over which beta rises; None if the trial's arm has no beta."""
+    read = trial.hashed_fields()
     if read.get("annealing_epochs") is not None:
-        return read["annealing_epochs"]
+        return int(read["annealing_epochs"])
     return round(trial.annealing_share * trial.epochs) if "annealing_share" in read else None
 
 

@@ -59,9 +59,9 @@ Range = Span | Choice
 RANGES: dict[str, Range] = {
     "learning_rate": Span(1e-4, 1e-2, log=True),
     "latents": Span(8, 256, log=True, whole=True),
-    "label_weight": Span(1.0, 200.0, log=True),
-    "text_weight": Span(1.0, 200.0, log=True),
-    "attribute_weight": Span(1.0, 200.0, log=True),
+    "label_weight": Span(0.1, 100.0, log=True),
+    "text_weight": Span(0.1, 100.0, log=True),
+    "attribute_weight": Span(0.1, 100.0, log=True),
     "annealing_share": Span(0.05, 1.0),
     "pairing": ("reserved", "proportional"),
     "targets": TARGETS,

@@ -29,7 +29,20 @@ from playwright.sync_api import Page, sync_playwright
 
 from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
 
-ARGUMENTS = ("--arms", "mvae,nn", "--fractions", "0.05,1", "--seeds", "0-1", "--epochs", "3", "--storage", "storage")
+ARGUMENTS = (
+    "--arms",
+    "mvae,nn",
+    "--targets",
+    "own",
+    "--fractions",
+    "0.05,1",
+    "--seeds",
+    "0-1",
+    "--epochs",
+    "3",
+    "--storage",
+    "storage",
+)
 """Eight trials of a second each."""
 
 PATIENCE = 180_000

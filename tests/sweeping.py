@@ -39,7 +39,7 @@ PIPELINE = ROOT / "pipelines" / "weak_supervision.py"
 
 EPOCHS = 14
 SWEEP = (
-    *("--arms", "nn,logreg,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS)),
+    *("--arms", "nn,logreg,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS)),
     *("--max-concurrent", "2"),
 )
 """Six trials of a few seconds in all. Every epoch ends with a checkpoint (`Place.command`)."""

@@ -83,7 +83,7 @@ def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
 
 
 def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
-    two = {name: browsed.trials[name].info.run_id for name in ("MVAE 100% seed 0", "NN 100% seed 0")}
+    two = {name: browsed.trials[name].info.run_id for name in ("MVAE (own) 100% seed 0", "NN 100% seed 0")}
     runs, metric = quote(json.dumps(list(two.values()))), quote(json.dumps(METRIC))
     experiments = quote(json.dumps([browsed.parent.info.experiment_id]))
     browsed.open(f"/compare-runs?runs={runs}&experiments={experiments}")

@@ -175,7 +175,9 @@ def test_sigint_stops_cleanly_and_what_it_says_resumes_the_sweep(unbroken: Unbro
 
 def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cleanly() -> None:
     with place(begun=True) as here:
-        first = here.start("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "100000")
+        first = here.start(
+            "--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", "100000"
+        )
         first.until((here.store.folder / "lease.json").exists, "it held the lease")
         second = here.run("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
         assert second.code == 2

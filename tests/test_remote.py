@@ -35,7 +35,7 @@ from tests.crashes import on_disk
 __all__ = ["endpoint"]
 
 EPOCHS = 25
-SWEEP = ("--arms", "nn,mvae", "--fractions", "1", "--seeds", "0", "--epochs", str(EPOCHS))
+SWEEP = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", str(EPOCHS))
 
 
 @pytest.fixture

@@ -18,7 +18,20 @@ from tests.sweeping import Place, Process, command_line, digits_job, kill, mlflo
 
 pytestmark = pytest.mark.slow
 
-SWEEP = ("--arms", "logreg,mvae", "--fractions", "0.2", "--seeds", "0", "--epochs", "30", "--workers-per-trial", "2")
+SWEEP = (
+    "--arms",
+    "logreg,mvae",
+    "--targets",
+    "own",
+    "--fractions",
+    "0.2",
+    "--seeds",
+    "0",
+    "--epochs",
+    "30",
+    "--workers-per-trial",
+    "2",
+)
 """A trial that is fitted in one process, and one of two workers."""
 
 

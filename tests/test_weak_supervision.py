@@ -52,11 +52,11 @@ def files(folder: Path) -> set[Path]:
 # The grid
 
 
-def test_the_demo_is_three_arms_four_fractions_and_two_seeds_of_digits() -> None:
+def test_the_demo_is_four_rows_four_fractions_and_two_seeds_of_digits() -> None:
     grid = made()
-    assert len(grid) == 24
+    assert len(grid) == 32
     assert {cell.trial.dataset for cell in grid} == {"digits"}
-    assert list(dict.fromkeys(cell.row for cell in grid)) == ["NN", "LOGREG", "MVAE"]
+    assert list(dict.fromkeys(cell.row for cell in grid)) == ["NN", "LOGREG", "MVAE (own)", "MVAE (all)"]
     assert list(dict.fromkeys(cell.column for cell in grid)) == [0.01, 0.05, 0.2, 1.0]
     assert {cell.trial.seed for cell in grid} == {0, 1}
     assert {cell.measure for cell in grid} == {ACCURACY}
@@ -65,13 +65,22 @@ def test_the_demo_is_three_arms_four_fractions_and_two_seeds_of_digits() -> None
 def test_the_paper_is_all_of_table_4_with_three_seeds_on_the_papers_network() -> None:
     grid = made("--preset", "paper", "--dataset", "fashion_mnist")
     assert Counter(cell.row for cell in grid) == dict.fromkeys(
-        ("NN", "LOGREG", "RBM", "VAE", "JMVAE", "MVAE", "MVAE-Q"), 27
+        ("NN", "LOGREG", "RBM", "VAE", "JMVAE", "MVAE (own)", "MVAE (all)", "MVAE-Q (own)", "MVAE-Q (all)"), 27
     )
     assert tuple(dict.fromkeys(cell.column for cell in grid)) == TABLE_4.columns
     assert {cell.trial.seed for cell in grid} == {0, 1, 2}
     assert {(cell.trial.image_network, cell.trial.epochs, cell.trial.label_weight) for cell in grid} == {
-        ("dcgan", 100, 50.0)
+        ("dcgan", 100, 1.0)
     }
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(None, 200), ("20", 40)])
+def test_beta_ends_at_one_half_in_table_4_as_in_the_paper(epochs: str | None, expected: int) -> None:
+    grid = made("--preset", "paper", "--dataset", "fashion_mnist", *(("--epochs", epochs) if epochs else ()))
+    assert {cell.trial.annealing_epochs for cell in grid} == {expected}
+    asked = made("--dataset", "fashion_mnist", "--annealing-share", "0.4", "--arms", "mvae")
+    assert {(cell.trial.annealing_epochs, cell.trial.annealing_share) for cell in asked} == {(None, 0.4)}
+    assert {cell.trial.annealing_epochs for cell in made()} == {None}
 
 
 def test_the_paper_runs_mnist_for_500_epochs_on_the_mlp_and_compares_with_nothing() -> None:
@@ -81,18 +90,18 @@ def test_the_paper_runs_mnist_for_500_epochs_on_the_mlp_and_compares_with_nothin
 
 def test_the_demo_of_a_large_data_set_is_short_and_on_the_fast_network() -> None:
     grid = made("--dataset", "fashion_mnist")
-    assert {(cell.trial.image_network, cell.trial.epochs) for cell in grid} == {("mlp", 10)}
+    assert {(cell.trial.image_network, cell.trial.epochs) for cell in grid} == {("mlp", 20)}
 
 
 def test_the_command_line_wins_over_the_preset() -> None:
     grid = made(
         *("--dataset", "fashion_mnist", "--preset", "paper", "--arms", "mvae", "--fractions", "0.01", "--seeds", "4"),
-        *("--epochs", "3", "--image-network", "mlp", "--label-weight", "1"),
+        *("--epochs", "3", "--image-network", "mlp", "--label-weight", "10", "--targets", "own"),
     )
     assert len(grid) == 1
     trial = grid[0].trial
     assert (trial.model, trial.paired_fraction, trial.seed) == ("mvae", 0.01, 4)
-    assert (trial.epochs, trial.image_network, trial.label_weight) == (3, "mlp", 1.0)
+    assert (trial.epochs, trial.image_network, trial.label_weight) == (3, "mlp", 10.0)
 
 
 def test_every_published_value_reaches_its_cell() -> None:
@@ -112,12 +121,12 @@ def test_variants_of_pairing_and_targets_are_rows_of_the_arms_that_read_them() -
     )
     assert [cell.row for cell in grid] == [
         "NN",
-        "MVAE reserved, own",
-        "MVAE reserved, all",
-        "MVAE proportional, own",
-        "MVAE proportional, all",
-        "MVAE resampled, own",
-        "MVAE resampled, all",
+        "MVAE reserved (own)",
+        "MVAE reserved (all)",
+        "MVAE proportional (own)",
+        "MVAE proportional (all)",
+        "MVAE resampled (own)",
+        "MVAE resampled (all)",
     ]
     assert [(cell.trial.pairing, cell.trial.targets) for cell in grid[3:5]] == [
         ("proportional", "own"),
@@ -138,14 +147,14 @@ def test_rbm_and_vae_are_one_trial_a_seed_with_a_read_out_at_each_fraction() -> 
     assert {cell.measure for cell in jmvae} == {ACCURACY}
 
 
-def test_one_variant_alone_is_the_arms_own_row() -> None:
+def test_one_variant_alone_is_one_row_that_names_its_targets() -> None:
     grid = made("--arms", "mvae", "--pairing", "resampled", "--targets", "all")
-    assert {cell.row for cell in grid} == {"MVAE"}
+    assert {cell.row for cell in grid} == {"MVAE (all)"}
     assert {(cell.trial.pairing, cell.trial.targets) for cell in grid} == {("resampled", "all")}
 
 
 def test_all_arms_share_the_paired_set_of_a_seed_and_a_smaller_one_lies_in_a_larger_one() -> None:
-    grid = made("--arms", "nn,logreg,mvae,mvae_q", "--seeds", "0-1")
+    grid = made("--arms", "nn,logreg,mvae,mvae_q", "--seeds", "0-1", "--targets", "own")
     sets: dict[tuple[int, float], list[np.ndarray]] = {}
     for cell in grid:
         trial = cell.trial
@@ -195,7 +204,7 @@ def test_plan_converts_nothing_and_says_that_the_time_is_unknown_then(
 ) -> None:
     assert run("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"), "--plan") == COMPLETE
     said = " ".join(capsys.readouterr().out.split())
-    assert "time unknown for 24 trials: no trial of that kind has finished here yet" in said
+    assert "time unknown for 32 trials: no trial of that kind has finished here yet" in said
     assert "before a run has converted the data" in said
     assert not list(tmp_path.iterdir())
 

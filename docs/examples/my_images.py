@@ -41,7 +41,7 @@ mvae.data.add(
     Source(
         name="my_images",
         modalities=(Modality("image", Kind.IMAGE, (1, 8, 8)), Modality("label", Kind.LABEL, (), classes=10)),
-        defaults=Defaults(latents=16, epochs=100, image_network="mlp", image_networks=("mlp",), label_weight=10.0),
+        defaults=Defaults(latents=16, epochs=100, image_network="mlp", image_networks=("mlp",)),
         split_rule="random order 0, then 1200/297/300",
         version=1,
         check=check,

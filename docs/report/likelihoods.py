@@ -13,7 +13,7 @@ from sweeps.likelihood_tables import BY_BOTH, BY_IMAGE, likelihood_table
 from sweeps.options import read
 from sweeps.tables import column_label
 
-COMMAND = "--dataset binary_mnist --arms jmvae,mvae --seeds 0 --epochs 100 --samples {samples}"
+COMMAND = "--dataset binary_mnist --arms jmvae,mvae --seeds 0 --epochs 100 --samples {samples} --label-weight 50"
 
 
 def table(sources: Sources, samples: int) -> Report:

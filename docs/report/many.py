@@ -13,8 +13,8 @@ from sweeps.options import read
 from sweeps.report import Pictures
 from sweeps.rows import quantity_cells
 
-MISSING = "--keep-probabilities 0.01,0.1,0.3,1 --seeds 0 --epochs 10 --samples 100"
-SUBSETS = "--train-examples 10000 --epochs 10 --samples 100 --seeds 0-2 --ks 0,1,4,16,50"
+MISSING = "--keep-probabilities 0.01,0.1,0.3,1 --seeds 0 --epochs 10 --samples 100 --attribute-weight 10"
+SUBSETS = "--train-examples 10000 --epochs 10 --samples 100 --seeds 0-2 --ks 0,1,4,16,50 --attribute-weight 10"
 
 QUANTITIES = {
     "MVAE19 accuracy": "accuracy of sampled attributes",

@@ -101,7 +101,6 @@ def defaults(separate: bool) -> Defaults:
         image_networks=("dcgan",),
         learning_rate=1e-4,
         annealing_share=0.2,
-        attribute_weight=10.0,
     )
     return replace(common, k=1, pairing="proportional") if separate else common
 

@@ -45,7 +45,7 @@ def convert(_root: Path) -> Arrays:
 DIGITS = Source(
     name="digits",
     modalities=(Modality("image", Kind.IMAGE, (1, 8, 8)), Modality("label", Kind.LABEL, (), classes=10)),
-    defaults=Defaults(latents=16, epochs=100, image_network="mlp", image_networks=("mlp",), label_weight=10.0),
+    defaults=Defaults(latents=16, epochs=100, image_network="mlp", image_networks=("mlp",)),
     split_rule="seeded shuffle 1797, then 1297/250/250",
     version=1,
     check=lambda _root: None,

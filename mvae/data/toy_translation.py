@@ -78,7 +78,6 @@ TOY_TRANSLATION = Source(
         epochs=8,
         image_network=NO_IMAGES,
         image_networks=(NO_IMAGES,),
-        text_weight=1.0,
         pairing="proportional",
         batch_size=50,
         learning_rate=3e-3,

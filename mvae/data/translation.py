@@ -230,7 +230,6 @@ TRANSLATION = Source(
         epochs=20,
         image_network=NO_IMAGES,
         image_networks=(NO_IMAGES,),
-        text_weight=1.0,
         pairing="proportional",
     ),
     split_rule=f"the corpus' own; pairs of more than {MOST_TOKENS} words left out; words seen {FEWEST} times known",

@@ -25,7 +25,7 @@ from tests.sweeping import Place, mlflow_differs
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
 
 SWEEP = (
-    *("--arms", "nn,mvae", "--fractions", "1", "--seeds", "0-1", "--epochs", "100"),
+    *("--arms", "nn,mvae", "--targets", "own", "--fractions", "1", "--seeds", "0-1", "--epochs", "100"),
     *("--workers-per-trial", "2", "--checkpoint-every", "0"),
 )
 """Four trials of two processes, of which the cluster runs two at a time and this box one."""

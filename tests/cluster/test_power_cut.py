@@ -32,7 +32,20 @@ from tests.sweeping import Place, digits_job, place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200), needs_lab]
 
-SWEEP = ("--arms", "nn,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "50", "--checkpoint-every", "0")
+SWEEP = (
+    "--arms",
+    "nn,mvae",
+    "--targets",
+    "own",
+    "--fractions",
+    "0.05,1",
+    "--seeds",
+    "0",
+    "--epochs",
+    "50",
+    "--checkpoint-every",
+    "0",
+)
 """Four trials at a time: the power is cut once the first is over, when MVAE's go on for a while."""
 
 

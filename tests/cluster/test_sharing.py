@@ -27,7 +27,7 @@ from tests.sweeping import Place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
 
-SWEEP = ("--arms", "nn,mvae", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "20")
+SWEEP = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "20")
 ANOTHER_RAY = "PYTHONPATH=$HOME/other ray start "
 """The worker's start, with a module that gives Ray another version where there is one."""
 ONE = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
@@ -50,7 +50,9 @@ def test_two_sweeps_of_different_names_share_a_cluster(made: Cluster, undisturbe
 
 
 def test_a_sweep_of_a_name_that_is_at_work_is_refused(made: Cluster) -> None:
-    first = made.submit("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "60", "--name", "held")
+    first = made.submit(
+        "--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", "60", "--name", "held"
+    )
     wait((made.place("held").store.folder / "lease.json").exists, "the first holds the lease", command=first)
     refused = made.submit(*ONE, "--name", "held").ended()
     assert_one_line(refused, r"'held' is held by process \d+ of root on head, .*, and at work .*choose another --name")

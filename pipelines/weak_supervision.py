@@ -18,7 +18,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator
 
@@ -101,27 +101,16 @@ def cells(options: Options) -> Iterator[Cell]:
                             pairing=pairing,
                             targets=targets,
                             seed=seed,
-                            **trial_fields(options, chosen),
+                            **{
+                                "epochs": options.epochs or chosen.epochs,
+                                "image_network": chosen.image_network,
+                                **options.trial_fields(),
+                            },
                         ),
                         measure=measure_of(token, fraction, options.dataset),
                         published=table.published(token, fraction) if table else None,
                         arm=token,
                     )
-
-
-def trial_fields(options: Options, chosen: Preset) -> dict[str, Any]:
-    """The fields that all trials share: the preset's, unless the command line says otherwise.
-
-    In Tables 4 and 5 beta rises over 200 epochs and training ends after 100 (supplement, sections 1 and 8), so that
-    beta ends at 0.5; runs of other lengths keep that end.
-    """
-    epochs = options.epochs or chosen.epochs
-    fields: dict[str, Any] = {"epochs": epochs, "image_network": chosen.image_network}
-    table = table_for(options.dataset)
-    if table is not None and options.annealing_share is None:
-        trained = epochs or source(options.dataset).defaults.epochs
-        fields["annealing_epochs"] = round(trained / table.protocol["final_beta"])
-    return {**fields, **options.trial_fields()}
 
 
 def row_title(token: str, pairing: Pairing, targets: Targets, options: Options) -> str:

@@ -74,15 +74,6 @@ def test_the_paper_is_all_of_table_4_with_three_seeds_on_the_papers_network() ->
     }
 
 
-@pytest.mark.parametrize(("epochs", "expected"), [(None, 200), ("20", 40)])
-def test_beta_ends_at_one_half_in_table_4_as_in_the_paper(epochs: str | None, expected: int) -> None:
-    grid = made("--preset", "paper", "--dataset", "fashion_mnist", *(("--epochs", epochs) if epochs else ()))
-    assert {cell.trial.annealing_epochs for cell in grid} == {expected}
-    asked = made("--dataset", "fashion_mnist", "--annealing-share", "0.4", "--arms", "mvae")
-    assert {(cell.trial.annealing_epochs, cell.trial.annealing_share) for cell in asked} == {(None, 0.4)}
-    assert {cell.trial.annealing_epochs for cell in made()} == {None}
-
-
 def test_the_paper_runs_mnist_for_500_epochs_on_the_mlp_and_compares_with_nothing() -> None:
     grid = made("--preset", "paper", "--dataset", "mnist", "--arms", "mvae")
     assert {(cell.trial.image_network, cell.trial.epochs, cell.published) for cell in grid} == {("mlp", 500, None)}

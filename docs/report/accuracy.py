@@ -11,7 +11,7 @@ from sweeps.comparison import Report, Verdict
 from sweeps.options import read
 from sweeps.tables import TABLE_4, Table, column_label, table_for
 
-OLD = "--label-weight 50 --epochs 10 --annealing-share 0.4"
+OLD = "--label-weight 50 --epochs 10"
 """The set-up of the runs before the label weight was 1."""
 FASHION = f"--dataset fashion_mnist --targets own {OLD}"
 TABLE_4_MVAE = (
@@ -21,7 +21,7 @@ TABLE_4_MVAE = (
 TABLE_4_NN = f"--dataset fashion_mnist --arms nn --fractions 0.01,0.02,1 {OLD}"
 DCGAN = (
     "--dataset fashion_mnist --preset paper --arms mvae,nn --targets all --seeds 0 --fractions 0.001,0.005,0.01,0.1,1"
-    " --label-weight 50 --annealing-share 0.4"
+    " --label-weight 50"
 )
 MNIST = "--dataset mnist --epochs 5 --seeds 0 --targets own --label-weight 50"
 DIGITS = "--targets own --label-weight 10"

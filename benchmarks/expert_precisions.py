@@ -1,0 +1,154 @@
+"""Which latent dimensions do the image's and the label's experts of a trained MVAE hold? (docs/table4.md)
+
+Type    python -m benchmarks.expert_precisions --storage DIR                 every finished MVAE of that storage
+        python -m benchmarks.expert_precisions --storage DIR --out FILE      writes the numbers as JSON too
+
+An expert's precision in a latent dimension is how strongly it pulls the product of experts there (Lemma 2.1): the
+prior's is 1. If the label's expert is precise in dimensions in which the image's expert is not, an image says nothing
+about them, and the decoder cannot predict the label at the mean of q(z | image). Precisions are means over the test
+split, from the final weights of each trial.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from mvae.data import Dataset, Kind, load
+from mvae.evaluation.accuracy import evaluated
+from mvae.files import write_atomically
+from mvae.models import arm
+from mvae.models.multimodal import Multimodal
+from mvae.trial import ACCURACY, Trial
+from sweeps.results import Result
+from sweeps.storage import Store
+
+CHUNK = 1000
+"""Test examples encoded at a time."""
+
+LABEL_DIMENSION = 10.0
+"""A dimension belongs to the label if the label's expert is this precise in it; the prior's precision is 1."""
+
+
+class Options(BaseSettings):
+    """Precision of both experts per latent dimension"""
+
+    model_config = SettingsConfigDict(cli_kebab_case=True, cli_hide_none_type=True, use_attribute_docstrings=True)
+
+    storage: Path
+    """Folder of a finished sweep."""
+    name: str = "main"
+    """Name of the experiment in the storage."""
+    data_root: Path | None = None
+    """Folder with the raw files (default: $MVAE_DATA)."""
+    cache: Path | None = None
+    """Folder for the converted data (default: ~/.cache/mvae)."""
+    out: Path | None = None
+    """File for the numbers as JSON."""
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """One trained MVAE."""
+
+    key: str
+    targets: str
+    pairing: str
+    paired_fraction: float
+    label_weight: float
+    final_beta: float
+    """Beta at the last step."""
+    seed: int
+    accuracy: float
+    """On the test split."""
+    image: tuple[float, ...]
+    """Mean precision of the image's expert per latent dimension, sorted by the label's."""
+    label: tuple[float, ...]
+    """Mean precision of the label's expert per latent dimension, descending."""
+
+    @property
+    def label_dimensions(self) -> int:
+        """Number of dimensions that belong to the label."""
+        return sum(precision >= LABEL_DIMENSION for precision in self.label)
+
+    @property
+    def image_there(self) -> float:
+        """Mean precision of the image's expert in those dimensions; nan if there are none."""
+        held = self.image[: self.label_dimensions]
+        return sum(held) / len(held) if held else float("nan")
+
+
+@torch.no_grad()
+def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[float]]:
+    """Mean precision [D] of the image's and of the label's expert over the test split, by the label's, descending."""
+    image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
+    totals = torch.zeros(2, model.latents, dtype=torch.float64)
+    with evaluated(model):
+        for rows in torch.arange(len(data.test)).split(CHUNK):
+            for place, modality in enumerate((image, label)):
+                _, log_var = model.encode(modality, data.test.take(modality, rows))
+                totals[place] += torch.exp(-log_var.double()).sum(0)
+    of_image, of_label = totals / len(data.test)
+    order = of_label.argsort(descending=True)
+    return of_image[order].tolist(), of_label[order].tolist()
+
+
+def measure(options: Options) -> list[Precisions]:
+    """Every finished MVAE of images and labels in the storage.
+
+    Raises:
+        ValueError: there is none.
+    """
+    store = Store.open(options.storage, options.name, create=False)
+    found = [result for result in store.results if result.trial["model"] == "mvae" and result.measure == ACCURACY.token]
+    if not found:
+        raise ValueError(f"{store.folder} holds no finished MVAE: run pipelines/weak_supervision.py --arms mvae first")
+    return [_of(result, store, options) for result in found]
+
+
+def _of(result: Result, store: Store, options: Options) -> Precisions:
+    trial = Trial.create(**result.trial)
+    data = load(trial.dataset, options.data_root, options.cache)
+    model = arm(trial.model).build(trial, data.modalities)
+    assert isinstance(model, Multimodal)
+    checkpoints = store.checkpoints(result.key)
+    final = checkpoints.latest()
+    if final is None:
+        raise ValueError(f"the final weights of {result.key} are gone from {store.folder}")
+    model.load_state_dict(checkpoints.load(final, "model.pt"))
+    image, label = precisions(model, data)
+    rises = trial.annealing_epochs
+    return Precisions(
+        key=result.key,
+        targets=trial.targets,
+        pairing=trial.pairing,
+        paired_fraction=trial.paired_fraction,
+        label_weight=trial.label_weight,
+        final_beta=1.0 if not rises else min(1.0, trial.epochs / rises),
+        seed=trial.seed,
+        accuracy=result.metrics[ACCURACY.metric],
+        image=tuple(float(f"{value:.4g}") for value in image),
+        label=tuple(float(f"{value:.4g}") for value in label),
+    )
+
+
+def main(options: Options) -> None:
+    """Measures, prints and writes."""
+    found = sorted(measure(options), key=lambda one: (one.targets, one.paired_fraction, one.label_weight, one.seed))
+    print(f"{'targets':<9}{'pairs':>7}{'weight':>8}{'beta':>6}{'accuracy':>10}{'label dims':>12}{'image there':>13}")
+    for one in found:
+        print(
+            f"{one.targets:<9}{one.paired_fraction:>7g}{one.label_weight:>8g}{one.final_beta:>6g}"
+            f"{one.accuracy:>10.3f}{one.label_dimensions:>12}{one.image_there:>13.2f}"
+        )
+    if options.out:
+        about = {"torch": torch.__version__, "device": "cpu", "trials": [asdict(one) for one in found]}
+        write_atomically(options.out, (json.dumps(about, indent=1) + "\n").encode())
+
+
+if __name__ == "__main__":
+    main(CliApp.run(Options))

@@ -207,7 +207,7 @@ class Contrast:
         """
         if self.test is None or self.test.resolved or self.mean is None or self.spread is None:
             return None
-        return seeds_to_resolve(self.mean, self.spread)
+        return seeds_to_resolve(self.mean, self.spread, self.n)
 
 
 def contrast(entry: Entry, baseline: Entry) -> Contrast:

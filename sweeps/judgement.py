@@ -36,11 +36,11 @@ BOOTSTRAP_SEEDS = 10
 RESAMPLES = 9999
 """Resamples of a bootstrap interval; also of a permutation test that has more than these signs to go through."""
 
-MAGNITUDES = (3, 10, 30, 100, 300, 1000)
+MAGNITUDES = (10, 30, 100, 300, 1000)
 """Numbers of seeds that `seeds_to_resolve` answers with."""
 
-POWER_Z = 2.8
-"""1.96 + 0.84: a difference of this many standard errors is found with a probability of 80 %."""
+POWER_Z = 0.84
+"""Standard errors beyond the interval's half-width at which a difference is found with a probability of 80 %."""
 
 SLACK = 1e-9
 """Differences by this little are rounding errors of the arithmetic."""
@@ -214,21 +214,20 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
     return Paired((float(low), float(high)), float(test.pvalue), permutation_p, bootstrap)
 
 
-def seeds_to_resolve(mean: float, spread: float) -> int | None:
+def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
     """Order of magnitude of the seeds with which a difference this large would be found in four of five tries.
 
     Args:
         mean: of the differences, seed by seed.
         spread: their standard deviation.
+        n: seeds that did not suffice.
     Returns:
-        One of 3, 10, 30, 100, 300 and 1000; None if even 1000 do not suffice.
+        One of 10, 30, 100, 300 and 1000, above n; None if even 1000 would not do.
     """
-    if spread == 0:
-        return MAGNITUDES[0] if mean else None
-    if mean == 0 or not (math.isfinite(mean) and math.isfinite(spread)):
-        return None
-    needed = (POWER_Z * spread / abs(mean)) ** 2
-    return next((magnitude for magnitude in MAGNITUDES if needed <= magnitude), None)
+    for seeds in MAGNITUDES:
+        if seeds > n and abs(mean) >= (student(seeds - 1) + POWER_Z) * spread / math.sqrt(seeds):
+            return seeds
+    return None
 
 
 def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:

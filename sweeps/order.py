@@ -58,13 +58,15 @@ def order_of(entries: Sequence[Entry]) -> Order:
     found, close = [], 0
     for of_column in columns.values():
         for one, other in combinations(of_column, 2):
-            if one.quantity != other.quantity or one.arm == other.arm:
+            if one.arm == other.arm or one.quantity != other.quantity:
                 continue
-            pair = _pair(one, other)
-            if pair is None:
+            gap = (one.published or 0.0) - (other.published or 0.0)
+            if not gap_is_clear(gap, one.run_spread or 0.0, other.run_spread or 0.0):
                 close += 1
-            elif pair.contrast.test is not None:
-                found.append(pair)
+                continue
+            between = contrast(one, other) if gap > 0 else contrast(other, one)
+            if between.test is not None and between.mean is not None:
+                found.append(Pair(between, abs(gap), ordering(between.mean, between.test)))
     tau = []
     for column, of_column in columns.items():
         published = [entry.published for entry in of_column if entry.published is not None]
@@ -72,16 +74,3 @@ def order_of(entries: Sequence[Entry]) -> Order:
         if (found_tau := tau_b(published, ours)) is not None:
             tau.append((column, found_tau))
     return Order(tuple(found), close, tuple(tau))
-
-
-def _pair(one: Entry, other: Entry) -> Pair | None:
-    """None if the published values are too close."""
-    assert one.published is not None and other.published is not None
-    gap = one.published - other.published
-    if not gap_is_clear(gap, one.run_spread or 0.0, other.run_spread or 0.0):
-        return None
-    first, second = (one, other) if gap > 0 else (other, one)
-    between = contrast(first, second)
-    if between.test is None or between.mean is None:
-        return Pair(between, abs(gap), Ordering.UNRESOLVED)
-    return Pair(between, abs(gap), ordering(between.mean, between.test))

@@ -61,7 +61,7 @@ def test_the_half_width_is_student_s_for_one_more_run() -> None:
 
 
 def test_one_more_run_falls_within_the_interval_in_95_of_100_cases() -> None:
-    stream, columns, seeds, tries = np.random.default_rng(0), 4, 3, 2000
+    stream, columns, seeds, tries = np.random.default_rng(0), 4, 3, 800
     runs = stream.normal(0.0, 0.01, (tries, columns, seeds + 1)) + np.linspace(0.6, 0.9, columns)[:, None]
     covered = 0
     for of_try in runs.tolist():
@@ -70,7 +70,7 @@ def test_one_more_run_falls_within_the_interval_in_95_of_100_cases() -> None:
         h = half_width(pooled.spread, pooled.freedom, seeds)
         covered += sum(abs(values[seeds] - statistics.fmean(values[:seeds])) <= h for values in of_try)
     share = covered / (tries * columns)
-    assert abs(share - 0.95) < 0.012, "four standard errors of tries that share their spread"
+    assert abs(share - 0.95) < 0.02, "four standard errors of tries that share their spread"
 
 
 @pytest.mark.parametrize(

@@ -3,68 +3,29 @@
 from __future__ import annotations
 
 import csv
-import io
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet
 import pytest
-from rich.console import Console
 
 from mvae.trial import ACCURACY, Trial, readout
 from sweeps.comparison import Entry, Report, Run, Verdict
 from sweeps.plan import Cell, plan
-from sweeps.report import entry_table, markdown, run_table, show, tabulate, write
+from sweeps.report import entry_table, markdown, run_table, tabulate, write
 from sweeps.results import Result
 from sweeps.rounding import as_printed
 from sweeps.storage import Store
 from sweeps.tables import TABLE_4
 from tests.crashes import on_disk
-
-Value = Callable[[Cell], float | None]
-Build = Callable[..., Report]
-
-
-def grid(arms: Sequence[str], columns: Sequence[float], seeds: int = 3, epochs: int = 10) -> list[Cell]:
-    return [
-        Cell(
-            row=arm,
-            column=column,
-            trial=Trial.create(
-                dataset="fashion_mnist",
-                model=arm,
-                image_network="mlp",
-                paired_fraction=column,
-                seed=seed,
-                epochs=epochs,
-            ),
-            measure=ACCURACY,
-            published=TABLE_4.published(arm, column),
-            arm=arm,
-        )
-        for arm in arms
-        for column in columns
-        for seed in range(seeds)
-    ]
+from tests.reports import Build, entry, grid, printed, report_of
 
 
 @pytest.fixture
 def build(tmp_path: Path) -> Build:
-    """Makes a report of cells whose results have the values that a function gives; None leaves a result out."""
-
-    def made(cells: Sequence[Cell], value: Value, **settings: object) -> Report:
-        store = Store.open(tmp_path, "main", create=True)
-        planned = plan(cells, store, "f")
-        for cell, key in zip(planned.cells, planned.keys, strict=True):
-            found = value(cell)
-            if found is not None:
-                fields = cell.trial.model_dump()
-                store.results.write(Result(key, ACCURACY.token, fields, {"test/accuracy": found}, {}, []))
-        return tabulate(planned, store.results, **{"table": TABLE_4, **settings})  # type: ignore[arg-type]
-
-    return made
+    """Makes a report of made-up results."""
+    return partial(report_of, tmp_path)
 
 
 @pytest.fixture
@@ -74,67 +35,12 @@ def wide(build: Build) -> Report:
     return build(cells, lambda cell: (cell.published or 0) - 0.01 + 0.01 * cell.trial.seed)
 
 
-def entry(values: Sequence[float | None], published: float | None = None) -> Entry:
-    runs = tuple(
-        Run("nn", 0.1, seed, f"{seed:016x}", "accuracy-v1", value, 10, None, None, mixed=False)
-        for seed, value in enumerate(values)
-    )
-    return Entry("nn", 0.1, "nn", published, tolerance=0.03, runs=runs)
-
-
-def printed(report: Report, width: int = 120, *, terminal: bool = False, encoding: str = "utf-8") -> str:
-    raw = io.BytesIO()
-    file = io.TextIOWrapper(raw, encoding=encoding)
-    show(report, Console(file=file, width=width, force_terminal=terminal, color_system=None))
-    file.flush()
-    return raw.getvalue().decode(encoding)
-
-
 def test_a_cell_is_the_mean_and_the_sample_deviation_over_its_seeds() -> None:
     cell = entry([0.8, 0.7, 0.9], published=0.75)
     assert cell.mean == statistics.fmean([0.8, 0.7, 0.9])
     assert cell.spread == statistics.stdev([0.8, 0.7, 0.9])
     assert cell.difference == pytest.approx(0.05)
     assert entry([0.8]).spread is None
-
-
-# Three seeds with a standard deviation of 0.005 and 2 degrees of freedom: h = 4.303 * 0.005 * sqrt(4/3) = 0.0248.
-NARROW = [0.795, 0.80, 0.805]
-# Of 0.01: h = 0.0497, more than the tolerance.
-BROAD = [0.79, 0.80, 0.81]
-
-
-@pytest.mark.parametrize(
-    ("values", "published", "verdict"),
-    [
-        (NARROW, 0.80, Verdict.REPRODUCED),
-        (NARROW, 0.8248, Verdict.REPRODUCED),
-        (NARROW, 0.8249, Verdict.SLIGHTLY_BELOW),
-        (NARROW, 0.7751, Verdict.SLIGHTLY_ABOVE),
-        (NARROW, 0.83, Verdict.SLIGHTLY_BELOW),
-        (NARROW, 0.8301, Verdict.BELOW),
-        (NARROW, 0.7699, Verdict.ABOVE),
-        (BROAD, 0.80, Verdict.UNRESOLVED),
-        (BROAD, 0.8496, Verdict.UNRESOLVED),
-        (BROAD, 0.8498, Verdict.BELOW),
-        ([0.80], 0.80, Verdict.FEW_SEEDS),
-        ([0.80, 0.80], 0.80, Verdict.FEW_SEEDS),
-        ([0.80, None], 0.80, Verdict.INCOMPLETE),
-        ([*NARROW, None], 0.80, Verdict.INCOMPLETE),
-        ([None, None], None, Verdict.INCOMPLETE),
-        (NARROW, None, Verdict.UNPUBLISHED),
-    ],
-)
-def test_the_verdict_follows_from_seeds_interval_and_tolerance(
-    values: list[float | None], published: float | None, verdict: Verdict
-) -> None:
-    assert entry(values, published).verdict is verdict
-
-
-def test_agreement_by_another_protocol_is_not_reproduced() -> None:
-    cell = replace(entry(NARROW, 0.80), departures=("epochs 10 (paper 100)",))
-    assert cell.verdict is Verdict.AGREES
-    assert replace(cell, published=0.83).verdict is Verdict.SLIGHTLY_BELOW
 
 
 def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -> None:

@@ -26,6 +26,7 @@ from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure, heat_map
 from sweeps.options import CommonOptions, parse
 from sweeps.report import Pictures
+from sweeps.rounding import shown_value
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Probabilities, Samples, Token
@@ -142,8 +143,8 @@ def statements(report: Report, arms: tuple[str, ...]) -> tuple[str, ...]:
         if both:
             few, full = (sum(values[seed] for seed in both) / len(both) for values in by_seed)
             lines.append(
-                f"{arm}: balanced accuracy at keep_probability {CLAIMED:g} is {few:.4f}, {few / full:.1%} of the"
-                f" {full:.4f} at {FULL:g} (a coin has 0.5)."
+                f"{arm}: balanced accuracy at keep_probability {CLAIMED:g} is {shown_value(few)}, {few / full:.1%} of"
+                f" the {shown_value(full)} at {FULL:g} (a coin has 0.5)."
             )
     return tuple(lines)
 

@@ -1,158 +1,24 @@
 """Ours beside the published one, cell by cell: means, spreads, verdicts and differences, made from results alone.
 
-Every cell keeps the runs it came from, so that a number can be followed to its key and its MLflow run.
+Every cell keeps the runs it came from, so that a number can be followed to its key and its MLflow run. A cell is
+sweeps/entries.py, the rules of its verdict are sweeps/judgement.py.
 """
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 
+from sweeps.entries import Contrast, Entry, Run, contrast
+from sweeps.judgement import Verdict, pooled_spread
+from sweeps.order import Order, order_of
 from sweeps.plan import Cell, Plan
-from sweeps.protocol import protocol_lines
+from sweeps.protocol import departures, protocol_lines
 from sweeps.results import Results
-from sweeps.tables import Table, column_label, ordered_columns
+from sweeps.tables import Table, ordered_columns
 
-
-class Verdict(StrEnum):
-    """How a cell compares with the published one."""
-
-    REPRODUCED = "reproduced"
-    """The mean is within the table's tolerance."""
-    BETTER = "better"
-    """Ours is better by more."""
-    OFF = "off"
-    """Ours is worse by more."""
-    INCOMPLETE = "incomplete"
-    """Not every seed has a result."""
-    UNPUBLISHED = "-"
-    """Complete, with nothing to compare with."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One seed of one cell."""
-
-    row: str
-    column: float | str
-    seed: int
-    key: str
-    measure: str
-    """The measure's token."""
-    value: float | None
-    """The metric, None without a result."""
-    epochs: int | None
-    """Epochs trained, None for an arm that has none."""
-    link: str | None
-    """MLflow run (id or address) of the key."""
-    error: str | None
-    """Why the trial failed, None where it did not."""
-    mixed: bool
-    """Attempts of the trial ran on different device types, torch versions or states of a plug-in."""
-
-    @property
-    def state(self) -> str:
-        """done, failed or missing."""
-        if self.value is not None:
-            return "done"
-        return "missing" if self.error is None else "failed"
-
-    @property
-    def where(self) -> str:
-        """The run in words: row, column, seed and key."""
-        return f"{self.row} {column_label(self.column)} seed {self.seed} (key {self.key})"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One cell of the table: a row and a column over its seeds."""
-
-    row: str
-    column: float | str
-    arm: str
-    published: float | None
-    tolerance: float
-    """How far from the published value still counts as reproduced."""
-    runs: tuple[Run, ...]
-    """By seed, those without a result included."""
-    metric: str = ""
-    lower_is_better: bool = False
-    quantity: str = ""
-    """What is comparable with it: the metric without parameters."""
-
-    @property
-    def values(self) -> list[float]:
-        """The metric of every seed that has one."""
-        return [run.value for run in self.runs if run.value is not None]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the seeds that are there, None without any."""
-        return statistics.fmean(self.values) if self.values else None
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over seeds (n - 1 in the denominator), None for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def n(self) -> int:
-        """Seeds with a result."""
-        return len(self.values)
-
-    @property
-    def of(self) -> int:
-        """Seeds asked for."""
-        return len(self.runs)
-
-    @property
-    def failed(self) -> int:
-        """Seeds whose trial failed."""
-        return sum(run.state == "failed" for run in self.runs)
-
-    @property
-    def difference(self) -> float | None:
-        """Ours minus published."""
-        return None if self.mean is None or self.published is None else self.mean - self.published
-
-    @property
-    def verdict(self) -> Verdict:
-        """Incomplete first; then by the difference and the table's tolerance."""
-        if self.n < self.of:
-            return Verdict.INCOMPLETE
-        if self.difference is None:
-            return Verdict.UNPUBLISHED
-        if abs(self.difference) <= self.tolerance + 1e-9:
-            return Verdict.REPRODUCED
-        return Verdict.BETTER if (self.difference < 0) is self.lower_is_better else Verdict.OFF
-
-
-@dataclass(frozen=True)
-class Contrast:
-    """Difference between two rows at one column, taken seed by seed."""
-
-    row: str
-    baseline: str
-    column: float | str
-    differences: tuple[float, ...]
-    """Row minus baseline, one for every seed that both have."""
-
-    @property
-    def mean(self) -> float | None:
-        """Mean difference, None where no seed is in both."""
-        return statistics.fmean(self.differences) if self.differences else None
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation of the differences over seeds, None for fewer than two."""
-        return statistics.stdev(self.differences) if len(self.differences) > 1 else None
-
-    @property
-    def n(self) -> int:
-        """Seeds that both rows have."""
-        return len(self.differences)
+__all__ = ["Contrast", "Entry", "Order", "Report", "Run", "Verdict", "tabulate"]
 
 
 @dataclass(frozen=True)
@@ -204,7 +70,7 @@ class Report:
 
     @property
     def tolerance(self) -> str:
-        """How far from the published value still counts as reproduced, in words."""
+        """Largest difference from the published value that counts as agreement, in words."""
         if self.table is None or not self.table.quantities:
             return f"{Table.tolerance if self.table is None else self.table.tolerance:g}"
         shown = (self.table.quantities[str(column)] for column in self.table.columns)
@@ -232,6 +98,16 @@ class Report:
         }
         return [*failed.values(), *mixed.values()]
 
+    @property
+    def judged(self) -> list[Entry]:
+        """Cells that were compared with the published value: complete, with at least 3 seeds."""
+        return [entry for entry in self.in_order() if entry.verdict.judged]
+
+    @cached_property
+    def order(self) -> Order:
+        """Whether the arms stand in the published order."""
+        return order_of(self.in_order())
+
     def in_order(self) -> list[Entry]:
         """Entries row by row."""
         asked = ((row, column) for row in self.rows for column in self.columns)
@@ -245,7 +121,7 @@ class Report:
             baseline = baselines[entry.row]
             theirs = self.entries.get((baseline, entry.column))
             if baseline != entry.row and theirs is not None:
-                found.append(_contrast(entry, theirs))
+                found.append(contrast(entry, theirs))
         return found
 
     def _baselines(self) -> dict[str, str]:
@@ -286,7 +162,11 @@ def tabulate(
         place = groups.setdefault((cell.row, cell.column), [])
         if all(run.key != key for _, run in place):
             place.append((cell, _run(cell, key, results, failures or {}, links or {})))
-    entries = {place: _entry(members, table) for place, members in groups.items()}
+    rows: dict[str, list[Cell]] = {}
+    for cell in plan.cells:
+        rows.setdefault(cell.row, []).append(cell)
+    made = [_entry(members, rows[row], table) for (row, _), members in groups.items()]
+    entries = {(entry.row, entry.column): entry for entry in _with_pooled_spread(made, table)}
     first = plan.cells[0]
     return Report(
         dataset=first.trial.dataset,
@@ -301,7 +181,7 @@ def tabulate(
     )
 
 
-def _entry(members: list[tuple[Cell, Run]], table: Table | None) -> Entry:
+def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | None) -> Entry:
     cell = members[0][0]
     quantity = None if table is None or isinstance(cell.column, float) else table.quantities.get(str(cell.column))
     tolerance = Table.tolerance if table is None else table.tolerance
@@ -317,7 +197,27 @@ def _entry(members: list[tuple[Cell, Run]], table: Table | None) -> Entry:
         lower_is_better=quantity is not None and quantity.lower_is_better,
         quantity=cell.quantity or cell.measure.quantity,
         runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
+        test_examples=None if table is None or quantity is not None else table.test_examples,
+        departures=() if table is None else departures([member for member, _ in members], of_row, table),
     )
+
+
+def _with_pooled_spread(entries: Iterable[Entry], table: Table | None) -> list[Entry]:
+    """Entries, each with the spread of its row's columns in its range."""
+    groups: dict[tuple[str, float | str], list[Entry]] = {}
+    for entry in entries:
+        place = entry.column if table is None else table.range_of(entry.column)
+        groups.setdefault((entry.row, place), []).append(entry)
+    found = []
+    for members in groups.values():
+        pooled = pooled_spread((entry.values, _models(entry)) for entry in members)
+        found += [replace(entry, pooled=pooled) for entry in members]
+    return found
+
+
+def _models(entry: Entry) -> frozenset[str]:
+    """Keys of the models that a cell's values were measured on."""
+    return frozenset(run.key for run in entry.runs if run.value is not None)
 
 
 def _run(cell: Cell, key: str, results: Results, failures: Mapping[str, str], links: Mapping[str, str]) -> Run:
@@ -334,10 +234,3 @@ def _run(cell: Cell, key: str, results: Results, failures: Mapping[str, str], li
         error=failures.get(key),
         mixed=result is not None and bool(result.provenance.get("mixed")),
     )
-
-
-def _contrast(entry: Entry, baseline: Entry) -> Contrast:
-    theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
-    pairs = ((run.value, theirs.get(run.seed)) for run in entry.runs)
-    differences = tuple(ours - other for ours, other in pairs if ours is not None and other is not None)
-    return Contrast(entry.row, baseline.row, entry.column, differences)

@@ -26,6 +26,7 @@ from sweeps.options import CommonOptions
 from sweeps.plan import Fingerprints, Plan, State, kind_of, shape_of
 from sweeps.provenance import git_sha
 from sweeps.report import known_links, show, tabulate, write
+from sweeps.rounding import shown_value
 from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
 from sweeps.tracker import Tracker, place_of_artifacts, shown
@@ -226,13 +227,13 @@ class Driver:
         """What a trial's line shows of its numbers: of several of one kind, the range."""
         own = [cell.quantity for cell, of in zip(self.planned.cells, self.planned.keys, strict=True) if of == key]
         if own[0]:
-            return f"{own[0].rpartition('/')[2]} {final[own[0]]:.4f}" if own[0] in final else "done"
+            return f"{own[0].rpartition('/')[2]} {shown_value(final[own[0]])}" if own[0] in final else "done"
         measures = self.planned.trials[key].measures
         quantity = measures[0].quantity
         values = sorted(final[m.metric] for m in measures if m.quantity == quantity and m.metric in final)
         if not values:
             return "done"
-        shown = f"{values[0]:.4f}" + f" to {values[-1]:.4f}" * (len(values) > 1)
+        shown = " to ".join(map(shown_value, [values[0], values[-1]][: len(values)]))
         return f"{quantity.rpartition('/')[2]} {shown}"
 
     def _stop_if_told(self) -> None:

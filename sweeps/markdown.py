@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from sweeps.comparison import Contrast, Entry, Report, Run, Verdict
-from sweeps.tables import column_label, number, signed
+from sweeps.comparison import Contrast, Entry, Report, Run
+from sweeps.findings import contrast_legend, contrast_lines, findings, shown_half_width, verdict_words
+from sweeps.rounding import as_printed, shown_spread, shown_value
+from sweeps.tables import column_label
 
 
 def markdown(report: Report, *, every_run: bool = True) -> str:
@@ -20,24 +22,21 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
         ),
         "\n".join(f"- {_escaped(line)}" for line in report.statements),
         _escaped(_legend_words(report)),
-        "\n".join(f"- {_escaped(line)}" for line in report.caption),
+        "\n".join(f"- {_escaped(line)}" for line in (*findings(report), *report.caption)),
     ]
     contrasts = report.contrasts()
     if any(contrast.n for contrast in contrasts):
-        by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
-        lines = [
-            [
-                f"**{_escaped(row)} - {_escaped(baseline)}**",
-                *(_contrast_words(by_place.get((row, c))) for c in report.columns),
-            ]
-            for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
+        lines = [line for row in report.rows for line in _contrast_rows(row, contrasts, report.columns)]
+        parts += [
+            f"#### {_escaped(report.contrast_title)}",
+            _markdown_grid(["", ""], report.columns, lines),
+            "\n".join(f"- {_escaped(line)}" for line in contrast_legend(contrasts)),
         ]
-        parts += [f"#### {report.contrast_title}", _markdown_grid([""], report.columns, lines)]
     parts.append("\n".join(f"- {_escaped(line)}" for line in report.notes()))
     if not every_run:
         return "\n\n".join(part for part in parts if part) + "\n"
     runs = [
-        f"| {_escaped(run.row)} | {column_label(run.column)} | {run.seed} | {number(run.value) or run.state} "
+        f"| {_escaped(run.row)} | {column_label(run.column)} | {run.seed} | {shown_value(run.value) or run.state} "
         f"| {'' if run.epochs is None else run.epochs} | {_linked(run)} |"
         for run in report.runs
     ]
@@ -51,7 +50,7 @@ def _legend_words(report: Report) -> str:
     shown = report.metric or f"the quantity of its {whose}"
     said = f"Each number: {shown}, mean over seeds ± their standard deviation."
     if report.table is not None:
-        said += f" Reproduced: within {report.tolerance} of the paper ({report.table.source})."
+        said += f" Published: {report.table.source}; a difference up to {report.tolerance} counts as agreement."
     return said
 
 
@@ -64,28 +63,38 @@ def _markdown_rows(report: Report, row: str) -> list[list[str]]:
 
     lines = [line(f"**{_escaped(row)}**", "ours", _mean_words)]
     if report.table is not None:
-        lines.append(line("", "paper", lambda entry: number(entry.published) or "-"))
+        lines.append(line("", "paper", lambda entry: as_printed(entry.published) or "-"))
     if published:
-        lines.append(line("", "difference", lambda entry: signed(entry.difference)))
+        lines.append(line("", "difference", lambda entry: shown_value(entry.difference, entry.spread, signed=True)))
+    if any(entry is not None and entry.verdict.judged for entry in entries):
+        lines.append(line("", "95%", shown_half_width))
     return [*lines, line("", "seeds", _verdict_words)]
 
 
 def _mean_words(entry: Entry) -> str:
     if entry.mean is None:
         return "-"
-    return f"**{number(entry.mean)}**" + ("" if entry.spread is None else f" ±{entry.spread:.4f}")
+    return f"**{shown_value(entry.mean, entry.spread)}** {shown_spread(entry.mean, entry.spread)}".rstrip()
 
 
 def _verdict_words(entry: Entry) -> str:
-    words = "failed" if entry.failed else "" if entry.verdict is Verdict.UNPUBLISHED else str(entry.verdict)
-    return f"{entry.n}/{entry.of} {words}".strip()
+    return f"{entry.n}/{entry.of} {verdict_words(entry)}".strip()
 
 
-def _contrast_words(contrast: Contrast | None) -> str:
-    if contrast is None or contrast.mean is None:
-        return "" if contrast is None else "-"
-    spread = "" if contrast.spread is None else f" ±{contrast.spread:.4f}"
-    return f"{signed(contrast.mean)}{spread} ({contrast.n})"
+def _contrast_rows(row: str, contrasts: Sequence[Contrast], columns: Sequence[float | str]) -> list[list[str]]:
+    """The lines of one row's differences; none if it is a baseline."""
+    of_row = {contrast.column: contrast for contrast in contrasts if contrast.row == row}
+    if not of_row:
+        return []
+    baseline = next(iter(of_row.values())).baseline
+    return [
+        [
+            f"**{_escaped(row)} - {_escaped(baseline)}**" if place == 0 else "",
+            label,
+            *(text(of_row[column]) if column in of_row else "" for column in columns),
+        ]
+        for place, (label, text) in enumerate(contrast_lines(contrasts))
+    ]
 
 
 def _markdown_grid(stubs: Sequence[str], columns: Sequence[float | str], lines: Sequence[Sequence[str]]) -> str:

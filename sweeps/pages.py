@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from sweeps.rounding import shown_value
 from sweeps.view import RunView, Status, SweepView, member_tag
 
 NOTE_CHARACTERS = 8000
@@ -88,7 +89,7 @@ def run_note(view: RunView) -> str:
     place += [f"{word} {fields[name]}" for name, word in _NAMED.items() if name in fields]
     epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
     final = {name: view.final[name] for name in sorted(view.final, key=_test_first)}
-    head = [f"{name} **{value:.4f}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
+    head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
     stands = f"{_STANDS[view.status]} {epochs}{f' of {of}' if of else ''} epochs"
     parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
     if view.error is not None:

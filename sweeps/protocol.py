@@ -73,6 +73,23 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
     ]
 
 
+def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) -> tuple[str, ...]:
+    """Where one cell's trials differ from the published protocol: epochs 10 (paper 100).
+
+    Args:
+        members: the cell's seeds.
+        of_row: all cells of its row; a number of training examples that differs along the row is what the columns are.
+    """
+    found = []
+    for name, stated in table.protocol.items():
+        values = list(dict.fromkeys(value for _, value in _values(name, members) if value != stated))
+        if values:
+            found.append(f"{NAMES.get(name, name)} {', '.join(map(_text, values))} (paper {_text(stated)})")
+    if fewer := _ours("train_examples", of_row):
+        found.append(f"{fewer} (paper all)")
+    return tuple(found)
+
+
 def _line(head: str, parts: Iterable[str]) -> list[str]:
     said = [part for part in parts if part]
     return [f"{head}: {'; '.join(said)}."] if said else []

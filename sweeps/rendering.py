@@ -1,7 +1,7 @@
 """How the finished table and the plan look in a terminal, with colour or without.
 
-A row of the table is a block of lines (ours, spread, paper, difference, seeds with verdict), so that nine fractions
-fit 100 columns. Where they do not fit, the table goes on below itself instead of breaking numbers.
+A row of the table is a block of lines (ours, spread, paper, difference, half-width, seeds with verdict), so that nine
+fractions fit 100 columns. Where they do not fit, the table goes on below itself instead of breaking numbers.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from sweeps.comparison import Contrast, Entry, Report, Verdict
+from sweeps.findings import contrast_legend, contrast_lines, findings, shown_half_width
 from sweeps.plan import Plan, State
-from sweeps.tables import column_label, number, ordered_columns, signed
+from sweeps.rounding import as_printed, shown_spread, shown_value
+from sweeps.tables import column_label, ordered_columns
 
 PLAIN_WIDTH = 120
 """Columns of output that no terminal reads."""
@@ -31,8 +33,8 @@ NAME_WIDTH = 12
 class Marks:
     """Signs of verdicts and states; a second set for outputs that cannot encode the first."""
 
-    verdicts: tuple[str, str, str, str, str]
-    """reproduced, better, off, incomplete, nothing published"""
+    verdicts: str
+    """One sign for each member of Verdict, in its order."""
     failed: str
     states: tuple[str, str, str]
     """done, partial, missing"""
@@ -45,15 +47,18 @@ class Marks:
         return self.verdicts[list(Verdict).index(entry.verdict)]
 
 
-UNICODE = Marks(verdicts=("✓", "▲", "▼", "…", " "), failed="✗", states=("●", "◐", "○"), spread="±")
-ASCII = Marks(verdicts=("=", "+", "-", "?", " "), failed="x", states=("#", "~", "."), spread="+-")
+UNICODE = Marks(verdicts="✓≈?△▽▲▼ … ", failed="✗", states=("●", "◐", "○"), spread="±")
+ASCII = Marks(verdicts="=~?+-^v . ", failed="x", states=("#", "~", "."), spread="+-")
 
 STYLES = {
     Verdict.REPRODUCED: "green",
-    Verdict.BETTER: "cyan",
-    Verdict.OFF: "red",
+    Verdict.AGREES: "green",
+    Verdict.SLIGHTLY_ABOVE: "cyan",
+    Verdict.SLIGHTLY_BELOW: "cyan",
+    Verdict.ABOVE: "red",
+    Verdict.BELOW: "red",
+    Verdict.UNRESOLVED: "yellow",
     Verdict.INCOMPLETE: "yellow",
-    Verdict.UNPUBLISHED: "",
 }
 STATE_STYLES = {State.DONE: "green", State.PARTIAL: "yellow", State.MISSING: "dim"}
 
@@ -66,13 +71,15 @@ def show(report: Report, console: Console) -> None:
         _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
         for line in report.statements:
             console.print(Text(line))
-        for line in [*_legend(report, marks), *report.caption]:
+        for line in [*_legend(report, marks), *findings(report), *report.caption]:
             console.print(Text(line, style="dim"))
         contrasts = report.contrasts()
         if any(contrast.n for contrast in contrasts):
             console.print()
             console.print(Text(report.contrast_title, style="bold"))
             _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
+            for line in contrast_legend(contrasts):
+                console.print(Text(line, style="dim"))
         for line in report.notes():
             console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
 
@@ -135,13 +142,17 @@ def _table_grid(report: Report, columns: Sequence[float | str], marks: Marks) ->
 def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks], str]]]:
     """Label and content of the lines of a row's block: those that would be empty throughout are left out."""
     of_row = [entry for entry in report.in_order() if entry.row == row]
-    lines: list[tuple[str, Callable[[Entry, Marks], str]]] = [("ours", lambda entry, _: number(entry.mean) or "-")]
+    lines: list[tuple[str, Callable[[Entry, Marks], str]]] = [
+        ("ours", lambda entry, _: shown_value(entry.mean, entry.spread) or "-")
+    ]
     if any(entry.spread is not None for entry in report.entries.values()):
-        lines.append(("spread", lambda entry, marks: _spread(entry.spread, marks)))
+        lines.append(("spread", lambda entry, marks: shown_spread(entry.mean, entry.spread, marks.spread)))
     if report.table is not None:
-        lines.append(("paper", lambda entry, _: number(entry.published) or "-"))
+        lines.append(("paper", lambda entry, _: as_printed(entry.published) or "-"))
     if any(entry.published is not None for entry in of_row):
-        lines.append(("diff", lambda entry, _: signed(entry.difference)))
+        lines.append(("diff", lambda entry, _: shown_value(entry.difference, entry.spread, signed=True)))
+    if any(entry.verdict.judged for entry in of_row):
+        lines.append(("95%", lambda entry, marks: shown_half_width(entry, marks.spread)))
     lines.append(("seeds", lambda entry, marks: f"{marks.verdict(entry)} {entry.n}/{entry.of}".strip()))
     return lines
 
@@ -149,8 +160,8 @@ def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks],
 def _entry_text(entry: Entry | None, lines: Sequence[tuple[str, Callable[[Entry, Marks], str]]], marks: Marks) -> Text:
     if entry is None:
         return Text("")
-    verdict = "red" if entry.failed else STYLES[entry.verdict]
-    styles = {"ours": "bold", "spread": "dim", "paper": "", "diff": verdict, "seeds": verdict}
+    verdict = "red" if entry.failed else STYLES.get(entry.verdict, "")
+    styles = {"ours": "bold", "spread": "dim", "paper": "", "diff": verdict, "95%": "dim", "seeds": verdict}
     return Text("\n").join(Text(content(entry, marks), style=styles[label]) for label, content in lines)
 
 
@@ -158,21 +169,21 @@ def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Seque
     baselines = {contrast.row: f"- {contrast.baseline}" for contrast in contrasts}
     grid = _grid([*report.rows, *baselines.values()], report.axis, columns, marks, labels=True)
     by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
-    spreads = any(contrast.spread is not None for contrast in contrasts)
+    lines = contrast_lines(contrasts, marks.spread)
 
-    def lines(contrast: Contrast | None) -> Text:
+    def texts(contrast: Contrast | None) -> Text:
         if contrast is None:
             return Text("")
-        mean, seeds = Text(signed(contrast.mean) or "-", style="bold"), Text(str(contrast.n), style="dim")
-        spread = [Text(_spread(contrast.spread, marks), style="dim")] if spreads else []
-        return Text("\n").join([mean, *spread, seeds])
+        return Text("\n").join(
+            Text(text(contrast), style="bold" if label == "mean" else "dim") for label, text in lines
+        )
 
     for row in report.rows[1:]:
         if not any((row, column) in by_place for column in columns):
             continue
-        labels = Text("\n".join(["mean", *(["spread"] if spreads else []), "seeds"]), style="dim")
+        labels = Text("\n".join(label for label, _ in lines), style="dim")
         name = Text(f"{row}\n{baselines[row]}", style="bold")
-        grid.add_row(name, labels, *(lines(by_place.get((row, column))) for column in columns), end_section=True)
+        grid.add_row(name, labels, *(texts(by_place.get((row, column))) for column in columns), end_section=True)
     return grid
 
 
@@ -214,9 +225,13 @@ def _legend(report: Report, marks: Marks) -> list[str]:
     signs = dict(zip(Verdict, marks.verdicts, strict=True))
     verdicts = {entry.verdict for entry in report.entries.values() if not entry.failed}
     words = {
-        Verdict.REPRODUCED: f"within {report.tolerance} of the paper",
-        Verdict.BETTER: "better than it",
-        Verdict.OFF: "worse than it",
+        Verdict.REPRODUCED: f"reproduced within {report.tolerance}",
+        Verdict.AGREES: f"agrees within {report.tolerance}, by another protocol",
+        Verdict.UNRESOLVED: "unresolved",
+        Verdict.SLIGHTLY_ABOVE: f"above by less than {report.tolerance}",
+        Verdict.SLIGHTLY_BELOW: f"below by less than {report.tolerance}",
+        Verdict.ABOVE: "above",
+        Verdict.BELOW: "below",
         Verdict.INCOMPLETE: "incomplete",
     }
     said = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
@@ -225,10 +240,6 @@ def _legend(report: Report, marks: Marks) -> list[str]:
     several = any(entry.of > 1 for entry in report.entries.values())
     lines = ["ours: mean over seeds; spread: their standard deviation" if several else "", "   ".join(said)]
     return [line for line in lines if line]
-
-
-def _spread(value: float | None, marks: Marks) -> str:
-    return "" if value is None else f"{marks.spread}{value:.4f}"
 
 
 def _marks(console: Console) -> Marks:

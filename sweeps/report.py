@@ -117,14 +117,17 @@ def entry_table(report: Report) -> pa.Table:
             ("failed", pa.int64()),
             ("published", pa.float64()),
             ("difference", pa.float64()),
+            ("half_width", pa.float64()),
             ("verdict", pa.string()),
+            ("departures", pa.string()),
             ("metric", pa.string()),
             ("keys", pa.string()),
         ]
     )
     lines = [
         {
-            **{name: getattr(entry, name) for name in schema.names if name != "keys"},
+            **{name: getattr(entry, name) for name in schema.names if name not in ("departures", "keys")},
+            "departures": "; ".join(entry.departures),
             "keys": " ".join(run.key for run in entry.runs),
         }
         for entry in report.in_order()

@@ -27,6 +27,7 @@ from mlflow.entities import Run
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from sweeps.rounding import shown_value
 from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
 
 ARGUMENTS = (
@@ -154,8 +155,15 @@ class Browsed:
 
     def means(self) -> dict[tuple[str, float], float]:
         """The table that the sweep reported: mean by row and column."""
+        return {(line["row"], float(line["column"])): float(line["mean"]) for line in self._table()}
+
+    def shown_means(self) -> list[str]:
+        """The same means as the report prints them."""
+        return [shown_value(float(line["mean"]), float(line["spread"] or "nan")) for line in self._table()]
+
+    def _table(self) -> list[dict[str, str]]:
         text = (self.place.store.reports / self.parent.info.run_name / "table.csv").read_text()
-        return {(line["row"], float(line["column"])): float(line["mean"]) for line in csv.DictReader(io.StringIO(text))}
+        return list(csv.DictReader(io.StringIO(text)))
 
     def open(self, path: str) -> None:
         """Opens one of MLflow's pages anew."""

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
+from sweeps.rounding import shown_value
 from tests.browsing import Browsed, chromium, run_sweep, server, window
 from tests.sweeping import place
 
@@ -40,7 +41,7 @@ def test_a_sweeps_page_shows_what_it_is_its_command_its_plot_and_its_table(brows
     browsed.sees(SWEEP)
     browsed.page.get_by_text("Show more").first.click()
     browsed.sees("Weak supervision on digits", "python pipelines/weak_supervision.py --arms mvae,nn")
-    browsed.sees(*(f"{mean:.4f}" for mean in browsed.means().values()))
+    browsed.sees(*browsed.shown_means())
     assert browsed.draws("accuracy.png") > 500
     browsed.keep("sweep", height=1400)
 
@@ -100,7 +101,7 @@ def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
 def test_a_trials_page_begins_with_what_it_came_to_and_links_its_sweep(browsed: Browsed) -> None:
     run = next(iter(browsed.trials.values()))
     browsed.open(f"{browsed.runs}/{run.info.run_id}")
-    browsed.sees(f", test/accuracy {run.data.metrics['test/accuracy']:.4f}", "Finished after 3 of 3 epochs")
+    browsed.sees(f", test/accuracy {shown_value(run.data.metrics['test/accuracy'])}", "Finished after 3 of 3 epochs")
     browsed.page.get_by_role("link", name=SWEEP).first.wait_for()
     browsed.sees("weak_supervision.py")
     browsed.keep("trial")

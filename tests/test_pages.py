@@ -86,7 +86,7 @@ def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_tab
 
 def test_a_trials_description_begins_with_what_it_came_to_and_says_where_its_weights_are() -> None:
     note = run_note(trial())
-    assert note.splitlines()[0] == "**MVAE 1% seed 0**, test/accuracy **0.8124**. Finished after 2 of 3 epochs."
+    assert note.splitlines()[0] == "**MVAE 1% seed 0**, test/accuracy **0.812**. Finished after 2 of 3 epochs."
     for part in ("Row MVAE, column 1%, arm mvae, data set digits, seed 0.", KEY, "accuracy-v1", "| best/epoch | 2 |"):
         assert part in note
     assert "Checkpoint of epoch 2: `/storage/checkpoints/x`" in note

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.rounding import as_printed
 from sweeps.tables import TABLE_4, TABLE_5, TABLES, Table, column_label, table_for
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -35,6 +36,9 @@ def test_a_table_is_the_supplements_row_for_row_and_column_for_column(table: Tab
     assert head[1:] == [column_label(column) for column in table.columns]
     assert {row[0].lower(): tuple(map(float, row[1:])) for row in rows} == dict(table.rows)
     assert list(table.rows) == [row[0].lower() for row in rows]
+    assert {row[0].lower(): row[1:] for row in rows} == {
+        arm: [as_printed(value) for value in values] for arm, values in table.rows.items()
+    }, "values are printed as the paper prints them"
 
 
 def test_tables_1_and_2_are_the_supplements_number_for_number() -> None:
@@ -48,9 +52,23 @@ def test_tables_1_and_2_are_the_supplements_number_for_number() -> None:
             table = likelihood_table(DATASETS[heading])
             assert table is not None, heading
             published = table.published(name.lower(), label)
-            assert published == (None if value == "-" else float(value)), (heading, name, label)
+            assert (as_printed(published) or "-") == value, (heading, name, label)
             checked += published is not None
     assert checked == sum(len(values) for arms in PUBLISHED.values() for values in arms.values()) == 66
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: f"table {table.number}")
+def test_few_and_many_pairs_are_two_ranges_of_columns(table: Table) -> None:
+    ranges = [table.range_of(column) for column in table.columns]
+    assert ranges == [ranges[0]] * 3 + [ranges[-1]] * 6 and ranges[0] != ranges[-1]
+    assert table.range_of(0.1 + 0.2 - 0.29) == table.range_of(0.01)
+    assert table.range_of(0.0099) == table.range_of(0.005)
+
+
+def test_a_named_column_is_a_range_of_its_own() -> None:
+    table = likelihood_table("binary_mnist")
+    assert table is not None and table.test_examples is None
+    assert len({table.range_of(column) for column in table.columns}) == len(table.columns)
 
 
 def test_variances_are_better_when_lower_and_likelihoods_when_higher() -> None:

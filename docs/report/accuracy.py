@@ -7,8 +7,9 @@ from typing import Any
 from docs.report.sources import Sources, holds
 from docs.report.tabled import caption, grid, markdown, report
 from pipelines.weak_supervision import Options, cells
-from sweeps.comparison import Report, Verdict
+from sweeps.comparison import Entry, Report
 from sweeps.options import read
+from sweeps.rounding import as_printed, shown_value
 from sweeps.tables import TABLE_4, Table, column_label, table_for
 
 OLD = "--label-weight 50 --epochs 10"
@@ -39,7 +40,7 @@ def table(sources: Sources, arguments: str) -> Report:
 def figures(sources: Sources) -> dict[str, str]:
     """Everything that documents say of weak supervision, by name."""
     fashion, mnist, digits = table(sources, FASHION), table(sources, MNIST), table(sources, DIGITS)
-    _verdicts(fashion)
+    _near(fashion)
     found = {
         "fashion.table": grid(fashion, stub="accuracy, FashionMNIST"),
         "fashion.caption": caption(fashion),
@@ -54,7 +55,7 @@ def figures(sources: Sources) -> dict[str, str]:
     }
     for arm, values in TABLE_4.rows.items():
         for column, value in zip(TABLE_4.columns, values, strict=True):
-            found[f"paper.fashion.{arm}.{column_label(column).removesuffix('%')}"] = f"{value:.4f}"
+            found[f"paper.fashion.{arm}.{column_label(column).removesuffix('%')}"] = as_printed(value)
     return (
         found
         | _table_4(sources)
@@ -79,10 +80,10 @@ def _table_4(sources: Sources) -> dict[str, str]:
     others = [mvae.entries[f"MVAE {pairing} (all)", 0.01].mean for pairing in ("proportional", "resampled")]
     holds(all(mean is not None and mean < ours.mean for mean in others), "less with the other pairings")
     return {
-        "table4.all.1": f"{ours.mean:.4f}",
-        "table4.all.2": f"{two.mean:.4f}",
-        "table4.all.100": f"{every.mean:.4f}",
-        "table4.nn.1": f"{plain.mean:.4f}",
+        "table4.all.1": _mean(ours),
+        "table4.all.2": _mean(two),
+        "table4.all.100": _mean(every),
+        "table4.nn.1": _mean(plain),
         "table4.gain.1": f"{ours.mean - plain.mean:.3f}",
         "table4.gap.1": f"{ours.published - ours.mean:.3f}",
     }
@@ -91,9 +92,9 @@ def _table_4(sources: Sources) -> dict[str, str]:
 def _dcgan(sources: Sources) -> dict[str, str]:
     """Table 4 as the paper trains it but for the annealing, with `all` targets, on a GPU."""
     shown = table(sources, DCGAN)
-    good = {(entry.row, entry.column) for entry in shown.in_order() if entry.verdict is Verdict.REPRODUCED}
+    near = {(entry.row, entry.column) for entry in shown.in_order() if entry.within_tolerance}
     holds(
-        good == {("MVAE (all)", 0.001), ("NN", 0.01), ("NN", 0.1)}, "the DCGAN's NN is reproduced at 1 % and 10 % alone"
+        near == {("MVAE (all)", 0.001), ("NN", 0.01), ("NN", 0.1)}, "the DCGAN's NN is near the paper at 1 % and 10 %"
     )
     means = {place: entry.mean for place, entry in shown.entries.items() if entry.mean is not None}
     gaps = [means["MVAE (all)", column] - means["NN", column] for column in (0.01, 0.1, 1.0)]
@@ -110,12 +111,16 @@ def _dcgan(sources: Sources) -> dict[str, str]:
     }
 
 
-def _verdicts(fashion: Report) -> None:
+def _near(fashion: Report) -> None:
     """The sentence under the table."""
-    good = {(entry.row, entry.column) for entry in fashion.in_order() if entry.verdict is Verdict.REPRODUCED}
+    near = {(entry.row, entry.column) for entry in fashion.in_order() if entry.within_tolerance}
     everywhere = {("LOGREG", column) for column in fashion.columns}
     said = everywhere | {("NN", 0.1)}
-    holds(good == said, "LOGREG is reproduced everywhere, NN at 10 % alone, the MVAE nowhere")
+    holds(near == said, "LOGREG is within 0.03 of the paper everywhere, NN at 10 % alone, the MVAE nowhere")
+
+
+def _mean(entry: Entry) -> str:
+    return shown_value(entry.mean, entry.spread)
 
 
 def _protocols(sources: Sources) -> str:
@@ -140,7 +145,7 @@ def _protocol_numbers(sources: Sources) -> dict[str, str]:
         shown = table(sources, f"{more} {PROTOCOLS}")
         for entry in shown.in_order():
             pairing, targets = entry.row.removeprefix("MVAE ").rstrip(")").split(" (")
-            found[f"protocols.{short}.{pairing}.{targets}"] = f"{entry.mean:.4f}"
+            found[f"protocols.{short}.{pairing}.{targets}"] = _mean(entry)
     return found
 
 

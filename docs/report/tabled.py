@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from docs.report.committed import Committed
-from sweeps.comparison import Entry, Report, Verdict, tabulate
+from sweeps.comparison import Entry, Report, tabulate
+from sweeps.findings import verdict_words
 from sweeps.plan import Cell, Plan
+from sweeps.rounding import as_printed, shown
 from sweeps.tables import Table, column_label
-
-ACCURACY, NATS = 4, 3
-"""Decimals, as the paper prints them."""
 
 
 def report(
@@ -83,20 +82,17 @@ def grid(
 
 def ours(entry: Entry) -> str:
     """Mean, and spread where there are several seeds."""
-    decimals = _decimals(entry)
-    if entry.mean is None:
-        return "-"
-    return f"{entry.mean:.{decimals}f}" + ("" if entry.spread is None else f" ±{entry.spread:.{decimals}f}")
+    return shown(entry.mean, entry.spread) or "-"
 
 
 def paper(entry: Entry) -> str:
-    """The published value."""
-    return "-" if entry.published is None else f"{entry.published:.{_decimals(entry)}f}"
+    """The published value, as the paper prints it."""
+    return as_printed(entry.published) or "-"
 
 
 def verdict(entry: Entry) -> str:
-    """How many seeds there are, and how their mean compares."""
-    return f"{entry.n}" + ("" if entry.verdict is Verdict.UNPUBLISHED else f", {entry.verdict}")
+    """Number of seeds, and the verdict if there is one."""
+    return ", ".join(filter(None, [str(entry.n), verdict_words(entry)]))
 
 
 def caption(shown: Report) -> str:
@@ -116,7 +112,3 @@ def markdown(stubs: Sequence[str], columns: Sequence[str], lines: Sequence[Seque
 
     rule = "|" + "---|" * len(stubs) + "---:|" * len(columns)
     return "\n".join([joined([*stubs, *columns]), rule, *map(joined, lines)])
-
-
-def _decimals(entry: Entry) -> int:
-    return ACCURACY if "accuracy" in entry.metric or "attribute" in entry.metric else NATS

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 from docs.report.committed import Committed, Number, each_file, identity, read
 from docs.report.sources import Sources
-from docs.report.tabled import ACCURACY, NATS, markdown
+from docs.report.tabled import markdown
 from mvae.models import arm
 from mvae.trial import Trial
+from sweeps.rounding import shown
 
 MOST_KINDS = 8
 """A table of more columns is not read by anybody."""
@@ -76,6 +77,4 @@ def _shown(numbers: Sequence[Number], measure: str, metric: str) -> str:
     values = [number.value for number in numbers if (number.measure, number.metric) == (measure, metric)]
     if not values:
         return "-"
-    decimals = ACCURACY if "accuracy" in metric else NATS
-    spread = f" ±{statistics.stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{decimals}f}{spread}"
+    return shown(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -19,8 +19,8 @@ from sweeps.tables import column_label
 TEXT_WIDTH, TEXT_HEIGHT = 345.0, 550.0
 """Points of a page of the class article at 10 pt, the narrowest that is common."""
 
-HEAD, NAME = 12, 22
-"""Characters of a line in a column's heading and in a row's name."""
+HEAD = 12
+"""Characters of a line in a column's heading."""
 
 PAPER, MINUS = "paper", "\u2212"
 MISSING, FAILED = "--", "failed"
@@ -31,28 +31,29 @@ class Style:
     """How a table is set."""
 
     size: str
-    """The command that chooses the size of type."""
-    scale: float
-    """Width of its characters, as a share of those at 10 pt."""
+    """Size of its type, a key of `SIZES`."""
     gap: float
     """Points between two columns."""
-    line: float
-    """Points from one line to the next."""
-    spread_below: bool
-    """Whether a spread stands below its mean; otherwise behind it."""
+    below: str = ""
+    """Size of a spread that stands below its mean; empty: it stands behind the mean."""
+    name: int = 22
+    """Characters of a line in a row's name."""
 
+
+SIZES = {"small": (0.93, 11.0), "footnotesize": (0.86, 9.5), "scriptsize": (0.81, 8.0), "tiny": (0.70, 6.0)}
+"""Width of characters as a share of those at 10 pt, and points from one line to the next, by the size's command."""
 
 STYLES = (
-    Style("small", 0.93, 8.0, 11.0, spread_below=False),
-    Style("footnotesize", 0.86, 6.0, 9.5, spread_below=False),
-    Style("footnotesize", 0.86, 5.0, 9.5, spread_below=True),
-    Style("scriptsize", 0.81, 4.0, 8.0, spread_below=True),
+    Style("small", 8.0),
+    Style("footnotesize", 6.0),
+    Style("footnotesize", 5.0, below="scriptsize"),
+    Style("footnotesize", 5.0, below="tiny"),
+    Style("scriptsize", 3.0, below="tiny"),
+    Style("scriptsize", 3.0, below="tiny", name=12),
 )
 """From the most readable to the narrowest."""
 BANDED = STYLES[1]
 """The style of a table that none of them makes narrow enough."""
-TINY = 0.85
-"""Width of a spread below its mean, as a share of the mean's characters."""
 
 
 @dataclass(frozen=True)
@@ -244,19 +245,21 @@ def _layout(content: Content) -> tuple[Style, list[Content]]:
 
 def _width(content: Content, style: Style) -> float:
     """Points that the table takes across."""
-    names = [line for block in content.blocks for part in block for line in wrapped(part.name, NAME)]
-    widest = max(width(name) for name in names)
+    scale = SIZES[style.size][0]
+    lines = [line for block in content.blocks for line in block]
+    points = scale * max(width(name) for line in lines for name in wrapped(line.name, style.name))
     for place, column in enumerate(content.columns):
-        cells = [_value_width(line.values[place], style) for block in content.blocks for line in block]
-        widest += max(*cells, *(width(line) for line in wrapped(column, HEAD)))
-    return widest * style.scale + style.gap * len(content.columns)
+        cells = (_value_width(line.values[place], style) for line in lines)
+        points += style.gap + max(*cells, *(scale * width(line) for line in wrapped(column, HEAD)))
+    return points
 
 
 def _value_width(value: Value, style: Style) -> float:
-    text, spread = width(value.text), width(f"±{value.spread}") if value.spread else 0.0
-    if style.spread_below:
-        return max(text, TINY * spread)
-    return text + spread + (5.0 if spread else 0.0)
+    scale, text = SIZES[style.size][0], width(value.text)
+    spread = width(f"±{value.spread}") if value.spread else 0.0
+    if style.below:
+        return max(scale * text, SIZES[style.below][0] * spread)
+    return scale * (text + spread + (5.0 if spread else 0.0))
 
 
 def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterator[list[list[str]]]:
@@ -266,7 +269,7 @@ def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterato
     height = 0.0
     for band in bands:
         head = _head(band)
-        of_head = style.line * (2 + max(len(wrapped(column, HEAD)) for column in band.columns))
+        of_head = SIZES[style.size][1] * (2 + max(len(wrapped(column, HEAD)) for column in band.columns))
         blocks: list[str] = []
         height += of_head
         for block in band.blocks:
@@ -282,9 +285,9 @@ def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterato
 
 def _height(block: Block, style: Style) -> float:
     """Points that a row's lines take down the page."""
-    below = any(value.spread for line in block for value in line.values) if style.spread_below else False
-    names = sum(len(wrapped(line.name, NAME)) for line in block)
-    return style.line * (max(names, len(block) + below) + 0.5)
+    below = bool(style.below) and any(value.spread for line in block for value in line.values)
+    names = sum(len(wrapped(line.name, style.name)) for line in block)
+    return SIZES[style.size][1] * (max(names, len(block) + below) + 0.5)
 
 
 def _head(content: Content) -> list[str]:
@@ -298,10 +301,12 @@ def _rows(block: Block, style: Style) -> str:
     """A row of the table in LaTeX."""
     written = []
     for number, line in enumerate(block):
-        name = stacked(wrapped(line.name, NAME), "l", "t") if number == 0 else rf"\quad\emph{{{escaped(line.name)}}}"
+        name = (
+            stacked(wrapped(line.name, style.name), "l", "t") if number == 0 else rf"\quad\emph{{{escaped(line.name)}}}"
+        )
         written.append(" & ".join([name, *(_cell(value, style) for value in line.values)]) + r" \\")
-        if style.spread_below and any(value.spread for value in line.values):
-            below = (_below(value.spread) for value in line.values)
+        if style.below and any(value.spread for value in line.values):
+            below = (rf"{{\{style.below}$\pm {value.spread}$}}" if value.spread else "" for value in line.values)
             written.append(" & ".join(["", *below]).strip() + r" \\")
     return "\n".join(written)
 
@@ -310,12 +315,8 @@ def _cell(value: Value, style: Style) -> str:
     mark = r"\rlap{$^\dagger$}" if value.partial else ""
     if not re.fullmatch(r"[-+]?[\d.]+", value.text):
         return escaped(value.text) + mark
-    spread = rf" \pm {value.spread}" if value.spread and not style.spread_below else ""
+    spread = rf" \pm {value.spread}" if value.spread and not style.below else ""
     return f"${value.text}{spread}${mark}"
-
-
-def _below(spread: str) -> str:
-    return rf"{{\tiny$\pm {spread}$}}" if spread else ""
 
 
 def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> list[str]:
@@ -330,5 +331,5 @@ def _float(content: Content, style: Style, number: int, tabulars: Sequence[Seque
     if number:
         caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"]
     lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]
-    body = [rf"\{style.size}", rf"\setlength{{\tabcolsep}}{{{style.gap / 2:g}pt}}", *lines]
+    body = [r"\smallskip", rf"\{style.size}", rf"\setlength{{\tabcolsep}}{{{style.gap / 2:g}pt}}", *lines]
     return "\n".join([r"\begin{table}[tp]", r"\centering", *caption, *body, r"\end{table}"]) + "\n"

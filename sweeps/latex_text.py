@@ -53,7 +53,7 @@ FORMULA = re.compile(r"(?:\blog )?\b[pq]\([a-z0-9,| ]+\)")
 WORD = re.compile(rf"(?:{FORMULA.pattern}|\S)+")
 """A word, or a formula with the signs around it."""
 
-NARROW, WIDE = frozenset(".,:;'!|()[]ijlt "), frozenset("mwMW%±&@")
+NARROW, WIDE = frozenset(".,:;'!|()[]ijlt "), frozenset("mwMW%±&@+-\u2212")
 """Characters that are much narrower or wider than a digit."""
 
 DIGIT, CAPITAL = 5.0, 7.2

@@ -45,8 +45,8 @@ def picture(report: Report) -> Figure:
 
     The band is drawn between columns with two seeds or more. Where columns are shares the axis is logarithmic; other
     columns stand at equal distances. An arm's published curve is shown over the whole published table, dashed, in the
-    colour of the first of our rows of that arm. Where columns are quantities of their own, each has a panel with a point
-    a row.
+    colour of the first of our rows of that arm. Where columns are quantities of their own, each has a panel with a
+    point per row.
     """
     from matplotlib.figure import Figure
 

@@ -200,10 +200,10 @@ def test_a_figure_has_the_truth_or_what_is_to_be_mended_above_what_the_model_mak
     made = {task.name: make(model, task, views) for task in TASKS}
 
     def shown(name: str, row: int, column: int) -> torch.Tensor:
-        return sheets[name][:, row * 65 : row * 65 + 64, column * 65 : column * 65 + 64]
+        return sheets[name].pixels[:, row * 65 : row * 65 + 64, column * 65 : column * 65 + 64]
 
     for name, count in rows.items():
-        assert sheets[name].shape == (3, count * 65 - 1, 7 * 65 - 1), name
+        assert sheets[name].pixels.shape == (3, count * 65 - 1, 7 * 65 - 1), name
     expected = {
         "figure-7": ("image", "=reconstruction", "edges", "=edges", "mask", "=mask"),
         "figure-8": ("grayscale", "=colour", "image"),

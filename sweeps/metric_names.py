@@ -85,6 +85,8 @@ def metric_words(metric: str) -> str:
     base, dash, variant = what.partition("-")
     per_token = base.endswith(PER_TOKEN) and base not in NAMES
     base = base.removesuffix(PER_TOKEN) if per_token else base
+    if split == "validation" and f"{base}_likeliest" in NAMES:
+        base += "_likeliest"  # during training, attributes are not sampled
     words, unit = NAMES.get(base, (_spaced(base), ""))
     if split and not (split == "test" and base in WITHOUT_SPLIT):
         words = f"{split} {words}"

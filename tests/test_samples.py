@@ -154,7 +154,7 @@ def test_rows_of_attributes_are_named_by_those_that_hold() -> None:
     rows = sample_grids(*apart, seed=0)["image_given_attribute"].rows
     assert rows == ("given bald", "given hat", "given smile")
     rows = sample_grids(*together, seed=0)["image_given_attributes"].rows
-    assert rows[:4] == ("given no attributes", "given bald, smile", "given hat", "given no attributes")
+    assert rows[:4] == ("given no attribute", "given bald, smile", "given hat", "given no attribute")
 
 
 def table(words: str, head: str) -> list[list[str]]:

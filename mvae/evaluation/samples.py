@@ -46,12 +46,12 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
     kinds = {modality.kind for modality in model.modalities}
     truth = split.take(image, _shown(split))
     rebuilt = model.likelihoods[image].mean(model.decode(image, model.infer({image: truth}).mean))
-    sheets = {"reconstructions": _reconstructions(truth, rebuilt, "the image")}
+    sheets = {"reconstructions": _reconstructions(truth, rebuilt)}
     if model.stacked:
         one = torch.ones(ROWS, dtype=torch.int64, device=device)
         given = [model.infer({m: one}) for m in model.stacked]
         images = drawn(Gaussian(*map(torch.cat, zip(*given, strict=True))))
-        rows = tuple(f"given {model.modalities[m].name}" for m in model.stacked)
+        rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
         sheets["image_given_attribute"] = Sheet(images, ROWS, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
         other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
@@ -84,13 +84,13 @@ def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Sheet]:
     images = model.likelihood.mean(model.decode(_prior(model, seed, device)[: len(repeated)], repeated))
     name = model.modalities[1].name
     return {
-        "reconstructions": _reconstructions(truth, model(truth, given), f"the image and its {name}"),
+        "reconstructions": _reconstructions(truth, model(truth, given), f", given their {name}"),
         f"image_given_{name}": _beside(truth, images, model, 1, given[:ROWS]),
     }
 
 
-def _reconstructions(truth: Tensor, rebuilt: Tensor, given: str) -> Sheet:
-    title = f"Test images, and their reconstruction from {given}"
+def _reconstructions(truth: Tensor, rebuilt: Tensor, given: str = "") -> Sheet:
+    title = f"Test images and their reconstructions{given}"
     return Sheet(torch.cat([truth, rebuilt]), len(truth), title, ("input", "reconstruction"))
 
 
@@ -105,10 +105,14 @@ def _beside(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, valu
 def _given(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
     """What each value is called beside a row: given label 3, given text 314, given bald, smile."""
     modality = model.modalities[m]
-    name = "" if modality.kind is Kind.ATTRIBUTES else f"{modality.name} "
-    return tuple(
-        f"given no {modality.name}" if word == "-" else f"given {name}{word}" for word in _words(model, m, values)
-    )
+    words = _words(model, m, values)
+    if modality.kind is Kind.ATTRIBUTES:
+        return tuple("given no attribute" if word == "-" else f"given {_spaced(word)}" for word in words)
+    return tuple(f"given no {modality.name}" if word == "-" else f"given {modality.name} {word}" for word in words)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 @torch.no_grad()

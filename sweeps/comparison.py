@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sweeps.metric_names import axis_words, metric_words
 from sweeps.plan import Cell, Plan
 from sweeps.protocol import protocol_lines
 from sweeps.results import Results
@@ -183,7 +184,8 @@ class Report:
         if self.table is None and self.heading:
             return self.heading
         if self.table is None:
-            shown = f"{self.metric} by {self.axis}" if self.metric else self.axis
+            axis = axis_words(self.axis)
+            shown = f"{metric_words(self.metric)} by {axis}" if self.metric else axis
             return f"{self.dataset}: {shown} (no table is published for this data set)"
         return f"{self.table.name}, {self.table.title}: ours beside the published one"
 
@@ -220,7 +222,7 @@ class Report:
     def contrast_title(self) -> str:
         """What the table of differences shows."""
         baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
-        return f"{self.metric or 'each quantity'} minus that of {baseline}, seed by seed"
+        return f"{metric_words(self.metric) or 'each quantity'} minus that of {baseline}, seed by seed"
 
     def notes(self) -> list[str]:
         """One line a failed or mixed run, each key once."""

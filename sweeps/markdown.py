@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from sweeps.comparison import Contrast, Entry, Report, Run, Verdict
+from sweeps.metric_names import axis_words, metric_words
 from sweeps.tables import column_label, number, signed
 
 
@@ -14,7 +15,7 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
     parts = [
         f"### {_escaped(report.title)}",
         _markdown_grid(
-            [_escaped(report.axis), ""],
+            [_escaped(axis_words(report.axis)), ""],
             report.columns,
             [line for row in report.rows for line in _markdown_rows(report, row)],
         ),
@@ -41,14 +42,15 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
         f"| {'' if run.epochs is None else run.epochs} | {_linked(run)} |"
         for run in report.runs
     ]
-    head = f"| row | {report.axis} | seed | {report.metric or 'value'} | epochs | key |\n|---|---:|---:|---:|---:|---|"
+    axis, value = axis_words(report.axis), metric_words(report.metric) or "value"
+    head = f"| row | {axis} | seed | {value} | epochs | key |\n|---|---:|---:|---:|---:|---|"
     parts.append("\n".join(["<details><summary>Every run</summary>", "", head, *runs, "", "</details>"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _legend_words(report: Report) -> str:
     whose = "row" if report.rows_are_quantities else "column"
-    shown = report.metric or f"the quantity of its {whose}"
+    shown = metric_words(report.metric) or f"the quantity of its {whose}"
     said = f"Each number: {shown}, mean over seeds ± their standard deviation."
     if report.table is not None:
         said += f" Reproduced: within {report.tolerance} of the paper ({report.table.source})."

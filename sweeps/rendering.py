@@ -17,6 +17,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from sweeps.comparison import Contrast, Entry, Report, Verdict
+from sweeps.metric_names import axis_words
 from sweeps.plan import Plan, State
 from sweeps.tables import column_label, number, ordered_columns, signed
 
@@ -198,6 +199,7 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     grid = Grid(
         box=box.SIMPLE_HEAD if marks is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
+    axis = axis_words(axis)
     width = min(max(map(len, [*rows, *axis.split()])), 20)
     grid.add_column(Text(axis, style="dim"), width=width, overflow="fold")
     if labels:

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mvae.files import write_atomically
 from mvae.remote import Place
+from sweeps.metric_names import metric_words
 from sweeps.plots import forms
 from sweeps.search import Search
 from sweeps.search_plots import history, importances, parallel
@@ -71,7 +72,7 @@ class Outcome:
     @property
     def title(self) -> str:
         """What the table shows."""
-        return f"{self.search.default.dataset}: {self.search.metric} of {self.search.default.model}'s settings"
+        return f"{self.search.default.dataset}: {metric_words(self.search.metric)} of {self.search.default.model}'s settings"
 
     def counts(self) -> str:
         """How many trials ended and how, in words."""
@@ -91,8 +92,8 @@ class Outcome:
         elif not beside:
             assert default is not None
             beside = f"the default's {_number(default.value)}"
-        metric = self.search.measure.quantity
-        lines = [f"Best: {self.search.metric} {_number(best.value)} (trial {best.number}), {beside}"]
+        metric = metric_words(self.search.measure.quantity)
+        lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {beside}"]
         if best.key in self.tested:
             theirs = self.tested.get(default.key) if default is not None else None
             of_default = "" if theirs is None or best == default else f", the default's {_number(theirs)}"

@@ -25,6 +25,7 @@ from mvae.trial import Trial, likelihood
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure
 from sweeps.options import CommonOptions, parse
+from sweeps.plots import forms
 from sweeps.report import Pictures
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 from sweeps.sweep import Sweep, main
@@ -164,7 +165,7 @@ def pictures(report: Report, options: Options) -> Pictures:
             if noise in options.noise
         ),
     )
-    return {"figure-6.png": partial(figure, plots, report)}
+    return forms("figure-6", partial(figure, plots, report))
 
 
 def sweep(options: Options) -> Sweep:

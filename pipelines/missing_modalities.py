@@ -25,6 +25,7 @@ from mvae.trial import ATTRIBUTE_ACCURACY, Trial, likelihood
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure, heat_map
 from sweeps.options import CommonOptions, parse
+from sweeps.plots import forms
 from sweeps.report import Pictures
 from sweeps.rounding import shown_value
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
@@ -169,9 +170,10 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
         for arm in arms
         for name in names
     }
+    title = "balanced accuracy of sampled attributes"
     return {
-        "figure-5.png": partial(figure, plots, report),
-        "attributes.png": partial(heat_map, details, shown, "balanced accuracy of sampled attributes", 0.5, 1.0),
+        **forms("figure-5", partial(figure, plots, report)),
+        **forms("attributes", partial(heat_map, details, shown, title, 0.5, 1.0)),
     }
 
 

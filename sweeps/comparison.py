@@ -12,6 +12,7 @@ from functools import cached_property
 
 from sweeps.entries import Contrast, Entry, Run, contrast
 from sweeps.judgement import Verdict, pooled_spread
+from sweeps.metric_names import axis_words, metric_words
 from sweeps.order import Order, order_of
 from sweeps.plan import Cell, Plan
 from sweeps.protocol import departures, protocol_lines
@@ -49,7 +50,8 @@ class Report:
         if self.table is None and self.heading:
             return self.heading
         if self.table is None:
-            shown = f"{self.metric} by {self.axis}" if self.metric else self.axis
+            axis = axis_words(self.axis)
+            shown = f"{metric_words(self.metric)} by {axis}" if self.metric else axis
             return f"{self.dataset}: {shown} (no table is published for this data set)"
         return f"{self.table.name}, {self.table.title}: ours beside the published one"
 
@@ -86,7 +88,7 @@ class Report:
     def contrast_title(self) -> str:
         """What the table of differences shows."""
         baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
-        return f"{self.metric or 'each quantity'} minus that of {baseline}, seed by seed"
+        return f"{metric_words(self.metric) or 'each quantity'} minus that of {baseline}, seed by seed"
 
     def notes(self) -> list[str]:
         """One line a failed or mixed run, each key once."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeps.comparison import Entry, Report
-from sweeps.plots import COLOURS, draw_line, place_of, png, seeds_in_words
+from sweeps.metric_names import axis_words, capitalised, dataset_words
+from sweeps.plots import COLOURS, draw_line, place_of, seeds_in_words
 from sweeps.tables import column_label
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FAINT = "0.75"
 
@@ -37,8 +39,8 @@ class Plot:
     lines: tuple[Line, ...]
 
 
-def figure(plots: Sequence[Plot], about: Report) -> bytes:
-    """A PNG with the plots side by side: lines through means, a band of one standard deviation, a point a seed.
+def figure(plots: Sequence[Plot], about: Report) -> Figure:
+    """The plots side by side: lines through means, with a band of one standard deviation and a point per seed.
 
     Args:
         about: names data set and seeds.
@@ -52,12 +54,13 @@ def figure(plots: Sequence[Plot], about: Report) -> bytes:
             colour = FAINT if line.faint else COLOURS[coloured.index(line) % len(COLOURS)]
             draw_line(axes, _entries(line.report, line.row), line.report, colour, label=line.label, faint=line.faint)
         _dress(axes, plot)
-    made.suptitle(f"{about.dataset}: {seeds_in_words(about)}", x=0.01, ha="left", fontsize=11)
-    return png(made)
+    dataset = capitalised(dataset_words(about.dataset))
+    made.suptitle(f"{dataset}: {seeds_in_words(about)}", x=0.01, ha="left", fontsize=11)
+    return made
 
 
-def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high: float) -> bytes:
-    """A PNG of the means of some rows, by column; a cell that has no result is empty.
+def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high: float) -> Figure:
+    """The means of some rows, by column; a cell without a result is empty.
 
     Args:
         rows: of the report, to what they are called.
@@ -78,10 +81,11 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
             axes.text(column, line, f"{mean:.2f}", ha="center", va="center", fontsize=7, color=colour)
     axes.set_xticks(range(len(report.columns)), [column_label(column) for column in report.columns], fontsize=8)
     axes.set_yticks(range(len(rows)), list(rows.values()), fontsize=8)
-    axes.set_xlabel(report.axis)
+    axes.set_xlabel(axis_words(report.axis))
     made.colorbar(image, ax=axes)
-    axes.set_title(f"{title}\n{report.dataset}: {seeds_in_words(report, 'mean')}", loc="left", fontsize=10)
-    return png(made)
+    about = f"{capitalised(dataset_words(report.dataset))}: {seeds_in_words(report, 'mean')}"
+    axes.set_title(f"{title}\n{about}", loc="left", fontsize=10)
+    return made
 
 
 def _mean(entry: Entry | None) -> float | None:
@@ -97,7 +101,7 @@ def _dress(axes: Axes, plot: Plot) -> None:
     places = {column: place_of(column, report) for column in report.columns}
     axes.set_xticks(list(places.values()), [column_label(column) for column in places], fontsize=8)
     axes.minorticks_off()
-    axes.set_xlabel(report.axis)
+    axes.set_xlabel(axis_words(report.axis))
     axes.set_title(plot.title, loc="left", fontsize=10)
     axes.grid(axis="y", color="0.93")
     axes.set_axisbelow(True)

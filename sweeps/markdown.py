@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from sweeps.comparison import Contrast, Entry, Report, Run
 from sweeps.findings import contrast_legend, contrast_lines, findings, shown_half_width, verdict_words
+from sweeps.metric_names import axis_words, metric_words
 from sweeps.rounding import as_printed, shown_spread, shown_value
 from sweeps.tables import column_label
 
@@ -16,7 +17,7 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
     parts = [
         f"### {_escaped(report.title)}",
         _markdown_grid(
-            [_escaped(report.axis), ""],
+            [_escaped(axis_words(report.axis)), ""],
             report.columns,
             [line for row in report.rows for line in _markdown_rows(report, row)],
         ),
@@ -40,14 +41,15 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
         f"| {'' if run.epochs is None else run.epochs} | {_linked(run)} |"
         for run in report.runs
     ]
-    head = f"| row | {report.axis} | seed | {report.metric or 'value'} | epochs | key |\n|---|---:|---:|---:|---:|---|"
+    axis, value = axis_words(report.axis), metric_words(report.metric) or "value"
+    head = f"| row | {axis} | seed | {value} | epochs | key |\n|---|---:|---:|---:|---:|---|"
     parts.append("\n".join(["<details><summary>Every run</summary>", "", head, *runs, "", "</details>"]))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def _legend_words(report: Report) -> str:
     whose = "row" if report.rows_are_quantities else "column"
-    shown = report.metric or f"the quantity of its {whose}"
+    shown = metric_words(report.metric) or f"the quantity of its {whose}"
     said = f"Each number: {shown}, mean over seeds ± their standard deviation."
     if report.table is not None:
         said += f" Published: {report.table.source}; a difference up to {report.tolerance} counts as agreement."

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from sweeps.comparison import Contrast, Entry, Report, Verdict
 from sweeps.findings import contrast_legend, contrast_lines, findings, shown_half_width
+from sweeps.metric_names import axis_words
 from sweeps.plan import Plan, State
 from sweeps.rounding import as_printed, shown_spread, shown_value
 from sweeps.tables import column_label, ordered_columns
@@ -209,6 +210,7 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     grid = Grid(
         box=box.SIMPLE_HEAD if marks is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
+    axis = axis_words(axis)
     width = min(max(map(len, [*rows, *axis.split()])), 20)
     grid.add_column(Text(axis, style="dim"), width=width, overflow="fold")
     if labels:

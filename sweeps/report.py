@@ -1,7 +1,7 @@
 """The report of a sweep: the table beside the published one, in the terminal and as files that others read.
 
-The numbers are made in sweeps/comparison.py; how they look is sweeps/rendering.py (terminal), sweeps/markdown.py and
-sweeps/plots.py (picture). From here on all of it is at hand: `tabulate`, then `show` and `write`.
+The numbers are made in sweeps/comparison.py; how they look is sweeps/rendering.py (terminal), sweeps/markdown.py,
+sweeps/latex.py and sweeps/plots.py (picture). This module offers all of it: `tabulate`, then `show` and `write`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import pyarrow.parquet
 from mvae.files import write_atomically
 from mvae.remote import Place
 from sweeps.comparison import Report, tabulate
+from sweeps.latex import latex, latex_differences
 from sweeps.markdown import markdown
-from sweeps.plots import picture
+from sweeps.plots import forms, picture
 from sweeps.rendering import show
 
 __all__ = [
@@ -36,16 +37,20 @@ __all__ = [
 ]
 
 Pictures = Mapping[str, Callable[[], bytes]]
-"""File name to what makes a PNG."""
+"""Name of a file to what makes its content; `sweeps.plots.forms` makes those of a figure."""
 
 
 def write(
     folder: Place, report: Report, details: Report | None = None, pictures: Pictures | None = None
 ) -> list[Place]:
-    """Write the table, its runs and the picture into a folder, each file atomically; what is there already stays.
+    """Write the table, its runs and the pictures into a folder, each file atomically; files that are up to date stay.
 
-    Files: table.md; table.csv and table.parquet, one line a (row, column); runs.csv and runs.parquet, one line a
-    (row, column, seed) with key and MLflow run; details.md, .csv and .parquet, as the table's; the pictures.
+    Files:
+        table.md, table.tex: the table to read, and to \\input into a paper; differences.tex: that between arms;
+        table.csv, table.parquet: one line per (row, column);
+        runs.csv, runs.parquet: one line per (row, column, seed), with key and MLflow run;
+        details.md, .tex, .csv, .parquet: the second table, likewise;
+        pictures, each as PNG, PDF and SVG.
 
     Args:
         details: a second table.
@@ -55,17 +60,28 @@ def write(
     """
     folder.mkdir(parents=True, exist_ok=True)
     cells, runs = entry_table(report), run_table(report)
-    texts = {"table.md": markdown(report).encode(), "table.csv": _csv(cells), "runs.csv": _csv(runs)}
+    texts = {
+        "table.md": markdown(report).encode(),
+        "table.tex": latex(report).encode(),
+        "table.csv": _csv(cells),
+        "runs.csv": _csv(runs),
+    }
+    if differences := latex_differences(report):
+        texts["differences.tex"] = differences.encode()
     others: dict[str, Callable[[], bytes]] = {
         "table.parquet": lambda: _parquet(cells),
         "runs.parquet": lambda: _parquet(runs),
     }
     if details is not None:
         more = entry_table(details)
-        texts |= {"details.md": markdown(details, every_run=False).encode(), "details.csv": _csv(more)}
+        texts |= {
+            "details.md": markdown(details, every_run=False).encode(),
+            "details.tex": latex(details, "details").encode(),
+            "details.csv": _csv(more),
+        }
         others["details.parquet"] = lambda: _parquet(more)
     if pictures is None:
-        pictures = {f"{report.metric.rpartition('/')[2] or 'quantities'}.png": lambda: picture(report)}
+        pictures = forms(report.metric.rpartition("/")[2] or "quantities", lambda: picture(report))
     others |= pictures
     written = all((folder / name).is_file() for name in others)
     if not (written and all(_holds(folder / name, data) for name, data in texts.items())):

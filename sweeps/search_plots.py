@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
-from sweeps.plots import COLOURS, png
+from sweeps.metric_names import metric_words
+from sweeps.plots import COLOURS
 from sweeps.search import Search, Span
 from sweeps.study import Known, Standing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MARKS = {
     Standing.DONE: ("o", COLOURS[0]),
@@ -22,8 +24,8 @@ MARKS = {
 }
 
 
-def history(search: Search, known: Sequence[Known]) -> bytes:
-    """A PNG: the metric by trial number, the best so far as a line; pruned ones where they were given up."""
+def history(search: Search, known: Sequence[Known]) -> Figure:
+    """The metric by trial number, with the best so far as a line; pruned trials where they were given up."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.2))
@@ -42,15 +44,15 @@ def history(search: Search, known: Sequence[Known]) -> bytes:
     if default is not None and default.value is not None:
         axes.axhline(default.value, color="0.35", linestyle=(0, (5, 3)), label="default")
     axes.set_xlabel("trial")
-    axes.set_ylabel(search.metric)
+    axes.set_ylabel(metric_words(search.metric))
     if known:
         axes.legend(frameon=False, fontsize=8)
-    _dress(axes, f"{search.default.dataset}, {search.default.model}: {search.metric} by trial")
-    return png(figure)
+    _dress(axes, f"{search.default.dataset}, {search.default.model}: {metric_words(search.metric)} by trial")
+    return figure
 
 
-def parallel(search: Search, known: Sequence[Known]) -> bytes:
-    """A PNG: a line a finished trial through its settings to its metric, darker where that is better."""
+def parallel(search: Search, known: Sequence[Known]) -> Figure:
+    """A line for each finished trial through its settings to its metric, darker where the metric is better."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -75,16 +77,16 @@ def parallel(search: Search, known: Sequence[Known]) -> bytes:
         marks = _ticks(search.varied[name]) if name in search.varied else [(0.0, f"{low:.4g}"), (1.0, f"{high:.4g}")]
         for height, text in marks:
             axes.annotate(text, (place, height), xytext=(3, 0), textcoords="offset points", fontsize=7, va="center")
-    axes.set_xticks(range(len(names)), [name.replace("/", "/\n") for name in names], fontsize=8)
+    axes.set_xticks(range(len(names)), [*heights, metric_words(search.metric).replace(" ", "\n", 1)], fontsize=8)
     axes.set_yticks([])
     axes.set_ylim(-0.05, 1.05)
     axes.set_title("Settings of the finished trials (orange: the best)", loc="left", fontsize=10)
     axes.spines[["top", "right", "left"]].set_visible(False)
-    return png(figure)
+    return figure
 
 
-def importances(search: Search, shares: Mapping[str, float]) -> bytes:
-    """A PNG: how much of what makes the metric differ each setting explains (fANOVA)."""
+def importances(search: Search, shares: Mapping[str, float]) -> Figure:
+    """How much of what makes the metric differ each setting explains (fANOVA)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 0.8 + 0.4 * len(shares)))
@@ -92,9 +94,9 @@ def importances(search: Search, shares: Mapping[str, float]) -> bytes:
     names = list(shares)[::-1]
     axes.barh(names, [shares[name] for name in names], color=COLOURS[0])
     axes.set_xlim(0, 1)
-    axes.set_xlabel(f"share in what makes {search.metric} differ")
+    axes.set_xlabel(f"share in what makes {metric_words(search.metric)} differ")
     _dress(axes, "Importance of the settings")
-    return png(figure)
+    return figure
 
 
 def _dress(axes: Axes, title: str) -> None:

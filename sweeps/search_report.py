@@ -1,6 +1,7 @@
 """The report of a search: what is best so far beside the default, every trial, and the command line to paste.
 
-Files: table.md and trials.csv, history.png, parallel.png, importances.png; MLflow's run of the search shows them all.
+Files: table.md and trials.csv; the plots history, parallel and importances, each as PNG, PDF and SVG. MLflow's run of
+the search has all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from rich.text import Text
 
 from mvae.files import write_atomically
 from mvae.remote import Place
+from sweeps.metric_names import metric_words
+from sweeps.plots import forms
 from sweeps.search import Search
 from sweeps.search_plots import history, importances, parallel
 from sweeps.storage import Store
@@ -69,7 +72,7 @@ class Outcome:
     @property
     def title(self) -> str:
         """What the table shows."""
-        return f"{self.search.default.dataset}: {self.search.metric} of {self.search.default.model}'s settings"
+        return f"{self.search.default.dataset}: {metric_words(self.search.metric)} of {self.search.default.model}'s settings"
 
     def counts(self) -> str:
         """How many trials ended and how, in words."""
@@ -89,8 +92,8 @@ class Outcome:
         elif not beside:
             assert default is not None
             beside = f"the default's {_number(default.value)}"
-        metric = self.search.measure.quantity
-        lines = [f"Best: {self.search.metric} {_number(best.value)} (trial {best.number}), {beside}"]
+        metric = metric_words(self.search.measure.quantity)
+        lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {beside}"]
         if best.key in self.tested:
             theirs = self.tested.get(default.key) if default is not None else None
             of_default = "" if theirs is None or best == default else f", the default's {_number(theirs)}"
@@ -143,11 +146,11 @@ def show(outcome: Outcome, console: Console) -> None:
 def write(folder: Place, outcome: Outcome) -> None:
     """Writes the report's files, each atomically."""
     folder.mkdir(parents=True, exist_ok=True)
-    made = {"history.png": partial(history, outcome.search, outcome.known)}
+    made = forms("history", partial(history, outcome.search, outcome.known))
     if outcome.best is not None:
-        made["parallel.png"] = partial(parallel, outcome.search, outcome.known)
+        made |= forms("parallel", partial(parallel, outcome.search, outcome.known))
     if outcome.importances:
-        made["importances.png"] = partial(importances, outcome.search, outcome.importances)
+        made |= forms("importances", partial(importances, outcome.search, outcome.importances))
     for name, picture in made.items():
         write_atomically(folder / name, picture())
     write_atomically(folder / "trials.csv", _csv(outcome).encode())

@@ -23,7 +23,8 @@ from mvae.checkpoint import Record
 from mvae.data import load
 from mvae.data.dataset import Dataset, all_sentences
 from mvae.evaluation.measures import Host, compute
-from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words, save_png
+from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words
+from mvae.evaluation.sheets import save_png
 from mvae.evaluation.translation import translation_tables
 from mvae.evaluation.vision import figures, has_views
 from mvae.files import Damaged, write_atomically
@@ -295,6 +296,6 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     else:
         return
     for name, sheet in grids.items():
-        save_png(sheet, folder / f"{name}.png", scale=2 if sheet.shape[1] > 100 else 4)
+        save_png(sheet, folder / f"{name}.png")
     if words:
         write_atomically(folder / "words.md", words.encode())

@@ -60,7 +60,7 @@ def test_an_unbroken_sweep_says_our_own_lines_only(unbroken: Unbroken) -> None:
     assert ended.code == 0, ended
     assert ended.err == ""
     lines = ended.out.splitlines()
-    table = next(number for number, line in enumerate(lines) if line.startswith("digits: test/accuracy by"))
+    table = next(number for number, line in enumerate(lines) if line.startswith("digits: test accuracy by"))
     assert [line for line in lines[:table] if not OURS.match(line)] == []
     assert sum(line.startswith("[") for line in lines) == 6
     assert [line.partition(":")[0] for line in lines[-2:]] == ["Report", "Browse"]

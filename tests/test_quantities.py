@@ -13,7 +13,7 @@ from mvae.trial import Measure, Trial
 from sweeps.comparison import Report, Verdict
 from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, likelihood_table
 from sweeps.plan import Cell, plan
-from sweeps.plots import picture
+from sweeps.plots import picture, png
 from sweeps.report import entry_table, markdown, show, tabulate
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -99,7 +99,7 @@ def test_every_form_of_the_report_names_each_quantity_and_no_common_metric(tmp_p
     assert [line["metric"] for line in lines] == [JOINT.metric, VARIANCE.metric] * 2
     for form in (text.getvalue(), markdown(report)):
         assert "joint" in form and "-86.278" in form and "0.5% or 10%" in form and "test/" not in form
-    shown = Image.open(io.BytesIO(picture(report)))
+    shown = Image.open(io.BytesIO(png(picture(report))))
     assert shown.width > shown.height, "the two panels stand side by side"
 
 

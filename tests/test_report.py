@@ -185,15 +185,17 @@ def test_every_run_is_listed_with_its_key_and_link(build: Build) -> None:
 
 def test_the_files_of_a_report_are_the_ones_promised(wide: Report, tmp_path: Path) -> None:
     paths = write(tmp_path / "out", wide)
-    names = ["table.md", "table.csv", "runs.csv", "table.parquet", "runs.parquet", "accuracy.png"]
+    texts = ["table.md", "table.tex", "table.csv", "runs.csv", "differences.tex"]
+    names = [*texts, "table.parquet", "runs.parquet", "accuracy.png", "accuracy.pdf", "accuracy.svg"]
     assert [path.name for path in paths] == names
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
-    assert paths[-1].read_bytes().startswith(b"\x89PNG")
+    for path, begins in zip(paths[-3:], (b"\x89PNG", b"%PDF-", b"<?xml"), strict=True):
+        assert path.read_bytes().startswith(begins)
 
 
 def test_a_report_of_nothing_but_missing_results_is_written_too(build: Build, tmp_path: Path) -> None:
     report = build(grid(("nn", "mvae"), (0.1,)), lambda _: None)
-    assert len(write(tmp_path / "out", report)) == 6
+    assert "differences.tex" not in {path.name for path in write(tmp_path / "out", report)}
     assert "0/3" in printed(report)
 
 
@@ -215,7 +217,11 @@ def test_a_report_that_is_there_already_is_not_drawn_again_and_one_that_is_not_w
     for broken in paths:
         whole = broken.read_bytes()
         broken.unlink()
-        if broken.suffix in (".md", ".csv"):  # written last, so an old or torn one shows that the rest may be old too
+        if broken.suffix in (
+            ".md",
+            ".tex",
+            ".csv",
+        ):  # written last, so an old or torn one shows that the rest may be old too
             broken.write_bytes(whole[:-5])
         write(tmp_path / "out", wide)
         assert broken.read_bytes() == whole

@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from mvae.data import Dataset, Kind, Modality, Split, load, source
-from mvae.evaluation.samples import conditional_grids, grid, sample_grids, sample_words, save_png
+from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words
+from mvae.evaluation.sheets import LINE, PADDING, Sheet, grid, labelled, save_png
 from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
@@ -31,12 +32,12 @@ def model(digits: Dataset) -> Multimodal:
     return built
 
 
-def tiles(sheet: Tensor, size: int = 8, gap: int = 1) -> list[list[Tensor]]:
-    """A grid cut up again into its rows of images."""
-    step = size + gap
+def tiles(sheet: Sheet, size: int = 8, gap: int = 1) -> list[list[Tensor]]:
+    """A sheet's grid cut up again into its rows of images."""
+    step, pixels = size + gap, sheet.pixels
     return [
-        [sheet[:, top : top + size, left : left + size] for left in range(0, sheet.shape[2], step)]
-        for top in range(0, sheet.shape[1], step)
+        [pixels[:, top : top + size, left : left + size] for left in range(0, pixels.shape[2], step)]
+        for top in range(0, pixels.shape[1], step)
     ]
 
 
@@ -53,14 +54,14 @@ def test_a_grid_holds_its_images_in_reading_order_with_gaps_between() -> None:
 
 def test_the_grids_are_images_in_0_to_1_of_the_size_of_their_contents(model: Multimodal, digits: Dataset) -> None:
     grids = sample_grids(model, digits.test, seed=0)
-    assert {name: tuple(sheet.shape) for name, sheet in grids.items()} == {
+    assert {name: tuple(sheet.pixels.shape) for name, sheet in grids.items()} == {
         "reconstructions": (1, 2 * 9 - 1, 16 * 9 - 1),
         "image_given_label": (1, 10 * 9 - 1, 8 * 9 - 1),
         "prior": (1, 8 * 9 - 1, 8 * 9 - 1),
     }
     for sheet in grids.values():
-        assert sheet.min() >= 0
-        assert sheet.max() <= 1
+        assert sheet.pixels.min() >= 0
+        assert sheet.pixels.max() <= 1
 
 
 def test_reconstructions_are_the_test_images_above_what_their_posterior_means_decode_to(
@@ -96,20 +97,64 @@ class Painter(torch.nn.Module):
 def test_grids_of_one_seed_are_equal_and_of_another_differ(model: Multimodal, digits: Dataset) -> None:
     one, same, other = (sample_grids(model, digits.test, seed) for seed in (3, 3, 4))
     for name in one:
-        assert torch.equal(one[name], same[name])
-    assert not torch.equal(one["prior"], other["prior"])
-    assert not torch.equal(one["image_given_label"], other["image_given_label"])
+        assert torch.equal(one[name].images, same[name].images)
+    assert not torch.equal(one["prior"].images, other["prior"].images)
+    assert not torch.equal(one["image_given_label"].images, other["image_given_label"].images)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_saved_picture_reads_back_as_the_grid(channels: int, tmp_path: Path) -> None:
-    sheet = torch.rand(channels, 4, 5)
+def test_a_saved_sheet_without_words_reads_back_as_its_grid(channels: int, tmp_path: Path) -> None:
+    sheet = Sheet(torch.rand(4, channels, 4, 5), columns=2)
     path = tmp_path / "new folder" / "grid.png"
     save_png(sheet, path, scale=3)
-    pixels = np.asarray(Image.open(path)).reshape(12, 15, channels)
-    expected = (sheet.permute(1, 2, 0) * 255).round().numpy()
+    pixels = np.asarray(Image.open(path)).reshape(27, 33, channels)
+    expected = (sheet.pixels.permute(1, 2, 0) * 255).round().numpy()
     assert (pixels[::3, ::3] == expected).all()
     assert (pixels[2::3, 1::3] == expected).all()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_words_stand_left_of_their_row_and_above_and_cover_no_image(channels: int) -> None:
+    sheet = Sheet(torch.rand(9, channels, 20, 20), 3, "A title", ("input", "a reconstruction", "input"))
+    picture = np.asarray(labelled(sheet, 2)).reshape(-1, labelled(sheet, 2).width, channels)
+    body = (sheet.pixels.permute(1, 2, 0) * 255).round().numpy().repeat(2, 0).repeat(2, 1)
+    top, left = (picture.shape[axis] - body.shape[axis] for axis in (0, 1))
+    assert (picture[top:, left:] == body).all(), "the images are whole, in the lower right corner"
+    ink = (picture < 128).any(axis=-1)
+    assert ink[:top].any() and top == LINE + PADDING + PADDING // 2
+    rows = [ink[top + row * 42 : top + row * 42 + 40, :left] for row in range(3)]
+    assert all(row.any() for row in rows) and not ink[top + 40 : top + 42, :left].any()
+    assert (rows[0] == rows[2]).all() and rows[1].sum() > rows[0].sum(), "each row has its own words"
+    assert not ink[top:, left - PADDING + 1 : left].any(), "words keep off the images"
+
+
+def test_long_words_are_wrapped_and_cut_to_the_height_of_their_row() -> None:
+    words = "given " + ", ".join(f"attribute {number}" for number in range(40))
+    one = Sheet(torch.ones(1, 1, 20, 20), 1, rows=(words,))
+    two = Sheet(torch.ones(2, 1, 20, 20), 1, rows=(words, words))
+    short, tall = np.asarray(labelled(one, 2)), np.asarray(labelled(two, 2))
+    assert short.shape[1] < 40 + 24 * 10, "a label takes at most 24 characters across"
+    assert (short == tall[:40]).all(), "and stays within its row"
+
+
+def test_every_sheet_says_what_its_rows_are(model: Multimodal, digits: Dataset) -> None:
+    sheets = sample_grids(model, digits.test, seed=0)
+    assert sheets["reconstructions"].rows == ("input", "reconstruction")
+    assert sheets["image_given_label"].rows == tuple(f"given label {label}" for label in range(10))
+    assert sheets["prior"].rows == () and "prior" in sheets["prior"].title
+    built = arm("cvae").build(Trial.create(dataset="digits", model="cvae"), digits.modalities)
+    assert isinstance(built, CVAE)
+    labels = digits.test.take(1, torch.arange(8))
+    given = conditional_grids(built, digits.test, seed=0)["image_given_label"]
+    assert given.rows == tuple(f"given label {int(label)}" for label in labels)
+
+
+def test_rows_of_attributes_are_named_by_those_that_hold() -> None:
+    apart, together = (of_attributes(layout) for layout in ("apart", "together"))
+    rows = sample_grids(*apart, seed=0)["image_given_attribute"].rows
+    assert rows == ("given bald", "given hat", "given smile")
+    rows = sample_grids(*together, seed=0)["image_given_attributes"].rows
+    assert rows[:4] == ("given no attribute", "given bald, smile", "given hat", "given no attribute")
 
 
 def table(words: str, head: str) -> list[list[str]]:

@@ -364,8 +364,9 @@ def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
         one.trial.learning_rate for one in outcome.known if one.standing is Standing.DONE
     )
     write(tmp_path / "report", outcome)
-    for name in ("history.png", "parallel.png", "importances.png"):
-        assert (tmp_path / "report" / name).read_bytes().startswith(b"\x89PNG")
+    for name in ("history", "parallel", "importances"):
+        for form, begins in (("png", b"\x89PNG"), ("pdf", b"%PDF-"), ("svg", b"<?xml")):
+            assert (tmp_path / "report" / f"{name}.{form}").read_bytes().startswith(begins)
     show(outcome, Console(live=False).rich)
     said = capsys.readouterr().out
     assert f"(trial {outcome.best.number}), the default's 0.0010" in said

@@ -266,12 +266,12 @@ def test_the_grids_show_images_given_the_texts_of_test_examples_beside_the_true_
     network = built("mvae", tiny)
     assert isinstance(network, Multimodal)
     grids, again = (sample_grids(network, tiny.test, seed=0) for _ in range(2))
-    assert {name: tuple(sheet.shape) for name, sheet in grids.items()} == {
+    assert {name: tuple(sheet.pixels.shape) for name, sheet in grids.items()} == {
         "reconstructions": (1, 2 * 51 - 1, 16 * 51 - 1),
         "image_given_text": (1, 8 * 51 - 1, 8 * 51 - 1),
         "prior": (1, 8 * 51 - 1, 8 * 51 - 1),
     }
     truth = tiny.test.take(0, torch.arange(8))
     for row in range(8):
-        assert torch.equal(grids["image_given_text"][:, 51 * row : 51 * row + 50, :50], truth[row])
-    assert all(torch.equal(grids[name], again[name]) for name in grids)
+        assert torch.equal(grids["image_given_text"].pixels[:, 51 * row : 51 * row + 50, :50], truth[row])
+    assert all(torch.equal(grids[name].images, again[name].images) for name in grids)

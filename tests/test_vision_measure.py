@@ -200,10 +200,10 @@ def test_a_figure_has_the_truth_or_what_is_to_be_mended_above_what_the_model_mak
     made = {task.name: make(model, task, views) for task in TASKS}
 
     def shown(name: str, row: int, column: int) -> torch.Tensor:
-        return sheets[name][:, row * 65 : row * 65 + 64, column * 65 : column * 65 + 64]
+        return sheets[name].pixels[:, row * 65 : row * 65 + 64, column * 65 : column * 65 + 64]
 
     for name, count in rows.items():
-        assert sheets[name].shape == (3, count * 65 - 1, 7 * 65 - 1), name
+        assert sheets[name].pixels.shape == (3, count * 65 - 1, 7 * 65 - 1), name
     expected = {
         "figure-7": ("image", "=reconstruction", "edges", "=edges", "mask", "=mask"),
         "figure-8": ("grayscale", "=colour", "image"),
@@ -215,6 +215,11 @@ def test_a_figure_has_the_truth_or_what_is_to_be_mended_above_what_the_model_mak
         for row, what in enumerate(content):
             of_last = (made[what[1:]] if what.startswith("=") else views[what])[6]
             torch.testing.assert_close(shown(name, row, 6), of_last.expand(3, -1, -1), msg=f"{name}, {what}")
+    mended = ("input", "reconstruction", "ground truth")
+    assert all(sheets[name].rows == mended for name in ("figure-8", "figure-9", "figure-10"))
+    views_made = tuple(f"{view}: {which}" for view in ("edges", "mask") for which in ("ground truth", "reconstruction"))
+    assert sheets["figure-7"].rows == ("image: ground truth", "image: reconstruction", *views_made)
+    assert sheets["edges-and-mask-from-image"].rows == ("input", *views_made)
 
 
 def test_the_measure_is_refused_where_there_are_no_six_views_or_no_arm_for_them(model: MVAE, some: Dataset) -> None:

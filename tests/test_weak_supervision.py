@@ -364,7 +364,7 @@ def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fr
     second = command(*asked, "--fractions", "0.05,0.2,1", "--arms", "rbm,vae", cwd=tmp_path)
     assert second.returncode == COMPLETE, second.stdout + second.stderr
     assert "Weak supervision on digits: 2 trials, 2 half done" in second.stdout
-    assert "test/accuracy by paired fraction" in second.stdout
+    assert "test accuracy by share of paired examples" in second.stdout
     new = {path.name.partition(".")[2] for path in files(on_disk(results.folder)) - before.keys()}
     assert new == {"readout-f0.2-v1.json"}
     assert {path: path.read_bytes() for path in before} == before

@@ -19,7 +19,7 @@ from docs.report import accuracy, curves, many
 from docs.report.sources import Sources
 from mvae.files import write_atomically
 from sweeps.comparison import Report
-from sweeps.plots import picture
+from sweeps.plots import picture, png
 
 NOTE = "mvae-suite numbers"
 """Name of the PNG's text that holds the digest."""
@@ -51,8 +51,8 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
     fashion, digits = accuracy.table(sources, accuracy.FASHION), accuracy.table(sources, "")
     missing, subsets = many.missing(sources), many.subsets(sources)
     return {
-        "digits-accuracy.png": Drawn((digits,), lambda: picture(digits)),
-        "fashion-mnist-accuracy.png": Drawn((fashion,), lambda: picture(fashion)),
+        "digits-accuracy.png": Drawn((digits,), lambda: png(picture(digits))),
+        "fashion-mnist-accuracy.png": Drawn((fashion,), lambda: png(picture(fashion))),
         "figure-5-mnist19.png": Drawn(missing, lambda: many.figure_5(sources)["figure-5.png"]()),
         "figure-6-mnist19.png": Drawn((subsets,), lambda: many.figure_6(sources)["figure-6.png"]()),
         "table-4-curves.png": Drawn((), lambda: curves.picture(sources), tuple(curves.table_4(sources).items())),

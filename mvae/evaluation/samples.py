@@ -1,24 +1,21 @@
 """Samples of a trained model, to look at: reconstructions, each modality given the other, and the prior, both at once.
 
-`sample_grids` are pictures; `sample_words` says in Markdown what the model reads in them: labels, texts or attributes.
+`sample_grids` makes sheets of images; `sample_words` says in Markdown what the model reads in them: labels, texts or
+attributes.
 """
 
 from __future__ import annotations
 
-import io
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Split
 from mvae.data.text import text_of
 from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
-from mvae.files import write_atomically
+from mvae.evaluation.sheets import Sheet
 from mvae.gaussian import Gaussian
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal, written
-from mvae.remote import Place
 from mvae.streams import torch_generator
 
 ROWS = 8
@@ -26,8 +23,8 @@ ROWS = 8
 
 
 @torch.no_grad()
-def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Tensor]:
-    """Named grids [C, H, W] in [0, 1], drawn with the trial's seed.
+def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]:
+    """Named sheets of images, drawn with the trial's seed.
 
     Returns:
         reconstructions: test images above their reconstruction from q(z | image);
@@ -49,27 +46,31 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Tensor
     kinds = {modality.kind for modality in model.modalities}
     truth = split.take(image, _shown(split))
     rebuilt = model.likelihoods[image].mean(model.decode(image, model.infer({image: truth}).mean))
-    grids = {"reconstructions": grid(torch.cat([truth, rebuilt]), len(truth))}
+    sheets = {"reconstructions": _reconstructions(truth, rebuilt)}
     if model.stacked:
         one = torch.ones(ROWS, dtype=torch.int64, device=device)
         given = [model.infer({m: one}) for m in model.stacked]
-        grids["image_given_attribute"] = grid(drawn(Gaussian(*map(torch.cat, zip(*given, strict=True)))), ROWS)
+        images = drawn(Gaussian(*map(torch.cat, zip(*given, strict=True))))
+        rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
+        sheets["image_given_attribute"] = Sheet(images, ROWS, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
         other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
         values = split.take(other, _shown(split)[:ROWS])
         of_other = drawn(model.infer({other: values.repeat_interleave(ROWS - 1, dim=0)}))
-        rows = torch.cat([truth[:ROWS, None], of_other.view(len(values), ROWS - 1, *truth.shape[1:])], dim=1)
-        grids[f"image_given_{model.modalities[other].name}"] = grid(rows.flatten(0, 1), ROWS)
+        sheets[f"image_given_{model.modalities[other].name}"] = _beside(truth, of_other, model, other, values)
     if Kind.LABEL in kinds:
         label = model.index(Kind.LABEL)
-        labels = torch.arange(model.modalities[label].classes, device=device).repeat_interleave(ROWS)
-        grids["image_given_label"] = grid(drawn(model.infer({label: labels})), ROWS)
+        classes = torch.arange(model.modalities[label].classes, device=device)
+        images = drawn(model.infer({label: classes.repeat_interleave(ROWS)}))
+        name = model.modalities[label].name
+        rows = _given(model, label, classes)
+        sheets["image_given_label"] = Sheet(images, ROWS, f"Images drawn given the {name}", rows)
     of_prior = model.likelihoods[image].mean(model.decode(image, _prior(model, seed, device)))
-    return {**grids, "prior": grid(of_prior, ROWS)}
+    return {**sheets, "prior": Sheet(of_prior, ROWS, "Images drawn from the prior")}
 
 
 @torch.no_grad()
-def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Tensor]:
+def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Sheet]:
     """What a CVAE has to show, as in `sample_grids`: reconstructions, and images given x2 with z ~ N(0, I).
 
     Returns:
@@ -81,11 +82,37 @@ def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Tensor]
     truth, given = (split.take(m, _shown(split)) for m in (0, 1))
     repeated = given[:ROWS].repeat_interleave(ROWS - 1, dim=0)
     images = model.likelihood.mean(model.decode(_prior(model, seed, device)[: len(repeated)], repeated))
-    rows = torch.cat([truth[:ROWS, None], images.view(-1, ROWS - 1, *truth.shape[1:])], dim=1)
+    name = model.modalities[1].name
     return {
-        "reconstructions": grid(torch.cat([truth, model(truth, given)]), len(truth)),
-        f"image_given_{model.modalities[1].name}": grid(rows.flatten(0, 1), ROWS),
+        "reconstructions": _reconstructions(truth, model(truth, given), f", given their {name}"),
+        f"image_given_{name}": _beside(truth, images, model, 1, given[:ROWS]),
     }
+
+
+def _reconstructions(truth: Tensor, rebuilt: Tensor, given: str = "") -> Sheet:
+    title = f"Test images and their reconstructions{given}"
+    return Sheet(torch.cat([truth, rebuilt]), len(truth), title, ("input", "reconstruction"))
+
+
+def _beside(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, values: Tensor) -> Sheet:
+    """A row a test example: its image, then images drawn given its value of modality m."""
+    shown = truth[: len(values)]
+    rows = torch.cat([shown[:, None], drawn.view(len(values), ROWS - 1, *shown.shape[1:])], dim=1)
+    title = f"First column: test images. Others: drawn given the test image's {model.modalities[m].name}"
+    return Sheet(rows.flatten(0, 1), ROWS, title, _given(model, m, values))
+
+
+def _given(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
+    """What each value is called beside a row: given label 3, given text 314, given bald, smile."""
+    modality = model.modalities[m]
+    words = _words(model, m, values)
+    if modality.kind is Kind.ATTRIBUTES:
+        return tuple("given no attribute" if word == "-" else f"given {_spaced(word)}" for word in words)
+    return tuple(f"given no {modality.name}" if word == "-" else f"given {modality.name} {word}" for word in words)
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 @torch.no_grad()
@@ -152,7 +179,7 @@ def _emitted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | 
     return logits > 0 if kind in ATTRIBUTE_KINDS else logits.argmax(-1)
 
 
-def _words(model: Multimodal, m: int, values: Tensor) -> list[str]:
+def _words(model: Multimodal | CVAE, m: int, values: Tensor) -> list[str]:
     """Each value as a reader wants it: a label's number, a text's characters, the names of the attributes that hold; a
     dash where there is nothing to say."""
     modality, rows = model.modalities[m], values.tolist()
@@ -164,25 +191,3 @@ def _words(model: Multimodal, m: int, values: Tensor) -> list[str]:
         case _:
             names = attribute_names(model.modalities)
             return [", ".join(name for name, holds in zip(names, row, strict=True) if holds) or "-" for row in rows]
-
-
-def grid(images: Tensor, columns: int, gap: int = 1) -> Tensor:
-    """Images [n, C, H, W] laid out in rows of `columns`, `gap` pixels of 0.5 between: [C, H', W']."""
-    n, channels, height, width = images.shape
-    rows = -(-n // columns)
-    sheet = images.new_full((channels, rows * (height + gap) - gap, columns * (width + gap) - gap), 0.5)
-    for i in range(n):
-        top, left = (i // columns) * (height + gap), (i % columns) * (width + gap)
-        sheet[:, top : top + height, left : left + width] = images[i]
-    return sheet.clamp(0, 1)
-
-
-def save_png(sheet: Tensor, path: Place, scale: int = 2) -> None:
-    """Writes a grid as PNG, each pixel `scale` pixels wide."""
-    from PIL import Image
-
-    pixels = (sheet.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
-    pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
-    content = io.BytesIO()
-    Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(content, format="PNG")
-    write_atomically(path, content.getvalue())

@@ -19,7 +19,7 @@ from torch import Tensor
 from mvae.data.dataset import Dataset, Modality, Split
 from mvae.data.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale
 from mvae.evaluation.accuracy import evaluated
-from mvae.evaluation.samples import grid
+from mvae.evaluation.sheets import Sheet
 from mvae.models.multimodal import Multimodal
 
 ROWS = 100
@@ -210,8 +210,8 @@ def vision_metrics(model: Multimodal, data: Dataset, heard: Heard = lambda _done
 
 
 @torch.no_grad()
-def figures(model: Multimodal, split: Split) -> dict[str, Tensor]:
-    """The first examples of a split as the paper shows them: named grids [3, H', W'] in [0, 1], a column an example.
+def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
+    """The first examples of a split as the paper shows them: sheets of images [., 3, H, W], a column an example.
 
     Where something is to be mended, its row is followed by what the model makes of it, and by the truth; else the truth
     is followed by what the model makes.
@@ -221,15 +221,24 @@ def figures(model: Multimodal, split: Split) -> dict[str, Tensor]:
     sheets = {}
     with evaluated(model):
         for name, names in FIGURES.items():
-            rows: list[Tensor] = []
+            rows: list[tuple[str, Tensor]] = []
             if name == "edges-and-mask-from-image":
-                rows.append(views["image"])
+                rows.append(("input", views["image"]))
             for task in (tasks[each] for each in names):
-                made, truth = make(model, task, views), views[task.target]
-                rows += [truth, made] if task.part is None else [views[task.given[0]], made, truth]
-            coloured = [row.expand(-1, 3, -1, -1) for row in rows]
-            sheets[name] = grid(torch.cat(coloured), len(views["image"]))
+                rows += _figure_rows(task, make(model, task, views), views)
+            images = torch.cat([row.expand(-1, 3, -1, -1) for _, row in rows])
+            title = ", ".join(tasks[each].label for each in names)
+            words = tuple(word for word, _ in rows)
+            sheets[name] = Sheet(images, len(views["image"]), title[:1].upper() + title[1:], words)
     return sheets
+
+
+def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
+    """The rows of a task, each with its name."""
+    truth = views[task.target]
+    if task.part is not None:
+        return [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]
+    return [(f"{task.target}: ground truth", truth), (f"{task.target}: reconstruction", made)]
 
 
 def _views(split: Split, rows: int = ROWS) -> Iterator[tuple[dict[str, Tensor], int]]:

@@ -208,7 +208,7 @@ def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed
 def table_of(said: str) -> list[str]:
     """The table's lines of what a pipeline said."""
     lines = [line.rstrip() for line in said.splitlines()]
-    first = next(number for number, line in enumerate(lines) if line.startswith("digits: test/accuracy by"))
+    first = next(number for number, line in enumerate(lines) if line.startswith("digits: test accuracy by"))
     last = next(number for number, line in enumerate(lines) if line.startswith("Report: "))
     return lines[first:last]
 

@@ -1,0 +1,134 @@
+"""Text for LaTeX: escaped, with formulas in math mode, wrapped into lines, and measured."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"$<$",
+    ">": r"$>$",
+    "|": r"$|$",
+    '"': "''",
+    "[": "{[}",
+    "]": "{]}",
+    "*": "{*}",
+    "\u00b1": r"$\pm$",
+    "\u00d7": r"$\times$",
+    "\u2212": "$-$",
+    "\u2264": r"$\leq$",
+    "\u2265": r"$\geq$",
+    "\u2192": r"$\rightarrow$",
+    "\u2013": "--",
+    "\u2014": "---",
+    "\u2026": r"\ldots{}",
+    "\u03b1": r"$\alpha$",
+    "\u03b2": r"$\beta$",
+    "\u03b3": r"$\gamma$",
+    "\u03b4": r"$\delta$",
+    "\u03bb": r"$\lambda$",
+    "\u03bc": r"$\mu$",
+    "\u03c3": r"$\sigma$",
+    "\u03c4": r"$\tau$",
+}
+"""What a character is written as. Brackets and stars are in braces: after a line's end they would be its options."""
+
+ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
+LETTERS = frozenset("\u00df\u00c6\u00e6\u00d8\u00f8\u0141\u0142\u0152\u0153")
+"""Accents and letters that every font of LaTeX has."""
+
+FORMULA = re.compile(r"(?:\blog )?\b[pq]\([a-z0-9,| ]+\)")
+"""A density in a name: log p(x1|x2), q(z|x1)."""
+
+WORD = re.compile(rf"(?:{FORMULA.pattern}|\S)+")
+"""A word, or a formula with the signs around it."""
+
+NARROW, WIDE = frozenset(".,:;'!|()[]ijlt "), frozenset("mwMW%±&@+-\u2212")
+"""Characters that are much narrower or wider than a digit."""
+
+DIGIT, CAPITAL = 5.0, 7.2
+"""Widths in points at 10 pt, Computer Modern."""
+
+
+def escaped(text: str) -> str:
+    """Text on one line, as LaTeX prints it with no package; a character that it does not know as [U+1F600]."""
+    return "".join(SPECIAL.get(character) or _known(character) for character in " ".join(text.split()))
+
+
+def typeset(text: str) -> str:
+    """As `escaped`, with densities in math mode: log p(x1|x2) becomes $\\log p(x_1 \\mid x_2)$."""
+    return "".join(_formula(part) if FORMULA.fullmatch(part) else escaped_part(part) for part in _parts(text))
+
+
+def escaped_part(text: str) -> str:
+    """As `escaped`, keeping a space at either end."""
+    before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
+    return " " * bool(before) + escaped(text) + " " * bool(after and text.strip())
+
+
+def wrapped(text: str, most: int) -> list[str]:
+    """Lines of at most `most` characters each, unless a word or a formula is longer."""
+    lines: list[str] = []
+    for word in WORD.findall(" ".join(text.split())):
+        if lines and len(lines[-1]) + 1 + len(word) <= most:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines or [""]
+
+
+def stacked(lines: list[str], side: str, place: str) -> str:
+    """Lines below one another in one cell.
+
+    Args:
+        side: l, c or r.
+        place: which line stands on the row's: t, the first; b, the last.
+    """
+    if len(lines) == 1:
+        return typeset(lines[0])
+    joined = r"\\ ".join(typeset(line) for line in lines)
+    return rf"\begin{{tabular}}[{place}]{{@{{}}{side}@{{}}}}{joined}\end{{tabular}}"
+
+
+def width(text: str) -> float:
+    """About how wide the text is in points, in a font of 10 pt; not narrower than it is, for text of usual words."""
+    return sum(
+        0.6 * DIGIT
+        if character in NARROW
+        else 1.7 * DIGIT
+        if character in WIDE
+        else CAPITAL
+        if character.isupper()
+        else 1.08 * DIGIT
+        if character.isalpha()
+        else DIGIT
+        for character in text
+    )
+
+
+def _parts(text: str) -> list[str]:
+    """Text cut at the formulas in it, which are parts of their own."""
+    return [part for part in re.split(f"({FORMULA.pattern})", text) if part]
+
+
+def _formula(text: str) -> str:
+    inner = re.sub(r"[a-z]{2,}", lambda word: rf"\mathrm{{{word[0]}}}", text.removeprefix("log "))
+    inner = re.sub(r"([a-z])(\d+)", r"\1_{\2}", inner).replace(",", ", ").replace("|", r" \mid ")
+    log = r"\log " if text.startswith("log ") else ""
+    return f"${log}{' '.join(inner.split())}$"
+
+
+def _known(character: str) -> str:
+    base, *accent = unicodedata.normalize("NFD", character)
+    printed = base.isascii() and base.isprintable() and all(mark in ACCENTS for mark in accent) and len(accent) < 2
+    return character if printed or character in LETTERS else f"{{[}}U+{ord(character):04X}{{]}}"

@@ -1,0 +1,127 @@
+"""Names of metrics, axes and data sets in the words of a paper: "test accuracy" for test/accuracy.
+
+Plots, LaTeX tables and headings take their words from here. A name that is not listed, for example a plug-in's, is
+written with spaces in place of its slashes and underscores.
+"""
+
+from __future__ import annotations
+
+import re
+
+SPLITS = ("test", "validation", "train", "best")
+"""First parts of a metric's name that a reader needs to see."""
+
+NAMES = {
+    "log_marginal": ("log p(x1)", "nats"),
+    "log_joint": ("log p(x1,x2)", "nats"),
+    "log_conditional": ("log p(x1|x2)", "nats"),
+    "log_x2": ("log p(x2)", "nats"),
+    "log_x2_prior": ("log p(x2) by p(z)", "nats"),
+    "variance_marginal": ("variance of the marginal log weights", ""),
+    "variance_joint": ("variance of the joint log weights", ""),
+    "variance_conditional": ("variance of the conditional log weights", ""),
+    "ess_marginal": ("effective sample size, marginal", ""),
+    "ess_joint": ("effective sample size, joint", ""),
+    "ess_conditional": ("effective sample size, conditional", ""),
+    "attribute_accuracy": ("accuracy of sampled attributes", ""),
+    "attribute_balanced_accuracy": ("balanced accuracy of sampled attributes", ""),
+    "attribute_accuracy_likeliest": ("accuracy of the likeliest attributes", ""),
+    "attribute_balanced_accuracy_likeliest": ("balanced accuracy of the likeliest attributes", ""),
+    "attribute_majority": ("accuracy of the more frequent value", ""),
+    "empty_masks": ("share of images without a face", ""),
+    "loss": ("loss", "nats"),
+    "elbo": ("ELBO", "nats"),
+    "kl": ("KL to the prior", "nats"),
+    "kl_per_token": ("KL to the prior per token", "nats"),
+    "reconstruction_error": ("squared reconstruction error", ""),
+    "psnr": ("PSNR", "dB"),
+    "psnr_input": ("PSNR of the input", "dB"),
+    "psnr_mean": ("PSNR of the mean image", "dB"),
+    "ssim": ("SSIM", ""),
+    "ssim_input": ("SSIM of the input", ""),
+    "ssim_mean": ("SSIM of the mean image", ""),
+    "bleu": ("BLEU", ""),
+    "chrf": ("chrF", ""),
+    "active_units": ("share of active latent dimensions", ""),
+    "examples_per_second": ("training examples per second", ""),
+}
+"""Words and unit of a metric, by the part of its name that says what is measured."""
+
+WITHOUT_SPLIT = frozenset(name for name in NAMES if name.startswith(("log_", "variance_", "ess_", "attribute_")))
+"""Metrics that are computed on test data only, so that their words need no "test"."""
+
+PER_TOKEN = "_per_token"  # noqa: S105 (a token of a sentence)
+BY_IMAGE = "-x1"
+
+AXES = {
+    "paired fraction": "share of paired examples",
+    "keep_probability": "probability of keeping a value",
+    "random subsets a step": "random subsets per step",
+    "of test images": "answer on test images",
+    "epoch": "epochs",
+}
+"""What the columns of a table are, where its own name is short."""
+
+DATASETS = {
+    "mnist": "MNIST",
+    "binary_mnist": "binarised MNIST",
+    "fashion_mnist": "FashionMNIST",
+    "multi_mnist": "MultiMNIST",
+    "celeba": "CelebA",
+    "mnist19": "MNIST with 18 attributes",
+}
+"""Data sets whose usual name is not their token."""
+
+
+def metric_words(metric: str) -> str:
+    """Words and unit of a metric: "log p(x1) (nats)" for test/log_marginal.
+
+    A name has up to four parts: SPLIT/WHAT-VARIANT/OF. The split and OF may be missing.
+    """
+    split, _, rest = metric.partition("/")
+    if split not in SPLITS:
+        split, rest = "", metric.removeprefix("speed/")
+    what, _, of = rest.partition("/")
+    base, dash, variant = what.partition("-")
+    per_token = base.endswith(PER_TOKEN) and base not in NAMES
+    base = base.removesuffix(PER_TOKEN) if per_token else base
+    if split == "validation" and f"{base}_likeliest" in NAMES:
+        base += "_likeliest"  # during training, attributes are not sampled
+    words, unit = NAMES.get(base, (_spaced(base), ""))
+    if split and not (split == "test" and base in WITHOUT_SPLIT):
+        words = f"{split} {words}"
+    if per_token:
+        words += " per token"
+    if dash:
+        words += _variant(variant)
+    if of:
+        words += f", {_spaced(of)}"
+    return f"{words} ({unit})" if unit else words
+
+
+def axis_words(axis: str) -> str:
+    """What the columns are: "share of paired examples" for paired fraction."""
+    return AXES.get(axis, axis.replace("_", " "))
+
+
+def dataset_words(dataset: str) -> str:
+    """The usual name of a data set: FashionMNIST for fashion_mnist."""
+    return DATASETS.get(dataset, _spaced(dataset))
+
+
+def capitalised(words: str) -> str:
+    """The words with a capital first letter, except where a formula begins them."""
+    return words if re.match(r"(log )?[pq]\(", words) else words[:1].upper() + words[1:]
+
+
+def _variant(variant: str) -> str:
+    """What follows the dash in a metric's name."""
+    if variant == BY_IMAGE[1:]:
+        return " by q(z|x1)"
+    if share := re.fullmatch(r"f([\d.e-]+)", variant):
+        return f" of a read-out, {float(share[1]) * 100:.6g}% of the labels"
+    return f", {_spaced(variant)}"
+
+
+def _spaced(name: str) -> str:
+    return name.replace("/", " ").replace("_", " ")

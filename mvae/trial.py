@@ -14,7 +14,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mvae.data import Kind, source
+from mvae.data import DATASETS, Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.evaluation.importance import check_samples
 from mvae.models import ARMS, arm
@@ -33,6 +33,7 @@ ADDED_AS: dict[str, Any] = {
     "fewest_workers": None,
     "sync_batchnorm": False,
     "vocabulary": None,
+    "binarisation": "fixed",
 }
 """Fields added after the first release, with the value that means "as before": left out of the hash at that value.
 
@@ -53,6 +54,7 @@ UNREAD_SHARE = 0.4
 Frozen: it was every data set's share when such trials were made first, so their keys stay what they are.
 """
 
+Binarisation = Literal["fixed", "dynamic"]
 Pairing = Literal["reserved", "proportional", "resampled"]
 Targets = Literal["own", "all"]
 Precision = Literal["float32", "bfloat16"]
@@ -79,6 +81,9 @@ class Trial(BaseModel):
     """Hidden layers of the MLP decoders (section 1 says 2; the authors' released code has 3)."""
     latents: int = Field(ge=1)
     """Dimensions of z (section 1: 64 for the MNIST family)."""
+    binarisation: Binarisation = "fixed"
+    """Bits of the training images of binary_mnist: fixed, drawn once (as in reference [5], with which the supplement
+    aligns its numbers), or dynamic, drawn anew each epoch (see mvae/data/binarisation.py)."""
     vocabulary: int | None = Field(None, ge=1)
     """Words that a model of sentences knows of each language, the most frequent; None: as many as the data set says."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
@@ -178,6 +183,12 @@ class Trial(BaseModel):
             raise ValueError(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
         if Kind.TEXT in kinds and not arm(self.model).texts:
             raise ValueError(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
+        if self.binarisation == "dynamic" and not data.grey:
+            able = " or ".join(name for name, known in DATASETS.items() if known.grey)
+            raise ValueError(
+                f"binarisation dynamic draws bits from grey values, and {self.dataset} has none:"
+                f" choose --dataset {able}, or binarisation fixed"
+            )
         self._can_be_shared()
         self._fits_the_modalities(len(data.modalities), kinds)
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
@@ -213,6 +224,11 @@ class Trial(BaseModel):
             )
         if self.k > (subsets := 2**modalities - modalities - 2) > 0:
             raise ValueError(f"k = {self.k} is more than the {subsets} subsets of 2 to {modalities - 1} modalities")
+
+    @property
+    def needs_grey(self) -> bool:
+        """Whether training draws bits, so that the data set must be loaded with its grey values."""
+        return self.binarisation == "dynamic" and "binarisation" in arm(self.model).reads
 
     def hashed_fields(self) -> dict[str, Any]:
         """The fields that this trial reads: two trials that differ elsewhere only are the same trial.

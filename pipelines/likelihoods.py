@@ -8,12 +8,16 @@ Runs    --preset demo: digits, 5 arms x 1 seed, about 2 minutes on 2 CPU cores
         with 1,000 samples of each of two proposals takes about 20 minutes of one core (DCGAN: 3 hours)
         --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN; MVAE19 is trained
         on the same examples with each attribute a modality of its own. --dataset faces: the same on faces drawn here
+        --dataset binary_mnist --binarisation fixed,dynamic: a row for each way to draw the bits of the training images.
+        fixed is the default, as in reference [5] of the supplement; dynamic draws them anew each epoch
 Type    python pipelines/likelihoods.py
         python pipelines/likelihoods.py --dataset binary_mnist --preset paper
+        python pipelines/likelihoods.py --dataset binary_mnist --binarisation fixed,dynamic
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,9 +27,9 @@ from mvae.evaluation.measures import check_measurable, estimates
 from mvae.models import arm
 from mvae.trial import Trial, likelihood
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
-from sweeps.options import CommonOptions, parse
+from sweeps.options import Binarisations, CommonOptions, parse
 from sweeps.plan import Cell
-from sweeps.rows import arm_title
+from sweeps.rows import arm_title, check_reads
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Samples
 
@@ -44,6 +48,9 @@ class Options(CommonOptions):
 
     samples: Samples | None = None
     """Importance samples a test example, at least 2 (default: the preset's; the paper: 1000)."""
+    binarisation: Binarisations | None = None
+    """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch; several make a row
+    each (default: fixed)."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,8 @@ def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Rows are arms, columns the quantities that an arm has an estimate of; all cells of an arm and seed share a trial.
+    """Rows are arms, columns the quantities that an arm has an estimate of; all cells of a row and seed share a trial.
+    Under dynamic binarisation an arm has a row of its own.
 
     Raises:
         ValueError: an arm that has no likelihood estimate.
@@ -121,11 +129,15 @@ def cells(options: Options) -> Iterator[Cell]:
         "latents": chosen.latents,
         **options.trial_fields(),
     }
-    for token in options.arms or default_arms(options.dataset):
+    variants = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
+    for token, binarisation in variants:
         title, dataset, model = trained_as(token, options.dataset)
         check_measurable(measure, model)
+        if binarisation == "dynamic":
+            check_reads(model, "binarisation", "is not trained on bits drawn anew")
         trials = [
-            Trial.create(dataset=dataset, model=model, seed=seed, **fields) for seed in options.seeds or chosen.seeds
+            Trial.create(dataset=dataset, model=model, seed=seed, **{**fields, "binarisation": binarisation})
+            for seed in options.seeds or chosen.seeds
         ]
         offered = estimates(trials[0])
         for quantity in QUANTITIES:
@@ -133,7 +145,7 @@ def cells(options: Options) -> Iterator[Cell]:
                 continue
             for trial in trials:
                 yield Cell(
-                    row=title,
+                    row=title if binarisation == "fixed" else f"{title}, {binarisation}",
                     column=quantity.label,
                     trial=trial,
                     measure=measure,

@@ -43,7 +43,7 @@ MINIMIZED = ("error", "loss")
 
 TRIAL_OPTIONS = (
     *("epochs", "image_network", "decoder_hidden", "latents", "label_weight", "text_weight", "attribute_weight"),
-    *("alpha", "train_examples", "batch_size", "learning_rate", "annealing_epochs", "annealing_share"),
+    *("alpha", "binarisation", "train_examples", "batch_size", "learning_rate", "annealing_epochs", "annealing_share"),
 )
 """Fields of a trial that have an option of the same name in every pipeline."""
 

@@ -27,7 +27,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -54,10 +54,17 @@ from sweeps.tokens import (
     Uri,
     Whole,
     Written,
+    names,
+    only,
 )
 from sweeps.tracker import default_uri, shown
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
+
+Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidator(names), Written("fixed,dynamic")]
+"""`Trial.binarisation`, of which a pipeline makes a row each."""
+OneBinarisation = Annotated[Binarisations, AfterValidator(only), Written("fixed|dynamic")]
+"""One of them."""
 
 
 def _default_storage() -> Any:
@@ -98,6 +105,8 @@ class TrialOptions(BaseSettings):
     """Weight (lambda) of every attribute's likelihood in the ELBO."""
     alpha: NotNegative | None = None
     """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (0.01 in the paper)."""
+    binarisation: OneBinarisation | None = None
+    """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch (default: fixed)."""
     train_examples: Annotated[int, Field(ge=2), Written("N")] | None = None
     """Train on the first N training examples alone (default: on all of them)."""
     batch_size: Count | None = None
@@ -119,8 +128,12 @@ class TrialOptions(BaseSettings):
         return self
 
     def trial_fields(self) -> dict[str, Any]:
-        """The fields of a Trial that the user has set, by name; those left alone are not in it."""
+        """The fields of a Trial that the user has set, by name; those left alone are not in it.
+
+        Nor is `binarisation` where it has several values, which the pipeline makes rows of.
+        """
         chosen = {name: getattr(self, name) for name in TrialOptions.model_fields}
+        chosen["binarisation"] = self.binarisation[0] if self.binarisation and len(self.binarisation) == 1 else None
         return {name: value for name, value in chosen.items() if value is not None}
 
     @classmethod

@@ -50,6 +50,7 @@ class Probe:
         if data is None:
             return None
         data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
+        trial = trial.with_(binarisation="fixed")  # no grey values here; drawing bits is a few percent of an epoch
         torch.set_num_threads(1)
         chosen = arm(trial.model)
         model = chosen.build(trial, data.modalities)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mvae.data import source
+from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.plan import Cell
 from sweeps.tables import Table
@@ -39,6 +41,7 @@ WITHOUT_A_TABLE = (
     "text_weight",
     "attribute_weight",
     "vocabulary",
+    "binarisation",
     "samples",
 )
 """What a reader wants to know of a table that has no published one beside it."""
@@ -127,8 +130,11 @@ def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
 
 def _field(name: str, trial: Trial) -> Any:
     """A field's value, None where the trial's arm does not read it. `annealing` is in epochs, however it is given; no
-    subsets are not worth a word."""
+    subsets are not worth a word. `binarisation` is None where the data set has no grey values to draw bits from."""
     read = trial.hashed_fields()
+    if name == "binarisation":
+        drawn = source(trial.dataset).grey and name in arm(trial.model).reads
+        return trial.binarisation if drawn else None
     if name == "k":
         return read.get("k") or None
     if name == "annealing":

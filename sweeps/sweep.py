@@ -157,8 +157,8 @@ def _checked(
         shapes = [shape_of(trial) for trial in trials]
         wait = options.wait_for_nodes
         engine.check(shapes, options.gpus_per_trial, store, wait_minutes=wait, say=console.say)
-        for name in dict.fromkeys(trial.dataset for trial in trials):
-            load(name, options.data_root, options.cache)
+        for name, grey in dict.fromkeys((trial.dataset, trial.needs_grey) for trial in trials):
+            load(name, options.data_root, options.cache, grey=grey)
     Store.open(options.storage, options.name, create=True)
     lease = held.enter_context(Lease(store.folder, console.say))
     store.namespace()

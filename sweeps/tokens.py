@@ -56,6 +56,17 @@ def names(value: object) -> object:
     return _distinct(str(token(item)) for item in _items(value)) if isinstance(value, str) else value
 
 
+def only(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The values, of which there must be one.
+
+    Raises:
+        ValueError: there are several.
+    """
+    if len(values) > 1:
+        raise ValueError(f"choose one of {', '.join(map(str, values))}: this pipeline does not make a row of each")
+    return values
+
+
 def seeds(value: object) -> object:
     """`0-2,7` as (0, 1, 2, 7): in this order, repetitions dropped.
 

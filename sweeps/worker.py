@@ -182,7 +182,7 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
     load_plugins(job.plugins)
     job.store.check_is(job.namespace)
     _take(device, job.gpus)
-    data = _data(job.trial.dataset, job.data_root, job.cache, device)
+    data = _data(job.trial.dataset, job.data_root, job.cache, device, job.trial.needs_grey)
     if job.trial.key(data.fingerprint) != job.key:
         raise ValueError(
             f"{platform.node()} computes another key for this trial than the driver: its data or its package differ;"
@@ -248,8 +248,8 @@ def _take(device: str, share: float) -> None:
 
 
 @lru_cache(maxsize=2)
-def _data(name: str, data_root: Path | None, cache: Path | None, device: str) -> Dataset:
-    data = load(name, data_root, cache)
+def _data(name: str, data_root: Path | None, cache: Path | None, device: str, grey: bool) -> Dataset:
+    data = load(name, data_root, cache, grey=grey)
     return data if device == "cpu" else data.to(device)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from mvae import data
 from mvae.data import digits, mnist
+from mvae.data.binarisation import binarise
 from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 
@@ -120,7 +121,7 @@ def test_moving_a_data_set_keeps_it_as_it_was_stored(root: Path, own_cache: Path
 
 def test_binary_pixels_are_on_as_often_as_their_grey_value_says() -> None:
     grey = np.repeat(np.arange(256, dtype=np.uint8), 20_000).reshape(-1, 1, 16, 16)
-    drawn = mnist.binarise(grey, np.random.Philox(key=1))
+    drawn = binarise(grey, np.random.Philox(key=1))
     assert set(np.unique(drawn)) == {0, 255}
     share = (drawn.reshape(256, -1) == 255).mean(axis=1)
     assert share[0] == 0
@@ -134,7 +135,7 @@ def test_binary_pixels_are_the_same_in_every_conversion_and_differ_between_image
     for ours, theirs in zip(everything(first), everything(second), strict=True):
         assert torch.equal(ours, theirs)
     grey = np.full((2, 1, 28, 28), 128, np.uint8)
-    drawn = mnist.binarise(grey, np.random.Philox(key=1))
+    drawn = binarise(grey, np.random.Philox(key=1))
     assert not np.array_equal(drawn[0], drawn[1])
 
 

@@ -19,6 +19,7 @@ from sweeps.catalogue import Catalogue
 from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
 from sweeps.options import read
 from sweeps.plan import Cell, plan
+from sweeps.protocol import protocol_lines
 from sweeps.report import markdown, tabulate
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -107,6 +108,33 @@ def test_every_published_value_reaches_its_cell() -> None:
         assert reached == expected
 
 
+def test_each_binarisation_is_a_row_beside_the_published_values_with_a_trial_of_its_own() -> None:
+    argv = ("--dataset", "binary_mnist", "--arms", "mvae,vae", "--seeds", "0")
+    grid = made(*argv, "--binarisation", "fixed,dynamic")
+    trials = {cell.row: cell.trial for cell in grid}
+    assert list(trials) == ["MVAE", "MVAE, dynamic", "VAE", "VAE, dynamic"]
+    assert [trial.binarisation for trial in trials.values()] == ["fixed", "dynamic"] * 2
+    assert len({trial.key("f") for trial in trials.values()}) == 4
+    assert {cell.trial for cell in made(*argv)} == {trials["MVAE"], trials["VAE"]}
+    assert {cell.row for cell in made(*argv, "--binarisation", "dynamic")} == {"MVAE, dynamic", "VAE, dynamic"}
+    published = {(cell.row, cell.column): cell.published for cell in grid}
+    column = PUBLISHED_QUANTITIES[0].label
+    assert published["MVAE", column] == published["MVAE, dynamic", column] == PUBLISHED["binary_mnist"]["mvae"][0]
+
+
+def test_the_caption_says_how_bits_were_drawn_where_there_are_bits() -> None:
+    def said(*argv: str) -> str:
+        dataset = argv[1]
+        return " ".join(protocol_lines(made(*argv, "--arms", "jmvae,mvae", "--seeds", "0"), likelihood_table(dataset)))
+
+    binary = ("--dataset", "binary_mnist", "--preset", "paper")
+    assert "Ours, where the paper is silent: seeds 1; label weight 50; binarisation fixed." in said(*binary)
+    assert "binarisation dynamic." in said(*binary, "--binarisation", "dynamic")
+    both = "binarisation fixed, but dynamic in JMVAE, dynamic and MVAE, dynamic."
+    assert both in said(*binary, "--binarisation", "fixed,dynamic")
+    assert "binarisation" not in said("--dataset", "mnist", "--preset", "paper") + said("--dataset", "digits")
+
+
 def test_the_demo_of_a_large_data_set_is_short() -> None:
     grid = made("--dataset", "binary_mnist")
     assert {(cell.trial.epochs, cell.trial.image_network) for cell in grid} == {(10, "mlp")}
@@ -125,6 +153,14 @@ def test_the_demo_of_a_large_data_set_is_short() -> None:
             r"^arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces$",
         ),
         (("--dataset", "celeba19", "--arms", "jmvae"), r"^arm 'jmvae' knows two modalities, and celeba19 has 19"),
+        (
+            ("--binarisation", "fixed,dynamic"),
+            r"^binarisation dynamic draws bits from grey values, and digits has none: choose --dataset binary_mnist",
+        ),
+        (
+            ("--dataset", "binary_mnist", "--binarisation", "twice"),
+            r"^--binarisation twice: input should be 'fixed' or 'dynamic'$",
+        ),
         (("--samples", "1"), r"^--samples 1: input should be greater than or equal to 2$"),
         (("--samples", "0"), r"^--samples 0: input should be greater than or equal to 2$"),
         (("--samples", "99999999999"), r"^--samples 99999999999: input should be less than or equal to 1000000$"),

@@ -47,8 +47,10 @@ OTHER: dict[str, Any] = {
     "precision": "bfloat16",
     "compile": True,
     "vocabulary": 300,
+    "binarisation": "dynamic",
 }
-"""A value beside the default for every field but `model`; `k` needs more than the two modalities of most data sets."""
+"""A value beside the default for every field but `model`; `k` needs more than the two modalities of most data sets, and
+`binarisation` a data set with grey values to draw bits from."""
 
 GOLDEN: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "digits", "model": "mvae", "label_weight": 10}, "33eddbb8b5474cb2"),
@@ -174,7 +176,8 @@ def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = fashion(model, pairing="proportional").with_(image_network="mlp")
     meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm", "vocabulary"}
-    changed = key_changes(trial, set(OTHER) - {"k"})
+    meaningless |= {"binarisation"}
+    changed = key_changes(trial, set(OTHER) - {"k", "binarisation"})
     assert changed == ARMS[model].reads - meaningless, "there are no texts and no attributes in fashion_mnist"
 
 
@@ -190,8 +193,9 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_
         "fewest_workers",
         "sync_batchnorm",
         "vocabulary",
+        "binarisation",
     }  # the other data set has too few modalities for k = 1
-    assert key_changes(trial, set(OTHER) - {"dataset"}) == ARMS[model].reads - unasked
+    assert key_changes(trial, set(OTHER) - {"dataset", "binarisation"}) == ARMS[model].reads - unasked
 
 
 def test_what_says_how_workers_share_steps_is_read_where_there_are_several_and_one_is_as_before() -> None:
@@ -230,7 +234,7 @@ def test_the_depth_of_mlp_decoders_is_read_beside_a_dcgan_where_there_are_attrib
 @pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if arm.imageless])
 def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_sentences_and_no_image(model: str) -> None:
     trial = Trial.create(dataset="toy_translation", model=model)
-    images = {"image_network", "decoder_hidden", "image_weight"}
+    images = {"image_network", "decoder_hidden", "image_weight", "binarisation"}
     others = {"label_weight", "attribute_weight", "k", "fewest_workers", "sync_batchnorm", "model", "keep_probability"}
     changed = key_changes(trial, set(OTHER) - images - {"k", "keep_probability", "dataset"})
     assert changed == ARMS[model].reads - images - others - {"dataset"}
@@ -252,7 +256,10 @@ def test_the_weight_of_what_a_data_set_lacks_changes_no_key(dataset: str, meanin
     assert {name for name in weights if key(trial.with_(**{name: 7.0})) != key(trial)} == meaningful
 
 
-@pytest.mark.parametrize("name", sorted(set(OTHER) - {"dataset", "train_examples", "seed", "paired_fraction", "k"}))
+UNREAD_BY_LOGREG = set(OTHER) - {"dataset", "train_examples", "seed", "paired_fraction", "k", "binarisation"}
+
+
+@pytest.mark.parametrize("name", sorted(UNREAD_BY_LOGREG))
 def test_logistic_regression_reads_nothing_but_data_seed_and_fraction(name: str) -> None:
     trial = fashion("logreg", pairing="proportional").with_(image_network="mlp")
     assert key(trial.with_(**{name: OTHER[name]})) == key(trial)
@@ -345,6 +352,7 @@ def test_the_values_that_mean_as_before_are_frozen() -> None:
         "fewest_workers": None,
         "sync_batchnorm": False,
         "vocabulary": None,
+        "binarisation": "fixed",
     }
 
 
@@ -353,6 +361,17 @@ def test_a_keep_probability_is_part_of_the_key_unless_everything_is_kept() -> No
     assert "keep_probability" not in trial.hashed_fields()
     assert all(key(trial.with_(keep_probability=value)) == key(trial) for value in (1, 1.0, "1"))
     assert trial.with_(keep_probability=0.5).hashed_fields()["keep_probability"] == 0.5
+
+
+def test_fixed_binarisation_leaves_every_key_as_it_was_and_dynamic_changes_that_of_each_arm_trained_by_steps() -> None:
+    changed = set()
+    for model in ARMS:
+        silent = Trial.create(dataset="binary_mnist", model=model)
+        fixed, dynamic = (silent.with_(binarisation=way) for way in ("fixed", "dynamic"))
+        assert "binarisation" not in fixed.hashed_fields() and key(fixed) == key(silent)
+        assert dynamic.needs_grey == (key(dynamic) != key(silent)) and not fixed.needs_grey
+        changed |= {model} if dynamic.needs_grey else set()
+    assert changed == {model for model, arm in ARMS.items() if arm.learner is not None} == set(ARMS) - {"logreg"}
 
 
 def test_added_as_tells_false_from_zero_and_none() -> None:
@@ -405,6 +424,12 @@ def test_canonical_json_is_one_text_whatever_the_order() -> None:
             r"^keep_probability = 0\.5 drops values of whole examples: .*paired_fraction 1 and",
         ),
         ({"attribute_weight": 0}, r"^attribute_weight = 0: "),
+        ({"binarisation": "once"}, r"^binarisation = 'once': .*'fixed' or 'dynamic'"),
+        (
+            {"binarisation": "dynamic"},
+            r"^binarisation dynamic draws bits from grey values, and digits has none: choose --dataset binary_mnist, or"
+            r" binarisation fixed$",
+        ),
         ({"ecophs": 3}, r"^ecophs = 3: .*not permitted"),
         ({"text_weight": 0}, r"^text_weight = 0: "),
         (

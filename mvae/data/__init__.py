@@ -9,11 +9,14 @@ ours. A data root that is given must hold the raw files, even when the cache is 
 download where possible.
 """
 
+import dataclasses
 import hashlib
 import json
 import logging
 import os
 from pathlib import Path
+
+import torch
 
 from mvae.data import arrow
 from mvae.data.celeba import CELEBA, CELEBA19
@@ -142,7 +145,7 @@ def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, .
     return found.made_of(_root_with_files(found, data_root)) if found.made_of else found.modalities
 
 
-def load(name: str, data_root: Path | None = None, cache: Path | None = None) -> Dataset:
+def load(name: str, data_root: Path | None = None, cache: Path | None = None, *, grey: bool = False) -> Dataset:
     """The data set, on the CPU, memory-mapped; made once under the cache folder, by one process, however many ask.
 
     A stored file that is cut short or corrupt is set aside as `.bad`, and made again, with a logged warning.
@@ -150,8 +153,10 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None) ->
     Args:
         data_root: folder that holds the raw files. None: `default_data_root()`, filled by a download where possible.
         cache: folder for the Arrow files. None: `default_cache()`.
+        grey: also load the grey values of the training images, from the data set that `Source.grey` names.
     Raises:
-        ValueError: one line: unknown data set, raw files missing or damaged, a cache that cannot be written.
+        ValueError: one line: unknown data set, raw files missing or damaged, a cache that cannot be written, no grey
+            values.
     """
     found = source(name)
     root = _root_with_files(found, data_root)
@@ -164,7 +169,8 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None) ->
         raise ValueError(
             f"the cache {folder.parent} cannot be used ({reason}): give --cache a folder with room"
         ) from error
-    return Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
+    dataset = Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
+    return _with_grey(dataset, found.grey, data_root, cache) if grey else dataset
 
 
 def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset | None:
@@ -184,6 +190,17 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
         return None
     modalities, splits = stored
     return Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
+
+
+def _with_grey(dataset: Dataset, other: str, data_root: Path | None, cache: Path | None) -> Dataset:
+    """The data set with grey values of its training images, the images of the data set `other`."""
+    if not other:
+        raise ValueError(f"{dataset.name} has no grey values to draw bits from")
+    bits, grey = dataset.train, load(other, data_root, cache).train
+    alike = bits.values[0].shape == grey.values[0].shape and len(bits.values) == len(grey.values)
+    if not alike or not all(map(torch.equal, bits.values[1:], grey.values[1:])):
+        raise ValueError(f"the training examples of {other} are not those of {dataset.name}: it has no grey values")
+    return dataclasses.replace(dataset, train=dataclasses.replace(bits, grey=grey.values[0]))
 
 
 def _folder(found: Source, mark: str, cache: Path | None) -> Path:

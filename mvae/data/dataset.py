@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mvae.data.binarisation import redrawn
 from mvae.data.sentences import SPECIAL, Sentences
 
 # N examples, C channels, H height, W width
@@ -125,6 +126,9 @@ class Split:
     """What is said, a modality each, None where it is no sentences; empty where none is."""
     views: tuple[View | None, ...] = ()
     """One a modality; none at all where everything is stored."""
+    grey: Tensor | None = None
+    """Grey values of the first modality's images, uint8 [N, C, H, W], on the CPU whatever the device of `values`. They
+    are loaded where training draws bits from them (mvae/data/binarisation.py)."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -155,6 +159,17 @@ class Split:
         view = self.views[modality] if self.views else None
         return image if view is None else view(image)
 
+    def redrawn(self, seed: int, epoch: int) -> "Split":
+        """The same examples, the bits of their images drawn anew for an epoch (mvae/data/binarisation.py).
+
+        Raises:
+            ValueError: the grey values were not loaded.
+        """
+        if self.grey is None:
+            raise ValueError("no grey values to draw bits from: load the data set with grey=True")
+        bits = torch.from_numpy(redrawn(self.grey.numpy(), seed, epoch))
+        return dataclasses.replace(self, values=(bits.to(self.values[0].device), *self.values[1:]))
+
     def knowing(self, words: int) -> "Split":
         """The same examples, sentences with so many known words at most."""
         return dataclasses.replace(self, sentences=tuple(said and said.knowing(words) for said in self.sentences))
@@ -162,7 +177,11 @@ class Split:
     def first(self, examples: int) -> "Split":
         """The first so many examples, in the same memory."""
         fewer = self._of_each(lambda value: value[:examples])
-        return dataclasses.replace(fewer, sentences=tuple(said and said[:examples] for said in self.sentences))
+        return dataclasses.replace(
+            fewer,
+            sentences=tuple(said and said[:examples] for said in self.sentences),
+            grey=None if self.grey is None else self.grey[:examples],
+        )
 
     def to(self, device: torch.device | str) -> "Split":
         """The same examples on `device`, still uint8."""
@@ -258,6 +277,10 @@ class Source:
     """The modalities as the raw files make them, where `modalities` can name their kinds alone: vocabularies."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""
+    grey: str = ""
+    """Data set with the same examples in the same order, whose first modality holds the grey values of the black and
+    white images here. With it, trials may draw bits anew each epoch; empty: they may not. No part of the fingerprint.
+    """
     code: str = ""
     """Digest of the file that describes it, where that is a plug-in: what another state of the file converted is not
     taken for its own. No part of the fingerprint."""

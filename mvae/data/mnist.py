@@ -29,6 +29,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from mvae.data.binarisation import binarise
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.files import CHUNK_BYTES, file_version
 
@@ -106,7 +107,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def convert(root: Path, folder: str, binary: bool) -> Arrays:
-    """Read all four files and cut them into splits; `binary` draws each pixel once (see `binarise`).
+    """Read all four files and cut them into splits; `binary` draws each pixel once (see binarisation.py).
 
     Raises:
         ValueError: a damaged file, images of another size, labels that do not fit the images.
@@ -119,24 +120,6 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
     cut = len(train[0]) - _validation_examples(len(train[0]), found[FILES[0]])
     kept, held_out = tuple(values[:cut] for values in train), tuple(values[cut:] for values in train)
     return {"train": kept, "validation": held_out, "test": test}
-
-
-def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
-    """Draw every pixel from Bernoulli(value / 255), to the nearest 1/65536, as 0 or 255.
-
-    It uses the bit generator's raw stream, four pixels a word, because that never changes between numpy versions.
-
-    Args:
-        images: uint8 [N, 1, H, W].
-        bits: advanced by one word for every four pixels.
-    """
-    threshold = (np.arange(256, dtype=np.uint32) << 16) // 255
-    drawn = np.empty_like(images)
-    for start in range(0, len(images), 5000):
-        block = images[start : start + 5000]
-        words = bits.random_raw(-(-block.size // 4)).astype("<u8").view("<u2")[: block.size]
-        drawn[start : start + 5000] = np.where(words.reshape(block.shape) < threshold[block], 255, 0)
-    return drawn
 
 
 def download(root: Path, folder: str) -> None:
@@ -206,7 +189,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _source(name: str, folder: str, *, epochs: int, image_network: str = "mlp", binary: bool = False) -> Source:
+def _source(
+    name: str, folder: str, *, epochs: int, image_network: str = "mlp", binary: bool = False, grey: str = ""
+) -> Source:
     return Source(
         name=name,
         modalities=(Modality("image", Kind.IMAGE, SHAPE), Modality("label", Kind.LABEL, (), classes=CLASSES)),
@@ -218,9 +203,10 @@ def _source(name: str, folder: str, *, epochs: int, image_network: str = "mlp", 
         examples=functools.partial(training_examples, folder=folder),
         convert=functools.partial(convert, folder=folder, binary=binary),
         download=functools.partial(download, folder=folder),
+        grey=grey,
     )
 
 
 MNIST = _source("mnist", "MNIST", epochs=500)
-BINARY_MNIST = _source("binary_mnist", "MNIST", epochs=500, binary=True)
+BINARY_MNIST = _source("binary_mnist", "MNIST", epochs=500, binary=True, grey="mnist")
 FASHION_MNIST = _source("fashion_mnist", "FashionMNIST", epochs=100, image_network="dcgan")

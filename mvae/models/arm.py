@@ -26,6 +26,10 @@ OPTIMISED = frozenset(
 )
 """Fields that every arm trained by gradient steps reads."""
 
+BINARISED = frozenset({"binarisation"})
+"""What an arm reads that takes its images, step by step, from `examples_of` (mvae/models/learners.py). Any other arm
+sees the fixed bits of black and white images."""
+
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
 """Fields that every arm with an annealed KL reads."""
 

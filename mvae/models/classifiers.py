@@ -14,7 +14,8 @@ from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.data.supervision import paired_batches, paired_set, step_count
 from mvae.likelihood import likelihood_of
 from mvae.logistic import fit_linear
-from mvae.models.arm import IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.learners import examples_of
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
 from mvae.objective import Loss
@@ -66,9 +67,10 @@ class NeuralNetworkLearner:
 
     def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         trial, device = self.trial, self.split.values[0].device
+        examples = examples_of(self.split, trial, epoch)
         for index in paired_batches(len(self.split), self.paired, trial.batch_size, trial.seed, epoch):
             chosen = torch.from_numpy(self.workers.share(index)).to(device)
-            yield self.split.take(self.image, chosen), self.split.take(self.label, chosen)
+            yield examples.take(self.image, chosen), examples.take(self.label, chosen)
 
     def loss(self, batch: tuple[Tensor, Tensor], step: int | Tensor) -> Loss:
         image, label = batch
@@ -142,7 +144,7 @@ def _positions(modalities: tuple[Modality, ...]) -> tuple[int, int]:
 NN_ARM = Arm(
     "nn",
     "NN",
-    IDENTITY | PAIRED | OPTIMISED | NETWORKS,
+    IDENTITY | PAIRED | OPTIMISED | NETWORKS | BINARISED,
     build_neural_network,
     frozenset({"accuracy"}),
     learner=NeuralNetworkLearner,

@@ -17,7 +17,7 @@ from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
 from mvae.networks.image import image_decoder, image_encoder
@@ -155,7 +155,7 @@ def build_cvae(trial: Trial, modalities: tuple[Modality, ...]) -> CVAE:
 CVAE_ARM = Arm(
     "cvae",
     "CVAE",
-    IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | {"image_weight"},
+    IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | BINARISED | {"image_weight"},
     build_cvae,
     frozenset({"likelihood"}),
     learner=CvaeLearner,

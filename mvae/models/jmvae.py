@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
 from mvae.models.mvae import networks_of, weight_of
@@ -183,6 +183,7 @@ JMVAE_ARM = Arm(
     | OPTIMISED
     | NETWORKS
     | ANNEALED
+    | BINARISED
     | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight"},
     build_jmvae,
     frozenset({"accuracy", "likelihood", "attributes", "translation"}),

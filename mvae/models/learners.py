@@ -29,6 +29,12 @@ ROWS = 1000
 """Examples a pass of a validation."""
 
 
+def examples_of(split: Split, trial: Trial, epoch: int) -> Split:
+    """The training examples as an epoch shows them: under dynamic binarisation with bits drawn for that epoch."""
+    way = getattr(trial, "binarisation", "fixed")  # a plug-in's arm that does not read the field has the fixed bits
+    return split.redrawn(trial.seed, epoch) if way == "dynamic" else split
+
+
 @dataclass(frozen=True)
 class Batch:
     """What one step sees, or a worker's share of it."""
@@ -56,6 +62,7 @@ class _Learner(ABC):
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
+        examples = examples_of(self.split, self.trial, epoch)
         self._padding.begin()
         for index in self.indices(epoch):
             own = self.workers.share(index)
@@ -63,7 +70,7 @@ class _Learner(ABC):
                 self._padding.add(m, own)
             chosen = torch.from_numpy(own).to(self.device)
             noise = self.workers.share(self.noise(len(index), generator))
-            yield Batch(tuple(self.split.take(m, chosen) for m in self.shown), noise, len(index))
+            yield Batch(tuple(examples.take(m, chosen) for m in self.shown), noise, len(index))
 
     def facts(self) -> dict[str, float]:
         """Where there are sentences: the share of the epoch's tokens that were padding."""

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality
+from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences import Padding
 from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, step_count, steps
 from mvae.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
 from mvae.objective import Layout, Loss, elbo_terms, layout, negative_elbo
@@ -104,6 +105,7 @@ class ElboLearner:
         trial, modalities = self.trial, len(self.model.modalities)
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
+        examples = examples_of(self.split, trial, epoch)
         self._padding.begin()
         self._paired_batches = 0
         for step in self._steps(epoch):
@@ -113,7 +115,7 @@ class ElboLearner:
             drawn = torch.randn(
                 draws, len(step.index_RM), trial.latents, generator=noise, device=self.device, dtype=torch.float32
             )
-            yield ElboBatch(self._plan(step, terms), self._values(step), self.workers.share(drawn, dim=1))
+            yield ElboBatch(self._plan(step, terms), self._values(step, examples), self.workers.share(drawn, dim=1))
 
     def loss(self, batch: ElboBatch, step: int | Tensor) -> Loss:
         return negative_elbo(
@@ -126,11 +128,11 @@ class ElboLearner:
             batch_size=self.trial.batch_size,
         )
 
-    def _values(self, step: Step) -> tuple[Tensor, ...]:
+    def _values(self, step: Step, examples: Split) -> tuple[Tensor, ...]:
         indices = [column[column >= 0] for column in self.workers.share(step.index_RM).T]
         for m, index in enumerate(indices):
             self._padding.add(m, index)
-        return tuple(self.split.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
+        return tuple(examples.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
         pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects
@@ -208,6 +210,7 @@ MVAE_ARM = Arm(
     | OPTIMISED
     | NETWORKS
     | ANNEALED
+    | BINARISED
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight"},
     build_mvae,

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Modality
-from mvae.models.arm import IDENTITY, OPTIMISED, Arm
+from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm
 from mvae.models.learners import Batch, ImageLearner, image_position
 from mvae.models.multimodal import at_least_float32
 from mvae.objective import Loss
@@ -124,7 +124,7 @@ def build_rbm(_trial: Trial, modalities: tuple[Modality, ...]) -> RBM:
 RBM_ARM = Arm(
     "rbm",
     "RBM",
-    IDENTITY | OPTIMISED,
+    IDENTITY | OPTIMISED | BINARISED,
     build_rbm,
     frozenset({"readout"}),
     learner=RbmLearner,

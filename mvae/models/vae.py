@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset, Modality
 from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, IDENTITY, NETWORKS, OPTIMISED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm
 from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of
@@ -91,7 +91,7 @@ def build_vae(trial: Trial, modalities: tuple[Modality, ...]) -> VAE:
 VAE_ARM = Arm(
     "vae",
     "VAE",
-    IDENTITY | OPTIMISED | NETWORKS | ANNEALED | {"image_weight"},
+    IDENTITY | OPTIMISED | NETWORKS | ANNEALED | BINARISED | {"image_weight"},
     build_vae,
     frozenset({"readout", "likelihood"}),
     learner=VaeLearner,

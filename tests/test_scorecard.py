@@ -7,8 +7,10 @@ import os
 import re
 import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from scipy.stats import ttest_1samp
@@ -35,7 +37,7 @@ def values() -> dict[str, str]:
     return figures(Sources())
 
 
-def numbers(arguments: str, value: float = 0.8, **about: str) -> list[Number]:
+def numbers(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Number]:
     """A number for each cell that weak_supervision.py is asked for."""
     cells = weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
     return [
@@ -207,7 +209,7 @@ def test_the_interval_is_student_s(shift: float) -> None:
 
 def test_hours_hold_each_trial_and_each_measure_once_by_device() -> None:
     about = {"training_seconds": "3600", "measured_in_seconds": "1800", "device": "cpu"}
-    (one,) = numbers(f"{BASE} --arms nn --seeds 0 --epochs 20", **about)
+    (one,) = numbers(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
     other = replace(one, metric="test/else")
     measured = replace(one, measure="else-v1", metric="test/more")
     gpu = replace(one, key="another", trial=one.trial.with_(seed=7), about={**about, "device": "cuda"})

@@ -122,7 +122,7 @@ def _accuracy_set_ups(token: str, networks: tuple[str, ...], weight: str) -> lis
     network_options = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
     lengths = [" --epochs 100", " --epochs 20"] if "epochs" in reads else [""]
     if "annealing_epochs" in reads:
-        lengths = [" --epochs 100 --annealing-epochs 200", lengths[0], " --epochs 20 --annealing-epochs 40", lengths[1]]
+        lengths = [" --epochs 100 --annealing-epochs 200", *lengths, " --epochs 20 --annealing-epochs 40"]
     if not {"label_weight", "text_weight"} & reads:
         return [network + length for network, length in product(network_options, lengths)]
     weighted = [f"{network}{length} {weight} 1" for network, length in product(network_options, lengths)]

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import accuracy, cluster, likelihoods, many, options, shown, speed, whole_files
+from docs.report import accuracy, cluster, likelihoods, many, options, scorecard, shown, speed, whole_files
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources
@@ -23,7 +23,7 @@ from mvae.files import write_atomically
 from sweeps.console import error
 from sweeps.tracker import check, sqlite_path, tracking_uri
 
-TOPICS = (accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
+TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
 
 
 def figures(sources: Sources) -> dict[str, str]:

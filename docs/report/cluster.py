@@ -1,4 +1,4 @@
-"""What happens when something dies, timed on the several-machines lab: a table of noted seconds."""
+"""Times from a loss to the finished table, measured on simulated machines."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ from docs.report.tabled import markdown
 
 LOST = (
     ("nothing", "", "about {lab.nothing} s"),
-    ("a worker's raylet, killed", "after {lab.raylet.noticed} s", "{lab.raylet} s in all"),
+    ("a worker's raylet (kill -9)", "{lab.raylet.noticed} s", "{lab.raylet} s"),
     (
-        "a worker's cable, pulled and plugged in again",
-        "after {lab.cable.noticed} s",
-        "{lab.cable} s in all; what the worker still did changed nothing",
+        "a worker's cable, plugged in again later",
+        "{lab.cable.noticed} s",
+        "{lab.cable} s; what the worker computed meanwhile changed nothing",
     ),
-    ("a worker's power", "", "this one runs in CI, {lab.power} s with `ray up` and `ray down`"),
+    ("a worker's power", "", "{lab.power} s, with `ray up` and `ray down`; CI runs this case"),
     (
         "a worker's power, with `--workers-per-trial 2` (two NN and two MVAE trials)",
         "not timed",
-        "{lab.power_of_two} s in all",
+        "{lab.power_of_two} s",
     ),
     (
-        "a worker's power, under an elastic run of `--workers 1-4`",
-        "two workers go on after {lab.elastic.two} s",
-        "booted again, four train {lab.elastic.four} s later, to the end",
+        "a worker's power, in an elastic run with `--workers 1-4`",
+        "{lab.elastic.two} s until two workers continue",
+        "after a reboot, {lab.elastic.four} s until four workers train again",
     ),
-    ("the driver, kill -9", "`ray submit` returns 1", "the same command again: {lab.driver} s"),
+    ("the driver (kill -9)", "`ray submit` returns 1", "{lab.driver} s for the same command again"),
     (
         "the head's power",
-        "`ray submit` returns 1 after {lab.head.noticed} s",
-        "booted, `ray up` {lab.head.boot} s, workers {lab.head.workers} s later, the same command: {lab.head} s",
+        "{lab.head.noticed} s until `ray submit` returns 1",
+        "after a reboot, {lab.head.boot} s for `ray up`, {lab.head.workers} s until the workers join, and {lab.head} s"
+        " for the same command",
     ),
 )
 
 
 def figures(sources: Sources) -> dict[str, str]:
-    """What was noted, and the table of losses."""
+    """The noted seconds, and the table of losses."""
     noted = sources.noted()
     lines = [[_filled(words, noted) for words in line] for line in LOST]
-    return {**noted, "lab.table": markdown(["what is lost", "noticed", "to the table"], [], lines)}
+    return {**noted, "lab.table": markdown(["lost", "noticed after", "until the table is complete"], [], lines)}
 
 
 def _filled(words: str, noted: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +60,11 @@ class Committed(Results):
         """The result of a key and measure, None where there is none."""
         metrics = self._metrics.get((key, measure))
         return None if metrics is None else Result(key, measure, {}, metrics, {}, [])
+
+    @property
+    def identities(self) -> Set[str]:
+        """Identity of every trial that has numbers here."""
+        return self._keys.keys()
 
     def key_of(self, trial: Trial) -> str | None:
         """The key of a trial that has numbers here, None for any other."""

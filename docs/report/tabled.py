@@ -28,18 +28,23 @@ def report(
     Raises:
         ValueError: no cell has one.
     """
+    there = available(cells, committed)
+    if not there:
+        raise ValueError(f"{heading or axis}: none of {len(cells)} cells has a committed number")
+    kept = Plan(tuple(cells[index] for index in there), tuple(there.values()), {}, (), {})
+    return tabulate(kept, committed, table=table, axis=axis, heading=heading)
+
+
+def available(cells: Sequence[Cell], committed: Committed) -> dict[int, str]:
+    """Index of each cell that has a committed number, to its trial's key."""
     keys = {index: committed.key_of(cell.trial) for index, cell in enumerate(cells)}
-    there = {
+    return {
         index: key
         for index, key in keys.items()
         if key is not None
         and (found := committed.read(key, cells[index].measure.token)) is not None
         and cells[index].metric in found.metrics
     }
-    if not there:
-        raise ValueError(f"{heading or axis}: none of {len(cells)} cells has a committed number")
-    kept = Plan(tuple(cells[index] for index in there), tuple(there.values()), {}, (), {})
-    return tabulate(kept, committed, table=table, axis=axis, heading=heading)
 
 
 def of_columns(whole: Report, columns: Sequence[float | str]) -> Report:

@@ -1,0 +1,127 @@
+"""What our runs say about items that print no numbers: claims of figures, scores of pictures and sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from scipy.stats import t
+
+from docs.report import many
+from docs.report.committed import Committed
+from docs.report.sources import Sources, holds
+from sweeps.comparison import Report
+
+FEWEST_SEEDS = 3
+"""Seeds below which a difference gets no verdict."""
+
+CLOSE = 0.03
+"""Loss of accuracy that still counts as close in Figure 5, as in Table 4."""
+
+CHANGED = {
+    "Figure 7": ("reconstruction", "edges", "mask"),
+    "Figure 8": ("colour-cbcr",),
+    "Figure 9": ("fill_in-hidden",),
+    "Figure 10": ("watermark-marked",),
+}
+"""Part of the image that each figure's task changes, as the metrics call it."""
+
+FIXED = "MVAE19 fixed noise var joint"
+"""Row of Figure 6 (c)."""
+
+DIRECTIONS = {"Table 7": "en-vi", "Table 8": "vi-en"}
+
+
+def judged(differences: Sequence[float], low: float, high: float) -> str:
+    """Whether the mean of the differences lies between two bounds, by Student's 95 % interval over seeds.
+
+    Returns:
+        "seen" if the whole interval lies between the bounds, "not seen" if none of it does, else "not resolved".
+        Below `FEWEST_SEEDS` there is no verdict.
+    """
+    n = len(differences)
+    if n < FEWEST_SEEDS:
+        return f"no verdict ({seeds(n)})"
+    mean = math.fsum(differences) / n
+    variance = math.fsum((one - mean) ** 2 for one in differences) / (n - 1)
+    half = float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+    if low < mean - half and mean + half < high:
+        return "seen"
+    return "not seen" if mean + half <= low or high <= mean - half else "not resolved"
+
+
+def seeds(n: int) -> str:
+    """1 seed, 2 seeds."""
+    return f"{n} seed{'' if n == 1 else 's'}"
+
+
+def figure_5(sources: Sources) -> str:
+    """Whether the accuracy with a tenth of the values is close to that with all of them."""
+    lost = _differences(many.missing(sources)[0], "MVAE19 accuracy", 1.0, 0.1)
+    return f"p = 0.1 close to full data: {judged(lost, -math.inf, CLOSE)}"
+
+
+def figure_6(sources: Sources) -> str:
+    """The figure's three claims."""
+    shown = many.subsets(sources)
+    rises = judged(_differences(shown, "MVAE19 free noise log joint", shown.columns[-1], "k=0"), 0.0, math.inf)
+    drops = (
+        f"{judged(_differences(shown, row, 'k=0', 'k=1'), 0.0, math.inf)}, {_ratio(shown, row):.3f} of k = 0"
+        for row in ("MVAE19 free noise var joint", FIXED)
+    )
+    labels = ("(b) variance drops at k = 1", "(c) with fixed noise too")
+    said = (f"{label}: {words}" for label, words in zip(labels, drops, strict=True))
+    return "; ".join([f"(a) likelihood rises: {rises}", *said])
+
+
+def findings(sources: Sources) -> dict[str, str]:
+    """Numbers of the findings about Figures 5 and 6."""
+    of_missing, of_subsets = many.missing(sources)[0], many.subsets(sources)
+    drop = _differences(of_subsets, FIXED, "k=0", "k=1")
+    holds(judged(drop, 0.0, math.inf) != "seen", "with fixed noise the variance does not drop")
+    return {
+        "scorecard.figure_6.ratio": f"{_ratio(of_subsets, FIXED):.3f}",
+        "scorecard.figure_6.seeds": seeds(len(drop)),
+        "scorecard.figure_5.from": f"{of_missing.columns[0]:g}",
+    }
+
+
+def vision(name: str, numbers: Committed) -> str:
+    """Whether the changed part comes out better than the input and than the mean image."""
+    known = {number.metric for number in numbers.numbers}
+    better = [
+        numbers.mean(f"psnr/{part}")
+        > max(numbers.mean(f"{kind}/{part}") for kind in ("psnr_input", "psnr_mean") if f"{kind}/{part}" in known)
+        for part in CHANGED[name]
+    ]
+    n = len(numbers.values(f"psnr/{CHANGED[name][0]}"))
+    return f"PSNR {'above' if all(better) else 'not above'} the plain baselines ({seeds(n)})"
+
+
+def translation(name: str, numbers: Committed) -> str:
+    """BLEU beside that of the source copied; pairs from the prior have no reference."""
+    if name not in DIRECTIONS:
+        return "examples only"
+    direction = DIRECTIONS[name]
+    ours, copied = numbers.mean(f"bleu/{direction}"), numbers.mean(f"bleu_copy/{direction}")
+    n = len(numbers.values(f"bleu/{direction}"))
+    return f"BLEU {ours:.1f}, source copied {copied:.1f} ({seeds(n)})"
+
+
+def _ratio(shown: Report, row: str) -> float:
+    """Mean at one random subset, over the mean without any."""
+    none, one = (shown.entries[row, column].mean for column in ("k=0", "k=1"))
+    assert none is not None and one is not None
+    return one / none
+
+
+def _differences(shown: Report, row: str, more: float | str, less: float | str) -> list[float]:
+    """One column minus another, for each seed that both have; none if a column is absent."""
+    by_column = [
+        {run.seed: run.value for run in entry.runs if run.value is not None}
+        if (entry := shown.entries.get((row, column))) is not None
+        else {}
+        for column in (more, less)
+    ]
+    first, second = by_column
+    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]

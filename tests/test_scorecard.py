@@ -1,0 +1,216 @@
+"""The scorecard: each published number is counted once, and only runs that are long enough fill a cell."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import statistics
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+from scipy.stats import ttest_1samp
+
+from docs.report.claims import judged
+from docs.report.committed import Committed, Number
+from docs.report.published_items import ABSENT, ITEMS, LINES, Item, Row
+from docs.report.scorecard import agreement, counted, figures, hours
+from docs.report.sources import Sources
+from pipelines import weak_supervision
+from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES
+from sweeps.options import read
+from sweeps.tables import TABLES
+from tests import test_networks
+from tests.command_checks import REPOSITORY
+from tests.typed_commands import run
+
+TABLE_4 = next(item for item in ITEMS if item.name == "Table 4")
+BASE = "--dataset fashion_mnist --preset paper --image-network mlp --fractions 0.01"
+
+
+@pytest.fixture(scope="module")
+def values() -> dict[str, str]:
+    return figures(Sources())
+
+
+def numbers(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Number]:
+    """A number for each cell that weak_supervision.py is asked for."""
+    cells = weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
+    return [
+        Number(f"{arguments} {cell.trial.seed}", cell.measure.token, cell.metric, value, cell.trial, about)
+        for cell in cells
+    ]
+
+
+def with_runs(*rows: tuple[str, str, tuple[str, ...]]) -> Item:
+    """Table 4 with other rows."""
+    return replace(TABLE_4, rows=tuple(Row(*row) for row in rows))
+
+
+def test_every_number_of_the_published_tables_is_counted_once_and_there_are_138() -> None:
+    counts = Counter(
+        (item.table.dataset, arm, column) for item in ITEMS if item.table for arm, column in item.published
+    )
+    labels = [quantity.label for quantity in PUBLISHED_QUANTITIES]
+    known = {
+        (dataset, arm, label): value
+        for dataset, arms in PUBLISHED.items()
+        for arm, published in arms.items()
+        for label, value in zip(labels, published, strict=True)
+    } | {
+        (table.dataset, arm, column): value
+        for table in TABLES
+        for arm, published in table.rows.items()
+        for column, value in zip(table.columns, published, strict=True)
+    }
+    assert counts == Counter(known.keys())
+    assert {
+        (item.table.dataset, *place): value for item in ITEMS if item.table for place, value in item.published.items()
+    } == known
+    assert len(known) == 138
+
+
+def test_numbers_with_ours_without_data_and_not_run_add_up(values: dict[str, str]) -> None:
+    parts = [int(values[f"scorecard.{name}"]) for name in ("filled", "no_data", "not_run")]
+    assert sum(parts) == int(values["scorecard.published"]) == 138
+    assert f"| All |  | {parts[0]} of 138 | {parts[1]} no data, {parts[2]} not run |" in values["scorecard.short"]
+
+
+@pytest.mark.parametrize(("epochs", "filled"), [(2, 0), (10, 0), (19, 0), (20, 1), (100, 1)])
+def test_a_run_of_fewer_than_20_epochs_fills_no_cell(epochs: int, filled: int) -> None:
+    arguments = f"{BASE} --arms nn --seeds 0 --epochs {epochs}"
+    line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments)))
+    assert len(line.cells) == filled
+    assert line.not_run == 54 - filled
+
+
+def test_an_arm_without_epochs_fills_a_cell() -> None:
+    arguments = f"{BASE} --arms logreg --seeds 0"
+    line = counted(with_runs(("LOGREG", "logreg", (arguments,))), Committed(numbers(arguments)))
+    assert list(line.cells) == [("logreg", 0.01)]
+
+
+def test_two_readings_of_a_published_row_count_once_and_the_paper_s_own_comes_first() -> None:
+    runs = {targets: f"{BASE} --arms mvae --targets {targets} --seeds 0 --epochs 20" for targets in ("own", "all")}
+    item = with_runs(*((f"MVAE ({targets})", "mvae", (arguments,)) for targets, arguments in runs.items()))
+    found = {
+        targets: numbers(arguments, value) for (targets, arguments), value in zip(runs.items(), (0.5, 0.9), strict=True)
+    }
+    both = counted(item, Committed([*found["own"], *found["all"]]))
+    assert (len(both.cells), len(both.filled)) == (1, 2)
+    assert both.cells["mvae", 0.01].entry.mean == 0.5
+    assert counted(item, Committed(found["all"])).cells["mvae", 0.01].entry.mean == 0.9
+
+
+def test_the_run_nearest_to_the_paper_speaks_for_a_cell_unless_only_another_has_three_seeds() -> None:
+    near, far = (f"{BASE} --arms nn --seeds {seeds} --epochs {epochs}" for seeds, epochs in (("0", 100), ("0-2", 20)))
+    two = f"{BASE} --arms nn --seeds 0,1 --epochs 20"
+    item = with_runs(("NN", "nn", (near, far)))
+    place = ("nn", 0.01)
+    assert counted(item, Committed([*numbers(near, 0.9), *numbers(two, 0.7)])).cells[place].entry.mean == 0.9
+    assert counted(item, Committed([*numbers(near, 0.9), *numbers(far, 0.7)])).cells[place].entry.n == 3
+
+
+def test_verdicts_are_counted_by_their_words() -> None:
+    arguments = f"{BASE} --arms nn --seeds 0-2 --epochs 20"
+    line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments, 0.7944)))
+    (one,) = line.cells.values()
+    assert agreement(line, Sources()) == f"1 {one.entry.verdict}"
+
+
+def test_an_item_without_a_committed_number_counts_nothing_and_says_so() -> None:
+    line = counted(TABLE_4, Committed(()))
+    assert (line.cells, line.not_run, line.no_data) == ({}, 54, 0)
+    assert agreement(line, Sources()) == "not run"
+
+
+def test_no_data_is_another_thing_than_not_run() -> None:
+    without = [item for item in ITEMS if item.no_data]
+    assert {item.name.partition(", ")[2] for item in without} == {"CelebA", "MVAE19"}
+    for item in without:
+        line = counted(item, Committed(()))
+        assert (line.no_data, line.not_run) == (len(item.published), 0)
+        assert agreement(line, Sources()).startswith("no data: ")
+
+
+def test_every_item_is_on_the_page_and_the_absent_ones_are_named(values: dict[str, str]) -> None:
+    names = [line.split(" | ")[0].removeprefix("| ") for line in values["scorecard.table"].splitlines()[2:]]
+    assert names == [*(item.name for item in ITEMS), *ABSENT]
+    assert set(ABSENT) == {"Section 7", "Figure 3", "Table 3"}
+    assert "| Section 7, Figure 3 and Table 3 | absent from the supplement's text |" in values["scorecard.short"]
+    assert [item.line for item in ITEMS if item.line not in LINES] == []
+    assert all(f"| {line} |" in values["scorecard.short"] for line in LINES)
+
+
+def test_the_items_are_those_that_have_a_caption_in_the_supplement() -> None:
+    paper = os.environ.get("MVAE_PAPER")
+    if not paper:
+        pytest.skip("MVAE_PAPER does not name the supplement's text")
+    text = Path(paper).read_text(encoding="utf-8")
+    captions = set(re.findall(r"^((?:Table|Figure) \d+): ", text, re.MULTILINE))
+    assert {item.name.partition(",")[0] for item in ITEMS} == captions
+    assert captions.isdisjoint(ABSENT)
+    sections = [int(number) for number in re.findall(r"^(\d+) [A-Z]", text, re.MULTILINE)]
+    assert 7 not in sections and {6, 8} <= set(sections)
+
+
+def test_the_tests_that_hold_the_architectures_exist() -> None:
+    held = {item.name: item.tests for item in ITEMS if item.tests}
+    assert list(held) == ["Figure 1", "Figure 2", "Figure 4"]
+    for name in {name for tests in held.values() for name in tests}:
+        assert callable(getattr(test_networks, name))
+        assert "golden_number" in name, "the command selects the tests by this word"
+
+
+@pytest.mark.parametrize("command", sorted({item.command for item in ITEMS}))
+def test_every_command_of_an_item_runs_as_far_as_it_can_be_tried(
+    command: str, tmp_path: Path, no_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    run(command, tmp_path)
+
+
+def test_every_command_of_a_committed_number_runs_as_far_as_it_can_be_tried(
+    values: dict[str, str], tmp_path: Path, no_cluster: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setenv("MVAE_DATA", str(tmp_path / "none"))
+    commands = values["scorecard.commands"].splitlines()[1:-1]
+    assert commands
+    for command in commands:
+        run(command, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ((1.0, 1.1, 0.9), "seen"),
+        ((-1.0, -1.1, -0.9), "not seen"),
+        ((0.0, 1.1, -0.9), "not resolved"),
+        ((1.0, 1.0), "no verdict (2 seeds)"),
+        ((1.0,), "no verdict (1 seed)"),
+    ],
+)
+def test_a_claim_is_judged_by_the_interval_over_seeds(differences: tuple[float, ...], words: str) -> None:
+    assert judged(differences, 0.0, math.inf) == words
+
+
+@pytest.mark.parametrize("shift", [0.5, 0.9, 1.1, 2.0])
+def test_the_interval_is_student_s(shift: float) -> None:
+    differences = [shift + one for one in (-0.5, 0.0, 0.4, 0.1)]
+    low, _ = ttest_1samp(differences, 0.0).confidence_interval(0.95)
+    assert low == pytest.approx(statistics.fmean(differences) - 3.182446 * statistics.stdev(differences) / 2, abs=1e-5)
+    assert (judged(differences, 0.0, math.inf) == "seen") == (low > 0)
+
+
+def test_hours_hold_each_trial_and_each_measure_once_by_device() -> None:
+    about = {"training_seconds": "3600", "measured_in_seconds": "1800", "device": "cpu"}
+    (one,) = numbers(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
+    other = replace(one, metric="test/else")
+    measured = replace(one, measure="else-v1", metric="test/more")
+    gpu = replace(one, key="another", trial=one.trial.with_(seed=7), about={**about, "device": "cuda"})
+    assert hours(Committed([one, other, measured, gpu])) == (2.0, 1.5)

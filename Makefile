@@ -25,9 +25,11 @@ VENV := .venv
 MADE := $(VENV)/made
 TOOLS := $(VENV)/made-dev
 PIP_LOG := $(VENV)/pip.log
-# Quiet pip still prints warnings and errors in full. It appends to its log, so the old log is removed first.
-PIP := $(VENV)/bin/python -m pip install --quiet --log $(PIP_LOG) --no-compile $(PIP_ARGS)
-FAILED := { echo "pip failed; everything it did is in $(PIP_LOG). Type the same command again to resume." >&2; exit 2; }
+PIP := $(VENV)/bin/python -m pip install --no-compile $(PIP_ARGS)
+LOGGED := > $(PIP_LOG) 2>&1 < /dev/null
+# Prints the log from the first error on: all that pip says about it.
+FAILED := { sed -nE '/^ *(ERROR|error):/,$$p' $(PIP_LOG); echo "pip failed; everything it printed is in $(PIP_LOG)."; \
+  echo "Type the same command again to resume."; exit 2; } >&2
 # A new pip looks packages up in a third of the time; pip compiles 22,000 files one by one, compileall on all cores.
 COMPILE := $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 
@@ -69,16 +71,15 @@ $(MADE): pyproject.toml
 	@if [ -e $@ ]; then echo "Updating .venv: pyproject.toml has changed"; else \
 	  echo "Making .venv: torch, Ray, MLflow; 7 GB, 2 to 10 minutes. Without CUDA it is 2 GB: stop this, and type"; \
 	  echo '    make $(MAKECMDGOALS) PIP_ARGS="--extra-index-url URL"'; \
-	  echo "with the URL of PyTorch's CPU index. To watch pip: tail -f $(PIP_LOG)"; fi
-	@rm -f $(PIP_LOG)
-	-@$(PIP) --upgrade pip
-	@$(PIP) -e . || $(FAILED)
+	  echo "with the URL of PyTorch's CPU index. To watch pip: tail -F $(PIP_LOG)"; fi
+	@$(PIP) --upgrade pip $(LOGGED) || true
+	@$(PIP) -e . $(LOGGED) || $(FAILED)
 	@$(COMPILE)
 	@touch $@
 
 $(TOOLS): pyproject.toml $(MADE)
 	@echo "Adding to .venv what tests, docs and style need"
-	@$(PIP) -e '.[dev]' || $(FAILED)
+	@$(PIP) -e '.[dev]' $(LOGGED) || $(FAILED)
 	@$(COMPILE)
 	@touch $@
 

@@ -3,8 +3,10 @@
 # make lab    clusters of several machines, made on this one, and everything that can happen to them (root, Debian)
 # make docs   the pages in docs/ as a site, in site/             make report  fill their tables, figures and pictures anew
 #
+# The first target makes an environment in .venv: what pipelines need for demo and report, the tools too for the others.
+#
 # PYTHON=python3.12          which Python the environment is made from (3.11 or newer)
-# PIP_ARGS="..."             passed on to pip, for a CPU-only torch say
+# PIP_ARGS="..."             passed on to pip: "--extra-index-url URL", PyTorch's CPU index, for a CPU-only torch
 # ARGS="--seeds 0-4"         further options of the demo
 # PYTEST_ARGS="-k options"   further options of pytest
 # SIDE_BY_SIDE=              one test after another, not two files at a time
@@ -19,9 +21,17 @@ STORE ?=
 SWEEPS ?=
 
 VENV := .venv
-# A new pip looks packages up in a third of the time; and pip compiles 22,000 files one by one, compileall on all cores.
-# Touched last, so that an interrupted installation is taken up again; older than pyproject.toml means out of date.
+# Each stamp is touched last, so that an interrupted installation resumes. One older than pyproject.toml is out of date.
 MADE := $(VENV)/made
+TOOLS := $(VENV)/made-dev
+PIP_LOG := $(VENV)/pip.log
+PIP := $(VENV)/bin/python -m pip install --no-compile $(PIP_ARGS)
+LOGGED := > $(PIP_LOG) 2>&1 < /dev/null
+# Prints the log from the first error on: all that pip says about it.
+FAILED := { sed -nE '/^ *(ERROR|error):/,$$p' $(PIP_LOG); echo "pip failed; everything it printed is in $(PIP_LOG)."; \
+  echo "Type the same command again to resume."; exit 2; } >&2
+# A new pip looks packages up in a third of the time; pip compiles 22,000 files one by one, compileall on all cores.
+COMPILE := $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lab docs report lint format clean
@@ -32,24 +42,24 @@ help:
 demo: $(MADE)
 	$(VENV)/bin/python pipelines/weak_supervision.py --preset demo $(ARGS)
 
-test: $(MADE)
+test: $(TOOLS)
 	$(VENV)/bin/python -m pytest $(SIDE_BY_SIDE) $(PYTEST_ARGS)
 
-lab: $(MADE)
+lab: $(TOOLS)
 	MVAE_LAB=1 $(VENV)/bin/python -m pytest tests/cluster $(PYTEST_ARGS)
 
-docs: $(MADE)
+docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 report: $(MADE)
 	$(VENV)/bin/python -m docs.report $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
 
-lint: $(MADE)
+lint: $(TOOLS)
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m ruff format --check .
 	MYPY_NUM_WORKERS=2 $(VENV)/bin/python -m mypy
 
-format: $(MADE)
+format: $(TOOLS)
 	$(VENV)/bin/python -m ruff check --fix .
 	$(VENV)/bin/python -m ruff format .
 
@@ -58,9 +68,19 @@ $(MADE): pyproject.toml
 	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which one to take, as in: make PYTHON=python3.12" >&2; exit 2; }
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
 	  echo "$(PYTHON) cannot make an environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
-	-@$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_ARGS) --upgrade pip
-	$(VENV)/bin/python -m pip install --no-compile $(PIP_ARGS) -e '.[dev]'
-	@$(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
+	@if [ -e $@ ]; then echo "Updating .venv: pyproject.toml has changed"; else \
+	  echo "Making .venv: torch, Ray, MLflow; 7 GB, 2 to 10 minutes. Without CUDA it is 2 GB: stop this, and type"; \
+	  echo '    make $(MAKECMDGOALS) PIP_ARGS="--extra-index-url URL"'; \
+	  echo "with the URL of PyTorch's CPU index. To watch pip: tail -F $(PIP_LOG)"; fi
+	@$(PIP) --upgrade pip $(LOGGED) || true
+	@$(PIP) -e . $(LOGGED) || $(FAILED)
+	@$(COMPILE)
+	@touch $@
+
+$(TOOLS): pyproject.toml $(MADE)
+	@echo "Adding to .venv what tests, docs and style need"
+	@$(PIP) -e '.[dev]' $(LOGGED) || $(FAILED)
+	@$(COMPILE)
 	@touch $@
 
 clean:

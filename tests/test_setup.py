@@ -7,6 +7,8 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -153,7 +155,8 @@ def checkout(tmp_path: Path) -> Path:
         '  --version) echo "Python 3.9.6" ;;\n'
         '  "-m venv --clear .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;\n'
         '  *"--upgrade pip"*) exit "${PIP_STAYS:-0}" ;;\n'
-        '  *"pip install"*) exit "${PIP_FAILS:-0}" ;;\n'
+        '  *"pip install"*"-e .") if [ -n "$PIP_FAILS" ]; then printf "$PIP_FAILS"; exit 1; fi ;;\n'
+        '  *"pip install"*"-e .[dev]") exit "${TOOLS_FAIL:-0}" ;;\n'
         "esac\n"
     )
     fake.chmod(0o755)
@@ -167,45 +170,111 @@ def asked(checkout: Path) -> str:
     return said
 
 
+PIP = "-m pip install --no-compile"
+DEMO = "pipelines/weak_supervision.py --preset demo"
+
+
+def test_the_demo_installs_what_pipelines_need_and_no_tools_of_tests(checkout: Path) -> None:
+    made = make("demo", f"PYTHON={checkout}/python", "PIP_ARGS=--no-cache-dir", folder=checkout)
+    assert made.returncode == 0, made.stderr
+    commands = asked(checkout).splitlines()
+    assert "-m venv --clear .venv" in commands
+    assert [line for line in commands if "pip install" in line] == [
+        f"{PIP} --no-cache-dir --upgrade pip",
+        f"{PIP} --no-cache-dir -e .",
+    ]
+    assert commands[-1] == DEMO
+    assert not (checkout / ".venv" / "made-dev").exists()
+
+
+def test_an_installation_prints_a_handful_of_lines_that_say_how_long_how_large_and_how_without_cuda(
+    checkout: Path,
+) -> None:
+    made = make("demo", f"PYTHON={checkout}/python", folder=checkout)
+    lines = made.stdout.splitlines()
+    assert len(lines) <= 5 and made.stderr == ""
+    said = " ".join(lines)
+    assert re.search(r"\d+ GB, \d+ to \d+ minutes", said) and "PyTorch's CPU index" in said
+    assert any(line.strip() == 'make demo PIP_ARGS="--extra-index-url URL"' for line in lines)
+    assert lines[-1].endswith(DEMO + " ")
+    again = make("demo", f"PYTHON={checkout}/python", folder=checkout)
+    assert again.stdout.splitlines() == lines[-1:]
+
+
+@pytest.mark.parametrize("target", ["test", "lab", "docs", "lint", "format"])
+def test_what_is_for_those_who_change_the_code_adds_its_tools(checkout: Path, target: str) -> None:
+    assert make(target, f"PYTHON={checkout}/python", folder=checkout).returncode == 0
+    installed = [line for line in asked(checkout).splitlines() if line.startswith(f"{PIP} -e")]
+    assert installed == [f"{PIP} -e .", f"{PIP} -e .[dev]"]
+
+
+def test_the_pages_are_filled_without_the_tools(checkout: Path) -> None:
+    assert make("report", f"PYTHON={checkout}/python", folder=checkout).returncode == 0
+    assert ".[dev]" not in asked(checkout)
+
+
+def test_the_environment_alone_is_a_target_and_a_second_one_adds_the_tools(checkout: Path) -> None:
+    python = f"PYTHON={checkout}/python"
+    assert make(".venv/made", python, folder=checkout).returncode == 0
+    assert "-m compileall" in asked(checkout).splitlines()[-1]
+    assert make("test", python, folder=checkout).returncode == 0
+    tools, compiled, tested = asked(checkout).splitlines()
+    assert tools == f"{PIP} -e .[dev]"
+    assert compiled.startswith("-m compileall ") and compiled.endswith(" .venv/lib")
+    assert tested == "-m pytest -n 2 --dist loadfile --no-loadscope-reorder"
+
+
 def test_the_environment_is_made_once_and_again_when_the_project_file_changes(checkout: Path) -> None:
     python = f"PYTHON={checkout}/python"
-    first = make("test", python, "PIP_ARGS=--no-cache-dir", folder=checkout)
-    assert first.returncode == 0, first.stderr
-    commands = asked(checkout)
-    assert "-m venv --clear .venv" in commands
-    assert "-m pip install --no-compile --no-cache-dir -e .[dev]" in commands
-    assert "-m pytest" in commands
+    assert make("test", python, folder=checkout).returncode == 0
+    asked(checkout)
 
     make("test", python, folder=checkout)
     assert asked(checkout).splitlines() == ["-m pytest -n 2 --dist loadfile --no-loadscope-reorder"]
 
-    made = checkout / ".venv" / "made"
+    made = checkout / ".venv" / "made-dev"
     os.utime(checkout / "pyproject.toml", (made.stat().st_mtime + 10,) * 2)
-    make("lint", python, folder=checkout)
+    said = make("lint", python, folder=checkout).stdout
     commands = asked(checkout)
-    assert "-m pip install" in commands
+    assert f"{PIP} -e .\n" in commands and f"{PIP} -e .[dev]\n" in commands
     assert "-m venv" not in commands
+    assert "Updating .venv: pyproject.toml has changed" in said and " GB" not in said
 
 
+@pytest.mark.parametrize(("fails", "target"), [("PIP_FAILS", "demo"), ("PIP_FAILS", "test"), ("TOOLS_FAIL", "test")])
 def test_an_interrupted_installation_does_not_count_as_an_environment(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, fails: str, target: str
 ) -> None:
     python = f"PYTHON={checkout}/python"
-    monkeypatch.setenv("PIP_FAILS", "1")
-    assert make("test", python, folder=checkout).returncode != 0
-    monkeypatch.delenv("PIP_FAILS")
+    monkeypatch.setenv(fails, "1")
+    failed = make(target, python, folder=checkout)
+    assert failed.returncode != 0
+    assert "Type the same command again to resume" in failed.stderr and ".venv/pip.log" in failed.stderr
+    monkeypatch.delenv(fails)
     asked(checkout)
-    assert make("test", python, folder=checkout).returncode == 0
-    assert "-m pip install" in asked(checkout)
+    assert make(target, python, folder=checkout).returncode == 0
+    resumed = asked(checkout)
+    assert f"{PIP} -e .{'[dev]' * (fails == 'TOOLS_FAIL')}\n" in resumed
+    assert (f"{PIP} -e .\n" in resumed) is (fails == "PIP_FAILS")
+
+
+def test_what_pip_says_of_a_failure_is_shown_from_its_first_error_on(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = "  error: subprocess-exited-with-error\n  | no compiler\nERROR: Failed to build it\n"
+    monkeypatch.setenv("PIP_FAILS", f"Collecting torch\n{build}")
+    failed = make("demo", f"PYTHON={checkout}/python", folder=checkout)
+    assert build in failed.stderr and "Collecting" not in failed.stderr
+    assert (checkout / ".venv" / "pip.log").read_text() == f"Collecting torch\n{build}"
 
 
 def test_a_pip_that_cannot_be_renewed_installs_all_the_same(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_STAYS", "1")
-    assert make("test", f"PYTHON={checkout}/python", folder=checkout).returncode == 0
-    installed, compiled, tested = asked(checkout).splitlines()[-3:]
-    assert installed == "-m pip install --no-compile -e .[dev]"
+    assert make("demo", f"PYTHON={checkout}/python", folder=checkout).returncode == 0
+    installed, compiled, shown = asked(checkout).splitlines()[-3:]
+    assert installed == f"{PIP} -e ."
     assert compiled.startswith("-m compileall ") and compiled.endswith(" .venv/lib")
-    assert tested.startswith("-m pytest")
+    assert shown == DEMO
 
 
 def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(
@@ -217,3 +286,18 @@ def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(
     assert "Python 3.11 or newer is needed" in refused.stderr
     assert "Python 3.9.6" in refused.stderr
     assert "make PYTHON=python3.12" in refused.stderr
+
+
+def test_no_pipeline_and_no_page_imports_what_is_installed_for_tests_alone() -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    listed = {
+        part: {re.split(r"[\[>=<]", line)[0].lower() for line in lines}
+        for part, lines in {"always": project["dependencies"], **extras}.items()
+    }
+    tools = listed["dev"] - listed["always"] - listed["vision"]
+    assert "pytest" in tools and "scikit-image" in listed["always"]
+    come_from = packages_distributions()
+    imported = set[str]().union(*map(imported_by, python_files("mvae", "sweeps", "pipelines", "docs")))
+    found = {name: {each.lower() for each in come_from.get(name, ())} & tools for name in imported}
+    assert {name: packages for name, packages in found.items() if packages} == {}

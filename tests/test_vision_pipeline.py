@@ -20,6 +20,8 @@ from sweeps.sweep import BAD_INPUT, COMPLETE, main
 from tests.sweeping import ROOT, mlflow_differs, place
 from tests.test_arms_killed import assert_as_computed_alone
 
+SMALL = "vision_faces_small"
+
 PARTS = ("colour from grey: Cb and Cr", "right half from left: hidden half", "watermark removed: marked pixels")
 ROWS = (
     *("image from all six", "edges from all six", "mask from all six", "colour from grey", PARTS[0]),
@@ -29,7 +31,7 @@ ROWS = (
 
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(data.DATASETS, "vision_faces", vision.describe_faces("vision_faces", count=36))
+    monkeypatch.setitem(data.DATASETS, SMALL, vision.describe_faces(SMALL, count=36))
 
 
 def run(argv: Sequence[str]) -> int:
@@ -80,6 +82,11 @@ def test_what_is_typed_wins_over_the_preset() -> None:
     )
 
 
+def test_more_drawn_faces_get_the_settings_of_the_numbers_that_the_documents_show() -> None:
+    (trial,) = {cell.trial for cell in cells(read(Options, ("--dataset", "vision_faces")))}
+    assert trial.key(data.fingerprint("vision_faces")) == "576cb9d7aead9aec", "as in docs/results"
+
+
 def test_a_folder_of_images_is_a_data_set_of_its_own(tmp_path: Path) -> None:
     options = read(Options, ("--images", str(tmp_path)))
     assert (options.dataset, options.data_root) == ("vision_images", tmp_path)
@@ -96,7 +103,7 @@ BAD = [
     ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
     ("-k 60", "k = 60 is more than the 56 subsets of 2 to 5 modalities"),
     ("--targets some", "--targets some: input should be 'own' or 'all'"),
-    ("--image-network cnn", "image network 'cnn' does not fit vision_faces: it has dcgan, mlp"),
+    ("--image-network cnn", "image network 'cnn' does not fit vision_faces_small: it has dcgan, mlp"),
 ]
 
 
@@ -120,7 +127,7 @@ def test_the_report_has_the_figures_and_says_what_is_better_than_both_baselines(
     asked = ("--storage", str(storage), "--arms", "mvae,mvae_q", "--seeds", "0-1")
     options = read(Options, (*asked, "--report"))
     store = Store.open(storage, "main", create=True)
-    mark = data.fingerprint("vision_faces")
+    mark = data.fingerprint(SMALL)
     for cell in cells(options):
         key = cell.trial.key(mark)
         metrics = {other.quantity: 10.0 for other in cells(options)}
@@ -140,7 +147,7 @@ def test_the_report_has_the_figures_and_says_what_is_better_than_both_baselines(
     ):
         assert line in printed
     assert "no table is published" not in printed and "supplement" not in printed
-    folder = Path(str(store.reports)) / "vision-vision_faces"
+    folder = Path(str(store.reports)) / f"vision-{SMALL}"
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     for name in FIGURES:
         assert files[f"{name}.png"] == f"{name} of mvae 0".encode()

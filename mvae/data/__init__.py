@@ -39,7 +39,7 @@ from mvae.data.mnist19 import MNIST19
 from mvae.data.multi_mnist import MULTI_MNIST
 from mvae.data.toy_translation import TOY_TRANSLATION
 from mvae.data.translation import TRANSLATION
-from mvae.data.vision import VISION, VISION_FACES, VISION_IMAGES
+from mvae.data.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
 from mvae.files import Damaged, locked
 
 __all__ = [
@@ -70,7 +70,7 @@ _Stored = tuple[tuple[Modality, ...], dict[str, Split]]
 
 _ALL = (
     *(DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19),
-    *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_IMAGES, VISION_FACES),
+    *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_IMAGES, VISION_FACES, VISION_FACES_SMALL),
     *(TRANSLATION, TOY_TRANSLATION),
 )
 

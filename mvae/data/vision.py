@@ -1,4 +1,4 @@
-"""`vision`, `vision_images` and `vision_faces`: six views of a face (supplement section 10, Figures 7 to 10).
+"""`vision`, `vision_images`, `vision_faces`, `vision_faces_small`: six views of a face (section 10, Figures 7 to 10).
 
     image       64x64, as CelebA's are made (mvae/data/pictures.py)      stored
     grayscale   its luma                                                 made a batch at a time
@@ -8,9 +8,9 @@
     watermark   the image with our mark over its middle                  made a batch at a time
 
 `vision` is made of CelebA, `vision_images` of any folder of images, `vision_faces` of the drawn faces of
-mvae/data/faces.py, whose masks are drawn with them. Edges and masks take a tenth of a second an image: they are made
-once, by all cores, in blocks of which a killed conversion keeps the finished ones. An image in which no face is found
-has an empty mask; how many there are is logged.
+mvae/data/faces.py, whose masks are drawn with them; `vision_faces_small` of the first of these, for the demo. Finding
+the face in a photograph takes a tenth of a second: edges and masks are made once, by all cores, in blocks. A killed
+conversion keeps the finished ones. An image in which no face is found has an empty mask; how many there are is logged.
 """
 
 import functools
@@ -37,9 +37,11 @@ VERSION = 1
 CHANNELS = 5
 """Of what is stored together: red, green, blue, edges, mask."""
 BLOCK = 500
-"""Images of a block: a minute of one core."""
+"""Images of a block: a minute of one core for photographs, 2 seconds for drawn faces."""
 FACES = 6_000
 """Drawn faces of `vision_faces`."""
+FEW_FACES = 1_800
+"""Drawn faces of `vision_faces_small`."""
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 """Of the files that count as images."""
 
@@ -291,6 +293,7 @@ def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> 
 
 
 VISION_FACES = describe_faces("vision_faces")
+VISION_FACES_SMALL = describe_faces("vision_faces_small", count=FEW_FACES)
 
 
 def _digits(digest: str) -> str:

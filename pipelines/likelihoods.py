@@ -27,9 +27,9 @@ from mvae.evaluation.measures import check_measurable, estimates
 from mvae.models import arm
 from mvae.trial import Trial, likelihood
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
-from sweeps.options import Binarisations, CommonOptions, parse
+from sweeps.options import Binarisations, CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
-from sweeps.rows import arm_title, check_reads
+from sweeps.rows import arm_title, check_reads, readings
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Samples
 
@@ -48,6 +48,8 @@ class Options(CommonOptions):
 
     samples: Samples | None = None
     """Importance samples a test example, at least 2 (default: the preset's; the paper: 1000)."""
+    targets: TargetSets = ("own", "all")
+    """What an ELBO term reconstructs: own (what it conditions on) or all (every modality present); each is a row."""
     binarisation: Binarisations | None = None
     """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch; several make a row
     each (default: fixed)."""
@@ -129,14 +131,18 @@ def cells(options: Options) -> Iterator[Cell]:
         "latents": chosen.latents,
         **options.trial_fields(),
     }
-    variants = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
-    for token, binarisation in variants:
+    rows = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
+    for (token, binarisation), (targets, suffix) in (
+        (row, reading) for row in rows for reading in readings(trained_as(row[0], options.dataset)[2], options.targets)
+    ):
         title, dataset, model = trained_as(token, options.dataset)
         check_measurable(measure, model)
         if binarisation == "dynamic":
             check_reads(model, "binarisation", "is not trained on bits drawn anew")
         trials = [
-            Trial.create(dataset=dataset, model=model, seed=seed, **{**fields, "binarisation": binarisation})
+            Trial.create(
+                dataset=dataset, model=model, seed=seed, **{**fields, "binarisation": binarisation, "targets": targets}
+            )
             for seed in options.seeds or chosen.seeds
         ]
         offered = estimates(trials[0])
@@ -145,7 +151,7 @@ def cells(options: Options) -> Iterator[Cell]:
                 continue
             for trial in trials:
                 yield Cell(
-                    row=title if binarisation == "fixed" else f"{title}, {binarisation}",
+                    row=title + (f", {binarisation}" if binarisation != "fixed" else "") + suffix,
                     column=quantity.label,
                     trial=trial,
                     measure=measure,

@@ -19,9 +19,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import model_validator
 
 from mvae.data import Modality, modalities_of, source, training_examples
 from mvae.data.supervision import check_fraction
@@ -30,15 +30,13 @@ from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.models import arm
 from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, likelihood
-from sweeps.options import CommonOptions, parse
+from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.report import Report
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, main
-from sweeps.tokens import Count, Folder, Positive, Samples, Token, Written, names
+from sweeps.tokens import Count, Folder, Positive, Samples, Token
 from sweeps.worker import TRANSLATIONS
-
-TargetSets = Annotated[tuple[Targets, ...], BeforeValidator(names), Written("NAME,...")]
 
 
 class Options(CommonOptions):

@@ -27,14 +27,14 @@ from mvae.data.supervision import check_fraction
 from mvae.evaluation.measures import check_measurable
 from mvae.models import ARMS, arm
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
-from sweeps.options import CommonOptions, parse
+from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
+from sweeps.rows import readings
 from sweeps.sweep import Sweep, main
 from sweeps.tables import TABLE_4, TABLE_5, table_for
 from sweeps.tokens import Fractions, Written, names
 
 Pairings = Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")]
-TargetSets = Annotated[tuple[Targets, ...], BeforeValidator(names), Written("NAME,...")]
 
 
 class Options(CommonOptions):
@@ -87,8 +87,7 @@ def cells(options: Options) -> Iterator[Cell]:
     chosen = preset(options)
     table = table_for(options.dataset)
     for token in options.arms or chosen.arms:
-        for pairing, targets in variants(token, options):
-            row = row_title(token, pairing, targets, options)
+        for pairing, targets, row in variants(token, options):
             for fraction in options.fractions or chosen.fractions:
                 for seed in options.seeds or chosen.seeds:
                     yield Cell(
@@ -113,14 +112,6 @@ def cells(options: Options) -> Iterator[Cell]:
                     )
 
 
-def row_title(token: str, pairing: Pairing, targets: Targets, options: Options) -> str:
-    """MVAE (own), or MVAE resampled (own) if there are several pairings; NN for an arm that reads neither."""
-    title, reads = arm(token).title, arm(token).reads
-    if "pairing" in reads and len(options.pairing) > 1:
-        title += f" {pairing}"
-    return f"{title} ({targets})" if "targets" in reads else title
-
-
 def measure_of(token: str, fraction: float, dataset: str) -> Measure:
     """Accuracy of an arm that predicts; of one that sees no label, that of a read-out at the fraction.
 
@@ -143,11 +134,15 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
     )
 
 
-def variants(token: str, options: Options) -> list[tuple[Pairing, Targets]]:
-    """Pairings and targets that an arm is run with: one for an arm that reads neither."""
-    if "pairing" not in arm(token).reads:
-        return [("reserved", "own")]
-    return [(pairing, targets) for pairing in options.pairing for targets in options.targets]
+def variants(token: str, options: Options) -> list[tuple[Pairing, Targets, str]]:
+    """Pairings and targets that an arm is trained with, and the row's title: one row for an arm that reads neither."""
+    title, reads = arm(token).title, arm(token).reads
+    pairings: tuple[Pairing, ...] = options.pairing if "pairing" in reads else ("reserved",)
+    return [
+        (pairing, targets, title + (f" {pairing}" if len(pairings) > 1 else "") + suffix)
+        for pairing in pairings
+        for targets, suffix in readings(token, options.targets)
+    ]
 
 
 def sweep(options: Options) -> Sweep:

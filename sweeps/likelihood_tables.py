@@ -87,7 +87,7 @@ NETWORKS = {
 """What section 1 says of each data set; CelebA's latents are the authors' released code's."""
 
 
-UNSTATED = ("seeds", "label_weight", "text_weight", "binarisation")
+UNSTATED = ("seeds", "targets", "label_weight", "text_weight", "binarisation")
 """Fields on which the text is silent; a caption leaves out those that mean nothing on a data set. BinaryMNIST's
 binarisation is fixed by default, since the supplement aligns its numbers with reference [5], which draws bits once."""
 

@@ -61,6 +61,8 @@ from sweeps.tracker import default_uri, shown
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
 
+TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")]
+"""`Trial.targets`; a pipeline shows each as a row."""
 Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidator(names), Written("fixed,dynamic")]
 """`Trial.binarisation`, of which a pipeline makes a row each."""
 OneBinarisation = Annotated[Binarisations, AfterValidator(only), Written("fixed|dynamic")]

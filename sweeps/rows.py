@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mvae.data import source
 from mvae.models import ARMS, arm
-from mvae.trial import Measure, Trial
+from mvae.trial import Measure, Targets, Trial
 from sweeps.plan import Cell
 
 
@@ -62,6 +62,16 @@ def arm_title(token: str, dataset: str) -> str:
     """MVAE19: an arm's title, with the number of modalities where there are more than two."""
     modalities = len(source(dataset).modalities)
     return f"{arm(token).title}{modalities if modalities > 2 else ''}"
+
+
+def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
+    """The targets that an arm is trained with, and what each adds to the row's title: " (own)", " (all)".
+
+    An arm that does not read `targets` is one row without an addition.
+    """
+    if "targets" not in arm(token).reads:
+        return [("own", "")]
+    return [(targets, f" ({targets})") for targets in asked]
 
 
 def check_reads(token: str, name: str, what: str) -> None:

@@ -15,22 +15,22 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import expert_precisions, plain, timing
 from benchmarks import likelihood as likelihood_benchmark
-from benchmarks import own_targets, plain, timing
 from benchmarks import training as training_benchmark
 from benchmarks.gpu_runs import cells, command, pack
 from benchmarks.gpu_runs.throughput import QUICK, WAYS, Setting, together
 from mvae.checkpoint import Checkpoints
-from mvae.data import load, source
+from mvae.data import fingerprint, load, source
 from mvae.models.mvae import MVAE, ElboLearner, build_mvae
 from mvae.objective import negative_elbo
 from mvae.trial import ACCURACY, Trial
 from sweeps.provenance import git_sha
 from sweeps.results import Results
 from sweeps.storage import Store
+from sweeps.worker import Job
 from sweeps.worker import run as run_job
 from tests.sweeping import digits_job
-from tests.tiny_mnist import write_tiny
 
 ROOT = Path(__file__).resolve().parents[1]
 CPU = torch.device("cpu")
@@ -259,21 +259,27 @@ def test_the_pack_of_both_data_sets_is_small_enough_to_travel(real_data: Path, c
     assert np.array_equal(unpacked.test.values[0], data.test.values[0])
 
 
-def test_a_model_is_handed_from_one_kind_of_targets_to_the_other_and_every_epoch_is_told(
-    tmp_path: Path, cache: Path
-) -> None:
-    write_tiny(tmp_path, "FashionMNIST")
+def test_the_precisions_of_both_experts_are_means_over_the_test_split(tmp_path: Path, cache: Path) -> None:
+    store = Store.open(tmp_path, "main", create=True)
+    trial = Trial.create(dataset="digits", model="mvae", epochs=2, annealing_epochs=4)
+    job = Job(trial.key(fingerprint("digits")), trial, (ACCURACY,), store, cache=cache)
+    run_job(job, lambda _: None)
     out = tmp_path / "numbers.json"
-    own_targets.main(own_targets.Options(data_root=tmp_path, cache=cache, images=100, before=1, after=2, out=out))
-    told = json.loads(out.read_text())["epochs"]
-    assert [(one["training"], one["epoch"]) for one in told] == [
-        ("all", 1),
-        *((name, epoch) for name in ("all, then own", "all, then all") for epoch in (2, 3)),
-        *(("own", epoch) for epoch in (1, 2, 3)),
-    ]
-    losses = [one["own_loss"] for one in told]
-    assert len(set(losses)) == len(losses), "each training goes its own way"
-    assert all(0 <= one["accuracy"] <= 1 for one in told)
+    options = expert_precisions.Options(storage=tmp_path, cache=cache, out=out)
+    expert_precisions.main(options)
+    (one,) = json.loads(out.read_text())["trials"]
+    (result,) = store.results
+    assert (one["accuracy"], one["final_beta"]) == (result.metrics["test/accuracy"], 0.5)
+
+    data = load("digits", cache=cache)
+    model = build_mvae(trial, data.modalities)
+    checkpoints = store.checkpoints(job.key)
+    model.load_state_dict(checkpoints.load(checkpoints.latest(), "model.pt"))  # type: ignore[arg-type]
+    rows = torch.arange(len(data.test)).split(1)
+    label = torch.cat([model.eval().encode(1, data.test.take(1, row))[1] for row in rows])
+    expected = torch.exp(-label.double()).mean(0).sort(descending=True).values
+    assert one["label"] == pytest.approx(expected.tolist(), rel=1e-3)
+    assert len(one["image"]) == trial.latents and min(one["image"]) > 0
 
 
 def test_the_literal_loop_over_samples_finds_what_the_estimator_finds() -> None:

@@ -48,7 +48,10 @@ def test_the_demo_is_five_arms_of_digits_each_trained_once_and_measured_once() -
     assert tuple(dict.fromkeys(cell.arm for cell in grid)) == ARMS
     assert {cell.trial.dataset for cell in grid} == {"digits"}
     assert {cell.measure for cell in grid} == {likelihood(1000)}
-    assert len({cell.trial.key("f") for cell in grid}) == len(ARMS)
+    assert [cell.row for cell in grid if cell.quantity == "test/log_conditional"] == [
+        *("JMVAE", "MVAE (own)", "MVAE (all)", "MVAE-Q (own)", "MVAE-Q (all)", "CVAE")
+    ]
+    assert len({cell.trial.key("f") for cell in grid}) == len(ARMS) + 2
 
 
 def test_an_arm_has_the_columns_of_the_estimates_that_it_can_give() -> None:
@@ -81,14 +84,17 @@ def test_the_paper_is_section_1s_set_up_on_each_of_its_data_sets() -> None:
 
 def test_celeba_has_a_row_of_its_own_for_the_mvae_with_each_attribute_apart() -> None:
     grid = made("--preset", "paper", "--dataset", "celeba")
-    assert list(dict.fromkeys(cell.row for cell in grid)) == ["JMVAE", "MVAE", "MVAE19", "VAE", "CVAE"]
+    assert list(dict.fromkeys(cell.row for cell in grid)) == [
+        *("JMVAE", "MVAE (own)", "MVAE (all)", "MVAE19 (own)", "MVAE19 (all)", "VAE", "CVAE")
+    ]
     trials = {cell.row: cell.trial for cell in grid}
     assert {(t.epochs, t.image_network, t.latents, t.learning_rate) for t in trials.values()} == {
         (100, "dcgan", 100, 1e-4)
     }
     assert {round(t.annealing_share * t.epochs) for t in trials.values()} == {20}
-    apart = trials.pop("MVAE19")
-    assert (apart.dataset, apart.model, apart.k) == ("celeba19", "mvae", 1)
+    for targets in ("own", "all"):
+        apart = trials.pop(f"MVAE19 ({targets})")
+        assert (apart.dataset, apart.model, apart.k, apart.targets) == ("celeba19", "mvae", 1, targets)
     assert {trial.dataset for trial in trials.values()} == {"celeba"}
 
 
@@ -109,28 +115,36 @@ def test_every_published_value_reaches_its_cell() -> None:
 
 
 def test_each_binarisation_is_a_row_beside_the_published_values_with_a_trial_of_its_own() -> None:
-    argv = ("--dataset", "binary_mnist", "--arms", "mvae,vae", "--seeds", "0")
+    argv = ("--dataset", "binary_mnist", "--arms", "mvae,vae", "--seeds", "0", "--targets", "own")
     grid = made(*argv, "--binarisation", "fixed,dynamic")
     trials = {cell.row: cell.trial for cell in grid}
-    assert list(trials) == ["MVAE", "MVAE, dynamic", "VAE", "VAE, dynamic"]
+    assert list(trials) == ["MVAE (own)", "MVAE, dynamic (own)", "VAE", "VAE, dynamic"]
     assert [trial.binarisation for trial in trials.values()] == ["fixed", "dynamic"] * 2
     assert len({trial.key("f") for trial in trials.values()}) == 4
-    assert {cell.trial for cell in made(*argv)} == {trials["MVAE"], trials["VAE"]}
-    assert {cell.row for cell in made(*argv, "--binarisation", "dynamic")} == {"MVAE, dynamic", "VAE, dynamic"}
+    assert {cell.trial for cell in made(*argv)} == {trials["MVAE (own)"], trials["VAE"]}
+    assert {cell.row for cell in made(*argv, "--binarisation", "dynamic")} == {"MVAE, dynamic (own)", "VAE, dynamic"}
     published = {(cell.row, cell.column): cell.published for cell in grid}
     column = PUBLISHED_QUANTITIES[0].label
-    assert published["MVAE", column] == published["MVAE, dynamic", column] == PUBLISHED["binary_mnist"]["mvae"][0]
+    assert (
+        published["MVAE (own)", column]
+        == published["MVAE, dynamic (own)", column]
+        == PUBLISHED["binary_mnist"]["mvae"][0]
+    )
 
 
 def test_the_caption_says_how_bits_were_drawn_where_there_are_bits() -> None:
     def said(*argv: str) -> str:
         dataset = argv[1]
-        return " ".join(protocol_lines(made(*argv, "--arms", "jmvae,mvae", "--seeds", "0"), likelihood_table(dataset)))
+        return " ".join(
+            protocol_lines(
+                made(*argv, "--arms", "jmvae,mvae", "--targets", "own", "--seeds", "0"), likelihood_table(dataset)
+            )
+        )
 
     binary = ("--dataset", "binary_mnist", "--preset", "paper")
-    assert "Ours, where the paper is silent: seeds 1; label weight 50; binarisation fixed." in said(*binary)
+    assert "Ours, where the paper is silent: seeds 1; targets own; label weight 1; binarisation fixed." in said(*binary)
     assert "binarisation dynamic." in said(*binary, "--binarisation", "dynamic")
-    both = "binarisation fixed, but dynamic in JMVAE, dynamic and MVAE, dynamic."
+    both = "binarisation fixed, but dynamic in JMVAE, dynamic and MVAE, dynamic (own)."
     assert both in said(*binary, "--binarisation", "fixed,dynamic")
     assert "binarisation" not in said("--dataset", "mnist", "--preset", "paper") + said("--dataset", "digits")
 
@@ -240,11 +254,12 @@ def test_one_table_holds_trials_on_two_data_sets_and_the_same_command_finds_them
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ("--dataset", "faces", "--arms", "mvae,mvae19,vae", "--epochs", "1", "--samples", "2", "--latents", "4")
+    argv = (*argv, "--targets", "own")
     where = ("--storage", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache"), "--train-examples", "20")
     options = read(Options, (*argv, *where))
     assert main(lambda: sweep(options), options) == COMPLETE, capsys.readouterr()
     printed = capsys.readouterr().out
-    assert "MVAE19 seed 0" in printed and "training examples 20" in " ".join(printed.split())
+    assert "MVAE19 (own) seed 0" in printed and "training examples 20" in " ".join(printed.split())
     marks = {name: fingerprint(name) for name in ("faces", "faces19")}
     expected = {cell.trial.key(marks[cell.trial.dataset]) for cell in sweep(options).cells}
     assert {result.key for result in Store(tmp_path / "runs", "main").results} == expected and len(expected) == 3

@@ -18,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mvae import plugins
 from mvae.models import arm
 from mvae.trial import ADDED_AS, Trial, canonical_json
 from sweeps.results import Result, Results
 
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 HEAD = ("key", "measure", "metric", "value")
 ABOUT = ("git", "torch", "device", "training_seconds", "measured_in_seconds")
 
@@ -107,6 +109,11 @@ class Committed(Results):
         return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def know_examples() -> None:
+    """Adds the arms of docs/examples/mvae_inverted.py to this process: some committed numbers are theirs."""
+    plugins.load(plugins.read([EXAMPLES / "mvae_inverted.py"]))
+
+
 def identity(trial: Trial) -> str:
     """What the key hashes of a trial itself: equal for two trials that are the same."""
     return canonical_json(trial.hashed_fields())
@@ -118,6 +125,7 @@ def read(path: Path) -> Committed:
     Raises:
         ValueError: a line that is no number of a trial; the message names file and line.
     """
+    know_examples()
     numbers: list[Number] = []
     trials: dict[str, Trial] = {}
     with path.open(newline="") as file:

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from docs.report import accuracy, curves, many
+from docs.report import accuracy, many, table4
 from docs.report.sources import Sources
 from mvae.files import write_atomically
 from sweeps.comparison import Report
@@ -48,14 +48,16 @@ class Drawn:
 
 def drawn(sources: Sources) -> dict[str, Drawn]:
     """Every picture of numbers, by file name."""
-    fashion, digits = accuracy.table(sources, accuracy.FASHION), accuracy.table(sources, "")
+    fashion, digits = accuracy.table(sources, accuracy.FASHION), accuracy.table(sources, accuracy.DIGITS)
     missing, subsets = many.missing(sources), many.subsets(sources)
+    of_table_4 = tuple(table4.shown_numbers(sources))
     return {
         "digits-accuracy.png": Drawn((digits,), lambda: png(picture(digits))),
         "fashion-mnist-accuracy.png": Drawn((fashion,), lambda: png(picture(fashion))),
         "figure-5-mnist19.png": Drawn(missing, lambda: many.figure_5(sources)["figure-5.png"]()),
         "figure-6-mnist19.png": Drawn((subsets,), lambda: many.figure_6(sources)["figure-6.png"]()),
-        "table-4-curves.png": Drawn((), lambda: curves.picture(sources), tuple(curves.table_4(sources).items())),
+        "table-4-batches.png": Drawn((), lambda: table4.picture_of_batches(sources), of_table_4),
+        "table-4-weights.png": Drawn((), lambda: table4.picture_of_weights(sources), of_table_4),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from docs.report import curves
-from docs.report.committed import Committed, Number, read, written
+from docs.report.committed import Committed, Number, know_examples, read, written
 from mvae.files import write_atomically
 from mvae.trial import Trial
 
@@ -62,7 +62,10 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         drawn = folder / curves.FOLDER / path.name
         if drawn.exists():
             new_curves = {
-                (run.tags["mvae.key"], curves.METRIC): values for run in own if (values := run.curve(curves.METRIC))
+                (run.tags["mvae.key"], metric): values
+                for run in own
+                for metric in curves.METRICS
+                if (values := run.curve(metric))
             }
             write_atomically(drawn, curves.written(curves.merged(curves.read(drawn), new_curves, drawn.name)).encode())
     return said
@@ -75,6 +78,7 @@ def numbers(params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping
         ValueError: its key does not follow from its parameters.
     """
     key = tags["mvae.key"]
+    know_examples()
     trial = Trial.create(**{name: text for name, text in params.items() if text != "None"})
     if trial.key(tags.get("mvae.fingerprint", "")) != key:
         raise ValueError(f"run {key}: its parameters and data give another key, so its numbers cannot be taken")

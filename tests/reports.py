@@ -63,7 +63,7 @@ def entry(values: Sequence[float | None], published: float | None = None) -> Ent
     return Entry("nn", 0.1, "nn", published, tolerance=0.03, runs=runs)
 
 
-def around(spread: float) -> Value:
+def around(spread: float) -> Callable[[Cell], float]:
     """Three seeds with the published mean and this standard deviation."""
     return lambda cell: (cell.published or 0) + spread * (cell.trial.seed - 1)
 

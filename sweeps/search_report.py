@@ -72,7 +72,8 @@ class Outcome:
     @property
     def title(self) -> str:
         """What the table shows."""
-        return f"{self.search.default.dataset}: {metric_words(self.search.metric)} of {self.search.default.model}'s settings"
+        default = self.search.default
+        return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"
 
     def counts(self) -> str:
         """How many trials ended and how, in words."""

@@ -172,12 +172,12 @@ def _number(value: float, spread: float | None = None) -> str:
 
 
 def _caption(report: Report) -> str:
-    table = report.table
+    table, dataset = report.table, dataset_words(report.dataset)
     if table is not None:
-        title = f"{table.title} ({table.name} of the paper)"
+        title = f"{table.title.replace(report.dataset, dataset)} ({table.name} of the paper)"
     else:
         shown = f"{metric_words(report.metric)} by {axis_words(report.axis)}" if report.metric else report.axis
-        title = report.heading or f"{shown} on {dataset_words(report.dataset)}"
+        title = report.heading or f"{shown} on {dataset}"
     blocks = tuple(_block(report, row) for row in report.rows)
     several = max(entry.of for entry in report.entries.values())
     failed = len({run.key for run in report.failed})

@@ -129,6 +129,6 @@ def _formula(text: str) -> str:
 
 
 def _known(character: str) -> str:
-    base, *accent = unicodedata.normalize("NFD", character)
-    printed = base.isascii() and base.isprintable() and all(mark in ACCENTS for mark in accent) and len(accent) < 2
+    parts = unicodedata.normalize("NFD", character)
+    printed = parts[0].isascii() and parts[0].isprintable() and len(parts) <= 2 and set(parts[1:]) <= ACCENTS
     return character if printed or character in LETTERS else f"{{[}}U+{ord(character):04X}{{]}}"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import cache, partial
 from itertools import groupby, zip_longest
 from textwrap import wrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sweeps.comparison import Entry, Report
 from sweeps.metric_names import axis_words, capitalised, dataset_words, metric_words
@@ -29,7 +29,7 @@ DOTS_AN_INCH = 150
 FORMS = ("png", "pdf", "svg")
 """Formats of a figure: to look at, for LaTeX, and for the web or an editor."""
 
-SETTINGS = {"pdf.fonttype": 42, "svg.hashsalt": "mvae"}
+SETTINGS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "mvae"}
 """Embed TrueType fonts, since many venues refuse Type 3; name an SVG's parts the same each time."""
 
 METADATA: dict[str, dict[str, None]] = {
@@ -156,7 +156,8 @@ def draw_line(
     for _, run in groupby(bounds, lambda point: point[2] is None):
         points = [(place, mean - spread, mean + spread) for place, mean, spread in run if spread is not None]
         if len(points) > 1:
-            axes.fill_between(*zip(*points, strict=True), color=colour, alpha=0.18, linewidth=0)
+            at, low, high = zip(*points, strict=True)
+            axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
     axes.plot(places, means, color=colour, linewidth=2, marker="o", markersize=4.5, zorder=3, label=label or None)
     for place, entry in known:
         axes.plot([place] * entry.n, entry.values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.45)

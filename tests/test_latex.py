@@ -193,6 +193,12 @@ def test_a_table_that_the_paper_has_not_names_its_heading_and_has_no_line_of_the
     assert r"\caption{Figure 6 on mnist19: more terms." in text and r"\label{tab:figure-6-on-mnist19}" in text
 
 
+def test_tables_1_and_2_have_formulas_for_columns_and_the_usual_name_of_the_data_set(of_quantities: Report) -> None:
+    text = latex(of_quantities)
+    assert headings(text)[0] == r"$\log p(x_{1})$ by\\ $q(z \mid x_{1}, x_{2})$"
+    assert "on binarised MNIST (Tables 1 and 2 of the paper)" in text
+
+
 # How it fits
 
 

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def report(tmp_path: Path) -> Report:
 def bands(shown: Figure) -> list[tuple[float, float]]:
     """First and last place of each band."""
     found = [one for axes in shown.axes for one in axes.collections if isinstance(one, PolyCollection)]
-    places = [one.get_paths()[0].vertices[:, 0] for one in found]
+    places = [np.asarray(one.get_paths()[0].vertices)[:, 0] for one in found]
     return [(float(place.min()), float(place.max())) for place in places]
 
 

@@ -120,7 +120,7 @@ def test_words_stand_left_of_their_row_and_above_and_cover_no_image(channels: in
     body = (sheet.pixels.permute(1, 2, 0) * 255).round().numpy().repeat(2, 0).repeat(2, 1)
     top, left = (picture.shape[axis] - body.shape[axis] for axis in (0, 1))
     assert (picture[top:, left:] == body).all(), "the images are whole, in the lower right corner"
-    ink = (picture < 128).any(axis=-1)
+    ink = np.any(picture < 128, axis=-1, keepdims=True)[..., 0]
     assert ink[:top].any() and top == LINE + PADDING + PADDING // 2
     rows = [ink[top + row * 42 : top + row * 42 + 40, :left] for row in range(3)]
     assert all(row.any() for row in rows) and not ink[top + 40 : top + 42, :left].any()

@@ -68,7 +68,7 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset((0, 1, 4, 16), (0,), samples=50, epochs=2),
+    "demo": Preset((0, 1, 4), (0,), samples=20, epochs=1),
     "paper": Preset(KS, (0, 1, 2), PAPER_SAMPLES),
 }
 

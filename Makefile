@@ -3,7 +3,7 @@
 # make lab    clusters of several machines, made on this one, and everything that can happen to them (root, Debian)
 # make docs   the pages in docs/ as a site, in site/             make report  fill their tables, figures and pictures anew
 #
-# The first target makes an environment in .venv: what pipelines need for demo and report, the tools too for the others.
+# Each first makes what it needs in .venv: demo and report what pipelines need, the others also the tools of tests and docs.
 #
 # PYTHON=python3.12          which Python the environment is made from (3.11 or newer)
 # PIP_ARGS="..."             passed on to pip: "--extra-index-url URL", PyTorch's CPU index, for a CPU-only torch

@@ -75,7 +75,7 @@ class Preset:
 
 
 PRESETS = {
-    "demo": Preset((0.01, CLAIMED, FULL), (0,), samples=50, epochs=5),
+    "demo": Preset((0.01, CLAIMED, FULL), (0,), samples=20, epochs=5),
     "paper": Preset(KEEP_PROBABILITIES, (0, 1, 2), PAPER_SAMPLES),
 }
 

@@ -57,8 +57,7 @@ class Options(CommonOptions):
     """Vision"""
 
     dataset: Token = "vision_faces_small"
-    """Data set of six views: vision (CelebA), vision_faces and vision_faces_small (drawn here), vision_images
-    (--images)."""
+    """Six views of a face: vision (CelebA), vision_faces, vision_faces_small (drawn here), vision_images (--images)."""
     images: Folder | None = None
     """Any folder of face images, at any depth, in place of a data set's files."""
     targets: Targets | None = None

@@ -118,12 +118,12 @@ def test_the_report_has_the_figure_and_the_variance_at_k_0_against_k_1(
     for trial in dict.fromkeys(cell.trial for cell in whole.cells):
         metrics = {cell.metric: 12.0 / (1 + trial.k) + trial.seed for cell in whole.cells if cell.trial == trial}
         key = trial.key(fingerprint("mnist19", tiny_root))
-        store.results.write(Result(key, likelihood(50).token, trial.model_dump(), metrics, {}, []))
+        store.results.write(Result(key, likelihood(20).token, trial.model_dump(), metrics, {}, []))
     assert main(lambda: sweep(options), options) == COMPLETE
     printed = capsys.readouterr().out
     for noise in noises:
         assert f"MVAE19 {noise} noise: variance of the joint log weights 12.500 at k=0, 6.500 at k=1" in printed
-    folder = store.reports / "k_sweep-mnist19-s50"
+    folder = store.reports / "k_sweep-mnist19-s20"
     assert (folder / "figure-6.png").read_bytes().startswith(b"\x89PNG")
     assert "variance of the joint log weights" in (folder / "table.md").read_text()
     assert not (folder / "details.md").exists()

@@ -60,7 +60,7 @@ def test_the_demo_is_one_trial_a_keep_probability_whatever_is_shown_of_it(
     assert list(dict.fromkeys(cell.row for cell in grid)) == [f"MVAE19 {label}" for label in ROWS]
     assert list(dict.fromkeys(cell.quantity for cell in grid)) == [f"test/{name}" for name in METRICS]
     assert {cell.column for cell in grid} == {0.01, 0.1, 1.0}
-    assert {cell.measure for cell in grid} == {ATTRIBUTE_ACCURACY, likelihood(50)}
+    assert {cell.measure for cell in grid} == {ATTRIBUTE_ACCURACY, likelihood(20)}
     assert {(cell.trial.dataset, cell.trial.k, cell.trial.pairing) for cell in grid} == {("mnist19", 1, "proportional")}
     assert all(cell.trial.keep_probability == cell.column for cell in grid)
 

@@ -1,0 +1,72 @@
+"""Every pipeline's demo stays small: what decides how long it takes is no more than ended in 5 minutes on 2 cores."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from docs.report.options import names
+from mvae.data import training_examples, vision
+from mvae.trial import Trial
+from sweeps.options import read
+from sweeps.searching import Searching
+from sweeps.sweep import Sweep
+
+MNIST_EXAMPLES = 50_000
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a demo computes, all trials together."""
+
+    trials: int
+    examples: int
+    """Training examples: epochs times those of an epoch."""
+    samples: int = 0
+    """Importance samples per test example."""
+
+
+MOST = {
+    "k_sweep": Size(trials=6, examples=300_000, samples=120),
+    "likelihoods": Size(trials=5, examples=650_000, samples=5_000),
+    "missing_modalities": Size(trials=3, examples=750_000, samples=60),
+    "search": Size(trials=20, examples=600_000),
+    "train": Size(trials=1, examples=30_000),
+    "translation": Size(trials=2, examples=32_000, samples=40),
+    "vision": Size(trials=1, examples=6_000),
+    "weak_supervision": Size(trials=40, examples=5_000_000),
+}
+"""Measured; an example of one data set costs what hundreds of another do."""
+
+
+def size(whole: Sweep) -> Size:
+    """Of all that the sweep asks for. An epoch of mnist19 has the examples of the real one."""
+    measures = {(cell.trial, cell.measure) for cell in whole.cells}
+    trials = list({trial for trial, _ in measures})
+    if isinstance(whole.search, Searching):
+        trials = [whole.search.search.default] * whole.search.search.total
+    samples = [measure.parameter("s") for _, measure in measures if measure.name == "likelihood"]
+    return Size(len(trials), sum(trial.epochs * examples(trial) for trial in trials), int(sum(samples)))
+
+
+def examples(trial: Trial) -> int:
+    there = MNIST_EXAMPLES if trial.dataset == "mnist19" else training_examples(trial.dataset)
+    return min(there, trial.train_examples or there)
+
+
+@pytest.mark.parametrize("pipeline", names())
+def test_a_pipelines_demo_is_no_larger_than_what_ended_in_five_minutes_on_two_cores(
+    pipeline: str, tiny_root: Path
+) -> None:
+    module = importlib.import_module(f"pipelines.{pipeline}")
+    demo, most = size(module.sweep(read(module.Options, ("--data-root", str(tiny_root))))), MOST[pipeline]
+    assert 0 < demo.trials <= most.trials
+    assert 0 < demo.examples <= most.examples
+    assert demo.samples <= most.samples
+
+
+def test_the_demo_of_vision_draws_few_faces() -> None:
+    assert vision.VISION_FACES_SMALL.examples(Path()) == vision.FEW_FACES - 2 * (vision.FEW_FACES // 12) == 1_500

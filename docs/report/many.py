@@ -99,6 +99,7 @@ def _missing_claims(numbers: Committed) -> dict[str, str]:
 
     sampled, likeliest = "attribute_balanced_accuracy", "attribute_balanced_accuracy_likeliest"
     above = {p: at(p, "attribute_accuracy") - at(p, "attribute_majority") for p in (0.01, 0.1, 0.3, 1.0)}
+    holds(at(1.0, "attribute_accuracy") - at(0.1, "attribute_accuracy") < 0.03, "raw accuracy is close at p = 0.1")
     alone = [p for p, more in above.items() if more > 0] == [1.0]
     holds(alone, "raw accuracy is above that of the more frequent value at p = 1 alone")
     return {
@@ -117,6 +118,9 @@ def _subset_claims(shown: Report) -> dict[str, str]:
         assert value is not None
         return value
 
+    few, more = mean("free noise var joint", 1), [mean("free noise var joint", k) for k in (4, 16, 50)]
+    holds(all(abs(variance / few - 1) < 0.05 for variance in more), "the variance stays where k = 1 left it")
+    holds(few < mean("free noise var joint", 0), "with free noise the variance falls from k = 0 to k = 1")
     return {
         "figure6.free_ratio": f"{mean('free noise var joint', 1) / mean('free noise var joint', 0):.2f}",
         "figure6.fixed_ratio": f"{mean('fixed noise var joint', 1) / mean('fixed noise var joint', 0):.3f}",

@@ -1,4 +1,4 @@
-"""Figures 5 and 6 on mnist19: missing modalities, and more random subsets a step."""
+"""Figures 5 and 6 on mnist19: missing modalities, and more random subsets per step."""
 
 from __future__ import annotations
 
@@ -57,16 +57,16 @@ def subsets(sources: Sources) -> Report:
     options = _subset_options()
     cells = quantity_cells(k_sweep.quantities(k_sweep.samples_of(options)), k_sweep.trained(options))
     numbers = sources.numbers("k_sweep-mnist19")
-    return report(cells, numbers, axis="random subsets a step", heading="Figure 6 on mnist19")
+    return report(cells, numbers, axis="random subsets per step", heading="Figure 6 on mnist19")
 
 
 def figure_5(sources: Sources) -> Pictures:
-    """As the pipeline draws it."""
+    """Draws the figure as the pipeline does."""
     return missing_modalities.pictures(*missing(sources), _missing_options())
 
 
 def figure_6(sources: Sources) -> Pictures:
-    """As the pipeline draws it."""
+    """Draws the figure as the pipeline does."""
     return k_sweep.pictures(subsets(sources), _subset_options())
 
 
@@ -76,7 +76,7 @@ def figures(sources: Sources) -> dict[str, str]:
     found = {
         "figure5.table": grid(of_missing, stub="Figure 5, keep probability p", rows=QUANTITIES, seeds=False),
         "figure5.caption": caption(of_missing),
-        "figure6.table": grid(of_subsets, stub="random subsets a step", rows=VARIANCES, seeds=False),
+        "figure6.table": grid(of_subsets, stub="random subsets per step", rows=VARIANCES, seeds=False),
         "figure6.caption": caption(of_subsets),
         "figure6.seeds": _seeds(of_subsets),
     }

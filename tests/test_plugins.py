@@ -279,9 +279,9 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
         (
             "return root / ",
             "return root / 'x' / ",
-            "x/my_images.npz is not there: --data-root names the folder",
+            "x/my_images.npz is missing: name its folder by --data-root",
         ),
-        ('"my_images.npz"', '"other.npz"', "/other.npz is not there: --data-root names the folder that holds it"),
+        ('"my_images.npz"', '"other.npz"', "/other.npz is missing: name its folder by --data-root"),
     ],
     ids=lambda value: value[:20],
 )

@@ -1,4 +1,4 @@
-"""A data set of one's own: square grey images with a label each, from my_images.npz in the data root."""
+"""Your own data set: square grey images with one label each, from my_images.npz in the data root."""
 
 import hashlib
 from pathlib import Path
@@ -12,26 +12,26 @@ SIZES = {"train": 1200, "validation": 297, "test": 300}
 
 
 def raw(root: Path) -> Path:
-    """The raw file: images [N, 8, 8] from 0 (black) to 255, and labels [N] from 0 to 9."""
+    """Path of the raw file: images [N, 8, 8] from 0 (black) to 255, and labels [N] from 0 to 9."""
     return root / "my_images.npz"
 
 
 def check(root: Path) -> None:
-    """Look whether the raw files are there, without reading them."""
+    """Raises if a raw file is missing; reads none of them."""
     if not raw(root).is_file():
-        raise MissingFiles(f"{raw(root)} is not there: --data-root names the folder that holds it")
+        raise MissingFiles(f"{raw(root)} is missing: name its folder by --data-root")
 
 
 def digest(root: Path) -> str:
-    """Name their content: results belong to it."""
+    """Returns a digest of the raw content, which becomes part of every key."""
     return hashlib.sha256(raw(root).read_bytes()).hexdigest()
 
 
 def convert(root: Path) -> Arrays:
-    """Read them: by split one array of bytes a modality, images as [N, channels, height, width]."""
+    """Returns one array of bytes per split and modality, images as [N, channels, height, width]."""
     file = np.load(raw(root))
     images, labels = file["images"].astype(np.uint8)[:, None], file["labels"].astype(np.uint8)
-    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)))  # random, and the same for ever
+    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)))  # random, and always the same
     ends = np.cumsum(list(SIZES.values()))[:-1]
     parts = zip(np.split(images[order], ends), np.split(labels[order], ends), strict=True)
     return dict(zip(SIZES, parts, strict=True))

@@ -1,4 +1,4 @@
-"""A table of one's own: accuracy on digits by the number of training examples, beside values made up for it.
+"""Your own table: accuracy on digits by number of training examples, next to made-up published values.
 
 Runs    2 arms x 3 numbers of examples x 2 seeds, half a minute
 Type    python docs/examples/my_table.py
@@ -27,7 +27,7 @@ TABLE = Table(
     axis="training examples",
     columns=("100", "300", "1000"),
     rows={"nn": (0.80, 0.90, 0.95), "logreg": (0.80, 0.90, 0.85)},
-    protocol={"epochs": 20, "learning_rate": 1e-3},  # what is said of the runs behind it, by fields of Trial
+    protocol={"epochs": 20, "learning_rate": 1e-3},  # the published set-up, by fields of Trial
 )
 
 
@@ -35,11 +35,11 @@ class Options(CommonOptions):
     """My table"""
 
     sizes: Counts = (100, 300, 1000)
-    """Numbers of training examples, each a column."""
+    """Numbers of training examples, one column each."""
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """A row an arm, a column a number of examples; of each a trial a seed, and what is measured of it."""
+    """Yields one cell per arm (row), number of examples (column) and seed."""
     for token, size, seed in product(options.arms or TABLE.rows, options.sizes, options.seeds or (0, 1)):
         check_measurable(ACCURACY, token, source(options.dataset))
         fields = {**options.trial_fields(), "epochs": options.epochs or 20, "train_examples": size}
@@ -49,7 +49,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """The table that the options ask for, beside the published one where they ask for its data set."""
+    """Returns the requested table, next to the published one if the data set is the published one's."""
     table = TABLE if options.dataset == TABLE.dataset else None
     return Sweep(f"my_table-{options.dataset}", "My table", tuple(cells(options)), table, axis=TABLE.axis)
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from scipy.stats import t
-
 from docs.report import many
 from docs.report.committed import Committed
 from docs.report.sources import Sources, holds
 from sweeps.comparison import Report
-
-FEWEST_SEEDS = 3
-"""Seeds below which a difference gets no verdict."""
+from sweeps.judgement import paired
 
 CLOSE = 0.03
 """Loss of accuracy that still counts as close in Figure 5, as in Table 4."""
@@ -32,22 +28,22 @@ FIXED = "MVAE19 fixed noise var joint"
 DIRECTIONS = {"Table 7": "en-vi", "Table 8": "vi-en"}
 
 
-def judged(differences: Sequence[float], low: float, high: float) -> str:
-    """Whether the mean of the differences lies between two bounds, by Student's 95 % interval over seeds.
+def judged(ours: Sequence[float], theirs: Sequence[float], low: float = 0.0, high: float = math.inf) -> str:
+    """Whether ours minus theirs lies between two bounds, by Student's interval of the mean over seeds.
 
+    Args:
+        ours, theirs: one value per seed, in the same order.
     Returns:
-        "seen" if the whole interval lies between the bounds, "not seen" if none of it does, else "not resolved".
-        Below `FEWEST_SEEDS` there is no verdict.
+        "seen" if the whole interval lies between the bounds, "not seen" if none of it does, else "not resolved";
+        with too few seeds, that there is no verdict.
     """
-    n = len(differences)
-    if n < FEWEST_SEEDS:
-        return f"no verdict ({seeds(n)})"
-    mean = math.fsum(differences) / n
-    variance = math.fsum((one - mean) ** 2 for one in differences) / (n - 1)
-    half = float(t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
-    if low < mean - half and mean + half < high:
+    test = paired(ours, theirs)
+    if test is None:
+        return f"no verdict ({seeds(len(ours))})"
+    start, end = test.interval
+    if low < start and end < high:
         return "seen"
-    return "not seen" if mean + half <= low or high <= mean - half else "not resolved"
+    return "not seen" if end <= low or high <= start else "not resolved"
 
 
 def seeds(n: int) -> str:
@@ -57,16 +53,16 @@ def seeds(n: int) -> str:
 
 def figure_5(sources: Sources) -> str:
     """Whether the accuracy with a tenth of the values is close to that with all of them."""
-    lost = _differences(many.missing(sources)[0], "MVAE19 accuracy", 1.0, 0.1)
-    return f"p = 0.1 close to full data: {judged(lost, -math.inf, CLOSE)}"
+    full, few = _by_seed(many.missing(sources)[0], "MVAE19 accuracy", 1.0, 0.1)
+    return f"p = 0.1 close to full data: {judged(full, few, -math.inf, CLOSE)}"
 
 
 def figure_6(sources: Sources) -> str:
     """The figure's three claims."""
     shown = many.subsets(sources)
-    rises = judged(_differences(shown, "MVAE19 free noise log joint", shown.columns[-1], "k=0"), 0.0, math.inf)
+    rises = judged(*_by_seed(shown, "MVAE19 free noise log joint", shown.columns[-1], "k=0"))
     drops = (
-        f"{judged(_differences(shown, row, 'k=0', 'k=1'), 0.0, math.inf)}, {_ratio(shown, row):.3f} of k = 0"
+        f"{judged(*_by_seed(shown, row, 'k=0', 'k=1'))}, {_ratio(shown, row):.3f} of k = 0"
         for row in ("MVAE19 free noise var joint", FIXED)
     )
     labels = ("(b) variance drops at k = 1", "(c) with fixed noise too")
@@ -77,11 +73,11 @@ def figure_6(sources: Sources) -> str:
 def findings(sources: Sources) -> dict[str, str]:
     """Numbers of the findings about Figures 5 and 6."""
     of_missing, of_subsets = many.missing(sources)[0], many.subsets(sources)
-    drop = _differences(of_subsets, FIXED, "k=0", "k=1")
-    holds(judged(drop, 0.0, math.inf) != "seen", "with fixed noise the variance does not drop")
+    none, one = _by_seed(of_subsets, FIXED, "k=0", "k=1")
+    holds(judged(none, one) != "seen", "with fixed noise the variance does not drop")
     return {
         "scorecard.figure_6.ratio": f"{_ratio(of_subsets, FIXED):.3f}",
-        "scorecard.figure_6.seeds": seeds(len(drop)),
+        "scorecard.figure_6.seeds": seeds(len(none)),
         "scorecard.figure_5.from": f"{of_missing.columns[0]:g}",
     }
 
@@ -115,13 +111,13 @@ def _ratio(shown: Report, row: str) -> float:
     return one / none
 
 
-def _differences(shown: Report, row: str, more: float | str, less: float | str) -> list[float]:
-    """One column minus another, for each seed that both have; none if a column is absent."""
-    by_column = [
+def _by_seed(shown: Report, row: str, first: float | str, second: float | str) -> tuple[list[float], list[float]]:
+    """Values of two columns, for each seed that both have; none if a column is absent."""
+    columns = [
         {run.seed: run.value for run in entry.runs if run.value is not None}
         if (entry := shown.entries.get((row, column))) is not None
         else {}
-        for column in (more, less)
+        for column in (first, second)
     ]
-    first, second = by_column
-    return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+    both = sorted(columns[0].keys() & columns[1].keys())
+    return [columns[0][seed] for seed in both], [columns[1][seed] for seed in both]

@@ -16,11 +16,15 @@ from docs.report.tabled import available, markdown, report
 from mvae.trial import Trial
 from pipelines import k_sweep, likelihoods, missing_modalities, translation, vision, weak_supervision
 from sweeps.comparison import Entry
+from sweeps.judgement import FEWEST_SEEDS, Verdict
 from sweeps.options import read
 from sweeps.plan import Cell
 
 FEWEST_EPOCHS = 20
 """A run of fewer epochs fills no cell."""
+
+WORDS = {Verdict.FEW_SEEDS: f"without a verdict (fewer than {FEWEST_SEEDS} seeds)"}
+"""Verdicts whose names do not follow a number well."""
 
 NOT_RUN = "not run"
 NO_DATA = "no data"
@@ -147,7 +151,7 @@ def preferred(candidates: Sequence[Filled]) -> Filled:
     Args:
         candidates: nearest to the paper first.
     """
-    enough = [one for one in candidates if one.entry.n >= claims.FEWEST_SEEDS]
+    enough = [one for one in candidates if one.entry.n >= FEWEST_SEEDS]
     return (enough or candidates)[0]
 
 
@@ -273,7 +277,7 @@ def _network(one: Filled) -> str:
 
 def _verdicts(filled: Iterable[Filled]) -> str:
     """How many numbers have which verdict, the most frequent first."""
-    counts = Counter(str(one.entry.verdict) for one in filled)
+    counts = Counter(WORDS.get(one.entry.verdict, str(one.entry.verdict)) for one in filled)
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sweeps.comparison import Contrast, Entry, Report
 from sweeps.latex_text import escaped, stacked, typeset, width, wrapped
 from sweeps.metric_names import axis_words, capitalised, dataset_words, metric_words
+from sweeps.rounding import as_printed, shown_spread, shown_value
 from sweeps.tables import column_label
 
 TEXT_WIDTH, TEXT_HEIGHT = 345.0, 550.0
@@ -143,14 +144,14 @@ def _block(report: Report, row: str) -> Block:
     ours = line(row, _ours)
     if not any(entry is not None and entry.published is not None for entry in entries):
         return (ours,)
-    return ours, line(PAPER, lambda entry: Value(_number(entry.published) if entry.published is not None else MISSING))
+    return ours, line(PAPER, lambda entry: Value(as_printed(entry.published) or MISSING))
 
 
 def _ours(entry: Entry) -> Value:
     if entry.mean is None:
         return Value(FAILED if entry.failed else MISSING)
-    spread = "" if entry.spread is None else _number(entry.spread, entry.spread)
-    return Value(_number(entry.mean, entry.spread), spread, partial=entry.n < entry.of)
+    spread = shown_spread(entry.mean, entry.spread, mark="")
+    return Value(shown_value(entry.mean, entry.spread), spread, partial=entry.n < entry.of)
 
 
 def _difference(contrast: Contrast | None, most: int) -> Value:
@@ -158,17 +159,8 @@ def _difference(contrast: Contrast | None, most: int) -> Value:
         return Value()
     if contrast.mean is None:
         return Value(MISSING)
-    spread = "" if contrast.spread is None else _number(contrast.spread, contrast.spread)
-    text = _number(contrast.mean, contrast.spread)
-    return Value(text if text.startswith("-") else f"+{text}", spread, partial=contrast.n < most)
-
-
-def _number(value: float, spread: float | None = None) -> str:
-    """A number rounded to two digits of its spread; with no spread, to as many decimals as the paper's has."""
-    decimals = 4 if abs(value) < 10 else 3
-    if spread and math.isfinite(spread):
-        decimals = max(0, min(decimals, 1 - math.floor(math.log10(spread))))
-    return f"{value:.{decimals}f}"
+    spread = shown_spread(contrast.mean, contrast.spread, mark="")
+    return Value(shown_value(contrast.mean, contrast.spread, signed=True), spread, partial=contrast.n < most)
 
 
 def _caption(report: Report) -> str:

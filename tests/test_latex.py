@@ -19,6 +19,7 @@ from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, QUANTITIES, likelihoo
 from sweeps.plan import Cell, plan
 from sweeps.report import tabulate
 from sweeps.results import Result
+from sweeps.rounding import as_printed
 from sweeps.storage import Store
 from sweeps.tables import TABLE_4, Quantity, Table
 
@@ -143,7 +144,7 @@ def test_ours_stand_above_the_published_values_of_the_same_column(wide: Report) 
     for arm, published in TABLE_4.rows.items():
         place = next(place for place, row in enumerate(rows) if row[0] == arm)
         ours, spread, paper = rows[place : place + 3]
-        assert paper[0] == r"\quad\emph{paper}" and paper[1:] == [f"${value:.4f}$" for value in published]
+        assert paper[0] == r"\quad\emph{paper}" and paper[1:] == [f"${as_printed(value)}$" for value in published]
         assert all(re.fullmatch(r"\$0\.\d{3}\$", one) for one in ours[1:]), "two digits of the spread, .010"
         assert [float(one.strip("$")) for one in ours[1:]] == pytest.approx([p + 0.01 for p in published], abs=6e-4)
         assert all(r"\pm 0.010" in one for one in spread[1:])
@@ -157,7 +158,7 @@ def test_a_narrow_table_has_each_spread_behind_its_mean(narrow: Report) -> None:
 def test_cells_without_every_seed_are_marked_and_the_caption_says_so(narrow: Report) -> None:
     text = latex(narrow)
     mvae = next(row for row in rows_of(text) if row[0] == "mvae")
-    assert mvae == ["mvae", r"$0.8000$\rlap{$^\dagger$}", "failed"]
+    assert mvae == ["mvae", r"$0.800$\rlap{$^\dagger$}", "failed"]
     assert r"$\dagger$: fewer seeds." in text and "Failed trials: 1." in text
     assert r"mean $\pm$ standard deviation over 3 seeds" in text
 

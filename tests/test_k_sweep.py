@@ -74,7 +74,7 @@ def test_fewer_training_examples_are_another_trial_and_the_caption_says_so(
     (every,) = {cell.trial.key("d") for cell in sweep(read(Options, (*argv[:-2], "--noise", "free"))).cells}
     assert few != every
     run([*argv, "--report"])
-    assert "epochs 2; training examples 40; image network mlp" in " ".join(capsys.readouterr().out.split())
+    assert "epochs 1; training examples 40; image network mlp" in " ".join(capsys.readouterr().out.split())
 
 
 BAD = [

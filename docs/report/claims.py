@@ -73,6 +73,7 @@ def figure_6(sources: Sources) -> str:
 def findings(sources: Sources) -> dict[str, str]:
     """Numbers of the findings about Figures 5 and 6."""
     of_missing, of_subsets = many.missing(sources)[0], many.subsets(sources)
+    _hold_pages(sources)
     none, one = _by_seed(of_subsets, FIXED, "k=0", "k=1")
     holds(judged(none, one) != "seen", "with fixed noise the variance does not drop")
     return {
@@ -80,6 +81,27 @@ def findings(sources: Sources) -> dict[str, str]:
         "scorecard.figure_6.seeds": seeds(len(none)),
         "scorecard.figure_5.from": f"{of_missing.columns[0]:g}",
     }
+
+
+def _hold_pages(sources: Sources) -> None:
+    """Sentences of docs/experiments/vision.md and translation.md about the runs that they show."""
+    faces = sources.numbers("vision-vision_faces").where(epochs=8, image_network="mlp")
+    parts = ("colour-cbcr", "fill_in-hidden", "watermark-marked", "edges_from_image", "mask_from_image")
+    gaps = {part: _gap(faces, part) for part in parts[:3]}
+    holds(all(_gap(faces, part) > 0 for part in parts), "each task beats both plain answers where it changes the image")
+    holds(min(gaps, key=lambda part: gaps[part]) == "colour-cbcr", "of the changed parts colour has the narrowest gap")
+    sentences = sources.numbers("translation-translation").where(epochs=8, targets="all")
+    for score in ("bleu", "chrf"):
+        for direction in DIRECTIONS.values():
+            plain = max(sentences.mean(f"{score}_{kind}/{direction}") for kind in ("copy", "frequent"))
+            ours = min(sentences.mean(f"{score}{kind}/{direction}") for kind in ("", "_beam"))
+            holds(ours > 1.5 * plain, "both directions score well above both answers that need no model")
+
+
+def _gap(numbers: Committed, part: str) -> float:
+    """PSNR of ours above the better plain answer."""
+    plain = max(numbers.mean(f"{kind}/{part}") for kind in ("psnr_input", "psnr_mean"))
+    return numbers.mean(f"psnr/{part}") - plain
 
 
 def vision(name: str, numbers: Committed) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_the_caption_says_how_bits_were_drawn_where_there_are_bits() -> None:
         return " ".join(protocol_lines(made(*argv, "--arms", "jmvae,mvae", "--seeds", "0"), likelihood_table(dataset)))
 
     binary = ("--dataset", "binary_mnist", "--preset", "paper")
-    assert "Ours, where the paper is silent: seeds 1; label weight 50; binarisation fixed." in said(*binary)
+    assert re.search(r"Ours, where the paper is silent: .*; binarisation fixed\.", said(*binary))
     assert "binarisation dynamic." in said(*binary, "--binarisation", "dynamic")
     both = "binarisation fixed, but dynamic in JMVAE, dynamic and MVAE, dynamic."
     assert both in said(*binary, "--binarisation", "fixed,dynamic")

@@ -138,14 +138,14 @@ def _likelihood_rows(table: Table, arms: tuple[str, ...], networks: tuple[str, .
     ]
     older = ["--image-network mlp --epochs 100 --label-weight 50"] if weight == "--label-weight" else []
     base = f"--dataset {table.dataset} --preset paper {SEEDS}"
-    return tuple(
-        Row(
-            "MVAE19" if token not in ARMS else arm(token).title,
-            token,
-            tuple(f"{base} --arms {token} {set_up}" for set_up in [*set_ups, *older]),
-        )
-        for token in arms
-    )
+    rows = []
+    for token in arms:
+        title, reads = (arm(token).title, arm(token).reads) if token in ARMS else ("MVAE19", arm("mvae").reads)
+        for targets in ("own", "all") if "targets" in reads else ("",):
+            asked = f"--arms {token}" + (f" --targets {targets}" if targets else "")
+            runs = tuple(f"{base} {asked} {set_up}" for set_up in [*set_ups, *older])
+            rows.append(Row(f"{title} ({targets})" if targets else title, token, runs))
+    return tuple(rows)
 
 
 def _likelihood_items(

@@ -90,7 +90,11 @@ def by_set_up(sources: Sources) -> Cells:
 def figures(sources: Sources) -> dict[str, str]:
     """Everything that docs/table4.md says of these runs, by name."""
     cells = by_set_up(sources)
-    return {"table4.candidates": candidates(cells), "table4.trials": str(len(trials(sources)))}
+    found = {"table4.candidates": candidates(cells), "table4.trials": str(len(trials(sources)))}
+    for (set_up, share), values in cells.items():
+        name = f"{set_up.arm}.{set_up.pairing}.{set_up.targets}.w{set_up.label_weight:g}.b{set_up.final_beta:g}"
+        found[f"table4.{name}.{column_label(share).removesuffix('%')}"] = _mean_of(values)
+    return found
 
 
 def candidates(cells: Cells) -> str:
@@ -104,6 +108,10 @@ def candidates(cells: Cells) -> str:
     return markdown(
         heads, [column_label(share) for share in COLUMNS], [*lines, ["MVAE, published", "-", "-", "-", "-", *paper]]
     )
+
+
+def _mean_of(values: Sequence[float]) -> str:
+    return shown_value(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
 
 
 def _shown(values: Sequence[float]) -> str:

@@ -72,8 +72,8 @@ def _claims(numbers: Committed, shown: Report) -> dict[str, str]:
     ]
     variances = [
         abs(entry.difference) / entry.published
-        for (row, column), entry in shown.entries.items()
-        if row == "MVAE" and str(column).startswith("var") and entry.difference is not None and entry.published
+        for (_, column), entry in shown.entries.items()
+        if entry.arm == "mvae" and str(column).startswith("var") and entry.difference is not None and entry.published
     ]
     holds(max(variances) <= 0.1, "MVAE's three variances are within 10 % of the paper's")
     conditional = {model: by_both[model].mean("test/variance_conditional") for model in by_both}

@@ -447,7 +447,7 @@ def test_what_another_state_of_a_plug_in_gave_stands_and_is_told_of(root: Path, 
 
     assert told() == (1, "")
     assert told() == (0, "")
-    ran, line = told(("Read them", "Read all"))
+    ran, line = told(("Returns one array", "Returns an array"))
     assert ran == 0
     assert line.startswith("Warning: 1 trial ran with another my_images.py than today's, and what it gave stands. To")
-    assert told(("Read them", "Read all"), ("version=1", "version=2")) == (1, "")
+    assert told(("Returns one array", "Returns an array"), ("version=1", "version=2")) == (1, "")

@@ -107,10 +107,8 @@ def _accuracy_rows(table: Table, networks: tuple[str, ...], weight: str) -> tupl
     """
     rows = []
     for token in table.rows:
-        readings = (" (own)", " (all)") if "targets" in arm(token).reads else ("",)
-        for reading in readings:
-            targets = f" --targets {reading[2:-1]}" if reading else ""
-            base = f"--dataset {table.dataset} --preset paper {SEEDS} --arms {token}{targets}"
+        for reading in _readings(token):
+            base = f"--dataset {table.dataset} --preset paper {SEEDS} --arms {token}{_targets(reading)}"
             runs = tuple(base + set_up for set_up in _accuracy_set_ups(token, networks, weight))
             rows.append(Row(f"{arm(token).title}{reading}", token, runs))
     return tuple(rows)
@@ -138,14 +136,26 @@ def _likelihood_rows(table: Table, arms: tuple[str, ...], networks: tuple[str, .
     ]
     older = ["--image-network mlp --epochs 100 --label-weight 50"] if weight == "--label-weight" else []
     base = f"--dataset {table.dataset} --preset paper {SEEDS}"
-    rows = []
-    for token in arms:
-        title, reads = (arm(token).title, arm(token).reads) if token in ARMS else ("MVAE19", arm("mvae").reads)
-        for targets in ("own", "all") if "targets" in reads else ("",):
-            asked = f"--arms {token}" + (f" --targets {targets}" if targets else "")
-            runs = tuple(f"{base} {asked} {set_up}" for set_up in [*set_ups, *older])
-            rows.append(Row(f"{title} ({targets})" if targets else title, token, runs))
-    return tuple(rows)
+    return tuple(
+        Row(
+            f"{'MVAE19' if token not in ARMS else arm(token).title}{reading}",
+            token,
+            tuple(f"{base} --arms {token}{_targets(reading)} {set_up}" for set_up in [*set_ups, *older]),
+        )
+        for token in arms
+        for reading in _readings(token)
+    )
+
+
+def _readings(token: str) -> tuple[str, ...]:
+    """Suffixes of the rows of an arm: one per set of targets, the paper's own formula first."""
+    reads = arm(token if token in ARMS else "mvae").reads
+    return (" (own)", " (all)") if "targets" in reads else ("",)
+
+
+def _targets(reading: str) -> str:
+    """The option that a row's suffix stands for."""
+    return f" --targets {reading[2:-1]}" if reading else ""
 
 
 def _likelihood_items(

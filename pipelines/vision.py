@@ -7,7 +7,7 @@ Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, fa
 Expect  figure-7.png to figure-10.png in the report, and a line for each of colour, hidden half and watermark that says
         whether what changed comes out better than what was given and than the mean image
 Runs    --preset demo: vision_faces_small (1,500 faces drawn here), MLP networks, every ELBO term reconstructs all six,
-        4 epochs at 1e-3 in batches of 20: about MEASURED minutes on 2 CPU cores
+        4 epochs at 1e-3 in batches of 20: about 3.5 minutes of one CPU core
         --preset demo --dataset vision_faces: 5,000 faces, 8 epochs in batches of 50, about half an hour of one core
         --preset paper: the paper's own numbers on the DCGAN of CelebA, where a GPU is wanted
 Type    python pipelines/vision.py

@@ -88,7 +88,7 @@ def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[floa
     image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
     totals = torch.zeros(2, model.latents, dtype=torch.float64)
     with evaluated(model):
-        for rows in torch.arange(len(data.test)).split(CHUNK):
+        for rows in torch.split(torch.arange(len(data.test)), CHUNK):
             for place, modality in enumerate((image, label)):
                 _, log_var = model.encode(modality, data.test.take(modality, rows))
                 totals[place] += torch.exp(-log_var.double()).sum(0)

@@ -275,7 +275,7 @@ def test_the_precisions_of_both_experts_are_means_over_the_test_split(tmp_path: 
     model = build_mvae(trial, data.modalities)
     checkpoints = store.checkpoints(job.key)
     model.load_state_dict(checkpoints.load(checkpoints.latest(), "model.pt"))  # type: ignore[arg-type]
-    rows = torch.arange(len(data.test)).split(1)
+    rows = torch.split(torch.arange(len(data.test)), 1)
     label = torch.cat([model.eval().encode(1, data.test.take(1, row))[1] for row in rows])
     expected = torch.exp(-label.double()).mean(0).sort(descending=True).values
     assert one["label"] == pytest.approx(expected.tolist(), rel=1e-3)

@@ -254,9 +254,8 @@ def test_one_table_holds_trials_on_two_data_sets_and_the_same_command_finds_them
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ("--dataset", "faces", "--arms", "mvae,mvae19,vae", "--epochs", "1", "--samples", "2", "--latents", "4")
-    argv = (*argv, "--targets", "own")
     where = ("--storage", str(tmp_path / "runs"), "--cache", str(tmp_path / "cache"), "--train-examples", "20")
-    options = read(Options, (*argv, *where))
+    options = read(Options, (*argv, "--targets", "own", *where))
     assert main(lambda: sweep(options), options) == COMPLETE, capsys.readouterr()
     printed = capsys.readouterr().out
     assert "MVAE19 (own) seed 0" in printed and "training examples 20" in " ".join(printed.split())

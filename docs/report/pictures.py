@@ -57,7 +57,6 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
         "figure-5-mnist19.png": Drawn(missing, lambda: many.figure_5(sources)["figure-5.png"]()),
         "figure-6-mnist19.png": Drawn((subsets,), lambda: many.figure_6(sources)["figure-6.png"]()),
         "table-4-batches.png": Drawn((), lambda: table4.picture_of_batches(sources), of_table_4),
-        "table-4-weights.png": Drawn((), lambda: table4.picture_of_weights(sources), of_table_4),
     }
 
 

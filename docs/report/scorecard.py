@@ -16,6 +16,7 @@ from docs.report.tabled import available, markdown, report
 from mvae.trial import Trial
 from pipelines import k_sweep, likelihoods, missing_modalities, translation, vision, weak_supervision
 from sweeps.comparison import Entry
+from sweeps.findings import verdict_words
 from sweeps.judgement import FEWEST_SEEDS, Verdict
 from sweeps.options import read
 from sweeps.plan import Cell
@@ -23,7 +24,11 @@ from sweeps.plan import Cell
 FEWEST_EPOCHS = 20
 """A run of fewer epochs fills no cell."""
 
-WORDS = {Verdict.FEW_SEEDS: f"without a verdict (fewer than {FEWEST_SEEDS} seeds)"}
+WORDS = {
+    Verdict.FEW_SEEDS: f"without a verdict (fewer than {FEWEST_SEEDS} seeds)",
+    Verdict.SLIGHTLY_ABOVE: "above, within the tolerance",
+    Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
+}
 """Verdicts whose names do not follow a number well."""
 
 NOT_RUN = "not run"
@@ -275,9 +280,17 @@ def _network(one: Filled) -> str:
     return {"mlp": "MLP, ", "dcgan": "DCGAN, "}.get(network, "")
 
 
+def _words(entry: Entry) -> str:
+    """A cell's verdict; a table of quantities has a tolerance of its own in each cell, which is left out."""
+    slight = entry.verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
+    if slight and "accuracy" in entry.metric:
+        return verdict_words(entry)
+    return WORDS.get(entry.verdict, str(entry.verdict))
+
+
 def _verdicts(filled: Iterable[Filled]) -> str:
     """How many numbers have which verdict, the most frequent first."""
-    counts = Counter(WORDS.get(one.entry.verdict, str(one.entry.verdict)) for one in filled)
+    counts = Counter(_words(one.entry) for one in filled)
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 

@@ -174,50 +174,6 @@ def _draw_batches(axes: Axes, panel: Mapping[tuple[SetUp, float], Points]) -> No
     axes.set_xscale("log")
 
 
-def by_weight(cells: Cells) -> dict[float, list[tuple[float, float]]]:
-    """(label weight, mean accuracy) of the plain MVAE with `own` targets and beta up to 1, by share of pairs."""
-    found: dict[float, list[tuple[float, float]]] = {}
-    for (set_up, share), values in cells.items():
-        if (set_up.arm, set_up.pairing, set_up.targets, set_up.final_beta) == ("mvae", "reserved", "own", 1.0):
-            found.setdefault(share, []).append((set_up.label_weight, statistics.fmean(values)))
-    return {share: sorted(points) for share, points in sorted(found.items()) if len(points) > 1}
-
-
-def picture_of_weights(sources: Sources) -> bytes:
-    """Test accuracy of `own` against the label weight, and the precision of both experts at each weight."""
-    curve = by_weight(by_set_up(sources))
-    measured = precisions(sources)
-    panels: dict[str, Any] = {"accuracy of MVAE (own)": curve}
-    panels |= {f"label weight {weight:g}, all pairs": one for weight, one in measured.items()}
-
-    def draw(axes: Axes, panel: Any) -> None:
-        if panel is curve:
-            for number, (share, points) in enumerate(curve.items()):
-                axes.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
-            axes.set_xscale("log")
-            axes.set_xlabel("label weight")
-            axes.set_ylabel("test accuracy")
-            return
-        places = range(1, 1 + len(panel["label"]))
-        axes.plot(places, panel["label"], color=COLOURS[1], label="label's expert")
-        axes.plot(places, panel["image"], color=COLOURS[0], label="image's expert")
-        axes.set_yscale("log")
-        axes.set_xlabel("latent dimension")
-        axes.set_ylabel("precision (the prior has 1)")
-
-    return _side_by_side(panels, draw, "", "")
-
-
-def precisions(sources: Sources) -> dict[float, Any]:
-    """Precision of both experts per latent dimension of seed 0, all pairs, `own`, by label weight."""
-    if not (sources.root / "benchmarks" / "results" / "expert-precisions-cpu.json").exists():
-        return {}
-    measured = sources.benchmark("expert-precisions-cpu")["trials"]
-    wanted = {"targets": "own", "paired_fraction": 1.0, "pairing": "reserved", "final_beta": 1.0, "seed": 0}
-    found = [one for one in measured if all(one[name] == value for name, value in wanted.items())]
-    return {one["label_weight"]: one for one in sorted(found, key=lambda one: float(one["label_weight"]))}
-
-
 def _side_by_side(panels: Mapping[str, Any], draw: Callable[[Axes, Any], None], x_label: str, y_label: str) -> bytes:
     from matplotlib.figure import Figure
 
@@ -234,9 +190,5 @@ def _side_by_side(panels: Mapping[str, Any], draw: Callable[[Axes, Any], None], 
 
 
 def shown_numbers(sources: Sources) -> Iterable[object]:
-    """Every number in the pictures, for their digests."""
-    return (
-        *accuracy_by_batches(sources).items(),
-        *by_weight(by_set_up(sources)).items(),
-        *(repr(one) for one in precisions(sources).values()),
-    )
+    """Every number in the picture, for its digest."""
+    return tuple(accuracy_by_batches(sources).items())

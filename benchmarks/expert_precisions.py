@@ -121,14 +121,13 @@ def _of(result: Result, store: Store, options: Options) -> Precisions:
         raise ValueError(f"the final weights of {result.key} are gone from {store.folder}")
     model.load_state_dict(checkpoints.load(final, "model.pt"))
     image, label = precisions(model, data)
-    rises = trial.annealing_epochs
     return Precisions(
         key=result.key,
         targets=trial.targets,
         pairing=trial.pairing,
         paired_fraction=trial.paired_fraction,
         label_weight=trial.label_weight,
-        final_beta=1.0 if not rises else min(1.0, trial.epochs / rises),
+        final_beta=trial.final_beta,
         seed=trial.seed,
         accuracy=result.metrics[ACCURACY.metric],
         image=tuple(float(f"{value:.4g}") for value in image),

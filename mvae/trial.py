@@ -131,6 +131,11 @@ class Trial(BaseModel):
     sync_batchnorm: bool = False
     """Batch normalisation by the statistics of all workers' rows, as one worker would have them."""
 
+    @property
+    def final_beta(self) -> float:
+        """Beta at the end of training: below 1 only if `annealing_epochs` exceeds `epochs`."""
+        return min(1.0, self.epochs / self.annealing_epochs) if self.annealing_epochs else 1.0
+
     @classmethod
     def create(cls, *, dataset: str, model: str, **fields: Any) -> Trial:
         """A trial with the data set's defaults wherever a field is missing or None.

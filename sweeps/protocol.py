@@ -140,8 +140,7 @@ def _field(name: str, trial: Trial) -> Any:
     if name == "annealing":
         return _annealing_epochs(trial)
     if name == "final_beta":
-        rises = _annealing_epochs(trial)
-        return None if rises is None else min(1.0, trial.epochs / max(rises, 1))
+        return None if _annealing_epochs(trial) is None else trial.final_beta
     return read.get(name)
 
 

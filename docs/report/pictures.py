@@ -51,7 +51,9 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
     fashion, digits = accuracy.table(sources, accuracy.FASHION), accuracy.table(sources, accuracy.DIGITS)
     missing, subsets = many.missing(sources), many.subsets(sources)
     of_table_4 = tuple(table4.shown_numbers(sources))
+    weights = {"table-4-weights.png": Drawn((), lambda: table4.picture_of_weights(sources), of_table_4)}
     return {
+        **(weights if table4.by_weight(table4.by_set_up(sources)) else {}),
         "digits-accuracy.png": Drawn((digits,), lambda: png(picture(digits))),
         "fashion-mnist-accuracy.png": Drawn((fashion,), lambda: png(picture(fashion))),
         "figure-5-mnist19.png": Drawn(missing, lambda: many.figure_5(sources)["figure-5.png"]()),

@@ -275,9 +275,13 @@ def _set_ups(filled: Sequence[Filled]) -> str:
 
 
 def _network(one: Filled) -> str:
+    """Image network, and what differs from our defaults."""
     words = one.run.split()
     network = words[words.index("--image-network") + 1] if "--image-network" in words else ""
-    return {"mlp": "MLP, ", "dcgan": "DCGAN, "}.get(network, "")
+    said = {"mlp": "MLP, ", "dcgan": "DCGAN, "}.get(network, "")
+    if "--label-weight" in words and (weight := words[words.index("--label-weight") + 1]) != "1":
+        said += f"label weight {weight}, "
+    return said + ("beta to 0.5, " if "--annealing-epochs" in words else "")
 
 
 def _words(entry: Entry) -> str:

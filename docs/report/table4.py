@@ -18,7 +18,7 @@ from docs.report.tabled import markdown
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.plots import COLOURS, png
-from sweeps.rounding import shown_value
+from sweeps.rounding import as_printed, shown, shown_value
 from sweeps.tables import TABLE_4, column_label
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ COLUMNS = (0.001, 0.01, 0.05, 0.1, 1.0)
 
 @dataclass(frozen=True)
 class SetUp:
-    """A way to train the MVAE of Table 4, but for the share of pairs and the seed."""
+    """A way to train the MVAE of Table 4, except the share of pairs and the seed."""
 
     arm: str
     pairing: str
@@ -45,9 +45,7 @@ class SetUp:
     @classmethod
     def of(cls, trial: Trial) -> SetUp:
         """The set-up of a trial."""
-        rises = trial.annealing_epochs
-        beta = min(1.0, trial.epochs / rises) if rises else 1.0
-        return cls(trial.model, trial.pairing, trial.targets, trial.label_weight, beta)
+        return cls(trial.model, trial.pairing, trial.targets, trial.label_weight, trial.final_beta)
 
     @property
     def order(self) -> tuple[Any, ...]:
@@ -71,8 +69,13 @@ def trials(sources: Sources) -> dict[str, tuple[Trial, float]]:
 
 
 def _is_one(trial: Trial) -> bool:
-    family = trial.model == "mvae" or trial.model.startswith("mvae_inverted")
-    return family and (trial.epochs, trial.image_network) == (EPOCHS, NETWORK)
+    """Whether a trial differs from the default one only in its set-up, its share of pairs and its seed."""
+    if trial.model != "mvae" and not trial.model.startswith("mvae_inverted"):
+        return False
+    varied = ("pairing", "targets", "label_weight", "annealing_epochs", "paired_fraction", "seed")
+    same = {name: getattr(trial, name) for name in varied}
+    usual = Trial.create(dataset=trial.dataset, model=trial.model, epochs=EPOCHS, image_network=NETWORK, **same)
+    return trial.hashed_fields() == usual.hashed_fields()
 
 
 Cells = Mapping[tuple[SetUp, float], list[float]]
@@ -103,7 +106,7 @@ def candidates(cells: Cells) -> str:
         [*set_up.words, *(_shown(cells.get((set_up, share), [])) for share in COLUMNS)]
         for set_up in dict.fromkeys(set_up for set_up, _ in cells)
     ]
-    paper = [f"{TABLE_4.published('mvae', share):.4f}" for share in COLUMNS]
+    paper = [as_printed(TABLE_4.published("mvae", share)) for share in COLUMNS]
     heads = ["arm", "pairing", "targets", "label weight", "beta at the end"]
     return markdown(
         heads, [column_label(share) for share in COLUMNS], [*lines, ["MVAE, published", "-", "-", "-", "-", *paper]]
@@ -118,7 +121,7 @@ def _shown(values: Sequence[float]) -> str:
     if not values:
         return "-"
     spread = statistics.stdev(values) if len(values) > 1 else None
-    said = shown_value(statistics.fmean(values), spread)
+    said = shown(statistics.fmean(values), spread)
     return said if spread is None else f"{said} ({len(values)} seeds)"
 
 
@@ -174,6 +177,50 @@ def _draw_batches(axes: Axes, panel: Mapping[tuple[SetUp, float], Points]) -> No
     axes.set_xscale("log")
 
 
+def by_weight(cells: Cells) -> dict[float, list[tuple[float, float]]]:
+    """(label weight, mean accuracy) of the plain MVAE with `own` targets and beta up to 1, by share of pairs."""
+    found: dict[float, list[tuple[float, float]]] = {}
+    for (set_up, share), values in cells.items():
+        if (set_up.arm, set_up.pairing, set_up.targets, set_up.final_beta) == ("mvae", "reserved", "own", 1.0):
+            found.setdefault(share, []).append((set_up.label_weight, statistics.fmean(values)))
+    return {share: sorted(points) for share, points in sorted(found.items()) if len(points) > 1}
+
+
+def picture_of_weights(sources: Sources) -> bytes:
+    """Test accuracy of `own` against the label weight, and the precision of both experts at each weight."""
+    curve = by_weight(by_set_up(sources))
+    measured = precisions(sources)
+    panels: dict[str, Any] = {"accuracy of MVAE (own)": curve}
+    panels |= {f"label weight {weight:g}, all pairs": one for weight, one in measured.items()}
+
+    def draw(axes: Axes, panel: Any) -> None:
+        if panel is curve:
+            for number, (share, points) in enumerate(curve.items()):
+                axes.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
+            axes.set_xscale("log")
+            axes.set_xlabel("label weight")
+            axes.set_ylabel("test accuracy")
+            return
+        places = range(1, 1 + len(panel["label"]))
+        axes.plot(places, panel["label"], color=COLOURS[1], label="label's expert")
+        axes.plot(places, panel["image"], color=COLOURS[0], label="image's expert")
+        axes.set_yscale("log")
+        axes.set_xlabel("latent dimension")
+        axes.set_ylabel("precision (the prior has 1)")
+
+    return _side_by_side(panels, draw, "", "")
+
+
+def precisions(sources: Sources) -> dict[float, Any]:
+    """Precision of both experts per latent dimension of seed 0, all pairs, `own`, by label weight."""
+    if not (sources.root / "benchmarks" / "results" / "expert-precisions-cpu.json").exists():
+        return {}
+    measured = sources.benchmark("expert-precisions-cpu")["trials"]
+    wanted = {"targets": "own", "paired_fraction": 1.0, "pairing": "reserved", "final_beta": 1.0, "seed": 0}
+    found = [one for one in measured if all(one[name] == value for name, value in wanted.items())]
+    return {one["label_weight"]: one for one in sorted(found, key=lambda one: float(one["label_weight"]))}
+
+
 def _side_by_side(panels: Mapping[str, Any], draw: Callable[[Axes, Any], None], x_label: str, y_label: str) -> bytes:
     from matplotlib.figure import Figure
 
@@ -190,5 +237,9 @@ def _side_by_side(panels: Mapping[str, Any], draw: Callable[[Axes, Any], None], 
 
 
 def shown_numbers(sources: Sources) -> Iterable[object]:
-    """Every number in the picture, for its digest."""
-    return tuple(accuracy_by_batches(sources).items())
+    """Every number in the pictures, for their digests."""
+    return (
+        *accuracy_by_batches(sources).items(),
+        *by_weight(by_set_up(sources)).items(),
+        *(repr(one) for one in precisions(sources).values()),
+    )

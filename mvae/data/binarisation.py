@@ -7,14 +7,14 @@ fixed
     aligns its numbers with its reference [5] (Larochelle and Murray, the NADE paper), whose MNIST is binarised once.
 dynamic
     Every epoch draws the bits of the training images anew from their grey values. Every arm that is trained by steps
-    sees them, RBM included. Much later work does so: it keeps a model from learning one draw by heart.
+    sees them, RBM included. Much later work does so: it keeps a model from memorising one draw.
 
 The dynamic bits of a training image are a pure function of (seed, epoch, position in the training split). So resumed
 runs, data-parallel workers and any order of the batches see the same bits, and so does every arm of a seed. An image
 that an epoch shows more than once, alone and in a pair or again and again in a small paired set, has the same bits
 each time. All ELBO terms of a step take their inputs and their targets from one draw.
 
-Validation, test, read-outs and LOGREG, which is fitted in closed form, use the fixed bits in both ways, so that their
+Validation, test, read-outs and LOGREG, which is not trained by steps, use the fixed bits in both cases, so that their
 numbers can be compared.
 """
 
@@ -27,8 +27,6 @@ import numpy as np
 from mvae.streams import derive
 
 # N images, C channels, H height, W width
-
-BINARISATIONS = ("fixed", "dynamic")
 
 BLOCK = 5000
 """Images drawn at a time."""

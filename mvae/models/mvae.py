@@ -71,14 +71,14 @@ class ElboLearner:
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
         """Of this worker's share of the epoch."""
-        self._paired_batches = 0
-        """Steps of the epoch that showed at least one complete example."""
+        self._complete = 0
+        """Complete examples that the epoch showed; one that is shown twice counts twice."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
-        """Returns the epoch's steps that showed complete examples. Also, if values are dropped: the number of examples
-        with nothing left, and the steps per epoch over the others. For sentences: the share of padding tokens."""
-        found = {"train/paired_batches": float(self._paired_batches)}
+        """Returns the complete examples that the epoch showed, in batches. Also, if values are dropped: the number of
+        examples with nothing left, and the steps per epoch over the others. For sentences: the share of padding."""
+        found = {"train/paired_batches": self._complete / self.trial.batch_size}
         if self.kept is not None:
             skipped = len(self.split) - self.shown
             found |= {"train/skipped_examples": float(skipped), "train/steps_per_epoch": float(self.steps_per_epoch)}
@@ -107,9 +107,9 @@ class ElboLearner:
         subsets = numpy_generator(trial.seed, "subsets", epoch)
         examples = examples_of(self.split, trial, epoch)
         self._padding.begin()
-        self._paired_batches = 0
+        self._complete = 0
         for step in self._steps(epoch):
-            self._paired_batches += bool(step.present_RM.all(1).any())
+            self._complete += int(step.present_RM.all(1).sum())
             terms = elbo_terms(modalities, trial.k, subsets)
             draws = 1 if trial.fixed_noise else len(terms)
             drawn = torch.randn(

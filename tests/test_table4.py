@@ -1,0 +1,64 @@
+"""Table 4's investigation: which trials are its candidates, how they are averaged, and what its curves stand on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from docs.report import curves, table4
+from docs.report.committed import Number, written
+from docs.report.sources import Sources
+from mvae.trial import Trial
+
+ABOUT = {"git": "f" * 40, "torch": "2", "device": "cpu", "training_seconds": "1", "measured_in_seconds": ""}
+
+
+def number(key: str, accuracy: float, **fields: Any) -> Number:
+    asked = {"model": "mvae", "epochs": 20, "image_network": "mlp", "paired_fraction": 1.0, **fields}
+    trial = Trial.create(dataset="fashion_mnist", **asked)
+    return Number(key * 16, "accuracy-v1", "test/accuracy", accuracy, trial, ABOUT)
+
+
+def sources(root: Path, *numbers: Number) -> Sources:
+    folder = root / "docs" / "results"
+    (folder / curves.FOLDER).mkdir(parents=True)
+    (folder / f"{table4.FILE}.csv").write_text(written(numbers))
+    return Sources(root)
+
+
+def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_own(tmp_path: Path) -> None:
+    found = sources(
+        tmp_path,
+        number("a", 0.80, seed=0),
+        number("b", 0.90, seed=1),
+        number("c", 0.20, annealing_epochs=40),
+        number("d", 0.40, label_weight=50),
+    )
+    cells = table4.by_set_up(found)
+    assert [(one.label_weight, one.final_beta, values) for (one, _), values in cells.items()] == [
+        *((1.0, 1.0, [0.80, 0.90]), (50.0, 1.0, [0.40]), (1.0, 0.5, [0.20]))
+    ]
+    shown = table4.candidates(cells).splitlines()
+    assert "0.850 ±0.071 (2 seeds)" in shown[2] and shown[-1].endswith("| 0.947 |")
+    assert table4.by_weight(cells) == {1.0: [(1.0, pytest.approx(0.85)), (50.0, 0.40)]}
+
+
+@pytest.mark.parametrize(
+    "other", [{"epochs": 10}, {"image_network": "dcgan"}, {"learning_rate": 1e-4}, {"latents": 20}, {"model": "nn"}]
+)
+def test_a_trial_that_differs_elsewhere_is_no_candidate(tmp_path: Path, other: dict[str, Any]) -> None:
+    assert table4.trials(sources(tmp_path, number("a", 0.5, **other))) == {}
+
+
+def test_curves_are_drawn_against_all_paired_batches_shown_so_far(tmp_path: Path) -> None:
+    found = sources(tmp_path, number("a", 0.6, pairing="resampled", paired_fraction=0.05))
+    recorded = {
+        ("a" * 16, curves.DIAGNOSTIC): (0.4, 0.6),
+        ("a" * 16, curves.PAIRED_BATCHES): (20.0, 30.0),
+    }
+    (found.results / curves.FOLDER / f"{table4.FILE}.csv").write_text(curves.written(recorded))
+    ((set_up, share),) = table4.accuracy_by_batches(found)
+    assert (set_up.pairing, share) == ("resampled", 0.05)
+    assert table4.accuracy_by_batches(found)[set_up, share] == [(20.0, 0.4), (50.0, 0.6)]

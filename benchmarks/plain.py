@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 LATENTS = 64
 CLASSES = 10
-LABEL_WEIGHT = 50.0
+LABEL_WEIGHT = 1.0
 TERMS = (("image", "label"), ("image",), ("label",))
 
 

@@ -31,7 +31,7 @@ from benchmarks.plain import Hand, dense, product_of_experts
 
 ATTRIBUTES = 18
 IMAGE_WEIGHT = 1.0
-ATTRIBUTE_WEIGHT = 10.0
+ATTRIBUTE_WEIGHT = 1.0
 
 
 def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Module, nn.Module]:

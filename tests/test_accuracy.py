@@ -81,7 +81,7 @@ def accuracy(digits: Dataset, folder: Path, model: str, **fields: Any) -> float:
         ("nn", {"epochs": 15, "learning_rate": 3e-3}, 0.9),
         ("logreg", {}, 0.9),
         ("mvae", {"epochs": 25, "learning_rate": 3e-3}, 0.6),
-        ("mvae", {"epochs": 15, "learning_rate": 3e-3, "targets": "all"}, 0.88),
+        ("mvae", {"epochs": 15, "learning_rate": 3e-3, "targets": "all", "label_weight": 10}, 0.88),
         ("jmvae", {"epochs": 25, "learning_rate": 3e-3}, 0.6),
         ("mvae_q", {"epochs": 15, "learning_rate": 3e-3}, 0.6),
     ],
@@ -99,7 +99,9 @@ def test_five_percent_of_the_pairs_teach_less_than_all_of_them(digits: Dataset, 
 
 
 def test_training_raises_the_elbo_and_lets_the_images_be_rebuilt(digits: Dataset, tmp_path: Path) -> None:
-    history = trained(digits, tmp_path, "mvae", epochs=15, learning_rate=3e-3, annealing_epochs=0).history
+    history = trained(
+        digits, tmp_path, "mvae", epochs=15, learning_rate=3e-3, annealing_epochs=0, label_weight=10
+    ).history
     first, last = history[0]["metrics"], history[-1]["metrics"]
     assert last["train/loss"] < 0.8 * first["train/loss"]
     assert last["train/log_likelihood_image"] > first["train/log_likelihood_image"] + 20

@@ -32,9 +32,12 @@ SWEEP = (*DIGITS, "--arms", "rbm,vae,jmvae,mvae_q", "--targets", "own", "--fract
 """A whole sweep, whose driver is killed."""
 
 JOBS = {
-    "likelihoods": ("likelihoods", (*DIGITS, "--arms", "jmvae,mvae_q,vae,cvae", "--samples", "20")),
+    "likelihoods": ("likelihoods", (*DIGITS, "--arms", "jmvae,mvae_q,vae,cvae", "--targets", "own", "--samples", "20")),
     "texts": ("weak_supervision", (*TEXTS, "--arms", "nn,jmvae,mvae", "--targets", "own", "--fractions", "1")),
-    "likelihoods of texts": ("likelihoods", (*TEXTS, "--arms", "jmvae,mvae,vae,cvae", "--samples", "3")),
+    "likelihoods of texts": (
+        "likelihoods",
+        (*TEXTS, "--arms", "jmvae,mvae,vae,cvae", "--targets", "own", "--samples", "3"),
+    ),
 }
 """Their trials alone, each of which is cut off."""
 
@@ -128,7 +131,7 @@ def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: 
 
 def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) -> None:
     with place(begun=True) as here:
-        arguments = (*DIGITS, "--arms", "mvae,vae", "--epochs", "3")
+        arguments = (*DIGITS, "--arms", "mvae,vae", "--targets", "own", "--epochs", "3")
         for job in jobs(here, cells("likelihoods", (*arguments, "--samples", "10")), None):
             run(job, lambda _: None)
         before = here.files()

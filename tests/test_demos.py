@@ -31,7 +31,7 @@ class Size:
 
 MOST = {
     "k_sweep": Size(trials=6, examples=300_000, samples=120),
-    "likelihoods": Size(trials=5, examples=650_000, samples=5_000),
+    "likelihoods": Size(trials=7, examples=910_000, samples=7_000),
     "missing_modalities": Size(trials=3, examples=750_000, samples=60),
     "search": Size(trials=20, examples=600_000),
     "train": Size(trials=1, examples=30_000),
@@ -43,7 +43,7 @@ MOST = {
 
 
 def size(whole: Sweep) -> Size:
-    """Of all that the sweep asks for. An epoch of mnist19 has the examples of the real one."""
+    """Counts everything that the sweep asks for. An epoch of mnist19 has the examples of the real one."""
     measures = {(cell.trial, cell.measure) for cell in whole.cells}
     trials = list({trial for trial, _ in measures})
     if isinstance(whole.search, Searching):

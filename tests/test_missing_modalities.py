@@ -155,7 +155,7 @@ def test_the_report_says_what_the_paper_claims_as_measured_and_has_the_figure_an
     assert code == COMPLETE
     assert said in printed and said in files["table.md"].decode()
     assert "keep_probability" in printed and "no table is published" not in printed
-    assert "k 1; attribute weight 10; samples 20" in " ".join(printed.split())
+    assert "k 1; attribute weight 1; samples 20" in " ".join(printed.split())
     assert files["figure-5.png"].startswith(b"\x89PNG") and files["attributes.png"].startswith(b"\x89PNG")
     assert "quantities.png" not in files
     lines = list(csv.DictReader(files["details.csv"].decode().splitlines()))

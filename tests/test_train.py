@@ -44,7 +44,9 @@ def test_a_rigid_run_of_one_worker_shares_its_trial_with_the_tables_and_an_elast
     from pipelines.weak_supervision import Options as Table
     from pipelines.weak_supervision import cells as cells_of_the_table
 
-    table = cells_of_the_table(read(Table, ("--arms", "mvae", "--fractions", "1", "--seeds", "0", "--epochs", "20")))
+    table = cells_of_the_table(
+        read(Table, ("--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", "20"))
+    )
     assert [cell.trial.key("data") for cell in table] == [keys[""]]
 
 

@@ -156,7 +156,7 @@ def test_the_report_has_the_figures_and_says_what_is_better_than_both_baselines(
     compared = [line for line in contrasts if " - MVAE6 " in line]
     assert len(compared) == len(ROWS)
     (mask,) = (line for line in compared if "MVAE-Q6 mask from all six - MVAE6 mask from all six" in line)
-    assert "+1.0000" in mask
+    assert "+1.000" in mask
 
 
 @pytest.mark.usefixtures("no_cluster")

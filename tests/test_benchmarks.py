@@ -244,8 +244,11 @@ def test_the_pack_holds_the_sweeps_own_trials_of_table_4_each_once() -> None:
     keys = [trial.key("any") for trial in trials]
     assert len(set(keys)) == len(keys)
     assert {trial.dataset for trial in trials} == {"fashion_mnist"}
-    assert (trials[0].seed, trials[0].paired_fraction, trials[0].epochs) == (0, 0.01, 100)
-    assert sum(trial.model == "mvae" and trial.paired_fraction == 0.01 and trial.seed == 0 for trial in trials) == 6
+    assert [(one.pairing, one.targets, one.paired_fraction, one.final_beta) for one in trials[:4]] == [
+        ("resampled", targets, fraction, 0.5) for targets in ("own", "all") for fraction in (0.01, 0.02)
+    ]
+    assert {(one.seed, one.epochs) for one in trials[:4]} == {(0, 100)}
+    assert sum(trial.model == "mvae" and trial.paired_fraction == 0.01 and trial.seed == 0 for trial in trials) == 8
 
 
 @pytest.mark.real_data

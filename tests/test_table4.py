@@ -54,7 +54,7 @@ def test_a_trial_that_differs_elsewhere_is_no_candidate(tmp_path: Path, other: d
 
 def test_curves_are_drawn_against_all_paired_batches_shown_so_far(tmp_path: Path) -> None:
     found = sources(tmp_path, number("a", 0.6, pairing="resampled", paired_fraction=0.05))
-    recorded = {
+    recorded: curves.Curves = {
         ("a" * 16, curves.DIAGNOSTIC): (0.4, 0.6),
         ("a" * 16, curves.PAIRED_BATCHES): (20.0, 30.0),
     }

@@ -1,6 +1,6 @@
 """One cell of a table over its seeds, and the difference between two cells.
 
-The statistics are in sweeps/judgement.py; here stand the numbers that they are computed from.
+The statistics are in sweeps/judgement.py; this module holds their inputs.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Entry:
     metric: str = ""
     lower_is_better: bool = False
     quantity: str = ""
-    """What is comparable with it: the metric without parameters."""
+    """Metric without parameters; cells with equal ones are comparable."""
     pooled: Pooled | None = None
     """Spread over seeds of the row's columns in this cell's range; None: of this cell alone."""
     test_examples: int | None = None
@@ -89,7 +89,7 @@ class Entry:
 
     @property
     def mean(self) -> float | None:
-        """Mean over the seeds that are there, None without any."""
+        """Mean over the seeds with a result; None without any."""
         return statistics.fmean(self.values) if self.values else None
 
     @property
@@ -186,7 +186,7 @@ class Contrast:
 
     @cached_property
     def test(self) -> Paired | None:
-        """What the paired seeds say; None with fewer than 3."""
+        """Paired test over the seeds; None with fewer than 3."""
         return paired([ours for ours, _ in self.pairs], [theirs for _, theirs in self.pairs])
 
     @property

@@ -38,7 +38,7 @@ def shown_half_width(entry: Entry, mark: str = "±") -> str:
 
 
 def findings(report: Report) -> list[str]:
-    """What follows from the numbers, one line each: verdicts, chance, the interval, protocols, order."""
+    """Returns the conclusions, one line each: verdicts, chance, the interval, protocols, order."""
     if report.table is None:
         return []
     lines = []
@@ -70,7 +70,7 @@ def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line
 
 
 def contrast_legend(contrasts: Sequence[Contrast]) -> list[str]:
-    """What the lines of differences mean, for those that there are."""
+    """Returns the legend of the lines of differences that are shown."""
     labels = {label for label, _ in contrast_lines(contrasts)}
     words = {
         "95%": "95%: Student's interval of the mean difference, over seeds that both arms have; p: its paired t test.",

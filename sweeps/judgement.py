@@ -77,7 +77,7 @@ class Verdict(StrEnum):
 
 
 class Ordering(StrEnum):
-    """Whether two arms stand in the published order."""
+    """Whether two arms are in the published order."""
 
     IN_ORDER = "in order"
     REVERSED = "reversed"
@@ -154,7 +154,7 @@ def by_chance(judged: int) -> float:
 
 @dataclass(frozen=True)
 class Paired:
-    """What paired seeds say about the mean difference of two arms."""
+    """Paired test of the mean difference of two arms."""
 
     interval: tuple[float, float]
     """Student's 95 % interval; without width if all differences are equal."""
@@ -241,7 +241,7 @@ def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:
 
 
 def ordering(difference: float, test: Paired) -> Ordering:
-    """How two arms of ours stand, seen from the published order.
+    """Compares the order of two arms of ours with the published order.
 
     Args:
         difference: our mean difference, the arm with the higher published value first.

@@ -59,7 +59,7 @@ BANDED = STYLES[1]
 
 @dataclass(frozen=True)
 class Value:
-    """What a cell shows."""
+    """Contents of a cell."""
 
     text: str = ""
     spread: str = ""

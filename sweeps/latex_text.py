@@ -41,7 +41,7 @@ SPECIAL = {
     "\u03c3": r"$\sigma$",
     "\u03c4": r"$\tau$",
 }
-"""What a character is written as. Brackets and stars are in braces: after a line's end they would be its options."""
+"""LaTeX for special characters. Brackets and stars are in braces: after a line's end they would be its options."""
 
 ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
 LETTERS = frozenset("\u00df\u00c6\u00e6\u00d8\u00f8\u0141\u0142\u0152\u0153")

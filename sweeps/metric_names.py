@@ -60,7 +60,7 @@ AXES = {
     "of test images": "answer on test images",
     "epoch": "epochs",
 }
-"""What the columns of a table are, where its own name is short."""
+"""Axis names in words, for tables with a short name of their own."""
 
 DATASETS = {
     "mnist": "MNIST",
@@ -100,7 +100,7 @@ def metric_words(metric: str) -> str:
 
 
 def axis_words(axis: str) -> str:
-    """What the columns are: "share of paired examples" for paired fraction."""
+    """Returns the axis in words: "share of paired examples" for paired fraction."""
     return AXES.get(axis, axis.replace("_", " "))
 
 
@@ -115,7 +115,7 @@ def capitalised(words: str) -> str:
 
 
 def _variant(variant: str) -> str:
-    """What follows the dash in a metric's name."""
+    """Returns the part after the dash in a metric's name, in words."""
     if variant == BY_IMAGE[1:]:
         return " by q(z|x1)"
     if share := re.fullmatch(r"f([\d.e-]+)", variant):

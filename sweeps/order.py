@@ -1,4 +1,4 @@
-"""Whether our arms stand in the published order, column by column.
+"""Whether our arms are in the published order, column by column.
 
 Only pairs of arms whose published gap exceeds 2 sqrt(2) s are judged. Arms whose order the paper itself does not
 resolve say nothing about ours.

@@ -37,7 +37,7 @@ METADATA: dict[str, dict[str, None]] = {
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Creator": None, "Date": None},
 }
-"""What a file would say of when it was made and by which version: left out, so that equal figures are equal files."""
+"""Metadata to leave out (date, version), so that equal figures give equal files."""
 
 
 def picture(report: Report) -> Figure:

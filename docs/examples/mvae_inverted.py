@@ -42,7 +42,7 @@ class InvertedProduct(Multimodal):
 
 
 class InvertedProductWithoutPrior(InvertedProduct):
-    """The same product without the universal expert."""
+    """Inverted product without the universal expert."""
 
     prior = False
 

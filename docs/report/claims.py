@@ -1,4 +1,4 @@
-"""What our runs say about items that print no numbers: claims of figures, scores of pictures and sentences."""
+"""Claims about items that print no numbers: what figures claim, and scores of pictures and sentences."""
 
 from __future__ import annotations
 

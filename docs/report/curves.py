@@ -13,7 +13,7 @@ from pathlib import Path
 METRIC = "validation/accuracy"
 DIAGNOSTIC, PAIRED_BATCHES = "diagnostic/test_accuracy", "train/paired_batches"
 METRICS = (METRIC, DIAGNOSTIC, PAIRED_BATCHES)
-"""What is kept by epoch: DIAGNOSTIC only of trials that ran with --test-curve."""
+"""Metrics kept by epoch; trials without --test-curve have no DIAGNOSTIC."""
 HEAD = ("key", "metric", "values")
 FOLDER = "curves"
 

@@ -1,4 +1,4 @@
-"""What the supplement publishes, item by item, and which runs of ours belong to each item.
+"""The supplement's published items, and which of our runs belong to each.
 
 An item is a table, a figure, or one data set's column of Tables 1 and 2. Its numbers come from `sweeps.tables` and
 `sweeps.likelihood_tables`; this file adds the paper's set-up, our commands, and what has no number at all.
@@ -43,7 +43,7 @@ class Item:
     line: str
     """Line of the short table; items that share a line are added up there."""
     shows: str
-    """What the item shows, in a few words."""
+    """Contents of the item, in a few words."""
     paper: str
     """The paper's data, epochs and seeds."""
     data: str
@@ -63,7 +63,7 @@ class Item:
     runs: tuple[str, ...] = ()
     """Arguments of the runs behind an item that prints no numbers."""
     no_data: str = ""
-    """Why the data cannot be had; empty where they can."""
+    """Why the data are unavailable; empty if they are available."""
     tests: tuple[str, ...] = ()
     """Tests that hold an architecture, in tests/test_networks.py."""
     same_runs_as: str = ""
@@ -95,7 +95,7 @@ LINES = {
 SEEDS = "--seeds 0-4"
 """Seeds looked for: a cell counts the seeds that have a committed number."""
 
-NO_CELEBA = "the images of CelebA cannot be had here"
+NO_CELEBA = "CelebA's images are not available here"
 
 
 def _accuracy_rows(table: Table, networks: tuple[str, ...], weight: str) -> tuple[Row, ...]:
@@ -154,7 +154,7 @@ def _readings(token: str) -> tuple[str, ...]:
 
 
 def _targets(reading: str) -> str:
-    """The option that a row's suffix stands for."""
+    """Returns the option that belongs to a row's suffix."""
     return f" --targets {reading[2:-1]}" if reading else ""
 
 

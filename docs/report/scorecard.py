@@ -87,7 +87,7 @@ class Line:
 
     @property
     def no_data(self) -> int:
-        """Published numbers without ours because the data cannot be had."""
+        """Published numbers without ours because the data are unavailable."""
         return len(self.item.published) - len(self.cells) if self.item.no_data else 0
 
     @property

@@ -160,7 +160,7 @@ class Split:
         return image if view is None else view(image)
 
     def redrawn(self, seed: int, epoch: int) -> "Split":
-        """The same examples, the bits of their images drawn anew for an epoch (mvae/data/binarisation.py).
+        """Returns these examples with the bits of their images drawn anew for an epoch (mvae/data/binarisation.py).
 
         Raises:
             ValueError: the grey values were not loaded.

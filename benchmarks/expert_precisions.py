@@ -30,8 +30,8 @@ from sweeps.storage import Store
 CHUNK = 1000
 """Test examples encoded at a time."""
 
-LABEL_DIMENSION = 10.0
-"""A dimension belongs to the label if the label's expert is this precise in it; the prior's precision is 1."""
+LABEL_DIMENSION = 1.0
+"""A dimension belongs to the label if the label's expert is at least as precise in it as the prior, which has 1."""
 
 
 class Options(BaseSettings):

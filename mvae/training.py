@@ -272,7 +272,7 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
     if "translation" in chosen.measures and all_sentences(data.modalities):
         assert isinstance(model, Multimodal)
         return validation_translation_metrics(model, data)
-    if chosen.predicts and kinds & {Kind.LABEL, Kind.TEXT}:
+    if _has_accuracy(trial.model, data.modalities):
         metrics["validation/accuracy"] = prediction_accuracy(model, data.modalities, data.validation)
     if "attributes" in chosen.measures and kinds & ATTRIBUTE_KINDS:
         assert isinstance(model, Multimodal)
@@ -280,9 +280,14 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
     return metrics
 
 
+def _has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
+    """Whether an arm predicts labels or texts that the data set has."""
+    return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
+
+
 def _diagnosed(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
     """Test accuracy in the middle of training, for arms that predict labels or texts; never a table's value."""
-    if not (arm(trial.model).predicts and {m.kind for m in data.modalities} & {Kind.LABEL, Kind.TEXT}):
+    if not _has_accuracy(trial.model, data.modalities):
         return {}
     return {"diagnostic/test_accuracy": prediction_accuracy(model, data.modalities, data.test)}
 
@@ -295,7 +300,7 @@ def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[st
     if "translation" in chosen.measures and all_sentences(modalities):
         names = [direction_name(modalities, source, target) for source, target in directions(modalities)]
         return tuple(f"validation/log_likelihood_{name}" for name in names)
-    accuracy = chosen.predicts and not kinds.isdisjoint({Kind.LABEL, Kind.TEXT})
+    accuracy = _has_accuracy(token, modalities)
     attributes = "attributes" in chosen.measures and not kinds.isdisjoint(ATTRIBUTE_KINDS)
     of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")
     return ("validation/accuracy",) * accuracy + of_attributes * attributes

@@ -49,7 +49,7 @@ class Options(CommonOptions):
     samples: Samples | None = None
     """Importance samples a test example, at least 2 (default: the preset's; the paper: 1000)."""
     targets: TargetSets = ("own", "all")
-    """What an ELBO term reconstructs: own (what it conditions on) or all (every modality present); each is a row."""
+    """Targets of an ELBO term: own (what it conditions on) or all (every modality present); each is a row."""
     binarisation: Binarisations | None = None
     """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch; several make a row
     each (default: fixed)."""

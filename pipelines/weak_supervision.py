@@ -5,7 +5,7 @@ Paper   supplement, section 8, Table 4 (FashionMNIST): MVAE 0.4548 (0.1 %) to 0.
         (MultiMNIST): MVAE 0.0936 to 0.5288, JMVAE 0.0603 to 0.4955. Table 3 (MNIST) is missing from the text.
 Runs    An arm that reads `targets` (the MVAE) is two rows: (own) is the paper's formula, in (all) the image-only term
         also reconstructs the label. RBM and VAE see no labels: one trial per seed, a read-out per fraction.
-        --preset demo: digits, 4 rows x 4 fractions x 2 seeds, about 3 minutes on 2 CPU cores
+        --preset demo: digits, 4 rows x 4 fractions x 2 seeds, about 1.5 minutes on 2 CPU cores
         --dataset fashion_mnist: 4 rows x 4 fractions x 3 seeds, 20 epochs, MLP: 2 hours of one core
         --preset paper --dataset fashion_mnist: 9 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN
         --preset paper --dataset multi_mnist: 5 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN and GRU
@@ -45,7 +45,7 @@ class Options(CommonOptions):
     pairing: Pairings = ("reserved",)
     """How often the paired set is shown: reserved, proportional, resampled; each is a row."""
     targets: TargetSets = ("own", "all")
-    """What an ELBO term reconstructs: own (what it conditions on) or all (every modality present); each is a row."""
+    """Targets of an ELBO term: own (what it conditions on) or all (every modality present); each is a row."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ class Report:
 
     @cached_property
     def order(self) -> Order:
-        """Whether the arms stand in the published order."""
+        """Whether the arms are in the published order."""
         return order_of(self.in_order())
 
     def in_order(self) -> list[Entry]:

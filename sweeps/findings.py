@@ -1,4 +1,4 @@
-"""What a table says in words: its verdicts, the order of its arms, and the lines of a difference between two arms.
+"""Words for a table: its verdicts, the order of its arms, and the lines of a difference between two arms.
 
 Terminal, Markdown and LaTeX print these lines as they are.
 """

@@ -255,7 +255,7 @@ def _value_width(value: Value, style: Style) -> float:
 
 
 def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterator[list[list[str]]]:
-    """Tabulars, each as its lines, by the float that they stand in."""
+    """Groups tabulars, each a list of lines, into floats."""
     room = TEXT_HEIGHT - 12 * (2 + len(content.caption) / 70)
     gathered: list[list[str]] = []
     height = 0.0

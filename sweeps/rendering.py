@@ -1,7 +1,7 @@
 """How the finished table and the plan look in a terminal, with colour or without.
 
 A row of the table is a block of lines (ours, spread, paper, difference, half-width, seeds with verdict), so that nine
-fractions fit 100 columns. Where they do not fit, the table goes on below itself instead of breaking numbers.
+fractions fit 100 columns. Where they do not fit, the remaining columns follow below instead of breaking numbers.
 """
 
 from __future__ import annotations

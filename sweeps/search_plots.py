@@ -25,7 +25,7 @@ MARKS = {
 
 
 def history(search: Search, known: Sequence[Known]) -> Figure:
-    """The metric by trial number, with the best so far as a line; pruned trials where they were given up."""
+    """The metric by trial number, with the best so far as a line; pruned trials at their last epoch."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4.2))

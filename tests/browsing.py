@@ -158,7 +158,7 @@ class Browsed:
         return {(line["row"], float(line["column"])): float(line["mean"]) for line in self._table()}
 
     def shown_means(self) -> list[str]:
-        """The same means as the report prints them."""
+        """Means, rounded as the report prints them."""
         return [shown_value(float(line["mean"]), float(line["spread"] or "nan")) for line in self._table()]
 
     def _table(self) -> list[dict[str, str]]:

@@ -114,15 +114,18 @@ def candidates(cells: Cells) -> str:
 
 
 def _mean_of(values: Sequence[float]) -> str:
-    return shown_value(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)
+    return shown_value(*_mean_and_spread(values))
+
+
+def _mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def _shown(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    spread = statistics.stdev(values) if len(values) > 1 else None
-    said = shown(statistics.fmean(values), spread)
-    return said if spread is None else f"{said} ({len(values)} seeds)"
+    said = shown(*_mean_and_spread(values))
+    return said if len(values) == 1 else f"{said} ({len(values)} seeds)"
 
 
 Points = list[tuple[float, float]]

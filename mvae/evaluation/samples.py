@@ -103,7 +103,7 @@ def _beside(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, valu
 
 
 def _given(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
-    """What each value is called beside a row: given label 3, given text 314, given bald, smile."""
+    """Labels of the values beside a row: given label 3, given text 314, given bald, smile."""
     modality = model.modalities[m]
     words = _words(model, m, values)
     if modality.kind is Kind.ATTRIBUTES:

@@ -45,7 +45,7 @@ class Sheet:
     """Images of a row."""
     title: str = ""
     rows: tuple[str, ...] = ()
-    """What each row shows; empty: the title says it."""
+    """Label of each row; empty if the title says it."""
 
     def __post_init__(self) -> None:
         assert not self.rows or len(self.rows) == -(-len(self.images) // self.columns)
@@ -114,7 +114,7 @@ def _write(draw: ImageDraw, line: str, left: float, middle: float) -> None:
 
 
 def _lines(words: str, most: int) -> list[str]:
-    """The words in at most so many lines; dots end what is left out."""
+    """Wraps the words; dots replace the words that do not fit."""
     lines = wrap(words, LABEL) or [""]
     return lines if len(lines) <= most else wrap(words, LABEL, max_lines=most, placeholder=" ...")
 

@@ -27,7 +27,7 @@ OPTIMISED = frozenset(
 """Fields that every arm trained by gradient steps reads."""
 
 BINARISED = frozenset({"binarisation"})
-"""What an arm reads that takes its images, step by step, from `examples_of` (mvae/models/learners.py). Any other arm
+"""Fields read by an arm that takes its images from `examples_of` at each step (mvae/models/learners.py). Any other arm
 sees the fixed bits of black and white images."""
 
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})

@@ -12,7 +12,7 @@ The sampler is a pure function of (seed, number of the trial, what the study kno
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -24,7 +24,7 @@ from sweeps import pruned
 from sweeps.pruned import Pruned
 from sweeps.search import Search, Span
 from sweeps.storage import Store
-from sweeps.study_database import database, exists, make, refusing
+from sweeps.study_database import StudyLost, database, exists, make
 
 if TYPE_CHECKING:
     import optuna
@@ -320,21 +320,26 @@ def look(search: Search, uri: str) -> list[Known]:
 
     if not exists(uri):
         return []
-    with database(uri) as storage, refusing(uri):
-        if search.name not in optuna.get_all_study_names(storage):
-            return []
-        return Study(search, storage).known()
+    try:
+        with database(uri) as storage:
+            if search.name not in optuna.get_all_study_names(storage):
+                return []
+            return Study(search, storage).known()
+    except StudyLost as lost:
+        raise ValueError(str(lost)) from None
 
 
 @contextmanager
-def opened(search: Search, uri: str) -> Iterator[Study]:
+def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[Study]:
     """The study, new where there is none.
 
+    Args:
+        say: as `database` has it.
     Raises:
-        ValueError: the database cannot be read or written.
+        StudyLost: as `database` has it; so does every method of the study.
     """
-    make(uri)
-    with database(uri) as storage:
+    make(uri, say)
+    with database(uri, say) as storage:
         yield Study(search, storage)
 
 

@@ -126,8 +126,11 @@ def _checked(
         ValueError: one line; nothing was started.
     """
     data_marks = _fingerprints(sweep, options)
-    uri = tracking_uri(options.tracking_uri)
-    if not (options.plan or options.report):
+    uri, looks_only = "", options.plan or options.report
+    typed = "tracking_uri" in options.model_fields_set
+    if typed or not looks_only:
+        uri = tracking_uri(options.tracking_uri, "--tracking-uri" if typed else "$MLFLOW_TRACKING_URI")
+    if not looks_only:
         place_of_artifacts(uri, options.storage)
     store = Store.open(options.storage, options.name, create=False)
     planned = plan(sweep.cells, store, data_marks)

@@ -14,17 +14,19 @@ import json
 import os
 import re
 import socket
-import tempfile
+import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
 from mvae.remote import Place
+from sweeps.mlflow_database import OUT_OF_DATE, check_content, check_file, how_to_migrate
+from sweeps.sqlite import Unusable, sqlite_path, sqlite_uri
 from sweeps.view import RunView, Status, SweepView
 
 if TYPE_CHECKING:
@@ -36,7 +38,6 @@ CHECK_LIMIT = 8.0
 """The same with looking up its name, which no timeout covers."""
 RETRY_SECONDS = 60.0
 CLOSING_RETRY_SECONDS = 2.0
-SQLITE_MAGIC = b"SQLite format 3\0"
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Databases that MLflow can write without a server of its own, and their ports."""
 
@@ -48,31 +49,34 @@ def default_uri(storage: Place) -> str:
 
     In a store of objects there can be none: `place_of_artifacts` refuses it, before anything starts.
     """
-    return f"sqlite:///{storage.absolute() if isinstance(storage, Path) else storage}/mlflow.db"
-
-
-def tracking_uri(uri: str) -> str:
-    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
-
-    Raises:
-        ValueError: it is not a URI that MLflow takes.
-    """
-    scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
-    path = sqlite_path(uri)
-    if path is not None:
-        return uri if _in_a_store(uri) else f"sqlite:///{path.absolute()}"
-    if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
-        return uri.rstrip("/")
-    raise ValueError(
-        f"tracking URI {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
-        f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
+    return (
+        sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"
     )
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI, None for any other URI."""
-    prefix = "sqlite:///"
-    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) and len(uri) > len(prefix) else None
+def tracking_uri(uri: str, given_by: str = "tracking URI") -> str:
+    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
+
+    Args:
+        given_by: what names the URI: the option, or the variable of the environment.
+    Raises:
+        ValueError: it is not a URI that MLflow takes.
+    """
+    if _in_a_store(uri):
+        return uri
+    scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
+    try:
+        path = sqlite_path(uri)
+    except ValueError as refusal:
+        raise ValueError(f"{given_by} {refusal}") from None
+    if path is not None:
+        return sqlite_uri(path.absolute())
+    if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
+        return uri.rstrip("/")
+    raise ValueError(
+        f"{given_by} {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
+        f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
+    )
 
 
 def _in_a_store(uri: str) -> bool:
@@ -123,7 +127,7 @@ def check(uri: str) -> None:
     """
     path = sqlite_path(uri)
     if path is not None:
-        _check_sqlite(path)
+        check_file(path)
         return
     asks = _ask if uri.startswith(("http://", "https://")) else _ask_database if "://" in uri else None
     if asks is not None and not uri.startswith("databricks"):
@@ -139,33 +143,14 @@ def check(uri: str) -> None:
             )
 
 
-def _check_sqlite(path: Path) -> None:
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:  # permissions alone say little where root asks
-            probe.write(b"probe")
-    except OSError:
-        raise ValueError(
-            f"tracking database {path}: {folder} is not a folder that can be written; name one that can"
-        ) from None
-    if not path.exists():
-        return
-    if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-        raise ValueError(f"tracking database {path} is not a file that can be read and written: name another")
-    with path.open("rb") as file:
-        head = file.read(len(SQLITE_MAGIC))
-    if head not in (b"", SQLITE_MAGIC):
-        raise ValueError(f"tracking database {path} is not a SQLite file: move it away and it is rebuilt from storage")
-
-
 def _ask(uri: str) -> str:
     """What is wrong with the server at `uri`, in words that go after its name; "" where all is well."""
     parts = urlsplit(uri)
     address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
     request = Request(f"{address}/api/2.0/mlflow/experiments/search?max_results=1")  # noqa: S310  http by `check`
-    user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
+    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
     if user:
-        password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
+        password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
@@ -260,6 +245,8 @@ class Tracker:
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
         self._down = False
+        self._stuck = ""  # what to do about an error that does not pass; empty: it may pass
+        self._complete = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
@@ -300,7 +287,7 @@ class Tracker:
             timeout: seconds in which at least one more key must have been written, not only the same ones again; after
                 as long without, it gives up.
         Returns:
-            Whether MLflow holds everything. If not, which is said, the next command fills in what is missing.
+            Whether MLflow holds everything; if not, says what to do: mostly the next command fills in what is missing.
         """
         if self._thread.ident is None:
             return False
@@ -313,12 +300,19 @@ class Tracker:
             self._written.clear()
             self._changed.notify()
         written = 0
-        while not (complete := self._done.wait(timeout)) and len(self._written) > written:
+        while not self._done.wait(timeout) and len(self._written) > written:
             written = len(self._written)
-        if not complete:
+        if not self._complete:
             self.give_up()
-            self._say(f"MLflow at {shown(self._uri)} is behind; the same command fills in what is missing there")
-        return complete
+            filled = "the same command fills in what is missing there"
+            then = f"{self._stuck}, then {filled}" if self._stuck else filled
+            self._say(f"MLflow at {shown(self._uri)} is behind; {then}")
+        return self._complete
+
+    @property
+    def stuck(self) -> bool:
+        """Whether MLflow cannot be written until somebody acts."""
+        return bool(self._stuck)
 
     def give_up(self) -> None:
         """Write nothing after what is being written now: somebody else writes, or will."""
@@ -330,11 +324,15 @@ class Tracker:
                 self._changed.wait_for(lambda: self._closing or self._waiting or self._sweep_is_new)
             written = self._write_all()
             with self._changed:
+                if not written and self._closing and self._stuck:
+                    self._done.set()
+                    return
                 if not written and self._closing:
                     self._changed.wait(CLOSING_RETRY_SECONDS)
                 elif not written:
                     self._changed.wait_for(lambda: self._closing, self._retry_seconds)
                 elif self._closing and not (self._waiting or self._sweep_is_new):
+                    self._complete = True
                     self._done.set()
                     return
 
@@ -362,9 +360,11 @@ class Tracker:
                 others = {name: None for name in self._views if name != key}
                 self._waiting = others if key is None else {**others, key: None}
             self._mirror = None
-            if not self._down:
+            stuck = self._stuck
+            self._stuck = self._what_to_do(error)
+            if not self._down or self._stuck != stuck:
                 self._say(
-                    f"MLflow at {shown(self._uri)} cannot be written ({_first_line(error)}); "
+                    f"MLflow at {shown(self._uri)} cannot be written ({self._stuck or _first_line(error)}); "
                     f"training goes on, MLflow is tried again every {self._retry_seconds:.0f} s"
                 )
             with self._changed:
@@ -373,8 +373,18 @@ class Tracker:
             return False
         if self._down:
             self._say(f"MLflow at {shown(self._uri)} can be written again and is up to date")
-        self._down = False
+        self._down, self._stuck = False, ""
         return True
+
+    def _what_to_do(self, error: Exception) -> str:
+        """About an error that does not pass by itself; empty if it may pass."""
+        path = sqlite_path(self._uri)
+        try:
+            if path is not None:
+                check_content(path)
+        except Unusable as refusal:
+            return str(refusal)
+        return how_to_migrate(shown(self._uri)) if OUT_OF_DATE in str(error) else ""
 
     def _next(self) -> RunView | None:
         with self._changed:
@@ -418,4 +428,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:200] if lines else type(error).__name__
+    return (
+        textwrap.shorten(f"{type(error).__name__}: {lines[0]}", 200, placeholder=" ...")
+        if lines
+        else type(error).__name__
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.files import atomic_path, locked
+from mvae.refusal import Refusal
 from sweeps.storage import Store
 from sweeps.tracker import shown
 
@@ -22,12 +23,12 @@ def study_uri(store: Store, given: str | None) -> str:
     """Where the study lies: the database that was given, else a file in the storage folder of the name.
 
     Raises:
-        ValueError: storage is a store of objects, which holds no database.
+        Refusal: storage is a store of objects, which holds no database.
     """
     if given is not None:
         return given
     if not isinstance(store.folder, Path):
-        raise ValueError(
+        raise Refusal(
             f"--storage {store.root} cannot hold the study's database: give --study-uri a database,"
             " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
         )
@@ -41,12 +42,10 @@ def exists(uri: str) -> bool:
 
 
 def check_can_be_made(uri: str) -> None:
-    """Raise ValueError where a file that is named cannot be made: its folder is not there, or not ours."""
+    """Raise Refusal where a file that is named cannot be made: its folder is not there, or not ours."""
     path = _file(uri)
     if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise ValueError(
-            f"--study-uri {uri}: the folder {path.parent} is not there or cannot be written; choose another"
-        )
+        raise Refusal(f"--study-uri {uri}: the folder {path.parent} is not there or cannot be written; choose another")
 
 
 @contextmanager
@@ -54,7 +53,7 @@ def database(uri: str) -> Iterator[optuna.storages.RDBStorage]:
     """Optuna's storage.
 
     Raises:
-        ValueError: the database cannot be read or written.
+        Refusal: the database cannot be read or written.
     """
     import optuna
 
@@ -80,14 +79,14 @@ def refusing(uri: str) -> Iterator[None]:
         said = " ".join(str(error).split()) or type(error).__name__
         path = _file(uri)
         right = "move it away and it is made from storage again" if path and path.exists() else "correct --study-uri"
-        raise ValueError(f"the study's database {shown(uri)} cannot be used ({said[:160]}): {right}") from None
+        raise Refusal(f"the study's database {shown(uri)} cannot be used ({said[:160]}): {right}") from None
 
 
 def make(uri: str) -> None:
     """Makes the database's file where there is none, whole or not at all: Optuna makes its tables in steps.
 
     Raises:
-        ValueError: it cannot be made.
+        Refusal: it cannot be made.
     """
     path = _file(uri)
     if path is None:

@@ -24,6 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from mvae.refusal import Refusal
 from mvae.remote import Place
 from sweeps.view import RunView, Status, SweepView
 
@@ -55,7 +56,7 @@ def tracking_uri(uri: str) -> str:
     """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
 
     Raises:
-        ValueError: it is not a URI that MLflow takes.
+        Refusal: it is not a URI that MLflow takes.
     """
     scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
     path = sqlite_path(uri)
@@ -63,7 +64,7 @@ def tracking_uri(uri: str) -> str:
         return uri if _in_a_store(uri) else f"sqlite:///{path.absolute()}"
     if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
         return uri.rstrip("/")
-    raise ValueError(
+    raise Refusal(
         f"tracking URI {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
         f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
     )
@@ -85,10 +86,10 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
     Args:
         uri: from `tracking_uri`.
     Raises:
-        ValueError: the database would have to lie in a store of objects; a package that MLflow needs is missing.
+        Refusal: the database would have to lie in a store of objects; a package that MLflow needs is missing.
     """
     if _in_a_store(uri):
-        raise ValueError(
+        raise Refusal(
             f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: give"
             " --tracking-uri (or MLFLOW_TRACKING_URI) a server, http://HOST:5000, or sqlite:////ABSOLUTE/mlflow.db"
         )
@@ -101,7 +102,7 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
         return path.parent / "mlartifacts"
     package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
     if package and not _installed(package):
-        raise ValueError(
+        raise Refusal(
             f"--tracking-uri {shown(uri)} keeps artifacts in {storage}, for which MLflow needs {package}: install it"
             ", or give an MLflow server, http://HOST:5000"
         )
@@ -119,7 +120,7 @@ def check(uri: str) -> None:
     """Answer within 10 seconds whether the tracking store can be used: one request, no retries, nothing made.
 
     Raises:
-        ValueError: it cannot; the line says what is wrong and what would be right.
+        Refusal: it cannot; the line says what is wrong and what would be right.
     """
     path = sqlite_path(uri)
     if path is not None:
@@ -133,7 +134,7 @@ def check(uri: str) -> None:
         request.join(CHECK_LIMIT)
         wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
         if wrong:
-            raise ValueError(
+            raise Refusal(
                 f"tracking server {shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
                 f"or leave both out for a file in the storage folder"
             )
@@ -145,17 +146,17 @@ def _check_sqlite(path: Path) -> None:
         with tempfile.TemporaryFile(dir=folder) as probe:  # permissions alone say little where root asks
             probe.write(b"probe")
     except OSError:
-        raise ValueError(
+        raise Refusal(
             f"tracking database {path}: {folder} is not a folder that can be written; name one that can"
         ) from None
     if not path.exists():
         return
     if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-        raise ValueError(f"tracking database {path} is not a file that can be read and written: name another")
+        raise Refusal(f"tracking database {path} is not a file that can be read and written: name another")
     with path.open("rb") as file:
         head = file.read(len(SQLITE_MAGIC))
     if head not in (b"", SQLITE_MAGIC):
-        raise ValueError(f"tracking database {path} is not a SQLite file: move it away and it is rebuilt from storage")
+        raise Refusal(f"tracking database {path} is not a SQLite file: move it away and it is rebuilt from storage")
 
 
 def _ask(uri: str) -> str:

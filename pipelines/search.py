@@ -25,6 +25,7 @@ from pydantic import AfterValidator, Field
 from mvae.data import Kind, fingerprint, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.models import arm
+from mvae.refusal import Refusal
 from mvae.training import validation_metrics
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from pipelines.train import measure_of
@@ -50,7 +51,7 @@ TRIAL_OPTIONS = (
 
 def _metric(value: str) -> str:
     if not value.startswith("validation/") or value == "validation/":
-        raise ValueError("write a validation metric, as validation/accuracy: a search must not look at the test set")
+        raise Refusal("write a validation metric, as validation/accuracy: a search must not look at the test set")
     return value
 
 
@@ -82,12 +83,12 @@ def search(options: Options) -> Search:
     """What the options ask for.
 
     Raises:
-        ValueError: an unknown name, settings that mean nothing, nothing to vary, a metric that the arm has not.
+        Refusal: an unknown name, settings that mean nothing, nothing to vary, a metric that the arm has not.
     """
     if len(options.arms or ()) > 1 or len(options.seeds or ()) > 1:
-        raise ValueError("a search is for one arm and one seed: give --arms and --seeds one each")
+        raise Refusal("a search is for one arm and one seed: give --arms and --seeds one each")
     if (options.workers_per_trial or 1) > 1:
-        raise ValueError("a search trains each trial in one process: leave --workers-per-trial out")
+        raise Refusal("a search trains each trial in one process: leave --workers-per-trial out")
     token = (options.arms or ("mvae",))[0]
     given = options.trial_fields()
     given |= {name: value for name in ("pairing", "targets") if (value := getattr(options, name)) is not None}
@@ -119,13 +120,13 @@ def objective(options: Options, token: str) -> str:
     """The metric that decides.
 
     Raises:
-        ValueError: the arm does not have the one that is asked for; the line names those that it has.
+        Refusal: the arm does not have the one that is asked for; the line names those that it has.
     """
     able = validation_metrics(token, source(options.dataset).modalities)
     if not able:
-        raise ValueError(f"arm {token} on {options.dataset} has no validation metric to go by: choose another")
+        raise Refusal(f"arm {token} on {options.dataset} has no validation metric to go by: choose another")
     if options.objective is not None and options.objective not in able:
-        raise ValueError(
+        raise Refusal(
             f"--objective {options.objective}: arm {token} on {options.dataset} has {', '.join(able)}; choose one"
         )
     return options.objective or able[0]
@@ -164,7 +165,7 @@ def sweep(options: Options) -> Sweep:
     """The search that the options ask for, as far as it has come.
 
     Raises:
-        ValueError: as `search`; missing data; a study that cannot be read.
+        Refusal: as `search`; missing data; a study that cannot be read.
     """
     source(options.dataset)
     wanted = search(options)

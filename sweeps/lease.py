@@ -26,6 +26,7 @@ from types import TracebackType
 from typing import Self
 
 from mvae.files import locked, write_atomically
+from mvae.refusal import Refusal
 from mvae.remote import Place, RemotePath
 from sweeps.processes import Process, this_process
 
@@ -61,7 +62,7 @@ class Lease:
         dead_after: seconds for which a lease must stand still before it counts as dead.
         settle: seconds that a rival may take between its look and its write, where there are no locks.
     Raises:
-        ValueError: on entry, when another driver is at work; one line that says who, since when, and what to do.
+        Refusal: on entry, when another driver is at work; one line that says who, since when, and what to do.
     """
 
     def __init__(
@@ -127,7 +128,7 @@ class Lease:
             watched: the lease file as seen when watching began; None at the first look.
             stood_still: it did not change for `dead_after` seconds.
         Raises:
-            ValueError: the lease is not the one that was watched: it moves, or another waiting driver was first.
+            Refusal: the lease is not the one that was watched: it moves, or another waiting driver was first.
         """
         with locked(self.path):
             content = _read(self.path)
@@ -151,8 +152,8 @@ class Lease:
             self._say(f"took the lease over, its holder is dead ({self._describe(content)})")
         return None
 
-    def _refusal(self, content: bytes) -> ValueError:
-        return ValueError(
+    def _refusal(self, content: bytes) -> Refusal:
+        return Refusal(
             f"{self._describe(content)}, and at work (it renews {self.path}): "
             "wait until it ends, stop it, or choose another --name"
         )

@@ -38,7 +38,7 @@ def sweep_of(search: Search, uri: str) -> Sweep:
     Args:
         uri: of the study's database.
     Raises:
-        ValueError: the database cannot be used.
+        Refusal: the database cannot be used.
     """
     known = look(search, uri)
     cells = [search.cell(one.number, one.trial) for one in known]

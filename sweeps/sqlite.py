@@ -13,6 +13,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from mvae.refusal import Refusal
+
 PREFIX = "sqlite:///"
 DRIVER = "sqlite+pysqlite"
 """Named in the URIs of paths with special characters: of one that begins with sqlite:///, MLflow takes the rest for a
@@ -28,7 +30,7 @@ _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?=.)")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 
 
-class Unusable(ValueError):
+class Unusable(Refusal):
     """A database that stays unusable until somebody acts. The message says what is wrong, then what to do."""
 
 
@@ -36,7 +38,7 @@ def sqlite_uri(path: Path | str) -> str:
     """The URI by which SQLAlchemy opens the file; of a text, its /./ stay.
 
     Raises:
-        ValueError: the installed SQLAlchemy has no URI for this path.
+        Refusal: the installed SQLAlchemy has no URI for this path.
     """
     if _PLAIN.fullmatch(str(path)):
         return f"{PREFIX}{path}"
@@ -44,9 +46,7 @@ def sqlite_uri(path: Path | str) -> str:
 
     uri = URL.create(DRIVER, database=str(path)).render_as_string(hide_password=False)
     if sqlite_path(uri) != Path(path):  # before 2.1 nothing in a URI is escaped
-        raise ValueError(
-            f"{path} cannot be written as a database's URI: choose a path without ? and %, or SQLAlchemy 2.1"
-        )
+        raise Refusal(f"{path} cannot be written as a database's URI: choose a path without ? and %, or SQLAlchemy 2.1")
     return uri
 
 
@@ -54,7 +54,7 @@ def sqlite_path(uri: str) -> Path | None:
     """The file of a SQLite URI as SQLAlchemy reads it; None for any other URI.
 
     Raises:
-        ValueError: the URI has options, or is of a database in memory; or what it says is not what it means.
+        Refusal: the URI has options, or is of a database in memory; or what it says is not what it means.
     """
     found = _SQLITE.match(uri)
     if found is None:
@@ -68,11 +68,9 @@ def sqlite_path(uri: str) -> Path | None:
     path = Path(url.database or "")
     literally = Path(typed)
     if path != literally and literally.parent.is_dir() and not path.parent.is_dir():
-        raise ValueError(f"{uri} means the file {path}; for {literally} write {sqlite_uri(literally)}")
+        raise Refusal(f"{uri} means the file {path}; for {literally} write {sqlite_uri(literally)}")
     if url.database in (None, "", ":memory:") or url.query:
-        raise ValueError(
-            f"{uri} is no file's: write {PREFIX}/ABSOLUTE/PATH, without options; ? is %3F in a URI, % is %25"
-        )
+        raise Refusal(f"{uri} is no file's: write {PREFIX}/ABSOLUTE/PATH, without options; ? is %3F in a URI, % is %25")
     return path
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from mvae.refusal import Refusal
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 from sweeps import pruned
@@ -219,7 +220,7 @@ class Study:
         chosen = {name: _suggested(asked, name, span) for name, span in self.search.varied.items()}
         try:
             trial = self.search.trial(chosen)
-        except ValueError as refusal:
+        except Refusal as refusal:
             asked.set_user_attr("refused", str(refusal))
             self._study.tell(number, state=optuna.trial.TrialState.FAIL)
             return None
@@ -314,7 +315,7 @@ def look(search: Search, uri: str) -> list[Known]:
     """The trials of a search so far; nothing is changed or made.
 
     Raises:
-        ValueError: as `opened`.
+        Refusal: as `opened`.
     """
     import optuna
 
@@ -326,7 +327,7 @@ def look(search: Search, uri: str) -> list[Known]:
                 return []
             return Study(search, storage).known()
     except StudyLost as lost:
-        raise ValueError(str(lost)) from None
+        raise Refusal(str(lost)) from None
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mvae.files import atomic_path, locked
+from mvae.refusal import Refusal
 from sweeps.programs import installed
 from sweeps.sqlite import sqlite_path, sqlite_uri
 from sweeps.storage import Store
@@ -54,16 +55,16 @@ def study_uri(store: Store, given: str | None) -> str:
     """Where the study lies: the database that was given, else a file in the storage folder of the name.
 
     Raises:
-        ValueError: storage is a store of objects, which holds no database; the URI means no file.
+        Refusal: storage is a store of objects, which holds no database; the URI means no file.
     """
     if given is not None:
         try:
             path = sqlite_path(given)
-        except ValueError as refusal:
-            raise ValueError(f"--study-uri {refusal}") from None
+        except Refusal as refusal:
+            raise Refusal(f"--study-uri {refusal}") from None
         return given if path is None else sqlite_uri(path.absolute())
     if not isinstance(store.folder, Path):
-        raise ValueError(
+        raise Refusal(
             f"--storage {store.root} cannot hold the study's database: give --study-uri a database,"
             " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
         )
@@ -77,12 +78,10 @@ def exists(uri: str) -> bool:
 
 
 def check_can_be_made(uri: str) -> None:
-    """Raise ValueError where a file that is named cannot be made: its folder is not there, or not ours."""
+    """Raise Refusal where a file that is named cannot be made: its folder is not there, or not ours."""
     path = sqlite_path(uri)
     if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise ValueError(
-            f"--study-uri {uri}: the folder {path.parent} is not there or cannot be written; choose another"
-        )
+        raise Refusal(f"--study-uri {uri}: the folder {path.parent} is not there or cannot be written; choose another")
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from mvae.refusal import Refusal
 from mvae.remote import Place
 from sweeps.mlflow_database import OUT_OF_DATE, check_content, check_file, how_to_migrate
 from sweeps.sqlite import Unusable, sqlite_path, sqlite_uri
@@ -60,20 +61,20 @@ def tracking_uri(uri: str, given_by: str = "tracking URI") -> str:
     Args:
         given_by: what names the URI: the option, or the variable of the environment.
     Raises:
-        ValueError: it is not a URI that MLflow takes.
+        Refusal: it is not a URI that MLflow takes.
     """
     if _in_a_store(uri):
         return uri
     scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
     try:
         path = sqlite_path(uri)
-    except ValueError as refusal:
-        raise ValueError(f"{given_by} {refusal}") from None
+    except Refusal as refusal:
+        raise Refusal(f"{given_by} {refusal}") from None
     if path is not None:
         return sqlite_uri(path.absolute())
     if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
         return uri.rstrip("/")
-    raise ValueError(
+    raise Refusal(
         f"{given_by} {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
         f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
     )
@@ -89,10 +90,10 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
     Args:
         uri: from `tracking_uri`.
     Raises:
-        ValueError: the database would have to lie in a store of objects; a package that MLflow needs is missing.
+        Refusal: the database would have to lie in a store of objects; a package that MLflow needs is missing.
     """
     if _in_a_store(uri):
-        raise ValueError(
+        raise Refusal(
             f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: give"
             " --tracking-uri (or MLFLOW_TRACKING_URI) a server, http://HOST:5000, or sqlite:////ABSOLUTE/mlflow.db"
         )
@@ -105,7 +106,7 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
         return path.parent / "mlartifacts"
     package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
     if package and not _installed(package):
-        raise ValueError(
+        raise Refusal(
             f"--tracking-uri {shown(uri)} keeps artifacts in {storage}, for which MLflow needs {package}: install it"
             ", or give an MLflow server, http://HOST:5000"
         )
@@ -123,7 +124,7 @@ def check(uri: str) -> None:
     """Answer within 10 seconds whether the tracking store can be used: one request, no retries, nothing made.
 
     Raises:
-        ValueError: it cannot; the line says what is wrong and what would be right.
+        Refusal: it cannot; the line says what is wrong and what would be right.
     """
     path = sqlite_path(uri)
     if path is not None:
@@ -137,7 +138,7 @@ def check(uri: str) -> None:
         request.join(CHECK_LIMIT)
         wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
         if wrong:
-            raise ValueError(
+            raise Refusal(
                 f"tracking server {shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
                 f"or leave both out for a file in the storage folder"
             )

@@ -262,6 +262,7 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
     ("old", "new", "line"),
     [
         ('file["images"]', 'file["pictures"]', ", line 33: KeyError: 'pictures is not a file in the archive'"),
+        ('file["images"]', 'file["images"] + np.zeros(3)', ", line 33: ValueError: operands could not be broadcast"),
         (
             ".astype(np.uint8)[:, None]",
             "[:, None]",

@@ -197,8 +197,8 @@ class RemotePath:
                 return data
         raise OSError(errno.EIO, "it is replaced again and again", str(self))
 
-    def read_text(self, errors: str = "strict") -> str:
-        return self.read_bytes().decode(errors=errors)
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self.read_bytes().decode(encoding, errors)
 
     def write_bytes(self, data: bytes | memoryview) -> None:
         """Makes the object hold `data`: whole, or as it was before.

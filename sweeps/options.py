@@ -40,6 +40,7 @@ from pydantic_settings import (
 
 from mvae.refusal import Refusal, first_mistake
 from sweeps.console import error
+from sweeps.encoding import check_names
 from sweeps.tokens import (
     Count,
     Files,
@@ -248,6 +249,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     Raises:
         Refusal: one line that names the option, or the plug-in and its line, and says what would be right.
     """
+    check_names(argv)
     parser = _Parser(options)
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,

@@ -155,7 +155,7 @@ class Store:
             with locked(path):
                 if not path.exists():
                     write_atomically(path, f"{uuid.uuid4()}\n".encode())
-        text = path.read_text(errors="replace").strip()
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
         try:
             return str(uuid.UUID(text))
         except ValueError:
@@ -184,7 +184,7 @@ class Store:
         if not namespace:
             return
         try:
-            found = (self.folder / "namespace").read_text().strip()
+            found = (self.folder / "namespace").read_text(encoding="utf-8").strip()
         except OSError as error:
             found = error.strerror or "it cannot be read"
         if found != namespace:

@@ -28,9 +28,10 @@ def in_memory() -> bool:
     """Whether temporary files can lie in memory: thousands of them are written through to the disk, one by one."""
     limit = Path("/sys/fs/cgroup/memory.max")
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         bounds = [shutil.disk_usage(IN_MEMORY).free, 1024 * int(lines["MemAvailable"].split()[0])]
-        bounds += [int(limit.read_text())] if limit.exists() and limit.read_text().strip().isdigit() else []
+        text = limit.read_text(encoding="utf-8").strip() if limit.exists() else ""
+        bounds += [int(text)] if text.isdigit() else []
         runs_programs = not os.statvfs(IN_MEMORY).f_flag & os.ST_NOEXEC
     except (OSError, KeyError, ValueError):
         return False

@@ -47,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """`empty` and `taken` (a storage that has the name main) are folders, `file` is a file, `new` is not there."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken" / "main").mkdir(parents=True)
-    (tmp_path / "file").write_text("no folder, no database")
+    (tmp_path / "file").write_text("no folder, no database", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MVAE_DATA", str(tmp_path / "empty"))
     return Place(tmp_path)
@@ -216,7 +216,7 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
 
 @pytest.mark.usefixtures("nothing_starts")
 def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    (place.root / "taken" / "main" / "namespace").write_text("mine")
+    (place.root / "taken" / "main" / "namespace").write_text("mine", encoding="utf-8")
     assert run(["--storage", place.fill("{taken}"), "--cache", place.fill("{new}")]) == BAD_INPUT
     assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
 
@@ -291,7 +291,7 @@ def test_the_command_itself_ends_with_code_2_and_one_line(place: Place, typed: s
     done = subprocess.run(
         [sys.executable, str(PIPELINE), *(place.fill(word) for word in typed.split())],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=place.root,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
         timeout=120,

@@ -189,7 +189,7 @@ def test_without_its_databases_everything_is_rebuilt_and_nothing_is_trained(stor
 def test_a_trial_that_was_given_up_says_so_in_its_file(story: Story) -> None:
     folder = on_disk(story.place.store.results.folder)
     for one in (one for one in story.known[-1] if one.standing is Standing.PRUNED):
-        said = json.loads((folder / f"{one.key}.pruned.json").read_text())
+        said = json.loads((folder / f"{one.key}.pruned.json").read_text(encoding="utf-8"))
         assert Trial.model_validate(said["trial"]) == one.trial
         assert (said["search"], said["epoch"]) == (story.wanted.name, max(one.steps))
         assert [record["epoch"] for record in said["history"]] == list(range(1, said["epoch"] + 1))

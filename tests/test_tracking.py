@@ -228,7 +228,7 @@ def test_pictures_that_are_being_written_are_left_for_the_next_time(storage: Sto
 
 def test_a_failed_keys_traceback_is_an_artifact_of_its_run(storage: Storage) -> None:
     traceback = storage.folder / "key.txt"
-    traceback.write_text("Traceback")
+    traceback.write_text("Traceback", encoding="utf-8")
     view = replace(running(KEYS[0], 1), status=Status.FAILED, error="no", traceback=traceback)
     assert storage.driver(view).close()
     run = storage.runs()[view.key]
@@ -340,11 +340,11 @@ def test_the_parent_shows_the_command_the_table_and_the_newest_report(storage: S
     report = storage.folder / "report"
     report.mkdir()
     table = report / "table.md"
-    table.write_text("| old |")
+    table.write_text("| old |", encoding="utf-8")
     sweep = replace(SWEEP, report=report)
     driver = storage.driver(finished(KEYS[0]), sweep=sweep)
     until(lambda: "| old |" in str(storage.runs()["table4"].data.tags if storage.runs() else ""))
-    table.write_text("| newer |")
+    table.write_text("| newer |", encoding="utf-8")
     driver.update_sweep(replace(sweep, status=Status.FINISHED))
     assert driver.close()
     run = storage.runs()["table4"]
@@ -479,7 +479,7 @@ for epoch in range(1, 400):
 @pytest.mark.slow
 def test_a_driver_killed_at_any_moment_leaves_nothing_that_the_next_does_not_mend(storage: Storage) -> None:
     command = [sys.executable, "-c", WRITER, str(storage.folder), str(PROJECT)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as writer:
         try:
             until(lambda: len(storage.rows()) > 30, 60)
             time.sleep(random.uniform(0, 0.5))
@@ -672,7 +672,7 @@ def test_a_web_site_is_no_tracking_server() -> None:
 
 def test_a_database_that_is_none_is_refused_and_a_new_one_is_not_made_yet(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
-    text.write_text("not a database at all")
+    text.write_text("not a database at all", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a SQLite file"):
         check(f"sqlite:///{text}")
     with pytest.raises(ValueError, match="is not a folder that can be written"):

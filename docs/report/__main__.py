@@ -48,7 +48,7 @@ def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
     Raises:
         Refusal: a span that cannot be filled; the message names file and line.
     """
-    texts = {path: path.read_text() for path in documents(root)}
+    texts = {path: path.read_text(encoding="utf-8") for path in documents(root)}
     filled = {path: fill(text, values, str(path.relative_to(root))) for path, text in texts.items()}
     return {path: text for path, text in filled.items() if text != texts[path]}
 

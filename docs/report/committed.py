@@ -129,7 +129,7 @@ def read(path: Path) -> Committed:
     know_examples()
     numbers: list[Number] = []
     trials: dict[str, Trial] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
             try:
                 fields = {name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)}
@@ -181,5 +181,5 @@ def _order(number: Number) -> tuple[Any, ...]:
 def each_file(folder: Path) -> Iterator[Path]:
     """The files of numbers in a folder: those that begin with a key."""
     for path in sorted(folder.glob("*.csv")):
-        if path.read_text().startswith("key,"):
+        if path.read_text(encoding="utf-8").startswith("key,"):
             yield path

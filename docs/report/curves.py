@@ -27,7 +27,7 @@ def read(path: Path) -> Curves:
     """The curves of a file; none where there is no file."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {(row["key"], row["metric"]): tuple(map(float, row["values"].split())) for row in rows}
 

@@ -57,7 +57,7 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         ]
         new = [number for run in own for number in numbers(run.params, run.tags, run.metrics)]
         text = written(merged(before, new, path.name))
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text.encode())
             said.append(f"{path.name}: {len(Committed(read(path).numbers).numbers) - len(before.numbers)} numbers more")
         drawn = folder / curves.FOLDER / path.name

@@ -37,11 +37,11 @@ class Sources:
 
     def benchmark(self, name: str) -> Any:
         """What benchmarks/results/NAME.json holds."""
-        return json.loads((self.root / "benchmarks" / "results" / f"{name}.json").read_text())
+        return json.loads((self.root / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
     def output(self, name: str) -> str:
         """What a command printed: docs/output/NAME.txt as a block."""
-        text = (self.root / "docs" / "output" / f"{name}.txt").read_text()
+        text = (self.root / "docs" / "output" / f"{name}.txt").read_text(encoding="utf-8")
         return f"```text\n{text.rstrip()}\n```"
 
     def noted(self) -> dict[str, str]:
@@ -52,7 +52,7 @@ class Sources:
         """
         path = self.results / "noted.csv"
         found: dict[str, str] = {}
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for line, row in enumerate(csv.DictReader(file), start=2):
                 if tuple(row) != NOTED or not all(row[name] for name in NOTED):
                     raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")

@@ -118,7 +118,7 @@ def _free_memory() -> float:
     here = ray.get_runtime_context().get_node_id()
     held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     free = next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
@@ -140,7 +140,7 @@ def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
     import yaml
 
     try:
-        read = yaml.safe_load(configuration.read_text())
+        read = yaml.safe_load(configuration.read_text(encoding="utf-8"))
         kinds = read["available_node_types"]
         head = read["head_node_type"]
         workers = {name: int(kind.get("max_workers", read["max_workers"])) for name, kind in kinds.items()}
@@ -273,7 +273,7 @@ def missing(alive: Sequence[str], configuration: Path) -> str:
     import yaml
 
     try:
-        read = yaml.safe_load(configuration.read_text())
+        read = yaml.safe_load(configuration.read_text(encoding="utf-8"))
         named = [str(address) for address in read["provider"].get("worker_ips") or ()]
         kinds = {name: kind for name, kind in read["available_node_types"].items() if name != read["head_node_type"]}
         wanted = len(named) or sum(int(kind.get("min_workers") or 0) for kind in kinds.values())

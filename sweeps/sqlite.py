@@ -42,10 +42,10 @@ def sqlite_uri(path: Path | str) -> str:
     """
     if _PLAIN.fullmatch(str(path)):
         return f"{PREFIX}{path}"
-    from sqlalchemy import URL
+    from sqlalchemy import URL, make_url
 
     uri = URL.create(DRIVER, database=str(path)).render_as_string(hide_password=False)
-    if sqlite_path(uri) != Path(path):  # before 2.1 nothing in a URI is escaped
+    if make_url(uri).database != str(path):  # before 2.1 nothing in a URI is escaped
         raise Refusal(f"{path} cannot be written as a database's URI: choose a path without ? and %, or SQLAlchemy 2.1")
     return uri
 
@@ -64,13 +64,14 @@ def sqlite_path(uri: str) -> Path | None:
         return Path(typed)
     from sqlalchemy import make_url
 
-    url = make_url(uri)
-    path = Path(url.database or "")
     literally = Path(typed)
-    if path != literally and literally.parent.is_dir() and not path.parent.is_dir():
+    database, options = make_url(uri).database or "", "?" in typed
+    path = Path(database)
+    elsewhere = path.parent != literally.parent
+    if elsewhere and literally.parent.is_dir() and (options or not path.parent.is_dir()):
         raise Refusal(f"{uri} means the file {path}; for {literally} write {sqlite_uri(literally)}")
-    if url.database in (None, "", ":memory:") or url.query:
-        raise Refusal(f"{uri} is no file's: write {PREFIX}/ABSOLUTE/PATH, without options; ? is %3F in a URI, % is %25")
+    if options or database in ("", ":memory:"):
+        raise Refusal(f"{uri} does not name a file: write {PREFIX}/ABSOLUTE/PATH, and in it %3F for ? and %25 for %")
     return path
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mvae.refusal import Refusal
 
@@ -99,6 +100,12 @@ class RemotePath:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self._bucket}" + f"/{self.key}" * bool(self.key)
+
+    @property
+    def uri(self) -> str:
+        """The URI that `of` reads back, without credentials."""
+        path = quote(f"/{self.key}") if self.key else ""
+        return f"{self.scheme}://{self._bucket}{path}" + f"?{self.options}" * bool(self.options)
 
     def __truediv__(self, other: str) -> RemotePath:
         return replace(self, key=_normal(f"{self.key}/{other}"))
@@ -289,7 +296,7 @@ def place(text: str) -> Place:
         Refusal: as in `RemotePath.of`; a relative file: URI.
     """
     if "://" not in text:
-        return Path(text).expanduser().absolute()
+        return Path(os.path.abspath(os.path.expanduser(text)))  # of a ~name that nobody has, a folder of that name
     if text.startswith("file://"):
         path = unquote(urlsplit(text).path)
         if urlsplit(text).netloc or not path:

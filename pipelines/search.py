@@ -17,25 +17,30 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
+import pipelines
 from mvae.data import Kind, fingerprint, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.models import arm
 from mvae.refusal import Refusal
+from mvae.remote import RemotePath
 from mvae.training import validation_metrics
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from pipelines.train import measure_of
 from sweeps.options import CommonOptions, parse
+from sweeps.programs import from_here
 from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
 from sweeps.study_database import check_can_be_made, study_uri
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Count, Names, Share, Uri, Written
+from sweeps.tracker import shown, tracking_uri
 
 DEMO_EPOCHS = 20
 
@@ -155,10 +160,19 @@ def command(trial: Trial, options: Options) -> str:
             words[f"--{name.replace('_', '-')}"] = reads[name]
     for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
         if name in options.model_fields_set:
-            given = getattr(options, name)
-            words[f"--{name.replace('_', '-')}"] = ",".join(map(str, given)) if isinstance(given, tuple) else given
+            words[f"--{name.replace('_', '-')}"] = _wherever_typed(name, getattr(options, name))
     typed = [part for name, value in words.items() for part in (name, str(value))]
-    return shlex.join(["python", f"pipelines/{pipeline}.py", *typed])
+    file = Path(pipelines.__path__[0], f"{pipeline}.py")  # not beside this file, of which `ray submit` runs a copy
+    return shlex.join(["python", from_here(file), *typed])
+
+
+def _wherever_typed(name: str, given: object) -> object:
+    """The value of an option, with absolute paths and without credentials: it is typed in another folder, perhaps."""
+    if isinstance(given, RemotePath):
+        return given.uri
+    if name == "tracking_uri":
+        return shown(tracking_uri(str(given)))
+    return ",".join(map(str, given)) if isinstance(given, tuple) else given
 
 
 def sweep(options: Options) -> Sweep:

@@ -8,39 +8,29 @@ what it writes is always the difference between the store and the views. MLflow 
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import json
-import os
 import re
-import socket
 import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.parse import unquote, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
 
 from mvae.refusal import Refusal
 from mvae.remote import Place
 from sweeps.mlflow_database import OUT_OF_DATE, check_content, check_file, how_to_migrate
 from sweeps.sqlite import Unusable, sqlite_path, sqlite_uri
+from sweeps.tracking_server import DATABASES, ask, ask_database
 from sweeps.view import RunView, Status, SweepView
 
 if TYPE_CHECKING:
     from sweeps.tracking import LoadModel, Mirror
 
-CHECK_SECONDS = 5.0
-"""How long a server may take to answer the one request before the start."""
 CHECK_LIMIT = 8.0
-"""The same with looking up its name, which no timeout covers."""
+"""Seconds for a server's answer with looking up its name, which no timeout covers."""
 RETRY_SECONDS = 60.0
 CLOSING_RETRY_SECONDS = 2.0
-DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow can write without a server of its own, and their ports."""
 
 View = TypeVar("View", RunView, SweepView)
 
@@ -104,6 +94,10 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
         return storage.absolute() / "mlartifacts"
     if path is not None:
         return path.parent / "mlartifacts"
+    if {"?", "#"} & set(storage.key):
+        raise Refusal(
+            f"--storage {storage.uri}: MLflow reads a ? or # as the end of a folder's name; choose another folder"
+        )
     package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
     if package and not _installed(package):
         raise Refusal(
@@ -130,7 +124,7 @@ def check(uri: str) -> None:
     if path is not None:
         check_file(path)
         return
-    asks = _ask if uri.startswith(("http://", "https://")) else _ask_database if "://" in uri else None
+    asks = ask if uri.startswith(("http://", "https://")) else ask_database if "://" in uri else None
     if asks is not None and not uri.startswith("databricks"):
         outcome: list[str] = []
         request = threading.Thread(target=lambda: outcome.append(asks(uri)), daemon=True)
@@ -142,54 +136,6 @@ def check(uri: str) -> None:
                 f"tracking server {shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
                 f"or leave both out for a file in the storage folder"
             )
-
-
-def _ask(uri: str) -> str:
-    """What is wrong with the server at `uri`, in words that go after its name; "" where all is well."""
-    parts = urlsplit(uri)
-    address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-    request = Request(f"{address}/api/2.0/mlflow/experiments/search?max_results=1")  # noqa: S310  http by `check`
-    user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if user:
-        password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
-    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urlopen(request, timeout=CHECK_SECONDS) as reply:  # noqa: S310
-            json.load(reply)
-    except HTTPError as error:
-        return f"refused the request ({error.code} {error.reason})"
-    except TimeoutError:
-        return f"did not answer within {CHECK_SECONDS:.0f} s"
-    except URLError as error:
-        if isinstance(error.reason, TimeoutError):
-            return f"did not answer within {CHECK_SECONDS:.0f} s"
-        return f"cannot be reached ({error.reason})"
-    except ValueError:
-        return "is not an MLflow server"
-    except OSError as error:
-        return f"cannot be reached ({error})"
-    return ""
-
-
-def _ask_database(uri: str) -> str:
-    """The same of a database: whether its driver is installed, and its port open."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(uri)
-        url.get_dialect().import_dbapi()
-        port = url.port or DATABASES[url.get_backend_name()]
-        socket.create_connection((url.host or "localhost", port), timeout=CHECK_SECONDS).close()
-    except ImportError as error:
-        return f"needs a Python package that is not installed ({error})"
-    except (ArgumentError, ValueError) as error:
-        return f"is no address of a database ({error})"
-    except OSError as error:
-        return f"cannot be reached ({error})"
-    return ""
 
 
 def shown(text: str) -> str:

@@ -29,6 +29,7 @@ from mvae.files import atomic_path, write_atomically
 from sweeps import tracker, tracking
 from sweeps.results import Result
 from sweeps.tracker import Tracker, check, default_uri, place_of_artifacts, tracking_uri
+from sweeps.tracking_server import ask
 from sweeps.view import CheckpointView, DatasetView, RunView, Status, SweepView
 
 PROJECT = Path(__file__).parents[1]
@@ -518,7 +519,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        until(lambda: not tracker._ask(self.uri), 90)
+        until(lambda: not ask(self.uri), 90)
 
     def kill(self) -> None:
         """The whole server at once, workers too: it leads a session that we started."""

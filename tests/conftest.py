@@ -79,6 +79,16 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without runs, made once: making one takes seconds."""
+    from sweeps import tracking
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    tracking.open_database(path)
+    return path
+
+
 @pytest.fixture
 def tiny_root(tmp_path: Path) -> Path:
     """MNIST's raw files in miniature: 50 examples to train on."""

@@ -163,14 +163,6 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database without runs: making one takes seconds."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    tracking.open_database(path)
-    return path
-
-
 @pytest.fixture
 def storage(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Storage:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -159,7 +159,7 @@ def _patiently(
             if say is None or not _may_pass(error) or time.monotonic() - began > PATIENCE_SECONDS:
                 raise lost from None
             if not attempts:
-                say(f"{lost}; trying again for {PATIENCE_SECONDS / 60:g} minutes")
+                say(f"{lost}; trying again for {PATIENCE_SECONDS / 60:g} min")
             attempts += 1
             time.sleep(PAUSE_SECONDS)
         else:

@@ -1,5 +1,7 @@
 """One driver a name: a lease that moves is refused, a dead one is taken over by one, a zombie learns that it lost."""
 
+import errno
+import fcntl
 import json
 import os
 import platform
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import sweeps.lease
+from mvae.refusal import Refusal
 from sweeps.lease import Lease
 from sweeps.processes import machine, this_process
 from tests.crashes import killed_at_any_line
@@ -128,6 +131,28 @@ def test_a_driver_that_is_at_work_is_refused_with_one_line(
     assert "\n" not in str(error.value)
     assert "is held by" in said[0]
     assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["pid"] == pid
+
+
+def test_without_locks_a_driver_that_is_at_work_is_refused_and_of_two_at_once_one_stops(
+    tmp_path: Path, said: Said, drive: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with Lease(tmp_path, said, RENEW, NEVER, settle=0.0) as mine:
+        threading.Timer(0.3, from_another_host, (tmp_path,)).start()  # it looked before, and writes after
+        assert mine.lost.wait(SOON)
+    (tmp_path / "lease.json").unlink()
+    threading.Timer(0.1, from_another_host, (tmp_path,)).start()
+    with pytest.raises(Refusal, match="far-away"), Lease(tmp_path, said, RENEW, NEVER, settle=1.0):
+        raise AssertionError("both hold it")
+    (tmp_path / "lease.json").unlink()
+    monkeypatch.undo()
+    pid = drive()
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(Refusal, match=f"process {pid} of .* another --name"):
+        hold_for_a_moment(tmp_path, said)
 
 
 def test_a_driver_killed_on_this_host_is_followed_at_once_reaped_or_not(

@@ -91,7 +91,15 @@ class Storage:
 
     def driver(self, *views: RunView, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
         """A new driver's tracker, started, that knows these views."""
-        tracker = Tracker(
+        tracker = self.idle(sweep, retry_seconds)
+        for view in views:
+            tracker.update(view)
+        tracker.start()
+        return tracker
+
+    def idle(self, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
+        """A new driver's tracker, not started."""
+        return Tracker(
             self.uri,
             namespace=NAMESPACE,
             experiment="main",
@@ -101,10 +109,6 @@ class Storage:
             say=self.said.append,
             retry_seconds=retry_seconds,
         )
-        for view in views:
-            tracker.update(view)
-        tracker.start()
-        return tracker
 
     @property
     def database(self) -> Path:

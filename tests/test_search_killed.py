@@ -164,7 +164,7 @@ def test_mlflow_shows_the_pictures_and_the_command_of_the_best(story: Story) -> 
 
 def test_the_command_of_the_best_finds_its_seed_done(story: Story) -> None:
     assert story.ended is not None
-    typed = re.findall(r"python pipelines/weak_supervision\.py (.*)", story.ended.out)[-1]
+    typed = re.findall(r"python \S*pipelines/weak_supervision\.py (.*)", story.ended.out)[-1]
     ended = story.place.run(*shlex.split(typed), "--seeds", "0", "--plan")
     assert ended.code == 0, ended
     assert "1 trial: 1 done" in ended.out

@@ -125,7 +125,7 @@ def test_artifacts_that_are_at_the_old_place_alone_stay_there(storage: Storage, 
 
 def artifacts(storage: Storage) -> Path:
     """Folder of the finished trial's artifacts in MLflow."""
-    return storage.folder / "mlartifacts" / storage.runs()[OLD].info.run_id / "artifacts"
+    return storage.folder / "mlartifacts" / str(storage.runs()[OLD].info.run_id) / "artifacts"
 
 
 @pytest.mark.parametrize("what", ["samples/a.png", "samples/epoch-1/b.png", "samples", ""])

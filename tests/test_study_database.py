@@ -21,6 +21,7 @@ from sweeps.storage import Store
 from sweeps.study import Standing, look, opened
 from sweeps.study_database import StudyLost, study_uri
 from sweeps.sweep import INCOMPLETE, main
+from tests.crashes import on_disk
 from tests.test_sweep import Heard, tracked
 
 __all__ = ["tracked"]
@@ -49,7 +50,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def locked(store: Store) -> Iterator[sqlite3.Connection]:
     """Another program holds the study's file, until the block ends or its connection is closed."""
-    other = sqlite3.connect(store.folder / "study.db", isolation_level=None)
+    other = sqlite3.connect(on_disk(store.folder / "study.db"), isolation_level=None)
     other.execute("begin exclusive")
     try:
         yield other
@@ -126,7 +127,7 @@ def test_a_study_that_is_damaged_in_the_middle_is_lost_at_once(store: Store, of:
     said: list[str] = []
     with opened(of, study_uri(store, None), said.append) as study:
         study.settle(store)
-        with (store.folder / "study.db").open("r+b") as file:
+        with on_disk(store.folder / "study.db").open("r+b") as file:
             file.seek(4096)
             file.write(b"x" * 200_000)
         with pytest.raises(StudyLost, match="move it away and it is made from storage again"):
@@ -158,7 +159,7 @@ def test_a_study_of_another_optuna_is_refused_with_what_to_type(
 ) -> None:
     with opened(of, study_uri(store, None)):
         pass
-    with sqlite3.connect(store.folder / "study.db") as database:
+    with sqlite3.connect(on_disk(store.folder / "study.db")) as database:
         database.execute("update alembic_version set version_num = ?", (version,))
     with pytest.raises(Refusal, match=r"no longer compatible with the table schema .*" + right) as refusal:
         look(of, study_uri(store, None))

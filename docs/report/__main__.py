@@ -22,7 +22,8 @@ from docs.report.spans import fill
 from mvae.files import write_atomically
 from mvae.refusal import Refusal
 from sweeps.console import error
-from sweeps.tracker import check, sqlite_path, tracking_uri
+from sweeps.sqlite import sqlite_path
+from sweeps.tracker import check, tracking_uri
 
 TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
 

@@ -263,7 +263,9 @@ def test_a_model_that_a_dead_driver_left_half_uploaded_is_logged_again(
             raise OSError("the driver dies here")
 
         broken.setattr(mlflow.MlflowClient, "log_model_artifacts", fail)
-        assert not storage.driver(finished(KEYS[0])).close(1.0)
+        driver = storage.driver(finished(KEYS[0]))
+        until(lambda: storage.said)
+        assert not driver.close(1.0)
     assert storage.driver(finished(KEYS[0])).close()
     run = storage.runs()[KEYS[0]]
     model = mlflow.MlflowClient(storage.uri).get_logged_model(run.data.tags["mvae.logged_model"].rpartition("/")[2])
@@ -587,6 +589,7 @@ def test_keys_that_are_written_again_are_no_progress_that_close_would_wait_for(
     monkeypatch.setattr(tracking.Mirror, "sync_sweep", full)
     monkeypatch.setattr(tracker, "CLOSING_RETRY_SECONDS", 0.05)
     driver = storage.driver(*(finished(key) for key in KEYS))
+    until(lambda: again)
     assert not driver.close(2.0)
     assert len(again) > 2, "all keys were written several times over"
 

@@ -23,6 +23,7 @@ from mvae.evaluation.accuracy import evaluated
 from mvae.files import write_atomically
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
+from mvae.refusal import Refusal
 from mvae.trial import ACCURACY, Trial
 from sweeps.results import Result
 from sweeps.storage import Store
@@ -101,12 +102,12 @@ def measure(options: Options) -> list[Precisions]:
     """Every finished MVAE of images and labels in the storage.
 
     Raises:
-        ValueError: there is none.
+        Refusal: there is none.
     """
     store = Store.open(options.storage, options.name, create=False)
     found = [result for result in store.results if result.trial["model"] == "mvae" and result.measure == ACCURACY.token]
     if not found:
-        raise ValueError(f"{store.folder} holds no finished MVAE: run pipelines/weak_supervision.py --arms mvae first")
+        raise Refusal(f"{store.folder} holds no finished MVAE: run pipelines/weak_supervision.py --arms mvae first")
     return [_of(result, store, options) for result in found]
 
 
@@ -118,7 +119,7 @@ def _of(result: Result, store: Store, options: Options) -> Precisions:
     checkpoints = store.checkpoints(result.key)
     final = checkpoints.latest()
     if final is None:
-        raise ValueError(f"the final weights of {result.key} are gone from {store.folder}")
+        raise Refusal(f"the final weights of {result.key} are gone from {store.folder}")
     model.load_state_dict(checkpoints.load(final, "model.pt"))
     image, label = precisions(model, data)
     return Precisions(

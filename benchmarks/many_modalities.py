@@ -221,7 +221,7 @@ def peak_of_its_own_process(dataset: str, k: int, batch: int) -> float:
     """Peak memory of two steps, GiB; a process starts with the peak of the one that started it, so call this first."""
     code = f"from benchmarks.many_modalities import print_peak; print_peak({dataset!r}, {k}, {batch})"
     root = Path(__file__).resolve().parents[1]
-    told = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, stdout=subprocess.PIPE, text=True)
+    told = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return float(told.stdout)
 
 

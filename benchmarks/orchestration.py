@@ -259,7 +259,7 @@ def _cpu_of_tree(root: int) -> dict[tuple[int, int], float]:
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                fields = (folder / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             except OSError:
                 continue
             found[int(folder.name)] = (int(fields[1]), int(fields[19]), (int(fields[11]) + int(fields[12])) / ticks)

@@ -6,6 +6,7 @@ is a crash, not an exception). Everything durable in this project goes through t
 `Place` do the same for objects of a store (mvae/remote.py), which knows no locks: there, callers say what does for one.
 """
 
+import errno
 import fcntl
 import functools
 import hashlib
@@ -20,6 +21,8 @@ from pathlib import Path
 from mvae.remote import Place, RemotePath
 
 CHUNK_BYTES = 1 << 20
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+"""What the system answers to flock where a file system has no locks: some of NFS, Lustre and FUSE."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
@@ -75,19 +78,47 @@ def locked(target: Place) -> Iterator[None]:
 
     The lock is the operating system's (flock on `<target>.lock`), so it ends with the process that holds it, however
     that ends. It also excludes threads of one process, and is not re-entrant. The lock file stays: removing it would
-    let two owners in. An object store has no locks: nothing is held there.
+    let two owners in. An object store has no locks, nor have some file systems: nothing is held there (`has_locks`).
     """
     if isinstance(target, RemotePath):
         yield
         return
-    lock = target.with_name(f"{target.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = _open_lock(target)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def has_locks(target: Place) -> bool:
+    """Whether `locked` excludes others there."""
+    if isinstance(target, RemotePath):
+        return False
+    descriptor = _open_lock(target)
+    try:
+        return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # somebody holds it
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(target: Path) -> int:
+    lock = target.with_name(f"{target.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _flock(descriptor: int, how: int) -> bool:
+    """Whether the file system has locks; where it has, this one is held now."""
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return False
+    return True
 
 
 def set_aside(path: Place) -> Place:

@@ -26,6 +26,7 @@ from mvae.data import DATASETS, Source
 from mvae.models import ARMS
 from mvae.models.arm import Arm
 from mvae.models.checks import check_arm
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 
 Arguments = ParamSpec("Arguments")
@@ -68,14 +69,14 @@ def read(paths: Iterable[Path]) -> tuple[Plugin, ...]:
     """The files as they are now.
 
     Raises:
-        ValueError: one line: a file cannot be read.
+        Refusal: one line: a file cannot be read.
     """
     found = []
     for path in paths:
         try:
             found.append(Plugin(path.absolute(), path.read_bytes()))
         except OSError as error:
-            raise ValueError(f"{path}: {error.strerror}; write paths of Python files") from None
+            raise Refusal(f"{path}: {error.strerror}; write paths of Python files") from None
     return tuple(found)
 
 
@@ -83,7 +84,7 @@ def load(plugins: Iterable[Plugin]) -> None:
     """Runs the plug-ins that this process has not run yet; one that fails leaves nothing behind.
 
     Raises:
-        ValueError: one line that names file and line: what was raised in it, or what it adds cannot be taken.
+        Refusal: one line that names file and line: what was raised in it, or what it adds cannot be taken.
     """
     for plugin in plugins:
         if plugin.digest not in _ADDED:
@@ -131,7 +132,7 @@ def _run(plugin: Plugin) -> _Added:
         exec(compile(plugin.content, str(plugin.path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         added = _Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms))
         if not (added.datasets or added.arms):
-            raise ValueError("it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)")
+            raise Refusal("it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)")
         for token in added.arms:
             check_arm(ARMS[token])
     except BaseException as error:
@@ -150,7 +151,7 @@ def _run(plugin: Plugin) -> _Added:
     return added
 
 
-def _in_words(error: BaseException, plugin: Plugin) -> ValueError:
+def _in_words(error: BaseException, plugin: Plugin) -> Refusal:
     """What was raised in a plug-in, as one line: path/to/file.py, line 7: NameError: name 'x' is not defined."""
     if isinstance(error, SyntaxError) and error.filename == str(plugin.path):
         line, said = error.lineno, f"{type(error).__name__}: {error.msg}"
@@ -160,20 +161,20 @@ def _in_words(error: BaseException, plugin: Plugin) -> ValueError:
         said = " ".join(str(error).split())
         if isinstance(error, SystemExit):
             said = "it ends the process: a plug-in adds data sets and arms, a pipeline of one's own is run by itself"
-        elif type(error) is not ValueError:
+        elif not isinstance(error, Refusal):
             said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return ValueError(f"{plugin.path}{f', line {line}' if line else ''}: {said}")
+    return Refusal(f"{plugin.path}{f', line {line}' if line else ''}: {said}")
 
 
 def _watched_source(found: Source, plugin: Plugin) -> Source:
-    """The same data set, whose functions raise ValueError, one line, whatever is wrong in them."""
+    """The same data set, whose functions raise Refusal, one line, whatever is wrong in them."""
 
     def watched(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
         @wraps(function)
         def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
             try:
                 return function(*arguments, **named)
-            except ValueError:
+            except Refusal:
                 raise
             except Exception as error:
                 raise _in_words(error, plugin) from error
@@ -183,7 +184,7 @@ def _watched_source(found: Source, plugin: Plugin) -> Source:
     def digest(root: Path) -> str:
         given = watched(found.digest)(root)
         if not isinstance(given, str):
-            raise ValueError(f"data set {found.name}: digest gives a text (hexdigest), not {type(given).__name__}")
+            raise Refusal(f"data set {found.name}: digest gives a text (hexdigest), not {type(given).__name__}")
         return given
 
     return replace(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
+
+from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from pyarrow import fs
@@ -81,22 +84,28 @@ class RemotePath:
         """Reads a URI; no request is made.
 
         Raises:
-            ValueError: one line: pyarrow knows no such storage, or the URI names no bucket or an unknown option.
+            Refusal: one line: pyarrow knows no such storage, or the URI names no bucket or an unknown option.
         """
         parts = urlsplit(uri)
         path = cls(parts.scheme, parts.netloc, _normal(unquote(parts.path)), parts.query)
         if not path._bucket or parts.fragment:
-            raise ValueError("the URI names no bucket: write s3://BUCKET/FOLDER or gs://BUCKET/FOLDER")
+            raise Refusal("the URI names no bucket: write s3://BUCKET/FOLDER or gs://BUCKET/FOLDER")
         unknown = [name for name in path._options() if name not in _S3_OPTIONS]
         if path.scheme == "s3":
             if unknown:
-                raise ValueError(f"{unknown[0]} is no option of s3://; there are {', '.join(_S3_OPTIONS)}")
+                raise Refusal(f"{unknown[0]} is no option of s3://; there are {', '.join(_S3_OPTIONS)}")
         elif path.scheme != "gs":
             _check_known(path)
         return path
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self._bucket}" + f"/{self.key}" * bool(self.key)
+
+    @property
+    def uri(self) -> str:
+        """The URI that `of` reads back, without credentials."""
+        path = quote(f"/{self.key}") if self.key else ""
+        return f"{self.scheme}://{self._bucket}{path}" + f"?{self.options}" * bool(self.options)
 
     def __truediv__(self, other: str) -> RemotePath:
         return replace(self, key=_normal(f"{self.key}/{other}"))
@@ -195,8 +204,8 @@ class RemotePath:
                 return data
         raise OSError(errno.EIO, "it is replaced again and again", str(self))
 
-    def read_text(self, errors: str = "strict") -> str:
-        return self.read_bytes().decode(errors=errors)
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self.read_bytes().decode(encoding, errors)
 
     def write_bytes(self, data: bytes | memoryview) -> None:
         """Makes the object hold `data`: whole, or as it was before.
@@ -284,14 +293,14 @@ def place(text: str) -> Place:
     """A path, made absolute, or a URI; file:///FOLDER is a path.
 
     Raises:
-        ValueError: as in `RemotePath.of`; a relative file: URI.
+        Refusal: as in `RemotePath.of`; a relative file: URI.
     """
     if "://" not in text:
-        return Path(text).expanduser().absolute()
+        return Path(os.path.abspath(os.path.expanduser(text)))  # of a ~name that nobody has, a folder of that name
     if text.startswith("file://"):
         path = unquote(urlsplit(text).path)
         if urlsplit(text).netloc or not path:
-            raise ValueError("a file URI is absolute: write file:///FOLDER, or the path alone")
+            raise Refusal("a file URI is absolute: write file:///FOLDER, or the path alone")
         return Path(path)
     return RemotePath.of(text)
 
@@ -323,13 +332,13 @@ def _in_words(error: str) -> tuple[str, str]:
 
 
 def _check_known(path: RemotePath) -> None:
-    """Raises ValueError where pyarrow knows no such scheme or options."""
+    """Raises Refusal where pyarrow knows no such scheme or options."""
     import pyarrow as pa
 
     try:
         _opened(path.root)
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"pyarrow cannot open it ({_in_words(str(error))[1]}): s3://BUCKET or gs://BUCKET") from None
+        raise Refusal(f"pyarrow cannot open it ({_in_words(str(error))[1]}): s3://BUCKET or gs://BUCKET") from None
 
 
 @functools.lru_cache(maxsize=16)

@@ -100,7 +100,7 @@ def train(
         test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`; it influences nothing.
     Raises:
         NonFiniteLoss: the loss became nan or infinite, at every worker; the last checkpoint stays.
-        ValueError: the trial is to train on more examples than there are.
+        Refusal: the trial is to train on more examples than there are.
     """
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.deterministic = True

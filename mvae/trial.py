@@ -19,6 +19,7 @@ from mvae.data.dataset import ATTRIBUTE_KINDS
 from mvae.evaluation.importance import check_samples
 from mvae.models import ARMS, arm
 from mvae.networks.dcgan import SIZES
+from mvae.refusal import Refusal, first_mistake
 
 TRAINING_VERSION = 1
 """Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
@@ -64,7 +65,7 @@ class Trial(BaseModel):
     """One training run. Make it with `Trial.create`, which fills in the data set's own defaults.
 
     Raises:
-        ValueError: a field out of range, or a combination that means nothing.
+        Refusal: a field out of range, or a combination that means nothing.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -141,7 +142,7 @@ class Trial(BaseModel):
         """A trial with the data set's defaults wherever a field is missing or None.
 
         Raises:
-            ValueError: one line that names the field and what would be right.
+            Refusal: one line that names the field and what would be right.
         """
         own = source(dataset).defaults
         arm(model)
@@ -170,10 +171,10 @@ class Trial(BaseModel):
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
-            first = error.errors()[0]
+            first = first_mistake(error)
             where = ".".join(str(part) for part in first["loc"])
             said = str(first["msg"]).removeprefix("Value error, ")
-            raise ValueError(f"{where} = {first['input']!r}: {said}" if where else said) from None
+            raise Refusal(f"{where} = {first['input']!r}: {said}" if where else said) from None
 
     @model_validator(mode="after")
     def _means_something(self) -> Self:
@@ -181,23 +182,23 @@ class Trial(BaseModel):
         data = source(self.dataset)
         if self.image_network not in data.defaults.image_networks:
             known = ", ".join(data.defaults.image_networks)
-            raise ValueError(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
+            raise Refusal(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
         kinds = {modality.kind for modality in data.modalities}
         if Kind.IMAGE not in kinds and not arm(self.model).imageless:
             able = ", ".join(token for token, known in ARMS.items() if known.imageless)
-            raise ValueError(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
+            raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
         if Kind.TEXT in kinds and not arm(self.model).texts:
-            raise ValueError(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
+            raise Refusal(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
         if self.binarisation == "dynamic" and not data.grey:
             able = " or ".join(name for name, known in DATASETS.items() if known.grey)
-            raise ValueError(
+            raise Refusal(
                 f"binarisation dynamic draws bits from grey values, and {self.dataset} has none:"
                 f" choose --dataset {able}, or binarisation fixed"
             )
         self._can_be_shared()
         self._fits_the_modalities(len(data.modalities), kinds)
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
-            raise ValueError(
+            raise Refusal(
                 f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
                 " it goes with paired_fraction 1 and pairing proportional alone"
             )
@@ -205,30 +206,30 @@ class Trial(BaseModel):
 
     def _can_be_shared(self) -> None:
         if self.fewest_workers is not None and self.fewest_workers > self.workers:
-            raise ValueError(f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}")
+            raise Refusal(f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}")
         if self.batch_size % self.workers and arm(self.model).fit is None:
             below = self.batch_size // self.workers * self.workers
             sizes = [size for size in (below, below + self.workers) if size]
             fewer = next(count for count in range(self.workers - 1, 0, -1) if self.batch_size % count == 0)
-            raise ValueError(
+            raise Refusal(
                 f"batch size {self.batch_size} cannot be shared evenly by {self.workers} workers:"
                 f" choose {' or '.join(map(str, sizes))}, or {fewer} worker{'s' * (fewer > 1)}"
             )
 
     def _fits_the_modalities(self, modalities: int, kinds: set[Kind]) -> None:
         if kinds & ATTRIBUTE_KINDS and not arm(self.model).attributes:
-            raise ValueError(f"arm {self.model!r} knows no attributes, which {self.dataset} has: choose another arm")
+            raise Refusal(f"arm {self.model!r} knows no attributes, which {self.dataset} has: choose another arm")
         if modalities > 2 and not arm(self.model).many:
-            raise ValueError(
+            raise Refusal(
                 f"arm {self.model!r} knows two modalities, and {self.dataset} has {modalities}: choose another arm"
             )
         if self.k > 0 and modalities < 3:
-            raise ValueError(
+            raise Refusal(
                 f"k = {self.k} needs at least 3 modalities to choose subsets from:"
                 f" {self.dataset} has {modalities}, so k = 0"
             )
         if self.k > (subsets := 2**modalities - modalities - 2) > 0:
-            raise ValueError(f"k = {self.k} is more than the {subsets} subsets of 2 to {modalities - 1} modalities")
+            raise Refusal(f"k = {self.k} is more than the {subsets} subsets of 2 to {modalities - 1} modalities")
 
     @property
     def needs_grey(self) -> bool:
@@ -359,7 +360,7 @@ def likelihood(samples: int) -> Measure:
     """Log-likelihoods of the test set by importance sampling, and the variance of the log weights (Tables 1 and 2).
 
     Raises:
-        ValueError: fewer than 2 samples, which have no variance.
+        Refusal: fewer than 2 samples, which have no variance.
     """
     check_samples(samples)
     return Measure("likelihood", 1, "test/log_marginal", (("s", float(samples)),))

@@ -78,7 +78,7 @@ def trained(options: Options) -> tuple[Trained, ...]:
     """Every trial: an arm, free or fixed noise, k and a seed.
 
     Raises:
-        ValueError: an arm that samples no subsets; subsets of too few modalities.
+        Refusal: an arm that samples no subsets; subsets of too few modalities.
     """
     chosen = PRESETS[options.preset]
     for token in options.arms or ("mvae",):
@@ -172,7 +172,7 @@ def sweep(options: Options) -> Sweep:
     """The table and the figure that the options ask for; another number of samples is another report.
 
     Raises:
-        ValueError: an unknown name, subsets of too few modalities, missing data.
+        Refusal: an unknown name, subsets of too few modalities, missing data.
     """
     trials, samples = trained(options), samples_of(options)
     training_examples(options.dataset, options.data_root)

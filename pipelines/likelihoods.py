@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from mvae.data import DATASETS, Kind, source, training_examples
 from mvae.evaluation.measures import check_measurable, estimates
 from mvae.models import arm
+from mvae.refusal import Refusal
 from mvae.trial import Trial, likelihood
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
 from sweeps.options import Binarisations, CommonOptions, TargetSets, parse
@@ -70,7 +71,7 @@ def preset(options: Options) -> Preset:
     """The preset for a data set: paper as section 1 says, demo in minutes (hours where there is no fast network).
 
     Raises:
-        ValueError: the paper has no column for this data set.
+        Refusal: the paper has no column for this data set.
     """
     networks = source(options.dataset).defaults.image_networks
     if options.preset == "demo":
@@ -79,7 +80,7 @@ def preset(options: Options) -> Preset:
         return Preset(seeds=(0,), samples=100, epochs=10, image_network="mlp" if "mlp" in networks else None)
     published = likelihood_table(options.dataset)
     if published is None:
-        raise ValueError(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
+        raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
     stated = published.protocol
     return Preset((0, 1, 2), stated["samples"], stated["epochs"], stated["image_network"], stated["latents"])
 
@@ -105,13 +106,13 @@ def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
     """Title, data set and model of a row.
 
     Raises:
-        ValueError: an arm that the data set has not.
+        Refusal: an arm that the data set has not.
     """
     if token != SEPARATE:
         return arm(token).title, dataset, token
     if (separate := separated(dataset)) is None:
         able = " or ".join(name for name in DATASETS if separated(name))
-        raise ValueError(f"arm {SEPARATE} takes attributes apart that {dataset} has not: give --dataset {able}")
+        raise Refusal(f"arm {SEPARATE} takes attributes apart that {dataset} has not: give --dataset {able}")
     return arm_title("mvae", separate), separate, "mvae"
 
 
@@ -120,7 +121,7 @@ def cells(options: Options) -> Iterator[Cell]:
     Under dynamic binarisation an arm has a row of its own.
 
     Raises:
-        ValueError: an arm that has no likelihood estimate.
+        Refusal: an arm that has no likelihood estimate.
     """
     chosen = preset(options)
     measure = likelihood(options.samples or chosen.samples)
@@ -165,7 +166,7 @@ def sweep(options: Options) -> Sweep:
     """The table that the options ask for; another number of samples is another report.
 
     Raises:
-        ValueError: an unknown name, an arm without an estimate, missing data.
+        Refusal: an unknown name, an arm without an estimate, missing data.
     """
     made = tuple(cells(options))
     training_examples(options.dataset, options.data_root)

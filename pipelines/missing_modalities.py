@@ -84,7 +84,7 @@ def trained(options: Options) -> tuple[Trained, ...]:
     """Every trial: an arm, a keep probability and a seed.
 
     Raises:
-        ValueError: a data set without attributes, or an arm that cannot be trained with values missing.
+        Refusal: a data set without attributes, or an arm that cannot be trained with values missing.
     """
     chosen = PRESETS[options.preset]
     for token in options.arms or ("mvae",):
@@ -181,7 +181,7 @@ def sweep(options: Options) -> Sweep:
     """The table and the figure that the options ask for; another number of samples is another report.
 
     Raises:
-        ValueError: an unknown name, a keep probability that leaves nothing, missing data.
+        Refusal: an unknown name, a keep probability that leaves nothing, missing data.
     """
     trials = trained(options)
     samples, modalities = samples_of(options), source(options.dataset).modalities

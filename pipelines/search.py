@@ -17,24 +17,30 @@ from __future__ import annotations
 
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from pydantic import AfterValidator, Field
 
+import pipelines
 from mvae.data import Kind, fingerprint, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.models import arm
+from mvae.refusal import Refusal
+from mvae.remote import RemotePath
 from mvae.training import validation_metrics
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from pipelines.train import measure_of
 from sweeps.options import CommonOptions, parse
+from sweeps.programs import from_here
 from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
 from sweeps.study_database import check_can_be_made, study_uri
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Count, Names, Share, Uri, Written
+from sweeps.tracker import shown, tracking_uri
 
 DEMO_EPOCHS = 20
 
@@ -50,7 +56,7 @@ TRIAL_OPTIONS = (
 
 def _metric(value: str) -> str:
     if not value.startswith("validation/") or value == "validation/":
-        raise ValueError("write a validation metric, as validation/accuracy: a search must not look at the test set")
+        raise Refusal("write a validation metric, as validation/accuracy: a search must not look at the test set")
     return value
 
 
@@ -82,12 +88,12 @@ def search(options: Options) -> Search:
     """What the options ask for.
 
     Raises:
-        ValueError: an unknown name, settings that mean nothing, nothing to vary, a metric that the arm has not.
+        Refusal: an unknown name, settings that mean nothing, nothing to vary, a metric that the arm has not.
     """
     if len(options.arms or ()) > 1 or len(options.seeds or ()) > 1:
-        raise ValueError("a search is for one arm and one seed: give --arms and --seeds one each")
+        raise Refusal("a search is for one arm and one seed: give --arms and --seeds one each")
     if (options.workers_per_trial or 1) > 1:
-        raise ValueError("a search trains each trial in one process: leave --workers-per-trial out")
+        raise Refusal("a search trains each trial in one process: leave --workers-per-trial out")
     token = (options.arms or ("mvae",))[0]
     given = options.trial_fields()
     given |= {name: value for name in ("pairing", "targets") if (value := getattr(options, name)) is not None}
@@ -119,13 +125,13 @@ def objective(options: Options, token: str) -> str:
     """The metric that decides.
 
     Raises:
-        ValueError: the arm does not have the one that is asked for; the line names those that it has.
+        Refusal: the arm does not have the one that is asked for; the line names those that it has.
     """
     able = validation_metrics(token, source(options.dataset).modalities)
     if not able:
-        raise ValueError(f"arm {token} on {options.dataset} has no validation metric to go by: choose another")
+        raise Refusal(f"arm {token} on {options.dataset} has no validation metric to go by: choose another")
     if options.objective is not None and options.objective not in able:
-        raise ValueError(
+        raise Refusal(
             f"--objective {options.objective}: arm {token} on {options.dataset} has {', '.join(able)}; choose one"
         )
     return options.objective or able[0]
@@ -154,17 +160,26 @@ def command(trial: Trial, options: Options) -> str:
             words[f"--{name.replace('_', '-')}"] = reads[name]
     for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
         if name in options.model_fields_set:
-            given = getattr(options, name)
-            words[f"--{name.replace('_', '-')}"] = ",".join(map(str, given)) if isinstance(given, tuple) else given
+            words[f"--{name.replace('_', '-')}"] = _wherever_typed(name, getattr(options, name))
     typed = [part for name, value in words.items() for part in (name, str(value))]
-    return shlex.join(["python", f"pipelines/{pipeline}.py", *typed])
+    file = Path(pipelines.__path__[0], f"{pipeline}.py")  # not beside this file, of which `ray submit` runs a copy
+    return shlex.join(["python", from_here(file), *typed])
+
+
+def _wherever_typed(name: str, given: object) -> object:
+    """The value of an option, with absolute paths and without credentials: it is typed in another folder, perhaps."""
+    if isinstance(given, RemotePath):
+        return given.uri
+    if name == "tracking_uri":
+        return shown(tracking_uri(str(given)))
+    return ",".join(map(str, given)) if isinstance(given, tuple) else given
 
 
 def sweep(options: Options) -> Sweep:
     """The search that the options ask for, as far as it has come.
 
     Raises:
-        ValueError: as `search`; missing data; a study that cannot be read.
+        Refusal: as `search`; missing data; a study that cannot be read.
     """
     source(options.dataset)
     wanted = search(options)

@@ -24,6 +24,7 @@ from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
 from mvae.data.supervision import check_fraction
 from mvae.evaluation.vision import has_views
 from mvae.models import arm
+from mvae.refusal import Refusal
 from mvae.trial import (
     ACCURACY,
     ATTRIBUTE_ACCURACY,
@@ -72,10 +73,10 @@ def cells(options: Options) -> Iterator[Cell]:
     """One cell an arm and seed; the column says how many workers.
 
     Raises:
-        ValueError: an unknown name, settings that mean nothing together.
+        Refusal: an unknown name, settings that mean nothing together.
     """
     if options.workers_per_trial is not None:
-        raise ValueError("--workers-per-trial: of the one model here --workers says how many train it; give that alone")
+        raise Refusal("--workers-per-trial: of the one model here --workers says how many train it; give that alone")
     fewest, most = options.workers
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
     for token in options.arms or ("mvae",):
@@ -144,7 +145,7 @@ def sweep(options: Options) -> Sweep:
     """The models that the options ask for.
 
     Raises:
-        ValueError: as `cells`; missing data.
+        Refusal: as `cells`; missing data.
     """
     source(options.dataset)
     made = tuple(cells(options))

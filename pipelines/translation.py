@@ -29,6 +29,7 @@ from mvae.data.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.models import arm
+from mvae.refusal import Refusal
 from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, likelihood
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
@@ -64,9 +65,9 @@ class Options(CommonOptions):
         if not isinstance(typed, dict) or typed.get("corpus") is None:
             return typed
         if typed.get("data_root") is not None:
-            raise ValueError("--corpus and --data-root both say where the files are: give one of them")
+            raise Refusal("--corpus and --data-root both say where the files are: give one of them")
         if typed.get("dataset") not in (None, CORPUS.name):
-            raise ValueError(
+            raise Refusal(
                 f"--corpus goes with --dataset translation, not with {typed['dataset']}: leave one of them out"
             )
         return {**typed, "dataset": CORPUS.name, "data_root": typed["corpus"]}
@@ -89,7 +90,7 @@ def trials(options: Options) -> Iterator[tuple[str, Trial]]:
     """What each row is called, and its trials.
 
     Raises:
-        ValueError: an unknown name, an arm that translates nothing.
+        Refusal: an unknown name, an arm that translates nothing.
     """
     chosen = PRESETS[options.preset]
     for token in options.arms or ("mvae",):
@@ -219,7 +220,7 @@ def sweep(options: Options) -> Sweep:
     """The table that the options ask for.
 
     Raises:
-        ValueError: as `trials`; no corpus, or a damaged one.
+        Refusal: as `trials`; no corpus, or a damaged one.
     """
     source(options.dataset)
     check_measurable(TRANSLATION, "mvae", source(options.dataset))

@@ -30,6 +30,7 @@ from mvae.data import source, training_examples
 from mvae.data.vision import VISION_FACES_SMALL, VISION_IMAGES
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
+from mvae.refusal import Refusal
 from mvae.remote import Place
 from mvae.trial import VISION, Targets, Trial
 from sweeps.comparison import Report
@@ -71,9 +72,9 @@ class Options(CommonOptions):
         if not isinstance(typed, dict) or typed.get("images") is None:
             return typed
         if typed.get("data_root") is not None:
-            raise ValueError("--images and --data-root both say where the files are: give one of them")
+            raise Refusal("--images and --data-root both say where the files are: give one of them")
         if typed.get("dataset") not in (None, VISION_IMAGES.name):
-            raise ValueError(f"--images is a data set of its own: leave --dataset {typed['dataset']} out")
+            raise Refusal(f"--images is a data set of its own: leave --dataset {typed['dataset']} out")
         return {**typed, "dataset": VISION_IMAGES.name, "data_root": typed["images"]}
 
 
@@ -101,7 +102,7 @@ def trials(options: Options) -> Iterator[Trial]:
     """An arm and a seed each.
 
     Raises:
-        ValueError: a data set without the six views, or an arm that does not know them.
+        Refusal: a data set without the six views, or an arm that does not know them.
     """
     chosen = preset(options)
     for token in options.arms or ("mvae",):
@@ -143,7 +144,7 @@ def cells(options: Options) -> tuple[Cell, ...]:
     """Rows are tasks, columns PSNR and SSIM with those of the baselines; all cells of an arm and seed share a trial.
 
     Raises:
-        ValueError: as `trials`.
+        Refusal: as `trials`.
     """
     made = tuple(trials(options))
     several = len({trial.model for trial in made}) > 1
@@ -209,10 +210,10 @@ def sweep(options: Options) -> Sweep:
     """The table and the figures that the options ask for.
 
     Raises:
-        ValueError: an unknown name, a data set without the six views, missing data.
+        Refusal: an unknown name, a data set without the six views, missing data.
     """
     if options.dataset == VISION_IMAGES.name and "data_root" not in options.model_fields_set:
-        raise ValueError(f"{VISION_IMAGES.name} is made of any folder of images: give --images FOLDER")
+        raise Refusal(f"{VISION_IMAGES.name} is made of any folder of images: give --images FOLDER")
     made = tuple(trials(options))
     training_examples(options.dataset, options.data_root)
     title = f"Figures 7 to 10 on {options.dataset}"

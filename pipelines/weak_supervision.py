@@ -26,6 +26,7 @@ from mvae.data import Kind, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.evaluation.measures import check_measurable
 from mvae.models import ARMS, arm
+from mvae.refusal import Refusal
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
@@ -63,7 +64,7 @@ def preset(options: Options) -> Preset:
     """The preset for a data set.
 
     Raises:
-        ValueError: the paper has no experiment on this data set.
+        Refusal: the paper has no experiment on this data set.
     """
     if options.preset == "demo":
         if options.dataset == "digits":
@@ -72,7 +73,7 @@ def preset(options: Options) -> Preset:
             return Preset(tuple(TABLE_5.rows), (0.01, 0.1, 1.0), (0,), epochs=20)
         return Preset(("nn", "logreg", "mvae"), (0.005, 0.01, 0.1, 1.0), (0, 1, 2), epochs=20, image_network="mlp")
     if options.dataset == "digits":
-        raise ValueError("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
+        raise Refusal("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
     published = table_for(options.dataset) or TABLE_4
     return Preset((*published.rows, "mvae_q"), published.shares, (0, 1, 2))
 
@@ -81,7 +82,7 @@ def cells(options: Options) -> Iterator[Cell]:
     """Rows are arms, and their variants where several are asked for; columns are fractions; seeds share a cell.
 
     Raises:
-        ValueError: the data set has no label and no text; an arm that does not fit it.
+        Refusal: the data set has no label and no text; an arm that does not fit it.
     """
     check_measurable(ACCURACY, "mvae", source(options.dataset))
     chosen = preset(options)
@@ -116,7 +117,7 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
     """Accuracy of an arm that predicts; of one that sees no label, that of a read-out at the fraction.
 
     Raises:
-        ValueError: the arm has neither on this data set; the line names those that have.
+        Refusal: the arm has neither on this data set; the line names those that have.
     """
     chosen = arm(token)
     labelled = any(modality.kind is Kind.LABEL for modality in source(dataset).modalities)
@@ -129,7 +130,7 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
         for other, known in ARMS.items()
         if (known.predicts or "readout" in known.measures if labelled else known.predicts and known.texts)
     ]
-    raise ValueError(
+    raise Refusal(
         f"arm {token} tells no {'label' if labelled else 'text'} from an image: choose among {', '.join(able)}"
     )
 
@@ -149,7 +150,7 @@ def sweep(options: Options) -> Sweep:
     """The table that the options ask for.
 
     Raises:
-        ValueError: an unknown name, a fraction that keeps fewer than 2 pairs, missing data.
+        Refusal: an unknown name, a fraction that keeps fewer than 2 pairs, missing data.
     """
     source(options.dataset)
     made = tuple(cells(options))

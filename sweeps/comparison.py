@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mvae.refusal import Refusal
 from sweeps.entries import Contrast, Entry, Run, contrast
 from sweeps.judgement import Verdict, pooled_spread
 from sweeps.metric_names import axis_words, metric_words
@@ -155,10 +156,10 @@ def tabulate(
         axis: what the columns are; empty: as the published table says.
         heading: title, where no table is published.
     Raises:
-        ValueError: no cells.
+        Refusal: no cells.
     """
     if not plan.cells:
-        raise ValueError("a table needs at least one arm, one column and one seed")
+        raise Refusal("a table needs at least one arm, one column and one seed")
     groups: dict[tuple[str, float | str], list[tuple[Cell, Run]]] = {}
     for cell, key in zip(plan.cells, plan.keys, strict=True):
         place = groups.setdefault((cell.row, cell.column), [])

@@ -29,6 +29,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.encoding import print_every_character
+
 QUIET_SECONDS = 60.0
 """Least time between two words on the progress where nothing can be redrawn."""
 
@@ -158,6 +160,7 @@ class Console:
             live: whether a line can be redrawn in place; None finds out.
         """
         stream = sys.stdout if file is None else file
+        print_every_character(stream)
         self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
         width = None if self.live else PLAIN_WIDTH
         self._rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)

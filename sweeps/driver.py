@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import shutil
 import sys
 import time
 from contextlib import ExitStack, suppress
@@ -24,6 +23,7 @@ from sweeps.interruption import Interrupted, Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
 from sweeps.plan import Fingerprints, Plan, State, kind_of, shape_of
+from sweeps.programs import installed
 from sweeps.provenance import git_sha
 from sweeps.report import known_links, show, tabulate, write
 from sweeps.rounding import shown_value
@@ -96,6 +96,8 @@ class Driver:
                 tracker.start()
                 tracker.update_sweep(self._view(status))
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
+                if tracker.stuck and code == COMPLETE:
+                    code = INCOMPLETE
         self.console.say(f"Browse: {_how_to_browse(self.uri)}")
         return code
 
@@ -290,16 +292,7 @@ def report_on(
 def command() -> str:
     """What was typed, to be typed again; --fresh and --resume are dropped, since the next start is neither."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
-    return shown(shlex.join([_installed("python"), sys.argv[0], *words]))
-
-
-def _installed(program: str) -> str:
-    """How a program of this environment is called here: by its name where that finds it, else by its path."""
-    ours = Path(sys.executable).with_name(program)
-    found = shutil.which(program)
-    if not ours.exists() or (found and Path(found).absolute().parent == ours.parent):
-        return program
-    return str(ours.relative_to(Path.cwd())) if ours.is_relative_to(Path.cwd()) else str(ours)
+    return shown(shlex.join([installed("python"), sys.argv[0], *words]))
 
 
 def stopped_by(what: str) -> str:
@@ -311,4 +304,4 @@ def _how_to_browse(uri: str) -> str:
     if uri.startswith("http"):
         here = urlsplit(uri).hostname in ("127.0.0.1", "localhost") and engine.address()
         return shown(uri) + " of this machine (from yours: ray attach CLUSTER.yaml -p 5000)" * bool(here)
-    return f"{_installed('mlflow')} ui --backend-store-uri {shlex.quote(shown(uri))}"
+    return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown(uri))}"

@@ -6,10 +6,11 @@ holder is dead and the lease is taken over. A holder that ran on this host, in t
 dead at once. All decisions are taken under an OS lock beside the file, so that of several waiting drivers exactly one
 wins.
 
-A store of objects has neither locks nor a write that compares first, but whoever reads sees the last write. There the
-newcomer writes its lease, waits for `settle` seconds, in which a rival that had looked before has written its own, and
-reads again: the lease is that driver's whose it is now. One that was held up for longer between its look and its write
-overwrites a lease that is held: then the holder finds out at its next renewal, and stops.
+A store of objects, and a file system without flock, has neither locks nor a write that compares first, but whoever
+reads sees the last write. There the newcomer writes its lease, waits for `settle` seconds, in which a rival that had
+looked before has written its own, and reads again: the lease is that driver's whose it is now. One that was held up for
+longer between its look and its write overwrites a lease that is held: then the holder finds out at its next renewal,
+and stops.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from mvae.files import locked, write_atomically
-from mvae.remote import Place, RemotePath
+from mvae.files import has_locks, locked, write_atomically
+from mvae.refusal import Refusal
+from mvae.remote import Place
 from sweeps.processes import Process, this_process
 
 _STILL_POLLS = 2
@@ -61,7 +63,7 @@ class Lease:
         dead_after: seconds for which a lease must stand still before it counts as dead.
         settle: seconds that a rival may take between its look and its write, where there are no locks.
     Raises:
-        ValueError: on entry, when another driver is at work; one line that says who, since when, and what to do.
+        Refusal: on entry, when another driver is at work; one line that says who, since when, and what to do.
     """
 
     def __init__(
@@ -79,7 +81,7 @@ class Lease:
         self._say = say
         self._renew_every = renew_every
         self._dead_after = dead_after
-        self._settle = settle if isinstance(folder, RemotePath) else 0.0
+        self._settle = 0.0 if has_locks(self.path) else settle
         self._mine: Holder | None = None
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
@@ -127,7 +129,7 @@ class Lease:
             watched: the lease file as seen when watching began; None at the first look.
             stood_still: it did not change for `dead_after` seconds.
         Raises:
-            ValueError: the lease is not the one that was watched: it moves, or another waiting driver was first.
+            Refusal: the lease is not the one that was watched: it moves, or another waiting driver was first.
         """
         with locked(self.path):
             content = _read(self.path)
@@ -151,8 +153,8 @@ class Lease:
             self._say(f"took the lease over, its holder is dead ({self._describe(content)})")
         return None
 
-    def _refusal(self, content: bytes) -> ValueError:
-        return ValueError(
+    def _refusal(self, content: bytes) -> Refusal:
+        return Refusal(
             f"{self._describe(content)}, and at work (it renews {self.path}): "
             "wait until it ends, stop it, or choose another --name"
         )

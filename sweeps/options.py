@@ -38,7 +38,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mvae.refusal import Refusal, first_mistake
 from sweeps.console import error
+from sweeps.encoding import check_names
 from sweeps.tokens import (
     Count,
     Files,
@@ -123,7 +125,7 @@ class TrialOptions(BaseSettings):
     @model_validator(mode="after")
     def _annealed_in_one_way(self) -> Self:
         if self.annealing_epochs is not None and self.annealing_share is not None:
-            raise ValueError(
+            raise Refusal(
                 "--annealing-epochs and --annealing-share exclude each other: both say how long beta rises;"
                 " give one of them"
             )
@@ -219,9 +221,9 @@ class CommonOptions(TrialOptions):
             ("fresh", "report", "a name that does not exist yet has nothing to report"),
         ):
             if getattr(self, one) and getattr(self, other):
-                raise ValueError(f"--{one} and --{other} exclude each other: {why}; give one of them")
+                raise Refusal(f"--{one} and --{other} exclude each other: {why}; give one of them")
         if self.price_per_hour is not None and not self.plan:
-            raise ValueError("--price-per-hour says what a plan costs: give --plan too, or leave it out")
+            raise Refusal("--price-per-hour says what a plan costs: give --plan too, or leave it out")
         return self
 
 
@@ -234,7 +236,7 @@ def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
     """
     try:
         return read(options, sys.argv[1:] if argv is None else argv)
-    except ValueError as refusal:
+    except Refusal as refusal:
         error(str(refusal))
         sys.exit(2)
 
@@ -245,8 +247,9 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     Plug-ins that are asked for are run here, so that whoever has options has all data sets and arms that they name.
 
     Raises:
-        ValueError: one line that names the option, or the plug-in and its line, and says what would be right.
+        Refusal: one line that names the option, or the plug-in and its line, and says what would be right.
     """
+    check_names(argv)
     parser = _Parser(options)
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,
@@ -259,9 +262,9 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     try:
         chosen = CliApp.run(options, cli_args=parser.parse_args(list(argv)), cli_settings_source=source)
     except ValidationError as refusal:
-        raise ValueError(_one_line(refusal)) from None
+        raise Refusal(_one_line(refusal)) from None
     except SettingsError as refusal:
-        raise ValueError(str(refusal)) from None
+        raise Refusal(str(refusal)) from None
     if isinstance(chosen, CommonOptions) and chosen.plugins:
         from mvae import plugins  # torch, which those do without who have no plug-in
 
@@ -270,7 +273,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
 
 
 class _Parser(ArgumentParser):
-    """Presentation: groups by the class that declares a field, one meta-variable a type, errors as ValueError."""
+    """Presentation: groups by the class that declares a field, one meta-variable a type, errors as Refusal."""
 
     def __init__(self, options: type[TrialOptions]) -> None:
         self.options = options
@@ -306,8 +309,8 @@ class _Parser(ArgumentParser):
         return parsed
 
     def error(self, message: str) -> NoReturn:
-        """Raises ValueError, where argparse prints the usage and exits."""
-        raise ValueError(message.removeprefix("argument "))
+        """Raises Refusal, where argparse prints the usage and exits."""
+        raise Refusal(message.removeprefix("argument "))
 
     def _about_unknown(self, argument: str) -> str:
         if not argument.startswith("-"):
@@ -350,8 +353,8 @@ def _shown(default: Any) -> str:
 
 
 def _one_line(refusal: ValidationError) -> str:
-    first = refusal.errors()[0]
-    said = str(first["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    first = first_mistake(refusal)
+    said = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
         return said
     flag = f"--{first['loc'][0]}".replace("_", "-")

@@ -39,7 +39,7 @@ def this_process() -> Process:
 def machine() -> str:
     """Boot id and PID namespace: containers on one machine share the first, and have processes of their own."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
@@ -48,7 +48,7 @@ def machine() -> str:
 def process_start(pid: int) -> int | None:
     """Start of a process in clock ticks since boot; None if there is none, or it is a zombie (proc(5), stat)."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mvae.data import source
 from mvae.models import ARMS, arm
+from mvae.refusal import Refusal
 from mvae.trial import Measure, Targets, Trial
 from sweeps.plan import Cell
 
@@ -80,8 +81,8 @@ def check_reads(token: str, name: str, what: str) -> None:
     Args:
         what: the arm does not do, where it does not read the field: samples subsets.
     Raises:
-        ValueError: the line names the arms that do.
+        Refusal: the line names the arms that do.
     """
     if name not in arm(token).reads:
         able = ", ".join(other for other, known in ARMS.items() if name in known.reads)
-        raise ValueError(f"arm {token} {what}: choose among {able}")
+        raise Refusal(f"arm {token} {what}: choose among {able}")

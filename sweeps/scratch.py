@@ -34,7 +34,7 @@ def scratch(what_for: str) -> Iterator[Path]:
     assert what_for in KINDS, f"nobody would clear folders for {what_for} away"
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what_for}-", dir=temporary()))
     try:
-        (folder / OWNER).write_text(json.dumps(asdict(this_process())))
+        (folder / OWNER).write_text(json.dumps(asdict(this_process())), encoding="utf-8")
         yield folder
     finally:
         _remove(folder)
@@ -54,7 +54,7 @@ def remove_folders_of_the_dead() -> None:
             if not (folder / OWNER).exists():
                 if time.time() - folder.stat().st_mtime > UNCLAIMED_SECONDS:
                     folder.rmdir()
-            elif Process(**json.loads((folder / OWNER).read_text())).is_dead():
+            elif Process(**json.loads((folder / OWNER).read_text(encoding="utf-8"))).is_dead():
                 _remove(folder)
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.data import source
 from mvae.data.supervision import TARGETS
 from mvae.models import arm
+from mvae.refusal import Refusal
 from mvae.trial import Measure, Trial, canonical_json
 from sweeps.plan import Cell
 
@@ -80,7 +81,7 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
         given: fields that the user has set.
         wanted: names of the fields to vary; None: all that can be.
     Raises:
-        ValueError: one line: nothing is left to vary, or a wanted field cannot be.
+        Refusal: one line: nothing is left to vary, or a wanted field cannot be.
     """
     read = default.hashed_fields()
     fixed = {*given, *(("annealing_share",) if default.annealing_epochs is not None else ())}
@@ -89,21 +90,21 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
     able = {name: span for name, span in own.items() if isinstance(span, Span) or len(span) > 1}
     what = f"arm {default.model} on {default.dataset}"
     if not able:
-        raise ValueError(f"nothing to search for: {what} reads none of {', '.join(RANGES)}; choose another arm")
+        raise Refusal(f"nothing to search for: {what} reads none of {', '.join(RANGES)}; choose another arm")
     for name in wanted or ():
         if name not in able:
-            raise ValueError(f"--vary {name}: {what} has a choice of {', '.join(able)} alone")
+            raise Refusal(f"--vary {name}: {what} has a choice of {', '.join(able)} alone")
         if name in fixed:
-            raise ValueError(f"--vary {name}: it is given as an option too, which fixes it; leave one of them out")
+            raise Refusal(f"--vary {name}: it is given as an option too, which fixes it; leave one of them out")
     free = {name: span for name, span in able.items() if name not in fixed and (wanted is None or name in wanted)}
     if not free:
-        raise ValueError(f"nothing to search for: all of {', '.join(able)} are given; leave one of them out")
+        raise Refusal(f"nothing to search for: all of {', '.join(able)} are given; leave one of them out")
     for name, span in free.items():
         value = getattr(default, name)
         if not (span.holds(value) if isinstance(span, Span) else value in span):
             option = f"--{name.replace('_', '-')}"
             among = f"{span.low:g} to {span.high:g}" if isinstance(span, Span) else ", ".join(map(str, span))
-            raise ValueError(
+            raise Refusal(
                 f"{name} is varied among {among}, to three digits, and {what} begins with {value}: give {option}, which"
                 " fixes it, or choose with --vary what is varied"
             )
@@ -134,7 +135,7 @@ class Search:
     def __post_init__(self) -> None:
         every = self.countable
         if every is not None and len(every) < self.total:
-            raise ValueError(
+            raise Refusal(
                 f"--trials {self.total}: there are only {len(every)} settings of {', '.join(self.varied)}: ask for at"
                 f" most {len(every)}, or fix fewer options"
             )
@@ -148,7 +149,7 @@ class Search:
         found: dict[str, dict[str, Any]] = {}
         for values in itertools.product(*choices):
             settings = dict(zip(self.varied, values, strict=True))
-            with suppress(ValueError):
+            with suppress(Refusal):
                 found.setdefault(self.key(self.trial(settings)), settings)
         return found
 
@@ -180,7 +181,7 @@ class Search:
         """The trial with these settings, rounded.
 
         Raises:
-            ValueError: they mean nothing together.
+            Refusal: they mean nothing together.
         """
         return self.default.with_(**self.fields(chosen))
 
@@ -210,7 +211,7 @@ class Search:
         )
         try:
             return found if inside and self.key(self.trial(found)) == key else None
-        except ValueError:
+        except Refusal:
             return None
 
     def value(self, history: Sequence[Record]) -> float:

@@ -6,6 +6,8 @@ died is in the study, and is put back with its number; `--trials` is a total.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -13,12 +15,14 @@ from sweeps import engine, search_report
 from sweeps.console import Console, Progress, counted
 from sweeps.cost import Machine, costs
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
+from sweeps.interruption import Interrupted
 from sweeps.options import CommonOptions
 from sweeps.plan import plan, shape_of
 from sweeps.search import Search
 from sweeps.search_report import Outcome
 from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
+from sweeps.study_database import StudyLost
 from sweeps.sweep import LookUp, Sweep
 from sweeps.tracker import Tracker
 from sweeps.view import Status, SweepView
@@ -34,7 +38,7 @@ def sweep_of(search: Search, uri: str) -> Sweep:
     Args:
         uri: of the study's database.
     Raises:
-        ValueError: the database cannot be used.
+        Refusal: the database cannot be used.
     """
     known = look(search, uri)
     cells = [search.cell(one.number, one.trial) for one in known]
@@ -84,7 +88,7 @@ class Searching:
         if not self._known:
             console.say(Outcome(self.search, ()).counts())
             return INCOMPLETE
-        with opened(self.search, self.uri) as study:
+        with opened(self.search, self.uri, console.say) as study:
             return _reported(study, store, links, console)
 
     def driver(self) -> type[Driver]:
@@ -96,11 +100,12 @@ class SearchDriver(Driver):
     """One driver of a search at work: the study is open, and the plan grows with what it asks."""
 
     study: Study
+    _loss: StudyLost | None = None
 
     def run(self) -> int:
         """Runs what is missing to the total and reports everything; the exit code says how it went."""
         assert isinstance(self.sweep.search, Searching)
-        with opened(self.sweep.search.search, self.sweep.search.uri) as self.study:
+        with opened(self.sweep.search.search, self.sweep.search.uri, self.console.say) as self.study:
             self.study.settle(self.store)
             known = self.study.known()
             stopped = {one.key for one in known if one.ended}
@@ -138,31 +143,51 @@ class SearchDriver(Driver):
 
             def ask() -> Known | None:
                 self._stop_if_told()
-                known = self.study.ask(self.store)
+                with self._keeping_the_loss():
+                    known = self.study.ask(self.store)
                 if known is not None:
                     self._add(known)
                     progress.named(waiting.pop(), known.key)
                 return known
 
             def given_up(key: str, epoch: int, value: float) -> None:
-                about = self.study.give_up(key, epoch, value, self.store)
+                with self._keeping_the_loss():
+                    about = self.study.give_up(key, epoch, value, self.store)
                 said = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
                 progress.stopped(key, self.catalogue.name(key), said)
                 tracker.update(self.catalogue.pruned(key, epoch, about.history))
 
-            listener = engine.SearchListener(ask, self.study.passed, given_up, self._listening(tracker, progress))
-            engine.run_search(self.study, template, listener, max_concurrent=at_once)
+            def passed(key: str, epoch: int, value: float) -> None:
+                with self._keeping_the_loss():
+                    self.study.passed(key, epoch, value)
+
+            listener = engine.SearchListener(ask, passed, given_up, self._listening(tracker, progress))
+            try:
+                engine.run_search(self.study, template, listener, max_concurrent=at_once)
+            finally:
+                if self._loss is not None:
+                    raise self._loss
+
+    @contextmanager
+    def _keeping_the_loss(self) -> Iterator[None]:
+        """Ends the trials if the study is lost: Tune lets through nothing but the exception of an interruption."""
+        try:
+            yield
+        except StudyLost as lost:
+            self._loss = lost
+            raise Interrupted(str(lost)) from None
 
     def _listening(self, tracker: Tracker, progress: Progress) -> engine.Listener:
         usual = self._listener(tracker, progress)
 
         def word(key: str, said: Word) -> None:
             usual.word(key, said)
-            if said.done:
-                self.study.done(key, self.store)
-            elif said.diverged:
-                self.failures.pop(key)
-                self.study.diverged(key, said.failed)
+            with self._keeping_the_loss():
+                if said.done:
+                    self.study.done(key, self.store)
+                elif said.diverged:
+                    self.failures.pop(key)
+                    self.study.diverged(key, said.failed)
 
         return replace(usual, word=word)
 

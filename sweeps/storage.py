@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 from mvae.checkpoint import Checkpoints
 from mvae.files import locked, write_atomically
+from mvae.refusal import Refusal
 from mvae.remote import FIRST_LOOK, Place, RemotePath, place
 from sweeps.results import Results
 
@@ -70,11 +71,11 @@ class Store:
             name: a simple token.
             create: make the folders and prove that they can be written; else touch nothing, whether it exists or not.
         Raises:
-            ValueError: one line: a name that is no token, a root that is no folder or cannot be written, a store that
+            Refusal: one line: a name that is no token, a root that is no folder or cannot be written, a store that
                 cannot be reached.
         """
         if not _NAME.fullmatch(name) or name in _TAKEN:
-            raise ValueError(
+            raise Refusal(
                 f"--name {name!r} cannot name a folder here: use up to 64 letters, digits, '.', '_' and '-', "
                 f"beginning with a letter or digit, and none of {', '.join(_TAKEN)}"
             )
@@ -92,14 +93,14 @@ class Store:
         else:
             nearest = store._nearest()
             if not nearest.is_dir():
-                raise ValueError(f"--storage {store.root} is no folder: {nearest} is a file; choose a folder")
+                raise Refusal(f"--storage {store.root} is no folder: {nearest} is a file; choose a folder")
         return store
 
     def check_writable(self) -> None:
         """Refuse a storage that could not be made or written, without making anything that stays.
 
         Raises:
-            ValueError: one line.
+            Refusal: one line.
         """
         _prove_writable(self._nearest(), self.root)
 
@@ -147,18 +148,18 @@ class Store:
         """The UUID of this name, made at the first call; the same for every process and for ever.
 
         Raises:
-            ValueError: the file was changed by hand.
+            Refusal: the file was changed by hand.
         """
         path = self.folder / "namespace"  # on a store without locks its maker holds the lease
         if not path.exists():
             with locked(path):
                 if not path.exists():
                     write_atomically(path, f"{uuid.uuid4()}\n".encode())
-        text = path.read_text(errors="replace").strip()
+        text = path.read_text(encoding="utf-8", errors="replace").strip()
         try:
             return str(uuid.UUID(text))
         except ValueError:
-            raise ValueError(
+            raise Refusal(
                 f"{path} holds {text[:40]!r}, not the UUID that names the MLflow runs: restore or delete it"
             ) from None
 
@@ -178,16 +179,16 @@ class Store:
         Args:
             namespace: the UUID that the driver reads; empty where there is no other machine.
         Raises:
-            ValueError: one line.
+            Refusal: one line.
         """
         if not namespace:
             return
         try:
-            found = (self.folder / "namespace").read_text().strip()
+            found = (self.folder / "namespace").read_text(encoding="utf-8").strip()
         except OSError as error:
             found = error.strerror or "it cannot be read"
         if found != namespace:
-            raise ValueError(
+            raise Refusal(
                 f"{platform.node()} does not see the sweep's storage in {self.folder} ({found}): storage must be a"
                 " folder that every machine mounts, or an object store"
             )
@@ -206,7 +207,7 @@ class Store:
 def _check_reachable(root: RemotePath) -> None:
     try:
         if not root.bucket_exists():
-            raise ValueError(f"--storage {root} cannot be written (no bucket {root.root}): make it, or choose another")
+            raise Refusal(f"--storage {root} cannot be written (no bucket {root.root}): make it, or choose another")
     except OSError as error:
         raise _unwritable(root, error) from None
 
@@ -228,6 +229,6 @@ def _prove_writable(folder: Place, root: Place) -> None:
         raise _unwritable(root, error) from None
 
 
-def _unwritable(root: Place, error: OSError) -> ValueError:
+def _unwritable(root: Place, error: OSError) -> Refusal:
     right = "correct it, or let this machine reach it" if isinstance(root, RemotePath) else "choose a folder that can"
-    return ValueError(f"--storage {root} cannot be written ({error.strerror}): {right}")
+    return Refusal(f"--storage {root} cannot be written ({error.strerror}): {right}")

@@ -12,19 +12,20 @@ The sampler is a pure function of (seed, number of the trial, what the study kno
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from mvae.refusal import Refusal
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 from sweeps import pruned
 from sweeps.pruned import Pruned
 from sweeps.search import Search, Span
 from sweeps.storage import Store
-from sweeps.study_database import database, exists, make, refusing
+from sweeps.study_database import StudyLost, database, exists, make
 
 if TYPE_CHECKING:
     import optuna
@@ -219,7 +220,7 @@ class Study:
         chosen = {name: _suggested(asked, name, span) for name, span in self.search.varied.items()}
         try:
             trial = self.search.trial(chosen)
-        except ValueError as refusal:
+        except Refusal as refusal:
             asked.set_user_attr("refused", str(refusal))
             self._study.tell(number, state=optuna.trial.TrialState.FAIL)
             return None
@@ -314,27 +315,32 @@ def look(search: Search, uri: str) -> list[Known]:
     """The trials of a search so far; nothing is changed or made.
 
     Raises:
-        ValueError: as `opened`.
+        Refusal: as `opened`.
     """
     import optuna
 
     if not exists(uri):
         return []
-    with database(uri) as storage, refusing(uri):
-        if search.name not in optuna.get_all_study_names(storage):
-            return []
-        return Study(search, storage).known()
+    try:
+        with database(uri) as storage:
+            if search.name not in optuna.get_all_study_names(storage):
+                return []
+            return Study(search, storage).known()
+    except StudyLost as lost:
+        raise Refusal(str(lost)) from None
 
 
 @contextmanager
-def opened(search: Search, uri: str) -> Iterator[Study]:
+def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[Study]:
     """The study, new where there is none.
 
+    Args:
+        say: as `database` has it.
     Raises:
-        ValueError: the database cannot be read or written.
+        StudyLost: as `database` has it; so does every method of the study.
     """
-    make(uri)
-    with database(uri) as storage:
+    make(uri, say)
+    with database(uri, say) as storage:
         yield Study(search, storage)
 
 

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from mvae.data import MissingFiles, fingerprint, load, training_examples
 from mvae.data.dataset import check_train_examples
+from mvae.refusal import Refusal
 from sweeps import engine
 from sweeps.console import Console, error
 from sweeps.cost import Machine, costs, this_machine
@@ -91,22 +92,19 @@ class Searching(Protocol):
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """Runs a sweep as the options say and returns the exit code; a user's mistake is one line on stderr.
 
-    A user's mistake is a ValueError up to the moment at which the lease is taken; one that is raised later is ours,
-    and passes through with its traceback.
+    A user's mistake is a Refusal; any other exception is a bug of ours and keeps its traceback.
 
     Args:
-        sweep: makes the cells; a ValueError in it is a user's mistake.
+        sweep: makes the cells; a Refusal in it is a user's mistake.
     """
     console, interruption = Console(), Interruption()
     try:
         with interruption, ExitStack() as held:
-            try:
-                work = _checked(sweep(), options, console, interruption, held)
-            except ValueError as refusal:
-                looks_only = isinstance(refusal, MissingFiles) and (options.plan or options.report)
-                error(f"{refusal}" + "; --plan and --report download nothing" * looks_only)
-                return BAD_INPUT
-            return work()
+            return _checked(sweep(), options, console, interruption, held)()
+    except Refusal as refusal:
+        looks_only = isinstance(refusal, MissingFiles) and (options.plan or options.report)
+        error(f"{refusal}" + "; --plan and --report download nothing" * looks_only)
+        return BAD_INPUT
     except OSError as refused:
         error(f"stopped by the system: {refused}; what is finished stays, to go on: {command()}")
         return INCOMPLETE
@@ -123,11 +121,14 @@ def _checked(
     Args:
         held: keeps the lease, where the work needs it.
     Raises:
-        ValueError: one line; nothing was started.
+        Refusal: one line; nothing was started.
     """
     data_marks = _fingerprints(sweep, options)
-    uri = tracking_uri(options.tracking_uri)
-    if not (options.plan or options.report):
+    uri, looks_only = "", options.plan or options.report
+    typed = "tracking_uri" in options.model_fields_set
+    if typed or not looks_only:
+        uri = tracking_uri(options.tracking_uri, "--tracking-uri" if typed else "$MLFLOW_TRACKING_URI")
+    if not looks_only:
         place_of_artifacts(uri, options.storage)
     store = Store.open(options.storage, options.name, create=False)
     planned = plan(sweep.cells, store, data_marks)
@@ -135,12 +136,12 @@ def _checked(
     if sweep.search is None:
         sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
-        raise ValueError(
+        raise Refusal(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
             " leave --resume out to start them"
         )
     if options.fresh and store.folder.exists():
-        raise ValueError(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
+        raise Refusal(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
     if options.plan:
         return lambda: _plan(sweep, options, store, data_marks, console)
     if options.report and sweep.search is not None:
@@ -175,7 +176,7 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
     """Of the cells' data sets, by name.
 
     Raises:
-        ValueError: raw files are missing or damaged; a trial wants more training examples than there are.
+        Refusal: raw files are missing or damaged; a trial wants more training examples than there are.
     """
     trials = dict.fromkeys(cell.trial for cell in sweep.cells)
     marks = {name: fingerprint(name, options.data_root) for name in dict.fromkeys(trial.dataset for trial in trials)}

@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, InstanceOf
 
+from mvae.refusal import Refusal
 from mvae.remote import RemotePath, place
 
 MOST_SEEDS = 10_000
@@ -40,10 +41,10 @@ def token(value: object) -> object:
     """One simple name, as it may become part of a file's name.
 
     Raises:
-        ValueError: it holds anything but letters, digits, `_`, `.` and `-`, or starts with a mark.
+        Refusal: it holds anything but letters, digits, `_`, `.` and `-`, or starts with a mark.
     """
     if isinstance(value, str) and not _TOKEN.fullmatch(value):
-        raise ValueError("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
+        raise Refusal("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
     return value
 
 
@@ -51,7 +52,7 @@ def names(value: object) -> object:
     """`mvae,nn` as ("mvae", "nn"): in this order, repetitions dropped.
 
     Raises:
-        ValueError: an item is no simple name.
+        Refusal: an item is no simple name.
     """
     return _distinct(str(token(item)) for item in _items(value)) if isinstance(value, str) else value
 
@@ -60,10 +61,10 @@ def only(values: tuple[Item, ...]) -> tuple[Item, ...]:
     """The values, of which there must be one.
 
     Raises:
-        ValueError: there are several.
+        Refusal: there are several.
     """
     if len(values) > 1:
-        raise ValueError(f"choose one of {', '.join(map(str, values))}: this pipeline does not make a row of each")
+        raise Refusal(f"choose one of {', '.join(map(str, values))}: this pipeline does not make a row of each")
     return values
 
 
@@ -71,7 +72,7 @@ def seeds(value: object) -> object:
     """`0-2,7` as (0, 1, 2, 7): in this order, repetitions dropped.
 
     Raises:
-        ValueError: an item is neither a whole number nor a rising range of at most MOST_SEEDS.
+        Refusal: an item is neither a whole number nor a rising range of at most MOST_SEEDS.
     """
     return _distinct(seed for item in _items(value) for seed in _range(item)) if isinstance(value, str) else value
 
@@ -80,7 +81,7 @@ def counts(value: object) -> object:
     """`0-2,8` as (0, 1, 2, 8): as `seeds`.
 
     Raises:
-        ValueError: an item is neither a whole number nor a rising range.
+        Refusal: an item is neither a whole number nor a rising range.
     """
     if not isinstance(value, str):
         return value
@@ -91,7 +92,7 @@ def fractions(value: object) -> object:
     """`0.001,0.01` as (0.001, 0.01): in this order, repetitions dropped.
 
     Raises:
-        ValueError: an item is no number, or not in 0 < f <= 1.
+        Refusal: an item is no number, or not in 0 < f <= 1.
     """
     return _distinct(_fraction(item) for item in _items(value)) if isinstance(value, str) else value
 
@@ -100,7 +101,7 @@ def probabilities(value: object) -> object:
     """As `fractions`.
 
     Raises:
-        ValueError: an item is no number, or not in 0 < p <= 1.
+        Refusal: an item is no number, or not in 0 < p <= 1.
     """
     if not isinstance(value, str):
         return value
@@ -111,15 +112,15 @@ def folder(value: object) -> object:
     """An absolute path, `~` expanded: Ray's processes run in working directories of their own.
 
     Raises:
-        ValueError: the path is empty or a URI.
+        Refusal: the path is empty or a URI.
     """
     if not isinstance(value, str | Path):
         return value
     text = os.fspath(value)
     if not text:
-        raise ValueError("write the path of a folder")
+        raise Refusal("write the path of a folder")
     if "://" in text:
-        raise ValueError("write the path of a folder, not a URI: it is kept on every machine (mount a shared one)")
+        raise Refusal("write the path of a folder, not a URI: it is kept on every machine (mount a shared one)")
     return Path(os.path.abspath(os.path.expanduser(text)))
 
 
@@ -127,14 +128,14 @@ def files(value: object) -> object:
     """`a.py,b.py` as absolute paths, `~` expanded: in this order, repetitions dropped.
 
     Raises:
-        ValueError: an item is no file.
+        Refusal: an item is no file.
     """
     if not isinstance(value, str):
         return value
     found = _distinct(Path(os.path.abspath(os.path.expanduser(item))) for item in _items(value))
     for path in found:
         if not path.is_file():
-            raise ValueError(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
+            raise Refusal(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
     return found
 
 
@@ -142,7 +143,7 @@ def storage(value: object) -> object:
     """A folder as `folder` gives it, or the URI of a store of objects: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.
 
     Raises:
-        ValueError: the path is empty, or the URI is of no store that is known.
+        Refusal: the path is empty, or the URI is of no store that is known.
     """
     if not isinstance(value, str) or "://" not in value:
         return folder(value)
@@ -153,20 +154,20 @@ def gpus(value: object) -> object:
     """`auto`, or a number of GPUs from 0 on.
 
     Raises:
-        ValueError: anything else, and a number above 1 that is not whole (a device cannot be shared in part only).
+        Refusal: anything else, and a number above 1 that is not whole (a device cannot be shared in part only).
     """
     if value == "auto" or not isinstance(value, str | int | float):
         return value
     number = _number(value)
     if not 0 <= number < math.inf or (number > 1 and not number.is_integer()):
-        raise ValueError("write auto, 0, a share of one GPU as 0.25, or a whole number")
+        raise Refusal("write auto, 0, a share of one GPU as 0.25, or a whole number")
     return number
 
 
 def _items(value: str) -> list[str]:
     items = value.split(",")
     if not all(items):
-        raise ValueError("write the items with commas between them and no spaces, as a,b,c")
+        raise Refusal("write the items with commas between them and no spaces, as a,b,c")
     return items
 
 
@@ -177,19 +178,19 @@ def _distinct(items: Iterable[Item]) -> tuple[Item, ...]:
 def _range(item: str, what: str = "seed") -> range:
     match = _SEEDS.fullmatch(item)
     if match is None:
-        raise ValueError(f"{item} is no {what}; write whole numbers and ranges, as 0-2 or 0,3,5-7")
+        raise Refusal(f"{item} is no {what}; write whole numbers and ranges, as 0-2 or 0,3,5-7")
     first, last = int(match[1]), int(match[2] or match[1])
     if last < first:
-        raise ValueError(f"the range {item} runs backwards; write {last}-{first}")
+        raise Refusal(f"the range {item} runs backwards; write {last}-{first}")
     if last - first >= MOST_SEEDS:
-        raise ValueError(f"the range {item} holds more than {MOST_SEEDS:,} {what}s")
+        raise Refusal(f"the range {item} holds more than {MOST_SEEDS:,} {what}s")
     return range(first, last + 1)
 
 
 def _fraction(item: str, what: str = "fraction") -> float:
     number = _number(item)
     if not 0 < number <= 1:
-        raise ValueError(f"{item} is no {what}; write numbers above 0 and up to 1, as 0.001,0.01,1")
+        raise Refusal(f"{item} is no {what}; write numbers above 0 and up to 1, as 0.001,0.01,1")
     return number
 
 
@@ -204,14 +205,14 @@ def workers(value: object) -> object:
     """`4` as (4, 4), `2-8` as (2, 8).
 
     Raises:
-        ValueError: neither a whole number from 1 nor a rising range of them.
+        Refusal: neither a whole number from 1 nor a rising range of them.
     """
     if not isinstance(value, str):
         return value
     found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", value)
     fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= fewest <= most:
-        raise ValueError("write a number from 1, as 4, or the fewest and the most, as 2-8")
+        raise Refusal("write a number from 1, as 4, or the fewest and the most, as 2-8")
     return fewest, most
 
 

@@ -8,37 +8,29 @@ what it writes is always the difference between the store and the views. MLflow 
 
 from __future__ import annotations
 
-import base64
 import importlib.util
-import json
-import os
 import re
-import socket
-import tempfile
+import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
-from urllib.request import Request, urlopen
 
+from mvae.refusal import Refusal
 from mvae.remote import Place
+from sweeps.mlflow_database import OUT_OF_DATE, check_content, check_file, how_to_migrate
+from sweeps.sqlite import Unusable, sqlite_path, sqlite_uri
+from sweeps.tracking_server import DATABASES, ask, ask_database
 from sweeps.view import RunView, Status, SweepView
 
 if TYPE_CHECKING:
     from sweeps.tracking import LoadModel, Mirror
 
-CHECK_SECONDS = 5.0
-"""How long a server may take to answer the one request before the start."""
 CHECK_LIMIT = 8.0
-"""The same with looking up its name, which no timeout covers."""
+"""Seconds for a server's answer with looking up its name, which no timeout covers."""
 RETRY_SECONDS = 60.0
 CLOSING_RETRY_SECONDS = 2.0
-SQLITE_MAGIC = b"SQLite format 3\0"
-DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow can write without a server of its own, and their ports."""
 
 View = TypeVar("View", RunView, SweepView)
 
@@ -48,31 +40,34 @@ def default_uri(storage: Place) -> str:
 
     In a store of objects there can be none: `place_of_artifacts` refuses it, before anything starts.
     """
-    return f"sqlite:///{storage.absolute() if isinstance(storage, Path) else storage}/mlflow.db"
-
-
-def tracking_uri(uri: str) -> str:
-    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
-
-    Raises:
-        ValueError: it is not a URI that MLflow takes.
-    """
-    scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
-    path = sqlite_path(uri)
-    if path is not None:
-        return uri if _in_a_store(uri) else f"sqlite:///{path.absolute()}"
-    if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
-        return uri.rstrip("/")
-    raise ValueError(
-        f"tracking URI {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
-        f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
+    return (
+        sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"
     )
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite tracking URI, None for any other URI."""
-    prefix = "sqlite:///"
-    return Path(uri.removeprefix(prefix)) if uri.startswith(prefix) and len(uri) > len(prefix) else None
+def tracking_uri(uri: str, given_by: str = "tracking URI") -> str:
+    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
+
+    Args:
+        given_by: what names the URI: the option, or the variable of the environment.
+    Raises:
+        Refusal: it is not a URI that MLflow takes.
+    """
+    if _in_a_store(uri):
+        return uri
+    scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
+    try:
+        path = sqlite_path(uri)
+    except Refusal as refusal:
+        raise Refusal(f"{given_by} {refusal}") from None
+    if path is not None:
+        return sqlite_uri(path.absolute())
+    if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
+        return uri.rstrip("/")
+    raise Refusal(
+        f"{given_by} {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
+        f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
+    )
 
 
 def _in_a_store(uri: str) -> bool:
@@ -85,10 +80,10 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
     Args:
         uri: from `tracking_uri`.
     Raises:
-        ValueError: the database would have to lie in a store of objects; a package that MLflow needs is missing.
+        Refusal: the database would have to lie in a store of objects; a package that MLflow needs is missing.
     """
     if _in_a_store(uri):
-        raise ValueError(
+        raise Refusal(
             f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: give"
             " --tracking-uri (or MLFLOW_TRACKING_URI) a server, http://HOST:5000, or sqlite:////ABSOLUTE/mlflow.db"
         )
@@ -99,9 +94,13 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
         return storage.absolute() / "mlartifacts"
     if path is not None:
         return path.parent / "mlartifacts"
+    if {"?", "#"} & set(storage.key):
+        raise Refusal(
+            f"--storage {storage.uri}: MLflow reads a ? or # as the end of a folder's name; choose another folder"
+        )
     package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
     if package and not _installed(package):
-        raise ValueError(
+        raise Refusal(
             f"--tracking-uri {shown(uri)} keeps artifacts in {storage}, for which MLflow needs {package}: install it"
             ", or give an MLflow server, http://HOST:5000"
         )
@@ -119,13 +118,13 @@ def check(uri: str) -> None:
     """Answer within 10 seconds whether the tracking store can be used: one request, no retries, nothing made.
 
     Raises:
-        ValueError: it cannot; the line says what is wrong and what would be right.
+        Refusal: it cannot; the line says what is wrong and what would be right.
     """
     path = sqlite_path(uri)
     if path is not None:
-        _check_sqlite(path)
+        check_file(path)
         return
-    asks = _ask if uri.startswith(("http://", "https://")) else _ask_database if "://" in uri else None
+    asks = ask if uri.startswith(("http://", "https://")) else ask_database if "://" in uri else None
     if asks is not None and not uri.startswith("databricks"):
         outcome: list[str] = []
         request = threading.Thread(target=lambda: outcome.append(asks(uri)), daemon=True)
@@ -133,77 +132,10 @@ def check(uri: str) -> None:
         request.join(CHECK_LIMIT)
         wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
         if wrong:
-            raise ValueError(
+            raise Refusal(
                 f"tracking server {shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
                 f"or leave both out for a file in the storage folder"
             )
-
-
-def _check_sqlite(path: Path) -> None:
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    try:
-        with tempfile.TemporaryFile(dir=folder) as probe:  # permissions alone say little where root asks
-            probe.write(b"probe")
-    except OSError:
-        raise ValueError(
-            f"tracking database {path}: {folder} is not a folder that can be written; name one that can"
-        ) from None
-    if not path.exists():
-        return
-    if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
-        raise ValueError(f"tracking database {path} is not a file that can be read and written: name another")
-    with path.open("rb") as file:
-        head = file.read(len(SQLITE_MAGIC))
-    if head not in (b"", SQLITE_MAGIC):
-        raise ValueError(f"tracking database {path} is not a SQLite file: move it away and it is rebuilt from storage")
-
-
-def _ask(uri: str) -> str:
-    """What is wrong with the server at `uri`, in words that go after its name; "" where all is well."""
-    parts = urlsplit(uri)
-    address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-    request = Request(f"{address}/api/2.0/mlflow/experiments/search?max_results=1")  # noqa: S310  http by `check`
-    user = parts.username or os.environ.get("MLFLOW_TRACKING_USERNAME")
-    if user:
-        password = parts.password or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
-        request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
-    elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-        request.add_header("Authorization", f"Bearer {token}")
-    try:
-        with urlopen(request, timeout=CHECK_SECONDS) as reply:  # noqa: S310
-            json.load(reply)
-    except HTTPError as error:
-        return f"refused the request ({error.code} {error.reason})"
-    except TimeoutError:
-        return f"did not answer within {CHECK_SECONDS:.0f} s"
-    except URLError as error:
-        if isinstance(error.reason, TimeoutError):
-            return f"did not answer within {CHECK_SECONDS:.0f} s"
-        return f"cannot be reached ({error.reason})"
-    except ValueError:
-        return "is not an MLflow server"
-    except OSError as error:
-        return f"cannot be reached ({error})"
-    return ""
-
-
-def _ask_database(uri: str) -> str:
-    """The same of a database: whether its driver is installed, and its port open."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
-
-    try:
-        url = make_url(uri)
-        url.get_dialect().import_dbapi()
-        port = url.port or DATABASES[url.get_backend_name()]
-        socket.create_connection((url.host or "localhost", port), timeout=CHECK_SECONDS).close()
-    except ImportError as error:
-        return f"needs a Python package that is not installed ({error})"
-    except (ArgumentError, ValueError) as error:
-        return f"is no address of a database ({error})"
-    except OSError as error:
-        return f"cannot be reached ({error})"
-    return ""
 
 
 def shown(text: str) -> str:
@@ -260,6 +192,8 @@ class Tracker:
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
         self._down = False
+        self._stuck = ""  # what to do about an error that does not pass; empty: it may pass
+        self._complete = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
@@ -300,7 +234,7 @@ class Tracker:
             timeout: seconds in which at least one more key must have been written, not only the same ones again; after
                 as long without, it gives up.
         Returns:
-            Whether MLflow holds everything. If not, which is said, the next command fills in what is missing.
+            Whether MLflow holds everything; if not, says what to do: mostly the next command fills in what is missing.
         """
         if self._thread.ident is None:
             return False
@@ -313,12 +247,19 @@ class Tracker:
             self._written.clear()
             self._changed.notify()
         written = 0
-        while not (complete := self._done.wait(timeout)) and len(self._written) > written:
+        while not self._done.wait(timeout) and len(self._written) > written:
             written = len(self._written)
-        if not complete:
+        if not self._complete:
             self.give_up()
-            self._say(f"MLflow at {shown(self._uri)} is behind; the same command fills in what is missing there")
-        return complete
+            filled = "the same command fills in what is missing there"
+            then = f"{self._stuck}, then {filled}" if self._stuck else filled
+            self._say(f"MLflow at {shown(self._uri)} is behind; {then}")
+        return self._complete
+
+    @property
+    def stuck(self) -> bool:
+        """Whether MLflow cannot be written until somebody acts."""
+        return bool(self._stuck)
 
     def give_up(self) -> None:
         """Write nothing after what is being written now: somebody else writes, or will."""
@@ -330,11 +271,15 @@ class Tracker:
                 self._changed.wait_for(lambda: self._closing or self._waiting or self._sweep_is_new)
             written = self._write_all()
             with self._changed:
+                if not written and self._closing and self._stuck:
+                    self._done.set()
+                    return
                 if not written and self._closing:
                     self._changed.wait(CLOSING_RETRY_SECONDS)
                 elif not written:
                     self._changed.wait_for(lambda: self._closing, self._retry_seconds)
                 elif self._closing and not (self._waiting or self._sweep_is_new):
+                    self._complete = True
                     self._done.set()
                     return
 
@@ -362,9 +307,11 @@ class Tracker:
                 others = {name: None for name in self._views if name != key}
                 self._waiting = others if key is None else {**others, key: None}
             self._mirror = None
-            if not self._down:
+            stuck = self._stuck
+            self._stuck = self._what_to_do(error)
+            if not self._down or self._stuck != stuck:
                 self._say(
-                    f"MLflow at {shown(self._uri)} cannot be written ({_first_line(error)}); "
+                    f"MLflow at {shown(self._uri)} cannot be written ({self._stuck or _first_line(error)}); "
                     f"training goes on, MLflow is tried again every {self._retry_seconds:.0f} s"
                 )
             with self._changed:
@@ -373,8 +320,18 @@ class Tracker:
             return False
         if self._down:
             self._say(f"MLflow at {shown(self._uri)} can be written again and is up to date")
-        self._down = False
+        self._down, self._stuck = False, ""
         return True
+
+    def _what_to_do(self, error: Exception) -> str:
+        """About an error that does not pass by itself; empty if it may pass."""
+        path = sqlite_path(self._uri)
+        try:
+            if path is not None:
+                check_content(path)
+        except Unusable as refusal:
+            return str(refusal)
+        return how_to_migrate(shown(self._uri)) if OUT_OF_DATE in str(error) else ""
 
     def _next(self) -> RunView | None:
         with self._changed:
@@ -418,4 +375,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}"[:200] if lines else type(error).__name__
+    return (
+        textwrap.shorten(f"{type(error).__name__}: {lines[0]}", 200, placeholder=" ...")
+        if lines
+        else type(error).__name__
+    )

@@ -32,6 +32,7 @@ from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.plugins import Plugin, loaded, made_by
 from mvae.plugins import load as load_plugins
+from mvae.refusal import Refusal
 from mvae.training import THREADS, NonFiniteLoss, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
 from mvae.workers import ALONE, Workers
@@ -184,7 +185,7 @@ def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -
     _take(device, job.gpus)
     data = _data(job.trial.dataset, job.data_root, job.cache, device, job.trial.needs_grey)
     if job.trial.key(data.fingerprint) != job.key:
-        raise ValueError(
+        raise Refusal(
             f"{platform.node()} computes another key for this trial than the driver: its data or its package differ;"
             " bring both to the driver's state"
         )
@@ -241,7 +242,7 @@ def _take(device: str, share: float) -> None:
     if device == "cpu":
         return
     if not torch.cuda.is_available():
-        raise ValueError(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
+        raise Refusal(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
     torch.cuda.set_device(torch.device(device).index or 0)
     if share < 1:
         torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE)

@@ -95,8 +95,10 @@ def server(here: Place) -> Iterator[str]:
     try:
         deadline = time.monotonic() + LIMIT
         while not _answers(address):
-            assert process.poll() is None, f"exit code {process.returncode}: {log.read_text(errors='replace')}"
-            assert time.monotonic() < deadline, log.read_text(errors="replace")
+            assert process.poll() is None, (
+                f"exit code {process.returncode}: {log.read_text(errors='replace', encoding='utf-8')}"
+            )
+            assert time.monotonic() < deadline, log.read_text(encoding="utf-8", errors="replace")
             time.sleep(0.2)
         yield address
     finally:
@@ -162,7 +164,7 @@ class Browsed:
         return [shown_value(float(line["mean"]), float(line["spread"] or "nan")) for line in self._table()]
 
     def _table(self) -> list[dict[str, str]]:
-        text = (self.place.store.reports / self.parent.info.run_name / "table.csv").read_text()
+        text = (self.place.store.reports / self.parent.info.run_name / "table.csv").read_text(encoding="utf-8")
         return list(csv.DictReader(io.StringIO(text)))
 
     def open(self, path: str) -> None:

@@ -57,7 +57,7 @@ def ray_files() -> list[Path]:
 
 
 def first(path: Path) -> Any:
-    return next(yaml.safe_load_all(path.read_text()))
+    return next(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
 def check_ray_file(text: str) -> None:
@@ -92,7 +92,7 @@ def check_schema(config: dict[str, Any]) -> None:
 
 def check_provider(config: dict[str, Any]) -> None:
     """Ray's schema lets any key into `provider`; only those that it names, or that its AWS part reads, do something."""
-    schema = json.loads((RAY / "autoscaler/ray-schema.json").read_text())
+    schema = json.loads((RAY / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
     known = {*schema["properties"]["provider"]["properties"], "key_pair"}
     for key in config["provider"]:
         if key not in known:
@@ -210,13 +210,13 @@ def home_after(config: dict[str, Any], times: int) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as home:
         (Path(home) / ".bashrc").touch()
         bare = {"HOME": home, "PATH": os.environ["PATH"]}
-        ran = subprocess.run(["bash", "-e", "-c", script], env=bare, capture_output=True, text=True, timeout=60)
+        ran = subprocess.run(["bash", "-e", "-c", script], env=bare, capture_output=True, encoding="utf-8", timeout=60)
         if ran.returncode != 0:
             raise Wrong(f"the commands about ~/.mvae.env end with {ran.returncode}: {ran.stderr.strip()}")
         missing = [name for name in (".bashrc", ".mvae.env") if not (Path(home) / name).is_file()]
         if missing:
             raise Wrong(f"no command writes ~/{missing[0]}")
-        return {name: (Path(home) / name).read_text() for name in (".bashrc", ".mvae.env", "env")}
+        return {name: (Path(home) / name).read_text(encoding="utf-8") for name in (".bashrc", ".mvae.env", "env")}
 
 
 def check_ray_pin(config: dict[str, Any]) -> None:

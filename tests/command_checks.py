@@ -32,7 +32,7 @@ class Wrong(Exception):
 
 
 def check_shell(command: str) -> None:
-    checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True)
+    checked = subprocess.run(["bash", "-n", "-c", command], capture_output=True, encoding="utf-8")
     if checked.returncode != 0:
         raise Wrong(f"bash cannot parse {command!r}: {checked.stderr.strip().splitlines()[0]}")
 
@@ -115,12 +115,12 @@ def _sources(prefix: str) -> list[str]:
         found = [mlflow / "environment_variables.py", mlflow / "cli/__init__.py", mlflow / "utils/cli_args.py"]
     if prefix != "RAY":
         found.extend((REPOSITORY / "cluster").glob("*.sh"))
-    return [path.read_text() for path in found]
+    return [path.read_text(encoding="utf-8") for path in found]
 
 
 @cache
 def project() -> dict[str, Any]:
-    found: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    found: dict[str, Any] = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return found
 
 

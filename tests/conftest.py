@@ -28,9 +28,10 @@ def in_memory() -> bool:
     """Whether temporary files can lie in memory: thousands of them are written through to the disk, one by one."""
     limit = Path("/sys/fs/cgroup/memory.max")
     try:
-        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+        lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
         bounds = [shutil.disk_usage(IN_MEMORY).free, 1024 * int(lines["MemAvailable"].split()[0])]
-        bounds += [int(limit.read_text())] if limit.exists() and limit.read_text().strip().isdigit() else []
+        text = limit.read_text(encoding="utf-8").strip() if limit.exists() else ""
+        bounds += [int(text)] if text.isdigit() else []
         runs_programs = not os.statvfs(IN_MEMORY).f_flag & os.ST_NOEXEC
     except (OSError, KeyError, ValueError):
         return False
@@ -76,6 +77,16 @@ def storage(tmp_path: Path) -> Path:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Converted data, made once for all tests of a session, never in the home directory."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's database without runs, made once: making one takes seconds."""
+    from sweeps import tracking
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    tracking.open_database(path)
+    return path
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def inline(prose: str) -> list[tuple[int, str]]:
 
 def stated() -> dict[str, str]:
     """Phrases with numbers that are no measurements of ours, and why not."""
-    lines = [line for line in STATED.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [line for line in STATED.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     return {phrase: why for phrase, _, why in (line.partition("    ") for line in lines)}
 
 

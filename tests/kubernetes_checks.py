@@ -148,7 +148,7 @@ def check_image(dockerfile: str) -> None:
 def definition() -> dict[str, Any]:
     """KubeRay's schema of a RayJob, closed: fields that it does not name are wrong."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    [found] = [one for one in yaml.load_all(DEFINITION.read_text(), Loader=loader) if one]
+    [found] = [one for one in yaml.load_all(DEFINITION.read_text(encoding="utf-8"), Loader=loader) if one]
     [version] = [one for one in found["spec"]["versions"] if one["storage"]]
     schema: dict[str, Any] = closed(version["schema"]["openAPIV3Schema"])
     return schema
@@ -207,7 +207,7 @@ def check_definition(text: str) -> None:
 
 def ignored_by_docker() -> list[str]:
     """Patterns of what never gets into the image."""
-    text = (REPOSITORY / "cluster/Dockerfile.dockerignore").read_text()
+    text = (REPOSITORY / "cluster/Dockerfile.dockerignore").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 

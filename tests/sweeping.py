@@ -149,7 +149,9 @@ class Driver:
         return [process for process in self.tree() if command_line(process).startswith("ray::Impl")]
 
     def _said(self) -> tuple[str, str]:
-        return self.log.read_text(errors="replace"), self.log.with_suffix(".err").read_text(errors="replace")
+        logs = self.log, self.log.with_suffix(".err")
+        out, err = (path.read_text(encoding="utf-8", errors="replace") for path in logs)
+        return out, err
 
 
 @dataclass
@@ -425,7 +427,7 @@ def command_line(process: Process) -> str:
 def _stat(pid: int) -> tuple[str, int, int] | None:
     """State, parent and start of a process (proc(5), stat)."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return None
     return fields[0], int(fields[1]), int(fields[19])

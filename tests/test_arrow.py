@@ -49,7 +49,11 @@ def test_a_split_is_one_file_with_one_record_batch_that_any_arrow_reader_underst
 def test_values_map_the_file_and_loading_copies_none_of_it(own_cache: Path, root: Path) -> None:
     dataset = data.load("mnist", root, own_cache)
     address = dataset.train.values[0].data_ptr()
-    mapped = [line.split() for line in Path("/proc/self/maps").read_text().splitlines() if "train.arrow" in line]
+    mapped = [
+        line.split()
+        for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        if "train.arrow" in line
+    ]
     ranges = [tuple(int(end, 16) for end in entry[0].split("-")) for entry in mapped]
     assert any(start <= address < end for start, end in ranges)
 
@@ -141,7 +145,7 @@ def load_when_told(root: Path, cache: Path, log_file: Path, go: object) -> None:
     source = data.DATASETS["mnist"]
 
     def convert(raw: Path) -> data.dataset.Arrays:
-        with log_file.open("a") as log:
+        with log_file.open("a", encoding="utf-8") as log:
             log.write("converted\n")
         return source.convert(raw)
 
@@ -160,7 +164,7 @@ def test_of_two_processes_that_need_a_conversion_one_converts(tmp_path: Path, ro
     for process in processes:
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert (tmp_path / "log").read_text() == "converted\n"
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "converted\n"
 
 
 def test_a_cache_that_cannot_be_used_is_one_clear_line(root: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
 from sweeps.engine import Capacity
 from sweeps.options import parse
-from sweeps.sweep import BAD_INPUT, main
+from sweeps.sweep import BAD_INPUT, COMPLETE, INCOMPLETE, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"
@@ -47,7 +47,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     """`empty` and `taken` (a storage that has the name main) are folders, `file` is a file, `new` is not there."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken" / "main").mkdir(parents=True)
-    (tmp_path / "file").write_text("no folder, no database")
+    (tmp_path / "file").write_text("no folder, no database", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MVAE_DATA", str(tmp_path / "empty"))
     return Place(tmp_path)
@@ -120,9 +120,9 @@ BAD = [
     ("--storage ftp://host/runs", "--storage ftp://host/runs: pyarrow cannot open it"),
     ("--name a/b", "--name a/b: write letters, digits, '_', '.' and '-', beginning with a letter or digit"),
     ("--name mlruns", "--name 'mlruns' cannot name a folder here"),
-    ("--tracking-uri foo://bar", "tracking URI foo://bar is not one that MLflow takes: write http://HOST:PORT"),
-    ("--tracking-uri file:///tmp/mlruns", "tracking URI file:///tmp/mlruns is not one that MLflow takes"),
-    ("--tracking-uri mlflow.db", "tracking URI mlflow.db is not one that MLflow takes"),
+    ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not one that MLflow takes: write http://HOST:PORT"),
+    ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not one that MLflow takes"),
+    ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not one that MLflow takes"),
     ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "/proc is not a folder that can be written; name one that can"),
     ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
@@ -216,9 +216,25 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
 
 @pytest.mark.usefixtures("nothing_starts")
 def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    (place.root / "taken" / "main" / "namespace").write_text("mine")
+    (place.root / "taken" / "main" / "namespace").write_text("mine", encoding="utf-8")
     assert run(["--storage", place.fill("{taken}"), "--cache", place.fill("{new}")]) == BAD_INPUT
     assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize("uri", ["./mlruns", "sqlite:////a/b.db?mode=ro", "https//forgotten:5000"])
+def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_not_need_it(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, uri: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    argv = ["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]
+    assert run([*argv, "--plan"]) == COMPLETE
+    assert run([*argv, "--report"]) == INCOMPLETE
+    assert capsys.readouterr().err == ""
+    assert run(argv) == BAD_INPUT
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"$MLFLOW_TRACKING_URI {uri} ")
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.usefixtures("nothing_starts")
@@ -291,7 +307,7 @@ def test_the_command_itself_ends_with_code_2_and_one_line(place: Place, typed: s
     done = subprocess.run(
         [sys.executable, str(PIPELINE), *(place.fill(word) for word in typed.split())],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=place.root,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONDONTWRITEBYTECODE": "1"},
         timeout=120,

@@ -103,7 +103,7 @@ def test_the_benchmark_of_many_modalities_prints_its_table_and_writes_it(
     out = tmp_path / "numbers.json"
     many_modalities.main(many_modalities.Options(quick=True, blocks=3, batch=2, out=out))
     printed = capsys.readouterr().out
-    told = json.loads(out.read_text())
+    told = json.loads(out.read_text(encoding="utf-8"))
     assert (told["threads"], told["claim"]) == (1, many_modalities.CLAIM)
     compared = told["compared"]
     assert [(line["networks"], line["k"]) for line in compared["lines"]] == [

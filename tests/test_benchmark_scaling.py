@@ -22,7 +22,7 @@ def test_the_benchmark_of_scaling_prints_its_table_and_writes_it(
     scaling.main(options)
     printed = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in printed] == ["whole", "20", "40", "claim:"]
-    written = json.loads(out.read_text())
+    written = json.loads(out.read_text(encoding="utf-8"))
     assert written["claim"] == scaling.CLAIM and [line["batch"] for line in written["compared"]] == [20, 40]
     for line in written["compared"]:
         assert 0 < line["ratio"]["low"] <= line["ratio"]["median"] <= line["ratio"]["high"]

@@ -145,10 +145,10 @@ sys.exit(main(sys.argv[1:]))
 def call(packed: Path, out: Path, *options: str) -> dict[str, Any]:
     arguments = ["--data", str(packed), "--out", str(out), "--scratch", str(out / "scratch"), "--quick", *options]
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", WITHOUT, *arguments], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120
     )
     assert done.returncode == 0, done.stderr
-    told: dict[str, Any] = json.loads((out / command.RESULTS).read_text())
+    told: dict[str, Any] = json.loads((out / command.RESULTS).read_text(encoding="utf-8"))
     return told
 
 
@@ -234,7 +234,7 @@ def test_a_missing_pack_is_one_line_that_says_how_to_make_it(
 ) -> None:
     assert command.main(["--out", str(tmp_path), "--data", str(tmp_path / "nowhere")]) == 2
     assert "benchmarks/gpu --pack DIR" in capsys.readouterr().err
-    (tmp_path / pack.FILE).write_text("{}")
+    (tmp_path / pack.FILE).write_text("{}", encoding="utf-8")
     assert command.main(["--out", str(tmp_path), "--data", str(tmp_path)]) == 2
     assert "packed by another version: make it again" in capsys.readouterr().err
 
@@ -270,7 +270,7 @@ def test_the_precisions_of_both_experts_are_means_over_the_test_split(tmp_path: 
     out = tmp_path / "numbers.json"
     options = expert_precisions.Options(storage=tmp_path, cache=cache, out=out)
     expert_precisions.main(options)
-    (one,) = json.loads(out.read_text())["trials"]
+    (one,) = json.loads(out.read_text(encoding="utf-8"))["trials"]
     (result,) = store.results
     assert (one["accuracy"], one["final_beta"]) == (result.metrics["test/accuracy"], 0.5)
 

@@ -245,9 +245,9 @@ def test_steps_keep_their_make_up_so_that_a_gpu_can_record_them(tiny: Dataset) -
 
 
 def test_an_arm_that_does_not_read_the_field_sees_the_fixed_bits(tiny: Dataset, tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "examples" / "mvae_mean.py").read_text()
+    text = (ROOT / "docs" / "examples" / "mvae_mean.py").read_text(encoding="utf-8")
     path = tmp_path / "own.py"
-    path.write_text(text.replace("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"binarisation"},'))
+    path.write_text(text.replace("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"binarisation"},'), encoding="utf-8")
     plugins.load(plugins.read([path]))
     dynamic, fixed = (a_trial("mvae_mean", binarisation=way) for way in ("dynamic", "fixed"))
     assert dynamic.key("f") == fixed.key("f") and not dynamic.needs_grey

@@ -80,8 +80,8 @@ def own_cache(tmp_path: Path) -> Path:
 
 def lists(root: Path) -> tuple[list[str], list[list[str]], list[list[str]]]:
     """Column names, and the words of each line of both lists."""
-    _, names, *rows = (root / "celeba" / ATTRIBUTE_LIST).read_text().splitlines()
-    partitions = (root / "celeba" / PARTITION_LIST).read_text().splitlines()
+    _, names, *rows = (root / "celeba" / ATTRIBUTE_LIST).read_text(encoding="utf-8").splitlines()
+    partitions = (root / "celeba" / PARTITION_LIST).read_text(encoding="utf-8").splitlines()
     return names.split(), [row.split() for row in rows], [row.split() for row in partitions]
 
 
@@ -106,9 +106,9 @@ def zipped(root: Path, to: Path) -> None:
 
 def edit(root: Path, name: str, change: Callable[[list[str]], object]) -> None:
     path = root / "celeba" / name
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     change(lines)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_images_attributes_and_partitions_are_those_of_the_files(many: Path, cache: Path) -> None:
@@ -187,13 +187,13 @@ def test_a_killed_conversion_goes_on_with_the_unfinished_blocks_and_leaves_no_pr
     many: Path, cache: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "convert.py"
-    script.write_text(CONVERTS_SLOWLY)
+    script.write_text(CONVERTS_SLOWLY, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, script, many, own_cache],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
     )
     wait_for(lambda: len(list(own_cache.glob("*/*.done"))) >= 4)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text(encoding="utf-8").split()
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     wait_for(lambda: not any(runs(child) for child in children))
@@ -231,7 +231,7 @@ def wait_for(happens: Callable[[], bool]) -> None:
 
 def runs(process: str) -> bool:
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
 
@@ -385,7 +385,7 @@ def test_other_lists_or_another_image_are_another_data_set(root: Path) -> None:
     assert (changed := data.fingerprint("celeba", root)) != before
     edit(root, ATTRIBUTE_LIST, lambda lines: lines.__setitem__(2, lines[2].replace(" 1", "-1")))
     assert data.fingerprint("celeba", root) != changed
-    (root / "celeba" / IMAGES / "notes.txt").write_text("not listed")
+    (root / "celeba" / IMAGES / "notes.txt").write_text("not listed", encoding="utf-8")
     assert data.fingerprint("celeba", root) != before
 
 

@@ -50,7 +50,9 @@ def folder(tmp_path: Path) -> Path:
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = tmp_path / "small"
     mount.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], capture_output=True, text=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", mount], capture_output=True, encoding="utf-8"
+    )
     if made.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {made.stderr.strip()}")
     yield mount
@@ -83,7 +85,7 @@ def test_there_is_no_checkpoint_in_a_folder_that_is_missing_empty_or_half_writte
     (folder / "000001-x").mkdir(parents=True)
     (folder / "000002-x").mkdir()
     (folder / "000002-x" / MODEL).write_bytes(b"half")
-    (folder / "a file").write_text("")
+    (folder / "a file").write_text("", encoding="utf-8")
     assert Checkpoints(folder, "a").latest() is None
 
 
@@ -187,7 +189,7 @@ def test_killed_at_random_moments_what_was_acknowledged_is_never_lost(folder: Pa
         time.sleep(0.05 + 0.013 * round_)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-        with os.fdopen(receive) as acknowledged:
+        with os.fdopen(receive, encoding="utf-8") as acknowledged:
             promised = [int(line) for line in acknowledged]
         if not (last or promised):
             continue
@@ -357,6 +359,6 @@ def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_d
 
 def test_a_manifest_of_another_format_is_not_read(folder: Path) -> None:
     checkpoint = saved(Checkpoints(folder, "a"), 1)
-    manifest = json.loads((checkpoint.path / MANIFEST).read_text())
-    on_disk(checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}))
+    manifest = json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))
+    on_disk(checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}), encoding="utf-8")
     assert Checkpoints(folder, "b").latest() is None

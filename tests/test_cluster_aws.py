@@ -39,7 +39,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             patched.setenv(name, value)
         for cached in (utils.resource_cache, utils.client_cache):
             cached.cache_clear()
-        for call in typed(script_in_header(GPU.read_text(), "bucket=")):
+        for call in typed(script_in_header(GPU.read_text(encoding="utf-8"), "bucket=")):
             perform(call)
         yield home
         for cached in (utils.resource_cache, utils.client_cache):
@@ -49,7 +49,7 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def typed(script: str) -> list[list[str]]:
     """The calls of `aws` that a script makes, as bash hands them over."""
     recording = "aws() { printf '%s\\0' \"$@\"; printf '\\n\\0'; }\nset -e\n" + script
-    ran = subprocess.run(["bash", "-c", recording], capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(["bash", "-c", recording], capture_output=True, encoding="utf-8", check=True, timeout=60)
     return [[word for word in call.split("\0") if word] for call in ran.stdout.split("\n\0") if call]
 
 
@@ -113,7 +113,7 @@ def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
         )
         [told] = Updater.told
         # The head's autoscaler works from the file that it is sent.
-        mounted = yaml.safe_load(Path(told["file_mounts"]["~/ray_bootstrap_config.yaml"]).read_text())
+        mounted = yaml.safe_load(Path(told["file_mounts"]["~/ray_bootstrap_config.yaml"]).read_text(encoding="utf-8"))
     worker = mounted["available_node_types"]["worker"]
     make: Any = AWSNodeProvider
     provider = make(mounted["provider"], mounted["cluster_name"])
@@ -145,7 +145,11 @@ def test_head_and_worker_each_have_an_instance_profile_that_the_header_made(laun
 
 def test_the_head_alone_may_start_machines_and_both_reach_the_bucket_and_no_other(account: Path) -> None:
     iam = boto3.client("iam")
-    bucket = environment(yaml.safe_load(GPU.read_text()))["MVAE_STORAGE"].removeprefix("s3://").partition("/")[0]
+    bucket = (
+        environment(yaml.safe_load(GPU.read_text(encoding="utf-8")))["MVAE_STORAGE"]
+        .removeprefix("s3://")
+        .partition("/")[0]
+    )
     assert bucket in [one["Name"] for one in boto3.client("s3").list_buckets()["Buckets"]]
     for role in ("mvae-head", "mvae-worker"):
         store = iam.get_role_policy(RoleName=role, PolicyName="store")["PolicyDocument"]["Statement"]
@@ -190,7 +194,7 @@ def test_the_head_knows_how_to_set_a_worker_up(launched: SimpleNamespace) -> Non
     assert mounted["auth"]["ssh_private_key"] == "~/ray_bootstrap_key.pem"
     assert mounted["cluster_synced_files"] == ["~/.ray/auth_token"]
     assert (mounted["available_node_types"]["worker"]["min_workers"], mounted["max_workers"]) == (0, 4)
-    assert mounted["worker_setup_commands"] == yaml.safe_load(GPU.read_text())["setup_commands"]
+    assert mounted["worker_setup_commands"] == yaml.safe_load(GPU.read_text(encoding="utf-8"))["setup_commands"]
     assert mounted["provider"]["cache_stopped_nodes"] is False
 
 

@@ -57,7 +57,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=REPOSITORY,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
@@ -67,7 +67,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(REPOSITORY / name, folder / name)
     for name in PRIVATE:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("of this machine alone")
+        (folder / name).write_text("of this machine alone", encoding="utf-8")
     return folder
 
 
@@ -113,7 +113,7 @@ def copies(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, P
     made = {}
     for name, path in RAY_FILES.items():
         target = tmp_path_factory.mktemp("there") / "mvae-suite"
-        command = rsync_of_ray(yaml.safe_load(path.read_text()), f"{clone}/", f"{target}/")
+        command = rsync_of_ray(yaml.safe_load(path.read_text(encoding="utf-8")), f"{clone}/", f"{target}/")
         subprocess.run(command, check=True, capture_output=True, timeout=60)
         made[name] = target
     return made
@@ -137,7 +137,7 @@ def imported(clone: Path, copies: dict[str, Path]) -> dict[str, dict[str, str]]:
         capture_output=True,
         timeout=300,
     )
-    return {name: json.loads(Path(f"{copy}.json").read_text()) for name, copy in copies.items()}
+    return {name: json.loads(Path(f"{copy}.json").read_text(encoding="utf-8")) for name, copy in copies.items()}
 
 
 @pytest.mark.slow

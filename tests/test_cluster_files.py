@@ -35,32 +35,37 @@ known = pytest.mark.skipif(not DEFINITION.is_file(), reason="KubeRay's definitio
 
 @pytest.mark.parametrize("path", RAY_FILES.values(), ids=RAY_FILES)
 def test_a_ray_file_is_right_in_all_that_can_be_said_without_a_cluster(path: Path) -> None:
-    check_ray_file(path.read_text())
+    check_ray_file(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", RAY_FILES.values(), ids=RAY_FILES)
 def test_a_ray_file_opens_with_the_three_commands_and_all_of_its_lines_can_be_typed(path: Path) -> None:
-    check_ray_header(path.read_text())
+    check_ray_header(path.read_text(encoding="utf-8"))
 
 
 def test_the_kubernetes_file_is_right_in_all_that_can_be_said_without_the_definition() -> None:
-    check_kubernetes_file(kubernetes_file().read_text())
-    check_kubernetes_header(kubernetes_file().read_text())
-    check_image(DOCKERFILE.read_text())
+    check_kubernetes_file(kubernetes_file().read_text(encoding="utf-8"))
+    check_kubernetes_header(kubernetes_file().read_text(encoding="utf-8"))
+    check_image(DOCKERFILE.read_text(encoding="utf-8"))
 
 
 @known
 def test_the_kubernetes_file_fits_kuberay_s_definition_and_has_no_field_beyond_it() -> None:
-    check_definition(kubernetes_file().read_text())
+    check_definition(kubernetes_file().read_text(encoding="utf-8"))
 
 
 def test_kubectl_knows_every_command_and_flag_of_the_header() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
-    lines = [call for line in header(kubernetes_file().read_text()) for call in calls(line) if call[0] == "kubectl"]
+    lines = [
+        call
+        for line in header(kubernetes_file().read_text(encoding="utf-8"))
+        for call in calls(line)
+        if call[0] == "kubectl"
+    ]
     assert len(lines) >= 5
     for call in lines:
-        told = subprocess.run(["kubectl", call[1], "--help"], capture_output=True, text=True, timeout=60)
+        told = subprocess.run(["kubectl", call[1], "--help"], capture_output=True, encoding="utf-8", timeout=60)
         assert told.returncode == 0, call
         for word in call[2:]:
             if word.startswith("-"):
@@ -70,9 +75,13 @@ def test_kubectl_knows_every_command_and_flag_of_the_header() -> None:
 
 def test_clouds_and_kubernetes_run_the_python_that_the_other_runs() -> None:
     """So that a sweep moved from the one to the other is not marked as of mixed versions."""
-    words = [word for command in yaml.safe_load(GPU.read_text())["setup_commands"] for word in command.split()]
+    words = [
+        word
+        for command in yaml.safe_load(GPU.read_text(encoding="utf-8"))["setup_commands"]
+        for word in command.split()
+    ]
     python = words[words.index("--python") + 1]
-    assert f"-py{python.replace('.', '')}-gpu" in DOCKERFILE.read_text()
+    assert f"-py{python.replace('.', '')}-gpu" in DOCKERFILE.read_text(encoding="utf-8")
 
 
 # What was right, what stands there instead, and a part of what the check says.
@@ -237,7 +246,7 @@ def test_a_field_that_kuberay_does_not_know_is_found(right: str, wrong: str, sai
 
 
 def damaged(path: Path, check: Callable[[str], None], right: str, wrong: str, said: str) -> None:
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert right in text, f"{path.name} holds no {right!r} to damage"
     with pytest.raises(Wrong) as refusal:
         check(text.replace(right, wrong))
@@ -245,7 +254,7 @@ def damaged(path: Path, check: Callable[[str], None], right: str, wrong: str, sa
 
 
 def test_the_head_s_environment_is_what_the_file_says() -> None:
-    assert environment(yaml.safe_load(GPU.read_text())) == {
+    assert environment(yaml.safe_load(GPU.read_text(encoding="utf-8"))) == {
         "RAY_ADDRESS": "auto",
         "RAY_AUTH_MODE": "token",
         "MVAE_STORAGE": "s3://example-mvae/sweeps",

@@ -55,7 +55,7 @@ def test_another_ray_or_python_than_the_clusters_and_a_missing_token_are_said_in
 def test_a_cluster_whose_workers_never_join_is_refused_with_those_that_are_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "cluster.yaml").write_text(LOCAL)
+    (tmp_path / "cluster.yaml").write_text(LOCAL, encoding="utf-8")
     monkeypatch.setattr(attach, "BOOTSTRAP", tmp_path / "cluster.yaml")
     monkeypatch.setattr(attach, "_alive", lambda: ["10.0.0.1"])
     monkeypatch.setattr(attach, "there", lambda: Capacity(0, 0, final=False))

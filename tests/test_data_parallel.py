@@ -45,7 +45,7 @@ def together(plan: str, folder: Path, cache: Path) -> Ended:
             env=environment,
             cwd=Path(__file__).parents[1],
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
         )
         for rank in range(runs.PLANS[plan][0][0])
     ]

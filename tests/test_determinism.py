@@ -51,7 +51,7 @@ def process(root: Path, cache: Path, threads: int, *trials: tuple[str, int]) -> 
     return subprocess.Popen(
         [sys.executable, "-c", PROCESS, *arguments],
         stdout=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         env={**os.environ, **threading},
         cwd=ROOT,
     )

@@ -19,7 +19,7 @@ PAGES = documents(REPOSITORY)
 COMMANDS = {
     command: f"{page.relative_to(REPOSITORY)}:{line}"
     for page in PAGES
-    for block in split(page.read_text())[1]
+    for block in split(page.read_text(encoding="utf-8"))[1]
     for line, command in block.commands
 }
 """Each once, with a place where it stands."""
@@ -76,7 +76,7 @@ def _flags() -> set[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
 def test_options_and_commands_in_the_text_are_there(page: Path) -> None:
     wrong = []
-    for line, code in inline(split(page.read_text())[0]):
+    for line, code in inline(split(page.read_text(encoding="utf-8"))[0]):
         unknown = set(re.findall(r"(?<!\S)--[a-z][\w-]*", code)) - _flags()
         words = code.split()
         if words[0] == "make" and len(words) > 1 and words[1] not in _targets():

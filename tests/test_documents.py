@@ -56,11 +56,11 @@ def test_every_picture_of_numbers_shows_the_committed_ones() -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_no_measured_number_is_typed_by_hand(page: str) -> None:
-    assert typed_numbers((REPOSITORY / page).read_text(), stated()) == []
+    assert typed_numbers((REPOSITORY / page).read_text(encoding="utf-8"), stated()) == []
 
 
 def test_every_phrase_that_may_hold_a_number_stands_somewhere() -> None:
-    everything = "\n".join((REPOSITORY / page).read_text() for page in PAGES)
+    everything = "\n".join((REPOSITORY / page).read_text(encoding="utf-8") for page in PAGES)
     assert [phrase for phrase in stated() if phrase not in everything] == []
     assert all(stated().values()), "each says why it is no measurement"
 
@@ -89,7 +89,7 @@ def _change(checkout: Path, *, to: float, **fields: Any) -> str:
     mean = statistics.fmean(n.value for n in found)
     spread = statistics.stdev(n.value for n in found) if len(found) > 1 else None
     changed = [replace(n, value=to) if n is found[0] else n for n in before.numbers]
-    path.write_text(written(changed))
+    path.write_text(written(changed), encoding="utf-8")
     return shown(mean, spread)
 
 
@@ -97,10 +97,10 @@ def _change(checkout: Path, *, to: float, **fields: Any) -> str:
 def test_a_committed_number_that_changes_changes_tables_text_and_pictures(checkout: Path) -> None:
     pages = ("README.md", "docs/experiments/weak_supervision.md")
     old = _change(checkout, model="logreg", paired_fraction=0.001, to=0.1)
-    assert all(old in (checkout / page).read_text() for page in pages)
+    assert all(old in (checkout / page).read_text(encoding="utf-8") for page in pages)
     assert main(["--check"], Sources(checkout)) == 1
     assert main([], Sources(checkout)) == 0
-    assert not any(old in (checkout / page).read_text() for page in pages)
+    assert not any(old in (checkout / page).read_text(encoding="utf-8") for page in pages)
     ours, theirs = ((root / "docs/pictures/fashion-mnist-accuracy.png").read_bytes() for root in (checkout, REPOSITORY))
     assert ours != theirs
     assert main(["--check"], Sources(checkout)) == 0
@@ -127,7 +127,7 @@ def test_numbers_of_other_trials_in_a_file_change_nothing_that_the_text_says(
         there = read(path).numbers
         others = [number for number in there if "epochs" in number.trial.hashed_fields()][:12]
         longer = [replace(number, key="f" * 16, value=0.5, trial=number.trial.with_(epochs=77)) for number in others]
-        path.write_text(written([*there, *longer]))
+        path.write_text(written([*there, *longer]), encoding="utf-8")
     after = figures(Sources(checkout))
     assert {
         name for name, value in values.items() if after.get(name) != value and not name.startswith(("table.", "value."))
@@ -137,7 +137,7 @@ def test_numbers_of_other_trials_in_a_file_change_nothing_that_the_text_says(
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_numbers_reads_back_as_it_was_written(name: str) -> None:
     path = Sources().results / name
-    assert written(read(path).numbers) == path.read_text()
+    assert written(read(path).numbers) == path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_tabl
     assert main(["--store", uri, "--sweeps", "weak_supervision-other"], Sources(checkout)) == 2
     assert "no finished run of weak_supervision-other: it has weak_supervision-else" in capsys.readouterr().err
     drawn = checkout / "docs" / "results" / curves.FOLDER / "weak_supervision-else.csv"
-    drawn.write_text(",".join(curves.HEAD) + "\n")
+    drawn.write_text(",".join(curves.HEAD) + "\n", encoding="utf-8")
     assert main(["--store", uri, "--sweeps", "weak_supervision-else"], Sources(checkout)) == 0
     assert curves.read(drawn) == {(tags["mvae.key"], curves.METRIC): (0.5, 0.7)}
     path = checkout / "docs" / "results" / "weak_supervision-else.csv"
@@ -339,7 +339,9 @@ def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(
 
 def test_a_line_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
-    path.write_text("key,measure,metric,value,dataset,model\nabc,accuracy-v1,test/accuracy,much,digits,nn\n")
+    path.write_text(
+        "key,measure,metric,value,dataset,model\nabc,accuracy-v1,test/accuracy,much,digits,nn\n", encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"bad\.csv:2: no number of a trial"):
         read(path)
 
@@ -347,7 +349,9 @@ def test_a_line_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> N
 def test_what_was_noted_says_where_it_comes_from(checkout: Path) -> None:
     assert Sources(checkout).noted()["noted.lab.down"]
     path = checkout / "docs" / "results" / "noted.csv"
-    path.write_text(path.read_text() + "lab.more,7,seconds of something,,2026-11-25,abc,here\n")
+    path.write_text(
+        path.read_text(encoding="utf-8") + "lab.more,7,seconds of something,,2026-11-25,abc,here\n", encoding="utf-8"
+    )
     with pytest.raises(ValueError, match=r"noted.csv:\d+: write name,value,what"):
         Sources(checkout).noted()
 
@@ -367,7 +371,7 @@ def test_a_picture_is_drawn_again_only_where_its_numbers_are_others(tmp_path: Pa
 def test_every_file_that_a_page_names_is_there() -> None:
     missing = []
     for page in PAGES:
-        for line, code in inline(split((REPOSITORY / page).read_text())[0]):
+        for line, code in inline(split((REPOSITORY / page).read_text(encoding="utf-8"))[0]):
             named = re.fullmatch(r"((?:mvae|sweeps|pipelines|benchmarks|cluster|tests|docs)/[\w./-]*)(?: .*)?", code)
             if named and not (REPOSITORY / named[1]).exists():
                 missing.append(f"{page}:{line}: {named[1]}")
@@ -375,7 +379,7 @@ def test_every_file_that_a_page_names_is_there() -> None:
 
 
 def test_every_link_of_the_readme_leads_somewhere() -> None:
-    text = (REPOSITORY / "README.md").read_text()
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert links
     for link in links:
@@ -383,7 +387,7 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
         target = REPOSITORY / path if path else REPOSITORY / "README.md"
         assert target.exists(), link
         if anchor:
-            assert anchor in _anchors(target.read_text()), link
+            assert anchor in _anchors(target.read_text(encoding="utf-8")), link
 
 
 def _anchors(text: str) -> set[str]:
@@ -396,11 +400,11 @@ def _site(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
     """What `make docs` does. Not with --quiet, under which warnings would not count."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, encoding="utf-8", timeout=120)
 
 
 def test_make_docs_builds_the_site_as_the_tests_do() -> None:
-    planned = subprocess.run(["make", "-n", "docs"], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    planned = subprocess.run(["make", "-n", "docs"], cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=60)
     assert "-m mkdocs build --strict\n" in planned.stdout
 
 
@@ -410,8 +414,8 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     pages = list((tmp_path / "site").rglob("*.html"))
     assert {"concepts.html", "glossary.html", "table4.html"} <= {page.name for page in pages}
     fetched = re.compile(r"<(?:script|link|img)[^>]*(?:src|href)=\"?https?://[^\">\s]*")
-    assert [found.group() for page in pages for found in fetched.finditer(page.read_text())] == []
-    page = (tmp_path / "site" / "experiments" / "weak_supervision.html").read_text()
+    assert [found.group() for page in pages for found in fetched.finditer(page.read_text(encoding="utf-8"))] == []
+    page = (tmp_path / "site" / "experiments" / "weak_supervision.html").read_text(encoding="utf-8")
     assert re.search(r"<td[^>]*>0\.\d+ ±0\.\d+</td>", page), "a filled table is a table on the site"
 
 
@@ -419,8 +423,8 @@ def test_a_dead_link_fails_and_so_does_a_page_that_no_menu_leads_to(checkout: Pa
     shutil.copy(REPOSITORY / "mkdocs.yml", checkout)
     broken = ["nowhere.md", "glossary.md#no-such-heading", "pictures/none.png", "/absolute.md"]
     page = checkout / "docs" / "concepts.md"
-    page.write_text(page.read_text() + "".join(f"\n[x]({link})\n" for link in broken))
-    (checkout / "docs" / "orphan.md").write_text("# Nobody finds this\n")
+    page.write_text(page.read_text(encoding="utf-8") + "".join(f"\n[x]({link})\n" for link in broken), encoding="utf-8")
+    (checkout / "docs" / "orphan.md").write_text("# Nobody finds this\n", encoding="utf-8")
     built = _site(checkout, tmp_path / "site")
     assert built.returncode != 0
     for link in [*broken[:1], "no-such-heading", *broken[2:], "orphan.md"]:
@@ -428,7 +432,7 @@ def test_a_dead_link_fails_and_so_does_a_page_that_no_menu_leads_to(checkout: Pa
 
 
 def test_the_glossary_explains_every_committed_metric_and_every_option() -> None:
-    glossary = (Sources().root / "docs" / "glossary.md").read_text()
+    glossary = (Sources().root / "docs" / "glossary.md").read_text(encoding="utf-8")
     metrics = glossary.partition("## Metrics")[2].partition("## In a table")[0]
     explained = [
         re.sub(r"<[^>]+>", "[^/]+", re.escape(name).replace(r"\.\.\.", ".*"))

@@ -153,7 +153,7 @@ available_node_types:
 def test_a_cluster_can_have_at_most_what_its_configuration_says(
     tmp_path: Path, machines: int, resources: str, expected: Capacity
 ) -> None:
-    (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources)
+    (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources, encoding="utf-8")
     assert attach.most(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
 
 
@@ -186,7 +186,7 @@ available_node_types: {head: {min_workers: 0}, worker: {min_workers: 2}}
 def test_workers_that_are_to_be_there_and_are_not_are_named(
     tmp_path: Path, text: str, alive: list[str], line: str
 ) -> None:
-    (tmp_path / "cluster.yaml").write_text(text)
+    (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     said = attach.missing(alive, tmp_path / "cluster.yaml")
     assert said.startswith(line) and bool(said) == bool(line)
 
@@ -196,7 +196,7 @@ def test_without_a_configuration_that_can_be_read_nothing_more_is_known_than_wha
     tmp_path: Path, text: str | None
 ) -> None:
     if text is not None:
-        (tmp_path / "cluster.yaml").write_text(text)
+        (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     now = Capacity(8, 1, final=False)
     assert attach.most(now, 2, tmp_path / "cluster.yaml") == now
 
@@ -216,7 +216,7 @@ class TuneTrial:
         return str(self.folder / "error.pkl")
 
     def lost(self, error: Exception, pickled: bool) -> TuneTrial:
-        with Path(self.error_file).open("a") as file:
+        with Path(self.error_file).open("a", encoding="utf-8") as file:
             file.write(f"Failure # 1 (occurred at 2026-01-01_00-00-00)\n{error}\n")
         if pickled:
             Path(self.pickled_error_file).write_bytes(cloudpickle.dumps(error))  # type: ignore[no-untyped-call]
@@ -288,7 +288,7 @@ def test_what_is_replaced_of_ray_and_mlflow_exists_in_these_versions() -> None:
     untouched = (
         "from mlflow.utils import environment; print(callable(environment.warn_dependency_requirement_mismatches))"
     )
-    assert subprocess.run([sys.executable, "-c", untouched], capture_output=True, text=True).stdout == "True\n"
+    assert subprocess.run([sys.executable, "-c", untouched], capture_output=True, encoding="utf-8").stdout == "True\n"
 
 
 @pytest.mark.slow
@@ -331,7 +331,7 @@ def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
     assert "another key" in said[bad.key][-1].failed
     assert store.results.keys() == [good.key]
     assert {name: os.environ.get(name) for name in ours} == before
-    owners = [path.read_text() for path in temporary().glob(f"{PREFIX}*/{OWNER}")]
+    owners = [path.read_text(encoding="utf-8") for path in temporary().glob(f"{PREFIX}*/{OWNER}")]
     assert not any(f'"pid": {os.getpid()},' in owner for owner in owners)
 
 
@@ -365,6 +365,10 @@ print("alive")
 @pytest.mark.slow
 def test_a_thread_that_collects_garbage_while_ray_shuts_down_does_not_end_the_driver() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", COLLECTS_WHILE_RAY_SHUTS_DOWN], capture_output=True, text=True, cwd=ROOT, timeout=300
+        [sys.executable, "-c", COLLECTS_WHILE_RAY_SHUTS_DOWN],
+        capture_output=True,
+        encoding="utf-8",
+        cwd=ROOT,
+        timeout=300,
     )
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr

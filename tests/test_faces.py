@@ -117,7 +117,7 @@ def test_pale_skin_blond_hair_and_an_open_mouth_show_where_they_belong(
 def test_the_written_layout_is_celebas(tmp_path: Path) -> None:
     write_faces(tmp_path, 36)
     folder = tmp_path / "celeba"
-    count, names, *rows = (folder / ATTRIBUTE_LIST).read_text().splitlines()
+    count, names, *rows = (folder / ATTRIBUTE_LIST).read_text(encoding="utf-8").splitlines()
     assert count == "36" and names.split() == list(COLUMNS)
     signs = np.array([row.split()[1:] for row in rows])
     has = columns(draws(SEED, 0, 36))
@@ -128,7 +128,7 @@ def test_the_written_layout_is_celebas(tmp_path: Path) -> None:
         == [f"{number:06}.jpg" for number in range(1, 37)]
         == sorted(path.name for path in (folder / IMAGES).iterdir())
     )
-    parts = [line.split() for line in (folder / PARTITION_LIST).read_text().splitlines()]
+    parts = [line.split() for line in (folder / PARTITION_LIST).read_text(encoding="utf-8").splitlines()]
     assert [name for name, _ in parts] == files
     assert "".join(part for _, part in parts) == "0" * 30 + "1" * 3 + "2" * 3
     for name, face in zip(files, drawn(SEED, 0, 36), strict=True):
@@ -178,7 +178,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
         with pytest.raises(ValueError, match=r"celeba exists and does not hold these .* faces: name a folder without"):
             write_faces(tmp_path, count, seed)
     assert files_below(tmp_path) == before
-    assert json.loads((tmp_path / "celeba" / "faces.json").read_text())["count"] == 24
+    assert json.loads((tmp_path / "celeba" / "faces.json").read_text(encoding="utf-8"))["count"] == 24
 
 
 def test_too_few_faces_are_refused(tmp_path: Path) -> None:

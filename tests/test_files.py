@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -13,7 +15,17 @@ from pathlib import Path
 
 import pytest
 
-from mvae.files import atomic_path, listing, locked, set_aside, sha256, sha256_cached, write_atomically
+from mvae.files import (
+    NO_LOCKS,
+    atomic_path,
+    has_locks,
+    listing,
+    locked,
+    set_aside,
+    sha256,
+    sha256_cached,
+    write_atomically,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -110,6 +122,33 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
     started = time.monotonic()
     with locked(tmp_path / "target"):
         assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("number", sorted(NO_LOCKS), ids=errno.errorcode.get)
+def test_a_file_system_without_locks_is_written_all_the_same_and_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    target = tmp_path / "folder" / "target"
+    assert has_locks(target)
+    with locked(target):
+        assert has_locks(target), "a lock that somebody holds is one"
+
+    def without(_descriptor: int, _how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    assert not has_locks(target)
+    with locked(target), pytest.raises(KeyboardInterrupt):
+        raise KeyboardInterrupt
+
+
+def test_any_other_refusal_of_a_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="Input/output"), locked(tmp_path / "target"):
+        raise AssertionError("it was taken for held")
 
 
 def test_files_set_aside_never_overwrite_each_other(tmp_path: Path) -> None:

@@ -149,7 +149,7 @@ def test_a_half_done_trial_goes_on_from_its_last_checkpoint(killed: Killed) -> N
 
 def test_a_command_repeated_right_after_kill_9_takes_the_dead_lease_over_at_once(killed: Killed) -> None:
     for driver in killed.place.drivers[1:]:
-        said = driver.log.read_text()
+        said = driver.log.read_text(encoding="utf-8")
         assert "took the lease over, its holder is dead" in said
         assert "waiting up to" not in said
 

@@ -270,7 +270,7 @@ def pdflatex() -> str:
     program = shutil.which("pdflatex")
     if program is None:
         pytest.skip("pdflatex is not installed (Debian: texlive-latex-recommended)")
-    found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, text=True, timeout=60)
+    found = subprocess.run(["kpsewhich", "booktabs.sty"], capture_output=True, encoding="utf-8", timeout=60)
     if not found.stdout.strip():
         pytest.skip("LaTeX's package booktabs is not installed (Debian: texlive-latex-recommended)")
     return program
@@ -310,10 +310,10 @@ def test_latex_compiles_every_kind_of_table_within_its_page(
         (tmp_path / f"{name}.tex").write_text(text, encoding="utf-8")
     inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in texts)
     document = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + inputs + "\n\\end{document}\n"
-    (tmp_path / "paper.tex").write_text(document)
+    (tmp_path / "paper.tex").write_text(document, encoding="utf-8")
     command = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "-no-shell-escape", "paper.tex"]
-    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=300)
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8", errors="replace", timeout=300)
     assert ran.returncode == 0, ran.stdout[-3000:]
-    log = (tmp_path / "paper.log").read_text(errors="replace")
+    log = (tmp_path / "paper.log").read_text(encoding="utf-8", errors="replace")
     for complaint in ("Overfull \\hbox", "Float too large", "Missing character", "multiply defined"):
         assert complaint not in log, log[log.index(complaint) - 200 :][:600]

@@ -1,5 +1,7 @@
 """One driver a name: a lease that moves is refused, a dead one is taken over by one, a zombie learns that it lost."""
 
+import errno
+import fcntl
 import json
 import os
 import platform
@@ -14,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import sweeps.lease
+from mvae.refusal import Refusal
 from sweeps.lease import Lease
 from sweeps.processes import machine, this_process
 from tests.crashes import killed_at_any_line
@@ -87,7 +90,7 @@ def from_another_host(folder: Path, counter: int = 5, **changes: object) -> None
         "since": 1.7e9,
         **changes,
     }
-    (folder / "lease.json").write_text(json.dumps(content))
+    (folder / "lease.json").write_text(json.dumps(content), encoding="utf-8")
 
 
 def seconds(action: Callable[[], object]) -> float:
@@ -103,9 +106,9 @@ def hold_for_a_moment(folder: Path, say: Callable[[str], None], dead_after: floa
 
 def test_a_lease_is_held_renewed_and_removed_without_a_word(tmp_path: Path, said: Said) -> None:
     with lease(tmp_path, said) as mine:
-        first = json.loads(mine.path.read_text())
+        first = json.loads(mine.path.read_text(encoding="utf-8"))
         time.sleep(3.5 * RENEW)
-        later = json.loads(mine.path.read_text())
+        later = json.loads(mine.path.read_text(encoding="utf-8"))
         assert first["owner"] == later["owner"]
         assert later["counter"] > first["counter"] == 0
         assert not mine.lost.is_set()
@@ -127,7 +130,29 @@ def test_a_driver_that_is_at_work_is_refused_with_one_line(
         hold_for_a_moment(tmp_path, said)
     assert "\n" not in str(error.value)
     assert "is held by" in said[0]
-    assert json.loads((tmp_path / "lease.json").read_text())["pid"] == pid
+    assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["pid"] == pid
+
+
+def test_without_locks_a_driver_that_is_at_work_is_refused_and_of_two_at_once_one_stops(
+    tmp_path: Path, said: Said, drive: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(_descriptor: int, _how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    with Lease(tmp_path, said, RENEW, NEVER, settle=0.0) as mine:
+        threading.Timer(0.3, from_another_host, (tmp_path,)).start()  # it looked before, and writes after
+        assert mine.lost.wait(SOON)
+    (tmp_path / "lease.json").unlink()
+    threading.Timer(0.1, from_another_host, (tmp_path,)).start()
+    with pytest.raises(Refusal, match="far-away"), Lease(tmp_path, said, RENEW, NEVER, settle=1.0):
+        raise AssertionError("both hold it")
+    (tmp_path / "lease.json").unlink()
+    monkeypatch.undo()
+    pid = drive()
+    monkeypatch.setattr(fcntl, "flock", without)
+    with pytest.raises(Refusal, match=f"process {pid} of .* another --name"):
+        hold_for_a_moment(tmp_path, said)
 
 
 def test_a_driver_killed_on_this_host_is_followed_at_once_reaped_or_not(
@@ -179,7 +204,7 @@ def test_a_lease_of_another_host_that_moves_is_refused(tmp_path: Path, said: Sai
     threading.Timer(0.4, from_another_host, (tmp_path, 6)).start()
     with pytest.raises(ValueError, match="far-away"):
         hold_for_a_moment(tmp_path, said)
-    assert json.loads((tmp_path / "lease.json").read_text())["owner"] == "somebody"
+    assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["owner"] == "somebody"
 
 
 def test_a_lease_given_back_while_the_next_one_waits_is_taken(tmp_path: Path, said: Said) -> None:
@@ -209,7 +234,7 @@ def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Pa
             [sys.executable, "-c", code, str(tmp_path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             cwd=Path(sweeps.lease.__file__).parents[1],
         )
         for _ in range(3)
@@ -234,7 +259,7 @@ def test_a_stopped_driver_that_comes_back_learns_that_it_lost_and_leaves_the_hei
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 3
         time.sleep(2 * RENEW)
-        assert json.loads(heir.path.read_text())["pid"] == os.getpid()
+        assert json.loads(heir.path.read_text(encoding="utf-8"))["pid"] == os.getpid()
         assert not heir.lost.is_set()
 
 
@@ -255,9 +280,9 @@ def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_leas
         with monkeypatch.context() as disk:
             disk.setattr(sweeps.lease, "write_atomically", full)
             time.sleep(4 * RENEW)
-        counter = json.loads(mine.path.read_text())["counter"]
+        counter = json.loads(mine.path.read_text(encoding="utf-8"))["counter"]
         time.sleep(4 * RENEW)
-        assert json.loads(mine.path.read_text())["counter"] > counter
+        assert json.loads(mine.path.read_text(encoding="utf-8"))["counter"] > counter
         assert not mine.lost.is_set()
     assert len(said) == 1
     assert "No space left on device" in said[0]

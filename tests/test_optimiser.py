@@ -60,7 +60,7 @@ def test_a_process_that_compiles_nothing_trains_without_torchs_compiler(cache: P
         [sys.executable, "-c", TRAINS, str(cache), str(tmp_path)],
         cwd=Path(__file__).parents[1],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert ran.stdout == "False\n"

@@ -53,7 +53,7 @@ class Options(CommonOptions):
 def pipeline(tmp_path: Path) -> Path:
     """A pipeline file outside the repository, as `ray submit` copies it to a head's home."""
     path = tmp_path / "example.py"
-    path.write_text(PIPELINE)
+    path.write_text(PIPELINE, encoding="utf-8")
     return path
 
 
@@ -61,7 +61,7 @@ def run(pipeline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(pipeline), *arguments],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env={"PYTHONPATH": str(REPOSITORY), "PATH": ""},
         timeout=60,
     )

@@ -26,7 +26,7 @@ def sweep(tmp_path: Path) -> SweepView:
     """A sweep whose report holds a table, a list of runs and a picture."""
     (tmp_path / "accuracy.png").write_bytes(b"png")
     runs = f"<details><summary>Every run</summary>\n\n| key |\n|---|\n| `{KEY}` (run `{RUN}`) |\n\n</details>\n"
-    (tmp_path / "table.md").write_text(TABLE + runs)
+    (tmp_path / "table.md").write_text(TABLE + runs, encoding="utf-8")
     return SweepView(
         name="weak_supervision-digits",
         status=Status.FINISHED,
@@ -73,12 +73,14 @@ def test_a_sweeps_description_has_paper_command_links_plot_and_table(sweep: Swee
 def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_table(sweep: SweepView) -> None:
     assert isinstance(sweep.report, Path)
     runs = "".join(f"| `{number:016x}` (run `{RUN}`) |\n" for number in range(200))
-    (sweep.report / "table.md").write_text(f"{TABLE}<details><summary>Every run</summary>\n\n{runs}</details>")
+    (sweep.report / "table.md").write_text(
+        f"{TABLE}<details><summary>Every run</summary>\n\n{runs}</details>", encoding="utf-8"
+    )
     note = sweep_note(sweep, "7", RUN)
     assert len(note) <= NOTE_CHARACTERS
     assert "| MVAE | 0.8000 |" in note
     assert note.endswith(f"run_uuid={RUN})")
-    (sweep.report / "table.md").write_text("| MVAE | 0.8000 |\n" * 1000)
+    (sweep.report / "table.md").write_text("| MVAE | 0.8000 |\n" * 1000, encoding="utf-8")
     note = sweep_note(sweep, "7", RUN)
     assert len(note) <= NOTE_CHARACTERS
     assert note.splitlines()[-3:] == ["| MVAE | 0.8000 |", "", "(The rest is among the artifacts.)"]

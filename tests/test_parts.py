@@ -85,7 +85,7 @@ def test_a_damaged_part_is_computed_again_and_one_that_cannot_be_written_stops_n
     path = mine.folder / "0.pt"
     path.write_bytes(path.read_bytes()[:-20])
     assert mine.read("0") is None
-    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
     PartFiles(tmp_path / "file" / "parts").write("0", {"x": torch.zeros(3)})
 
 

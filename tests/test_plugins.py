@@ -59,13 +59,13 @@ def load(*paths: Path) -> None:
 def written(folder: Path, text: str, name: str = "own.py") -> Path:
     """A plug-in of the test's."""
     path = folder / name
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
 def changed(folder: Path, example: Path, *replacements: tuple[str, str]) -> Path:
     """An example with some of its text replaced."""
-    text = example.read_text()
+    text = example.read_text(encoding="utf-8")
     for old, new in replacements:
         assert old in text
         text = text.replace(old, new)
@@ -78,13 +78,13 @@ def changed(folder: Path, example: Path, *replacements: tuple[str, str]) -> Path
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_an_example_is_one_file_of_less_than_60_lines_outside_the_package(path: Path) -> None:
     assert path.parent.name not in ("mvae", "sweeps", "pipelines")
-    assert len(path.read_text().splitlines()) < 60
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 60
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_the_page_on_an_example_shows_the_file_that_the_tests_run(path: Path) -> None:
-    page = (ROOT / "docs" / "extend" / PAGES[path]).read_text()
-    assert f"```python\n{path.read_text()}```\n" in page
+    page = (ROOT / "docs" / "extend" / PAGES[path]).read_text(encoding="utf-8")
+    assert f"```python\n{path.read_text(encoding='utf-8')}```\n" in page
 
 
 def test_the_examples_data_set_holds_what_its_raw_file_holds(root: Path, tmp_path: Path) -> None:
@@ -262,6 +262,7 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
     ("old", "new", "line"),
     [
         ('file["images"]', 'file["pictures"]', ", line 33: KeyError: 'pictures is not a file in the archive'"),
+        ('file["images"]', 'file["images"] + np.zeros(3)', ", line 33: ValueError: operands could not be broadcast"),
         (
             ".astype(np.uint8)[:, None]",
             "[:, None]",
@@ -385,11 +386,11 @@ def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_othe
         options = read(my_table.Options, given)
         cells = list(my_table.cells(options))
         keys = [cell.trial.key(data.fingerprint("my_images", here.root / "raw")) for cell in cells]
-        command = [sys.executable, str(written(here.root, TABLE.read_text(), TABLE.name)), *given]
+        command = [sys.executable, str(written(here.root, TABLE.read_text(encoding="utf-8"), TABLE.name)), *given]
 
         driver = here.launch(command)
         driver.until(lambda: here.epochs().get(keys[1], 0) >= 2, "the arm's second epoch")
-        texts = [path.read_text() for path in files]
+        texts = [path.read_text(encoding="utf-8") for path in files]
         for path in files:
             path.unlink()  # whoever starts now has what the driver sent, and nothing else
         for process in driver.trial_processes():
@@ -400,7 +401,7 @@ def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_othe
         assert keys[1] not in here.results()
 
         for path, text in zip(files, texts, strict=True):
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         ended = here.launch(command).ended()
         assert (ended.code, ended.err) == (0, "")
         said = " ".join(ended.out.split())
@@ -421,14 +422,14 @@ def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_othe
         by_arm = {run.data.params["model"]: run for run in here.children()}
         assert json.loads(by_arm["mvae_mean"].data.tags["mvae.plugins"]) == digests
         assert json.loads(by_arm["nn"].data.tags["mvae.plugins"]) == {IMAGES.name: digests[IMAGES.name]}
-        with on_disk(here.store.reports / "my_table-my_images" / "table.csv").open() as table:
+        with on_disk(here.store.reports / "my_table-my_images" / "table.csv").open(encoding="utf-8") as table:
             shown = {line["row"]: float(line["mean"]) for line in csv.DictReader(table)}
         accuracies = [here.results()[key].metrics["test/accuracy"] for key in keys]
         assert shown == dict(zip(("NN", "MVAE mean"), accuracies, strict=True))
         for path, text in zip(files, texts, strict=True):
-            assert on_disk(here.store.plugin(path.name, digests[path.name])).read_text() == text
+            assert on_disk(here.store.plugin(path.name, digests[path.name])).read_text(encoding="utf-8") == text
         loads = [sys.executable, "-c", LOADS, here.uri, by_arm["mvae_mean"].data.tags["mvae.logged_model"]]
-        loaded = subprocess.run(loads, capture_output=True, text=True, cwd=ROOT)
+        loaded = subprocess.run(loads, capture_output=True, encoding="utf-8", cwd=ROOT)
         assert loaded.stdout == "MeanOfExperts\n", loaded.stderr
 
 

@@ -19,11 +19,13 @@ def test_the_git_sha_is_that_of_the_checkout_and_says_when_files_differ() -> Non
     if not (ROOT / ".git").exists():
         assert git_sha() == ""
         return
-    head = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    head = subprocess.run(
+        ["git", "-C", str(ROOT), "rev-parse", "HEAD"], capture_output=True, encoding="utf-8", check=True
+    )
     changed = subprocess.run(
         ["git", "-C", str(ROOT), "status", "--porcelain", "--untracked-files=no"],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
     )
     assert git_sha() == head.stdout.strip() + "-dirty" * bool(changed.stdout.strip())
@@ -56,7 +58,7 @@ def test_a_script_that_differs_from_the_packages_own_is_told_and_any_other_is_no
     copied = tmp_path / "k_sweep.py"
     copied.write_bytes(own.read_bytes())
     assert stale_package(own) == stale_package(copied) == stale_package(tmp_path / "mine.py") == ""
-    copied.write_text(own.read_text() + "\n# changed on the laptop\n")
+    copied.write_text(own.read_text(encoding="utf-8") + "\n# changed on the laptop\n", encoding="utf-8")
     assert stale_package(copied).startswith("Warning: k_sweep.py differs from the one in the package at ")
     assert "ray up --no-restart" in stale_package(copied)
 
@@ -68,13 +70,13 @@ def test_the_digest_of_the_source_changes_with_any_file_and_not_with_the_folder(
         for name, text in {"mvae/a.py": "1", "sweeps/provenance.py": "2", "pipelines/b/c.py": "3"}.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             if not (root / name).exists():
-                (root / name).write_text(text)
+                (root / name).write_text(text, encoding="utf-8")
         monkeypatch.setattr(provenance, "__file__", str(root / "sweeps" / "provenance.py"))
         source_digest.cache_clear()
         return source_digest()
 
     one, other = digest(tmp_path / "one"), digest(tmp_path / "other")
     assert one == other
-    (tmp_path / "other" / "pipelines" / "b" / "c.py").write_text("4")
+    (tmp_path / "other" / "pipelines" / "b" / "c.py").write_text("4", encoding="utf-8")
     assert digest(tmp_path / "other") != one
     source_digest.cache_clear()

@@ -60,7 +60,7 @@ def test_an_object_is_written_listed_read_and_deleted_as_a_file_is(bucket: Remot
     assert not path.exists() and list(bucket.iterdir()) == []
     path.write_bytes(b"one")
     path.write_bytes(b"three")
-    assert path.read_text() == "three"
+    assert path.read_text(encoding="utf-8") == "three"
     assert path.stat().st_size == 5
     assert abs(path.stat().st_mtime_ns / 1e9 - time.time()) < 60
     assert path.is_file() and path.parent.is_dir() and not path.is_dir()

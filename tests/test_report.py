@@ -165,7 +165,7 @@ def test_csv_and_parquet_hold_the_same_lines_at_full_precision(wide: Report, tmp
     write(tmp_path / "out", wide)
     for name, table in (("table", entry_table(wide)), ("runs", run_table(wide))):
         assert pyarrow.parquet.read_table(tmp_path / "out" / f"{name}.parquet").equals(table)
-        with (tmp_path / "out" / f"{name}.csv").open(newline="") as file:
+        with (tmp_path / "out" / f"{name}.csv").open(newline="", encoding="utf-8") as file:
             lines = list(csv.DictReader(file))
         column = "mean" if name == "table" else "value"
         assert [float(line[column]) for line in lines] == table[column].to_pylist()

@@ -39,7 +39,7 @@ def test_a_result_reads_back_with_every_bit(results: Results) -> None:
 
 def test_the_file_holds_the_fields_that_the_design_promises(results: Results) -> None:
     results.write(RESULT)
-    content = json.loads((results.folder / "0123456789abcdef.accuracy-v1.json").read_text())
+    content = json.loads((results.folder / "0123456789abcdef.accuracy-v1.json").read_text(encoding="utf-8"))
     assert list(content) == ["key", "measure", "trial", "metrics", "provenance", "history"]
 
 
@@ -102,7 +102,7 @@ def test_other_versions_are_listed_and_not_read(results: Results) -> None:
     for measure in ("accuracy-v1", "accuracy-v2", "likelihood-s1000-v1"):
         results.write(replace(RESULT, measure=measure))
     results.write(replace(RESULT, key="fedcba9876543210", measure="likelihood-s1000-v1"))
-    on_disk(results.folder / "0123456789abcdef.pruned.json").write_text("{}")
+    on_disk(results.folder / "0123456789abcdef.pruned.json").write_text("{}", encoding="utf-8")
     assert results.superseded(ACCURACY) == ["0123456789abcdef.accuracy-v2.json"]
     assert results.keys() == ["0123456789abcdef", "fedcba9876543210"]
     assert results.keys("accuracy-v1") == ["0123456789abcdef"]

@@ -36,7 +36,7 @@ def owned(here: Path, name: str, **changes: object) -> Path:
     """A folder as this process makes it, but for the changes."""
     folder = here / name
     folder.mkdir()
-    (folder / OWNER).write_text(json.dumps({**asdict(this_process()), **changes}))
+    (folder / OWNER).write_text(json.dumps({**asdict(this_process()), **changes}), encoding="utf-8")
     return folder
 
 
@@ -76,9 +76,9 @@ def test_folders_of_other_machines_and_those_that_are_none_of_ours_stay(here: Pa
         owned(here, "mvae-ray-untold", machine="", pid_started=0),
         owned(here, "mvae-data-mine", pid_started=0),
     ]
-    (here / "mvae-ray-note").write_text("a file")
+    (here / "mvae-ray-note").write_text("a file", encoding="utf-8")
     (here / "mvae-ray-json").mkdir()
-    (here / "mvae-ray-json" / OWNER).write_text("{")
+    (here / "mvae-ray-json" / OWNER).write_text("{", encoding="utf-8")
     remove_folders_of_the_dead()
     assert all(folder.exists() for folder in folders)
     assert (here / "mvae-ray-note").exists() and (here / "mvae-ray-json").exists()
@@ -89,7 +89,7 @@ def test_a_folder_without_an_owner_goes_when_it_is_old_and_empty(here: Path) -> 
         folder = here / f"mvae-ray-{name}"
         folder.mkdir()
         if content:
-            (folder / "file").write_text(content)
+            (folder / "file").write_text(content, encoding="utf-8")
         then = folder.stat().st_mtime - age * UNCLAIMED_SECONDS
         os.utime(folder, (then, then))
     remove_folders_of_the_dead()

@@ -164,7 +164,7 @@ def test_mlflow_shows_the_pictures_and_the_command_of_the_best(story: Story) -> 
 
 def test_the_command_of_the_best_finds_its_seed_done(story: Story) -> None:
     assert story.ended is not None
-    typed = re.findall(r"python pipelines/weak_supervision\.py (.*)", story.ended.out)[-1]
+    typed = re.findall(r"python \S*pipelines/weak_supervision\.py (.*)", story.ended.out)[-1]
     ended = story.place.run(*shlex.split(typed), "--seeds", "0", "--plan")
     assert ended.code == 0, ended
     assert "1 trial: 1 done" in ended.out
@@ -189,7 +189,7 @@ def test_without_its_databases_everything_is_rebuilt_and_nothing_is_trained(stor
 def test_a_trial_that_was_given_up_says_so_in_its_file(story: Story) -> None:
     folder = on_disk(story.place.store.results.folder)
     for one in (one for one in story.known[-1] if one.standing is Standing.PRUNED):
-        said = json.loads((folder / f"{one.key}.pruned.json").read_text())
+        said = json.loads((folder / f"{one.key}.pruned.json").read_text(encoding="utf-8"))
         assert Trial.model_validate(said["trial"]) == one.trial
         assert (said["search"], said["epoch"]) == (story.wanted.name, max(one.steps))
         assert [record["epoch"] for record in said["history"]] == list(range(1, said["epoch"] + 1))

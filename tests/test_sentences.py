@@ -106,7 +106,7 @@ def test_a_damaged_file_of_sentences_is_made_again(tmp_path: Path, cache: Path) 
     root = write_corpus(tmp_path / "corpus")
     before = load("translation", root, cache)
     folder = cache / f"translation-{before.fingerprint[:16]}"
-    (folder / "manifest.json").write_text("{}")
+    (folder / "manifest.json").write_text("{}", encoding="utf-8")
     after = load("translation", root, cache)
     assert sentences(after, "train", 1) == sentences(before, "train", 1)
 
@@ -173,7 +173,7 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
     (tmp_path / "nothing").mkdir()
     one, three = write_corpus(tmp_path / "one"), write_corpus(tmp_path / "three")
     (one / "train.yy").unlink()
-    (three / "train.zz").write_text("a\n")
+    (three / "train.zz").write_text("a\n", encoding="utf-8")
     missing = write_corpus(tmp_path / "missing")
     (missing / "valid.yy").unlink()
     too_long = write_corpus(tmp_path / "long", test=[("a " * 80, "b")])

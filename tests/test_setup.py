@@ -33,7 +33,7 @@ FOREIGN = re.compile(
 def tracked() -> list[Path]:
     """All files that are, or are about to be, in the repository."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
-    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, encoding="utf-8")
     if listed.returncode != 0:
         pytest.skip("not a git checkout")
     return [REPOSITORY / name for name in listed.stdout.split("\0") if name and (REPOSITORY / name).is_file()]
@@ -47,7 +47,7 @@ def python_files(*folders: str) -> list[Path]:
 def imported_by(path: Path) -> set[str]:
     """The top-level names of all modules that a file imports, at its head or inside a function."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
@@ -74,7 +74,9 @@ def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
         "print(sorted({'ray', 'mlflow', 'sweeps', 'torchvision'} & sys.modules.keys()))"
     )
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=300)
+    ran = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, encoding="utf-8", env=environment, timeout=300
+    )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "[]"
 
@@ -92,7 +94,7 @@ def test_ray_mlflow_and_optuna_live_in_one_place_each(module: str, home: set[str
 def test_every_python_file_opens_with_a_docstring() -> None:
     files = python_files()
     assert files
-    assert [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text()))] == []
+    assert [str(path) for path in files if not ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))] == []
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -137,7 +139,7 @@ def make(target: str, *variables: str, folder: Path = REPOSITORY) -> subprocess.
     outer = ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PYTEST_ARGS", "PIP_ARGS")  # of `make test` itself
     environment = {name: value for name, value in os.environ.items() if name not in outer}
     return subprocess.run(
-        ["make", target, *variables], cwd=folder, env=environment, capture_output=True, text=True, timeout=60
+        ["make", target, *variables], cwd=folder, env=environment, capture_output=True, encoding="utf-8", timeout=60
     )
 
 
@@ -157,7 +159,8 @@ def checkout(tmp_path: Path) -> Path:
         '  *"--upgrade pip"*) exit "${PIP_STAYS:-0}" ;;\n'
         '  *"pip install"*"-e .") if [ -n "$PIP_FAILS" ]; then printf "$PIP_FAILS"; exit 1; fi ;;\n'
         '  *"pip install"*"-e .[dev]") exit "${TOOLS_FAIL:-0}" ;;\n'
-        "esac\n"
+        "esac\n",
+        encoding="utf-8",
     )
     fake.chmod(0o755)
     return tmp_path
@@ -165,8 +168,8 @@ def checkout(tmp_path: Path) -> Path:
 
 def asked(checkout: Path) -> str:
     log = checkout / "asked"
-    said = log.read_text()
-    log.write_text("")
+    said = log.read_text(encoding="utf-8")
+    log.write_text("", encoding="utf-8")
     return said
 
 
@@ -265,7 +268,7 @@ def test_what_pip_says_of_a_failure_is_shown_from_its_first_error_on(
     monkeypatch.setenv("PIP_FAILS", f"Collecting torch\n{build}")
     failed = make("demo", f"PYTHON={checkout}/python", folder=checkout)
     assert build in failed.stderr and "Collecting" not in failed.stderr
-    assert (checkout / ".venv" / "pip.log").read_text() == f"Collecting torch\n{build}"
+    assert (checkout / ".venv" / "pip.log").read_text(encoding="utf-8") == f"Collecting torch\n{build}"
 
 
 def test_a_pip_that_cannot_be_renewed_installs_all_the_same(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,7 +292,7 @@ def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(
 
 
 def test_no_pipeline_and_no_page_imports_what_is_installed_for_tests_alone() -> None:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     listed = {
         part: {re.split(r"[\[>=<]", line)[0].lower() for line in lines}

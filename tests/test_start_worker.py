@@ -39,7 +39,7 @@ def outcome(script: str, given: list[str]) -> Any:
     done = subprocess.run(
         [sys.executable, script, *given],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         env={"PATH": os.environ["PATH"], "GREETING": "hello"},
     )
@@ -65,7 +65,7 @@ def test_the_worker_gets_the_arguments_and_the_environment_that_it_would_get_of_
     context: dict[str, Any], tmp_path: Path
 ) -> None:
     worker = tmp_path / "a worker.py"
-    worker.write_text(WORKER)
+    worker.write_text(WORKER, encoding="utf-8")
     given = arguments(worker, **context)
     ours, rays = (outcome(script, given) for script in (start_worker.__file__, rays_own()))
     assert ours == rays
@@ -83,11 +83,11 @@ def test_plain_workers_alone_are_started_without_ray(tmp_path: Path) -> None:
 
 def test_the_script_imports_nothing_of_ray(tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
-    worker.write_text(WORKER)
+    worker.write_text(WORKER, encoding="utf-8")
     done = subprocess.run(
         [sys.executable, "-X", "importtime", start_worker.__file__, *arguments(worker)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
     )
     assert done.returncode == 0, done.stderr

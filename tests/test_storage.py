@@ -33,7 +33,7 @@ def test_a_name_that_is_no_simple_token_is_refused(tmp_path: Path, name: str) ->
 
 
 def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
+    (tmp_path / "file").write_text("", encoding="utf-8")
     for root in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
         with pytest.raises(ValueError, match=r"--storage .* cannot be written \(.+\)") as error:
             Store.open(root, "main", create=True)
@@ -94,7 +94,7 @@ def test_the_namespace_is_made_once_even_by_many_processes_at_once(store: Store)
                 os._exit(0)
         children.append(pid)
     os.close(send)
-    with os.fdopen(receive) as answers:
+    with os.fdopen(receive, encoding="utf-8") as answers:
         made = answers.read().split()
     for pid in children:
         os.waitpid(pid, 0)
@@ -107,14 +107,14 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
     for _ in killed_at_any_line(
         store.namespace, ("sweeps/storage.py", "mvae/files.py"), lambda: path.unlink(missing_ok=True), store.root
     ):
-        before = path.read_text().strip() if path.exists() else None
+        before = path.read_text(encoding="utf-8").strip() if path.exists() else None
         after = store.namespace()
         assert str(uuid.UUID(after)) == after
         assert before in (None, after)
 
 
 def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
-    on_disk(store.folder / "namespace").write_text("mine")
+    on_disk(store.folder / "namespace").write_text("mine", encoding="utf-8")
     with pytest.raises(ValueError, match="not the UUID"):
         store.namespace()
 

@@ -24,7 +24,7 @@ class Heard:
     """A tracker that only notes the last view of everything."""
 
     def __init__(self, uri: str, *, sweep: SweepView, **_: Any) -> None:
-        self.sweep, self.views = sweep, dict[str, RunView]()
+        self.sweep, self.views, self.stuck = sweep, dict[str, RunView](), False
         self.update_sweep = lambda view: setattr(self, "sweep", view)
         self.start = self.close = self.give_up = lambda *_: None
         self.links = lambda _timeout: dict[str, str]()
@@ -97,13 +97,15 @@ def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
     assert printed.count(f"failed: nobody's input (traceback: {kept})") == 1
     assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, "in the report too"
     assert (view.status, view.error, view.traceback) == (Status.FAILED, "nobody's input", kept)
-    assert kept.read_text().startswith("NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n")
-    assert 'raise ValueError("nobody\'s input")' in kept.read_text()
+    assert kept.read_text(encoding="utf-8").startswith(
+        "NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n"
+    )
+    assert 'raise ValueError("nobody\'s input")' in kept.read_text(encoding="utf-8")
 
     assert command() == COMPLETE
     assert not kept.exists()
     assert tracked[-1].views[key].traceback is None
-    on_disk(kept).write_text("left by a driver that was killed between the result and this file")
+    on_disk(kept).write_text("left by a driver that was killed between the result and this file", encoding="utf-8")
     assert command() == COMPLETE
     assert not kept.exists()
 

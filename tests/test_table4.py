@@ -24,7 +24,7 @@ def number(key: str, accuracy: float, **fields: Any) -> Number:
 def sources(root: Path, *numbers: Number) -> Sources:
     folder = root / "docs" / "results"
     (folder / curves.FOLDER).mkdir(parents=True)
-    (folder / f"{table4.FILE}.csv").write_text(written(numbers))
+    (folder / f"{table4.FILE}.csv").write_text(written(numbers), encoding="utf-8")
     return Sources(root)
 
 
@@ -58,7 +58,7 @@ def test_curves_are_drawn_against_all_paired_batches_shown_so_far(tmp_path: Path
         ("a" * 16, curves.DIAGNOSTIC): (0.4, 0.6),
         ("a" * 16, curves.PAIRED_BATCHES): (20.0, 30.0),
     }
-    (found.results / curves.FOLDER / f"{table4.FILE}.csv").write_text(curves.written(recorded))
+    (found.results / curves.FOLDER / f"{table4.FILE}.csv").write_text(curves.written(recorded), encoding="utf-8")
     ((set_up, share),) = table4.accuracy_by_batches(found)
     assert (set_up.pairing, share) == ("resampled", 0.05)
     assert table4.accuracy_by_batches(found)[set_up, share] == [(20.0, 0.4), (50.0, 0.6)]

@@ -29,6 +29,7 @@ from mvae.files import atomic_path, write_atomically
 from sweeps import tracker, tracking
 from sweeps.results import Result
 from sweeps.tracker import Tracker, check, default_uri, place_of_artifacts, tracking_uri
+from sweeps.tracking_server import ask
 from sweeps.view import CheckpointView, DatasetView, RunView, Status, SweepView
 
 PROJECT = Path(__file__).parents[1]
@@ -90,7 +91,15 @@ class Storage:
 
     def driver(self, *views: RunView, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
         """A new driver's tracker, started, that knows these views."""
-        tracker = Tracker(
+        tracker = self.idle(sweep, retry_seconds)
+        for view in views:
+            tracker.update(view)
+        tracker.start()
+        return tracker
+
+    def idle(self, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
+        """A new driver's tracker, not started."""
+        return Tracker(
             self.uri,
             namespace=NAMESPACE,
             experiment="main",
@@ -100,10 +109,6 @@ class Storage:
             say=self.said.append,
             retry_seconds=retry_seconds,
         )
-        for view in views:
-            tracker.update(view)
-        tracker.start()
-        return tracker
 
     @property
     def database(self) -> Path:
@@ -160,14 +165,6 @@ def until(condition: Callable[[], object], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated database without runs: making one takes seconds."""
-    path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    tracking.open_database(path)
-    return path
 
 
 @pytest.fixture
@@ -228,7 +225,7 @@ def test_pictures_that_are_being_written_are_left_for_the_next_time(storage: Sto
 
 def test_a_failed_keys_traceback_is_an_artifact_of_its_run(storage: Storage) -> None:
     traceback = storage.folder / "key.txt"
-    traceback.write_text("Traceback")
+    traceback.write_text("Traceback", encoding="utf-8")
     view = replace(running(KEYS[0], 1), status=Status.FAILED, error="no", traceback=traceback)
     assert storage.driver(view).close()
     run = storage.runs()[view.key]
@@ -266,7 +263,9 @@ def test_a_model_that_a_dead_driver_left_half_uploaded_is_logged_again(
             raise OSError("the driver dies here")
 
         broken.setattr(mlflow.MlflowClient, "log_model_artifacts", fail)
-        assert not storage.driver(finished(KEYS[0])).close(1.0)
+        driver = storage.driver(finished(KEYS[0]))
+        until(lambda: storage.said)
+        assert not driver.close(1.0)
     assert storage.driver(finished(KEYS[0])).close()
     run = storage.runs()[KEYS[0]]
     model = mlflow.MlflowClient(storage.uri).get_logged_model(run.data.tags["mvae.logged_model"].rpartition("/")[2])
@@ -340,11 +339,11 @@ def test_the_parent_shows_the_command_the_table_and_the_newest_report(storage: S
     report = storage.folder / "report"
     report.mkdir()
     table = report / "table.md"
-    table.write_text("| old |")
+    table.write_text("| old |", encoding="utf-8")
     sweep = replace(SWEEP, report=report)
     driver = storage.driver(finished(KEYS[0]), sweep=sweep)
     until(lambda: "| old |" in str(storage.runs()["table4"].data.tags if storage.runs() else ""))
-    table.write_text("| newer |")
+    table.write_text("| newer |", encoding="utf-8")
     driver.update_sweep(replace(sweep, status=Status.FINISHED))
     assert driver.close()
     run = storage.runs()["table4"]
@@ -479,7 +478,7 @@ for epoch in range(1, 400):
 @pytest.mark.slow
 def test_a_driver_killed_at_any_moment_leaves_nothing_that_the_next_does_not_mend(storage: Storage) -> None:
     command = [sys.executable, "-c", WRITER, str(storage.folder), str(PROJECT)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as writer:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as writer:
         try:
             until(lambda: len(storage.rows()) > 30, 60)
             time.sleep(random.uniform(0, 0.5))
@@ -518,7 +517,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        until(lambda: not tracker._ask(self.uri), 90)
+        until(lambda: not ask(self.uri), 90)
 
     def kill(self) -> None:
         """The whole server at once, workers too: it leads a session that we started."""
@@ -590,6 +589,7 @@ def test_keys_that_are_written_again_are_no_progress_that_close_would_wait_for(
     monkeypatch.setattr(tracking.Mirror, "sync_sweep", full)
     monkeypatch.setattr(tracker, "CLOSING_RETRY_SECONDS", 0.05)
     driver = storage.driver(*(finished(key) for key in KEYS))
+    until(lambda: again)
     assert not driver.close(2.0)
     assert len(again) > 2, "all keys were written several times over"
 
@@ -672,7 +672,7 @@ def test_a_web_site_is_no_tracking_server() -> None:
 
 def test_a_database_that_is_none_is_refused_and_a_new_one_is_not_made_yet(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
-    text.write_text("not a database at all")
+    text.write_text("not a database at all", encoding="utf-8")
     with pytest.raises(ValueError, match="is not a SQLite file"):
         check(f"sqlite:///{text}")
     with pytest.raises(ValueError, match="is not a folder that can be written"):

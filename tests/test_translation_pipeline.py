@@ -117,7 +117,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, said: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (write_corpus(tmp_path / "here") / "valid.xx").write_text("a\n\nb\nc\n")
+    (write_corpus(tmp_path / "here") / "valid.xx").write_text("a\n\nb\nc\n", encoding="utf-8")
     assert run(("--storage", "new", *typed.split())) == BAD_INPUT
     printed = capsys.readouterr()
     assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""

@@ -95,7 +95,7 @@ def folder(tmp_path: Path) -> Path:
     (root / "deeper").mkdir(parents=True)
     for number, face in enumerate(faces.drawn(3, 0, 24)):
         face.resize((90, 110)).save(root / ("deeper" if number % 5 == 0 else "") / f"{number}.png")
-    (root / "notes.txt").write_text("no image")
+    (root / "notes.txt").write_text("no image", encoding="utf-8")
     return root
 
 
@@ -338,7 +338,7 @@ def test_a_killed_conversion_of_2000_images_makes_the_unfinished_blocks_alone(
     for number, pixels in enumerate(noise):
         Image.fromarray(pixels).save(root / f"{number:04}.bmp")
     script = tmp_path / "convert.py"
-    script.write_text(CONVERTS_SLOWLY)
+    script.write_text(CONVERTS_SLOWLY, encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, script, root, own], env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     )

@@ -231,7 +231,7 @@ def test_report_makes_the_table_from_the_results_that_are_there_and_says_by_its_
     assert "0.800" in printed and "2/2" in printed and "0/2" in printed
     report = storage / "main" / "reports" / "weak_supervision-digits"
     assert {path.name for path in files(report)} >= {"table.md", "table.csv", "table.parquet", "accuracy.png"}
-    assert "0.800" in (report / "table.md").read_text()
+    assert "0.800" in (report / "table.md").read_text(encoding="utf-8")
     assert not (storage / "mlflow.db").exists(), "nothing is started, MLflow neither"
 
 
@@ -285,7 +285,7 @@ def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(PIPELINE), *argv],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         timeout=300,
@@ -328,7 +328,7 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
     assert re.fullmatch(browse, lines[-1])
     written = tmp_path / "runs" / "main" / "reports" / "weak_supervision-digits" / "runs.csv"
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
-    for line in csv.DictReader(written.read_text().splitlines()):
+    for line in csv.DictReader(written.read_text(encoding="utf-8").splitlines()):
         assert client.get_run(line["link"]).data.tags["mvae.key"] == line["key"], "each cell says the run it came from"
     results = {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")}
     second = command(*asked, "--resume", cwd=tmp_path)
@@ -397,7 +397,7 @@ def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_i
     assert "Traceback" not in done.stdout + done.stderr
     (kept,) = (tmp_path / "runs" / "main" / "errors").iterdir()
     assert f"(traceback: {kept})" in done.stdout
-    assert "Traceback (most recent call last):" in kept.read_text()
-    assert "mvae.training.NonFiniteLoss: the loss is not finite at epoch 1" in kept.read_text()
+    assert "Traceback (most recent call last):" in kept.read_text(encoding="utf-8")
+    assert "mvae.training.NonFiniteLoss: the loss is not finite at epoch 1" in kept.read_text(encoding="utf-8")
     (logged,) = (tmp_path / "runs" / "mlartifacts").rglob(kept.name)
-    assert logged.read_text() == kept.read_text()
+    assert logged.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8")

@@ -106,7 +106,11 @@ def _documents(arguments: list[str]) -> None:
 
 @cache
 def _targets() -> set[str]:
-    phony = next(line for line in (REPOSITORY / "Makefile").read_text().splitlines() if line.startswith(".PHONY:"))
+    phony = next(
+        line
+        for line in (REPOSITORY / "Makefile").read_text(encoding="utf-8").splitlines()
+        if line.startswith(".PHONY:")
+    )
     return set(phony.removeprefix(".PHONY:").split())
 
 
@@ -115,9 +119,11 @@ def _make(words: list[str]) -> None:
     if unknown := set(targets) - _targets():
         raise Wrong(f"{' '.join(words)}: the Makefile has no target {', '.join(unknown)}")
     variables = [word.partition("=")[0] for word in words[1:] if "=" in word]
-    if unset := [name for name in variables if f"\n{name} ?=" not in (REPOSITORY / "Makefile").read_text()]:
+    if unset := [
+        name for name in variables if f"\n{name} ?=" not in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    ]:
         raise Wrong(f"{' '.join(words)}: the Makefile reads no {', '.join(unset)}")
-    said = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
+    said = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=60)
     if said.returncode != 0:
         raise Wrong(f"{' '.join(words)}: {said.stderr.strip()}")
 

@@ -24,6 +24,7 @@ from benchmarks.gpu_runs.throughput import QUICK, THOROUGH, WAYS, Effort, Settin
 from benchmarks.timing import machine
 from benchmarks.timing import plain as plain_values
 from mvae.files import write_atomically
+from mvae.refusal import Refusal
 
 RESULTS = "gpu-results.json"
 LOCKSTEP_MODELS = (1, 4, 16)
@@ -128,7 +129,7 @@ def run(options: argparse.Namespace, end: float) -> None:
     """Everything, in the order of what it tells.
 
     Raises:
-        ValueError: no pack, or an earlier file that cannot be read.
+        Refusal: no pack, or an earlier file that cannot be read.
     """
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -168,8 +169,8 @@ def main(argv: Sequence[str]) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             run(options, end)
         else:
-            raise ValueError("say what to do: --pack DIR, --out DIR or --take FILE")
-    except ValueError as error:
+            raise Refusal("say what to do: --pack DIR, --out DIR or --take FILE")
+    except Refusal as error:
         print(error, file=sys.stderr)
         return 2
     return 0
@@ -204,5 +205,5 @@ def _earlier(file: Path) -> dict[str, Any]:
     try:
         told = json.loads(file.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{file} is no results file of this command ({error}): move it away") from None
+        raise Refusal(f"{file} is no results file of this command ({error}): move it away") from None
     return dict(told)

@@ -23,6 +23,7 @@ import torch
 from mvae.data import SPLITS, source
 from mvae.data.dataset import Dataset, Split
 from mvae.files import atomic_path, write_atomically
+from mvae.refusal import Refusal
 from sweeps.provenance import git_sha
 
 if TYPE_CHECKING:
@@ -82,16 +83,16 @@ def read(folder: Path) -> Pack:
     """The packed folder.
 
     Raises:
-        ValueError: there is none, or one of another version of this command.
+        Refusal: there is none, or one of another version of this command.
     """
     try:
         told = json.loads((folder / FILE).read_bytes())
     except FileNotFoundError:
-        raise ValueError(
+        raise Refusal(
             f"{folder} holds no packed data: make it where the data sets are, with benchmarks/gpu --pack DIR"
         ) from None
     if told.keys() != PARTS:
-        raise ValueError(f"{folder} was packed by another version: make it again, with benchmarks/gpu --pack DIR")
+        raise Refusal(f"{folder} was packed by another version: make it again, with benchmarks/gpu --pack DIR")
     return Pack(
         folder,
         told["fingerprints"],
@@ -132,7 +133,7 @@ def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> Non
     """The pack of MNIST and FashionMNIST with the trials of Table 4; needs what the sweeps need.
 
     Raises:
-        ValueError: the data are missing.
+        Refusal: the data are missing.
     """
     from mvae.data import load
 

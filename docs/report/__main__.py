@@ -20,8 +20,10 @@ from docs.report.refresh import refresh
 from docs.report.sources import Sources
 from docs.report.spans import fill
 from mvae.files import write_atomically
+from mvae.refusal import Refusal
 from sweeps.console import error
-from sweeps.tracker import check, sqlite_path, tracking_uri
+from sweeps.sqlite import sqlite_path
+from sweeps.tracker import check, tracking_uri
 
 TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
 
@@ -45,9 +47,9 @@ def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
     """The files whose text would change, with their new text.
 
     Raises:
-        ValueError: a span that cannot be filled; the message names file and line.
+        Refusal: a span that cannot be filled; the message names file and line.
     """
-    texts = {path: path.read_text() for path in documents(root)}
+    texts = {path: path.read_text(encoding="utf-8") for path in documents(root)}
     filled = {path: fill(text, values, str(path.relative_to(root))) for path, text in texts.items()}
     return {path: text for path, text in filled.items() if text != texts[path]}
 
@@ -56,12 +58,12 @@ def store(uri: str) -> str:
     """The URI of a tracking store that is there.
 
     Raises:
-        ValueError: it is not; the line says what would be right.
+        Refusal: it is not; the line says what would be right.
     """
     found = tracking_uri(uri)
     path = sqlite_path(found)
     if path is not None and not path.is_file():
-        raise ValueError(f"--store {uri}: there is no database {path}; a sweep makes one in its --storage")
+        raise Refusal(f"--store {uri}: there is no database {path}; a sweep makes one in its --storage")
     check(found)
     return found
 
@@ -70,7 +72,7 @@ def run(options: Namespace, sources: Sources) -> int:
     """Do what the options say, and return the exit code.
 
     Raises:
-        ValueError: sources or spans that say nothing, or contradict one another.
+        Refusal: sources or spans that say nothing, or contradict one another.
     """
     if options.store:
         for line in refresh(sources.results, store(options.store), filter(None, options.sweeps.split(","))):
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> i
     options = parser.parse_args(argv)
     try:
         return run(options, sources or Sources())
-    except ValueError as refusal:
+    except Refusal as refusal:
         error(str(refusal))
         return 2
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from mvae import plugins
 from mvae.models import arm
+from mvae.refusal import Refusal
 from mvae.trial import ADDED_AS, Trial, canonical_json
 from sweeps.results import Result, Results
 
@@ -90,13 +91,13 @@ class Committed(Results):
         """A metric of every trial, by seed.
 
         Raises:
-            ValueError: there is none, or trials differ in more than their seeds.
+            Refusal: there is none, or trials differ in more than their seeds.
         """
         found = sorted((number for number in self.numbers if number.metric == metric), key=lambda one: one.trial.seed)
         alike = {identity(number.trial.with_(seed=0)) for number in found}
         if len(alike) != 1 or len({number.measure for number in found}) != 1:
             kinds = len({(identity(number.trial.with_(seed=0)), number.measure) for number in found})
-            raise ValueError(f"{metric}: the committed results have it of {kinds} kinds of trial where one is meant")
+            raise Refusal(f"{metric}: the committed results have it of {kinds} kinds of trial where one is meant")
         return [number.value for number in found]
 
     def mean(self, metric: str) -> float:
@@ -123,12 +124,12 @@ def read(path: Path) -> Committed:
     """The numbers of a file.
 
     Raises:
-        ValueError: a line that is no number of a trial; the message names file and line.
+        Refusal: a line that is no number of a trial; the message names file and line.
     """
     know_examples()
     numbers: list[Number] = []
     trials: dict[str, Trial] = {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         for line, row in enumerate(csv.DictReader(file), start=2):
             try:
                 fields = {name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)}
@@ -137,7 +138,7 @@ def read(path: Path) -> Committed:
                 about = {name: row[name] or "" for name in ABOUT}
                 numbers.append(Number(row["key"], row["measure"], row["metric"], float(row["value"]), trial, about))
             except (KeyError, ValueError, TypeError, AssertionError) as error:
-                raise ValueError(f"{path.name}:{line}: no number of a trial: {error}") from None
+                raise Refusal(f"{path.name}:{line}: no number of a trial: {error}") from None
     return Committed(numbers)
 
 
@@ -180,5 +181,5 @@ def _order(number: Number) -> tuple[Any, ...]:
 def each_file(folder: Path) -> Iterator[Path]:
     """The files of numbers in a folder: those that begin with a key."""
     for path in sorted(folder.glob("*.csv")):
-        if path.read_text().startswith("key,"):
+        if path.read_text(encoding="utf-8").startswith("key,"):
             yield path

@@ -10,6 +10,8 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
+from mvae.refusal import Refusal
+
 METRIC = "validation/accuracy"
 DIAGNOSTIC, PAIRED_BATCHES = "diagnostic/test_accuracy", "train/paired_batches"
 METRICS = (METRIC, DIAGNOSTIC, PAIRED_BATCHES)
@@ -25,7 +27,7 @@ def read(path: Path) -> Curves:
     """The curves of a file; none where there is no file."""
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return {(row["key"], row["metric"]): tuple(map(float, row["values"].split())) for row in rows}
 
@@ -43,9 +45,9 @@ def merged(before: Curves, new: Mapping[tuple[str, str], tuple[float, ...]], whe
     """Committed curves and new ones.
 
     Raises:
-        ValueError: one that differs.
+        Refusal: one that differs.
     """
     for place, values in new.items():
         if before.setdefault(place, values) != values:
-            raise ValueError(f"{where}: {place[1]} of {place[0]} was another after some epoch there than in the store")
+            raise Refusal(f"{where}: {place[1]} of {place[0]} was another after some epoch there than in the store")
     return before

@@ -14,6 +14,7 @@ from pathlib import Path
 from docs.report import curves
 from docs.report.committed import Committed, Number, know_examples, read, written
 from mvae.files import write_atomically
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 
 TRANSLATED = ("bleu", "chrf", "unigram", "tokens/", "active_units/", "kl")
@@ -35,7 +36,7 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
     Returns:
         A line a file that changed.
     Raises:
-        ValueError: a number that differs from the committed one; a run whose key does not follow from its parameters;
+        Refusal: a number that differs from the committed one; a run whose key does not follow from its parameters;
             a sweep that the store does not have.
     """
     from sweeps.tracking import finished_runs
@@ -44,7 +45,7 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
     found = {name for run in runs for name in run.sweeps}
     wanted = set(sweeps) or {name for name in found if _file(folder, name).exists()}
     if missing := sorted(wanted - found):
-        raise ValueError(f"the store has no finished run of {missing[0]}: it has {', '.join(sorted(found)) or 'none'}")
+        raise Refusal(f"the store has no finished run of {missing[0]}: it has {', '.join(sorted(found)) or 'none'}")
     said = []
     for path in sorted({_file(folder, name) for name in wanted}):
         before = read(path) if path.exists() else Committed(())
@@ -56,7 +57,7 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         ]
         new = [number for run in own for number in numbers(run.params, run.tags, run.metrics)]
         text = written(merged(before, new, path.name))
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             write_atomically(path, text.encode())
             said.append(f"{path.name}: {len(Committed(read(path).numbers).numbers) - len(before.numbers)} numbers more")
         drawn = folder / curves.FOLDER / path.name
@@ -75,13 +76,13 @@ def numbers(params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping
     """What one run says.
 
     Raises:
-        ValueError: its key does not follow from its parameters.
+        Refusal: its key does not follow from its parameters.
     """
     key = tags["mvae.key"]
     know_examples()
     trial = Trial.create(**{name: text for name, text in params.items() if text != "None"})
     if trial.key(tags.get("mvae.fingerprint", "")) != key:
-        raise ValueError(f"run {key}: its parameters and data give another key, so its numbers cannot be taken")
+        raise Refusal(f"run {key}: its parameters and data give another key, so its numbers cannot be taken")
     measures = list[str](json.loads(tags["mvae.measures"]))
     versions = json.loads(tags.get("mvae.versions", "{}"))
     about = {
@@ -125,13 +126,13 @@ def merged(before: Committed, new: Iterable[Number], where: str) -> list[Number]
     """Committed numbers and new ones, each once.
 
     Raises:
-        ValueError: one that differs.
+        Refusal: one that differs.
     """
     all_of_them = {number.place: number for number in before.numbers}
     for number in new:
         known = all_of_them.setdefault(number.place, number)
         if repr(known.value) != repr(number.value):
-            raise ValueError(
+            raise Refusal(
                 f"{where}: {number.metric} of {number.key} is {known.value!r} there and {number.value!r} in the store."
                 " Numbers are equal bit for bit on processors of one kind alone: commit those of one machine, or leave"
                 " this sweep out (SWEEPS=)"

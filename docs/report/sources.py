@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from docs.report.committed import Committed, read
+from mvae.refusal import Refusal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
@@ -36,27 +37,27 @@ class Sources:
 
     def benchmark(self, name: str) -> Any:
         """What benchmarks/results/NAME.json holds."""
-        return json.loads((self.root / "benchmarks" / "results" / f"{name}.json").read_text())
+        return json.loads((self.root / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
 
     def output(self, name: str) -> str:
         """What a command printed: docs/output/NAME.txt as a block."""
-        text = (self.root / "docs" / "output" / f"{name}.txt").read_text()
+        text = (self.root / "docs" / "output" / f"{name}.txt").read_text(encoding="utf-8")
         return f"```text\n{text.rstrip()}\n```"
 
     def noted(self) -> dict[str, str]:
         """What was noted by hand, as `noted.NAME`.
 
         Raises:
-            ValueError: a line that does not say what it is, or a name that stands twice.
+            Refusal: a line that does not say what it is, or a name that stands twice.
         """
         path = self.results / "noted.csv"
         found: dict[str, str] = {}
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             for line, row in enumerate(csv.DictReader(file), start=2):
                 if tuple(row) != NOTED or not all(row[name] for name in NOTED):
-                    raise ValueError(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
+                    raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
                 if row["name"] in found:
-                    raise ValueError(f"noted.csv:{line}: {row['name']} stands there already")
+                    raise Refusal(f"noted.csv:{line}: {row['name']} stands there already")
                 found[row["name"]] = row["value"]
         return {f"noted.{name}": value for name, value in found.items()}
 
@@ -65,10 +66,10 @@ def holds(condition: bool, claim: str) -> None:
     """A sentence of the text is still true of the numbers.
 
     Raises:
-        ValueError: it is not.
+        Refusal: it is not.
     """
     if not condition:
-        raise ValueError(f"the text says that {claim}, and the numbers do not: mend the text, then docs/report/")
+        raise Refusal(f"the text says that {claim}, and the numbers do not: mend the text, then docs/report/")
 
 
 @cache

@@ -11,6 +11,8 @@ import difflib
 import re
 from collections.abc import Mapping
 
+from mvae.refusal import Refusal
+
 SPAN = re.compile(r"<!-- ours:(?P<name>[\w./-]+) -->(?P<text>.*?)<!-- /ours -->", re.DOTALL)
 BLOCKS = ("|", "- ", "```")
 """What a value of one line begins with that is no part of a sentence."""
@@ -23,28 +25,28 @@ def fill(text: str, figures: Mapping[str, str], where: str) -> str:
     Args:
         where: the file's name, for messages.
     Raises:
-        ValueError: a span without an end, inside another, at the start of a line of text (there it would make GitHub
+        Refusal: a span without an end, inside another, at the start of a line of text (there it would make GitHub
             take the line for HTML), or with a name that stands for nothing.
     """
     spans = list(SPAN.finditer(text))
     for mark in _MARK.finditer(text):
         if not any(mark.group() in (_opening(span["name"]), CLOSING) and _is_end(span, mark) for span in spans):
-            raise ValueError(f"{where}:{_line(text, mark.start())}: {mark.group()} opens or closes no span")
+            raise Refusal(f"{where}:{_line(text, mark.start())}: {mark.group()} opens or closes no span")
 
     def filled(span: re.Match[str]) -> str:
         name, place = span["name"], f"{where}:{_line(text, span.start())}"
         if name not in figures:
             near = difflib.get_close_matches(name, figures, n=1)
             hint = f"do you mean {near[0]}?" if near else "python -m docs.report --names lists what there is"
-            raise ValueError(f"{place}: nothing is called {name}; {hint}")
+            raise Refusal(f"{place}: nothing is called {name}; {hint}")
         value = figures[name]
         before = text[text.rfind("\n", 0, span.start()) + 1 : span.start()]
         if "\n" in value or value.startswith(BLOCKS):
             if before:
-                raise ValueError(f"{place}: {name} is a table, a list or a block: give it lines of its own")
+                raise Refusal(f"{place}: {name} is a table, a list or a block: give it lines of its own")
             return f"{_opening(name)}\n\n{value}\n\n{CLOSING}"
         if not before.strip():
-            raise ValueError(f"{place}: {name} starts a line: put a word of the sentence before it")
+            raise Refusal(f"{place}: {name} starts a line: put a word of the sentence before it")
         return f"{_opening(name)}{value}{CLOSING}"
 
     return SPAN.sub(filled, text)

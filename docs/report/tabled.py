@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from docs.report.committed import Committed
+from mvae.refusal import Refusal
 from sweeps.comparison import Entry, Report, tabulate
 from sweeps.findings import verdict_words
 from sweeps.plan import Cell, Plan
@@ -26,11 +27,11 @@ def report(
     Args:
         cells: what a pipeline's command asks for.
     Raises:
-        ValueError: no cell has one.
+        Refusal: no cell has one.
     """
     there = available(cells, committed)
     if not there:
-        raise ValueError(f"{heading or axis}: none of {len(cells)} cells has a committed number")
+        raise Refusal(f"{heading or axis}: none of {len(cells)} cells has a committed number")
     kept = Plan(tuple(cells[index] for index in there), tuple(there.values()), {}, (), {})
     return tabulate(kept, committed, table=table, axis=axis, heading=heading)
 

@@ -41,6 +41,7 @@ from mvae.data.toy_translation import TOY_TRANSLATION
 from mvae.data.translation import TRANSLATION
 from mvae.data.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
 from mvae.files import Damaged, locked
+from mvae.refusal import Refusal
 
 __all__ = [
     "DATASETS",
@@ -82,10 +83,10 @@ def source(name: str) -> Source:
     """The description of a data set.
 
     Raises:
-        ValueError: there is none of that name; the line names those that exist.
+        Refusal: there is none of that name; the line names those that exist.
     """
     if name not in DATASETS:
-        raise ValueError(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
+        raise Refusal(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
@@ -93,13 +94,13 @@ def add(new: Source) -> None:
     """One more data set, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
 
     Raises:
-        ValueError: one line: no Source, one that cannot be worked with, a name that is taken.
+        Refusal: one line: no Source, one that cannot be worked with, a name that is taken.
     """
     if not isinstance(new, Source):
-        raise ValueError(f"mvae.data.add takes a Source, not {type(new).__name__}")
+        raise Refusal(f"mvae.data.add takes a Source, not {type(new).__name__}")
     check_source(new)
     if new.name in DATASETS:
-        raise ValueError(f"there is a data set {new.name!r} already: choose another name")
+        raise Refusal(f"there is a data set {new.name!r} already: choose another name")
     DATASETS[new.name] = new
 
 
@@ -119,7 +120,7 @@ def fingerprint(name: str, data_root: Path | None = None) -> str:
     The same raw content has the same fingerprint in any folder, gzipped or not, on any machine.
 
     Raises:
-        ValueError: unknown data set; raw files missing (and not to be had) or damaged.
+        Refusal: unknown data set; raw files missing (and not to be had) or damaged.
     """
     found = source(name)
     return _fingerprint(found, _root_with_files(found, data_root))
@@ -129,7 +130,7 @@ def training_examples(name: str, data_root: Path | None = None) -> int:
     """How many training examples a data set has, quickly: enough to refuse a paired fraction before anything starts.
 
     Raises:
-        ValueError: as `fingerprint`.
+        Refusal: as `fingerprint`.
     """
     found = source(name)
     return found.examples(_root_with_files(found, data_root))
@@ -139,7 +140,7 @@ def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, .
     """The modalities of a data set as its raw files make them: names and vocabularies of languages.
 
     Raises:
-        ValueError: as `fingerprint`.
+        Refusal: as `fingerprint`.
     """
     found = source(name)
     return found.made_of(_root_with_files(found, data_root)) if found.made_of else found.modalities
@@ -155,7 +156,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
         cache: folder for the Arrow files. None: `default_cache()`.
         grey: also load the grey values of the training images, from the data set that `Source.grey` names.
     Raises:
-        ValueError: one line: unknown data set, raw files missing or damaged, a cache that cannot be written, no grey
+        Refusal: one line: unknown data set, raw files missing or damaged, a cache that cannot be written, no grey
             values.
     """
     found = source(name)
@@ -166,7 +167,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
         modalities, splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
     except OSError as error:
         reason = error.strerror or error
-        raise ValueError(
+        raise Refusal(
             f"the cache {folder.parent} cannot be used ({reason}): give --cache a folder with room"
         ) from error
     dataset = Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
@@ -179,7 +180,7 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
     Args:
         mark: its fingerprint.
     Raises:
-        ValueError: unknown data set.
+        Refusal: unknown data set.
     """
     found = source(name)
     try:
@@ -195,11 +196,11 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
 def _with_grey(dataset: Dataset, other: str, data_root: Path | None, cache: Path | None) -> Dataset:
     """The data set with grey values of its training images, the images of the data set `other`."""
     if not other:
-        raise ValueError(f"{dataset.name} has no grey values to draw bits from")
+        raise Refusal(f"{dataset.name} has no grey values to draw bits from")
     bits, grey = dataset.train, load(other, data_root, cache).train
     alike = bits.values[0].shape == grey.values[0].shape and len(bits.values) == len(grey.values)
     if not alike or not all(map(torch.equal, bits.values[1:], grey.values[1:])):
-        raise ValueError(f"the training examples of {other} are not those of {dataset.name}: it has no grey values")
+        raise Refusal(f"the training examples of {other} are not those of {dataset.name}: it has no grey values")
     return dataclasses.replace(dataset, train=dataclasses.replace(bits, grey=grey.values[0]))
 
 

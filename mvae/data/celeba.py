@@ -53,7 +53,7 @@ def prepare(root: Path, cache: Path) -> Path:
     Returns:
         The folder, for `convert`.
     Raises:
-        ValueError: a damaged list, lists that do not fit each other, a damaged image; one line.
+        Refusal: a damaged list, lists that do not fit each other, a damaged image; one line.
         OSError: the cache cannot be written.
     """
     files = celeba_files.find(root)

@@ -24,6 +24,7 @@ import numpy as np
 from mvae.data import pictures
 from mvae.data.dataset import SPLITS, MissingFiles
 from mvae.files import file_version
+from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -95,7 +96,7 @@ class Files:
         """Bytes of every image file (unzipped) by its name; a zip's inner folders do not count.
 
         Raises:
-            ValueError: it cannot be read.
+            Refusal: it cannot be read.
         """
         if self.images.suffix == ".zip":
             return {name: info.file_size for name, info in _members(self.images, file_version(self.images))[1].items()}
@@ -103,13 +104,13 @@ class Files:
             with os.scandir(self.images) as entries:
                 return {entry.name: entry.stat().st_size for entry in entries}
         except OSError as error:
-            raise ValueError(f"{self.images} cannot be read: {error.strerror}") from error
+            raise Refusal(f"{self.images} cannot be read: {error.strerror}") from error
 
     def read_image(self, name: str, made: Callable[["Image.Image"], np.ndarray] = pictures.square) -> np.ndarray:
         """One image, as `pictures.square` makes it, or another.
 
         Raises:
-            ValueError: it is missing, cut short or no JPEG. Bytes that are wrong in the middle go unnoticed in a folder
+            Refusal: it is missing, cut short or no JPEG. Bytes that are wrong in the middle go unnoticed in a folder
                 (the decoder fills in), and are noticed in a zip, by its checksum.
         """
         from PIL import Image, UnidentifiedImageError
@@ -119,7 +120,7 @@ class Files:
             with Image.open(content, formats=("JPEG",)) as image:
                 return made(image)
         except UnidentifiedImageError as error:
-            raise ValueError(f"{self.images / name} is not a JPEG image: fetch it again") from error
+            raise Refusal(f"{self.images / name} is not a JPEG image: fetch it again") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise _damaged(self.images / name, error) from error
 
@@ -131,11 +132,11 @@ class Files:
             archive, members = _members(self.images, file_version(self.images))
             return archive.read(members[name])
         except (FileNotFoundError, KeyError) as error:
-            raise ValueError(f"{where} is missing, and {PARTITION_LIST} names it: fetch the images again") from error
+            raise Refusal(f"{where} is missing, and {PARTITION_LIST} names it: fetch the images again") from error
         except (EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             raise _damaged(where, error) from error
         except OSError as error:
-            raise ValueError(f"{where} cannot be read: {error.strerror}") from error
+            raise Refusal(f"{where} cannot be read: {error.strerror}") from error
 
 
 def read_block(files: Files, names: tuple[str, ...]) -> np.ndarray:
@@ -175,13 +176,13 @@ def content_digest(root: Path) -> str:
     same size goes unnoticed.
 
     Raises:
-        ValueError: a damaged list, or an image that the partition list names is not there.
+        Refusal: a damaged list, or an image that the partition list names is not there.
     """
     files = find(root)
     names, _ = read_partitions(files.partitions)
     sizes = files.sizes()
     if missing := [name for name in names if name not in sizes]:
-        raise ValueError(
+        raise Refusal(
             f"{files.images / missing[0]} is missing, as {len(missing):,} of the {len(names):,} images that "
             f"{PARTITION_LIST} names: fetch the images again"
         )
@@ -193,7 +194,7 @@ def content_digest(root: Path) -> str:
 
 
 def training_examples(root: Path) -> int:
-    """How many images the partition list gives to training. ValueError where it is damaged."""
+    """How many images the partition list gives to training. Refusal where it is damaged."""
     return int((read_partitions(find(root).partitions)[1] == 0).sum())
 
 
@@ -201,20 +202,20 @@ def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
     """The images' names and the splits that they are of (0, 1, 2), uint8 [N].
 
     Raises:
-        ValueError: it is not such a list, or a split is without an image.
+        Refusal: it is not such a list, or a split is without an image.
     """
     words = _content(path).decode("utf-8", "replace").split()
     names, values = words[::2], words[1::2]
     number = {str(value): value for value in range(len(SPLITS))}
     wrong = next((line for line, value in enumerate(values, 1) if value not in number), None)
     if wrong is not None or len(names) != len(values):
-        raise ValueError(f"{path}, line {wrong or len(names)} is not a file name and 0, 1 or 2: fetch it again")
+        raise Refusal(f"{path}, line {wrong or len(names)} is not a file name and 0, 1 or 2: fetch it again")
     if len(set(names)) != len(names):
-        raise ValueError(f"{path} names an image twice: fetch it again")
+        raise Refusal(f"{path} names an image twice: fetch it again")
     partitions = np.array([number[value] for value in values], np.uint8)
     for value, split in enumerate(SPLITS):
         if not (partitions == value).any():
-            raise ValueError(f"{path} names no {split} image (with a {value}): fetch it again")
+            raise Refusal(f"{path} names no {split} image (with a {value}): fetch it again")
     return names, partitions
 
 
@@ -222,27 +223,25 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
     """The images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 where CelebA says 1, 0 where it says -1.
 
     Raises:
-        ValueError: it is not such a list, lacks a column, or holds fewer or more lines than it says.
+        Refusal: it is not such a list, lacks a column, or holds fewer or more lines than it says.
     """
     lines = _content(path).decode("utf-8", "replace").rstrip().splitlines()
     if len(lines) < 2 or not lines[0].strip().isdecimal():
-        raise ValueError(f"{path} does not begin with a count and the attributes' names: fetch it again")
+        raise Refusal(f"{path} does not begin with a count and the attributes' names: fetch it again")
     columns = lines[1].split()
     if unknown := [column for column in columns if column not in COLUMNS]:
-        raise ValueError(f"{path} has a column {unknown[0]}, which is none of CelebA's 40 attributes: fetch it again")
+        raise Refusal(f"{path} has a column {unknown[0]}, which is none of CelebA's 40 attributes: fetch it again")
     if absent := [attribute for attribute in chosen if attribute not in columns]:
-        raise ValueError(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch it again")
+        raise Refusal(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch it again")
     count = int(lines[0])
     if count != len(lines) - 2:
-        raise ValueError(f"{path} says {count:,} images and lists {len(lines) - 2:,}: fetch it again")
+        raise Refusal(f"{path} says {count:,} images and lists {len(lines) - 2:,}: fetch it again")
     places = [1 + columns.index(attribute) for attribute in chosen]
     names, values = [], np.empty((count, len(chosen)), np.uint8)
     for row, line in enumerate(lines[2:]):
         words = line.split()
         if len(words) != len(columns) + 1 or not {"1", "-1"}.issuperset(words[1:]):
-            raise ValueError(
-                f"{path}, line {row + 3} is not a file name and {len(columns)} times 1 or -1: fetch it again"
-            )
+            raise Refusal(f"{path}, line {row + 3} is not a file name and {len(columns)} times 1 or -1: fetch it again")
         names.append(words[0])
         values[row] = [words[place] == "1" for place in places]
     return names, values
@@ -254,26 +253,26 @@ def read_lists(files: Files, chosen: tuple[str, ...]) -> tuple[list[str], np.nda
     Returns:
         Names, partitions uint8 [N], chosen attributes uint8 [N, len(chosen)].
     Raises:
-        ValueError: a damaged list, or lists that do not fit each other.
+        Refusal: a damaged list, or lists that do not fit each other.
     """
     names, partitions = read_partitions(files.partitions)
     described, values = read_attributes(files.attributes, chosen)
     if len(described) != len(names):
-        raise ValueError(
+        raise Refusal(
             f"{files.attributes} holds {len(described):,} images and {files.partitions.name} {len(names):,}: "
             "fetch both again"
         )
     for number, (here, there) in enumerate(zip(described, names, strict=True), 1):
         if here != there:
-            raise ValueError(
+            raise Refusal(
                 f"image {number:,} is {here} in {files.attributes} and {there} in {files.partitions.name}: "
                 "fetch both again"
             )
     return names, partitions, values
 
 
-def _damaged(where: Path, error: Exception) -> ValueError:
-    return ValueError(f"{where} is damaged ({' '.join(str(error).split()) or type(error).__name__}): fetch it again")
+def _damaged(where: Path, error: Exception) -> Refusal:
+    return Refusal(f"{where} is damaged ({' '.join(str(error).split()) or type(error).__name__}): fetch it again")
 
 
 def _content(path: Path) -> bytes:
@@ -285,9 +284,9 @@ def _content(path: Path) -> bytes:
             [name] = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
             return archive.read(name)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise Refusal(f"{path} cannot be read: {error.strerror}") from error
     except (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is not a whole zip with one list in it ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a whole zip with one list in it ({error}): fetch it again") from error
 
 
 @functools.cache
@@ -296,7 +295,7 @@ def _members(path: Path, _version: tuple[int, int]) -> tuple[zipfile.ZipFile, di
     try:
         archive = zipfile.ZipFile(path)
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise Refusal(f"{path} cannot be read: {error.strerror}") from error
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole zip file ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a whole zip file ({error}): fetch it again") from error
     return archive, {info.filename.rpartition("/")[2]: info for info in archive.infolist() if not info.is_dir()}

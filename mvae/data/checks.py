@@ -13,6 +13,7 @@ import numpy as np
 
 from mvae.data.dataset import ATTRIBUTE_KINDS, SPLITS, Arrays, Kind, Modality, Source, all_sentences
 from mvae.networks.dcgan import SIZES
+from mvae.refusal import Refusal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A simple token: it is typed on the command line, and part of file names."""
@@ -31,20 +32,20 @@ def check_source(found: Source) -> None:
     """Refuses a description that the rest of the code could not work with.
 
     Raises:
-        ValueError: one line.
+        Refusal: one line.
     """
     assert isinstance(found, Source)
     if not NAME.fullmatch(found.name):
-        raise ValueError(f"data set {found.name!r}: name it with letters, digits, '_', '.' and '-', beginning with one")
+        raise Refusal(f"data set {found.name!r}: name it with letters, digits, '_', '.' and '-', beginning with one")
     kinds = [modality.kind for modality in found.modalities]
     imageless = all_sentences(found.modalities)
     if len(kinds) < 2 or not (imageless or kinds[0] is Kind.IMAGE):
         said = ", ".join(kinds) or "none"
-        raise ValueError(f"data set {found.name}: its modalities are an image and then at least one more, not {said}")
+        raise Refusal(f"data set {found.name}: its modalities are an image and then at least one more, not {said}")
     if len({modality.name for modality in found.modalities}) < len(kinds):
-        raise ValueError(f"data set {found.name}: two modalities have one name")
+        raise Refusal(f"data set {found.name}: two modalities have one name")
     if Kind.ATTRIBUTE in kinds and set(kinds[kinds.index(Kind.ATTRIBUTE) :]) != {Kind.ATTRIBUTE}:
-        raise ValueError(f"data set {found.name}: single attributes come last among its modalities")
+        raise Refusal(f"data set {found.name}: single attributes come last among its modalities")
     for modality in found.modalities:
         _check_modality(modality, found.name)
     if not imageless:
@@ -55,16 +56,16 @@ def _check_modality(modality: Modality, dataset: str) -> None:
     """The shape that its kind has, and numbers that fit into the byte in which values are stored."""
     words, length = SHAPES[modality.kind]
     if len(modality.shape) != length:
-        raise ValueError(
+        raise Refusal(
             f"data set {dataset}, {modality.name}: the shape of an example of kind {modality.kind.value} is {words},"
             f" not {modality.shape}"
         )
     if modality.sentences:
         return  # their words come with the raw files, and are stored as numbers of four bytes
     if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= 256:
-        raise ValueError(f"data set {dataset}, {modality.name}: classes = {modality.classes} is not from 2 to 256")
+        raise Refusal(f"data set {dataset}, {modality.name}: classes = {modality.classes} is not from 2 to 256")
     if modality.kind is Kind.ATTRIBUTE and modality.classes != 2:
-        raise ValueError(f"data set {dataset}, {modality.name}: an attribute has classes = 2, not {modality.classes}")
+        raise Refusal(f"data set {dataset}, {modality.name}: an attribute has classes = 2, not {modality.classes}")
 
 
 def _check_networks(found: Source) -> None:
@@ -74,12 +75,12 @@ def _check_networks(found: Source) -> None:
     fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in SIZES) else ("mlp",)
     for network in (*able, chosen):
         if network not in fitting:
-            raise ValueError(
+            raise Refusal(
                 f"data set {found.name}: image network {network!r} does not fit images of {height} by {width}, which"
                 f" can have {' or '.join(fitting)}"
             )
     if chosen not in able:
-        raise ValueError(f"data set {found.name}: the default image network {chosen!r} is not among image_networks")
+        raise Refusal(f"data set {found.name}: the default image network {chosen!r} is not among image_networks")
 
 
 def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
@@ -88,32 +89,32 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
     Args:
         examples: how many training examples the description promises.
     Raises:
-        ValueError: one line.
+        Refusal: one line.
     """
     where = f"convert of data set {found.name}"
     stored = [modality for modality in found.modalities if modality.view is None]
     if sorted(arrays) != sorted(SPLITS):
-        raise ValueError(f"{where} gives {', '.join(map(str, arrays)) or 'nothing'}, not {', '.join(SPLITS)}")
+        raise Refusal(f"{where} gives {', '.join(map(str, arrays)) or 'nothing'}, not {', '.join(SPLITS)}")
     for split in SPLITS:
         values = arrays[split]
         if len(values) != len(stored):
-            raise ValueError(f"{where}, {split}: {len(values)} arrays of {len(stored)} modalities")
+            raise Refusal(f"{where}, {split}: {len(values)} arrays of {len(stored)} modalities")
         for array, modality in zip(values, stored, strict=True):
             if modality.sentences:
                 continue  # ragged; their reader refuses what is wrong, by file and line
             _check_array(array, modality, f"{where}, {split}, {modality.name}")
         if len({len(array) for array in values}) != 1 or not len(values[0]):
-            raise ValueError(f"{where}, {split}: so many examples by modality: {[len(array) for array in values]}")
+            raise Refusal(f"{where}, {split}: so many examples by modality: {[len(array) for array in values]}")
     if (there := len(arrays["train"][0])) != examples:
-        raise ValueError(f"{where} gives {there:,} training examples, and examples says {examples:,}")
+        raise Refusal(f"{where} gives {there:,} training examples, and examples says {examples:,}")
 
 
 def _check_array(array: Any, modality: Modality, where: str) -> None:
     if getattr(array, "dtype", None) != np.uint8:
         given = getattr(array, "dtype", type(array).__name__)
-        raise ValueError(f"{where}: values are stored as an array of uint8 (images from 0 to 255), not {given}")
+        raise Refusal(f"{where}: values are stored as an array of uint8 (images from 0 to 255), not {given}")
     if array.shape[1:] != modality.shape:
-        raise ValueError(f"{where}: an example is shaped {modality.shape}, not {array.shape[1:]}")
+        raise Refusal(f"{where}: an example is shaped {modality.shape}, not {array.shape[1:]}")
     most = 1 if modality.kind in ATTRIBUTE_KINDS else modality.classes - 1
     if modality.kind is not Kind.IMAGE and array.size and int(array.max()) > most:
-        raise ValueError(f"{where}: values go from 0 to {most}, and one is {array.max()}")
+        raise Refusal(f"{where}: values go from 0 to {most}, and one is {array.max()}")

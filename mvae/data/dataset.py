@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mvae.data.binarisation import redrawn
 from mvae.data.sentences import SPECIAL, Sentences
+from mvae.refusal import Refusal
 
 # N examples, C channels, H height, W width
 
@@ -24,7 +25,7 @@ SPLITS = ("train", "validation", "test")
 """Names of the three splits, in the order in which they are stored."""
 
 
-class MissingFiles(ValueError):
+class MissingFiles(Refusal):
     """A data set's raw files are not where we looked. The message is one line with what would be right."""
 
 
@@ -210,7 +211,7 @@ class Dataset:
         """The same data set with the first so many training examples alone; None: with all of them.
 
         Raises:
-            ValueError: it has fewer.
+            Refusal: it has fewer.
         """
         if examples is None:
             return self
@@ -239,10 +240,10 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
     """Refuse to train on more examples than there are.
 
     Raises:
-        ValueError: one line.
+        Refusal: one line.
     """
     if asked > there:
-        raise ValueError(f"{asked:,} training examples are more than the {there:,} of {dataset}")
+        raise Refusal(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
 Arrays = dict[str, tuple[np.ndarray, ...]]
@@ -265,11 +266,11 @@ class Source:
     check: Callable[[Path], None]
     """Raises MissingFiles where the raw files are not all there. Looks, does not read."""
     digest: Callable[[Path], str]
-    """Hex digest of the raw content (equal for a file and its gzip). ValueError for a damaged file."""
+    """Hex digest of the raw content (equal for a file and its gzip). Refusal for a damaged file."""
     examples: Callable[[Path], int]
-    """Number of training examples, found without reading them all. ValueError for a damaged file."""
+    """Number of training examples, found without reading them all. Refusal for a damaged file."""
     convert: Callable[[Path], Arrays]
-    """Read everything and transform it. ValueError, one line, for a damaged file."""
+    """Read everything and transform it. Refusal, one line, for a damaged file."""
     prepare: Callable[[Path, Path], Path] | None = None
     """The slow part of a long conversion, done in a folder of the cache so that a killed one goes on: data root, cache
     to the folder, which `convert` then gets instead of the data root. Errors as `convert`. None: nothing is slow."""

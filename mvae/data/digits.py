@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
+from mvae.refusal import Refusal
 
 CONTENT = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
 """Digest of the values that scikit-learn ships, so that the fingerprint costs no import; `convert` checks it."""
@@ -26,13 +27,13 @@ def convert(_root: Path) -> Arrays:
     """Images scaled from 0..16 to 0..255, in one fixed random order, cut into 1,297 / 250 / 250.
 
     Raises:
-        ValueError: this scikit-learn ships other digits than those the fingerprint stands for.
+        Refusal: this scikit-learn ships other digits than those the fingerprint stands for.
     """
     from sklearn.datasets import load_digits  # a second of import that a warm cache saves
 
     digits = load_digits()
     if content_digest(digits.images, digits.target) != CONTENT:
-        raise ValueError("scikit-learn's digits are not the known ones: install a released scikit-learn (1.9 is fine)")
+        raise Refusal("scikit-learn's digits are not the known ones: install a released scikit-learn (1.9 is fine)")
     images = np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.uint8)
     # The raw stream of a bit generator never changes between numpy versions; Generator.permutation may.

@@ -27,6 +27,7 @@ from mvae.data.celeba_files import ATTRIBUTE_LIST, COLUMNS, FOLDER, IMAGES, PART
 from mvae.data.dataset import Source
 from mvae.data.drawing import HAIR, NUMBERS, draw
 from mvae.files import locked, write_atomically
+from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,10 +110,10 @@ def partitions(count: int) -> np.ndarray:
     """Which split each face is of, uint8 [N]: the last twelfth tests (2), the one before it validates (1).
 
     Raises:
-        ValueError: fewer than 12 faces.
+        Refusal: fewer than 12 faces.
     """
     if count < 12:
-        raise ValueError(f"{count} faces are too few: at least 12 are needed, because a twelfth validates")
+        raise Refusal(f"{count} faces are too few: at least 12 are needed, because a twelfth validates")
     return np.repeat(np.arange(3, dtype=np.uint8), [count - 2 * (count // 12), count // 12, count // 12])
 
 
@@ -137,7 +138,7 @@ def write_faces(root: Path, count: int, seed: int = SEED) -> None:
     The folder appears under its name when all is in it. One that holds these very faces already stays as it is.
 
     Raises:
-        ValueError: too few faces, or the folder exists and holds something else.
+        Refusal: too few faces, or the folder exists and holds something else.
         OSError: the disk is full or the folder cannot be written.
     """
     parts, folder = partitions(count), root / FOLDER
@@ -147,9 +148,7 @@ def write_faces(root: Path, count: int, seed: int = SEED) -> None:
             mark = folder / MARK
             if mark.is_file() and mark.read_bytes() == told:
                 return
-            raise ValueError(
-                f"{folder} exists and does not hold these {count:,} faces: name a folder without {FOLDER}/"
-            )
+            raise Refusal(f"{folder} exists and does not hold these {count:,} faces: name a folder without {FOLDER}/")
         growing = root / f".{FOLDER}.growing"
         shutil.rmtree(growing, ignore_errors=True)
         (growing / IMAGES).mkdir(parents=True)

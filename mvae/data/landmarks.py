@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvae.data import pictures
+from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,11 +48,11 @@ def check_installed(*modules: str) -> None:
     """Refuse to begin without a module of the extra.
 
     Raises:
-        ValueError: one line that says what to install.
+        Refusal: one line that says what to install.
     """
     absent = [NEEDED[module] for module in modules if find_spec(module) is None]
     if absent:
-        raise ValueError(f"{', '.join(absent)} missing, by which edges and masks are made: pip install -e '.[vision]'")
+        raise Refusal(f"{', '.join(absent)} missing, by which edges and masks are made: pip install -e '.[vision]'")
 
 
 def edges(image: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ import numpy as np
 from mvae.data.binarisation import binarise
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.files import CHUNK_BYTES, file_version
+from mvae.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -94,13 +95,13 @@ def read_idx(path: Path) -> np.ndarray:
     """One idx file, plain or gzip, as a uint8 array shaped by its header.
 
     Raises:
-        ValueError: it is not an idx file of bytes, is cut short, or has bytes too many.
+        Refusal: it is not an idx file of bytes, is cut short, or has bytes too many.
     """
     with _opened(path) as file:
         shape = _read_header(file, path)
         data = file.read()
     if len(data) != math.prod(shape):
-        raise ValueError(
+        raise Refusal(
             f"{path} is damaged: {math.prod(shape):,} bytes are promised and {len(data):,} follow; fetch it again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
@@ -110,7 +111,7 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
     """Read all four files and cut them into splits; `binary` draws each pixel once (see binarisation.py).
 
     Raises:
-        ValueError: a damaged file, images of another size, labels that do not fit the images.
+        Refusal: a damaged file, images of another size, labels that do not fit the images.
     """
     found = find(root, folder)
     train, test = (_read_pair(found[images], found[labels]) for images, labels in (FILES[:2], FILES[2:]))
@@ -154,17 +155,17 @@ def download(root: Path, folder: str) -> None:
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read_idx(images_path), read_idx(labels_path)
     if images.ndim != 3 or images.shape[1:] != SHAPE[1:]:
-        raise ValueError(f"{images_path} holds values shaped {images.shape}: 28x28 images are expected")
+        raise Refusal(f"{images_path} holds values shaped {images.shape}: 28x28 images are expected")
     if labels.shape != (len(images),):
-        raise ValueError(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
+        raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
     if labels.max(initial=0) >= CLASSES:
-        raise ValueError(f"{labels_path} holds the label {labels.max()}: 0 to {CLASSES - 1} are expected")
+        raise Refusal(f"{labels_path} holds the label {labels.max()}: 0 to {CLASSES - 1} are expected")
     return images.reshape(-1, *SHAPE), labels
 
 
 def _validation_examples(count: int, path: Path) -> int:
     if count < 6:
-        raise ValueError(f"{path} holds {count} images: at least 6 are needed, because the last sixth validates")
+        raise Refusal(f"{path} holds {count} images: at least 6 are needed, because the last sixth validates")
     return count // 6
 
 
@@ -173,7 +174,7 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
     dimensions = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
     sizes = file.read(4 * dimensions)
     if not dimensions or len(sizes) != 4 * dimensions:
-        raise ValueError(f"{path} is not an idx file of bytes: fetch it again")
+        raise Refusal(f"{path} is not an idx file of bytes: fetch it again")
     return struct.unpack(f">{dimensions}I", sizes)
 
 
@@ -184,9 +185,9 @@ def _opened(path: Path) -> Iterator[BinaryIO]:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield cast(BinaryIO, file)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is not a whole gzip file ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a whole gzip file ({error}): fetch it again") from error
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise Refusal(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _source(

@@ -224,7 +224,7 @@ def convert(root: Path) -> Arrays:
     """Read MNIST's raw files and compute each split's attributes.
 
     Raises:
-        ValueError: a damaged file, as for `mnist`.
+        Refusal: a damaged file, as for `mnist`.
     """
     digits = mnist.convert(root, FOLDER, binary=False)
     inks = {split: measure(digits[split][0]) for split in SPLITS}

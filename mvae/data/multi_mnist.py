@@ -56,7 +56,7 @@ def convert(root: Path) -> Arrays:
     """Read MNIST's raw files and compose each split's canvases.
 
     Raises:
-        ValueError: a damaged file, as for `mnist`.
+        Refusal: a damaged file, as for `mnist`.
     """
     digits = mnist.convert(root, FOLDER, binary=False)
     bits = np.random.Philox(key=SEED)

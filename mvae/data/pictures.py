@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mvae.files import atomic_path, flush_to_disk, locked, write_atomically
+from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -55,7 +56,7 @@ Block = tuple[int, int]
 """Number of a block's first picture, and of the one after its last."""
 
 Job = Callable[[], np.ndarray]
-"""Makes one block's pictures, uint8 [n, C, 64, 64]. It is pickled, and may raise ValueError, one line."""
+"""Makes one block's pictures, uint8 [n, C, 64, 64]. It is pickled, and may raise Refusal, one line."""
 
 
 def square(image: "Image") -> np.ndarray:
@@ -114,7 +115,7 @@ def make(
         channels: C.
         block: pictures of a block, where not BLOCK: fewer, where each takes long. Always the same for a folder.
     Raises:
-        ValueError: what a job raises, one line; or a process was killed. Finished blocks stay.
+        Refusal: what a job raises, one line; or a process was killed. Finished blocks stay.
         OSError: the disk is full or the folder cannot be written.
     """
     with locked(folder):
@@ -167,7 +168,7 @@ def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[B
         for future in as_completed([pool.submit(_fill, folder, *each, channels) for each in jobs.items()]):
             yield future.result()
     except BrokenProcessPool as error:
-        raise ValueError(
+        raise Refusal(
             "a process that makes pictures was killed (is there enough memory?): run it again, finished blocks are kept"
         ) from error
     finally:

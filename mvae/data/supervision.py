@@ -49,6 +49,7 @@ from typing import Any
 
 import numpy as np
 
+from mvae.refusal import Refusal
 from mvae.streams import numpy_generator
 
 # N training examples, B images a step, P paired examples, R rows of a step, M modalities, T ELBO terms
@@ -88,7 +89,7 @@ def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set"
     Returns:
         int64 [P], in the permutation's order.
     Raises:
-        ValueError: the fraction is not in (0, 1], or keeps fewer than two examples.
+        Refusal: the fraction is not in (0, 1], or keeps fewer than two examples.
     """
     check_fraction(n, fraction, dataset)
     return numpy_generator(seed, "labels kept").permutation(n)[: round(fraction * n)]
@@ -98,12 +99,12 @@ def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> No
     """Refuse a fraction that `paired_set` would refuse, with a line that says which would do."""
     shown = np.format_float_positional(fraction, trim="-")
     if not 0 < fraction <= 1:
-        raise ValueError(f"fraction {shown} is no share of the training pairs: it must be above 0 and at most 1")
+        raise Refusal(f"fraction {shown} is no share of the training pairs: it must be above 0 and at most 1")
     pairs = round(fraction * n)
     if pairs < FEWEST_PAIRS:
         kept = "no pair" if pairs == 0 else f"{pairs} pair"
         smallest = _rounded_up((FEWEST_PAIRS - 0.5) / n)  # which rounds to just enough
-        raise ValueError(
+        raise Refusal(
             f"fraction {shown} keeps {kept}: {dataset} has {n:,} training examples, "
             f"so the smallest fraction is {smallest} ({FEWEST_PAIRS} pairs)"
         )
@@ -117,13 +118,13 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
     Returns:
         bool [N, M].
     Raises:
-        ValueError: the probability is not in (0, 1], or nothing is kept of any two examples.
+        Refusal: the probability is not in (0, 1], or nothing is kept of any two examples.
     """
     check_keep_probability(probability)
     kept: np.ndarray = numpy_generator(seed, "values kept").random((n, modalities)) < probability
     if np.count_nonzero(kept.any(1)) < FEWEST_PAIRS:
         shown = np.format_float_positional(probability, trim="-")
-        raise ValueError(
+        raise Refusal(
             f"keep probability {shown} leaves fewer than {FEWEST_PAIRS} of {n:,} training examples a value:"
             " choose a larger one"
         )
@@ -134,11 +135,11 @@ def check_keep_probability(probability: float) -> None:
     """Refuse a keep probability outside (0, 1].
 
     Raises:
-        ValueError: one line.
+        Refusal: one line.
     """
     if not 0 < probability <= 1:
         shown = np.format_float_positional(probability, trim="-")
-        raise ValueError(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
+        raise Refusal(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
 
 
 def kept_steps(
@@ -198,12 +199,12 @@ def steps(
         ceil(N / B) steps. Rows of a step with b images (b = B but for a short last one): reserved M b + min(B, P);
         proportional M u + (b - u) where u of its images are unpaired; resampled b or M b.
     Raises:
-        ValueError: an unknown protocol or target.
+        Refusal: an unknown protocol or target.
     """
     if pairing not in PAIRINGS:
-        raise ValueError(f"there is no pairing {pairing!r}: choose one of {', '.join(PAIRINGS)}")
+        raise Refusal(f"there is no pairing {pairing!r}: choose one of {', '.join(PAIRINGS)}")
     if targets not in TARGETS:
-        raise ValueError(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
+        raise Refusal(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
     assert modalities >= 2 and subsets >= 0 and n >= 1 and batch_size >= 1
     made = _steps(pairing, targets, n, paired, batch_size, seed, epoch, modalities, subsets, lengths)
     return made if lengths is None else iter(_shuffled(list(made), seed, epoch))

@@ -21,6 +21,7 @@ from pathlib import Path
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.sentences import SPECIAL, UNKNOWN_WORD, ragged
 from mvae.files import sha256_cached
+from mvae.refusal import Refusal
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,7 @@ def read_sentences(path: Path) -> list[list[str]]:
     """The words of every line of a file.
 
     Raises:
-        ValueError: one line with file and line number: bytes that are no UTF-8, or a line without words.
+        Refusal: one line with file and line number: bytes that are no UTF-8, or a line without words.
     """
     sentences = []
     lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
@@ -109,10 +110,10 @@ def read_sentences(path: Path) -> list[list[str]]:
             words = line.removesuffix(b"\r").decode().replace("\t", " ").split(" ")
         except UnicodeDecodeError as error:
             bad = line[error.start]
-            raise ValueError(f"{path}, line {number}: byte {bad:#04x} is no UTF-8: convert the file to UTF-8") from None
+            raise Refusal(f"{path}, line {number}: byte {bad:#04x} is no UTF-8: convert the file to UTF-8") from None
         words = [word for word in words if word]
         if not words:
-            raise ValueError(f"{path}, line {number} is empty: each line of both files must hold a sentence")
+            raise Refusal(f"{path}, line {number} is empty: each line of both files must hold a sentence")
         sentences.append(words)
     return sentences
 
@@ -121,19 +122,19 @@ def read_pairs(one: Path, other: Path) -> Pairs:
     """The sentence pairs of two files, line by line, less those that are too long.
 
     Raises:
-        ValueError: as `read_sentences`; the files have not the same number of lines; no pair is left.
+        Refusal: as `read_sentences`; the files have not the same number of lines; no pair is left.
     """
     both = read_sentences(one), read_sentences(other)
     counts = tuple(map(len, both))
     if counts[0] != counts[1]:
         longer, shorter = (one, other) if counts[0] > counts[1] else (other, one)
-        raise ValueError(
+        raise Refusal(
             f"{longer}, line {min(counts) + 1} has no counterpart: {shorter} has {min(counts):,} lines,"
             f" and {longer.name} has {max(counts):,}"
         )
     kept = [pair for pair in zip(*both, strict=True) if max(map(len, pair)) <= MOST_TOKENS]
     if not kept:
-        raise ValueError(f"{one} has no pair of at most {MOST_TOKENS} words a sentence")
+        raise Refusal(f"{one} has no pair of at most {MOST_TOKENS} words a sentence")
     if len(kept) < counts[0]:
         log.info("%s: %d pairs of more than %d words left out", one.parent, counts[0] - len(kept), MOST_TOKENS)
     return [pair[0] for pair in kept], [pair[1] for pair in kept]
@@ -143,7 +144,7 @@ def read(root: Path) -> Corpus:
     """A whole corpus.
 
     Raises:
-        ValueError: as `find` and `read_pairs`.
+        Refusal: as `find` and `read_pairs`.
     """
     files = find(root)
     versions = tuple((path.stat().st_mtime_ns, path.stat().st_size) for both in files.values() for path in both)
@@ -175,7 +176,7 @@ def modalities_of(corpus: Corpus, fewest: int) -> tuple[Modality, ...]:
     """Both languages, with their words.
 
     Raises:
-        ValueError: no word occurs often enough to be known.
+        Refusal: no word occurs often enough to be known.
     """
     made = []
     for m, language in enumerate(corpus.languages):
@@ -183,7 +184,7 @@ def modalities_of(corpus: Corpus, fewest: int) -> tuple[Modality, ...]:
         others = [sentence for split in SPLITS[1:] for sentence in corpus.pairs[split][m]]
         words, classes = vocabulary(training, others, fewest)
         if classes == SPECIAL:
-            raise ValueError(
+            raise Refusal(
                 f"no word of train.{language} occurs {fewest} times, so none would be known: give a larger corpus"
             )
         made.append(_language(language, classes, tuple(words)))

@@ -27,6 +27,7 @@ from mvae.data.celeba import PARTITIONS
 from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.drawing import draw_mask
 from mvae.data.pictures import SIDE
+from mvae.refusal import Refusal
 
 # B batch, N images, n images of a block
 
@@ -211,7 +212,7 @@ def images_block(paths: tuple[Path, ...]) -> np.ndarray:
     """A block of image files, upright as their camera says, uint8 [n, 5, 64, 64].
 
     Raises:
-        ValueError: a file is no image, or is damaged; the line names it.
+        Refusal: a file is no image, or is damaged; the line names it.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -221,10 +222,10 @@ def images_block(paths: tuple[Path, ...]) -> np.ndarray:
             with Image.open(path) as image:
                 rows.append(landmarks.described(ImageOps.exif_transpose(image).convert("RGB")))
         except UnidentifiedImageError as error:
-            raise ValueError(f"{path} is no image, or a damaged one: take it out of the folder") from error
+            raise Refusal(f"{path} is no image, or a damaged one: take it out of the folder") from error
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             said = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"{path} is damaged ({said}): take it out of the folder") from error
+            raise Refusal(f"{path} is damaged ({said}): take it out of the folder") from error
     return np.stack(rows)
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mvae.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
+from mvae.refusal import Refusal
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -136,7 +137,7 @@ def importance_estimates(
     Args:
         samples: draws of the proposal an example. chunk: how many of them at a time.
     Raises:
-        ValueError: fewer than 2 samples.
+        Refusal: fewer than 2 samples.
     """
     check_samples(samples)
     running: dict[str, RunningWeights] = {}
@@ -154,7 +155,7 @@ def check_samples(samples: int) -> None:
     """Refuses a number of samples that has no variance.
 
     Raises:
-        ValueError: fewer than 2.
+        Refusal: fewer than 2.
     """
     if samples < 2:
-        raise ValueError(f"samples = {samples}: a variance over samples needs at least 2 (the paper took 1000)")
+        raise Refusal(f"samples = {samples}: a variance over samples needs at least 2 (the paper took 1000)")

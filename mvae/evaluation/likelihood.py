@@ -44,6 +44,7 @@ from mvae.evaluation.importance import (
 )
 from mvae.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
+from mvae.refusal import Refusal
 
 FROM_IMAGE, FROM_BOTH = "x1", "x1x2"
 """The proposals q(z|x1) and q(z|x1,x2)."""
@@ -104,21 +105,21 @@ def check_offered(model: nn.Module, proposals: Sequence[str] | None = None, esti
     """The proposals to use, all that the model has where none are named.
 
     Raises:
-        ValueError: the model has no likelihood estimates, lacks a proposal, or lacks the estimate from one of them.
+        Refusal: the model has no likelihood estimates, lacks a proposal, or lacks the estimate from one of them.
     """
     offered, name = estimates_of(model), type(model).__name__
     if not offered:
-        raise ValueError(f"{name} has no likelihood estimates: it is no model of the image with a latent variable")
+        raise Refusal(f"{name} has no likelihood estimates: it is no model of the image with a latent variable")
     chosen = list(offered) if proposals is None else list(proposals)
     for proposal in chosen:
         if proposal not in SUFFIX:
-            raise ValueError(f"there is no proposal {proposal!r}: choose {' or '.join(SUFFIX)}")
+            raise Refusal(f"there is no proposal {proposal!r}: choose {' or '.join(SUFFIX)}")
         if proposal not in offered:
             lacks = "it sees x1 alone" if proposal == FROM_BOTH else "it infers from x1 and x2 together"
-            raise ValueError(f"{name} has no proposal {proposal}, since {lacks}: choose {', '.join(offered)}")
+            raise Refusal(f"{name} has no proposal {proposal}, since {lacks}: choose {', '.join(offered)}")
         if estimate is not None and estimate not in offered[proposal]:
             known = ", ".join(offered[proposal])
-            raise ValueError(f"{name} has no {estimate} likelihood from the proposal {proposal}: it has {known}")
+            raise Refusal(f"{name} has no {estimate} likelihood from the proposal {proposal}: it has {known}")
     return chosen
 
 
@@ -139,7 +140,7 @@ def likelihood_metrics(
     proposal: stops counted.
 
     Raises:
-        ValueError: as `split_likelihoods`.
+        Refusal: as `split_likelihoods`.
     """
     found = split_likelihoods(
         model, data.test, samples=samples, seed=seed, proposals=proposals, dtype=dtype, progress=progress, parts=parts
@@ -184,7 +185,7 @@ def split_likelihoods(
         float64 [n] each, on the CPU, by the names that the module's head lists. Where there is a joint estimate also
         log_x2 and se_x2, and log_x2_prior and se_x2_prior where x2 is more than one label.
     Raises:
-        ValueError: fewer than 2 samples, a model without such estimates, or a proposal that it lacks.
+        Refusal: fewer than 2 samples, a model without such estimates, or a proposal that it lacks.
     """
     check_samples(samples)
     chosen = check_offered(model, proposals)

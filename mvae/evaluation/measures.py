@@ -18,6 +18,7 @@ from mvae.evaluation.vision import has_views, vision_metrics
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import BEAM
+from mvae.refusal import Refusal
 from mvae.streams import torch_generator
 from mvae.trial import ACCURACY, Measure, Trial
 
@@ -94,7 +95,7 @@ def compute(
     """The numbers of one measure, equal bit for bit whenever they are computed again.
 
     Raises:
-        ValueError: the trial's arm cannot be measured so, or the data set has nothing to compare with.
+        Refusal: the trial's arm cannot be measured so, or the data set has nothing to compare with.
     """
     check_measurable(measure, trial.model, data)
     own = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
@@ -127,11 +128,11 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
     Args:
         data: None says that any data set will do.
     Raises:
-        ValueError: it cannot.
+        Refusal: it cannot.
     """
     if measure.name not in arm(token).measures:
         able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
-        raise ValueError(f"arm {token} has no {measure.name}: choose among {able}")
+        raise Refusal(f"arm {token} has no {measure.name}: choose among {able}")
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
         given = "to predict" if _has_image(data) else "to predict from an image"
@@ -144,7 +145,7 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
                 lacks = f"attributes {given}"
             case _:
                 lacks = f"{' or '.join(sorted(PREDICTED[measure.name]))} {given}"
-        raise ValueError(f"{data.name} has no {lacks}: choose among {able}")
+        raise Refusal(f"{data.name} has no {lacks}: choose among {able}")
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:

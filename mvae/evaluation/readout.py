@@ -25,7 +25,7 @@ def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dat
     Returns:
         Under names that carry the fraction: test/accuracy, and train/accuracy on the paired set itself.
     Raises:
-        ValueError: the fraction keeps fewer than two pairs.
+        Refusal: the fraction keeps fewer than two pairs.
     """
     kinds = [modality.kind for modality in data.modalities]
     image, label = kinds.index(Kind.IMAGE), kinds.index(Kind.LABEL)

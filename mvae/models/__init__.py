@@ -9,6 +9,7 @@ from mvae.models.jmvae import JMVAE_ARM
 from mvae.models.mvae import MVAE_ARM, MVAE_Q_ARM
 from mvae.models.rbm import RBM_ARM
 from mvae.models.vae import VAE_ARM
+from mvae.refusal import Refusal
 
 _IN_ORDER = (NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM)
 
@@ -19,10 +20,10 @@ def arm(token: str) -> Arm:
     """The arm of that token.
 
     Raises:
-        ValueError: there is none; the message names those that exist.
+        Refusal: there is none; the message names those that exist.
     """
     if token not in ARMS:
-        raise ValueError(f"no arm {token!r}: there are {', '.join(ARMS)}")
+        raise Refusal(f"no arm {token!r}: there are {', '.join(ARMS)}")
     return ARMS[token]
 
 
@@ -30,10 +31,10 @@ def add(new: Arm) -> None:
     """One more arm, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
 
     Raises:
-        ValueError: one line: no Arm, a token that is taken.
+        Refusal: one line: no Arm, a token that is taken.
     """
     if not isinstance(new, Arm):
-        raise ValueError(f"mvae.models.add takes an Arm, not {type(new).__name__}")
+        raise Refusal(f"mvae.models.add takes an Arm, not {type(new).__name__}")
     if new.token in ARMS:
-        raise ValueError(f"there is an arm {new.token!r} already: choose another token")
+        raise Refusal(f"there is an arm {new.token!r} already: choose another token")
     ARMS[new.token] = new

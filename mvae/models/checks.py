@@ -5,6 +5,7 @@ from __future__ import annotations
 from mvae.data.checks import NAME
 from mvae.evaluation.measures import COMPUTES
 from mvae.models.arm import IDENTITY, OPTIMISED, Arm
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 
 
@@ -12,20 +13,20 @@ def check_arm(new: Arm) -> None:
     """Refuses an arm that the rest of the code could not work with.
 
     Raises:
-        ValueError: one line.
+        Refusal: one line.
     """
     if not NAME.fullmatch(new.token):
-        raise ValueError(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
+        raise Refusal(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
     if unknown := sorted(new.reads - set(Trial.model_fields)):
-        raise ValueError(f"arm {new.token} reads {unknown[0]}, which is no field of a trial")
+        raise Refusal(f"arm {new.token} reads {unknown[0]}, which is no field of a trial")
     needed = IDENTITY | (OPTIMISED if new.learner else frozenset())
     if missing := sorted(needed - new.reads):
-        raise ValueError(
+        raise Refusal(
             f"arm {new.token} must read {missing[0]}: begin its reads with IDENTITY"
             + " | OPTIMISED, as every arm that is trained by steps" * bool(new.learner)
         )
     known = sorted({name for name, _ in COMPUTES})
     if unknown := sorted(new.measures - set(known)):
-        raise ValueError(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(known)}")
+        raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(known)}")
     if new.version < 1:
-        raise ValueError(f"arm {new.token}: version = {new.version} is not from 1 on")
+        raise Refusal(f"arm {new.token}: version = {new.version} is not from 1 on")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mvae.data.pictures import cores
+from mvae.refusal import Refusal
 from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
 from sweeps.engine.machines import alive, look_at_machines
 from sweeps.engine.quiet import SILENCE, bare, environment, hushed, own_signal_handlers, shut_down
@@ -117,7 +118,7 @@ def _free_memory() -> float:
     here = ray.get_runtime_context().get_node_id()
     held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     free = next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
@@ -139,7 +140,7 @@ def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
     import yaml
 
     try:
-        read = yaml.safe_load(configuration.read_text())
+        read = yaml.safe_load(configuration.read_text(encoding="utf-8"))
         kinds = read["available_node_types"]
         head = read["head_node_type"]
         workers = {name: int(kind.get("max_workers", read["max_workers"])) for name, kind in kinds.items()}
@@ -176,7 +177,7 @@ def check(
         wait_minutes: how long machines that do not exist yet are waited for.
         say: gets a line on what is waited for, on what is there, and on each machine whose package differs.
     Raises:
-        ValueError: one line.
+        Refusal: one line.
     """
     shapes = list(dict.fromkeys(trials))
     at = address()
@@ -199,9 +200,9 @@ def check(
 
 @contextmanager
 def _reached(at: str) -> Iterator[Capacity]:
-    """As `cluster`, where it cannot be attached to a ValueError."""
+    """As `cluster`, where it cannot be attached to a Refusal."""
     if at.startswith("ray://"):
-        raise ValueError(
+        raise Refusal(
             f"RAY_ADDRESS {at}: a sweep is not driven through Ray Client; run it on the cluster's head (ray submit,"
             " ray job submit), or give HOST:6379 from one of its machines"
         )
@@ -213,7 +214,7 @@ def _reached(at: str) -> Iterator[Capacity]:
             at_most = stack.enter_context(cluster())
         except (Exception, SystemExit) as error:
             said = " ".join(str(error).split()) or type(error).__name__
-            raise ValueError(f"RAY_ADDRESS {at}: {_unusable(said)}") from None
+            raise Refusal(f"RAY_ADDRESS {at}: {_unusable(said)}") from None
         yield at_most
 
 
@@ -236,7 +237,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
     """Waits until one such trial can start; asks the cluster to grow meanwhile.
 
     Raises:
-        ValueError: it cannot after so many minutes.
+        Refusal: it cannot after so many minutes.
     """
     from ray.autoscaler.sdk import request_resources
 
@@ -272,7 +273,7 @@ def missing(alive: Sequence[str], configuration: Path) -> str:
     import yaml
 
     try:
-        read = yaml.safe_load(configuration.read_text())
+        read = yaml.safe_load(configuration.read_text(encoding="utf-8"))
         named = [str(address) for address in read["provider"].get("worker_ips") or ()]
         kinds = {name: kind for name, kind in read["available_node_types"].items() if name != read["head_node_type"]}
         wanted = len(named) or sum(int(kind.get("min_workers") or 0) for kind in kinds.values())
@@ -297,7 +298,7 @@ def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
     check_fits(needs, wanted, now, f"in this cluster {after}")
     if not needs.fits(now):
         absent = missing(_alive(), BOOTSTRAP.expanduser())
-        raise ValueError(
+        raise Refusal(
             f"{_has()} {after}, a trial takes {_takes(needs)}: "
             + (absent or "start machines (ray status says what fails)")
         )

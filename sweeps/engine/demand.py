@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from mvae.refusal import Refusal
+
 SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` of a trial in one process, where there are GPUs: the networks here leave most of one idle."""
 
@@ -74,10 +76,10 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
         wanted: what was asked for as GPUs of a trial.
         where: "here", or what the cluster is called.
     Raises:
-        ValueError: one line that says what would be right.
+        Refusal: one line that says what would be right.
     """
     if needs.workers > 1 and needs.gpus != int(needs.gpus):
-        raise ValueError(
+        raise Refusal(
             f"--gpus-per-trial {wanted:g}: each of several workers takes whole GPUs, which no two of them can share;"
             f" ask for {needs.workers}, 0 or auto"
         )
@@ -85,14 +87,14 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
         gpus = there.gpus
         has = f"are {gpus:g} GPUs" if gpus > 1 else f"is {gpus:g} GPU" if gpus else "is no GPU"
         right = f"ask for at most {gpus:g}, or auto" if gpus else "write 0 or auto"
-        raise ValueError(f"--gpus-per-trial {wanted:g}: there {has} {where}; {right}")
+        raise Refusal(f"--gpus-per-trial {wanted:g}: there {has} {where}; {right}")
     if needs.least > there.cpus and needs.least > 1:
         most = max(1, int(there.cpus))
-        raise ValueError(
+        raise Refusal(
             f"{needs.least} workers a trial: there are {there.cpus:g} CPUs for them {where}; ask for at most {most}"
         )
     if not needs.fits(there) and needs.gpus:
-        raise ValueError(
+        raise Refusal(
             f"{needs.least} workers a trial with {needs.gpus:g} GPU each: there are {there.gpus:g} GPUs {where};"
             f" ask for at most {int(there.gpus / needs.gpus)} workers, or a smaller --gpus-per-trial"
         )

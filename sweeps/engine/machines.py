@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mvae.refusal import Refusal
 from sweeps.engine.quiet import last_line
 from sweeps.provenance import source_digest, versions
 
@@ -49,7 +50,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
     Args:
         say: gets one line a machine that runs something else than the driver.
     Raises:
-        ValueError: one line: a machine does not see the storage, or cannot run the package.
+        Refusal: one line: a machine does not see the storage, or cannot run the package.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
@@ -70,12 +71,12 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
             except GetTimeoutError:
                 say(f"{host} does not answer within {ANSWER_SECONDS:g} s; trials that start there check for themselves")
             except (RayTaskError, RuntimeEnvSetupError) as error:
-                raise ValueError(f"{host} cannot run this package: {last_line(error)}; install it there") from None
+                raise Refusal(f"{host} cannot run this package: {last_line(error)}; install it there") from None
             except RayError:
                 say(f"{host} was lost while it was looked at")
     unseeing = [answer for answer in answers if answer.sees]
     if unseeing:
-        raise ValueError(
+        raise Refusal(
             f"--storage {store.root} is not shared: {unseeing[0].host} does not see what {platform.node()} writes there"
             f" ({unseeing[0].sees}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
         )

@@ -156,7 +156,7 @@ def _happened_to(trial: Any) -> str:
 def _error_text(trial: Any) -> str:
     """Tune's errors of a trial, the last one at the end; each begins with a line "Failure # ..."."""
     try:
-        return Path(trial.error_file).read_text() if trial.error_file else ""
+        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
     except OSError:
         return ""
 

@@ -14,6 +14,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mvae.remote import Place
 from sweeps.pages import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
 from sweeps.tracker import shown
+from sweeps.tracking.moved import follow, location
 from sweeps.tracking.stored import (
     MLFLOW_STATUS,
     NOTE,
@@ -61,6 +62,8 @@ class Mirror:
         self._namespace = namespace
         self._about: dict[str, str] = {}  # the experiment's tags
         self._experiment = self._find_experiment(experiment, artifacts)
+        if artifacts is not None and (moved := follow(uri, self._experiment, namespace, artifacts)):
+            say(moved)
         self._tag_experiment(NOTE, lambda there: there or experiment_note(experiment))
         self._parent: str | None = None
         self._source: dict[str, str] = {}
@@ -75,7 +78,8 @@ class Mirror:
             self._index(Held.of(run))
         models = all_pages(self._client.search_logged_models, where)
         there = {model.source_run_id: model for model in models}
-        self._uploads = Uploads(self._client, self._experiment, namespace, load_model, say, there)
+        deep = isinstance(artifacts, Path)
+        self._uploads = Uploads(self._client, self._experiment, namespace, load_model, say, there, deep=deep)
 
     def adopt(self, sweep: SweepView) -> None:
         """Find or make the parent run. Comes before the first `sync`: new runs become its children."""
@@ -148,11 +152,9 @@ class Mirror:
     def _find_experiment(self, name: str, artifacts: Place | None) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is None:
-            location = (
-                None if artifacts is None else artifacts.as_uri() if isinstance(artifacts, Path) else str(artifacts)
-            )
+            at = None if artifacts is None else location(artifacts)
             kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on LLM traces
-            return str(self._client.create_experiment(name, artifact_location=location, tags=kind))
+            return str(self._client.create_experiment(name, artifact_location=at, tags=kind))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
         self._about = dict(found.tags)

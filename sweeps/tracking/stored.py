@@ -13,6 +13,7 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from mvae.files import atomic_path, locked
+from sweeps.sqlite import sqlite_uri
 from sweeps.view import DatasetView, RunView, Status
 
 if TYPE_CHECKING:
@@ -47,13 +48,13 @@ def open_database(path: Path) -> str:
     with locked(path):
         if not path.exists():
             with atomic_path(path) as temporary:
-                mlflow.MlflowClient(f"sqlite:///{temporary}").search_experiments(max_results=1)
+                mlflow.MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
         found = path.stat()
     files = _opened.setdefault(path, [])
     identity = (found.st_dev, found.st_ino)
     if identity not in files:
         files.append(identity)
-    return f"sqlite:///{path.parent}{'/.' * files.index(identity)}/{path.name}"
+    return sqlite_uri(f"{path.parent}{'/.' * files.index(identity)}/{path.name}")
 
 
 @dataclass

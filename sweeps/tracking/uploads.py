@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import mlflow
 import mlflow.pytorch
-from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.models import Model, infer_signature
 
 from mvae.files import listing, sha256_cached
@@ -40,6 +41,8 @@ class Uploads:
         load_model: see `LoadModel`; an error in it is said, and costs that model alone.
         say: takes a line for the user.
         models: those that are there, by their run.
+        deep: look for deleted files in folders at any depth. A look costs a request per folder, so on a server only the
+            first level is compared.
     """
 
     def __init__(
@@ -50,9 +53,13 @@ class Uploads:
         load_model: LoadModel,
         say: Callable[[str], None],
         models: dict[str | None, LoggedModel],
+        *,
+        deep: bool,
     ) -> None:
         self._client, self._experiment, self._namespace = client, experiment, namespace
         self._load_model, self._say, self._models = load_model, say, models
+        self._deep = deep
+        self._seen: set[tuple[str, str]] = set()  # runs and names, and models, that were looked for
 
     def files(self, held: Held, place: Place | None, name: str) -> dict[str, str]:
         """A folder or a file as artifacts under `name`, again when one has changed; the tag that says so."""
@@ -66,10 +73,12 @@ class Uploads:
         try:
             said = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
             digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
-            if not digest.items() <= held.tags.items():
+            below = [str(path.relative_to(place)) if path != place else place.name for path in files]
+            if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
                 for path in files:
-                    below = PurePosixPath(name, path.relative_to(place).parent)
-                    self._client.log_artifact(held.run_id, str(path), str(below))
+                    folder = PurePosixPath(name, path.relative_to(place).parent)
+                    self._client.log_artifact(held.run_id, str(path), str(folder))
+                self._seen.add((held.run_id, name))
         except FileNotFoundError:
             if all(path.exists() for path in files):
                 raise
@@ -77,7 +86,7 @@ class Uploads:
         return digest
 
     def _objects(self, held: Held, place: RemotePath, name: str) -> dict[str, str]:
-        """As `_upload_files`, told apart by size and time of change, and fetched only where they changed."""
+        """As `files`, told apart by size and time of change, and fetched only where they changed."""
         there = listing(place)
         alone = not there and place.is_file()
         if not there and not alone:
@@ -87,7 +96,8 @@ class Uploads:
             there = {".": (status.st_size, status.st_mtime_ns)}
         said = "\n".join(f"{size} {changed} {path}" for path, (size, changed) in there.items())
         digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
-        if not digest.items() <= held.tags.items():
+        below = [place.name] if alone else list(there)
+        if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
             with scratch("files") as folder:
                 copies = folder / "copies"
                 for path in there:
@@ -95,18 +105,17 @@ class Uploads:
                     copy.parent.mkdir(parents=True, exist_ok=True)
                     copy.write_bytes((place if alone else place / path).read_bytes())
                 self._client.log_artifacts(held.run_id, str(copies), name)
+            self._seen.add((held.run_id, name))
         return digest
 
     def model(self, held: Held, view: RunView) -> dict[str, str]:
-        """The final model, once; the tag that says so. One left half-uploaded by a dead driver is logged again.
+        """The final model, once; the tag that says so. One half-uploaded by a dead driver, or deleted, is logged again.
 
         Not by `mlflow.pytorch.log_model`, which wants an active run and the process-wide tracking URI, and which on
         leaving would end a run that is not ours to end; this is what it does, without them.
         """
-        if "mvae.logged_model" in held.tags:
-            return {}
         model = self._models.get(held.run_id)
-        if model is not None and model.status != LoggedModelStatus.READY:
+        if model is not None and (model.status != LoggedModelStatus.READY or self._is_emptied(model.model_id)):
             self._client.delete_logged_model(model.model_id)
             model = None
         if model is None:
@@ -115,6 +124,30 @@ class Uploads:
             if model is None:
                 return {}
         return {"mvae.logged_model": f"models:/{model.model_id}"}
+
+    def _is_missing(self, held: Held, name: str, files: Iterable[str]) -> bool:
+        """Whether somebody has deleted one of the files from a run's artifacts; asked once per run and name."""
+        if (held.run_id, name) in self._seen:
+            return False
+        self._seen.add((held.run_id, name))
+        there = set(self._names(partial(self._client.list_artifacts, held.run_id), name))
+        wanted = {PurePosixPath(name, file) for file in files}
+        first = len(PurePosixPath(name).parts) + 1
+        return not there >= (wanted if self._deep else {PurePosixPath(*path.parts[:first]) for path in wanted})
+
+    def _is_emptied(self, model: str) -> bool:
+        """Whether somebody has deleted a model's files; asked once per model."""
+        if (model, "") in self._seen:
+            return False
+        self._seen.add((model, ""))
+        return not {file.path for file in self._client.list_logged_model_artifacts(model)} >= {"MLmodel", "data"}
+
+    def _names(self, ask: Callable[[str], Iterable[FileInfo]], folder: str) -> Iterator[PurePosixPath]:
+        for found in ask(folder):
+            if found.is_dir and self._deep:
+                yield from self._names(ask, found.path)
+            else:
+                yield PurePosixPath(found.path)
 
     def _log_model(self, held: Held, view: RunView, folder: Path) -> LoggedModel | None:
         try:
@@ -130,7 +163,6 @@ class Uploads:
         model = self._client.create_logged_model(
             self._experiment, name="model", source_run_id=held.run_id, tags=tags, params=params
         )
-        self._models[held.run_id] = model
         about = Model(
             artifact_path=model.artifact_location,
             run_id=held.run_id,
@@ -151,7 +183,9 @@ class Uploads:
             self._client.log_batch(held.run_id, metrics=final)  # the run has them already, and they are not doubled
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
-        self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self._models[held.run_id] = model
+        self._seen.add((model.model_id, ""))
         return model
 
 

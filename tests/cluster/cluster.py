@@ -81,21 +81,21 @@ class Cluster:
 
     def configure(self) -> None:
         """Writes this lab's machines into the laptop's copy of the file, as a person would."""
-        config = yaml.safe_load(self.file.read_text())
+        config = yaml.safe_load(self.file.read_text(encoding="utf-8"))
         config["provider"]["head_ip"] = self.lab.head.address
         config["provider"]["worker_ips"] = [worker.address for worker in self.lab.workers]
         config["auth"] = {"ssh_user": "root", "ssh_private_key": "~/.ssh/cluster_key"}
         assert f"MVAE_STORAGE={STORAGE} " in " ".join(config["head_setup_commands"]), f"{FILE} shares another folder"
-        self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
+        self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000), encoding="utf-8")
         self.change_start("ray start ", f"ray start --num-cpus={CPUS} ")
 
     def change_start(self, before: str, after: str) -> None:
         """Changes the command by which the workers join, in the laptop's copy of the file."""
-        config = yaml.safe_load(self.file.read_text())
+        config = yaml.safe_load(self.file.read_text(encoding="utf-8"))
         starts = config["worker_start_ray_commands"]
         config["worker_start_ray_commands"] = [command.replace(before, after) for command in starts]
         assert config["worker_start_ray_commands"] != starts, f"{FILE} starts no worker by {before}"
-        self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000))
+        self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000), encoding="utf-8")
 
     def type(self, command: str, *, fine: bool = True) -> Said:
         """What a person types in the clone on the laptop; it is printed with its seconds."""
@@ -201,7 +201,7 @@ def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed
     both = {name: made.submit(*sweep, "--name", name) for name in ("one", "other")}
     for name, submitted in both.items():
         said = complete(submitted)
-        assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+        assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
         assert_as_alone(made.place(name), undisturbed)
 
 

@@ -67,7 +67,7 @@ class Command:
     @property
     def out(self) -> str:
         """What it said up to now."""
-        return self.log.read_text(errors="replace").replace("\r\n", "\n")
+        return self.log.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
 
     @property
     def seconds(self) -> float:
@@ -129,7 +129,7 @@ class Machine:
         deadline = time.monotonic() + BOOT_SECONDS
         while subprocess.run(answers, capture_output=True, check=False).returncode:
             on = self.outside.poll() is None and time.monotonic() < deadline
-            assert on, f"{self.name} does not boot: {log.read_text(errors='replace')}"
+            assert on, f"{self.name} does not boot: {log.read_text(errors='replace', encoding='utf-8')}"
             time.sleep(0.05)
 
     def cut_power(self) -> None:
@@ -239,7 +239,7 @@ class Lab:
     def network(self, arguments: str, *, fine: bool = True) -> None:
         """Runs `ip` on the network that joins the machines; it must succeed if `fine`."""
         command = [*self.within("--net"), "ip", *arguments.split()]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         assert not fine or done.returncode == 0, f"ip {arguments}: {done.stderr}"
 
     def _prepare(self) -> None:
@@ -252,7 +252,7 @@ class Lab:
         for name in ("key", "hostkey"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.state / name)], check=True)
         lines = ["127.0.0.1 localhost", *(f"{machine.address} {machine.name}" for machine in self.machines)]
-        (self.state / "hosts").write_text("\n".join(lines) + "\n")
+        (self.state / "hosts").write_text("\n".join(lines) + "\n", encoding="utf-8")
         shutil.copy(self.state / "key", self.laptop.home / ".ssh" / "cluster_key")
         without = ["--exclude=/.git", "--exclude=/.venv", "--filter=:- .gitignore"]
         subprocess.run(["rsync", "-a", *without, f"{ROOT}/", f"{self.laptop.home / PROJECT}/"], check=True)
@@ -279,7 +279,7 @@ class Lab:
         deadline = time.monotonic() + BOOT_SECONDS
         while not (self.state / "open").exists():
             on = self._outside.poll() is None and time.monotonic() < deadline
-            assert on, f"the lab has no network: {log.read_text(errors='replace')}"
+            assert on, f"the lab has no network: {log.read_text(errors='replace', encoding='utf-8')}"
             time.sleep(0.02)
 
 
@@ -299,7 +299,7 @@ def why_not() -> str:
             " ip link add lan type bridge; ip link add v type veth peer name eth0"
         )
         tried = subprocess.run(
-            ["unshare", *NAMESPACES, "bash", "-c", attempt], capture_output=True, text=True, check=False
+            ["unshare", *NAMESPACES, "bash", "-c", attempt], capture_output=True, encoding="utf-8", check=False
         )
     refused = " ".join(tried.stderr.split())
     return f"a lab of several machines is not allowed here: {refused}" if tried.returncode else ""
@@ -310,7 +310,7 @@ def _child(pid: int, started: subprocess.Popen[bytes]) -> int:
     deadline = time.monotonic() + BOOT_SECONDS
     while True:
         try:
-            children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()
         except OSError:
             children = []
         if children:

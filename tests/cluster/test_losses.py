@@ -91,7 +91,7 @@ class Half:
 
 def assert_nothing_lost(half: Half, said: str, undisturbed: Place, *, finishes: int = 8) -> None:
     """The table is that of the undisturbed sweep, and `finishes` trials finished under the last command."""
-    assert table_of(said) == table_of(undisturbed.drivers[0].log.read_text())
+    assert table_of(said) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(half.here, undisturbed)
     half.assert_untouched()
     assert len(finished_lines(said)) == finishes

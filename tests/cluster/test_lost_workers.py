@@ -55,7 +55,7 @@ def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_their
     done, reached = here.files(), here.epochs()
     made.lab.workers[1].cut_power()
     said = complete(submitted)
-    assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+    assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(here, undisturbed)
     assert {name: here.files()[name] for name in done} == done
     went_on = here.went_on()

@@ -70,7 +70,7 @@ def test_ray_job_submit_runs_the_same_file(made: Cluster, undisturbed: Place) ->
     )
     tell(f"ray job submit\n{said.out}", said.seconds)
     assert "succeeded" in said.out
-    assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text())
+    assert table_of(said.out) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(made.place("job"), undisturbed)
 
 

@@ -1,0 +1,204 @@
+"""A database that MLflow would refuse is refused before anything starts, with the command to type."""
+
+from __future__ import annotations
+
+import inspect
+import shlex
+import shutil
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from mlflow.cli import cli
+from mlflow.store.db.utils import _get_latest_schema_revision, _verify_schema
+
+from pipelines.weak_supervision import Options, sweep
+from sweeps import tracker
+from sweeps.mlflow_database import OUT_OF_DATE, check_file, revisions
+from sweeps.options import read
+from sweeps.sqlite import Unusable
+from sweeps.study_database import database
+from sweeps.sweep import BAD_INPUT, COMPLETE, INCOMPLETE, main
+from sweeps.tracker import default_uri
+from tests.test_sweep import Heard, command, tracked
+from tests.test_tracking import KEYS, Storage, expected_rows, finished
+
+__all__ = ["command", "tracked"]
+
+
+def with_version(path: Path, version: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("update alembic_version set version_num = ?", (version,))
+
+
+def older(path: Path) -> None:
+    with_version(path, next(name for name in revisions()[1] if name != revisions()[0]))
+
+
+def newer(path: Path) -> None:
+    with_version(path, "ffffffffffff")
+
+
+def half_made(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("drop table alembic_version")
+
+
+def cut_off(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size // 2)
+
+
+def overwritten(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"x" * 40_000)
+
+
+def of_optuna(path: Path) -> None:
+    path.unlink()
+    with database(f"sqlite:///{path}"):
+        pass
+
+
+def of_a_browser(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("create table bookmarks (url text)")
+
+
+BAD = [
+    (older, r"is from an older MLflow: make a copy, then type `.*mlflow db upgrade .*` to migrate it; or move it away"),
+    (newer, r"is from a newer MLflow than \d+\.\d+.*: `.*python -m pip install --upgrade mlflow`, or move it away"),
+    (half_made, r"is half made: move it away and it is rebuilt from storage$"),
+    (cut_off, r"is damaged \(.+\): move it away and it is rebuilt from storage$"),
+    (overwritten, r"is damaged \(.+\): move it away and it is rebuilt from storage$"),
+    (of_optuna, r"belongs to another program: name another file$"),
+    (of_a_browser, r"belongs to another program: name another file$"),
+]
+
+
+@pytest.fixture
+def path(tmp_path: Path, empty_database: Path) -> Path:
+    """MLflow's database in a storage."""
+    (tmp_path / "runs").mkdir()
+    return Path(shutil.copyfile(empty_database, tmp_path / "runs" / "mlflow.db"))
+
+
+def test_the_newest_version_of_the_tables_is_the_one_that_mlflow_wants() -> None:
+    newest, known = revisions()
+    assert newest == _get_latest_schema_revision()  # type: ignore[no-untyped-call]
+    assert newest in known and len(known) > 50
+
+
+@pytest.mark.parametrize(("spoil", "said"), BAD)
+def test_a_database_that_mlflow_cannot_use_is_refused_in_one_line_and_left_as_it_is(
+    path: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(path)
+    before = path.read_bytes()
+    with pytest.raises(Unusable, match=r"^tracking database .*runs/mlflow\.db " + said) as refusal:
+        check_file(path)
+    assert "\n" not in str(refusal.value) and "..." not in str(refusal.value)
+    assert path.read_bytes() == before
+
+
+def test_the_command_that_migrates_is_one_that_mlflow_knows(path: Path) -> None:
+    older(path)
+    with pytest.raises(Unusable) as refusal:
+        check_file(path)
+    program, *words = shlex.split(str(refusal.value).split("`")[1])
+    assert program.endswith("mlflow")
+    assert "upgrade" in cli.commands["db"].commands  # type: ignore[attr-defined]
+    assert words == ["db", "upgrade", f"sqlite:///{path}"]
+
+
+def test_a_good_an_empty_a_new_and_a_locked_database_pass(path: Path, tmp_path: Path) -> None:
+    check_file(path)
+    (tmp_path / "empty.db").touch()
+    check_file(tmp_path / "empty.db")
+    check_file(tmp_path / "new" / "mlflow.db")
+    assert not (tmp_path / "new").exists()
+    with sqlite3.connect(path, isolation_level=None) as other:
+        other.execute("begin exclusive")
+        check_file(path)
+        other.execute("rollback")
+
+
+def test_a_command_on_an_old_database_ends_at_once_with_code_2_and_plans_all_the_same(
+    path: Path, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    older(path)
+    for last, code in (("--plan", COMPLETE), ("--epochs=1", BAD_INPUT)):
+        options = read(Options, ["--storage", str(path.parent), "--cache", str(cache), last])
+        began = time.monotonic()
+        assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]
+        assert time.monotonic() - began < 30
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1 and "mlflow db upgrade" in printed.err
+    assert sorted(file.name for file in path.parent.iterdir()) == ["mlflow.db"]
+
+
+def test_a_database_that_becomes_unusable_is_said_at_once_and_nobody_waits_for_it_at_the_end(
+    path: Path, empty_database: Path
+) -> None:
+    older(path)
+    storage = Storage(path.parent, default_uri(path.parent))
+    driver = storage.driver(finished(KEYS[0]))
+    began = time.monotonic()
+    assert not driver.close(300)
+    assert time.monotonic() - began < 60
+    assert driver.stuck
+    first, last = storage.said
+    assert "is from an older MLflow: make a copy, then type `" in first and "training goes on" in first
+    assert last.startswith(f"MLflow at {storage.uri} is behind; tracking database {path} is from an older MLflow: make")
+    assert last.endswith("then the same command fills in what is missing there")
+    path.unlink()  # as the line says
+    shutil.copyfile(empty_database, path)
+    again = Storage(path.parent, storage.uri)
+    assert again.driver(finished(KEYS[0])).close()
+    assert again.rows() == expected_rows(finished(KEYS[0]))
+
+
+def test_a_database_that_is_mended_while_the_sweep_runs_is_filled(path: Path, empty_database: Path) -> None:
+    older(path)
+    storage = Storage(path.parent, default_uri(path.parent))
+    driver = storage.driver(finished(KEYS[0]), retry_seconds=0.2)
+    while not storage.said:
+        time.sleep(0.05)
+    with_version(path, revisions()[0])
+    assert driver.close()
+    assert not driver.stuck
+    assert "can be written again" in storage.said[-1]
+
+
+def test_a_complete_sweep_whose_mlflow_is_stuck_does_not_end_with_code_0(
+    command: Callable[[], int], tracked: list[Heard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command() == COMPLETE
+    real = Heard.__init__
+
+    def stuck(heard: Heard, uri: str, **about: object) -> None:
+        real(heard, uri, **about)  # type: ignore[arg-type]
+        heard.stuck = True
+
+    monkeypatch.setattr(Heard, "__init__", stuck)
+    assert command() == INCOMPLETE
+
+
+def test_another_database_of_an_older_mlflow_is_known_by_mlflows_own_words_and_no_password_is_shown(
+    tmp_path: Path,
+) -> None:
+    assert OUT_OF_DATE in inspect.getsource(_verify_schema)
+    driver = Storage(tmp_path, "postgresql://me:secret@host/mlflow").idle()
+    said = driver._what_to_do(RuntimeError(f"Detected {OUT_OF_DATE} (found version a, but expected b)"))
+    assert "mlflow db upgrade postgresql://host/mlflow" in said
+    assert driver._what_to_do(RuntimeError("connection refused")) == ""
+
+
+def test_an_error_is_not_cut_in_the_middle_of_a_word() -> None:
+    said = tracker._first_line(OSError("take a backup of your database " * 20))
+    assert len(said) <= 200
+    assert said.endswith((" backup ...", " of ...", " your ...", " database ...", " take ...", " a ..."))

@@ -1,0 +1,199 @@
+"""A study's database that is locked, restarted, damaged or of another version: a line, patience, and a clean end."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from mvae.refusal import Refusal
+from pipelines.search import Options, search, sweep
+from sweeps import engine, study_database
+from sweeps.options import read
+from sweeps.search import Search
+from sweeps.storage import Store
+from sweeps.study import Standing, look, opened
+from sweeps.study_database import StudyLost, study_uri
+from sweeps.sweep import INCOMPLETE, main
+from tests.crashes import on_disk
+from tests.test_sweep import Heard, tracked
+
+__all__ = ["tracked"]
+
+Answer = TypeVar("Answer")
+
+TYPED = ("--trials", "3", "--epochs", "10")
+
+
+@pytest.fixture
+def of() -> Search:
+    return search(read(Options, TYPED))
+
+
+@pytest.fixture
+def store(storage: Path) -> Store:
+    return Store.open(storage, "main", create=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("BUSY_SECONDS", 0.05), ("PAUSE_SECONDS", 0.05), ("PATIENCE_SECONDS", 60.0)):
+        monkeypatch.setattr(study_database, name, seconds)
+
+
+@contextmanager
+def locked(store: Store) -> Iterator[sqlite3.Connection]:
+    """Another program holds the study's file, until the block ends or its connection is closed."""
+    other = sqlite3.connect(on_disk(store.folder / "study.db"), isolation_level=None)
+    other.execute("begin exclusive")
+    try:
+        yield other
+    finally:
+        other.close()
+
+
+def test_a_study_that_is_locked_for_a_while_costs_two_lines_and_nothing_else(store: Store, of: Search) -> None:
+    said: list[str] = []
+    others: list[sqlite3.Connection] = []
+
+    def say(line: str) -> None:
+        said.append(line)
+        others[-1].close()
+
+    def meanwhile(act: Callable[..., Answer], *about: Any) -> Answer:
+        with locked(store) as other:
+            others.append(other)
+            return act(*about)
+
+    with opened(of, study_uri(store, None), say) as study:
+        study.settle(store)
+        first = meanwhile(study.ask, store)
+        assert first is not None
+        meanwhile(study.passed, first.key, 1, 0.5)
+        meanwhile(study.give_up, first.key, 3, 0.4, store)
+        second = meanwhile(study.ask, store)
+        assert second is not None
+        meanwhile(study.diverged, second.key, "the loss is nan")
+        known = meanwhile(study.known)
+    assert [(one.number, one.standing) for one in known] == [(0, Standing.PRUNED), (1, Standing.DIVERGED)]
+    assert dict(known[0].steps) == {1: 0.5, 3: 0.4}
+    assert len(said) == 2 * len(others) == 12
+    assert said[0].endswith("(database is locked): end the other program that has it open; trying again for 1 min")
+    assert said[1] == f"the study's database {study_uri(store, None)} answers again"
+
+
+def test_a_study_that_is_locked_for_too_long_is_lost_in_one_line(
+    store: Store, of: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.3)
+    said: list[str] = []
+    with opened(of, study_uri(store, None), said.append) as study:
+        study.settle(store)
+        with (
+            locked(store),
+            pytest.raises(StudyLost, match=r"^the study's database .* \(database is locked\): end the o"),
+        ):
+            study.ask(store)
+        assert study.ask(store) is not None, "and the next command takes it up"
+    assert len(said) == 1
+
+
+def test_a_server_that_restarts_is_asked_again(store: Store, of: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    gone = OperationalError("select", {}, ConnectionError("server closed the connection unexpectedly"))
+    answers: list[Any] = [gone, gone, "answer"]
+
+    def ask() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    assert study_database._patiently("postgresql://me:secret@host/study", said.append, ask) == "answer"
+    assert [line.partition(" (")[0] for line in said] == [
+        "the study's database postgresql://host/study cannot be used",
+        "the study's database postgresql://host/study answers again",
+    ]
+    assert "server closed the connection" in said[0] and "start its server" in said[0]
+
+
+def test_a_study_that_is_damaged_in_the_middle_is_lost_at_once(store: Store, of: Search) -> None:
+    said: list[str] = []
+    with opened(of, study_uri(store, None), said.append) as study:
+        study.settle(store)
+        with on_disk(store.folder / "study.db").open("r+b") as file:
+            file.seek(4096)
+            file.write(b"x" * 200_000)
+        with pytest.raises(StudyLost, match="move it away and it is made from storage again"):
+            study.ask(store)
+    assert said == []
+
+
+def test_a_look_at_a_locked_study_is_refused_within_seconds(store: Store, of: Search) -> None:
+    with opened(of, study_uri(store, None)):
+        pass
+    began = time.monotonic()
+    with (
+        locked(store),
+        pytest.raises(Refusal, match=r"\(database is locked\): end the other program that has it open$"),
+    ):
+        look(of, study_uri(store, None))
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("version", "right"),
+    [
+        ("v2.6.0.a", r"type `\S*optuna storage upgrade --storage sqlite:///\S+/main/study.db`$"),
+        ("v99.0.0.a", r"type `\S*python -m pip install --upgrade optuna`, or name another with --study-uri$"),
+    ],
+)
+def test_a_study_of_another_optuna_is_refused_with_what_to_type(
+    store: Store, of: Search, version: str, right: str
+) -> None:
+    with opened(of, study_uri(store, None)):
+        pass
+    with sqlite3.connect(on_disk(store.folder / "study.db")) as database:
+        database.execute("update alembic_version set version_num = ?", (version,))
+    with pytest.raises(Refusal, match=r"no longer compatible with the table schema .*" + right) as refusal:
+        look(of, study_uri(store, None))
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(
+    store: Store,
+    storage: Path,
+    cache: Path,
+    tracked: list[Heard],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.3)
+    asked: list[Any] = []
+
+    def as_tune_does(_study: Any, _template: Any, listener: engine.SearchListener, **_: Any) -> None:
+        asked.append(listener.ask())
+        try:
+            with locked(store):
+                listener.ask()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt from None
+
+    monkeypatch.setattr(engine, "run_search", as_tune_does)
+    options = read(Options, ["--storage", str(storage), "--cache", str(cache), *TYPED])
+    assert main(lambda: sweep(options), options) == INCOMPLETE
+    printed = capsys.readouterr()
+    assert printed.err.count("\n") == 1
+    assert "study's database" in printed.err and "database is locked" in printed.err
+    assert "what is finished stays, to go on: " in printed.err
+    assert "Traceback" not in printed.out + printed.err
+    assert not (store.folder / "lease.json").exists()
+    with opened(search(options), study_uri(store, None)) as study:
+        study.settle(store)
+        assert study.ask(store) == asked[0], "the next command takes up what was asked"

@@ -1,0 +1,161 @@
+"""Every path can be that of a storage, a tracking database or a study: percent signs, question marks, umlauts."""
+
+from __future__ import annotations
+
+import base64
+import http.server
+import shutil
+import string
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import mlflow
+import pytest
+from sqlalchemy import make_url
+
+from mvae.files import write_atomically
+from mvae.refusal import Refusal
+from mvae.remote import RemotePath, place
+from pipelines.search import Options, command, search
+from sweeps.options import read
+from sweeps.results import Result
+from sweeps.sqlite import sqlite_path, sqlite_uri
+from sweeps.storage import Store
+from sweeps.study import look, opened
+from sweeps.study_database import study_uri
+from sweeps.tracker import default_uri, place_of_artifacts, tracking_uri
+from sweeps.tracking_server import ask
+from tests.test_tracking import KEYS, Storage, expected_rows, finished
+
+PRINTABLE = "".join(sorted(set(map(chr, range(32, 127))) - {"/"}))
+FOLDERS = ["ci%2Fmain", "a%20b", "a?b", "a b#c", "it's", "Übung", PRINTABLE]
+"""Jenkins names workspaces as the first; the last has every printable character of ASCII."""
+IDS = ["percent-slash", "percent-space", "question-mark", "space-hash", "quote", "umlaut", "printable"]
+
+
+@pytest.mark.parametrize("character", PRINTABLE + "ü", ids=ord)
+def test_a_path_with_any_character_has_a_uri_that_sqlalchemy_reads_back(character: str) -> None:
+    for path in (Path(f"/a{character}b/c.db"), Path(f"/a/b{character}"), Path(f"/{character}a/.{character}2F")):
+        uri = sqlite_uri(path)
+        assert make_url(uri).database == str(path)
+        assert sqlite_path(uri) == path
+        assert tracking_uri(uri) == uri
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=IDS)
+def test_mlflow_and_its_artifacts_lie_in_the_storage_whatever_it_is_called(
+    folder: str, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = read(Options, ["--storage", folder])
+    root = tmp_path / folder
+    assert options.storage == root and tracking_uri(options.tracking_uri) == default_uri(root)
+    root.mkdir()
+    shutil.copyfile(empty_database, root / "mlflow.db")
+    here = Storage(root, tracking_uri(options.tracking_uri))
+    write_atomically(root / "pictures" / "a.png", b"picture")
+    view = replace(finished(KEYS[0]), artifacts=root / "pictures")
+    assert here.driver(view).close()
+    assert here.said == []
+    assert here.rows() == expected_rows(view)
+    assert [path.read_bytes() for path in (root / "mlartifacts").rglob("a.png")] == [b"picture"]
+    (run,) = mlflow.MlflowClient(here.uri).search_runs(["1"], "tags.`mvae.kind` = 'trial'")
+    assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/samples/a.png") == "picture"
+    assert [path.name for path in tmp_path.iterdir()] == [folder], "nothing lies outside the storage"
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=IDS)
+def test_results_and_the_study_lie_in_the_storage_whatever_it_is_called(folder: str, tmp_path: Path) -> None:
+    store = Store.open(tmp_path / folder, "main", create=True)
+    of = search(read(Options, ["--trials", "2", "--epochs", "1"]))
+    store.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
+    uri = study_uri(Store.open(str(store.root), "main", create=False), None)
+    assert look(of, uri) == []
+    with opened(of, uri) as study:
+        study.settle(store)
+        assert study.ask(store) is not None
+    assert (store.folder / "study.db").stat().st_size > 0
+    assert len(look(of, uri)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [folder], "nothing lies outside the storage"
+
+
+@pytest.mark.parametrize("folder", ["ci%2Fmain", "a?b"])
+def test_a_typed_uri_that_means_another_file_is_refused_with_the_one_to_type(folder: str, tmp_path: Path) -> None:
+    (tmp_path / folder).mkdir()
+    meant, store = tmp_path / folder / "mlflow.db", Store(tmp_path, "main")
+    with pytest.raises(Refusal, match=r"^--tracking-uri sqlite.* means the file .*; for .* write sqlite") as refusal:
+        tracking_uri(f"sqlite:///{meant}", "--tracking-uri")
+    right = str(refusal.value).rpartition(" write ")[2]
+    assert sqlite_path(right) == meant
+    assert tracking_uri(right) == right == study_uri(store, right)
+    with pytest.raises(Refusal, match=r"^--study-uri sqlite.* means the file"):
+        study_uri(store, f"sqlite:///{meant}")
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite:///:memory:", "sqlite:////a/b.db?timeout=5", "sqlite:////a/b.db?mode=ro&uri=true"]
+)
+def test_a_uri_that_names_no_file_is_refused(uri: str) -> None:
+    with pytest.raises(Refusal, match=r"does not name a file: write sqlite:////ABSOLUTE/PATH"):
+        tracking_uri(uri)
+
+
+def test_a_relative_study_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert study_uri(Store(tmp_path, "main"), "sqlite:///study.db") == f"sqlite:///{tmp_path}/study.db"
+    assert study_uri(Store(tmp_path, "main"), "postgresql://host/b") == "postgresql://host/b"
+
+
+@pytest.mark.parametrize("character", string.punctuation.replace("/", "").replace(".", "") + " ü", ids=ord)
+def test_the_uri_of_an_object_is_read_back(character: str) -> None:
+    path = RemotePath("s3", "bucket", f"a{character}b/{character}2F", "endpoint_override=127.0.0.1:9000&scheme=http")
+    assert RemotePath.of(path.uri) == path
+    assert place(replace(path, authority="KEY:SECRET@bucket").uri) == path, "without credentials"
+
+
+def test_a_bucket_whose_folder_mlflow_would_cut_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow reads"):
+        place_of_artifacts("postgresql://host/mlflow", place("s3://bucket/a%3Fb"))
+
+
+def test_a_name_after_a_tilde_that_no_user_has_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Store.open("~nobody-has-this", "main", create=False).root == tmp_path / "~nobody-has-this"
+
+
+def test_user_and_password_of_a_server_are_sent_as_they_are_meant() -> None:
+    sent: list[str] = []
+
+    class Server(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            sent.append(self.headers["Authorization"])
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert ask(f"http://me%40home:p%2Fss%3A1@127.0.0.1:{server.server_port}") == ""
+        server.shutdown()
+    assert sent == ["Basic " + base64.b64encode(b"me@home:p/ss:1").decode()]
+
+
+def test_a_searchs_command_holds_in_any_folder_and_names_no_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    uri = "s3://KEY:SECRET@bucket/runs?endpoint_override=127.0.0.1:9000&scheme=http"
+    options = read(Options, ["--epochs", "1", "--storage", uri, "--tracking-uri", "sqlite:///mlflow.db"])
+    line = command(search(options).default, options)
+    words = line.split()
+    assert Path(words[1]).is_absolute() and Path(words[1]).is_file()
+    assert f"--tracking-uri sqlite:///{tmp_path}/mlflow.db" in line
+    assert "'s3://bucket/runs?endpoint_override=127.0.0.1:9000&scheme=http'" in line
+    assert "SECRET" not in line
+    private = read(Options, ["--epochs", "1", "--tracking-uri", "http://me:hidden@host:5000"])
+    line = command(search(private).default, private)
+    assert line.endswith("--tracking-uri http://host:5000")

@@ -55,6 +55,14 @@ def test_some_sentences_in_a_row_are_what_they_were_among_all() -> None:
     assert len(stored[:0]) == 0
 
 
+def test_unknown_words_are_counted_per_sentence_also_of_a_part_of_the_file() -> None:
+    stored = drawn([3, 0, 5, 1, 4], classes=6)
+    expected = [sum(word == 0 or word > 3 for word in stored.words(i)) for i in range(5)]
+    assert stored.unknown.tolist() == expected and any(expected)
+    assert stored[1:4].unknown.tolist() == expected[1:4]
+    assert stored[:0].unknown.tolist() == []
+
+
 def test_fewer_known_words_turn_the_others_into_unknown_ones_and_nothing_else(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
     few = data.knowing(4)

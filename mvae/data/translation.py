@@ -259,8 +259,9 @@ def facts_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> tuple[str, ...
     for split, stem in FILES.items():
         texts = zip(modalities, corpus.pairs[split], strict=True)
         shares = [f"{modality.name} {unknown_share(modality, sentences):.1%}" for modality, sentences in texts]
+        count = len(corpus.pairs[split][0])
         lines.append(
-            f"{stem}: {len(corpus.pairs[split][0]):,} pairs, {corpus.too_long[split]:,} left out for a sentence of more"
+            f"{stem}: {count:,} pair{'s' * (count != 1)}, {corpus.too_long[split]:,} left out for a sentence of more"
             f" than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
         )
     return tuple(lines)

@@ -115,7 +115,7 @@ def digest(root: Path) -> str:
     return hashlib.sha256(" ".join([*languages(root), *digests, *rewritten]).encode()).hexdigest()
 
 
-def read_text(path: Path) -> str:
+def decoded(path: Path) -> str:
     """The text of a file, without its byte order mark.
 
     Raises:
@@ -181,7 +181,7 @@ def read(root: Path) -> Corpus:
     """A whole corpus.
 
     Raises:
-        ValueError: as `find`, `read_text`, `sentences_of` and `pairs_of`.
+        ValueError: as `find`, `decoded`, `sentences_of` and `pairs_of`.
     """
     return _read(root, _versions(root))
 
@@ -199,7 +199,7 @@ def _versions(root: Path) -> _Versions:
 def _read(root: Path, _versions: _Versions) -> Corpus:
     pairs, too_long, rewritten = {}, {}, False
     for split, (one, other) in find(root).items():
-        texts = read_text(one), read_text(other)
+        texts = decoded(one), decoded(other)
         rewritten = rewritten or any(map(is_rewritten, texts))
         both = sentences_of(texts[0], one), sentences_of(texts[1], other)
         pairs[split], too_long[split] = pairs_of(one, other, both)

@@ -18,7 +18,7 @@ from mvae.data import facts_about, fingerprint, load, load_converted, modalities
 from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.sentences import Sentences, ragged, sentence_of, trimmed
 from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
-from mvae.data.translation import FEWEST, MOST_TOKENS, digest, decoded, sentences_of, vocabulary
+from mvae.data.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary
 from tests.corpora import PAIRS, write_corpus
 
 

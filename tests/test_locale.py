@@ -142,4 +142,4 @@ def test_characters_that_stdout_lacks_are_printed_as_question_marks() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Console(file, live=False).say("Möwe: 0.5")
     file.flush()
-    assert file.buffer.getvalue() == b"M?we: 0.5\n"  # type: ignore[attr-defined]
+    assert file.buffer.getvalue() == b"M?we: 0.5\n"

@@ -15,12 +15,12 @@ from mvae.data.dataset import Dataset
 from mvae.data.sentences import Sentences, ragged
 from mvae.evaluation.likelihood import likelihood_metrics, split_likelihoods
 from mvae.evaluation.measures import check_measurable, compute
+from mvae.evaluation.tokens import sentences_in
 from mvae.evaluation.translation import (
     as_written,
     bleu_and_chrf,
     latent_use,
     most_frequent,
-    sentences_in,
     translation_metrics,
     translation_tables,
     translations,

@@ -185,6 +185,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_h
         driver.kill()
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
+        assert again.out.count("translation, train: 200 pairs, 0 left out") == 2, "at the start and below the table"
         assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), corpus, tmp_path)
         assert mlflow_differs(here) == []
         assert {run.info.run_name for run in here.children()} == {"MVAE own seed 0", "MVAE all seed 0"}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvae.data.dataset import Kind, Modality
+from mvae.data.sentences import UNKNOWN
 from mvae.data.text import characters
 
 
@@ -88,11 +89,23 @@ class Text:
         self.classes = classes
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        cross_entropy, counted, endless = self._costs(logits, target)
+        return -torch.where(endless, torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
+
+    def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of each row of words, `log_prob` of all its tokens and of those that are not <unk>: [n, 2]."""
+        cross_entropy, counted, endless = self._costs(logits, target)
+        known = counted & (target[:, : logits.shape[1]] != UNKNOWN)
+        sums = [torch.where(tokens, cross_entropy, 0).sum(1) for tokens in (counted, known)]
+        return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
+
+    def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross-entropy of each token [n, S], which tokens count [n, S], and which rows have no stop [n]."""
         before_stop, steps = characters(target, self.classes), logits.shape[1]
         counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
         choices = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # what fills a row may be any token
         cross_entropy = F.cross_entropy(logits.flatten(0, 1), choices.flatten(), reduction="none").view(choices.shape)
-        return -torch.where(before_stop[:, -1], torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
+        return cross_entropy, counted, before_stop[:, -1]
 
     def mean(self, logits: Tensor) -> Tensor:
         raise NotImplementedError("a text has no mean")

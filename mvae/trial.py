@@ -366,6 +366,15 @@ def likelihood(samples: int) -> Measure:
     return Measure("likelihood", 1, "test/log_marginal", (("s", float(samples)),))
 
 
+def sentence_likelihood(samples: int) -> Measure:
+    """`likelihood` of sentences, with the likelihood without <unk> and the share of <unk>.
+
+    Raises:
+        ValueError: fewer than 2 samples, which have no variance.
+    """
+    return replace(likelihood(samples), version=2)
+
+
 def canonical_json(value: Any) -> str:
     """One text for one value: sorted names, no spaces, no nan."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

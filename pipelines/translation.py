@@ -27,10 +27,11 @@ from mvae.data import Modality, modalities_of, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.data.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.tokens import KNOWN
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, likelihood
+from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, sentence_likelihood
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.report import Report
@@ -146,6 +147,12 @@ ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
 """Log-likelihood of each language by samples of its own posterior, and of both by those of the joint one."""
 
 
+def known(estimate: str) -> str:
+    """The name of an estimate without <unk>: log_marginal_known-x1."""
+    kind, dash, proposal = estimate.partition("-")
+    return f"{kind}{KNOWN}{dash}{proposal}"
+
+
 def scores(modalities: tuple[Modality, ...]) -> Iterator[tuple[str, str, str, Measure]]:
     """BLEU and chrF of every direction: the table."""
     for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
@@ -158,11 +165,14 @@ def scores(modalities: tuple[Modality, ...]) -> Iterator[tuple[str, str, str, Me
 def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[tuple[str, str, str, Measure]]:
     """Log-likelihoods and the use of the latents, of every language and of both: the second table."""
     one, other = (modality.name for modality in modalities)
-    measure = likelihood(samples)
+    measure = sentence_likelihood(samples)
     for name, metric in zip((one, other, BOTH), ESTIMATES, strict=True):
         yield "log p a token", name, f"test/{metric}_per_token", measure
         yield "log p a sentence", name, f"test/{metric}", measure
+        yield "log p a known token", name, f"test/{known(metric)}_per_token", measure
     for name in (one, other):
+        yield "unigram log p a known token", name, f"unigram_known_per_token/{name}", measure
+        yield "share of <unk>", name, f"unknown_share_test/{name}", measure
         yield "unigram log p a token", name, f"unigram_per_token/{name}", TRANSLATION
         yield "unigram log p a sentence", name, f"unigram/{name}", TRANSLATION
     for name in (one, other, BOTH):
@@ -181,21 +191,30 @@ def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
 
 
 def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
-    """Of each trial: log-likelihood a token beside the unigram model's, latents in use, and the share of padding."""
+    """Of each trial: log-likelihood a token beside the unigram model's, with and without <unk>, latents in use, and the
+    share of padding."""
     one, other = (modality.name for modality in modalities)
     for key, model in models.items():
-        found = [store.results.read(key, measure.token) for measure in (TRANSLATION, likelihood(samples))]
+        found = [store.results.read(key, measure.token) for measure in (TRANSLATION, sentence_likelihood(samples))]
         translated, likely = found
         if translated is None:
             continue
         values = translated.metrics
         if likely is not None:
+            estimates = dict(zip((one, other), ESTIMATES, strict=False))
             parts = [
                 f"{name} {likely.metrics[f'test/{metric}_per_token']:.3f}"
                 f" (unigram {values[f'unigram_per_token/{name}']:.3f})"
-                for name, metric in zip((one, other), ESTIMATES, strict=False)
+                for name, metric in estimates.items()
             ]
             yield f"{model}: log p a token in nats, {samples:,} samples: {', '.join(parts)}."
+            parts = [
+                f"{name} {likely.metrics[f'test/{known(metric)}_per_token']:.3f}"
+                f" (unigram {likely.metrics[f'unigram_known_per_token/{name}']:.3f},"
+                f" {likely.metrics[f'unknown_share_test/{name}']:.1%} of the words are <unk>)"
+                for name, metric in estimates.items()
+            ]
+            yield f"{model}: log p a token other than <unk>: {', '.join(parts)}."
         uses = [
             f"{name} {values[f'active_units/{name}']:.0%}, {values[f'kl_per_token/{name}']:.2f}"
             for name in (one, other, BOTH)

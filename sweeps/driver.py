@@ -66,6 +66,8 @@ class Driver:
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
         self._correct_views()
         self.console.header(f"{self.sweep.title}: {self._what_there_is()}")
+        for fact in self.sweep.facts:
+            self.console.say(fact)
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
         tracker = Tracker(
@@ -275,7 +277,7 @@ def report_on(
     """Shows and writes the table of what is in storage; the exit code says whether it is complete."""
     made = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
     report = made(planned, store.results)
-    report = replace(report, statements=sweep.statements(report))
+    report = replace(report, statements=(*sweep.facts, *sweep.statements(report)))
     details = made(planned.over(sweep.details), store.results) if sweep.details else None
     show(report, console.rich)
     if store.folder.exists():

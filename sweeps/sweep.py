@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mvae.data import MissingFiles, fingerprint, load, training_examples
+from mvae.data import MissingFiles, facts_about, fingerprint, load, training_examples
 from mvae.data.dataset import check_train_examples
 from mvae.refusal import Refusal
 from sweeps import engine
@@ -60,6 +60,8 @@ class Sweep:
     """What the numbers say, as lines below the table."""
     details: tuple[Cell, ...] = ()
     """A second table of the same trials and measures: written beside the first, not printed."""
+    facts: tuple[str, ...] = ()
+    """Lines about the data, printed at the start, by --plan and below the table; `main` fills them in."""
     speeds: bool = False
     """Measure what the workers of a trial gain."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
@@ -124,6 +126,7 @@ def _checked(
         Refusal: one line; nothing was started.
     """
     data_marks = _fingerprints(sweep, options)
+    sweep = replace(sweep, facts=_facts(sweep, options))
     uri, looks_only = "", options.plan or options.report
     typed = "tracking_uri" in options.model_fields_set
     if typed or not looks_only:
@@ -187,12 +190,20 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
     return marks
 
 
+def _facts(sweep: Sweep, options: CommonOptions) -> tuple[str, ...]:
+    """What the cells' data sets say of themselves."""
+    wanted = dict.fromkeys((cell.trial.dataset, cell.trial.vocabulary) for cell in sweep.cells)
+    return tuple(line for name, words in wanted for line in facts_about(name, options.data_root, words))
+
+
 def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Fingerprints, console: Console) -> int:
     machine = this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device)
     if sweep.search is not None:
         return sweep.search.plan(options, look_up, machine, console)
+    for fact in sweep.facts:
+        console.say(fact)
     planned = look_up(sweep.cells)
     show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
     return COMPLETE

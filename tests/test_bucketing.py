@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from pathlib import Path
 
@@ -155,6 +156,13 @@ def test_the_order_belongs_to_seed_and_epoch_and_does_not_go_by_length() -> None
     assert not all(np.array_equal(a.index_RM, b.index_RM) for a, b in zip(one, other, strict=True))
     longest = [int(LENGTHS[step.index_RM[:, 1], 1].max()) for step in one]
     assert longest != sorted(longest) and longest != sorted(longest, reverse=True)
+
+
+@pytest.mark.parametrize("pairing", PAIRINGS)
+def test_long_and_short_batches_come_in_another_order_every_epoch(pairing: str) -> None:
+    widths = [[int(LENGTHS[step.index_RM[0, 0], 0]) for step in epoch(pairing, 1.0, number=e)] for e in range(3)]
+    for one, other in itertools.combinations(widths, 2):
+        assert np.corrcoef(one, other)[0, 1] < 0.5
 
 
 def test_values_that_are_not_kept_count_nothing() -> None:

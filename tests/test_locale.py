@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import ast
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
+from sweeps.console import Console
+from sweeps.encoding import check_names
+from sweeps.sweep import BAD_INPUT, COMPLETE
+from tests.corpora import write_corpus
 from tests.test_setup import REPOSITORY, python_files
+
+NO_UTF_8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 TEXT_METHODS = {"read_text", "write_text"}
 NOT_FILES = {"Image", "Store", "browsed", "os"}
@@ -67,3 +78,68 @@ def test_every_text_file_is_opened_with_an_encoding() -> None:
         for line in without_encoding(path.read_text(encoding="utf-8"))
     ]
     assert found == []
+
+
+TRAINS_AND_REPORTS = """
+import sys
+from mvae.data import fingerprint
+from pipelines.translation import Options, sweep
+from sweeps.options import read
+from sweeps.storage import Store
+from sweeps.sweep import main
+from sweeps.worker import Job, run
+
+options = read(Options, sys.argv[1:])
+cells = sweep(options).cells
+key = cells[0].trial.key(fingerprint("translation", options.data_root))
+store = Store.open(options.storage, options.name, create=True)
+measures = tuple(dict.fromkeys(cell.measure for cell in cells))
+run(Job(key, cells[0].trial, measures=measures, store=store, data_root=options.data_root, cache=options.cache), print)
+sys.exit(main(lambda: sweep(options), options))
+"""
+
+
+def test_a_trial_of_vietnamese_sentences_trains_and_is_reported_where_the_locale_is_not_utf_8(
+    tmp_path: Path, cache: Path
+) -> None:
+    pairs = [("the cat", "tiếng Việt"), ("a dog sees", "nhập từ"), ("the cat sees", "tiếng từ")]
+    corpus = write_corpus(tmp_path / "corpus", pairs * 5, valid=pairs, test=pairs)
+    typed = f"--storage {tmp_path} --corpus {corpus} --cache {cache} --targets all --epochs 1 --latents 3 --samples 2"
+    ran = subprocess.run(
+        [sys.executable, "-X", "warn_default_encoding", "-c", TRAINS_AND_REPORTS, *typed.split(), "--report"],
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **NO_UTF_8, "PYTHONPATH": str(REPOSITORY)},
+        timeout=300,
+    )
+    assert ran.returncode == COMPLETE, ran.stderr
+    assert "translation, test: 3 pairs, 0 left out" in ran.stdout and ran.stdout.isascii()
+    ours = [line for line in ran.stderr.splitlines() if "EncodingWarning" in line and "site-packages" not in line]
+    assert ours == []
+    [examples] = (tmp_path / "main" / "reports").glob("*/translations.md")
+    assert "| the cat | tiếng Việt |" in examples.read_text(encoding="utf-8")
+
+
+def test_a_name_outside_ascii_is_refused_in_one_line_where_the_locale_is_not_utf_8() -> None:
+    command = [sys.executable, str(REPOSITORY / "pipelines" / "weak_supervision.py"), "--storage", "Läufe", "--plan"]
+    ran = subprocess.run(command, capture_output=True, encoding="utf-8", env={**os.environ, **NO_UTF_8}, timeout=60)
+    said = r"'L\xe4ufe' has characters outside ASCII, but this locale names files in ascii: set PYTHONUTF8=1"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (BAD_INPUT, "", f"{said}\n")
+
+
+@pytest.mark.parametrize("variable", ["MVAE_STORAGE", "MVAE_DATA", "MLFLOW_TRACKING_URI", "HOME"])
+def test_names_from_the_environment_are_checked_too_and_utf_8_takes_all(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "/Läufe")
+    check_names(["--name", "ö"])
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    with pytest.raises(ValueError, match="ufe' has characters outside ASCII, but this locale names files in iso8859-1"):
+        check_names([])
+
+
+def test_characters_that_stdout_lacks_are_printed_as_question_marks() -> None:
+    file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    Console(file, live=False).say("Möwe: 0.5")
+    file.flush()
+    assert file.buffer.getvalue() == b"M?we: 0.5\n"

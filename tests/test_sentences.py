@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
+import hashlib
+import unicodedata
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mvae.data import fingerprint, load, load_converted, modalities_of, training_examples
+from mvae.data import facts_about, fingerprint, load, load_converted, modalities_of, training_examples
 from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.sentences import Sentences, ragged, sentence_of, trimmed
 from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
-from mvae.data.translation import FEWEST, MOST_TOKENS, read_sentences, vocabulary
+from mvae.data.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary
 from tests.corpora import PAIRS, write_corpus
 
 
@@ -24,6 +26,10 @@ def drawn(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
     """Sentences of these lengths, of words from 0 to `words`, of which 5 are known."""
     all_ = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
     return Sentences.of(ragged([[all_.pop() for _ in range(length)] for length in lengths]), classes)
+
+
+def read_sentences(path: Path) -> list[list[str]]:
+    return sentences_of(decoded(path), path)
 
 
 def sentences(data: Dataset, split: str, m: int) -> list[str]:
@@ -47,6 +53,14 @@ def test_some_sentences_in_a_row_are_what_they_were_among_all() -> None:
     assert (len(part), part.lengths.tolist()) == (3, [1, 6, 2])
     assert torch.equal(part.take(torch.arange(3)), stored.take(torch.tensor([1, 2, 3])))
     assert len(stored[:0]) == 0
+
+
+def test_unknown_words_are_counted_per_sentence_also_of_a_part_of_the_file() -> None:
+    stored = drawn([3, 0, 5, 1, 4], classes=6)
+    expected = [sum(word == 0 or word > 3 for word in stored.words(i)) for i in range(5)]
+    assert stored.unknown.tolist() == expected and any(expected)
+    assert stored[1:4].unknown.tolist() == expected[1:4]
+    assert stored[:0].unknown.tolist() == []
 
 
 def test_fewer_known_words_turn_the_others_into_unknown_ones_and_nothing_else(cache: Path) -> None:
@@ -122,17 +136,78 @@ def test_a_corpus_lies_in_the_data_root_or_in_its_folder_en_vi_and_has_one_finge
     assert fingerprint("translation", tmp_path / "plain") != marks[0]
 
 
-def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(
-    tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(tmp_path: Path, cache: Path) -> None:
     longest, too_long = " ".join(["cat"] * MOST_TOKENS), " ".join(["cat"] * (MOST_TOKENS + 1))
     train = [*PAIRS, ("short", too_long), (longest, longest), (too_long, "short")]
     root = write_corpus(tmp_path / "corpus", train)
-    with caplog.at_level(logging.INFO, "mvae.data.translation"):
-        data = load("translation", root, cache)
+    data = load("translation", root, cache)
     assert sentences(data, "train", 0) == [*(pair[0] for pair in PAIRS), longest]
     assert training_examples("translation", root) == len(data.train) == 5
-    assert "2 pairs of more than 70 words left out" in caplog.text
+    [said, *_] = facts_about("translation", root)
+    assert said.startswith("translation, train: 5 pairs, 2 left out for a sentence of more than 70 words; ")
+
+
+def test_the_share_of_unknown_words_is_said_per_part_and_language(tmp_path: Path, cache: Path) -> None:
+    test = [("the unseen cat", "mio nova nova vid"), ("the", "mio")]
+    root = write_corpus(tmp_path / "corpus", test=test)
+    *_, of_test = facts_about("translation", root)
+    assert of_test.endswith("share of <unk>: xx 25.0%, yy 40.0%")
+    *_, of_test = facts_about("translation", root, 1)
+    assert of_test.endswith("share of <unk>: xx 75.0%, yy 60.0%"), "with one known word in each language"
+    assert all(line.endswith("share of <unk>: here 0.0%, there 0.0%") for line in facts_about("toy_translation"))
+
+
+def rewritten(root: Path, name: str, change: Callable[[str], str]) -> None:
+    """Writes a file of a corpus anew."""
+    (root / name).write_text(change((root / name).read_text(encoding="utf-8")), encoding="utf-8")
+
+
+VIETNAMESE = [("the cat", "tiếng Việt"), ("a dog sees", "nhập từ"), ("the cat sees", "tiếng từ")]
+
+SAME_WORDS: dict[str, Callable[[str], str]] = {
+    "decomposed letters": lambda text: unicodedata.normalize("NFD", text),
+    "no-break spaces": lambda text: text.replace(" ", "\u00a0"),
+    "ideographic spaces": lambda text: text.replace(" ", "\u3000"),
+    "narrow no-break spaces before line ends": lambda text: text.replace("\n", "\u202f\n"),
+    "line separators that end no line": lambda text: text.replace(" ", "\u2028"),
+    "zero width spaces": lambda text: text.replace(" ", "\u200b"),
+    "byte order marks of joined files": lambda text: text.replace("\n", "\n\ufeff").removesuffix("\ufeff"),
+    "tabs": lambda text: text.replace(" ", "\t"),
+    "line ends of Windows": lambda text: text.replace("\n", "\r\n"),
+    "line ends of the classic Mac OS": lambda text: text.replace("\n", "\r"),
+}
+AS_BEFORE = ("tabs", "line ends of Windows")
+"""Spellings that gave these words before white space of every kind did, so that such corpora keep their digest."""
+
+
+@pytest.mark.parametrize("spelled", SAME_WORDS)
+def test_words_are_the_same_however_letters_spaces_and_line_ends_are_spelled(spelled: str, tmp_path: Path) -> None:
+    root = write_corpus(tmp_path / "corpus", VIETNAMESE * 5, test=VIETNAMESE)
+    expected, shares = read_sentences(root / "test.yy"), facts_about("translation", root)
+    for name in ("test.xx", "test.yy"):
+        rewritten(root, name, lambda text: SAME_WORDS[spelled](text))
+    assert (root / "test.yy").read_bytes() != "".join(f"{pair[1]}\n" for pair in VIETNAMESE).encode()
+    assert read_sentences(root / "test.yy") == expected
+    assert facts_about("translation", root) == shares, "no word of the test part becomes unknown"
+
+
+@pytest.mark.parametrize("spelled", SAME_WORDS)
+def test_a_corpus_keeps_its_digest_unless_its_words_are_read_otherwise_than_before(
+    spelled: str, tmp_path: Path
+) -> None:
+    root = write_corpus(tmp_path / "corpus", VIETNAMESE * 5, test=VIETNAMESE)
+    rewritten(root, "test.yy", lambda text: SAME_WORDS[spelled](text))
+    files = [root / f"{stem}.{suffix}" for stem in ("train", "valid", "test") for suffix in ("xx", "yy")]
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
+    before = hashlib.sha256(" ".join(["xx", "yy", *contents]).encode()).hexdigest()
+    assert (digest(root) == before) == (spelled in AS_BEFORE)
+
+
+@pytest.mark.real_data
+def test_the_english_vietnamese_corpus_keeps_the_fingerprint_of_its_results(real_data: Path) -> None:
+    if not (real_data / "en-vi").is_dir():
+        pytest.skip("no corpus en-vi")
+    assert fingerprint("translation", real_data) == "e7ef9f8d773bdbcffe04c2231876068b2c214f04ae9725803c62b736e4e42771"
 
 
 def test_windows_line_ends_tabs_and_a_missing_last_line_end_are_read_like_any_others(tmp_path: Path) -> None:
@@ -141,15 +216,21 @@ def test_windows_line_ends_tabs_and_a_missing_last_line_end_are_read_like_any_ot
     assert read_sentences(path) == [["the", "cat"], ["sees", "a", "dog"]]
     path.write_bytes("\ufeffdie Katze\n".encode())
     assert read_sentences(path) == [["die", "Katze"]], "a byte order mark is no part of the first word"
-    path.write_bytes("a\u2028b \x07 c\u00a0d\n".encode())
-    assert read_sentences(path) == [["a\u2028b", "\x07", "c\u00a0d"]], "words end at blanks alone, lines at line ends"
+    path.write_bytes(b"a \x07 b\rc\nd\n")
+    assert read_sentences(path) == [["a", "\x07", "b", "c"], ["d"]], "beside other line ends a CR is white space"
 
 
 BAD = {
     "an empty line": ("valid.xx", b"the cat\n\na dog\nthe dog\n", "valid.xx, line 2 is empty: each line of both files"),
-    "a line of blanks": ("test.yy", b"mio\nvid\nvuf\n \t\n", "test.yy, line 4 is empty"),
+    "a line of blanks": ("test.yy", b"mio\nvid\nvuf\n \t\n", "test.yy, line 4 has only white space: each line of both"),
+    "no-break spaces alone": ("test.yy", "mio\n\u00a0\u00a0\nvuf\nvid\n".encode(), "line 2 has only white space: each"),
+    "no width at all": ("test.yy", "mio\nvid\n\u200b\nvid\n".encode(), "test.yy, line 3 has only white space"),
+    "a blank last line": ("test.yy", b"mio\nvid\nvuf\nmio\n\n", "test.yy, line 5 is empty"),
+    "a blank last line of Windows": ("test.yy", b"mio\r\nvid\r\nvuf\r\nmio\r\n\r\n", "test.yy, line 5 is empty"),
     "another encoding": ("train.yy", "mio\nĉapo\n".encode("iso8859-3"), "train.yy, line 2: byte 0xe6 is no UTF-8"),
     "UTF-16": ("test.xx", "the cat\n".encode("utf-16"), "test.xx, line 1: byte 0xff is no UTF-8"),
+    "UTF-16 without a mark": ("test.xx", "the cat\na\n".encode("utf-16-le"), "test.xx, line 1: byte 0x00 is no UTF-8"),
+    "another encoding with CR": ("train.yy", "mio\rĉapo\r".encode("iso8859-3"), "train.yy, line 2: byte 0xe6 is no"),
     "too many lines": ("test.xx", b"a\nb\nc\nd\ne\nf\n", "test.xx, line 5 has no counterpart: "),
     "too few lines": ("train.yy", b"mio\nvid\n", "train.xx, line 3 has no counterpart: "),
     "an empty file": ("valid.yy", b"", "valid.yy, line 1 is empty"),
@@ -174,6 +255,8 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
     one, three = write_corpus(tmp_path / "one"), write_corpus(tmp_path / "three")
     (one / "train.yy").unlink()
     (three / "train.zz").write_text("a\n", encoding="utf-8")
+    kept = write_corpus(tmp_path / "kept", suffixes=("en", "vi"))
+    (kept / "train.en.bak").write_text("a\n", encoding="utf-8")
     missing = write_corpus(tmp_path / "missing")
     (missing / "valid.yy").unlink()
     too_long = write_corpus(tmp_path / "long", test=[("a " * 80, "b")])
@@ -181,6 +264,7 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
         (tmp_path / "nothing", "en-vi is no corpus: put train.A, train.B, valid.A"),
         (one, "one has train.xx: put"),
         (three, "three has train.xx, train.yy, train.zz: put"),
+        (kept, "kept has train.en, train.en.bak, train.vi: put"),
         (missing, "valid.yy is missing: a corpus is train.A"),
         (too_long, "test.xx has no pair of at most 70 words"),
     ):

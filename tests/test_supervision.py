@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +15,9 @@ from mvae.data.supervision import (
     TARGETS,
     Step,
     check_fraction,
+    image_batches,
+    kept_steps,
+    kept_values,
     paired_batches,
     paired_set,
     step_count,
@@ -160,6 +164,56 @@ def test_steps_are_a_pure_function_of_seed_and_epoch(pairing: str) -> None:
     assert same(ours, an_epoch(pairing, epoch=2))
     assert not np.array_equal(ours[0].index_RM[:50, 0], an_epoch(pairing, epoch=3)[0].index_RM[:50, 0])
     assert not np.array_equal(ours[0].index_RM[:50, 0], an_epoch(pairing, epoch=2, seed=SEED + 1)[0].index_RM[:50, 0])
+
+
+def alone(modality: int, pairing: str = "reserved") -> Callable[[int], list[np.ndarray]]:
+    """By epoch: examples whose value of a modality comes alone, step by step."""
+
+    def batches(epoch: int) -> list[np.ndarray]:
+        rows = [step.index_RM for step in an_epoch(pairing, modalities=3, epoch=epoch)]
+        return [index[(index >= 0).sum(axis=1) == 1, modality] for index in rows]
+
+    return lambda epoch: [batch[batch >= 0] for batch in batches(epoch)]
+
+
+def pairs_of_steps(pairing: str) -> Callable[[int], list[np.ndarray]]:
+    """By epoch: examples that come as pairs, step by step."""
+    return lambda epoch: [together(step)[:, 0] for step in an_epoch(pairing, fraction=0.4, epoch=epoch)]
+
+
+PAIRED, KEPT = paired_set(N, 0.4, SEED), kept_values(N, 3, 0.5, SEED)
+EQUALLY_LONG = np.full((N, 2), 7)
+
+ORDERS: dict[str, Callable[[int], list[np.ndarray]]] = {
+    "images": alone(0),
+    "labels": alone(1),
+    "labels of a third modality": alone(2),
+    "labels, proportional": alone(1, "proportional"),
+    "images of arms without labels": lambda epoch: list(image_batches(N, BATCH, SEED, epoch)),
+    "pairs, reserved": pairs_of_steps("reserved"),
+    "pairs, proportional": pairs_of_steps("proportional"),
+    "pairs of arms without images of their own": lambda epoch: list(paired_batches(N, PAIRED, BATCH, SEED, epoch)),
+    "pairs of sentences": lambda epoch: list(paired_batches(N, PAIRED, BATCH, SEED, epoch, EQUALLY_LONG)),
+    "examples with missing values": lambda epoch: [
+        step.index_RM.max(axis=1) for step in kept_steps(KEPT, BATCH, SEED, epoch)
+    ],
+}
+
+
+@pytest.mark.parametrize("what", ORDERS)
+def test_every_epoch_shows_the_same_examples_in_another_order_and_in_other_batches(what: str) -> None:
+    epochs = [ORDERS[what](epoch) for epoch in EPOCHS]
+    for one, other in itertools.combinations(epochs, 2):
+        first, second = np.concatenate(one), np.concatenate(other)
+        assert len(first) == len(second) > BATCH
+        assert set(first.tolist()) == set(second.tolist())
+        assert np.mean(first == second) < 0.05, "the order is drawn anew"
+        assert not {frozenset(batch.tolist()) for batch in one} & {frozenset(batch.tolist()) for batch in other}
+
+
+def test_other_steps_of_resampled_come_paired_in_every_epoch() -> None:
+    coins = [tuple(len(together(step)) > 0 for step in an_epoch("resampled", fraction=0.5, epoch=e)) for e in range(8)]
+    assert len(set(coins)) == len(coins)
 
 
 def test_all_protocols_and_fractions_share_the_order_of_the_images() -> None:

@@ -15,16 +15,17 @@ from mvae.data.dataset import Dataset
 from mvae.data.sentences import Sentences, ragged
 from mvae.evaluation.likelihood import likelihood_metrics, split_likelihoods
 from mvae.evaluation.measures import check_measurable, compute
+from mvae.evaluation.tokens import sentences_in
 from mvae.evaluation.translation import (
     as_written,
     bleu_and_chrf,
     latent_use,
     most_frequent,
-    sentences_in,
     translation_metrics,
     translation_tables,
     translations,
     unigram_log_likelihood,
+    unknown_metrics,
     validation_translation_metrics,
 )
 from mvae.gaussian import Gaussian
@@ -165,6 +166,70 @@ def test_log_likelihoods_a_token_are_the_means_over_tokens_stops_counted(data: D
     for name, tokens in (("log_marginal", lengths[:, 0]), ("log_x2", lengths[:, 1]), ("log_joint", lengths.sum(1))):
         expected = found[f"test/{name}"] * len(tokens) / tokens.sum()
         assert found[f"test/{name}_per_token"] == pytest.approx(expected)
+
+
+def test_a_likelihood_without_unk_sums_the_other_tokens_each_given_all_before(data: Dataset) -> None:
+    made = without_z(model(data))
+    found = split_likelihoods(made, data.test, samples=4, seed=0, known=True)
+    for m, name in enumerate(("log_marginal", "log_x2")):
+        classes, decoder = data.modalities[m].classes, made.decoders[m]
+        for i, row in enumerate(data.test.take(m, torch.arange(len(data.test)))):
+            tokens = row[: row.tolist().index(classes - 2) + 1]
+            log_p = decoder(torch.zeros(1, LATENTS), tokens[None])[0].log_softmax(-1)
+            each = log_p[torch.arange(len(tokens)), tokens].detach().double()
+            assert float(found[name][i]) == pytest.approx(float(each.sum()), rel=1e-4)
+            assert float(found[f"{name}_known"][i]) == pytest.approx(float(each[tokens != 0].sum()), rel=1e-4)
+    whole, parts = found["log_joint_known"], found["log_marginal_known"] + found["log_x2_known"]
+    torch.testing.assert_close(whole, parts, rtol=1e-4, atol=1e-3)
+
+
+def without_z(made: Multimodal) -> Multimodal:
+    """A model whose posteriors are the prior and whose decoders do not read z, so that its likelihoods are exact."""
+    with torch.no_grad():
+        for encoder, decoder in zip(made.encoders, made.decoders, strict=True):
+            for parameter in encoder.parameters():
+                parameter.zero_()
+            encoder.output.bias[LATENTS:] = 15.0  # type: ignore[union-attr, operator]
+            decoder.state.weight.zero_()  # type: ignore[union-attr, operator]
+            decoder.output.weight[:, -LATENTS:] = 0.0  # type: ignore[union-attr, operator]
+    return made
+
+
+def test_numbers_without_unk_change_nothing_in_the_others_and_are_per_token_that_is_known(data: Dataset) -> None:
+    made = model(data)
+    plain = likelihood_metrics(made, data, samples=4, seed=0)
+    found = likelihood_metrics(made, data, samples=4, seed=0, known=True)
+    assert {name: found[name] for name in plain} == pytest.approx(plain, rel=1e-6)
+    sentences = [sentences_in(data.test, m) for m in (0, 1)]
+    words = [
+        [sum(word in known(data, m) for word in text.split()) for text in as_written(data.modalities[m], one)]
+        for m, one in enumerate(sentences)
+    ]
+    counts = {"marginal": sum(words[0]), "x2": sum(words[1]), "joint": sum(map(sum, words))}
+    stops = {"marginal": len(data.test), "x2": len(data.test), "joint": 2 * len(data.test)}
+    for kind, count in counts.items():
+        total = found[f"test/log_{kind}_known"] * len(data.test)
+        assert found[f"test/log_{kind}_known_per_token"] == pytest.approx(total / (count + stops[kind]))
+
+
+def known(data: Dataset, m: int) -> set[str]:
+    return set(data.modalities[m].words[1 : data.modalities[m].classes - 2])
+
+
+def test_the_share_of_unk_is_measured_per_part_and_language_and_the_unigram_model_without_it(data: Dataset) -> None:
+    found = unknown_metrics(data)
+    for m, name in enumerate(("xx", "yy")):
+        for part in ("train", "validation", "test"):
+            texts = " ".join(as_written(data.modalities[m], sentences_in(getattr(data, part), m))).split()
+            share = sum(word not in known(data, m) for word in texts) / len(texts)
+            assert found[f"unknown_share_{part}/{name}"] == pytest.approx(share)
+        train, test = (data_of.take(m, torch.arange(len(data_of))) for data_of in (data.train, data.test))
+        stop = data.modalities[m].classes - 2
+        counts = Counter(token for row in train.tolist() for token in row[: row.index(stop) + 1])
+        shown = [token for row in test.tolist() for token in row[: row.index(stop) + 1] if token]
+        each = [log((counts[token] + 1) / (counts.total() + stop + 1)) for token in shown]
+        assert found[f"unigram_known_per_token/{name}"] == pytest.approx(sum(each) / len(each))
+    assert found["unknown_share_test/xx"] > found["unknown_share_train/xx"]
 
 
 def test_likelihoods_of_sentences_do_not_depend_on_who_is_estimated_beside_them(data: Dataset) -> None:

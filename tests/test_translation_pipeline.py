@@ -12,7 +12,7 @@ from mvae.checkpoint import Record
 from mvae.data import fingerprint
 from mvae.evaluation.measures import COMPUTES, estimates
 from mvae.files import write_atomically
-from mvae.trial import TRANSLATION, Trial, likelihood
+from mvae.trial import TRANSLATION, Trial, sentence_likelihood
 from pipelines.translation import Options, sweep
 from sweeps.catalogue import Catalogue
 from sweeps.options import parse, read
@@ -44,7 +44,7 @@ def test_the_demo_needs_no_files_and_compares_two_sets_of_targets_with_all_that_
     assert {(cell.variant, cell.trial.targets) for cell in made.cells} == {("MVAE own", "own"), ("MVAE all", "all")}
     assert len({cell.trial.key("data") for cell in made.cells}) == 2
     assert {cell.column for cell in made.cells} == {"here-there", "there-here", "here", "there", "both"}
-    assert {cell.measure for cell in made.cells} == {TRANSLATION, likelihood(20)}
+    assert {cell.measure for cell in made.cells} == {TRANSLATION, sentence_likelihood(20)}
     scored = {cell.metric for cell in made.cells if cell.column == "there-here"}
     kinds = ("", "_beam", "_copy", "_frequent")
     assert scored == {f"{score}{kind}/there-here" for score in ("bleu", "chrf") for kind in kinds}
@@ -56,7 +56,7 @@ def test_every_metric_that_a_cell_shows_is_one_that_its_measure_gives(storage: P
     job = Job(
         trial.key(fingerprint("toy_translation")),
         trial,
-        measures=(TRANSLATION, likelihood(2)),
+        measures=(TRANSLATION, sentence_likelihood(2)),
         store=Store.open(storage, "main", create=True),
         cache=cache,
     )
@@ -125,6 +125,19 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 
 @pytest.mark.usefixtures("no_cluster")
+def test_a_plan_says_how_many_pairs_are_left_out_and_how_much_of_each_part_is_unknown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = [("the cat " * 36, "mio"), ("the unseen cat", "mio vid")]
+    corpus = write_corpus(tmp_path / "corpus", test=test)
+    assert run(("--storage", str(tmp_path / "new"), "--corpus", str(corpus), "--targets", "all", "--plan")) == COMPLETE
+    said = (
+        "translation, test: 1 pair, 1 left out for a sentence of more than 70 words; share of <unk>: xx 33.3%, yy 0.0%"
+    )
+    assert said in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_cluster")
 def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_use_and_the_padding(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +156,10 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     numbers = {(cell.row, cell.column): number / 100 for number, cell in enumerate(whole.cells)}
     ours, unigram = numbers["MVAE log p a token", "here"], numbers["MVAE unigram log p a token", "here"]
     assert f"MVAE seed 0: log p a token in nats, 20 samples: here {ours:.3f} (unigram {unigram:.3f})" in printed
+    known, share = numbers["MVAE log p a known token", "here"], numbers["MVAE share of <unk>", "here"]
+    without = numbers["MVAE unigram log p a known token", "here"]
+    assert f"here {known:.3f} (unigram {without:.3f}, {share:.1%} of the words are <unk>)" in printed
+    assert "toy_translation, test: 100 pairs, 0 left out for a sentence of more than 70 words;" in printed
     active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
     assert "minus that of" not in printed, "quantities are compared between models alone"
@@ -168,6 +185,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_h
         driver.kill()
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
+        assert again.out.count("translation, train: 200 pairs, 0 left out") == 2, "at the start and below the table"
         assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), corpus, tmp_path)
         assert mlflow_differs(here) == []
         assert {run.info.run_name for run in here.children()} == {"MVAE own seed 0", "MVAE all seed 0"}

@@ -57,6 +57,7 @@ __all__ = [
     "add",
     "default_cache",
     "default_data_root",
+    "facts_about",
     "fingerprint",
     "load",
     "load_converted",
@@ -144,6 +145,19 @@ def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, .
     """
     found = source(name)
     return found.made_of(_root_with_files(found, data_root)) if found.made_of else found.modalities
+
+
+def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None = None) -> tuple[str, ...]:
+    """Lines on what a data set has and what was left out of it, each with its name; none if it says nothing.
+
+    Args:
+        vocabulary: known words at most; None: as the data set has it.
+    Raises:
+        ValueError: as `fingerprint`.
+    """
+    found = source(name)
+    lines = found.facts(_root_with_files(found, data_root), vocabulary) if found.facts else ()
+    return tuple(f"{name}, {line}" for line in lines)
 
 
 def load(name: str, data_root: Path | None = None, cache: Path | None = None, *, grey: bool = False) -> Dataset:

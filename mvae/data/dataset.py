@@ -276,6 +276,8 @@ class Source:
     to the folder, which `convert` then gets instead of the data root. Errors as `convert`. None: nothing is slow."""
     made_of: Callable[[Path], tuple[Modality, ...]] | None = None
     """The modalities as the raw files make them, where `modalities` can name their kinds alone: vocabularies."""
+    facts: Callable[[Path, int | None], tuple[str, ...]] | None = None
+    """Lines for the user on what was read, and what was left out: data root, known words at most (None: all)."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""
     grey: str = ""

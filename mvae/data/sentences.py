@@ -81,6 +81,13 @@ class Sentences:
         """Tokens of each sentence, its stop counted: int64 [N]."""
         return self.offsets.diff() + 1
 
+    @property
+    def unknown(self) -> Tensor:
+        """Words of each sentence that a model does not know: int64 [N]."""
+        unknown = (self.tokens == UNKNOWN) | (self.tokens >= stop_token(self.classes))
+        before = torch.cat([self.offsets.new_zeros(1), unknown.cumsum(0)])
+        return before[self.offsets].diff()
+
     def take(self, index: Tensor) -> Tensor:
         """The sentences at `index` (int64 [B]), as wide as the longest of them: int64 [B, L], filled up with stops."""
         start = self.offsets[index]

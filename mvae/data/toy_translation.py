@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Modality, Source
-from mvae.data.translation import Corpus, Pairs, arrays_of, modalities_of
+from mvae.data.translation import Corpus, Pairs, arrays_of, facts_of, modalities_of
 
 VERSION = 1
 
@@ -57,12 +57,18 @@ def pairs(count: int, start: int) -> Pairs:
 def corpus() -> Corpus:
     """All three splits; sentences are drawn alike, so that some of the test part are in the training part too."""
     starts = dict(zip(SPLITS, np.cumsum([0, *COUNTS.values()]).tolist(), strict=False))
-    return Corpus(LANGUAGES, {split: pairs(COUNTS[split], starts[split]) for split in SPLITS})
+    return Corpus(LANGUAGES, {split: pairs(COUNTS[split], starts[split]) for split in SPLITS}, dict.fromkeys(SPLITS, 0))
 
 
 def made_of(_root: Path) -> tuple[Modality, ...]:
     """Both languages, of which every word of the training part is known."""
     return modalities_of(corpus(), fewest=1)
+
+
+def facts(root: Path, words: int | None) -> tuple[str, ...]:
+    """How many pairs each part has, and how much of them is <unk>."""
+    modalities = made_of(root)
+    return facts_of(corpus(), modalities if words is None else tuple(one.knowing(words) for one in modalities))
 
 
 def convert(_root: Path) -> Arrays:
@@ -89,4 +95,5 @@ TOY_TRANSLATION = Source(
     examples=lambda _root: COUNTS["train"],
     convert=convert,
     made_of=made_of,
+    facts=facts,
 )

@@ -1,10 +1,11 @@
 """`translation`: sentences of two languages, one tokenised sentence a line, as of IWSLT 2015 (supplement, section 11).
 
 A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B; the suffixes A and B, any two, name the
-modalities, in alphabetical order. It is looked for as the data root itself, then as its folder en-vi. Words are what
-stands between blanks; those that occur at least FEWEST times in the training part, and are among the MOST_WORDS most
-frequent, are known to models, all others are <unk> to them. A pair with more than MOST_TOKENS words in a sentence is
-left out of its split.
+modalities, in alphabetical order. It is looked for as the data root itself, then as its folder en-vi.
+
+Words are in Unicode's normal form C, and white space of any kind separates them. Words that occur at least FEWEST times
+in the training part, and are among the MOST_WORDS most frequent, are known to models; all others are <unk> to them. A
+pair with more than MOST_TOKENS words in a sentence is left out of its part. `facts` says how many of each there are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import codecs
 import functools
 import hashlib
-import logging
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +24,6 @@ from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, Missing
 from mvae.data.sentences import SPECIAL, UNKNOWN_WORD, ragged
 from mvae.files import sha256_cached
 from mvae.refusal import Refusal
-
-log = logging.getLogger(__name__)
 
 FOLDER = "en-vi"
 """Of the corpus under the data root."""
@@ -42,6 +42,13 @@ MOST_WORDS = CLASSES - SPECIAL
 FEWEST = 5
 """Times that a word must be seen in training to be known."""
 
+SEPARATORS = {0x200B: " ", 0xFEFF: " "}
+"""Characters without width that separate words, although Unicode does not call them white space: the zero width space,
+and the byte order marks that stand where files were joined."""
+
+UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff]")
+"""Separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
+
 Pairs = tuple[list[list[str]], list[list[str]]]
 """The words of each sentence, in both languages."""
 
@@ -52,7 +59,11 @@ class Corpus:
 
     languages: tuple[str, str]
     pairs: dict[str, Pairs]
-    """By split."""
+    """By split, without the pairs that are too long."""
+    too_long: dict[str, int]
+    """By split: pairs left out."""
+    rewritten: bool = False
+    """Whether a file is not in normal form C or has unusual separators, so that words differ from the bytes there."""
 
 
 def find(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -62,10 +73,11 @@ def find(root: Path) -> dict[str, tuple[Path, Path]]:
         MissingFiles: one line: there is no corpus, it has not two languages, or a file is missing.
     """
     folder = root if any(root.glob("train.*")) else root / FOLDER
-    suffixes = sorted(path.suffix[1:] for path in folder.glob("train.*"))
+    names = sorted(path.name for path in folder.glob("train.*"))
+    suffixes = [name.removeprefix("train.") for name in names]
     wanted = "train.A, train.B, valid.A, valid.B, test.A and test.B with any two suffixes A and B"
-    if len(suffixes) != 2:
-        found = f"has {', '.join(f'train.{suffix}' for suffix in suffixes)}" if suffixes else "is no corpus"
+    if len(names) != 2 or any("." in suffix for suffix in suffixes):
+        found = f"has {', '.join(names)}" if names else "is no corpus"
         raise MissingFiles(f"{folder} {found}: put {wanted} there, one sentence a line, or give --corpus a folder")
     files = {
         split: (folder / f"{stem}.{suffixes[0]}", folder / f"{stem}.{suffixes[1]}") for split, stem in FILES.items()
@@ -92,39 +104,67 @@ def languages(root: Path) -> tuple[str, str]:
 
 
 def digest(root: Path) -> str:
-    """Hex sha256 over the six files' contents and the names of the languages."""
-    digests = [sha256_cached(path) for both in find(root).values() for path in both]
-    return hashlib.sha256(" ".join([*languages(root), *digests]).encode()).hexdigest()
+    """Hex sha256 over the six files' contents and the names of the languages.
 
-
-def read_sentences(path: Path) -> list[list[str]]:
-    """The words of every line of a file.
+    Corpora whose words are the bytes in their files keep the digest that they had before words were normalised.
 
     Raises:
-        Refusal: one line with file and line number: bytes that are no UTF-8, or a line without words.
+        Refusal: as `read`.
     """
+    digests = [sha256_cached(path) for both in find(root).values() for path in both]
+    rewritten = ["normalised"] if read(root).rewritten else []
+    return hashlib.sha256(" ".join([*languages(root), *digests, *rewritten]).encode()).hexdigest()
+
+
+def decoded(path: Path) -> str:
+    """The text of a file, without its byte order mark.
+
+    Raises:
+        Refusal: one line with file and line number: bytes that are no UTF-8, or zeros, as UTF-16 has.
+    """
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    bad = content.find(0)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        bad = error.start
+    if bad == -1:
+        return text
+    end = b"\n" if b"\n" in content else b"\r"
+    number = content.count(end, 0, bad) + 1
+    raise Refusal(f"{path}, line {number}: byte {content[bad]:#04x} is no UTF-8: convert the file to UTF-8")
+
+
+def sentences_of(text: str, path: Path) -> list[list[str]]:
+    """The words of every line of a text. Lines end as Unix, Windows or, if all do, the classic Mac OS end them.
+
+    Args:
+        path: its file, for the error's sake.
+    Raises:
+        Refusal: one line with file and line number: a line without words.
+    """
+    end = "\n" if "\n" in text else "\r"
     sentences = []
-    lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).removesuffix(b"\n").split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        try:
-            words = line.removesuffix(b"\r").decode().replace("\t", " ").split(" ")
-        except UnicodeDecodeError as error:
-            bad = line[error.start]
-            raise Refusal(f"{path}, line {number}: byte {bad:#04x} is no UTF-8: convert the file to UTF-8") from None
-        words = [word for word in words if word]
+    for number, line in enumerate(text.removesuffix(end).split(end), start=1):
+        words = unicodedata.normalize("NFC", line.translate(SEPARATORS)).split()
         if not words:
-            raise Refusal(f"{path}, line {number} is empty: each line of both files must hold a sentence")
+            what = "has only white space" if line.removesuffix("\r") else "is empty"
+            raise Refusal(f"{path}, line {number} {what}: each line of both files must hold a sentence")
         sentences.append(words)
     return sentences
 
 
-def read_pairs(one: Path, other: Path) -> Pairs:
-    """The sentence pairs of two files, line by line, less those that are too long.
+def is_rewritten(text: str) -> bool:
+    """Whether the words of a text differ from its characters between blanks, tabs and line ends."""
+    return not unicodedata.is_normalized("NFC", text) or UNUSUAL.search(text) is not None
+
+
+def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
+    """The sentence pairs of two files, line by line, without those that are too long, and the number of these.
 
     Raises:
-        Refusal: as `read_sentences`; the files have not the same number of lines; no pair is left.
+        Refusal: one line: the files have not the same number of lines; no pair is left.
     """
-    both = read_sentences(one), read_sentences(other)
     counts = tuple(map(len, both))
     if counts[0] != counts[1]:
         longer, shorter = (one, other) if counts[0] > counts[1] else (other, one)
@@ -135,25 +175,36 @@ def read_pairs(one: Path, other: Path) -> Pairs:
     kept = [pair for pair in zip(*both, strict=True) if max(map(len, pair)) <= MOST_TOKENS]
     if not kept:
         raise Refusal(f"{one} has no pair of at most {MOST_TOKENS} words a sentence")
-    if len(kept) < counts[0]:
-        log.info("%s: %d pairs of more than %d words left out", one.parent, counts[0] - len(kept), MOST_TOKENS)
-    return [pair[0] for pair in kept], [pair[1] for pair in kept]
+    return ([pair[0] for pair in kept], [pair[1] for pair in kept]), counts[0] - len(kept)
 
 
 def read(root: Path) -> Corpus:
     """A whole corpus.
 
     Raises:
-        Refusal: as `find` and `read_pairs`.
+        Refusal: as `find`, `decoded`, `sentences_of` and `pairs_of`.
     """
-    files = find(root)
-    versions = tuple((path.stat().st_mtime_ns, path.stat().st_size) for both in files.values() for path in both)
-    return _read(root, versions)
+    return _read(root, _versions(root))
+
+
+_Versions = tuple[tuple[int, int], ...]
+
+
+def _versions(root: Path) -> _Versions:
+    """Time and size of each file."""
+    stats = [path.stat() for both in find(root).values() for path in both]
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
 
 
 @functools.lru_cache(maxsize=1)
-def _read(root: Path, _versions: tuple[tuple[int, int], ...]) -> Corpus:
-    return Corpus(languages(root), {split: read_pairs(*both) for split, both in find(root).items()})
+def _read(root: Path, _versions: _Versions) -> Corpus:
+    pairs, too_long, rewritten = {}, {}, False
+    for split, (one, other) in find(root).items():
+        texts = decoded(one), decoded(other)
+        rewritten = rewritten or any(map(is_rewritten, texts))
+        both = sentences_of(texts[0], one), sentences_of(texts[1], other)
+        pairs[split], too_long[split] = pairs_of(one, other, both)
+    return Corpus(languages(root), pairs, too_long, rewritten)
 
 
 def vocabulary(
@@ -203,15 +254,50 @@ def arrays_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> Arrays:
     return arrays
 
 
+def facts_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
+    """One line per part: how many pairs it has and how many were left out, and how much of either language is <unk>."""
+    lines = []
+    for split, stem in FILES.items():
+        texts = zip(modalities, corpus.pairs[split], strict=True)
+        shares = [f"{modality.name} {unknown_share(modality, sentences):.1%}" for modality, sentences in texts]
+        count = len(corpus.pairs[split][0])
+        lines.append(
+            f"{stem}: {count:,} pair{'s' * (count != 1)}, {corpus.too_long[split]:,} left out for a sentence of more"
+            f" than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
+        )
+    return tuple(lines)
+
+
+def unknown_share(modality: Modality, sentences: list[list[str]]) -> float:
+    """Share of the words of some sentences that a model does not know."""
+    known = set(modality.words[1 : modality.classes - SPECIAL + 1])
+    words = [word for sentence in sentences for word in sentence]
+    return sum(word not in known for word in words) / len(words)
+
+
+def facts(root: Path, words: int | None) -> tuple[str, ...]:
+    """What `facts_of` says of a corpus.
+
+    Args:
+        words: known words at most; None: as many as the corpus gives.
+    """
+    modalities = made_of(root)
+    return facts_of(read(root), modalities if words is None else tuple(one.knowing(words) for one in modalities))
+
+
 def made_of(root: Path) -> tuple[Modality, ...]:
     """The two languages of a corpus."""
+    return _made_of(root, _versions(root))
+
+
+@functools.lru_cache(maxsize=1)
+def _made_of(root: Path, _versions: _Versions) -> tuple[Modality, ...]:
     return modalities_of(read(root), FEWEST)
 
 
 def convert(root: Path) -> Arrays:
     """Read a whole corpus as numbers of words."""
-    corpus = read(root)
-    return arrays_of(corpus, modalities_of(corpus, FEWEST))
+    return arrays_of(read(root), made_of(root))
 
 
 def training_examples(root: Path) -> int:
@@ -240,4 +326,5 @@ TRANSLATION = Source(
     examples=training_examples,
     convert=convert,
     made_of=made_of,
+    facts=facts,
 )

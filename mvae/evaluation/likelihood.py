@@ -15,6 +15,7 @@ too little: there half of the samples come from q(z|x2), and what the prior's ha
 Likelihood weights and beta do not enter. Posteriors, weights and sums over pixels are float64, decoders float32 or
 float64. Names: `log_marginal`, `se_marginal` (standard error of one example's estimate), `ess_marginal` (effective
 sample size), `variance_marginal`, the same for joint and conditional; with "-x1" at the end where q(z|x1) proposed.
+Sentences have, without <unk>, also `log_marginal_known`, `se_marginal_known` and so on (mvae/evaluation/tokens.py).
 
 Shapes: n examples, S samples of each, s of them in a chunk, D latents.
 """
@@ -42,6 +43,7 @@ from mvae.evaluation.importance import (
     half_prior_proposal,
     importance_estimates,
 )
+from mvae.evaluation.tokens import KNOWN, per_token
 from mvae.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
@@ -131,30 +133,29 @@ def likelihood_metrics(
     seed: int,
     proposals: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
+    known: bool = False,
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
 ) -> dict[str, float]:
-    """Means over the test examples of everything that `split_likelihoods` gives, as metrics test/log_marginal etc.
-
-    Of sentences also test/log_marginal_per_token, of x1, ..log_x2_per_token and ..log_joint_per_token, by each
-    proposal: stops counted.
+    """Means over the test examples of everything that `split_likelihoods` gives, as metrics test/log_marginal etc., and
+    of sentences also per token.
 
     Raises:
         Refusal: as `split_likelihoods`.
     """
     found = split_likelihoods(
-        model, data.test, samples=samples, seed=seed, proposals=proposals, dtype=dtype, progress=progress, parts=parts
+        model,
+        data.test,
+        samples=samples,
+        seed=seed,
+        proposals=proposals,
+        dtype=dtype,
+        known=known,
+        progress=progress,
+        parts=parts,
     )
     means = {f"test/{name}": float(values.mean()) for name, values in found.items()}
-    if (lengths := data.test.lengths) is not None:
-        tokens = {"log_marginal": lengths[:, 0], "log_x2": lengths[:, 1:].sum(1), "log_joint": lengths.sum(1)}
-        of = {name: name.partition("-")[0] for name in found}
-        means |= {
-            f"test/{name}_per_token": means[f"test/{name}"] / tokens[kind].mean()
-            for name, kind in of.items()
-            if kind in tokens
-        }
-    return means
+    return means | (per_token(means, data.test) if data.test.lengths is not None else {})
 
 
 @torch.no_grad()
@@ -169,6 +170,7 @@ def split_likelihoods(
     dtype: torch.dtype = torch.float32,
     rows: int | None = None,
     prior_samples: int = PRIOR_SAMPLES,
+    known: bool = False,
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
 ) -> dict[str, Tensor]:
@@ -179,6 +181,7 @@ def split_likelihoods(
         examples: positions in the split, in any order; None: all. proposals: of "x1", "x1x2"; None: all there are.
         dtype: of the networks, float32 or float64. rows: that a decoder takes at a time; changes rounding alone.
         prior_samples: of which a label's log p(x2) is made.
+        known: of sentences, estimate also what is left without <unk>.
         progress: told the examples done and their number, after each few.
         parts: keeps what is found of every ENCODED examples, and gives it back to a later call with the same arguments.
     Returns:
@@ -197,7 +200,7 @@ def split_likelihoods(
     with _full_precision(device):
         worker = model if _is_ready(model, dtype) else copy.deepcopy(model).to(dtype).eval()
         assert isinstance(worker, Multimodal | Conditional)
-        estimator = _Estimator(worker, chosen, samples, seed, rows, dtype, device)
+        estimator = _Estimator(worker, chosen, samples, seed, rows, dtype, device, known)
         estimator.prepare(prior_samples)
         for start in range(0, len(positions), ENCODED):
             ids = positions[start : start + ENCODED]
@@ -240,6 +243,8 @@ class _Estimator:
     rows: int
     dtype: torch.dtype
     device: torch.device
+    known: bool = False
+    """Whether sentences are estimated also without <unk>."""
     of_class: Estimate | None = None
     """log p(x2) a class [C], where x2 is a label and wanted."""
 
@@ -284,6 +289,10 @@ class _Estimator:
                 gaussian_proposal(q[proposal]), weights, "likelihood", ids, q[proposal].mean.shape[-1]
             )
             for name, own in found.items():
+                if name.endswith(KNOWN):
+                    told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
+                    told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
+                    continue
                 told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
                 if name == "conditional" and self.joint:
                     own = _quotient(found["joint"], x2[X2])
@@ -301,17 +310,26 @@ class _Estimator:
             return {"conditional": log_image + standard_log_prob(z) - log_r}
 
         def multimodal(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
-            log_image = self._log_prob([0], values, z)
-            marginal = log_image + standard_log_prob(z) - log_r
-            if not self.joint:
-                return {"marginal": marginal}
-            return {
-                "marginal": marginal,
-                "joint": marginal + self._log_prob(self.modalities[1:], values, z),
-                "conditional": log_image + _log_density(q[X2], z) - log_r,
-            }
+            images = self._log_probs([0], values, z)
+            found = {f"marginal{of}": log_image + standard_log_prob(z) - log_r for of, log_image in images.items()}
+            if self.joint:
+                others = self._log_probs(self.modalities[1:], values, z)
+                found |= {f"joint{of}": found[f"marginal{of}"] + log_rest for of, log_rest in others.items()}
+                found["conditional"] = images[""] + _log_density(q[X2], z) - log_r
+            return found
 
         return conditional if isinstance(self.model, Conditional) else multimodal
+
+    def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
+        """As `_log_prob`, under the name ""; of sentences, if that is asked for, also without <unk>, under KNOWN."""
+        if not self.known:
+            return {"": self._log_prob(chosen, values, z)}
+        assert isinstance(self.model, Multimodal)
+        n, s, _ = z.shape
+        flat = z.flatten(0, 1).to(self.dtype)
+        each = [self.model.sentence_log_probs(m, flat, _target(values[m], s)).double() for m in chosen]
+        both = torch.stack(each).sum(0).view(n, s, 2)
+        return {"": both[..., 0], KNOWN: both[..., 1]}
 
     def _log_prob(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> Tensor:
         """Sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
@@ -347,9 +365,9 @@ class _Estimator:
             return {X2: Estimate(*(part[values[1]] for part in self.of_class))}
 
         def weights(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
-            log_rest = self._log_prob(self.modalities[1:], values, z)
-            drawn_of_prior = log_rest[:, z.shape[1] // 2 :]
-            return {X2: log_rest + standard_log_prob(z) - log_r, f"{X2}_prior": drawn_of_prior}
+            others = self._log_probs(self.modalities[1:], values, z)
+            found = {f"{X2}{of}": log_rest + standard_log_prob(z) - log_r for of, log_rest in others.items()}
+            return {**found, f"{X2}_prior": others[""][:, z.shape[1] // 2 :]}
 
         return self._importance(half_prior_proposal(q), weights, "likelihood of x2", ids, q.mean.shape[-1], width=2)
 

@@ -13,7 +13,7 @@ from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
-from mvae.evaluation.translation import translation_metrics
+from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import has_views, vision_metrics
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
@@ -56,6 +56,16 @@ def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset,
     return likelihood_metrics(model, data, samples=samples, seed=trial.seed, progress=host.heard, parts=host.parts)
 
 
+def _sentence_likelihood(
+    measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host
+) -> dict[str, float]:
+    samples, seed = int(measure.parameter("s")), trial.seed
+    found = likelihood_metrics(
+        model, data, samples=samples, seed=seed, known=True, progress=host.heard, parts=host.parts
+    )
+    return found | unknown_metrics(data)
+
+
 def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
     assert isinstance(model, Multimodal)
     return attribute_metrics(model, data, trial.seed)
@@ -75,6 +85,7 @@ COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
     ("likelihood", 1): _likelihood,
+    ("likelihood", 2): _sentence_likelihood,
     ("attributes", 1): _attributes,
     ("translation", 1): _translation,
     ("vision", 1): _vision,

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import Dataset, Modality, Split
-from mvae.data.sentences import Sentences, sentence_of
+from mvae.data.sentences import UNKNOWN, Sentences, sentence_of
 from mvae.data.text import stop_token
 from mvae.evaluation.accuracy import evaluated
+from mvae.evaluation.tokens import KNOWN, sentences_in, unknown_shares
 from mvae.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import TextDecoder
@@ -90,12 +91,18 @@ def most_frequent(modality: Modality, sentences: Sentences) -> str:
     return Counter(as_written(modality, sentences)).most_common(1)[0][0]
 
 
-def unigram_log_likelihood(training: Sentences, test: Sentences) -> tuple[float, int]:
+def unigram_log_likelihood(training: Sentences, test: Sentences, *, known: bool = False) -> tuple[float, int]:
     """Of all test sentences in nats, by log((count + 1) / (T + C - 1)) of each token, T training tokens, stops counted;
-    and how many tokens these are. It has the vocabulary of the models, <unk> and stop among its tokens."""
+    and how many tokens these are. It has the vocabulary of the models, <unk> and stop among its tokens.
+
+    Args:
+        known: count the test tokens without <unk>.
+    """
     counts = _token_counts(training).double()
     log_p = torch.log((counts + 1) / (counts.sum() + len(counts)))
     of_test = _token_counts(test)
+    if known:
+        of_test[UNKNOWN] = 0
     return float((of_test * log_p).sum()), int(of_test.sum())
 
 
@@ -148,6 +155,16 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
     return {"test/bleu": sum(made) / len(made), **found}
 
 
+def unknown_metrics(data: Dataset) -> dict[str, float]:
+    """unknown_share_test/en: share of <unk> among the words, by part and language; unigram_known_per_token/en: the
+    unigram model's log-likelihood per test token other than <unk>, in nats."""
+    found = unknown_shares(data)
+    for m, modality in enumerate(data.modalities):
+        total, count = unigram_log_likelihood(sentences_in(data.train, m), sentences_in(data.test, m), known=True)
+        found[f"unigram{KNOWN}_per_token/{modality.name}"] = total / count
+    return found
+
+
 @torch.no_grad()
 def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
     """validation/log_likelihood_en-vi: mean over tokens of log p(target's token | z, those before), at z = the mean of
@@ -197,13 +214,6 @@ def _table(heads: list[str], columns: list[list[str]]) -> list[str]:
         for row in zip(*columns, strict=True)
     )
     return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *(f"| {row} |" for row in rows), ""]
-
-
-def sentences_in(split: Split, m: int) -> Sentences:
-    """The sentences of a language of a split."""
-    said = split.sentences[m]
-    assert said is not None
-    return said
 
 
 def _token_counts(sentences: Sentences) -> Tensor:

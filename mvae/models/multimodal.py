@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality
 from mvae.data.sentences import UNKNOWN, group_by_group
 from mvae.gaussian import Gaussian
-from mvae.likelihood import likelihood_of
+from mvae.likelihood import Text, likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
@@ -98,6 +98,16 @@ class Multimodal(nn.Module):
         if not modality.sentences:
             return of_texts(z, target)
         return group_by_group(target, modality.classes, lambda rows, text: of_texts(z.index_select(0, rows), text))
+
+    def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
+        """As `log_prob` of sentences, of all their tokens and of those that are not <unk>: [n, 2]."""
+        modality, likelihood = self.modalities[m], self.likelihoods[m]
+        assert modality.sentences and isinstance(likelihood, Text)
+
+        def of_texts(rows: Tensor, text: Tensor) -> Tensor:
+            return likelihood.log_probs(at_least_float32(self.decoders[m](z.index_select(0, rows), text)), text)
+
+        return group_by_group(target, modality.classes, of_texts)
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
         """log p(x_a | z) of every single attribute, [A, n], at rows of its own: z [A, n, D], targets [A, n]."""

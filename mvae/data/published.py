@@ -83,5 +83,5 @@ def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...],
     line += f"{sum(train):,} training and {sum(test):,} test examples"
     if (sum(train), sum(test)) != tuple(map(sum, published)):
         return line + f" (published: {sum(published[0]):,} and {sum(published[1]):,})"
-    alike = [other for other, counts in COUNTS.items() if counts == (train, test)]
-    return line + " as published, with other numbers of each class" + f", as in {alike[0]}" * bool(alike)
+    alike = next((f", as in {other}" for other, counts in COUNTS.items() if counts == (train, test)), "")
+    return f"{line} as published, with other numbers of each class{alike}"

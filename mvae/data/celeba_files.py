@@ -66,7 +66,8 @@ class Files:
         found: dict[str, list[str]] = {}
         for place in self._places():
             found.setdefault(place.rpartition("/")[2], []).append(place)
-        located, missing = [], []
+        located: list[str] = []
+        missing: list[str] = []
         for name in names:
             stem = name.rpartition(".")[0]
             places = next((found[form] for form in (name, *(stem + ending for ending in FORMATS)) if form in found), [])

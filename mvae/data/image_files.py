@@ -11,7 +11,6 @@ transparent throughout shows nothing.
 """
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -28,7 +27,7 @@ class BadImage(ValueError):
     """A file whose picture cannot be used. The message continues the file's name: "is damaged (...)"."""
 
 
-def read(file: Path | BinaryIO, formats: Sequence[str] | None = None) -> "Image":
+def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> "Image":
     """The picture in a file: upright, mode RGB.
 
     Args:

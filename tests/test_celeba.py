@@ -379,15 +379,15 @@ def test_a_list_that_is_damaged_is_one_clear_line(
     assert "\n" not in str(raised.value)
 
 
-def test_other_lists_or_another_image_are_another_data_set(root: Path) -> None:
-    before = data.fingerprint("celeba", root)
+def test_other_lists_or_another_image_are_another_data_set(root: Path, own_cache: Path) -> None:
+    before = data.fingerprint("celeba", root, own_cache)
     path = root / "celeba" / IMAGES / "000024.jpg"
     path.write_bytes(path.read_bytes() + b"\0")
-    assert (changed := data.fingerprint("celeba", root)) != before
+    assert (changed := data.fingerprint("celeba", root, own_cache)) != before
     edit(root, ATTRIBUTE_LIST, lambda lines: lines.__setitem__(2, lines[2].replace(" 1", "-1")))
-    assert data.fingerprint("celeba", root) != changed
+    assert data.fingerprint("celeba", root, own_cache) != changed
     (root / "celeba" / IMAGES / "notes.txt").write_text("not listed")
-    assert data.fingerprint("celeba", root) != before
+    assert data.fingerprint("celeba", root, own_cache) != before
 
 
 def test_on_a_terminal_a_bar_shows_the_progress_and_elsewhere_the_log(

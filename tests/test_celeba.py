@@ -224,7 +224,7 @@ def test_a_killed_conversion_goes_on_with_the_unfinished_blocks_and_leaves_no_pr
 
 
 def wait_for(happens: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while not happens():
         assert time.monotonic() < end
         time.sleep(0.01)

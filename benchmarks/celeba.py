@@ -23,7 +23,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from benchmarks.timing import write_comparison
-from mvae.data import celeba, celeba_files, pictures
+from mvae.data import celeba, celeba_files, celeba_lists, pictures
 from mvae.data.faces import write_faces
 
 CLAIM = 400.0
@@ -50,7 +50,7 @@ def rate(root: Path, *, cpu_time: bool = False) -> float:
         root: a data root with CelebA's layout.
         cpu_time: this process alone converts, and seconds are those of its CPU time.
     """
-    names, _ = celeba_files.read_partitions(celeba_files.find(root).partitions)
+    names, _ = celeba_lists.read_partitions(celeba_files.find(root).partitions)
     with tempfile.TemporaryDirectory() as cache:
         if cpu_time:
             with mock.patch.object(pictures, "cores", return_value=1):
@@ -65,7 +65,7 @@ def rate(root: Path, *, cpu_time: bool = False) -> float:
 def zip_images(root: Path, to: Path) -> None:
     """A data root with the same images in a zip."""
     (to / celeba_files.FOLDER).mkdir(parents=True)
-    for name in (celeba_files.ATTRIBUTE_LIST, celeba_files.PARTITION_LIST):
+    for name in (celeba_lists.ATTRIBUTE_LIST, celeba_lists.PARTITION_LIST):
         (to / celeba_files.FOLDER / name).write_bytes((root / celeba_files.FOLDER / name).read_bytes())
     with zipfile.ZipFile(to / celeba_files.FOLDER / f"{celeba_files.IMAGES}.zip", "w") as archive:
         for path in sorted((root / celeba_files.FOLDER / celeba_files.IMAGES).iterdir()):

@@ -195,6 +195,9 @@ def _watched_source(found: Source, plugin: Plugin) -> Source:
         convert=watched(found.convert),
         prepare=found.prepare and watched(found.prepare),
         download=found.download and watched(found.download),
+        remembered_digest=found.remembered_digest and watched(found.remembered_digest),
+        former_digest=found.former_digest and watched(found.former_digest),
+        remark=found.remark and watched(found.remark),
         code=plugin.digest,
     )
 

@@ -115,7 +115,7 @@ def search(options: Options) -> Search:
         maximize=not metric.endswith(MINIMIZED),
         total=options.trials,
         prune=options.prune,
-        fingerprint=fingerprint(options.dataset, options.data_root),
+        fingerprint=fingerprint(options.dataset, options.data_root, options.cache),
         measure=measured(token, options),
         command=lambda trial: command(trial, options),
     )

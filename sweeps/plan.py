@@ -170,6 +170,8 @@ class Plan:
     costs: Mapping[Group, Cost]
     measuring: Mapping[tuple[Group | None, str], float] = field(default_factory=dict)
     """By kind of trial and name of measure: seconds a sample, or seconds in all where a measure has no samples."""
+    former: tuple[str, ...] = ()
+    """Result files under the keys that earlier releases gave these trials: never read."""
 
     def over(self, cells: Sequence[Cell]) -> Plan:
         """Other cells of the same trials and measures: what a second table shows of them."""
@@ -228,7 +230,18 @@ class Plan:
             names = ", ".join(self.superseded[:3]) + (", ..." if len(self.superseded) > 3 else "")
             count = counted(len(self.superseded), "result")
             lines.append(f"{count} of another measure version, superseded and not read: {names}")
-        return lines
+        return [*lines, *self.former_line]
+
+    @property
+    def former_line(self) -> list[str]:
+        """One line on results that earlier releases stored under other keys; none if there are none."""
+        if not self.former:
+            return []
+        names = ", ".join(self.former[:3]) + (", ..." if len(self.former) > 3 else "")
+        return [
+            f"{counted(len(self.former), 'result')} under keys of an earlier release, which did not look into the data"
+            f" set's files, superseded and not read: {names}"
+        ]
 
 
 def fingerprint_of(dataset: str, fingerprints: Fingerprints) -> str:
@@ -247,6 +260,7 @@ def plan(
     fingerprints: Fingerprints,
     probe: Probe | None = None,
     device: str | None = None,
+    former: Mapping[str, str] | None = None,
 ) -> Plan:
     """Look every cell up in storage.
 
@@ -257,6 +271,7 @@ def plan(
         probe: asked once a kind of trial that has no finished trial to estimate from; None leaves the time unknown.
         device: name of the device that trials will run on: the time of those that ran on others is used where nothing
             better is known. None: that of all of them.
+        former: fingerprints that earlier releases gave to the data sets, of those whose fingerprint has changed.
     """
     keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
@@ -275,11 +290,14 @@ def plan(
 
     trials = dict(zip(asked, each(planned, asked, Path() if store is None else store.root), strict=True))
     superseded = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
+    known_by = former or {}
+    old_keys = {trial.key(known_by[trial.dataset]) for trial, _ in asked.values() if trial.dataset in known_by}
     todo = [one.trial for one in trials.values() if one.missing]
     finished = [] if results is None or not todo else list(results)
     costs = _costs(todo, finished, probe, device)
     measuring = _measuring(finished) | _measuring(result for result in finished if _device(result) == device)
-    return Plan(tuple(cells), keys, trials, tuple(superseded), costs, measuring)
+    old = () if results is None or not old_keys else tuple(results.names(old_keys))
+    return Plan(tuple(cells), keys, trials, tuple(superseded), costs, measuring, old)
 
 
 def _planned(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,10 @@ class Results:
             for match in self._files()
             if match["label"] == measure.label and int(match["version"]) != measure.version
         ]
+
+    def names(self, keys: Container[str]) -> list[str]:
+        """Names of the files of some keys, of all measures and versions. The files are not opened."""
+        return [match.string for match in self._files() if match["key"] in keys]
 
     def _files(self) -> list[re.Match[str]]:
         names = sorted(path.name for path in self.folder.iterdir()) if self.folder.is_dir() else []

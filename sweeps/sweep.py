@@ -7,14 +7,23 @@ with one line before anything starts or is written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from mvae.data import MissingFiles, facts_about, fingerprint, load, training_examples
+from mvae.data import (
+    MissingFiles,
+    facts_about,
+    fingerprint,
+    former_fingerprint,
+    load,
+    remark,
+    source,
+    training_examples,
+)
 from mvae.data.dataset import check_train_examples
 from mvae.refusal import Refusal
 from sweeps import engine
@@ -134,7 +143,8 @@ def _checked(
     if not looks_only:
         place_of_artifacts(uri, options.storage)
     store = Store.open(options.storage, options.name, create=False)
-    planned = plan(sweep.cells, store, data_marks)
+    former = _former(data_marks, options, store)
+    planned = plan(sweep.cells, store, data_marks, former=former)
     wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
     if sweep.search is None:
         sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
@@ -145,8 +155,11 @@ def _checked(
         )
     if options.fresh and store.folder.exists():
         raise Refusal(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
+    if not options.report:
+        for line in filter(None, (remark(name, options.data_root) for name in data_marks)):
+            console.say(line)
     if options.plan:
-        return lambda: _plan(sweep, options, store, data_marks, console)
+        return lambda: _plan(sweep, options, store, data_marks, former, console)
     if options.report and sweep.search is not None:
         links = known_links(store.reports / sweep.name)
         return partial(sweep.search.report, store, links, console)
@@ -156,6 +169,8 @@ def _checked(
     check(uri)
     if stale := stale_package(Path(sys.argv[0])):
         console.say(stale)
+    for line in planned.former_line:
+        console.say(line)
     if planned.todo if sweep.search is None else sweep.search.left:
         trials = [trial for _, trial, _ in planned.todo] or [cell.trial for cell in sweep.cells]
         shapes = [shape_of(trial) for trial in trials]
@@ -182,7 +197,8 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
         Refusal: raw files are missing or damaged; a trial wants more training examples than there are.
     """
     trials = dict.fromkeys(cell.trial for cell in sweep.cells)
-    marks = {name: fingerprint(name, options.data_root) for name in dict.fromkeys(trial.dataset for trial in trials)}
+    names = dict.fromkeys(trial.dataset for trial in trials)
+    marks = {name: fingerprint(name, options.data_root, options.cache) for name in names}
     for trial in trials:
         if trial.train_examples is not None:
             there = training_examples(trial.dataset, options.data_root)
@@ -196,10 +212,27 @@ def _facts(sweep: Sweep, options: CommonOptions) -> tuple[str, ...]:
     return tuple(line for name, words in wanted for line in facts_about(name, options.data_root, words))
 
 
-def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Fingerprints, console: Console) -> int:
+def _former(names: Iterable[str], options: CommonOptions, store: Store) -> dict[str, str]:
+    """Fingerprints that earlier releases gave to data sets whose fingerprint has changed, by name; none for an empty
+    store."""
+    changed = [name for name in names if source(name).former_digest is not None]
+    if not changed or not store.results.keys():
+        return {}
+    marks = {name: former_fingerprint(name, options.data_root) for name in changed}
+    return {name: mark for name, mark in marks.items() if mark is not None}
+
+
+def _plan(
+    sweep: Sweep,
+    options: CommonOptions,
+    store: Store,
+    data_marks: Fingerprints,
+    former: Mapping[str, str],
+    console: Console,
+) -> int:
     machine = this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
-    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device)
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device, former=former)
     if sweep.search is not None:
         return sweep.search.plan(options, look_up, machine, console)
     for fact in sweep.facts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import sys
 import types
 from collections.abc import Callable
@@ -263,6 +264,25 @@ def test_a_gzip_that_is_cut_short_is_named(tmp_path: Path, own_cache: Path) -> N
     write_tiny(tmp_path / "root", compressed=True)
     truncate(tmp_path / "root" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz")
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz is not a whole gzip file"):
+        data.load("mnist", tmp_path / "root", own_cache)
+
+
+def test_what_is_no_gzip_inside_is_named(tmp_path: Path, own_cache: Path) -> None:
+    write_tiny(tmp_path / "root", compressed=True)
+    raw = tmp_path / "root" / "MNIST" / "raw"
+    name = "train-images-idx3-ubyte"
+    packed = (raw / f"{name}.gz").read_bytes()
+    for content, message in (
+        (b"<html>quota exceeded</html>", rf"{name}\.gz is not a whole gzip file .*: fetch it again"),
+        (gzip.compress(packed), rf"{name}\.gz is not an idx file of bytes: fetch it again"),  # compressed twice
+        (b"", rf"{name}\.gz is not an idx file of bytes: fetch it again"),
+    ):
+        (raw / f"{name}.gz").write_bytes(content)
+        with pytest.raises(ValueError, match=message) as refused:
+            data.load("mnist", tmp_path / "root", own_cache)
+        assert "\n" not in str(refused.value)
+    (raw / name).write_bytes(packed)  # compressed, under the plain name
+    with pytest.raises(ValueError, match=rf"{name} is not an idx file of bytes: fetch it again"):
         data.load("mnist", tmp_path / "root", own_cache)
 
 

@@ -15,7 +15,8 @@ from PIL import Image
 from mvae import data
 from mvae.data import faces
 from mvae.data.celeba import ATTRIBUTES, CELEBA
-from mvae.data.celeba_files import ATTRIBUTE_LIST, COLUMNS, IMAGES, PARTITION_LIST
+from mvae.data.celeba_files import IMAGES
+from mvae.data.celeba_lists import ATTRIBUTE_LIST, COLUMNS, PARTITION_LIST
 from mvae.data.dataset import Kind
 from mvae.data.faces import DRAWN, FACES, FACES19, SEED, block, columns, describe, drawn, draws, write_faces
 from tests.crashes import files_below

@@ -104,6 +104,19 @@ def test_results_of_another_version_are_listed_and_not_read(store: Store, finish
     assert f"superseded and not read: {key}.accuracy-v0.json" in shown(planned)
 
 
+def test_results_under_the_keys_of_an_earlier_release_are_listed_and_not_read(
+    store: Store, finish: Callable[..., str]
+) -> None:
+    key = finish(cell())
+    now = "e" * 64
+    planned = plan([cell(), cell(seed=1)], store, now, former={"digits": FINGERPRINT})
+    assert [planned.state(index) for index in range(2)] == [State.MISSING] * 2
+    assert planned.former == (f"{key}.accuracy-v1.json",)
+    assert "1 result under keys of an earlier release, which did not look into the data set's files," in shown(planned)
+    assert plan([cell(seed=1)], store, now, former={"digits": FINGERPRINT}).former == ()
+    assert plan([cell()], store, now, former={"mnist": FINGERPRINT}).former == ()
+
+
 def test_the_estimate_scales_finished_trials_of_the_same_kind_by_epochs(
     store: Store, finish: Callable[..., str]
 ) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from sklearn.datasets import load_digits
 
 from docs.examples import my_table
 from mvae import data, models, plugins
 from mvae.data import Defaults, Kind, Modality
-from mvae.data.checks import check_source
+from mvae.data.checks import check_arrays, check_source
 from mvae.models.arm import IDENTITY
 from mvae.models.checks import check_arm
 from mvae.trial import ACCURACY, Trial
@@ -101,8 +102,6 @@ def test_the_examples_data_set_holds_what_its_raw_file_holds(root: Path, tmp_pat
 
 
 def test_the_examples_arm_averages_the_experts_that_a_term_conditions_on() -> None:
-    import torch
-
     load(MEAN)
     trial = Trial.create(dataset="digits", model="mvae_mean", epochs=1)
     model = models.arm("mvae_mean").build(trial, data.source("digits").modalities)
@@ -116,8 +115,6 @@ def test_the_examples_arm_averages_the_experts_that_a_term_conditions_on() -> No
 
 
 def test_the_inverted_product_weights_means_by_variance_with_and_without_the_prior() -> None:
-    import torch
-
     load(EXAMPLES / "mvae_inverted.py")
     modalities = data.source("digits").modalities
     mean, log_var = torch.randn(3, 2, 5), torch.randn(3, 2, 5)
@@ -301,6 +298,13 @@ def test_a_mistake_in_a_data_set_is_one_line_before_anything_starts(
 IMAGE = Modality("image", Kind.IMAGE, (1, 8, 8))
 LABEL = Modality("label", Kind.LABEL, (), classes=10)
 SINGLE = Modality("round", Kind.ATTRIBUTE, (), classes=2)
+SQUARE = Modality("image", Kind.IMAGE, (3, 64, 64))
+DCGAN = Defaults(8, 1, "dcgan", ("dcgan",))
+
+
+def left_half(image: torch.Tensor) -> torch.Tensor:
+    """A view of another width than its image."""
+    return image[..., : image.shape[-1] // 2]
 
 
 @pytest.mark.parametrize(
@@ -315,6 +319,34 @@ SINGLE = Modality("round", Kind.ATTRIBUTE, (), classes=2)
         ({"modalities": (IMAGE, replace(LABEL, shape=(1,)))}, "an example of kind label is (), not (1,)"),
         ({"modalities": (IMAGE, replace(SINGLE, classes=3))}, "an attribute has classes = 2, not 3"),
         ({"defaults": Defaults(8, 1, "dcgan", ("mlp", "dcgan"))}, "'dcgan' does not fit images of 8 by 8, which can"),
+        (
+            {"modalities": (SQUARE, replace(SQUARE, name="second", shape=(3, 32, 32))), "defaults": DCGAN},
+            "digits, second: image network 'dcgan' does not fit images of 32 by 32, which can have mlp",
+        ),
+        (
+            {
+                "modalities": (SQUARE, replace(SQUARE, name="half", shape=(3, 32, 32), view=left_half)),
+                "defaults": DCGAN,
+            },
+            "digits, half: image network 'dcgan' does not fit images of 32 by 32, which can have mlp",
+        ),
+        (
+            {"modalities": (IMAGE, replace(IMAGE, name="second", shape=(0, 8, 8)))},
+            "is (channels, height, width), not (0",
+        ),
+        ({"modalities": (replace(IMAGE, view=left_half), LABEL)}, "image: the first modality is stored, and no view"),
+        (
+            {"modalities": (IMAGE, replace(LABEL, view=left_half))},
+            "label: a view makes images, not values of kind label",
+        ),
+        (
+            {"modalities": (IMAGE, Modality("traits", Kind.ATTRIBUTES, (3,), attributes=("round", "red")))},
+            "traits: 2 names of attributes for a shape of (3,)",
+        ),
+        (
+            {"modalities": (replace(IMAGE, shape=(1, 9, 9)), LABEL), "grey": "digits"},
+            "bits are drawn from grey values 16 at a time, and an image has 81: leave grey out",
+        ),
         ({"defaults": Defaults(8, 1, "mlp", ())}, "the default image network 'mlp' is not among image_networks"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
@@ -343,6 +375,34 @@ def test_an_arm_that_the_code_could_not_work_with_is_refused(fields: dict[str, A
     with pytest.raises(ValueError) as refusal:
         check_arm(replace(models.arm("nn"), **fields))
     assert line in str(refusal.value)
+
+
+def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_converted() -> None:
+    found = replace(data.source("digits"), modalities=(IMAGE, replace(IMAGE, name="half", view=left_half)))
+    check_source(found)
+    images = np.zeros((5, 1, 8, 8), np.uint8)
+    with pytest.raises(ValueError, match=r"digits, half: its view makes images shaped \(1, 8, 4\), not \(1, 8, 8\)$"):
+        check_arrays(found, {"train": (images,), "validation": (images,), "test": (images,)}, 5)
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(
+        tmp_path,
+        IMAGES,
+        ('Modality("image", Kind.IMAGE, (1, 8, 8))', 'Modality("image", Kind.IMAGE, (1, 64, 64))'),
+        ('Modality("label", Kind.LABEL, (), classes=10)', 'Modality("second", Kind.IMAGE, (1, 32, 32))'),
+        ('image_network="mlp", image_networks=("mlp",)', 'image_network="dcgan", image_networks=("dcgan", "mlp")'),
+    )
+    folders = ("--data-root", str(root), "--storage", str(tmp_path / "storage"), "--cache", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as end:
+        parse(Options, ["--plugins", str(path), "--dataset", "my_images", *folders])
+    assert end.value.code == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert "my_images, second: image network 'dcgan' does not fit images of 32 by 32, which can have mlp" in said
+    assert not (tmp_path / "storage").exists()
 
 
 def test_the_packages_own_data_sets_and_arms_would_be_taken() -> None:

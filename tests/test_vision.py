@@ -282,11 +282,11 @@ def test_any_folder_of_images_will_do_and_an_image_keeps_its_split_when_others_a
     assert sorted(paths) == sorted(folder.rglob("*.png"))
     with Image.open(paths[0]) as image:
         np.testing.assert_array_equal(dataset.train.values[0][0].numpy(), pictures.square(image))
-    before = data.fingerprint("vision_images", folder)
+    before = data.fingerprint("vision_images", folder, tmp_path / "cache")
     moved = folder.rename(tmp_path / "elsewhere")
-    assert data.fingerprint("vision_images", moved) == before
+    assert data.fingerprint("vision_images", moved, tmp_path / "cache") == before
     (moved / paths[0].relative_to(folder)).rename(moved / "another.png")
-    assert data.fingerprint("vision_images", moved) != before
+    assert data.fingerprint("vision_images", moved, tmp_path / "cache") != before
 
 
 def cut_short(path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from mvae import data
 from mvae.data import faces, vision
@@ -91,6 +92,26 @@ def test_a_folder_of_images_is_a_data_set_of_its_own(tmp_path: Path) -> None:
     options = read(Options, ("--images", str(tmp_path)))
     assert (options.dataset, options.data_root) == ("vision_images", tmp_path)
     assert read(Options, ("--images", str(tmp_path), "--plan")).data_root == tmp_path
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_results_of_a_folder_from_when_it_was_known_by_names_and_sizes_are_listed_and_not_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for number in range(13):
+        Image.new("RGB", (64, 64), (number, 0, 0)).save(folder / f"{number}.bmp")
+    asked = ("--images", str(folder), "--storage", str(tmp_path / "storage"), "--cache", str(tmp_path / "cache"))
+    (trial,) = {cell.trial for cell in cells(read(Options, asked))}
+    former = data.former_fingerprint("vision_images", folder)
+    assert former is not None
+    result = Result(trial.key(former), VISION.token, trial.model_dump(), {"psnr/image": 20.0}, {}, [])
+    Store.open(tmp_path / "storage", "main", create=True).results.write(result)
+    assert run((*asked, "--plan")) == COMPLETE
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 trial: 0 done, 0 partial, 1 missing" in said
+    assert f"superseded and not read: {trial.key(former)}.{VISION.token}.json" in said
 
 
 BAD = [

@@ -59,9 +59,11 @@ __all__ = [
     "default_data_root",
     "facts_about",
     "fingerprint",
+    "former_fingerprint",
     "load",
     "load_converted",
     "modalities_of",
+    "remark",
     "source",
     "training_examples",
 ]
@@ -115,16 +117,45 @@ def default_cache() -> Path:
     return Path("~/.cache/mvae").expanduser()
 
 
-def fingerprint(name: str, data_root: Path | None = None) -> str:
+def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = None) -> str:
     """Hex sha256 over the raw files' content, the split rule and the transform's version; it converts nothing.
 
     The same raw content has the same fingerprint in any folder, gzipped or not, on any machine.
 
+    Args:
+        cache: folder that remembers what many files hold. None: `default_cache()`.
     Raises:
         Refusal: unknown data set; raw files missing (and not to be had) or damaged.
     """
     found = source(name)
-    return _fingerprint(found, _root_with_files(found, data_root))
+    return _fingerprint(found, _root_with_files(found, data_root), cache)
+
+
+def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
+    """The fingerprint that earlier releases gave the same raw files; None if it was the same, or if they had none.
+
+    Raises:
+        Refusal: unknown data set; raw files missing.
+    """
+    found = source(name)
+    root = _root_with_files(found, data_root)
+    if found.former_digest is None:
+        return None
+    try:
+        return _of_content(found, found.former_digest(root))
+    except (OSError, ValueError):  # earlier releases did not read files that are packed so
+        return None
+
+
+def remark(name: str, data_root: Path | None = None) -> str:
+    """How the raw files differ from the published data set, in one line; empty if they do not, or if none is known.
+
+    Raises:
+        Refusal: as `fingerprint`.
+    """
+    found = source(name)
+    said = found.remark(_root_with_files(found, data_root)) if found.remark else ""
+    return said and f"{name}: {said}"
 
 
 def training_examples(name: str, data_root: Path | None = None) -> int:
@@ -153,7 +184,7 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
     Args:
         vocabulary: known words at most; None: as the data set has it.
     Raises:
-        ValueError: as `fingerprint`.
+        Refusal: as `fingerprint`.
     """
     found = source(name)
     lines = found.facts(_root_with_files(found, data_root), vocabulary) if found.facts else ()
@@ -175,7 +206,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
     """
     found = source(name)
     root = _root_with_files(found, data_root)
-    mark = _fingerprint(found, root)
+    mark = _fingerprint(found, root, cache)
     folder = _folder(found, mark, cache)
     try:
         modalities, splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
@@ -249,18 +280,27 @@ def _converted(folder: Path, found: Source, mark: str, root: Path) -> _Stored:
             log.info("converting %s to %s", found.name, folder)
             raw = found.prepare(root, folder.parent) if found.prepare else root
             modalities = found.made_of(raw) if found.made_of else found.modalities
+            made = dataclasses.replace(found, modalities=modalities)
+            check_source(made)
             arrays = found.convert(raw)
-            check_arrays(found, arrays, found.examples(root))
+            check_arrays(made, arrays, found.examples(root))
             arrow.write(folder, arrays, modalities, mark, described=found.made_of is not None)
             stored = _read(folder, found, mark)
     assert stored is not None, folder
     return stored
 
 
-def _fingerprint(found: Source, root: Path) -> str:
+def _fingerprint(found: Source, root: Path, cache: Path | None) -> str:
+    if found.remembered_digest is None:
+        return _of_content(found, found.digest(root))
+    folder = (cache or default_cache()).expanduser().absolute()
+    return _of_content(found, found.remembered_digest(root, folder))
+
+
+def _of_content(found: Source, digest: str) -> str:
     content = {
         "name": found.name,
-        "content": found.digest(root),
+        "content": digest,
         "split": found.split_rule,
         "version": found.version,
     }

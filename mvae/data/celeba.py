@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvae.data import celeba_files, pictures
+from mvae.data import celeba_files, celeba_lists, pictures
 from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, Modality, Source
 
 # N images, A attributes
@@ -57,10 +57,11 @@ def prepare(root: Path, cache: Path) -> Path:
         OSError: the cache cannot be written.
     """
     files = celeba_files.find(root)
-    mark = hashlib.sha256(f"{celeba_files.content_digest(root)} {pictures.VERSION}".encode()).hexdigest()
-    names, partitions, values = celeba_files.read_lists(files, ATTRIBUTES)
+    mark = hashlib.sha256(f"{celeba_files.content_digest(root, cache)} {pictures.VERSION}".encode()).hexdigest()
+    names, partitions, values = celeba_lists.read_lists(files.attributes, files.partitions, ATTRIBUTES)
+    places = files.located(names)
     order = np.argsort(partitions, kind="stable")
-    ordered = tuple(names[place] for place in order)
+    ordered = tuple(places[number] for number in order)
     folder = cache / f"celeba-{mark[:16]}-pictures"
     pictures.make(
         folder,
@@ -114,9 +115,12 @@ def _source(name: str, separate: bool) -> Source:
         version=pictures.VERSION,
         check=celeba_files.check,
         digest=celeba_files.content_digest,
+        remembered_digest=celeba_files.content_digest,
+        former_digest=celeba_files.names_and_sizes_digest,
         examples=celeba_files.training_examples,
         prepare=prepare,
         convert=functools.partial(convert, separate=separate),
+        remark=celeba_files.remark,
     )
 
 

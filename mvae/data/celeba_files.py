@@ -1,11 +1,11 @@
-"""CelebA's own files, in torchvision's layout: where they are, what the lists say, one image at a time.
+"""CelebA's own files, in torchvision's layout: where they are, and one image at a time.
 
     <data root>/celeba/img_align_celeba/000001.jpg ...   or img_align_celeba.zip, whose members are read in place
-                       list_attr_celeba.txt              count; 40 names; then a line an image: file name, 40 x 1 or -1
-                       list_eval_partition.txt           a line an image: file name, 0 train, 1 validation, 2 test
+                       list_attr_celeba.txt              attributes   (both lists: mvae/data/celeba_lists.py)
+                       list_eval_partition.txt           splits
 
-The two lists may each lie in a zip of their name (.txt.zip or .zip). The authors let nobody else pass the files on, so
-there is no download.
+Other ways in which these files are packed are read too: images in an inner folder, PNG images, lists as .csv, and lists
+each in a zip of its name. The authors let nobody else pass the files on, so there is no download.
 """
 
 import functools
@@ -14,73 +14,34 @@ import io
 import os
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mvae.data import pictures
-from mvae.data.dataset import SPLITS, MissingFiles
-from mvae.files import file_version
+from mvae.data import contents, image_files, pictures
+from mvae.data.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST, canonical, content, read_partitions
+from mvae.data.dataset import MissingFiles
+from mvae.data.image_files import BadImage
 from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL.Image import Image
 
 # N images, n images of a block
 
 FOLDER = "celeba"
 IMAGES = "img_align_celeba"
-ATTRIBUTE_LIST = "list_attr_celeba.txt"
-PARTITION_LIST = "list_eval_partition.txt"
 LAYOUT = f"{FOLDER}/ with {IMAGES}/ (or {IMAGES}.zip), {ATTRIBUTE_LIST} and {PARTITION_LIST}"
 HOME = "fetch them by hand from the authors' page (CelebA, CUHK Multimedia Laboratory)"
-
-COLUMNS = (
-    "5_o_Clock_Shadow",
-    "Arched_Eyebrows",
-    "Attractive",
-    "Bags_Under_Eyes",
-    "Bald",
-    "Bangs",
-    "Big_Lips",
-    "Big_Nose",
-    "Black_Hair",
-    "Blond_Hair",
-    "Blurry",
-    "Brown_Hair",
-    "Bushy_Eyebrows",
-    "Chubby",
-    "Double_Chin",
-    "Eyeglasses",
-    "Goatee",
-    "Gray_Hair",
-    "Heavy_Makeup",
-    "High_Cheekbones",
-    "Male",
-    "Mouth_Slightly_Open",
-    "Mustache",
-    "Narrow_Eyes",
-    "No_Beard",
-    "Oval_Face",
-    "Pale_Skin",
-    "Pointy_Nose",
-    "Receding_Hairline",
-    "Rosy_Cheeks",
-    "Sideburns",
-    "Smiling",
-    "Straight_Hair",
-    "Wavy_Hair",
-    "Wearing_Earrings",
-    "Wearing_Hat",
-    "Wearing_Lipstick",
-    "Wearing_Necklace",
-    "Wearing_Necktie",
-    "Young",
-)
-"""CelebA's 40 attributes in the order of its list."""
+FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
+"""Ending of an image's name to the format that it must have."""
+PUBLISHED = 162_770, 19_867, 19_962
+"""Images of CelebA's three splits."""
+ALIGNED = 178, 218
+"""Width and height of CelebA's aligned images."""
 
 
 @dataclass(frozen=True)
@@ -92,58 +53,105 @@ class Files:
     attributes: Path
     partitions: Path
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of every image file (unzipped) by its name; a zip's inner folders do not count.
+    @property
+    def zipped(self) -> bool:
+        """Whether the images are in a zip."""
+        return self.images.suffix == ".zip"
+
+    def located(self, names: Sequence[str]) -> list[str]:
+        """Where each image is, relative to the folder or in the zip: at any depth, and PNG or JPEG whatever its ending.
 
         Raises:
-            Refusal: it cannot be read.
+            Refusal: the folder cannot be read, an image is missing, or two images have one name.
         """
-        if self.images.suffix == ".zip":
-            return {name: info.file_size for name, info in _members(self.images, file_version(self.images))[1].items()}
+        found: dict[str, list[str]] = {}
+        for place in self._places():
+            found.setdefault(place.rpartition("/")[2], []).append(place)
+        located: list[str] = []
+        missing: list[str] = []
+        for name in names:
+            stem = name.rpartition(".")[0]
+            places = next((found[form] for form in (name, *(stem + ending for ending in FORMATS)) if form in found), [])
+            if len(places) > 1:
+                raise Refusal(
+                    f"{self.images} holds {name} twice, as {places[0]} and as {places[1]}: leave one folder of images"
+                )
+            (located if places else missing).append(places[0] if places else name)
+        if missing:
+            raise Refusal(
+                f"{self.images / missing[0]} is missing, as {len(missing):,} of the {len(names):,} images that "
+                f"{PARTITION_LIST} names: fetch the images again"
+            )
+        return located
+
+    def _places(self) -> list[str]:
+        """Every file, at any depth, relative to the folder or in the zip."""
+        if self.zipped:
+            members = _archive(self.images, contents.stamp(self.images)).infolist()
+            return [each.filename for each in members if not (each.is_dir() or each.filename.startswith("__MACOSX/"))]
+
+        def refuse(error: OSError) -> None:
+            raise Refusal(f"{error.filename} cannot be read: {error.strerror}") from error
+
+        places: list[str] = []
+        for folder, _, names in os.walk(self.images, onerror=refuse):
+            inner = os.path.relpath(folder, self.images)
+            places += names if inner == "." else [f"{inner}/{name}" for name in names]
+        return places
+
+    def stamps(self, places: Sequence[str]) -> dict[str, contents.Stamp]:
+        """Stamp of each image's file by its place; in a zip, the stamp of the zip."""
+        if self.zipped:
+            return dict.fromkeys(places, contents.stamp(self.images))
         try:
-            with os.scandir(self.images) as entries:
-                return {entry.name: entry.stat().st_size for entry in entries}
+            return {place: contents.stamp(self.images / place) for place in places}
         except OSError as error:
-            raise Refusal(f"{self.images} cannot be read: {error.strerror}") from error
+            raise Refusal(f"{error.filename} cannot be read: {error.strerror}") from error
 
-    def read_image(self, name: str, made: Callable[["Image.Image"], np.ndarray] = pictures.square) -> np.ndarray:
-        """One image, as `pictures.square` makes it, or another.
+    def size(self, place: str) -> int:
+        """Bytes of an image's file, unzipped."""
+        if self.zipped:
+            return _archive(self.images, contents.stamp(self.images)).getinfo(place).file_size
+        return (self.images / place).stat().st_size
+
+    def image_bytes(self, place: str) -> bytes:
+        """An image's file, unzipped.
 
         Raises:
-            Refusal: it is missing, cut short or no JPEG. Bytes that are wrong in the middle go unnoticed in a folder
-                (the decoder fills in), and are noticed in a zip, by its checksum.
+            Refusal: it is missing or cannot be read, or a checksum in the zip does not match.
         """
-        from PIL import Image, UnidentifiedImageError
-
-        content = io.BytesIO(self._image_bytes(name))
+        where = self.images / place
         try:
-            with Image.open(content, formats=("JPEG",)) as image:
-                return made(image)
-        except UnidentifiedImageError as error:
-            raise Refusal(f"{self.images / name} is not a JPEG image: fetch it again") from error
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise _damaged(self.images / name, error) from error
-
-    def _image_bytes(self, name: str) -> bytes:
-        where = self.images / name
-        try:
-            if self.images.suffix != ".zip":
+            if not self.zipped:
                 return where.read_bytes()
-            archive, members = _members(self.images, file_version(self.images))
-            return archive.read(members[name])
+            return _archive(self.images, contents.stamp(self.images)).read(place)
         except (FileNotFoundError, KeyError) as error:
             raise Refusal(f"{where} is missing, and {PARTITION_LIST} names it: fetch the images again") from error
         except (EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-            raise _damaged(where, error) from error
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise Refusal(f"{where} is damaged ({said}): fetch it again") from error
         except OSError as error:
             raise Refusal(f"{where} cannot be read: {error.strerror}") from error
 
+    def read_image(self, place: str, made: Callable[["Image"], np.ndarray] = pictures.square) -> np.ndarray:
+        """One image, as `pictures.square` makes it, or another.
 
-def read_block(files: Files, names: tuple[str, ...]) -> np.ndarray:
+        Raises:
+            Refusal: it is missing, cut short or of another format. Bytes that are wrong in the middle go unnoticed
+                in a folder (the decoder fills in), and are noticed in a zip, by its checksum.
+        """
+        wanted = FORMATS.get(Path(place).suffix.lower(), "JPEG")
+        try:
+            return made(image_files.read(io.BytesIO(self.image_bytes(place)), (wanted,)))
+        except BadImage as error:
+            raise Refusal(f"{self.images / place} {error}: fetch it again") from error
+
+
+def read_block(files: Files, places: tuple[str, ...]) -> np.ndarray:
     """A block's pictures, uint8 [n, 3, 64, 64]. Errors as in `Files.read_image`."""
-    block = np.empty((len(names), *pictures.SHAPE), np.uint8)
-    for place, name in enumerate(names):
-        block[place] = files.read_image(name)
+    block = np.empty((len(places), *pictures.SHAPE), np.uint8)
+    for row, place in enumerate(places):
+        block[row] = files.read_image(place)
     return block
 
 
@@ -156,7 +164,9 @@ def find(root: Path) -> Files:
     folder = root / FOLDER
     paths = []
     for name in (IMAGES, ATTRIBUTE_LIST, PARTITION_LIST):
-        forms = dict.fromkeys((name, f"{name}.zip", name.replace(".txt", ".zip") if ".txt" in name else name))
+        stem = name.removesuffix(".txt")
+        forms = (name, f"{name}.zip") if name == IMAGES else (name, f"{name}.zip", f"{stem}.zip", f"{stem}.csv")
+        forms = (*forms, f"{IMAGES}_png", f"{IMAGES}_png.zip") if name == IMAGES else (*forms, f"{stem}.csv.zip")
         found = [folder / form for form in forms if (folder / form).exists()]
         if not found:
             raise MissingFiles(f"{folder} has no {name} (nor its zip): the data root must hold {LAYOUT}; {HOME}")
@@ -169,27 +179,41 @@ def check(root: Path) -> None:
     find(root)
 
 
-def content_digest(root: Path) -> str:
-    """Hex sha256 over both lists' contents and over each listed image's name and size; equal for folder and zip.
+def content_digest(root: Path, cache: Path | None = None) -> str:
+    """Hex sha256 over what both lists say and over each listed image's name and content, however they are packed.
 
-    The images' own bytes are not read, as 200,000 files take minutes: an image that is exchanged for one of exactly the
-    same size goes unnoticed.
-
+    Args:
+        cache: remembers the digests of files that have not changed (mvae/data/contents.py); without it, all are read.
     Raises:
         Refusal: a damaged list, or an image that the partition list names is not there.
     """
     files = find(root)
+    names, partitions = read_partitions(files.partitions)
+    stamps = files.stamps(files.located(names))
+    list_stamp = {files.attributes.name: contents.stamp(files.attributes)}
+    (list_digest,) = contents.digests(
+        files.attributes, list_stamp, lambda _: canonical(files.attributes), cache, "CelebA's attributes"
+    )
+    digests = contents.digests(files.images, stamps, files.image_bytes, cache, "reading CelebA's images")
+    digest = hashlib.sha256(list_digest.encode())
+    for name, part, of_image in zip(names, partitions.tolist(), digests, strict=True):
+        digest.update(f"{name} {part} {of_image}\n".encode())
+    return digest.hexdigest()
+
+
+def names_and_sizes_digest(root: Path) -> str:
+    """Hex sha256 over both lists' bytes and each listed image's name and size: the digest of releases before this one.
+
+    Raises:
+        Refusal: as `content_digest`.
+    """
+    files = find(root)
     names, _ = read_partitions(files.partitions)
-    sizes = files.sizes()
-    if missing := [name for name in names if name not in sizes]:
-        raise Refusal(
-            f"{files.images / missing[0]} is missing, as {len(missing):,} of the {len(names):,} images that "
-            f"{PARTITION_LIST} names: fetch the images again"
-        )
     digest = hashlib.sha256()
     for path in (files.attributes, files.partitions):
-        digest.update(hashlib.sha256(_content(path)).digest())
-    digest.update("".join(f"{name} {sizes[name]}\n" for name in names).encode())
+        digest.update(hashlib.sha256(content(path)).digest())
+    sizes = ((name, files.size(place)) for name, place in zip(names, files.located(names), strict=True))
+    digest.update("".join(f"{name} {size}\n" for name, size in sizes).encode())
     return digest.hexdigest()
 
 
@@ -198,104 +222,30 @@ def training_examples(root: Path) -> int:
     return int((read_partitions(find(root).partitions)[1] == 0).sum())
 
 
-def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
-    """The images' names and the splits that they are of (0, 1, 2), uint8 [N].
+def remark(root: Path) -> str:
+    """How the files differ from the published CelebA, in a few words; empty if number and size of images agree.
 
     Raises:
-        Refusal: it is not such a list, or a split is without an image.
+        Refusal: a damaged list or first image.
     """
-    words = _content(path).decode("utf-8", "replace").split()
-    names, values = words[::2], words[1::2]
-    number = {str(value): value for value in range(len(SPLITS))}
-    wrong = next((line for line, value in enumerate(values, 1) if value not in number), None)
-    if wrong is not None or len(names) != len(values):
-        raise Refusal(f"{path}, line {wrong or len(names)} is not a file name and 0, 1 or 2: fetch it again")
-    if len(set(names)) != len(names):
-        raise Refusal(f"{path} names an image twice: fetch it again")
-    partitions = np.array([number[value] for value in values], np.uint8)
-    for value, split in enumerate(SPLITS):
-        if not (partitions == value).any():
-            raise Refusal(f"{path} names no {split} image (with a {value}): fetch it again")
-    return names, partitions
-
-
-def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
-    """The images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 where CelebA says 1, 0 where it says -1.
-
-    Raises:
-        Refusal: it is not such a list, lacks a column, or holds fewer or more lines than it says.
-    """
-    lines = _content(path).decode("utf-8", "replace").rstrip().splitlines()
-    if len(lines) < 2 or not lines[0].strip().isdecimal():
-        raise Refusal(f"{path} does not begin with a count and the attributes' names: fetch it again")
-    columns = lines[1].split()
-    if unknown := [column for column in columns if column not in COLUMNS]:
-        raise Refusal(f"{path} has a column {unknown[0]}, which is none of CelebA's 40 attributes: fetch it again")
-    if absent := [attribute for attribute in chosen if attribute not in columns]:
-        raise Refusal(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch it again")
-    count = int(lines[0])
-    if count != len(lines) - 2:
-        raise Refusal(f"{path} says {count:,} images and lists {len(lines) - 2:,}: fetch it again")
-    places = [1 + columns.index(attribute) for attribute in chosen]
-    names, values = [], np.empty((count, len(chosen)), np.uint8)
-    for row, line in enumerate(lines[2:]):
-        words = line.split()
-        if len(words) != len(columns) + 1 or not {"1", "-1"}.issuperset(words[1:]):
-            raise Refusal(f"{path}, line {row + 3} is not a file name and {len(columns)} times 1 or -1: fetch it again")
-        names.append(words[0])
-        values[row] = [words[place] == "1" for place in places]
-    return names, values
-
-
-def read_lists(files: Files, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Both lists, which must name the same images in the same order.
-
-    Returns:
-        Names, partitions uint8 [N], chosen attributes uint8 [N, len(chosen)].
-    Raises:
-        Refusal: a damaged list, or lists that do not fit each other.
-    """
+    files = find(root)
     names, partitions = read_partitions(files.partitions)
-    described, values = read_attributes(files.attributes, chosen)
-    if len(described) != len(names):
-        raise Refusal(
-            f"{files.attributes} holds {len(described):,} images and {files.partitions.name} {len(names):,}: "
-            "fetch both again"
-        )
-    for number, (here, there) in enumerate(zip(described, names, strict=True), 1):
-        if here != there:
-            raise Refusal(
-                f"image {number:,} is {here} in {files.attributes} and {there} in {files.partitions.name}: "
-                "fetch both again"
-            )
-    return names, partitions, values
+    counts = tuple(np.bincount(partitions, minlength=len(PUBLISHED)).tolist())
+    there, published = (", ".join(f"{count:,}" for count in each) for each in (counts, PUBLISHED))
+    differs = [f"{there} images to train, validate and test (published: {published})"] * (counts != PUBLISHED)
+    (place,) = files.located(names[:1])
+    width, height = image_files.read(io.BytesIO(files.image_bytes(place))).size
+    if (width, height) != ALIGNED:
+        differs.append(f"{place} has {width}x{height} pixels (published, aligned: {ALIGNED[0]}x{ALIGNED[1]})")
+    return f"{files.images.parent} holds {'; '.join(differs)}" if differs else ""
 
 
-def _damaged(where: Path, error: Exception) -> Refusal:
-    return Refusal(f"{where} is damaged ({' '.join(str(error).split()) or type(error).__name__}): fetch it again")
-
-
-def _content(path: Path) -> bytes:
-    """A list's bytes, unzipped where it is in a zip."""
+@functools.lru_cache(maxsize=4)
+def _archive(path: Path, _stamp: contents.Stamp) -> zipfile.ZipFile:
+    """An image zip, opened once a process, because reading its directory takes seconds."""
     try:
-        if path.suffix != ".zip":
-            return path.read_bytes()
-        with zipfile.ZipFile(path) as archive:
-            [name] = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
-            return archive.read(name)
-    except OSError as error:
-        raise Refusal(f"{path} cannot be read: {error.strerror}") from error
-    except (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise Refusal(f"{path} is not a whole zip with one list in it ({error}): fetch it again") from error
-
-
-@functools.cache
-def _members(path: Path, _version: tuple[int, int]) -> tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]:
-    """An image zip, opened once a process (its directory takes seconds to read), and its files by their last name."""
-    try:
-        archive = zipfile.ZipFile(path)
+        return zipfile.ZipFile(path)
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error.strerror}") from error
     except zipfile.BadZipFile as error:
         raise Refusal(f"{path} is not a whole zip file ({error}): fetch it again") from error
-    return archive, {info.filename.rpartition("/")[2]: info for info in archive.infolist() if not info.is_dir()}

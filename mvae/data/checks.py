@@ -6,11 +6,14 @@ be right.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import numpy as np
+import torch
 
+from mvae.data.binarisation import PIXELS_A_COUNT
 from mvae.data.dataset import ATTRIBUTE_KINDS, SPLITS, Arrays, Kind, Modality, Source, all_sentences
 from mvae.networks.dcgan import SIZES
 from mvae.refusal import Refusal
@@ -48,6 +51,8 @@ def check_source(found: Source) -> None:
         raise Refusal(f"data set {found.name}: single attributes come last among its modalities")
     for modality in found.modalities:
         _check_modality(modality, found.name)
+    if found.modalities[0].view is not None:
+        raise Refusal(f"data set {found.name}, {found.modalities[0].name}: the first modality is stored, and no view")
     if not imageless:
         _check_networks(found)
 
@@ -55,11 +60,18 @@ def check_source(found: Source) -> None:
 def _check_modality(modality: Modality, dataset: str) -> None:
     """The shape that its kind has, and numbers that fit into the byte in which values are stored."""
     words, length = SHAPES[modality.kind]
-    if len(modality.shape) != length:
+    if len(modality.shape) != length or min(modality.shape, default=1) < 1:
         raise Refusal(
             f"data set {dataset}, {modality.name}: the shape of an example of kind {modality.kind.value} is {words},"
             f" not {modality.shape}"
         )
+    if modality.kind is Kind.ATTRIBUTES and modality.attributes and len(modality.attributes) != modality.shape[0]:
+        raise Refusal(
+            f"data set {dataset}, {modality.name}: {len(modality.attributes)} names of attributes for a shape of"
+            f" {modality.shape}"
+        )
+    if modality.view is not None and modality.kind is not Kind.IMAGE:
+        raise Refusal(f"data set {dataset}, {modality.name}: a view makes images, not values of kind {modality.kind}")
     if modality.sentences:
         return  # their words come with the raw files, and are stored as numbers of four bytes
     if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= 256:
@@ -69,18 +81,26 @@ def _check_modality(modality: Modality, dataset: str) -> None:
 
 
 def _check_networks(found: Source) -> None:
-    """The default among the networks, each of which fits the images."""
+    """The default among the networks, each of which fits the images of every modality."""
     chosen, able = found.defaults.image_network, found.defaults.image_networks
-    _, height, width = found.modalities[0].shape
-    fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in SIZES) else ("mlp",)
-    for network in (*able, chosen):
-        if network not in fitting:
-            raise Refusal(
-                f"data set {found.name}: image network {network!r} does not fit images of {height} by {width}, which"
-                f" can have {' or '.join(fitting)}"
-            )
+    for modality in found.modalities:
+        if modality.kind is not Kind.IMAGE:
+            continue
+        _, height, width = modality.shape
+        fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in SIZES) else ("mlp",)
+        for network in (*able, chosen):
+            if network not in fitting:
+                raise Refusal(
+                    f"data set {found.name}, {modality.name}: image network {network!r} does not fit images of {height}"
+                    f" by {width}, which can have {' or '.join(fitting)}"
+                )
     if chosen not in able:
         raise Refusal(f"data set {found.name}: the default image network {chosen!r} is not among image_networks")
+    if found.grey and math.prod(found.modalities[0].shape) % PIXELS_A_COUNT:
+        raise Refusal(
+            f"data set {found.name}: bits are drawn from grey values {PIXELS_A_COUNT} at a time, and an image has"
+            f" {math.prod(found.modalities[0].shape)}: leave grey out, or change the size of the images"
+        )
 
 
 def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
@@ -105,8 +125,22 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
             _check_array(array, modality, f"{where}, {split}, {modality.name}")
         if len({len(array) for array in values}) != 1 or not len(values[0]):
             raise Refusal(f"{where}, {split}: so many examples by modality: {[len(array) for array in values]}")
+    _check_views(found, arrays["train"][0])
     if (there := len(arrays["train"][0])) != examples:
         raise Refusal(f"{where} gives {there:,} training examples, and examples says {examples:,}")
+
+
+def _check_views(found: Source, first: np.ndarray) -> None:
+    """Each view of the first image has the shape that its modality says."""
+    for modality in found.modalities:
+        if modality.view is None:
+            continue
+        image = torch.from_numpy(np.array(first[:1])).float() / 255
+        made = tuple(modality.view(image).shape)
+        if made != (1, *modality.shape):
+            raise Refusal(
+                f"data set {found.name}, {modality.name}: its view makes images shaped {made[1:]}, not {modality.shape}"
+            )
 
 
 def _check_array(array: Any, modality: Modality, where: str) -> None:

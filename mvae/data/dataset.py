@@ -284,6 +284,13 @@ class Source:
     """Data set with the same examples in the same order, whose first modality holds the grey values of the black and
     white images here. With it, trials may draw bits anew each epoch; empty: they may not. No part of the fingerprint.
     """
+    remembered_digest: Callable[[Path, Path], str] | None = None
+    """As `digest`, of data root and cache, for data of many files: the cache remembers the digest of each file that has
+    not changed (mvae/data/contents.py). None: `digest` is fast enough."""
+    former_digest: Callable[[Path], str] | None = None
+    """Digest by which earlier releases knew the same raw content: results under its keys are listed as superseded."""
+    remark: Callable[[Path], str] | None = None
+    """How the raw files differ from the published data set, in one line; empty if they do not."""
     code: str = ""
     """Digest of the file that describes it, where that is a plug-in: what another state of the file converted is not
     taken for its own. No part of the fingerprint."""

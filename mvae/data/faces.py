@@ -23,7 +23,8 @@ import numpy as np
 
 from mvae.data import pictures
 from mvae.data.celeba import ATTRIBUTES, PARTITIONS, VALUES, convert, defaults, modalities
-from mvae.data.celeba_files import ATTRIBUTE_LIST, COLUMNS, FOLDER, IMAGES, PARTITION_LIST
+from mvae.data.celeba_files import FOLDER, IMAGES
+from mvae.data.celeba_lists import ATTRIBUTE_LIST, COLUMNS, PARTITION_LIST
 from mvae.data.dataset import Source
 from mvae.data.drawing import HAIR, NUMBERS, draw
 from mvae.files import locked, write_atomically

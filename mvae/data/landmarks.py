@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mvae.data import pictures
+from mvae.data.image_files import rgb
 from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def landmarks(image: "Image") -> np.ndarray | None:
     scale = max(1.0, max(image.size) / LONGEST)
     if scale > 1:
         image = image.resize((round(image.width / scale), round(image.height / scale)))
-    pixels = np.asarray(image.convert("RGB"))
+    pixels = np.asarray(rgb(image))
     detector, predictor = _dlib()
     found = detector(pixels, 0) or detector(pixels, 1)  # again at twice the size, for small faces
     if not found:

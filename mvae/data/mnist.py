@@ -29,6 +29,7 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
+from mvae.data import published
 from mvae.data.binarisation import binarise
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.files import CHUNK_BYTES, file_version
@@ -69,9 +70,19 @@ def check(root: Path, folder: str) -> None:
 
 
 def content_digest(root: Path, folder: str) -> str:
-    """Hex sha256 over the four files' contents, uncompressed: a gzip and its plain file have one digest."""
-    digests = [_file_digest(path, file_version(path)) for path in find(root, folder).values()]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()
+    """Hex sha256 over the four files' contents, uncompressed: a gzip and its plain file have one digest.
+
+    Raises:
+        Refusal: a damaged file, or one that is known to be another file or of another data set.
+    """
+    digests = _digests(find(root, folder))
+    published.refuse_misplaced(raw_folder(root, folder), folder, digests)
+    return hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+
+
+def _digests(found: dict[str, Path]) -> dict[str, str]:
+    """Hex sha256 of each file's content, uncompressed, by its plain name."""
+    return {name: _file_digest(path, file_version(path)) for name, path in found.items()}
 
 
 @functools.cache
@@ -121,6 +132,19 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
     cut = len(train[0]) - _validation_examples(len(train[0]), found[FILES[0]])
     kept, held_out = tuple(values[:cut] for values in train), tuple(values[cut:] for values in train)
     return {"train": kept, "validation": held_out, "test": test}
+
+
+def remark(root: Path, folder: str) -> str:
+    """How the raw files differ from the published ones, in one line; empty if they do not.
+
+    Raises:
+        Refusal: a damaged file.
+    """
+    found = find(root, folder)
+    if not (others := published.unknown(folder, _digests(found))):
+        return ""
+    counts = [tuple(np.bincount(read_idx(found[name]), minlength=CLASSES).tolist()) for name in (FILES[1], FILES[3])]
+    return published.described(raw_folder(root, folder), folder, others, *counts)
 
 
 def download(root: Path, folder: str) -> None:
@@ -204,6 +228,7 @@ def _source(
         examples=functools.partial(training_examples, folder=folder),
         convert=functools.partial(convert, folder=folder, binary=binary),
         download=functools.partial(download, folder=folder),
+        remark=functools.partial(remark, folder=folder),
         grey=grey,
     )
 

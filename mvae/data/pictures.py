@@ -13,15 +13,11 @@ Processes are spawned. As always then, a script that is run as a file must start
 `if __name__ == "__main__":`.
 """
 
-import contextlib
-import logging
 import math
 import multiprocessing
 import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -30,13 +26,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mvae.data.image_files import rgb
+from mvae.data.progress import progress
 from mvae.files import atomic_path, flush_to_disk, locked, write_atomically
 from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-log = logging.getLogger(__name__)
 
 SIDE = 64
 """Height and width of a picture."""
@@ -45,7 +41,6 @@ BLOCK = 2000
 """Pictures of a block: 25 MB, a second or two of work."""
 VERSION = 1
 """Of `square`; raised by hand when its values change."""
-LOG_EVERY_S = 10.0
 
 PICTURES = "pictures.u8"
 
@@ -70,7 +65,7 @@ def square(image: "Image") -> np.ndarray:
     from PIL.Image import Resampling
 
     width, height, left, top = _shrunk(image.size)
-    small = image.convert("RGB").resize((width, height), Resampling.BILINEAR)
+    small = rgb(image).resize((width, height), Resampling.BILINEAR)
     return np.asarray(small)[top : top + SIDE, left : left + SIDE].transpose(2, 0, 1)
 
 
@@ -127,7 +122,7 @@ def make(
                 np.save(file, array)
         jobs = {(start, stop): part(start, stop) for start, stop in left}
         done = count - sum(stop - start for start, stop in left)
-        with _progress(what, count, done) as advance:
+        with progress(what, count, done) as advance:
             for start, stop in _finished(folder, jobs, channels):
                 advance(stop - start)
 
@@ -205,28 +200,3 @@ def _end_with_parent() -> None:
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-@contextlib.contextmanager
-def _progress(what: str, count: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr where that is a terminal, else a line in the log every ten seconds."""
-    if sys.stderr.isatty():
-        with contextlib.suppress(ImportError):  # machines that only train may be without rich
-            from rich.console import Console
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-            with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-                task = bar.add_task(what, total=count, completed=done)
-                yield lambda more: bar.advance(task, more)
-            return
-    said = time.monotonic()
-
-    def advance(more: int) -> None:
-        nonlocal done, said
-        done += more
-        if time.monotonic() - said >= LOG_EVERY_S:
-            said = time.monotonic()
-            log.info("%s: %s of %s", what, f"{done:,}", f"{count:,}")
-
-    yield advance

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data import celeba_files, faces, landmarks, pictures
+from mvae.data import celeba_files, celeba_lists, contents, faces, image_files, landmarks, pictures
 from mvae.data.celeba import PARTITIONS
 from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.drawing import draw_mask
@@ -136,20 +136,21 @@ def _prepared(folder: Path, count: int, part: pictures.Part, partitions: np.ndar
 # CelebA
 
 
-def celeba_block(files: celeba_files.Files, names: tuple[str, ...]) -> np.ndarray:
+def celeba_block(files: celeba_files.Files, places: tuple[str, ...]) -> np.ndarray:
     """A block of CelebA's images, uint8 [n, 5, 64, 64]. Errors as in `Files.read_image`."""
-    return np.stack([files.read_image(name, landmarks.described) for name in names])
+    return np.stack([files.read_image(place, landmarks.described) for place in places])
 
 
 def prepare_celeba(root: Path, cache: Path) -> Path:
     """Edges and masks of all images of CelebA; as `mvae.data.celeba.prepare`."""
     landmarks.check_installed(*landmarks.NEEDED)
     files = celeba_files.find(root)
-    names, partitions = celeba_files.read_partitions(files.partitions)
+    names, partitions = celeba_lists.read_partitions(files.partitions)
+    places = files.located(names)
     order = np.argsort(partitions, kind="stable")
-    ordered = tuple(names[place] for place in order)
+    ordered = tuple(places[number] for number in order)
     return _prepared(
-        cache / f"vision-{_digits(celeba_files.content_digest(root))}-pictures",
+        cache / f"vision-{_digits(celeba_files.content_digest(root, cache))}-pictures",
         len(ordered),
         lambda start, stop: functools.partial(celeba_block, files, ordered[start:stop]),
         partitions[order],
@@ -165,9 +166,12 @@ VISION = Source(
     version=VERSION,
     check=celeba_files.check,
     digest=celeba_files.content_digest,
+    remembered_digest=celeba_files.content_digest,
+    former_digest=celeba_files.names_and_sizes_digest,
     examples=celeba_files.training_examples,
     prepare=prepare_celeba,
     convert=convert,
+    remark=celeba_files.remark,
 )
 
 
@@ -188,7 +192,7 @@ def images_of(root: Path) -> list[Path]:
             f"{root} holds {len(found)} images ({', '.join(sorted(ENDINGS))}): at least 12 are needed, because a"
             " twelfth of them validates; give a folder of images with --images"
         )
-    return sorted(found, key=lambda path: hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest())
+    return sorted(found, key=lambda path: hashlib.sha256(_bytes(path.relative_to(root).as_posix())).hexdigest())
 
 
 def check_images(root: Path) -> None:
@@ -196,12 +200,37 @@ def check_images(root: Path) -> None:
     images_of(root)
 
 
-def images_digest(root: Path) -> str:
-    """Hex sha256 over each image's name and size; one that is exchanged for one of the same size goes unnoticed."""
+def images_digest(root: Path, cache: Path | None = None) -> str:
+    """Hex sha256 over each image's name and content.
+
+    Args:
+        cache: remembers the digests of files that have not changed (mvae/data/contents.py); without it, all are read.
+    Raises:
+        MissingFiles: as `images_of`.
+        Refusal: a file cannot be read.
+    """
+    try:
+        stamps = {path.relative_to(root).as_posix(): contents.stamp(path) for path in images_of(root)}
+        digests = contents.digests(root, stamps, lambda name: (root / name).read_bytes(), cache, "reading images")
+    except OSError as error:
+        raise Refusal(f"{error.filename} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256()
+    for name, of_image in zip(stamps, digests, strict=True):
+        digest.update(_bytes(f"{name} {of_image}\n"))
+    return digest.hexdigest()
+
+
+def names_and_sizes_digest(root: Path) -> str:
+    """Hex sha256 over each image's name and size: the digest of releases before this one."""
     digest = hashlib.sha256()
     for path in images_of(root):
-        digest.update(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n".encode())
+        digest.update(_bytes(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n"))
     return digest.hexdigest()
+
+
+def _bytes(name: str) -> bytes:
+    """A file's name in bytes, whatever its encoding."""
+    return name.encode("utf-8", "surrogateescape")
 
 
 UPRIGHT = 1
@@ -209,23 +238,17 @@ UPRIGHT = 1
 
 
 def images_block(paths: tuple[Path, ...]) -> np.ndarray:
-    """A block of image files, upright as their camera says, uint8 [n, 5, 64, 64].
+    """A block of image files, uint8 [n, 5, 64, 64].
 
     Raises:
-        Refusal: a file is no image, or is damaged; the line names it.
+        Refusal: a file is no image, is damaged or cannot be converted; the line names it.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     rows = []
     for path in paths:
         try:
-            with Image.open(path) as image:
-                rows.append(landmarks.described(ImageOps.exif_transpose(image).convert("RGB")))
-        except UnidentifiedImageError as error:
-            raise Refusal(f"{path} is no image, or a damaged one: take it out of the folder") from error
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise Refusal(f"{path} is damaged ({said}): take it out of the folder") from error
+            rows.append(landmarks.described(image_files.read(path)))
+        except image_files.BadImage as error:
+            raise Refusal(f"{path} {error}: take it out of the folder") from error
     return np.stack(rows)
 
 
@@ -234,7 +257,7 @@ def prepare_images(root: Path, cache: Path) -> Path:
     landmarks.check_installed(*landmarks.NEEDED)
     paths = tuple(images_of(root))
     return _prepared(
-        cache / f"vision_images-{_digits(f'{images_digest(root)} {UPRIGHT}')}-pictures",
+        cache / f"vision_images-{_digits(f'{images_digest(root, cache)} {UPRIGHT}')}-pictures",
         len(paths),
         lambda start, stop: functools.partial(images_block, paths[start:stop]),
         faces.partitions(len(paths)),
@@ -250,6 +273,8 @@ VISION_IMAGES = Source(
     version=VERSION + UPRIGHT,
     check=check_images,
     digest=images_digest,
+    remembered_digest=images_digest,
+    former_digest=names_and_sizes_digest,
     examples=lambda root: int((faces.partitions(len(images_of(root))) == 0).sum()),
     prepare=prepare_images,
     convert=convert,

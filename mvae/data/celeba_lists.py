@@ -1,0 +1,191 @@
+"""CelebA's two lists: which attributes each image has, and which split it is of.
+
+    list_attr_celeba.txt         count; 40 names; then a line an image: file name, 40 x 1 or -1
+    list_eval_partition.txt      a line an image: file name, 0 train, 1 validation, 2 test
+
+The lists may also be CSV files, as Kaggle packs them: a header (image_id, then names), then a line an image. Each may
+lie in a zip. A byte order mark and any line ends are fine.
+"""
+
+import codecs
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from mvae.data.dataset import SPLITS
+from mvae.refusal import Refusal
+
+# N images
+
+ATTRIBUTE_LIST = "list_attr_celeba.txt"
+PARTITION_LIST = "list_eval_partition.txt"
+
+COLUMNS = (
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+)
+"""CelebA's 40 attributes in the order of its list."""
+
+_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+"""Byte order marks, and the encodings that they announce."""
+
+
+def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
+    """The images' names and the splits that they are of (0, 1, 2), uint8 [N].
+
+    Raises:
+        Refusal: it is not such a list, or a split is without an image.
+    """
+    rows, is_csv = _rows(path)
+    headed = is_csv and not rows[0][1].isdecimal()
+    number = {str(value): value for value in range(len(SPLITS))}
+    names, parts = [], []
+    for line, row in enumerate(rows, 1):
+        if not row or (headed and line == 1):
+            continue
+        if len(row) != 2 or row[1] not in number:
+            raise Refusal(f"{path}, line {line} is not a file name and 0, 1 or 2: fetch it again")
+        names.append(row[0])
+        parts.append(number[row[1]])
+    if len(set(names)) != len(names):
+        raise Refusal(f"{path} names an image twice: fetch it again")
+    partitions = np.array(parts, np.uint8)
+    for value, split in enumerate(SPLITS):
+        if not (partitions == value).any():
+            raise Refusal(f"{path} names no {split} image (with a {value}): fetch it again")
+    return names, partitions
+
+
+def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
+    """The images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 where CelebA says 1, 0 where it says -1.
+
+    Raises:
+        Refusal: it is not such a list, lacks a column, or holds fewer or more lines than it says.
+    """
+    columns, rows, before = _table(path)
+    if unknown := [column for column in columns if column not in COLUMNS]:
+        raise Refusal(f"{path} has a column {unknown[0]}, which is none of CelebA's 40 attributes: fetch it again")
+    if absent := [attribute for attribute in chosen if attribute not in columns]:
+        raise Refusal(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch it again")
+    places = [1 + columns.index(attribute) for attribute in chosen]
+    names, values = [], np.empty((len(rows), len(chosen)), np.uint8)
+    for place, words in enumerate(rows):
+        if len(words) != len(columns) + 1 or not {"1", "-1"}.issuperset(words[1:]):
+            raise Refusal(
+                f"{path}, line {before + place + 1} is not a file name and {len(columns)} times 1 or -1: fetch it again"
+            )
+        names.append(words[0])
+        values[place] = [words[column] == "1" for column in places]
+    return names, values
+
+
+def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Both lists, which must name the same images in the same order.
+
+    Returns:
+        Names, partitions uint8 [N], chosen attributes uint8 [N, len(chosen)].
+    Raises:
+        Refusal: a damaged list, or lists that do not fit each other.
+    """
+    names, splits = read_partitions(partitions)
+    described, values = read_attributes(attributes, chosen)
+    if len(described) != len(names):
+        raise Refusal(
+            f"{attributes} holds {len(described):,} images and {partitions.name} {len(names):,}: fetch both again"
+        )
+    for number, (here, there) in enumerate(zip(described, names, strict=True), 1):
+        if here != there:
+            raise Refusal(
+                f"image {number:,} is {here} in {attributes} and {there} in {partitions.name}: fetch both again"
+            )
+    return names, splits, values
+
+
+def canonical(path: Path) -> bytes:
+    """What an attribute list says, however it is packed: names of columns, then a line an image, one space between.
+
+    Raises:
+        Refusal: it is not such a list.
+    """
+    columns, rows, _ = _table(path)
+    return "\n".join(" ".join(words) for words in (columns, *rows)).encode()
+
+
+def content(path: Path) -> bytes:
+    """A list's bytes, unzipped where it is in a zip.
+
+    Raises:
+        Refusal: it cannot be read, or is not a zip with one list in it.
+    """
+    try:
+        if path.suffix != ".zip":
+            return path.read_bytes()
+        with zipfile.ZipFile(path) as archive:
+            [name] = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+            return archive.read(name)
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read: {error.strerror}") from error
+    except (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
+        raise Refusal(f"{path} is not a whole zip with one list in it ({error}): fetch it again") from error
+
+
+def _table(path: Path) -> tuple[list[str], list[list[str]], int]:
+    """Names of an attribute list's columns, the words of each image's line, and the lines before these."""
+    rows, is_csv = _rows(path)
+    if is_csv:
+        return rows[0][1:], rows[1:], 1
+    if len(rows) < 2 or len(rows[0]) != 1 or not rows[0][0].isdecimal():
+        raise Refusal(f"{path} does not begin with a count and the attributes' names: fetch it again")
+    if (count := int(rows[0][0])) != len(rows) - 2:
+        raise Refusal(f"{path} says {count:,} images and lists {len(rows) - 2:,}: fetch it again")
+    return rows[1], rows[2:], 2
+
+
+def _rows(path: Path) -> tuple[list[list[str]], bool]:
+    """The words of each line, and whether commas part them; blank lines at the end do not count."""
+    raw = content(path)
+    encoding = next((encoding for mark, encoding in _MARKS.items() if raw.startswith(mark)), "utf-8")
+    lines = raw.decode(encoding, "replace").rstrip().splitlines()
+    if lines and "," in lines[0]:
+        return [[word.strip(' "') for word in line.split(",")] for line in lines], True
+    return [line.split() for line in lines], False

@@ -1,0 +1,87 @@
+"""The published raw files of the MNIST family, by which a user's files are recognised.
+
+A file that is known to belong elsewhere is refused: FashionMNIST's file in MNIST's folder, or a training file under the
+name of a test file. A file that is not known is the user's own: it is used, and described beside the published one.
+
+Digests are hex sha256 of the uncompressed files, so that compression does not matter.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+DIGESTS = {
+    "MNIST": {
+        "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
+    "FashionMNIST": {
+        "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    },
+}
+"""Folder to file name to digest."""
+
+COUNTS = {
+    "MNIST": (
+        (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+    ),
+    "FashionMNIST": ((6000,) * 10, (1000,) * 10),
+}
+"""Folder to examples of each class, in the training file and in the test file."""
+
+TOKENS = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
+"""Folder to the data set that reads it."""
+
+_OWNERS = {digest: (folder, name) for folder, files in DIGESTS.items() for name, digest in files.items()}
+
+
+def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None:
+    """Refuse files that are known to be others than their place says.
+
+    Args:
+        raw: the folder that they are in.
+        folder: name of the data set that it is to hold.
+        digests: of the files, by name.
+    Raises:
+        Refusal: one line that names the file, what it is, and what to do.
+    """
+    for name, digest in digests.items():
+        owner, own_name = _OWNERS.get(digest, (folder, name))
+        if owner != folder:
+            raise Refusal(
+                f"{raw / name} is {owner}'s {own_name}: put {folder}'s there, or move {owner}'s files to {owner}/raw"
+                f" and type --dataset {TOKENS[owner]}"
+            )
+        if own_name != name:
+            raise Refusal(f"{raw / name} is {owner}'s {own_name} under another name: put {owner}'s {name} there")
+    train, test = (name for name in digests if "images" in name)
+    if digests[train] == digests[test]:
+        raise Refusal(f"{raw / test} holds the images of {train}: put the test images there")
+
+
+def unknown(folder: str, digests: Mapping[str, str]) -> list[str]:
+    """Names of the files that are not the published ones."""
+    return [name for name, digest in digests.items() if DIGESTS[folder][name] != digest]
+
+
+def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...], test: tuple[int, ...]) -> str:
+    """What is in a folder that does not hold the published files only, in one line.
+
+    Args:
+        others: names of the files that are not the published ones.
+        train, test: examples of each class.
+    """
+    published = COUNTS[folder]
+    line = f"{raw} holds {len(others)} of 4 files that are not the published {folder}'s ({', '.join(others)}): "
+    if (train, test) == published:
+        return line + "as many examples of each class as published, with other content"
+    line += f"{sum(train):,} training and {sum(test):,} test examples"
+    if (sum(train), sum(test)) != tuple(map(sum, published)):
+        return line + f" (published: {sum(published[0]):,} and {sum(published[1]):,})"
+    alike = next((f", as in {other}" for other, counts in COUNTS.items() if counts == (train, test)), "")
+    return f"{line} as published, with other numbers of each class{alike}"

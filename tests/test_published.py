@@ -1,0 +1,142 @@
+"""Known data sets are recognised: files of another data set or of another part are refused, own files are described."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mvae import data
+from mvae.data import published
+from mvae.data.celeba_files import IMAGES
+from mvae.data.faces import write_faces
+from mvae.data.mnist import FILES
+from mvae.data.published import COUNTS, DIGESTS
+from pipelines.weak_supervision import Options, sweep
+from sweeps.options import read
+from sweeps.sweep import COMPLETE, main
+from tests.tiny_mnist import write_tiny
+
+RAW = Path("/data/MNIST/raw")
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
+
+
+def refused(digests: dict[str, str], folder: str = "MNIST") -> str:
+    with pytest.raises(ValueError) as refusal:
+        published.refuse_misplaced(RAW, folder, digests)
+    assert "\n" not in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_the_published_files_and_files_that_nobody_knows_are_taken() -> None:
+    for folder, digests in DIGESTS.items():
+        assert tuple(digests) == FILES
+        published.refuse_misplaced(RAW, folder, digests)
+        published.refuse_misplaced(RAW, folder, {**digests, TRAIN_IMAGES: "own"})
+    published.refuse_misplaced(RAW, "MNIST", {name: f"own {name}" for name in FILES})
+
+
+def test_files_of_another_family_are_refused_one_or_all_in_either_folder() -> None:
+    said = f"{RAW}/{TRAIN_IMAGES} is FashionMNIST's {TRAIN_IMAGES}: put MNIST's there, or move FashionMNIST's files to"
+    assert refused(DIGESTS["FashionMNIST"]).startswith(said)
+    assert refused(DIGESTS["FashionMNIST"]).endswith("FashionMNIST/raw and type --dataset fashion_mnist")
+    mixed = {**DIGESTS["MNIST"], TEST_LABELS: DIGESTS["FashionMNIST"][TEST_LABELS]}
+    assert f"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there" in refused(mixed)
+    assert "is MNIST's" in refused(DIGESTS["MNIST"], "FashionMNIST")
+
+
+def test_training_files_in_place_of_test_files_are_refused_known_or_own() -> None:
+    known = DIGESTS["MNIST"]
+    swapped = {**known, TEST_IMAGES: known[TRAIN_IMAGES], TEST_LABELS: known[TRAIN_LABELS]}
+    said = f"{TEST_IMAGES} is MNIST's {TRAIN_IMAGES} under another name: put MNIST's {TEST_IMAGES} there"
+    assert said in refused(swapped)
+    own = {TRAIN_IMAGES: "a", TRAIN_LABELS: "b", TEST_IMAGES: "a", TEST_LABELS: "b"}
+    assert f"{TEST_IMAGES} holds the images of {TRAIN_IMAGES}: put the test images there" in refused(own)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["mnist", "binary_mnist", "multi_mnist", "mnist19"])
+def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_data: Path, tmp_path: Path) -> None:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in FILES:
+        (raw / file).symlink_to(real_data / "MNIST" / "raw" / file)
+    assert data.fingerprint(name, tmp_path) == data.fingerprint(name, real_data)
+    assert data.remark(name, tmp_path) == ""
+    (raw / TEST_LABELS).unlink()
+    fashion = (real_data / "FashionMNIST" / "raw" / TEST_LABELS).read_bytes()
+    (raw / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(fashion, 1))
+    with pytest.raises(ValueError, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there"):
+        data.load(name, tmp_path, tmp_path / "cache")
+
+
+@pytest.mark.real_data
+def test_the_published_counts_are_those_of_the_published_files(real_data: Path) -> None:
+    from mvae.data.mnist import read_idx
+
+    for folder, counts in COUNTS.items():
+        for file, expected in zip((TRAIN_LABELS, TEST_LABELS), counts, strict=True):
+            assert tuple(np.bincount(read_idx(real_data / folder / "raw" / file)).tolist()) == expected
+
+
+def test_own_files_are_described_beside_the_published_ones(tiny_root: Path) -> None:
+    said = data.remark("mnist", tiny_root)
+    assert said.startswith(
+        f"mnist: {tiny_root}/MNIST/raw holds 4 of 4 files that are not the published MNIST's (train-"
+    )
+    assert said.endswith(": 60 training and 12 test examples (published: 60,000 and 10,000)")
+
+
+def test_another_data_set_of_as_many_examples_is_told_by_how_many_each_class_has() -> None:
+    flat, mnist = COUNTS["FashionMNIST"], COUNTS["MNIST"]
+    kmnist = published.described(RAW, "MNIST", list(FILES), *flat)
+    said = "60,000 training and 10,000 test examples as published, with other numbers of each class"
+    assert kmnist.endswith(f"{said}, as in FashionMNIST")
+    relabelled = published.described(RAW, "MNIST", [TRAIN_LABELS], (6000,) * 10, mnist[1])
+    assert relabelled.endswith(said)
+    redrawn = published.described(RAW, "MNIST", [TRAIN_IMAGES], *mnist)
+    assert redrawn == (
+        f"{RAW} holds 1 of 4 files that are not the published MNIST's ({TRAIN_IMAGES}): as many examples of each class"
+        " as published, with other content"
+    )
+
+
+def test_the_command_says_what_was_found_and_runs_on(
+    tiny_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folders = (
+        "--data-root",
+        str(tiny_root),
+        "--storage",
+        str(tmp_path / "storage"),
+        "--cache",
+        str(tmp_path / "cache"),
+    )
+    options = read(
+        Options, ["--dataset", "mnist", "--plan", "--arms", "nn", "--fractions", "1", "--seeds", "0", *folders]
+    )
+    assert main(lambda: sweep(options), options) == COMPLETE
+    assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["celeba", "vision"])
+def test_files_of_celeba_that_are_fewer_or_not_aligned_are_described(name: str, tmp_path: Path) -> None:
+    write_faces(tmp_path, 24)
+    said = f"{name}: {tmp_path}/celeba holds 20, 2, 2 images to train, validate and test (published: 162,770, 19,867,"
+    assert data.remark(name, tmp_path) == f"{said} 19,962)"
+    Image.new("RGB", (409, 687)).save(tmp_path / "celeba" / IMAGES / "000001.jpg")
+    assert "000001.jpg has 409x687 pixels (published, aligned: 178x218)" in data.remark(name, tmp_path)
+
+
+def test_own_training_files_copied_to_the_test_files_are_refused(tmp_path: Path) -> None:
+    write_tiny(tmp_path, "FashionMNIST")
+    raw = tmp_path / "FashionMNIST" / "raw"
+    for train, test in ((TRAIN_IMAGES, TEST_IMAGES), (TRAIN_LABELS, TEST_LABELS)):
+        shutil.copy(raw / train, raw / test)
+    with pytest.raises(ValueError, match=re.escape(f"{raw / TEST_IMAGES} holds the images of {TRAIN_IMAGES}: put")):
+        data.fingerprint("fashion_mnist", tmp_path)

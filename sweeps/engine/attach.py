@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvae.data.pictures import cores
+from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
 from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
 from sweeps.engine.machines import alive, look_at_machines
@@ -111,18 +111,12 @@ def capacity() -> Capacity:
 
 
 def _free_memory() -> float:
-    """Bytes that processes of this machine can still have: as Linux says, and as Ray found at its start, who knows
-    of a container's limit."""
+    """Bytes that new processes of this machine can still get, by its limits and by what Ray found at its start."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()
     held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    free = next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
-    return min(float(held), free)
+    return min(float(held), free_memory())
 
 
 def _alive() -> list[str]:

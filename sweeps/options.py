@@ -38,6 +38,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mvae.home import ensure_home
 from mvae.refusal import Refusal, first_mistake
 from sweeps.console import error
 from sweeps.tokens import (
@@ -248,6 +249,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     Raises:
         Refusal: one line that names the option, or the plug-in and its line, and says what would be right.
     """
+    ensure_home()
     parser = _Parser(options)
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,

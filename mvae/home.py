@@ -10,19 +10,22 @@ import os
 import tempfile
 from pathlib import Path
 
+NAME = "mvae-home-"
+"""How the name of a folder that stands in begins."""
+
 
 def ensure_home() -> Path | None:
     """Sets HOME to a folder of this user in the temporary folder, if this process has no home directory.
 
     Returns:
-        The folder; None if there is a home directory.
+        The folder that stands in, since this call or an earlier one; None if there is a home directory.
     """
     try:
-        Path.home()
+        home = Path.home()
     except RuntimeError:
-        os.environ["HOME"] = str(_own_folder(Path(tempfile.gettempdir()) / f"mvae-home-{os.getuid()}"))
-        return Path(os.environ["HOME"])
-    return None
+        home = _own_folder(Path(tempfile.gettempdir()) / f"{NAME}{os.getuid()}")
+        os.environ["HOME"] = str(home)
+    return home if home.name.startswith(NAME) else None
 
 
 def _own_folder(wanted: Path) -> Path:

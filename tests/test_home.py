@@ -40,9 +40,15 @@ def test_without_a_home_directory_a_folder_of_the_user_stands_in_and_is_found_ag
     folder = homeless / f"mvae-home-{os.getuid()}"
     assert ensure_home() == folder == Path.home()
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert ensure_home() is None, "now there is one"
+    assert ensure_home() == folder, "and the user can be told so later"
     del os.environ["HOME"]
     assert ensure_home() == folder
+
+
+def test_with_a_home_directory_nothing_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert ensure_home() is None
+    assert Path.home() == tmp_path
 
 
 def test_a_folder_of_somebody_else_does_not_stand_in(homeless: Path) -> None:

@@ -23,6 +23,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from benchmarks.timing import write_comparison
+from mvae import limits
 from mvae.data import celeba, celeba_files, celeba_lists, pictures
 from mvae.data.faces import write_faces
 
@@ -74,7 +75,7 @@ def zip_images(root: Path, to: Path) -> None:
 
 def main(options: Options) -> None:
     """Measures, prints and writes."""
-    cores = options.cores or pictures.cores()
+    cores = options.cores or limits.cores()
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(pictures, "cores", return_value=cores):
         root, zipped = Path(folder) / "plain", Path(folder) / "zipped"
         write_faces(root, options.images)

@@ -47,6 +47,7 @@ from mvae.checkpoint import Checkpoint, Checkpoints, Record
 from mvae.data import load
 from mvae.evaluation.measures import compute
 from mvae.files import write_atomically
+from mvae.limits import cores
 from mvae.training import train
 from mvae.trial import ACCURACY, Trial
 from pipelines import weak_supervision
@@ -181,7 +182,7 @@ def trivial(folder: Path, cache: Path) -> Overhead:
     own, own_cpu = own_work(trials, cache)
     return Overhead(
         trials=len(trials),
-        at_once=min(len(os.sched_getaffinity(0)), len(trials)),
+        at_once=min(cores(), len(trials)),
         start=start - first.began,
         span=end - start,
         end=first.ended - end,
@@ -197,7 +198,7 @@ def trivial(folder: Path, cache: Path) -> Overhead:
 def word_cpu(folder: Path) -> float:
     """CPU seconds, in the trial's process and in the driver, of one word that a trial says to the driver."""
     store = Store.open(folder, "words", create=True)
-    trials = [Trial.create(dataset="digits", model="nn", seed=seed) for seed in range(len(os.sched_getaffinity(0)))]
+    trials = [Trial.create(dataset="digits", model="nn", seed=seed) for seed in range(cores())]
     jobs = [Job(trial.key("words"), trial, (ACCURACY,), store) for trial in trials]
     told: list[float] = []
     before: list[float] = []
@@ -288,7 +289,7 @@ def main(options: Options) -> None:
     print(f"a word {a_word * 1000:.1f} ms CPU; of a trial of a minute {shown} is overhead", flush=True)
     if options.out:
         told = {
-            "machine": {"cpu": device_name("cpu"), "cores": len(os.sched_getaffinity(0)), "system": platform.system()},
+            "machine": {"cpu": device_name("cpu"), "cores": cores(), "system": platform.system()},
             "versions": versions(),
             "trivial": [{**asdict(one), "a_trial": one.a_trial, "a_trial_cpu": one.a_trial_cpu} for one in sweeps],
             "word_cpu": a_word,

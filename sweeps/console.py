@@ -164,6 +164,7 @@ class Console:
         self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
         width = None if self.live else PLAIN_WIDTH
         self._rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
+        self._progress: Progress | None = None
 
     @property
     def rich(self) -> Rich:
@@ -197,7 +198,18 @@ class Console:
             kinds: which trials take equally long a unit of work, by key; None where all do.
             clock: seconds that only rise.
         """
-        return Progress(self, Work(work, before or {}, kinds), clock)
+        self._progress = Progress(self, Work(work, before or {}, kinds), clock)
+        return self._progress
+
+    def stopping(self, by: str) -> None:
+        """Acknowledges a signal, of the name `by`: ends the progress line, whose countdown has no meaning any more."""
+        self.stop_progress()
+        self.say(f"Stopping after {by}: ending what runs can take half a minute")
+
+    def stop_progress(self) -> None:
+        """Ends the progress line before its context does."""
+        if self._progress:
+            self._progress.stop_redrawing()
 
     def redrawn(self, line: Callable[[], RenderableType]) -> Live:
         """A line redrawn four times a second while its context lasts, gone afterwards."""
@@ -227,6 +239,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, where: TracebackType | None
     ) -> None:
+        self.stop_redrawing()
+
+    def stop_redrawing(self) -> None:
+        """Removes the progress line from the terminal for good."""
         if self._redrawn:
             self._redrawn.stop()
 

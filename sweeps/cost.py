@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mvae.data.pictures import cores
+from mvae.limits import cores
 from sweeps.console import counted, duration
 from sweeps.engine.attach import address
 from sweeps.engine.demand import Capacity, Gpus, demand, trials_at_once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
@@ -18,7 +19,7 @@ from mvae.remote import Place, each
 from mvae.trial import Measure, Trial
 from sweeps import engine
 from sweeps.catalogue import Catalogue
-from sweeps.console import Console, Progress, counted, duration
+from sweeps.console import Console, Progress, counted, duration, error
 from sweeps.interruption import Interrupted, Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
@@ -70,7 +71,7 @@ class Driver:
             self.console.say(fact)
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
-        tracker = Tracker(
+        self._tracker = tracker = Tracker(
             self.uri,
             namespace=self.store.namespace(),
             experiment=self.store.name,
@@ -102,6 +103,18 @@ class Driver:
                     code = INCOMPLETE
         self.console.say(f"Browse: {_how_to_browse(self.uri)}")
         return code
+
+    def _head_lost(self, what: str) -> None:
+        """Ends this process in order, from a thread of the engine: no call of Ray's in the main thread may return."""
+        try:
+            self.console.stop_progress()
+            error(f"stopped: {what}; what is finished stays. To go on: {command()}")
+            self._tracker.update_sweep(self._view(Status.FAILED))
+            self._tracker.close(BRIEFLY)
+            self.lease.release()
+            sys.stdout.flush()
+        finally:
+            os._exit(INCOMPLETE)
 
     def _correct_views(self) -> None:
         """Puts into the catalogue what storage alone does not say."""
@@ -149,7 +162,7 @@ class Driver:
         kinds = {planned.key: " ".join(kind_of(planned.trial.model_dump()) or ()) for planned in todo}
         with ExitStack() as stack:
             progress = stack.enter_context(self.console.progress(work, before, kinds))
-            capacity = stack.enter_context(engine.cluster())
+            capacity = stack.enter_context(engine.cluster(self._head_lost))
             jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
             most, groups = self.options.max_concurrent, list(engine.alike(jobs))
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)

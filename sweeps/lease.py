@@ -91,14 +91,14 @@ class Lease:
             self._acquire()
             self._thread.start()
         except BaseException:
-            self._release()
+            self.release()
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._release()
+        self.release()
 
     def _acquire(self) -> None:
         """Take the lease if it is free, else watch it until it proves dead or alive."""
@@ -185,8 +185,11 @@ class Lease:
             self._write(self._mine)
             return True
 
-    def _release(self) -> None:
-        """Remove the lease if it is still ours. A forked child that leaves the block does not own it."""
+    def release(self) -> None:
+        """Remove the lease if it is still ours; a second call changes nothing.
+
+        A forked child that leaves the block does not own it.
+        """
         if self._mine is None or self._mine.pid != os.getpid():
             return
         self._stop.set()

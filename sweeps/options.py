@@ -38,6 +38,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from mvae.home import ensure_home
 from mvae.refusal import Refusal, first_mistake
 from sweeps.console import error
 from sweeps.encoding import check_names
@@ -250,6 +251,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
         Refusal: one line that names the option, or the plug-in and its line, and says what would be right.
     """
     check_names(argv)
+    ensure_home()
     parser = _Parser(options)
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,

@@ -134,7 +134,10 @@ class SearchDriver(Driver):
     def _train(self, tracker: Tracker) -> None:
         search, epochs = self.study.search, float(self.study.search.default.epochs)
         waiting = [f"trial {place}" for place in range(self.study.left)]
-        with self.console.progress(dict.fromkeys(waiting, epochs)) as progress, engine.cluster() as capacity:
+        with (
+            self.console.progress(dict.fromkeys(waiting, epochs)) as progress,
+            engine.cluster(self._head_lost) as capacity,
+        ):
             template = replace(
                 self._job("", search.default, (search.measure,), capacity), checkpoint_at=search.milestones
             )

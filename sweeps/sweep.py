@@ -25,6 +25,7 @@ from mvae.data import (
     training_examples,
 )
 from mvae.data.dataset import check_train_examples
+from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from sweeps import engine
 from sweeps.console import Console, error
@@ -33,6 +34,7 @@ from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, Driver, 
 from sweeps.interruption import Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
+from sweeps.output import outliving_readers
 from sweeps.plan import Cell, Fingerprints, Plan, State, plan, shape_of
 from sweeps.probe import Probe
 from sweeps.provenance import stale_package
@@ -43,6 +45,8 @@ from sweeps.tables import Table
 from sweeps.tracker import check, place_of_artifacts, tracking_uri
 
 __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "LookUp", "Searching", "Sweep", "main"]
+
+READER_GONE = "Standard output was closed; the sweep continues without it"
 
 LookUp = Callable[[Sequence[Cell]], Plan]
 """Looks cells up in storage, with what they will cost."""
@@ -108,7 +112,16 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     Args:
         sweep: makes the cells; a Refusal in it is a user's mistake.
     """
-    console, interruption = Console(), Interruption()
+    looks_only = options.plan or options.report
+    with outliving_readers("" if looks_only else READER_GONE):
+        return _main(sweep, options)
+
+
+def _main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
+    console = Console()
+    interruption = Interruption(console.stopping)
+    if folder := ensure_home():
+        console.say(f"This user has no home directory (HOME): {folder} stands in")
     try:
         with interruption, ExitStack() as held:
             return _checked(sweep(), options, console, interruption, held)()

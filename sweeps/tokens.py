@@ -112,7 +112,7 @@ def folder(value: object) -> object:
     """An absolute path, `~` expanded: Ray's processes run in working directories of their own.
 
     Raises:
-        Refusal: the path is empty or a URI.
+        Refusal: the path is empty or a URI, or in the home directory of no user.
     """
     if not isinstance(value, str | Path):
         return value
@@ -121,7 +121,7 @@ def folder(value: object) -> object:
         raise Refusal("write the path of a folder")
     if "://" in text:
         raise Refusal("write the path of a folder, not a URI: it is kept on every machine (mount a shared one)")
-    return Path(os.path.abspath(os.path.expanduser(text)))
+    return _absolute(text)
 
 
 def files(value: object) -> object:
@@ -132,7 +132,7 @@ def files(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    found = _distinct(Path(os.path.abspath(os.path.expanduser(item))) for item in _items(value))
+    found = _distinct(_absolute(item) for item in _items(value))
     for path in found:
         if not path.is_file():
             raise Refusal(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
@@ -162,6 +162,14 @@ def gpus(value: object) -> object:
     if not 0 <= number < math.inf or (number > 1 and not number.is_integer()):
         raise Refusal("write auto, 0, a share of one GPU as 0.25, or a whole number")
     return number
+
+
+def _absolute(text: str) -> Path:
+    expanded = os.path.expanduser(text)
+    if expanded == text and text.startswith("~"):
+        user = text[1:].partition("/")[0]
+        raise Refusal(f"there is no user {user}; write ./{text} for a name that begins with ~")
+    return Path(os.path.abspath(expanded))
 
 
 def _items(value: str) -> list[str]:

@@ -255,6 +255,30 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
 
 
 @pytest.mark.usefixtures("nothing_starts")
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--dataset fashion_mnist", "FashionMNIST and it could not be downloaded"),
+        ("--tracking-uri http://example.org:5000", "tracking server http://example.org:5000 cannot be reached"),
+    ],
+)
+def test_dead_proxies_are_one_line(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: str, said: str
+) -> None:
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    began = time.monotonic()
+    assert run(["--storage", place.fill("{new}"), *typed.split()]) == BAD_INPUT
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert time.monotonic() - began < 60
+    assert not (place.root / "new").exists()
+
+
+@pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize("look", ["--plan", "--report"])
 def test_who_only_looks_downloads_nothing(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, look: str

@@ -15,6 +15,7 @@ from mvae.trial import Trial
 from pipelines.weak_supervision import Options
 from sweeps.options import parse, read
 from sweeps.sweep import BAD_INPUT, main
+from sweeps.tokens import Written
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +44,7 @@ def test_an_error_of_numpy_in_the_check_of_an_option_keeps_its_traceback() -> No
     class Broken(Options):
         """An option whose check has a bug"""
 
-        wave: Annotated[str, AfterValidator(lambda _: mistaken())] = ""
+        wave: Annotated[str, AfterValidator(lambda _: mistaken()), Written("X")] = ""
         """Anything."""
 
     with pytest.raises(ValueError, match="operands could not be broadcast") as kept:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import sys
 import tempfile
 import time
@@ -24,6 +23,7 @@ from benchmarks.gpu_runs.throughput import QUICK, THOROUGH, WAYS, Effort, Settin
 from benchmarks.timing import machine
 from benchmarks.timing import plain as plain_values
 from mvae.files import write_atomically
+from mvae.limits import cores
 from mvae.refusal import Refusal
 
 RESULTS = "gpu-results.json"
@@ -109,7 +109,7 @@ def train_cells(session: Session, pack: Pack, device: torch.device, options: arg
     """Cells that no earlier call has finished, until the time is up."""
     finished = {result["key"] for result in session.told["cells"]}
     wanted = [one for one in pack.cells if one.key not in finished]
-    processes = options.processes or (min(8, max(1, (os.cpu_count() or 1) // 2)) if device.type == "cuda" else 1)
+    processes = options.processes or (min(8, max(1, cores() // 2)) if device.type == "cuda" else 1)
     run_cells(
         pack,
         wanted,

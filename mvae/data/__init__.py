@@ -41,6 +41,7 @@ from mvae.data.toy_translation import TOY_TRANSLATION
 from mvae.data.translation import TRANSLATION
 from mvae.data.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
 from mvae.files import Damaged, locked
+from mvae.home import ensure_home
 from mvae.refusal import Refusal
 
 __all__ = [
@@ -114,6 +115,7 @@ def default_data_root() -> Path:
 
 def default_cache() -> Path:
     """Where the Arrow files go when nothing is said: ~/.cache/mvae."""
+    ensure_home()
     return Path("~/.cache/mvae").expanduser()
 
 

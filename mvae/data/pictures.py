@@ -29,6 +29,7 @@ import numpy as np
 from mvae.data.image_files import rgb
 from mvae.data.progress import progress
 from mvae.files import atomic_path, flush_to_disk, locked, write_atomically
+from mvae.limits import cores
 from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -130,11 +131,6 @@ def make(
 def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
     """All pictures, uint8 [N, C, 64, 64], mapped read-only, after `make`."""
     return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, channels, SIDE, SIDE))
-
-
-def cores() -> int:
-    """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _blocks_left(folder: Path, count: int, channels: int, block: int) -> list[Block]:

@@ -9,6 +9,8 @@ Digests are hex sha256 of the uncompressed files, so that compression does not m
 from collections.abc import Mapping
 from pathlib import Path
 
+from mvae.refusal import Refusal
+
 DIGESTS = {
     "MNIST": {
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",

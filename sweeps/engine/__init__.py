@@ -6,6 +6,7 @@ demand.py     what a trial takes, and how many fit
 trials.py     Tune: the trials of a sweep
 search.py     Tune: the trials of a search, with OptunaSearch and ASHA
 together.py   Train: a trial of several workers
+watch.py      notices that the cluster's head is lost
 quiet.py      Ray's chatter, its signal handlers, its way of ending
 """
 

@@ -13,11 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvae.data.pictures import cores
+from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
 from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
 from sweeps.engine.machines import alive, look_at_machines
-from sweeps.engine.quiet import SILENCE, bare, environment, hushed, own_signal_handlers, shut_down
+from sweeps.engine.quiet import (
+    SILENCE,
+    bare,
+    environment,
+    hushed,
+    own_signal_handlers,
+    shut_down,
+    without_hangups,
+)
+from sweeps.engine.watch import watched
 from sweeps.scratch import remove_folders_of_the_dead, scratch
 
 if TYPE_CHECKING:
@@ -36,9 +45,19 @@ BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's configuration on the head."""
 
 
+PRIVATE = {"mvae-suite/private": "true"}
+"""Label of the machine of a private cluster: no other sweep may join it, because it ends with its own."""
+
+
 @contextmanager
-def cluster() -> Iterator[Capacity]:
-    """Attaches to the cluster that RAY_ADDRESS names, else starts a private one on this machine for this block."""
+def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
+    """Attaches to the cluster that RAY_ADDRESS names, else starts a private one on this machine for this block.
+
+    Args:
+        lost: called in a thread of its own if the cluster's head is lost; Ray's calls may not return after that.
+    Raises:
+        Refusal: RAY_ADDRESS leads to the private cluster of another sweep.
+    """
     import ray
 
     at = address()
@@ -52,19 +71,39 @@ def cluster() -> Iterator[Capacity]:
         else:
             stack.callback(remove_folders_of_the_dead)  # processes of theirs may have written there until now
             folder = stack.enter_context(scratch("ray"))
-            with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers():
+            with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers(), without_hangups():
                 _start(
                     address="local",
                     num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
                     _temp_dir=str(folder),
+                    labels=PRIVATE,
                     **quiet,
                 )
         try:
-            yield capacity()
+            if at:
+                check_joinable(at, alive())
+            with watched(lost):
+                yield capacity()
         finally:
             shut_down()
+
+
+def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
+    """Refuses the private cluster of another sweep: RAY_ADDRESS=auto finds it too.
+
+    Args:
+        at: RAY_ADDRESS.
+        machines: what Ray says of each machine of the cluster there.
+    Raises:
+        Refusal: one line.
+    """
+    if any(PRIVATE.items() <= (machine.get("Labels") or {}).items() for machine in machines):
+        raise Refusal(
+            f"RAY_ADDRESS {at}: the cluster there is private to another sweep and ends with it: unset RAY_ADDRESS to"
+            " run on this machine alone, or start a cluster (ray start --head) and give its HOST:PORT"
+        )
 
 
 def _start(**options: Any) -> None:
@@ -111,18 +150,12 @@ def capacity() -> Capacity:
 
 
 def _free_memory() -> float:
-    """Bytes that processes of this machine can still have: as Linux says, and as Ray found at its start, who knows
-    of a container's limit."""
+    """Bytes that new processes of this machine can still get, by its limits and by what Ray found at its start."""
     import ray
 
     here = ray.get_runtime_context().get_node_id()
     held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    free = next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
-    return min(float(held), free)
+    return min(float(held), free_memory())
 
 
 def _alive() -> list[str]:
@@ -212,6 +245,8 @@ def _reached(at: str) -> Iterator[Capacity]:
             if colon and port.isdigit():  # Ray itself would try for two minutes; all other forms it answers at once
                 socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
             at_most = stack.enter_context(cluster())
+        except Refusal:
+            raise
         except (Exception, SystemExit) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise Refusal(f"RAY_ADDRESS {at}: {_unusable(said)}") from None

@@ -24,8 +24,10 @@ SILENCE = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
+    "PYTHONWARNINGS": "ignore",
 }
-"""Ray's chatter off; its snapshots rare, since storage is what a sweep resumes from."""
+"""Ray's chatter off; its snapshots rare, since storage is what a sweep resumes from. Warnings are ignored because
+PYTHONWARNINGS=error would end Ray's own processes when they start."""
 
 
 @contextmanager
@@ -96,6 +98,18 @@ def own_signal_handlers() -> Iterator[None]:
     finally:
         for number, handler in ours.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def without_hangups() -> Iterator[None]:
+    """Processes that start within the block get no SIGHUP: a closed terminal sends it to them too, and the driver could
+    not end their work in order if they were gone. One that comes to this process meanwhile is delivered afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def shut_down() -> None:

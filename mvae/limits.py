@@ -1,0 +1,99 @@
+"""How many processor cores and how much memory this process may use: the machine's, or what its container allows.
+
+A container that is limited by a quota still sees all cores and all memory of its host. Its limits stand in its control
+group, which Linux shows as files, in one of two layouts:
+
+    version 2   /sys/fs/cgroup/cpu.max, memory.max, memory.current, memory.stat
+    version 1   /sys/fs/cgroup/cpu/cpu.cfs_quota_us, cpu.cfs_period_us; /sys/fs/cgroup/memory/memory.limit_in_bytes, ...
+
+Ray reads the same files of the top folder. Here those of the process's own group and of every group above it count too,
+because a batch system limits its jobs without a container.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
+"""One line per hierarchy, `number:controllers:/path`; in version 2 the number is 0 and there are no controllers."""
+MEMORY = Path("/proc/meminfo")
+
+
+def cores() -> int:
+    """Number of processor cores that this process may use, at least 1; a part of a core does not count."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([float(allowed), *_cpu_quotas()])))
+
+
+def free_memory() -> float:
+    """Bytes of memory that new processes can still get; infinite if the system does not say."""
+    return min([_free_on_the_machine(), *_free_in_groups()])
+
+
+def _cpu_quotas() -> Iterator[float]:
+    """Cores that each control group allows, where it has a limit."""
+    for folder in _folders("cpu"):
+        quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+        if quota is None:
+            first, _, second = _text(folder / "cpu.max").partition(" ")
+            quota, period = _parsed(first), _parsed(second)
+        if quota is not None and period and quota > 0:
+            yield quota / period
+
+
+def _free_in_groups() -> Iterator[float]:
+    """Bytes that each control group leaves, where it has a limit. The cache of files counts as free, as for Ray."""
+    for folder in _folders("memory"):
+        for limit, usage, prefix in (
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+            ("memory.max", "memory.current", ""),
+        ):
+            most, used = _number(folder / limit), _number(folder / usage)
+            if most is not None and used is not None:
+                fields = dict(line.split(maxsplit=1) for line in _text(folder / "memory.stat").splitlines())
+                cached = sum(int(fields.get(f"{prefix}{kind}_file", 0)) for kind in ("active", "inactive"))
+                yield max(0.0, most - used + cached)
+
+
+def _free_on_the_machine() -> float:
+    lines = _text(MEMORY).splitlines()
+    return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
+
+
+def _folders(controller: str) -> Iterator[Path]:
+    """The folders of a controller, from the top down to this process's own group, in both layouts.
+
+    In a container the path of the own group may be the host's: then only the top folder exists, which is the
+    container's.
+    """
+    for line in _text(OWN_GROUPS).splitlines() or ["0::/"]:
+        _, controllers, path = line.split(":", 2)
+        if controllers and controller not in controllers.split(","):
+            continue
+        folder = GROUPS / controller if controllers else GROUPS
+        yield folder
+        for part in Path(path).parts[1:]:
+            folder /= part
+            if not folder.is_dir():
+                break
+            yield folder
+
+
+def _number(path: Path) -> float | None:
+    return _parsed(_text(path))
+
+
+def _parsed(text: str) -> float | None:
+    """A whole number; None for anything else, as the word max."""
+    return float(text) if text.lstrip("-").isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return ""

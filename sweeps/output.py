@@ -1,0 +1,65 @@
+"""Standard output and standard error that outlive their readers: a closed pipe or terminal stops no sweep."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+GONE = (errno.EPIPE, errno.EIO)
+"""What writing to a pipe without a reader, and to a terminal that was closed, fails with."""
+
+
+@contextmanager
+def outliving_readers(notice: str) -> Iterator[None]:
+    """Within the block, what nobody can read any more is dropped; else it would raise in whatever code prints.
+
+    Args:
+        notice: printed on standard error when standard output loses its reader; empty for none.
+    """
+
+    def say() -> None:
+        if notice:
+            print(notice, file=sys.stderr, flush=True)
+
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = cast(TextIO, _Outliving(sys.stdout, say)), cast(TextIO, _Outliving(sys.stderr))
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        sys.stdout, sys.stderr = before
+
+
+class _Outliving:
+    """A text stream. When its reader is gone, its file descriptor is turned to /dev/null."""
+
+    def __init__(self, stream: TextIO, lost: Callable[[], None] = lambda: None) -> None:
+        self._stream, self._lost = stream, lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Writes, or drops the text."""
+        self._attempt(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Flushes, or drops what was to be written."""
+        self._attempt(self._stream.flush)
+
+    def _attempt(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # also for what is still buffered, and for libraries that print
+            os.close(nowhere)
+            self._lost()

@@ -1,0 +1,282 @@
+"""How a sweep ends when a signal comes, when nobody reads what it prints, and when Ray's head is lost; without Ray."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import pty
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+import pytest
+
+from mvae.refusal import Refusal
+from sweeps import engine
+from sweeps.console import Console
+from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
+from sweeps.engine import Capacity, attach
+from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch
+from sweeps.interruption import Interrupted, Interruption
+from sweeps.output import outliving_readers
+from sweeps.view import Status
+from tests.test_sweep import Heard, command, tracked
+
+__all__ = ["command", "tracked"]
+
+GONE = "Standard output was closed; the sweep continues without it\n"
+
+
+# Signals
+
+
+def signals(*numbers: signal.Signals) -> Callable[..., None]:
+    """In place of the engine's run_jobs: signals come while trials run, the later ones while the first ends them."""
+
+    def run_jobs(*_: object, **__: object) -> None:
+        try:
+            os.kill(os.getpid(), numbers[0])
+            time.sleep(5)
+        finally:
+            for number in numbers[1:]:
+                os.kill(os.getpid(), number)
+            time.sleep(0.2)
+
+    return run_jobs
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_signal_that_ends_a_sweep_says_how_to_resume_it(
+    command: Callable[[], int],
+    tracked: list[Heard],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+) -> None:
+    monkeypatch.setattr(engine, "run_jobs", signals(number))
+    assert command() == INTERRUPTED
+    assert f"Stopped by {number.name}; what is finished stays. To go on: " in capsys.readouterr().out
+    assert tracked[-1].sweep.status is Status.KILLED
+
+
+def test_sigint_three_times_ends_a_sweep_once_and_in_order(
+    command: Callable[[], int],
+    tracked: list[Heard],
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(engine, "run_jobs", signals(signal.SIGINT, signal.SIGINT, signal.SIGINT))
+    assert command() == INTERRUPTED
+    printed = capsys.readouterr()
+    assert (printed.out.count("Stopping after SIGINT"), printed.out.count("Stopped by SIGINT"), printed.err) == (
+        *(1, 1),
+        "",
+    )
+    assert tracked[-1].sweep.status is Status.KILLED
+    assert not (storage / "main" / "lease.json").exists()
+
+
+def test_a_signal_is_acknowledged_at_once_and_the_countdown_ends_though_trials_take_long_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    out = io.StringIO()
+    console = Console(out, live=True)
+    shown = list[str]()
+
+    def stop() -> None:
+        with Interruption(console.stopping), console.progress({"a": 1.0}) as progress:
+            progress.started("a", "first")
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(5)
+            finally:
+                for _ in range(2):
+                    time.sleep(0.5)  # in which a line that is redrawn is drawn twice
+                    shown.append(out.getvalue())
+
+    with pytest.raises(Interrupted):
+        stop()
+    assert "Stopping after SIGINT" in shown[0]
+    assert shown[1] == shown[0], "the progress line was redrawn"
+
+
+def test_a_signal_is_acknowledged_while_the_main_thread_cannot_take_it() -> None:
+    """As in one of Ray's calls, which does not return to Python for a while."""
+    acknowledged = list[tuple[str, str]]()
+    interruption = Interruption(lambda name: acknowledged.append((name, interruption.heard)))
+
+    def stop() -> None:
+        with interruption:
+            threading.Timer(0.05, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 2_000_000)
+
+    with pytest.raises(Interrupted):
+        stop()
+    assert acknowledged == [("SIGTERM", "")], "the handler did not run before"
+
+
+def test_a_closed_terminal_does_not_end_what_nohup_started() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interruption() as interruption:
+            os.kill(os.getpid(), signal.SIGHUP)
+            interruption.check()
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# Readers that are gone
+
+
+def closed_pipe() -> TextIO:
+    """A stream into a pipe that nobody reads."""
+    read, write = os.pipe()
+    os.close(read)
+    return os.fdopen(write, "w", encoding="utf-8")
+
+
+def closed_terminal() -> TextIO:
+    """A stream to a terminal that was closed."""
+    terminal, stream = pty.openpty()
+    os.close(terminal)
+    return os.fdopen(stream, "w", encoding="utf-8")
+
+
+@pytest.mark.parametrize("opened", [closed_pipe, closed_terminal])
+def test_a_sweep_whose_output_nobody_reads_stores_its_result_and_ends_well(
+    command: Callable[[], int],
+    tracked: list[Heard],
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    opened: Callable[[], TextIO],
+) -> None:
+    with opened() as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert command() == COMPLETE
+        monkeypatch.undo()
+    assert tracked[-1].sweep.status is Status.FINISHED
+    assert len(list((storage / "main" / "results").glob("*.json"))) == 1
+    assert capsys.readouterr().err == GONE
+
+
+def test_an_error_that_nobody_reads_raises_nothing() -> None:
+    with pytest.MonkeyPatch.context() as patched, closed_pipe() as out, closed_pipe() as err:
+        patched.setattr(sys, "stdout", out)
+        patched.setattr(sys, "stderr", err)
+        with outliving_readers(GONE):
+            print("a")
+            print("b", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+        assert (sys.stdout, sys.stderr) == (out, err)
+        print("after the block", flush=True)
+
+
+def test_a_full_disk_behind_standard_output_is_still_an_error() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sys, "stdout", Full())
+        with pytest.raises(OSError, match="No space left"), outliving_readers(""):
+            print("a")
+
+
+# Clusters
+
+
+def machine(labels: dict[str, str] | None) -> dict[str, object]:
+    return {"NodeID": "a", "Alive": True, "Labels": labels}
+
+
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:6379"])
+def test_the_private_cluster_of_another_sweep_is_never_joined(address: str) -> None:
+    others = {"ray.io/node-id": "a"}
+    attach.check_joinable(address, [machine(others), machine(None)])
+    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: the cluster there is private to another sweep"):
+        attach.check_joinable(address, [machine(others), machine({**others, **attach.PRIVATE})])
+
+
+def listening() -> tuple[socket.socket, str]:
+    server = socket.create_server(("127.0.0.1", 0))
+    return server, f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_head_that_does_not_answer_for_long_is_lost() -> None:
+    server, address = listening()
+    lost, ended = list[str](), threading.Event()
+    looks = (address, lambda: True, lost.append, ended, 0.3, 0.01)
+    thread = threading.Thread(target=watch, args=looks)
+    thread.start()
+    time.sleep(0.2)
+    assert lost == []
+    server.close()
+    thread.join(5)
+    assert lost == [f"the head of the Ray cluster at {address} is lost"]
+
+
+def test_a_head_that_is_restarted_within_the_patience_is_not_lost() -> None:
+    server, address = listening()
+    lost, ended = list[str](), threading.Event()
+    thread = threading.Thread(target=watch, args=(address, lambda: True, lost.append, ended, 1.0, 0.01))
+    thread.start()
+    server.close()
+    time.sleep(0.3)
+    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+        time.sleep(1.2)
+        ended.set()
+        thread.join(5)
+    assert lost == []
+
+
+def test_a_machine_that_the_head_has_given_up_is_lost_though_the_head_answers() -> None:
+    server, address = listening()
+    lost = list[str]()
+    with server:
+        watch(address, lambda: False, lost.append, threading.Event(), 60.0, 0.01)
+    assert lost == ["Ray's process on this machine (raylet) is lost"]
+
+
+def test_a_head_is_given_up_before_ray_ends_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(GIVES_UP_AFTER, raising=False)
+    assert patience() == 30
+    monkeypatch.setenv(GIVES_UP_AFTER, "200")
+    assert patience() == 100
+
+
+def test_a_lost_head_ends_a_sweep_with_one_line_on_how_to_resume(
+    command: Callable[[], int],
+    tracked: list[Heard],
+    storage: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    exits = list[int]()
+    monkeypatch.setattr(os, "_exit", exits.append)
+
+    @contextmanager
+    def loses(lost: Callable[[str], None]) -> Iterator[Capacity]:
+        lost("the head of the Ray cluster at 10.0.0.1:6379 is lost")
+        assert exits == [INCOMPLETE]
+        assert tracked[-1].sweep.status is Status.FAILED
+        assert not (storage / "main" / "lease.json").exists()
+        yield Capacity(1, 0)
+
+    with monkeypatch.context() as once:
+        once.setattr(engine, "cluster", loses)
+        command()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("stopped: the head of the Ray cluster at 10.0.0.1:6379 is lost; what is finished stays. To")
+    assert command() == COMPLETE

@@ -1,0 +1,112 @@
+"""Sweeps of their own processes under hardship: a poor machine, a closed terminal, a lost head, another's cluster."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+
+import pytest
+
+from sweeps.engine.watch import GIVES_UP_AFTER
+from tests.sweeping import Driver, Place, alive, command_line, kill, place
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SHORT = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "2")
+ENDLESS = ("--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", "100000")
+
+POOR = 'ulimit -n 256; mount -t tmpfs -o size=8m none /dev/shm && exec "$@"'
+"""256 open files, and 8 MB of shared memory, in which Ray keeps its objects."""
+
+
+def begun(here: Place, **environment: str) -> Driver:
+    """A sweep without end whose first epoch is done."""
+    driver = here.start(*ENDLESS, **environment)
+    driver.until(lambda: sum(here.epochs().values()) >= 1, "its first epoch was done")
+    return driver
+
+
+def test_a_poor_machine_behind_dead_proxies_runs_a_sweep_whose_warnings_are_errors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    apart = ["unshare", "--mount", "sh", "-c"]
+    if subprocess.run([*apart, "mount -t tmpfs -o size=8m none /dev/shm"], capture_output=True).returncode != 0:
+        pytest.skip("no mount namespaces for this user: /dev/shm cannot be made small")
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # /dev/shm is hidden
+    proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://[::1]:9")
+    with place(begun=True) as here:
+        ended = here.launch([*apart, POOR, "sh", *here.command(*SHORT)], **proxies, PYTHONWARNINGS="error").ended()
+        assert (ended.code, ended.err) == (0, ""), ended
+        assert len(here.results()) == 1
+        assert here.running() == []
+
+
+def test_nobody_joins_the_private_cluster_of_a_sweep_and_a_sweep_whose_head_is_lost_says_so() -> None:
+    with place(begun=True) as here:
+        driver = begun(here, **{GIVES_UP_AFTER: "20"})
+        (gcs,) = (one for one in driver.tree() if "gcs_server" in command_line(one).split(" ")[0])
+        found = re.search(r"--gcs-address=(\S+)", " ".join(map(command_line, driver.tree())))
+        assert found is not None
+        for address in ("auto", found[1]):
+            joining = here.run(*SHORT, "--name", "other", RAY_ADDRESS=address)
+            assert joining.code == 2, joining
+            assert joining.err.startswith(f"RAY_ADDRESS {address}: the cluster there is private to another sweep")
+            assert joining.err.count("\n") == 1
+        kill(gcs)
+        ended = driver.ended()
+        assert ended.code == 1, ended
+        assert ended.err.count("\n") == 1 and re.match(
+            r"stopped: the head of the Ray cluster at \S+ is lost; what is finished stays. To go on: ", ended.err
+        )
+        assert here.running() == []
+        assert not (here.store.folder / "lease.json").exists()
+
+
+def test_a_sweep_whose_raylet_is_lost_says_so() -> None:
+    with place(begun=True) as here:
+        driver = begun(here)
+        (raylet,) = (one for one in driver.tree() if command_line(one).split(" ")[0].endswith("/raylet"))
+        kill(raylet)
+        ended = driver.ended()
+        assert ended.code == 1, ended
+        assert ended.err.count("\n") == 1 and "; what is finished stays" in ended.err, ended
+        assert here.running() == []
+
+
+IN_A_TERMINAL = """
+import os, pty, sys, time
+from pathlib import Path
+
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+os.set_blocking(terminal, False)
+while not Path(sys.argv[1]).exists():
+    try:
+        os.read(terminal, 65536)
+    except BlockingIOError:
+        time.sleep(0.05)
+os.close(terminal)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+"""Runs a command in a terminal that is closed once a file exists, as a window; prints the exit code."""
+
+
+def test_a_sweep_whose_terminal_is_closed_ends_in_order_and_leaves_no_process() -> None:
+    with place(begun=True) as here:
+        closing = here.root / "close"
+        driver = here.launch([sys.executable, "-c", IN_A_TERMINAL, str(closing), *here.command(*ENDLESS)])
+        driver.until(lambda: sum(here.epochs().values()) >= 1, "its first epoch was done")
+        processes = driver.tree()
+        closing.touch()
+        ended = driver.ended()
+        assert ended.out == "130\n", ended
+        until = time.monotonic() + 10
+        while alive(processes) and time.monotonic() < until:
+            time.sleep(0.1)
+        assert alive(processes) == []
+        assert here.running() == []
+        assert here.leftovers() == []

@@ -1,0 +1,105 @@
+"""A container's limits on processor cores and memory, in both layouts of Linux's control groups."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from mvae import limits
+from sweeps import cost
+
+GIB = 2**30
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files of a host with 64 cores and 256 GiB, 200 of them free, without control groups."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    for name, path in (("GROUPS", "cgroup"), ("OWN_GROUPS", "own"), ("MEMORY", "meminfo")):
+        monkeypatch.setattr(limits, name, tmp_path / path)
+    (tmp_path / "meminfo").write_text(f"MemTotal: {256 * 2**20} kB\nMemAvailable: {200 * 2**20} kB\n", encoding="utf-8")
+    return tmp_path
+
+
+def write(machine: Path, own: str, files: dict[str, str]) -> None:
+    (machine / "own").write_text(own, encoding="utf-8")
+    for name, text in files.items():
+        path = machine / "cgroup" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+V1 = "12:cpu,cpuacct:/docker/3f\n5:memory:/docker/3f\n1:name=systemd:/docker/3f\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        ("", {}, 64),
+        ("0::/\n", {"cpu.max": "max 100000\n"}, 64),
+        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "250000 100000\n"}, 2),
+        ("0::/\n", {"cpu.max": "50000 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "9900000 100000\n"}, 64),
+        ("0::/\n", {"cpu.max": "damaged\n"}, 64),
+        ("0::/a/b\n", {"cpu.max": "800000 100000", "a/cpu.max": "400000 100000", "a/b/cpu.max": "max 100000"}, 4),
+        ("0::/kubepods/of-the-host\n", {"cpu.max": "300000 100000\n"}, 3),
+        (V1, {"cpu/cpu.cfs_quota_us": "200000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 2),
+        (V1, {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 64),
+        (V1, {"cpu/docker/3f/cpu.cfs_quota_us": "300000\n", "cpu/docker/3f/cpu.cfs_period_us": "100000\n"}, 3),
+    ],
+)
+def test_a_containers_quota_bounds_the_cores_that_are_used(
+    machine: Path, own: str, files: dict[str, str], cores: int
+) -> None:
+    write(machine, own, files)
+    assert limits.cores() == cores
+    assert cost.this_machine(0).cpus == cores
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "gib"),
+    [
+        ("", {}, 200),
+        ("0::/\n", {"memory.max": "max\n", "memory.current": f"{GIB}\n"}, 200),
+        ("0::/\n", {"memory.max": f"{8 * GIB}\n", "memory.current": f"{3 * GIB}\n"}, 5),
+        (
+            "0::/\n",
+            {
+                "memory.max": f"{8 * GIB}\n",
+                "memory.current": f"{7 * GIB}\n",
+                "memory.stat": f"anon 1\nactive_file {GIB}\ninactive_file {2 * GIB}\n",
+            },
+            4,
+        ),
+        (
+            V1,
+            {
+                "memory/memory.limit_in_bytes": f"{8 * GIB}\n",
+                "memory/memory.usage_in_bytes": f"{7 * GIB}\n",
+                "memory/memory.stat": f"active_file 1\ntotal_active_file {GIB}\ntotal_inactive_file {GIB}\n",
+            },
+            3,
+        ),
+        (V1, {"memory/memory.limit_in_bytes": f"{2**63 - 4096}\n", "memory/memory.usage_in_bytes": "1\n"}, 200),
+        ("0::/a\n", {"a/memory.max": f"{4 * GIB}\n", "a/memory.current": f"{6 * GIB}\n"}, 0),
+    ],
+)
+def test_a_containers_limit_bounds_the_memory_that_counts_as_free(
+    machine: Path, own: str, files: dict[str, str], gib: float
+) -> None:
+    write(machine, own, files)
+    assert limits.free_memory() / GIB == gib
+
+
+@pytest.mark.parametrize("floor", ["mvae", "sweeps", "pipelines", "benchmarks"])
+def test_nothing_else_counts_cores_by_itself(floor: str) -> None:
+    asks = re.compile(r"cpu_count\(|sched_getaffinity\(|process_cpu_count\(|MemAvailable")
+    files = sorted((ROOT / floor).rglob("*.py"))
+    assert [path.name for path in files if asks.search(path.read_text(encoding="utf-8"))] == (
+        ["limits.py"] if floor == "mvae" else []
+    )

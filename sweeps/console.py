@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -29,8 +29,14 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from sweeps.makespan import makespan
+from sweeps.rounding import figures
+
 QUIET_SECONDS = 60.0
 """Least time between two words on the progress where nothing can be redrawn."""
+
+NARROWEST_BAR, WIDEST_BAR = 10, 24
+"""Columns of the progress bar: it yields to the words beside it."""
 
 PLAIN_WIDTH = 160
 """Columns that a table may take where there is no terminal to ask."""
@@ -48,6 +54,11 @@ def duration(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // small_size:02d} {small_unit}"
     return f"{whole} s"
+
+
+def timing(seconds: float) -> str:
+    """A measured time: 0.12 s, 3.4 s, 2 min 10 s."""
+    return f"{figures(seconds, 2)} s" if seconds < 10 else duration(seconds)
 
 
 def counted(number: int, noun: str) -> str:
@@ -121,23 +132,25 @@ class Work:
 
     def seconds_left(self) -> float | None:
         """Time to the end, at the speed of this run so far; None as long as too little is done to tell."""
-        spent, done, left = dict[str, float](), dict[str, float](), dict[str, float]()
-        alone = 0.0
+        spent, done, own = dict[str, float](), dict[str, float](), dict[str, float]()
         for key, kind in self._kinds.items():
-            own = self._own_speed(key)
-            if own is not None:
-                alone += (1 - self._now[key]) / own
-            else:
-                left[kind] = left.get(kind, 0.0) + self.work[key] * (1 - self._now[key])
-            if self._now[key] - self._before[key] >= TELLING or own is not None:
+            speed = self._own_speed(key)
+            if speed is not None:
+                own[key] = (1 - self._now[key]) / speed
+            if self._now[key] - self._before[key] >= TELLING or speed is not None:
                 spent[kind] = spent.get(kind, 0.0) + self._spent.get(key, 0.0)
                 done[kind] = done.get(kind, 0.0) + self.work[key] * (self._now[key] - self._before[key])
         rates = {kind: spent[kind] / done[kind] for kind in done if done[kind] > 0}
         if not rates:
             return None
         slowest = max(rates.values())
-        shared = sum(units * rates.get(kind, slowest) for kind, units in left.items())
-        return (alone + shared) / self._at_once
+        running_first = sorted(self._kinds, key=lambda key: key not in self._since)
+        seconds = (own[key] if key in own else self._by_kind(key, rates, slowest) for key in running_first)
+        return makespan(seconds, self._at_once)
+
+    def _by_kind(self, key: str, rates: Mapping[str, float], slowest: float) -> float:
+        """Seconds left of a trial at the speed of its kind."""
+        return self.work[key] * (1 - self._now[key]) * rates.get(self._kinds[key], slowest)
 
     def _own_speed(self, key: str) -> float | None:
         """Share a second of a running trial since it first told of progress, which leaves its start out."""
@@ -208,7 +221,7 @@ class Progress:
         self._console = console
         self._work = work
         self._clock = clock
-        self._moved = self._spoken = clock()
+        self._made = self._moved = self._spoken = clock()
         self._left: float | None = None
         self._running: dict[str, str] = {}
         self._ended: set[str] = set()
@@ -300,20 +313,42 @@ class Progress:
         left = self._work.seconds_left()
         self._left = self._left if left is None else left
 
-    def _line(self) -> str:
+    def _line(self, room: int | None = None) -> str:
+        """How far the sweep is.
+
+        Args:
+            room: columns that the line may take; trials that do not fit are counted. None: as many as it needs.
+        """
         with self._lock:
-            left = None if self._left is None else max(0.0, self._left - (self._clock() - self._moved))
-            parts = [
-                f"{self._work.fraction:4.0%}",
-                f"{len(self._ended)}/{len(self._work.work)} trials",
-                "time left not known yet" if left is None else f"{duration(left)} left",
-                ", ".join(self._running.values()) if self._begun else "starting the trials' processes",
-            ]
-        return "  ".join(part for part in parts if part)
+            now = self._clock()
+            parts = [f"{self._work.fraction:4.0%}", f"{len(self._ended)}/{len(self._work.work)} trials"]
+            if self._left is not None:
+                parts.append(f"{duration(max(0.0, self._left - (now - self._moved)))} left")
+            elif self._begun:
+                parts.append("time left not known yet")
+            if not self._begun:
+                parts.append(f"starting, {duration(now - self._made)} so far")
+            names = list(self._running.values())
+        return _with_names("  ".join(parts), names, room)
 
     def _bar(self) -> RenderableType:
+        width = self._console.rich.width - 1
+        line = self._line(width - NARROWEST_BAR)
+        bar = min(WIDEST_BAR, width - len(line))
+        if bar < NARROWEST_BAR:
+            return Text(line, no_wrap=True, overflow="ellipsis")
         grid = Table.grid(padding=(0, 1), expand=True)
-        grid.add_column(width=24)
+        grid.add_column(width=bar)
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        grid.add_row(ProgressBar(total=1.0, completed=self._work.fraction, complete_style="cyan"), Text(self._line()))
+        grid.add_row(ProgressBar(total=1.0, completed=self._work.fraction, complete_style="cyan"), Text(line))
         return grid
+
+
+def _with_names(head: str, names: Sequence[str], room: int | None) -> str:
+    """The head, then as many names as there is room for, and the number of the others."""
+    for shown in range(len(names), 0, -1):
+        more = f" and {len(names) - shown} more" if shown < len(names) else ""
+        line = f"{head}  {', '.join(names[:shown])}{more}"
+        if room is None or len(line) <= room:
+            return line
+    return f"{head}  {len(names)} running" if names else head

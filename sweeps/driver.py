@@ -149,7 +149,8 @@ class Driver:
             jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
             most, groups = self.options.max_concurrent, list(engine.alike(jobs))
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
-            progress.expect(self.planned.estimate.seconds / expected or None)
+            estimate = self.planned.estimate
+            progress.expect(None if estimate.unknown else estimate.lasting(expected))
             for needs, alike in groups:
                 at_once = engine.trials_at_once(capacity, needs, most, len(alike))
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)

@@ -18,7 +18,8 @@ from mvae.data.dataset import NO_IMAGES
 from mvae.models import arm
 from mvae.remote import each
 from mvae.trial import ADDED_AS, Measure, Trial
-from sweeps.console import counted, duration
+from sweeps.console import counted, duration, timing
+from sweeps.makespan import makespan
 from sweeps.results import Result
 from sweeps.storage import Store
 
@@ -127,14 +128,18 @@ class Estimate:
     unknown: int
     """Trials of whose kind nothing has finished yet and nothing was probed."""
     bases: tuple[str, ...]
-    shapes: Mapping[Shape, float] = field(default_factory=dict)
-    """Of the seconds, those of trials in so many processes."""
+    shapes: Mapping[Shape, tuple[float, ...]] = field(default_factory=dict)
+    """Seconds of every trial whose cost is known, by the processes that it runs in."""
 
     def times(self, trials: int) -> Estimate:
-        """Of so many trials like the one that this is of."""
+        """The estimate of this many trials like the one that this is of."""
         shapes = {shape: seconds * trials for shape, seconds in self.shapes.items()}
         known = trials if self.known else 0
         return Estimate(self.seconds * trials, known, trials - known, self.bases, shapes)
+
+    def lasting(self, at_once: int) -> float:
+        """Seconds until the last of the known trials ends, if this many run at a time."""
+        return makespan((seconds for of_shape in self.shapes.values() for seconds in of_shape), at_once)
 
     def lines(self, at_once: int | None = None) -> list[str]:
         """The estimate in words.
@@ -145,8 +150,8 @@ class Estimate:
         lines = []
         if self.known:
             line = f"about {duration(self.seconds)} of trial time for {counted(self.known, 'trial')}"
-            if at_once is not None and at_once > 1:
-                line += f", {duration(self.seconds / min(at_once, self.known))} with {at_once} at once"
+            if at_once is not None and min(at_once, self.known) > 1:
+                line += f", {duration(self.lasting(at_once))} with {min(at_once, self.known)} at once"
             lines += [line, *(f"  {basis}" for basis in self.bases)]
         if self.unknown:
             lines.append(
@@ -196,7 +201,7 @@ class Plan:
     @cached_property
     def estimate(self) -> Estimate:
         """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
-        total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, float]()
+        total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, list[float]]()
         for planned in self.trials.values():
             if not planned.missing or planned.stopped:
                 continue
@@ -212,8 +217,8 @@ class Plan:
             known += 1
             bases[cost.basis] = None
             shape = shape_of(planned.trial)
-            shapes[shape] = shapes.get(shape, 0.0) + own
-        return Estimate(total, known, unknown, tuple(bases), shapes)
+            shapes.setdefault(shape, []).append(own)
+        return Estimate(total, known, unknown, tuple(bases), {shape: tuple(each) for shape, each in shapes.items()})
 
     @property
     def summary(self) -> list[str]:
@@ -349,7 +354,7 @@ def _costs(
         else:
             continue
         kind = " ".join(part for part in group[1:] if part)
-        text = f"{kind}: {each:.2g} s {'an epoch' if by_epoch else 'a trial'}, {basis}"
+        text = f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
         costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
     return costs
 

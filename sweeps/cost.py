@@ -11,13 +11,13 @@ from mvae.data.pictures import cores
 from sweeps.console import counted, duration
 from sweeps.engine.attach import address
 from sweeps.engine.demand import Capacity, Gpus, demand, trials_at_once
-from sweeps.makespan import makespan
 from sweeps.provenance import device_name
 from sweeps.rounding import figures
+from sweeps.time_left import makespan
 
 if TYPE_CHECKING:
+    from sweeps.estimate import Estimate, Shape
     from sweeps.options import CommonOptions
-    from sweeps.plan import Estimate, Shape
 
 
 @dataclass(frozen=True)

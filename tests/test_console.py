@@ -8,7 +8,8 @@ import threading
 import pytest
 from rich.console import Console as Rich
 
-from sweeps.console import Console, Progress, Work, duration, error, timing
+from sweeps.console import Console, Progress, duration, error, timing
+from sweeps.time_left import Work
 
 
 class Clock:

@@ -19,8 +19,9 @@ from pipelines import (
     weak_supervision,
 )
 from sweeps.cost import Machine, costs
+from sweeps.estimate import Estimate
 from sweeps.options import CommonOptions, read
-from sweeps.plan import Cell, Estimate, plan
+from sweeps.plan import Cell, plan
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.sweep import main

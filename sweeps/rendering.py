@@ -148,7 +148,7 @@ def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks],
     ]
     if any(entry.spread is not None for entry in report.entries.values()):
         lines.append(("spread", lambda entry, marks: shown_spread(entry.mean, entry.spread, marks.spread)))
-    if report.table is not None:
+    if report.published:
         lines.append(("paper", lambda entry, _: as_printed(entry.published) or "-"))
     if any(entry.published is not None for entry in of_row):
         lines.append(("diff", lambda entry, _: shown_value(entry.difference, entry.spread, signed=True)))
@@ -239,7 +239,7 @@ def _legend(report: Report, marks: Marks) -> list[str]:
     said = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
     if report.failed:
         said.append(f"{marks.failed} failed, see below")
-    several = any(entry.of > 1 for entry in report.entries.values())
+    several = any(entry.spread is not None for entry in report.entries.values())
     lines = ["ours: mean over seeds; spread: their standard deviation" if several else "", "   ".join(said)]
     return [line for line in lines if line]
 

@@ -66,6 +66,8 @@ class Driver:
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
         self._correct_views()
         self.console.header(f"{self.sweep.title}: {self._what_there_is()}")
+        for line in self.sweep.remarks if self._unfinished else ():
+            self.console.say(line)
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
         tracker = Tracker(

@@ -55,6 +55,8 @@ class Sweep:
     """Title of the table, where none is published; empty: as the data set, metric and axis say."""
     source: str = ""
     """What is reproduced, where it is no table: supplement, section 6, Figure 5."""
+    remarks: tuple[str, ...] = ()
+    """Lines that are said before anything starts: what a preset or a measure chooses and nobody typed."""
     statements: Callable[[Report], tuple[str, ...]] = lambda _: ()
     """What the numbers say, as lines below the table."""
     details: tuple[Cell, ...] = ()
@@ -193,5 +195,7 @@ def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Finger
     if sweep.search is not None:
         return sweep.search.plan(options, look_up, machine, console)
     planned = look_up(sweep.cells)
+    for line in sweep.remarks:
+        console.say(line)
     show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
     return COMPLETE

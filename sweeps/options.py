@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
@@ -211,6 +212,11 @@ class CommonOptions(TrialOptions):
         own = {"workers": self.workers_per_trial, "sync_batchnorm": self.sync_batchnorm or None}
         return {**super().trial_fields(), **{name: value for name, value in own.items() if value is not None}}
 
+    def asked(self) -> str:
+        """What tells this command's table from others, as part of a folder's name: demo-arms-nn_mvae-seeds-0-2."""
+        typed = [name for name in type(self).model_fields if name in self.model_fields_set - NOT_OF_THE_TABLE]
+        return "-".join([self.preset, *(f"{name}-{_in_a_name(getattr(self, name))}" for name in typed)])
+
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:
         for one, other, why in (
@@ -223,6 +229,23 @@ class CommonOptions(TrialOptions):
         if self.price_per_hour is not None and not self.plan:
             raise ValueError("--price-per-hour says what a plan costs: give --plan too, or leave it out")
         return self
+
+
+NOT_OF_THE_TABLE = frozenset(
+    {"dataset", "preset", "plan", "price_per_hour", "report", "resume", "fresh", "plugins", "test_curve"}
+    | {"name", "storage", "data_root", "cache", "tracking_uri", "max_concurrent", "gpus_per_trial", "wait_for_nodes"}
+    | {"checkpoint_every"}
+)
+"""Options that change no cell of a table, or that stand in its folder's name without them."""
+
+
+def _in_a_name(value: object) -> str:
+    """A value of an option in the letters of a folder's name: ranges as 0-2, other lists with _ between their items."""
+    if isinstance(value, tuple):
+        rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
+        return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(_in_a_name, value))
+    text = value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lower()
 
 
 def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:

@@ -135,7 +135,7 @@ def _checked(
     planned = plan(sweep.cells, store, data_marks)
     wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
     if sweep.search is None:
-        sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
+        sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted, options.asked()))
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise ValueError(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"

@@ -30,6 +30,9 @@ NAMES = {
 EXCEPTIONS = 2
 """Rows that differ from the others are named if there are at most this many."""
 
+NAMED = 3
+"""Rows, or arms, that read a field, or that do not, are named if there are at most this many."""
+
 WITHOUT_A_TABLE = (
     "epochs",
     "train_examples",
@@ -150,10 +153,10 @@ def _ours(name: str, cells: Sequence[Cell]) -> str:
     rows = [row for those in rows_by_value.values() for row in those]
     if not rows or len(set(rows)) < len(rows) or (name == "k" and set(rows_by_value) == {0}):
         return ""
-    every = dict.fromkeys(cell.row for cell in cells)
-    without = [row for row in every if row not in rows]
-    if without and len(rows) <= EXCEPTIONS:
-        said = ", ".join(f"{_text(value)} in {' and '.join(those)}" for value, those in rows_by_value.items())
+    every = list(dict.fromkeys(cell.row for cell in cells))
+    readers, without = _called(rows, cells), _called([row for row in every if row not in rows], cells)
+    if without and len(readers) <= min(NAMED, len(without)):
+        said = ", ".join(f"{_text(value)} in {_and(_called(those, cells))}" for value, those in rows_by_value.items())
         return f"{NAMES.get(name, name)} {said}"
     (most, _), *others = sorted(rows_by_value.items(), key=lambda item: -len(item[1]))
     if sum(len(rows) for _, rows in others) <= EXCEPTIONS:
@@ -161,9 +164,24 @@ def _ours(name: str, cells: Sequence[Cell]) -> str:
     else:
         said = f"by row ({', '.join(map(_text, rows_by_value))})"
     if without:
-        few = len(without) <= EXCEPTIONS
-        said += f", none in {' and '.join(without)}" if few else f", in {len(rows)} of {len(every)} rows"
+        said += f", none in {_and(without)}" if len(without) <= NAMED else f", in {len(rows)} of {len(every)} rows"
     return f"{NAMES.get(name, name)} {said}"
+
+
+def _called(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
+    """Rows in few words: several rows by their arm's title, if they are all that the arm has."""
+    of_arm: dict[str, set[str]] = {}
+    for cell in cells:
+        of_arm.setdefault(cell.trial.model, set()).add(cell.row)
+    chosen = list(rows)
+    whole = {token: those for token, those in of_arm.items() if len(those) > 1 and those <= set(chosen)}
+    titles = {row: arm(token).title for token, those in whole.items() for row in those}
+    return list(dict.fromkeys(titles.get(row, row) for row in chosen))
+
+
+def _and(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:

@@ -11,7 +11,7 @@ import pytest
 from mvae import data
 from mvae.data import DATASETS, Defaults, Kind, Modality, source
 from mvae.data.dataset import Source
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import ACCURACY, Trial, likelihood
 from pipelines import likelihoods, vision, weak_supervision
 from sweeps.latex import latex
 from sweeps.likelihood_tables import likelihood_table
@@ -62,9 +62,15 @@ def test_a_field_is_never_said_of_a_row_whose_arm_does_not_read_it() -> None:
 
 
 def test_rows_that_read_a_field_are_counted_where_both_sides_are_many() -> None:
-    cells = [cell(f"{token} {n}", model=token) for token in ("nn", "mvae") for n in range(3)]
-    assert "label weight 1, in 3 of 6 rows" in said(*cells)
-    assert "epochs 100; " in said(*cells)
+    cells = [replace(cell(f"{n}"), measure=likelihood(20) if n % 2 else ACCURACY) for n in range(8)]
+    assert "samples 20, in 4 of 8 rows." in said(*cells)
+    assert "samples 20 in 1, 3 and 5." in said(*cells[:7])
+
+
+def test_all_rows_of_an_arm_are_called_by_its_title_and_some_of_them_by_their_own() -> None:
+    options = read(weak_supervision.Options, ["--arms", "nn,mvae"])
+    text = " ".join(protocol_lines(tuple(weak_supervision.cells(options)), None))
+    assert "pairing reserved in MVAE; targets own in MVAE (own), all in MVAE (all); label weight 1 in MVAE." in text
 
 
 def test_a_field_of_the_published_set_up_that_varies_along_a_row_leaves_no_empty_words() -> None:

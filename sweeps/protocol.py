@@ -61,8 +61,8 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
         One line a kind of statement, none for a kind without members.
     """
     if table is None:
-        ours = _line("Ours", [_ours(name, cells) for name in WITHOUT_A_TABLE])
-        return [*ours, *_other_networks(cells), *_one_of_several(cells)]
+        own = _line("Ours", [_ours(name, cells) for name in WITHOUT_A_TABLE])
+        return [*own, *_other_networks(cells), *_one_of_several(cells)]
     differing = [
         f"{ours} (paper {_text(stated)})"
         for name, stated in table.protocol.items()
@@ -111,7 +111,7 @@ def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) ->
 
 def _other_networks(cells: Sequence[Cell]) -> list[str]:
     """Image networks that are not the data set's own."""
-    lines = {}
+    lines = dict[str, None]()
     for trial in dict.fromkeys(cell.trial for cell in cells):
         own = source(trial.dataset).defaults.image_network
         if "image_network" in trial.hashed_fields() and trial.image_network != own:
@@ -121,7 +121,7 @@ def _other_networks(cells: Sequence[Cell]) -> list[str]:
 
 def _one_of_several(cells: Sequence[Cell]) -> list[str]:
     """Data sets with several images, or several labels, of which a measure uses the first."""
-    lines = {}
+    lines = dict[str, None]()
     for dataset, measure in dict.fromkeys((cell.trial.dataset, cell.measure.name) for cell in cells):
         names: dict[Kind, list[str]] = {}
         for modality in source(dataset).modalities:

@@ -189,13 +189,13 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
 
 
 def _plan(sweep: Sweep, options: CommonOptions, store: Store, data_marks: Fingerprints, console: Console) -> int:
+    for line in sweep.remarks:
+        console.say(line)
     machine = this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device)
     if sweep.search is not None:
         return sweep.search.plan(options, look_up, machine, console)
     planned = look_up(sweep.cells)
-    for line in sweep.remarks:
-        console.say(line)
     show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
     return COMPLETE

@@ -26,7 +26,8 @@ from tests.reports import grid, printed, report_of
 
 
 def cell(row: str, column: float | str = "c", dataset: str = "digits", **fields: object) -> Cell:
-    trial = Trial.create(dataset=dataset, **{"model": "mvae", **fields})
+    model = str(fields.pop("model", "mvae"))
+    trial = Trial.create(dataset=dataset, model=model, **fields)
     return Cell(row, column, trial, ACCURACY, None, trial.model)
 
 
@@ -139,8 +140,8 @@ def test_the_demo_keeps_the_image_network_of_a_data_set_from_outside() -> None:
     pair = replace(source("views"), name="pair", modalities=source("views").modalities[1:3])
     data.add(pair)
     try:
-        options = read(likelihoods.Options, ["--dataset", "pair", "--arms", "mvae"])
-        assert {one.trial.image_network for one in likelihoods.cells(options)} == {"dcgan"}
+        asked = read(likelihoods.Options, ["--dataset", "pair", "--arms", "mvae"])
+        assert {one.trial.image_network for one in likelihoods.cells(asked)} == {"dcgan"}
     finally:
         DATASETS.pop("pair")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -162,3 +163,16 @@ def test_a_plan_of_quantities_that_one_measure_gives_is_one_column(tmp_path: Pat
     shown = file.getvalue()
     assert "all 17" in shown and "q(z|x1" not in shown
     assert shown.count("○○") == 7
+
+
+def test_bars_in_the_names_of_quantities_move_no_value_of_a_markdown_report(tmp_path: Path) -> None:
+    report, _ = many(tmp_path)
+    tables = [block for block in markdown(report).split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3, "the table, the differences, every run"
+    for block in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+    every = tables[-1].splitlines()[2:]
+    assert len(every) == len(report.runs)
+    for line, run in zip(every, report.runs, strict=True):
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert (cells[0], cells[1], cells[3], cells[5]) == (run.row, run.column, shown_value(run.value), f"`{run.key}`")

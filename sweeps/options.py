@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterator, Sequence
@@ -55,6 +54,7 @@ from sweeps.tokens import (
     Uri,
     Whole,
     Written,
+    in_a_name,
     names,
     only,
 )
@@ -215,7 +215,7 @@ class CommonOptions(TrialOptions):
     def asked(self) -> str:
         """What tells this command's table from others, as part of a folder's name: demo-arms-nn_mvae-seeds-0-2."""
         typed = [name for name in type(self).model_fields if name in self.model_fields_set - NOT_OF_THE_TABLE]
-        return "-".join([self.preset, *(f"{name}-{_in_a_name(getattr(self, name))}" for name in typed)])
+        return "-".join([self.preset, *(f"{name}-{in_a_name(getattr(self, name))}" for name in typed)])
 
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:
@@ -237,15 +237,6 @@ NOT_OF_THE_TABLE = frozenset(
     | {"checkpoint_every"}
 )
 """Options that change no cell of a table, or that stand in its folder's name without them."""
-
-
-def _in_a_name(value: object) -> str:
-    """A value of an option in the letters of a folder's name: ranges as 0-2, other lists with _ between their items."""
-    if isinstance(value, tuple):
-        rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
-        return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(_in_a_name, value))
-    text = value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else str(value)
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lower()
 
 
 def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:

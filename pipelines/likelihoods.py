@@ -30,7 +30,8 @@ from mvae.trial import Trial, likelihood
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
 from sweeps.options import Binarisations, CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
-from sweeps.rows import arm_title, check_reads, readings
+from sweeps.protocol import remarks
+from sweeps.rows import arm_title, check_reads, quick_network, readings
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Samples
 
@@ -73,11 +74,10 @@ def preset(options: Options) -> Preset:
     Raises:
         Refusal: the paper has no column for this data set.
     """
-    networks = source(options.dataset).defaults.image_networks
     if options.preset == "demo":
         if options.dataset == "digits":
             return Preset(seeds=(0,))
-        return Preset(seeds=(0,), samples=100, epochs=10, image_network="mlp" if "mlp" in networks else None)
+        return Preset(seeds=(0,), samples=100, epochs=10, image_network=quick_network(options.dataset))
     published = likelihood_table(options.dataset)
     if published is None:
         raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
@@ -174,7 +174,8 @@ def sweep(options: Options) -> Sweep:
     samples = int(made[0].measure.parameter("s"))
     title = f"{table.name}, {table.title}" if table else f"Likelihoods on {options.dataset}"
     name = f"likelihoods-{options.dataset}" + (f"-s{samples}" if samples != PAPER_SAMPLES else "")
-    return Sweep(name, title, made, table, axis=f"quantity in nats, {samples:,} samples")
+    said = remarks(made, network_given=options.image_network is not None)
+    return Sweep(name, title, made, table, axis=f"quantity in nats, {samples:,} samples", remarks=said)
 
 
 if __name__ == "__main__":

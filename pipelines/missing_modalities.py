@@ -26,6 +26,7 @@ from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure, heat_map
 from sweeps.options import CommonOptions, parse
 from sweeps.plots import forms
+from sweeps.protocol import remarks
 from sweeps.report import Pictures
 from sweeps.rounding import shown_value
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
@@ -192,10 +193,12 @@ def sweep(options: Options) -> Sweep:
     each = (ACCURACY, BALANCED, MAJORITY)
     per_attribute = [of_attribute(shown, name) for name in attribute_names(modalities) for shown in each]
     title = f"Figure 5 on {options.dataset}"
+    cells = quantity_cells(quantities(samples), trials)
     return Sweep(
         f"missing_modalities-{options.dataset}" + (f"-s{samples}" if samples != PAPER_SAMPLES else ""),
         title,
-        quantity_cells(quantities(samples), trials),
+        cells,
+        remarks=remarks(cells, network_given=options.image_network is not None),
         axis="keep_probability",
         heading=f"{title}: training examples with values missing (likelihoods in nats, {samples:,} samples)",
         source="supplement, section 6, Figure 5",

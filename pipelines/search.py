@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -34,6 +35,7 @@ from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from pipelines.train import measure_of
 from sweeps.options import CommonOptions, parse
 from sweeps.programs import from_here
+from sweeps.protocol import remarks
 from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
@@ -155,8 +157,8 @@ def command(trial: Trial, options: Options) -> str:
         words[fraction] = np.format_float_positional(options.paired_fraction or 1.0, trim="-")
     reads = trial.hashed_fields()
     settings = (*TRIAL_OPTIONS, "pairing", "targets")
-    for name in settings:
-        if name in reads and reads[name] is not None and not (name == "annealing_share" and trial.annealing_epochs):
+    for name in settings:  # annealing_share is not read if annealing_epochs are given
+        if name in reads and reads[name] is not None:
             words[f"--{name.replace('_', '-')}"] = reads[name]
     for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
         if name in options.model_fields_set:
@@ -188,7 +190,8 @@ def sweep(options: Options) -> Sweep:
     store = Store.open(options.storage, options.name, create=False)
     if options.study_uri is not None and not (options.plan or options.report):
         check_can_be_made(options.study_uri)
-    return sweep_of(wanted, study_uri(store, options.study_uri))
+    made = sweep_of(wanted, study_uri(store, options.study_uri))
+    return replace(made, remarks=remarks(made.cells, network_given=True))
 
 
 if __name__ == "__main__":

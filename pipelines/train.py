@@ -40,6 +40,7 @@ from mvae.trial import (
 )
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
+from sweeps.protocol import remarks
 from sweeps.report import Report
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, main
@@ -161,6 +162,7 @@ def sweep(options: Options) -> Sweep:
         source="supplement, section 1",
         statements=lambda report: statements(report, Store(options.storage, options.name)),
         speeds=True,
+        remarks=remarks(made, network_given=options.image_network is not None),
     )
 
 

@@ -36,8 +36,9 @@ from mvae.trial import VISION, Targets, Trial
 from sweeps.comparison import Report
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
+from sweeps.protocol import remarks
 from sweeps.report import Pictures
-from sweeps.rows import arm_title
+from sweeps.rows import arm_title, quick_network
 from sweeps.storage import Store
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Folder, Token, Whole
@@ -94,7 +95,8 @@ def preset(options: Options) -> Preset:
     """The preset for a data set: the paper's settings, or a demo that is short on the small data set."""
     if options.preset == "paper":
         return Preset((0,), "own")
-    demo = Preset((0,), "all", epochs=8, image_network="mlp", learning_rate=1e-3)
+    network = quick_network(options.dataset)
+    demo = Preset((0,), "all", epochs=8, image_network=network, learning_rate=1e-3)
     return replace(demo, epochs=4, batch_size=20) if options.dataset == VISION_FACES_SMALL.name else demo
 
 
@@ -217,10 +219,12 @@ def sweep(options: Options) -> Sweep:
     made = tuple(trials(options))
     training_examples(options.dataset, options.data_root)
     title = f"Figures 7 to 10 on {options.dataset}"
+    grid = cells(options)
     return Sweep(
         f"vision-{options.dataset}",
         title,
-        cells(options),
+        grid,
+        remarks=remarks(grid, network_given=options.image_network is not None),
         axis="of test images",
         heading=f"{title}: PSNR in dB and SSIM, with those of the input taken as the answer, and of the mean image",
         source="supplement, section 10, Figures 7 to 10",

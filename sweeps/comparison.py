@@ -54,7 +54,13 @@ class Report:
             axis = axis_words(self.axis)
             shown = f"{metric_words(self.metric)} by {axis}" if self.metric else axis
             return f"{self.dataset}: {shown} (no table is published for this data set)"
-        return f"{self.table.name}, {self.table.title}: ours beside the published one"
+        beside = "beside the published one" if self.published else "alone, since the paper has none of these cells"
+        return f"{self.table.name}, {self.table.title}: ours {beside}"
+
+    @property
+    def published(self) -> bool:
+        """Whether any cell stands beside a published value."""
+        return any(entry.published is not None for entry in self.entries.values())
 
     @property
     def runs(self) -> list[Run]:

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TextIO
 
@@ -30,9 +30,14 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.encoding import print_every_character
+from sweeps.rounding import figures
+from sweeps.time_left import Work
 
 QUIET_SECONDS = 60.0
 """Least time between two words on the progress where nothing can be redrawn."""
+
+NARROWEST_BAR, WIDEST_BAR = 10, 24
+"""Columns of the progress bar: it yields to the words beside it."""
 
 PLAIN_WIDTH = 160
 """Columns that a table may take where there is no terminal to ask."""
@@ -52,102 +57,14 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
+def timing(seconds: float) -> str:
+    """A measured time: 0.12 s, 3.4 s, 2 min 10 s."""
+    return f"{figures(seconds, 2)} s" if seconds < 10 else duration(seconds)
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 trial, 1,200 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-TELLING = 0.02
-"""Share of a trial whose time, with its start, says something about the rest."""
-
-
-class Work:
-    """How far a sweep is and when it will be through: arithmetic only, the clock is the caller's.
-
-    Work has any one unit (expected seconds, or epochs) for all trials of a kind. How long a unit takes is measured a
-    kind, on this run's trials, starts included; kinds of which nothing is known yet are taken to be as slow as the
-    slowest known one. A trial that has told of its progress twice goes on at its own speed between these.
-    """
-
-    def __init__(
-        self, work: Mapping[str, float], before: Mapping[str, float], kinds: Mapping[str, str] | None = None
-    ) -> None:
-        """
-        Args:
-            work: what each whole trial takes, by key.
-            before: share of a trial, 0 to 1, that was done before this run; it tells nothing about this run's speed.
-            kinds: which trials take equally long a unit, by key; None where all do.
-        """
-        self.work = dict(work)
-        self._before = {key: before.get(key, 0.0) for key in work}
-        self._now = dict(self._before)
-        self._kinds = dict.fromkeys(work, "") if kinds is None else dict(kinds)
-        self._since: dict[str, float] = {}
-        self._spent: dict[str, float] = {}
-        self._first: dict[str, tuple[float, float]] = {}
-        self._at_once = 1
-
-    def name(self, placeholder: str, key: str) -> None:
-        """A trial that was counted before anybody knew it gets its key."""
-        for values in (self.work, self._before, self._now):
-            values[key] = values.pop(placeholder)
-        self._kinds[key] = self._kinds.pop(placeholder)
-
-    def begun(self, key: str, now: float) -> None:
-        """A trial starts, or starts again from where it is."""
-        self._since[key] = now
-        self._before[key] = self._now[key]
-        self._first.pop(key, None)
-        self._at_once = max(self._at_once, len(self._since))
-
-    def reached(self, key: str, share: float, now: float) -> None:
-        """A trial is done to this share, 0 to 1."""
-        self._now[key] = min(1.0, share)
-        self._first.setdefault(key, (now, self._now[key]))
-        self._spent[key] = now - self._since.get(key, now)
-
-    def ended(self, key: str) -> None:
-        """A trial does not run any longer."""
-        self._since.pop(key, None)
-
-    def drop(self, key: str) -> None:
-        """Nothing more is to be done for a trial, and what was done of it tells nothing about the speed."""
-        self._before[key] = self._now[key] = 1.0
-        self.ended(key)
-
-    @property
-    def fraction(self) -> float:
-        """Share of all work that is done, 0 to 1; 1 where there is none."""
-        whole = sum(self.work.values())
-        return sum(self.work[key] * share for key, share in self._now.items()) / whole if whole else 1.0
-
-    def seconds_left(self) -> float | None:
-        """Time to the end, at the speed of this run so far; None as long as too little is done to tell."""
-        spent, done, left = dict[str, float](), dict[str, float](), dict[str, float]()
-        alone = 0.0
-        for key, kind in self._kinds.items():
-            own = self._own_speed(key)
-            if own is not None:
-                alone += (1 - self._now[key]) / own
-            else:
-                left[kind] = left.get(kind, 0.0) + self.work[key] * (1 - self._now[key])
-            if self._now[key] - self._before[key] >= TELLING or own is not None:
-                spent[kind] = spent.get(kind, 0.0) + self._spent.get(key, 0.0)
-                done[kind] = done.get(kind, 0.0) + self.work[key] * (self._now[key] - self._before[key])
-        rates = {kind: spent[kind] / done[kind] for kind in done if done[kind] > 0}
-        if not rates:
-            return None
-        slowest = max(rates.values())
-        shared = sum(units * rates.get(kind, slowest) for kind, units in left.items())
-        return (alone + shared) / self._at_once
-
-    def _own_speed(self, key: str) -> float | None:
-        """Share a second of a running trial since it first told of progress, which leaves its start out."""
-        if key not in self._since or key not in self._first:
-            return None
-        when, share = self._first[key]
-        seconds, done = self._since[key] + self._spent[key] - when, self._now[key] - share
-        return done / seconds if done > 0 and seconds > 0 else None
 
 
 class Console:
@@ -223,7 +140,7 @@ class Progress:
         self._console = console
         self._work = work
         self._clock = clock
-        self._moved = self._spoken = clock()
+        self._made = self._moved = self._spoken = clock()
         self._left: float | None = None
         self._running: dict[str, str] = {}
         self._ended: set[str] = set()
@@ -319,20 +236,42 @@ class Progress:
         left = self._work.seconds_left()
         self._left = self._left if left is None else left
 
-    def _line(self) -> str:
+    def _line(self, room: int | None = None) -> str:
+        """How far the sweep is.
+
+        Args:
+            room: columns that the line may take; trials that do not fit are counted. None: as many as it needs.
+        """
         with self._lock:
-            left = None if self._left is None else max(0.0, self._left - (self._clock() - self._moved))
-            parts = [
-                f"{self._work.fraction:4.0%}",
-                f"{len(self._ended)}/{len(self._work.work)} trials",
-                "time left not known yet" if left is None else f"{duration(left)} left",
-                ", ".join(self._running.values()) if self._begun else "starting the trials' processes",
-            ]
-        return "  ".join(part for part in parts if part)
+            now = self._clock()
+            parts = [f"{self._work.fraction:4.0%}", f"{len(self._ended)}/{len(self._work.work)} trials"]
+            if self._left is not None:
+                parts.append(f"{duration(max(0.0, self._left - (now - self._moved)))} left")
+            elif self._begun:
+                parts.append("time left not known yet")
+            if not self._begun:
+                parts.append(f"starting, {duration(now - self._made)} so far")
+            names = list(self._running.values())
+        return _with_names("  ".join(parts), names, room)
 
     def _bar(self) -> RenderableType:
+        width = self._console.rich.width - 1
+        line = self._line(width - NARROWEST_BAR)
+        bar = min(WIDEST_BAR, width - len(line))
+        if bar < NARROWEST_BAR:
+            return Text(line, no_wrap=True, overflow="ellipsis")
         grid = Table.grid(padding=(0, 1), expand=True)
-        grid.add_column(width=24)
+        grid.add_column(width=bar)
         grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        grid.add_row(ProgressBar(total=1.0, completed=self._work.fraction, complete_style="cyan"), Text(self._line()))
+        grid.add_row(ProgressBar(total=1.0, completed=self._work.fraction, complete_style="cyan"), Text(line))
         return grid
+
+
+def _with_names(head: str, names: Sequence[str], room: int | None) -> str:
+    """The head, then as many names as there is room for, and the number of the others."""
+    for shown in range(len(names), 0, -1):
+        more = f" and {len(names) - shown} more" if shown < len(names) else ""
+        line = f"{head}  {', '.join(names[:shown])}{more}"
+        if room is None or len(line) <= room:
+            return line
+    return f"{head}  {len(names)} running" if names else head

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,12 @@ from sweeps.console import counted, duration
 from sweeps.engine.attach import address
 from sweeps.engine.demand import Capacity, Gpus, demand, trials_at_once
 from sweeps.provenance import device_name
+from sweeps.rounding import figures
+from sweeps.time_left import makespan
 
 if TYPE_CHECKING:
+    from sweeps.estimate import Estimate, Shape
     from sweeps.options import CommonOptions
-    from sweeps.plan import Estimate, Shape
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,11 @@ def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[
     if not estimate.known:
         return []
     shares = {shape: machine.share(shape, options.gpus_per_trial, options.max_concurrent) for shape in estimate.shapes}
-    seconds = sum(estimate.shapes[shape] * share for shape, share in shares.items())
-    least = min(shares.values())
-    at_once = f", {round(1 / least)} trials at a time" if least < 1 else ""
+    seconds = sum(_lasting(estimate.shapes[shape], share) for shape, share in shares.items())
+    most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
+    at_once = f", {most} trials at a time" if most > 1 else ""
     has = counted(machine.cpus, "CPU") + f" and {counted(machine.gpus, 'GPU')}" * bool(machine.gpus)
-    lines = [f"about {_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
+    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
     if address():
         lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
     if options.price_per_hour is not None:
@@ -76,6 +79,13 @@ def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[
     return lines
 
 
+def _lasting(seconds: Sequence[float], share: float) -> float:
+    """Seconds for which a machine is held by trials that each take this share of it."""
+    return makespan(seconds, round(1 / share)) if share < 1 else sum(seconds) * share
+
+
 def _hours(seconds: float) -> str:
     hours = seconds / 3600
-    return f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}"
+    if hours < 0.01:
+        return "under 0.01"
+    return f"about {hours:,.0f}" if hours >= 10 else f"about {figures(hours, 2)}"

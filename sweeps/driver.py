@@ -69,6 +69,8 @@ class Driver:
         self.console.header(f"{self.sweep.title}: {self._what_there_is()}")
         for fact in self.sweep.facts:
             self.console.say(fact)
+        for line in self.sweep.remarks if self._unfinished else ():
+            self.console.say(line)
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
         self._tracker = tracker = Tracker(
@@ -166,7 +168,8 @@ class Driver:
             jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
             most, groups = self.options.max_concurrent, list(engine.alike(jobs))
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
-            progress.expect(self.planned.estimate.seconds / expected or None)
+            estimate = self.planned.estimate
+            progress.expect(None if estimate.unknown else estimate.lasting(expected))
             for needs, alike in groups:
                 at_once = engine.trials_at_once(capacity, needs, most, len(alike))
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)

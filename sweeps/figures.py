@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sweeps.comparison import Entry, Report
+from sweeps.findings import seeds_in_words
 from sweeps.metric_names import axis_words, capitalised, dataset_words
-from sweeps.plots import COLOURS, draw_line, place_of, seeds_in_words
+from sweeps.plots import COLOURS, draw_line, place_of
 from sweeps.tables import column_label
 
 if TYPE_CHECKING:

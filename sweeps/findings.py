@@ -11,7 +11,7 @@ from sweeps.comparison import Report
 from sweeps.entries import Contrast, Entry
 from sweeps.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
 from sweeps.order import Pair
-from sweeps.rounding import shown_p, shown_spread, shown_value
+from sweeps.rounding import figures, shown_p, shown_spread, shown_value
 from sweeps.tables import Table, column_label
 
 Line = tuple[str, Callable[[Contrast], str]]
@@ -26,7 +26,7 @@ def verdict_words(entry: Entry) -> str:
     if verdict in (Verdict.UNPUBLISHED, Verdict.FEW_SEEDS):
         return ""
     if verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW):
-        return f"{'above' if verdict is Verdict.SLIGHTLY_ABOVE else 'below'} by less than {entry.tolerance:.2g}"
+        return f"{'above' if verdict is Verdict.SLIGHTLY_ABOVE else 'below'} by less than {figures(entry.tolerance, 2)}"
     return str(verdict)
 
 
@@ -35,6 +35,17 @@ def shown_half_width(entry: Entry, mark: str = "±") -> str:
     if entry.half_width is None or not entry.verdict.judged:
         return ""
     return f"{mark}{shown_value(entry.half_width, entry.half_width)}"
+
+
+def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -> str:
+    """How many seeds the numbers are from: "one seed", or what is shown over how many."""
+    seeds = sorted({entry.n for entry in report.entries.values() if entry.n})
+    if not seeds:
+        return "no seed yet"
+    if seeds == [1]:
+        return "one seed"
+    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"{shown} over {count} seeds"
 
 
 def findings(report: Report) -> list[str]:
@@ -98,7 +109,7 @@ def _verdicts(report: Report) -> str:
 
 def _chance(report: Report) -> str:
     judged = len(report.judged)
-    return f"Expected above or below by chance: {by_chance(judged):.2g} of {_counted(judged, 'cell')} (5 %)."
+    return f"Expected above or below by chance: {figures(by_chance(judged), 2)} of {_counted(judged, 'cell')} (5 %)."
 
 
 def _interval(report: Report, table: Table) -> str:

@@ -177,7 +177,9 @@ def _caption(report: Report) -> str:
         [
             f"{typeset(capitalised(title.rstrip('.')))}.",
             f"Each number: {_spread_words(several)}.",
-            f"{PAPER.capitalize()}: the published value ({escaped(table.source)})." if table is not None else "",
+            f"{PAPER.capitalize()}: the published value ({escaped(table.source)})."
+            if table is not None and report.published
+            else "",
             _partial_words(blocks),
             f"Failed trials: {failed}." if failed else "",
             *(typeset(line) for line in report.caption),

@@ -57,6 +57,7 @@ from sweeps.tokens import (
     Uri,
     Whole,
     Written,
+    in_a_name,
     names,
     only,
 )
@@ -214,6 +215,11 @@ class CommonOptions(TrialOptions):
         own = {"workers": self.workers_per_trial, "sync_batchnorm": self.sync_batchnorm or None}
         return {**super().trial_fields(), **{name: value for name, value in own.items() if value is not None}}
 
+    def asked(self) -> str:
+        """What tells this command's table from others, as part of a folder's name: demo-arms-nn_mvae-seeds-0-2."""
+        typed = [name for name in type(self).model_fields if name in self.model_fields_set - NOT_OF_THE_TABLE]
+        return "-".join([self.preset, *(f"{name}-{in_a_name(getattr(self, name))}" for name in typed)])
+
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:
         for one, other, why in (
@@ -226,6 +232,14 @@ class CommonOptions(TrialOptions):
         if self.price_per_hour is not None and not self.plan:
             raise Refusal("--price-per-hour says what a plan costs: give --plan too, or leave it out")
         return self
+
+
+NOT_OF_THE_TABLE = frozenset(
+    {"dataset", "preset", "plan", "price_per_hour", "report", "resume", "fresh", "plugins", "test_curve"}
+    | {"name", "storage", "data_root", "cache", "tracking_uri", "max_concurrent", "gpus_per_trial", "wait_for_nodes"}
+    | {"checkpoint_every"}
+)
+"""Options that change no cell of a table, or that stand in its folder's name without them."""
 
 
 def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:

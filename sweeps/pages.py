@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from sweeps.rounding import shown_value
+from sweeps.markdown import markdown_table
+from sweeps.rounding import figures, shown_value
 from sweeps.view import RunView, Status, SweepView, member_tag
 
 NOTE_CHARACTERS = 8000
@@ -99,8 +100,8 @@ def run_note(view: RunView) -> str:
         where = view.checkpoint
         parts.append(f"Checkpoint of epoch {where.epoch}: `{where.uri}` (sha256 of the weights `{where.sha256}`)")
     if final:
-        lines = [f"| {name} | {value:.6g} |" for name, value in final.items()]
-        parts.append("\n".join(["| final number | value |", "|---|---:|", *lines]))
+        lines = [[name, figures(value, 6)] for name, value in final.items()]
+        parts.append(markdown_table(["final number"], ["value"], lines))
     return _cut("\n\n".join(part for part in parts if part))
 
 

@@ -18,7 +18,8 @@ from mvae.data.dataset import NO_IMAGES
 from mvae.models import arm
 from mvae.remote import each
 from mvae.trial import ADDED_AS, Measure, Trial
-from sweeps.console import counted, duration
+from sweeps.console import counted, timing
+from sweeps.estimate import Cost, Estimate, Shape
 from sweeps.results import Result
 from sweeps.storage import Store
 
@@ -31,9 +32,6 @@ Fingerprints = str | Mapping[str, str]
 Group = tuple[str, str, str]
 """Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none) with what else
 decides it (SIZES)."""
-
-Shape = tuple[int, int | None]
-"""Processes that a trial runs in, and the fewest of an elastic one."""
 
 SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
 """Fields that decide how much an epoch holds, with the value that goes without saying."""
@@ -104,59 +102,6 @@ class PlannedTrial:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds of a trial: `fixed` + `epochs` * `each`."""
-
-    fixed: float
-    each: float
-    basis: str
-    """Where the numbers come from, for the reader."""
-
-    def seconds(self, epochs: int) -> float:
-        """Seconds that `epochs` more epochs take."""
-        return self.fixed + self.each * epochs
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What the trials to run will cost, one after the other."""
-
-    seconds: float
-    """Of the trials whose cost is known."""
-    known: int
-    unknown: int
-    """Trials of whose kind nothing has finished yet and nothing was probed."""
-    bases: tuple[str, ...]
-    shapes: Mapping[Shape, float] = field(default_factory=dict)
-    """Of the seconds, those of trials in so many processes."""
-
-    def times(self, trials: int) -> Estimate:
-        """Of so many trials like the one that this is of."""
-        shapes = {shape: seconds * trials for shape, seconds in self.shapes.items()}
-        known = trials if self.known else 0
-        return Estimate(self.seconds * trials, known, trials - known, self.bases, shapes)
-
-    def lines(self, at_once: int | None = None) -> list[str]:
-        """The estimate in words.
-
-        Args:
-            at_once: how many trials run at a time, where that is known.
-        """
-        lines = []
-        if self.known:
-            line = f"about {duration(self.seconds)} of trial time for {counted(self.known, 'trial')}"
-            if at_once is not None and at_once > 1:
-                line += f", {duration(self.seconds / min(at_once, self.known))} with {at_once} at once"
-            lines += [line, *(f"  {basis}" for basis in self.bases)]
-        if self.unknown:
-            lines.append(
-                f"time unknown for {counted(self.unknown, 'trial')}: no trial of that kind has finished here yet,"
-                " and none can be tried out before a run has converted the data"
-            )
-        return lines
-
-
-@dataclass(frozen=True)
 class Plan:
     """The cells of a sweep with their keys, and what storage holds of each."""
 
@@ -198,7 +143,7 @@ class Plan:
     @cached_property
     def estimate(self) -> Estimate:
         """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
-        total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, float]()
+        total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, list[float]]()
         for planned in self.trials.values():
             if not planned.missing or planned.stopped:
                 continue
@@ -214,8 +159,8 @@ class Plan:
             known += 1
             bases[cost.basis] = None
             shape = shape_of(planned.trial)
-            shapes[shape] = shapes.get(shape, 0.0) + own
-        return Estimate(total, known, unknown, tuple(bases), shapes)
+            shapes.setdefault(shape, []).append(own)
+        return Estimate(total, known, unknown, tuple(bases), {shape: tuple(each) for shape, each in shapes.items()})
 
     @property
     def summary(self) -> list[str]:
@@ -367,7 +312,7 @@ def _costs(
         else:
             continue
         kind = " ".join(part for part in group[1:] if part)
-        text = f"{kind}: {each:.2g} s {'an epoch' if by_epoch else 'a trial'}, {basis}"
+        text = f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
         costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
     return costs
 

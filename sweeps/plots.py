@@ -14,6 +14,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from sweeps.comparison import Entry, Report
+from sweeps.findings import seeds_in_words
 from sweeps.metric_names import axis_words, capitalised, dataset_words, metric_words
 from sweeps.tables import column_label
 
@@ -98,6 +99,7 @@ def _laid_out(figure: Figure) -> Figure:
 
 def _draw_panels(figure: Figure, report: Report, colours: dict[str, str], across: int) -> None:
     """One panel a quantity: each row's seeds, mean and spread, and a dash where the paper stands."""
+    dashed = " (dashed: paper)" if report.published else ""
     grid = figure.subplots(-(-len(report.columns) // across), across, squeeze=False)
     for axes, column in zip_longest(grid.flat, report.columns):
         if column is None:
@@ -117,7 +119,7 @@ def _draw_panels(figure: Figure, report: Report, colours: dict[str, str], across
         axes.grid(axis="y", color="0.9")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{_title(report)} (dashed: paper)", x=0.01, ha="left", fontsize=11)
+    figure.suptitle(f"{_title(report)}{dashed}", x=0.01, ha="left", fontsize=11)
 
 
 def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> None:
@@ -217,14 +219,3 @@ def place_of(column: float | str, report: Report) -> float:
 
 def _title(report: Report) -> str:
     return f"{capitalised(dataset_words(report.dataset))}: {seeds_in_words(report)}"
-
-
-def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -> str:
-    """How many seeds the numbers are from: "one seed", or what is shown over how many."""
-    seeds = sorted({entry.n for entry in report.entries.values() if entry.n})
-    if not seeds:
-        return "no seed yet"
-    if seeds == [1]:
-        return "one seed"
-    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    return f"{shown} over {count} seeds"

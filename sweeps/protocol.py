@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mvae.data import source
+from mvae.data import Kind, source
+from mvae.evaluation.measures import PREDICTED
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.plan import Cell
@@ -27,7 +28,10 @@ NAMES = {
 """Protocol fields whose words differ from their names."""
 
 EXCEPTIONS = 2
-"""So many rows that differ from the others are named."""
+"""Rows that differ from the others are named if there are at most this many."""
+
+NAMED = 3
+"""Rows, or arms, that read a field, or that do not, are named if there are at most this many."""
 
 WITHOUT_A_TABLE = (
     "epochs",
@@ -50,18 +54,19 @@ WITHOUT_A_TABLE = (
 def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
     """Where our set-up differs from the published one, and what that one leaves open.
 
-    A field counts for the rows whose arm reads it; a field that differs between rows is given row by row, and one that
-    differs along a row is what the columns are, and not said again.
+    A field counts for the rows whose arm reads it; a field that differs between rows is given row by row. A field that
+    differs along a row is what the columns are, and is left out.
 
     Returns:
         One line a kind of statement, none for a kind without members.
     """
     if table is None:
-        return _line("Ours", [_ours(name, cells) for name in WITHOUT_A_TABLE])
+        own = _line("Ours", [_ours(name, cells) for name in WITHOUT_A_TABLE])
+        return [*own, *_other_networks(cells), *_one_of_several(cells)]
     differing = [
-        f"{_ours(name, cells)} (paper {_text(stated)})"
+        f"{ours} (paper {_text(stated)})"
         for name, stated in table.protocol.items()
-        if _values(name, cells) and any(value != stated for _, value in _values(name, cells))
+        if any(value != stated for _, value in _values(name, cells)) and (ours := _ours(name, cells))
     ]
     agreeing = [
         _ours(name, cells)
@@ -73,7 +78,18 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
         *_line("Differs from the paper", [*differing, f"{fewer} (paper all)" if fewer else ""]),
         *_line("As in the paper", agreeing),
         *_line("Ours, where the paper is silent", [_ours(name, cells) for name in table.unstated]),
+        *([] if "image_network" in table.protocol else _other_networks(cells)),
+        *_one_of_several(cells),
     ]
+
+
+def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
+    """Returns what a user should know before trials start, one line each: choices that nobody typed.
+
+    Args:
+        network_given: whether the user has chosen the image network.
+    """
+    return (*([] if network_given else _other_networks(cells)), *_one_of_several(cells))
 
 
 def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) -> tuple[str, ...]:
@@ -93,25 +109,79 @@ def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) ->
     return tuple(found)
 
 
+def _other_networks(cells: Sequence[Cell]) -> list[str]:
+    """Image networks that are not the data set's own."""
+    lines = dict[str, None]()
+    for trial in dict.fromkeys(cell.trial for cell in cells):
+        own = source(trial.dataset).defaults.image_network
+        if "image_network" in trial.hashed_fields() and trial.image_network != own:
+            lines[f"Image network {trial.image_network} in place of {own}, {trial.dataset}'s own."] = None
+    return list(lines)
+
+
+def _one_of_several(cells: Sequence[Cell]) -> list[str]:
+    """Data sets with several images, or several labels, of which a measure uses the first."""
+    lines = dict[str, None]()
+    for dataset, measure in dict.fromkeys((cell.trial.dataset, cell.measure.name) for cell in cells):
+        names: dict[Kind, list[str]] = {}
+        for modality in source(dataset).modalities:
+            names.setdefault(modality.kind, []).append(modality.name)
+        predicted = {"accuracy": Kind.TEXT if Kind.TEXT in names else Kind.LABEL, "readout": Kind.LABEL}.get(measure)
+        given = names.get(Kind.IMAGE, []) if measure in PREDICTED else []
+        target = [] if predicted is None else names.get(predicted, [])
+        if len(given) > 1:
+            lines[f"Predicted from {given[0]} alone, of {dataset}'s images {', '.join(given)}."] = None
+        if len(target) > 1:
+            lines[f"Predicted is {target[0]} alone, of {dataset}'s {predicted}s {', '.join(target)}."] = None
+    return list(lines)
+
+
 def _line(head: str, parts: Iterable[str]) -> list[str]:
     said = [part for part in parts if part]
     return [f"{head}: {'; '.join(said)}."] if said else []
 
 
 def _ours(name: str, cells: Sequence[Cell]) -> str:
-    """Name and value of a field: one for all rows, or most rows' with the exceptions, or the values there are."""
+    """Name and value of a field: one for all rows, or most rows' with the exceptions, or the values there are.
+
+    Rows whose arm does not read the field are named, or else the rows whose arm does, whichever are few. Empty if the
+    field differs along a row, or if no row reads it; `k` also if it is 0 everywhere.
+    """
     rows_by_value: dict[Any, dict[str, None]] = {}
     for row, value in _values(name, cells):
         rows_by_value.setdefault(value, {})[row] = None
     rows = [row for those in rows_by_value.values() for row in those]
-    if not rows or len(set(rows)) < len(rows):
+    if not rows or len(set(rows)) < len(rows) or (name == "k" and set(rows_by_value) == {0}):
         return ""
+    every = list(dict.fromkeys(cell.row for cell in cells))
+    readers, without = _called(rows, cells), _called([row for row in every if row not in rows], cells)
+    if without and len(readers) <= min(NAMED, len(without)):
+        said = ", ".join(f"{_text(value)} in {_and(_called(those, cells))}" for value, those in rows_by_value.items())
+        return f"{NAMES.get(name, name)} {said}"
     (most, _), *others = sorted(rows_by_value.items(), key=lambda item: -len(item[1]))
     if sum(len(rows) for _, rows in others) <= EXCEPTIONS:
         said = ", ".join([_text(most), *(f"but {_text(value)} in {' and '.join(rows)}" for value, rows in others)])
     else:
         said = f"by row ({', '.join(map(_text, rows_by_value))})"
+    if without:
+        said += f", none in {_and(without)}" if len(without) <= NAMED else f", in {len(rows)} of {len(every)} rows"
     return f"{NAMES.get(name, name)} {said}"
+
+
+def _called(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
+    """Rows in few words: several rows by their arm's title, if they are all that the arm has."""
+    of_arm: dict[str, set[str]] = {}
+    for cell in cells:
+        of_arm.setdefault(cell.trial.model, set()).add(cell.row)
+    chosen = list(rows)
+    whole = {token: those for token, those in of_arm.items() if len(those) > 1 and those <= set(chosen)}
+    titles = {row: arm(token).title for token, those in whole.items() for row in those}
+    return list(dict.fromkeys(titles.get(row, row) for row in chosen))
+
+
+def _and(names: Sequence[str]) -> str:
+    """A, B and C."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
@@ -129,14 +199,12 @@ def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
 
 
 def _field(name: str, trial: Trial) -> Any:
-    """A field's value, None where the trial's arm does not read it. `annealing` is in epochs, however it is given; no
-    subsets are not worth a word. `binarisation` is None where the data set has no grey values to draw bits from."""
+    """A field's value, None if the trial's arm does not read it. `annealing` is in epochs, however it is given.
+    `binarisation` is None if the data set has no grey values to draw bits from."""
     read = trial.hashed_fields()
     if name == "binarisation":
         drawn = source(trial.dataset).grey and name in arm(trial.model).reads
         return trial.binarisation if drawn else None
-    if name == "k":
-        return read.get("k") or None
     if name == "annealing":
         return _annealing_epochs(trial)
     if name == "final_beta":

@@ -7,9 +7,9 @@ fractions fit 100 columns. Where they do not fit, the remaining columns follow b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
@@ -21,55 +21,29 @@ from sweeps.findings import contrast_legend, contrast_lines, findings, shown_hal
 from sweeps.metric_names import axis_words
 from sweeps.plan import Plan, State
 from sweeps.rounding import as_printed, shown_spread, shown_value
+from sweeps.signs import STATE_STYLES, STYLES, UNICODE, Marks, marks_of
 from sweeps.tables import column_label, ordered_columns
+from sweeps.turned import differences_by_quantity, table_by_quantity, turnable
 
 PLAIN_WIDTH = 120
 """Columns of output that no terminal reads."""
+
+Column = TypeVar("Column", bound=float | str)
 
 NAME_WIDTH = 12
 """Columns of output that a named column takes at most; its heading goes on below."""
 
 
-@dataclass(frozen=True)
-class Marks:
-    """Signs of verdicts and states; a second set for outputs that cannot encode the first."""
-
-    verdicts: str
-    """One sign for each member of Verdict, in its order."""
-    failed: str
-    states: tuple[str, str, str]
-    """done, partial, missing"""
-    spread: str
-
-    def verdict(self, entry: Entry) -> str:
-        """The sign of a cell: a failed seed shows before an incomplete one."""
-        if entry.failed:
-            return self.failed
-        return self.verdicts[list(Verdict).index(entry.verdict)]
-
-
-UNICODE = Marks(verdicts="✓≈?△▽▲▼ … ", failed="✗", states=("●", "◐", "○"), spread="±")
-ASCII = Marks(verdicts="=~?+-^v . ", failed="x", states=("#", "~", "."), spread="+-")
-
-STYLES = {
-    Verdict.REPRODUCED: "green",
-    Verdict.AGREES: "green",
-    Verdict.SLIGHTLY_ABOVE: "cyan",
-    Verdict.SLIGHTLY_BELOW: "cyan",
-    Verdict.ABOVE: "red",
-    Verdict.BELOW: "red",
-    Verdict.UNRESOLVED: "yellow",
-    Verdict.INCOMPLETE: "yellow",
-}
-STATE_STYLES = {State.DONE: "green", State.PARTIAL: "yellow", State.MISSING: "dim"}
-
-
 def show(report: Report, console: Console) -> None:
     """Print the table, what it says about the protocol, the differences between arms, and what failed."""
-    marks = _marks(console)
+    marks = marks_of(console)
     with _wide_enough(console):
         console.print(Text(report.title, style="bold"))
-        _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
+        turned = turnable(report) and not _fits(console, _table_grid(report, report.columns, marks))
+        if turned:
+            _print_bands(console, report.rows, lambda part: table_by_quantity(report, part, marks))
+        else:
+            _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
         for line in report.statements:
             console.print(Text(line))
         for line in [*_legend(report, marks), *findings(report), *report.caption]:
@@ -78,9 +52,17 @@ def show(report: Report, console: Console) -> None:
         if any(contrast.n for contrast in contrasts):
             console.print()
             console.print(Text(report.contrast_title, style="bold"))
-            _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
-            for line in contrast_legend(contrasts):
-                console.print(Text(line, style="dim"))
+            if turned:
+                compared = tuple(dict.fromkeys(contrast.row for contrast in contrasts))
+                grid = differences_by_quantity(report, contrasts, compared, marks)
+                if fits := _fits(console, grid):
+                    console.print(grid)
+                more = "p values and seeds of each difference" if fits else "Too wide for this terminal"
+                console.print(Text(f"{more}: see table.md of the report", style="dim"))
+            else:
+                _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
+                for line in contrast_legend(contrasts):
+                    console.print(Text(line, style="dim"))
         for line in report.notes():
             console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
 
@@ -92,14 +74,15 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: S
         at_once: how many trials will run at a time, where that is known.
         costs: lines on what the estimate costs (sweeps/cost.py).
     """
-    marks = _marks(console)
+    marks = marks_of(console)
     rows = list(dict.fromkeys(cell.row for cell in plan.cells))
-    columns = ordered_columns(cell.column for cell in plan.cells)
+    shown_in = _columns_of(plan)
+    columns = tuple(dict.fromkeys(shown_in.values()))
     places = dict(zip(reversed(plan.keys), reversed(plan.cells), strict=True))
     with _wide_enough(console):
         for line in plan.summary:
             console.print(Text(line))
-        _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, marks))
+        _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, shown_in, marks))
         signs = "   ".join(f"{sign} {state}" for sign, state in zip(marks.states, State, strict=True))
         console.print(Text(f"one sign a seed:   {signs}", style="dim"))
         for planned in plan.trials.values():
@@ -113,13 +96,16 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: S
             console.print(Text(line))
 
 
-def _print_bands(
-    console: Console, columns: Sequence[float | str], make: Callable[[Sequence[float | str]], Grid]
-) -> None:
-    """Print a grid in as many bands of columns as the width asks for."""
+def _fits(console: Console, grid: Grid) -> bool:
+    """Whether the whole grid is as narrow as the console."""
     unbounded = console.options.update(max_width=10_000)
+    return console.measure(grid, options=unbounded).maximum <= console.width
+
+
+def _print_bands(console: Console, columns: Sequence[Column], make: Callable[[Sequence[Column]], Grid]) -> None:
+    """Print a grid in as many bands of columns as the width asks for."""
     fitting = len(columns)
-    while fitting > 1 and console.measure(make(columns[:fitting]), options=unbounded).maximum > console.width:
+    while fitting > 1 and not _fits(console, make(columns[:fitting])):
         fitting -= 1
     bands = math.ceil(len(columns) / fitting)
     size = math.ceil(len(columns) / bands)
@@ -148,7 +134,7 @@ def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks],
     ]
     if any(entry.spread is not None for entry in report.entries.values()):
         lines.append(("spread", lambda entry, marks: shown_spread(entry.mean, entry.spread, marks.spread)))
-    if report.table is not None:
+    if report.published:
         lines.append(("paper", lambda entry, _: as_printed(entry.published) or "-"))
     if any(entry.published is not None for entry in of_row):
         lines.append(("diff", lambda entry, _: shown_value(entry.difference, entry.spread, signed=True)))
@@ -188,11 +174,21 @@ def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Seque
     return grid
 
 
-def _plan_grid(plan: Plan, rows: Sequence[str], columns: Sequence[float | str], marks: Marks) -> Grid:
+def _plan_grid(
+    plan: Plan,
+    rows: Sequence[str],
+    columns: Sequence[float | str],
+    shown_in: Mapping[float | str, float | str],
+    marks: Marks,
+) -> Grid:
     grid = _grid(rows, "", columns, marks, labels=False)
     states: dict[tuple[str, float | str], list[State]] = {}
-    for index, cell in enumerate(plan.cells):
-        states.setdefault((cell.row, cell.column), []).append(plan.state(index))
+    seen: set[tuple[str, float | str, str]] = set()
+    for index, (cell, key) in enumerate(zip(plan.cells, plan.keys, strict=True)):
+        column = shown_in[cell.column]
+        if (cell.row, column, key) not in seen:
+            seen.add((cell.row, column, key))
+            states.setdefault((cell.row, column), []).append(plan.state(index))
     for row in rows:
         texts = [
             Text("").join(
@@ -203,6 +199,19 @@ def _plan_grid(plan: Plan, rows: Sequence[str], columns: Sequence[float | str], 
         ]
         grid.add_row(Text(row, style="bold"), *texts)
     return grid
+
+
+def _columns_of(plan: Plan) -> dict[float | str, float | str]:
+    """Where each column of the table is shown in the plan: all in one if every row has the same trials in all of its
+    columns, as rows of quantities that one measure gives."""
+    columns = ordered_columns(cell.column for cell in plan.cells)
+    asked: dict[str, dict[float | str, list[tuple[str, str]]]] = {}
+    for cell, key in zip(plan.cells, plan.keys, strict=True):
+        asked.setdefault(cell.row, {}).setdefault(cell.column, []).append((key, cell.measure.token))
+    alike = all(len(set(map(tuple, of_row.values()))) == 1 for of_row in asked.values())
+    if alike and len(columns) > 1:
+        return dict.fromkeys(columns, f"all {len(columns)} columns")
+    return {column: column for column in columns}
 
 
 def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks: Marks, *, labels: bool) -> Grid:
@@ -239,13 +248,9 @@ def _legend(report: Report, marks: Marks) -> list[str]:
     said = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
     if report.failed:
         said.append(f"{marks.failed} failed, see below")
-    several = any(entry.of > 1 for entry in report.entries.values())
+    several = any(entry.spread is not None for entry in report.entries.values())
     lines = ["ours: mean over seeds; spread: their standard deviation" if several else "", "   ".join(said)]
     return [line for line in lines if line]
-
-
-def _marks(console: Console) -> Marks:
-    return UNICODE if console.encoding.startswith("utf") else ASCII
 
 
 @contextmanager

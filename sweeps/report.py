@@ -36,6 +36,12 @@ __all__ = [
     "write",
 ]
 
+MARK = "--"
+"""Between the name of a sweep and the options that tell one of its tables from another, in a folder's name."""
+
+LONGEST = 80
+"""Characters of such options at most; a digest stands for the rest."""
+
 Pictures = Mapping[str, Callable[[], bytes]]
 """Name of a file to what makes its content; `sweeps.plots.forms` makes those of a figure."""
 
@@ -93,17 +99,30 @@ def write(
     return [folder / name for name in (*texts, *others)]
 
 
-def own_name(reports: Place, name: str, cells: Iterable[tuple[str, str]]) -> str:
-    """The folder of a report: `name`; with a digest of the cells where a report of cells that are not among them lies
-    there, so that a table of fewer seeds, or of other epochs, overwrites nothing. One that extends it takes its place.
+def own_name(reports: Place, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
+    """The folder of a report, such that no report is overwritten, except by one that has all of its cells and more.
+
+    The first of these that is free: `name`; `name--asked`; `name--asked-DIGEST`. A report of these cells that an
+    earlier version called `name-DIGEST` keeps its folder.
 
     Args:
         cells: key and measure of each.
+        asked: what tells this table from others of the same name, from the command line.
     """
     mine = set(cells)
-    if {(run["key"], run["measure"]) for run in _runs(reports / name)} <= mine:
+    digest = hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]
+
+    def free(folder: str) -> bool:
+        return {(run["key"], run["measure"]) for run in _runs(reports / folder)} <= mine
+
+    if free(name):
         return name
-    return f"{name}-{hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]}"
+    if _runs(reports / f"{name}-{digest}"):
+        return f"{name}-{digest}"
+    telling = f"{name}{MARK}{asked}"
+    if len(asked) > LONGEST:
+        return f"{telling[: len(name) + len(MARK) + LONGEST].rstrip('-_.')}-{digest}"
+    return telling if free(telling) else f"{telling}-{digest}"
 
 
 def known_links(folder: Place) -> dict[str, str]:

@@ -11,6 +11,10 @@ from mvae.refusal import Refusal
 from mvae.trial import Measure, Targets, Trial
 from sweeps.plan import Cell
 
+SLOW = frozenset({"fashion_mnist", "vision", "vision_faces", "vision_faces_small", "vision_images"})
+"""Our data sets whose own network is a DCGAN and whose demo trains an MLP: minutes of a CPU instead of hours. The
+network of any other data set, for example a plug-in's, is never replaced."""
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -73,6 +77,11 @@ def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
     if "targets" not in arm(token).reads:
         return [("own", "")]
     return [(targets, f" ({targets})") for targets in asked]
+
+
+def quick_network(dataset: str) -> str | None:
+    """The image network of a short demo: mlp for a data set in `SLOW`, else None, which is the data set's own."""
+    return "mlp" if dataset in SLOW else None
 
 
 def check_reads(token: str, name: str, what: str) -> None:

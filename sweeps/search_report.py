@@ -19,6 +19,7 @@ from rich.text import Text
 
 from mvae.files import write_atomically
 from mvae.remote import Place
+from sweeps.markdown import markdown_table
 from sweeps.metric_names import metric_words
 from sweeps.plots import forms
 from sweeps.search import Search
@@ -170,10 +171,7 @@ def markdown(outcome: Outcome) -> str:
         parts.append(f"Importance of the settings: {shares}")
     lines = outcome.lines()
     if lines:
-        names = list(lines[0])
-        rows = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-        rows += ["| " + " | ".join(line.values()) + " |" for line in lines]
-        parts.append("\n".join(rows))
+        parts.append(markdown_table(list(lines[0]), [], [list(line.values()) for line in lines]))
     return "\n\n".join(parts) + "\n"
 
 

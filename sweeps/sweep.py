@@ -69,6 +69,8 @@ class Sweep:
     """Title of the table, where none is published; empty: as the data set, metric and axis say."""
     source: str = ""
     """What is reproduced, where it is no table: supplement, section 6, Figure 5."""
+    remarks: tuple[str, ...] = ()
+    """Lines that are said before anything starts: what a preset or a measure chooses and nobody typed."""
     statements: Callable[[Report], tuple[str, ...]] = lambda _: ()
     """What the numbers say, as lines below the table."""
     details: tuple[Cell, ...] = ()
@@ -160,7 +162,7 @@ def _checked(
     planned = plan(sweep.cells, store, data_marks, former=former)
     wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
     if sweep.search is None:
-        sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted))
+        sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted, options.asked()))
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise Refusal(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
@@ -243,6 +245,8 @@ def _plan(
     former: Mapping[str, str],
     console: Console,
 ) -> int:
+    for line in sweep.remarks:
+        console.say(line)
     machine = this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device, former=former)

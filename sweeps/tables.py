@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.rounding import printed
+from sweeps.rounding import figures, printed
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def table_for(dataset: str, metric: str = "test/accuracy") -> Table | None:
 
 def column_label(column: float | str) -> str:
     """A column's heading: shares in percent as the paper prints them, anything else as it is."""
-    return column if isinstance(column, str) else f"{column * 100:.6g}%"
+    return column if isinstance(column, str) else f"{figures(column * 100, 6)}%"
 
 
 def _same(known: float | str, column: float | str) -> bool:

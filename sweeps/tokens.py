@@ -224,6 +224,15 @@ def workers(value: object) -> object:
     return fewest, most
 
 
+def in_a_name(value: object) -> str:
+    """A value of an option in the letters of a folder's name: ranges as 0-2, other lists with _ between their items."""
+    if isinstance(value, tuple):
+        rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
+        return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(in_a_name, value))
+    text = value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lower()
+
+
 Token = Annotated[str, BeforeValidator(token), Written("NAME")]
 Names = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1), Written("NAME,...")]
 Seeds = Annotated[

@@ -36,6 +36,7 @@ from mvae.refusal import Refusal
 from mvae.training import THREADS, NonFiniteLoss, Progress, best_epoch, train
 from mvae.trial import TRAINING_VERSION, Measure, Trial
 from mvae.workers import ALONE, Workers
+from sweeps.markdown import word_tables
 from sweeps.parts import PartFiles
 from sweeps.plan import shape_of
 from sweeps.provenance import Attempts
@@ -286,10 +287,10 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     seed, words = job.trial.seed, ""
     folder = job.store.artifacts(job.key) / moment
     if isinstance(model, Multimodal) and all_sentences(model.modalities):
-        write_atomically(folder / TRANSLATIONS, translation_tables(model, data.test, seed).encode())
+        write_atomically(folder / TRANSLATIONS, word_tables(translation_tables(model, data.test, seed)).encode())
         return
     if isinstance(model, Multimodal):
-        grids, words = sample_grids(model, data.test, seed), sample_words(model, data.test, seed)
+        grids, words = sample_grids(model, data.test, seed), word_tables(sample_words(model, data.test, seed))
         if has_views(data.modalities):
             grids |= figures(model, data.test)
     elif isinstance(model, CVAE):

@@ -6,8 +6,10 @@ import io
 import threading
 
 import pytest
+from rich.console import Console as Rich
 
-from sweeps.console import Console, Work, duration, error
+from sweeps.console import Console, Progress, duration, error, timing
+from sweeps.time_left import Work
 
 
 class Clock:
@@ -57,7 +59,7 @@ def test_time_left_is_shared_by_the_trials_that_run_at_once() -> None:
     work.reached("a", 1.0, 40.0)
     work.ended("a")
     work.reached("b", 0.5, 20.0)
-    assert work.seconds_left() == pytest.approx((5 + 10) * 4 / 2)
+    assert work.seconds_left() == pytest.approx(10 * 4), "c takes longer than the rest of b beside it"
 
 
 def test_time_left_knows_that_kinds_of_trials_differ_in_speed() -> None:
@@ -184,3 +186,56 @@ def test_an_error_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> N
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err == "the storage cannot be written: read-only file system\n"
+
+
+def drawn(progress: Progress, width: int) -> str:
+    """The progress line as a terminal of this width shows it."""
+    file = io.StringIO()
+    Rich(file=file, width=width, force_terminal=True, color_system=None).print(progress._bar())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("expected", [None, 12_000.0])
+def test_the_first_line_of_a_sweep_fits_80_columns_and_says_how_long_the_start_has_taken(
+    expected: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    clock = Clock()
+    progress = Console(io.StringIO(), live=True).progress(dict.fromkeys(map(str, range(162)), 1.0), clock=clock)
+    progress._left = expected
+    clock.now += 55.0
+    (line,) = drawn(progress, 80).splitlines()
+    assert "0/162 trials" in line and line.rstrip().endswith("starting, 55 s so far"), line
+    assert ("3 h 19 min left" in line) == (expected is not None)
+    assert "not known" not in line and "…" not in line
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_running_trials_that_do_not_fit_are_counted_instead_of_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    progress = Console(io.StringIO(), live=True).progress(dict.fromkeys("abcd", 1.0))
+    for key in "abcd":
+        progress.started(key, f"MVAE (own) 100% seed {key}")
+    (line,) = drawn(progress, width).splitlines()
+    assert "…" not in line and "time left not known yet" in line
+    shown = line.count("MVAE (own)")
+    assert {0: "  4 running", 4: ""}.get(shown, f" and {4 - shown} more") in line
+    assert shown == {60: 0, 80: 0, 120: 2, 200: 4}[width]
+
+
+def test_a_trial_that_runs_alone_at_the_end_is_not_divided_by_the_slots_of_the_others() -> None:
+    work = Work({"a": 10.0, "b": 10.0}, before={})
+    work.begun("a", 0.0)
+    work.begun("b", 0.0)
+    work.reached("a", 1.0, 100.0)
+    work.ended("a")
+    for share, now in ((0.2, 100.0), (0.4, 200.0)):
+        work.reached("b", share, now)
+    assert work.seconds_left() == pytest.approx(300.0)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(130.4, "2 min 10 s"), (41.0, "41 s"), (9.96, "10 s"), (3.44, "3.4 s"), (2e-5, "0.00002 s")]
+)
+def test_a_measured_time_has_no_exponent(seconds: float, said: str) -> None:
+    assert timing(seconds) == said

@@ -19,8 +19,9 @@ from pipelines import (
     weak_supervision,
 )
 from sweeps.cost import Machine, costs
+from sweeps.estimate import Estimate
 from sweeps.options import CommonOptions, read
-from sweeps.plan import Cell, Estimate, plan
+from sweeps.plan import Cell, plan
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.sweep import main
@@ -92,7 +93,7 @@ def test_a_trial_takes_its_share_of_a_machine(
 
 
 def test_machine_hours_and_their_price() -> None:
-    estimate = Estimate(8 * 7200.0, known=16, unknown=1, bases=(), shapes={(1, None): 8 * 7200.0})
+    estimate = Estimate(8 * 7200.0, known=16, unknown=1, bases=(), shapes={(1, None): (3600.0,) * 16})
     options = CommonOptions(plan=True, price_per_hour=0.25)
     assert costs(estimate, LAPTOP, options) == [
         "about 2 machine-hours (2 h 00 min of one like this, 8 CPUs, 8 trials at a time)",
@@ -101,9 +102,36 @@ def test_machine_hours_and_their_price() -> None:
     assert costs(Estimate(0.0, 0, 3, ()), LAPTOP, options) == []
 
 
+TWO_CORES = Machine(cpus=2, gpus=0, kind="cpu", device="Laptop")
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        ((41.0,), "41 s of one like this, 2 CPUs"),
+        ((30.0, 30.0, 30.0), "1 min 00 s of one like this, 2 CPUs, 2 trials at a time"),
+        ((10.0, 10.0, 50.0), "1 min 00 s of one like this, 2 CPUs, 2 trials at a time"),
+    ],
+)
+def test_a_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float, ...], said: str) -> None:
+    estimate = Estimate(sum(trials), len(trials), 0, (), {(1, None): trials})
+    (line,) = costs(estimate, TWO_CORES, CommonOptions(plan=True))
+    assert line.endswith(f"({said})"), line
+    assert estimate.lasting(2) == {1: 41.0, 3: 60.0}[len(trials)]
+    assert "at once" not in "".join(Estimate(41.0, 1, 0, (), {(1, None): (41.0,)}).lines(at_once=2))
+
+
+def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -> None:
+    estimate = plan([cell()], store, FINGERPRINT, lambda _: 1300.0, "Laptop").estimate
+    assert estimate.bases == ("mvae mlp: 2 min 10 s an epoch, measured by a probe on Laptop",)
+    for hours, said in ((99.7, "about 100 m"), (0.001, "under 0.01 m"), (12.3, "about 12 m"), (1.23, "about 1.2 m")):
+        one = Estimate(hours * 3600, 1, 0, (), {(1, None): (hours * 3600,)})
+        assert costs(one, TWO_CORES, CommonOptions(plan=True))[0].startswith(said)
+
+
 def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): 60.0}), LAPTOP, CommonOptions(plan=True))
+    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): (60.0,)}), LAPTOP, CommonOptions(plan=True))
     assert line.endswith("; like this one, the head: workers of another kind take other times, at another price")
 
 

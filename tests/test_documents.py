@@ -326,6 +326,8 @@ def test_a_curve_that_differs_from_the_committed_one_is_refused() -> None:
 def test_a_report_of_other_cells_adds_to_the_file_of_its_sweep(tmp_path: Path) -> None:
     assert _file(tmp_path, "weak_supervision-digits-1a2b3c4d").name == "weak_supervision-digits.csv"
     assert _file(tmp_path, "likelihoods-binary_mnist-s1000-1a2b3c4d").name == "likelihoods-binary_mnist.csv"
+    for asked in ("demo-seeds-0-2", "paper-arms-nn_mvae-1a2b3c4d"):
+        assert _file(tmp_path, f"likelihoods-binary_mnist-s1000--{asked}").name == "likelihoods-binary_mnist.csv"
     assert _file(tmp_path, "search-digits-mvae-1a2b3c4d").name == "search-digits-mvae-1a2b3c4d.csv"
 
 

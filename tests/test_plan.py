@@ -163,7 +163,7 @@ def test_the_rendering_shows_every_seed_and_the_hours(store: Store, finish: Call
     assert "●◐○" in text
     assert "○○○" in text
     assert "partial: nn 10% seed 1: epoch 5 of 10" in text
-    assert "about 1 d 21 h of trial time for 5 trials, 22 h 30 min with 2 at once" in text
+    assert "about 1 d 21 h of trial time for 5 trials, 1 d 01 h with 2 at once" in text
 
 
 def test_cells_of_two_data_sets_are_planned_each_by_its_own_fingerprint(store: Store) -> None:

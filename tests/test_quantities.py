@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
@@ -10,13 +11,18 @@ from PIL import Image
 from rich.console import Console
 
 from mvae.trial import Measure, Trial
+from pipelines import likelihoods
 from sweeps.comparison import Report, Verdict
 from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, likelihood_table
-from sweeps.plan import Cell, plan
+from sweeps.options import read
+from sweeps.plan import Cell, Plan, plan
 from sweeps.plots import picture, png
+from sweeps.rendering import show_plan
 from sweeps.report import entry_table, markdown, show, tabulate
 from sweeps.results import Result
+from sweeps.rounding import shown_value
 from sweeps.storage import Store
+from tests.reports import printed
 
 LIKELIHOOD = Measure("likelihood", 1, "test/log_marginal")
 JOINT, VARIANCE = PUBLISHED_QUANTITIES[1], PUBLISHED_QUANTITIES[4]
@@ -107,3 +113,66 @@ def test_a_data_set_that_the_paper_has_not_is_reported_without_verdicts(tmp_path
     report = made(tmp_path, {"mvae": (-20.0, 3.0)}, dataset="digits")
     assert {entry.verdict for entry in report.entries.values()} == {Verdict.UNPUBLISHED}
     assert "no table is published" in report.title
+
+
+def many(tmp_path: Path, seeds: int = 1) -> tuple[Report, Plan]:
+    """The demo of Tables 1 and 2, seventeen quantities of seven rows, with made-up values."""
+    cells = tuple(likelihoods.cells(read(likelihoods.Options, ["--seeds", f"0-{seeds - 1}"])))
+    store = Store.open(tmp_path, "main", create=True)
+    planned = plan(cells, store, "f")
+    for key, one in planned.trials.items():
+        own = [cell.metric for cell in cells if cell.trial == one.trial]
+        metrics = {metric: -20.0 - number + 0.1 * one.trial.seed for number, metric in enumerate(own)}
+        store.results.write(Result(key, one.measures[0].token, one.trial.model_dump(), metrics, {}, []))
+    return tabulate(planned, store.results, axis="quantity in nats"), planned
+
+
+@pytest.mark.parametrize(("seeds", "most"), [(1, 65), (3, 110)])
+def test_a_table_too_wide_for_its_terminal_has_a_line_for_each_quantity(tmp_path: Path, seeds: int, most: int) -> None:
+    report, _ = many(tmp_path, seeds)
+    text = printed(report, width=80, terminal=True)
+    lines = text.splitlines()
+    assert len(report.columns) == 17 and len(report.rows) == 7
+    assert len(lines) <= most and max(map(len, lines)) <= 80
+    for entry in report.in_order():
+        assert shown_value(entry.mean, entry.spread) in text
+    head = next(line for line in lines if "JMVAE" in line)
+    assert head.split()[-7:] == ["JMVAE", "(own)", "(all)", "(own)", "(all)", "VAE", "CVAE"]
+    assert sum(line.strip().startswith("log p(x1|x2)") for line in lines) == 4, "by two estimates, also as differences"
+    assert next(line for line in lines if line.strip().startswith("seeds")).split()[1:] == [f"{seeds}/{seeds}"] * 7
+
+
+def test_a_table_of_quantities_that_fits_keeps_its_columns(tmp_path: Path) -> None:
+    report = made(tmp_path, {"mvae": (-86.0, 22.0), "nn": (-90.0, 30.0)}, spread=NARROW)
+    head = next(line for line in printed(report, width=120, terminal=True).splitlines() if "q(z|x1,x2)" in line)
+    assert head.count("q(z|x1,x2)") == 2
+
+
+def test_a_turned_table_shows_published_values_and_verdicts(tmp_path: Path) -> None:
+    report = made(tmp_path, {"mvae": (-86.278, 21.917), "nn": (-90.0, 30.0)}, spread=NARROW)
+    text = printed(report, width=45, terminal=True)
+    lines = [line.split() for line in text.splitlines()]
+    assert ["paper", "-86.278"] in lines and ["verdict", "✓"] in lines
+    assert max(map(len, text.splitlines())) <= 45
+
+
+def test_a_plan_of_quantities_that_one_measure_gives_is_one_column(tmp_path: Path) -> None:
+    _, planned = many(tmp_path, seeds=2)
+    file = io.StringIO()
+    show_plan(planned, Console(file=file, width=80, force_terminal=True, color_system=None))
+    shown = file.getvalue()
+    assert "all 17" in shown and "q(z|x1" not in shown
+    assert shown.count("○○") == 7
+
+
+def test_bars_in_the_names_of_quantities_move_no_value_of_a_markdown_report(tmp_path: Path) -> None:
+    report, _ = many(tmp_path)
+    tables = [block for block in markdown(report).split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3, "the table, the differences, every run"
+    for block in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
+    every = tables[-1].splitlines()[2:]
+    assert len(every) == len(report.runs)
+    for line, run in zip(every, report.runs, strict=True):
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert (cells[0], cells[1], cells[3], cells[5]) == (run.row, run.column, shown_value(run.value), f"`{run.key}`")

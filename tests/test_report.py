@@ -131,9 +131,9 @@ def test_the_caption_is_computed_from_the_trials(build: Build) -> None:
     caption = "\n".join(build(longer, lambda _: 0.8).caption)
     assert "epochs 100, but 10 in mvae (paper 100)" in caption
     assert "image network mlp (paper dcgan)" in caption
-    assert "beta at the end 1 (paper 0.5)" in caption
+    assert "beta at the end 1 in mvae (paper 0.5)" in caption
     assert "As in the paper: latents 64; batch size 100" in caption
-    assert "seeds 2; pairing reserved; targets own" in caption
+    assert "seeds 2; pairing reserved in mvae; targets own in mvae" in caption
 
 
 def test_a_caption_of_many_rows_names_the_values_and_not_every_row(build: Build) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 from mvae.data import Dataset, Kind, Modality, Split, load, source
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words
 from mvae.evaluation.sheets import LINE, PADDING, Sheet, grid, labelled, save_png
+from mvae.evaluation.words import WordTable
 from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
@@ -157,10 +159,10 @@ def test_rows_of_attributes_are_named_by_those_that_hold() -> None:
     assert rows[:4] == ("given no attribute", "given bald, smile", "given hat", "given no attribute")
 
 
-def table(words: str, head: str) -> list[list[str]]:
-    """The cells of the Markdown table under a heading."""
-    lines = words.split(f"### {head}")[1].split("###")[0].splitlines()
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+def table(words: Sequence[WordTable], head: str) -> list[list[str]]:
+    """The cells of the table whose heading begins so."""
+    (found,) = (one for one in words if one.heading.startswith(head))
+    return [list(row) for row in found.rows]
 
 
 def test_the_words_are_the_test_images_labels_and_what_the_model_reads_in_them(
@@ -349,4 +351,4 @@ def test_a_vae_of_attribute_data_shows_images_alone_and_has_no_words() -> None:
     built = arm("vae").build(Trial.create(dataset="digits", model="vae"), mvae.modalities)
     assert isinstance(built, Multimodal)
     assert set(sample_grids(built, split, seed=0)) == {"reconstructions", "prior"}
-    assert sample_words(built, split, seed=0) == ""
+    assert sample_words(built, split, seed=0) == ()

@@ -251,9 +251,12 @@ def test_a_report_of_fewer_cells_overwrites_none_of_more_and_one_of_more_takes_i
     whole = reported()
     assert whole == storage / "main" / "reports" / "weak_supervision-digits"
     before = {path: path.read_bytes() for path in files(whole)}
-    for asked in (("--seeds", "0"), ("--arms", "nn", "--epochs", "77")):
+    for asked, name in (
+        (("--seeds", "0"), "demo-arms-logreg-seeds-0-fractions-0.1_1"),
+        (("--arms", "nn", "--epochs", "77"), "demo-arms-nn-seeds-0-1-epochs-77-fractions-0.1_1"),
+    ):
         other = reported(*asked)
-        assert other.parent == whole.parent and other.name.startswith("weak_supervision-digits-")
+        assert (other.parent, other.name) == (whole.parent, f"weak_supervision-digits--{name}")
         assert reported(*asked) == other
         assert {path: path.read_bytes() for path in files(whole)} == before
     assert reported("--seeds", "0-3") == whole

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from docs.report import table4
 from docs.report.sources import Sources, holds
-from docs.report.tabled import caption, grid, markdown, report
+from docs.report.tabled import caption, grid, report
 from mvae.models import arm
 from pipelines.weak_supervision import Options, cells
 from sweeps.comparison import Entry, Report, Verdict
+from sweeps.markdown import markdown_table
 from sweeps.options import read
 from sweeps.rounding import as_printed, shown_value
 from sweeps.tables import TABLE_4, Table, column_label, table_for
@@ -80,7 +81,7 @@ def _minus_nn(fashion: Report) -> str:
         lines.append([f"{row} minus NN, ours", *gaps])
     paper = [TABLE_4.rows["mvae"][n] - TABLE_4.rows["nn"][n] for n in range(len(columns))]
     lines.append(["MVAE minus NN, paper", *(f"{gap:+.3f}" for gap in paper)])
-    return markdown(["accuracy"], [column_label(column) for column in columns], lines)
+    return markdown_table(["accuracy"], [column_label(column) for column in columns], lines)
 
 
 def _gap(one: Entry | None, other: Entry | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.report.sources import Sources
-from docs.report.tabled import markdown
+from sweeps.markdown import markdown_table
 
 LOST = (
     ("nothing", "", "about {lab.nothing} s"),
@@ -38,7 +38,7 @@ def figures(sources: Sources) -> dict[str, str]:
     """The noted seconds, and the table of losses."""
     noted = sources.noted()
     lines = [[_filled(words, noted) for words in line] for line in LOST]
-    return {**noted, "lab.table": markdown(["lost", "noticed after", "until the table is complete"], [], lines)}
+    return {**noted, "lab.table": markdown_table(["lost", "noticed after", "until the table is complete"], [], lines)}
 
 
 def _filled(words: str, noted: dict[str, str]) -> str:

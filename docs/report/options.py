@@ -7,6 +7,7 @@ import pkgutil
 
 import pipelines
 from docs.report.sources import Sources
+from sweeps.markdown import markdown_table
 from sweeps.options import CommonOptions
 
 EVERYWHERE = "all"
@@ -14,9 +15,8 @@ EVERYWHERE = "all"
 
 def figures(_: Sources) -> dict[str, str]:
     """options.table."""
-    lines = ["| option | meaning | pipeline |", "|---|---|---|"]
-    lines += [f"| `{option}` | {meaning} | {where} |" for option, meaning, where in rows()]
-    return {"options.table": "\n".join(lines)}
+    lines = [[f"`{option}`", meaning, where] for option, meaning, where in rows()]
+    return {"options.table": markdown_table(["option", "meaning", "pipeline"], [], lines)}
 
 
 def rows() -> list[tuple[str, str, str]]:
@@ -26,7 +26,7 @@ def rows() -> list[tuple[str, str, str]]:
     for name, options in classes.items():
         for field, about in options.model_fields.items():
             assert about.description, f"{name}: --{field} has no help"
-            found.setdefault((_option(field, about.default), about.description.replace("|", "\\|")), []).append(name)
+            found.setdefault((_option(field, about.default), about.description), []).append(name)
     every = {key for key, where in found.items() if len(where) == len(classes)}
     ordered = sorted(found, key=lambda key: (key not in every, key[0]))
     return [(*key, EVERYWHERE if key in every else ", ".join(found[key])) for key in ordered]

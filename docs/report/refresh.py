@@ -16,6 +16,7 @@ from docs.report.committed import Committed, Number, know_examples, read, writte
 from mvae.files import write_atomically
 from mvae.refusal import Refusal
 from mvae.trial import Trial
+from sweeps.report import MARK
 
 TRANSLATED = ("bleu", "chrf", "unigram", "tokens/", "active_units/", "kl")
 SEEN = ("psnr", "ssim", "empty_masks")
@@ -142,5 +143,5 @@ def merged(before: Committed, new: Iterable[Number], where: str) -> list[Number]
 
 def _file(folder: Path, sweep: str) -> Path:
     """The file of a sweep: one for all numbers of samples, and for reports of fewer or of other cells."""
-    whole = sweep if sweep.startswith("search-") else _OF_OTHER_CELLS.sub("", sweep)
+    whole = sweep if sweep.startswith("search-") else _OF_OTHER_CELLS.sub("", sweep.partition(MARK)[0])
     return folder / f"{_SAMPLES.sub('', whole)}.csv"

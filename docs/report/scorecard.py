@@ -12,12 +12,13 @@ from docs.report import claims
 from docs.report.committed import Committed, identity
 from docs.report.published_items import ABSENT, ITEMS, LINES, Item, Place, Row
 from docs.report.sources import Sources
-from docs.report.tabled import available, markdown, report
+from docs.report.tabled import available, report
 from mvae.trial import Trial
 from pipelines import k_sweep, likelihoods, missing_modalities, translation, vision, weak_supervision
 from sweeps.comparison import Entry
 from sweeps.findings import verdict_words
 from sweeps.judgement import FEWEST_SEEDS, Verdict
+from sweeps.markdown import markdown_table
 from sweeps.options import read
 from sweeps.plan import Cell
 
@@ -202,7 +203,7 @@ def _short(lines: Sequence[Line], said: Mapping[str, str]) -> str:
     no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
     rows.append(["All", "", _of_all(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"])
     rows.append([_list(ABSENT), "absent from the supplement's text", "-", "-"])
-    return markdown(["item", "shows", "numbers with ours", "agreement"], [], rows)
+    return markdown_table(["item", "shows", "numbers with ours", "agreement"], [], rows)
 
 
 def _together(lines: Sequence[Line], said: Mapping[str, str]) -> str:
@@ -226,7 +227,7 @@ def _whole(lines: Sequence[Line], said: Mapping[str, str]) -> str:
         rows.append([item.name, item.shows, *cells])
     rows += [[name, "absent from the supplement's text", *["-"] * 7] for name in ABSENT]
     heads = ["item", "shows", "numbers with ours", "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
-    return markdown(heads, [], rows)
+    return markdown_table(heads, [], rows)
 
 
 def _rows(lines: Sequence[Line]) -> str:
@@ -238,7 +239,7 @@ def _rows(lines: Sequence[Line]) -> str:
             of = sum(arm == row.arm for arm, _ in line.item.published)
             if found:
                 rows.append([line.item.name, row.label, f"{len(found)} of {of}", _verdicts(found), _set_ups(found)])
-    return markdown(["item", "row", "numbers with ours", "agreement", "ours"], [], rows)
+    return markdown_table(["item", "row", "numbers with ours", "agreement", "ours"], [], rows)
 
 
 def _commands(lines: Sequence[Line]) -> str:

@@ -25,11 +25,12 @@ def shortened(block: list[str]) -> list[str]:
         block: its lines, with the fences of the block around them.
     """
     trials = [number for number, line in enumerate(block) if line.startswith("[")]
-    caption = next(number for number, line in enumerate(block) if line.startswith("Ours: "))
+    begins = next(number for number, line in enumerate(block) if line.startswith("Ours: "))
+    after = block.index("", begins)  # a long caption takes several lines
     return [
         *block[: trials[2]],
         CUT,
-        *block[trials[-2] : caption + 1],
+        *block[trials[-2] : after],
         CUT,
         *block[-3:],
     ]

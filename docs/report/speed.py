@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from docs.report.sources import Sources, holds
-from docs.report.tabled import markdown
+from sweeps.markdown import markdown_table
 
 
 def figures(sources: Sources) -> dict[str, str]:
@@ -112,7 +112,7 @@ def _gpu(found: Any) -> dict[str, str]:
     compiled = [(ways["compiled"], ways["eager"]) for ways in speeds.values() if "compiled" in ways]
     holds(all(slow < fast for slow, fast in compiled), "--compile slows such small networks down on a GPU")
     return {
-        "speed.gpu.table": markdown(["examples per second"], list(WAYS.values()), lines),
+        "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),
         "speed.gpu.times.low": f"{min(times):.1f}",
         "speed.gpu.times.high": f"{max(times):.1f}",
         "speed.gpu.lockstep": f"{lockstep['16 models']['graphed'] / speeds['mvae mnist mlp']['graphed']:.1f}",
@@ -129,4 +129,4 @@ def _machines(sources: Sources) -> str:
         processor = machine.get("gpu") or machine.get("processor") or machine.get("cpu") or "not recorded"
         torch = machine.get("torch") or versions.get("torch") or found.get("torch", "not recorded")
         lines.append([f"`benchmarks/results/{path.name}`", processor, f"torch {torch}"])
-    return markdown(["file", "processor", "software"], [], lines)
+    return markdown_table(["file", "processor", "software"], [], lines)

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from docs.report import curves
 from docs.report.sources import Sources
-from docs.report.tabled import markdown
 from mvae.models import arm
 from mvae.trial import Trial
+from sweeps.markdown import markdown_table
 from sweeps.plots import COLOURS, png
 from sweeps.rounding import as_printed, shown, shown_value
 from sweeps.tables import TABLE_4, column_label
@@ -108,7 +108,7 @@ def candidates(cells: Cells) -> str:
     ]
     paper = [as_printed(TABLE_4.published("mvae", share)) for share in COLUMNS]
     heads = ["arm", "pairing", "targets", "label weight", "beta at the end"]
-    return markdown(
+    return markdown_table(
         heads, [column_label(share) for share in COLUMNS], [*lines, ["MVAE, published", "-", "-", "-", "-", *paper]]
     )
 

@@ -9,6 +9,7 @@ from docs.report.committed import Committed
 from mvae.refusal import Refusal
 from sweeps.comparison import Entry, Report, tabulate
 from sweeps.findings import verdict_words
+from sweeps.markdown import markdown_table
 from sweeps.plan import Cell, Plan
 from sweeps.rounding import as_printed, shown
 from sweeps.tables import Table, column_label
@@ -82,8 +83,8 @@ def grid(
         ]
     if not any(line[1] != "ours" for line in lines):
         lines = [[line[0], *line[2:]] for line in lines]
-        return markdown([stub], [columns(column) for column in shown.columns], lines)
-    return markdown([stub, ""], [columns(column) for column in shown.columns], lines)
+        return markdown_table([stub], [columns(column) for column in shown.columns], lines)
+    return markdown_table([stub, ""], [columns(column) for column in shown.columns], lines)
 
 
 def ours(entry: Entry) -> str:
@@ -104,17 +105,3 @@ def verdict(entry: Entry) -> str:
 def caption(shown: Report) -> str:
     """How our set-up compares with the paper's, as a list."""
     return "\n".join(f"- {line}" for line in shown.caption)
-
-
-def markdown(stubs: Sequence[str], columns: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table: stubs to the left, columns to the right.
-
-    Args:
-        stubs: headings of the columns of words in front.
-    """
-
-    def joined(line: Sequence[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in line) + " |"
-
-    rule = "|" + "---|" * len(stubs) + "---:|" * len(columns)
-    return "\n".join([joined([*stubs, *columns]), rule, *map(joined, lines)])

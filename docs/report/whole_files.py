@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 from docs.report.committed import Committed, Number, each_file, identity, read
 from docs.report.sources import Sources
-from docs.report.tabled import markdown
 from mvae.models import arm
 from mvae.trial import Trial
+from sweeps.markdown import markdown_table
 from sweeps.rounding import shown
 
 MOST_KINDS = 8
@@ -31,7 +31,7 @@ def figures(sources: Sources) -> dict[str, str]:
             continue
         metrics = list(dict.fromkeys((number.measure, number.metric) for number in committed.numbers))
         several = len({measure for measure, _ in metrics}) > 1
-        found[f"table.{path.stem}"] = markdown(
+        found[f"table.{path.stem}"] = markdown_table(
             ["metric"],
             _headings([numbers[0].trial for numbers in kinds.values()]),
             [

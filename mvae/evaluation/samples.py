@@ -1,6 +1,6 @@
 """Samples of a trained model, to look at: reconstructions, each modality given the other, and the prior, both at once.
 
-`sample_grids` makes sheets of images; `sample_words` says in Markdown what the model reads in them: labels, texts or
+`sample_grids` makes sheets of images; `sample_words` makes tables of what the model reads in them: labels, texts or
 attributes.
 """
 
@@ -13,6 +13,7 @@ from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Split
 from mvae.data.text import text_of
 from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
 from mvae.evaluation.sheets import Sheet
+from mvae.evaluation.words import WordTable
 from mvae.gaussian import Gaussian
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal, written
@@ -116,8 +117,8 @@ def _spaced(name: str) -> str:
 
 
 @torch.no_grad()
-def sample_words(model: Multimodal, split: Split, seed: int) -> str:
-    """What x2 the model gives, label, text or attributes, as Markdown; empty where it has none of them.
+def sample_words(model: Multimodal, split: Split, seed: int) -> tuple[WordTable, ...]:
+    """Returns tables of the x2 that the model gives: label, text or attributes; none if it has none of them.
 
     For each image of the grid `reconstructions` the truth, the likeliest x2 at the mean of q(z | image), and one that
     is drawn from p(x2 | z) with z ~ q(z | image). For each image of the grid `prior` an x2 drawn at the same z. Of
@@ -126,7 +127,7 @@ def sample_words(model: Multimodal, split: Split, seed: int) -> str:
     kinds = {modality.kind for modality in model.modalities}
     spoken = next((kind for kind in (Kind.LABEL, Kind.TEXT, *ATTRIBUTE_KINDS) if kind in kinds), None)
     if spoken is None:
-        return ""
+        return ()
     model.eval()
     image, other = model.index(Kind.IMAGE), model.index(spoken)
     device = split.values[image].device
@@ -138,23 +139,13 @@ def sample_words(model: Multimodal, split: Split, seed: int) -> str:
     columns = (truth, _emitted(model, other, q.mean, None), _emitted(model, other, z, noise))
     given = zip(*(_words(model, other, values) for values in columns), strict=True)
     of_prior = _words(model, other, _emitted(model, other, _prior(model, seed, device), noise))
-    sheet = [" | ".join(of_prior[start : start + ROWS]) for start in range(0, len(of_prior), ROWS)]
+    sheet = tuple(tuple(of_prior[start : start + ROWS]) for start in range(0, len(of_prior), ROWS))
     name = "attributes" if spoken in ATTRIBUTE_KINDS else model.modalities[other].name
-    return "\n".join(
-        [
-            f"### {name} given image (of `reconstructions`, left to right)",
-            "",
-            "| truth | likeliest | drawn |",
-            "|---|---|---|",
-            *(f"| {truth} | {likeliest} | {drawn} |" for truth, likeliest, drawn in given),
-            "",
-            f"### {name} of the prior (laid out as `prior`)",
-            "",
-            "|" + "   |" * ROWS,
-            "|" + "---|" * ROWS,
-            *(f"| {line} |" for line in sheet),
-            "",
-        ]
+    return (
+        WordTable(
+            f"{name} given image (of `reconstructions`, left to right)", ("truth", "likeliest", "drawn"), tuple(given)
+        ),
+        WordTable(f"{name} of the prior (laid out as `prior`)", ("",) * ROWS, sheet),
     )
 
 

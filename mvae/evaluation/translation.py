@@ -27,6 +27,7 @@ from mvae.data.sentences import UNKNOWN, Sentences, sentence_of
 from mvae.data.text import stop_token
 from mvae.evaluation.accuracy import evaluated
 from mvae.evaluation.tokens import KNOWN, sentences_in, unknown_shares
+from mvae.evaluation.words import WordTable
 from mvae.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import TextDecoder
@@ -183,8 +184,8 @@ def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str
 
 
 @torch.no_grad()
-def translation_tables(model: Multimodal, split: Split, seed: int) -> str:
-    """Tables 6 to 8 as Markdown: joint samples of the prior, pairs and their reconstructions, and each language given
+def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[WordTable, ...]:
+    """Tables 6 to 8: joint samples of the prior, pairs and their reconstructions, and each language given
     the other beside the corpus' own translation, in place of the paper's rows by Google Translate. All are greedy."""
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device
@@ -197,23 +198,21 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> str:
         of_prior = [written_at(model, m, prior) for m in every]
         together = model.infer({m: split.take(m, rows) for m in every}).mean
         rebuilt = [written_at(model, m, together) for m in every]
-        lines = ["### Table 6: joint samples of the prior", "", *_table(names, of_prior)]
-        lines += ["### Table 6: pairs of the test split, and their reconstruction given both", ""]
-        lines += _table([*names, *(f"{name}, reconstructed" for name in names)], [*truth, *rebuilt])
+        heads = [*names, *(f"{name}, reconstructed" for name in names)]
+        tables = [
+            _table("Table 6: joint samples of the prior", names, of_prior),
+            _table("Table 6: pairs of the test split, and their reconstruction given both", heads, [*truth, *rebuilt]),
+        ]
         for number, (source, target) in enumerate(directions(model.modalities), start=7):
             z = model.infer({source: split.take(source, rows)}).mean
-            lines += [f"### Table {number}: {names[target]} given {names[source]}", ""]
             heads = [names[source], f"{names[target]}, ours", f"{names[target]}, the corpus'"]
-            lines += _table(heads, [truth[source], written_at(model, target, z), truth[target]])
-    return "\n".join(lines)
+            columns = [truth[source], written_at(model, target, z), truth[target]]
+            tables.append(_table(f"Table {number}: {names[target]} given {names[source]}", heads, columns))
+    return tuple(tables)
 
 
-def _table(heads: list[str], columns: list[list[str]]) -> list[str]:
-    rows = (
-        " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") or "-" for cell in row)
-        for row in zip(*columns, strict=True)
-    )
-    return [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads), *(f"| {row} |" for row in rows), ""]
+def _table(heading: str, heads: list[str], columns: list[list[str]]) -> WordTable:
+    return WordTable(heading, tuple(heads), tuple(zip(*columns, strict=True)))
 
 
 def _token_counts(sentences: Sentences) -> Tensor:

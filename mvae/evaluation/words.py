@@ -1,0 +1,16 @@
+"""Tables of what a model writes: labels, texts, sentences. How they look is for others to say (sweeps/markdown.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WordTable:
+    """A table of words under a heading."""
+
+    heading: str
+    heads: tuple[str, ...]
+    """Heading of each column."""
+    rows: tuple[tuple[str, ...], ...]
+    """Words as they are, nothing escaped."""

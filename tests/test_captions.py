@@ -1,0 +1,179 @@
+"""What stands above, below and beside a table is true of every row and column that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mvae import data
+from mvae.data import DATASETS, Defaults, Kind, Modality, source
+from mvae.data.dataset import Source
+from mvae.trial import ACCURACY, Trial, likelihood
+from pipelines import likelihoods, vision, weak_supervision
+from sweeps.latex import latex
+from sweeps.likelihood_tables import likelihood_table
+from sweeps.options import read
+from sweeps.plan import Cell
+from sweeps.plots import picture
+from sweeps.protocol import protocol_lines, remarks
+from sweeps.report import markdown
+from sweeps.rows import SLOW
+from sweeps.tables import TABLE_4
+from tests.reports import grid, printed, report_of
+
+
+def cell(row: str, column: float | str = "c", dataset: str = "digits", **fields: object) -> Cell:
+    model = str(fields.pop("model", "mvae"))
+    trial = Trial.create(dataset=dataset, model=model, **fields)
+    return Cell(row, column, trial, ACCURACY, None, trial.model)
+
+
+def said(*cells: Cell) -> str:
+    return " ".join(protocol_lines(cells, None))
+
+
+def test_a_k_that_the_columns_vary_is_not_in_the_caption_whether_or_not_one_column_has_none() -> None:
+    def of(*ks: int) -> str:
+        return said(*(cell("MVAE19", f"k={k}", "mnist19", k=k) for k in ks))
+
+    assert "; k " not in of(0, 1) + of(1, 4)
+    assert "; k 1;" in of(1)
+    assert "; k " not in of(0), "no subsets anywhere are not worth a word"
+
+
+def test_a_row_without_subsets_is_told_from_one_with_them() -> None:
+    assert "k 0, but 1 in apart" in said(
+        *(cell(row, dataset="mnist19", k=k) for row, k in (("a", 0), ("b", 0), ("apart", 1)))
+    )
+
+
+def test_a_field_is_never_said_of_a_row_whose_arm_does_not_read_it() -> None:
+    rows = {"NN": "nn", "LOGREG": "logreg", "MVAE": "mvae", "JMVAE": "jmvae", "MVAE-Q": "mvae_q"}
+
+    def of(*names: str) -> str:
+        return said(*(cell(name, model=rows[name]) for name in names))
+
+    assert "targets own in MVAE;" in of("NN", "MVAE") and "targets own in MVAE;" in of("JMVAE", "MVAE")
+    assert "epochs 100, none in LOGREG;" in of("NN", "LOGREG", "MVAE", "JMVAE")
+    assert "targets own in MVAE and MVAE-Q;" in of("NN", "MVAE", "JMVAE", "MVAE-Q")
+    assert "targets own;" in of("MVAE", "MVAE-Q")
+
+
+def test_rows_that_read_a_field_are_counted_where_both_sides_are_many() -> None:
+    cells = [replace(cell(f"{n}"), measure=likelihood(20) if n % 2 else ACCURACY) for n in range(8)]
+    assert "samples 20, in 4 of 8 rows." in said(*cells)
+    assert "samples 20 in 1, 3 and 5." in said(*cells[:7])
+
+
+def test_all_rows_of_an_arm_are_called_by_its_title_and_some_of_them_by_their_own() -> None:
+    options = read(weak_supervision.Options, ["--arms", "nn,mvae"])
+    text = " ".join(protocol_lines(tuple(weak_supervision.cells(options)), None))
+    assert "pairing reserved in MVAE; targets own in MVAE (own), all in MVAE (all); label weight 1 in MVAE." in text
+
+
+def test_a_field_of_the_published_set_up_that_varies_along_a_row_leaves_no_empty_words() -> None:
+    (one,) = grid(("mvae",), (0.1,), seeds=1)
+    cells = [
+        replace(one, column=column, trial=one.trial.with_(epochs=epochs)) for column, epochs in ((0.1, 1), (1.0, 2))
+    ]
+    assert "; (paper" not in (text := " ".join(protocol_lines(cells, TABLE_4))) and ":  (paper" not in text
+
+
+@pytest.mark.parametrize(("published", "dashed"), [(True, True), (False, False)])
+def test_panels_say_what_is_dashed_where_something_is(tmp_path: Path, published: bool, dashed: bool) -> None:
+    arms = "jmvae" if published else "vae"
+    options = read(
+        likelihoods.Options, f"--dataset binary_mnist --preset paper --seeds 0 --arms {arms} --samples 2".split()
+    )
+    report = report_of(
+        tmp_path, list(likelihoods.cells(options)), lambda _: None, table=likelihood_table("binary_mnist")
+    )
+    figure = picture(report)
+    dashes = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"]
+    assert ("dashed" in figure.get_suptitle()) == dashed == bool(dashes)
+
+
+def test_a_table_of_which_the_paper_has_no_cell_does_not_say_that_it_stands_beside_one(tmp_path: Path) -> None:
+    (first, *others) = grid(("mvae_q",), (0.1,), seeds=1)
+    report = report_of(tmp_path, [first, *others], lambda _: 0.8)
+    assert not report.published
+    assert report.title.endswith("ours alone, since the paper has none of these cells")
+    for text in (printed(report), markdown(report), latex(report)):
+        assert "beside the published" not in text and "counts as agreement" not in text and "Paper:" not in text
+
+
+@pytest.mark.parametrize("values", [{0: 0.8}, {0: 0.8, 1: 0.9}])
+def test_a_spread_is_spoken_of_where_there_is_one(tmp_path: Path, values: dict[int, float]) -> None:
+    report = report_of(tmp_path, grid(("nn",), (0.1,), seeds=3), lambda one: values.get(one.trial.seed))
+    several = len(values) > 1
+    assert ("standard deviation" in printed(report)) == several
+    assert ("mean ± standard deviation over 2 seeds" in markdown(report)) == several
+    assert ("accuracy, one seed." in markdown(report)) == (not several)
+
+
+# Data sets from outside
+
+
+@pytest.fixture
+def views() -> Iterator[Source]:
+    """A data set of two images and two labels, whose own network is the DCGAN."""
+    modalities = (
+        Modality("left", Kind.IMAGE, (1, 28, 28)),
+        Modality("right", Kind.IMAGE, (1, 28, 28)),
+        Modality("shape", Kind.LABEL, (), classes=3),
+        Modality("colour", Kind.LABEL, (), classes=4),
+    )
+    defaults = Defaults(8, 3, "dcgan", ("mlp", "dcgan"), pairing="proportional")
+    made = replace(source("digits"), name="views", modalities=modalities, defaults=defaults)
+    data.add(made)
+    yield made
+    DATASETS.pop("views")
+
+
+@pytest.mark.usefixtures("views")
+def test_the_demo_keeps_the_image_network_of_a_data_set_from_outside() -> None:
+    options = read(weak_supervision.Options, ["--dataset", "views", "--arms", "mvae"])
+    assert {one.trial.image_network for one in weak_supervision.cells(options)} == {"dcgan"}
+    pair = replace(source("views"), name="pair", modalities=source("views").modalities[1:3])
+    data.add(pair)
+    try:
+        asked = read(likelihoods.Options, ["--dataset", "pair", "--arms", "mvae"])
+        assert {one.trial.image_network for one in likelihoods.cells(asked)} == {"dcgan"}
+    finally:
+        DATASETS.pop("pair")
+
+
+@pytest.mark.usefixtures("views")
+def test_a_measure_of_several_images_and_labels_says_which_one_it_uses() -> None:
+    options = read(
+        weak_supervision.Options, ["--dataset", "views", "--arms", "mvae", "--seeds", "0", "--fractions", "1"]
+    )
+    cells = tuple(weak_supervision.cells(options))
+    lines = [
+        "Predicted from left alone, of views's images left, right.",
+        "Predicted is shape alone, of views's labels shape, colour.",
+    ]
+    assert [line for line in protocol_lines(cells, None) if line.startswith("Predicted")] == lines
+    assert list(remarks(cells, network_given=False)) == lines
+    assert "Predicted" not in said(cell("MVAE")), "one image and one label need no word"
+
+
+def test_a_demo_that_replaces_a_network_says_so_before_it_starts_and_below_its_table() -> None:
+    line = "Image network mlp in place of dcgan, fashion_mnist's own."
+    for pipeline in (weak_supervision, likelihoods):
+        options = read(pipeline.Options, ["--dataset", "fashion_mnist", "--arms", "mvae"])
+        cells = tuple(pipeline.cells(options))
+        assert remarks(cells, network_given=False) == (line,) and remarks(cells, network_given=True) == ()
+        assert line in protocol_lines(cells, None)
+        assert line not in protocol_lines(cells, TABLE_4), "there it is said beside the paper's"
+    made = vision.cells(read(vision.Options, []))
+    assert remarks(made, network_given=False) == ("Image network mlp in place of dcgan, vision_faces_small's own.",)
+
+
+def test_only_networks_that_a_data_set_has_are_put_in_place_of_its_own() -> None:
+    for name in SLOW:
+        own = source(name).defaults
+        assert own.image_network == "dcgan" and "mlp" in own.image_networks

@@ -30,12 +30,12 @@ def root(tmp_path: Path) -> Path:
 
 def with_byte_order_marks(place: Path) -> None:
     for name in LISTS:
-        (place / name).write_text((place / name).read_text(encoding="utf-8"), "utf-8-sig", encoding="utf-8")
+        (place / name).write_text((place / name).read_text(encoding="utf-8"), encoding="utf-8-sig")
 
 
 def as_utf_16(place: Path) -> None:
     for name in LISTS:
-        (place / name).write_text((place / name).read_text(encoding="utf-8"), "utf-16", encoding="utf-8")
+        (place / name).write_text((place / name).read_text(encoding="utf-8"), encoding="utf-16")
 
 
 def with_windows_line_ends(place: Path) -> None:

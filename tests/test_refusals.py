@@ -60,9 +60,10 @@ def test_an_error_of_numpy_in_the_check_of_a_trial_keeps_its_traceback(monkeypat
 
 
 def test_a_field_of_a_trial_that_means_nothing_is_a_refusal() -> None:
-    for fields in ({"epochs": 0}, {"model": "gan"}, {"image_network": "dcgan"}):
+    known: dict[str, Any] = {"dataset": "digits", "model": "nn"}
+    for wrong in ({"epochs": 0}, {"model": "gan"}, {"image_network": "dcgan"}):
         with pytest.raises(Refusal):
-            Trial.create(**{"dataset": "digits", "model": "nn", **fields})
+            Trial.create(**{**known, **wrong})
 
 
 @pytest.mark.parametrize("floor", ["sweeps", "pipelines", "benchmarks"])

@@ -9,6 +9,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
+from mvae.refusal import Refusal
+
 NAMED_BY = ("MVAE_STORAGE", "MVAE_DATA", "MLFLOW_TRACKING_URI", "HOME")
 """Environment variables that name files of a command."""
 
@@ -19,7 +21,7 @@ def check_names(typed: Sequence[str]) -> None:
     Args:
         typed: the arguments of a command.
     Raises:
-        ValueError: one line with the name.
+        Refusal: one line with the name.
     """
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8":
@@ -27,7 +29,7 @@ def check_names(typed: Sequence[str]) -> None:
     for name in (*typed, *(os.environ.get(variable, "") for variable in NAMED_BY), str(Path.cwd())):
         if not name.isascii():
             shown = os.fsencode(name).decode("utf-8", "replace")
-            raise ValueError(
+            raise Refusal(
                 f"{shown!a} has characters outside ASCII, but this locale names files in {encoding}: set PYTHONUTF8=1"
             )
 

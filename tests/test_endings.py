@@ -62,7 +62,11 @@ def test_each_signal_that_ends_a_sweep_says_how_to_resume_it(
     number: signal.Signals,
 ) -> None:
     monkeypatch.setattr(engine, "run_jobs", signals(number))
-    assert command() == INTERRUPTED
+    before = signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
+    try:
+        assert command() == INTERRUPTED
+    finally:
+        signal.signal(number, before)
     assert f"Stopped by {number.name}; what is finished stays. To go on: " in capsys.readouterr().out
     assert tracked[-1].sweep.status is Status.KILLED
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -76,6 +78,12 @@ def test_a_sweep_whose_raylet_is_lost_says_so() -> None:
         assert here.running() == []
 
 
+def blocks_hangups(pid: int) -> bool:
+    """Whether SIGHUP, which a closed terminal sends to the whole process group, is blocked (proc(5), status)."""
+    lines = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(lines["SigBlk"], 16) & 1 << (signal.SIGHUP - 1))
+
+
 IN_A_TERMINAL = """
 import os, pty, sys, time
 from pathlib import Path
@@ -101,6 +109,8 @@ def test_a_sweep_whose_terminal_is_closed_ends_in_order_and_leaves_no_process() 
         driver = here.launch([sys.executable, "-c", IN_A_TERMINAL, str(closing), *here.command(*ENDLESS)])
         driver.until(lambda: sum(here.epochs().values()) >= 1, "its first epoch was done")
         processes = driver.tree()
+        daemons = [one for one in processes if re.search(r"/(raylet|gcs_server)$", command_line(one).split(" ")[0])]
+        assert [blocks_hangups(pid) for pid, _ in daemons] == [True, True], "they must outlive the driver's end"
         closing.touch()
         ended = driver.ended()
         assert ended.out == "130\n", ended

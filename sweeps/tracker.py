@@ -203,8 +203,9 @@ class Tracker:
             self._thread.start()
 
     def update(self, view: RunView) -> None:
-        """Say what is known of one key now."""
+        """Say what is known of one key now; once the end has begun, nothing is said to be RUNNING."""
         with self._changed:
+            view = _stopped(view) if self._closing else view
             if self._views.get(view.key) != view:
                 self._views[view.key] = view
                 self._waiting[view.key] = None

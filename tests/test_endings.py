@@ -220,37 +220,41 @@ def listening() -> tuple[socket.socket, str]:
 
 def test_a_head_that_does_not_answer_for_long_is_lost() -> None:
     server, address = listening()
+    raylet, there = listening()
     lost, ended = list[str](), threading.Event()
-    looks = (address, lambda: True, lost.append, ended, 0.3, 0.01)
-    thread = threading.Thread(target=watch, args=looks)
-    thread.start()
-    time.sleep(0.2)
-    assert lost == []
-    server.close()
-    thread.join(5)
+    thread = threading.Thread(target=watch, args=(address, there, lost.append, ended, 0.3, 0.01))
+    with raylet:
+        thread.start()
+        time.sleep(0.2)
+        assert lost == []
+        server.close()
+        thread.join(5)
     assert lost == [f"the head of the Ray cluster at {address} is lost"]
 
 
 def test_a_head_that_is_restarted_within_the_patience_is_not_lost() -> None:
     server, address = listening()
+    raylet, there = listening()
     lost, ended = list[str](), threading.Event()
-    thread = threading.Thread(target=watch, args=(address, lambda: True, lost.append, ended, 1.0, 0.01))
+    thread = threading.Thread(target=watch, args=(address, there, lost.append, ended, 1.0, 0.01))
     thread.start()
     server.close()
     time.sleep(0.3)
-    with socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
+    with raylet, socket.create_server(("127.0.0.1", int(address.rpartition(":")[2]))):
         time.sleep(1.2)
         ended.set()
         thread.join(5)
     assert lost == []
 
 
-def test_a_machine_that_the_head_has_given_up_is_lost_though_the_head_answers() -> None:
+def test_a_raylet_that_is_gone_is_lost_at_once_though_the_head_answers() -> None:
     server, address = listening()
+    raylet, gone = listening()
+    raylet.close()
     lost = list[str]()
     with server:
-        watch(address, lambda: False, lost.append, threading.Event(), 60.0, 0.01)
-    assert lost == ["Ray's process on this machine (raylet) is lost"]
+        watch(address, gone, lost.append, threading.Event(), 60.0, 0.01)
+    assert lost == [f"Ray's process on this machine (raylet, {gone}) is lost"]
 
 
 def test_a_head_is_given_up_before_ray_ends_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Notices that the head of the cluster is lost, while this process can still say so.
 
-Ray waits a minute for a head that does not answer, and then ends the driver from its C++ code: exit code 1, no word.
-Where only the raylet of the driver's own machine is lost, Ray may wait for ever.
+Ray waits a minute for a head that does not answer, and then ends the driver from its C++ code: exit code 1, no word. It
+does the same within seconds if its own process on the driver's machine (raylet) is gone.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from contextlib import contextmanager
 
 from sweeps.engine.machines import alive
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks at the head."""
+LOOK_EVERY = 1.0
+"""Seconds between two looks."""
 
 CONNECT_SECONDS = 3.0
-"""Seconds that the head may take to accept a connection."""
+"""Seconds that a connection may take."""
 
 GIVES_UP_AFTER = "RAY_gcs_rpc_server_reconnect_timeout_s"
 """Environment variable: seconds after which Ray ends a driver whose head does not answer, 60 if it is not set."""
@@ -27,7 +27,7 @@ GIVES_UP_AFTER = "RAY_gcs_rpc_server_reconnect_timeout_s"
 
 @contextmanager
 def watched(lost: Callable[[str], None]) -> Iterator[None]:
-    """Looks at the attached cluster's head for as long as the block lasts.
+    """Looks at the attached cluster for as long as the block lasts.
 
     Args:
         lost: called at most once, in a thread of its own, with what was lost, in words.
@@ -35,20 +35,17 @@ def watched(lost: Callable[[str], None]) -> Iterator[None]:
     import ray
 
     context = ray.get_runtime_context()
-    address, own = context.gcs_address, context.get_node_id()
+    own = next(node for node in alive() if node["NodeID"] == context.get_node_id())
+    raylet = f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}"
     ended = threading.Event()
-
-    def own_is_there() -> bool:
-        return own in [node["NodeID"] for node in alive()]
-
-    about = (address, own_is_there, lost, ended, patience())
+    about = (context.gcs_address, raylet, lost, ended, patience())
     thread = threading.Thread(target=watch, args=about, name="head", daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
-        thread.join(CONNECT_SECONDS)
+        thread.join(2 * CONNECT_SECONDS)
 
 
 def patience() -> float:
@@ -60,38 +57,39 @@ def patience() -> float:
 
 
 def watch(
-    address: str,
-    own_is_there: Callable[[], bool],
+    head: str,
+    raylet: str,
     lost: Callable[[str], None],
     ended: threading.Event,
     patience: float,
     every: float = LOOK_EVERY,
 ) -> None:
-    """Looks until the head is lost or the block has ended.
+    """Looks until one of the two is lost or the block has ended.
 
     Args:
-        address: HOST:PORT of the head's control service.
-        own_is_there: whether the head counts the driver's own machine among those that are there.
+        head: HOST:PORT of the head's control service, which may be silent for a while.
+        raylet: HOST:PORT of Ray's process on this machine: if nothing listens there, it is gone for good.
     """
     silent_since: float | None = None
     while not ended.wait(every):
-        if not _answers(address):
-            now = time.monotonic()
-            silent_since = now if silent_since is None else silent_since
-            if now - silent_since >= patience:
-                lost(f"the head of the Ray cluster at {address} is lost")
-                return
+        if isinstance(_refused(raylet), ConnectionRefusedError) and not ended.is_set():
+            lost(f"Ray's process on this machine (raylet, {raylet}) is lost")
+            return
+        if _refused(head) is None:
+            silent_since = None
             continue
-        silent_since = None
-        if not own_is_there() and not ended.is_set():
-            lost("Ray's process on this machine (raylet) is lost")
+        now = time.monotonic()
+        silent_since = now if silent_since is None else silent_since
+        if now - silent_since >= patience and not ended.is_set():
+            lost(f"the head of the Ray cluster at {head} is lost")
             return
 
 
-def _answers(address: str) -> bool:
+def _refused(address: str) -> OSError | None:
+    """Why nothing can be reached there; None if something can."""
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return error
+    return None

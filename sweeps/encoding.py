@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
@@ -36,5 +35,6 @@ def check_names(typed: Sequence[str]) -> None:
 
 def print_every_character(stream: TextIO) -> None:
     """Let a stream print ? for characters that its encoding lacks, where it would raise UnicodeEncodeError."""
-    if isinstance(stream, TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
-        stream.reconfigure(errors="replace")
+    reconfigure = getattr(stream, "reconfigure", None)  # wrapped streams have it too (sweeps/output.py)
+    if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
+        reconfigure(errors="replace")

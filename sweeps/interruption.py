@@ -75,9 +75,10 @@ class Interruption:
             raise Interrupted(self.heard)
 
     def _acknowledge_first(self, read: int) -> None:
-        """Waits for a signal that is heard here, or for the end of the block."""
+        """Acknowledges the first signal that is heard here; reads the others until the end of the block."""
+        acknowledged = False
         with os.fdopen(read, "rb", buffering=0) as numbers:
             while number := numbers.read(1):
-                if number[0] in self._before:
+                if number[0] in self._before and not acknowledged:
+                    acknowledged = True
                     self.acknowledge(signal.Signals(number[0]).name)
-                    return

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.console import Console
-from sweeps.encoding import check_names
+from sweeps.encoding import check_names, print_every_character
+from sweeps.output import outliving_readers
 from sweeps.sweep import BAD_INPUT, COMPLETE
 from tests.corpora import write_corpus
 from tests.test_setup import REPOSITORY, python_files
@@ -143,3 +144,12 @@ def test_characters_that_stdout_lacks_are_printed_as_question_marks() -> None:
     Console(file, live=False).say("Möwe: 0.5")
     file.flush()
     assert file.buffer.getvalue() == b"M?we: 0.5\n"
+
+
+def test_a_stream_that_outlives_its_reader_prints_every_character_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
+    with outliving_readers(""):
+        print_every_character(sys.stdout)
+        print("0.5 ±0.1")
+    assert raw.getvalue() == b"0.5 ?0.1\n"

@@ -17,6 +17,7 @@ from mvae.data.celeba_files import IMAGES
 from mvae.data.faces import write_faces
 from mvae.data.mnist import FILES
 from mvae.data.published import COUNTS, DIGESTS
+from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options, sweep
 from sweeps.options import read
 from sweeps.sweep import COMPLETE, main
@@ -140,3 +141,11 @@ def test_own_training_files_copied_to_the_test_files_are_refused(tmp_path: Path)
         shutil.copy(raw / train, raw / test)
     with pytest.raises(ValueError, match=re.escape(f"{raw / TEST_IMAGES} holds the images of {TRAIN_IMAGES}: put")):
         data.fingerprint("fashion_mnist", tmp_path)
+
+
+def test_a_damaged_first_image_of_celeba_is_refused_by_name(tmp_path: Path) -> None:
+    write_faces(tmp_path, 24)
+    image = tmp_path / "celeba" / IMAGES / "000001.jpg"
+    image.write_bytes(b"no image")
+    with pytest.raises(Refusal, match=f"{image}.*fetch it again"):
+        data.remark("celeba", tmp_path)

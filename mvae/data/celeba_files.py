@@ -234,10 +234,7 @@ def remark(root: Path) -> str:
     there, published = (", ".join(f"{count:,}" for count in each) for each in (counts, PUBLISHED))
     differs = [f"{there} images to train, validate and test (published: {published})"] * (counts != PUBLISHED)
     (place,) = files.located(names[:1])
-    try:
-        width, height = image_files.read(io.BytesIO(files.image_bytes(place))).size
-    except BadImage as error:
-        raise Refusal(f"{files.images / place} {error}: fetch it again") from error
+    width, height = files.read_image(place, lambda image: np.array(image.size)).tolist()
     if (width, height) != ALIGNED:
         differs.append(f"{place} has {width}x{height} pixels (published, aligned: {ALIGNED[0]}x{ALIGNED[1]})")
     return f"{files.images.parent} holds {'; '.join(differs)}" if differs else ""

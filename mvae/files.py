@@ -22,7 +22,7 @@ from mvae.remote import Place, RemotePath
 
 CHUNK_BYTES = 1 << 20
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""What the system answers to flock where a file system has no locks: some of NFS, Lustre and FUSE."""
+"""Errors of flock on file systems without locks: some of NFS, Lustre and FUSE."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 NAME = "mvae-home-"
-"""How the name of a folder that stands in begins."""
+"""Prefix of the names of temporary home folders."""
 
 
 def ensure_home() -> Path | None:

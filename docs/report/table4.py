@@ -103,7 +103,7 @@ def figures(sources: Sources) -> dict[str, str]:
 
 
 def _best_epoch_of_nn(sources: Sources) -> dict[str, str]:
-    """What choosing the best epoch on the test split would add to NN's accuracy with all pairs, at most."""
+    """NN's largest gain with all pairs if the best epoch were chosen on the test split."""
     recorded = curves.read(sources.results / curves.FOLDER / f"{FILE}.csv")
     of_nn = sources.numbers(FILE).where(model="nn", epochs=EPOCHS, image_network=NETWORK, paired_fraction=1.0)
     keys = {number.key for number in of_nn.numbers}

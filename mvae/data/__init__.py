@@ -127,7 +127,7 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
     Args:
         cache: folder that remembers what many files hold. None: `default_cache()`.
     Raises:
-        Refusal: unknown data set; raw files missing (and not to be had) or damaged.
+        Refusal: unknown data set; raw files missing or damaged.
     """
     found = source(name)
     return _fingerprint(found, _root_with_files(found, data_root), cache)

@@ -142,7 +142,7 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
 
 
 def canonical(path: Path) -> bytes:
-    """What an attribute list says, however it is packed: names of columns, then a line an image, one space between.
+    """Returns the text of an attribute list in one form: names of columns, then one line per image, single spaces.
 
     Raises:
         Refusal: it is not such a list.

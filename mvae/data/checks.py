@@ -124,7 +124,10 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
                 continue  # ragged; their reader refuses what is wrong, by file and line
             _check_array(array, modality, f"{where}, {split}, {modality.name}")
         if len({len(array) for array in values}) != 1 or not len(values[0]):
-            raise Refusal(f"{where}, {split}: so many examples by modality: {[len(array) for array in values]}")
+            counts = [len(array) for array in values]
+            raise Refusal(
+                f"{where}, {split}: every modality needs the same number of examples, at least 1, not {counts}"
+            )
     _check_views(found, arrays["train"][0])
     if (there := len(arrays["train"][0])) != examples:
         raise Refusal(f"{where} gives {there:,} training examples, and examples says {examples:,}")

@@ -18,7 +18,7 @@ from mvae.data.progress import progress
 from mvae.files import locked, write_atomically
 
 VERSION = 1
-"""Of the digests; raised by hand when the digest of the same content changes."""
+"""Version of the digests. Raise it if the digest of the same content changes."""
 SETTLED_S = 2.0
 """Seconds that a file must have been left alone before its digest is remembered: clocks of file systems are coarse, so
 that a file changed twice in a moment may keep its times."""

@@ -27,7 +27,7 @@ def convert(_root: Path) -> Arrays:
     """Images scaled from 0..16 to 0..255, in one fixed random order, cut into 1,297 / 250 / 250.
 
     Raises:
-        Refusal: this scikit-learn ships other digits than those the fingerprint stands for.
+        Refusal: the digits of this scikit-learn do not match the fingerprint.
     """
     from sklearn.datasets import load_digits  # a second of import that a warm cache saves
 

@@ -78,7 +78,7 @@ def rgb(image: "Image") -> "Image":
 
 
 def _eight_bits(image: "Image") -> "Image":
-    """16-bit grey values as 8-bit ones, with an alpha channel if one value stands for transparent."""
+    """Converts 16-bit grey values to 8 bits, with an alpha channel if one value means transparent."""
     from PIL.Image import fromarray
 
     deep = np.asarray(image).astype(np.uint32)

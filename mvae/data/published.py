@@ -72,7 +72,7 @@ def unknown(folder: str, digests: Mapping[str, str]) -> list[str]:
 
 
 def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...], test: tuple[int, ...]) -> str:
-    """What is in a folder that does not hold the published files only, in one line.
+    """Describes, in one line, a folder whose files are not all published ones.
 
     Args:
         others: names of the files that are not the published ones.

@@ -276,7 +276,7 @@ def unknown_share(modality: Modality, sentences: list[list[str]]) -> float:
 
 
 def facts(root: Path, words: int | None) -> tuple[str, ...]:
-    """What `facts_of` says of a corpus.
+    """Returns `facts_of` for the corpus in a folder.
 
     Args:
         words: known words at most; None: as many as the corpus gives.

@@ -17,7 +17,7 @@ from mvae.data.dataset import SPLITS, Dataset, Split
 from mvae.data.sentences import Sentences
 
 KNOWN = "_known"
-"""What the names of numbers without <unk> end in: log_marginal_known."""
+"""Suffix of the names of numbers without <unk>: log_marginal_known."""
 
 
 def sentences_in(split: Split, m: int) -> Sentences:

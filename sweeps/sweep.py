@@ -7,7 +7,7 @@ with one line before anything starts or is written.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,7 +20,6 @@ from mvae.data import (
     fingerprint,
     former_fingerprint,
     load,
-    remark,
     source,
     training_examples,
 )
@@ -76,7 +75,7 @@ class Sweep:
     details: tuple[Cell, ...] = ()
     """A second table of the same trials and measures: written beside the first, not printed."""
     facts: tuple[str, ...] = ()
-    """Lines about the data, printed at the start, by --plan and below the table; `main` fills them in."""
+    """Lines about the data, printed at the start, by --plan and below the table; filled in by `main`."""
     speeds: bool = False
     """Measure what the workers of a trial gain."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
@@ -170,9 +169,6 @@ def _checked(
         )
     if options.fresh and store.folder.exists():
         raise Refusal(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
-    if not options.report:
-        for line in filter(None, (remark(name, options.data_root) for name in data_marks)):
-            console.say(line)
     if options.plan:
         return lambda: _plan(sweep, options, store, data_marks, former, console)
     if options.report and sweep.search is not None:
@@ -222,19 +218,19 @@ def _fingerprints(sweep: Sweep, options: CommonOptions) -> dict[str, str]:
 
 
 def _facts(sweep: Sweep, options: CommonOptions) -> tuple[str, ...]:
-    """What the cells' data sets say of themselves."""
+    """Lines for the user about the cells' data sets."""
     wanted = dict.fromkeys((cell.trial.dataset, cell.trial.vocabulary) for cell in sweep.cells)
     return tuple(line for name, words in wanted for line in facts_about(name, options.data_root, words))
 
 
-def _former(names: Iterable[str], options: CommonOptions, store: Store) -> dict[str, str]:
+def _former(now: Fingerprints, options: CommonOptions, store: Store) -> dict[str, str]:
     """Fingerprints that earlier releases gave to data sets whose fingerprint has changed, by name; none for an empty
     store."""
-    changed = [name for name in names if source(name).former_digest is not None]
-    if not changed or not store.results.keys():
+    able_to_change = [name for name in now if source(name).former_digest is not None]
+    if not able_to_change or not store.results.keys():
         return {}
-    marks = {name: former_fingerprint(name, options.data_root) for name in changed}
-    return {name: mark for name, mark in marks.items() if mark is not None}
+    marks = {name: former_fingerprint(name, options.data_root) for name in able_to_change}
+    return {name: mark for name, mark in marks.items() if mark not in (None, now[name])}
 
 
 def _plan(
@@ -245,15 +241,13 @@ def _plan(
     former: Mapping[str, str],
     console: Console,
 ) -> int:
-    for line in sweep.remarks:
+    for line in (*sweep.facts, *sweep.remarks):
         console.say(line)
     machine = this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device, former=former)
     if sweep.search is not None:
         return sweep.search.plan(options, look_up, machine, console)
-    for fact in sweep.facts:
-        console.say(fact)
     planned = look_up(sweep.cells)
     show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
     return COMPLETE

@@ -15,6 +15,7 @@ from mvae import data
 from mvae.data import celeba_files, image_files, landmarks, pictures, vision
 from mvae.data.celeba_files import IMAGES
 from mvae.data.faces import write_faces
+from mvae.refusal import Refusal
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
@@ -55,6 +56,12 @@ def test_a_ramp_of_16_bits_stays_a_ramp(tmp_path: Path) -> None:
     stored = vision.images_block((tmp_path / "ramp.png",))[0, :3]
     np.testing.assert_allclose(stored, np.broadcast_to(ramp() / 257, (3, 64, 64)), atol=0.51)
     assert stored.mean() == pytest.approx(127.5, abs=0.5)
+
+
+def test_an_image_that_a_plug_in_cannot_square_is_named(tmp_path: Path) -> None:
+    Image.fromarray(ramp().astype(np.int32)).save(tmp_path / "deep.tif")
+    with Image.open(tmp_path / "deep.tif") as image, pytest.raises(Refusal, match=r"deep\.tif has grey values of 32"):
+        pictures.square(image)
 
 
 def test_a_ramp_of_16_bits_in_each_colour_stays_a_ramp() -> None:

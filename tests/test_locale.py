@@ -114,7 +114,7 @@ def test_a_trial_of_vietnamese_sentences_trains_and_is_reported_where_the_locale
         timeout=300,
     )
     assert ran.returncode == COMPLETE, ran.stderr
-    assert "translation, test: 3 pairs, 0 left out" in ran.stdout and ran.stdout.isascii()
+    assert "translation: test has 3 pairs, 0 left out" in ran.stdout and ran.stdout.isascii()
     ours = [line for line in ran.stderr.splitlines() if "EncodingWarning" in line and "site-packages" not in line]
     assert ours == []
     [examples] = (tmp_path / "main" / "reports").glob("*/translations.md")

@@ -385,6 +385,15 @@ def test_plan_and_report_start_and_write_nothing(
     assert not list(storage.iterdir())
 
 
+def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
+    storage: Path, cache: Path, tiny_root: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--storage", str(storage), "--cache", str(cache), "--data-root", str(tiny_root)]
+    options = read(Options, ["--dataset", "mnist", "--plan", *folders])
+    assert main(lambda: sweep(options), options) == 0
+    assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capsys.readouterr().out
+
+
 def typed(command: list[str]) -> None:
     options = parse(Options, command)
     sys.exit(main(lambda: sweep(options), options))

@@ -42,7 +42,7 @@ from sweeps.storage import Store
 from sweeps.study_database import check_can_be_made, study_uri
 from sweeps.sweep import Sweep, main
 from sweeps.tokens import Count, Names, Share, Uri, Written
-from sweeps.tracker import shown, tracking_uri
+from sweeps.tracking_uri import tracking_uri, without_credentials
 
 DEMO_EPOCHS = 20
 
@@ -173,7 +173,7 @@ def _wherever_typed(name: str, given: object) -> object:
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":
-        return shown(tracking_uri(str(given)))
+        return without_credentials(tracking_uri(str(given)))
     return ",".join(map(str, given)) if isinstance(given, tuple) else given
 
 

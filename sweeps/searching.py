@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sweeps import engine, search_report
-from sweeps.console import Console, Progress, counted
+from sweeps.console import Console, Progress
 from sweeps.cost import Machine, costs
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
 from sweeps.interruption import Interrupted
@@ -26,6 +26,7 @@ from sweeps.study_database import StudyLost
 from sweeps.sweep import LookUp, Sweep
 from sweeps.tracker import Tracker
 from sweeps.view import Status, SweepView
+from sweeps.words import counted
 from sweeps.worker import Word
 
 OTHER_SEEDS = 1_000_000

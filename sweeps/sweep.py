@@ -41,7 +41,8 @@ from sweeps.rendering import show_plan
 from sweeps.report import Pictures, Report, known_links, own_name
 from sweeps.storage import Store
 from sweeps.tables import Table
-from sweeps.tracker import check, place_of_artifacts, tracking_uri
+from sweeps.tracker import check
+from sweeps.tracking_uri import place_of_artifacts, tracking_uri
 
 __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "LookUp", "Searching", "Sweep", "main"]
 

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from mvae.files import write_atomically
-from sweeps.tracker import default_uri
 from sweeps.tracking import Mirror
 from sweeps.tracking.moved import follow, location
+from sweeps.tracking_uri import default_uri
 from sweeps.view import RunView
 from tests.test_tracking import KEYS, NAMESPACE, SWEEP, Storage, finished, no_model
 

@@ -24,11 +24,12 @@ from mvae.evaluation.measures import check_measurable
 from mvae.trial import Trial, likelihood
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plots import forms
 from sweeps.report import Pictures
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Counts, Samples, Token, Written, names
 
 Noise = Literal["free", "fixed"]

@@ -28,11 +28,12 @@ from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial, likelihood
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
+from sweeps.main import main
 from sweeps.options import Binarisations, CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.rows import arm_title, check_reads, quick_network, readings
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Samples
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")

@@ -33,6 +33,7 @@ from mvae.remote import RemotePath
 from mvae.training import validation_metrics
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
 from pipelines.train import measure_of
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.programs import from_here
 from sweeps.protocol import remarks
@@ -40,7 +41,7 @@ from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
 from sweeps.study_database import check_can_be_made, study_uri
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Count, Names, Share, Uri, Written
 from sweeps.tracking_uri import tracking_uri, without_credentials
 

@@ -38,12 +38,13 @@ from mvae.trial import (
     likelihood,
     readout,
 )
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.report import Report
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Positive, Whole, WorkerRange
 
 DEMO_EPOCHS = 20

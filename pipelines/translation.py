@@ -32,11 +32,12 @@ from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, sentence_likelihood
+from sweeps.main import main
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.report import Report
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Count, Folder, Positive, Samples, Token
 from sweeps.worker import TRANSLATIONS
 

@@ -34,13 +34,14 @@ from mvae.refusal import Refusal
 from mvae.remote import Place
 from mvae.trial import VISION, Targets, Trial
 from sweeps.comparison import Report
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.report import Pictures
 from sweeps.rows import arm_title, quick_network
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Folder, Token, Whole
 
 OURS, INPUT, MEAN = "PSNR", "PSNR of the input", "PSNR of the mean"

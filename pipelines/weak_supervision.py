@@ -28,11 +28,12 @@ from mvae.evaluation.measures import check_measurable
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
+from sweeps.main import main
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.rows import quick_network, readings
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tables import TABLE_4, TABLE_5, table_for
 from sweeps.tokens import Fractions, Written, names
 

@@ -1,6 +1,6 @@
 """A search from its command to its exit code: the driver of a sweep, whose cells a study chooses as it goes on.
 
-The same call starts, resumes, extends and reports it, as of any sweep (sweeps/sweep.py). What was running when a driver
+The same call starts, resumes, extends and reports it, as of any sweep (sweeps/main.py). What was running when a driver
 died is in the study, and is put back with its number; `--trials` is a total.
 """
 
@@ -52,7 +52,7 @@ def sweep_of(search: Search, uri: str) -> Sweep:
 
 @dataclass(frozen=True)
 class Searching:
-    """A search, as `sweeps.sweep.main` sees it."""
+    """A search, as `sweeps.main.main` sees it."""
 
     search: Search
     uri: str

@@ -13,8 +13,8 @@ import pytest
 
 from sweeps.console import Console
 from sweeps.encoding import check_names, print_every_character
+from sweeps.main import BAD_INPUT, COMPLETE
 from sweeps.output import outliving_readers
-from sweeps.sweep import BAD_INPUT, COMPLETE
 from tests.corpora import write_corpus
 from tests.test_setup import REPOSITORY, python_files
 
@@ -87,7 +87,7 @@ from mvae.data import fingerprint
 from pipelines.translation import Options, sweep
 from sweeps.options import read
 from sweeps.storage import Store
-from sweeps.sweep import main
+from sweeps.main import main
 from sweeps.worker import Job, run
 
 options = read(Options, sys.argv[1:])

@@ -16,11 +16,11 @@ from mlflow.store.db.utils import _get_latest_schema_revision, _verify_schema
 
 from pipelines.weak_supervision import Options, sweep
 from sweeps import tracker
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.mlflow_database import OUT_OF_DATE, check_file, revisions
 from sweeps.options import read
 from sweeps.sqlite import Unusable
 from sweeps.study_database import database
-from sweeps.sweep import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.tracking_uri import default_uri
 from tests.test_sweep import Heard, command, tracked
 from tests.test_tracking import KEYS, Storage, expected_rows, finished

@@ -26,10 +26,10 @@ from mvae.models.checks import check_arm
 from mvae.trial import ACCURACY, Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps.catalogue import Catalogue
+from sweeps.main import BAD_INPUT, main
 from sweeps.options import parse, read
 from sweeps.plan import plan
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, main
 from sweeps.worker import Job, run
 from tests.crashes import on_disk
 from tests.sweeping import ONE_AT_A_TIME, ROOT, kill, mlflow_differs, place

@@ -19,8 +19,8 @@ from mvae.data.mnist import FILES
 from mvae.data.published import COUNTS, DIGESTS
 from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options, sweep
+from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.options import read
-from sweeps.sweep import COMPLETE, INCOMPLETE, main
 from tests.tiny_mnist import write_tiny
 
 RAW = Path("/data/MNIST/raw")

@@ -21,6 +21,7 @@ from mvae.training import validated, validation_metrics
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
+from sweeps.main import BAD_INPUT, INCOMPLETE, main
 from sweeps.options import parse, read
 from sweeps.pages import saved_view
 from sweeps.results import Result
@@ -29,7 +30,6 @@ from sweeps.search_report import Outcome, markdown, show, write
 from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
 from sweeps.study_database import study_uri
-from sweeps.sweep import BAD_INPUT, INCOMPLETE, main
 from sweeps.view import Status, SweepView
 from tests.sweeping import ROOT
 

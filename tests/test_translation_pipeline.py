@@ -15,11 +15,11 @@ from mvae.files import write_atomically
 from mvae.trial import TRANSLATION, Trial, sentence_likelihood
 from pipelines.translation import Options, sweep
 from sweeps.catalogue import Catalogue
+from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.options import parse, read
 from sweeps.plan import plan
 from sweeps.results import Result
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, COMPLETE, main
 from sweeps.worker import TRANSLATIONS, Job
 from sweeps.worker import run as run_job
 from tests.corpora import PAIRS, write_corpus

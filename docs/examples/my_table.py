@@ -12,9 +12,10 @@ from mvae.data import source
 from mvae.evaluation.measures import check_measurable
 from mvae.models import arm
 from mvae.trial import ACCURACY, Trial
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tables import Table
 from sweeps.tokens import Counts
 

@@ -21,7 +21,8 @@ from pydantic import BeforeValidator
 
 from mvae.data import source, training_examples
 from mvae.evaluation.measures import check_measurable
-from mvae.trial import Trial, likelihood
+from mvae.measure import likelihood
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure
 from sweeps.main import main

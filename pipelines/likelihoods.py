@@ -24,9 +24,10 @@ from dataclasses import dataclass
 
 from mvae.data import DATASETS, Kind, source, training_examples
 from mvae.evaluation.measures import check_measurable, estimates
+from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import Trial, likelihood
+from mvae.trial import Trial
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
 from sweeps.main import main
 from sweeps.options import Binarisations, CommonOptions, TargetSets, parse

@@ -21,7 +21,8 @@ from mvae.data import source, training_examples
 from mvae.data.supervision import kept_values
 from mvae.evaluation.attributes import attribute_names
 from mvae.evaluation.measures import check_measurable
-from mvae.trial import ATTRIBUTE_ACCURACY, Trial, likelihood
+from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure, heat_map
 from sweeps.main import main

@@ -27,11 +27,13 @@ from pydantic import AfterValidator, Field
 import pipelines
 from mvae.data import Kind, fingerprint, source, training_examples
 from mvae.data.supervision import check_fraction
+from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.remote import RemotePath
+from mvae.settings import Pairing, Targets
 from mvae.training import validation_metrics
-from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
+from mvae.trial import Trial
 from pipelines.train import measure_of
 from sweeps.main import main
 from sweeps.options import CommonOptions, parse

@@ -30,9 +30,11 @@ from mvae.data import source, training_examples
 from mvae.data.vision import VISION_FACES_SMALL, VISION_IMAGES
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
+from mvae.measure import VISION
 from mvae.refusal import Refusal
 from mvae.remote import Place
-from mvae.trial import VISION, Targets, Trial
+from mvae.settings import Targets
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.main import main
 from sweeps.options import CommonOptions, parse

@@ -25,9 +25,11 @@ from pydantic import BeforeValidator
 from mvae.data import Kind, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.evaluation.measures import check_measurable
+from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
+from mvae.settings import Pairing, Targets
+from mvae.trial import Trial
 from sweeps.main import main
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell

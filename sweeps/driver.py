@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 from mvae import plugins
 from mvae.files import remove_tree, write_atomically
+from mvae.measure import Measure
 from mvae.remote import Place, each
-from mvae.trial import Measure, Trial
+from mvae.trial import Trial
 from sweeps import engine
 from sweeps.catalogue import Catalogue
 from sweeps.console import Console, Progress, error

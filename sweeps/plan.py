@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import NO_IMAGES
+from mvae.measure import Measure
 from mvae.models import arm
 from mvae.remote import each
-from mvae.trial import ADDED_AS, Measure, Trial
+from mvae.trial import ADDED_AS, Trial
 from sweeps.estimate import Cost, Estimate, Shape
 from sweeps.results import Result
 from sweeps.storage import Store

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sweeps.options import CommonOptions
     from sweeps.storage import Store
 
+__all__ = ["Cell", "LookUp", "Searching", "Sweep", "Table"]
+
 LookUp = Callable[[Sequence[Cell]], Plan]
 """Looks cells up in storage, with what they will cost."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvae.trial import ACCURACY, Trial
+from mvae.measure import ACCURACY
+from mvae.trial import Trial
 from pipelines import (
     k_sweep,
     likelihoods,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mvae.data import fingerprint
-from mvae.trial import Trial, likelihood
+from mvae.measure import likelihood
+from mvae.trial import Trial
 from pipelines.k_sweep import Options, sweep
 from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.options import parse, read

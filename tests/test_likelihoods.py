@@ -12,7 +12,8 @@ import pytest
 from mvae.data import DATASETS, fingerprint
 from mvae.data.celeba import CELEBA, CELEBA19
 from mvae.data.faces import describe
-from mvae.trial import ACCURACY, Trial, likelihood
+from mvae.measure import ACCURACY, likelihood
+from mvae.trial import Trial
 from pipelines.likelihoods import ARMS, Options, cells, sweep
 from sweeps import engine, worker
 from sweeps.catalogue import Catalogue

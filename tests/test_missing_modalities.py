@@ -12,7 +12,8 @@ import pytest
 
 from mvae.data import fingerprint
 from mvae.data.mnist19 import ATTRIBUTES
-from mvae.trial import ATTRIBUTE_ACCURACY, Trial, likelihood
+from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
+from mvae.trial import Trial
 from pipelines.missing_modalities import KEEP_PROBABILITIES, Options, sweep
 from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.options import parse, read

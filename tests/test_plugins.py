@@ -21,9 +21,10 @@ from docs.examples import my_table
 from mvae import data, models, plugins
 from mvae.data import Defaults, Kind, Modality
 from mvae.data.checks import check_arrays, check_source
+from mvae.measure import ACCURACY
 from mvae.models.arm import IDENTITY
 from mvae.models.checks import check_arm
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps.catalogue import Catalogue
 from sweeps.main import BAD_INPUT, main

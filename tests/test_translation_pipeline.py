@@ -12,7 +12,8 @@ from mvae.checkpoint import Record
 from mvae.data import fingerprint
 from mvae.evaluation.measures import COMPUTES, estimates
 from mvae.files import write_atomically
-from mvae.trial import TRANSLATION, Trial, sentence_likelihood
+from mvae.measure import TRANSLATION, sentence_likelihood
+from mvae.trial import Trial
 from pipelines.translation import Options, sweep
 from sweeps.catalogue import Catalogue
 from sweeps.main import BAD_INPUT, COMPLETE, main

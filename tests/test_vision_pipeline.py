@@ -12,7 +12,8 @@ from PIL import Image
 from mvae import data
 from mvae.data import faces, vision
 from mvae.evaluation.vision import FIGURES
-from mvae.trial import VISION, Trial
+from mvae.measure import VISION
+from mvae.trial import Trial
 from pipelines.vision import Options, cells, sweep
 from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.options import parse, read

@@ -17,8 +17,8 @@ from mlflow import MlflowClient
 
 from mvae.data import fingerprint, load
 from mvae.data.supervision import paired_set
+from mvae.measure import ACCURACY, readout
 from mvae.models import arm
-from mvae.trial import ACCURACY, readout
 from pipelines.weak_supervision import Options, cells, sweep
 from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.options import read

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from mvae.checkpoint import MODEL
+from mvae.measure import ACCURACY
 from mvae.models import arm
-from mvae.trial import ACCURACY
 from sweeps import worker
 from sweeps.provenance import versions
 from sweeps.results import Result

@@ -25,7 +25,7 @@ from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 # n rows, D latents
 
@@ -148,7 +148,7 @@ def negative_joint_elbo(
 class JmvaeLearner(PairedLearner):
     """The joint objective on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, JMVAE)
         super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
@@ -166,7 +166,7 @@ class JmvaeLearner(PairedLearner):
         )
 
 
-def build_jmvae(trial: Trial, modalities: tuple[Modality, ...]) -> JMVAE:
+def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
     """The JMVAE that a trial describes."""
     width = width_of(modalities)
     encoders, decoders = networks_of(trial, modalities)

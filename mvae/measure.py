@@ -8,6 +8,9 @@ import numpy as np
 
 from mvae.refusal import Refusal
 
+NAMES = frozenset({"accuracy", "readout", "likelihood", "attributes", "translation", "vision"})
+"""Names of all measures."""
+
 
 @dataclass(frozen=True)
 class Measure:

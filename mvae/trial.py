@@ -13,9 +13,8 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from mvae.data import DATASETS, Kind, source
-from mvae.data.dataset import ATTRIBUTE_KINDS
+from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES
 from mvae.models import ARMS, arm
-from mvae.networks.dcgan import SIZES
 from mvae.refusal import Refusal, first_mistake
 from mvae.settings import Settings
 
@@ -194,7 +193,7 @@ class Trial(Settings):
         modalities = source(self.dataset).modalities
         sides = {modality.shape[1] for modality in modalities if modality.kind is Kind.IMAGE}
         several = any(modality.kind is Kind.ATTRIBUTES for modality in modalities)
-        return (self.image_network == "dcgan" and not sides.isdisjoint(SIZES)) or (
+        return (self.image_network == "dcgan" and not sides.isdisjoint(DCGAN_SIDES)) or (
             several and arm(self.model).decodes_labels
         )
 

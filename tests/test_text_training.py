@@ -21,10 +21,10 @@ from mvae.likelihood import Text
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.models.classifiers import NeuralNetwork, NeuralNetworkLearner
+from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
 from mvae.networks.text import TextDecoder
-from mvae.objective import Loss
 from mvae.training import train
 from mvae.trial import Trial
 from tests.plain_elbo import plain_text_log_probability

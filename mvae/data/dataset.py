@@ -47,6 +47,9 @@ NO_IMAGES = "none"
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """The two ways in which a data set may have attributes."""
 
+DCGAN_SIDES = frozenset({50, 64})
+"""Sides in pixels of the square images that have a DCGAN of their own, with batch normalisation (Figure 2)."""
+
 
 View = Callable[[Tensor], Tensor]
 """Makes one modality's values of another's: images [B, C, H, W] in [0, 1] of images [B, C', H, W]. A module's function,

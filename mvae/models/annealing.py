@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mvae.objective import annealed_beta
+from mvae.models.elbo import annealed_beta
 
 if TYPE_CHECKING:
     from mvae.settings import Settings

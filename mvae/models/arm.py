@@ -12,7 +12,7 @@ from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.data.dataset import Dataset, Modality
-    from mvae.objective import Loss
+    from mvae.models.elbo import Loss
     from mvae.settings import Settings
 
 IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})

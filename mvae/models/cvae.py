@@ -18,10 +18,10 @@ from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
 from mvae.networks.image import image_decoder, image_encoder
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:

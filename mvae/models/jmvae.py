@@ -16,12 +16,12 @@ from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
 from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
 from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def negative_joint_elbo(
     """
     q = model.infer(dict(enumerate(values)))
     z = q.rsample(noise)
-    kl = q.kl_from_prior().sum() / batch_size
+    kl = q.kl_to_prior().sum() / batch_size
     total, parts = beta * kl, {"kl": kl.detach()}
     for m, modality in enumerate(model.modalities):
         log_likelihood = model.log_prob(m, z, values[m]).sum() / batch_size

@@ -18,7 +18,7 @@ from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences import Padding
 from mvae.data.supervision import image_batches, paired_batches, paired_set, step_count
 from mvae.gaussian import Gaussian
-from mvae.objective import Loss
+from mvae.models.elbo import Loss
 from mvae.streams import torch_generator
 from mvae.workers import ALONE, Workers
 
@@ -130,7 +130,7 @@ def image_bound(
         q: posteriors [n, D], of which z is drawn by standard normal noise [n, D].
         log_prob: of the images given z [n, D], [n].
     """
-    kl = q.kl_from_prior().sum() / batch_size
+    kl = q.kl_to_prior().sum() / batch_size
     likelihood = log_prob(q.rsample(noise)).sum() / batch_size
     return Loss(beta * kl - weight * likelihood, {"kl": kl.detach(), "log_likelihood_image": likelihood.detach()})
 

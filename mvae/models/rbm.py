@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Modality
 from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, ImageLearner, image_position
 from mvae.models.multimodal import at_least_float32
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from mvae.limits import cores
 from sweeps.engine.attach import address
-from sweeps.engine.demand import Capacity, Gpus, demand, trials_at_once
+from sweeps.engine.demand import Capacity, Gpus, demand, free_for_trials, memory_bound, trials_at_once
 from sweeps.provenance import device_name
 from sweeps.time_left import makespan
 from sweeps.words import counted, duration, figures
@@ -29,6 +29,13 @@ class Machine:
     """Of the device: cpu or cuda."""
     device: str | None
     """Its name, as results record it; None where trials run on a cluster's machines, of which nothing is known here."""
+    memory: float = math.inf
+    """Bytes of memory free for trials; infinite if they run on a cluster's machines."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it has for trials."""
+        return Capacity(self.cpus, self.gpus, memory=self.memory)
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
         """How much of a machine a trial takes; above 1 for one that needs several.
@@ -37,12 +44,17 @@ class Machine:
             wanted: GPUs of a trial, as asked for.
             most: trials at a time, where that is limited.
         """
-        here = Capacity(self.cpus, self.gpus)
+        here = self.capacity
         needs = demand(*shape, wanted, here)
         if needs.fits(here):
             return 1 / trials_at_once(here, needs, most)
         by_gpus = needs.least * needs.gpus / self.gpus if needs.gpus and self.gpus else 0.0
         return float(math.ceil(max(needs.least / self.cpus, by_gpus)))
+
+    def memory_bound(self, shape: Shape, options: CommonOptions, trials: int) -> str:
+        """Returns one line if memory bounds how many of these trials run at a time, else nothing."""
+        needs = demand(*shape, options.gpus_per_trial, self.capacity)
+        return memory_bound(self.capacity, needs, options.max_concurrent, trials)
 
 
 def this_machine(wanted: Gpus) -> Machine:
@@ -55,7 +67,9 @@ def this_machine(wanted: Gpus) -> Machine:
 
     gpus = torch.cuda.device_count()
     kind = "cuda" if gpus and wanted != 0 else "cpu"
-    return Machine(cores(), gpus, kind, None if address() else device_name(kind))
+    if address():
+        return Machine(cores(), gpus, kind, None)
+    return Machine(cores(), gpus, kind, device_name(kind), free_for_trials())
 
 
 def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[str]:
@@ -67,6 +81,7 @@ def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[
     most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
     at_once = f", {most} trials at a time" if most > 1 else ""
     has = counted(machine.cpus, "CPU") + f" and {counted(machine.gpus, 'GPU')}" * bool(machine.gpus)
+    bounds = (machine.memory_bound(shape, options, len(each)) for shape, each in estimate.shapes.items())
     lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
     if address():
         lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
@@ -75,7 +90,7 @@ def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[
         lines.append(f"about {price:.2f} at {options.price_per_hour:g} a machine-hour")
     if estimate.unknown:
         lines[-1] += f", without {counted(estimate.unknown, 'trial')} of which no time is known"
-    return lines
+    return [*lines, *dict.fromkeys(filter(None, bounds))]
 
 
 def _lasting(seconds: Sequence[float], share: float) -> float:

@@ -175,6 +175,8 @@ class Driver:
             progress.expect(None if estimate.unknown else estimate.lasting(expected))
             for needs, alike in groups:
                 at_once = engine.trials_at_once(capacity, needs, most, len(alike))
+                if bound := engine.memory_bound(capacity, needs, most, len(alike)):
+                    self.console.say(bound)
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
 
     def _job(self, key: str, trial: Trial, measures: tuple[Measure, ...], capacity: engine.Capacity) -> Job:

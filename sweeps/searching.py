@@ -40,8 +40,9 @@ def sweep_of(search: Search, uri: str) -> Sweep:
         uri: of the study's database.
     Raises:
         Refusal: the database cannot be used.
+        StudyLost: another program still holds it after minutes of retries.
     """
-    known = look(search, uri)
+    known = look(search, uri, Console().say)
     cells = [search.cell(one.number, one.trial) for one in known]
     default = search.default
     if all(one.trial != default for one in known):
@@ -59,7 +60,7 @@ class Searching:
 
     @cached_property
     def _known(self) -> list[Known]:
-        return look(self.search, self.uri)
+        return look(self.search, self.uri, Console().say)
 
     @property
     def left(self) -> int:
@@ -144,6 +145,8 @@ class SearchDriver(Driver):
             )
             needs = engine.demand(*shape_of(search.default), self.options.gpus_per_trial, capacity)
             at_once = engine.trials_at_once(capacity, needs, self.options.max_concurrent)
+            if bound := engine.memory_bound(capacity, needs, self.options.max_concurrent, self.study.left):
+                self.console.say(bound)
 
             def ask() -> Known | None:
                 self._stop_if_told()

@@ -311,22 +311,27 @@ class Study:
         return self._handles[number]
 
 
-def look(search: Search, uri: str) -> list[Known]:
+def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[Known]:
     """The trials of a search so far; nothing is changed or made.
 
+    Args:
+        say: as `database` has it; only a database that another program holds is asked again.
     Raises:
-        Refusal: as `opened`.
+        StudyLost: another program holds the database: the same command may succeed later.
+        Refusal: the database cannot be used.
     """
     import optuna
 
     if not exists(uri):
         return []
     try:
-        with database(uri) as storage:
+        with database(uri, say, only_held=True) as storage:
             if search.name not in optuna.get_all_study_names(storage):
                 return []
             return Study(search, storage).known()
     except StudyLost as lost:
+        if lost.held:
+            raise
         raise Refusal(str(lost)) from None
 
 

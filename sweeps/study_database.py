@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import shlex
 import textwrap
 import time
@@ -44,11 +45,17 @@ REQUESTS = (
 )
 """Methods of Optuna's storage that ask the database, each in a transaction of its own: one that failed did nothing."""
 
+HELD = re.compile(r"(database|table|schema) is locked|lock (wait )?timeout|system is (starting up|shutting down)", re.I)
+"""What SQLite, PostgreSQL and MySQL answer while another program holds the database, or its server restarts."""
+
 Answer = TypeVar("Answer")
 
 
 class StudyLost(OSError):
     """The study's database cannot be used. The text says why, then what to do."""
+
+    held = False
+    """Whether another program holds it, or its server is about to answer: the same command may succeed later."""
 
 
 def study_uri(store: Store, given: str | None) -> str:
@@ -85,11 +92,15 @@ def check_can_be_made(uri: str) -> None:
 
 
 @contextmanager
-def database(uri: str, say: Callable[[str], None] | None = None) -> Iterator[optuna.storages.RDBStorage]:
+def database(
+    uri: str, say: Callable[[str], None] | None = None, *, only_held: bool = False
+) -> Iterator[optuna.storages.RDBStorage]:
     """Optuna's storage, whose requests are repeated while the database does not answer.
 
     Args:
         say: takes a line when the database stops to answer, and when it answers again; None: nothing is repeated.
+        only_held: repeat requests only while another program holds the database. At a command's start a server that is
+            not there is taken for a mistake in its URI.
     Raises:
         StudyLost: on entry, and from every request: the database cannot be used.
     """
@@ -99,9 +110,10 @@ def database(uri: str, say: Callable[[str], None] | None = None) -> Iterator[opt
     logging.getLogger("alembic").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        storage = _patiently(uri, say, _opened, uri)
+        patiently = functools.partial(_patiently, uri, say, only_held=only_held)
+        storage = patiently(_opened, uri)
         for name in REQUESTS:
-            setattr(storage, name, functools.partial(_patiently, uri, say, getattr(storage, name)))
+            setattr(storage, name, functools.partial(patiently, getattr(storage, name)))
         try:
             yield storage
         finally:
@@ -139,10 +151,17 @@ def _opened(uri: str) -> optuna.storages.RDBStorage:
 
 
 def _patiently(
-    uri: str, say: Callable[[str], None] | None, ask: Callable[..., Answer], *args: Any, **kwargs: Any
+    uri: str,
+    say: Callable[[str], None] | None,
+    ask: Callable[..., Answer],
+    *args: Any,
+    only_held: bool = False,
+    **kwargs: Any,
 ) -> Answer:
     """Asks the database, again and again while it does not answer.
 
+    Args:
+        only_held: as `database` has it.
     Raises:
         StudyLost: it did not answer for PATIENCE_SECONDS, or will not: it is damaged, or no database.
         KeyError, RuntimeError, ValueError: Optuna's own answers, about what it was asked.
@@ -156,7 +175,8 @@ def _patiently(
             answer = ask(*args, **kwargs)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             lost = _lost(uri, error)
-            if say is None or not _may_pass(error) or time.monotonic() - began > PATIENCE_SECONDS:
+            may_pass = lost.held if only_held else _may_pass(error)
+            if say is None or not may_pass or time.monotonic() - began > PATIENCE_SECONDS:
                 raise lost from None
             if not attempts:
                 say(f"{lost}; trying again for {PATIENCE_SECONDS / 60:g} min")
@@ -190,5 +210,7 @@ def _lost(uri: str, error: Exception) -> StudyLost:
         right = "move it away and it is made from storage again"
     else:
         right = "start its server, or correct --study-uri"
-    said = without_credentials(textwrap.shorten(said, 200, placeholder=" ..."))
-    return StudyLost(f"the study's database {without_credentials(uri)} cannot be used ({said}): {right}")
+    said_briefly = textwrap.shorten(said, 200, placeholder=" ...")
+    lost = StudyLost(without_credentials(f"the study's database {uri} cannot be used ({said_briefly}): {right}"))
+    lost.held = bool(HELD.search(said))
+    return lost

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TextIO
 
 import pytest
@@ -24,7 +25,8 @@ from sweeps import engine
 from sweeps.console import Console
 from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.engine import Capacity, attach
-from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch
+from sweeps.engine import watch as watching
+from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch, watched
 from sweeps.interruption import Interrupted, Interruption
 from sweeps.output import outliving_readers
 from sweeps.view import Status
@@ -255,6 +257,28 @@ def test_a_raylet_that_is_gone_is_lost_at_once_though_the_head_answers() -> None
     with server:
         watch(address, gone, lost.append, threading.Event(), 60.0, 0.01)
     assert lost == [f"Ray's process on this machine (raylet, {gone}) is lost"]
+
+
+def test_a_machine_that_ray_does_not_list_is_no_error_and_its_head_is_still_watched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    server, address = listening()
+    context = SimpleNamespace(gcs_address=address, get_node_id=lambda: "a")
+    monkeypatch.setattr("ray.get_runtime_context", lambda: context)
+    monkeypatch.setattr(watching, "alive", lambda: [{"NodeID": "b"}])
+    monkeypatch.setattr(watching, "LOOK_EVERY", 0.01)
+    monkeypatch.setenv(GIVES_UP_AFTER, "0.2")
+    lost, said = list[str](), threading.Event()
+
+    def hear(what: str) -> None:
+        lost.append(what)
+        said.set()
+
+    with watched(hear):
+        assert not said.wait(0.3)
+        server.close()
+        assert said.wait(5)
+    assert lost == [f"the head of the Ray cluster at {address} is lost"]
 
 
 def test_a_head_is_given_up_before_ray_ends_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:

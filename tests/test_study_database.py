@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 from mvae.refusal import Refusal
 from pipelines.search import Options, search, sweep
 from sweeps import engine, study_database
-from sweeps.main import INCOMPLETE, main
+from sweeps.console import Console
+from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.options import read
 from sweeps.search import Search
 from sweeps.storage import Store
@@ -135,16 +135,97 @@ def test_a_study_that_is_damaged_in_the_middle_is_lost_at_once(store: Store, of:
     assert said == []
 
 
-def test_a_look_at_a_locked_study_is_refused_within_seconds(store: Store, of: Search) -> None:
+@pytest.fixture
+def start(storage: Path, cache: Path, of: Search, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Starts a search whose study exists; trains nothing. Returns the exit code."""
     with opened(of, study_uri(store, None)):
         pass
-    began = time.monotonic()
-    with (
-        locked(store),
-        pytest.raises(Refusal, match=r"\(database is locked\): end the other program that has it open$"),
-    ):
-        look(of, study_uri(store, None))
-    assert time.monotonic() - began < 10
+    monkeypatch.setattr(engine, "run_search", lambda *_, **__: None)
+
+    def command(*more: str) -> int:
+        options = read(Options, ["--storage", str(storage), "--cache", str(cache), *TYPED, *more])
+        return main(lambda: sweep(options), options)
+
+    return command
+
+
+@pytest.mark.parametrize("more", [(), ("--plan",), ("--report",)], ids=["run", "plan", "report"])
+@pytest.mark.usefixtures("tracked")
+def test_a_study_that_is_locked_when_a_search_starts_is_asked_again(
+    start: Callable[..., int],
+    store: Store,
+    more: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sweeps.probe.Probe.__call__", lambda *_: 3600.0)
+    say = Console.say
+    with locked(store) as other:
+
+        def closing(console: Console, line: str) -> None:
+            say(console, line)
+            if "trying again" in line:
+                other.close()
+
+        monkeypatch.setattr(Console, "say", closing)
+        code = start(*more)
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert code == (COMPLETE if more == ("--plan",) else INCOMPLETE), "three trials are missing"
+    said = [line for line in printed.out.splitlines() if "study's database" in line]
+    assert said == [
+        f"the study's database {study_uri(store, None)} cannot be used (database is locked): end the other program"
+        " that has it open; trying again for 1 min",
+        f"the study's database {study_uri(store, None)} answers again",
+    ]
+
+
+def test_a_study_that_stays_locked_when_a_search_starts_ends_it_in_one_line_on_how_to_resume(
+    start: Callable[..., int], store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.3)
+    with locked(store):
+        assert start() == INCOMPLETE
+    printed = capsys.readouterr()
+    assert printed.out.count("trying again for") == 1
+    assert printed.err.count("\n") == 1
+    assert (
+        "(database is locked): end the other program that has it open; what is finished stays, to go on:" in printed.err
+    )
+
+
+@pytest.mark.parametrize(
+    ("answer", "held"),
+    [
+        ("database is locked", True),
+        ("database table is locked: studies", True),
+        ("FATAL:  the database system is starting up", True),
+        ("canceling statement due to lock timeout", True),
+        ("(1205, 'Lock wait timeout exceeded; try restarting transaction')", True),
+        ("connection to server at 10.0.0.1, port 5432 failed: Connection refused", False),
+        ("could not translate host name to address: Name or service not known", False),
+        ('FATAL:  password authentication failed for user "me"', False),
+        ("Access denied for user 'me'@'here'. Account is locked.", False),
+        ('FATAL:  database "study" does not exist', False),
+        ("unable to open database file", False),
+    ],
+)
+def test_only_a_database_that_another_program_holds_is_asked_again_at_the_start(
+    of: Search, answer: str, held: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rest is a mistake in the URI until it has once answered."""
+    attempts = list[str]()
+
+    def opening(uri: str) -> Any:
+        attempts.append(uri)
+        raise OperationalError("select", {}, Exception(answer))
+
+    monkeypatch.setattr(study_database, "_opened", opening)
+    monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.1)
+    said = list[str]()
+    with pytest.raises(StudyLost if held else Refusal, match=r"^the study's database postgresql://host/study cannot"):
+        look(of, "postgresql://me:secret@host/study", said.append)
+    assert (len(attempts) > 1, len(said)) == (held, int(held))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ quiet.py      Ray's chatter, its signal handlers, its way of ending
 from __future__ import annotations
 
 from sweeps.engine.attach import address, check, cluster
-from sweeps.engine.demand import Capacity, Demand, demand, trials_at_once
+from sweeps.engine.demand import Capacity, Demand, demand, memory_bound, trials_at_once
 from sweeps.engine.search import SearchListener, run_search
 from sweeps.engine.trials import Listener, alike, run_jobs
 
@@ -27,6 +27,7 @@ __all__ = [
     "check",
     "cluster",
     "demand",
+    "memory_bound",
     "run_jobs",
     "run_search",
     "trials_at_once",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
-from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand
+from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
 from sweeps.engine.machines import alive, look_at_machines
 from sweeps.engine.quiet import (
     SILENCE,
@@ -44,7 +44,6 @@ LOOK_EVERY = 2.0
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
 """Where `ray up` leaves the cluster's configuration on the head."""
 
-
 PRIVATE = {"mvae-suite/private": "true"}
 """Label of the machine of a private cluster: no other sweep may join it, because it ends with its own."""
 
@@ -60,7 +59,7 @@ def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
     """
     import ray
 
-    at = address()
+    at, memory = address(), free_for_trials()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     with ExitStack() as stack:
         stack.enter_context(environment(SILENCE))
@@ -85,7 +84,7 @@ def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
             if at:
                 check_joinable(at, alive())
             with watched(lost):
-                yield capacity()
+                yield capacity() if at else replace(there(), final=True, memory=memory)
         finally:
             shut_down()
 
@@ -143,8 +142,6 @@ def there() -> Capacity:
 def capacity() -> Capacity:
     """What the attached cluster has at most: as its configuration says where it can grow, else what is there."""
     now = there()
-    if not address():
-        return Capacity(now.cpus, now.gpus)
     at_most = most(now, len(_alive()), BOOTSTRAP.expanduser())
     return replace(at_most, together=_free_memory() / ON_THE_HEAD)
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from mvae.limits import free_memory
 from mvae.refusal import Refusal
+from sweeps.console import counted
 
 SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` of a trial in one process, where there are GPUs: the networks here leave most of one idle."""
 
 ON_THE_HEAD = 1.3 * 2**30
 """Bytes of the driver's machine for a trial of several workers: its Tune process, Train's controller, a queue."""
+
+OF_A_PROCESS = 1.3e9
+"""Bytes of memory per process of a trial, as measured (README, Requirements)."""
+
+OF_THE_DRIVER = 1.0e9
+"""Bytes of memory kept for the driver and Ray's own processes, as measured (README, Requirements)."""
 
 WAITING = 8
 """Trials that may wait for machines beside those that run; of those with several workers, whose own process waits
@@ -31,6 +39,8 @@ class Capacity:
     """Nothing can be added to it, as far as is known; else these are the machines of this moment."""
     together: float = math.inf
     """Trials of several workers whose own processes the driver's machine has memory for."""
+    memory: float = math.inf
+    """Bytes of memory free for trials on a sweep's own machine; infinite on a cluster, whose machines may differ."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,11 @@ class Demand:
     def least(self) -> int:
         """Processes without which it does not start."""
         return self.workers if self.fewest is None else self.fewest
+
+    @property
+    def memory(self) -> float:
+        """Bytes that all processes of a trial take on one machine; of an elastic trial, after it has grown."""
+        return self.workers * OF_A_PROCESS + (ON_THE_HEAD if self.workers > 1 else 0)
 
     @property
     def of_each(self) -> dict[str, float]:
@@ -100,6 +115,11 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
         )
 
 
+def free_for_trials() -> float:
+    """Bytes of this machine's memory that trials can take; call it before Ray starts."""
+    return max(0.0, free_memory() - OF_THE_DRIVER)
+
+
 def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int | None = None) -> int:
     """How many such trials run at a time.
 
@@ -108,7 +128,7 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
     as the user says.
 
     Args:
-        most: `--max-concurrent`.
+        most: `--max-concurrent`. It overrides the bound by memory, which is an estimate; those by CPUs and GPUs remain.
         jobs: how many there are to run; None where nobody knows yet.
     """
     if not there.final and most is not None:
@@ -122,4 +142,25 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
         fits += WAITING if needs.workers == 1 else 1
     if needs.workers > 1:
         fits = int(min(fits, there.together))
-    return max(1, fits if most is None else min(fits, most))
+    if most is None:
+        return max(1, int(min(fits, there.memory / needs.memory)))
+    return max(1, min(fits, most))
+
+
+def memory_bound(there: Capacity, needs: Demand, most: int | None, jobs: int) -> str:
+    """Returns one line if memory bounds how many trials run at a time, or if `--max-concurrent` exceeds that bound.
+
+    Args:
+        most: `--max-concurrent`.
+        jobs: how many there are to run.
+    """
+    holds = trials_at_once(there, needs, None)
+    unbounded = trials_at_once(replace(there, memory=math.inf), needs, most)
+    if min(unbounded, jobs) <= holds:
+        return ""
+    free, each = there.memory / 1e9, needs.memory / 1e9
+    has = f"{free:.1f} GB of memory are free for trials, and a trial takes about {each:.1f} GB"
+    if most is None:
+        return f"{counted(holds, 'trial')} at a time: {has}. To run more, give --max-concurrent"
+    too_many = f"--max-concurrent {most} is more than memory holds ({counted(holds, 'trial')} at a time)"
+    return f"{too_many}: {has}. Lower it if their processes die"

@@ -29,16 +29,18 @@ GIVES_UP_AFTER = "RAY_gcs_rpc_server_reconnect_timeout_s"
 def watched(lost: Callable[[str], None]) -> Iterator[None]:
     """Looks at the attached cluster for as long as the block lasts.
 
+    If Ray does not list this machine (it may have just lost it), only the head is looked at.
+
     Args:
         lost: called at most once, in a thread of its own, with what was lost, in words.
     """
     import ray
 
     context = ray.get_runtime_context()
-    own = next(node for node in alive() if node["NodeID"] == context.get_node_id())
-    raylet = f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}"
+    own = next((node for node in alive() if node["NodeID"] == context.get_node_id()), None)
+    raylet = f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}" if own else None
     ended = threading.Event()
-    about = (context.gcs_address, raylet, lost, ended, patience())
+    about = (context.gcs_address, raylet, lost, ended, patience(), LOOK_EVERY)
     thread = threading.Thread(target=watch, args=about, name="head", daemon=True)
     thread.start()
     try:
@@ -58,7 +60,7 @@ def patience() -> float:
 
 def watch(
     head: str,
-    raylet: str,
+    raylet: str | None,
     lost: Callable[[str], None],
     ended: threading.Event,
     patience: float,
@@ -68,11 +70,12 @@ def watch(
 
     Args:
         head: HOST:PORT of the head's control service, which may be silent for a while.
-        raylet: HOST:PORT of Ray's process on this machine: if nothing listens there, it is gone for good.
+        raylet: HOST:PORT of Ray's process on this machine: if nothing listens there, it is gone for good. None: its
+            address is unknown, and it is not looked at.
     """
     silent_since: float | None = None
     while not ended.wait(every):
-        if isinstance(_refused(raylet), ConnectionRefusedError) and not ended.is_set():
+        if raylet and isinstance(_refused(raylet), ConnectionRefusedError) and not ended.is_set():
             lost(f"Ray's process on this machine (raylet, {raylet}) is lost")
             return
         if _refused(head) is None:

@@ -11,6 +11,7 @@ import torch
 from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
 from mvae.evaluation.measures import compute
+from mvae.refusal import Refusal
 from mvae.training import train
 from mvae.trial import ACCURACY, Measure, Trial, likelihood, readout
 from sweeps.probe import Probe
@@ -64,7 +65,7 @@ def test_an_epoch_is_a_pass_over_the_first_examples(data: Dataset, tmp_path: Pat
 
 def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path) -> None:
     trial = Trial.create(dataset="digits", model="nn", epochs=1, train_examples=1298)
-    with pytest.raises(ValueError, match=r"^1,298 training examples are more than the 1,297 of digits$"):
+    with pytest.raises(Refusal, match=r"^1,298 training examples are more than the 1,297 of digits$"):
         train(trial, data, Checkpoints(tmp_path, "a"))
 
 

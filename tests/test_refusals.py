@@ -29,10 +29,10 @@ CALLERS_MISTAKES = {
     "VAE.infer": "our own measures choose the modalities to infer from, none is typed",
     "JMVAE.infer": "our own measures choose the modalities to infer from, none is typed",
     "CVAE.infer": "our own measures choose the modalities to infer from, none is typed",
-    "Split.redrawn": "commands load the grey values that Trial.needs_grey asks for; Trial refuses a data set without any",
+    "Split.redrawn": "commands load grey values if Trial.needs_grey says so; Trial refuses a data set without any",
     "RemotePath.relative_to": "our code makes both paths",
 }
-"""Functions of mvae that raise a plain ValueError, and why no option, file or plug-in of a user makes them raise it."""
+"""Functions of mvae that raise a plain ValueError, and why no option and no file of a user makes them raise it."""
 
 
 def mistaken(*_: object) -> Any:

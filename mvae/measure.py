@@ -88,7 +88,7 @@ def sentence_likelihood(samples: int) -> Measure:
     """`likelihood` of sentences, with the likelihood without <unk> and the share of <unk>.
 
     Raises:
-        ValueError: fewer than 2 samples, which have no variance.
+        Refusal: fewer than 2 samples, which have no variance.
     """
     return replace(likelihood(samples), version=2)
 

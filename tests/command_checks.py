@@ -21,6 +21,7 @@ import ray
 from packaging.requirements import Requirement
 from ray.scripts.scripts import cli
 
+from mvae.refusal import Refusal
 from sweeps.options import read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -180,5 +181,5 @@ def check_pipeline(script: str, arguments: list[str]) -> None:
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     try:
         read(module.Options, arguments)
-    except ValueError as refusal:
+    except Refusal as refusal:
         raise Wrong(f"{script}: {refusal}") from None

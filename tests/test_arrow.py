@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mvae import data
+from mvae.refusal import Refusal
 from tests.crashes import fails_when_full, files_below, killed_at_any_line
 from tests.tiny_mnist import empty, everything, flip_a_byte, truncate, write_tiny
 
@@ -134,7 +135,7 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_the_next_load_goes_through(
     with monkeypatch.context() as patch:
         patch.setattr("mvae.files.os.fsync", fails_when_full(limit, os.fsync))
         with pytest.raises(
-            ValueError, match=r"cache .* cannot be used \(No space left on device\): give --cache a folder"
+            Refusal, match=r"cache .* cannot be used \(No space left on device\): give --cache a folder"
         ):
             data.load("mnist", root, own_cache)
     assert not list(own_cache.rglob(".*.tmp"))
@@ -169,6 +170,6 @@ def test_of_two_processes_that_need_a_conversion_one_converts(tmp_path: Path, ro
 
 def test_a_cache_that_cannot_be_used_is_one_clear_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"the cache .*file cannot be used .*--cache") as refused:
+    with pytest.raises(Refusal, match=r"the cache .*file cannot be used .*--cache") as refused:
         data.load("mnist", root, tmp_path / "file")
     assert "\n" not in str(refused.value)

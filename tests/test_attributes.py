@@ -21,6 +21,7 @@ from mvae.evaluation.measures import check_measurable, compute
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
+from mvae.refusal import Refusal
 from mvae.training import train, validated
 from mvae.trial import Trial
 
@@ -254,7 +255,7 @@ def test_a_trained_mvae_tells_attributes_from_the_image(layout: str, tmp_path: P
 
 
 def refusal(*asked: Any) -> str:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(Refusal) as refused:
         check_measurable(*asked)
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -271,5 +272,5 @@ def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
         == "arm vae has no attributes: choose among jmvae, mvae, mvae_q"
     )
     check_measurable(ATTRIBUTE_ACCURACY, "mvae", source("mnist19"))
-    with pytest.raises(ValueError, match=r"^faces has no label or text to predict"):
+    with pytest.raises(Refusal, match=r"^faces has no label or text to predict"):
         compute(ACCURACY, built("apart"), trial(), dataset("apart", shares(10)))

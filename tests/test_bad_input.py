@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import pytest
 
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
@@ -313,7 +314,7 @@ def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
 
 
 def test_random_subsets_of_two_modalities_are_refused() -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         Trial.create(dataset="digits", model="mvae", k=1)
     assert str(refusal.value) == ("k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0")
 

@@ -22,6 +22,7 @@ from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import ElboBatch, ElboLearner
+from mvae.refusal import Refusal
 from mvae.steps import make_up
 from mvae.streams import derive
 from mvae.training import train, validated
@@ -167,7 +168,7 @@ def test_fewer_examples_and_another_device_keep_the_grey_values(tiny: Dataset) -
 
 
 def test_what_has_no_grey_values_is_refused_in_one_line(tiny_root: Path, own_cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^mnist has no grey values to draw bits from$"):
+    with pytest.raises(Refusal, match=r"^mnist has no grey values to draw bits from$"):
         data.load("mnist", tiny_root, own_cache, grey=True)
     bits = data.load("binary_mnist", tiny_root, own_cache)
     with pytest.raises(ValueError, match=r"^no grey values to draw bits from: load the data set with grey=True$"):
@@ -179,7 +180,7 @@ def test_grey_values_of_other_examples_are_refused(
 ) -> None:
     write_tiny(tiny_root, "FashionMNIST", counts={"train": 66, "t10k": 12})
     monkeypatch.setitem(data.DATASETS, "binary_mnist", replace(data.source("binary_mnist"), grey="fashion_mnist"))
-    with pytest.raises(ValueError, match=r"^the training examples of fashion_mnist are not those of binary_mnist"):
+    with pytest.raises(Refusal, match=r"^the training examples of fashion_mnist are not those of binary_mnist"):
         data.load("binary_mnist", tiny_root, own_cache, grey=True)
 
 

@@ -27,6 +27,7 @@ from mvae.data.celeba import ATTRIBUTES, CELEBA, CELEBA19
 from mvae.data.celeba_files import IMAGES
 from mvae.data.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
 from mvae.data.faces import write_faces
+from mvae.refusal import Refusal
 from tests.crashes import files_below
 from tests.tiny_mnist import empty, everything, truncate
 
@@ -253,7 +254,7 @@ def test_the_data_root_is_only_read(root: Path, own_cache: Path) -> None:
 def test_a_process_that_dies_is_one_clear_line(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "BLOCK", 1)
     monkeypatch.setattr(pictures, "cores", lambda: 2)
-    with pytest.raises(ValueError, match=r"^a process that makes pictures was killed .*: run it again"):
+    with pytest.raises(Refusal, match=r"^a process that makes pictures was killed .*: run it again"):
         pictures.make(own_cache, 2, lambda start, stop: functools.partial(os._exit, 3), beside={}, what="pictures")
 
 
@@ -264,7 +265,7 @@ def test_an_image_that_is_cut_short_is_named_whoever_reads_it(
     monkeypatch.setattr(pictures, "BLOCK", 8)
     monkeypatch.setattr(pictures, "cores", lambda: workers)
     truncate(root / "celeba" / IMAGES / "000017.jpg")
-    with pytest.raises(ValueError, match=r"img_align_celeba/000017.jpg is damaged \(image file is truncated.*fetch it"):
+    with pytest.raises(Refusal, match=r"img_align_celeba/000017.jpg is damaged \(image file is truncated.*fetch it"):
         data.load("celeba", root, own_cache)
     assert not list(own_cache.glob("celeba-*/manifest.json"))
 
@@ -282,14 +283,14 @@ def as_png(path: Path) -> None:
 @pytest.mark.parametrize("damage", [empty, scribble, as_png])
 def test_an_image_that_is_no_jpeg_is_named(root: Path, own_cache: Path, damage: Callable[[Path], None]) -> None:
     damage(root / "celeba" / IMAGES / "000005.jpg")
-    with pytest.raises(ValueError, match=r"img_align_celeba/000005.jpg is not a JPEG image: fetch it again"):
+    with pytest.raises(Refusal, match=r"img_align_celeba/000005.jpg is not a JPEG image: fetch it again"):
         data.load("celeba", root, own_cache)
 
 
 def test_an_image_that_is_missing_is_named_before_anything_is_decoded(root: Path, own_cache: Path) -> None:
     (root / "celeba" / IMAGES / "000003.jpg").unlink()
     (root / "celeba" / IMAGES / "000009.jpg").unlink()
-    with pytest.raises(ValueError, match=r"000003.jpg is missing, as 2 of the 24 images that list_eval_partition.txt"):
+    with pytest.raises(Refusal, match=r"000003.jpg is missing, as 2 of the 24 images that list_eval_partition.txt"):
         data.load("celeba", root, own_cache)
     assert not own_cache.exists()
 
@@ -300,14 +301,14 @@ def test_a_byte_that_is_wrong_in_a_zip_is_noticed_and_named(root: Path, tmp_path
     content = bytearray(archive.read_bytes())
     content[content.find(b"000007.jpg") + 3000] ^= 1
     archive.write_bytes(content)
-    with pytest.raises(ValueError, match=r"img_align_celeba.zip/img_align_celeba/000007.jpg is damaged \(Bad CRC-32"):
+    with pytest.raises(Refusal, match=r"img_align_celeba.zip/img_align_celeba/000007.jpg is damaged \(Bad CRC-32"):
         data.load("celeba", tmp_path / "zips", own_cache)
 
 
 def test_a_zip_that_is_cut_short_is_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
     zipped(root, tmp_path / "zips")
     truncate(tmp_path / "zips" / "celeba" / f"{IMAGES}.zip")
-    with pytest.raises(ValueError, match=r"img_align_celeba.zip is not a whole zip file .*: fetch it again"):
+    with pytest.raises(Refusal, match=r"img_align_celeba.zip is not a whole zip file .*: fetch it again"):
         data.load("celeba", tmp_path / "zips", own_cache)
 
 
@@ -374,7 +375,7 @@ def test_a_list_that_is_damaged_is_one_clear_line(
     root: Path, own_cache: Path, name: str, change: Callable[[list[str]], object], message: str
 ) -> None:
     edit(root, name, change)
-    with pytest.raises(ValueError, match=message) as raised:
+    with pytest.raises(Refusal, match=message) as raised:
         data.load("celeba", root, own_cache)
     assert "\n" not in str(raised.value)
 

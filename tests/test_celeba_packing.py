@@ -16,6 +16,7 @@ from mvae import data
 from mvae.data.celeba_files import IMAGES
 from mvae.data.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
 from mvae.data.faces import write_faces
+from mvae.refusal import Refusal
 from tests.test_celeba import edit, lists
 
 LISTS = (ATTRIBUTE_LIST, PARTITION_LIST)
@@ -138,16 +139,14 @@ def test_a_zip_with_two_image_folders_is_refused_and_both_are_named(root: Path, 
             for path in sorted((place / IMAGES).iterdir()):
                 archive.write(path, f"{inner}/{path.name}")
     shutil.rmtree(place / IMAGES)
-    with pytest.raises(ValueError, match=r"\.zip holds 000001\.jpg twice, as img_align_celeba/.* and as img_celeba/"):
+    with pytest.raises(Refusal, match=r"\.zip holds 000001\.jpg twice, as img_align_celeba/.* and as img_celeba/"):
         data.fingerprint("celeba", root, tmp_path)
 
 
 def test_a_folder_with_two_image_folders_is_refused_and_both_are_named(root: Path, tmp_path: Path) -> None:
     place = root / "celeba" / IMAGES
     shutil.copytree(place, place / "copy")
-    with pytest.raises(
-        ValueError, match=r"celeba holds 000001\.jpg twice, as 000001\.jpg and as copy/000001\.jpg: lea"
-    ):
+    with pytest.raises(Refusal, match=r"celeba holds 000001\.jpg twice, as 000001\.jpg and as copy/000001\.jpg: lea"):
         data.fingerprint("celeba", root, tmp_path)
 
 
@@ -166,7 +165,7 @@ def test_a_csv_list_that_is_damaged_is_one_clear_line(root: Path, tmp_path: Path
     with_csv_lists(place)
     path = place / "list_attr_celeba.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("000005.jpg,", "000005.jpg,2,", 1), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"list_attr_celeba\.csv, line 6 is not a file name and 40 times 1 or -1"):
+    with pytest.raises(Refusal, match=r"list_attr_celeba\.csv, line 6 is not a file name and 40 times 1 or -1"):
         data.load("celeba", root, tmp_path)
 
 
@@ -174,5 +173,5 @@ def test_a_broken_link_among_the_images_is_named(root: Path, tmp_path: Path) -> 
     path = root / "celeba" / IMAGES / "000005.jpg"
     path.unlink()
     path.symlink_to(tmp_path / "gone.jpg")
-    with pytest.raises(ValueError, match=r"000005\.jpg cannot be read: No such file"):
+    with pytest.raises(Refusal, match=r"000005\.jpg cannot be read: No such file"):
         data.fingerprint("celeba", root, tmp_path)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mvae.refusal import Refusal
 from sweeps.engine import Capacity, Demand, attach, together
 from sweeps.worker import Word
 from tests.test_engine import LOCAL
@@ -59,7 +60,7 @@ def test_a_cluster_whose_workers_never_join_is_refused_with_those_that_are_missi
     monkeypatch.setattr(attach, "BOOTSTRAP", tmp_path / "cluster.yaml")
     monkeypatch.setattr(attach, "_alive", lambda: ["10.0.0.1"])
     monkeypatch.setattr(attach, "there", lambda: Capacity(0, 0, final=False))
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         attach._check_after(15, Demand(), "auto")
     line = str(refusal.value)
     assert line.startswith("1 machine with 0 CPUs and 0 GPUs after 15 minutes of waiting (--wait-for-nodes)")

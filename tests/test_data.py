@@ -17,6 +17,7 @@ from mvae import data
 from mvae.data import digits, mnist
 from mvae.data.binarisation import binarise
 from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
+from mvae.refusal import Refusal
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 
 
@@ -190,7 +191,7 @@ def test_training_examples_are_counted_without_converting(root: Path, own_cache:
 
 
 def test_an_unknown_data_set_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"no data set 'mnst': choose one of digits, mnist, binary_mnist, fashion_mni"):
+    with pytest.raises(Refusal, match=r"no data set 'mnst': choose one of digits, mnist, binary_mnist, fashion_mni"):
         data.load("mnst")
 
 
@@ -198,7 +199,7 @@ def test_a_given_data_root_without_the_files_is_an_error_even_when_the_cache_is_
     root: Path, own_cache: Path, tmp_path: Path
 ) -> None:
     data.load("mnist", root, own_cache)
-    with pytest.raises(ValueError, match=r"elsewhere/MNIST/raw has no train-images-idx3-ubyte .* must hold MNIST/raw/"):
+    with pytest.raises(Refusal, match=r"elsewhere/MNIST/raw has no train-images-idx3-ubyte .* must hold MNIST/raw/"):
         data.load("mnist", tmp_path / "elsewhere", own_cache)
     assert not (tmp_path / "elsewhere").exists()
 
@@ -235,7 +236,7 @@ def test_without_files_and_internet_one_line_says_what_would_be_right(
 ) -> None:
     if torchvision == "missing":
         monkeypatch.setitem(sys.modules, "torchvision", None)
-    with pytest.raises(ValueError, match=r"default/MNIST/raw .*could not be downloaded .*--data-root") as refused:
+    with pytest.raises(Refusal, match=r"default/MNIST/raw .*could not be downloaded .*--data-root") as refused:
         data.load("mnist", cache=own_cache)
     assert "\n" not in str(refused.value)
     assert not any(path.is_dir() for path in no_internet.iterdir())
@@ -250,20 +251,20 @@ def rewritten(root: Path, name: str, content: bytes) -> None:
 
 def test_a_raw_file_that_is_cut_short_is_named(root: Path, own_cache: Path) -> None:
     truncate(root / "MNIST" / "raw" / "train-images-idx3-ubyte")
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte is damaged: 47,040 bytes .* 46,940 follow"):
+    with pytest.raises(Refusal, match=r"train-images-idx3-ubyte is damaged: 47,040 bytes .* 46,940 follow"):
         data.load("mnist", root, own_cache)
 
 
 def test_a_raw_file_of_another_format_is_named(root: Path, own_cache: Path) -> None:
     rewritten(root, "t10k-labels-idx1-ubyte", b"<html>not found</html>")
-    with pytest.raises(ValueError, match="t10k-labels-idx1-ubyte is not an idx file"):
+    with pytest.raises(Refusal, match="t10k-labels-idx1-ubyte is not an idx file"):
         data.load("mnist", root, own_cache)
 
 
 def test_a_gzip_that_is_cut_short_is_named(tmp_path: Path, own_cache: Path) -> None:
     write_tiny(tmp_path / "root", compressed=True)
     truncate(tmp_path / "root" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz")
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz is not a whole gzip file"):
+    with pytest.raises(Refusal, match=r"train-images-idx3-ubyte.gz is not a whole gzip file"):
         data.load("mnist", tmp_path / "root", own_cache)
 
 
@@ -278,11 +279,11 @@ def test_what_is_no_gzip_inside_is_named(tmp_path: Path, own_cache: Path) -> Non
         (b"", rf"{name}\.gz is not an idx file of bytes: fetch it again"),
     ):
         (raw / f"{name}.gz").write_bytes(content)
-        with pytest.raises(ValueError, match=message) as refused:
+        with pytest.raises(Refusal, match=message) as refused:
             data.load("mnist", tmp_path / "root", own_cache)
         assert "\n" not in str(refused.value)
     (raw / name).write_bytes(packed)  # compressed, under the plain name
-    with pytest.raises(ValueError, match=rf"{name} is not an idx file of bytes: fetch it again"):
+    with pytest.raises(Refusal, match=rf"{name} is not an idx file of bytes: fetch it again"):
         data.load("mnist", tmp_path / "root", own_cache)
 
 
@@ -299,7 +300,7 @@ def test_values_that_no_mnist_has_are_refused(
     root: Path, own_cache: Path, name: str, values: np.ndarray, message: str
 ) -> None:
     write_idx(root / "MNIST" / "raw" / name, values, compressed=False)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refusal, match=message):
         data.load("mnist", root, own_cache)
     assert not list(own_cache.glob("mnist-*/*"))
 

@@ -23,6 +23,7 @@ from docs.report.refresh import _file, measure_of, merged, numbers
 from docs.report.sources import Sources, holds
 from docs.report.spans import fill, outside
 from mvae.data import fingerprint
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.rounding import as_printed, shown
 from sweeps.tables import TABLE_4
@@ -116,7 +117,7 @@ def test_a_sentence_that_the_numbers_no_longer_bear_out_is_refused(
 
 def test_a_claim_that_holds_is_not_refused() -> None:
     holds(True, "all is well")
-    with pytest.raises(ValueError, match="the text says that all is well"):
+    with pytest.raises(Refusal, match="the text says that all is well"):
         holds(False, "all is well")
 
 
@@ -187,7 +188,7 @@ def test_a_table_shows_mean_spread_and_verdict_of_the_seeds_that_are_there(value
     ],
 )
 def test_a_span_that_cannot_be_filled_is_refused_with_its_line(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(Refusal, match=said):
         fill(text, {"accuracy.tolerance": "0.03", "table": "| a |"}, "x.md")
 
 
@@ -216,14 +217,14 @@ def test_a_field_that_an_arm_does_not_read_fits_any_value() -> None:
 
 
 def test_numbers_of_other_trials_are_never_averaged() -> None:
-    with pytest.raises(ValueError, match="2 kinds of trial where one is meant"):
+    with pytest.raises(Refusal, match="2 kinds of trial where one is meant"):
         Committed([_number(0.5), _number(0.7, epochs=7)]).mean("test/accuracy")
 
 
 def test_a_store_s_number_that_differs_from_the_committed_one_is_refused() -> None:
     known = Committed([_number(0.5)])
     assert merged(known, [_number(0.5)], "x.csv") == list(known.numbers)
-    with pytest.raises(ValueError, match=r"x.csv: test/accuracy of (ab){8} is 0.5 there and 0.25 in the store"):
+    with pytest.raises(Refusal, match=r"x.csv: test/accuracy of (ab){8} is 0.5 there and 0.25 in the store"):
         merged(known, [_number(0.25)], "x.csv")
 
 
@@ -253,7 +254,7 @@ def test_a_run_s_parameters_give_back_its_trial_and_its_numbers() -> None:
 
 def test_a_run_whose_key_does_not_follow_from_its_parameters_is_refused() -> None:
     params, tags = _run(**{"mvae.key": "0" * 16})
-    with pytest.raises(ValueError, match="give another key"):
+    with pytest.raises(Refusal, match="give another key"):
         numbers(params, tags, {"test/accuracy": 0.75})
 
 
@@ -319,7 +320,7 @@ def test_every_committed_curve_is_of_a_trial_with_committed_numbers_and_ends_no_
 def test_a_curve_that_differs_from_the_committed_one_is_refused() -> None:
     one = {("k", curves.METRIC): (0.1, 0.2)}
     assert curves.merged(dict(one), one, "x.csv") == one
-    with pytest.raises(ValueError, match=r"x\.csv: validation/accuracy of k was another"):
+    with pytest.raises(Refusal, match=r"x\.csv: validation/accuracy of k was another"):
         curves.merged(dict(one), {("k", curves.METRIC): (0.1, 0.3)}, "x.csv")
 
 
@@ -344,7 +345,7 @@ def test_a_line_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> N
     path.write_text(
         "key,measure,metric,value,dataset,model\nabc,accuracy-v1,test/accuracy,much,digits,nn\n", encoding="utf-8"
     )
-    with pytest.raises(ValueError, match=r"bad\.csv:2: no number of a trial"):
+    with pytest.raises(Refusal, match=r"bad\.csv:2: no number of a trial"):
         read(path)
 
 
@@ -354,7 +355,7 @@ def test_what_was_noted_says_where_it_comes_from(checkout: Path) -> None:
     path.write_text(
         path.read_text(encoding="utf-8") + "lab.more,7,seconds of something,,2026-11-25,abc,here\n", encoding="utf-8"
     )
-    with pytest.raises(ValueError, match=r"noted.csv:\d+: write name,value,what"):
+    with pytest.raises(Refusal, match=r"noted.csv:\d+: write name,value,what"):
         Sources(checkout).noted()
 
 

@@ -18,6 +18,7 @@ import pytest
 from ray import cloudpickle
 from ray.exceptions import RayActorError
 
+from mvae.refusal import Refusal
 from sweeps.engine import (
     Capacity,
     Demand,
@@ -84,12 +85,12 @@ def test_what_a_cluster_can_never_have_is_refused_in_one_line(
     if not line:
         check_fits(needs, gpus, there, "here")
         return
-    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+    with pytest.raises(Refusal, match=f"^{re.escape(line)}$"):
         check_fits(needs, gpus, there, "here")
 
 
 def test_a_gpu_is_refused_where_there_is_none() -> None:
-    with pytest.raises(ValueError, match=r"^--gpus-per-trial 1: there is no GPU here; write 0 or auto$"):
+    with pytest.raises(Refusal, match=r"^--gpus-per-trial 1: there is no GPU here; write 0 or auto$"):
         check_fits(Demand(1, 1.0), 1.0, Capacity(8, 0), "here")
 
 

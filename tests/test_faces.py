@@ -19,6 +19,7 @@ from mvae.data.celeba_files import IMAGES
 from mvae.data.celeba_lists import ATTRIBUTE_LIST, COLUMNS, PARTITION_LIST
 from mvae.data.dataset import Kind
 from mvae.data.faces import DRAWN, FACES, FACES19, SEED, block, columns, describe, drawn, draws, write_faces
+from mvae.refusal import Refusal
 from tests.crashes import files_below
 from tests.tiny_mnist import everything
 
@@ -176,14 +177,14 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     write_faces(tmp_path, 24)
     before = files_below(tmp_path)
     for count, seed in ((25, SEED), (24, SEED + 1)):
-        with pytest.raises(ValueError, match=r"celeba exists and does not hold these .* faces: name a folder without"):
+        with pytest.raises(Refusal, match=r"celeba exists and does not hold these .* faces: name a folder without"):
             write_faces(tmp_path, count, seed)
     assert files_below(tmp_path) == before
     assert json.loads((tmp_path / "celeba" / "faces.json").read_text(encoding="utf-8"))["count"] == 24
 
 
 def test_too_few_faces_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^11 faces are too few: at least 12 are needed"):
+    with pytest.raises(Refusal, match=r"^11 faces are too few: at least 12 are needed"):
         write_faces(tmp_path, 11)
     assert not (tmp_path / "celeba").exists()
 

@@ -151,6 +151,6 @@ def test_a_picture_that_cannot_be_converted_is_refused_by_name(
     for number in range(12):
         Image.new("RGB", (64, 64)).save(root / f"{number}.png")
     (root / "odd one.png").write_bytes(saved(image, kind).getvalue())
-    with pytest.raises(ValueError, match=r"take it out of the folder$") as refused:
+    with pytest.raises(Refusal, match=r"take it out of the folder$") as refused:
         data.load("vision_images", root, tmp_path / "cache")
     assert str(refused.value).startswith(f"{root / 'odd one.png'} {line}") and "\n" not in str(refused.value)

@@ -16,6 +16,7 @@ from mvae.evaluation.importance import (
     importance_estimates,
 )
 from mvae.gaussian import Gaussian
+from mvae.refusal import Refusal
 from tests.linear_gaussian import normal_log_prob
 
 CPU = torch.device("cpu")
@@ -108,6 +109,6 @@ def test_each_example_keeps_its_own_samples() -> None:
 def test_fewer_than_two_samples_are_refused_in_one_line(samples: int) -> None:
     q = Gaussian(torch.zeros(1, 1), torch.zeros(1, 1))
     noise = Noise(0, "likelihood", [0], 1, CPU)
-    with pytest.raises(ValueError, match=rf"samples = {samples}: .* at least 2") as refused:
+    with pytest.raises(Refusal, match=rf"samples = {samples}: .* at least 2") as refused:
         importance_estimates(gaussian_proposal(q), lambda z, log_r: {"": log_r}, noise, samples=samples, chunk=5)
     assert "\n" not in str(refused.value)

@@ -126,7 +126,7 @@ def test_a_driver_that_is_at_work_is_refused_with_one_line(
     tmp_path: Path, said: Said, drive: Callable[[], int]
 ) -> None:
     pid = drive()
-    with pytest.raises(ValueError, match=f"process {pid} of .* on .*, since .* another --name") as error:
+    with pytest.raises(Refusal, match=f"process {pid} of .* on .*, since .* another --name") as error:
         hold_for_a_moment(tmp_path, said)
     assert "\n" not in str(error.value)
     assert "is held by" in said[0]
@@ -202,7 +202,7 @@ def test_the_same_host_in_another_pid_namespace_is_watched_not_presumed_dead(tmp
 def test_a_lease_of_another_host_that_moves_is_refused(tmp_path: Path, said: Said) -> None:
     from_another_host(tmp_path)
     threading.Timer(0.4, from_another_host, (tmp_path, 6)).start()
-    with pytest.raises(ValueError, match="far-away"):
+    with pytest.raises(Refusal, match="far-away"):
         hold_for_a_moment(tmp_path, said)
     assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["owner"] == "somebody"
 
@@ -222,11 +222,11 @@ def test_a_lease_file_that_cannot_be_read_is_watched_and_taken_over(tmp_path: Pa
 def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Path) -> None:
     from_another_host(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from sweeps.lease import Lease\n"
+        "import sys; from pathlib import Path; from mvae.refusal import Refusal; from sweeps.lease import Lease\n"
         "try:\n"
         f"    with Lease(Path(sys.argv[1]), lambda line: None, {RENEW}, {2 * DEAD}):\n"
         "        print('won', flush=True); sys.stdin.read()\n"
-        "except ValueError as error:\n"
+        "except Refusal as error:\n"
         "    print('refused', error)\n"
     )
     drivers = [

@@ -21,6 +21,7 @@ from mvae.likelihood import Bernoulli
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, build_mvae
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from tests.linear_gaussian import LinearGaussian, normal_log_prob
 from tests.small_models import RULES, small_model
@@ -342,7 +343,7 @@ def test_metrics_are_means_over_the_test_examples(split: Split) -> None:
 
 
 def refusal(model: nn.Module, **asked: Any) -> str:
-    with pytest.raises(ValueError) as refused:
+    with pytest.raises(Refusal) as refused:
         check_offered(model, **asked)
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -351,12 +352,12 @@ def refusal(model: nn.Module, **asked: Any) -> str:
 def test_what_a_model_lacks_is_refused_in_one_line_that_says_what_it_has(split: Split) -> None:
     nothing = arm("nn").build(Trial.create(dataset="digits", model="nn"), DIGITS)
     assert "has no likelihood estimates" in refusal(nothing)
-    with pytest.raises(ValueError, match="has no likelihood estimates"):
+    with pytest.raises(Refusal, match="has no likelihood estimates"):
         split_likelihoods(nothing, split, samples=5, seed=0)
     assert refusal(LinearGaussian(1), proposals=["x1x2"]).endswith("since it sees x1 alone: choose x1")
     assert refusal(FakeConditional(), proposals=["x1"]).endswith("since it infers from x1 and x2 together: choose x1x2")
     assert refusal(LinearGaussian(2), proposals=["x3"]) == "there is no proposal 'x3': choose x1 or x1x2"
     assert refusal(FakeConditional(), estimate="marginal").endswith("x1x2: it has conditional")
     assert refusal(LinearGaussian(1), estimate="joint").endswith("proposal x1: it has marginal")
-    with pytest.raises(ValueError, match="samples = 1: a variance over samples needs at least 2"):
+    with pytest.raises(Refusal, match="samples = 1: a variance over samples needs at least 2"):
         split_likelihoods(build_mvae(Trial.create(dataset="digits", model="mvae"), DIGITS), split, samples=1, seed=0)

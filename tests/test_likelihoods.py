@@ -13,6 +13,7 @@ from mvae.data import DATASETS, fingerprint
 from mvae.data.celeba import CELEBA, CELEBA19
 from mvae.data.faces import describe
 from mvae.measure import ACCURACY, likelihood
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.likelihoods import ARMS, Options, cells, sweep
 from sweeps import engine, worker
@@ -183,7 +184,7 @@ def test_the_demo_of_a_large_data_set_is_short() -> None:
     ],
 )
 def test_bad_input_is_one_line(argv: tuple[str, ...], line: str) -> None:
-    with pytest.raises(ValueError, match=line):
+    with pytest.raises(Refusal, match=line):
         sweep(read(Options, argv))
 
 

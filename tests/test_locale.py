@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from mvae.refusal import Refusal
 from sweeps.console import Console
 from sweeps.encoding import check_names, print_every_character
 from sweeps.main import BAD_INPUT, COMPLETE
@@ -135,7 +136,7 @@ def test_names_from_the_environment_are_checked_too_and_utf_8_takes_all(
     monkeypatch.setenv(variable, "/Läufe")
     check_names(["--name", "ö"])
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
-    with pytest.raises(ValueError, match="ufe' has characters outside ASCII, but this locale names files in iso8859-1"):
+    with pytest.raises(Refusal, match="ufe' has characters outside ASCII, but this locale names files in iso8859-1"):
         check_names([])
 
 

@@ -12,6 +12,7 @@ from mvae.checkpoint import Checkpoints
 from mvae.data import DATASETS
 from mvae.data.supervision import kept_values
 from mvae.models import ARMS
+from mvae.refusal import Refusal
 from mvae.training import train
 from mvae.trial import Trial
 from tests.small_models import TINY_19, tiny_19
@@ -49,7 +50,7 @@ def tiny19(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_bad_input_is_refused_in_one_line(fields: dict[str, Any], said: str) -> None:
     given = {"dataset": "tiny19", "model": "mvae", "image_network": "mlp", **fields}
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(Refusal, match=said) as error:
         Trial.create(**given)
     assert "\n" not in str(error.value)
 
@@ -59,7 +60,7 @@ def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained
     for model in ARMS:
         try:
             trial = Trial.create(dataset="tiny19", model=model, epochs=1)
-        except ValueError:
+        except Refusal:
             continue
         fit.append(model)
         trained = train(trial, tiny_19(), Checkpoints(tmp_path / model, "only"))
@@ -69,13 +70,13 @@ def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained
 
 @pytest.mark.parametrize("p", [0.0, -1.0, 1.5, float("nan"), float("inf")])
 def test_a_mask_for_what_is_no_probability_is_refused(p: float) -> None:
-    with pytest.raises(ValueError, match=r"^keep probability \S+ is no share .* above 0 and at most 1$"):
+    with pytest.raises(Refusal, match=r"^keep probability \S+ is no share .* above 0 and at most 1$"):
         kept_values(100, 19, p, seed=0)
 
 
 def test_a_probability_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     trial = Trial.create(dataset="tiny19", model="mvae", keep_probability=1e-5)
-    with pytest.raises(ValueError, match=r"^keep probability 0\.00001 leaves fewer than 2 of 70 .*a larger one$"):
+    with pytest.raises(Refusal, match=r"^keep probability 0\.00001 leaves fewer than 2 of 70 .*a larger one$"):
         kept_values(70, 19, 1e-5, seed=0)
-    with pytest.raises(ValueError, match=r"^keep probability 0\.00001 leaves"):
+    with pytest.raises(Refusal, match=r"^keep probability 0\.00001 leaves"):
         train(trial, tiny_19(), Checkpoints(tmp_path, "only"))

@@ -16,8 +16,8 @@ from sweeps.cost import costs, this_machine
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
 from sweeps.engine.demand import OF_A_PROCESS, OF_THE_DRIVER
 from sweeps.estimate import Estimate
+from sweeps.main import main
 from sweeps.options import CommonOptions, read
-from sweeps.sweep import main
 from tests.test_limits import GIB, ROOT, V1, machine, write
 from tests.test_sweep import Heard, tracked
 

@@ -22,6 +22,7 @@ from mvae.models.layout import layout
 from mvae.models.learners import ImageLearner, PairedLearner
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.tables import TABLE_4
 from tests.small_models import LATENTS, PHOTO, RULES, SEVERAL, shortened, small_model, with_labels
@@ -158,7 +159,7 @@ def test_the_prediction_is_the_label_decoded_at_the_mean_of_the_posterior_given_
 
 
 def test_an_unknown_arm_is_refused_with_the_names_of_those_that_exist() -> None:
-    with pytest.raises(ValueError, match=r"^no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"):
+    with pytest.raises(Refusal, match=r"^no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"):
         arm("gan")
 
 
@@ -467,9 +468,9 @@ def test_logistic_regression_of_one_class_predicts_it(digits: Dataset) -> None:
 
 def test_fewer_than_two_pairs_are_refused_by_every_arm(digits: Dataset) -> None:
     for token in ("mvae", "nn", "jmvae", "cvae"):
-        with pytest.raises(ValueError, match="1 pair"):
+        with pytest.raises(Refusal, match="1 pair"):
             learner(digits, digits_trial(token, paired_fraction=1 / 1297))
-    with pytest.raises(ValueError, match="1 pair"):
+    with pytest.raises(Refusal, match="1 pair"):
         fitted(digits, digits_trial("logreg", paired_fraction=1 / 1297))
 
 

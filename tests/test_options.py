@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BeforeValidator
 
+from mvae.refusal import Refusal
 from sweeps.options import CommonOptions, parse, read
 from sweeps.tokens import Fractions, Written, names
 
@@ -174,7 +175,7 @@ def test_options_do_not_change() -> None:
     ],
 )
 def test_bad_input_is_refused_in_one_line(argv: list[str], said: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         read(Options, argv)
     assert said in str(refusal.value)
     assert len(str(refusal.value).splitlines()) == 1

@@ -24,6 +24,7 @@ from mvae.data.checks import check_arrays, check_source
 from mvae.measure import ACCURACY
 from mvae.models.arm import IDENTITY
 from mvae.models.checks import check_arm
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps.catalogue import Catalogue
@@ -245,7 +246,7 @@ def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
 
 
 def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
+    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
         read(Options, ["--plugins", "nowhere.py"])
 
 
@@ -313,6 +314,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
     [
         ({"name": "my images"}, "data set 'my images': name it with letters, digits, '_', '.' and '-'"),
         ({"modalities": ()}, "its modalities are an image and then at least one more, not none"),
+        ({"modalities": (IMAGE,)}, "its modalities are an image and then at least one more, not image"),
         ({"modalities": (LABEL, IMAGE)}, "an image and then at least one more, not label, image"),
         ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have one name"),
         ({"modalities": (IMAGE, SINGLE, LABEL)}, "single attributes come last"),
@@ -353,7 +355,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         check_source(replace(data.source("digits"), **fields))
     assert line in str(refusal.value)
 
@@ -373,7 +375,7 @@ def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[st
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
 def test_an_arm_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         check_arm(replace(models.arm("nn"), **fields))
     assert line in str(refusal.value)
 
@@ -382,7 +384,7 @@ def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_
     found = replace(data.source("digits"), modalities=(IMAGE, replace(IMAGE, name="half", view=left_half)))
     check_source(found)
     images = np.zeros((5, 1, 8, 8), np.uint8)
-    with pytest.raises(ValueError, match=r"digits, half: its view makes images shaped \(1, 8, 4\), not \(1, 8, 8\)$"):
+    with pytest.raises(Refusal, match=r"digits, half: its view makes images shaped \(1, 8, 4\), not \(1, 8, 8\)$"):
         check_arrays(found, {"train": (images,), "validation": (images,), "test": (images,)}, 5)
 
 

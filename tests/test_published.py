@@ -28,7 +28,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
 
 def refused(digests: dict[str, str], folder: str = "MNIST") -> str:
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         published.refuse_misplaced(RAW, folder, digests)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
@@ -72,7 +72,7 @@ def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_da
     (raw / TEST_LABELS).unlink()
     fashion = (real_data / "FashionMNIST" / "raw" / TEST_LABELS).read_bytes()
     (raw / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(fashion, 1))
-    with pytest.raises(ValueError, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there"):
+    with pytest.raises(Refusal, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there"):
         data.load(name, tmp_path, tmp_path / "cache")
 
 
@@ -141,7 +141,7 @@ def test_own_training_files_copied_to_the_test_files_are_refused(tmp_path: Path)
     raw = tmp_path / "FashionMNIST" / "raw"
     for train, test in ((TRAIN_IMAGES, TEST_IMAGES), (TRAIN_LABELS, TEST_LABELS)):
         shutil.copy(raw / train, raw / test)
-    with pytest.raises(ValueError, match=re.escape(f"{raw / TEST_IMAGES} holds the images of {TRAIN_IMAGES}: put")):
+    with pytest.raises(Refusal, match=re.escape(f"{raw / TEST_IMAGES} holds the images of {TRAIN_IMAGES}: put")):
         data.fingerprint("fashion_mnist", tmp_path)
 
 

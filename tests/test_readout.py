@@ -17,6 +17,7 @@ from mvae.data.supervision import paired_set
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.plan import State, plan
 from sweeps.results import Results
@@ -74,17 +75,17 @@ def test_of_one_class_that_class_is_predicted(digits: Dataset) -> None:
 
 def test_an_arm_is_given_the_measures_that_it_names_and_no_other(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
-    with pytest.raises(ValueError, match=r"^arm vae has no accuracy: choose among nn, logreg, jmvae, mvae, mvae_q$"):
+    with pytest.raises(Refusal, match=r"^arm vae has no accuracy: choose among nn, logreg, jmvae, mvae, mvae_q$"):
         compute(ACCURACY, module, trial, digits)
     module, trial = untrained("nn", digits)
-    with pytest.raises(ValueError, match=r"^arm nn has no readout: choose among rbm, vae$"):
+    with pytest.raises(Refusal, match=r"^arm nn has no readout: choose among rbm, vae$"):
         compute(readout(0.5), module, trial, digits)
     assert {token for token, known in ARMS.items() if known.predicts} == {"nn", "logreg", "jmvae", "mvae", "mvae_q"}
 
 
 def test_fewer_than_two_pairs_are_refused(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
-    with pytest.raises(ValueError, match="keeps 1 pair"):
+    with pytest.raises(Refusal, match="keeps 1 pair"):
         compute(readout(1 / 1297), module, trial, digits)
 
 

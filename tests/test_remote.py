@@ -20,6 +20,7 @@ import mvae.checkpoint
 import mvae.remote
 from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints
 from mvae.files import listing
+from mvae.refusal import Refusal
 from mvae.remote import RemotePath, place
 from pipelines.weak_supervision import Options, sweep
 from sweeps.lease import Lease
@@ -123,9 +124,9 @@ def test_no_text_holds_the_credentials_of_a_uri(endpoint: str) -> None:
     (path / "one").write_bytes(b"1")
     with pytest.raises(FileNotFoundError) as missing:
         (path / "two").read_bytes()
-    with pytest.raises(ValueError) as unreachable:
+    with pytest.raises(Refusal) as unreachable:
         Store.open(uri(f"127.0.0.1:{free_port()}", "bucket/x", "KEY:s3cr3t@"), "main", create=False)
-    with pytest.raises(ValueError) as unknown:
+    with pytest.raises(Refusal) as unknown:
         place("ftp://KEY:s3cr3t@host/x")
     said = [str(path), repr(path), str(path / "one"), str(missing.value), str(unreachable.value), str(unknown.value)]
     assert not [text for text in said if "s3cr3t" in text or "KEY" in text]
@@ -259,7 +260,7 @@ def test_a_lease_that_vanishes_while_it_settles_is_taken_again(bucket: RemotePat
     threading.Timer(0.3, path.unlink, kwargs={"missing_ok": True}).start()
     with Lease(bucket, print, renew_every=0.2, settle=0.6):
         assert path.exists()
-        with pytest.raises(ValueError, match="and at work"):
+        with pytest.raises(Refusal, match="and at work"):
             Lease(bucket, print, settle=0.1).__enter__()
     assert not path.exists()
 

@@ -16,6 +16,7 @@ import pytest
 from mvae.checkpoint import Record
 from mvae.data import DATASETS, fingerprint, load
 from mvae.models import ARMS
+from mvae.refusal import Refusal
 from mvae.remote import place
 from mvae.training import validated, validation_metrics
 from mvae.trial import Trial
@@ -116,7 +117,7 @@ def test_settings_that_can_be_counted_are_all_tried_although_the_sampler_repeats
 
 
 def test_more_trials_than_there_are_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"^--trials 20: there are only 4 settings of pairing, targets: ask for at m"):
+    with pytest.raises(Refusal, match=r"^--trials 20: there are only 4 settings of pairing, targets: ask for at m"):
         wanted("--vary", "pairing,targets")
 
 
@@ -261,7 +262,7 @@ def test_every_arm_begins_inside_the_ranges_of_what_it_reads(dataset: str) -> No
     for token in ARMS:
         try:
             default = Trial.create(dataset=dataset, model=token)
-        except ValueError:
+        except Refusal:
             continue
         read_ = set(default.hashed_fields()) & set(RANGES)
         if not read_ or read_ == {"image_network"}:
@@ -281,7 +282,7 @@ def test_the_metrics_that_a_search_can_go_by_are_those_that_are_validated(token:
 
 
 def test_a_data_set_without_labels_is_searched_by_what_its_arms_validate() -> None:
-    with pytest.raises(ValueError, match=r"^arm mvae on vision_faces has no validation metric to go by"):
+    with pytest.raises(Refusal, match=r"^arm mvae on vision_faces has no validation metric to go by"):
         wanted("--dataset", "vision_faces")
     of = wanted("--dataset", "vision_faces", "--arms", "vae")
     assert (of.metric, of.maximize) == ("validation/elbo", True)
@@ -332,7 +333,7 @@ def test_the_command_line_finds_storage_plugins_and_data_again(tmp_path: Path) -
 
 def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None:
     beyond = wanted().default.with_(latents=500)
-    with pytest.raises(ValueError, match=r"latents is varied among 8 to 256, .* begins with 500: give --latents"):
+    with pytest.raises(Refusal, match=r"latents is varied among 8 to 256, .* begins with 500: give --latents"):
         ranges(beyond, (), None)
     assert "latents" not in ranges(beyond, ("latents",), None)
 
@@ -432,12 +433,12 @@ def test_bad_input_is_one_line(
 
 def test_a_damaged_study_is_refused_with_what_to_do(store: Store) -> None:
     (store.folder / "study.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(ValueError, match="move it away and it is made from storage again"):
+    with pytest.raises(Refusal, match="move it away and it is made from storage again"):
         look(wanted(), study_uri(store, None))
 
 
 def test_a_store_of_objects_needs_a_database_elsewhere() -> None:
-    with pytest.raises(ValueError, match=r"s3://bucket/runs cannot hold the study's database: give --study-uri"):
+    with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: give --study-uri"):
         study_uri(Store(place("s3://bucket/runs"), "main"), None)
 
 

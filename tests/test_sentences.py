@@ -27,6 +27,7 @@ from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.sentences import Sentences, ragged, sentence_of, trimmed
 from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
 from mvae.data.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary
+from mvae.refusal import Refusal
 from tests.corpora import PAIRS, write_corpus
 
 
@@ -261,7 +262,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line_with_its_name_and_the
     name, content, said = BAD[what]
     root = write_corpus(tmp_path / "corpus")
     (root / name).write_bytes(content)
-    with pytest.raises(ValueError) as refusal:
+    with pytest.raises(Refusal) as refusal:
         load("translation", root, cache)
     line = str(refusal.value)
     assert said in line and "\n" not in line and line.startswith(str(root))
@@ -285,16 +286,14 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
         (missing, "valid.yy is missing: a corpus is train.A"),
         (too_long, "test.xx has no pair of at most 70 words"),
     ):
-        with pytest.raises(ValueError, match=r".") as refusal:
+        with pytest.raises(Refusal, match=r".") as refusal:
             load("translation", root)
         assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
 def test_a_corpus_too_small_for_any_word_to_be_known_is_refused(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", train=[("the cat", "mio"), ("a dog", "vid")])
-    with pytest.raises(
-        ValueError, match=r"^no word of train\.xx occurs 5 times, so none would be known: give a larger"
-    ):
+    with pytest.raises(Refusal, match=r"^no word of train\.xx occurs 5 times, so none would be known: give a larger"):
         load("translation", root)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mvae.refusal import Refusal
 from sweeps.results import Result
 from sweeps.storage import Store
 from tests.crashes import files_below, killed_at_any_line, on_disk
@@ -26,7 +27,7 @@ def test_a_relative_storage_is_made_absolute(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "-x", "mlartifacts", "mlflow.db", "x" * 65])
 def test_a_name_that_is_no_simple_token_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"--name .* cannot name a folder") as error:
+    with pytest.raises(Refusal, match=r"--name .* cannot name a folder") as error:
         Store.open(tmp_path, name, create=True)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
@@ -35,10 +36,10 @@ def test_a_name_that_is_no_simple_token_is_refused(tmp_path: Path, name: str) ->
 def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     for root in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
-        with pytest.raises(ValueError, match=r"--storage .* cannot be written \(.+\)") as error:
+        with pytest.raises(Refusal, match=r"--storage .* cannot be written \(.+\)") as error:
             Store.open(root, "main", create=True)
         assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="is a file"):
+    with pytest.raises(Refusal, match="is a file"):
         Store.open(tmp_path / "file", "main", create=False)
 
 
@@ -52,7 +53,7 @@ def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path)
     ],
 )
 def test_a_uri_of_no_known_store_is_refused_in_one_line(uri: str, said: str) -> None:
-    with pytest.raises(ValueError, match=r"^[^\n]+$") as refusal:
+    with pytest.raises(Refusal, match=r"^[^\n]+$") as refusal:
         Store.open(uri, "main", create=False)
     assert said in str(refusal.value)
 
@@ -115,7 +116,7 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
 
 def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
     on_disk(store.folder / "namespace").write_text("mine", encoding="utf-8")
-    with pytest.raises(ValueError, match="not the UUID"):
+    with pytest.raises(Refusal, match="not the UUID"):
         store.namespace()
 
 
@@ -132,8 +133,8 @@ def test_a_folder_of_the_same_path_on_another_machine_is_not_taken_for_the_stora
     store = Store.open(tmp_path / "shared", "main", create=True)
     store.check_is(store.namespace())
     store.check_is("")
-    with pytest.raises(ValueError, match=r"does not see the sweep's storage in .*shared/main \([0-9a-f-]{36}\)"):
+    with pytest.raises(Refusal, match=r"does not see the sweep's storage in .*shared/main \([0-9a-f-]{36}\)"):
         store.check_is("12345678-1234-1234-1234-123456789012")
     other = Store(tmp_path / "own", "main")
-    with pytest.raises(ValueError, match=r"\(No such file or directory\): storage must be a folder that every machine"):
+    with pytest.raises(Refusal, match=r"\(No such file or directory\): storage must be a folder that every machine"):
         other.check_is(store.namespace())

@@ -23,6 +23,7 @@ from mvae.data.supervision import (
     step_count,
     steps,
 )
+from mvae.refusal import Refusal
 
 N, BATCH, SEED = 1297, 100, 3
 EPOCHS = range(4)
@@ -102,13 +103,13 @@ def test_a_seed_gives_one_paired_set_and_another_seed_another() -> None:
     ],
 )
 def test_a_fraction_that_keeps_fewer_than_two_pairs_or_is_no_share_is_refused(fraction: float, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(Refusal, match=message):
         paired_set(N, fraction, SEED, "digits")
 
 
 @pytest.mark.parametrize("n", [2, 50, 1000, 1297, 50_000])
 def test_the_fraction_that_a_refusal_names_is_accepted_and_is_the_smallest(n: int) -> None:
-    with pytest.raises(ValueError, match="smallest fraction is") as refused:
+    with pytest.raises(Refusal, match="smallest fraction is") as refused:
         check_fraction(n, 1e-9, "it")
     named = float(str(refused.value).split("smallest fraction is ")[1].split()[0])
     assert len(paired_set(n, named, SEED)) == 2
@@ -242,7 +243,7 @@ def test_steps_of_one_make_up_share_their_masks_so_that_callers_can_cache_by_ide
 
 @pytest.mark.parametrize(("pairing", "targets"), [("sometimes", "own"), ("reserved", "both")])
 def test_an_unknown_protocol_or_target_is_refused_before_the_first_step(pairing: str, targets: str) -> None:
-    with pytest.raises(ValueError, match=r"choose one of (reserved, proportional, resampled|own, all)"):
+    with pytest.raises(Refusal, match=r"choose one of (reserved, proportional, resampled|own, all)"):
         steps(
             pairing=pairing,
             targets=targets,

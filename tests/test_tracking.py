@@ -26,6 +26,7 @@ from mlflow.entities import Run
 
 from mvae.checkpoint import Record
 from mvae.files import atomic_path, write_atomically
+from mvae.refusal import Refusal
 from sweeps import tracker, tracking
 from sweeps.results import Result
 from sweeps.tracker import Tracker, check
@@ -631,7 +632,7 @@ def test_closing_before_the_start_waits_for_nothing(storage: Storage) -> None:
 
 def test_an_unreachable_server_is_refused_in_one_line() -> None:
     uri = f"http://someone:secret@127.0.0.1:{free_port()}"
-    with pytest.raises(ValueError, match=r"cannot be reached \(.*refused\): start it, correct --tracking-uri") as error:
+    with pytest.raises(Refusal, match=r"cannot be reached \(.*refused\): start it, correct --tracking-uri") as error:
         check(uri)
     assert "secret" not in str(error.value)
     assert "\n" not in str(error.value)
@@ -643,7 +644,7 @@ def test_a_silent_server_is_refused_within_10_seconds() -> None:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         start = time.monotonic()
-        with pytest.raises(ValueError, match="did not answer within"):
+        with pytest.raises(Refusal, match="did not answer within"):
             check(f"http://127.0.0.1:{listener.getsockname()[1]}")
         assert time.monotonic() - start < 10
 
@@ -664,9 +665,9 @@ def test_a_web_site_is_no_tracking_server() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Pages) as site:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{site.server_port}"
-        with pytest.raises(ValueError, match="is not an MLflow server"):
+        with pytest.raises(Refusal, match="is not an MLflow server"):
             check(uri)
-        with pytest.raises(ValueError, match=r"refused the request .404"):
+        with pytest.raises(Refusal, match=r"refused the request .404"):
             check(f"{uri}/missing")
         site.shutdown()
 
@@ -674,11 +675,11 @@ def test_a_web_site_is_no_tracking_server() -> None:
 def test_a_database_that_is_none_is_refused_and_a_new_one_is_not_made_yet(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database at all", encoding="utf-8")
-    with pytest.raises(ValueError, match="is not a SQLite file"):
+    with pytest.raises(Refusal, match="is not a SQLite file"):
         check(f"sqlite:///{text}")
-    with pytest.raises(ValueError, match="is not a folder that can be written"):
+    with pytest.raises(Refusal, match="is not a folder that can be written"):
         check(f"sqlite:///{text}/mlflow.db")
-    with pytest.raises(ValueError, match="is not a file that can be read and written"):
+    with pytest.raises(Refusal, match="is not a file that can be read and written"):
         check(f"sqlite:///{tmp_path}")
     check(default_uri(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
@@ -696,7 +697,7 @@ def test_a_uri_is_given_to_mlflow_with_an_absolute_path_and_no_slash_after_a_ser
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "file:///tmp/mlruns", "./mlruns", "sqlite://", "ftp://host"])
 def test_a_uri_that_mlflow_does_not_take_is_refused(uri: str) -> None:
-    with pytest.raises(ValueError, match=r"write http://HOST:PORT for a server or sqlite:///"):
+    with pytest.raises(Refusal, match=r"write http://HOST:PORT for a server or sqlite:///"):
         tracking_uri(uri)
 
 

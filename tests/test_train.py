@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mvae.checkpoint import Record
+from mvae.refusal import Refusal
 from pipelines.train import Options, cells, measure_of, statements, sweep
 from sweeps.main import BAD_INPUT, main
 from sweeps.options import read
@@ -89,7 +90,7 @@ def test_bad_input_is_one_line_and_nothing_starts(
 
 @pytest.mark.parametrize("written", ["0", "2-1", "a", "1-2-3", "-1", ""])
 def test_what_is_no_number_of_workers_is_refused(written: str) -> None:
-    with pytest.raises(ValueError, match=f"^--workers {written}: write a number from 1, as 4, or the fewest and the"):
+    with pytest.raises(Refusal, match=f"^--workers {written}: write a number from 1, as 4, or the fewest and the"):
         read(Options, (f"--workers={written}",))
 
 

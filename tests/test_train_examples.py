@@ -12,6 +12,7 @@ from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, Measure, likelihood, readout
+from mvae.refusal import Refusal
 from mvae.training import train
 from mvae.trial import Trial
 from sweeps.probe import Probe
@@ -65,7 +66,7 @@ def test_an_epoch_is_a_pass_over_the_first_examples(data: Dataset, tmp_path: Pat
 
 def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path) -> None:
     trial = Trial.create(dataset="digits", model="nn", epochs=1, train_examples=1298)
-    with pytest.raises(ValueError, match=r"^1,298 training examples are more than the 1,297 of digits$"):
+    with pytest.raises(Refusal, match=r"^1,298 training examples are more than the 1,297 of digits$"):
         train(trial, data, Checkpoints(tmp_path, "a"))
 
 

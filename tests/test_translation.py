@@ -32,6 +32,7 @@ from mvae.gaussian import Gaussian
 from mvae.measure import ACCURACY, TRANSLATION
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.markdown import word_tables
 from tests.corpora import PAIRS, write_corpus
@@ -272,11 +273,11 @@ def test_every_arm_without_images_is_measured_and_others_are_refused(token: str,
 
 
 def test_what_a_data_set_or_an_arm_lacks_is_said_in_one_line(data: Dataset) -> None:
-    with pytest.raises(ValueError, match="digits has no sentences in two languages to translate: choose among transl"):
+    with pytest.raises(Refusal, match="digits has no sentences in two languages to translate: choose among transl"):
         check_measurable(TRANSLATION, "mvae", load("digits"))
-    with pytest.raises(ValueError, match="translation has no label or text to predict from an image: choose among dig"):
+    with pytest.raises(Refusal, match="translation has no label or text to predict from an image: choose among dig"):
         check_measurable(ACCURACY, "mvae", data)
-    with pytest.raises(ValueError, match="arm 'vae' needs images, which translation has not: choose one of jmvae, mv"):
+    with pytest.raises(Refusal, match="arm 'vae' needs images, which translation has not: choose one of jmvae, mv"):
         Trial.create(dataset="translation", model="vae")
-    with pytest.raises(ValueError, match="image network 'mlp' does not fit translation: it has none"):
+    with pytest.raises(Refusal, match="image network 'mlp' does not fit translation: it has none"):
         Trial.create(dataset="translation", model="mvae", image_network="mlp")

@@ -13,6 +13,7 @@ import mvae.trial
 from mvae.data import DATASETS
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS
+from mvae.refusal import Refusal
 from mvae.trial import Trial, _hashed, canonical_json
 from tests.small_models import TINY_19
 
@@ -221,7 +222,7 @@ def test_what_says_how_workers_share_steps_is_read_where_there_are_several_and_o
     ],
 )
 def test_steps_that_workers_cannot_share_are_refused_in_one_line(fields: dict[str, Any], line: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(line)}$"):
+    with pytest.raises(Refusal, match=f"^{re.escape(line)}$"):
         Trial.create(dataset="fashion_mnist", model="mvae", **fields)
 
 
@@ -440,10 +441,10 @@ def test_canonical_json_is_one_text_whatever_the_order() -> None:
     ],
 )
 def test_bad_input_is_refused_in_one_line_that_names_the_field(fields: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(Refusal, match=said) as error:
         Trial.create(**{"dataset": "digits", "model": "mvae", **fields})
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(Refusal, match=said) as error:
         Trial.create(dataset="digits", model="mvae").with_(**fields)
     assert "\n" not in str(error.value)
 

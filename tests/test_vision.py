@@ -22,6 +22,7 @@ from mvae.data import faces, landmarks, pictures, vision
 from mvae.data.arrow import MANIFEST
 from mvae.data.drawing import draw, draw_mask
 from mvae.data.vision import grayscale, obscured, watermarked
+from mvae.refusal import Refusal
 
 pytest.importorskip("skimage", reason="scikit-image is not installed (the extra vision)")
 from skimage.data import astronaut, lfw_subset
@@ -305,7 +306,7 @@ def test_an_image_that_cannot_be_read_is_named(
     folder: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(folder / "deeper" / "5.png")
-    with pytest.raises(ValueError, match="take it out of the folder") as raised:
+    with pytest.raises(Refusal, match="take it out of the folder") as raised:
         data.load("vision_images", folder, tmp_path / "cache")
     assert str(raised.value).startswith(f"{folder / 'deeper' / '5.png'} {said}") and "\n" not in str(raised.value)
     assert not list((tmp_path / "cache").glob(f"vision_images-*/{MANIFEST}"))
@@ -323,9 +324,9 @@ def test_what_is_not_installed_is_named_before_anything_is_made(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landmarks, "find_spec", lambda module: None)
-    with pytest.raises(ValueError, match=r"^scikit-image, dlib-bin, face-recognition-models missing, .*'.\[vision\]'$"):
+    with pytest.raises(Refusal, match=r"^scikit-image, dlib-bin, face-recognition-models missing, .*'.\[vision\]'$"):
         data.load("vision_images", folder, tmp_path / "cache")
-    with pytest.raises(ValueError, match=r"^scikit-image missing, by which edges and masks are made: pip install"):
+    with pytest.raises(Refusal, match=r"^scikit-image missing, by which edges and masks are made: pip install"):
         vision.prepare_faces(tmp_path, tmp_path / "cache", faces.SEED, 12)
 
 

@@ -17,6 +17,7 @@ from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.vision import FIGURES, TASKS, chroma, figures, make, psnr, ssim, vision_metrics
 from mvae.measure import VISION
 from mvae.models.mvae import MVAE, build_mvae
+from mvae.refusal import Refusal
 from mvae.streams import global_stream
 from mvae.trial import Trial
 
@@ -224,9 +225,9 @@ def test_a_figure_has_the_truth_or_what_is_to_be_mended_above_what_the_model_mak
 
 
 def test_the_measure_is_refused_where_there_are_no_six_views_or_no_arm_for_them(model: MVAE, some: Dataset) -> None:
-    with pytest.raises(ValueError, match=r"^arm vae has no vision: choose among mvae, mvae_q$"):
+    with pytest.raises(Refusal, match=r"^arm vae has no vision: choose among mvae, mvae_q$"):
         check_measurable(VISION, "vae", some)
-    with pytest.raises(ValueError, match=r"^digits has no edges and masks of faces to predict: choose among vision, "):
+    with pytest.raises(Refusal, match=r"^digits has no edges and masks of faces to predict: choose among vision, "):
         check_measurable(VISION, "mvae", source("digits"))
     assert compute(VISION, model, TRIAL, some) == vision_metrics(model, some)
 

@@ -12,6 +12,7 @@ import torch
 from mvae.checkpoint import MODEL
 from mvae.measure import ACCURACY
 from mvae.models import arm
+from mvae.refusal import Refusal
 from sweeps import worker
 from sweeps.provenance import versions
 from sweeps.results import Result
@@ -232,5 +233,5 @@ def test_a_process_allocates_less_than_its_share_of_a_gpu_since_cuda_takes_some_
     worker._take("cpu", 0.0)
     assert len(limits) == 1, "who has the whole GPU has no limit"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(ValueError, match=r"the trial was given 0\.25 GPUs on .*, where torch sees none"):
+    with pytest.raises(Refusal, match=r"the trial was given 0\.25 GPUs on .*, where torch sees none"):
         worker._take("cuda", 0.25)

@@ -23,6 +23,7 @@ from pydantic_settings import CliApp, SettingsError
 
 from docs.report.__main__ import main as documents_main
 from mvae.data import MissingFiles, training_examples
+from mvae.refusal import Refusal
 from sweeps.main import main as sweep_main
 from sweeps.options import CommonOptions, read
 from tests.command_checks import REPOSITORY, Wrong, calls, check_ray_line, check_shell, check_variables
@@ -70,7 +71,7 @@ def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
         module.sweep(options)
     except MissingFiles:
         return
-    except ValueError as refusal:
+    except Refusal as refusal:
         raise Wrong(f"{script} {' '.join(arguments)}: {refusal}") from None
     if code := sweep_main(lambda: module.sweep(options), options):
         raise Wrong(f"{script} {' '.join(arguments)} --plan: exit code {code}")

@@ -8,7 +8,7 @@ from typing import Literal
 
 from mvae.limits import free_memory
 from mvae.refusal import Refusal
-from sweeps.console import counted
+from sweeps.words import counted
 
 SHARE_OF_A_GPU = 0.25
 """`--gpus-per-trial auto` of a trial in one process, where there are GPUs: the networks here leave most of one idle."""

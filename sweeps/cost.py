@@ -7,10 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mvae.limits import cores
-from sweeps.engine.attach import address
-from sweeps.engine.demand import Capacity, Gpus, demand, free_for_trials, memory_bound, trials_at_once
-from sweeps.provenance import device_name
+from sweeps.engine.demand import Capacity, Gpus, demand, memory_bound, trials_at_once
 from sweeps.time_left import makespan
 from sweeps.words import counted, duration, figures
 
@@ -57,21 +54,6 @@ class Machine:
         return memory_bound(self.capacity, needs, options.max_concurrent, trials)
 
 
-def this_machine(wanted: Gpus) -> Machine:
-    """The machine that this process runs on.
-
-    Args:
-        wanted: GPUs of a trial, as asked for.
-    """
-    import torch
-
-    gpus = torch.cuda.device_count()
-    kind = "cuda" if gpus and wanted != 0 else "cpu"
-    if address():
-        return Machine(cores(), gpus, kind, None)
-    return Machine(cores(), gpus, kind, device_name(kind), free_for_trials())
-
-
 def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[str]:
     """Machine-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
     if not estimate.known:
@@ -83,7 +65,7 @@ def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[
     has = counted(machine.cpus, "CPU") + f" and {counted(machine.gpus, 'GPU')}" * bool(machine.gpus)
     bounds = (machine.memory_bound(shape, options, len(each)) for shape, each in estimate.shapes.items())
     lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
-    if address():
+    if machine.device is None:
         lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
     if options.price_per_hour is not None:
         price = seconds / 3600 * options.price_per_hour

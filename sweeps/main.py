@@ -27,7 +27,7 @@ from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from sweeps import engine
 from sweeps.console import Console, error
-from sweeps.cost import costs, this_machine
+from sweeps.cost import costs
 from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, Driver, command, report_on, stopped_by
 from sweeps.interruption import Interruption
 from sweeps.lease import Lease
@@ -186,7 +186,7 @@ def _plan(
 ) -> int:
     for line in (*sweep.facts, *sweep.remarks):
         console.say(line)
-    machine = this_machine(options.gpus_per_trial)
+    machine = engine.this_machine(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, machine.kind)
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device, former=former)
     if sweep.search is not None:

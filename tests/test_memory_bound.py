@@ -12,9 +12,10 @@ import pytest
 
 from pipelines import search, weak_supervision
 from sweeps import engine
-from sweeps.cost import costs, this_machine
+from sweeps.cost import costs
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
 from sweeps.engine.demand import OF_A_PROCESS, OF_THE_DRIVER
+from sweeps.engine.here import this_machine
 from sweeps.estimate import Estimate
 from sweeps.main import main
 from sweeps.options import CommonOptions, read

@@ -2,6 +2,7 @@
 
 attach.py     the cluster: attached to, or started for the sweep alone; what must hold before anything starts
 machines.py   its machines: shared storage, the same package
+here.py       the machine that the command runs on
 demand.py     what a trial takes, and how many fit
 trials.py     Tune: the trials of a sweep
 search.py     Tune: the trials of a search, with OptunaSearch and ASHA
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from sweeps.engine.attach import address, check, cluster
 from sweeps.engine.demand import Capacity, Demand, demand, memory_bound, trials_at_once
+from sweeps.engine.here import this_machine
 from sweeps.engine.search import SearchListener, run_search
 from sweeps.engine.trials import Listener, alike, run_jobs
 
@@ -30,5 +32,6 @@ __all__ = [
     "memory_bound",
     "run_jobs",
     "run_search",
+    "this_machine",
     "trials_at_once",
 ]

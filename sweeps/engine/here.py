@@ -1,0 +1,24 @@
+"""The machine that the command runs on, as plans price it."""
+
+from __future__ import annotations
+
+from mvae.limits import cores
+from sweeps.cost import Machine
+from sweeps.engine.attach import address
+from sweeps.engine.demand import Gpus, free_for_trials
+from sweeps.provenance import device_name
+
+
+def this_machine(wanted: Gpus) -> Machine:
+    """The machine that this process runs on.
+
+    Args:
+        wanted: GPUs of a trial, as asked for.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    kind = "cuda" if gpus and wanted != 0 else "cpu"
+    if address():
+        return Machine(cores(), gpus, kind, None)
+    return Machine(cores(), gpus, kind, device_name(kind), free_for_trials())

@@ -48,8 +48,9 @@ from mvae.data import load
 from mvae.evaluation.measures import compute
 from mvae.files import write_atomically
 from mvae.limits import cores
+from mvae.measure import ACCURACY
 from mvae.training import train
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
 from pipelines import weak_supervision
 from sweeps import engine
 from sweeps.engine import trials as engine_trials

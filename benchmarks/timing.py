@@ -24,7 +24,7 @@ from torch import Tensor
 from mvae.data.dataset import Dataset, Modality, Split
 from mvae.files import write_atomically
 from mvae.models.arm import Learner
-from mvae.objective import Loss
+from mvae.models.elbo import Loss
 from mvae.training import THREADS
 from sweeps.provenance import device_name
 

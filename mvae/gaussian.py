@@ -35,7 +35,7 @@ class Gaussian(NamedTuple):
         squared = (z - self.mean).square() * torch.exp(-self.log_var)
         return -0.5 * (LOG_TWO_PI + self.log_var + squared).sum(-1)
 
-    def kl_from_prior(self) -> Tensor:
+    def kl_to_prior(self) -> Tensor:
         """KL(self || N(0, I)), summed over D: shape [...], in nats."""
         return 0.5 * (torch.exp(self.log_var) + self.mean.square() - 1 - self.log_var).sum(-1)
 

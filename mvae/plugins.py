@@ -197,7 +197,7 @@ def _watched_source(found: Source, plugin: Plugin) -> Source:
         download=found.download and watched(found.download),
         remembered_digest=found.remembered_digest and watched(found.remembered_digest),
         former_digest=found.former_digest and watched(found.former_digest),
-        remark=found.remark and watched(found.remark),
+        facts=found.facts and watched(found.facts),
         code=plugin.digest,
     )
 

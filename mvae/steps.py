@@ -21,7 +21,7 @@ from mvae.data.dataset import Kind, Modality
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.data_parallel import DataParallel
-from mvae.objective import Loss
+from mvae.models.elbo import Loss
 from mvae.workers import Workers
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
 from mvae.models import arm
 from mvae.models.data_parallel import DataParallel
+from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
-from mvae.objective import Loss
 from mvae.optimiser import Adam
 from mvae.saving import Saving
 from mvae.steps import Steps, steps_of

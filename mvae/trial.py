@@ -1,4 +1,4 @@
-"""Trial: what one training run is, and the content key that names it everywhere. Measure: what is computed from it.
+"""Trial: the settings of one training run, the rules between them, and the content key that names it everywhere.
 
 The key is a hash of the fields that the trial's arm reads, of the data set's fingerprint and of the version of the
 training code's numbers. Checkpoint folder, Ray Train run, MLflow run, result file and table cell all carry it.
@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
 from mvae.data import DATASETS, Kind, source
-from mvae.data.dataset import ATTRIBUTE_KINDS
-from mvae.evaluation.importance import check_samples
+from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES
 from mvae.models import ARMS, arm
-from mvae.networks.dcgan import SIZES
 from mvae.refusal import Refusal, first_mistake
+from mvae.settings import Settings
 
 TRAINING_VERSION = 1
 """Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
@@ -55,87 +52,13 @@ UNREAD_SHARE = 0.4
 Frozen: it was every data set's share when such trials were made first, so their keys stay what they are.
 """
 
-Binarisation = Literal["fixed", "dynamic"]
-Pairing = Literal["reserved", "proportional", "resampled"]
-Targets = Literal["own", "all"]
-Precision = Literal["float32", "bfloat16"]
 
-
-class Trial(BaseModel):
+class Trial(Settings):
     """One training run. Make it with `Trial.create`, which fills in the data set's own defaults.
 
     Raises:
         Refusal: a field out of range, or a combination that means nothing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-    dataset: str
-    """Data set, by its name in `mvae.data.DATASETS`."""
-    model: str
-    """Arm of the table, by its token in `mvae.models.ARMS`."""
-    seed: int = Field(0, ge=0)
-    """Seed of every stream: initialisation, labels kept, batch order, noise."""
-    image_network: str
-    """Image encoder and decoder: mlp (Figure 1) or dcgan (Figure 2); none where there are no images."""
-    decoder_hidden: int = Field(2, ge=1, le=8)
-    """Hidden layers of the MLP decoders (section 1 says 2; the authors' released code has 3)."""
-    latents: int = Field(ge=1)
-    """Dimensions of z (section 1: 64 for the MNIST family)."""
-    binarisation: Binarisation = "fixed"
-    """Bits of the training images of binary_mnist: fixed, drawn once (as in reference [5], with which the supplement
-    aligns its numbers), or dynamic, drawn anew each epoch (see mvae/data/binarisation.py)."""
-    vocabulary: int | None = Field(None, ge=1)
-    """Words that a model of sentences knows of each language, the most frequent; None: as many as the data set says."""
-    paired_fraction: float = Field(1.0, gt=0, le=1)
-    """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
-    pairing: Pairing
-    """How often the paired set is shown: reserved, proportional or resampled (see mvae/data/supervision.py)."""
-    targets: Targets = "own"
-    """What a term reconstructs: own, the modalities it conditions on (the paper's formula), or all that are present."""
-    train_examples: int | None = Field(None, ge=2)
-    """Train on so many examples alone, the first of the training split; None: on all of them."""
-    keep_probability: float = Field(1.0, gt=0, le=1)
-    """Probability with which each value of each training example is kept, once, before training (Figure 5)."""
-    k: int = Field(ge=0)
-    """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (main paper, section 3.2)."""
-    fixed_noise: bool = False
-    """One noise draw shared by all ELBO terms of a step instead of one a term (Figure 6 c)."""
-    epochs: int = Field(ge=1)
-    """Passes over the training images (section 1: 500 for MNIST; section 8: 100 for FashionMNIST's Table 4)."""
-    batch_size: int = Field(ge=1)
-    """Global minibatch size, however many workers share it (section 1: 100)."""
-    learning_rate: float = Field(gt=0)
-    """Adam's step size (section 1: 1e-3)."""
-    annealing_share: float = Field(gt=0, le=1)
-    """Share of all steps over which beta rises linearly from 0 to 1 (section 1: 200 of 500 epochs)."""
-    annealing_epochs: int | None = Field(None, ge=0)
-    """Epochs over which beta rises, in place of the share; above `epochs`, beta ends below 1, which is recorded."""
-    image_weight: float = Field(1.0, gt=0)
-    """Likelihood weight lambda of the image."""
-    label_weight: float = Field(gt=0)
-    """Likelihood weight lambda of the label (1: the supplement names none; 50 ruins `own` targets: docs/table4.md)."""
-    text_weight: float = Field(gt=0)
-    """Likelihood weight lambda of the text (1: the supplement names none; 10 in the authors' released code)."""
-    attribute_weight: float = Field(gt=0)
-    """Likelihood weight lambda of every attribute (1: the supplement names none; 10 in the authors' released code)."""
-    alpha: float = Field(0.01, ge=0)
-    """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (section 8: 0.01)."""
-    precision: Precision = "float32"
-    """Number format of the networks in training; evaluation is always float32."""
-    compile: bool = False
-    """Run the networks through torch.compile."""
-    workers: int = Field(1, ge=1)
-    """Processes that share each training step."""
-    fewest_workers: int | None = Field(None, ge=1)
-    """Elastic: so few processes will do while others are lost. What it gives depends on what happened."""
-    sync_batchnorm: bool = False
-    """Batch normalisation by the statistics of all workers' rows, as one worker would have them."""
-
-    @property
-    def final_beta(self) -> float:
-        """Beta at the end of training: below 1 only if `annealing_epochs` exceeds `epochs`."""
-        return min(1.0, self.epochs / self.annealing_epochs) if self.annealing_epochs else 1.0
 
     @classmethod
     def create(cls, *, dataset: str, model: str, **fields: Any) -> Trial:
@@ -270,7 +193,7 @@ class Trial(BaseModel):
         modalities = source(self.dataset).modalities
         sides = {modality.shape[1] for modality in modalities if modality.kind is Kind.IMAGE}
         several = any(modality.kind is Kind.ATTRIBUTES for modality in modalities)
-        return (self.image_network == "dcgan" and not sides.isdisjoint(SIZES)) or (
+        return (self.image_network == "dcgan" and not sides.isdisjoint(DCGAN_SIDES)) or (
             several and arm(self.model).decodes_labels
         )
 
@@ -292,87 +215,6 @@ class Trial(BaseModel):
         if self._has_sentences():
             identity["sentences"] = SENTENCES_VERSION
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What is computed from a trial's final checkpoint; a new version never reads an old version's results.
-
-    Measures are equal where name, version and parameters are: one measure may give several metrics.
-    """
-
-    name: str
-    version: int
-    metric: str = field(compare=False)
-    """The metric that a table shows of it."""
-    parameters: tuple[tuple[str, float], ...] = ()
-    """A letter and a value each: ("f", 0.01)."""
-
-    @property
-    def label(self) -> str:
-        """Name with parameters: readout-f0.01."""
-        return self.name + self._suffix
-
-    @property
-    def token(self) -> str:
-        """Name with parameters and version, as in result files: accuracy-v1, readout-f0.01-v1."""
-        return f"{self.label}-v{self.version}"
-
-    @property
-    def quantity(self) -> str:
-        """The metric without parameters, the same thing for all rows of a table: test/accuracy."""
-        return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
-
-    def parameter(self, letter: str) -> float:
-        """The value of a parameter."""
-        return dict(self.parameters)[letter]
-
-    @property
-    def _suffix(self) -> str:
-        return "".join(f"-{letter}{np.format_float_positional(value, trim='-')}" for letter, value in self.parameters)
-
-
-ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
-"""Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
-
-VISION = Measure("vision", 1, "psnr/reconstruction")
-"""PSNR and SSIM of each view of a face made of others (supplement section 10), beside plain baselines."""
-
-ACCURACY = Measure("accuracy", 1, "test/accuracy")
-"""Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share
-of characters."""
-
-
-TRANSLATION = Measure("translation", 1, "test/bleu")
-"""Mean BLEU over directions, with chrF and all else that is measured of sentences (mvae/evaluation/translation.py)."""
-
-
-def readout(fraction: float) -> Measure:
-    """The accuracy of a logistic regression on a trained module's features of the paired set of that fraction.
-
-    It lets an arm that sees no labels (VAE, RBM) be trained once for all fractions.
-    """
-    unnamed = Measure("readout", 1, "test/accuracy", (("f", float(fraction)),))
-    return replace(unnamed, metric=f"test/accuracy{unnamed._suffix}")
-
-
-def likelihood(samples: int) -> Measure:
-    """Log-likelihoods of the test set by importance sampling, and the variance of the log weights (Tables 1 and 2).
-
-    Raises:
-        Refusal: fewer than 2 samples, which have no variance.
-    """
-    check_samples(samples)
-    return Measure("likelihood", 1, "test/log_marginal", (("s", float(samples)),))
-
-
-def sentence_likelihood(samples: int) -> Measure:
-    """`likelihood` of sentences, with the likelihood without <unk> and the share of <unk>.
-
-    Raises:
-        Refusal: fewer than 2 samples, which have no variance.
-    """
-    return replace(likelihood(samples), version=2)
 
 
 def canonical_json(value: Any) -> str:

@@ -21,14 +21,16 @@ from pydantic import BeforeValidator
 
 from mvae.data import source, training_examples
 from mvae.evaluation.measures import check_measurable
-from mvae.trial import Trial, likelihood
+from mvae.measure import likelihood
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plots import forms
 from sweeps.report import Pictures
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Counts, Samples, Token, Written, names
 
 Noise = Literal["free", "fixed"]

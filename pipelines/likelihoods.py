@@ -24,15 +24,17 @@ from dataclasses import dataclass
 
 from mvae.data import DATASETS, Kind, source, training_examples
 from mvae.evaluation.measures import check_measurable, estimates
+from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import Trial, likelihood
+from mvae.trial import Trial
 from sweeps.likelihood_tables import QUANTITIES, likelihood_table
+from sweeps.main import main
 from sweeps.options import Binarisations, CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.rows import arm_title, check_reads, quick_network, readings
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Samples
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")

@@ -21,16 +21,18 @@ from mvae.data import source, training_examples
 from mvae.data.supervision import kept_values
 from mvae.evaluation.attributes import attribute_names
 from mvae.evaluation.measures import check_measurable
-from mvae.trial import ATTRIBUTE_ACCURACY, Trial, likelihood
+from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure, heat_map
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plots import forms
 from sweeps.protocol import remarks
 from sweeps.report import Pictures
 from sweeps.rounding import shown_value
 from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Probabilities, Samples, Token
 
 PAPER_SAMPLES = 1000

@@ -27,12 +27,15 @@ from pydantic import AfterValidator, Field
 import pipelines
 from mvae.data import Kind, fingerprint, source, training_examples
 from mvae.data.supervision import check_fraction
+from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.remote import RemotePath
+from mvae.settings import Pairing, Targets
 from mvae.training import validation_metrics
-from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
+from mvae.trial import Trial
 from pipelines.train import measure_of
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.programs import from_here
 from sweeps.protocol import remarks
@@ -40,9 +43,9 @@ from sweeps.search import Search, ranges
 from sweeps.searching import sweep_of
 from sweeps.storage import Store
 from sweeps.study_database import check_can_be_made, study_uri
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Count, Names, Share, Uri, Written
-from sweeps.tracker import shown, tracking_uri
+from sweeps.tracking_uri import tracking_uri, without_credentials
 
 DEMO_EPOCHS = 20
 
@@ -173,7 +176,7 @@ def _wherever_typed(name: str, given: object) -> object:
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":
-        return shown(tracking_uri(str(given)))
+        return without_credentials(tracking_uri(str(given)))
     return ",".join(map(str, given)) if isinstance(given, tuple) else given
 
 

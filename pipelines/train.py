@@ -23,27 +23,18 @@ from mvae.data import Kind, source, training_examples
 from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
 from mvae.data.supervision import check_fraction
 from mvae.evaluation.vision import has_views
+from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, likelihood, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import (
-    ACCURACY,
-    ATTRIBUTE_ACCURACY,
-    TRANSLATION,
-    VISION,
-    Measure,
-    Pairing,
-    Precision,
-    Targets,
-    Trial,
-    likelihood,
-    readout,
-)
+from mvae.settings import Pairing, Precision, Targets
+from mvae.trial import Trial
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.report import Report
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Positive, Whole, WorkerRange
 
 DEMO_EPOCHS = 20

@@ -29,14 +29,17 @@ from mvae.data.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.tokens import KNOWN
 from mvae.evaluation.translation import BOTH, direction_name, directions
+from mvae.measure import TRANSLATION, Measure, sentence_likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import TRANSLATION, Measure, Pairing, Targets, Trial, sentence_likelihood
+from mvae.settings import Pairing, Targets
+from mvae.trial import Trial
+from sweeps.main import main
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.report import Report
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Count, Folder, Positive, Samples, Token
 from sweeps.worker import TRANSLATIONS
 

@@ -30,17 +30,20 @@ from mvae.data import source, training_examples
 from mvae.data.vision import VISION_FACES_SMALL, VISION_IMAGES
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
+from mvae.measure import VISION
 from mvae.refusal import Refusal
 from mvae.remote import Place
-from mvae.trial import VISION, Targets, Trial
+from mvae.settings import Targets
+from mvae.trial import Trial
 from sweeps.comparison import Report
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.report import Pictures
 from sweeps.rows import arm_title, quick_network
 from sweeps.storage import Store
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tokens import Folder, Token, Whole
 
 OURS, INPUT, MEAN = "PSNR", "PSNR of the input", "PSNR of the mean"

@@ -25,14 +25,17 @@ from pydantic import BeforeValidator
 from mvae.data import Kind, source, training_examples
 from mvae.data.supervision import check_fraction
 from mvae.evaluation.measures import check_measurable
+from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, Measure, Pairing, Targets, Trial, readout
+from mvae.settings import Pairing, Targets
+from mvae.trial import Trial
+from sweeps.main import main
 from sweeps.options import CommonOptions, TargetSets, parse
 from sweeps.plan import Cell
 from sweeps.protocol import remarks
 from sweeps.rows import quick_network, readings
-from sweeps.sweep import Sweep, main
+from sweeps.sweep import Sweep
 from sweeps.tables import TABLE_4, TABLE_5, table_for
 from sweeps.tokens import Fractions, Written, names
 

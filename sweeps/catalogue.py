@@ -14,12 +14,12 @@ from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
 from mvae.remote import Place, each
 from mvae.trial import Trial
-from sweeps.console import counted
 from sweeps.plan import Cell, Fingerprints, Plan, State, fingerprint_of
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.tables import column_label
 from sweeps.view import CheckpointView, DatasetView, RunView, Status
+from sweeps.words import counted
 
 if TYPE_CHECKING:
     import numpy as np

@@ -30,8 +30,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sweeps.encoding import print_every_character
-from sweeps.rounding import figures
 from sweeps.time_left import Work
+from sweeps.words import duration
 
 QUIET_SECONDS = 60.0
 """Least time between two words on the progress where nothing can be redrawn."""
@@ -46,25 +46,6 @@ PLAIN_WIDTH = 160
 def error(line: str) -> None:
     """One clear line on stderr, whatever line breaks it came with."""
     print(" ".join(part.strip() for part in line.splitlines() if part.strip()), file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """A span of time in at most two units: 8 s, 3 min 20 s, 2 h 05 min, 4 d 03 h."""
-    whole = max(0, round(seconds))
-    for unit, size, small_unit, small_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
-        if whole >= size:
-            return f"{whole // size} {unit} {whole % size // small_size:02d} {small_unit}"
-    return f"{whole} s"
-
-
-def timing(seconds: float) -> str:
-    """A measured time: 0.12 s, 3.4 s, 2 min 10 s."""
-    return f"{figures(seconds, 2)} s" if seconds < 10 else duration(seconds)
-
-
-def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 trial, 1,200 trials."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 class Console:

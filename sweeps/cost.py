@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mvae.limits import cores
-from sweeps.console import counted, duration
 from sweeps.engine.attach import address
 from sweeps.engine.demand import Capacity, Gpus, demand, trials_at_once
 from sweeps.provenance import device_name
-from sweeps.rounding import figures
 from sweeps.time_left import makespan
+from sweeps.words import counted, duration, figures
 
 if TYPE_CHECKING:
     from sweeps.estimate import Estimate, Shape

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 from mvae import plugins
 from mvae.files import remove_tree, write_atomically
+from mvae.measure import Measure
 from mvae.remote import Place, each
-from mvae.trial import Measure, Trial
+from mvae.trial import Trial
 from sweeps import engine
 from sweeps.catalogue import Catalogue
-from sweeps.console import Console, Progress, counted, duration, error
+from sweeps.console import Console, Progress, error
 from sweeps.interruption import Interrupted, Interruption
 from sweeps.lease import Lease
 from sweeps.options import CommonOptions
@@ -30,8 +31,10 @@ from sweeps.report import known_links, show, tabulate, write
 from sweeps.rounding import shown_value
 from sweeps.scratch import remove_folders_of_the_dead
 from sweeps.storage import Store
-from sweeps.tracker import Tracker, place_of_artifacts, shown
+from sweeps.tracker import Tracker
+from sweeps.tracking_uri import place_of_artifacts, without_credentials
 from sweeps.view import Status, SweepView
+from sweeps.words import counted, duration
 from sweeps.worker import Job, Word
 
 if TYPE_CHECKING:
@@ -310,7 +313,7 @@ def report_on(
 def command() -> str:
     """What was typed, to be typed again; --fresh and --resume are dropped, since the next start is neither."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
-    return shown(shlex.join([installed("python"), sys.argv[0], *words]))
+    return without_credentials(shlex.join([installed("python"), sys.argv[0], *words]))
 
 
 def stopped_by(what: str) -> str:
@@ -321,5 +324,5 @@ def stopped_by(what: str) -> str:
 def _how_to_browse(uri: str) -> str:
     if uri.startswith("http"):
         here = urlsplit(uri).hostname in ("127.0.0.1", "localhost") and engine.address()
-        return shown(uri) + " of this machine (from yours: ray attach CLUSTER.yaml -p 5000)" * bool(here)
-    return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(shown(uri))}"
+        return without_credentials(uri) + " of this machine (from yours: ray attach CLUSTER.yaml -p 5000)" * bool(here)
+    return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(without_credentials(uri))}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sweeps.console import counted, duration
 from sweeps.time_left import makespan
+from sweeps.words import counted, duration
 
 Shape = tuple[int, int | None]
 """Processes that a trial runs in, and the fewest of an elastic one."""

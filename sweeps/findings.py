@@ -11,8 +11,9 @@ from sweeps.comparison import Report
 from sweeps.entries import Contrast, Entry
 from sweeps.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
 from sweeps.order import Pair
-from sweeps.rounding import figures, shown_p, shown_spread, shown_value
+from sweeps.rounding import shown_p, shown_spread, shown_value
 from sweeps.tables import Table, column_label
+from sweeps.words import figures
 
 Line = tuple[str, Callable[[Contrast], str]]
 """Label of a line, and its text for one difference."""

@@ -61,7 +61,7 @@ from sweeps.tokens import (
     names,
     only,
 )
-from sweeps.tracker import default_uri, shown
+from sweeps.tracking_uri import default_uri, without_credentials
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
 
@@ -374,4 +374,4 @@ def _one_line(refusal: ValidationError) -> str:
     if not first["loc"]:
         return said
     flag = f"--{first['loc'][0]}".replace("_", "-")
-    return f"{flag} {shown(str(first['input']))}: {said[:1].lower()}{said[1:]}"
+    return f"{flag} {without_credentials(str(first['input']))}: {said[:1].lower()}{said[1:]}"

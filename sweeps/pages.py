@@ -15,8 +15,9 @@ from typing import Any
 from urllib.parse import quote
 
 from sweeps.markdown import markdown_table
-from sweeps.rounding import figures, shown_value
+from sweeps.rounding import shown_value
 from sweeps.view import RunView, Status, SweepView, member_tag
+from sweeps.words import figures
 
 NOTE_CHARACTERS = 8000
 """MLflow's limit on a run's tag."""

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import NO_IMAGES
+from mvae.measure import Measure
 from mvae.models import arm
 from mvae.remote import each
-from mvae.trial import ADDED_AS, Measure, Trial
-from sweeps.console import counted, timing
+from mvae.trial import ADDED_AS, Trial
 from sweeps.estimate import Cost, Estimate, Shape
 from sweeps.results import Result
 from sweeps.storage import Store
+from sweeps.words import counted, timing
 
 Probe = Callable[[Trial], float | None]
 """Measures how many seconds a whole trial takes, by running a little of it; None where it cannot."""

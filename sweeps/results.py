@@ -21,7 +21,7 @@ from mvae.files import Damaged, locked, set_aside, write_atomically
 from mvae.remote import Place, RemotePath, each
 
 if TYPE_CHECKING:
-    from mvae.trial import Measure
+    from mvae.measure import Measure
 
 _FILE = re.compile(r"(?P<key>[A-Za-z0-9_]+)\.(?P<measure>(?P<label>[A-Za-z0-9_.-]+)-v(?P<version>\d+))\.json")
 _log = logging.getLogger(__name__)

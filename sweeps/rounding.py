@@ -7,7 +7,6 @@ precision.
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 PLACES = 3
 """Decimal places of a number whose uncertainty is unknown (one seed)."""
@@ -80,12 +79,6 @@ def as_printed(value: float | None) -> str:
     if value is None:
         return ""
     return value.text if isinstance(value, Printed) else f"{value:.15g}"
-
-
-def figures(value: float, digits: int) -> str:
-    """A number to so many significant digits, without an exponent: 130, not 1.3e+02."""
-    text = f"{value:.{digits}g}"
-    return f"{Decimal(text):f}" if "e" in text else text
 
 
 def shown_p(p: float) -> str:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mvae.data import source
+from mvae.measure import Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.trial import Measure, Targets, Trial
+from mvae.settings import Targets
+from mvae.trial import Trial
 from sweeps.plan import Cell
 
 SLOW = frozenset({"fashion_mnist", "vision", "vision_faces", "vision_faces_small", "vision_images"})

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.data import source
 from mvae.data.supervision import TARGETS
+from mvae.measure import Measure
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import Measure, Trial, canonical_json
+from mvae.trial import Trial, canonical_json
 from sweeps.plan import Cell
 
 if TYPE_CHECKING:

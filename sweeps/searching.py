@@ -1,6 +1,6 @@
 """A search from its command to its exit code: the driver of a sweep, whose cells a study chooses as it goes on.
 
-The same call starts, resumes, extends and reports it, as of any sweep (sweeps/sweep.py). What was running when a driver
+The same call starts, resumes, extends and reports it, as of any sweep (sweeps/main.py). What was running when a driver
 died is in the study, and is put back with its number; `--trials` is a total.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from sweeps import engine, search_report
-from sweeps.console import Console, Progress, counted
+from sweeps.console import Console, Progress
 from sweeps.cost import Machine, costs
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
 from sweeps.interruption import Interrupted
@@ -26,6 +26,7 @@ from sweeps.study_database import StudyLost
 from sweeps.sweep import LookUp, Sweep
 from sweeps.tracker import Tracker
 from sweeps.view import Status, SweepView
+from sweeps.words import counted
 from sweeps.worker import Word
 
 OTHER_SEEDS = 1_000_000
@@ -51,7 +52,7 @@ def sweep_of(search: Search, uri: str) -> Sweep:
 
 @dataclass(frozen=True)
 class Searching:
-    """A search, as `sweeps.sweep.main` sees it."""
+    """A search, as `sweeps.main.main` sees it."""
 
     search: Search
     uri: str

@@ -22,7 +22,7 @@ from mvae.refusal import Refusal
 from sweeps.programs import installed
 from sweeps.sqlite import sqlite_path, sqlite_uri
 from sweeps.storage import Store
-from sweeps.tracker import shown
+from sweeps.tracking_uri import without_credentials
 
 if TYPE_CHECKING:
     import optuna
@@ -164,7 +164,7 @@ def _patiently(
             time.sleep(PAUSE_SECONDS)
         else:
             if attempts and say is not None:
-                say(f"the study's database {shown(uri)} answers again")
+                say(f"the study's database {without_credentials(uri)} answers again")
             return answer
 
 
@@ -183,12 +183,12 @@ def _lost(uri: str, error: Exception) -> StudyLost:
     if "locked" in said and path is not None:
         right = "end the other program that has it open"
     elif "optuna storage upgrade" in said:
-        right = f"type `{installed('optuna')} storage upgrade --storage {shlex.quote(shown(uri))}`"
+        right = f"type `{installed('optuna')} storage upgrade --storage {shlex.quote(without_credentials(uri))}`"
     elif "pip install -U optuna" in said:
         right = f"type `{installed('python')} -m pip install --upgrade optuna`, or name another with --study-uri"
     elif path is not None and path.exists():
         right = "move it away and it is made from storage again"
     else:
         right = "start its server, or correct --study-uri"
-    said = shown(textwrap.shorten(said, 200, placeholder=" ..."))
-    return StudyLost(f"the study's database {shown(uri)} cannot be used ({said}): {right}")
+    said = without_credentials(textwrap.shorten(said, 200, placeholder=" ..."))
+    return StudyLost(f"the study's database {without_credentials(uri)} cannot be used ({said}): {right}")

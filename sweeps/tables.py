@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sweeps.rounding import figures, printed
+from sweeps.rounding import printed
+from sweeps.words import figures
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,6 @@ what it writes is always the difference between the store and the views. MLflow 
 
 from __future__ import annotations
 
-import importlib.util
-import re
 import textwrap
 import threading
 from collections.abc import Callable
@@ -20,8 +18,9 @@ from typing import TYPE_CHECKING, TypeVar
 from mvae.refusal import Refusal
 from mvae.remote import Place
 from sweeps.mlflow_database import OUT_OF_DATE, check_content, check_file, how_to_migrate
-from sweeps.sqlite import Unusable, sqlite_path, sqlite_uri
-from sweeps.tracking_server import DATABASES, ask, ask_database
+from sweeps.sqlite import Unusable, sqlite_path
+from sweeps.tracking_server import ask, ask_database
+from sweeps.tracking_uri import without_credentials
 from sweeps.view import RunView, Status, SweepView
 
 if TYPE_CHECKING:
@@ -33,85 +32,6 @@ RETRY_SECONDS = 60.0
 CLOSING_RETRY_SECONDS = 2.0
 
 View = TypeVar("View", RunView, SweepView)
-
-
-def default_uri(storage: Place) -> str:
-    """The tracking URI of those who have no server: one SQLite file in the storage folder.
-
-    In a store of objects there can be none: `place_of_artifacts` refuses it, before anything starts.
-    """
-    return (
-        sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"
-    )
-
-
-def tracking_uri(uri: str, given_by: str = "tracking URI") -> str:
-    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
-
-    Args:
-        given_by: what names the URI: the option, or the variable of the environment.
-    Raises:
-        Refusal: it is not a URI that MLflow takes.
-    """
-    if _in_a_store(uri):
-        return uri
-    scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
-    try:
-        path = sqlite_path(uri)
-    except Refusal as refusal:
-        raise Refusal(f"{given_by} {refusal}") from None
-    if path is not None:
-        return sqlite_uri(path.absolute())
-    if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
-        return uri.rstrip("/")
-    raise Refusal(
-        f"{given_by} {shown(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
-        f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
-    )
-
-
-def _in_a_store(uri: str) -> bool:
-    return uri.startswith("sqlite:///") and "://" in uri.removeprefix("sqlite:///")
-
-
-def place_of_artifacts(uri: str, storage: Place) -> Place | None:
-    """Where MLflow keeps artifacts, beside the results or beside its own database; None where its server decides.
-
-    Args:
-        uri: from `tracking_uri`.
-    Raises:
-        Refusal: the database would have to lie in a store of objects; a package that MLflow needs is missing.
-    """
-    if _in_a_store(uri):
-        raise Refusal(
-            f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: give"
-            " --tracking-uri (or MLFLOW_TRACKING_URI) a server, http://HOST:5000, or sqlite:////ABSOLUTE/mlflow.db"
-        )
-    if uri.startswith(("http", "databricks")):
-        return None
-    path = sqlite_path(uri)
-    if isinstance(storage, Path):
-        return storage.absolute() / "mlartifacts"
-    if path is not None:
-        return path.parent / "mlartifacts"
-    if {"?", "#"} & set(storage.key):
-        raise Refusal(
-            f"--storage {storage.uri}: MLflow reads a ? or # as the end of a folder's name; choose another folder"
-        )
-    package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
-    if package and not _installed(package):
-        raise Refusal(
-            f"--tracking-uri {shown(uri)} keeps artifacts in {storage}, for which MLflow needs {package}: install it"
-            ", or give an MLflow server, http://HOST:5000"
-        )
-    return storage / "mlartifacts"
-
-
-def _installed(package: str) -> bool:
-    try:
-        return importlib.util.find_spec(package) is not None
-    except ModuleNotFoundError:
-        return False
 
 
 def check(uri: str) -> None:
@@ -133,14 +53,9 @@ def check(uri: str) -> None:
         wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
         if wrong:
             raise Refusal(
-                f"tracking server {shown(uri)} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, "
-                f"or leave both out for a file in the storage folder"
+                f"tracking server {without_credentials(uri)} {wrong}: start it, correct --tracking-uri or"
+                " $MLFLOW_TRACKING_URI, or leave both out for a file in the storage folder"
             )
-
-
-def shown(text: str) -> str:
-    """A URI, or words with URIs among them, without user and password."""
-    return re.sub(r"://[^/@\s']*@", "://", text)
 
 
 class Tracker:
@@ -254,7 +169,7 @@ class Tracker:
             self.give_up()
             filled = "the same command fills in what is missing there"
             then = f"{self._stuck}, then {filled}" if self._stuck else filled
-            self._say(f"MLflow at {shown(self._uri)} is behind; {then}")
+            self._say(f"MLflow at {without_credentials(self._uri)} is behind; {then}")
         return self._complete
 
     @property
@@ -312,15 +227,16 @@ class Tracker:
             self._stuck = self._what_to_do(error)
             if not self._down or self._stuck != stuck:
                 self._say(
-                    f"MLflow at {shown(self._uri)} cannot be written ({self._stuck or _first_line(error)}); "
-                    f"training goes on, MLflow is tried again every {self._retry_seconds:.0f} s"
+                    f"MLflow at {without_credentials(self._uri)} cannot be written"
+                    f" ({self._stuck or _first_line(error)}); training continues, MLflow is tried again every"
+                    f" {self._retry_seconds:.0f} s"
                 )
             with self._changed:
                 self._down = True
                 self._changed.notify_all()
             return False
         if self._down:
-            self._say(f"MLflow at {shown(self._uri)} can be written again and is up to date")
+            self._say(f"MLflow at {without_credentials(self._uri)} can be written again and is up to date")
         self._down, self._stuck = False, ""
         return True
 
@@ -332,7 +248,7 @@ class Tracker:
                 check_content(path)
         except Unusable as refusal:
             return str(refusal)
-        return how_to_migrate(shown(self._uri)) if OUT_OF_DATE in str(error) else ""
+        return how_to_migrate(without_credentials(self._uri)) if OUT_OF_DATE in str(error) else ""
 
     def _next(self) -> RunView | None:
         with self._changed:

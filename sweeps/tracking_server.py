@@ -10,10 +10,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
 
+from sweeps.tracking_uri import DATABASES
+
 CHECK_SECONDS = 5.0
 """Seconds in which a server must answer the one request before the start."""
-DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow can write without a server of its own, and their ports."""
 
 
 def ask(uri: str) -> str:

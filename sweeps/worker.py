@@ -28,13 +28,14 @@ from mvae.evaluation.sheets import save_png
 from mvae.evaluation.translation import translation_tables
 from mvae.evaluation.vision import figures, has_views
 from mvae.files import Damaged, write_atomically
+from mvae.measure import Measure
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.plugins import Plugin, loaded, made_by
 from mvae.plugins import load as load_plugins
 from mvae.refusal import Refusal
 from mvae.training import THREADS, NonFiniteLoss, Progress, best_epoch, train
-from mvae.trial import TRAINING_VERSION, Measure, Trial
+from mvae.trial import TRAINING_VERSION, Trial
 from mvae.workers import ALONE, Workers
 from sweeps.markdown import word_tables
 from sweeps.parts import PartFiles

@@ -1,7 +1,7 @@
 """The sub-sampled ELBO as a plain loop: for each term encode anew, join row by row, decode anew, add up.
 
-It shares the networks with `mvae.objective` and nothing else. Batch normalisation is torch's own, called on the rows of
-one term at a time; the running statistics are moved at the end. Single attributes have an encoder and a decoder each,
+It shares only the networks with `mvae.models.elbo`. Batch normalisation is torch's own, called on the rows of one term
+at a time; the running statistics are moved at the end. Single attributes have an encoder and a decoder each,
 made of torch's own layers, with copies of their share of the stacked parameters. Slow, and meant to be obviously right.
 """
 

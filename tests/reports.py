@@ -8,7 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mvae.trial import ACCURACY, Trial
+from mvae.measure import ACCURACY
+from mvae.trial import Trial
 from sweeps.comparison import Entry, Report, Run
 from sweeps.plan import Cell, plan
 from sweeps.report import show, tabulate

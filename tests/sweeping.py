@@ -27,7 +27,8 @@ from mlflow.entities import Run, ViewType
 
 from mvae.checkpoint import MANIFEST
 from mvae.data import fingerprint, load
-from mvae.trial import ACCURACY, Trial
+from mvae.measure import ACCURACY
+from mvae.trial import Trial
 from sweeps.results import Result
 from sweeps.storage import Store
 from sweeps.tracking import open_database

@@ -14,9 +14,10 @@ from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, load
 from mvae.evaluation.accuracy import label_accuracy
 from mvae.evaluation.measures import compute
+from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.training import Trained, train
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,8 @@ import pytest
 from mvae.checkpoint import Checkpoints
 from mvae.data import load
 from mvae.evaluation.measures import compute
+from mvae.measure import Measure, likelihood
 from mvae.training import best_epoch, train
-from mvae.trial import Measure, likelihood
 from pipelines import likelihoods, weak_supervision
 from sweeps.options import read
 from sweeps.plan import Cell

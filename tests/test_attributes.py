@@ -18,11 +18,12 @@ from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.evaluation import attributes
 from mvae.evaluation.attributes import attribute_metrics, likeliest_attributes, sampled_attributes
 from mvae.evaluation.measures import check_measurable, compute
+from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
 from mvae.training import train, validated
-from mvae.trial import ACCURACY, ATTRIBUTE_ACCURACY, Trial
+from mvae.trial import Trial
 
 NAMES = ("bald", "hat", "smile")
 IMAGE = Modality("image", Kind.IMAGE, (1, 8, 8))

@@ -20,8 +20,8 @@ from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
 from sweeps.engine import Capacity
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.options import parse
-from sweeps.sweep import BAD_INPUT, COMPLETE, INCOMPLETE, main
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"

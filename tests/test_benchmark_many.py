@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from benchmarks import many_modalities, plain, timing
 from benchmarks.plain_many import PlainMvae19, elbo_loss
 from mvae.data import source
+from mvae.models.elbo import negative_elbo
 from mvae.models.mvae import MVAE, ElboLearner, build_mvae
-from mvae.objective import negative_elbo
 
 ROWS = 6
 K = 3

@@ -22,9 +22,10 @@ from benchmarks.gpu_runs import cells, command, pack
 from benchmarks.gpu_runs.throughput import QUICK, WAYS, Setting, together
 from mvae.checkpoint import Checkpoints
 from mvae.data import fingerprint, load, source
+from mvae.measure import ACCURACY
+from mvae.models.elbo import negative_elbo
 from mvae.models.mvae import MVAE, ElboLearner, build_mvae
-from mvae.objective import negative_elbo
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
 from sweeps.provenance import git_sha
 from sweeps.results import Results
 from sweeps.storage import Store

@@ -18,6 +18,7 @@ from mvae.data import Dataset, binarisation
 from mvae.data.binarisation import binarise, redrawn
 from mvae.data.supervision import paired_batches, paired_set
 from mvae.evaluation.readout import readout_accuracy
+from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import ElboBatch, ElboLearner
@@ -25,7 +26,7 @@ from mvae.refusal import Refusal
 from mvae.steps import make_up
 from mvae.streams import derive
 from mvae.training import train, validated
-from mvae.trial import ACCURACY, Trial, readout
+from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 from sweeps.catalogue import Catalogue
 from sweeps.plan import Cell, plan

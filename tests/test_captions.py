@@ -11,7 +11,8 @@ import pytest
 from mvae import data
 from mvae.data import DATASETS, Defaults, Kind, Modality, source
 from mvae.data.dataset import Source
-from mvae.trial import ACCURACY, Trial, likelihood
+from mvae.measure import ACCURACY, likelihood
+from mvae.trial import Trial
 from pipelines import likelihoods, vision, weak_supervision
 from sweeps.latex import latex
 from sweeps.likelihood_tables import likelihood_table

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mvae.trial import ACCURACY, Trial
+from mvae.measure import ACCURACY
+from mvae.trial import Trial
 from pipelines import (
     k_sweep,
     likelihoods,
@@ -20,11 +21,11 @@ from pipelines import (
 )
 from sweeps.cost import Machine, costs
 from sweeps.estimate import Estimate
+from sweeps.main import main
 from sweeps.options import CommonOptions, read
 from sweeps.plan import Cell, plan
 from sweeps.results import Result
 from sweeps.storage import Store
-from sweeps.sweep import main
 
 FINGERPRINT = "0" * 64
 LAPTOP = Machine(cpus=8, gpus=0, kind="cpu", device="Laptop")

@@ -274,7 +274,7 @@ def test_kl_equals_that_of_torch_distributions() -> None:
     theirs = kl_divergence(_distribution(p), _distribution(q))
     torch.testing.assert_close(p.kl(q), theirs)
     origin = Gaussian(torch.zeros_like(p.mean), torch.zeros_like(p.mean))
-    torch.testing.assert_close(p.kl_from_prior(), kl_divergence(_distribution(p), _distribution(origin)))
+    torch.testing.assert_close(p.kl_to_prior(), kl_divergence(_distribution(p), _distribution(origin)))
     assert p.kl(p).abs().max() < 1e-12
 
 
@@ -284,14 +284,14 @@ def test_kl_equals_its_monte_carlo_estimate() -> None:
     z = q.rsample(noise)
     ratio = q.log_prob(z) - standard_log_prob(z)
     error = float(ratio.std()) / len(ratio) ** 0.5
-    assert abs(float(ratio.mean() - q.kl_from_prior())) < 4 * error
+    assert abs(float(ratio.mean() - q.kl_to_prior())) < 4 * error
 
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("log_var", [-80.0, -1.0, 80.0])
 def test_kl_from_the_prior_is_right_for_extreme_log_variances(dtype: torch.dtype, log_var: float) -> None:
     q = Gaussian(torch.tensor([[2.0]], dtype=dtype), torch.tensor([[log_var]], dtype=dtype, requires_grad=True))
-    kl = q.kl_from_prior()
+    kl = q.kl_to_prior()
     kl.sum().backward()  # type: ignore[no-untyped-call]
     variance = Decimal(log_var).exp()
     assert kl.item() == pytest.approx(float((variance + 4 - 1 - Decimal(log_var)) / 2), rel=PRECISIONS[dtype] * 5)

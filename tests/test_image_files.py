@@ -58,6 +58,12 @@ def test_a_ramp_of_16_bits_stays_a_ramp(tmp_path: Path) -> None:
     assert stored.mean() == pytest.approx(127.5, abs=0.5)
 
 
+def test_an_image_that_a_plug_in_cannot_square_is_named(tmp_path: Path) -> None:
+    Image.fromarray(ramp().astype(np.int32)).save(tmp_path / "deep.tif")
+    with Image.open(tmp_path / "deep.tif") as image, pytest.raises(Refusal, match=r"deep\.tif has grey values of 32"):
+        pictures.square(image)
+
+
 def test_a_ramp_of_16_bits_in_each_colour_stays_a_ramp() -> None:
     rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in ramp())
 

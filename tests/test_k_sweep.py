@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 from mvae.data import fingerprint
-from mvae.trial import Trial, likelihood
+from mvae.measure import likelihood
+from mvae.trial import Trial
 from pipelines.k_sweep import Options, sweep
+from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.options import parse, read
 from sweeps.plan import Cell
 from sweeps.results import Result
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, COMPLETE, main
 from tests.sweeping import ROOT, mlflow_differs, place, run_until
 from tests.test_arms_killed import assert_as_computed_alone, jobs
 from tests.tiny_mnist import write_tiny

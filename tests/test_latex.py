@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mvae.trial import ACCURACY, Measure, Trial
+from mvae.measure import ACCURACY, Measure
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.latex import latex, latex_differences
 from sweeps.latex_text import escaped, typeset, wrapped

@@ -12,19 +12,20 @@ import pytest
 from mvae.data import DATASETS, fingerprint
 from mvae.data.celeba import CELEBA, CELEBA19
 from mvae.data.faces import describe
+from mvae.measure import ACCURACY, likelihood
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, Trial, likelihood
+from mvae.trial import Trial
 from pipelines.likelihoods import ARMS, Options, cells, sweep
 from sweeps import engine, worker
 from sweeps.catalogue import Catalogue
 from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.main import COMPLETE, main
 from sweeps.options import read
 from sweeps.plan import Cell, plan
 from sweeps.protocol import protocol_lines
 from sweeps.report import markdown, tabulate
 from sweeps.results import Result
 from sweeps.storage import Store
-from sweeps.sweep import COMPLETE, main
 from sweeps.worker import Job
 
 

@@ -14,8 +14,8 @@ import pytest
 from mvae.refusal import Refusal
 from sweeps.console import Console
 from sweeps.encoding import check_names, print_every_character
+from sweeps.main import BAD_INPUT, COMPLETE
 from sweeps.output import outliving_readers
-from sweeps.sweep import BAD_INPUT, COMPLETE
 from tests.corpora import write_corpus
 from tests.test_setup import REPOSITORY, python_files
 
@@ -88,7 +88,7 @@ from mvae.data import fingerprint
 from pipelines.translation import Options, sweep
 from sweeps.options import read
 from sweeps.storage import Store
-from sweeps.sweep import main
+from sweeps.main import main
 from sweeps.worker import Job, run
 
 options = read(Options, sys.argv[1:])
@@ -115,7 +115,7 @@ def test_a_trial_of_vietnamese_sentences_trains_and_is_reported_where_the_locale
         timeout=300,
     )
     assert ran.returncode == COMPLETE, ran.stderr
-    assert "translation, test: 3 pairs, 0 left out" in ran.stdout and ran.stdout.isascii()
+    assert "translation: test has 3 pairs, 0 left out" in ran.stdout and ran.stdout.isascii()
     ours = [line for line in ran.stderr.splitlines() if "EncodingWarning" in line and "site-packages" not in line]
     assert ours == []
     [examples] = (tmp_path / "main" / "reports").glob("*/translations.md")

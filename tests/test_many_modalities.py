@@ -12,14 +12,15 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-import mvae.objective
+import mvae.models.elbo
 from mvae.data import DATASETS
 from mvae.data.dataset import Kind, Modality
 from mvae.data.supervision import steps
 from mvae.models import arm
+from mvae.models.elbo import elbo_terms, negative_elbo
+from mvae.models.layout import layout
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
-from mvae.objective import elbo_terms, layout, negative_elbo
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 from tests.plain_elbo import named_as_in, plain_negative_elbo, plain_twin
@@ -208,8 +209,8 @@ def test_fewer_and_other_modalities_beside_attributes_equal_a_plain_loop_too(
 
 @pytest.mark.parametrize("rows", [1, 60, 10_000])
 def test_stacked_decoding_in_pieces_of_any_size_equals_a_plain_loop(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mvae.objective, "DECODED_ROWS", rows)
-    monkeypatch.setattr(mvae.objective, "STACKED_ROWS", rows)
+    monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", rows)
+    monkeypatch.setattr(mvae.models.elbo, "STACKED_ROWS", rows)
     scene = Scene(MANY, available(19, "something"), 3, targets="all")
     assert_equal_to_the_plain_loop(scene, many_model(MANY, MVAE))
 

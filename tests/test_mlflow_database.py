@@ -16,12 +16,12 @@ from mlflow.store.db.utils import _get_latest_schema_revision, _verify_schema
 
 from pipelines.weak_supervision import Options, sweep
 from sweeps import tracker
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.mlflow_database import OUT_OF_DATE, check_file, revisions
 from sweeps.options import read
 from sweeps.sqlite import Unusable
 from sweeps.study_database import database
-from sweeps.sweep import BAD_INPUT, COMPLETE, INCOMPLETE, main
-from sweeps.tracker import default_uri
+from sweeps.tracking_uri import default_uri
 from tests.test_sweep import Heard, command, tracked
 from tests.test_tracking import KEYS, Storage, expected_rows, finished
 
@@ -152,7 +152,7 @@ def test_a_database_that_becomes_unusable_is_said_at_once_and_nobody_waits_for_i
     assert time.monotonic() - began < 60
     assert driver.stuck
     first, last = storage.said
-    assert "is from an older MLflow: make a copy, then type `" in first and "training goes on" in first
+    assert "is from an older MLflow: make a copy, then type `" in first and "training continues" in first
     assert last.startswith(f"MLflow at {storage.uri} is behind; tracking database {path} is from an older MLflow: make")
     assert last.endswith("then the same command fills in what is missing there")
     path.unlink()  # as the line says

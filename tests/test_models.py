@@ -18,10 +18,10 @@ from mvae.data.supervision import paired_set, steps
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.classifiers import LogisticRegression, NeuralNetworkLearner, fit_logistic_regression
+from mvae.models.layout import layout
 from mvae.models.learners import ImageLearner, PairedLearner
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
-from mvae.objective import layout
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.tables import TABLE_4

@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from mvae.files import write_atomically
-from sweeps.tracker import default_uri
 from sweeps.tracking import Mirror
 from sweeps.tracking.moved import follow, location
+from sweeps.tracking_uri import default_uri
 from sweeps.view import RunView
 from tests.test_tracking import KEYS, NAMESPACE, SWEEP, Storage, finished, no_model
 
@@ -168,7 +168,11 @@ def deleted_on_disk(storage: Storage, model: str) -> None:
     shutil.rmtree(storage.folder / "mlartifacts" / "models" / model)
 
 
-@pytest.mark.parametrize("delete", [deleted_in_mlflow, deleted_on_disk])
+def weights_deleted(storage: Storage, model: str) -> None:
+    (storage.folder / "mlartifacts" / "models" / model / "artifacts" / "data" / "model.pth").unlink()
+
+
+@pytest.mark.parametrize("delete", [deleted_in_mlflow, deleted_on_disk, weights_deleted])
 def test_a_deleted_model_is_logged_again(
     storage: Storage, delete: Callable[[Storage, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,10 +11,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-import mvae.objective
+import mvae.models.elbo
+from mvae.models.elbo import Loss, annealed_beta, elbo_terms, negative_elbo, negative_elbo_by_terms
+from mvae.models.layout import chunks, layout
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import TermBatchNorm
-from mvae.objective import Loss, annealed_beta, chunks, elbo_terms, layout, negative_elbo
 from tests.plain_elbo import plain_negative_elbo, plain_twin
 from tests.small_models import LATENTS, RULES, small_model
 
@@ -97,6 +98,32 @@ def assert_equal_to_the_plain_loop(scene: Scene, model: Multimodal, targets: str
         torch.testing.assert_close(buffer, buffers[name], rtol=tolerance, atol=tolerance, msg=name)
 
 
+@pytest.mark.parametrize("targets", ["own", "all"])
+@pytest.mark.parametrize("shared_noise", [False, True], ids=["free noise", "shared noise"])
+@pytest.mark.parametrize("reserved", [False, True])
+@pytest.mark.parametrize("rule", RULES)
+def test_the_objective_equals_its_specification(rule: str, reserved: bool, shared_noise: bool, targets: str) -> None:
+    scene = Scene(3, 3, shared_noise=shared_noise, reserved=reserved)
+    model = small_model(3, RULES[rule], normalised=False)
+    specified = negative_elbo_by_terms(
+        model,
+        scene.examples,
+        scene.present,
+        scene.terms,
+        scene.active,
+        scene.noise,
+        targets=targets,
+        beta=0.3,
+        weights=scene.weights,
+        batch_size=9,
+    )
+    ours = scene.loss(model, targets).total
+    torch.testing.assert_close(ours, specified, rtol=1e-12, atol=0)
+    expected = gradients(specified, model)
+    for name, gradient in gradients(ours, model).items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-9, atol=1e-9, msg=name)
+
+
 @pytest.mark.parametrize("normalised", [False, True], ids=["plain", "batchnorm"])
 @pytest.mark.parametrize("targets", ["own", "all"])
 @pytest.mark.parametrize("shared_noise", [False, True], ids=["free noise", "shared noise"])
@@ -158,7 +185,7 @@ def test_one_row_alone_in_its_term_is_normalised_by_the_running_statistics() -> 
 
 
 def test_running_statistics_move_once_a_step_however_many_terms_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mvae.objective, "DECODED_ROWS", 1)
+    monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", 1)
     moves: Counter[int] = Counter()
     moved = TermBatchNorm._move
 
@@ -182,7 +209,7 @@ def test_decoding_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch, row
         return loss, gradients(loss, model), dict(model.named_buffers())
 
     whole = outcome()
-    monkeypatch.setattr(mvae.objective, "DECODED_ROWS", rows)
+    monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", rows)
     torch.testing.assert_close(outcome(), whole, rtol=1e-12, atol=1e-12)
 
 
@@ -219,7 +246,7 @@ def test_experts_of_missing_modalities_may_hold_nan(rule: str, monkeypatch: pyte
     def spread_out_over_nan(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
         return present if rows is None else present.new_full((total, LATENTS), torch.nan).index_copy(0, rows, present)
 
-    monkeypatch.setattr(mvae.objective, "_spread_out", spread_out_over_nan)
+    monkeypatch.setattr(mvae.models.elbo, "_spread_out", spread_out_over_nan)
     torch.testing.assert_close(outcome(), clean, rtol=1e-12, atol=1e-14)
 
 

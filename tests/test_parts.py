@@ -12,7 +12,7 @@ from torch import Tensor
 import mvae.evaluation.likelihood as likelihood_module
 from mvae.checkpoint import Checkpoint
 from mvae.evaluation.likelihood import split_likelihoods
-from mvae.trial import likelihood
+from mvae.measure import likelihood
 from sweeps.parts import PartFiles
 from sweeps.storage import Store
 from sweeps.worker import Job, Word, run

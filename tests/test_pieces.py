@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-import mvae.objective
+import mvae.models.elbo
 from mvae.data.dataset import Kind, Modality
+from mvae.models.elbo import elbo_terms, negative_elbo
+from mvae.models.layout import layout
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, MVAEQ
 from mvae.networks.normalisation import TermBatchNorm, term_statistics
-from mvae.objective import elbo_terms, layout, negative_elbo
 from mvae.pieces import piece_by_piece
 from tests.small_models import IMAGE, LABEL, LATENTS, PHOTO, SEVERAL, many_model, single
 
@@ -39,7 +40,7 @@ FEW = 4
 """Rows a piece at which a step of 6 rows comes in several."""
 
 
-def step(model: Multimodal, rows: int, k: int, *, seed: int = 0, everything: bool = False) -> mvae.objective.Loss:
+def step(model: Multimodal, rows: int, k: int, *, seed: int = 0, everything: bool = False) -> mvae.models.elbo.Loss:
     """A step of the objective, with values and noise of the precision of the model."""
     modalities, dtype = model.modalities, next(model.parameters()).dtype
     random, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
@@ -66,9 +67,9 @@ Outcome = tuple[Tensor, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
 
 def cut(model: Multimodal, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """Decoders take so many rows a pass from now on."""
-    monkeypatch.setattr(mvae.objective, "DECODED_ROWS", rows)
-    monkeypatch.setattr(mvae.objective, "FEW_MODALITIES", 0)
-    monkeypatch.setattr(mvae.objective, "STACKED_ROWS", rows * max(1, len(model.stacked)))
+    monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", rows)
+    monkeypatch.setattr(mvae.models.elbo, "FEW_MODALITIES", 0)
+    monkeypatch.setattr(mvae.models.elbo, "STACKED_ROWS", rows * max(1, len(model.stacked)))
     for decoder in model.decoders:
         if hasattr(decoder, "rows"):
             monkeypatch.setattr(decoder, "rows", rows)
@@ -110,7 +111,7 @@ def test_every_network_is_cut_into_pieces_in_the_test_above(kind: str, monkeypat
         pieces.append(len(arguments[3]))
         return piece_by_piece(*arguments, **options)
 
-    monkeypatch.setattr(mvae.objective, "piece_by_piece", counted)
+    monkeypatch.setattr(mvae.models.elbo, "piece_by_piece", counted)
     outcome(kind, torch.float32, monkeypatch, FEW)
     assert len(pieces) == min(3, len(KINDS[kind][0]))
     assert min(pieces) > 1

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mvae.trial import ACCURACY, Measure, Trial
+from mvae.measure import ACCURACY, Measure
+from mvae.trial import Trial
 from sweeps.plan import Cell, Plan, State, plan
 from sweeps.rendering import show_plan
 from sweeps.results import Result

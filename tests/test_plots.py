@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from docs.report.committed import each_file, read
 from docs.report.sources import Sources
-from mvae.trial import ACCURACY, Trial
+from mvae.measure import ACCURACY
+from mvae.trial import Trial
 from sweeps.comparison import Report
 from sweeps.figures import Line, Plot, figure, heat_map
 from sweeps.metric_names import axis_words, capitalised, dataset_words, metric_words

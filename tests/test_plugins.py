@@ -21,16 +21,17 @@ from docs.examples import my_table
 from mvae import data, models, plugins
 from mvae.data import Defaults, Kind, Modality
 from mvae.data.checks import check_arrays, check_source
+from mvae.measure import ACCURACY
 from mvae.models.arm import IDENTITY
 from mvae.models.checks import check_arm
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps.catalogue import Catalogue
+from sweeps.main import BAD_INPUT, main
 from sweeps.options import parse, read
 from sweeps.plan import plan
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, main
 from sweeps.worker import Job, run
 from tests.crashes import on_disk
 from tests.sweeping import ONE_AT_A_TIME, ROOT, kill, mlflow_differs, place

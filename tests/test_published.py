@@ -19,8 +19,8 @@ from mvae.data.mnist import FILES
 from mvae.data.published import COUNTS, DIGESTS
 from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options, sweep
+from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.options import read
-from sweeps.sweep import COMPLETE, main
 from tests.tiny_mnist import write_tiny
 
 RAW = Path("/data/MNIST/raw")
@@ -68,7 +68,7 @@ def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_da
     for file in FILES:
         (raw / file).symlink_to(real_data / "MNIST" / "raw" / file)
     assert data.fingerprint(name, tmp_path) == data.fingerprint(name, real_data)
-    assert data.remark(name, tmp_path) == ""
+    assert data.facts_about(name, tmp_path) == ()
     (raw / TEST_LABELS).unlink()
     fashion = (real_data / "FashionMNIST" / "raw" / TEST_LABELS).read_bytes()
     (raw / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(fashion, 1))
@@ -86,7 +86,7 @@ def test_the_published_counts_are_those_of_the_published_files(real_data: Path) 
 
 
 def test_own_files_are_described_beside_the_published_ones(tiny_root: Path) -> None:
-    said = data.remark("mnist", tiny_root)
+    (said,) = data.facts_about("mnist", tiny_root)
     assert said.startswith(
         f"mnist: {tiny_root}/MNIST/raw holds 4 of 4 files that are not the published MNIST's (train-"
     )
@@ -107,7 +107,7 @@ def test_another_data_set_of_as_many_examples_is_told_by_how_many_each_class_has
     )
 
 
-def test_the_command_says_what_was_found_and_runs_on(
+def test_the_plan_and_the_report_say_how_the_files_differ_from_the_published_ones(
     tiny_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folders = (
@@ -118,20 +118,22 @@ def test_the_command_says_what_was_found_and_runs_on(
         "--cache",
         str(tmp_path / "cache"),
     )
-    options = read(
-        Options, ["--dataset", "mnist", "--plan", "--arms", "nn", "--fractions", "1", "--seeds", "0", *folders]
-    )
-    assert main(lambda: sweep(options), options) == COMPLETE
-    assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capfd.readouterr().out
+    asked = ["--dataset", "mnist", "--arms", "nn", "--fractions", "1", "--seeds", "0", *folders]
+    for last, code in (("--plan", COMPLETE), ("--report", INCOMPLETE)):
+        options = read(Options, [*asked, last])
+        assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]
+        assert "60 training and 12 test examples (published: 60,000 and 10,000)" in " ".join(
+            capfd.readouterr().out.split()
+        )
 
 
 @pytest.mark.parametrize("name", ["celeba", "vision"])
 def test_files_of_celeba_that_are_fewer_or_not_aligned_are_described(name: str, tmp_path: Path) -> None:
     write_faces(tmp_path, 24)
     said = f"{name}: {tmp_path}/celeba holds 20, 2, 2 images to train, validate and test (published: 162,770, 19,867,"
-    assert data.remark(name, tmp_path) == f"{said} 19,962)"
+    assert data.facts_about(name, tmp_path) == (f"{said} 19,962)",)
     Image.new("RGB", (409, 687)).save(tmp_path / "celeba" / IMAGES / "000001.jpg")
-    assert "000001.jpg has 409x687 pixels (published, aligned: 178x218)" in data.remark(name, tmp_path)
+    assert "000001.jpg has 409x687 pixels (published, aligned: 178x218)" in data.facts_about(name, tmp_path)[0]
 
 
 def test_own_training_files_copied_to_the_test_files_are_refused(tmp_path: Path) -> None:
@@ -148,4 +150,4 @@ def test_a_damaged_first_image_of_celeba_is_refused_by_name(tmp_path: Path) -> N
     image = tmp_path / "celeba" / IMAGES / "000001.jpg"
     image.write_bytes(b"no image")
     with pytest.raises(Refusal, match=f"{image}.*fetch it again"):
-        data.remark("celeba", tmp_path)
+        data.facts_about("celeba", tmp_path)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from mvae.trial import Measure, Trial
+from mvae.measure import Measure
+from mvae.trial import Trial
 from pipelines import likelihoods
 from sweeps.comparison import Report, Verdict
 from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, likelihood_table

@@ -15,9 +15,10 @@ import mvae.training
 from mvae.data import Dataset, load
 from mvae.data.supervision import paired_set
 from mvae.evaluation.measures import compute
+from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, Trial, readout
+from mvae.trial import Trial
 from sweeps.plan import State, plan
 from sweeps.results import Results
 from sweeps.storage import Store

@@ -15,8 +15,8 @@ from pydantic import AfterValidator
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options
+from sweeps.main import BAD_INPUT, main
 from sweeps.options import parse, read
-from sweeps.sweep import BAD_INPUT, main
 from sweeps.tokens import Written
 
 ROOT = Path(__file__).resolve().parents[1]

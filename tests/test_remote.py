@@ -24,10 +24,10 @@ from mvae.refusal import Refusal
 from mvae.remote import RemotePath, place
 from pipelines.weak_supervision import Options, sweep
 from sweeps.lease import Lease
+from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.options import parse
 from sweeps.results import Results
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, COMPLETE, main
 from sweeps.worker import Word, run
 from tests import sweeping
 from tests.bucket import endpoint, free_port, remote, uri

@@ -10,7 +10,8 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from mvae.trial import ACCURACY, Trial, readout
+from mvae.measure import ACCURACY, readout
+from mvae.trial import Trial
 from sweeps.comparison import Entry, Report, Run, Verdict
 from sweeps.plan import Cell, plan
 from sweeps.report import entry_table, markdown, run_table, tabulate, write

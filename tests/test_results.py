@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.trial import ACCURACY
+from mvae.measure import ACCURACY
 from sweeps.results import Result, ResultConflict, Results
 from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 

@@ -22,6 +22,7 @@ from mvae.training import validated, validation_metrics
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
+from sweeps.main import BAD_INPUT, INCOMPLETE, main
 from sweeps.options import parse, read
 from sweeps.pages import saved_view
 from sweeps.results import Result
@@ -30,7 +31,6 @@ from sweeps.search_report import Outcome, markdown, show, write
 from sweeps.storage import Store
 from sweeps.study import Known, Standing, Study, look, opened
 from sweeps.study_database import study_uri
-from sweeps.sweep import BAD_INPUT, INCOMPLETE, main
 from sweeps.view import Status, SweepView
 from tests.sweeping import ROOT
 
@@ -384,6 +384,15 @@ def test_plan_and_report_start_and_write_nothing(
         assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]
     assert "0 of 7 trials: none begun" in capsys.readouterr().out
     assert not list(storage.iterdir())
+
+
+def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
+    storage: Path, cache: Path, tiny_root: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = ["--storage", str(storage), "--cache", str(cache), "--data-root", str(tiny_root)]
+    options = read(Options, ["--dataset", "mnist", "--plan", *folders])
+    assert main(lambda: sweep(options), options) == 0
+    assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capsys.readouterr().out
 
 
 def typed(command: list[str]) -> None:

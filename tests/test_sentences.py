@@ -14,7 +14,15 @@ import pyarrow as pa
 import pytest
 import torch
 
-from mvae.data import facts_about, fingerprint, load, load_converted, modalities_of, training_examples
+from mvae.data import (
+    facts_about,
+    fingerprint,
+    former_fingerprint,
+    load,
+    load_converted,
+    modalities_of,
+    training_examples,
+)
 from mvae.data.dataset import SPLITS, Dataset
 from mvae.data.sentences import Sentences, ragged, sentence_of, trimmed
 from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
@@ -137,6 +145,15 @@ def test_a_corpus_lies_in_the_data_root_or_in_its_folder_en_vi_and_has_one_finge
     assert fingerprint("translation", tmp_path / "plain") != marks[0]
 
 
+def test_the_former_fingerprint_of_a_corpus_differs_only_if_its_words_are_normalised(tmp_path: Path) -> None:
+    plain = write_corpus(tmp_path / "plain")
+    assert former_fingerprint("translation", plain) == fingerprint("translation", plain)
+    composed = write_corpus(tmp_path / "composed", [*PAIRS, ("caf\N{LATIN SMALL LETTER E WITH ACUTE}", "mio")])
+    decomposed = write_corpus(tmp_path / "decomposed", [*PAIRS, ("cafe\N{COMBINING ACUTE ACCENT}", "mio")])
+    assert former_fingerprint("translation", composed) == fingerprint("translation", composed)
+    assert former_fingerprint("translation", decomposed) != fingerprint("translation", decomposed)
+
+
 def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(tmp_path: Path, cache: Path) -> None:
     longest, too_long = " ".join(["cat"] * MOST_TOKENS), " ".join(["cat"] * (MOST_TOKENS + 1))
     train = [*PAIRS, ("short", too_long), (longest, longest), (too_long, "short")]
@@ -145,7 +162,7 @@ def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(tm
     assert sentences(data, "train", 0) == [*(pair[0] for pair in PAIRS), longest]
     assert training_examples("translation", root) == len(data.train) == 5
     [said, *_] = facts_about("translation", root)
-    assert said.startswith("translation, train: 5 pairs, 2 left out for a sentence of more than 70 words; ")
+    assert said.startswith("translation: train has 5 pairs, 2 left out for a sentence of more than 70 words; ")
 
 
 def test_the_share_of_unknown_words_is_said_per_part_and_language(tmp_path: Path, cache: Path) -> None:

@@ -16,9 +16,9 @@ from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.classifiers import NeuralNetworkLearner
+from mvae.models.elbo import Loss
 from mvae.models.mvae import ElboLearner
 from mvae.networks.normalisation import TermBatchNorm
-from mvae.objective import Loss
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers

@@ -15,12 +15,12 @@ from sqlalchemy.exc import OperationalError
 from mvae.refusal import Refusal
 from pipelines.search import Options, search, sweep
 from sweeps import engine, study_database
+from sweeps.main import INCOMPLETE, main
 from sweeps.options import read
 from sweeps.search import Search
 from sweeps.storage import Store
 from sweeps.study import Standing, look, opened
 from sweeps.study_database import StudyLost, study_uri
-from sweeps.sweep import INCOMPLETE, main
 from tests.crashes import on_disk
 from tests.test_sweep import Heard, tracked
 

@@ -12,9 +12,9 @@ import pytest
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine, worker
 from sweeps.engine import Capacity, Listener
+from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.options import read
 from sweeps.storage import Store
-from sweeps.sweep import COMPLETE, INCOMPLETE, main
 from sweeps.view import RunView, Status, SweepView
 from sweeps.worker import Job
 from tests.crashes import on_disk

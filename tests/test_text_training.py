@@ -18,14 +18,15 @@ from mvae.evaluation.accuracy import matches, prediction_accuracy, text_accuracy
 from mvae.evaluation.measures import compute
 from mvae.evaluation.samples import sample_grids
 from mvae.likelihood import Text
+from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.models.classifiers import NeuralNetwork, NeuralNetworkLearner
+from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
 from mvae.networks.text import TextDecoder
-from mvae.objective import Loss
 from mvae.training import train
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
 from tests.plain_elbo import plain_text_log_probability
 from tests.small_models import RULES
 from tests.test_objective import Scene, assert_equal_to_the_plain_loop

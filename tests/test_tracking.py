@@ -29,8 +29,9 @@ from mvae.files import atomic_path, write_atomically
 from mvae.refusal import Refusal
 from sweeps import tracker, tracking
 from sweeps.results import Result
-from sweeps.tracker import Tracker, check, default_uri, place_of_artifacts, tracking_uri
+from sweeps.tracker import Tracker, check
 from sweeps.tracking_server import ask
+from sweeps.tracking_uri import default_uri, place_of_artifacts, tracking_uri
 from sweeps.view import CheckpointView, DatasetView, RunView, Status, SweepView
 
 PROJECT = Path(__file__).parents[1]
@@ -440,7 +441,7 @@ def test_a_locked_database_costs_one_warning_and_no_waiting(storage: Storage) ->
         assert time.monotonic() - start < 0.5
         other.execute("rollback")
     assert driver.close()
-    assert [line for line in storage.said if "training goes on" in line] == storage.said[:1]
+    assert [line for line in storage.said if "training continues" in line] == storage.said[:1]
     assert "locked" in storage.said[0]
     assert storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 2))])
 
@@ -558,7 +559,7 @@ def test_a_server_that_dies_in_mid_sweep_costs_one_warning_and_ends_complete(sto
     assert time.monotonic() - start < 10
     server.start()
     assert driver.close()
-    assert [line.split(" (")[0] for line in storage.said if "training goes on" in line] == [
+    assert [line.split(" (")[0] for line in storage.said if "training continues" in line] == [
         f"MLflow at {server.uri} cannot be written"
     ]
     assert storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 2))])

@@ -10,13 +10,13 @@ import pytest
 from mvae.checkpoint import Record
 from mvae.refusal import Refusal
 from pipelines.train import Options, cells, measure_of, statements, sweep
+from sweeps.main import BAD_INPUT, main
 from sweeps.options import read
 from sweeps.plan import plan
 from sweeps.report import tabulate
 from sweeps.results import Result
 from sweeps.speed import alone, speeds
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, main
 from tests.sweeping import digits_job
 
 

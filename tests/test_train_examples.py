@@ -11,9 +11,10 @@ import torch
 from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
 from mvae.evaluation.measures import compute
+from mvae.measure import ACCURACY, Measure, likelihood, readout
 from mvae.refusal import Refusal
 from mvae.training import train
-from mvae.trial import ACCURACY, Measure, Trial, likelihood, readout
+from mvae.trial import Trial
 from sweeps.probe import Probe
 
 FIRST = 300

@@ -22,9 +22,9 @@ from mvae.data.supervision import paired_set, steps
 from mvae.evaluation.accuracy import prediction_accuracy
 from mvae.evaluation.samples import sample_grids
 from mvae.models import ARMS
+from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
-from mvae.objective import Loss
 from mvae.training import NonFiniteLoss, Progress, Trained, train
 from mvae.trial import Trial
 from mvae.workers import ALONE

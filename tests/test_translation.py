@@ -29,10 +29,11 @@ from mvae.evaluation.translation import (
     validation_translation_metrics,
 )
 from mvae.gaussian import Gaussian
+from mvae.measure import ACCURACY, TRANSLATION
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, TRANSLATION, Trial
+from mvae.trial import Trial
 from sweeps.markdown import word_tables
 from tests.corpora import PAIRS, write_corpus
 

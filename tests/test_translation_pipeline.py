@@ -12,14 +12,15 @@ from mvae.checkpoint import Record
 from mvae.data import fingerprint
 from mvae.evaluation.measures import COMPUTES, estimates
 from mvae.files import write_atomically
-from mvae.trial import TRANSLATION, Trial, sentence_likelihood
+from mvae.measure import TRANSLATION, sentence_likelihood
+from mvae.trial import Trial
 from pipelines.translation import Options, sweep
 from sweeps.catalogue import Catalogue
+from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.options import parse, read
 from sweeps.plan import plan
 from sweeps.results import Result
 from sweeps.storage import Store
-from sweeps.sweep import BAD_INPUT, COMPLETE, main
 from sweeps.worker import TRANSLATIONS, Job
 from sweeps.worker import run as run_job
 from tests.corpora import PAIRS, write_corpus
@@ -131,10 +132,8 @@ def test_a_plan_says_how_many_pairs_are_left_out_and_how_much_of_each_part_is_un
     test = [("the cat " * 36, "mio"), ("the unseen cat", "mio vid")]
     corpus = write_corpus(tmp_path / "corpus", test=test)
     assert run(("--storage", str(tmp_path / "new"), "--corpus", str(corpus), "--targets", "all", "--plan")) == COMPLETE
-    said = (
-        "translation, test: 1 pair, 1 left out for a sentence of more than 70 words; share of <unk>: xx 33.3%, yy 0.0%"
-    )
-    assert said in capsys.readouterr().out
+    said = "translation: test has 1 pair, 1 left out for a sentence of more than 70 words; "
+    assert f"{said}share of <unk>: xx 33.3%, yy 0.0%" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -159,7 +158,7 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     known, share = numbers["MVAE log p a known token", "here"], numbers["MVAE share of <unk>", "here"]
     without = numbers["MVAE unigram log p a known token", "here"]
     assert f"here {known:.3f} (unigram {without:.3f}, {share:.1%} of the words are <unk>)" in printed
-    assert "toy_translation, test: 100 pairs, 0 left out for a sentence of more than 70 words;" in printed
+    assert "toy_translation: test has 100 pairs, 0 left out for a sentence of more than 70 words;" in printed
     active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
     assert "minus that of" not in printed, "quantities are compared between models alone"
@@ -185,7 +184,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_h
         driver.kill()
         again = here.launch([*typed, "--resume"]).ended()
         assert again.code == 0, again
-        assert again.out.count("translation, train: 200 pairs, 0 left out") == 2, "at the start and below the table"
+        assert again.out.count("translation: train has 200 pairs, 0 left out") == 2, "at the start and below the table"
         assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), corpus, tmp_path)
         assert mlflow_differs(here) == []
         assert {run.info.run_name for run in here.children()} == {"MVAE own seed 0", "MVAE all seed 0"}

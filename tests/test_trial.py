@@ -11,9 +11,10 @@ import pytest
 
 import mvae.trial
 from mvae.data import DATASETS
+from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY, Measure, Trial, _hashed, canonical_json, readout
+from mvae.trial import Trial, _hashed, canonical_json
 from tests.small_models import TINY_19
 
 FINGERPRINT = "0123456789abcdef" * 4

@@ -24,8 +24,8 @@ from sweeps.sqlite import sqlite_path, sqlite_uri
 from sweeps.storage import Store
 from sweeps.study import look, opened
 from sweeps.study_database import study_uri
-from sweeps.tracker import default_uri, place_of_artifacts, tracking_uri
 from sweeps.tracking_server import ask
+from sweeps.tracking_uri import default_uri, place_of_artifacts, tracking_uri
 from tests.test_tracking import KEYS, Storage, expected_rows, finished
 
 PRINTABLE = "".join(sorted(set(map(chr, range(32, 127))) - {"/"}))

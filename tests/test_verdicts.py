@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from mvae.trial import ACCURACY, Trial
+from mvae.measure import ACCURACY
+from mvae.trial import Trial
 from sweeps.comparison import Verdict
 from sweeps.findings import contrast_lines, findings
 from sweeps.plan import Cell

@@ -15,10 +15,11 @@ from mvae.data.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale, obscure
 from mvae.evaluation import vision
 from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.vision import FIGURES, TASKS, chroma, figures, make, psnr, ssim, vision_metrics
+from mvae.measure import VISION
 from mvae.models.mvae import MVAE, build_mvae
 from mvae.refusal import Refusal
 from mvae.streams import global_stream
-from mvae.trial import VISION, Trial
+from mvae.trial import Trial
 
 TRIAL = Trial.create(dataset="vision_faces", model="mvae", latents=4, image_network="dcgan", epochs=1)
 VIEWS = tuple(modality.view for modality in MODALITIES)

@@ -17,15 +17,15 @@ from mlflow import MlflowClient
 
 from mvae.data import fingerprint, load
 from mvae.data.supervision import paired_set
+from mvae.measure import ACCURACY, readout
 from mvae.models import arm
-from mvae.trial import ACCURACY, readout
 from pipelines.weak_supervision import Options, cells, sweep
+from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.options import read
 from sweeps.plan import Cell
 from sweeps.provenance import device_name
 from sweeps.results import Result
 from sweeps.storage import Store
-from sweeps.sweep import COMPLETE, INCOMPLETE, main
 from sweeps.tables import TABLE_4
 from tests.crashes import on_disk
 from tests.sweeping import ONE_AT_A_TIME

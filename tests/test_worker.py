@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from mvae.checkpoint import MODEL
+from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import ACCURACY
 from sweeps import worker
 from sweeps.provenance import versions
 from sweeps.results import Result

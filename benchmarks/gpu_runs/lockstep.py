@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mvae.models.elbo import elbo_terms
+from mvae.models.layout import Layout, layout
 from mvae.models.mvae import MVAE, ElboBatch
 from mvae.networks.image import MlpImageDecoder, MlpImageEncoder
 from mvae.networks.label import LabelDecoder, LabelEncoder
-from mvae.objective import Layout, elbo_terms, layout
 
 
 class StackedLayers(nn.Module):

@@ -21,8 +21,8 @@ from benchmarks.timing import FewSteps
 from mvae import training
 from mvae.models import arm
 from mvae.models.arm import Learner
+from mvae.models.layout import Layout
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
-from mvae.objective import Layout
 from mvae.optimiser import Adam
 from mvae.steps import EAGER_STEPS, RecordedSteps, Steps
 from mvae.streams import global_stream

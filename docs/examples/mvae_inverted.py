@@ -16,7 +16,7 @@ from mvae.gaussian import Gaussian
 from mvae.models.arm import Arm
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE_ARM, ElboLearner, networks_of, stacked_networks_of
-from mvae.trial import Trial
+from mvae.settings import Settings
 
 # R rows (examples), T ELBO terms, M modalities, D latents
 
@@ -47,7 +47,7 @@ class InvertedProductWithoutPrior(InvertedProduct):
     prior = False
 
 
-def build(model: type[InvertedProduct], trial: Trial, modalities: tuple[Modality, ...]) -> InvertedProduct:
+def build(model: type[InvertedProduct], trial: Settings, modalities: tuple[Modality, ...]) -> InvertedProduct:
     """Returns the untrained module, with the MVAE's networks."""
     networks = networks_of(trial, modalities)
     return model(modalities, *networks, trial.latents, stacked_networks_of(trial, modalities))

@@ -8,7 +8,7 @@ from mvae.gaussian import Gaussian
 from mvae.models.arm import Arm
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE_ARM, ElboLearner, networks_of, stacked_networks_of
-from mvae.trial import Trial
+from mvae.settings import Settings
 
 # R rows (examples), T ELBO terms, M modalities, D latents
 
@@ -25,7 +25,7 @@ class MeanOfExperts(Multimodal):
         return Gaussian(share @ mean, share @ spread)
 
 
-def build(trial: Trial, modalities: tuple[Modality, ...]) -> MeanOfExperts:
+def build(trial: Settings, modalities: tuple[Modality, ...]) -> MeanOfExperts:
     """Returns the untrained module, with the MVAE's networks."""
     networks = networks_of(trial, modalities)
     return MeanOfExperts(modalities, *networks, trial.latents, stacked_networks_of(trial, modalities))

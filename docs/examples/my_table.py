@@ -10,12 +10,12 @@ from itertools import product
 
 from mvae.data import source
 from mvae.evaluation.measures import check_measurable
+from mvae.measure import ACCURACY
 from mvae.models import arm
-from mvae.trial import ACCURACY, Trial
+from mvae.trial import Trial
+from sweeps.main import main
 from sweeps.options import CommonOptions, parse
-from sweeps.plan import Cell
-from sweeps.sweep import Sweep, main
-from sweeps.tables import Table
+from sweeps.sweep import Cell, Sweep, Table
 from sweeps.tokens import Counts
 
 TABLE = Table(

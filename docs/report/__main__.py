@@ -23,7 +23,8 @@ from mvae.files import write_atomically
 from mvae.refusal import Refusal
 from sweeps.console import error
 from sweeps.sqlite import sqlite_path
-from sweeps.tracker import check, tracking_uri
+from sweeps.tracker import check
+from sweeps.tracking_uri import tracking_uri
 
 TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
 

@@ -64,7 +64,6 @@ __all__ = [
     "load",
     "load_converted",
     "modalities_of",
-    "remark",
     "source",
     "training_examples",
 ]
@@ -134,30 +133,19 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
 
 
 def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
-    """The fingerprint that earlier releases gave the same raw files; None if it was the same, or if they had none.
+    """The fingerprint that earlier releases gave the same raw files; None if these releases could not read the files.
+
+    Equal to `fingerprint` if nothing has changed for this data set or for these files.
 
     Raises:
         Refusal: unknown data set; raw files missing.
     """
     found = source(name)
     root = _root_with_files(found, data_root)
-    if found.former_digest is None:
-        return None
     try:
-        return _of_content(found, found.former_digest(root))
+        return _of_content(found, (found.former_digest or found.digest)(root))
     except (OSError, ValueError):  # earlier releases did not read files that are packed so
         return None
-
-
-def remark(name: str, data_root: Path | None = None) -> str:
-    """How the raw files differ from the published data set, in one line; empty if they do not, or if none is known.
-
-    Raises:
-        Refusal: as `fingerprint`.
-    """
-    found = source(name)
-    said = found.remark(_root_with_files(found, data_root)) if found.remark else ""
-    return said and f"{name}: {said}"
 
 
 def training_examples(name: str, data_root: Path | None = None) -> int:
@@ -181,7 +169,7 @@ def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, .
 
 
 def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None = None) -> tuple[str, ...]:
-    """Lines on what a data set has and what was left out of it, each with its name; none if it says nothing.
+    """Lines for the user about a data set's raw files, each with its name (`Source.facts`).
 
     Args:
         vocabulary: known words at most; None: as the data set has it.
@@ -190,7 +178,7 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
     """
     found = source(name)
     lines = found.facts(_root_with_files(found, data_root), vocabulary) if found.facts else ()
-    return tuple(f"{name}, {line}" for line in lines)
+    return tuple(f"{name}: {line}" for line in lines)
 
 
 def load(name: str, data_root: Path | None = None, cache: Path | None = None, *, grey: bool = False) -> Dataset:

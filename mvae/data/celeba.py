@@ -120,7 +120,7 @@ def _source(name: str, separate: bool) -> Source:
         examples=celeba_files.training_examples,
         prepare=prepare,
         convert=functools.partial(convert, separate=separate),
-        remark=celeba_files.remark,
+        facts=celeba_files.facts,
     )
 
 

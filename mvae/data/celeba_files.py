@@ -222,8 +222,8 @@ def training_examples(root: Path) -> int:
     return int((read_partitions(find(root).partitions)[1] == 0).sum())
 
 
-def remark(root: Path) -> str:
-    """How the files differ from the published CelebA, in a few words; empty if number and size of images agree.
+def facts(root: Path, _words: int | None = None) -> tuple[str, ...]:
+    """How the files differ from the published CelebA, in one line; none if number and size of images agree.
 
     Raises:
         Refusal: a damaged list or first image.
@@ -237,7 +237,7 @@ def remark(root: Path) -> str:
     width, height = files.read_image(place, lambda image: np.array(image.size)).tolist()
     if (width, height) != ALIGNED:
         differs.append(f"{place} has {width}x{height} pixels (published, aligned: {ALIGNED[0]}x{ALIGNED[1]})")
-    return f"{files.images.parent} holds {'; '.join(differs)}" if differs else ""
+    return (f"{files.images.parent} holds {'; '.join(differs)}",) if differs else ()
 
 
 @functools.lru_cache(maxsize=4)

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 
 from mvae.data.binarisation import PIXELS_A_COUNT
-from mvae.data.dataset import ATTRIBUTE_KINDS, SPLITS, Arrays, Kind, Modality, Source, all_sentences
-from mvae.networks.dcgan import SIZES
+from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES, SPLITS, Arrays, Kind, Modality, Source, all_sentences
 from mvae.refusal import Refusal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -87,7 +86,7 @@ def _check_networks(found: Source) -> None:
         if modality.kind is not Kind.IMAGE:
             continue
         _, height, width = modality.shape
-        fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in SIZES) else ("mlp",)
+        fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in DCGAN_SIDES) else ("mlp",)
         for network in (*able, chosen):
             if network not in fitting:
                 raise Refusal(

@@ -71,8 +71,9 @@ def _read_others(
     files: Mapping[str, Stamp], known: dict[str, str], read: Callable[[str], bytes], memory: Path | None, what: str
 ) -> None:
     """Fill in the digests that are not known, and save them now and then."""
-    settled = time.time_ns() - int(SETTLED_S * 1e9)
-    fresh = {name for name, (_, mtime, ctime, _) in files.items() if max(mtime, ctime) > settled}
+    now = time.time_ns()
+    settled = now - int(SETTLED_S * 1e9)  # an mtime in the future was set by hand and does not tell of a change
+    fresh = {name for name, (_, mtime, ctime, _) in files.items() if ctime > settled or settled < mtime <= now}
     others = [name for name in files if name not in known]
     saved = time.monotonic()
     try:

@@ -47,6 +47,9 @@ NO_IMAGES = "none"
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """The two ways in which a data set may have attributes."""
 
+DCGAN_SIDES = frozenset({50, 64})
+"""Sides in pixels of the square images that have a DCGAN of their own, with batch normalisation (Figure 2)."""
+
 
 View = Callable[[Tensor], Tensor]
 """Makes one modality's values of another's: images [B, C, H, W] in [0, 1] of images [B, C', H, W]. A module's function,
@@ -277,7 +280,8 @@ class Source:
     made_of: Callable[[Path], tuple[Modality, ...]] | None = None
     """The modalities as the raw files make them, where `modalities` can name their kinds alone: vocabularies."""
     facts: Callable[[Path, int | None], tuple[str, ...]] | None = None
-    """Lines for the user on what was read, and what was left out: data root, known words at most (None: all)."""
+    """Lines for the user: what the raw files have, how they differ from the published data set, what was left out of
+    them. Takes the data root and the largest number of known words (None: all)."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""
     grey: str = ""
@@ -289,8 +293,6 @@ class Source:
     not changed (mvae/data/contents.py). None: `digest` is fast enough."""
     former_digest: Callable[[Path], str] | None = None
     """Digest by which earlier releases knew the same raw content: results under its keys are listed as superseded."""
-    remark: Callable[[Path], str] | None = None
-    """How the raw files differ from the published data set, in one line; empty if they do not."""
     code: str = ""
     """Digest of the file that describes it, where that is a plug-in: what another state of the file converted is not
     taken for its own. No part of the fingerprint."""

@@ -134,17 +134,17 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
     return {"train": kept, "validation": held_out, "test": test}
 
 
-def remark(root: Path, folder: str) -> str:
-    """How the raw files differ from the published ones, in one line; empty if they do not.
+def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
+    """How the raw files differ from the published ones, in one line; none if they do not.
 
     Raises:
         Refusal: a damaged file.
     """
     found = find(root, folder)
     if not (others := published.unknown(folder, _digests(found))):
-        return ""
+        return ()
     counts = [tuple(np.bincount(read_idx(found[name]), minlength=CLASSES).tolist()) for name in (FILES[1], FILES[3])]
-    return published.described(raw_folder(root, folder), folder, others, *counts)
+    return (published.described(raw_folder(root, folder), folder, others, *counts),)
 
 
 def download(root: Path, folder: str) -> None:
@@ -228,7 +228,7 @@ def _source(
         examples=functools.partial(training_examples, folder=folder),
         convert=functools.partial(convert, folder=folder, binary=binary),
         download=functools.partial(download, folder=folder),
-        remark=functools.partial(remark, folder=folder),
+        facts=functools.partial(facts, folder=folder),
         grey=grey,
     )
 

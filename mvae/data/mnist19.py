@@ -253,5 +253,5 @@ MNIST19 = Source(
     examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,
     download=functools.partial(mnist.download, folder=FOLDER),
-    remark=functools.partial(mnist.remark, folder=FOLDER),
+    facts=functools.partial(mnist.facts, folder=FOLDER),
 )

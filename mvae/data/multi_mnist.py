@@ -136,5 +136,5 @@ MULTI_MNIST = Source(
     examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,
     download=functools.partial(mnist.download, folder=FOLDER),
-    remark=functools.partial(mnist.remark, folder=FOLDER),
+    facts=functools.partial(mnist.facts, folder=FOLDER),
 )

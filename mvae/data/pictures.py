@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mvae.data.image_files import rgb
+from mvae.data.image_files import BadImage, rgb
 from mvae.data.progress import progress
 from mvae.files import atomic_path, flush_to_disk, locked, write_atomically
 from mvae.limits import cores
@@ -62,11 +62,17 @@ def square(image: "Image") -> np.ndarray:
 
     Returns:
         uint8 [3, 64, 64], red, green, blue.
+    Raises:
+        Refusal: nothing says how to convert the image; the line names its file, if it has one.
     """
     from PIL.Image import Resampling
 
     width, height, left, top = _shrunk(image.size)
-    small = rgb(image).resize((width, height), Resampling.BILINEAR)
+    try:
+        colours = rgb(image)
+    except BadImage as error:
+        raise Refusal(f"{getattr(image, 'filename', '') or 'an image'} {error}") from error
+    small = colours.resize((width, height), Resampling.BILINEAR)
     return np.asarray(small)[top : top + SIDE, left : left + SIDE].transpose(2, 0, 1)
 
 

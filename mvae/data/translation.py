@@ -111,9 +111,21 @@ def digest(root: Path) -> str:
     Raises:
         Refusal: as `read`.
     """
+    return _digest(root, *["normalised"] * read(root).rewritten)
+
+
+def former_digest(root: Path) -> str:
+    """Digest by the files' bytes alone, as in releases that did not normalise words.
+
+    Raises:
+        Refusal: as `find`.
+    """
+    return _digest(root)
+
+
+def _digest(root: Path, *also: str) -> str:
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
-    rewritten = ["normalised"] if read(root).rewritten else []
-    return hashlib.sha256(" ".join([*languages(root), *digests, *rewritten]).encode()).hexdigest()
+    return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
 
 
 def decoded(path: Path) -> str:
@@ -262,7 +274,7 @@ def facts_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> tuple[str, ...
         shares = [f"{modality.name} {unknown_share(modality, sentences):.1%}" for modality, sentences in texts]
         count = len(corpus.pairs[split][0])
         lines.append(
-            f"{stem}: {count:,} pair{'s' * (count != 1)}, {corpus.too_long[split]:,} left out for a sentence of more"
+            f"{stem} has {count:,} pair{'s' * (count != 1)}, {corpus.too_long[split]:,} left out for a sentence of more"
             f" than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
         )
     return tuple(lines)
@@ -323,6 +335,7 @@ TRANSLATION = Source(
     version=1,
     check=check,
     digest=digest,
+    former_digest=former_digest,
     examples=training_examples,
     convert=convert,
     made_of=made_of,

@@ -171,7 +171,7 @@ VISION = Source(
     examples=celeba_files.training_examples,
     prepare=prepare_celeba,
     convert=convert,
-    remark=celeba_files.remark,
+    facts=celeba_files.facts,
 )
 
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from mvae.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
-from mvae.refusal import Refusal
+from mvae.measure import check_samples
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -149,13 +149,3 @@ def importance_estimates(
             else:
                 running[name] = RunningWeights(log_w)
     return {name: weights.estimate() for name, weights in running.items()}
-
-
-def check_samples(samples: int) -> None:
-    """Refuses a number of samples that has no variance.
-
-    Raises:
-        Refusal: fewer than 2.
-    """
-    if samples < 2:
-        raise Refusal(f"samples = {samples}: a variance over samples needs at least 2 (the paper took 1000)")

@@ -38,13 +38,13 @@ from mvae.evaluation.importance import (
     LogWeights,
     Noise,
     Proposal,
-    check_samples,
     gaussian_proposal,
     half_prior_proposal,
     importance_estimates,
 )
 from mvae.evaluation.tokens import KNOWN, per_token
 from mvae.gaussian import Gaussian, standard_log_prob
+from mvae.measure import check_samples
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
 

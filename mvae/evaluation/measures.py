@@ -15,12 +15,13 @@ from mvae.evaluation.likelihood import SUFFIX, Parts, estimates_of, likelihood_m
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import has_views, vision_metrics
+from mvae.measure import ACCURACY, NAMES, Measure
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import BEAM
 from mvae.refusal import Refusal
 from mvae.streams import torch_generator
-from mvae.trial import ACCURACY, Measure, Trial
+from mvae.trial import Trial
 
 Heard = Callable[[int, int], None]
 """Told, while a measure is computed, how many examples are done and of how many."""
@@ -91,6 +92,7 @@ COMPUTES: dict[tuple[str, int], Compute] = {
     ("vision", 1): _vision,
 }
 """By name and version; the parameters are in the measure that a computation is given."""
+assert {name for name, _ in COMPUTES} == NAMES
 
 PREDICTED = {
     "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),

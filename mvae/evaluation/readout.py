@@ -10,7 +10,8 @@ from mvae.data.dataset import Dataset, Kind, Split
 from mvae.data.supervision import paired_set
 from mvae.evaluation.accuracy import evaluated
 from mvae.logistic import fit_linear
-from mvae.trial import Measure, Trial
+from mvae.measure import Measure
+from mvae.trial import Trial
 
 ROWS = 1000
 """Images a pass."""

@@ -112,7 +112,7 @@ def latent_use(model: Multimodal, split: Split, given: tuple[int, ...]) -> tuple
     """Share of the latent dimensions that are active, and the mean KL(q(z | given) || p(z)) of an example in nats."""
     with evaluated(model):
         means, kls = zip(
-            *((q.mean.double(), q.kl_from_prior().double()) for q in _posteriors(model, split, given)), strict=True
+            *((q.mean.double(), q.kl_to_prior().double()) for q in _posteriors(model, split, given)), strict=True
         )
     varying = torch.cat(means).var(0, correction=0) > VARIES
     return float(varying.double().mean()), float(torch.cat([kl.reshape(-1) for kl in kls]).mean())

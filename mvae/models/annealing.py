@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from mvae.objective import annealed_beta
+from mvae.models.elbo import annealed_beta
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Annealing:
     """Steps until beta is 1."""
 
     @classmethod
-    def of(cls, trial: Trial, steps_per_epoch: int) -> Annealing:
+    def of(cls, trial: Settings, steps_per_epoch: int) -> Annealing:
         """As the trial says: by a share of all steps, or by epochs."""
         total = trial.epochs * steps_per_epoch
         if trial.annealing_epochs is not None:

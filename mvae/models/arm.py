@@ -12,8 +12,8 @@ from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.data.dataset import Dataset, Modality
-    from mvae.objective import Loss
-    from mvae.trial import Trial
+    from mvae.models.elbo import Loss
+    from mvae.settings import Settings
 
 IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
@@ -62,7 +62,7 @@ class Learner(Protocol):
 class MakesLearner(Protocol):
     """Most often the class of a learner."""
 
-    def __call__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> Learner:
+    def __call__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> Learner:
         """The learner of this worker, with the whole data set."""
         ...
 
@@ -77,7 +77,7 @@ class Arm:
     """Its name in tables."""
     reads: frozenset[str]
     """The fields of a trial that it reads: these make its key."""
-    build: Callable[[Trial, tuple[Modality, ...]], nn.Module]
+    build: Callable[[Settings, tuple[Modality, ...]], nn.Module]
     """The untrained module, on the CPU."""
     measures: frozenset[str]
     """Names of the measures that it can be given.
@@ -90,9 +90,9 @@ class Arm:
     """
     learner: MakesLearner | None = None
     """Trained by gradient steps."""
-    fit: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
+    fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Fitted in one go, in place; returns metrics."""
-    watch: Callable[[nn.Module, Trial, Dataset], dict[str, float]] | None = None
+    watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Metrics on the validation split after each epoch, for an arm that has no accuracy to watch."""
     watched: str = ""
     """The name of the metric that `watch` gives: what a search can go by."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mvae.data.checks import NAME
-from mvae.evaluation.measures import COMPUTES
+from mvae.measure import NAMES
 from mvae.models.arm import IDENTITY, OPTIMISED, Arm
 from mvae.refusal import Refusal
-from mvae.trial import Trial
+from mvae.settings import Settings
 
 
 def check_arm(new: Arm) -> None:
@@ -17,7 +17,7 @@ def check_arm(new: Arm) -> None:
     """
     if not NAME.fullmatch(new.token):
         raise Refusal(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
-    if unknown := sorted(new.reads - set(Trial.model_fields)):
+    if unknown := sorted(new.reads - set(Settings.model_fields)):
         raise Refusal(f"arm {new.token} reads {unknown[0]}, which is no field of a trial")
     needed = IDENTITY | (OPTIMISED if new.learner else frozenset())
     if missing := sorted(needed - new.reads):
@@ -25,8 +25,7 @@ def check_arm(new: Arm) -> None:
             f"arm {new.token} must read {missing[0]}: begin its reads with IDENTITY"
             + " | OPTIMISED, as every arm that is trained by steps" * bool(new.learner)
         )
-    known = sorted({name for name, _ in COMPUTES})
-    if unknown := sorted(new.measures - set(known)):
-        raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(known)}")
+    if unknown := sorted(new.measures - NAMES):
+        raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(sorted(NAMES))}")
     if new.version < 1:
         raise Refusal(f"arm {new.token}: version = {new.version} is not from 1 on")

@@ -15,14 +15,14 @@ from mvae.data.supervision import paired_batches, paired_set, step_count
 from mvae.likelihood import likelihood_of
 from mvae.logistic import fit_linear
 from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 
 class NeuralNetwork(nn.Module):
@@ -51,7 +51,7 @@ class NeuralNetwork(nn.Module):
 class NeuralNetworkLearner:
     """Cross-entropy on the paired set, which is cycled through an epoch as long as every other arm's."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, NeuralNetwork)
         self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
         self.image, self.label = _positions(data.modalities)
@@ -97,7 +97,7 @@ class LogisticRegression(nn.Module):
         return logits
 
 
-def fit_logistic_regression(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """Multinomial logistic regression with an L2 penalty (scikit-learn's defaults) on the paired set's pixels.
 
     Where the paired set holds one class only, that class is predicted.
@@ -118,7 +118,7 @@ def fit_logistic_regression(model: nn.Module, trial: Trial, data: Dataset) -> di
     return {"train/iterations": float(fit.iterations), "train/accuracy": float((predicted == labels).mean())}
 
 
-def build_neural_network(trial: Trial, modalities: tuple[Modality, ...]) -> NeuralNetwork:
+def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> NeuralNetwork:
     """The NN that a trial describes."""
     image, label = _positions(modalities)
     width = width_of(modalities)
@@ -129,7 +129,7 @@ def build_neural_network(trial: Trial, modalities: tuple[Modality, ...]) -> Neur
     )
 
 
-def build_logistic_regression(_trial: Trial, modalities: tuple[Modality, ...]) -> LogisticRegression:
+def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]) -> LogisticRegression:
     """The LOGREG that a trial describes."""
     image, label = _positions(modalities)
     return LogisticRegression(modalities[image].shape, modalities[label].classes)

@@ -18,14 +18,14 @@ from mvae.gaussian import Gaussian
 from mvae.likelihood import likelihood_of
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
 from mvae.networks.image import image_decoder, image_encoder
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 # n rows, D latents, C numbers of a condition
 
@@ -119,7 +119,7 @@ def cvae_loss(
 class CvaeLearner(PairedLearner):
     """The conditional ELBO on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, CVAE)
         super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
@@ -130,7 +130,7 @@ class CvaeLearner(PairedLearner):
         return cvae_loss(self.model, image, given, batch.noise, beta=beta, weight=weight, batch_size=self.batch_size)
 
 
-def watch_bound(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+def watch_bound(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/elbo: the mean bound on log p(x1|x2), unweighted, in nats an image, always with the same noise."""
     assert isinstance(model, CVAE)
     cvae = model
@@ -142,7 +142,7 @@ def watch_bound(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, floa
     return validation_elbo(trial, data.validation, (0, 1), loss)
 
 
-def build_cvae(trial: Trial, modalities: tuple[Modality, ...]) -> CVAE:
+def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
     """The CVAE that a trial describes."""
     assert len(modalities) == 2 and image_position(modalities) == 0
     image, given = modalities

@@ -17,7 +17,7 @@ from torch._C._distributed_c10d import GradBucket
 from torch.nn.parallel import DistributedDataParallel
 
 from mvae.models.arm import Learner
-from mvae.objective import Loss
+from mvae.models.elbo import Loss
 
 
 class _Step(nn.Module):

@@ -16,16 +16,16 @@ from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
 from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
 from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 # n rows, D latents
 
@@ -131,7 +131,7 @@ def negative_joint_elbo(
     """
     q = model.infer(dict(enumerate(values)))
     z = q.rsample(noise)
-    kl = q.kl_from_prior().sum() / batch_size
+    kl = q.kl_to_prior().sum() / batch_size
     total, parts = beta * kl, {"kl": kl.detach()}
     for m, modality in enumerate(model.modalities):
         log_likelihood = model.log_prob(m, z, values[m]).sum() / batch_size
@@ -148,7 +148,7 @@ def negative_joint_elbo(
 class JmvaeLearner(PairedLearner):
     """The joint objective on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, JMVAE)
         super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
@@ -166,7 +166,7 @@ class JmvaeLearner(PairedLearner):
         )
 
 
-def build_jmvae(trial: Trial, modalities: tuple[Modality, ...]) -> JMVAE:
+def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
     """The JMVAE that a trial describes."""
     width = width_of(modalities)
     encoders, decoders = networks_of(trial, modalities)

@@ -18,18 +18,18 @@ from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences import Padding
 from mvae.data.supervision import image_batches, paired_batches, paired_set, step_count
 from mvae.gaussian import Gaussian
-from mvae.objective import Loss
+from mvae.models.elbo import Loss
 from mvae.streams import torch_generator
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 ROWS = 1000
 """Examples a pass of a validation."""
 
 
-def examples_of(split: Split, trial: Trial, epoch: int) -> Split:
+def examples_of(split: Split, trial: Settings, epoch: int) -> Split:
     """The training examples as an epoch shows them: under dynamic binarisation with bits drawn for that epoch."""
     way = getattr(trial, "binarisation", "fixed")  # a plug-in's arm that does not read the field has the fixed bits
     return split.redrawn(trial.seed, epoch) if way == "dynamic" else split
@@ -53,7 +53,7 @@ class _Learner(ABC):
     shown: tuple[int, ...]
     """Positions of the modalities that are taken from the training set."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         self.trial, self.split, self.workers = trial, data.train, workers
         self.device = data.train.values[0].device
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
@@ -92,7 +92,7 @@ class _Learner(ABC):
 class PairedLearner(_Learner):
     """Sees the paired set and nothing else, cycled through an epoch as long as every other arm's."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
         self.shown = tuple(range(len(data.modalities)))
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
@@ -107,7 +107,7 @@ class PairedLearner(_Learner):
 class ImageLearner(_Learner):
     """Sees all images and no label."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
         self.shown = (image_position(data.modalities),)
 
@@ -130,14 +130,14 @@ def image_bound(
         q: posteriors [n, D], of which z is drawn by standard normal noise [n, D].
         log_prob: of the images given z [n, D], [n].
     """
-    kl = q.kl_from_prior().sum() / batch_size
+    kl = q.kl_to_prior().sum() / batch_size
     likelihood = log_prob(q.rsample(noise)).sum() / batch_size
     return Loss(beta * kl - weight * likelihood, {"kl": kl.detach(), "log_likelihood_image": likelihood.detach()})
 
 
 @torch.no_grad()
 def validation_elbo(
-    trial: Trial, split: Split, shown: tuple[int, ...], loss: Callable[[tuple[Tensor, ...], Tensor], Loss]
+    trial: Settings, split: Split, shown: tuple[int, ...], loss: Callable[[tuple[Tensor, ...], Tensor], Loss]
 ) -> dict[str, float]:
     """validation/elbo: minus the mean loss of an example, always with the same noise.
 

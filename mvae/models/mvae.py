@@ -16,15 +16,16 @@ from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, ste
 from mvae.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.elbo import Loss, elbo_terms, negative_elbo
+from mvae.models.layout import Layout, layout
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
-from mvae.objective import Layout, Loss, elbo_terms, layout, negative_elbo
 from mvae.streams import numpy_generator, torch_generator
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 
 class MVAE(Multimodal):
@@ -55,7 +56,7 @@ class ElboBatch:
 class ElboLearner:
     """Trains a multimodal VAE by the sub-sampled ELBO under a pairing protocol."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, Multimodal)
         self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
@@ -155,7 +156,7 @@ class ElboLearner:
         return plan
 
 
-def weight_of(modality: Modality, trial: Trial) -> float:
+def weight_of(modality: Modality, trial: Settings) -> float:
     """The likelihood weight lambda that a trial gives a modality."""
     match modality.kind:
         case Kind.IMAGE:
@@ -168,7 +169,7 @@ def weight_of(modality: Modality, trial: Trial) -> float:
             return trial.attribute_weight
 
 
-def networks_of(trial: Trial, modalities: tuple[Modality, ...]) -> tuple[list[nn.Module], list[nn.Module]]:
+def networks_of(trial: Settings, modalities: tuple[Modality, ...]) -> tuple[list[nn.Module], list[nn.Module]]:
     """An encoder to mean and spread, and a decoder, for each modality but the single attributes (Figures 1 to 4)."""
     width = width_of(modalities)
     apart = modalities[: single_attributes(modalities).start]
@@ -179,7 +180,7 @@ def networks_of(trial: Trial, modalities: tuple[Modality, ...]) -> tuple[list[nn
 
 
 def stacked_networks_of(
-    trial: Trial, modalities: tuple[Modality, ...]
+    trial: Settings, modalities: tuple[Modality, ...]
 ) -> tuple[AttributeEncoders, AttributeDecoders] | None:
     """The networks of all single attributes, None where there are none."""
     count = len(single_attributes(modalities))
@@ -192,12 +193,12 @@ def stacked_networks_of(
     )
 
 
-def build_mvae(trial: Trial, modalities: tuple[Modality, ...]) -> MVAE:
+def build_mvae(trial: Settings, modalities: tuple[Modality, ...]) -> MVAE:
     """The MVAE that a trial describes."""
     return MVAE(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
 
 
-def build_mvae_q(trial: Trial, modalities: tuple[Modality, ...]) -> MVAEQ:
+def build_mvae_q(trial: Settings, modalities: tuple[Modality, ...]) -> MVAEQ:
     """The MVAE-Q that a trial describes."""
     return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
 

@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Modality
 from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, ImageLearner, image_position
 from mvae.models.multimodal import at_least_float32
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 HIDDEN_UNITS = 128
 """H (section 8)."""
@@ -86,7 +86,7 @@ def contrastive_divergence(
 class RbmLearner(ImageLearner):
     """CD-1 on all images."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, RBM)
         super().__init__(model, trial, data, workers)
         self.model = model
@@ -103,7 +103,7 @@ class RbmLearner(ImageLearner):
 
 
 @torch.no_grad()
-def watch_reconstruction(model: nn.Module, _trial: Trial, data: Dataset) -> dict[str, float]:
+def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/reconstruction_error: squared, summed over pixels, at the hidden units' probabilities."""
     assert isinstance(model, RBM)
     split, image = data.validation, image_position(data.modalities)
@@ -116,7 +116,7 @@ def watch_reconstruction(model: nn.Module, _trial: Trial, data: Dataset) -> dict
     return {"validation/reconstruction_error": total / len(split)}
 
 
-def build_rbm(_trial: Trial, modalities: tuple[Modality, ...]) -> RBM:
+def build_rbm(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
     """The RBM of a data set's images."""
     return RBM(prod(modalities[image_position(modalities)].shape))
 

@@ -13,14 +13,14 @@ from mvae.data.dataset import Dataset, Modality
 from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm
+from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of
-from mvae.objective import Loss
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
-    from mvae.trial import Trial
+    from mvae.settings import Settings
 
 
 class VAE(Multimodal):
@@ -60,7 +60,7 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, 
 class VaeLearner(ImageLearner):
     """The ELBO of all images."""
 
-    def __init__(self, model: nn.Module, trial: Trial, data: Dataset, workers: Workers = ALONE) -> None:
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         assert isinstance(model, VAE)
         super().__init__(model, trial, data, workers)
         self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
@@ -71,7 +71,7 @@ class VaeLearner(ImageLearner):
         return vae_loss(self.model, image, batch.noise, beta=beta, weight=weight, batch_size=self.trial.batch_size)
 
 
-def watch_elbo(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/elbo: the mean bound on log p(x1), unweighted, in nats an image, always with the same noise."""
     assert isinstance(model, VAE)
     vae = model
@@ -82,7 +82,7 @@ def watch_elbo(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float
     return validation_elbo(trial, data.validation, (image_position(data.modalities),), loss)
 
 
-def build_vae(trial: Trial, modalities: tuple[Modality, ...]) -> VAE:
+def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
     """The VAE that a trial describes."""
     image = modalities[image_position(modalities)]
     return VAE((image,), *networks_of(trial, (image,)), trial.latents)

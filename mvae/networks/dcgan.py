@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from mvae.data.dataset import DCGAN_SIDES
 from mvae.networks.normalisation import TermBatchNorm
 
 Shape = tuple[int, ...]
@@ -45,6 +46,7 @@ SIZES = {
     64: _Size(bottom=5, stride=1, kernel=4, rows=128, channels_last=True),
 }
 """By the side of a square image."""
+assert SIZES.keys() == DCGAN_SIDES
 
 
 class DcganEncoder(nn.Module):

@@ -93,7 +93,7 @@ class TextDecoder(nn.Module):
         self.classes, self.length, self.layers, self.word_dropout = classes, length, layers, word_dropout
         if rows is not None:
             self.rows = rows
-            """Of one pass in training (mvae/objective.py)."""
+            """Of one pass in training (mvae/models/elbo.py)."""
         self.state = nn.Linear(latents, hidden)
         self.embedding = nn.Embedding(classes, hidden)
         self.gru = nn.GRU(hidden + latents * reads_z, hidden, layers, batch_first=True)

@@ -18,11 +18,11 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mvae.workers import Workers
-from sweeps.console import counted
 from sweeps.engine.demand import Demand
 from sweeps.engine.machines import alive
 from sweeps.engine.quiet import environment, last_line
 from sweeps.scratch import remove_folders_of_the_dead, scratch
+from sweeps.words import counted
 from sweeps.worker import Job, Repeats, Word, run_as_one_of
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ from mlflow.entities import Metric, Param, RunTag
 
 from mvae.remote import Place
 from sweeps.pages import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
-from sweeps.tracker import shown
 from sweeps.tracking.moved import follow, location
 from sweeps.tracking.stored import (
     MLFLOW_STATUS,
@@ -28,6 +27,7 @@ from sweeps.tracking.stored import (
     milliseconds,
 )
 from sweeps.tracking.uploads import LoadModel, Uploads
+from sweeps.tracking_uri import without_credentials
 from sweeps.view import RunView, Status, SweepView, tagged
 
 
@@ -138,7 +138,11 @@ class Mirror:
 
     def links(self) -> dict[str, str]:
         """Key to run: the page of a server, the run's id elsewhere."""
-        page = f"{shown(self._uri)}/#/experiments/{self._experiment}/runs/" if self._uri.startswith("http") else ""
+        page = (
+            f"{without_credentials(self._uri)}/#/experiments/{self._experiment}/runs/"
+            if self._uri.startswith("http")
+            else ""
+        )
         return {key: page + held.run_id for key, held in self._runs.items()}
 
     def settle(self, sweep: str, keys: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from mvae.remote import Place, each
-from sweeps.console import counted
+from sweeps.words import counted
 
 RUNS = text(
     "select runs.run_uuid, runs.artifact_uri from runs join tags on tags.run_uuid = runs.run_uuid"

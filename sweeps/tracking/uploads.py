@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+MODEL_FILES = ("MLmodel", "data/model.pth")
+"""Files without which a model cannot be loaded from MLflow."""
 
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
 """The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none.
@@ -130,17 +132,21 @@ class Uploads:
         if (held.run_id, name) in self._seen:
             return False
         self._seen.add((held.run_id, name))
-        there = set(self._names(partial(self._client.list_artifacts, held.run_id), name))
-        wanted = {PurePosixPath(name, file) for file in files}
-        first = len(PurePosixPath(name).parts) + 1
-        return not there >= (wanted if self._deep else {PurePosixPath(*path.parts[:first]) for path in wanted})
+        ask = partial(self._client.list_artifacts, held.run_id)
+        return self._lacks(ask, name, {PurePosixPath(name, file) for file in files})
 
     def _is_emptied(self, model: str) -> bool:
         """Whether somebody has deleted a model's files; asked once per model."""
         if (model, "") in self._seen:
             return False
         self._seen.add((model, ""))
-        return not {file.path for file in self._client.list_logged_model_artifacts(model)} >= {"MLmodel", "data"}
+        ask = partial(self._client.list_logged_model_artifacts, model)
+        return self._lacks(ask, "", {PurePosixPath(file) for file in MODEL_FILES})
+
+    def _lacks(self, ask: Callable[[str], Iterable[FileInfo]], folder: str, wanted: set[PurePosixPath]) -> bool:
+        """Whether one of the wanted files is not below the folder: at any depth, or on its first level only."""
+        depth = None if self._deep else len(PurePosixPath(folder).parts) + 1
+        return not set(self._names(ask, folder)) >= {PurePosixPath(*path.parts[:depth]) for path in wanted}
 
     def _names(self, ask: Callable[[str], Iterable[FileInfo]], folder: str) -> Iterator[PurePosixPath]:
         for found in ask(folder):

@@ -14,9 +14,9 @@ import pytest
 
 from mvae.data import fingerprint
 from pipelines import weak_supervision
+from sweeps.main import main
 from sweeps.options import read
 from sweeps.storage import Store
-from sweeps.sweep import main
 from sweeps.worker import run
 from tests.cluster.cluster import (
     assert_as_alone,

@@ -1,17 +1,18 @@
-"""The sub-sampled ELBO of the MVAE, all of its terms at once (main paper, section 3.2; supplement sections 1 and 9).
+"""The sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
 
-A step sees R rows. A term conditions on a subset of modalities; a row takes part in it with those of them it has. Every
-modality is encoded once, all posteriors come from one masked sum of precisions, and each decoder runs once, on the
-(term, row) pairs whose target it is. The result equals the loop over terms that encodes and decodes anew.
+A term conditions on a subset of modalities; a row takes part in a term with those of the subset's modalities it has.
+`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast: each modality is encoded
+once, all posteriors come from one masked sum of precisions, and each decoder runs once, on the (term, row) pairs that
+reconstruct its modality. Where everything of a step goes is planned by `mvae/models/layout.py`.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m,
-A modalities whose networks are stacked, W pairs at most that one of them reconstructs.
+A modalities whose networks are stacked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.gaussian import FEW_EXPERTS, Gaussian
+from mvae.gaussian import Gaussian
+from mvae.models.layout import Layout, chunks
 from mvae.networks.normalisation import term_statistics
 from mvae.pieces import piece_by_piece
-from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:
     from mvae.models.multimodal import Multimodal
@@ -70,156 +71,54 @@ def annealed_beta(step: int, total_steps: int, annealed_steps: int) -> float:
 
 
 @dataclass(frozen=True)
-class Stacked:
-    """Where the last A modalities go, whose decoders run side by side, each on the pairs that reconstruct it."""
-
-    pairs: Tensor
-    """Position of each among the P pairs, int64 [A, W], 0 where a modality has fewer."""
-    rows: Tensor
-    """The row that holds its target, int64 [A, W]."""
-    real: Tensor
-    """Boolean [A, W]: False where a modality has fewer."""
-    decoded: bool
-    """Whether any worker has such a pair."""
-
-    def to(self, device: torch.device | str) -> Stacked:
-        """The same on a device."""
-        return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where everything of a step goes: made once for a pattern of presence and terms, and used for every like step."""
-
-    rows: int
-    """R"""
-    encoded: tuple[Tensor | None, ...]
-    """Per modality the rows that have it, int64 [n_m]; None where all have."""
-    members: Tensor
-    """Boolean [R, T, M]: what each term conditions on for each row."""
-    pairs: Tensor | None
-    """Positions of the active pairs in a flattened [T, R], int64 [P], by term; None where all are active."""
-    pair_rows: Tensor | None
-    """Per active pair its row, int64 [P]; None where `conditions` has every pair, active or not."""
-    conditions: Tensor
-    """What the posteriors condition on, boolean, in the form that is least work: [P, 1, M] for the active pairs of few
-    modalities; where there are many, or all pairs are active, [R, T, M]; where moreover all rows are alike [T, M]."""
-    decoded: tuple[Tensor | None, ...]
-    """Per modality that is not stacked the positions among the P pairs that reconstruct it; None where all do."""
-    targets: tuple[Tensor, ...]
-    """Per modality, for each of these pairs, the position of its target among the n_m values."""
-    groups: tuple[tuple[int, ...], ...]
-    """Per modality, how many of these pairs each term has: BatchNorm's statistics stay within a term. Terms that no
-    worker has pairs of are left out; those that others have are there, if need be with 0."""
-    loads: tuple[tuple[int, ...], ...]
-    """The same as an even share of all workers' pairs, rounded up. Passes are planned by it, so that all workers make
-    the same; one that is alone has them all."""
-    stacked: Stacked | None = None
-    """The last modalities, where their networks are stacked."""
-
-    def to(self, device: torch.device | str) -> Layout:
-        """The same layout with its indices on a device."""
-
-        def moved(index: Tensor | None) -> Tensor | None:
-            return None if index is None else index.to(device)
-
-        return replace(
-            self,
-            encoded=tuple(moved(index) for index in self.encoded),
-            members=self.members.to(device),
-            pairs=moved(self.pairs),
-            pair_rows=moved(self.pair_rows),
-            conditions=self.conditions.to(device),
-            decoded=tuple(moved(index) for index in self.decoded),
-            targets=tuple(index.to(device) for index in self.targets),
-            stacked=None if self.stacked is None else self.stacked.to(device),
-        )
-
-
-def layout(
-    present: np.ndarray,
-    terms: np.ndarray,
-    active: np.ndarray,
-    *,
-    targets: str = "own",
-    stacked: int = 0,
-    workers: Workers = ALONE,
-) -> Layout:
-    """Plans a step, or the share of it that a worker takes.
-
-    Args:
-        present: boolean [R, M], which modalities each row of the whole step has.
-        terms: boolean [T, M], which modalities each term conditions on.
-        active: boolean [T, R], which terms each row takes part in. A term that shares no modality with the row is
-            skipped all the same.
-        targets: own, a term reconstructs what it conditions on; all, everything that the row has.
-        stacked: A, how many of the last modalities have stacked networks.
-    """
-    everywhere = None if workers.alone else _pairs_to_reconstruct(present, terms, active, targets)
-    present, active = workers.share(present), workers.share(active, dim=1)
-    members = terms[None] & present[:, None]
-    taken = active & members.any(-1).T
-    pair_term, pair_row = np.nonzero(taken)
-    reconstructs = members[pair_row, pair_term] if targets == "own" else present[pair_row]
-    apart = present.shape[1] - stacked
-    encoded = [None if here.all() else torch.from_numpy(np.nonzero(here)[0]) for here in present.T]
-    decoded, target, groups, loads = [], [], [], []
-    for m in range(apart):
-        position = np.cumsum(present[:, m]) - 1
-        wanted = reconstructs[:, m]
-        decoded.append(None if wanted.all() else torch.from_numpy(np.nonzero(wanted)[0]))
-        target.append(torch.from_numpy(position[pair_row[wanted]]))
-        counts = np.bincount(pair_term[wanted], minlength=len(terms))
-        whole = counts if everywhere is None else everywhere[:, m]
-        groups.append(tuple(counts[whole > 0].tolist()))
-        loads.append(tuple(-(-count // workers.count) for count in whole[whole > 0].tolist()))
-    every, alike = bool(taken.all()), bool((members == members[:1]).all()) and len(members) > 0
-    by_pair = not every and present.shape[1] <= FEW_EXPERTS
-    if by_pair:
-        conditions = members[pair_row, pair_term][:, None]
-    else:  # a pair that is not active may have nothing to condition on: its posterior is dropped, but must exist
-        conditions = members[0] if every and alike else members | ~members.any(-1, keepdims=True)
-    return Layout(
-        rows=len(present),
-        encoded=tuple(encoded),
-        members=torch.from_numpy(members),
-        pairs=None if every else torch.from_numpy(np.nonzero(taken.reshape(-1))[0]),
-        pair_rows=torch.from_numpy(pair_row) if by_pair else None,
-        conditions=torch.from_numpy(conditions),
-        decoded=tuple(decoded),
-        targets=tuple(target),
-        groups=tuple(groups),
-        loads=tuple(loads),
-        stacked=_side_by_side(reconstructs[:, apart:], pair_row, everywhere) if stacked else None,
-    )
-
-
-def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.ndarray, targets: str) -> np.ndarray:
-    """How many pairs of each term reconstruct each modality: int64 [T, M]."""
-    members = terms[None] & present[:, None]
-    taken = active.T & members.any(-1)
-    reconstructs = members if targets == "own" else present[:, None]
-    counts: np.ndarray = (reconstructs & taken[:, :, None]).sum(0)
-    return counts
-
-
-def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> Stacked:
-    """From boolean [P, A], the row of each pair, and what all workers reconstruct of every modality [T, M]."""
-    counts = reconstructs.sum(0)
-    real = np.arange(counts.max(initial=0)) < counts[:, None]
-    pairs = np.zeros(real.shape, np.int64)
-    pairs[real] = np.nonzero(reconstructs.T)[1]
-    decoded = bool(counts.any() if everywhere is None else everywhere[:, -len(counts) :].any())
-    return Stacked(torch.from_numpy(pairs), torch.from_numpy(pair_row[pairs]), torch.from_numpy(real), decoded)
-
-
-@dataclass(frozen=True)
 class Loss:
     """A step's loss and what it is made of, each summed over terms and divided by the global batch size, in nats."""
 
     total: Tensor
     parts: dict[str, Tensor]
     """Detached scalars: kl, and log_likelihood_<modality> without its weight."""
+
+
+def negative_elbo_by_terms(
+    model: Multimodal,
+    examples: Sequence[Tensor],
+    present: np.ndarray,
+    terms: np.ndarray,
+    active: np.ndarray,
+    noise: Tensor,
+    *,
+    targets: str,
+    beta: float,
+    weights: Sequence[float],
+    batch_size: int,
+) -> Tensor:
+    """The loss of a step, term by term and row by row: the specification of `negative_elbo`, and slow.
+
+    For networks without batch normalisation, whose outputs for a row do not depend on other rows.
+
+    Args:
+        examples: per modality R values; any value where the row lacks the modality.
+        present: boolean [R, M], which modalities each row has.
+        terms: boolean [T, M], which modalities each term conditions on.
+        active: boolean [T, R], which terms each row takes part in.
+        noise: standard normal, [T, R, D], or [1, R, D] to share one draw among the terms (Figure 6 c).
+        targets: own, a term reconstructs what it conditions on; all, everything that the row has.
+        beta: weight of the KL, from `annealed_beta`.
+        weights: lambda of each modality.
+        batch_size: the global batch size B.
+    """
+    loss = noise.new_zeros(())
+    for t, r in zip(*np.nonzero(active), strict=True):
+        given = np.flatnonzero(terms[t] & present[r]).tolist()
+        if not given:
+            continue
+        x = [value[r : r + 1] for value in examples]
+        q = model.infer({m: x[m] for m in given})
+        z = q.rsample(noise[t if len(noise) > 1 else 0, r : r + 1])
+        loss = loss + beta * q.kl_to_prior().sum()
+        for m in given if targets == "own" else np.flatnonzero(present[r]).tolist():
+            loss = loss - weights[m] * model.log_prob(m, z, x[m]).sum()
+    return loss / batch_size
 
 
 def negative_elbo(
@@ -246,7 +145,7 @@ def negative_elbo(
     q = posteriors(model, plan, values, stacked)
     shared = noise.expand(plan.members.shape[1], -1, -1).flatten(0, 1)
     z = q.rsample(shared if plan.pairs is None else shared.index_select(0, plan.pairs))
-    kl = q.kl_from_prior().sum() / batch_size
+    kl = q.kl_to_prior().sum() / batch_size
     total = beta * kl
     parts = {"kl": kl.detach()}
     apart = len(plan.decoded)
@@ -356,15 +255,3 @@ def _stacked_log_likelihoods(
     ends = [*range(width, longest, width), longest] if where.decoded else []
     chosen = _repeated(z, where.pairs.flatten()).view(count, longest, z.shape[1])
     return piece_by_piece(summed, chosen, 1, ends, weights, model.attribute_decoders)
-
-
-def chunks(groups: Sequence[int], most: int) -> list[tuple[int, ...]]:
-    """Whole groups, in order, packed into runs of at most `most` rows (a larger group is a run of its own)."""
-    packed: list[tuple[int, ...]] = []
-    run: list[int] = []
-    for group in groups:
-        if run and sum(run) + group > most:
-            packed.append(tuple(run))
-            run = []
-        run.append(group)
-    return [*packed, tuple(run)] if run else packed

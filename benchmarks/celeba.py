@@ -24,8 +24,8 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from benchmarks.timing import write_comparison
 from mvae import limits
-from mvae.data import celeba, celeba_files, celeba_lists, pictures
-from mvae.data.faces import write_faces
+from mvae.data.faces import celeba, celeba_files, celeba_lists, pictures
+from mvae.data.faces.faces import write_faces
 
 CLAIM = 400.0
 """Images a second on two cores, at least."""

@@ -20,14 +20,14 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from mvae.data import Dataset, Kind, load
 from mvae.evaluation.accuracy import evaluated
-from mvae.files import write_atomically
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
+from mvae.storage.files import write_atomically
 from mvae.trial import Trial
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.store.results import Result
+from sweeps.store.store import Store
 
 CHUNK = 1000
 """Test examples encoded at a time."""

@@ -28,14 +28,14 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from torch import Tensor
 
 from benchmarks.timing import Spread, in_turn, meaningless, write_comparison
-from mvae import training
 from mvae.data import source
 from mvae.data.dataset import Split
 from mvae.evaluation.importance import Noise
-from mvae.evaluation.likelihood import FROM_BOTH, split_likelihoods
-from mvae.gaussian import standard_log_prob
+from mvae.evaluation.likelihood_estimates import FROM_BOTH, split_likelihoods
+from mvae.models.gaussian import standard_log_prob
 from mvae.models.mvae import MVAE, build_mvae
 from mvae.streams import global_stream
+from mvae.training import loop as training
 from mvae.trial import Trial
 
 BATCH = 100

@@ -38,14 +38,14 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from benchmarks import plain
 from benchmarks.plain_many import ATTRIBUTES, PlainMvae19, PlainTraining19
 from benchmarks.timing import FewSteps, Spread, in_turn, meaningless, write_comparison
-from mvae import training
 from mvae.data import source
 from mvae.models.elbo import elbo_terms
 from mvae.models.mvae import ElboLearner, build_mvae
 from mvae.networks.attribute import attribute_width
-from mvae.optimiser import Adam
-from mvae.steps import Steps
 from mvae.streams import numpy_generator
+from mvae.training import loop as training
+from mvae.training.optimiser import Adam
+from mvae.training.steps import Steps
 from mvae.trial import Trial
 
 BATCH = 100

@@ -43,22 +43,22 @@ import torch
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
-from mvae.checkpoint import Checkpoint, Checkpoints, Record
 from mvae.data import load
 from mvae.evaluation.measures import compute
-from mvae.files import write_atomically
 from mvae.limits import cores
 from mvae.measure import ACCURACY
-from mvae.training import train
+from mvae.storage.files import write_atomically
+from mvae.training.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.training.loop import train
 from mvae.trial import Trial
 from pipelines import weak_supervision
 from sweeps import engine
-from sweeps.engine import trials as engine_trials
-from sweeps.options import read
-from sweeps.provenance import device_name, versions
-from sweeps.results import Result, Results
-from sweeps.storage import Store
-from sweeps.worker import REPORT_EVERY, Job, Word
+from sweeps.cli.options import read
+from sweeps.engine import tune as engine_trials
+from sweeps.store.provenance import device_name, versions
+from sweeps.store.results import Result, Results
+from sweeps.store.store import Store
+from sweeps.trials.run import REPORT_EVERY, Job, Word
 
 PIPELINE = Path(weak_supervision.__file__)
 TRIVIAL = (

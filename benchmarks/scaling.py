@@ -29,12 +29,12 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from torch.multiprocessing.spawn import spawn
 
 from benchmarks.timing import FewSteps, Spread, meaningless, write_comparison
-from mvae import training
 from mvae.data import source
 from mvae.models import arm
-from mvae.models.data_parallel import DataParallel
-from mvae.optimiser import Adam
-from mvae.steps import Steps
+from mvae.training import loop as training
+from mvae.training.data_parallel import DataParallel
+from mvae.training.optimiser import Adam
+from mvae.training.steps import Steps
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 

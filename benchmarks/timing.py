@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import Dataset, Modality, Split
-from mvae.files import write_atomically
 from mvae.models.arm import Learner
 from mvae.models.elbo import Loss
-from mvae.training import THREADS
-from sweeps.provenance import device_name
+from mvae.storage.files import write_atomically
+from mvae.training.loop import THREADS
+from sweeps.store.provenance import device_name
 
 PEAK_SIZE = 1536
 """Rows and columns of the matrices whose product measures the peak."""

@@ -32,11 +32,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
 from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, meaningless, write_comparison
-from mvae import training
 from mvae.data import source
 from mvae.models import arm
-from mvae.optimiser import Adam
-from mvae.steps import Steps
+from mvae.training import loop as training
+from mvae.training.optimiser import Adam
+from mvae.training.steps import Steps
 from mvae.trial import Trial
 
 EXAMPLES = 50_000

@@ -1,1 +1,17 @@
-"""The science of the multimodal VAE: data, networks, objective, training, evaluation. Knows neither Ray nor MLflow."""
+"""The science of the multimodal VAE. Imports neither Ray nor MLflow. From top to bottom:
+
+plugins.py   arms and data sets from a user's own file
+training/    the loop over epochs, steps, checkpoints, data-parallel training
+evaluation/  accuracy, likelihoods by importance sampling, samples, translation
+trial.py     Trial: rules between settings, and the content key
+models/      one file per arm; the objective (elbo.py), Gaussians and the product of experts, likelihoods
+networks/    encoders and decoders of Figures 1 to 4
+data/        data sets: mnist/, faces/, sentences/; conversion to Arrow; fingerprints
+sampling.py  which examples a step sees: pairs, labels, images
+measure.py   what can be computed from a trained trial
+storage/     files and object storage: written whole or not at all
+settings.py  every field of a training run
+workers.py, streams.py, limits.py, home.py, refusal.py   worker processes, random streams, cores and memory, errors
+
+A room imports only rooms below it (`tests/test_rooms.py`).
+"""

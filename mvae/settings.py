@@ -31,13 +31,13 @@ class Settings(BaseModel):
     """Dimensions of z (section 1: 64 for the MNIST family)."""
     binarisation: Binarisation = "fixed"
     """Bits of the training images of binary_mnist: fixed, drawn once (as in reference [5], with which the supplement
-    aligns its numbers), or dynamic, drawn anew each epoch (see mvae/data/binarisation.py)."""
+    aligns its numbers), or dynamic, drawn anew each epoch (see mvae/data/mnist/binarisation.py)."""
     vocabulary: int | None = Field(None, ge=1)
     """Words that a model of sentences knows of each language, the most frequent; None: as many as the data set says."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
     pairing: Pairing
-    """How often the paired set is shown: reserved, proportional or resampled (see mvae/data/supervision.py)."""
+    """How often the paired set is shown: reserved, proportional or resampled (see mvae/sampling.py)."""
     targets: Targets = "own"
     """What a term reconstructs: own, the modalities it conditions on (the paper's formula), or all that are present."""
     train_examples: int | None = Field(None, ge=2)

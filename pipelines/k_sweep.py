@@ -23,15 +23,15 @@ from mvae.data import source, training_examples
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import likelihood
 from mvae.trial import Trial
-from sweeps.comparison import Report
-from sweeps.figures import Line, Plot, figure
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.values import Counts, Samples, Token, Written, names
 from sweeps.main import main
-from sweeps.options import CommonOptions, parse
-from sweeps.plots import forms
-from sweeps.report import Pictures
-from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 from sweeps.sweep import Sweep
-from sweeps.tokens import Counts, Samples, Token, Written, names
+from sweeps.table.comparison import Report
+from sweeps.table.figures import Line, Plot, figure
+from sweeps.table.files import Pictures
+from sweeps.table.plot import forms
+from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 
 Noise = Literal["free", "fixed"]
 Noises = Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")]

@@ -28,14 +28,14 @@ from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
-from sweeps.likelihood_tables import QUANTITIES, likelihood_table
+from sweeps.cli.options import Binarisations, CommonOptions, TargetSets, parse
+from sweeps.cli.values import Samples
 from sweeps.main import main
-from sweeps.options import Binarisations, CommonOptions, TargetSets, parse
-from sweeps.plan import Cell
-from sweeps.protocol import remarks
-from sweeps.rows import arm_title, check_reads, quick_network, readings
+from sweeps.planning.plan import Cell
 from sweeps.sweep import Sweep
-from sweeps.tokens import Samples
+from sweeps.table.protocol import remarks
+from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table
+from sweeps.table.quantities import arm_title, check_reads, quick_network, readings
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
 """The tables' rows, and the arms of the main paper's own table."""

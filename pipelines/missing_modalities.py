@@ -18,22 +18,22 @@ from dataclasses import dataclass
 from functools import partial
 
 from mvae.data import source, training_examples
-from mvae.data.supervision import kept_values
 from mvae.evaluation.attributes import attribute_names
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
+from mvae.sampling import kept_values
 from mvae.trial import Trial
-from sweeps.comparison import Report
-from sweeps.figures import Line, Plot, figure, heat_map
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.values import Probabilities, Samples, Token
 from sweeps.main import main
-from sweeps.options import CommonOptions, parse
-from sweeps.plots import forms
-from sweeps.protocol import remarks
-from sweeps.report import Pictures
-from sweeps.rounding import shown_value
-from sweeps.rows import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 from sweeps.sweep import Sweep
-from sweeps.tokens import Probabilities, Samples, Token
+from sweeps.table.comparison import Report
+from sweeps.table.figures import Line, Plot, figure, heat_map
+from sweeps.table.files import Pictures
+from sweeps.table.plot import forms
+from sweeps.table.protocol import remarks
+from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
+from sweeps.table.rounding import shown_value
 
 PAPER_SAMPLES = 1000
 """Importance samples a test example (Tables 1 and 2; for Figure 5 the text is silent)."""

@@ -26,26 +26,26 @@ from pydantic import AfterValidator, Field
 
 import pipelines
 from mvae.data import Kind, fingerprint, source, training_examples
-from mvae.data.supervision import check_fraction
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.remote import RemotePath
+from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Targets
-from mvae.training import validation_metrics
+from mvae.storage.objects import RemotePath
+from mvae.training.loop import validation_metrics
 from mvae.trial import Trial
 from pipelines.train import measure_of
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.programs import from_here
+from sweeps.cli.tracking_uri import tracking_uri, without_credentials
+from sweeps.cli.values import Count, Names, Share, Uri, Written
 from sweeps.main import main
-from sweeps.options import CommonOptions, parse
-from sweeps.programs import from_here
-from sweeps.protocol import remarks
-from sweeps.search import Search, ranges
-from sweeps.searching import sweep_of
-from sweeps.storage import Store
-from sweeps.study_database import check_can_be_made, study_uri
+from sweeps.search.database import check_can_be_made, study_uri
+from sweeps.search.driver import sweep_of
+from sweeps.search.space import Search, ranges
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.tokens import Count, Names, Share, Uri, Written
-from sweeps.tracking_uri import tracking_uri, without_credentials
+from sweeps.table.protocol import remarks
 
 DEMO_EPOCHS = 20
 

@@ -21,21 +21,21 @@ from collections.abc import Iterator
 
 from mvae.data import Kind, source, training_examples
 from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
-from mvae.data.supervision import check_fraction
 from mvae.evaluation.vision import has_views
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, likelihood, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
+from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Precision, Targets
 from mvae.trial import Trial
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.values import Positive, Whole, WorkerRange
 from sweeps.main import main
-from sweeps.options import CommonOptions, parse
-from sweeps.plan import Cell
-from sweeps.protocol import remarks
-from sweeps.report import Report
-from sweeps.storage import Store
+from sweeps.planning.plan import Cell
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.tokens import Positive, Whole, WorkerRange
+from sweeps.table.files import Report
+from sweeps.table.protocol import remarks
 
 DEMO_EPOCHS = 20
 SAMPLES = 100

@@ -24,24 +24,24 @@ from typing import Any
 from pydantic import model_validator
 
 from mvae.data import Modality, modalities_of, source, training_examples
-from mvae.data.supervision import check_fraction
-from mvae.data.translation import TRANSLATION as CORPUS
+from mvae.data.sentences.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.tokens import KNOWN
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.measure import TRANSLATION, Measure, sentence_likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
+from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Targets
 from mvae.trial import Trial
+from sweeps.cli.options import CommonOptions, TargetSets, parse
+from sweeps.cli.values import Count, Folder, Positive, Samples, Token
 from sweeps.main import main
-from sweeps.options import CommonOptions, TargetSets, parse
-from sweeps.plan import Cell
-from sweeps.report import Report
-from sweeps.storage import Store
+from sweeps.planning.plan import Cell
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.tokens import Count, Folder, Positive, Samples, Token
-from sweeps.worker import TRANSLATIONS
+from sweeps.table.files import Report
+from sweeps.trials.run import TRANSLATIONS
 
 
 class Options(CommonOptions):

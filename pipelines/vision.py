@@ -27,24 +27,24 @@ from typing import Any
 from pydantic import model_validator
 
 from mvae.data import source, training_examples
-from mvae.data.vision import VISION_FACES_SMALL, VISION_IMAGES
+from mvae.data.faces.vision import VISION_FACES_SMALL, VISION_IMAGES
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
 from mvae.measure import VISION
 from mvae.refusal import Refusal
-from mvae.remote import Place
 from mvae.settings import Targets
+from mvae.storage.objects import Place
 from mvae.trial import Trial
-from sweeps.comparison import Report
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.values import Folder, Token, Whole
 from sweeps.main import main
-from sweeps.options import CommonOptions, parse
-from sweeps.plan import Cell
-from sweeps.protocol import remarks
-from sweeps.report import Pictures
-from sweeps.rows import arm_title, quick_network
-from sweeps.storage import Store
+from sweeps.planning.plan import Cell
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.tokens import Folder, Token, Whole
+from sweeps.table.comparison import Report
+from sweeps.table.files import Pictures
+from sweeps.table.protocol import remarks
+from sweeps.table.quantities import arm_title, quick_network
 
 OURS, INPUT, MEAN = "PSNR", "PSNR of the input", "PSNR of the mean"
 COLUMNS = {

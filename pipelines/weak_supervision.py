@@ -23,21 +23,21 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from mvae.data import Kind, source, training_examples
-from mvae.data.supervision import check_fraction
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
+from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Targets
 from mvae.trial import Trial
+from sweeps.cli.options import CommonOptions, TargetSets, parse
+from sweeps.cli.values import Fractions, Written, names
 from sweeps.main import main
-from sweeps.options import CommonOptions, TargetSets, parse
-from sweeps.plan import Cell
-from sweeps.protocol import remarks
-from sweeps.rows import quick_network, readings
+from sweeps.planning.plan import Cell
 from sweeps.sweep import Sweep
-from sweeps.tables import TABLE_4, TABLE_5, table_for
-from sweeps.tokens import Fractions, Written, names
+from sweeps.table.protocol import remarks
+from sweeps.table.published import TABLE_4, TABLE_5, table_for
+from sweeps.table.quantities import quick_network, readings
 
 Pairings = Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")]
 

@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mvae import plugins
-from mvae.files import remove_tree, write_atomically
 from mvae.measure import Measure
-from mvae.remote import Place, each
+from mvae.storage.files import remove_tree, write_atomically
+from mvae.storage.objects import Place, each
 from mvae.trial import Trial
 from sweeps import engine
-from sweeps.catalogue import Catalogue
-from sweeps.console import Console, Progress, error
-from sweeps.interruption import Interrupted, Interruption
-from sweeps.lease import Lease
-from sweeps.options import CommonOptions
-from sweeps.plan import Fingerprints, Plan, State, kind_of, shape_of
-from sweeps.programs import installed
-from sweeps.provenance import git_sha
-from sweeps.report import known_links, show, tabulate, write
-from sweeps.rounding import shown_value
-from sweeps.scratch import remove_folders_of_the_dead
-from sweeps.storage import Store
-from sweeps.tracker import Tracker
-from sweeps.tracking_uri import place_of_artifacts, without_credentials
-from sweeps.view import Status, SweepView
-from sweeps.words import counted, duration
-from sweeps.worker import Job, Word
+from sweeps.cli.console import Console, Progress, error
+from sweeps.cli.options import CommonOptions
+from sweeps.cli.programs import installed
+from sweeps.cli.signals import Interrupted, Interruption
+from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
+from sweeps.cli.words import counted, duration
+from sweeps.planning.plan import Fingerprints, Plan, State, kind_of, shape_of
+from sweeps.store.lease import Lease
+from sweeps.store.provenance import git_sha
+from sweeps.store.scratch import remove_folders_of_the_dead
+from sweeps.store.store import Store
+from sweeps.table.files import known_links, show, tabulate, write
+from sweeps.table.rounding import shown_value
+from sweeps.tracking.tracker import Tracker
+from sweeps.tracking.view import Status, SweepView
+from sweeps.tracking.views import Catalogue
+from sweeps.trials.run import Job, Word
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep

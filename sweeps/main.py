@@ -26,22 +26,22 @@ from mvae.data.dataset import check_train_examples
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from sweeps import engine
-from sweeps.console import Console, error
-from sweeps.cost import costs
+from sweeps.cli.console import Console, error
+from sweeps.cli.options import CommonOptions
+from sweeps.cli.output import outliving_readers
+from sweeps.cli.signals import Interruption
+from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, Driver, command, report_on, stopped_by
-from sweeps.interruption import Interruption
-from sweeps.lease import Lease
-from sweeps.options import CommonOptions
-from sweeps.output import outliving_readers
-from sweeps.plan import Fingerprints, State, plan, shape_of
-from sweeps.probe import Probe
-from sweeps.provenance import stale_package
-from sweeps.rendering import show_plan
-from sweeps.report import known_links, own_name
-from sweeps.storage import Store
+from sweeps.planning.plan import Fingerprints, State, plan, shape_of
+from sweeps.planning.price import costs
+from sweeps.planning.probe import Probe
+from sweeps.store.lease import Lease
+from sweeps.store.provenance import stale_package
+from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.tracker import check
-from sweeps.tracking_uri import place_of_artifacts, tracking_uri
+from sweeps.table.files import known_links, own_name
+from sweeps.table.terminal import show_plan
+from sweeps.tracking.tracker import check
 
 __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
 

@@ -6,16 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from sweeps.plan import Cell, Plan
-from sweeps.report import Pictures, Report
-from sweeps.tables import Table
+from sweeps.planning.plan import Cell, Plan
+from sweeps.table.files import Pictures, Report
+from sweeps.table.published import Table
 
 if TYPE_CHECKING:
-    from sweeps.console import Console
-    from sweeps.cost import Machine
-    from sweeps.driver import Driver
-    from sweeps.options import CommonOptions
-    from sweeps.storage import Store
+    from sweeps.cli.console import Console
+    from sweeps.cli.options import CommonOptions
+    from sweeps.planning.price import Machine
+    from sweeps.store.store import Store
 
 __all__ = ["Cell", "LookUp", "Searching", "Sweep", "Table"]
 
@@ -56,8 +55,16 @@ class Sweep:
     """What is searched, where the cells are not all known at the start."""
 
 
+class Runs(Protocol):
+    """One command at work."""
+
+    def run(self) -> int:
+        """Runs what is missing and reports everything; the exit code says how it went."""
+        ...
+
+
 class Searching(Protocol):
-    """A search, as `main` sees it (sweeps/searching.py)."""
+    """A search, as `main` sees it (sweeps/search/driver.py)."""
 
     @property
     def left(self) -> int:
@@ -72,6 +79,6 @@ class Searching(Protocol):
         """Prints and writes the table; the exit code."""
         ...
 
-    def driver(self) -> type[Driver]:
-        """What runs it."""
+    def driver(self) -> Callable[..., Runs]:
+        """Makes what runs it (`sweeps/driver.py`)."""
         ...

@@ -27,7 +27,7 @@ from mlflow.entities import Run
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from sweeps.rounding import shown_value
+from sweeps.table.rounding import shown_value
 from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
 
 ARGUMENTS = (

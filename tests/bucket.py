@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mvae.remote import RemotePath, place
+from mvae.storage.objects import RemotePath, place
 
 IDENTITY = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "hidden", "AWS_EC2_METADATA_DISABLED": "true"}
 

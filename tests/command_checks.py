@@ -22,7 +22,7 @@ from packaging.requirements import Requirement
 from ray.scripts.scripts import cli
 
 from mvae.refusal import Refusal
-from sweeps.options import read
+from sweeps.cli.options import read
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RAY = Path(ray.__file__).parent

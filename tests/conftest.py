@@ -82,10 +82,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow's database without runs, made once: making one takes seconds."""
-    from sweeps import tracking
+    from sweeps.tracking import mirror
 
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    tracking.open_database(path)
+    mirror.open_database(path)
     return path
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mvae.remote import Place
+from mvae.storage.objects import Place
 
 
 def killed_at_any_line(

@@ -20,14 +20,14 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from mvae import training
-from mvae.checkpoint import Checkpoints
 from mvae.data import load
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.models import arm
-from mvae.models.data_parallel import DataParallel
 from mvae.networks.normalisation import share_statistics
-from mvae.training import NonFiniteLoss, Progress, train
+from mvae.training import loop as training
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.data_parallel import DataParallel
+from mvae.training.loop import NonFiniteLoss, Progress, train
 from mvae.trial import Trial
 from mvae.workers import Workers
 from tests.small_models import PHOTO, shortened

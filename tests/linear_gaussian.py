@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
 from mvae.data.dataset import Kind, Modality, Split
-from mvae.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 
 LATENTS = 3

@@ -10,12 +10,12 @@ from rich.console import Console
 
 from mvae.measure import ACCURACY
 from mvae.trial import Trial
-from sweeps.comparison import Entry, Report, Run
-from sweeps.plan import Cell, plan
-from sweeps.report import show, tabulate
-from sweeps.results import Result
-from sweeps.storage import Store
-from sweeps.tables import TABLE_4
+from sweeps.planning.plan import Cell, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.comparison import Entry, Report, Run
+from sweeps.table.files import show, tabulate
+from sweeps.table.published import TABLE_4
 
 Value = Callable[[Cell], float | None]
 Build = Callable[..., Report]

@@ -25,14 +25,14 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from mvae.checkpoint import MANIFEST
 from mvae.data import fingerprint, load
 from mvae.measure import ACCURACY
+from mvae.training.checkpoint import MANIFEST
 from mvae.trial import Trial
-from sweeps.results import Result
-from sweeps.storage import Store
-from sweeps.tracking import open_database
-from sweeps.worker import Job, Word, run
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.tracking.mirror import open_database
+from sweeps.trials.run import Job, Word, run
 from tests.crashes import on_disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,7 +61,7 @@ LIMIT = 600.0
 """Seconds that anything waited for may take on a slow and busy machine before the test gives it up."""
 
 SHORT = 9
-"""Characters of a folder below which a place's own temporary folder is one that `sweeps.scratch` takes."""
+"""Characters of a folder below which a place's own temporary folder is one that `sweeps.store.scratch` takes."""
 
 Process = tuple[int, int]
 """Process id and start in clock ticks since boot: together they never mean another process."""

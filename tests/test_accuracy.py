@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 import mvae.evaluation.accuracy
-from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, load
 from mvae.evaluation.accuracy import label_accuracy
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY
 from mvae.models import arm
-from mvae.training import Trained, train
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import Trained, train
 from mvae.trial import Trial
 
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mvae.checkpoint import Checkpoints
 from mvae.data import load
 from mvae.evaluation.measures import compute
 from mvae.measure import Measure, likelihood
-from mvae.training import best_epoch, train
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import best_epoch, train
 from pipelines import likelihoods, weak_supervision
-from sweeps.options import read
-from sweeps.plan import Cell
-from sweeps.storage import Store
-from sweeps.worker import Job, run
+from sweeps.cli.options import read
+from sweeps.planning.plan import Cell
+from sweeps.store.store import Store
+from sweeps.trials.run import Job, run
 from tests.sweeping import ROOT, Ended, Place, mlflow_differs, place, run_until
 from tests.tiny_mnist import write_tiny
 

@@ -122,7 +122,7 @@ def test_a_conversion_killed_at_any_moment_is_made_good_by_the_next_and_leaves_n
     def start_cold() -> None:
         shutil.rmtree(broken, ignore_errors=True)
 
-    for _ in killed_at_any_line(load, ("mvae/data/arrow.py", "mvae/files.py"), start_cold, broken):
+    for _ in killed_at_any_line(load, ("mvae/data/arrow.py", "mvae/storage/files.py"), start_cold, broken):
         again = everything(data.load("mnist", root, broken))
         assert all(torch.equal(ours, theirs) for ours, theirs in zip(again, whole, strict=True))
         assert files_below(broken) == expected
@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_the_next_load_goes_through(
     root: Path, own_cache: Path, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("mvae.files.os.fsync", fails_when_full(limit, os.fsync))
+        patch.setattr("mvae.storage.files.os.fsync", fails_when_full(limit, os.fsync))
         with pytest.raises(
             Refusal, match=r"cache .* cannot be used \(No space left on device\): give --cache a folder"
         ):

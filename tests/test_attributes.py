@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mvae.checkpoint import Checkpoints
 from mvae.data import source
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.evaluation import attributes
@@ -22,7 +21,8 @@ from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
-from mvae.training import train, validated
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train, validated
 from mvae.trial import Trial
 
 NAMES = ("bald", "hat", "smile")

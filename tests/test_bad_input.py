@@ -19,9 +19,9 @@ from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
+from sweeps.cli.options import parse
 from sweeps.engine import Capacity
 from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
-from sweeps.options import parse
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"

@@ -20,17 +20,17 @@ from benchmarks import likelihood as likelihood_benchmark
 from benchmarks import training as training_benchmark
 from benchmarks.gpu_runs import cells, command, pack
 from benchmarks.gpu_runs.throughput import QUICK, WAYS, Setting, together
-from mvae.checkpoint import Checkpoints
 from mvae.data import fingerprint, load, source
 from mvae.measure import ACCURACY
 from mvae.models.elbo import negative_elbo
 from mvae.models.mvae import MVAE, ElboLearner, build_mvae
+from mvae.training.checkpoint import Checkpoints
 from mvae.trial import Trial
-from sweeps.provenance import git_sha
-from sweeps.results import Results
-from sweeps.storage import Store
-from sweeps.worker import Job
-from sweeps.worker import run as run_job
+from sweeps.store.provenance import git_sha
+from sweeps.store.results import Results
+from sweeps.store.store import Store
+from sweeps.trials.run import Job
+from sweeps.trials.run import run as run_job
 from tests.sweeping import digits_job
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,26 +13,27 @@ import torch
 from torch import Tensor, nn
 
 from mvae import data, plugins
-from mvae.checkpoint import Checkpoints
-from mvae.data import Dataset, binarisation
-from mvae.data.binarisation import binarise, redrawn
-from mvae.data.supervision import paired_batches, paired_set
+from mvae.data import Dataset
+from mvae.data.mnist import binarisation
+from mvae.data.mnist.binarisation import binarise, redrawn
 from mvae.evaluation.readout import readout_accuracy
 from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import ElboBatch, ElboLearner
 from mvae.refusal import Refusal
-from mvae.steps import make_up
+from mvae.sampling import paired_batches, paired_set
 from mvae.streams import derive
-from mvae.training import train, validated
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train, validated
+from mvae.training.steps import make_up
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
-from sweeps.catalogue import Catalogue
-from sweeps.plan import Cell, plan
-from sweeps.probe import Probe
-from sweeps.storage import Store
-from sweeps.worker import Job, run
+from sweeps.planning.plan import Cell, plan
+from sweeps.planning.probe import Probe
+from sweeps.store.store import Store
+from sweeps.tracking.views import Catalogue
+from sweeps.trials.run import Job, run
 from tests.sweeping import ROOT
 from tests.test_training import assert_identical, interrupted, unbroken
 from tests.tiny_mnist import everything, write_tiny

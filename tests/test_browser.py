@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from sweeps.rounding import shown_value
+from sweeps.table.rounding import shown_value
 from tests.browsing import Browsed, chromium, run_sweep, server, window
 from tests.sweeping import place
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from mvae.data import load
-from mvae.data.sentences import padded
-from mvae.data.supervision import PAIRINGS, Step, kept_steps, paired_batches, paired_set, steps
+from mvae.data.sentences.sentences import padded
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
+from mvae.sampling import PAIRINGS, Step, kept_steps, paired_batches, paired_set, steps
 from mvae.trial import Trial
 
 N, BATCH, SEED = 6013, 50, 3

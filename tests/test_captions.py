@@ -14,15 +14,15 @@ from mvae.data.dataset import Source
 from mvae.measure import ACCURACY, likelihood
 from mvae.trial import Trial
 from pipelines import likelihoods, vision, weak_supervision
-from sweeps.latex import latex
-from sweeps.likelihood_tables import likelihood_table
-from sweeps.options import read
-from sweeps.plan import Cell
-from sweeps.plots import picture
-from sweeps.protocol import protocol_lines, remarks
-from sweeps.report import markdown
-from sweeps.rows import SLOW
-from sweeps.tables import TABLE_4
+from sweeps.cli.options import read
+from sweeps.planning.plan import Cell
+from sweeps.table.files import markdown
+from sweeps.table.latex import latex
+from sweeps.table.plot import picture
+from sweeps.table.protocol import protocol_lines, remarks
+from sweeps.table.published import TABLE_4
+from sweeps.table.published_likelihoods import likelihood_table
+from sweeps.table.quantities import SLOW
 from tests.reports import grid, printed, report_of
 
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from mvae import data
-from mvae.data.celeba_files import IMAGES
-from mvae.data.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces import write_faces
+from mvae.data.faces.celeba_files import IMAGES
+from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
+from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
 from tests.test_celeba import edit, lists
 

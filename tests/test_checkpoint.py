@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints, Record
-from mvae.files import Damaged
+from mvae.storage.files import Damaged
+from mvae.training.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints, Record
 from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 
-SOURCES = ("mvae/checkpoint.py", "mvae/files.py")
+SOURCES = ("mvae/training/checkpoint.py", "mvae/storage/files.py")
 
 
 def contents(epoch: int, size: int = 3) -> dict[str, Any]:

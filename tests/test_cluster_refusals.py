@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mvae.refusal import Refusal
-from sweeps.engine import Capacity, Demand, attach, together
-from sweeps.worker import Word
+from sweeps.engine import Capacity, Demand, attach
+from sweeps.engine import train as together
+from sweeps.trials.run import Word
 from tests.test_engine import LOCAL
 
 

@@ -8,9 +8,9 @@ import threading
 import pytest
 from rich.console import Console as Rich
 
-from sweeps.console import Console, Progress, error
-from sweeps.time_left import Work
-from sweeps.words import duration, timing
+from sweeps.cli.console import Console, Progress, error
+from sweeps.cli.time_left import Work
+from sweeps.cli.words import duration, timing
 
 
 class Clock:

@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 
 from mvae import data
-from mvae.data import contents, vision
-from mvae.data.celeba_files import IMAGES
-from mvae.data.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces import write_faces
+from mvae.data import contents
+from mvae.data.faces import vision
+from mvae.data.faces.celeba_files import IMAGES
+from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
+from mvae.data.faces.faces import write_faces
 from tests.test_celeba import zipped
 from tests.tiny_mnist import flip_a_byte
 

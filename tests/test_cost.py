@@ -19,13 +19,13 @@ from pipelines import (
     vision,
     weak_supervision,
 )
-from sweeps.cost import Machine, costs
-from sweeps.estimate import Estimate
+from sweeps.cli.options import CommonOptions, read
 from sweeps.main import main
-from sweeps.options import CommonOptions, read
-from sweeps.plan import Cell, plan
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.planning.estimate import Estimate
+from sweeps.planning.plan import Cell, plan
+from sweeps.planning.price import Machine, costs
+from sweeps.store.results import Result
+from sweeps.store.store import Store
 
 FINGERPRINT = "0" * 64
 LAPTOP = Machine(cpus=8, gpus=0, kind="cpu", device="Laptop")
@@ -147,7 +147,7 @@ def test_every_pipeline_says_what_it_costs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.probe.Probe.__call__", lambda *_: 3600.0)
+    monkeypatch.setattr("sweeps.planning.probe.Probe.__call__", lambda *_: 3600.0)
     options = read(
         pipeline.Options,  # type: ignore[attr-defined]
         ["--plan", "--price-per-hour", "2", "--storage", str(tmp_path / "runs"), "--data-root", str(tiny_root)],

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, load, source
 from mvae.data.dataset import Modality
-from mvae.gaussian import standard_log_prob
 from mvae.models import arm
 from mvae.models.cvae import CVAE, condition_of, condition_size, cvae_loss
-from mvae.training import train
+from mvae.models.gaussian import standard_log_prob
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train
 from mvae.trial import Trial
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from mvae.checkpoint import MODEL
-from sweeps.storage import Store
-from sweeps.worker import Job, run
+from mvae.training.checkpoint import MODEL
+from sweeps.store.store import Store
+from sweeps.trials.run import Job, run
 from tests.crashes import on_disk
 from tests.sweeping import (
     EPOCHS,

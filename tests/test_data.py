@@ -14,9 +14,9 @@ import pytest
 import torch
 
 from mvae import data
-from mvae.data import digits, mnist
-from mvae.data.binarisation import binarise
 from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
+from mvae.data.mnist import digits, mnist
+from mvae.data.mnist.binarisation import binarise
 from mvae.refusal import Refusal
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from docs.report.options import names
-from mvae.data import training_examples, vision
+from mvae.data import training_examples
+from mvae.data.faces import vision
 from mvae.trial import Trial
-from sweeps.options import read
-from sweeps.searching import Searching
+from sweeps.cli.options import read
+from sweeps.search.driver import Searching
 from sweeps.sweep import Sweep
 
 MNIST_EXAMPLES = 50_000

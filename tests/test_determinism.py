@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sweeps.storage import Store
-from sweeps.worker import run
+from sweeps.store.store import Store
+from sweeps.trials.run import run
 from tests.sweeping import EPOCHS, ROOT, Unbroken, digits_job, unbroken
 
 __all__ = ["unbroken"]

@@ -25,8 +25,8 @@ from docs.report.spans import fill, outside
 from mvae.data import fingerprint
 from mvae.refusal import Refusal
 from mvae.trial import Trial
-from sweeps.rounding import as_printed, shown
-from sweeps.tables import TABLE_4
+from sweeps.table.published import TABLE_4
+from sweeps.table.rounding import as_printed, shown
 from tests.document_checks import REPOSITORY, inline, split, stated, typed_numbers
 
 PAGES = [str(path.relative_to(REPOSITORY)) for path in documents(REPOSITORY)]
@@ -280,7 +280,7 @@ def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_tabl
 ) -> None:
     import mlflow
 
-    from sweeps.tracking import open_database
+    from sweeps.tracking.mirror import open_database
 
     uri = open_database(tmp_path / "mlflow.db")
     client = mlflow.MlflowClient(uri)

@@ -22,14 +22,14 @@ import pytest
 
 from mvae.refusal import Refusal
 from sweeps import engine
-from sweeps.console import Console
+from sweeps.cli.console import Console
+from sweeps.cli.output import outliving_readers
+from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.engine import Capacity, attach
 from sweeps.engine import watch as watching
 from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch, watched
-from sweeps.interruption import Interrupted, Interruption
-from sweeps.output import outliving_readers
-from sweeps.view import Status
+from sweeps.tracking.view import Status
 from tests.test_sweep import Heard, command, tracked
 
 __all__ = ["command", "tracked"]

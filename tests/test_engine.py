@@ -19,25 +19,14 @@ from ray import cloudpickle
 from ray.exceptions import RayActorError
 
 from mvae.refusal import Refusal
-from sweeps.engine import (
-    Capacity,
-    Demand,
-    Listener,
-    attach,
-    cluster,
-    demand,
-    quiet,
-    run_jobs,
-    start_worker,
-    together,
-    trials,
-    trials_at_once,
-)
-from sweeps.engine.demand import Gpus, check_fits
+from sweeps.engine import Capacity, Demand, Listener, attach, cluster, quiet, run_jobs, start_worker, trials_at_once
+from sweeps.engine import train as together
+from sweeps.engine import tune as trials
 from sweeps.engine.start_worker import rays_own
-from sweeps.scratch import OWNER, PREFIX, temporary
-from sweeps.storage import Store
-from sweeps.worker import Job, Word
+from sweeps.planning.demand import Gpus, check_fits, demand
+from sweeps.store.scratch import OWNER, PREFIX, temporary
+from sweeps.store.store import Store
+from sweeps.trials.run import Job, Word
 from tests.sweeping import ROOT, command_line, descendants, digits_job
 
 

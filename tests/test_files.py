@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.files import (
+from mvae.storage.files import (
     NO_LOCKS,
     atomic_path,
     has_locks,
@@ -180,6 +180,6 @@ def test_a_digest_is_computed_once_a_process(tmp_path: Path, monkeypatch: pytest
         reads.append(read)
         return "digest"
 
-    monkeypatch.setattr("mvae.files.sha256", count)
+    monkeypatch.setattr("mvae.storage.files.sha256", count)
     assert [sha256_cached(path) for _ in range(3)] == ["digest"] * 3
     assert len(reads) == 1

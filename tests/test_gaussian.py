@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, Independent, Normal, kl_divergence
 
-from mvae.gaussian import (
+from mvae.models.gaussian import (
     FEW_EXPERTS,
     Gaussian,
     product,

@@ -16,7 +16,7 @@ from mvae.data import default_cache, default_data_root
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options
-from sweeps.options import read
+from sweeps.cli.options import read
 
 ROOT = Path(__file__).resolve().parents[1]
 

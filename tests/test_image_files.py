@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from mvae import data
-from mvae.data import celeba_files, image_files, landmarks, pictures, vision
-from mvae.data.celeba_files import IMAGES
-from mvae.data.faces import write_faces
+from mvae.data.faces import celeba_files, image_files, landmarks, pictures, vision
+from mvae.data.faces.celeba_files import IMAGES
+from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)

@@ -15,7 +15,7 @@ from mvae.evaluation.importance import (
     half_prior_proposal,
     importance_estimates,
 )
-from mvae.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian
 from mvae.refusal import Refusal
 from tests.linear_gaussian import normal_log_prob
 

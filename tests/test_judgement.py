@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sweeps.judgement import (
+from sweeps.table.judgement import (
     Ordering,
     Paired,
     Pooled,

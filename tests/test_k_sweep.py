@@ -12,11 +12,11 @@ from mvae.data import fingerprint
 from mvae.measure import likelihood
 from mvae.trial import Trial
 from pipelines.k_sweep import Options, sweep
+from sweeps.cli.options import parse, read
 from sweeps.main import BAD_INPUT, COMPLETE, main
-from sweeps.options import parse, read
-from sweeps.plan import Cell
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.planning.plan import Cell
+from sweeps.store.results import Result
+from sweeps.store.store import Store
 from tests.sweeping import ROOT, mlflow_differs, place, run_until
 from tests.test_arms_killed import assert_as_computed_alone, jobs
 from tests.tiny_mnist import write_tiny

@@ -15,12 +15,12 @@ from scipy import stats
 from torch import Tensor
 
 import mvae.models.mvae
-from mvae.checkpoint import Checkpoints
 from mvae.data import DATASETS, Dataset, Split, load
-from mvae.data.supervision import Step, kept_steps, kept_values, steps
 from mvae.models import arm
 from mvae.models.mvae import ElboBatch, ElboLearner
-from mvae.training import Progress, Trained, train
+from mvae.sampling import Step, kept_steps, kept_values, steps
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import Progress, Trained, train
 from mvae.trial import Trial
 from tests.small_models import TINY_19, tiny_19
 

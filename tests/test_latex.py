@@ -13,16 +13,16 @@ import pytest
 
 from mvae.measure import ACCURACY, Measure
 from mvae.trial import Trial
-from sweeps.comparison import Report
-from sweeps.latex import latex, latex_differences
-from sweeps.latex_text import escaped, typeset, wrapped
-from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, QUANTITIES, likelihood_table
-from sweeps.plan import Cell, plan
-from sweeps.report import tabulate
-from sweeps.results import Result
-from sweeps.rounding import as_printed
-from sweeps.storage import Store
-from sweeps.tables import TABLE_4, Quantity, Table
+from sweeps.planning.plan import Cell, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.comparison import Report
+from sweeps.table.files import tabulate
+from sweeps.table.latex import latex, latex_differences
+from sweeps.table.latex_text import escaped, typeset, wrapped
+from sweeps.table.published import TABLE_4, Quantity, Table
+from sweeps.table.published_likelihoods import PUBLISHED_QUANTITIES, QUANTITIES, likelihood_table
+from sweeps.table.rounding import as_printed
 
 LIKELIHOOD = Measure("likelihood", 1, "test/log_marginal")
 HOSTILE = (

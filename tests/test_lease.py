@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-import sweeps.lease
+import sweeps.store.lease
 from mvae.refusal import Refusal
-from sweeps.lease import Lease
-from sweeps.processes import machine, this_process
+from sweeps.store.lease import Lease
+from sweeps.store.processes import machine, this_process
 from tests.crashes import killed_at_any_line
 
 RENEW = 0.1
@@ -222,7 +222,7 @@ def test_a_lease_file_that_cannot_be_read_is_watched_and_taken_over(tmp_path: Pa
 def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Path) -> None:
     from_another_host(tmp_path)
     code = (
-        "import sys; from pathlib import Path; from mvae.refusal import Refusal; from sweeps.lease import Lease\n"
+        "import sys; from pathlib import Path; from mvae.refusal import Refusal; from sweeps.store.lease import Lease\n"
         "try:\n"
         f"    with Lease(Path(sys.argv[1]), lambda line: None, {RENEW}, {2 * DEAD}):\n"
         "        print('won', flush=True); sys.stdin.read()\n"
@@ -235,7 +235,7 @@ def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Pa
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             encoding="utf-8",
-            cwd=Path(sweeps.lease.__file__).parents[1],
+            cwd=Path(sweeps.store.lease.__file__).parents[1],
         )
         for _ in range(3)
     ]
@@ -278,7 +278,7 @@ def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_leas
 
     with lease(tmp_path, said) as mine:
         with monkeypatch.context() as disk:
-            disk.setattr(sweeps.lease, "write_atomically", full)
+            disk.setattr(sweeps.store.lease, "write_atomically", full)
             time.sleep(4 * RENEW)
         counter = json.loads(mine.path.read_text(encoding="utf-8"))["counter"]
         time.sleep(4 * RENEW)
@@ -309,7 +309,10 @@ def test_a_forked_child_that_ends_does_not_give_back_its_parents_lease(tmp_path:
 
 def test_killed_at_any_line_the_next_driver_goes_on_at_once(tmp_path: Path, said: Said) -> None:
     for _ in killed_at_any_line(
-        lambda: hold_for_a_moment(tmp_path, said), ("sweeps/lease.py", "mvae/files.py"), lambda: None, tmp_path
+        lambda: hold_for_a_moment(tmp_path, said),
+        ("sweeps/store/lease.py", "mvae/storage/files.py"),
+        lambda: None,
+        tmp_path,
     ):
         assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
         assert not (tmp_path / "lease.json").exists()

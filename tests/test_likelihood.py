@@ -7,7 +7,7 @@ import torch
 from torch import distributions
 
 from mvae.data.dataset import Kind, Modality
-from mvae.likelihood import Bernoulli, Categorical, likelihood_of
+from mvae.models.likelihoods import Bernoulli, Categorical, likelihood_of
 
 
 def generator(seed: int = 0) -> torch.Generator:

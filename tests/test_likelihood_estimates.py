@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mvae.data.dataset import Dataset, Kind, Modality, Split
-from mvae.evaluation import likelihood
+from mvae.evaluation import likelihood_estimates as likelihood
 from mvae.evaluation.importance import Noise
-from mvae.evaluation.likelihood import check_offered, estimates_of, likelihood_metrics, split_likelihoods
-from mvae.gaussian import Gaussian
-from mvae.likelihood import Bernoulli
+from mvae.evaluation.likelihood_estimates import check_offered, estimates_of, likelihood_metrics, split_likelihoods
 from mvae.models import arm
+from mvae.models.gaussian import Gaussian
+from mvae.models.likelihoods import Bernoulli
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, build_mvae
 from mvae.refusal import Refusal

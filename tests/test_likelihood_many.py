@@ -15,13 +15,13 @@ from torch.testing import assert_close
 
 from mvae import data as datasets
 from mvae.data.dataset import Kind, Modality, Split
-from mvae.data.mnist19 import MNIST19
+from mvae.data.mnist.mnist19 import MNIST19
 from mvae.evaluation.importance import Noise
-from mvae.evaluation.likelihood import split_likelihoods
+from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.evaluation.measures import estimates
-from mvae.gaussian import Gaussian, standard_log_prob
 from mvae.models import arm
 from mvae.models.cvae import CVAE
+from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder

@@ -13,11 +13,11 @@ from torch.testing import assert_close
 from mvae.data import source
 from mvae.data.dataset import Kind, Modality, Split
 from mvae.evaluation.importance import Noise
-from mvae.evaluation.likelihood import split_likelihoods
+from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.evaluation.measures import estimates
-from mvae.gaussian import Gaussian, standard_log_prob
 from mvae.models import arm
 from mvae.models.cvae import CVAE
+from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.mvae import MVAE
 from mvae.models.vae import VAE
 from mvae.networks.text import TextDecoder, TextEncoder

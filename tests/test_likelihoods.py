@@ -10,23 +10,24 @@ from typing import Any
 import pytest
 
 from mvae.data import DATASETS, fingerprint
-from mvae.data.celeba import CELEBA, CELEBA19
-from mvae.data.faces import describe
+from mvae.data.faces.celeba import CELEBA, CELEBA19
+from mvae.data.faces.faces import describe
 from mvae.measure import ACCURACY, likelihood
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.likelihoods import ARMS, Options, cells, sweep
-from sweeps import engine, worker
-from sweeps.catalogue import Catalogue
-from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps import engine
+from sweeps.cli.options import read
 from sweeps.main import COMPLETE, main
-from sweeps.options import read
-from sweeps.plan import Cell, plan
-from sweeps.protocol import protocol_lines
-from sweeps.report import markdown, tabulate
-from sweeps.results import Result
-from sweeps.storage import Store
-from sweeps.worker import Job
+from sweeps.planning.plan import Cell, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.files import markdown, tabulate
+from sweeps.table.protocol import protocol_lines
+from sweeps.table.published_likelihoods import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.tracking.views import Catalogue
+from sweeps.trials import run as worker
+from sweeps.trials.run import Job
 
 
 @pytest.fixture(autouse=True)

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from mvae.refusal import Refusal
-from sweeps.console import Console
-from sweeps.encoding import check_names, print_every_character
+from sweeps.cli.console import Console
+from sweeps.cli.encoding import check_names, print_every_character
+from sweeps.cli.output import outliving_readers
 from sweeps.main import BAD_INPUT, COMPLETE
-from sweeps.output import outliving_readers
 from tests.corpora import write_corpus
 from tests.test_setup import REPOSITORY, python_files
 

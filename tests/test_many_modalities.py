@@ -15,12 +15,12 @@ from torch import Tensor, nn
 import mvae.models.elbo
 from mvae.data import DATASETS
 from mvae.data.dataset import Kind, Modality
-from mvae.data.supervision import steps
 from mvae.models import arm
 from mvae.models.elbo import elbo_terms, negative_elbo
 from mvae.models.layout import layout
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
+from mvae.sampling import steps
 from mvae.streams import numpy_generator
 from mvae.trial import Trial
 from tests.plain_elbo import named_as_in, plain_negative_elbo, plain_twin

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mvae.checkpoint import Checkpoints
 from mvae.data import DATASETS
-from mvae.data.supervision import kept_values
 from mvae.models import ARMS
 from mvae.refusal import Refusal
-from mvae.training import train
+from mvae.sampling import kept_values
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train
 from mvae.trial import Trial
 from tests.small_models import TINY_19, tiny_19
 

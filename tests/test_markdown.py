@@ -11,7 +11,7 @@ import pytest
 import sweeps
 from docs.report import options as option_table
 from mvae.evaluation.words import WordTable
-from sweeps.markdown import markdown_table, word_tables
+from sweeps.table.markdown import markdown_table, word_tables
 
 REPOSITORY = Path(sweeps.__file__).parents[1]
 
@@ -58,7 +58,7 @@ def test_only_one_module_writes_markdown_tables() -> None:
             )
             if any(isinstance(text, str) and re.search(r"\|?-{3,}:?\|", text) for text in texts):
                 found.append(path.relative_to(REPOSITORY).as_posix())
-    assert found == ["sweeps/markdown.py"]
+    assert found == ["sweeps/table/markdown.py"]
 
 
 def test_every_option_is_one_row_of_the_glossary_with_its_whole_help() -> None:

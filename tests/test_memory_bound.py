@@ -12,13 +12,13 @@ import pytest
 
 from pipelines import search, weak_supervision
 from sweeps import engine
-from sweeps.cost import costs
+from sweeps.cli.options import CommonOptions, read
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
-from sweeps.engine.demand import OF_A_PROCESS, OF_THE_DRIVER
 from sweeps.engine.here import this_machine
-from sweeps.estimate import Estimate
 from sweeps.main import main
-from sweeps.options import CommonOptions, read
+from sweeps.planning.demand import OF_A_PROCESS, OF_THE_DRIVER
+from sweeps.planning.estimate import Estimate
+from sweeps.planning.price import costs
 from tests.test_limits import GIB, ROOT, V1, machine, write
 from tests.test_sweep import Heard, tracked
 
@@ -112,7 +112,7 @@ def test_every_run_keeps_to_memory_and_says_so_in_one_line(
     def here(_lost: object) -> Iterator[Capacity]:
         yield SMALL
 
-    def run(*_: object, max_concurrent: int) -> None:
+    def run(*_: object, max_concurrent: int, **__: object) -> None:
         ran.append(max_concurrent)
 
     monkeypatch.setattr(engine, "cluster", here)

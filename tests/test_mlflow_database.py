@@ -15,13 +15,13 @@ from mlflow.cli import cli
 from mlflow.store.db.utils import _get_latest_schema_revision, _verify_schema
 
 from pipelines.weak_supervision import Options, sweep
-from sweeps import tracker
+from sweeps.cli.options import read
+from sweeps.cli.tracking_uri import default_uri
 from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
-from sweeps.mlflow_database import OUT_OF_DATE, check_file, revisions
-from sweeps.options import read
-from sweeps.sqlite import Unusable
-from sweeps.study_database import database
-from sweeps.tracking_uri import default_uri
+from sweeps.search.database import database
+from sweeps.store.sqlite import Unusable
+from sweeps.tracking import tracker
+from sweeps.tracking.database import OUT_OF_DATE, check_file, revisions
 from tests.test_sweep import Heard, command, tracked
 from tests.test_tracking import KEYS, Storage, expected_rows, finished
 

@@ -13,9 +13,9 @@ import torch
 from scipy import ndimage
 
 from mvae import data
-from mvae.data import mnist
 from mvae.data.dataset import SPLITS, Arrays, Kind
-from mvae.data.mnist19 import (
+from mvae.data.mnist import mnist
+from mvae.data.mnist.mnist19 import (
     ATTRIBUTES,
     CHUNK,
     MNIST19,

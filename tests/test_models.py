@@ -14,7 +14,6 @@ from sklearn.linear_model import LogisticRegression as ScikitLearn
 from torch import Tensor
 
 from mvae.data import Dataset, load
-from mvae.data.supervision import paired_set, steps
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.classifiers import LogisticRegression, NeuralNetworkLearner, fit_logistic_regression
@@ -23,8 +22,9 @@ from mvae.models.learners import ImageLearner, PairedLearner
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
 from mvae.refusal import Refusal
+from mvae.sampling import paired_set, steps
 from mvae.trial import Trial
-from sweeps.tables import TABLE_4
+from sweeps.table.published import TABLE_4
 from tests.small_models import LATENTS, PHOTO, RULES, SEVERAL, shortened, small_model, with_labels
 
 FRACTION = 0.05

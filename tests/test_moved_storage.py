@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from mvae.files import write_atomically
-from sweeps.tracking import Mirror
-from sweeps.tracking.moved import follow, location
-from sweeps.tracking_uri import default_uri
-from sweeps.view import RunView
+from mvae.storage.files import write_atomically
+from sweeps.cli.tracking_uri import default_uri
+from sweeps.tracking.mirror import Mirror
+from sweeps.tracking.mirror.moved import follow, location
+from sweeps.tracking.view import RunView
 from tests.test_tracking import KEYS, NAMESPACE, SWEEP, Storage, finished, no_model
 
 OLD, NEW = KEYS[:2]

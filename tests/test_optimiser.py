@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.optimiser import Adam
+from mvae.training.optimiser import Adam
 
 TRAINS = """
 import sys

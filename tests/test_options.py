@@ -13,8 +13,8 @@ import pytest
 from pydantic import BeforeValidator
 
 from mvae.refusal import Refusal
-from sweeps.options import CommonOptions, parse, read
-from sweeps.tokens import Fractions, Written, names
+from sweeps.cli.options import CommonOptions, parse, read
+from sweeps.cli.values import Fractions, Written, names
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from mvae.checkpoint import Record
-from sweeps.pages import NOTE_CHARACTERS, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
-from sweeps.results import Result
-from sweeps.view import CheckpointView, RunView, Status, SweepView
+from mvae.training.checkpoint import Record
+from sweeps.store.results import Result
+from sweeps.tracking.notes import (
+    NOTE_CHARACTERS,
+    experiment_note,
+    run_note,
+    saved_view,
+    source_tags,
+    sweep_note,
+    view_id,
+)
+from sweeps.tracking.view import CheckpointView, RunView, Status, SweepView
 
 RUN = "0123456789abcdef0123456789abcdef"
 KEY = "00000000000000aa"

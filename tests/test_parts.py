@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-import mvae.evaluation.likelihood as likelihood_module
-from mvae.checkpoint import Checkpoint
-from mvae.evaluation.likelihood import split_likelihoods
+import mvae.evaluation.likelihood_estimates as likelihood_module
+from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.measure import likelihood
-from sweeps.parts import PartFiles
-from sweeps.storage import Store
-from sweeps.worker import Job, Word, run
+from mvae.training.checkpoint import Checkpoint
+from sweeps.store.store import Store
+from sweeps.trials.parts import PartFiles
+from sweeps.trials.run import Job, Word, run
 from tests.linear_gaussian import LinearGaussian
 from tests.sweeping import digits_job
 

@@ -19,8 +19,8 @@ from mvae.models.elbo import elbo_terms, negative_elbo
 from mvae.models.layout import layout
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, MVAEQ
+from mvae.models.pieces import piece_by_piece
 from mvae.networks.normalisation import TermBatchNorm, term_statistics
-from mvae.pieces import piece_by_piece
 from tests.small_models import IMAGE, LABEL, LATENTS, PHOTO, SEVERAL, many_model, single
 
 # R rows, M modalities, T terms, A single attributes, D latents

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from mvae.measure import ACCURACY, Measure
 from mvae.trial import Trial
-from sweeps.plan import Cell, Plan, State, plan
-from sweeps.rendering import show_plan
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.planning.plan import Cell, Plan, State, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.terminal import show_plan
 from tests.crashes import on_disk
 
 FINGERPRINT = "f" * 64

@@ -16,14 +16,14 @@ from docs.report.committed import each_file, read
 from docs.report.sources import Sources
 from mvae.measure import ACCURACY
 from mvae.trial import Trial
-from sweeps.comparison import Report
-from sweeps.figures import Line, Plot, figure, heat_map
-from sweeps.metric_names import axis_words, capitalised, dataset_words, metric_words
-from sweeps.plan import Cell, plan
-from sweeps.plots import FORMS, forms, picture, saved
-from sweeps.report import tabulate
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.planning.plan import Cell, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.comparison import Report
+from sweeps.table.figures import Line, Plot, figure, heat_map
+from sweeps.table.files import tabulate
+from sweeps.table.metric_names import axis_words, capitalised, dataset_words, metric_words
+from sweeps.table.plot import FORMS, forms, picture, saved
 
 COLUMNS = (0.01, 0.1, 0.5, 1.0)
 

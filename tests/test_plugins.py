@@ -27,12 +27,12 @@ from mvae.models.checks import check_arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep
-from sweeps.catalogue import Catalogue
+from sweeps.cli.options import parse, read
 from sweeps.main import BAD_INPUT, main
-from sweeps.options import parse, read
-from sweeps.plan import plan
-from sweeps.storage import Store
-from sweeps.worker import Job, run
+from sweeps.planning.plan import plan
+from sweeps.store.store import Store
+from sweeps.tracking.views import Catalogue
+from sweeps.trials.run import Job, run
 from tests.crashes import on_disk
 from tests.sweeping import ONE_AT_A_TIME, ROOT, kill, mlflow_differs, place
 

@@ -8,7 +8,7 @@ import pytest
 
 from mvae.data import load
 from mvae.trial import Trial
-from sweeps.probe import Probe
+from sweeps.planning.probe import Probe
 
 
 @pytest.fixture

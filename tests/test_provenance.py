@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import provenance
-from sweeps.provenance import attempt_record, git_sha, source_digest, stale_package, versions
+from sweeps.store import provenance
+from sweeps.store.provenance import attempt_record, git_sha, source_digest, stale_package, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -67,7 +67,7 @@ def test_the_digest_of_the_source_changes_with_any_file_and_not_with_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def digest(root: Path) -> str:
-        for name, text in {"mvae/a.py": "1", "sweeps/provenance.py": "2", "pipelines/b/c.py": "3"}.items():
+        for name, text in {"mvae/a.py": "1", "sweeps/store/provenance.py": "2", "pipelines/b/c.py": "3"}.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             if not (root / name).exists():
                 (root / name).write_text(text, encoding="utf-8")

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image
 
 from mvae import data
-from mvae.data import published
-from mvae.data.celeba_files import IMAGES
-from mvae.data.faces import write_faces
-from mvae.data.mnist import FILES
-from mvae.data.published import COUNTS, DIGESTS
+from mvae.data.faces.celeba_files import IMAGES
+from mvae.data.faces.faces import write_faces
+from mvae.data.mnist import published
+from mvae.data.mnist.mnist import FILES
+from mvae.data.mnist.published import COUNTS, DIGESTS
 from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options, sweep
+from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
-from sweeps.options import read
 from tests.tiny_mnist import write_tiny
 
 RAW = Path("/data/MNIST/raw")
@@ -78,7 +78,7 @@ def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_da
 
 @pytest.mark.real_data
 def test_the_published_counts_are_those_of_the_published_files(real_data: Path) -> None:
-    from mvae.data.mnist import read_idx
+    from mvae.data.mnist.mnist import read_idx
 
     for folder, counts in COUNTS.items():
         for file, expected in zip((TRAIN_LABELS, TEST_LABELS), counts, strict=True):

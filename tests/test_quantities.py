@@ -13,16 +13,16 @@ from rich.console import Console
 from mvae.measure import Measure
 from mvae.trial import Trial
 from pipelines import likelihoods
-from sweeps.comparison import Report, Verdict
-from sweeps.likelihood_tables import PUBLISHED_QUANTITIES, likelihood_table
-from sweeps.options import read
-from sweeps.plan import Cell, Plan, plan
-from sweeps.plots import picture, png
-from sweeps.rendering import show_plan
-from sweeps.report import entry_table, markdown, show, tabulate
-from sweeps.results import Result
-from sweeps.rounding import shown_value
-from sweeps.storage import Store
+from sweeps.cli.options import read
+from sweeps.planning.plan import Cell, Plan, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.comparison import Report, Verdict
+from sweeps.table.files import entry_table, markdown, show, tabulate
+from sweeps.table.plot import picture, png
+from sweeps.table.published_likelihoods import PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.table.rounding import shown_value
+from sweeps.table.terminal import show_plan
 from tests.reports import printed
 
 LIKELIHOOD = Measure("likelihood", 1, "test/log_marginal")

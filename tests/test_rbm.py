@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from mvae.checkpoint import Checkpoints
 from mvae.data import load, source
 from mvae.models import arm
 from mvae.models.rbm import HIDDEN_UNITS, RBM, contrastive_divergence
-from mvae.training import train
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train
 from mvae.trial import Trial
 
 PIXELS, UNITS, ROWS = 5, 4, 7

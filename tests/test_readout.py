@@ -11,18 +11,18 @@ import torch
 from sklearn.linear_model import LogisticRegression as ScikitLearn
 from torch import nn
 
-import mvae.training
+import mvae.training.loop
 from mvae.data import Dataset, load
-from mvae.data.supervision import paired_set
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
+from mvae.sampling import paired_set
 from mvae.trial import Trial
-from sweeps.plan import State, plan
-from sweeps.results import Results
-from sweeps.storage import Store
-from sweeps.worker import Job, Word, run
+from sweeps.planning.plan import State, plan
+from sweeps.store.results import Results
+from sweeps.store.store import Store
+from sweeps.trials.run import Job, Word, run
 from tests.crashes import on_disk
 from tests.small_models import with_labels
 from tests.sweeping import digits_job
@@ -108,7 +108,7 @@ def test_another_fraction_of_a_trained_model_is_measured_and_nothing_is_trained(
     done(replace(job, measures=(readout(0.1), readout(1))))
     before = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert sorted(before) == [f"{job.key}.readout-f0.1-v1.json", f"{job.key}.readout-f1-v1.json"]
-    monkeypatch.setattr(mvae.training, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(mvae.training.loop, "_train_epoch", lambda *_: pytest.fail("trained again"))
     done(replace(job, measures=(readout(0.05),)))
     after = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert after.keys() - before.keys() == {f"{job.key}.readout-f0.05-v1.json"}

@@ -15,9 +15,9 @@ from pydantic import AfterValidator
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options
+from sweeps.cli.options import parse, read
+from sweeps.cli.values import Written
 from sweeps.main import BAD_INPUT, main
-from sweeps.options import parse, read
-from sweeps.tokens import Written
 
 ROOT = Path(__file__).resolve().parents[1]
 

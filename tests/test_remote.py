@@ -16,19 +16,19 @@ from typing import Any
 import pytest
 import torch
 
-import mvae.checkpoint
-import mvae.remote
-from mvae.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints
-from mvae.files import listing
+import mvae.storage.objects
+import mvae.training.checkpoint
 from mvae.refusal import Refusal
-from mvae.remote import RemotePath, place
+from mvae.storage.files import listing
+from mvae.storage.objects import RemotePath, place
+from mvae.training.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints
 from pipelines.weak_supervision import Options, sweep
-from sweeps.lease import Lease
+from sweeps.cli.options import parse
 from sweeps.main import BAD_INPUT, COMPLETE, main
-from sweeps.options import parse
-from sweeps.results import Results
-from sweeps.storage import Store
-from sweeps.worker import Word, run
+from sweeps.store.lease import Lease
+from sweeps.store.results import Results
+from sweeps.store.store import Store
+from sweeps.trials.run import Word, run
 from tests import sweeping
 from tests.bucket import endpoint, free_port, remote, uri
 from tests.crashes import on_disk
@@ -86,7 +86,7 @@ def test_an_object_is_written_listed_read_and_deleted_as_a_file_is(bucket: Remot
 def test_an_object_replaced_while_it_is_read_is_read_whole(
     bucket: RemotePath, monkeypatch: pytest.MonkeyPatch, now: bytes | None, times: int, size: int
 ) -> None:
-    path, opened, changes = bucket / "a.json", mvae.remote._opened, [now] * times
+    path, opened, changes = bucket / "a.json", mvae.storage.objects._opened, [now] * times
 
     class Changing:
         """The store's file system; the object is another one as soon as its size was asked for."""
@@ -103,7 +103,7 @@ def test_an_object_replaced_while_it_is_read_is_read_whole(
             return getattr(opened(bucket.root)[0], name)
 
     path.write_bytes(b"x" * size)
-    monkeypatch.setattr(mvae.remote, "_opened", lambda root, *_: (Changing(), opened(root)[1]))
+    monkeypatch.setattr(mvae.storage.objects, "_opened", lambda root, *_: (Changing(), opened(root)[1]))
     if now is None:
         with pytest.raises(FileNotFoundError):
             path.read_bytes()
@@ -210,7 +210,7 @@ def test_only_the_newest_weights_stay_and_work_of_others_that_may_go_on_is_left_
     final = Checkpoints(bucket, "b").keep_final_weights()
     assert final is not None and final.final
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt", "000003-c/model.pt"]
-    monkeypatch.setattr(mvae.checkpoint, "_IN_THE_MAKING", -60.0)
+    monkeypatch.setattr(mvae.training.checkpoint, "_IN_THE_MAKING", -60.0)
     assert Checkpoints(bucket, "b").keep_final_weights() == final
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt"]
 
@@ -221,7 +221,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
     a, b = Checkpoints(bucket, "a"), Checkpoints(bucket, "b")
     saved(a, 2)
     half_written, a_has_chosen, b_is_done = threading.Event(), threading.Event(), threading.Event()
-    write_manifest, newest_of = mvae.checkpoint._write_manifest, Checkpoints._newest_of
+    write_manifest, newest_of = mvae.training.checkpoint._write_manifest, Checkpoints._newest_of
 
     def late_manifest(checkpoint: Checkpoint) -> None:
         if checkpoint.attempt == "b" and not checkpoint.final:
@@ -236,7 +236,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
             assert b_is_done.wait(60)
         return chosen
 
-    monkeypatch.setattr(mvae.checkpoint, "_write_manifest", late_manifest)
+    monkeypatch.setattr(mvae.training.checkpoint, "_write_manifest", late_manifest)
     monkeypatch.setattr(Checkpoints, "_newest_of", choose)
 
     def second() -> None:

@@ -12,13 +12,13 @@ import pytest
 
 from mvae.measure import ACCURACY, readout
 from mvae.trial import Trial
-from sweeps.comparison import Entry, Report, Run, Verdict
-from sweeps.plan import Cell, plan
-from sweeps.report import entry_table, markdown, run_table, tabulate, write
-from sweeps.results import Result
-from sweeps.rounding import as_printed
-from sweeps.storage import Store
-from sweeps.tables import TABLE_4
+from sweeps.planning.plan import Cell, plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.comparison import Entry, Report, Run, Verdict
+from sweeps.table.files import entry_table, markdown, run_table, tabulate, write
+from sweeps.table.published import TABLE_4
+from sweeps.table.rounding import as_printed
 from tests.crashes import on_disk
 from tests.reports import Build, entry, grid, printed, report_of
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pipelines import k_sweep, likelihoods, train, translation, weak_supervision
-from sweeps.options import CommonOptions, read
-from sweeps.report import LONGEST, own_name
-from sweeps.tokens import token
+from sweeps.cli.options import CommonOptions, read
+from sweeps.cli.values import token
+from sweeps.table.files import LONGEST, own_name
 
 A, B, C = ((key * 16, "accuracy-v1") for key in "abc")
 NAME = "weak_supervision-digits"

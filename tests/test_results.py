@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mvae.measure import ACCURACY
-from sweeps.results import Result, ResultConflict, Results
+from sweeps.store.results import Result, ResultConflict, Results
 from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 
 RESULT = Result(
@@ -123,7 +123,7 @@ def test_killed_at_any_line_of_writing_the_result_is_whole_or_absent(results: Re
     seen = set()
     for _ in killed_at_any_line(
         lambda: results.write(RESULT),
-        ("sweeps/results.py", "mvae/files.py"),
+        ("sweeps/store/results.py", "mvae/storage/files.py"),
         lambda: shutil.rmtree(on_disk(results.folder), ignore_errors=True),
         results.folder,
     ):

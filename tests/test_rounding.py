@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from sweeps.rounding import Printed, as_printed, shown, shown_p, shown_spread, shown_value
+from sweeps.table.rounding import Printed, as_printed, shown, shown_p, shown_spread, shown_value
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from mvae.checkpoint import Checkpoint, Checkpoints, Record
 from mvae.data import Dataset, load
-from mvae.saving import Saving
-from mvae.training import Progress, train
+from mvae.training.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.training.loop import Progress, train
+from mvae.training.saving import Saving
 from mvae.trial import Trial
 from tests.small_models import shortened
 

@@ -19,9 +19,9 @@ from docs.report.published_items import ABSENT, ITEMS, LINES, Item, Row
 from docs.report.scorecard import agreement, counted, figures, hours
 from docs.report.sources import Sources
 from pipelines import weak_supervision
-from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES
-from sweeps.options import read
-from sweeps.tables import TABLES
+from sweeps.cli.options import read
+from sweeps.table.published import TABLES
+from sweeps.table.published_likelihoods import PUBLISHED, PUBLISHED_QUANTITIES
 from tests import test_networks
 from tests.command_checks import REPOSITORY
 from tests.typed_commands import run

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps import scratch as module
-from sweeps.processes import this_process
-from sweeps.scratch import OWNER, UNCLAIMED_SECONDS, remove_folders_of_the_dead, scratch
+from sweeps.store import scratch as module
+from sweeps.store.processes import this_process
+from sweeps.store.scratch import OWNER, UNCLAIMED_SECONDS, remove_folders_of_the_dead, scratch
 
 
 @pytest.fixture

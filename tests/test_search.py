@@ -13,25 +13,25 @@ from pathlib import Path
 
 import pytest
 
-from mvae.checkpoint import Record
 from mvae.data import DATASETS, fingerprint, load
 from mvae.models import ARMS
 from mvae.refusal import Refusal
-from mvae.remote import place
-from mvae.training import validated, validation_metrics
+from mvae.storage.objects import place
+from mvae.training.checkpoint import Record
+from mvae.training.loop import validated, validation_metrics
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
+from sweeps.cli.options import parse, read
 from sweeps.main import BAD_INPUT, INCOMPLETE, main
-from sweeps.options import parse, read
-from sweeps.pages import saved_view
-from sweeps.results import Result
-from sweeps.search import RANGES, Search, Span, ranges
-from sweeps.search_report import Outcome, markdown, show, write
-from sweeps.storage import Store
-from sweeps.study import Known, Standing, Study, look, opened
-from sweeps.study_database import study_uri
-from sweeps.view import Status, SweepView
+from sweeps.search.database import study_uri
+from sweeps.search.report import Outcome, markdown, show, write
+from sweeps.search.space import RANGES, Search, Span, ranges
+from sweeps.search.study import Known, Standing, Study, look, opened
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.tracking.notes import saved_view
+from sweeps.tracking.view import Status, SweepView
 from tests.sweeping import ROOT
 
 EPOCHS = 10
@@ -184,7 +184,7 @@ def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
     of = wanted("--trials", "3")
     study = reopen(of)
     pruned, diverged = asked(study, store), asked(study, store)
-    study.passed(pruned.key, 1, 0.2)
+    assert not study.lags_behind(pruned.key, 1, 0.2)
     study.give_up(pruned.key, 3, 0.1, store)
     study.diverged(diverged.key, "the loss is not finite")
     assert (store.results.folder / f"{pruned.key}.pruned.json").exists()
@@ -194,6 +194,20 @@ def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
         (Standing.DIVERGED, None, {}),
     ]
     assert again.left == 1
+
+
+def test_at_each_rung_the_best_third_continues_and_so_does_the_default(
+    store: Store, reopen: Callable[..., Study]
+) -> None:
+    of = wanted("--trials", "8")
+    values, expected = (0.1, 0.5, 0.4, 0.6, 0.3, 0.55), [False, False, True, False, True, False]
+    study = reopen(of)
+    keys = [asked(study, store).key for _ in values]
+    decided = [study.lags_behind(key, 1, value) for key, value in zip(keys, values, strict=True)]
+    assert decided == expected, "the default comes first; then the best of fewer than six, the best two of six"
+    again = reopen(of)
+    assert not again.lags_behind(keys[3], 1, 0.0), "what continued once continues after a kill"
+    assert [again.lags_behind(key, 3, value) for key, value in ((keys[1], 0.7), (keys[3], 0.6))] == [False, True]
 
 
 def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
@@ -350,7 +364,7 @@ def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_var
 def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
     store: Store, reopen: Callable[..., Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from sweeps.console import Console
+    from sweeps.cli.console import Console
 
     of = wanted("--trials", "8")
     study = reopen(of)

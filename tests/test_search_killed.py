@@ -19,12 +19,12 @@ from mlflow import MlflowClient
 from mvae.data import load
 from mvae.trial import Trial
 from pipelines import search as pipeline
-from sweeps.options import read
-from sweeps.search import Search
-from sweeps.storage import Store
-from sweeps.study import Known, Standing, look
-from sweeps.study_database import study_uri
-from sweeps.worker import Job, Word, run
+from sweeps.cli.options import read
+from sweeps.search.database import study_uri
+from sweeps.search.space import Search
+from sweeps.search.study import Known, Standing, look
+from sweeps.store.store import Store
+from sweeps.trials.run import Job, Word, run
 from tests.crashes import on_disk
 from tests.sweeping import ROOT, Ended, Place, place
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
-from mvae.data.sentences import of_like_length, padded
-from mvae.likelihood import Text
+from mvae.data.sentences.sentences import of_like_length, padded
+from mvae.models.likelihoods import Text
 from mvae.models.multimodal import decoder_of, encoder_of
 from mvae.models.mvae import MVAE
 from mvae.networks.text import SENTENCE_HIDDEN, TextDecoder

@@ -24,9 +24,9 @@ from mvae.data import (
     training_examples,
 )
 from mvae.data.dataset import SPLITS, Dataset
-from mvae.data.sentences import Sentences, ragged, sentence_of, trimmed
-from mvae.data.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
-from mvae.data.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary
+from mvae.data.sentences.sentences import Sentences, ragged, sentence_of, trimmed
+from mvae.data.sentences.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
+from mvae.data.sentences.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary
 from mvae.refusal import Refusal
 from tests.corpora import PAIRS, write_corpus
 

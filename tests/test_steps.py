@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from benchmarks.timing import meaningless
-from mvae import steps
-from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, source
 from mvae.models import ARMS, arm
 from mvae.models.annealing import Annealing
-from mvae.optimiser import Adam
-from mvae.steps import EAGER_STEPS, RecordedSteps, Steps, make_up, steps_of, tensors_of, with_tensors
-from mvae.training import Trained, train
+from mvae.training import steps
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import Trained, train
+from mvae.training.optimiser import Adam
+from mvae.training.steps import EAGER_STEPS, RecordedSteps, Steps, make_up, steps_of, tensors_of, with_tensors
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mvae.refusal import Refusal
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.store.results import Result
+from sweeps.store.store import Store
 from tests.crashes import files_below, killed_at_any_line, on_disk
 
 
@@ -106,7 +106,10 @@ def test_the_namespace_is_made_once_even_by_many_processes_at_once(store: Store)
 def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) -> None:
     path = store.folder / "namespace"
     for _ in killed_at_any_line(
-        store.namespace, ("sweeps/storage.py", "mvae/files.py"), lambda: path.unlink(missing_ok=True), store.root
+        store.namespace,
+        ("sweeps/store/store.py", "mvae/storage/files.py"),
+        lambda: path.unlink(missing_ok=True),
+        store.root,
     ):
         before = path.read_text(encoding="utf-8").strip() if path.exists() else None
         after = store.namespace()

@@ -13,14 +13,15 @@ from sqlalchemy.exc import OperationalError
 
 from mvae.refusal import Refusal
 from pipelines.search import Options, search, sweep
-from sweeps import engine, study_database
-from sweeps.console import Console
+from sweeps import engine
+from sweeps.cli.console import Console
+from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
-from sweeps.options import read
-from sweeps.search import Search
-from sweeps.storage import Store
-from sweeps.study import Standing, look, opened
-from sweeps.study_database import StudyLost, study_uri
+from sweeps.search import database as study_database
+from sweeps.search.database import StudyLost, study_uri
+from sweeps.search.space import Search
+from sweeps.search.study import Standing, look, opened
+from sweeps.store.store import Store
 from tests.crashes import on_disk
 from tests.test_sweep import Heard, tracked
 
@@ -75,7 +76,7 @@ def test_a_study_that_is_locked_for_a_while_costs_two_lines_and_nothing_else(sto
         study.settle(store)
         first = meanwhile(study.ask, store)
         assert first is not None
-        meanwhile(study.passed, first.key, 1, 0.5)
+        meanwhile(study.lags_behind, first.key, 1, 0.5)
         meanwhile(study.give_up, first.key, 3, 0.4, store)
         second = meanwhile(study.ask, store)
         assert second is not None
@@ -158,7 +159,7 @@ def test_a_study_that_is_locked_when_a_search_starts_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.probe.Probe.__call__", lambda *_: 3600.0)
+    monkeypatch.setattr("sweeps.planning.probe.Probe.__call__", lambda *_: 3600.0)
     say = Console.say
     with locked(store) as other:
 
@@ -258,7 +259,7 @@ def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(
     monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.3)
     asked: list[Any] = []
 
-    def as_tune_does(_study: Any, _template: Any, listener: engine.SearchListener, **_: Any) -> None:
+    def as_tune_does(_template: Any, listener: engine.SearchListener, **_: Any) -> None:
         asked.append(listener.ask())
         try:
             with locked(store):
@@ -277,4 +278,5 @@ def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(
     assert not (store.folder / "lease.json").exists()
     with opened(search(options), study_uri(store, None)) as study:
         study.settle(store)
-        assert study.ask(store) == asked[0], "the next command takes up what was asked"
+        taken_up = study.ask(store)
+        assert taken_up is not None and taken_up.key == asked[0].key, "the next command takes up what was asked"

@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mvae.data.supervision import (
+from mvae.refusal import Refusal
+from mvae.sampling import (
     PAIRINGS,
     TARGETS,
     Step,
@@ -23,7 +24,6 @@ from mvae.data.supervision import (
     step_count,
     steps,
 )
-from mvae.refusal import Refusal
 
 N, BATCH, SEED = 1297, 100, 3
 EPOCHS = range(4)

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from pipelines.weak_supervision import Options, sweep
-from sweeps import engine, worker
+from sweeps import engine
+from sweeps.cli.options import read
 from sweeps.engine import Capacity, Listener
 from sweeps.main import COMPLETE, INCOMPLETE, main
-from sweeps.options import read
-from sweeps.storage import Store
-from sweeps.view import RunView, Status, SweepView
-from sweeps.worker import Job
+from sweeps.store.store import Store
+from sweeps.tracking.view import RunView, Status, SweepView
+from sweeps.trials import run as worker
+from sweeps.trials.run import Job
 from tests.crashes import on_disk
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sweeps.likelihood_tables import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
-from sweeps.rounding import as_printed
-from sweeps.tables import TABLE_4, TABLE_5, TABLES, Table, column_label, table_for
+from sweeps.table.published import TABLE_4, TABLE_5, TABLES, Table, column_label, table_for
+from sweeps.table.published_likelihoods import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
+from sweeps.table.rounding import as_printed
 
 FIXTURES = Path(__file__).parent / "fixtures"
 TABLE_FIXTURES = {table.number: FIXTURES / f"supplement-table-{table.number}.txt" for table in TABLES}

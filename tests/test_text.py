@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from mvae.data.dataset import Kind, Modality
-from mvae.likelihood import Text, likelihood_of
+from mvae.models.likelihoods import Text, likelihood_of
 from mvae.networks.text import TextDecoder, TextEncoder
 from tests.plain_elbo import plain_text_log_probability
 

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 
 import mvae.evaluation.accuracy
-from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
-from mvae.data.multi_mnist import MULTI_MNIST, tokens_of
+from mvae.data.mnist.multi_mnist import MULTI_MNIST, tokens_of
 from mvae.evaluation.accuracy import matches, prediction_accuracy, text_accuracy
 from mvae.evaluation.measures import compute
 from mvae.evaluation.samples import sample_grids
-from mvae.likelihood import Text
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.models.classifiers import NeuralNetwork, NeuralNetworkLearner
 from mvae.models.elbo import Loss
+from mvae.models.likelihoods import Text
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
 from mvae.networks.text import TextDecoder
-from mvae.training import train
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train
 from mvae.trial import Trial
 from tests.plain_elbo import plain_text_log_probability
 from tests.small_models import RULES

@@ -10,10 +10,11 @@ import pytest
 
 from mvae.data import fingerprint
 from mvae.trial import Trial
-from sweeps.engine import Listener, alike, cluster, demand, run_jobs
-from sweeps.engine.together import trainer_without_datasets
-from sweeps.storage import Store
-from sweeps.worker import Job, Word
+from sweeps.engine import Listener, alike, cluster, run_jobs
+from sweeps.engine.train import trainer_without_datasets
+from sweeps.planning.demand import demand
+from sweeps.store.store import Store
+from sweeps.trials.run import Job, Word
 from tests.sweeping import Place, Process, command_line, digits_job, kill, mlflow_differs, place
 
 pytestmark = pytest.mark.slow

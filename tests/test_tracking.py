@@ -24,15 +24,15 @@ import pytest
 import torch
 from mlflow.entities import Run
 
-from mvae.checkpoint import Record
-from mvae.files import atomic_path, write_atomically
 from mvae.refusal import Refusal
-from sweeps import tracker, tracking
-from sweeps.results import Result
-from sweeps.tracker import Tracker, check
-from sweeps.tracking_server import ask
-from sweeps.tracking_uri import default_uri, place_of_artifacts, tracking_uri
-from sweeps.view import CheckpointView, DatasetView, RunView, Status, SweepView
+from mvae.storage.files import atomic_path, write_atomically
+from mvae.training.checkpoint import Record
+from sweeps.cli.tracking_uri import default_uri, place_of_artifacts, tracking_uri
+from sweeps.store.results import Result
+from sweeps.tracking import mirror, tracker
+from sweeps.tracking.server import ask
+from sweeps.tracking.tracker import Tracker, check
+from sweeps.tracking.view import CheckpointView, DatasetView, RunView, Status, SweepView
 
 PROJECT = Path(__file__).parents[1]
 NAMESPACE = "6f1c1f0e-0000-4000-8000-000000000001"
@@ -199,7 +199,10 @@ def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_picture
     assert (tags["mvae.model"], tags["mvae.seed"], tags["mvae.row"]) == ("mvae", "0", "mvae")
     assert (tags["mvae.git_sha"], tags["mvae.attempts"], tags["mvae.mixed"]) == ("c0ffee", '["a", "b"]', "false")
     assert (tags["mvae.namespace"], tags["mlflow.source.name"]) == (NAMESPACE, "weak_supervision")
-    assert (tags["mvae.checkpoint.uri"], tags["mvae.checkpoint.sha256"]) == ("/storage/checkpoints/x", "e" * 64)
+    assert (tags["mvae.checkpoint.uri"], tags["mvae.checkpoint.sha256"]) == (
+        "/storage/checkpoints/x",
+        "e" * 64,
+    )
     assert tags["mvae.fingerprint"] == "d" * 64
     assert run.inputs is not None
     (data,) = run.inputs.dataset_inputs
@@ -449,14 +452,14 @@ def test_a_locked_database_costs_one_warning_and_no_waiting(storage: Storage) ->
 def test_a_view_that_cannot_be_written_does_not_keep_others_out(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = tracking.Mirror.sync
+    write = mirror.Mirror.sync
 
-    def refuse(mirror: tracking.Mirror, view: RunView, sweep: str) -> None:
+    def refuse(mirror: mirror.Mirror, view: RunView, sweep: str) -> None:
         if view.key == KEYS[0]:
             raise ValueError("this one never")
         write(mirror, view, sweep)
 
-    monkeypatch.setattr(tracking.Mirror, "sync", refuse)
+    monkeypatch.setattr(mirror.Mirror, "sync", refuse)
     driver = storage.driver(*(finished(key) for key in KEYS))
     until(lambda: {KEYS[1], KEYS[2]} <= set(storage.runs()))
     assert not driver.close(0.1)
@@ -584,11 +587,11 @@ def test_keys_that_are_written_again_are_no_progress_that_close_would_wait_for(
 ) -> None:
     again: list[str] = []
 
-    def full(mirror: tracking.Mirror, sweep: SweepView) -> None:
+    def full(mirror: mirror.Mirror, sweep: SweepView) -> None:
         again.append(sweep.name)
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(tracking.Mirror, "sync_sweep", full)
+    monkeypatch.setattr(mirror.Mirror, "sync_sweep", full)
     monkeypatch.setattr(tracker, "CLOSING_RETRY_SECONDS", 0.05)
     driver = storage.driver(*(finished(key) for key in KEYS))
     until(lambda: again)
@@ -600,12 +603,12 @@ def test_a_tracker_that_has_given_up_writes_no_further_key(storage: Storage, mon
     written: list[str] = []
     server_answers = threading.Event()
 
-    def slow(mirror: tracking.Mirror, view: RunView, sweep: str) -> None:
+    def slow(mirror: mirror.Mirror, view: RunView, sweep: str) -> None:
         written.append(view.key)
         server_answers.wait(30)
 
-    monkeypatch.setattr(tracking.Mirror, "sync", slow)
-    monkeypatch.setattr(tracking.Mirror, "sync_sweep", lambda mirror, sweep: written.append(sweep.name))
+    monkeypatch.setattr(mirror.Mirror, "sync", slow)
+    monkeypatch.setattr(mirror.Mirror, "sync_sweep", lambda mirror, sweep: written.append(sweep.name))
     driver = storage.driver(*(finished(key) for key in KEYS))
     until(lambda: written)
     assert not driver.close(0.1)
@@ -702,5 +705,6 @@ def test_a_uri_that_mlflow_does_not_take_is_refused(uri: str) -> None:
 
 
 def test_the_driver_does_not_import_mlflow_before_it_tracks() -> None:
-    code = "import sys, sweeps.tracker, sweeps.view; sys.exit('mlflow' in sys.modules or 'ray' in sys.modules)"
+    imports = "import sys, sweeps.tracking.tracker, sweeps.tracking.view"
+    code = f"{imports}; sys.exit('mlflow' in sys.modules or 'ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from mvae.checkpoint import Record
 from mvae.refusal import Refusal
+from mvae.training.checkpoint import Record
 from pipelines.train import Options, cells, measure_of, statements, sweep
+from sweeps.cli.options import read
 from sweeps.main import BAD_INPUT, main
-from sweeps.options import read
-from sweeps.plan import plan
-from sweeps.report import tabulate
-from sweeps.results import Result
-from sweeps.speed import alone, speeds
-from sweeps.storage import Store
+from sweeps.planning.plan import plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.files import tabulate
+from sweeps.trials.speed import alone, speeds
 from tests.sweeping import digits_job
 
 
@@ -126,7 +126,7 @@ def test_a_batch_that_fits_no_single_gpu_is_trained_and_only_not_timed_alone(
     import torch
 
     from mvae.data import load
-    from sweeps import speed
+    from sweeps.trials import speed
 
     def full(*_: object) -> None:
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")

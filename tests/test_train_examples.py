@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvae.checkpoint import Checkpoints
 from mvae.data import Dataset, Split, load
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, Measure, likelihood, readout
 from mvae.refusal import Refusal
-from mvae.training import train
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import train
 from mvae.trial import Trial
-from sweeps.probe import Probe
+from sweeps.planning.probe import Probe
 
 FIRST = 300
 """Examples that the trials here are trained on, of 1,297."""

@@ -15,17 +15,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import mvae.training
-from mvae.checkpoint import Checkpoints
+import mvae.training.loop
 from mvae.data import Dataset, Split, load
-from mvae.data.supervision import paired_set, steps
 from mvae.evaluation.accuracy import prediction_accuracy
 from mvae.evaluation.samples import sample_grids
 from mvae.models import ARMS
 from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
-from mvae.training import NonFiniteLoss, Progress, Trained, train
+from mvae.sampling import paired_set, steps
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import NonFiniteLoss, Progress, Trained, train
 from mvae.trial import Trial
 from mvae.workers import ALONE
 from tests.small_models import shortened
@@ -37,7 +37,7 @@ import hashlib, sys
 from pathlib import Path
 from mvae.checkpoint import Checkpoints
 from mvae.data import load
-from mvae.training import train
+from mvae.training.loop import train
 from mvae.trial import Trial
 from tests.small_models import shortened
 trial = Trial.model_validate_json(sys.argv[1])
@@ -282,7 +282,7 @@ def test_a_finished_trial_is_read_and_not_trained(
     trial = small_trial(model)
     first = train(trial, digits, Checkpoints(folder, "first"))
     Checkpoints(folder, "first").keep_final_weights()
-    monkeypatch.setattr(mvae.training, "_train_epoch", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(mvae.training.loop, "_train_epoch", lambda *_: pytest.fail("trained again"))
     heard: list[Progress] = []
     again = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
     assert_identical(again, first)
@@ -320,7 +320,7 @@ def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_al
     every: float, saved: list[int], digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr("mvae.training.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("mvae.training.loop.time.monotonic", lambda: clock[0])
     told: list[int] = []
 
     def hear(progress: Progress) -> None:
@@ -331,7 +331,7 @@ def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_al
         clock[0] += 10.0
         return {}
 
-    monkeypatch.setattr(mvae.training, "_train_epoch", epoch_of_ten_seconds)
+    monkeypatch.setattr(mvae.training.loop, "_train_epoch", epoch_of_ten_seconds)
     train(small_trial(), digits, Checkpoints(folder, "one"), heard=hear, checkpoint_every=every)
     assert told == saved
 
@@ -441,7 +441,7 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_checkpoint_and_no_
 
 @pytest.mark.parametrize("check_every", [1, 3, 50])
 def test_the_first_broken_step_is_named_however_seldom_the_losses_are_looked_at(check_every: int) -> None:
-    watch = mvae.training._FiniteWatch(epoch=6, check_every=check_every, workers=ALONE)
+    watch = mvae.training.loop._FiniteWatch(epoch=6, check_every=check_every, workers=ALONE)
 
     def an_epoch() -> None:
         for step in range(10):

@@ -12,8 +12,8 @@ from torch import nn
 
 from mvae.data import load
 from mvae.data.dataset import Dataset
-from mvae.data.sentences import Sentences, ragged
-from mvae.evaluation.likelihood import likelihood_metrics, split_likelihoods
+from mvae.data.sentences.sentences import Sentences, ragged
+from mvae.evaluation.likelihood_estimates import likelihood_metrics, split_likelihoods
 from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.tokens import sentences_in
 from mvae.evaluation.translation import (
@@ -28,13 +28,13 @@ from mvae.evaluation.translation import (
     unknown_metrics,
     validation_translation_metrics,
 )
-from mvae.gaussian import Gaussian
 from mvae.measure import ACCURACY, TRANSLATION
 from mvae.models import ARMS, arm
+from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
 from mvae.trial import Trial
-from sweeps.markdown import word_tables
+from sweeps.table.markdown import word_tables
 from tests.corpora import PAIRS, write_corpus
 
 LATENTS = 3

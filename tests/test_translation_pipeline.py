@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from mvae.checkpoint import Record
 from mvae.data import fingerprint
 from mvae.evaluation.measures import COMPUTES, estimates
-from mvae.files import write_atomically
 from mvae.measure import TRANSLATION, sentence_likelihood
+from mvae.storage.files import write_atomically
+from mvae.training.checkpoint import Record
 from mvae.trial import Trial
 from pipelines.translation import Options, sweep
-from sweeps.catalogue import Catalogue
+from sweeps.cli.options import parse, read
 from sweeps.main import BAD_INPUT, COMPLETE, main
-from sweeps.options import parse, read
-from sweeps.plan import plan
-from sweeps.results import Result
-from sweeps.storage import Store
-from sweeps.worker import TRANSLATIONS, Job
-from sweeps.worker import run as run_job
+from sweeps.planning.plan import plan
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.tracking.views import Catalogue
+from sweeps.trials.run import TRANSLATIONS, Job
+from sweeps.trials.run import run as run_job
 from tests.corpora import PAIRS, write_corpus
 from tests.sweeping import ROOT, mlflow_differs, place
 from tests.test_arms_killed import assert_as_computed_alone

@@ -14,18 +14,18 @@ import mlflow
 import pytest
 from sqlalchemy import make_url
 
-from mvae.files import write_atomically
 from mvae.refusal import Refusal
-from mvae.remote import RemotePath, place
+from mvae.storage.files import write_atomically
+from mvae.storage.objects import RemotePath, place
 from pipelines.search import Options, command, search
-from sweeps.options import read
-from sweeps.results import Result
-from sweeps.sqlite import sqlite_path, sqlite_uri
-from sweeps.storage import Store
-from sweeps.study import look, opened
-from sweeps.study_database import study_uri
-from sweeps.tracking_server import ask
-from sweeps.tracking_uri import default_uri, place_of_artifacts, tracking_uri
+from sweeps.cli.options import read
+from sweeps.cli.tracking_uri import default_uri, place_of_artifacts, tracking_uri
+from sweeps.search.database import study_uri
+from sweeps.search.study import look, opened
+from sweeps.store.results import Result
+from sweeps.store.sqlite import sqlite_path, sqlite_uri
+from sweeps.store.store import Store
+from sweeps.tracking.server import ask
 from tests.test_tracking import KEYS, Storage, expected_rows, finished
 
 PRINTABLE = "".join(sorted(set(map(chr, range(32, 127))) - {"/"}))

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from mvae.data import Dataset, load, source
 from mvae.evaluation.samples import sample_grids
-from mvae.gaussian import Gaussian, product
 from mvae.models import arm
 from mvae.models.elbo import negative_elbo
+from mvae.models.gaussian import Gaussian, product
 from mvae.models.layout import layout
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE

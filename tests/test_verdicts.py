@@ -12,10 +12,10 @@ from scipy import stats
 
 from mvae.measure import ACCURACY
 from mvae.trial import Trial
-from sweeps.comparison import Verdict
-from sweeps.findings import contrast_lines, findings
-from sweeps.plan import Cell
-from sweeps.report import markdown
+from sweeps.planning.plan import Cell
+from sweeps.table.comparison import Verdict
+from sweeps.table.files import markdown
+from sweeps.table.findings import contrast_lines, findings
 from tests.reports import Build, around, entry, grid, printed, report_of
 
 

@@ -18,10 +18,10 @@ import torch
 from PIL import Image, ImageFilter
 
 from mvae import data
-from mvae.data import faces, landmarks, pictures, vision
 from mvae.data.arrow import MANIFEST
-from mvae.data.drawing import draw, draw_mask
-from mvae.data.vision import grayscale, obscured, watermarked
+from mvae.data.faces import faces, landmarks, pictures, vision
+from mvae.data.faces.drawing import draw, draw_mask
+from mvae.data.faces.vision import grayscale, obscured, watermarked
 from mvae.refusal import Refusal
 
 pytest.importorskip("skimage", reason="scikit-image is not installed (the extra vision)")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from mvae.data import source
 from mvae.data.dataset import Dataset, Split
-from mvae.data.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale, obscured, watermarked
+from mvae.data.faces.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale, obscured, watermarked
 from mvae.evaluation import vision
 from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.vision import FIGURES, TASKS, chroma, figures, make, psnr, ssim, vision_metrics

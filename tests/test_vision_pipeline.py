@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 from mvae import data
-from mvae.data import faces, vision
+from mvae.data.faces import faces, vision
 from mvae.evaluation.vision import FIGURES
 from mvae.measure import VISION
 from mvae.trial import Trial
 from pipelines.vision import Options, cells, sweep
+from sweeps.cli.options import parse, read
 from sweeps.main import BAD_INPUT, COMPLETE, main
-from sweeps.options import parse, read
-from sweeps.results import Result
-from sweeps.storage import Store
+from sweeps.store.results import Result
+from sweeps.store.store import Store
 from tests.sweeping import ROOT, mlflow_differs, place
 from tests.test_arms_killed import assert_as_computed_alone
 

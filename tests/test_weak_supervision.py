@@ -16,17 +16,17 @@ import pytest
 from mlflow import MlflowClient
 
 from mvae.data import fingerprint, load
-from mvae.data.supervision import paired_set
 from mvae.measure import ACCURACY, readout
 from mvae.models import arm
+from mvae.sampling import paired_set
 from pipelines.weak_supervision import Options, cells, sweep
+from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
-from sweeps.options import read
-from sweeps.plan import Cell
-from sweeps.provenance import device_name
-from sweeps.results import Result
-from sweeps.storage import Store
-from sweeps.tables import TABLE_4
+from sweeps.planning.plan import Cell
+from sweeps.store.provenance import device_name
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.published import TABLE_4
 from tests.crashes import on_disk
 from tests.sweeping import ONE_AT_A_TIME
 from tests.tiny_mnist import write_tiny
@@ -401,6 +401,6 @@ def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_i
     (kept,) = (tmp_path / "runs" / "main" / "errors").iterdir()
     assert f"(traceback: {kept})" in done.stdout
     assert "Traceback (most recent call last):" in kept.read_text(encoding="utf-8")
-    assert "mvae.training.NonFiniteLoss: the loss is not finite at epoch 1" in kept.read_text(encoding="utf-8")
+    assert "mvae.training.loop.NonFiniteLoss: the loss is not finite at epoch 1" in kept.read_text(encoding="utf-8")
     (logged,) = (tmp_path / "runs" / "mlartifacts").rglob(kept.name)
     assert logged.read_text(encoding="utf-8") == kept.read_text(encoding="utf-8")

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from mvae.checkpoint import MODEL
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.refusal import Refusal
-from sweeps import worker
-from sweeps.provenance import versions
-from sweeps.results import Result
-from sweeps.storage import Store
-from sweeps.worker import Job, Word, run
+from mvae.training.checkpoint import MODEL
+from sweeps.store.provenance import versions
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.trials import run as worker
+from sweeps.trials.run import Job, Word, run
 from tests.crashes import files_below, killed_at_any_line, on_disk
 from tests.sweeping import digits_job, run_until
 
-WRITERS = ("sweeps/worker.py", "sweeps/results.py", "mvae/checkpoint.py", "mvae/files.py")
+WRITERS = ("sweeps/trials/run.py", "sweeps/store/results.py", "mvae/training/checkpoint.py", "mvae/storage/files.py")
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_a_trained_trial_that_lacks_a_result_is_measured_without_training(
     job = digits_job(store, cache)
     first, _ = done(job)
     store.results.path(job.key, ACCURACY.token).unlink()
-    monkeypatch.setattr("mvae.training._train_epoch", None)
+    monkeypatch.setattr("mvae.training.loop._train_epoch", None)
     again, _ = done(job)
     assert again.metrics == first.metrics
     assert again.history == first.history
@@ -148,7 +148,7 @@ def test_a_disk_error_names_the_folder_and_leaves_the_last_checkpoint(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as broken:
-        broken.setattr("mvae.checkpoint._write", full)
+        broken.setattr("mvae.training.checkpoint._write", full)
         run(job, words.append)
     assert words[-1].failed == f"No space left on device: {store.folder}"
     newest = store.checkpoints(job.key).latest()
@@ -166,7 +166,7 @@ def test_a_trial_that_a_dead_drivers_process_finishes_meanwhile_counts_as_done(
         words.append(word)
         if word.epoch == 1 and word.committed:
             done(job)
-            monkeypatch.setattr("mvae.checkpoint.Checkpoints.save", gone)
+            monkeypatch.setattr("mvae.training.checkpoint.Checkpoints.save", gone)
 
     def gone(*_: object, **__: object) -> None:
         raise FileNotFoundError(2, "No such file or directory", "model.pt")
@@ -221,7 +221,7 @@ def test_a_process_allocates_less_than_its_share_of_a_gpu_since_cuda_takes_some_
 ) -> None:
     import torch
 
-    from sweeps import worker
+    from sweeps.trials import run as worker
 
     limits: list[float] = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -24,8 +24,8 @@ from pydantic_settings import CliApp, SettingsError
 from docs.report.__main__ import main as documents_main
 from mvae.data import MissingFiles, training_examples
 from mvae.refusal import Refusal
+from sweeps.cli.options import CommonOptions, read
 from sweeps.main import main as sweep_main
-from sweeps.options import CommonOptions, read
 from tests.command_checks import REPOSITORY, Wrong, calls, check_ray_line, check_shell, check_variables
 
 PYTHON = ("python", ".venv/bin/python")

@@ -21,10 +21,10 @@ import torch
 from benchmarks.gpu_runs.pack import MEASURE, METRIC, Pack, PackedTrial
 from benchmarks.gpu_runs.pack import read as read_pack
 from benchmarks.timing import machine
-from mvae.checkpoint import Checkpoints
 from mvae.evaluation.accuracy import label_accuracy
-from mvae.training import THREADS, Progress, best_epoch, train
-from sweeps.provenance import Attempts
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.loop import THREADS, Progress, best_epoch, train
+from sweeps.store.provenance import Attempts
 
 CHECKPOINT_EVERY = 30.0
 """Seconds; what a process loses at most when the time is up."""

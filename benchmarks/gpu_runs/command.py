@@ -22,9 +22,9 @@ from benchmarks.gpu_runs.pack import read as read_pack
 from benchmarks.gpu_runs.throughput import QUICK, THOROUGH, WAYS, Effort, Setting, together
 from benchmarks.timing import machine
 from benchmarks.timing import plain as plain_values
-from mvae.files import write_atomically
 from mvae.limits import cores
 from mvae.refusal import Refusal
+from mvae.storage.files import write_atomically
 
 RESULTS = "gpu-results.json"
 LOCKSTEP_MODELS = (1, 4, 16)
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace, end: float) -> None:
 
 def take(results: Path, storage: Path, name: str) -> int:
     """Writes the cells of a results file as result files of a storage; returns their number."""
-    from sweeps.results import Result, Results
+    from sweeps.store.results import Result, Results
 
     folder = Results(storage / name / "results")
     cells = _earlier(results).get("cells", [])

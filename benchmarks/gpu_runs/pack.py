@@ -22,9 +22,9 @@ import torch
 
 from mvae.data import SPLITS, source
 from mvae.data.dataset import Dataset, Split
-from mvae.files import atomic_path, write_atomically
 from mvae.refusal import Refusal
-from sweeps.provenance import git_sha
+from mvae.storage.files import atomic_path, write_atomically
+from sweeps.store.provenance import git_sha
 
 if TYPE_CHECKING:
     from mvae.trial import Trial
@@ -164,7 +164,7 @@ def table_4() -> list[Trial]:
     column, the readings at 1 %, further seeds, MVAE-Q.
     """
     from pipelines.weak_supervision import Options, cells
-    from sweeps.options import read as parsed
+    from sweeps.cli.options import read as parsed
 
     paper = ("--dataset", "fashion_mnist", "--preset", "paper")
     readings = ("--pairing", "reserved,proportional,resampled", "--targets", "own,all")

@@ -18,14 +18,14 @@ from torch import nn
 from benchmarks.gpu_runs import lockstep
 from benchmarks.gpu_runs.pack import Pack, PackedTrial
 from benchmarks.timing import FewSteps
-from mvae import training
 from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.layout import Layout
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
-from mvae.optimiser import Adam
-from mvae.steps import EAGER_STEPS, RecordedSteps, Steps
 from mvae.streams import global_stream
+from mvae.training import loop as training
+from mvae.training.optimiser import Adam
+from mvae.training.steps import EAGER_STEPS, RecordedSteps, Steps
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Setting:
 
     @classmethod
     def of(cls, packed: PackedTrial, pack: Pack, device: torch.device) -> Setting:
-        """As `mvae.training.train` sets it up."""
+        """As `mvae.training.loop.train` sets it up."""
         trial, data = packed.trial, pack.load(packed.trial.dataset, device)
         chosen = arm(trial.model)
         assert chosen.learner is not None

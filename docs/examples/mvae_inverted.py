@@ -12,8 +12,8 @@ from torch import Tensor
 
 import mvae.models
 from mvae.data import Modality
-from mvae.gaussian import Gaussian
 from mvae.models.arm import Arm
+from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE_ARM, ElboLearner, networks_of, stacked_networks_of
 from mvae.settings import Settings

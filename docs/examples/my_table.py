@@ -13,10 +13,10 @@ from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.trial import Trial
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.values import Counts
 from sweeps.main import main
-from sweeps.options import CommonOptions, parse
 from sweeps.sweep import Cell, Sweep, Table
-from sweeps.tokens import Counts
 
 TABLE = Table(
     number="1",

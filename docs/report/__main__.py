@@ -19,12 +19,12 @@ from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources
 from docs.report.spans import fill
-from mvae.files import write_atomically
 from mvae.refusal import Refusal
-from sweeps.console import error
-from sweeps.sqlite import sqlite_path
-from sweeps.tracker import check
-from sweeps.tracking_uri import tracking_uri
+from mvae.storage.files import write_atomically
+from sweeps.cli.console import error
+from sweeps.cli.tracking_uri import tracking_uri
+from sweeps.store.sqlite import sqlite_path
+from sweeps.tracking.tracker import check
 
 TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
 

@@ -7,11 +7,11 @@ from docs.report.sources import Sources, holds
 from docs.report.tabled import caption, grid, report
 from mvae.models import arm
 from pipelines.weak_supervision import Options, cells
-from sweeps.comparison import Entry, Report, Verdict
-from sweeps.markdown import markdown_table
-from sweeps.options import read
-from sweeps.rounding import as_printed, shown_value
-from sweeps.tables import TABLE_4, Table, column_label, table_for
+from sweeps.cli.options import read
+from sweeps.table.comparison import Entry, Report, Verdict
+from sweeps.table.markdown import markdown_table
+from sweeps.table.published import TABLE_4, Table, column_label, table_for
+from sweeps.table.rounding import as_printed, shown_value
 
 FASHION = "--dataset fashion_mnist --preset paper --image-network mlp --epochs 20 --seeds 0-4"
 DCGAN = (

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from docs.report import many
 from docs.report.committed import Committed
 from docs.report.sources import Sources, holds
-from sweeps.comparison import Report
-from sweeps.judgement import paired
+from sweeps.table.comparison import Report
+from sweeps.table.judgement import paired
 
 CLOSE = 0.03
 """Loss of accuracy that still counts as close in Figure 5, as in Table 4."""

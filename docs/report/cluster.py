@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from docs.report.sources import Sources
-from sweeps.markdown import markdown_table
+from sweeps.table.markdown import markdown_table
 
 LOST = (
     ("nothing", "", "about {lab.nothing} s"),

@@ -22,7 +22,7 @@ from mvae import plugins
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.trial import ADDED_AS, Trial, canonical_json
-from sweeps.results import Result, Results
+from sweeps.store.results import Result, Results
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 HEAD = ("key", "measure", "metric", "value")

@@ -8,10 +8,10 @@ from docs.report.committed import Committed
 from docs.report.sources import Sources, holds
 from docs.report.tabled import caption, grid, of_columns, report
 from pipelines.likelihoods import Options, cells
-from sweeps.comparison import Report
-from sweeps.likelihood_tables import BY_BOTH, BY_IMAGE, likelihood_table
-from sweeps.options import read
-from sweeps.tables import column_label
+from sweeps.cli.options import read
+from sweeps.table.comparison import Report
+from sweeps.table.published import column_label
+from sweeps.table.published_likelihoods import BY_BOTH, BY_IMAGE, likelihood_table
 
 COMMAND = "--dataset binary_mnist --arms jmvae,mvae --seeds 0 --epochs 100 --samples {samples} --label-weight 50"
 

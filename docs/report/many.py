@@ -8,10 +8,10 @@ from docs.report.tabled import caption, grid, report
 from mvae.data import source
 from mvae.evaluation.attributes import attribute_names
 from pipelines import k_sweep, missing_modalities
-from sweeps.comparison import Report
-from sweeps.options import read
-from sweeps.report import Pictures
-from sweeps.rows import quantity_cells
+from sweeps.cli.options import read
+from sweeps.table.comparison import Report
+from sweeps.table.files import Pictures
+from sweeps.table.quantities import quantity_cells
 
 MISSING = "--keep-probabilities 0.01,0.1,0.3,1 --seeds 0 --epochs 10 --samples 100"
 SUBSETS = "--train-examples 10000 --epochs 10 --samples 100 --seeds 0-2 --ks 0,1,4,16,50 --attribute-weight 10"

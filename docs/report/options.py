@@ -7,8 +7,8 @@ import pkgutil
 
 import pipelines
 from docs.report.sources import Sources
-from sweeps.markdown import markdown_table
-from sweeps.options import CommonOptions
+from sweeps.cli.options import CommonOptions
+from sweeps.table.markdown import markdown_table
 
 EVERYWHERE = "all"
 

@@ -17,9 +17,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from docs.report import accuracy, many, table4
 from docs.report.sources import Sources
-from mvae.files import write_atomically
-from sweeps.comparison import Report
-from sweeps.plots import picture, png
+from mvae.storage.files import write_atomically
+from sweeps.table.comparison import Report
+from sweeps.table.plot import picture, png
 
 NOTE = "mvae-suite numbers"
 """Name of the PNG's text that holds the digest."""

@@ -1,7 +1,8 @@
 """The supplement's published items, and which of our runs belong to each.
 
-An item is a table, a figure, or one data set's column of Tables 1 and 2. Its numbers come from `sweeps.tables` and
-`sweeps.likelihood_tables`; this file adds the paper's set-up, our commands, and what has no number at all.
+An item is a table, a figure, or one data set's column of Tables 1 and 2. Its numbers come from `sweeps.table.published`
+and `sweeps.table.published_likelihoods`; this file adds the paper's set-up, our commands, and what has no number at
+all.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from itertools import product
 
 from docs.report import many
 from mvae.models import ARMS, arm
-from sweeps.likelihood_tables import BY_BOTH, PUBLISHED_QUANTITIES, likelihood_table
-from sweeps.tables import TABLE_4, TABLE_5, Table
+from sweeps.table.published import TABLE_4, TABLE_5, Table
+from sweeps.table.published_likelihoods import BY_BOTH, PUBLISHED_QUANTITIES, likelihood_table
 
 ABSENT = ("Section 7", "Figure 3", "Table 3")
 """Items that the supplement's numbering implies and its text does not hold."""

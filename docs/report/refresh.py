@@ -13,10 +13,10 @@ from pathlib import Path
 
 from docs.report import curves
 from docs.report.committed import Committed, Number, know_examples, read, written
-from mvae.files import write_atomically
 from mvae.refusal import Refusal
+from mvae.storage.files import write_atomically
 from mvae.trial import Trial
-from sweeps.report import MARK
+from sweeps.table.files import MARK
 
 TRANSLATED = ("bleu", "chrf", "unigram", "tokens/", "active_units/", "kl")
 SEEN = ("psnr", "ssim", "empty_masks")
@@ -40,7 +40,7 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         Refusal: a number that differs from the committed one; a run whose key does not follow from its parameters;
             a sweep that the store does not have.
     """
-    from sweeps.tracking import finished_runs
+    from sweeps.tracking.mirror import finished_runs
 
     runs = finished_runs(uri)
     found = {name for run in runs for name in run.sweeps}

@@ -15,12 +15,12 @@ from docs.report.sources import Sources
 from docs.report.tabled import available, report
 from mvae.trial import Trial
 from pipelines import k_sweep, likelihoods, missing_modalities, translation, vision, weak_supervision
-from sweeps.comparison import Entry
-from sweeps.findings import verdict_words
-from sweeps.judgement import FEWEST_SEEDS, Verdict
-from sweeps.markdown import markdown_table
-from sweeps.options import read
-from sweeps.plan import Cell
+from sweeps.cli.options import read
+from sweeps.planning.plan import Cell
+from sweeps.table.comparison import Entry
+from sweeps.table.findings import verdict_words
+from sweeps.table.judgement import FEWEST_SEEDS, Verdict
+from sweeps.table.markdown import markdown_table
 
 FEWEST_EPOCHS = 20
 """A run of fewer epochs fills no cell."""

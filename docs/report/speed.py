@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from docs.report.sources import Sources, holds
-from sweeps.markdown import markdown_table
+from sweeps.table.markdown import markdown_table
 
 
 def figures(sources: Sources) -> dict[str, str]:

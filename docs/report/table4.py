@@ -17,10 +17,10 @@ from docs.report.committed import know_examples
 from docs.report.sources import Sources, holds
 from mvae.models import arm
 from mvae.trial import Trial
-from sweeps.markdown import markdown_table
-from sweeps.plots import COLOURS, png
-from sweeps.rounding import as_printed, shown, shown_value
-from sweeps.tables import TABLE_4, column_label
+from sweeps.table.markdown import markdown_table
+from sweeps.table.plot import COLOURS, png
+from sweeps.table.published import TABLE_4, column_label
+from sweeps.table.rounding import as_printed, shown, shown_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

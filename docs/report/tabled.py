@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from docs.report.committed import Committed
 from mvae.refusal import Refusal
-from sweeps.comparison import Entry, Report, tabulate
-from sweeps.findings import verdict_words
-from sweeps.markdown import markdown_table
-from sweeps.plan import Cell, Plan
-from sweeps.rounding import as_printed, shown
-from sweeps.tables import Table, column_label
+from sweeps.planning.plan import Cell, Plan
+from sweeps.table.comparison import Entry, Report, tabulate
+from sweeps.table.findings import verdict_words
+from sweeps.table.markdown import markdown_table
+from sweeps.table.published import Table, column_label
+from sweeps.table.rounding import as_printed, shown
 
 
 def report(

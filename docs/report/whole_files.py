@@ -14,8 +14,8 @@ from docs.report.committed import Committed, Number, each_file, identity, read
 from docs.report.sources import Sources
 from mvae.models import arm
 from mvae.trial import Trial
-from sweeps.markdown import markdown_table
-from sweeps.rounding import shown
+from sweeps.table.markdown import markdown_table
+from sweeps.table.rounding import shown
 
 MOST_KINDS = 8
 """A table of more columns is not read by anybody."""

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 
 from mvae.data import arrow
-from mvae.data.celeba import CELEBA, CELEBA19
 from mvae.data.checks import check_arrays, check_source
 from mvae.data.dataset import (
     SPLITS,
@@ -32,17 +31,18 @@ from mvae.data.dataset import (
     Source,
     Split,
 )
-from mvae.data.digits import DIGITS
-from mvae.data.faces import FACES, FACES19
-from mvae.data.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
-from mvae.data.mnist19 import MNIST19
-from mvae.data.multi_mnist import MULTI_MNIST
-from mvae.data.toy_translation import TOY_TRANSLATION
-from mvae.data.translation import TRANSLATION
-from mvae.data.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
-from mvae.files import Damaged, locked
+from mvae.data.faces.celeba import CELEBA, CELEBA19
+from mvae.data.faces.faces import FACES, FACES19
+from mvae.data.faces.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
+from mvae.data.mnist.digits import DIGITS
+from mvae.data.mnist.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
+from mvae.data.mnist.mnist19 import MNIST19
+from mvae.data.mnist.multi_mnist import MULTI_MNIST
+from mvae.data.sentences.toy_translation import TOY_TRANSLATION
+from mvae.data.sentences.translation import TRANSLATION
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
+from mvae.storage.files import Damaged, locked
 
 __all__ = [
     "DATASETS",

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import SPLITS, Arrays, Kind, Modality, Split
-from mvae.data.sentences import Sentences
-from mvae.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
+from mvae.data.sentences.sentences import Sentences
+from mvae.storage.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
 
 FORMAT = 1
 """Version of this layout. Another one on disk is made again; it is no part of the fingerprint."""

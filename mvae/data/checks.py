@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from mvae.data.binarisation import PIXELS_A_COUNT
 from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES, SPLITS, Arrays, Kind, Modality, Source, all_sentences
+from mvae.data.mnist.binarisation import PIXELS_A_COUNT
 from mvae.refusal import Refusal
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mvae.data.progress import progress
-from mvae.files import locked, write_atomically
+from mvae.storage.files import locked, write_atomically
 
 VERSION = 1
 """Version of the digests. Raise it if the digest of the same content changes."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.binarisation import redrawn
-from mvae.data.sentences import SPECIAL, Sentences
+from mvae.data.mnist.binarisation import redrawn
+from mvae.data.sentences.sentences import SPECIAL, Sentences
 from mvae.refusal import Refusal
 
 # N examples, C channels, H height, W width
@@ -67,12 +67,12 @@ class Modality:
     """Of one example: (C, H, W) for an image, () for a label or an attribute, (A,) for A attributes, (most tokens, stop
     counted) for a text."""
     classes: int = 0
-    """How many classes a label has, or tokens a text's vocabulary (see mvae/data/text.py); 2 for an attribute, 0 for an
-    image and for several attributes."""
+    """How many classes a label has, or tokens a text's vocabulary (mvae/data/sentences/text.py); 2 for an attribute, 0
+    for an image and for several attributes."""
     attributes: tuple[str, ...] = ()
     """Names of the attributes of a modality of several, in the order of its values."""
     words: tuple[str, ...] = ()
-    """Of a text of sentences (see mvae/data/sentences.py) every word by its number, those that a model knows first."""
+    """Of a text of sentences (mvae/data/sentences/sentences.py) every word by its number; known ones first."""
     sentences: bool = False
     """Whether a text is sentences of words, stored with offsets and as wide in a batch as its longest."""
     view: View | None = None
@@ -115,7 +115,7 @@ class Defaults:
     k: int = 0
     """Random subsets of modalities a step (section 1: 1 for MVAE19, which makes 21 terms)."""
     pairing: str = "reserved"
-    """How pairs are shown (mvae/data/supervision.py); where examples have many modalities: proportional, one batch."""
+    """How pairs are shown (mvae/sampling.py); where examples have many modalities: proportional, one batch."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Split:
     """One a modality; none at all where everything is stored."""
     grey: Tensor | None = None
     """Grey values of the first modality's images, uint8 [N, C, H, W], on the CPU whatever the device of `values`. They
-    are loaded where training draws bits from them (mvae/data/binarisation.py)."""
+    are loaded where training draws bits from them (mvae/data/mnist/binarisation.py)."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -164,7 +164,7 @@ class Split:
         return image if view is None else view(image)
 
     def redrawn(self, seed: int, epoch: int) -> "Split":
-        """Returns these examples with the bits of their images drawn anew for an epoch (mvae/data/binarisation.py).
+        """Returns these examples with the bits of their images drawn anew for an epoch.
 
         Raises:
             ValueError: the grey values were not loaded.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality, Split
-from mvae.data.text import characters
+from mvae.data.sentences.text import characters
 
 # n images, N examples of a split, L tokens a row
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality, Split
 from mvae.evaluation.accuracy import evaluated
-from mvae.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.streams import numpy_generator
 

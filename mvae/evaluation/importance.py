@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
 from mvae.measure import check_samples
+from mvae.models.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]

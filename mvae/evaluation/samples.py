@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Split
-from mvae.data.text import text_of
+from mvae.data.sentences.text import text_of
 from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
 from mvae.evaluation.sheets import Sheet
 from mvae.evaluation.words import WordTable
-from mvae.gaussian import Gaussian
 from mvae.models.cvae import CVAE
+from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal, written
 from mvae.streams import torch_generator
 

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from mvae.files import write_atomically
-from mvae.remote import Place
+from mvae.storage.files import write_atomically
+from mvae.storage.objects import Place
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from mvae.data.dataset import SPLITS, Dataset, Split
-from mvae.data.sentences import Sentences
+from mvae.data.sentences.sentences import Sentences
 
 KNOWN = "_known"
 """Suffix of the names of numbers without <unk>: log_marginal_known."""

@@ -23,12 +23,12 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import Dataset, Modality, Split
-from mvae.data.sentences import UNKNOWN, Sentences, sentence_of
-from mvae.data.text import stop_token
+from mvae.data.sentences.sentences import UNKNOWN, Sentences, sentence_of
+from mvae.data.sentences.text import stop_token
 from mvae.evaluation.accuracy import evaluated
 from mvae.evaluation.tokens import KNOWN, sentences_in, unknown_shares
 from mvae.evaluation.words import WordTable
-from mvae.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import TextDecoder
 from mvae.streams import torch_generator

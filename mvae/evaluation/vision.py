@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mvae.data.dataset import Dataset, Modality, Split
-from mvae.data.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale
+from mvae.data.faces.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale
 from mvae.evaluation.accuracy import evaluated
 from mvae.evaluation.sheets import Sheet
 from mvae.models.multimodal import Multimodal

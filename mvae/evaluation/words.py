@@ -1,4 +1,4 @@
-"""Tables of what a model writes: labels, texts, sentences. How they look is for others to say (sweeps/markdown.py)."""
+"""Tables of what a model writes: labels, texts, sentences. sweeps/table/markdown.py draws them."""
 
 from __future__ import annotations
 

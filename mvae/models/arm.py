@@ -107,9 +107,9 @@ class Arm:
     imageless: bool = False
     """Whether it can be trained where no modality is an image, likewise."""
     recorded: bool = False
-    """Whether on a GPU its steps may be recorded and played (mvae/steps.py): `loss` then takes `step` as a tensor, asks
-    for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is a dataclass,
-    a tensor, or a tuple of them; a subclass of a tuple is not recorded."""
+    """Whether on a GPU its steps may be recorded and played (mvae/training/steps.py): `loss` then takes `step` as a
+    tensor, asks for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is
+    a dataclass, a tensor, or a tuple of them; a subclass of a tuple is not recorded."""
     version: int = 1
     """Raised by hand when what it computes changes on purpose, where the arm is none of this package, which has
     `mvae.trial.TRAINING_VERSION` for that; above 1 a part of the key."""

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.data.supervision import paired_batches, paired_set, step_count
-from mvae.likelihood import likelihood_of
-from mvae.logistic import fit_linear
 from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.elbo import Loss
 from mvae.models.learners import examples_of
+from mvae.models.likelihoods import likelihood_of
+from mvae.models.logistic import fit_linear
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
+from mvae.sampling import paired_batches, paired_set, step_count
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.gaussian import Gaussian
-from mvae.likelihood import likelihood_of
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.elbo import Loss
+from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
+from mvae.models.likelihoods import likelihood_of
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
 from mvae.networks.image import image_decoder, image_encoder
 from mvae.workers import ALONE, Workers

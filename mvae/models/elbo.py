@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian
 from mvae.models.layout import Layout, chunks
+from mvae.models.pieces import piece_by_piece
 from mvae.networks.normalisation import term_statistics
-from mvae.pieces import piece_by_piece
 
 if TYPE_CHECKING:
     from mvae.models.multimodal import Multimodal

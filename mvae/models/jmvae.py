@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.elbo import Loss
+from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
 from mvae.models.mvae import networks_of, weight_of

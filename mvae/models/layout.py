@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.gaussian import FEW_EXPERTS
+from mvae.models.gaussian import FEW_EXPERTS
 from mvae.workers import ALONE, Workers
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, Split
-from mvae.data.sentences import Padding
-from mvae.data.supervision import image_batches, paired_batches, paired_set, step_count
-from mvae.gaussian import Gaussian
+from mvae.data.sentences.sentences import Padding
 from mvae.models.elbo import Loss
+from mvae.models.gaussian import Gaussian
+from mvae.sampling import image_batches, paired_batches, paired_set, step_count
 from mvae.streams import torch_generator
 from mvae.workers import ALONE, Workers
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
-from mvae.data.sentences import UNKNOWN, group_by_group
-from mvae.gaussian import Gaussian
-from mvae.likelihood import Text, likelihood_of
+from mvae.data.sentences.sentences import UNKNOWN, group_by_group
+from mvae.models.gaussian import Gaussian
+from mvae.models.likelihoods import Text, likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
 from mvae.networks.label import LabelDecoder, LabelEncoder

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, Split
-from mvae.data.sentences import Padding
-from mvae.data.supervision import Step, kept_steps, kept_values, paired_set, step_count, steps
-from mvae.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
+from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
+from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.layout import Layout, layout
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
+from mvae.sampling import Step, kept_steps, kept_values, paired_set, step_count, steps
 from mvae.streams import numpy_generator, torch_generator
 from mvae.workers import ALONE, Workers
 

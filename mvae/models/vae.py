@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Modality
-from mvae.gaussian import Gaussian
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm
 from mvae.models.elbo import Loss
+from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of

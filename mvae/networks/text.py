@@ -1,9 +1,9 @@
 """Text encoder (bidirectional GRU) and decoder (GRU) of MultiMNIST and of translation (supplement, sections 1 and 11).
 
-Texts are rows of tokens, int64 [n, L], that end at their first stop token (see mvae/data/text.py); what follows it has
-no influence. A decoder of texts of at most L - 1 characters gives each a probability, and these add up to 1: it never
-emits the start token, and after L - 1 characters the stop is certain. So it always ends, after at most L tokens. Rows
-may be narrower, as wide as the longest text of a batch with its stop: that changes no text's probability.
+Texts are rows of tokens, int64 [n, L], that end at their first stop token (see mvae/data/sentences/text.py); what
+follows it has no influence. A decoder of texts of at most L - 1 characters gives each a probability, and these add up
+to 1: it never emits the start token, and after L - 1 characters the stop is certain. So it always ends, after at most L
+tokens. Rows may be narrower, as wide as the longest text of a batch with its stop: that changes no text's probability.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.sentences import UNKNOWN, group_by_group
-from mvae.data.text import characters, start_token, stop_token
+from mvae.data.sentences.sentences import UNKNOWN, group_by_group
+from mvae.data.sentences.text import characters, start_token, stop_token
 
 # n texts, L tokens a row, C tokens in the vocabulary, D latents, H hidden units
 

@@ -1,28 +1,29 @@
-"""The engine: the only package that imports Ray.
+"""The engine: the only room that imports Ray.
 
-attach.py     the cluster: attached to, or started for the sweep alone; what must hold before anything starts
-machines.py   its machines: shared storage, the same package
-here.py       the machine that the command runs on
-demand.py     what a trial takes, and how many fit
-trials.py     Tune: the trials of a sweep
-search.py     Tune: the trials of a search, with OptunaSearch and ASHA
-together.py   Train: a trial of several workers
-watch.py      notices that the cluster's head is lost
-quiet.py      Ray's chatter, its signal handlers, its way of ending
+attach.py        the cluster: joined or started, and what must hold before anything starts
+machines.py      its machines: do they share the storage and the package
+here.py          the machine that the command runs on
+tune.py          Tune: the trials of a sweep; a share of a GPU each
+tune_search.py   Tune: the trials of a search
+train.py         Train: a trial of several workers
+watch.py         notices that the cluster's head is lost
+quiet.py         keeps Ray from printing, replacing signal handlers, and exiting the process
+start_worker.py  starts Ray's worker processes
 """
 
 from __future__ import annotations
 
 from sweeps.engine.attach import address, check, cluster
-from sweeps.engine.demand import Capacity, Demand, demand, memory_bound, trials_at_once
 from sweeps.engine.here import this_machine
-from sweeps.engine.search import SearchListener, run_search
-from sweeps.engine.trials import Listener, alike, run_jobs
+from sweeps.engine.tune import Listener, alike, run_jobs
+from sweeps.engine.tune_search import Question, SearchListener, run_search
+from sweeps.planning.demand import Capacity, Demand, demand, memory_bound, trials_at_once
 
 __all__ = [
     "Capacity",
     "Demand",
     "Listener",
+    "Question",
     "SearchListener",
     "address",
     "alike",

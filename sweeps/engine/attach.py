@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
-from sweeps.engine.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
 from sweeps.engine.machines import alive, look_at_machines
 from sweeps.engine.quiet import (
     SILENCE,
@@ -27,10 +26,11 @@ from sweeps.engine.quiet import (
     without_hangups,
 )
 from sweeps.engine.watch import watched
-from sweeps.scratch import remove_folders_of_the_dead, scratch
+from sweeps.planning.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
+from sweeps.store.scratch import remove_folders_of_the_dead, scratch
 
 if TYPE_CHECKING:
-    from sweeps.storage import Store
+    from sweeps.store.store import Store
 
 STARTS = 3
 """Times that a private cluster is tried to start: a machine that is busy with other things may be too slow once."""

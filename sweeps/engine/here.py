@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from mvae.limits import cores
-from sweeps.cost import Machine
 from sweeps.engine.attach import address
-from sweeps.engine.demand import Gpus, free_for_trials
-from sweeps.provenance import device_name
+from sweeps.planning.demand import Gpus, free_for_trials
+from sweeps.planning.price import Machine
+from sweeps.store.provenance import device_name
 
 
 def this_machine(wanted: Gpus) -> Machine:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.refusal import Refusal
 from sweeps.engine.quiet import last_line
-from sweeps.provenance import source_digest, versions
+from sweeps.store.provenance import source_digest, versions
 
 if TYPE_CHECKING:
-    from sweeps.storage import Mark, Store
+    from sweeps.store.store import Mark, Store
 
 ANSWER_SECONDS = 60.0
 """How long a machine may take to answer; its first process imports torch."""

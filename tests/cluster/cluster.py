@@ -21,7 +21,7 @@ import yaml
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from sweeps.storage import Store
+from sweeps.store.store import Store
 from tests.cluster.lab import PATIENCE, PROJECT, Command, Lab, Machine, Said, why_not
 from tests.sweeping import Place, mlflow_differs, place
 

@@ -14,10 +14,10 @@ import pytest
 
 from mvae.data import fingerprint
 from pipelines import weak_supervision
+from sweeps.cli.options import read
 from sweeps.main import main
-from sweeps.options import read
-from sweeps.storage import Store
-from sweeps.worker import run
+from sweeps.store.store import Store
+from sweeps.trials.run import run
 from tests.cluster.cluster import (
     assert_as_alone,
     cluster,

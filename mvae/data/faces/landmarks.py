@@ -1,0 +1,139 @@
+"""Edges and landmark masks of a picture of a face (supplement section 10): what `vision` keeps beside the image.
+
+Edges are Canny's, by scikit-image. The mask is drawn from the 68 points that dlib's shape predictor finds: mouth,
+brows, eyes and nose filled, the jaw a line, white on black. Both libraries are the optional extra `vision`, and are
+imported where they are needed. The predictor's file comes with the package face_recognition_models, which is not
+imported: it asks for a module that setuptools no longer has.
+"""
+
+import functools
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mvae.data.faces import pictures
+from mvae.data.faces.image_files import rgb
+from mvae.refusal import Refusal
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# P points, H height, W width
+
+SIGMA = 2.0
+"""Of the Gaussian that smooths an image before its edges are looked for, in pixels of the 64x64 image (section 10)."""
+LUMA = (0.299, 0.587, 0.114)
+"""What red, green and blue give to the grey value (ITU-R BT.601)."""
+
+JAW, BROWS, NOSE, EYES, MOUTH = (
+    range(17),
+    (range(17, 22), range(22, 27)),
+    range(27, 36),
+    (range(36, 42), range(42, 48)),
+    range(48, 60),
+)
+"""Which of the 68 points are of what; the 8 last ones are the inside of the lips."""
+
+NEEDED = {"skimage": "scikit-image", "dlib": "dlib-bin", "face_recognition_models": "face-recognition-models"}
+"""Modules of the extra, and the packages that they come with."""
+
+
+LONGEST = 800
+"""Width or height of a photograph in which a face is looked for."""
+
+
+def check_installed(*modules: str) -> None:
+    """Refuse to begin without a module of the extra.
+
+    Raises:
+        Refusal: one line that says what to install.
+    """
+    absent = [NEEDED[module] for module in modules if find_spec(module) is None]
+    if absent:
+        raise Refusal(f"{', '.join(absent)} missing, by which edges and masks are made: pip install -e '.[vision]'")
+
+
+def edges(image: np.ndarray) -> np.ndarray:
+    """Canny edges with sigma 2, of uint8 [3, H, W]: uint8 [1, H, W], 255 where an edge is, else 0."""
+    from skimage.feature import canny
+
+    grey = np.tensordot(np.array(LUMA), image / 255.0, axes=1)
+    found: np.ndarray = canny(grey, sigma=SIGMA)  # type: ignore[no-untyped-call]
+    return found[None] * np.uint8(255)
+
+
+def landmarks(image: "Image") -> np.ndarray | None:
+    """The 68 points of the largest face, float64 [68, 2], x and y in pixels; None where no face is found.
+
+    A photograph is looked at in a size of at most LONGEST pixels: in more, dlib takes much memory and finds no more.
+    """
+    scale = max(1.0, max(image.size) / LONGEST)
+    if scale > 1:
+        image = image.resize((round(image.width / scale), round(image.height / scale)))
+    pixels = np.asarray(rgb(image))
+    detector, predictor = _dlib()
+    found = detector(pixels, 0) or detector(pixels, 1)  # again at twice the size, for small faces
+    if not found:
+        return None
+    shape = predictor(pixels, max(found, key=lambda box: box.area()))
+    return scale * np.array([(point.x, point.y) for point in shape.parts()], float)
+
+
+def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
+    """The mask of the 64x64 picture that `pictures.square` makes of an image: uint8 [1, 64, 64], 0 or 255.
+
+    Args:
+        points: [68, 2], in pixels of that image; None gives an empty mask.
+        size: width and height of that image.
+    """
+    from PIL import Image, ImageDraw
+
+    sheet = Image.new("L", (pictures.SIDE, pictures.SIDE))
+    if points is not None:
+        draw = ImageDraw.Draw(sheet)
+        placed = pictures.placed(points, size)
+        for part in (*BROWS, NOSE, *EYES, MOUTH):
+            corners = hull(placed[list(part)])
+            draw.polygon([(x, y) for x, y in corners.tolist()], fill=255)
+        draw.line([(x, y) for x, y in placed[list(JAW)].tolist()], fill=255, width=1)
+    return np.asarray(sheet)[None]
+
+
+def hull(points: np.ndarray) -> np.ndarray:
+    """The corners of the convex hull of points [P, 2], in turn."""
+    from scipy.spatial import ConvexHull, QhullError
+
+    try:
+        corners: np.ndarray = points[ConvexHull(points).vertices]
+    except QhullError:  # all on one line
+        return points
+    return corners
+
+
+def drawn_block(images: list["Image"], masks: list["Image"]) -> np.ndarray:
+    """As `described`, of images whose masks are drawn by whoever drew them: uint8 [n, 5, 64, 64]."""
+    rows = []
+    for image, drawn in zip(images, masks, strict=True):
+        picture, white = pictures.square(image), pictures.square(drawn)[:1] >= 128
+        rows.append(np.concatenate([picture, edges(picture), white * np.uint8(255)]))
+    return np.stack(rows)
+
+
+def described(image: "Image") -> np.ndarray:
+    """Picture, edges and mask of an image: uint8 [5, 64, 64]."""
+    picture = pictures.square(image)
+    return np.concatenate([picture, edges(picture), mask(landmarks(image), image.size)])
+
+
+@functools.cache
+def _dlib() -> tuple[Callable[[np.ndarray, int], Any], Callable[[np.ndarray, Any], Any]]:
+    """The face detector and the predictor of 68 points."""
+    import dlib
+
+    spec = find_spec("face_recognition_models")
+    assert spec is not None and spec.submodule_search_locations, "checked before the work began"
+    file = Path(next(iter(spec.submodule_search_locations))) / "models" / "shape_predictor_68_face_landmarks.dat"
+    return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(file))

@@ -1,0 +1,329 @@
+"""`vision`, `vision_images`, `vision_faces`, `vision_faces_small`: six views of a face (section 10, Figures 7 to 10).
+
+    image       64x64, as CelebA's are made (mvae/data/faces/pictures.py)      stored
+    grayscale   its luma                                                 made a batch at a time
+    edges       Canny, sigma 2                                           stored
+    mask        facial landmarks, white on black                         stored
+    obscured    the image with its right half black                      made a batch at a time
+    watermark   the image with our mark over its middle                  made a batch at a time
+
+`vision` is made of CelebA, `vision_images` of any folder of images, `vision_faces` of the drawn faces of
+mvae/data/faces/faces.py, whose masks are drawn with them; `vision_faces_small` of the first of these, for the demo.
+Finding the face in a photograph takes a tenth of a second: edges and masks are made once, by all cores, in blocks. A
+killed conversion keeps the finished ones. An image in which no face is found has an empty mask; how many there are is
+logged.
+"""
+
+import functools
+import hashlib
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mvae.data import contents
+from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.faces import celeba_files, celeba_lists, faces, image_files, landmarks, pictures
+from mvae.data.faces.celeba import PARTITIONS
+from mvae.data.faces.drawing import draw_mask
+from mvae.data.faces.pictures import SIDE
+from mvae.refusal import Refusal
+
+# B batch, N images, n images of a block
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+"""Of edges, masks and views; raised by hand when they change."""
+CHANNELS = 5
+"""Of what is stored together: red, green, blue, edges, mask."""
+BLOCK = 500
+"""Images of a block: a minute of one core for photographs, 2 seconds for drawn faces."""
+FACES = 6_000
+"""Drawn faces of `vision_faces`."""
+FEW_FACES = 1_800
+"""Drawn faces of `vision_faces_small`."""
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+"""Of the files that count as images."""
+
+OPACITY = 0.6
+"""Of the watermark, which is white."""
+_LETTERS = (
+    ("#   #", "## ##", "# # #", "#   #", "#   #", "#   #", "#   #"),
+    ("#   #", "#   #", "#   #", "#   #", "#   #", " # # ", "  #  "),
+    (" ### ", "#   #", "#   #", "#####", "#   #", "#   #", "#   #"),
+    ("#####", "#    ", "#    ", "#### ", "#    ", "#    ", "#####"),
+)
+
+
+def _mark() -> Tensor:
+    """Where the watermark is: boolean [64, 64], the letters MVAE, each dot 2x2 pixels, across the middle."""
+    rows = ["  ".join(letter[row] for letter in _LETTERS) for row in range(7)]
+    dots = torch.tensor([[dot == "#" for dot in row] for row in rows]).repeat_interleave(2, 0).repeat_interleave(2, 1)
+    mark = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    top, left = (SIDE - dots.shape[0]) // 2, (SIDE - dots.shape[1]) // 2
+    mark[top : top + dots.shape[0], left : left + dots.shape[1]] = dots
+    return mark
+
+
+WATERMARKED = _mark()
+"""The watermark's pixels, boolean [64, 64]."""
+HIDDEN = torch.arange(SIDE).expand(SIDE, SIDE) >= SIDE // 2
+"""The obscured half, boolean [64, 64]."""
+
+
+def grayscale(image: Tensor) -> Tensor:
+    """The luma [B, 1, H, W] of images [B, 3, H, W] in [0, 1] (ITU-R BT.601)."""
+    return (image * image.new_tensor(landmarks.LUMA)[:, None, None]).sum(1, keepdim=True)
+
+
+def obscured(image: Tensor) -> Tensor:
+    """Images [B, 3, 64, 64] with their right half black."""
+    return image.masked_fill(HIDDEN.to(image.device), 0.0)
+
+
+def watermarked(image: Tensor) -> Tensor:
+    """Images [B, 3, 64, 64] in [0, 1] under the mark."""
+    mark = WATERMARKED.to(image.device, image.dtype) * OPACITY
+    return image * (1 - mark) + mark
+
+
+MODALITIES = (
+    Modality("image", Kind.IMAGE, (3, SIDE, SIDE)),
+    Modality("grayscale", Kind.IMAGE, (1, SIDE, SIDE), view=grayscale),
+    Modality("edges", Kind.IMAGE, (1, SIDE, SIDE)),
+    Modality("mask", Kind.IMAGE, (1, SIDE, SIDE)),
+    Modality("obscured", Kind.IMAGE, (3, SIDE, SIDE), view=obscured),
+    Modality("watermark", Kind.IMAGE, (3, SIDE, SIDE), view=watermarked),
+)
+"""In this order, stored ones with views between them."""
+
+DEFAULTS = Defaults(
+    latents=250,
+    epochs=100,
+    image_network="dcgan",
+    image_networks=("dcgan", "mlp"),
+    batch_size=50,
+    learning_rate=1e-4,
+    annealing_share=0.2,
+    k=1,
+    pairing="proportional",
+)
+"""Section 1 of the supplement: 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20 of them."""
+
+
+def convert(folder: Path) -> Arrays:
+    """The splits of what was prepared, mapped."""
+    partitions = np.load(folder / PARTITIONS)
+    stored = pictures.mapped(folder, len(partitions), CHANNELS)
+    without = sum(
+        int((~block[:, 4].any((1, 2))).sum()) for block in np.array_split(stored, max(1, len(stored) // BLOCK))
+    )
+    log.info("%s of %s images have an empty mask, no face being found", f"{without:,}", f"{len(stored):,}")
+    arrays: Arrays = {}
+    for number, split in enumerate(SPLITS):
+        start, stop = np.searchsorted(partitions, [number, number + 1])
+        of_split = stored[start:stop]
+        arrays[split] = of_split[:, :3], of_split[:, 3:4], of_split[:, 4:5]
+    return arrays
+
+
+def _prepared(folder: Path, count: int, part: pictures.Part, partitions: np.ndarray, what: str) -> Path:
+    pictures.make(folder, count, part, beside={PARTITIONS: partitions}, what=what, channels=CHANNELS, block=BLOCK)
+    return folder
+
+
+# CelebA
+
+
+def celeba_block(files: celeba_files.Files, places: tuple[str, ...]) -> np.ndarray:
+    """A block of CelebA's images, uint8 [n, 5, 64, 64]. Errors as in `Files.read_image`."""
+    return np.stack([files.read_image(place, landmarks.described) for place in places])
+
+
+def prepare_celeba(root: Path, cache: Path) -> Path:
+    """Edges and masks of all images of CelebA; as `mvae.data.faces.celeba.prepare`."""
+    landmarks.check_installed(*landmarks.NEEDED)
+    files = celeba_files.find(root)
+    names, partitions = celeba_lists.read_partitions(files.partitions)
+    places = files.located(names)
+    order = np.argsort(partitions, kind="stable")
+    ordered = tuple(places[number] for number in order)
+    return _prepared(
+        cache / f"vision-{_digits(celeba_files.content_digest(root, cache))}-pictures",
+        len(ordered),
+        lambda start, stop: functools.partial(celeba_block, files, ordered[start:stop]),
+        partitions[order],
+        "CelebA's edges and masks",
+    )
+
+
+VISION = Source(
+    name="vision",
+    modalities=MODALITIES,
+    defaults=DEFAULTS,
+    split_rule="CelebA's own partitions",
+    version=VERSION,
+    check=celeba_files.check,
+    digest=celeba_files.content_digest,
+    remembered_digest=celeba_files.content_digest,
+    former_digest=celeba_files.names_and_sizes_digest,
+    examples=celeba_files.training_examples,
+    prepare=prepare_celeba,
+    convert=convert,
+    facts=celeba_files.facts,
+)
+
+
+# A folder of images
+
+
+def images_of(root: Path) -> list[Path]:
+    """All image files below a folder, in the order of a digest of their names, which the splits follow.
+
+    Raises:
+        MissingFiles: it is no folder, or holds fewer than 12.
+    """
+    if not root.is_dir():
+        raise MissingFiles(f"{root} is no folder: give one of images with --images")
+    found = [path for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
+    if len(found) < 12:
+        raise MissingFiles(
+            f"{root} holds {len(found)} images ({', '.join(sorted(ENDINGS))}): at least 12 are needed, because a"
+            " twelfth of them validates; give a folder of images with --images"
+        )
+    return sorted(found, key=lambda path: hashlib.sha256(_bytes(path.relative_to(root).as_posix())).hexdigest())
+
+
+def check_images(root: Path) -> None:
+    """Raise MissingFiles unless there are enough images."""
+    images_of(root)
+
+
+def images_digest(root: Path, cache: Path | None = None) -> str:
+    """Hex sha256 over each image's name and content.
+
+    Args:
+        cache: remembers the digests of files that have not changed (mvae/data/contents.py); without it, all are read.
+    Raises:
+        MissingFiles: as `images_of`.
+        Refusal: a file cannot be read.
+    """
+    try:
+        stamps = {path.relative_to(root).as_posix(): contents.stamp(path) for path in images_of(root)}
+        digests = contents.digests(root, stamps, lambda name: (root / name).read_bytes(), cache, "reading images")
+    except OSError as error:
+        raise Refusal(f"{error.filename} cannot be read: {error.strerror}") from error
+    digest = hashlib.sha256()
+    for name, of_image in zip(stamps, digests, strict=True):
+        digest.update(_bytes(f"{name} {of_image}\n"))
+    return digest.hexdigest()
+
+
+def names_and_sizes_digest(root: Path) -> str:
+    """Hex sha256 over each image's name and size: the digest of releases before this one."""
+    digest = hashlib.sha256()
+    for path in images_of(root):
+        digest.update(_bytes(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n"))
+    return digest.hexdigest()
+
+
+def _bytes(name: str) -> bytes:
+    """A file's name in bytes, whatever its encoding."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+UPRIGHT = 1
+"""Version of how files of any kind are read: upright, and large ones smaller where a face is looked for."""
+
+
+def images_block(paths: tuple[Path, ...]) -> np.ndarray:
+    """A block of image files, uint8 [n, 5, 64, 64].
+
+    Raises:
+        Refusal: a file is no image, is damaged or cannot be converted; the line names it.
+    """
+    rows = []
+    for path in paths:
+        try:
+            rows.append(landmarks.described(image_files.read(path)))
+        except image_files.BadImage as error:
+            raise Refusal(f"{path} {error}: take it out of the folder") from error
+    return np.stack(rows)
+
+
+def prepare_images(root: Path, cache: Path) -> Path:
+    """Pictures, edges and masks of a folder of images; as `mvae.data.faces.celeba.prepare`."""
+    landmarks.check_installed(*landmarks.NEEDED)
+    paths = tuple(images_of(root))
+    return _prepared(
+        cache / f"vision_images-{_digits(f'{images_digest(root, cache)} {UPRIGHT}')}-pictures",
+        len(paths),
+        lambda start, stop: functools.partial(images_block, paths[start:stop]),
+        faces.partitions(len(paths)),
+        "images, their edges and masks",
+    )
+
+
+VISION_IMAGES = Source(
+    name="vision_images",
+    modalities=MODALITIES,
+    defaults=DEFAULTS,
+    split_rule="in the order of a digest of the names, the last twelfth tests, the one before it validates",
+    version=VERSION + UPRIGHT,
+    check=check_images,
+    digest=images_digest,
+    remembered_digest=images_digest,
+    former_digest=names_and_sizes_digest,
+    examples=lambda root: int((faces.partitions(len(images_of(root))) == 0).sum()),
+    prepare=prepare_images,
+    convert=convert,
+)
+
+
+# Drawn faces
+
+
+def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
+    """Drawn faces start .. stop - 1 with edges and masks, uint8 [n, 5, 64, 64]."""
+    return landmarks.drawn_block(faces.drawn(seed, start, stop), faces.drawn(seed, start, stop, draw_mask))
+
+
+def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
+    """Faces, edges and masks; as `mvae.data.faces.celeba.prepare`."""
+    landmarks.check_installed("skimage")
+    return _prepared(
+        cache / f"vision_faces-{_digits(faces.digest(_root, seed, count))}-pictures",
+        count,
+        lambda start, stop: functools.partial(faces_block, seed, start, stop),
+        faces.partitions(count),
+        "faces, their edges and masks",
+    )
+
+
+def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> Source:
+    """A data set of so many drawn faces."""
+    training = int((faces.partitions(count) == 0).sum())
+    return Source(
+        name=name,
+        modalities=MODALITIES,
+        defaults=DEFAULTS,
+        split_rule="the last twelfth tests, the one before it validates",
+        version=VERSION,
+        check=lambda _root: None,
+        digest=functools.partial(faces.digest, seed=seed, count=count),
+        examples=lambda _root: training,
+        prepare=functools.partial(prepare_faces, seed=seed, count=count),
+        convert=convert,
+    )
+
+
+VISION_FACES = describe_faces("vision_faces")
+VISION_FACES_SMALL = describe_faces("vision_faces_small", count=FEW_FACES)
+
+
+def _digits(digest: str) -> str:
+    """Names the folder of what is prepared: the raw content, and the versions of what is made of it."""
+    return hashlib.sha256(f"{digest} {pictures.VERSION} {VERSION}".encode()).hexdigest()[:16]

@@ -1,0 +1,238 @@
+"""`mnist`, `binary_mnist` and `fashion_mnist`: 28x28 grey images with ten classes, read from torchvision's raw layout.
+
+    <data root>/MNIST/raw/train-images-idx3-ubyte          (60,000 images; also with .gz)
+    <data root>/MNIST/raw/train-labels-idx1-ubyte
+    <data root>/MNIST/raw/t10k-images-idx3-ubyte           (10,000 images)
+    <data root>/MNIST/raw/t10k-labels-idx1-ubyte
+    <data root>/FashionMNIST/raw/...                       (the same four names)
+
+The paper trains on 50,000, validates on 10,000 and tests on 10,000 (supplement, section 1); ours: the last sixth of the
+training file validates. An idx file is a big-endian header (0, 0, type 8 = uint8, number of dimensions, one uint32 a
+dimension), then bytes.
+"""
+
+import contextlib
+import functools
+import gzip
+import hashlib
+import io
+import logging
+import math
+import os
+import socket
+import struct
+import tempfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+
+from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.mnist import published
+from mvae.data.mnist.binarisation import binarise
+from mvae.refusal import Refusal
+from mvae.storage.files import CHUNK_BYTES, file_version
+
+log = logging.getLogger(__name__)
+
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+SHAPE = (1, 28, 28)
+CLASSES = 10
+BINARISATION_SEED = 28
+DOWNLOAD_TIMEOUT_S = 20.0
+
+
+def raw_folder(root: Path, folder: str) -> Path:
+    """Where torchvision keeps the raw files of the data set that it calls `folder`."""
+    return root / folder / "raw"
+
+
+def find(root: Path, folder: str) -> dict[str, Path]:
+    """The four raw files by their plain names; a plain file goes before its gzip.
+
+    Raises:
+        MissingFiles: one of them is not there.
+    """
+    raw = raw_folder(root, folder)
+    found = {name: path for name in FILES for path in (raw / f"{name}.gz", raw / name) if path.is_file()}
+    if missing := [name for name in FILES if name not in found]:
+        raise MissingFiles(
+            f"{raw} has no {missing[0]} (nor .gz): the data root must hold {folder}/raw/ with {', '.join(FILES)}"
+        )
+    return found
+
+
+def check(root: Path, folder: str) -> None:
+    """Raise MissingFiles unless all four raw files are there."""
+    find(root, folder)
+
+
+def content_digest(root: Path, folder: str) -> str:
+    """Hex sha256 over the four files' contents, uncompressed: a gzip and its plain file have one digest.
+
+    Raises:
+        Refusal: a damaged file, or one that is known to be another file or of another data set.
+    """
+    digests = _digests(find(root, folder))
+    published.refuse_misplaced(raw_folder(root, folder), folder, digests)
+    return hashlib.sha256("".join(digests.values()).encode()).hexdigest()
+
+
+def _digests(found: dict[str, Path]) -> dict[str, str]:
+    """Hex sha256 of each file's content, uncompressed, by its plain name."""
+    return {name: _file_digest(path, file_version(path)) for name, path in found.items()}
+
+
+@functools.cache
+def _file_digest(path: Path, _version: tuple[int, int]) -> str:
+    digest = hashlib.sha256()
+    with _opened(path) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def training_examples(root: Path, folder: str) -> int:
+    """How many examples are left for training, from the file's header alone."""
+    path = find(root, folder)[FILES[0]]
+    with _opened(path) as file:
+        count = _read_header(file, path)[0]
+    return count - _validation_examples(count, path)
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """One idx file, plain or gzip, as a uint8 array shaped by its header.
+
+    Raises:
+        Refusal: it is not an idx file of bytes, is cut short, or has bytes too many.
+    """
+    with _opened(path) as file:
+        shape = _read_header(file, path)
+        data = file.read()
+    if len(data) != math.prod(shape):
+        raise Refusal(
+            f"{path} is damaged: {math.prod(shape):,} bytes are promised and {len(data):,} follow; fetch it again"
+        )
+    return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+def convert(root: Path, folder: str, binary: bool) -> Arrays:
+    """Read all four files and cut them into splits; `binary` draws each pixel once (see binarisation.py).
+
+    Raises:
+        Refusal: a damaged file, images of another size, labels that do not fit the images.
+    """
+    found = find(root, folder)
+    train, test = (_read_pair(found[images], found[labels]) for images, labels in (FILES[:2], FILES[2:]))
+    if binary:
+        bits = np.random.Philox(key=BINARISATION_SEED)
+        train, test = ((binarise(images, bits), labels) for images, labels in (train, test))
+    cut = len(train[0]) - _validation_examples(len(train[0]), found[FILES[0]])
+    kept, held_out = tuple(values[:cut] for values in train), tuple(values[cut:] for values in train)
+    return {"train": kept, "validation": held_out, "test": test}
+
+
+def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
+    """How the raw files differ from the published ones, in one line; none if they do not.
+
+    Raises:
+        Refusal: a damaged file.
+    """
+    found = find(root, folder)
+    if not (others := published.unknown(folder, _digests(found))):
+        return ()
+    counts = [tuple(np.bincount(read_idx(found[name]), minlength=CLASSES).tolist()) for name in (FILES[1], FILES[3])]
+    return (published.described(raw_folder(root, folder), folder, others, *counts),)
+
+
+def download(root: Path, folder: str) -> None:
+    """Fetch the raw files with torchvision, into `<root>/<folder>/raw`; each appears there complete or not at all.
+
+    Raises:
+        MissingFiles: no torchvision, no internet, or `root` cannot be written.
+    """
+    log.info("downloading %s to %s", folder, root)
+    timeout = socket.getdefaulttimeout()
+    try:
+        from torchvision import datasets  # three seconds of import that nobody pays who has the files
+
+        socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
+            with contextlib.redirect_stdout(io.StringIO()):
+                getattr(datasets, folder)(temporary, download=True)
+            raw_folder(root, folder).mkdir(parents=True, exist_ok=True)
+            for path in find(Path(temporary), folder).values():
+                os.replace(path, raw_folder(root, folder) / path.name)
+    except (ImportError, OSError, RuntimeError, MissingFiles) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise MissingFiles(
+            f"{raw_folder(root, folder)} has no {folder} and it could not be downloaded ({reason}): "
+            f"give --data-root a folder that holds {folder}/raw/{FILES[0]} and the like"
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)
+
+
+def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    if images.ndim != 3 or images.shape[1:] != SHAPE[1:]:
+        raise Refusal(f"{images_path} holds values shaped {images.shape}: 28x28 images are expected")
+    if labels.shape != (len(images),):
+        raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
+    if labels.max(initial=0) >= CLASSES:
+        raise Refusal(f"{labels_path} holds the label {labels.max()}: 0 to {CLASSES - 1} are expected")
+    return images.reshape(-1, *SHAPE), labels
+
+
+def _validation_examples(count: int, path: Path) -> int:
+    if count < 6:
+        raise Refusal(f"{path} holds {count} images: at least 6 are needed, because the last sixth validates")
+    return count // 6
+
+
+def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
+    head = file.read(4)
+    dimensions = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
+    sizes = file.read(4 * dimensions)
+    if not dimensions or len(sizes) != 4 * dimensions:
+        raise Refusal(f"{path} is not an idx file of bytes: fetch it again")
+    return struct.unpack(f">{dimensions}I", sizes)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A raw file's uncompressed bytes; it is the user's file, so that what goes wrong becomes one clear line."""
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
+            yield cast(BinaryIO, file)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise Refusal(f"{path} is not a whole gzip file ({error}): fetch it again") from error
+    except OSError as error:
+        raise Refusal(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _source(
+    name: str, folder: str, *, epochs: int, image_network: str = "mlp", binary: bool = False, grey: str = ""
+) -> Source:
+    return Source(
+        name=name,
+        modalities=(Modality("image", Kind.IMAGE, SHAPE), Modality("label", Kind.LABEL, (), classes=CLASSES)),
+        defaults=Defaults(latents=64, epochs=epochs, image_network=image_network, image_networks=("mlp", "dcgan")),
+        split_rule="the last sixth of the training file validates",
+        version=1,
+        check=functools.partial(check, folder=folder),
+        digest=functools.partial(content_digest, folder=folder),
+        examples=functools.partial(training_examples, folder=folder),
+        convert=functools.partial(convert, folder=folder, binary=binary),
+        download=functools.partial(download, folder=folder),
+        facts=functools.partial(facts, folder=folder),
+        grey=grey,
+    )
+
+
+MNIST = _source("mnist", "MNIST", epochs=500)
+BINARY_MNIST = _source("binary_mnist", "MNIST", epochs=500, binary=True, grey="mnist")
+FASHION_MNIST = _source("fashion_mnist", "FashionMNIST", epochs=100, image_network="dcgan")

@@ -1,0 +1,343 @@
+"""`translation`: sentences of two languages, one tokenised sentence a line, as of IWSLT 2015 (supplement, section 11).
+
+A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B; the suffixes A and B, any two, name the
+modalities, in alphabetical order. It is looked for as the data root itself, then as its folder en-vi.
+
+Words are in Unicode's normal form C, and white space of any kind separates them. Words that occur at least FEWEST times
+in the training part, and are among the MOST_WORDS most frequent, are known to models; all others are <unk> to them. A
+pair with more than MOST_TOKENS words in a sentence is left out of its part. `facts` says how many of each there are.
+"""
+
+from __future__ import annotations
+
+import codecs
+import functools
+import hashlib
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.sentences.sentences import SPECIAL, UNKNOWN_WORD, ragged
+from mvae.refusal import Refusal
+from mvae.storage.files import sha256_cached
+
+FOLDER = "en-vi"
+"""Of the corpus under the data root."""
+
+FILES = {"train": "train", "validation": "valid", "test": "test"}
+"""Stems of the files of each split."""
+
+MOST_TOKENS = 70
+"""Words of a sentence at most (supplement, section 11)."""
+
+CLASSES = 10_000
+"""Tokens that a model knows at most: words, <unk>, stop and start."""
+
+MOST_WORDS = CLASSES - SPECIAL
+
+FEWEST = 5
+"""Times that a word must be seen in training to be known."""
+
+SEPARATORS = {0x200B: " ", 0xFEFF: " "}
+"""Characters without width that separate words, although Unicode does not call them white space: the zero width space,
+and the byte order marks that stand where files were joined."""
+
+UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff]")
+"""Separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
+
+Pairs = tuple[list[list[str]], list[list[str]]]
+"""The words of each sentence, in both languages."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A corpus as it was read."""
+
+    languages: tuple[str, str]
+    pairs: dict[str, Pairs]
+    """By split, without the pairs that are too long."""
+    too_long: dict[str, int]
+    """By split: pairs left out."""
+    rewritten: bool = False
+    """Whether a file is not in normal form C or has unusual separators, so that words differ from the bytes there."""
+
+
+def find(root: Path) -> dict[str, tuple[Path, Path]]:
+    """The two files of each split.
+
+    Raises:
+        MissingFiles: one line: there is no corpus, it has not two languages, or a file is missing.
+    """
+    folder = root if any(root.glob("train.*")) else root / FOLDER
+    names = sorted(path.name for path in folder.glob("train.*"))
+    suffixes = [name.removeprefix("train.") for name in names]
+    wanted = "train.A, train.B, valid.A, valid.B, test.A and test.B with any two suffixes A and B"
+    if len(names) != 2 or any("." in suffix for suffix in suffixes):
+        found = f"has {', '.join(names)}" if names else "is no corpus"
+        raise MissingFiles(f"{folder} {found}: put {wanted} there, one sentence a line, or give --corpus a folder")
+    files = {
+        split: (folder / f"{stem}.{suffixes[0]}", folder / f"{stem}.{suffixes[1]}") for split, stem in FILES.items()
+    }
+    for path in (path for both in files.values() for path in both):
+        if not path.is_file():
+            raise MissingFiles(f"{path} is missing: a corpus is {wanted}")
+    return files
+
+
+def check(root: Path) -> None:
+    """Raise MissingFiles unless all six files are there."""
+    find(root)
+
+
+def languages(root: Path) -> tuple[str, str]:
+    """The names of the two languages: the suffixes of the files.
+
+    Raises:
+        MissingFiles: as `find`.
+    """
+    one, other = find(root)["train"]
+    return one.suffix[1:], other.suffix[1:]
+
+
+def digest(root: Path) -> str:
+    """Hex sha256 over the six files' contents and the names of the languages.
+
+    Corpora whose words are the bytes in their files keep the digest that they had before words were normalised.
+
+    Raises:
+        Refusal: as `read`.
+    """
+    return _digest(root, *["normalised"] * read(root).rewritten)
+
+
+def former_digest(root: Path) -> str:
+    """Digest by the files' bytes alone, as in releases that did not normalise words.
+
+    Raises:
+        Refusal: as `find`.
+    """
+    return _digest(root)
+
+
+def _digest(root: Path, *also: str) -> str:
+    digests = [sha256_cached(path) for both in find(root).values() for path in both]
+    return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
+
+
+def decoded(path: Path) -> str:
+    """The text of a file, without its byte order mark.
+
+    Raises:
+        Refusal: one line with file and line number: bytes that are no UTF-8, or zeros, as UTF-16 has.
+    """
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    bad = content.find(0)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        bad = error.start
+    if bad == -1:
+        return text
+    end = b"\n" if b"\n" in content else b"\r"
+    number = content.count(end, 0, bad) + 1
+    raise Refusal(f"{path}, line {number}: byte {content[bad]:#04x} is no UTF-8: convert the file to UTF-8")
+
+
+def sentences_of(text: str, path: Path) -> list[list[str]]:
+    """The words of every line of a text. Lines end as Unix, Windows or, if all do, the classic Mac OS end them.
+
+    Args:
+        path: its file, for the error's sake.
+    Raises:
+        Refusal: one line with file and line number: a line without words.
+    """
+    end = "\n" if "\n" in text else "\r"
+    sentences = []
+    for number, line in enumerate(text.removesuffix(end).split(end), start=1):
+        words = unicodedata.normalize("NFC", line.translate(SEPARATORS)).split()
+        if not words:
+            what = "has only white space" if line.removesuffix("\r") else "is empty"
+            raise Refusal(f"{path}, line {number} {what}: each line of both files must hold a sentence")
+        sentences.append(words)
+    return sentences
+
+
+def is_rewritten(text: str) -> bool:
+    """Whether the words of a text differ from its characters between blanks, tabs and line ends."""
+    return not unicodedata.is_normalized("NFC", text) or UNUSUAL.search(text) is not None
+
+
+def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
+    """The sentence pairs of two files, line by line, without those that are too long, and the number of these.
+
+    Raises:
+        Refusal: one line: the files have not the same number of lines; no pair is left.
+    """
+    counts = tuple(map(len, both))
+    if counts[0] != counts[1]:
+        longer, shorter = (one, other) if counts[0] > counts[1] else (other, one)
+        raise Refusal(
+            f"{longer}, line {min(counts) + 1} has no counterpart: {shorter} has {min(counts):,} lines,"
+            f" and {longer.name} has {max(counts):,}"
+        )
+    kept = [pair for pair in zip(*both, strict=True) if max(map(len, pair)) <= MOST_TOKENS]
+    if not kept:
+        raise Refusal(f"{one} has no pair of at most {MOST_TOKENS} words a sentence")
+    return ([pair[0] for pair in kept], [pair[1] for pair in kept]), counts[0] - len(kept)
+
+
+def read(root: Path) -> Corpus:
+    """A whole corpus.
+
+    Raises:
+        Refusal: as `find`, `decoded`, `sentences_of` and `pairs_of`.
+    """
+    return _read(root, _versions(root))
+
+
+_Versions = tuple[tuple[int, int], ...]
+
+
+def _versions(root: Path) -> _Versions:
+    """Time and size of each file."""
+    stats = [path.stat() for both in find(root).values() for path in both]
+    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+
+
+@functools.lru_cache(maxsize=1)
+def _read(root: Path, _versions: _Versions) -> Corpus:
+    pairs, too_long, rewritten = {}, {}, False
+    for split, (one, other) in find(root).items():
+        texts = decoded(one), decoded(other)
+        rewritten = rewritten or any(map(is_rewritten, texts))
+        both = sentences_of(texts[0], one), sentences_of(texts[1], other)
+        pairs[split], too_long[split] = pairs_of(one, other, both)
+    return Corpus(languages(root), pairs, too_long, rewritten)
+
+
+def vocabulary(
+    training: Sequence[Sequence[str]], others: Sequence[Sequence[str]], fewest: int
+) -> tuple[list[str], int]:
+    """Every word by its number, and C, how many tokens a model knows.
+
+    <unk> first, then the words that are known, the most frequent first, equally frequent ones by the alphabet; then,
+    in the same order, the other words of the training part, and those of no training sentence.
+    """
+    counts = Counter(word for sentence in training for word in sentence)
+    counts.update(dict.fromkeys({word for sentence in others for word in sentence}, 0))
+    counts.pop(UNKNOWN_WORD, None)
+    ordered = sorted(counts, key=lambda word: (-counts[word], word))
+    known = min(MOST_WORDS, sum(count >= max(1, fewest) for count in counts.values()))
+    return [UNKNOWN_WORD, *ordered], known + SPECIAL
+
+
+def modalities_of(corpus: Corpus, fewest: int) -> tuple[Modality, ...]:
+    """Both languages, with their words.
+
+    Raises:
+        Refusal: no word occurs often enough to be known.
+    """
+    made = []
+    for m, language in enumerate(corpus.languages):
+        training = corpus.pairs["train"][m]
+        others = [sentence for split in SPLITS[1:] for sentence in corpus.pairs[split][m]]
+        words, classes = vocabulary(training, others, fewest)
+        if classes == SPECIAL:
+            raise Refusal(
+                f"no word of train.{language} occurs {fewest} times, so none would be known: give a larger corpus"
+            )
+        made.append(_language(language, classes, tuple(words)))
+    return tuple(made)
+
+
+def arrays_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> Arrays:
+    """The sentences as numbers of words."""
+    arrays: Arrays = {}
+    for split in SPLITS:
+        columns = []
+        for modality, sentences in zip(modalities, corpus.pairs[split], strict=True):
+            numbers = {word: number for number, word in enumerate(modality.words)}
+            columns.append(ragged([[numbers[word] for word in sentence] for sentence in sentences]))
+        arrays[split] = tuple(columns)
+    return arrays
+
+
+def facts_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
+    """One line per part: how many pairs it has and how many were left out, and how much of either language is <unk>."""
+    lines = []
+    for split, stem in FILES.items():
+        texts = zip(modalities, corpus.pairs[split], strict=True)
+        shares = [f"{modality.name} {unknown_share(modality, sentences):.1%}" for modality, sentences in texts]
+        count = len(corpus.pairs[split][0])
+        lines.append(
+            f"{stem} has {count:,} pair{'s' * (count != 1)}, {corpus.too_long[split]:,} left out for a sentence of more"
+            f" than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
+        )
+    return tuple(lines)
+
+
+def unknown_share(modality: Modality, sentences: list[list[str]]) -> float:
+    """Share of the words of some sentences that a model does not know."""
+    known = set(modality.words[1 : modality.classes - SPECIAL + 1])
+    words = [word for sentence in sentences for word in sentence]
+    return sum(word not in known for word in words) / len(words)
+
+
+def facts(root: Path, words: int | None) -> tuple[str, ...]:
+    """Returns `facts_of` for the corpus in a folder.
+
+    Args:
+        words: known words at most; None: as many as the corpus gives.
+    """
+    modalities = made_of(root)
+    return facts_of(read(root), modalities if words is None else tuple(one.knowing(words) for one in modalities))
+
+
+def made_of(root: Path) -> tuple[Modality, ...]:
+    """The two languages of a corpus."""
+    return _made_of(root, _versions(root))
+
+
+@functools.lru_cache(maxsize=1)
+def _made_of(root: Path, _versions: _Versions) -> tuple[Modality, ...]:
+    return modalities_of(read(root), FEWEST)
+
+
+def convert(root: Path) -> Arrays:
+    """Read a whole corpus as numbers of words."""
+    return arrays_of(read(root), made_of(root))
+
+
+def training_examples(root: Path) -> int:
+    """Pairs of the training part."""
+    return len(read(root).pairs["train"][0])
+
+
+def _language(name: str, classes: int, words: tuple[str, ...] = ()) -> Modality:
+    return Modality(name, Kind.TEXT, (MOST_TOKENS + 1,), classes, words=words, sentences=True)
+
+
+TRANSLATION = Source(
+    name="translation",
+    modalities=(_language("en", CLASSES), _language("vi", CLASSES)),
+    defaults=Defaults(
+        latents=100,
+        epochs=20,
+        image_network=NO_IMAGES,
+        image_networks=(NO_IMAGES,),
+        pairing="proportional",
+    ),
+    split_rule=f"the corpus' own; pairs of more than {MOST_TOKENS} words left out; words seen {FEWEST} times known",
+    version=1,
+    check=check,
+    digest=digest,
+    former_digest=former_digest,
+    examples=training_examples,
+    convert=convert,
+    made_of=made_of,
+    facts=facts,
+)

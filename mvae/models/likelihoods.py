@@ -1,0 +1,129 @@
+"""Likelihoods p(x|z) of each kind of modality: log-probability, mean and sample, from a decoder's logits.
+
+Shapes: n rows, any trailing dimensions of the modality, C classes, L tokens of a text.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mvae.data.dataset import Kind, Modality
+from mvae.data.sentences.sentences import UNKNOWN
+from mvae.data.sentences.text import characters
+
+
+class Likelihood(Protocol):
+    """What a decoder's logits mean."""
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Log-probability of each row's target, summed over its dimensions: [n], in nats."""
+        ...
+
+    def mean(self, logits: Tensor) -> Tensor:
+        """Expected value of each row."""
+        ...
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw a row."""
+        ...
+
+
+class Bernoulli:
+    """Pixels in [0, 1], or several binary attributes.
+
+    On grey values the cross-entropy is no normalised density, as in the paper.
+    """
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Pixels are computed in the logits' precision and summed in the wider of logits' and target's."""
+        alike = len(target) > 1 and target.stride(0) == 0  # one image for many samples, expanded: converted once
+        pixels = target[:1].to(logits.dtype).expand_as(target) if alike else target.to(logits.dtype)
+        cross_entropy = F.binary_cross_entropy_with_logits(logits, pixels, reduction="none")
+        return -cross_entropy.flatten(1).sum(1, dtype=torch.promote_types(logits.dtype, target.dtype))
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(logits), generator=generator)
+
+
+class Categorical:
+    """One of C classes: logits [n, C], target [n] (the paper's multinomial likelihood of a label)."""
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        return -F.cross_entropy(logits, target, reduction="none")
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return torch.softmax(logits, dim=-1)
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator).squeeze(-1)
+
+
+class Attribute:
+    """One binary attribute: logits [n], target [n], 0 or 1."""
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        return -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
+
+    def mean(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits)
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        return torch.bernoulli(torch.sigmoid(logits), generator=generator)
+
+
+class Text:
+    """Tokens up to and including the first stop, each given those before: logits [n, S, C - 1], target [n, L].
+
+    S is L, or L - 1 where the last token of a row is certain (see mvae/networks/text.py). A target without a stop is
+    impossible. A text has no mean, and is drawn token by token: ask its decoder.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+
+    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
+        cross_entropy, counted, endless = self._costs(logits, target)
+        return -torch.where(endless, torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
+
+    def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of each row of words, `log_prob` of all its tokens and of those that are not <unk>: [n, 2]."""
+        cross_entropy, counted, endless = self._costs(logits, target)
+        known = counted & (target[:, : logits.shape[1]] != UNKNOWN)
+        sums = [torch.where(tokens, cross_entropy, 0).sum(1) for tokens in (counted, known)]
+        return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
+
+    def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cross-entropy of each token [n, S], which tokens count [n, S], and which rows have no stop [n]."""
+        before_stop, steps = characters(target, self.classes), logits.shape[1]
+        counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
+        choices = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # what fills a row may be any token
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), choices.flatten(), reduction="none").view(choices.shape)
+        return cross_entropy, counted, before_stop[:, -1]
+
+    def mean(self, logits: Tensor) -> Tensor:
+        raise NotImplementedError("a text has no mean")
+
+    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
+        raise NotImplementedError("a text is drawn token by token: ask its decoder")
+
+
+def likelihood_of(modality: Modality) -> Likelihood:
+    """The likelihood that the paper gives a modality (supplement section 1)."""
+    match modality.kind:
+        case Kind.IMAGE:
+            return Bernoulli()
+        case Kind.LABEL:
+            return Categorical()
+        case Kind.TEXT:
+            return Text(modality.classes)
+        case Kind.ATTRIBUTE:
+            return Attribute()
+        case Kind.ATTRIBUTES:
+            return Bernoulli()

@@ -1,0 +1,408 @@
+"""Checkpoints of one trial: complete or absent, whatever was killed, and never deleted by another attempt.
+
+    <folder>/<epoch>-<attempt>/model.pt, training.pt     torch.save, read back with weights_only=True
+    <folder>/<epoch>-<attempt>/manifest.json             written last: sizes, sha256, epoch, metric history
+
+A folder whose manifest is missing, or does not verify, is no checkpoint. The folder of the trial is named by its
+content key; each attempt at the trial (a process) writes under its own id, so that one which was given up for dead and
+comes back cannot touch the work of its successor. All of it holds for folders and for objects of a store alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
+
+import torch
+
+from mvae.storage.files import Damaged, flush_to_disk, listing, locked, remove_tree, sha256_cached, write_atomically
+from mvae.storage.objects import Place, RemotePath
+
+MANIFEST = "manifest.json"
+MODEL = "model.pt"
+"""The file that holds the weights: the only one that stays once the trial's result is written."""
+
+_FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
+_FORMAT = 1
+_LOOKS = 3
+"""A folder counts as empty when seen so this often: a listing misses what is added while it is read, and the checkpoint
+that it does show may be deleted meanwhile because of the one that it misses. A store's misses nothing."""
+_IN_THE_MAKING = 600.0
+"""Seconds since its last file, by the store's clock and ours, for which a checkpoint in a store that has no manifest
+may still get one."""
+_log = logging.getLogger(__name__)
+_reported: set[Place] = set()
+"""Damaged checkpoints that this process has named already."""
+
+
+class Record(TypedDict):
+    """What one finished epoch reports. Its metrics are equal bit for bit when it runs again, time and speed not."""
+
+    epoch: int
+    time: float
+    """Unix time of the epoch's end, seconds."""
+    metrics: dict[str, float]
+    speed: NotRequired[dict[str, float]]
+    """What depends on the machine and its other work: examples_per_second of the epoch's training steps."""
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """Size in bytes and sha256 (hex) of one file of a checkpoint."""
+
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint, as its manifest describes it."""
+
+    path: Place
+    """Its folder."""
+    epoch: int
+    """Finished epochs."""
+    attempt: str
+    """The attempt that wrote it."""
+    files: Mapping[str, StoredFile]
+    history: list[Record]
+    """One record a finished epoch, of all attempts up to this one."""
+    provenance: dict[str, Any]
+    final: bool
+    """The trial's result is written, and only the weights are left."""
+
+    @property
+    def device(self) -> str:
+        """Device that trained it, as the trainer recorded it; empty if it did not."""
+        return str(self.provenance.get("device", ""))
+
+    @property
+    def torch_version(self) -> str:
+        """Version of torch that wrote it."""
+        return str(self.provenance["torch_version"])
+
+
+class Checkpoints:
+    """The checkpoints of one trial, read by anyone and written by one attempt.
+
+    Args:
+        folder: of the trial; made at the first `save`.
+        attempt: id of this attempt, unique, a simple token.
+        keep: how many of its own checkpoints an attempt keeps while the trial runs.
+    """
+
+    def __init__(self, folder: Place, attempt: str, keep: int = 2) -> None:
+        assert _FOLDER.fullmatch(f"000000-{attempt}"), f"attempt {attempt!r} is not a simple token"
+        assert keep >= 1, "an attempt that keeps no checkpoint loses its work"
+        self.folder = folder
+        self.attempt = attempt
+        self.keep = keep
+
+    def latest(self, *, digests: bool = True) -> Checkpoint | None:
+        """The newest valid checkpoint of any attempt: highest epoch, of equal ones the last written.
+
+        A damaged one is passed over with a warning; one that its owner deletes meanwhile is not damaged, so look again.
+
+        Args:
+            digests: read every file and check its sha256; else the manifest and the sizes alone, for who only wants to
+                know of it (`load` checks the file that it loads in any case).
+        """
+        nothing = 0
+        while nothing < (1 if isinstance(self.folder, RemotePath) else _LOOKS):
+            with suppress(_DeletedMeanwhile):
+                newest = self._newest_of(self._newest_first(), digests)
+                if newest is not None:
+                    return newest
+                nothing += 1
+        return None
+
+    def save(
+        self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
+    ) -> Checkpoint:
+        """Write a checkpoint, then delete this attempt's older ones. What is saved survives kill -9 and power cuts.
+
+        An attempt that saves an epoch again keeps what it has.
+
+        Args:
+            epoch: finished epochs.
+            files: file name to what torch.save shall write there: tensors and plain values, nested as you like.
+            history: one record a finished epoch.
+            provenance: what may differ between attempts; "device" and "torch_version" are read again by others.
+        Raises:
+            OSError: disk full, folder gone (another attempt finished the trial). Nothing half-written is left behind.
+        """
+        assert MODEL in files, f"a checkpoint without {MODEL}"
+        path = self.folder / f"{epoch:06d}-{self.attempt}"
+        if path.exists():
+            try:
+                return _verified(path)
+            except Damaged:
+                _remove(path)
+        known = self.folder.exists()
+        path.mkdir(parents=True)
+        try:
+            stored = {name: _write(path / name, content) for name, content in files.items()}
+            checkpoint = Checkpoint(
+                path=path,
+                epoch=epoch,
+                attempt=self.attempt,
+                files=stored,
+                history=list(history),
+                provenance={"torch_version": str(torch.__version__), **provenance},
+                final=False,
+            )
+            _write_manifest(checkpoint)
+            _check_not_deleted(checkpoint)
+            flush_to_disk(self.folder)
+            if not known:
+                flush_to_disk(self.folder.parent)
+        except BaseException:
+            _remove(path)
+            raise
+        for older in [folder for folder in self._newest_first() if _attempt(folder) == self.attempt][self.keep :]:
+            _remove(older)
+        return checkpoint
+
+    def load(self, checkpoint: Checkpoint, name: str, map_location: str | torch.device = "cpu") -> Any:
+        """What was saved under this name.
+
+        Raises:
+            Damaged: the file is not what the manifest says.
+        """
+        assert name in checkpoint.files, f"{checkpoint.path} has no {name}, it has {', '.join(checkpoint.files)}"
+        path = checkpoint.path / name
+        if isinstance(path, RemotePath):
+            return torch.load(io.BytesIO(_fetched(checkpoint, name)), map_location=map_location, weights_only=True)
+        _verify(checkpoint, name)
+        return torch.load(path, map_location=map_location, weights_only=True)
+
+    def keep_final_weights(self) -> Checkpoint | None:
+        """Once the result is written: keep the weights of the newest checkpoint, delete all else of every attempt.
+
+        Safe to call again, and to be killed in: what was left over goes the next time. Does nothing, and returns None,
+        where there is no checkpoint or where one newer than the newest valid one is damaged.
+
+        Two attempts at once delete nothing that the other keeps, in a store that has no locks too.
+        """
+        if isinstance(self.folder, RemotePath):
+            return self._keep_final_objects(self.folder)
+        if not self.folder.is_dir():
+            return None
+        with locked(self.folder / "final"):
+            newest = self.latest()
+            if newest is None or any(_epoch(folder) > newest.epoch for folder in self._newest_first()):
+                return None
+            for other in self.folder.iterdir():
+                if other.is_dir() and other != newest.path:
+                    _remove(other)
+            return _stripped(newest)
+
+    def _keep_final_objects(self, trial: RemotePath) -> Checkpoint | None:
+        """As `keep_final_weights`, without a lock.
+
+        It deletes only what the listing shows from which it chose. Of two complete checkpoints all choose the same one,
+        and one that may be in the making is left alone: so the last that finishes keeps what the others keep, or its
+        own.
+        """
+        while True:
+            found = listing(trial)
+            complete = _complete(trial, found)
+            try:
+                newest = self._newest_of(complete, digests=True)
+                if newest is None or any(_epoch(folder) > newest.epoch for folder in complete):
+                    return None
+                for name in {path.partition("/")[0] for path in found if "/" in path}:
+                    other = trial / name
+                    last = max(changed for path, (_, changed) in found.items() if path.startswith(f"{name}/"))
+                    abandoned = time.time() - last / 1e9 > _IN_THE_MAKING
+                    if other != newest.path and (other in complete or abandoned):
+                        _remove(other)
+                final = _stripped(newest)
+                _check_not_deleted(final)
+                return final
+            except (_DeletedMeanwhile, FileNotFoundError):
+                continue
+
+    def _newest_of(self, folders: Sequence[Place], digests: bool) -> Checkpoint | None:
+        """The first that is valid; who comes upon one that is damaged is told.
+
+        Raises:
+            _DeletedMeanwhile: one was, by its owner or by whoever finished the trial.
+        """
+        for folder in folders:
+            try:
+                return _verified(folder, digests)
+            except Damaged as error:
+                if not (folder / MANIFEST).exists():
+                    raise _DeletedMeanwhile from None
+                self._warn_once(folder, error)
+        return None
+
+    def _newest_first(self) -> list[Place]:
+        """Folders that have a manifest, valid or not."""
+        if isinstance(self.folder, RemotePath):
+            return _complete(self.folder, listing(self.folder))
+        found = []
+        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
+            if _FOLDER.fullmatch(folder.name):
+                try:
+                    found.append((_epoch(folder), (folder / MANIFEST).stat().st_mtime_ns, folder))
+                except (FileNotFoundError, NotADirectoryError):
+                    continue
+        return [folder for _, _, folder in sorted(found, reverse=True)]
+
+    def _warn_once(self, folder: Place, error: Damaged) -> None:
+        if folder not in _reported:
+            _reported.add(folder)
+            _log.warning("a damaged checkpoint is passed over: %s", error)
+
+
+class _DeletedMeanwhile(Exception):
+    """A checkpoint that was there a moment ago."""
+
+
+def _complete(trial: RemotePath, found: Mapping[str, tuple[int, int]]) -> list[Place]:
+    """As `Checkpoints._newest_first`, from a store's listing, by epoch, time of the weights, and name.
+
+    A store's time is coarse, and the manifest is written again at the end: this order is the same whoever asks, when.
+    """
+    names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
+    dated = [(found.get(f"{name}/{MODEL}", (0, 0))[1], name) for name in names if _FOLDER.fullmatch(name)]
+    in_order = sorted(dated, key=lambda one: (int(one[1].partition("-")[0]), *one), reverse=True)
+    return [trial / name for _, name in in_order]
+
+
+def _epoch(folder: Place) -> int:
+    return int(folder.name.partition("-")[0])
+
+
+def _attempt(folder: Place) -> str:
+    return folder.name.partition("-")[2]
+
+
+def _write(path: Place, content: Any) -> StoredFile:
+    """Write one file, on the disk when this returns. Serialised in memory, so that a failing disk gives OSError."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = buffer.getbuffer()
+    if isinstance(path, RemotePath):
+        path.write_bytes(data)
+    else:
+        with path.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    return StoredFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
+
+
+def _write_manifest(checkpoint: Checkpoint) -> None:
+    manifest = {
+        "format": _FORMAT,
+        "epoch": checkpoint.epoch,
+        "attempt": checkpoint.attempt,
+        "final": checkpoint.final,
+        "files": {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in checkpoint.files.items()},
+        "provenance": checkpoint.provenance,
+        "history": checkpoint.history,
+    }
+    write_atomically(checkpoint.path / MANIFEST, json.dumps(manifest).encode())
+
+
+def _check_not_deleted(checkpoint: Checkpoint) -> None:
+    """Raise FileNotFoundError if another attempt finished the trial meanwhile, and deleted the files."""
+    for name in checkpoint.files:
+        (checkpoint.path / name).stat()
+
+
+def _verified(folder: Place, digests: bool = True) -> Checkpoint:
+    """The checkpoint in this folder, every file's size checked, and its digest if `digests`.
+
+    Raises:
+        Damaged: no manifest, or one that the files do not match.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] != _FORMAT:
+            raise Damaged(f"{path} has format {manifest['format']!r}, this version reads {_FORMAT}")
+        checkpoint = Checkpoint(
+            path=folder,
+            epoch=int(manifest["epoch"]),
+            attempt=str(manifest["attempt"]),
+            files={
+                name: StoredFile(bytes=int(file["bytes"]), sha256=str(file["sha256"]))
+                for name, file in manifest["files"].items()
+            },
+            history=list(manifest["history"]),
+            provenance=dict(manifest["provenance"]),
+            final=bool(manifest["final"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Damaged(f"{path} cannot be read ({type(error).__name__}: {error})") from error
+    if checkpoint.epoch != _epoch(folder) or MODEL not in checkpoint.files:
+        raise Damaged(f"{path} does not belong to its folder")
+    for name in checkpoint.files:
+        _verify(checkpoint, name, digests)
+    return checkpoint
+
+
+def _verify(checkpoint: Checkpoint, name: str, digest: bool = True) -> None:
+    path, expected = checkpoint.path / name, checkpoint.files[name]
+    try:
+        size = path.stat().st_size
+        if size != expected.bytes:
+            raise Damaged(f"{path} has {size:,} bytes, its manifest says {expected.bytes:,}")
+        if digest and sha256_cached(path) != expected.sha256:
+            raise Damaged(f"{path} does not have the sha256 that its manifest says")
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
+
+
+def _fetched(checkpoint: Checkpoint, name: str) -> bytes:
+    """A file's bytes, which are what the manifest says.
+
+    Raises:
+        Damaged: they are not, or cannot be read.
+    """
+    path, expected = checkpoint.path / name, checkpoint.files[name]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
+    if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
+        raise Damaged(f"{path} does not have the size and sha256 that its manifest says")
+    return data
+
+
+def _stripped(checkpoint: Checkpoint) -> Checkpoint:
+    """The checkpoint with its weights alone. The manifest goes first: at no moment does it list a file that is gone."""
+    final = Checkpoint(
+        path=checkpoint.path,
+        epoch=checkpoint.epoch,
+        attempt=checkpoint.attempt,
+        files={MODEL: checkpoint.files[MODEL]},
+        history=checkpoint.history,
+        provenance=checkpoint.provenance,
+        final=True,
+    )
+    if not checkpoint.final:
+        _write_manifest(final)
+    for file in final.path.iterdir():
+        if file.name not in (MODEL, MANIFEST):
+            file.unlink(missing_ok=True)
+    return final
+
+
+def _remove(folder: Place) -> None:
+    """Delete a checkpoint, the manifest first: killed half-way, it is no checkpoint rather than a damaged one."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    remove_tree(folder)

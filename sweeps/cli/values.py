@@ -1,0 +1,270 @@
+"""The values of the command line: one token in, one typed value out.
+
+A value that is typed already passes through unchanged, so that code can make options as well as a shell can.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, InstanceOf
+
+from mvae.refusal import Refusal
+from mvae.storage.objects import RemotePath, place
+
+MOST_SEEDS = 10_000
+"""More seeds than this in one range are a slip of the finger."""
+
+MOST_SUBSETS = 1000
+"""A step with more terms than this would take minutes."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a value is written, as `--help` shows it after the option's name."""
+
+    example: str
+
+
+def token(value: object) -> object:
+    """One simple name, as it may become part of a file's name.
+
+    Raises:
+        Refusal: it holds anything but letters, digits, `_`, `.` and `-`, or starts with a mark.
+    """
+    if isinstance(value, str) and not _TOKEN.fullmatch(value):
+        raise Refusal("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
+    return value
+
+
+def names(value: object) -> object:
+    """`mvae,nn` as ("mvae", "nn"): in this order, repetitions dropped.
+
+    Raises:
+        Refusal: an item is no simple name.
+    """
+    return _distinct(str(token(item)) for item in _items(value)) if isinstance(value, str) else value
+
+
+def only(values: tuple[Item, ...]) -> tuple[Item, ...]:
+    """The values, of which there must be one.
+
+    Raises:
+        Refusal: there are several.
+    """
+    if len(values) > 1:
+        raise Refusal(f"choose one of {', '.join(map(str, values))}: this pipeline does not make a row of each")
+    return values
+
+
+def seeds(value: object) -> object:
+    """`0-2,7` as (0, 1, 2, 7): in this order, repetitions dropped.
+
+    Raises:
+        Refusal: an item is neither a whole number nor a rising range of at most MOST_SEEDS.
+    """
+    return _distinct(seed for item in _items(value) for seed in _range(item)) if isinstance(value, str) else value
+
+
+def counts(value: object) -> object:
+    """`0-2,8` as (0, 1, 2, 8): as `seeds`.
+
+    Raises:
+        Refusal: an item is neither a whole number nor a rising range.
+    """
+    if not isinstance(value, str):
+        return value
+    return _distinct(count for item in _items(value) for count in _range(item, "whole number"))
+
+
+def fractions(value: object) -> object:
+    """`0.001,0.01` as (0.001, 0.01): in this order, repetitions dropped.
+
+    Raises:
+        Refusal: an item is no number, or not in 0 < f <= 1.
+    """
+    return _distinct(_fraction(item) for item in _items(value)) if isinstance(value, str) else value
+
+
+def probabilities(value: object) -> object:
+    """As `fractions`.
+
+    Raises:
+        Refusal: an item is no number, or not in 0 < p <= 1.
+    """
+    if not isinstance(value, str):
+        return value
+    return _distinct(_fraction(item, "probability to keep a value") for item in _items(value))
+
+
+def folder(value: object) -> object:
+    """An absolute path, `~` expanded: Ray's processes run in working directories of their own.
+
+    Raises:
+        Refusal: the path is empty or a URI, or in the home directory of no user.
+    """
+    if not isinstance(value, str | Path):
+        return value
+    text = os.fspath(value)
+    if not text:
+        raise Refusal("write the path of a folder")
+    if "://" in text:
+        raise Refusal("write the path of a folder, not a URI: it is kept on every machine (mount a shared one)")
+    return _absolute(text)
+
+
+def files(value: object) -> object:
+    """`a.py,b.py` as absolute paths, `~` expanded: in this order, repetitions dropped.
+
+    Raises:
+        Refusal: an item is no file.
+    """
+    if not isinstance(value, str):
+        return value
+    found = _distinct(_absolute(item) for item in _items(value))
+    for path in found:
+        if not path.is_file():
+            raise Refusal(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
+    return found
+
+
+def storage(value: object) -> object:
+    """A folder as `folder` gives it, or the URI of a store of objects: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER.
+
+    Raises:
+        Refusal: the path is empty, or the URI is of no store that is known.
+    """
+    if not isinstance(value, str) or "://" not in value:
+        return folder(value)
+    return place(value)
+
+
+def gpus(value: object) -> object:
+    """`auto`, or a number of GPUs from 0 on.
+
+    Raises:
+        Refusal: anything else, and a number above 1 that is not whole (a device cannot be shared in part only).
+    """
+    if value == "auto" or not isinstance(value, str | int | float):
+        return value
+    number = _number(value)
+    if not 0 <= number < math.inf or (number > 1 and not number.is_integer()):
+        raise Refusal("write auto, 0, a share of one GPU as 0.25, or a whole number")
+    return number
+
+
+def _absolute(text: str) -> Path:
+    expanded = os.path.expanduser(text)
+    if expanded == text and text.startswith("~"):
+        user = text[1:].partition("/")[0]
+        raise Refusal(f"there is no user {user}; write ./{text} for a name that begins with ~")
+    return Path(os.path.abspath(expanded))
+
+
+def _items(value: str) -> list[str]:
+    items = value.split(",")
+    if not all(items):
+        raise Refusal("write the items with commas between them and no spaces, as a,b,c")
+    return items
+
+
+def _distinct(items: Iterable[Item]) -> tuple[Item, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _range(item: str, what: str = "seed") -> range:
+    match = _SEEDS.fullmatch(item)
+    if match is None:
+        raise Refusal(f"{item} is no {what}; write whole numbers and ranges, as 0-2 or 0,3,5-7")
+    first, last = int(match[1]), int(match[2] or match[1])
+    if last < first:
+        raise Refusal(f"the range {item} runs backwards; write {last}-{first}")
+    if last - first >= MOST_SEEDS:
+        raise Refusal(f"the range {item} holds more than {MOST_SEEDS:,} {what}s")
+    return range(first, last + 1)
+
+
+def _fraction(item: str, what: str = "fraction") -> float:
+    number = _number(item)
+    if not 0 < number <= 1:
+        raise Refusal(f"{item} is no {what}; write numbers above 0 and up to 1, as 0.001,0.01,1")
+    return number
+
+
+def _number(value: str | float) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        return math.nan
+
+
+def workers(value: object) -> object:
+    """`4` as (4, 4), `2-8` as (2, 8).
+
+    Raises:
+        Refusal: neither a whole number from 1 nor a rising range of them.
+    """
+    if not isinstance(value, str):
+        return value
+    found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", value)
+    fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
+    if not 1 <= fewest <= most:
+        raise Refusal("write a number from 1, as 4, or the fewest and the most, as 2-8")
+    return fewest, most
+
+
+def in_a_name(value: object) -> str:
+    """A value of an option in the letters of a folder's name: ranges as 0-2, other lists with _ between their items."""
+    if isinstance(value, tuple):
+        rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
+        return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(in_a_name, value))
+    text = value.name if isinstance(value, Path) else f"{value:g}" if isinstance(value, float) else str(value)
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lower()
+
+
+Token = Annotated[str, BeforeValidator(token), Written("NAME")]
+Names = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1), Written("NAME,...")]
+Seeds = Annotated[
+    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(seeds), Field(min_length=1), Written("0-2,...")
+]
+Fractions = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...],
+    BeforeValidator(fractions),
+    Field(min_length=1),
+    Written("0.01,..."),
+]
+Probabilities = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1)], ...],
+    BeforeValidator(probabilities),
+    Field(min_length=1),
+    Written("0.01,..."),
+]
+Counts = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=MOST_SUBSETS)], ...],
+    BeforeValidator(counts),
+    Field(min_length=1),
+    Written("0-2,..."),
+]
+Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
+Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
+Files = Annotated[tuple[Path, ...], BeforeValidator(files), Written("FILE,...")]
+Storage = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(storage), Written("DIR|URI")]
+Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
+WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]
+Count = Annotated[int, Field(ge=1), Written("N")]
+Whole = Annotated[int, Field(ge=0), Written("N")]
+Uri = Annotated[str, Field(min_length=1), Written("URI")]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), Written("X")]
+Share = Annotated[float, Field(gt=0, le=1), Written("X")]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), Written("X")]

@@ -1,0 +1,237 @@
+"""A trial of several workers: a Ray Train job inside a Tune trial, named by the trial's key.
+
+The workers run the one training loop (`sweeps.trials.run.run_as_one_of`) in a process group that Train sets up. Train
+is told of no checkpoint: ours are found under the key, by whoever goes on, and words go to the trial past Train's own
+reports, for which all workers would have to wait. Its worker group is all or nothing, so that trials that do not fit
+wait without holding anything.
+"""
+
+from __future__ import annotations
+
+import pickle
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from mvae.workers import Workers
+from sweeps.cli.words import counted
+from sweeps.engine.machines import alive
+from sweeps.engine.quiet import environment, last_line
+from sweeps.planning.demand import Demand
+from sweeps.store.scratch import remove_folders_of_the_dead, scratch
+from sweeps.trials.run import Job, Repeats, Word, run_as_one_of
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks of Train at its workers, and of a trial at what they say."""
+
+MOST_BROKEN_STARTS = 3
+"""Times in a row that Train itself may fail, or workers be lost before anything is saved while all machines stay: being
+tried again hardly ever mends either."""
+
+WAIT_SECONDS = 3600
+"""How long workers of a fixed number wait for their machines at a time; nothing is held meanwhile."""
+
+SAYS_SO_AFTER = 60.0
+"""Seconds without its workers after which a trial says that it waits for them."""
+
+RESIZE_EVERY = 5.0
+"""Seconds between two looks for machines that an elastic trial could grow onto."""
+
+
+def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_losses: int) -> None:
+    """Runs a job's workers to their end, again after some of them were lost; called in the trial's Tune process.
+
+    Args:
+        say: called in this thread alone.
+        most_losses: losses in a row, without a new checkpoint between them, after which it gives up.
+    """
+    from ray.train import ControllerError, WorkerGroupError
+
+    remove_folders_of_the_dead()
+    words = _queue_here()
+    reached, losses, machines = 0, 0, _machines()
+    with ThreadPoolExecutor(1) as aside:
+        while True:
+            attempt = aside.submit(_attempt, job, needs, words)
+            _pass_on(words, say, attempt, Word(waits=_waits_for(needs)))
+            lost = attempt.result()
+            if lost is None:
+                return
+            if isinstance(lost, Repeats):
+                say(lost.word)
+                return
+            newest = job.store.checkpoints(job.key).latest(digests=False)
+            epoch = newest.epoch if newest else 0
+            losses = 1 if epoch > reached else losses + 1
+            reached = max(reached, epoch)
+            before, machines = machines, _machines()
+            # no machine was lost and no epoch saved: they cannot reach one another, say
+            never_began = isinstance(lost, WorkerGroupError) and epoch == 0 and machines == before
+            broken = never_began or isinstance(lost, ControllerError)
+            if losses > (min(MOST_BROKEN_STARTS, most_losses) if broken else most_losses):
+                say(Word(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
+                return
+            say(Word(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
+
+
+def _machines() -> set[str]:
+    """Those that are there now; one that was booted again is another."""
+    return {node["NodeID"] for node in alive()}
+
+
+def _queue_here() -> Queue:
+    """A queue in a process on this machine, so that it is lost with this process and not before."""
+    import ray
+    from ray.util.queue import Queue
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+
+def _waits_for(needs: Demand) -> str:
+    fewest = needs.workers if needs.fewest is None else needs.fewest
+    looks = " (it looks once a minute)" if needs.fewest is not None else ""
+    return f"waits for machines with room for {counted(fewest, 'worker')} at a time{looks}"
+
+
+def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None], waits: Word) -> None:
+    """Says what the workers say, until the attempt has ended and all is said.
+
+    Args:
+        words: the first is None, once the workers have begun; the others are pickled.
+        waits: said once where that takes long.
+    """
+    from ray.exceptions import RayActorError
+    from ray.util.queue import Empty
+
+    deadline = time.monotonic() + SAYS_SO_AFTER
+    while True:
+        ended = attempt.done()
+        try:
+            word = words.get(timeout=LOOK_EVERY)
+            deadline = float("inf")
+            if word is not None:
+                say(pickle.loads(word))  # noqa: S301
+        except Empty:
+            if ended:
+                return
+            if time.monotonic() > deadline:
+                deadline = float("inf")
+                say(waits)
+        except RayActorError:  # the queue is gone, the workers may not be: their results say how it went
+            return
+
+
+def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
+    """One Train job; None where it came to its end, `Repeats` where it failed by itself, else what was lost."""
+    import ray
+    from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
+
+    start_coordinator()
+    scaling: dict[str, Any] = {
+        "num_workers": needs.workers,
+        "use_gpu": needs.gpus > 0,
+        "resources_per_worker": needs.of_each,
+    }
+    elastic = needs.fewest is not None
+    if elastic:
+        scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
+    failures: dict[str, Any] = {
+        "max_failures": 0,
+        "max_preemption_failures": -1,
+        "controller_failure_limit": -1 if elastic else 10,
+    }
+    settings = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY),
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process, for notices that we ignore
+    }
+    if not elastic:
+        settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
+    with environment(settings), scratch("ray") as folder:
+        trainer = trainer_without_datasets()(
+            _worker,
+            train_loop_config={"job": ray.put(job), "words": words},
+            scaling_config=ScalingConfig(**scaling),
+            run_config=RunConfig(name=job.key, storage_path=str(folder), failure_config=FailureConfig(**failures)),
+        )
+        try:
+            trainer.fit()
+        except WorkerGroupError as lost:
+            causes = (getattr(failure, "_base_exc", failure) for failure in lost.worker_failures.values())
+            return next((cause for cause in causes if isinstance(cause, Repeats)), lost)
+        except TrainingFailedError as lost:
+            return lost
+        return None
+
+
+def start_coordinator() -> None:
+    """Starts the actor that Train asks for machines, which its controller would start and wait for once it is there
+    itself. The name is private to Ray; where a version lacks it, or it does not start, the controller does."""
+    with suppress(Exception):
+        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+            get_or_create_autoscaling_coordinator,
+        )
+
+        get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
+
+
+def trainer_without_datasets() -> type[TorchTrainer]:
+    """A TorchTrainer that starts no process for Ray's data sets, of which we use none. The names are private to Ray;
+    where a version lacks them, it starts one."""
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            given: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+            return [one for one in given if type(one).__name__ != "DatasetsCallback"]
+
+    return Trainer
+
+
+def _worker(config: dict[str, Any]) -> None:
+    """What each worker of the Train job does."""
+    import ray
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    workers = Workers(context.get_world_rank(), context.get_world_size())
+    device = ray.train.torch.get_device()
+    job: Job = ray.get(config["job"])
+    if workers.rank == 0:
+        config["words"].put(None)
+    with _sent(config["words"]) as say:
+        run_as_one_of(job, say, workers, str(device))
+
+
+@contextmanager
+def _sent(words: Queue) -> Iterator[Callable[[Word], None]]:
+    """Sends words to the driver from a thread of their own, in order, so that training never waits for it.
+
+    They are pickled here, since the queue's process would import all that they are made of, torch included.
+    """
+    waiting: queue.SimpleQueue[Word | None] = queue.SimpleQueue()
+
+    def send() -> None:
+        while (word := waiting.get()) is not None:
+            try:
+                words.put(pickle.dumps(word))
+            except Exception:  # the trial's own process is gone, and this one will be ended
+                return
+
+    thread = threading.Thread(target=send, name="words", daemon=True)
+    thread.start()
+    try:
+        yield waiting.put
+    finally:
+        waiting.put(None)
+        thread.join()

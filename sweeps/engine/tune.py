@@ -1,0 +1,171 @@
+"""Tune drives the trials of a sweep, in processes that are used again, with a share of a GPU each.
+
+A trial on one device is a plain Tune function (a nested Train job costs tens of seconds before its first step); a trial
+of several workers is a Train job inside one (sweeps/engine/train.py). Tune's own state is not used to resume:
+storage says what is missing, and a fresh Tuner runs just that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from sweeps.engine.attach import address
+from sweeps.engine.train import run_together
+from sweeps.planning.demand import Demand
+from sweeps.planning.plan import shape_of
+from sweeps.store.scratch import scratch
+from sweeps.trials.run import Job, Word, run
+
+MOST_PROCESS_DEATHS = 5
+"""Times that a trial is started again after Tune lost it, as when its process died; an error of its own is final."""
+
+MOST_DEATHS_ON_A_CLUSTER = 100
+"""The same where machines may be taken away: a long trial on spot machines loses many."""
+
+
+@dataclass(frozen=True)
+class Listener:
+    """What the driver does with what it hears; called in the driver's main thread."""
+
+    started: Callable[[str], None]
+    """A key's trial begins, or begins again after its process died."""
+    word: Callable[[str, Word], None]
+    """A key's trial says something; its last word is done or failed."""
+    again: Callable[[str, str], None] = lambda _, __: None
+    """A key's trial starts again from its last checkpoint, and why: its process died, or what Tune said."""
+
+
+def demand_of(job: Job) -> Demand:
+    """What a job takes of the cluster."""
+    workers, fewest = shape_of(job.trial)
+    return Demand(workers, job.gpus, fewest)
+
+
+def alike(jobs: Sequence[Job]) -> Iterator[tuple[Demand, list[Job]]]:
+    """The jobs by what they take, those in one process first: processes are used again, so trials must be alike."""
+    ordered = sorted(jobs, key=lambda job: (job.workers, job.gpus))
+    for needs, group in groupby(ordered, demand_of):
+        yield needs, list(group)
+
+
+def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) -> None:
+    """Runs jobs to their end, within `cluster()`; each ends with a word `done` or `failed` to the listener.
+
+    Args:
+        jobs: all of one demand.
+        max_concurrent: most trials at a time.
+    """
+    import ray
+    from ray import tune
+
+    if not jobs:
+        return
+
+    by_key = {job.key: job for job in jobs}
+    needs = demand_of(jobs[0])
+    assert all(demand_of(job) == needs for job in jobs), "trial processes are used again: all trials need the same"
+    shared = ray.put(by_key)
+    deaths = MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
+
+    def tune_trial(config: dict[str, Any]) -> None:
+        job = ray.get(shared)[config["key"]]
+
+        def say(word: Word) -> None:
+            tune.report({"word": asdict(word)})
+
+        if needs.workers == 1:
+            run(job, say)
+        else:
+            run_together(job, needs, say, deaths)
+
+    with scratch("ray") as session:
+        tune.Tuner(
+            tune.with_resources(tune_trial, _held_by_tune(needs)),
+            param_space={"key": tune.grid_search(list(by_key))},
+            tune_config=tune.TuneConfig(
+                reuse_actors=True,
+                max_concurrent_trials=max_concurrent,
+                trial_name_creator=lambda trial: trial.config["key"],
+                trial_dirname_creator=lambda trial: trial.config["key"],
+            ),
+            run_config=tune.RunConfig(
+                name="sweep",
+                storage_path=str(session),
+                verbose=0,
+                callbacks=[relay(listener)],
+                failure_config=tune.FailureConfig(max_failures=deaths),
+            ),
+        ).fit()
+
+
+def relay(listener: Listener) -> Any:
+    """A callback that turns Tune's events into the listener's; every trial's configuration holds its key."""
+    from ray import tune
+
+    class Relay(tune.Callback):
+        """Turns Tune's events into the listener's."""
+
+        def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
+            """Tune pickles its configuration when it starts; the listener stays behind."""
+            return tune.Callback, ()
+
+        def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            listener.started(trial.config["key"])
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            if "word" in result:
+                listener.word(trial.config["key"], Word(**result["word"]))
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            listener.again(trial.config["key"], _happened_to(trial))
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
+            listener.word(trial.config["key"], Word(failed=why, details=_error_text(trial)))
+
+    return Relay()
+
+
+def _held_by_tune(needs: Demand) -> dict[str, float]:
+    """What a trial's own process holds: next to nothing where its workers hold what it takes, or they would wait for
+    it. It is then on the head, with Train's controller and what clears up after that: if they were lost together with a
+    worker's machine, what they had reserved on others would stay reserved for ever."""
+    if needs.workers > 1:
+        return {"node:__internal_head__": 0.001}
+    return needs.of_each
+
+
+def _happened_to(trial: Any) -> str:
+    """Why Tune lost a trial the last time, in words: the death of its process, or else what Tune said."""
+    from ray.exceptions import RayActorError
+
+    last = _error_text(trial).rpartition("Failure # ")[2].partition("\n")[2]
+    error = _last_error(trial)
+    if isinstance(error, RayActorError) and str(error).strip() in last:
+        return "its process died"
+    said = [line.strip() for line in last.splitlines() if line.strip()]
+    return f"Tune reports {said[-1] if said else 'an error without a word'}"
+
+
+def _error_text(trial: Any) -> str:
+    """Tune's errors of a trial, the last one at the end; each begins with a line "Failure # ..."."""
+    try:
+        return Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
+    except OSError:
+        return ""
+
+
+def _last_error(trial: Any) -> Exception | None:
+    """The last error of a trial that Tune could pickle: a process's death is always one."""
+    from ray import cloudpickle
+
+    try:
+        return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
+    except Exception:  # what was raised may be of a class that this process does not have
+        return None

@@ -1,0 +1,87 @@
+"""What a plan costs: hours of machines like this one, and their price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sweeps.cli.time_left import makespan
+from sweeps.cli.words import counted, duration, figures
+from sweeps.planning.demand import Capacity, Gpus, demand, memory_bound, trials_at_once
+
+if TYPE_CHECKING:
+    from sweeps.cli.options import CommonOptions
+    from sweeps.planning.estimate import Estimate, Shape
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine that trials run on, and what they run on there."""
+
+    cpus: int
+    gpus: int
+    kind: str
+    """Of the device: cpu or cuda."""
+    device: str | None
+    """Its name, as results record it; None where trials run on a cluster's machines, of which nothing is known here."""
+    memory: float = math.inf
+    """Bytes of memory free for trials; infinite if they run on a cluster's machines."""
+
+    @property
+    def capacity(self) -> Capacity:
+        """What it has for trials."""
+        return Capacity(self.cpus, self.gpus, memory=self.memory)
+
+    def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
+        """How much of a machine a trial takes; above 1 for one that needs several.
+
+        Args:
+            wanted: GPUs of a trial, as asked for.
+            most: trials at a time, where that is limited.
+        """
+        here = self.capacity
+        needs = demand(*shape, wanted, here)
+        if needs.fits(here):
+            return 1 / trials_at_once(here, needs, most)
+        by_gpus = needs.least * needs.gpus / self.gpus if needs.gpus and self.gpus else 0.0
+        return float(math.ceil(max(needs.least / self.cpus, by_gpus)))
+
+    def memory_bound(self, shape: Shape, options: CommonOptions, trials: int) -> str:
+        """Returns one line if memory bounds how many of these trials run at a time, else nothing."""
+        needs = demand(*shape, options.gpus_per_trial, self.capacity)
+        return memory_bound(self.capacity, needs, options.max_concurrent, trials)
+
+
+def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[str]:
+    """Machine-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
+    if not estimate.known:
+        return []
+    shares = {shape: machine.share(shape, options.gpus_per_trial, options.max_concurrent) for shape in estimate.shapes}
+    seconds = sum(_lasting(estimate.shapes[shape], share) for shape, share in shares.items())
+    most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
+    at_once = f", {most} trials at a time" if most > 1 else ""
+    has = counted(machine.cpus, "CPU") + f" and {counted(machine.gpus, 'GPU')}" * bool(machine.gpus)
+    bounds = (machine.memory_bound(shape, options, len(each)) for shape, each in estimate.shapes.items())
+    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
+    if machine.device is None:
+        lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
+    if options.price_per_hour is not None:
+        price = seconds / 3600 * options.price_per_hour
+        lines.append(f"about {price:.2f} at {options.price_per_hour:g} a machine-hour")
+    if estimate.unknown:
+        lines[-1] += f", without {counted(estimate.unknown, 'trial')} of which no time is known"
+    return [*lines, *dict.fromkeys(filter(None, bounds))]
+
+
+def _lasting(seconds: Sequence[float], share: float) -> float:
+    """Seconds for which a machine is held by trials that each take this share of it."""
+    return makespan(seconds, round(1 / share)) if share < 1 else sum(seconds) * share
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    if hours < 0.01:
+        return "under 0.01"
+    return f"about {hours:,.0f}" if hours >= 10 else f"about {figures(hours, 2)}"

@@ -1,0 +1,98 @@
+"""A probe: what a trial will take, from a few of its steps, for `--plan` where nothing like it has finished yet."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mvae.data import load_converted
+from mvae.data.dataset import Dataset
+from mvae.models import arm
+from mvae.sampling import paired_set
+from mvae.training.loop import compile_networks, validated
+from mvae.training.optimiser import Adam
+from mvae.training.steps import EAGER_STEPS, steps_of
+from mvae.trial import Trial
+from mvae.workers import ALONE
+from sweeps.planning.plan import Fingerprints, fingerprint_of
+
+STEPS = 20
+"""Steps that are timed."""
+WARM_UP = EAGER_STEPS + 2
+"""Steps before them, until on a GPU they are recorded."""
+LONG_ENOUGH = 5.0
+"""Seconds after which fewer steps will do."""
+FITTED = 2000
+"""Most pairs that a closed-form arm is fitted on in a probe; more are scaled in proportion."""
+
+
+class Probe:
+    """Callable: seconds that a whole trial takes on one CPU thread of this machine, or on its GPU.
+
+    Args:
+        fingerprints: of the data sets that the trials are on.
+        cache: where they lie converted, if they do; nothing is written there.
+        device: cpu or cuda. An arm that is fitted in closed form is fitted on the CPU.
+    """
+
+    def __init__(self, fingerprints: Fingerprints, cache: Path | None, device: str = "cpu") -> None:
+        self._fingerprints, self._cache, self._device = fingerprints, cache, device
+
+    def __call__(self, trial: Trial) -> float | None:
+        """Seconds of a trial, from its start to its last epoch, evaluation of every epoch included.
+
+        None where the data set is not converted yet.
+        """
+        data = load_converted(trial.dataset, fingerprint_of(trial.dataset, self._fingerprints), self._cache)
+        if data is None:
+            return None
+        data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
+        trial = trial.with_(binarisation="fixed")  # no grey values here; drawing bits is a few percent of an epoch
+        torch.set_num_threads(1)
+        chosen = arm(trial.model)
+        model = chosen.build(trial, data.modalities)
+        if chosen.fit is not None:
+            pairs = len(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
+            share = min(1.0, FITTED / pairs)
+            began = time.perf_counter()
+            chosen.fit(model, trial.with_(paired_fraction=trial.paired_fraction * share), data)
+            return (time.perf_counter() - began) / share
+        model, data = model.to(self._device), data.to(self._device)
+        each, steps = seconds_a_step(model, trial, data)
+        began = time.perf_counter()
+        validated(model, trial, data)
+        validation = time.perf_counter() - began
+        return trial.epochs * (each * steps + validation)
+
+
+def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float, int]:
+    """Seconds that a training step takes in this process alone, from a few of them, and the steps of an epoch.
+
+    Args:
+        model: of an arm that is trained by steps; its weights change.
+        data: where the model is.
+    """
+    make = arm(trial.model).learner
+    assert make is not None
+    learner = make(model, trial, data)
+    optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
+    if trial.compile:
+        compile_networks(model)
+    model.train()
+    device = data.train.values[0].device
+    take = steps_of(learner, model, optimizer, trial, data.modalities, ALONE)
+    times = [time.perf_counter()]
+    with take.running():
+        for step, batch in zip(range(WARM_UP + STEPS), learner.batches(0), strict=False):
+            take(batch, step)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter())
+            if step > WARM_UP and times[-1] - times[WARM_UP] > LONG_ENOUGH:
+                break
+    done = len(times) - 1
+    warm = min(WARM_UP, done - 1)
+    return (times[-1] - times[warm]) / (done - warm), learner.steps_per_epoch

@@ -1,0 +1,258 @@
+"""A search from its command to its exit code: the driver of a sweep, whose cells a study chooses as it goes on.
+
+The same call starts, resumes, extends and reports it, as of any sweep (sweeps/main.py). What was running when a driver
+died is in the study, and is put back with its number; `--trials` is a total.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from sweeps import engine
+from sweeps.cli.console import Console, Progress
+from sweeps.cli.options import CommonOptions
+from sweeps.cli.signals import Interrupted
+from sweeps.cli.words import counted
+from sweeps.driver import COMPLETE, INCOMPLETE, Driver
+from sweeps.planning.plan import plan, shape_of
+from sweeps.planning.price import Machine, costs
+from sweeps.search import report as search_report
+from sweeps.search.database import StudyLost
+from sweeps.search.report import Outcome
+from sweeps.search.space import Search
+from sweeps.search.study import Known, Standing, Study, look, opened
+from sweeps.store.store import Store
+from sweeps.sweep import LookUp, Sweep
+from sweeps.tracking.tracker import Tracker
+from sweeps.tracking.view import Status, SweepView
+from sweeps.trials.run import Word
+
+OTHER_SEEDS = 1_000_000
+"""Added to a seed, it is one that nobody has run: the time is asked of a trial that is still to be run."""
+
+
+def sweep_of(search: Search, uri: str) -> Sweep:
+    """The sweep of a search: its cells are the default and what the study has chosen so far.
+
+    Args:
+        uri: of the study's database.
+    Raises:
+        Refusal: the database cannot be used.
+        StudyLost: another program still holds it after minutes of retries.
+    """
+    known = look(search, uri, Console().say)
+    cells = [search.cell(one.number, one.trial) for one in known]
+    default = search.default
+    if all(one.trial != default for one in known):
+        cells = [search.cell(0, default), *cells]
+    title = f"Search on {default.dataset}: {search.metric} of {default.model}"
+    return Sweep(search.name, title, tuple(cells), heading=title, search=Searching(search, uri))
+
+
+@dataclass(frozen=True)
+class Searching:
+    """A search, as `sweeps.main.main` sees it."""
+
+    search: Search
+    uri: str
+
+    @cached_property
+    def _known(self) -> list[Known]:
+        return look(self.search, self.uri, Console().say)
+
+    @property
+    def left(self) -> int:
+        """Trials that are still to be run."""
+        return max(0, self.search.total - sum(one.ended for one in self._known))
+
+    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
+        """Prints what is done and what the rest will cost at most: as if no trial were given up."""
+        outcome = Outcome(self.search, tuple(self._known))
+        console.say(outcome.counts())
+        ranges = ", ".join(f"{name} ({_range(span)})" for name, span in self.search.varied.items())
+        console.say(f"varied: {ranges}")
+        if self.search.milestones:
+            rungs = ", ".join(map(str, self.search.milestones))
+            console.say(f"given up where they lag behind: at epochs {rungs} of {self.search.default.epochs}")
+        default = self.search.default
+        another = self.search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
+        estimate = look_up([another]).estimate.times(self.left)
+        for line in [*estimate.lines(options.max_concurrent), *costs(estimate, machine, options)]:
+            console.say(line)
+        if estimate.known and self.search.milestones:
+            console.say("at most: trials that are given up take less")
+        return COMPLETE
+
+    def report(self, store: Store, links: dict[str, str], console: Console) -> int:
+        """Prints and writes the table of the trials so far."""
+        if not self._known:
+            console.say(Outcome(self.search, ()).counts())
+            return INCOMPLETE
+        with opened(self.search, self.uri, console.say) as study:
+            return _reported(study, store, links, console)
+
+    def driver(self) -> type[Driver]:
+        """What runs it."""
+        return SearchDriver
+
+
+class SearchDriver(Driver):
+    """One driver of a search at work: the study is open, and the plan grows with what it asks."""
+
+    study: Study
+    _loss: StudyLost | None = None
+
+    def run(self) -> int:
+        """Runs what is missing to the total and reports everything; the exit code says how it went."""
+        assert isinstance(self.sweep.search, Searching)
+        with opened(self.sweep.search.search, self.sweep.search.uri, self.console.say) as self.study:
+            self.study.settle(self.store)
+            known = self.study.known()
+            stopped = {one.key for one in known if one.ended}
+            cells = [self.study.search.cell(one.number, one.trial) for one in known]
+            if cells:
+                planned = plan(cells, self.store, self.data_marks)
+                trials = {key: replace(one, stopped=key in stopped) for key, one in planned.trials.items()}
+                self.planned = replace(planned, trials=trials)
+            return super().run()
+
+    def _what_there_is(self) -> str:
+        known = self.study.known()
+        said = [f"{count} {one}" for one in Standing if (count := sum(k.standing is one for k in known))]
+        return ", ".join([counted(self.study.search.total, "trial"), *said])
+
+    @property
+    def _unfinished(self) -> bool:
+        return self.study.left > 0
+
+    def _view(self, status: Status) -> SweepView:
+        """The metric that decides comes first, and what was varied stands beside it; nothing is grouped."""
+        usual, search = super()._view(status), self.study.search
+        metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
+        return replace(usual, metrics=metrics, settings=tuple(search.varied))
+
+    def _train(self, tracker: Tracker) -> None:
+        search, epochs = self.study.search, float(self.study.search.default.epochs)
+        waiting = [f"trial {place}" for place in range(self.study.left)]
+        with (
+            self.console.progress(dict.fromkeys(waiting, epochs)) as progress,
+            engine.cluster(self._head_lost) as capacity,
+        ):
+            template = replace(
+                self._job("", search.default, (search.measure,), capacity), checkpoint_at=search.milestones
+            )
+            needs = engine.demand(*shape_of(search.default), self.options.gpus_per_trial, capacity)
+            at_once = engine.trials_at_once(capacity, needs, self.options.max_concurrent)
+            if bound := engine.memory_bound(capacity, needs, self.options.max_concurrent, self.study.left):
+                self.console.say(bound)
+
+            def ask() -> engine.Question | None:
+                self._stop_if_told()
+                with self._keeping_the_loss():
+                    known = self.study.ask(self.store)
+                if known is None:
+                    return None
+                self._add(known)
+                progress.named(waiting.pop(), known.key)
+                return engine.Question(known.key, search.settings(known.trial))
+
+            def stop(key: str, epoch: int, value: float) -> bool:
+                with self._keeping_the_loss():
+                    if not self.study.lags_behind(key, epoch, value):
+                        return False
+                    about = self.study.give_up(key, epoch, value, self.store)
+                said = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
+                progress.stopped(key, self.catalogue.name(key), said)
+                tracker.update(self.catalogue.pruned(key, epoch, about.history))
+                return True
+
+            listener = engine.SearchListener(ask, stop, self._listening(tracker, progress))
+            try:
+                engine.run_search(template, listener, metric=search.metric, max_concurrent=at_once)
+            finally:
+                if self._loss is not None:
+                    raise self._loss
+
+    @contextmanager
+    def _keeping_the_loss(self) -> Iterator[None]:
+        """Ends the trials if the study is lost: Tune lets through nothing but the exception of an interruption."""
+        try:
+            yield
+        except StudyLost as lost:
+            self._loss = lost
+            raise Interrupted(str(lost)) from None
+
+    def _listening(self, tracker: Tracker, progress: Progress) -> engine.Listener:
+        usual = self._listener(tracker, progress)
+
+        def word(key: str, said: Word) -> None:
+            usual.word(key, said)
+            with self._keeping_the_loss():
+                if said.done:
+                    self.study.done(key, self.store)
+                elif said.diverged:
+                    self.failures.pop(key)
+                    self.study.diverged(key, said.failed)
+
+        return replace(usual, word=word)
+
+    def _metric(self, key: str, final: dict[str, float]) -> str:
+        search = self.study.search
+        result = self.store.results.read(key, search.measure.token)
+        value = search.value(result.history if result else ())
+        return f"{search.metric.rpartition('/')[2]} {value:.4f}"
+
+    def _add(self, known: Known) -> None:
+        """The plan and the catalogue get a trial that the study has just chosen."""
+        if known.key in self.planned.trials:
+            return
+        cell = self.study.search.cell(known.number, known.trial)
+        one = plan([cell], self.store, self.data_marks)
+        self.planned = replace(
+            self.planned,
+            cells=(*self.planned.cells, cell),
+            keys=(*self.planned.keys, known.key),
+            trials={**self.planned.trials, **one.trials},
+        )
+        self.catalogue.add(self.planned, known.key)
+
+    def _correct_views(self) -> None:
+        """Of trials that were given up, and of those that diverged."""
+        for one in self.study.known():
+            if one.standing is Standing.DIVERGED:
+                self.catalogue.failed(one.key, one.why)
+            elif one.standing is Standing.PRUNED and self.catalogue.view(one.key).status != "finished":
+                epoch, records = max(one.steps, default=0), self.catalogue.view(one.key).records
+                self.catalogue.pruned(one.key, epoch, records)
+
+    def _report(self, links: dict[str, str]) -> int:
+        code = _reported(self.study, self.store, links, self.console)
+        for key, why in self.failures.items():
+            self.console.say(f"failed: {self.catalogue.name(key)}: {why}")
+        return INCOMPLETE if self.failures else code
+
+
+def _reported(study: Study, store: Store, links: dict[str, str], console: Console) -> int:
+    known = tuple(study.known())
+    tested = search_report.tested(store, study.search, known)
+    outcome = Outcome(study.search, known, tested, study.importances(), links)
+    search_report.show(outcome, console.rich)
+    folder = store.reports / study.search.name
+    try:
+        search_report.write(folder, outcome)
+    except OSError as refused:
+        console.say(f"The report is not written: {refused}")
+        return INCOMPLETE
+    console.say(f"Report: {folder}")
+    return COMPLETE if outcome.complete else INCOMPLETE
+
+
+def _range(span: object) -> str:
+    if isinstance(span, tuple):
+        return ", ".join(map(str, span))
+    assert hasattr(span, "low")
+    assert hasattr(span, "high")
+    return f"{span.low:g} to {span.high:g}"

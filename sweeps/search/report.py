@@ -1,0 +1,204 @@
+"""The report of a search: what is best so far beside the default, every trial, and the command line to paste.
+
+Files: table.md and trials.csv; the plots history, parallel and importances, each as PNG, PDF and SVG. MLflow's run of
+the search has all of them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from mvae.storage.files import write_atomically
+from mvae.storage.objects import Place
+from sweeps.search.plots import history, importances, parallel
+from sweeps.search.space import Search
+from sweeps.search.study import Known, Standing
+from sweeps.store.store import Store
+from sweeps.table.markdown import markdown_table
+from sweeps.table.metric_names import metric_words
+from sweeps.table.plot import forms
+
+SHOWN = 8
+"""Trials that the terminal's table shows, the best first."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a search so far."""
+
+    search: Search
+    known: tuple[Known, ...]
+    tested: Mapping[str, float] = field(default_factory=dict)
+    """Key to the test metric of trials that are done."""
+    importances: Mapping[str, float] = field(default_factory=dict)
+    """Share of each setting in what makes the metric differ."""
+    links: Mapping[str, str] = field(default_factory=dict)
+    """Key to MLflow run."""
+
+    @property
+    def ranked(self) -> list[Known]:
+        """Done trials, the best first; of equal ones the first tried."""
+        sign = -1.0 if self.search.maximize else 1.0
+        done = [one for one in self.known if one.standing is Standing.DONE and one.value is not None]
+        return sorted(done, key=lambda one: (sign * (one.value or 0.0), one.number))
+
+    @property
+    def best(self) -> Known | None:
+        """The best trial that is done."""
+        return next(iter(self.ranked), None)
+
+    @property
+    def default(self) -> Known | None:
+        """The trial with the default settings."""
+        return next((one for one in self.known if one.trial == self.search.default), None)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all trials that were asked for have ended."""
+        return sum(one.ended for one in self.known) >= self.search.total
+
+    def count(self, standing: Standing) -> int:
+        """How many trials stand so."""
+        return sum(one.standing is standing for one in self.known)
+
+    @property
+    def title(self) -> str:
+        """What the table shows."""
+        default = self.search.default
+        return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"
+
+    def counts(self) -> str:
+        """How many trials ended and how, in words."""
+        said = [f"{self.count(one)} {one}" for one in Standing if self.count(one)]
+        return (
+            f"{sum(one.ended for one in self.known)} of {self.search.total} trials: {', '.join(said) or 'none begun'}"
+        )
+
+    def statements(self) -> list[str]:
+        """What is best, what the default gives, what the settings are, and what to type."""
+        best, default = self.best, self.default
+        if best is None:
+            return [self.counts()]
+        beside = "the default is not done yet" if default is None or default.value is None else ""
+        if best == default:
+            beside = "which is the default"
+        elif not beside:
+            assert default is not None
+            beside = f"the default's {_number(default.value)}"
+        metric = metric_words(self.search.measure.quantity)
+        lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {beside}"]
+        if best.key in self.tested:
+            theirs = self.tested.get(default.key) if default is not None else None
+            of_default = "" if theirs is None or best == default else f", the default's {_number(theirs)}"
+            lines.append(f"Its {metric}: {_number(self.tested[best.key])}{of_default}")
+        lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in self._settings(best).items()))
+        lines.append(f"To train it with more seeds: {self.search.command(best.trial)}")
+        return [self.counts(), *lines]
+
+    def lines(self) -> list[dict[str, str]]:
+        """Every trial by number, as text by column."""
+        return [self._line(one) for one in self.known]
+
+    def _line(self, one: Known) -> dict[str, str]:
+        epochs = max(one.steps, default=0) if one.standing is not Standing.DONE else one.trial.epochs
+        note = "default" if one.trial == self.search.default else ""
+        return {
+            "trial": str(one.number),
+            "state": str(one.standing),
+            "epochs": str(epochs),
+            self.search.metric: _number(one.value),
+            self.search.measure.quantity: _number(self.tested.get(one.key)),
+            **{name: str(value) for name, value in self._settings(one).items()},
+            "note": note,
+            "key": one.key,
+        }
+
+    def _settings(self, one: Known) -> dict[str, object]:
+        return self.search.settings(one.trial)
+
+
+def show(outcome: Outcome, console: Console) -> None:
+    """Prints the best trials and the default, then what they say."""
+    console.print(Text(outcome.title, style="bold"))
+    first = outcome.ranked[:SHOWN]
+    if outcome.default is not None and outcome.default not in first:
+        first = [*first, outcome.default]
+    best = next(iter(first), None)
+    if best is not None:
+        grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        lines = [{name: text for name, text in outcome._line(one).items() if name != "key"} for one in first]
+        for name in lines[0]:
+            grid.add_column(name.rpartition("/")[0] + "\n" + name.rpartition("/")[2], justify="right")
+        for line in lines:
+            grid.add_row(*line.values(), style="bold" if line is lines[0] else "")
+        console.print(grid)
+    for text in outcome.statements():
+        console.print(text, soft_wrap=True)
+
+
+def write(folder: Place, outcome: Outcome) -> None:
+    """Writes the report's files, each atomically."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = forms("history", partial(history, outcome.search, outcome.known))
+    if outcome.best is not None:
+        made |= forms("parallel", partial(parallel, outcome.search, outcome.known))
+    if outcome.importances:
+        made |= forms("importances", partial(importances, outcome.search, outcome.importances))
+    for name, picture in made.items():
+        write_atomically(folder / name, picture())
+    write_atomically(folder / "trials.csv", _csv(outcome).encode())
+    write_atomically(folder / "runs.csv", _runs(outcome).encode())
+    write_atomically(folder / "table.md", markdown(outcome).encode())
+
+
+def markdown(outcome: Outcome) -> str:
+    """The report as GitHub and MLflow render it."""
+    *said, command = outcome.statements()
+    parts = [f"### {outcome.title}", "\n".join(f"- {line}" for line in said)]
+    what, colon, typed = command.partition(": ")
+    parts.append(f"{what}:\n\n    {typed}" if outcome.best is not None and colon else f"- {command}")
+    if outcome.importances:
+        shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.importances.items())
+        parts.append(f"Importance of the settings: {shares}")
+    lines = outcome.lines()
+    if lines:
+        parts.append(markdown_table(list(lines[0]), [], [list(line.values()) for line in lines]))
+    return "\n\n".join(parts) + "\n"
+
+
+def tested(store: Store, search: Search, known: tuple[Known, ...]) -> dict[str, float]:
+    """The test metric of trials that are done, by key."""
+    done = {one.key for one in known if one.standing is Standing.DONE}
+    found = store.results.where(lambda key, measure: key in done and measure == search.measure.token)
+    metric = search.measure.metric
+    return {result.key: result.metrics[metric] for result in found if metric in result.metrics}
+
+
+def _runs(outcome: Outcome) -> str:
+    """Which MLflow run a key has, as the tables of sweeps have it."""
+    lines = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
+    return _written([["key", "measure", "link"], *lines])
+
+
+def _csv(outcome: Outcome) -> str:
+    lines = outcome.lines()
+    return _written([list(lines[0]), *(list(line.values()) for line in lines)]) if lines else ""
+
+
+def _written(lines: list[list[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}" if abs(value) < 1000 else f"{value:.1f}"

@@ -1,0 +1,382 @@
+"""The study of a search: Optuna's record of what was tried and what came of it, in a database, and the next question.
+
+Nothing else imports Optuna, except for its database (sweeps/search/database.py). What the study
+says of a trial can be made from storage again: `settle` tells it the results and the pruned trials that it does not
+know, so a study whose driver was killed, or whose database was deleted, goes on as if nothing had happened; only what
+diverged is forgotten with the database. A setting that any sweep of the name has run counts as tried, and is not run
+again.
+
+The sampler is a pure function of (seed, number of the trial, what the study knows), so that it needs no saved state.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from mvae.refusal import Refusal
+from mvae.streams import numpy_generator
+from mvae.trial import Trial
+from sweeps.search.database import StudyLost, database, exists, make
+from sweeps.search.space import REDUCTION, Search, Span
+from sweeps.store import pruned
+from sweeps.store.pruned import Pruned
+from sweeps.store.store import Store
+
+if TYPE_CHECKING:
+    import optuna
+
+AT_RANDOM = 8
+"""Trials whose settings are drawn at random, before the sampler has something to go by."""
+
+PATIENCE, REPEATS = 10, 100
+"""Answers in a row that only repeat what was tried, after which a setting that was not is taken where they can be
+counted, and after which there is nothing more to ask."""
+
+
+class Standing(StrEnum):
+    """Where a trial of a study stands."""
+
+    DONE = "done"
+    PRUNED = "pruned"
+    """Given up at a rung, since others were better there."""
+    DIVERGED = "diverged"
+    """Its numbers ceased to be finite."""
+    OPEN = "open"
+    """It was begun, or chosen at least, and goes on with the next command."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A trial of the study; a setting that the sampler repeated is none."""
+
+    number: int
+    key: str
+    trial: Trial
+    standing: Standing
+    value: float | None
+    """The metric: at the last epoch of one that is done, where a pruned one was given up."""
+    steps: Mapping[int, float] = field(default_factory=dict)
+    """Epoch to metric, at the rungs that it has passed; of a pruned one, also where it did not."""
+    why: str = ""
+    """What was said of one that diverged."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is not to be trained on."""
+        return self.standing is not Standing.OPEN
+
+
+class Study:
+    """One search's study. Opened by one driver at a time to be changed; anybody may look.
+
+    Args:
+        search: what is searched.
+        storage: of Optuna.
+    """
+
+    def __init__(self, search: Search, storage: optuna.storages.BaseStorage) -> None:
+        import optuna
+
+        self.search, self.storage = search, storage
+        directions = optuna.study.StudyDirection
+        self._study = optuna.create_study(
+            storage=storage,
+            study_name=search.name,
+            direction=directions.MAXIMIZE if search.maximize else directions.MINIMIZE,
+            pruner=optuna.pruners.SuccessiveHalvingPruner(search.first_rung, REDUCTION),
+            load_if_exists=True,
+        )
+        self._open: list[int] = []
+        self._keys: dict[str, int] = {}
+        self._handles: dict[int, optuna.Trial] = {}
+
+    @property
+    def space(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """What is varied, as Optuna describes it."""
+        return {name: _distribution(span) for name, span in self.search.varied.items()}
+
+    def known(self) -> list[Known]:
+        """Every trial that counts, by number; as the database has it, nothing is changed."""
+        found = (self._known(frozen) for frozen in self._study.get_trials(deepcopy=False))
+        return [one for one in found if one is not None]
+
+    @property
+    def left(self) -> int:
+        """How many trials are still to be run, open ones among them."""
+        return max(0, self.search.total - sum(one.ended for one in self.known()))
+
+    def settle(self, store: Store) -> None:
+        """Brings the study to what storage holds, and finds the trials that are to be taken up again.
+
+        The first trial of a new study is the default.
+        """
+        self._keys = {one.key: one.number for one in self.known()}
+        for frozen in self._study.get_trials(deepcopy=False):
+            if frozen.state.name == "RUNNING":
+                self._take_up(frozen, store)
+        self._adopt(store)
+        self._open = self._open[: self.left]  # a smaller total than before leaves the rest where they are
+        default = self.search.default
+        if self.search.key(default) not in self._keys and len(self._keys) < self.search.total:
+            self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
+
+    def ask(self, store: Store) -> Known | None:
+        """The next trial to run: one that was begun, with its number, or a new one; None where there is no more."""
+        if self._open:
+            number = self._open.pop(0)
+            return next(one for one in self.known() if one.number == number)
+        repeats = 0
+        while len(self._keys) < self.search.total and repeats < REPEATS:
+            if repeats >= PATIENCE and (untried := self._untried()) is not None:
+                self._study.enqueue_trial(untried)
+            self._study.sampler = _sampler(self.search.default.seed, len(self._study.get_trials(deepcopy=False)))
+            asked = self._study.ask()
+            known = self._chosen(asked, store)
+            if known is None:
+                repeats += 1
+            elif not known.ended:
+                return known
+        return None
+
+    def lags_behind(self, key: str, epoch: int, value: float) -> bool:
+        """Whether a trial is to be pruned at a rung: asynchronous successive halving, kept in the database by Optuna.
+
+        The default, to which all others are compared, never is. What was decided once is not decided again.
+        """
+        number = self._keys[key]
+        if epoch in self._steps(number):
+            return False
+        handle = self._handle(number)
+        handle.report(value, epoch)
+        lags = handle.should_prune()
+        return lags and key != self.search.key(self.search.default)
+
+    def done(self, key: str, store: Store) -> None:
+        """A trial has come to its end: its result is in storage."""
+        result = store.results.read(key, self.search.measure.token)
+        assert result is not None, f"{key} is said to be done and has no result"
+        self._tell(self._keys[key], self.search.value(result.history))
+
+    def give_up(self, key: str, epoch: int, value: float, store: Store) -> Pruned:
+        """A trial lags behind at a rung: this is written to storage first, then to the study."""
+        newest = store.checkpoints(key).latest(digests=False)
+        trial = next(one.trial for one in self.known() if one.key == key)
+        history = [] if newest is None else newest.history
+        about = Pruned(key, self.search.name, self.search.metric, value, epoch, trial.model_dump(), history)
+        pruned.write(store, about)
+        self._tell_pruned(self._keys[key], epoch, value)
+        return about
+
+    def diverged(self, key: str, why: str) -> None:
+        """A trial's numbers ceased to be finite; it counts, as one of the worst."""
+        self._tell_diverged(self._keys[key], why)
+
+    def importances(self) -> dict[str, float]:
+        """Share, 0 to 1, of each setting in what makes the metric differ between finished trials, largest first.
+
+        Empty where too few are finished, or none differs.
+        """
+        import optuna
+
+        finished = [one for one in self.known() if one.standing is Standing.DONE]
+        if len(finished) < 4 or len({one.value for one in finished}) < 2:
+            return {}
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        try:
+            return optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(self.space))
+        except (ValueError, RuntimeError):  # no setting differs between them
+            return {}
+
+    def _known(self, frozen: optuna.trial.FrozenTrial) -> Known | None:
+        key = frozen.user_attrs.get("key")
+        if key is None or "repeats" in frozen.user_attrs:
+            return None
+        why = str(frozen.user_attrs.get("diverged", ""))
+        states = {"COMPLETE": Standing.DONE, "PRUNED": Standing.DIVERGED if why else Standing.PRUNED}
+        standing = states.get(frozen.state.name, Standing.OPEN)
+        steps = dict(frozen.intermediate_values)
+        value = steps[max(steps)] if standing is Standing.PRUNED and steps else frozen.value
+        trial = self.search.trial(frozen.params)
+        return Known(frozen.number, key, trial, standing, None if why else value, steps, why)
+
+    def _take_up(self, frozen: optuna.trial.FrozenTrial, store: Store) -> None:
+        """A trial that ran when the driver was killed: its end, where storage has it, or it is put back."""
+        import optuna
+
+        self._study.sampler = _sampler(self.search.default.seed, frozen.number)  # for what it was not asked yet
+        self._handles[frozen.number] = handle = optuna.Trial(self._study, frozen._trial_id)
+        known = self._chosen(handle, store)
+        if known is not None and not known.ended:
+            self._open.append(known.number)
+
+    def _chosen(self, asked: optuna.Trial, store: Store) -> Known | None:
+        """Names the trial that the sampler's answer means, and tells the study what storage knows of it already.
+
+        Returns:
+            None where it repeats another, or means nothing; the study is told so.
+        """
+        import optuna
+
+        number = asked.number
+        self._handles[number] = asked
+        chosen = {name: _suggested(asked, name, span) for name, span in self.search.varied.items()}
+        try:
+            trial = self.search.trial(chosen)
+        except Refusal as refusal:
+            asked.set_user_attr("refused", str(refusal))
+            self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+            return None
+        key = self.search.key(trial)
+        first = self._keys.setdefault(key, number)
+        if first != number:
+            asked.set_user_attr("repeats", first)
+            self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+            return None
+        if asked.user_attrs.get("key") != key:
+            asked.set_user_attr("key", key)
+        result = store.results.read(key, self.search.measure.token)
+        given_up = pruned.read(store, key, self.search.name)
+        if given_up is not None:
+            self._tell_pruned(number, given_up.epoch, given_up.value)
+        elif result is not None:
+            self._tell(number, self.search.value(result.history))
+        return next(one for one in self.known() if one.number == number)
+
+    def _adopt(self, store: Store) -> None:
+        """Tells the study what this name has run of its settings: results of any sweep, and trials given up before."""
+        import optuna
+
+        states = optuna.trial.TrialState
+        gone_before = {one.key: one for one in pruned.of_search(store, self.search.name) if one.key not in self._keys}
+        mine = store.results.where(
+            lambda key, measure: key not in {*self._keys, *gone_before} and measure == self.search.measure.token
+        )
+        finished = [
+            (result.provenance.get("finished", 0.0), result.key, result.trial, result.history, None) for result in mine
+        ]
+        given_up = [
+            (one.history[-1]["time"] if one.history else 0.0, one.key, one.trial, one.history, one)
+            for one in gone_before.values()
+        ]
+        default = self.search.key(self.search.default)
+        found = sorted([*finished, *given_up], key=lambda item: (item[1] != default, *item[:2]))
+        missing = default not in self._keys and all(item[1] != default for item in found)
+        for _, key, fields, history, gone in found:
+            settings = self.search.settings_of(fields, key)
+            value = self.search.value(history) if gone is None else gone.value
+            if settings is None or not math.isfinite(value) or len(self._keys) + missing >= self.search.total:
+                continue
+            last = len(history) if gone is None else gone.epoch
+            steps = {epoch: history[epoch - 1]["metrics"][self.search.metric] for epoch in self._rungs(last, history)}
+            told = optuna.trial.create_trial(
+                state=states.COMPLETE if gone is None else states.PRUNED,
+                value=value if gone is None else None,
+                params=settings,
+                distributions=self.space,
+                user_attrs={"key": key},
+                intermediate_values=steps | ({} if gone is None else {gone.epoch: gone.value}),
+                system_attrs={f"completed_rung_{rung}": steps[epoch] for rung, epoch in enumerate(steps)},
+            )
+            self._study.add_trial(told)
+            self._keys[key] = len(self._study.get_trials(deepcopy=False)) - 1
+
+    def _untried(self) -> dict[str, Any] | None:
+        """Some settings that were not tried, where they can be counted."""
+        every = self.search.countable
+        return next((settings for key, settings in every.items() if key not in self._keys), None) if every else None
+
+    def _rungs(self, last: int, history: list[Any]) -> list[int]:
+        return [epoch for epoch in self.search.milestones if epoch < last and epoch <= len(history)]
+
+    def _tell(self, number: int, value: float) -> None:
+        if math.isfinite(value):
+            self._study.tell(number, value)
+        else:
+            self._tell_diverged(number, f"{self.search.metric} is {value} at its end")
+
+    def _tell_diverged(self, number: int, why: str) -> None:
+        import optuna
+
+        self._handle(number).set_user_attr("diverged", why)
+        self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+
+    def _tell_pruned(self, number: int, epoch: int, value: float) -> None:
+        import optuna
+
+        if epoch not in self._steps(number):
+            self._handle(number).report(value, epoch)
+        self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+
+    def _steps(self, number: int) -> dict[int, float]:
+        return dict(self._study.get_trials(deepcopy=False)[number].intermediate_values)
+
+    def _handle(self, number: int) -> optuna.Trial:
+        return self._handles[number]
+
+
+def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[Known]:
+    """The trials of a search so far; nothing is changed or made.
+
+    Args:
+        say: as `database` has it; only a database that another program holds is asked again.
+    Raises:
+        StudyLost: another program holds the database: the same command may succeed later.
+        Refusal: the database cannot be used.
+    """
+    import optuna
+
+    if not exists(uri):
+        return []
+    try:
+        with database(uri, say, only_held=True) as storage:
+            if search.name not in optuna.get_all_study_names(storage):
+                return []
+            return Study(search, storage).known()
+    except StudyLost as lost:
+        if lost.held:
+            raise
+        raise Refusal(str(lost)) from None
+
+
+@contextmanager
+def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[Study]:
+    """The study, new where there is none.
+
+    Args:
+        say: as `database` has it.
+    Raises:
+        StudyLost: as `database` has it; so does every method of the study.
+    """
+    make(uri, say)
+    with database(uri, say) as storage:
+        yield Study(search, storage)
+
+
+def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
+    import optuna
+
+    own = int(numpy_generator(seed, "search", number).integers(2**31))
+    return optuna.samplers.TPESampler(seed=own, n_startup_trials=AT_RANDOM, constant_liar=True)
+
+
+def _distribution(span: Span | tuple[Any, ...]) -> optuna.distributions.BaseDistribution:
+    from optuna import distributions
+
+    if not isinstance(span, Span):
+        return distributions.CategoricalDistribution(span)
+    if span.whole:
+        return distributions.IntDistribution(int(span.low), int(span.high), log=span.log)
+    return distributions.FloatDistribution(span.low, span.high, log=span.log)
+
+
+def _suggested(asked: optuna.Trial, name: str, span: Span | tuple[Any, ...]) -> Any:
+    if not isinstance(span, Span):
+        return asked.suggest_categorical(name, span)
+    if span.whole:
+        return asked.suggest_int(name, int(span.low), int(span.high), log=span.log)
+    return asked.suggest_float(name, span.low, span.high, log=span.log)

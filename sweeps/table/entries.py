@@ -1,0 +1,217 @@
+"""One cell of a table over its seeds, and the difference between two cells.
+
+The statistics are in sweeps/table/judgement.py; this module holds their inputs.
+"""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass
+from functools import cached_property
+
+from sweeps.table.judgement import (
+    FEWEST_SEEDS,
+    SLACK,
+    Paired,
+    Pooled,
+    Verdict,
+    binomial_spread,
+    half_width,
+    judge,
+    paired,
+    pooled_spread,
+    seeds_to_resolve,
+)
+from sweeps.table.published import column_label
+
+
+@dataclass(frozen=True)
+class Run:
+    """One seed of one cell."""
+
+    row: str
+    column: float | str
+    seed: int
+    key: str
+    measure: str
+    """The measure's token."""
+    value: float | None
+    """The metric, None without a result."""
+    epochs: int | None
+    """Epochs trained, None for an arm that has none."""
+    link: str | None
+    """MLflow run (id or address) of the key."""
+    error: str | None
+    """Why the trial failed, None where it did not."""
+    mixed: bool
+    """Attempts of the trial ran on different device types, torch versions or states of a plug-in."""
+
+    @property
+    def state(self) -> str:
+        """done, failed or missing."""
+        if self.value is not None:
+            return "done"
+        return "missing" if self.error is None else "failed"
+
+    @property
+    def where(self) -> str:
+        """The run in words: row, column, seed and key."""
+        return f"{self.row} {column_label(self.column)} seed {self.seed} (key {self.key})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One cell of the table: a row and a column over its seeds."""
+
+    row: str
+    column: float | str
+    arm: str
+    published: float | None
+    tolerance: float
+    """Largest difference from the published value that counts as agreement."""
+    runs: tuple[Run, ...]
+    """By seed, those without a result included."""
+    metric: str = ""
+    lower_is_better: bool = False
+    quantity: str = ""
+    """Metric without parameters; cells with equal ones are comparable."""
+    pooled: Pooled | None = None
+    """Spread over seeds of the row's columns in this cell's range; None: of this cell alone."""
+    test_examples: int | None = None
+    """Size of the test split that an accuracy is measured on; None where the value is no share of examples."""
+    departures: tuple[str, ...] = ()
+    """Where our protocol differs from the published one: epochs 10 (paper 100)."""
+
+    @property
+    def values(self) -> list[float]:
+        """The metric of every seed that has one."""
+        return [run.value for run in self.runs if run.value is not None]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over the seeds with a result; None without any."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1 in the denominator), None for fewer than two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def n(self) -> int:
+        """Seeds with a result."""
+        return len(self.values)
+
+    @property
+    def of(self) -> int:
+        """Seeds asked for."""
+        return len(self.runs)
+
+    @property
+    def failed(self) -> int:
+        """Seeds whose trial failed."""
+        return sum(run.state == "failed" for run in self.runs)
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus published."""
+        return None if self.mean is None or self.published is None else self.mean - self.published
+
+    @cached_property
+    def run_spread(self) -> float | None:
+        """s: standard deviation of one run, at least the binomial one; None where no seeds say anything about it."""
+        pooled = self._pooled
+        if pooled is None or self.mean is None:
+            return None
+        floor = binomial_spread(self.mean, self.test_examples) if self.test_examples else 0.0
+        return max(pooled.spread, floor)
+
+    @cached_property
+    def half_width(self) -> float | None:
+        """h: one more run falls within the mean plus or minus h with probability .95; None with fewer than 3 seeds."""
+        if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
+            return None
+        return half_width(self.run_spread, self._pooled.freedom, self.n)
+
+    @property
+    def within_tolerance(self) -> bool:
+        """Whether the mean is within the tolerance of the published value, however few seeds it has."""
+        return self.difference is not None and abs(self.difference) <= self.tolerance + SLACK
+
+    @property
+    def verdict(self) -> Verdict:
+        """How ours compares with the published value (docs/glossary.md)."""
+        if self.n < self.of:
+            return Verdict.INCOMPLETE
+        if self.difference is None:
+            return Verdict.UNPUBLISHED
+        if self.half_width is None:
+            return Verdict.FEW_SEEDS
+        return judge(self.difference, self.half_width, self.tolerance, as_published=not self.departures)
+
+    @property
+    def _pooled(self) -> Pooled | None:
+        return self.pooled or pooled_spread([(self.values, self.row)])
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Difference between two rows at one column, taken seed by seed."""
+
+    row: str
+    baseline: str
+    column: float | str
+    pairs: tuple[tuple[float, float], ...]
+    """(value of the row, value of the baseline) of every seed that both have."""
+
+    @property
+    def differences(self) -> tuple[float, ...]:
+        """Row minus baseline, by seed."""
+        return tuple(ours - theirs for ours, theirs in self.pairs)
+
+    @property
+    def mean(self) -> float | None:
+        """Mean difference, None where no seed is in both."""
+        return statistics.fmean(self.differences) if self.pairs else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the differences over seeds, None for fewer than two."""
+        return statistics.stdev(self.differences) if self.n > 1 else None
+
+    @property
+    def n(self) -> int:
+        """Seeds that both rows have."""
+        return len(self.pairs)
+
+    @cached_property
+    def test(self) -> Paired | None:
+        """Paired test over the seeds; None with fewer than 3."""
+        return paired([ours for ours, _ in self.pairs], [theirs for _, theirs in self.pairs])
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Student's 95 % interval of the mean difference; None with fewer than 3 seeds."""
+        return None if self.test is None else self.test.interval
+
+    @property
+    def p(self) -> float | None:
+        """Student's p of the mean difference; None with fewer than 3 seeds, or if all differences are equal."""
+        return None if self.test is None else self.test.p
+
+    @property
+    def seeds_needed(self) -> int | None:
+        """Order of magnitude of the seeds that would resolve the difference.
+
+        None if it is resolved, if there are fewer than 3 seeds, or if even 1000 would not do.
+        """
+        if self.test is None or self.test.resolved or self.mean is None or self.spread is None:
+            return None
+        return seeds_to_resolve(self.mean, self.spread, self.n)
+
+
+def contrast(entry: Entry, baseline: Entry) -> Contrast:
+    """One cell minus another of the same column, over the seeds that both have."""
+    theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
+    pairs = tuple((run.value, theirs[run.seed]) for run in entry.runs if run.value is not None and run.seed in theirs)
+    return Contrast(entry.row, baseline.row, entry.column, pairs)

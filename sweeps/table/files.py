@@ -1,0 +1,215 @@
+"""The report of a sweep: the table beside the published one, in the terminal and as files that others read.
+
+The numbers are made in sweeps/table/comparison.py; how they look is sweeps/table/terminal.py (terminal),
+sweeps/table/markdown.py, sweeps/table/latex.py and sweeps/table/plot.py (picture). This module offers all of it:
+`tabulate`, then `show` and `write`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Mapping
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from mvae.storage.files import write_atomically
+from mvae.storage.objects import Place
+from sweeps.table.comparison import Report, tabulate
+from sweeps.table.latex import latex, latex_differences
+from sweeps.table.markdown import markdown
+from sweeps.table.plot import forms, picture
+from sweeps.table.terminal import show
+
+__all__ = [
+    "Pictures",
+    "Report",
+    "entry_table",
+    "known_links",
+    "markdown",
+    "own_name",
+    "run_table",
+    "show",
+    "tabulate",
+    "write",
+]
+
+MARK = "--"
+"""Between the name of a sweep and the options that tell one of its tables from another, in a folder's name."""
+
+LONGEST = 80
+"""Characters of such options at most; a digest stands for the rest."""
+
+Pictures = Mapping[str, Callable[[], bytes]]
+"""Name of a file to what makes its content; `sweeps.table.plot.forms` makes those of a figure."""
+
+
+def write(
+    folder: Place, report: Report, details: Report | None = None, pictures: Pictures | None = None
+) -> list[Place]:
+    """Write the table, its runs and the pictures into a folder, each file atomically; files that are up to date stay.
+
+    Files:
+        table.md, table.tex: the table to read, and to \\input into a paper; differences.tex: that between arms;
+        table.csv, table.parquet: one line per (row, column);
+        runs.csv, runs.parquet: one line per (row, column, seed), with key and MLflow run;
+        details.md, .tex, .csv, .parquet: the second table, likewise;
+        pictures, each as PNG, PDF and SVG.
+
+    Args:
+        details: a second table.
+        pictures: None: one, named after the metric.
+    Returns:
+        The paths of all of them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    cells, runs = entry_table(report), run_table(report)
+    texts = {
+        "table.md": markdown(report).encode(),
+        "table.tex": latex(report).encode(),
+        "table.csv": _csv(cells),
+        "runs.csv": _csv(runs),
+    }
+    if differences := latex_differences(report):
+        texts["differences.tex"] = differences.encode()
+    others: dict[str, Callable[[], bytes]] = {
+        "table.parquet": lambda: _parquet(cells),
+        "runs.parquet": lambda: _parquet(runs),
+    }
+    if details is not None:
+        more = entry_table(details)
+        texts |= {
+            "details.md": markdown(details, every_run=False).encode(),
+            "details.tex": latex(details, "details").encode(),
+            "details.csv": _csv(more),
+        }
+        others["details.parquet"] = lambda: _parquet(more)
+    if pictures is None:
+        pictures = forms(report.metric.rpartition("/")[2] or "quantities", lambda: picture(report))
+    others |= pictures
+    written = all((folder / name).is_file() for name in others)
+    if not (written and all(_holds(folder / name, data) for name, data in texts.items())):
+        # The texts come last: where they are as they should be, the others were made from the same numbers.
+        for name, make in others.items():
+            write_atomically(folder / name, make())
+        for name, data in texts.items():
+            write_atomically(folder / name, data)
+    return [folder / name for name in (*texts, *others)]
+
+
+def own_name(reports: Place, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
+    """The folder of a report, such that no report is overwritten, except by one that has all of its cells and more.
+
+    The first of these that is free: `name`; `name--asked`; `name--asked-DIGEST`. A report of these cells that an
+    earlier version called `name-DIGEST` keeps its folder.
+
+    Args:
+        cells: key and measure of each.
+        asked: what tells this table from others of the same name, from the command line.
+    """
+    mine = set(cells)
+    digest = hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]
+
+    def free(folder: str) -> bool:
+        return {(run["key"], run["measure"]) for run in _runs(reports / folder)} <= mine
+
+    if free(name):
+        return name
+    if _runs(reports / f"{name}-{digest}"):
+        return f"{name}-{digest}"
+    telling = f"{name}{MARK}{asked}"
+    if len(asked) > LONGEST:
+        return f"{telling[: len(name) + len(MARK) + LONGEST].rstrip('-_.')}-{digest}"
+    return telling if free(telling) else f"{telling}-{digest}"
+
+
+def known_links(folder: Place) -> dict[str, str]:
+    """Key to MLflow run, as the report in the folder has it."""
+    return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
+
+
+def _runs(folder: Place) -> list[dict[str, str]]:
+    """The lines of a report's runs.csv; none where there is none that can be read."""
+    try:
+        lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
+        return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
+    except (OSError, KeyError, ValueError, csv.Error):
+        return []
+
+
+def entry_table(report: Report) -> pa.Table:
+    """One line a (row, column), `to_pandas()` away from a DataFrame; keys are joined by spaces, in seed order."""
+    schema = pa.schema(
+        [
+            ("row", pa.string()),
+            ("column", _column_type(report)),
+            ("mean", pa.float64()),
+            ("spread", pa.float64()),
+            ("n", pa.int64()),
+            ("of", pa.int64()),
+            ("failed", pa.int64()),
+            ("published", pa.float64()),
+            ("difference", pa.float64()),
+            ("half_width", pa.float64()),
+            ("verdict", pa.string()),
+            ("departures", pa.string()),
+            ("metric", pa.string()),
+            ("keys", pa.string()),
+        ]
+    )
+    lines = [
+        {
+            **{name: getattr(entry, name) for name in schema.names if name not in ("departures", "keys")},
+            "departures": "; ".join(entry.departures),
+            "keys": " ".join(run.key for run in entry.runs),
+        }
+        for entry in report.in_order()
+    ]
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def run_table(report: Report) -> pa.Table:
+    """One line a (row, column, seed): the value, and the run it came from."""
+    schema = pa.schema(
+        [
+            ("row", pa.string()),
+            ("column", _column_type(report)),
+            ("seed", pa.int64()),
+            ("state", pa.string()),
+            ("value", pa.float64()),
+            ("epochs", pa.int64()),
+            ("key", pa.string()),
+            ("measure", pa.string()),
+            ("link", pa.string()),
+            ("mixed", pa.bool_()),
+            ("error", pa.string()),
+        ]
+    )
+    lines = [{name: getattr(run, name) for name in schema.names} for run in report.runs]
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def _column_type(report: Report) -> pa.DataType:
+    return pa.string() if any(isinstance(column, str) for column in report.columns) else pa.float64()
+
+
+def _holds(path: Place, data: bytes) -> bool:
+    try:
+        return path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _csv(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    return bytes(sink.getvalue())
+
+
+def _parquet(table: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    return bytes(sink.getvalue())

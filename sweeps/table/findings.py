@@ -1,0 +1,201 @@
+"""Words for a table: its verdicts, the order of its arms, and the lines of a difference between two arms.
+
+Terminal, Markdown and LaTeX print these lines as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from sweeps.cli.words import figures
+from sweeps.table.comparison import Report
+from sweeps.table.entries import Contrast, Entry
+from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
+from sweeps.table.order import Pair
+from sweeps.table.published import Table, column_label
+from sweeps.table.rounding import shown_p, shown_spread, shown_value
+
+Line = tuple[str, Callable[[Contrast], str]]
+"""Label of a line, and its text for one difference."""
+
+
+def verdict_words(entry: Entry) -> str:
+    """The verdict of a cell in words; empty if it has none."""
+    if entry.failed:
+        return "failed"
+    verdict = entry.verdict
+    if verdict in (Verdict.UNPUBLISHED, Verdict.FEW_SEEDS):
+        return ""
+    if verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW):
+        return f"{'above' if verdict is Verdict.SLIGHTLY_ABOVE else 'below'} by less than {figures(entry.tolerance, 2)}"
+    return str(verdict)
+
+
+def shown_half_width(entry: Entry, mark: str = "±") -> str:
+    """h of a cell that has a verdict, with its sign in front; empty for any other cell."""
+    if entry.half_width is None or not entry.verdict.judged:
+        return ""
+    return f"{mark}{shown_value(entry.half_width, entry.half_width)}"
+
+
+def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -> str:
+    """How many seeds the numbers are from: "one seed", or what is shown over how many."""
+    seeds = sorted({entry.n for entry in report.entries.values() if entry.n})
+    if not seeds:
+        return "no seed yet"
+    if seeds == [1]:
+        return "one seed"
+    count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"{shown} over {count} seeds"
+
+
+def findings(report: Report) -> list[str]:
+    """Returns the conclusions, one line each: verdicts, chance, the interval, protocols, order."""
+    if report.table is None:
+        return []
+    lines = []
+    if any(entry.verdict is Verdict.FEW_SEEDS for entry in report.in_order()):
+        lines.append(f"Cells with fewer than {FEWEST_SEEDS} seeds get no verdict.")
+    if report.judged:
+        lines += [_verdicts(report), _chance(report), _interval(report, report.table), *_agreements(report)]
+    return [*lines, *_order(report)]
+
+
+def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line]:
+    """The lines that differences between arms have, each with its label; lines that are empty throughout are left out.
+
+    Args:
+        mark: the sign in front of a spread or a half-width.
+    """
+    lines: list[Line] = [
+        ("mean", lambda one: shown_value(one.mean, one.spread, signed=True) or "-"),
+        ("spread", lambda one: shown_spread(one.mean, one.spread, mark)),
+        ("95%", lambda one: "" if one.interval is None else mark + _half(one.interval)),
+        ("p", lambda one: "" if one.p is None else shown_p(one.p)),
+        ("p perm.", lambda one: _permutation(one)),
+        ("boot from", lambda one: _bootstrap(one, 0)),
+        ("boot to", lambda one: _bootstrap(one, 1)),
+        ("seeds", lambda one: str(one.n)),
+        ("needed", _needed),
+    ]
+    return [(label, text) for label, text in lines if any(text(one) for one in contrasts)]
+
+
+def contrast_legend(contrasts: Sequence[Contrast]) -> list[str]:
+    """Returns the legend of the lines of differences that are shown."""
+    labels = {label for label, _ in contrast_lines(contrasts)}
+    words = {
+        "95%": "95%: Student's interval of the mean difference, over seeds that both arms have; p: its paired t test.",
+        "p perm.": "p perm.: permutation test.",
+        "boot from": "boot: bootstrap interval of 95 %.",
+        "needed": "needed: order of magnitude of the seeds that would resolve the difference.",
+    }
+    return [text for label, text in words.items() if label in labels]
+
+
+def _verdicts(report: Report) -> str:
+    words = {
+        Verdict.REPRODUCED: "reproduced",
+        Verdict.AGREES: "agree by another protocol",
+        Verdict.UNRESOLVED: "unresolved",
+        Verdict.SLIGHTLY_ABOVE: f"above by less than {report.tolerance}",
+        Verdict.SLIGHTLY_BELOW: f"below by less than {report.tolerance}",
+        Verdict.ABOVE: "above",
+        Verdict.BELOW: "below",
+    }
+    judged = [entry.verdict for entry in report.judged]
+    said = ", ".join(f"{judged.count(verdict)} {text}" for verdict, text in words.items() if verdict in judged)
+    return f"Verdicts on {_counted(len(judged), 'cell')} with {FEWEST_SEEDS} seeds or more: {said}."
+
+
+def _chance(report: Report) -> str:
+    judged = len(report.judged)
+    return f"Expected above or below by chance: {figures(by_chance(judged), 2)} of {_counted(judged, 'cell')} (5 %)."
+
+
+def _interval(report: Report, table: Table) -> str:
+    groups: dict[float | str, list[float | str]] = {}
+    for column in report.columns:
+        groups.setdefault(table.range_of(column), []).append(column)
+    shared = [of_range for of_range in groups.values() if len(of_range) > 1]
+    pooled = " and ".join(f"{column_label(first)} to {column_label(last)}" for first, *_, last in shared)
+    over = f", s pooled over {pooled}" if pooled else ""
+    return (
+        f"95%: h = t(.975, nu) s sqrt(1 + 1/n){over}; one more run falls within ours"
+        " plus or minus h, if the paper's runs vary as ours do."
+    )
+
+
+def _agreements(report: Report) -> list[str]:
+    """By what other protocol cells agree, each protocol once."""
+    by_protocol: dict[tuple[str, ...], list[Entry]] = {}
+    for entry in report.judged:
+        if entry.verdict is Verdict.AGREES:
+            by_protocol.setdefault(entry.departures, []).append(entry)
+    where = {
+        found: _places(((entry.row, entry.column) for entry in cells), report) for found, cells in by_protocol.items()
+    }
+    return [f"Agrees by another protocol: {where[found]}: {'; '.join(found)}." for found in by_protocol]
+
+
+def _order(report: Report) -> list[str]:
+    order = report.order
+    lines = []
+    if order.pairs or order.close:
+        counts = ", ".join(f"{order.count(ordering)} {ordering}" for ordering in Ordering)
+        judged = len(order.pairs)
+        lines.append(
+            f"Order of the arms: {counts}, of {_counted(judged, 'pair')} with a clear published gap"
+            f" (above 2 sqrt(2) s); {order.close} too close to judge."
+        )
+    if reversed_pairs := order.of(Ordering.REVERSED):
+        lines.append(f"Reversed: {_reversed(reversed_pairs, report)}.")
+    if order.tau:
+        said = ", ".join(f"{tau:.2f} at {column_label(column)}" for column, tau in order.tau)
+        lines.append(f"Kendall's tau-b of the order, as a description: {said}.")
+    return lines
+
+
+def _reversed(pairs: Iterable[Pair], report: Report) -> str:
+    said = ((f"{pair.contrast.row} is below {pair.contrast.baseline}", pair.contrast.column) for pair in pairs)
+    return _places(said, report)
+
+
+def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
+    """NN at 1%, 2%; MVAE in all columns."""
+    columns: dict[str, list[float | str]] = {}
+    for head, column in places:
+        columns.setdefault(head, []).append(column)
+    every = set(report.columns)
+    where = {
+        head: "in all columns"
+        if every <= set(found) and len(every) > 1
+        else f"at {', '.join(map(column_label, found))}"
+        for head, found in columns.items()
+    }
+    return "; ".join(f"{head} {found}" for head, found in where.items())
+
+
+def _half(interval: tuple[float, float]) -> str:
+    half = (interval[1] - interval[0]) / 2
+    return shown_value(half, half)
+
+
+def _permutation(one: Contrast) -> str:
+    return "" if one.test is None or one.test.permutation_p is None else shown_p(one.test.permutation_p)
+
+
+def _bootstrap(one: Contrast, end: int) -> str:
+    if one.test is None or one.test.bootstrap is None:
+        return ""
+    return shown_value(one.test.bootstrap[end], one.spread, signed=True)
+
+
+def _needed(one: Contrast) -> str:
+    if one.test is None or one.test.resolved:
+        return ""
+    return f">{MAGNITUDES[-1]}" if one.seeds_needed is None else f"~{one.seeds_needed}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

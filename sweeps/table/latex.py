@@ -1,0 +1,329 @@
+"""The finished table as LaTeX, to be \\input into a paper; it needs the package booktabs and no other.
+
+A wide table fits the page without being scaled. The first of these that is narrow enough is taken: a smaller type, the
+spread below its mean, the columns in several bands below one another. A long table continues in further floats.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from sweeps.table.comparison import Contrast, Entry, Report
+from sweeps.table.latex_text import escaped, stacked, typeset, width, wrapped
+from sweeps.table.metric_names import axis_words, capitalised, dataset_words, metric_words
+from sweeps.table.published import column_label
+from sweeps.table.rounding import as_printed, shown_spread, shown_value
+
+TEXT_WIDTH, TEXT_HEIGHT = 345.0, 550.0
+"""Points of a page of the class article at 10 pt, the narrowest that is common."""
+
+HEAD = 12
+"""Characters of a line in a column's heading."""
+
+PAPER, MINUS = "paper", "\u2212"
+MISSING, FAILED = "--", "failed"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a table is set."""
+
+    size: str
+    """Size of its type, a key of `SIZES`."""
+    gap: float
+    """Points between two columns."""
+    below: str = ""
+    """Size of a spread that stands below its mean; empty: it stands behind the mean."""
+    name: int = 22
+    """Characters of a line in a row's name."""
+
+
+SIZES = {"small": (0.93, 11.0), "footnotesize": (0.86, 9.5), "scriptsize": (0.81, 8.0), "tiny": (0.70, 6.0)}
+"""Width of characters as a share of those at 10 pt, and points from one line to the next, by the size's command."""
+
+STYLES = (
+    Style("small", 8.0),
+    Style("footnotesize", 6.0),
+    Style("footnotesize", 5.0, below="scriptsize"),
+    Style("footnotesize", 5.0, below="tiny"),
+    Style("scriptsize", 3.0, below="tiny"),
+    Style("scriptsize", 3.0, below="tiny", name=12),
+)
+"""From the most readable to the narrowest."""
+BANDED = STYLES[1]
+"""The style of a table that none of them makes narrow enough."""
+
+
+@dataclass(frozen=True)
+class Value:
+    """Contents of a cell."""
+
+    text: str = ""
+    spread: str = ""
+    partial: bool = False
+    """Some of its seeds have no result."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row's name, or what its second line is, with a value for each column."""
+
+    name: str
+    values: tuple[Value, ...]
+
+    def among(self, places: range) -> Line:
+        """The line with only some of its values."""
+        return Line(self.name, tuple(self.values[place] for place in places))
+
+
+Block = tuple[Line, ...]
+"""The lines of one row: ours and the paper's."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """A table before it is set."""
+
+    caption: str
+    """In LaTeX."""
+    label: str
+    axis: str
+    columns: tuple[str, ...]
+    blocks: tuple[Block, ...]
+
+    def band(self, places: range) -> Content:
+        """The table with only some of its columns."""
+        blocks = tuple(tuple(line.among(places) for line in block) for block in self.blocks)
+        return Content(self.caption, self.label, self.axis, tuple(self.columns[place] for place in places), blocks)
+
+
+def latex(report: Report, part: str = "") -> str:
+    """The table: a row for each of ours, mean and spread over its seeds, and the published value below it.
+
+    Args:
+        part: ends the label of a table that is not the report's only one.
+    """
+    blocks = tuple(_block(report, row) for row in report.rows)
+    columns = tuple(column_label(column) for column in report.columns)
+    label = f"tab:{_slug(report)}{part and f'-{part}'}"
+    return _document(Content(_caption(report), label, axis_words(report.axis), columns, blocks))
+
+
+def latex_differences(report: Report) -> str:
+    """The table of differences between arms, seed by seed; empty if no two rows have a seed in common."""
+    contrasts = report.contrasts()
+    if not any(contrast.n for contrast in contrasts):
+        return ""
+    at = {(contrast.row, contrast.column): contrast for contrast in contrasts}
+    rows = dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
+    most = max(contrast.n for contrast in contrasts)
+    blocks = tuple(
+        (Line(f"{row} {MINUS} {baseline}", tuple(_difference(at.get((row, c)), most) for c in report.columns)),)
+        for row, baseline in rows
+    )
+    caption = [
+        f"{typeset(capitalised(metric_words(report.metric) if report.metric else 'each quantity'))}: difference"
+        f" between two rows on {escaped(dataset_words(report.dataset))}, taken seed by seed:"
+        f" {_spread_words(most)}.",
+        _partial_words(blocks),
+    ]
+    columns = tuple(column_label(column) for column in report.columns)
+    label = f"tab:{_slug(report)}-differences"
+    return _document(Content(_sentences(caption), label, axis_words(report.axis), columns, blocks))
+
+
+def _block(report: Report, row: str) -> Block:
+    entries = [report.entries.get((row, column)) for column in report.columns]
+
+    def line(name: str, value: Callable[[Entry], Value]) -> Line:
+        return Line(name, tuple(Value() if entry is None else value(entry) for entry in entries))
+
+    ours = line(row, _ours)
+    if not any(entry is not None and entry.published is not None for entry in entries):
+        return (ours,)
+    return ours, line(PAPER, lambda entry: Value(as_printed(entry.published) or MISSING))
+
+
+def _ours(entry: Entry) -> Value:
+    if entry.mean is None:
+        return Value(FAILED if entry.failed else MISSING)
+    spread = shown_spread(entry.mean, entry.spread, mark="")
+    return Value(shown_value(entry.mean, entry.spread), spread, partial=entry.n < entry.of)
+
+
+def _difference(contrast: Contrast | None, most: int) -> Value:
+    if contrast is None:
+        return Value()
+    if contrast.mean is None:
+        return Value(MISSING)
+    spread = shown_spread(contrast.mean, contrast.spread, mark="")
+    return Value(shown_value(contrast.mean, contrast.spread, signed=True), spread, partial=contrast.n < most)
+
+
+def _caption(report: Report) -> str:
+    table, dataset = report.table, dataset_words(report.dataset)
+    if table is not None:
+        title = f"{table.title.replace(report.dataset, dataset)} ({table.name} of the paper)"
+    else:
+        shown = f"{metric_words(report.metric)} by {axis_words(report.axis)}" if report.metric else report.axis
+        title = report.heading or f"{shown} on {dataset}"
+    blocks = tuple(_block(report, row) for row in report.rows)
+    several = max(entry.of for entry in report.entries.values())
+    failed = len({run.key for run in report.failed})
+    return _sentences(
+        [
+            f"{typeset(capitalised(title.rstrip('.')))}.",
+            f"Each number: {_spread_words(several)}.",
+            f"{PAPER.capitalize()}: the published value ({escaped(table.source)})."
+            if table is not None and report.published
+            else "",
+            _partial_words(blocks),
+            f"Failed trials: {failed}." if failed else "",
+            *(typeset(line) for line in report.caption),
+        ]
+    )
+
+
+def _spread_words(seeds: int) -> str:
+    return "one seed" if seeds == 1 else rf"mean $\pm$ standard deviation over {seeds} seeds"
+
+
+def _partial_words(blocks: Sequence[Block]) -> str:
+    values = [value for block in blocks for line in block for value in line.values]
+    said = [
+        r"$\dagger$: fewer seeds" if any(value.partial for value in values) else "",
+        f"{MISSING}: no value" if any(value.text == MISSING for value in values) else "",
+    ]
+    return "; ".join(part for part in said if part) + "." * any(said)
+
+
+def _sentences(parts: Sequence[str]) -> str:
+    return "\n  ".join(part for part in parts if part)
+
+
+def _slug(report: Report) -> str:
+    """The table's name in labels: table-4-fashion-mnist."""
+    if report.table is not None:
+        name = f"{report.table.name} {report.dataset}"
+    else:
+        name = report.heading.partition(":")[0] or f"{report.dataset} {report.metric or report.axis}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _document(content: Content) -> str:
+    style, bands = _layout(content)
+    floats = list(_floats(content, style, bands))
+    head = (
+        "% Made by the report of a sweep. To use it: \\usepackage{booktabs} in the preamble, and \\input this file.\n"
+        f"% It fits a text width of {TEXT_WIDTH:g} pt (article, 10 pt). In two columns, put table* for table.\n"
+    )
+    return head + "\n".join(_float(content, style, number, tabulars) for number, tabulars in enumerate(floats))
+
+
+def _layout(content: Content) -> tuple[Style, list[Content]]:
+    """The style, and the bands of columns that stand below one another."""
+    for style in STYLES:
+        if _width(content, style) <= TEXT_WIDTH:
+            return style, [content]
+    columns = len(content.columns)
+    for number in range(2, columns + 1):
+        size = math.ceil(columns / number)
+        bands = [content.band(range(start, min(start + size, columns))) for start in range(0, columns, size)]
+        if all(_width(band, BANDED) <= TEXT_WIDTH for band in bands):
+            return BANDED, bands
+    return STYLES[-1], [content.band(range(place, place + 1)) for place in range(columns)]
+
+
+def _width(content: Content, style: Style) -> float:
+    """Points that the table takes across."""
+    scale = SIZES[style.size][0]
+    lines = [line for block in content.blocks for line in block]
+    points = scale * max(width(name) for line in lines for name in wrapped(line.name, style.name))
+    for place, column in enumerate(content.columns):
+        cells = (_value_width(line.values[place], style) for line in lines)
+        points += style.gap + max(*cells, *(scale * width(line) for line in wrapped(column, HEAD)))
+    return points
+
+
+def _value_width(value: Value, style: Style) -> float:
+    scale, text = SIZES[style.size][0], width(value.text)
+    spread = width(f"±{value.spread}") if value.spread else 0.0
+    if style.below:
+        return max(scale * text, SIZES[style.below][0] * spread)
+    return scale * (text + spread + (5.0 if spread else 0.0))
+
+
+def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterator[list[list[str]]]:
+    """Groups tabulars, each a list of lines, into floats."""
+    room = TEXT_HEIGHT - 12 * (2 + len(content.caption) / 70)
+    gathered: list[list[str]] = []
+    height = 0.0
+    for band in bands:
+        head = _head(band)
+        of_head = SIZES[style.size][1] * (2 + max(len(wrapped(column, HEAD)) for column in band.columns))
+        blocks: list[str] = []
+        height += of_head
+        for block in band.blocks:
+            taken = _height(block, style)
+            if (blocks or gathered) and height + taken > room:
+                yield [*gathered, *([_tabular(band, head, blocks)] if blocks else [])]
+                gathered, blocks, height = [], [], of_head
+            blocks.append(_rows(block, style))
+            height += taken
+        gathered.append(_tabular(band, head, blocks))
+    yield gathered
+
+
+def _height(block: Block, style: Style) -> float:
+    """Points that a row's lines take down the page."""
+    below = bool(style.below) and any(value.spread for line in block for value in line.values)
+    names = sum(len(wrapped(line.name, style.name)) for line in block)
+    return SIZES[style.size][1] * (max(names, len(block) + below) + 0.5)
+
+
+def _head(content: Content) -> list[str]:
+    count = len(content.columns)
+    headings = [stacked(wrapped(column, HEAD), "r", "b") for column in content.columns]
+    axis = rf" & \multicolumn{{{count}}}{{c}}{{{typeset(capitalised(content.axis))}}} \\"
+    return [axis, rf"\cmidrule(l){{2-{count + 1}}}", " & ".join(["", *headings]).strip() + r" \\"]
+
+
+def _rows(block: Block, style: Style) -> str:
+    """A row of the table in LaTeX."""
+    written = []
+    for number, line in enumerate(block):
+        name = (
+            stacked(wrapped(line.name, style.name), "l", "t") if number == 0 else rf"\quad\emph{{{escaped(line.name)}}}"
+        )
+        written.append(" & ".join([name, *(_cell(value, style) for value in line.values)]) + r" \\")
+        if style.below and any(value.spread for value in line.values):
+            below = (rf"{{\{style.below}$\pm {value.spread}$}}" if value.spread else "" for value in line.values)
+            written.append(" & ".join(["", *below]).strip() + r" \\")
+    return "\n".join(written)
+
+
+def _cell(value: Value, style: Style) -> str:
+    mark = r"\rlap{$^\dagger$}" if value.partial else ""
+    if not re.fullmatch(r"[-+]?[\d.]+", value.text):
+        return escaped(value.text) + mark
+    spread = rf" \pm {value.spread}" if value.spread and not style.below else ""
+    return f"${value.text}{spread}${mark}"
+
+
+def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> list[str]:
+    inner = "\n\\addlinespace\n".join(blocks).split("\n")
+    lines = [r"\toprule", *head, r"\midrule", *inner, r"\bottomrule"]
+    return [rf"\begin{{tabular}}{{@{{}}l{'r' * len(content.columns)}@{{}}}}", *lines, r"\end{tabular}"]
+
+
+def _float(content: Content, style: Style, number: int, tabulars: Sequence[Sequence[str]]) -> str:
+    """A table of the paper; those after the first keep its number."""
+    caption = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
+    if number:
+        caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"]
+    lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]
+    body = [r"\smallskip", rf"\{style.size}", rf"\setlength{{\tabcolsep}}{{{style.gap / 2:g}pt}}", *lines]
+    return "\n".join([r"\begin{table}[tp]", r"\centering", *caption, *body, r"\end{table}"]) + "\n"

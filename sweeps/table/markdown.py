@@ -1,0 +1,181 @@
+"""Markdown: every table that we write in it, and the finished table of a sweep for README files and MLflow.
+
+Only `markdown_table` writes a table. It gets cells as they are, escapes what would end a cell, and refuses a line of
+another length, whose values would stand in wrong columns.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+
+from mvae.evaluation.words import WordTable
+from sweeps.table.comparison import Contrast, Entry, Report, Run
+from sweeps.table.findings import (
+    contrast_legend,
+    contrast_lines,
+    findings,
+    seeds_in_words,
+    shown_half_width,
+    verdict_words,
+)
+from sweeps.table.metric_names import axis_words, metric_words
+from sweeps.table.published import column_label
+from sweeps.table.rounding import as_printed, shown_spread, shown_value
+
+
+def markdown_table(
+    stubs: Sequence[str], columns: Sequence[str], lines: Iterable[Sequence[str]], *, padded: bool = False
+) -> str:
+    """A Markdown table: stubs to the left, columns to the right.
+
+    Args:
+        stubs: headings of the columns of words in front.
+        columns: headings of the columns of numbers.
+        lines: Markdown text of each cell; bars and line breaks need no care.
+        padded: align the source too, for readers of the file itself.
+    """
+    head = [*stubs, *columns]
+    cells = [[_in_cell(text) for text in line] for line in (head, *lines)]
+    assert all(len(line) == len(head) for line in cells), "a line has more or fewer cells than the table has columns"
+    if not padded:
+        rule = "|" + "---|" * len(stubs) + "---:|" * len(columns)
+        first, *others = (f"| {' | '.join(line)} |" for line in cells)
+        return "\n".join([first, rule, *others])
+    widths = [max(3, *map(len, column)) for column in zip(*cells, strict=True)]
+    sides = ["<"] * len(stubs) + [">"] * len(columns)
+    marks = ["-" * width if side == "<" else "-" * (width - 1) + ":" for side, width in zip(sides, widths, strict=True)]
+
+    def joined(line: Sequence[str]) -> str:
+        return (
+            f"| {' | '.join(f'{text:{side}{width}}' for text, side, width in zip(line, sides, widths, strict=True))} |"
+        )
+
+    first, *others = map(joined, cells)
+    return "\n".join([first, joined(marks), *others])
+
+
+def word_tables(tables: Iterable[WordTable]) -> str:
+    """Tables of what models write, each under its heading; empty if there are none."""
+    return "\n\n".join(
+        f"### {one.heading}\n\n{markdown_table(one.heads, [], map(_plain, one.rows))}\n" for one in tables
+    )
+
+
+def _in_cell(text: str) -> str:
+    """Text that stays in its cell: a bar would end it, and so would a line break."""
+    return re.sub(r"(\\*)\|", lambda bar: bar[1] * 2 + r"\|", " ".join(text.splitlines()))
+
+
+def _list(lines: Iterable[str]) -> str:
+    """A list, one line an item."""
+    return "\n".join(f"- {' '.join(line.splitlines())}" for line in lines)
+
+
+def _plain(row: Sequence[str]) -> list[str]:
+    """Words of a data set or a model, of which none is HTML."""
+    return [text.replace("<", "&lt;") or "-" for text in row]
+
+
+def markdown(report: Report, *, every_run: bool = True) -> str:
+    """The table, what it says, its protocol, the differences between arms and every run (if wanted), as GitHub and
+    MLflow render them."""
+    columns = [column_label(column) for column in report.columns]
+    parts = [
+        f"### {report.title}",
+        markdown_table(
+            [axis_words(report.axis), ""],
+            columns,
+            [line for row in report.rows for line in _markdown_rows(report, row)],
+            padded=True,
+        ),
+        _list(report.statements),
+        _legend_words(report),
+        _list([*findings(report), *report.caption]),
+    ]
+    contrasts = report.contrasts()
+    if any(contrast.n for contrast in contrasts):
+        lines = [line for row in report.rows for line in _contrast_rows(row, contrasts, report.columns)]
+        parts += [
+            f"#### {report.contrast_title}",
+            markdown_table(["", ""], columns, lines, padded=True),
+            _list(contrast_legend(contrasts)),
+        ]
+    parts.append(_list(report.notes()))
+    if not every_run:
+        return "\n\n".join(part for part in parts if part) + "\n"
+    runs = markdown_table(
+        ["row"],
+        [axis_words(report.axis), "seed", metric_words(report.metric) or "value", "epochs", "key"],
+        [
+            [
+                run.row,
+                column_label(run.column),
+                str(run.seed),
+                shown_value(run.value) or run.state,
+                "" if run.epochs is None else str(run.epochs),
+                _linked(run),
+            ]
+            for run in report.runs
+        ],
+    )
+    parts.append("\n".join(["<details><summary>Every run</summary>", "", runs, "", "</details>"]))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _legend_words(report: Report) -> str:
+    whose = "row" if report.rows_are_quantities else "column"
+    shown = metric_words(report.metric) or f"the quantity of its {whose}"
+    said = f"Each number: {shown}, {seeds_in_words(report, 'mean ± standard deviation')}."
+    if report.table is not None and report.published:
+        said += f" Published: {report.table.source}; a difference up to {report.tolerance} counts as agreement."
+    return said
+
+
+def _markdown_rows(report: Report, row: str) -> list[list[str]]:
+    entries = [report.entries.get((row, column)) for column in report.columns]
+    published = any(entry is not None and entry.published is not None for entry in entries)
+
+    def line(head: str, label: str, words: Callable[[Entry], str]) -> list[str]:
+        return [head, label, *("" if entry is None else words(entry) for entry in entries)]
+
+    lines = [line(f"**{row}**", "ours", _mean_words)]
+    if report.published:
+        lines.append(line("", "paper", lambda entry: as_printed(entry.published) or "-"))
+    if published:
+        lines.append(line("", "difference", lambda entry: shown_value(entry.difference, entry.spread, signed=True)))
+    if any(entry is not None and entry.verdict.judged for entry in entries):
+        lines.append(line("", "95%", shown_half_width))
+    return [*lines, line("", "seeds", _verdict_words)]
+
+
+def _mean_words(entry: Entry) -> str:
+    if entry.mean is None:
+        return "-"
+    return f"**{shown_value(entry.mean, entry.spread)}** {shown_spread(entry.mean, entry.spread)}".rstrip()
+
+
+def _verdict_words(entry: Entry) -> str:
+    return f"{entry.n}/{entry.of} {verdict_words(entry)}".strip()
+
+
+def _contrast_rows(row: str, contrasts: Sequence[Contrast], columns: Sequence[float | str]) -> list[list[str]]:
+    """The lines of one row's differences; none if it is a baseline."""
+    of_row = {contrast.column: contrast for contrast in contrasts if contrast.row == row}
+    if not of_row:
+        return []
+    baseline = next(iter(of_row.values())).baseline
+    return [
+        [
+            f"**{row} - {baseline}**" if place == 0 else "",
+            label,
+            *(text(of_row[column]) if column in of_row else "" for column in columns),
+        ]
+        for place, (label, text) in enumerate(contrast_lines(contrasts))
+    ]
+
+
+def _linked(run: Run) -> str:
+    if run.link is None:
+        return f"`{run.key}`"
+    return f"[`{run.key}`]({run.link})" if "://" in run.link else f"`{run.key}` (run `{run.link}`)"

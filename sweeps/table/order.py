@@ -1,0 +1,76 @@
+"""Whether our arms are in the published order, column by column.
+
+Only pairs of arms whose published gap exceeds 2 sqrt(2) s are judged. Arms whose order the paper itself does not
+resolve say nothing about ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from sweeps.table.entries import Contrast, Entry, contrast
+from sweeps.table.judgement import Ordering, gap_is_clear, ordering, tau_b
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two arms of one column, the one with the higher published value first."""
+
+    contrast: Contrast
+    """Ours: the first arm (`row`) minus the second (`baseline`)."""
+    gap: float
+    """Published difference, above 0."""
+    ordering: Ordering
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the arms of a table stand."""
+
+    pairs: tuple[Pair, ...]
+    """Judged pairs, column by column."""
+    close: int
+    """Pairs that are not judged because their published values are too close."""
+    tau: tuple[tuple[float | str, float], ...]
+    """Column and Kendall's tau-b of its published and our values: a description, not a test."""
+
+    def count(self, ordering: Ordering) -> int:
+        """Number of judged pairs with this outcome."""
+        return sum(pair.ordering is ordering for pair in self.pairs)
+
+    def of(self, ordering: Ordering) -> tuple[Pair, ...]:
+        """Judged pairs with this outcome."""
+        return tuple(pair for pair in self.pairs if pair.ordering is ordering)
+
+
+def order_of(entries: Sequence[Entry]) -> Order:
+    """The order of the arms, from the cells that have a verdict.
+
+    Args:
+        entries: of all rows and columns, in the table's order.
+    """
+    columns: dict[float | str, list[Entry]] = {}
+    for entry in entries:
+        if entry.verdict.judged:
+            columns.setdefault(entry.column, []).append(entry)
+    found, close = [], 0
+    for of_column in columns.values():
+        for one, other in combinations(of_column, 2):
+            if one.arm == other.arm or one.quantity != other.quantity:
+                continue
+            gap = (one.published or 0.0) - (other.published or 0.0)
+            if not gap_is_clear(gap, one.run_spread or 0.0, other.run_spread or 0.0):
+                close += 1
+                continue
+            between = contrast(one, other) if gap > 0 else contrast(other, one)
+            if between.test is not None and between.mean is not None:
+                found.append(Pair(between, abs(gap), ordering(between.mean, between.test)))
+    tau = []
+    for column, of_column in columns.items():
+        published = [entry.published for entry in of_column if entry.published is not None]
+        ours = [entry.mean for entry in of_column if entry.published is not None and entry.mean is not None]
+        if (found_tau := tau_b(published, ours)) is not None:
+            tau.append((column, found_tau))
+    return Order(tuple(found), close, tuple(tau))

@@ -1,0 +1,221 @@
+"""The plot of a report: the metric against the column, ours with its spread, the published curve dashed.
+
+Here too: how every figure is saved, as PNG, PDF and SVG whose bytes depend on the figure only.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from itertools import groupby, zip_longest
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from sweeps.table.comparison import Entry, Report
+from sweeps.table.findings import seeds_in_words
+from sweeps.table.metric_names import axis_words, capitalised, dataset_words, metric_words
+from sweeps.table.published import column_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
+"""Okabe and Ito's, told apart by colour-blind readers too, darkest first."""
+
+DOTS_AN_INCH = 150
+
+FORMS = ("png", "pdf", "svg")
+"""Formats of a figure: to look at, for LaTeX, and for the web or an editor."""
+
+SETTINGS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "mvae"}
+"""Embed TrueType fonts, since many venues refuse Type 3; name an SVG's parts the same each time."""
+
+METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+    "svg": {"Creator": None, "Date": None},
+}
+"""Metadata to leave out (date, version), so that equal figures give equal files."""
+
+
+def picture(report: Report) -> Figure:
+    """A line through the means, with a band of one standard deviation, and a point for every seed.
+
+    The band is drawn between columns with two seeds or more. Where columns are shares the axis is logarithmic; other
+    columns stand at equal distances. An arm's published curve is shown over the whole published table, dashed, in the
+    colour of the first of our rows of that arm. Where columns are quantities of their own, each has a panel with a
+    point per row.
+    """
+    from matplotlib.figure import Figure
+
+    columns = len(report.columns)
+    across = min(columns, 6)
+    figure = Figure(figsize=(8, 4.8) if report.metric else (2.6 * across, 3.2 * -(-columns // across)))
+    colours = {row: COLOURS[number % len(COLOURS)] for number, row in enumerate(report.rows)}
+    if report.metric:
+        _draw_curves(figure, report, colours)
+    else:
+        _draw_panels(figure, report, colours, across)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as the bytes of a PNG."""
+    return saved(lambda: figure, "png")
+
+
+def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
+    """The files of a figure by name: NAME.png, NAME.pdf and NAME.svg. The first that is made draws it for all."""
+    once = cache(lambda: _laid_out(draw()))
+    return {f"{name}.{form}": partial(saved, once, form) for form in FORMS}
+
+
+def saved(draw: Callable[[], Figure], form: str) -> bytes:
+    """The figure as the bytes of a file in one of `FORMS`."""
+    from matplotlib import rc_context
+
+    buffer = io.BytesIO()
+    with rc_context(SETTINGS):
+        _laid_out(draw()).savefig(buffer, format=form, dpi=DOTS_AN_INCH, facecolor="white", metadata=METADATA[form])
+    return buffer.getvalue()
+
+
+def _laid_out(figure: Figure) -> Figure:
+    """Places the figure's parts, once: each further drawing would move them a little."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.layout_engine import PlaceHolderLayoutEngine
+
+    if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
+        FigureCanvasAgg(figure)
+        figure.dpi = DOTS_AN_INCH
+        figure.set_layout_engine("constrained")
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+    return figure
+
+
+def _draw_panels(figure: Figure, report: Report, colours: dict[str, str], across: int) -> None:
+    """One panel a quantity: each row's seeds, mean and spread, and a dash where the paper stands."""
+    dashed = " (dashed: paper)" if report.published else ""
+    grid = figure.subplots(-(-len(report.columns) // across), across, squeeze=False)
+    for axes, column in zip_longest(grid.flat, report.columns):
+        if column is None:
+            axes.remove()
+            continue
+        shown = [entry for entry in report.in_order() if entry.column == column]
+        for place, entry in enumerate(shown):
+            colour = colours[entry.row]
+            if entry.mean is not None:
+                axes.errorbar(place, entry.mean, entry.spread, color=colour, marker="o", capsize=3)
+                axes.plot([place] * entry.n, entry.values, color=colour, linestyle="", marker="o", ms=3, alpha=0.45)
+            if entry.published is not None:
+                axes.plot([place - 0.3, place + 0.3], [entry.published] * 2, color="0.35", linestyle=(0, (5, 3)))
+        axes.set_xticks(range(len(shown)), [entry.row for entry in shown], rotation=45, ha="right")
+        axes.set_title("\n".join(wrap(column_label(column), 24)), fontsize=9)
+        axes.margins(x=0.2)
+        axes.grid(axis="y", color="0.9")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"{_title(report)}{dashed}", x=0.01, ha="left", fontsize=11)
+
+
+def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> None:
+    from matplotlib.lines import Line2D
+
+    axes = figure.add_subplot()
+    for row in report.rows:
+        draw_line(axes, [entry for entry in report.in_order() if entry.row == row], report, colours[row])
+    drawn = _draw_published(axes, report, colours)
+    _draw_axis(axes, report, drawn)
+    labels = _labels(report)
+    handles = [
+        Line2D([], [], color=colours[row], linewidth=2, marker="o", markersize=4, label=labels[row])
+        for row in report.rows
+    ]
+    if drawn:
+        handles.append(Line2D([], [], color="0.35", linestyle=(0, (5, 3)), label="paper"))
+    axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axes.set_title(_title(report), loc="left", fontsize=11)
+
+
+def draw_line(
+    axes: Axes, entries: list[Entry], report: Report, colour: str, *, label: str = "", faint: bool = False
+) -> None:
+    """A row of the report: means, a band of one standard deviation, and a point per seed; `faint` is the means.
+
+    The band lies between neighbouring columns that have two seeds or more each.
+    """
+    known = [(place_of(entry.column, report), entry) for entry in entries if entry.mean is not None]
+    places = [place for place, _ in known]
+    means = [entry.mean or 0.0 for _, entry in known]
+    if faint:
+        axes.plot(places, means, color=colour, linewidth=1, label=label or None)
+        return
+    bounds = [(place, entry.mean or 0.0, entry.spread) for place, entry in known]
+    for _, run in groupby(bounds, lambda point: point[2] is None):
+        points = [(place, mean - spread, mean + spread) for place, mean, spread in run if spread is not None]
+        if len(points) > 1:
+            at, low, high = zip(*points, strict=True)
+            axes.fill_between(at, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(places, means, color=colour, linewidth=2, marker="o", markersize=4.5, zorder=3, label=label or None)
+    for place, entry in known:
+        axes.plot([place] * entry.n, entry.values, color=colour, linestyle="", marker="o", markersize=3, alpha=0.45)
+
+
+def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list[float | str]:
+    """Draw the published curve of every arm once; returns the columns at which it has values."""
+    columns: dict[float | str, None] = {}
+    seen: set[str] = set()
+    for entry in report.in_order():
+        if entry.arm in seen:
+            continue
+        seen.add(entry.arm)
+        points: list[tuple[float | str, float]]
+        if report.table is not None and entry.arm in report.table.rows:
+            points = list(zip(report.table.columns, report.table.rows[entry.arm], strict=True))
+        else:
+            of_arm = [other for other in report.in_order() if other.row == entry.row]
+            points = [(other.column, other.published) for other in of_arm if other.published is not None]
+        if not points:
+            continue
+        columns.update(dict.fromkeys(column for column, _ in points))
+        places = [place_of(column, report) for column, _ in points]
+        values = [value for _, value in points]
+        axes.plot(places, values, color=colours[entry.row], linestyle=(0, (5, 3)), linewidth=1.4, alpha=0.9, zorder=2)
+    return list(columns)
+
+
+def _labels(report: Report) -> dict[str, str]:
+    """A row's name in the legend, with its number of seeds where the rows differ in it."""
+    seeds = {row: {entry.n for entry in report.in_order() if entry.row == row and entry.n} for row in report.rows}
+    if len({frozenset(counts) for counts in seeds.values()}) == 1:
+        return {row: row for row in report.rows}
+    words = {row: "-".join(map(str, sorted({min(counts), max(counts)}))) for row, counts in seeds.items() if counts}
+    return {row: f"{row} ({words.get(row, '0')} seed{'s' * (words.get(row) != '1')})" for row in report.rows}
+
+
+def _draw_axis(axes: Axes, report: Report, published: list[float | str]) -> None:
+    columns = list(dict.fromkeys([*report.columns, *published]))
+    places = {column: place_of(column, report) for column in columns}
+    axes.set_xticks(list(places.values()), [column_label(column) for column in places])
+    axes.minorticks_off()
+    axes.set_xlabel(axis_words(report.axis))
+    axes.set_ylabel(metric_words(report.metric))
+    axes.grid(axis="y", color="0.9")
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(x=0.04)
+
+
+def place_of(column: float | str, report: Report) -> float:
+    """Where a column stands: log10 of a share, else its number in the row of columns."""
+    if isinstance(column, str) or any(isinstance(other, str) or other <= 0 for other in report.columns):
+        return float(report.columns.index(column))
+    return math.log10(column)
+
+
+def _title(report: Report) -> str:
+    return f"{capitalised(dataset_words(report.dataset))}: {seeds_in_words(report)}"

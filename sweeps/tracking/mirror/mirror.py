@@ -1,0 +1,245 @@
+"""The mirror: one namespace's runs, compared with what is known of them, and written where they differ."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.entities import Metric, Param, RunTag
+
+from mvae.storage.objects import Place
+from sweeps.cli.tracking_uri import without_credentials
+from sweeps.tracking.mirror.moved import follow, location
+from sweeps.tracking.mirror.stored import (
+    MLFLOW_STATUS,
+    NOTE,
+    PAGE,
+    Held,
+    all_pages,
+    batches,
+    dataset_input,
+    last_step,
+    metrics_of,
+    milliseconds,
+)
+from sweeps.tracking.mirror.uploads import LoadModel, Uploads
+from sweeps.tracking.notes import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
+from sweeps.tracking.view import RunView, Status, SweepView, tagged
+
+
+class Mirror:
+    """One namespace's runs in one experiment of a tracking store.
+
+    It remembers what it wrote, so that a live update costs no question. After any error throw it away and make another:
+    that one asks the store what it holds. There must be one writer a namespace (the driver's lease sees to that).
+
+    Args:
+        uri: tracking URI.
+        namespace: UUID of the storage name whose runs these are.
+        experiment: MLflow's name for the group of all sweeps of that storage name.
+        artifacts: where a new experiment keeps its artifacts; None leaves it to the server.
+        load_model: see `LoadModel`; an error in it is said, and costs that model alone.
+        say: takes a line for the user.
+    Raises:
+        Exception: whatever MLflow raises when the store cannot be read or written; so do all methods.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        namespace: str,
+        experiment: str,
+        artifacts: Place | None,
+        load_model: LoadModel,
+        say: Callable[[str], None],
+    ) -> None:
+        self._uri = uri
+        self._client = mlflow.MlflowClient(uri)
+        self._namespace = namespace
+        self._about: dict[str, str] = {}  # the experiment's tags
+        self._experiment = self._find_experiment(experiment, artifacts)
+        if artifacts is not None and (moved := follow(uri, self._experiment, namespace, artifacts)):
+            say(moved)
+        self._tag_experiment(NOTE, lambda there: there or experiment_note(experiment))
+        self._parent: str | None = None
+        self._source: dict[str, str] = {}
+        self._sweeps: dict[str, Held] = {}
+        self._runs: dict[str, Held] = {}
+        where: dict[str, Any] = {
+            "experiment_ids": [self._experiment],
+            "filter_string": f"tags.`mvae.namespace` = '{namespace}'",
+            "max_results": PAGE,
+        }
+        for run in all_pages(self._client.search_runs, where):
+            self._index(Held.of(run))
+        models = all_pages(self._client.search_logged_models, where)
+        there = {model.source_run_id: model for model in models}
+        deep = isinstance(artifacts, Path)
+        self._uploads = Uploads(self._client, self._experiment, namespace, load_model, say, there, deep=deep)
+
+    def adopt(self, sweep: SweepView) -> None:
+        """Find or make the parent run. Comes before the first `sync`: new runs become its children."""
+        held = self._sweeps.get(sweep.name)
+        if held is None:
+            held = self._create(sweep.name, sweep.started, {"mvae.sweep": sweep.name})
+            self._sweeps[sweep.name] = held
+        self._parent = held.run_id
+        self._source = source_tags(sweep)
+
+    def sync_sweep(self, sweep: SweepView) -> None:
+        """Make the parent run hold what `sweep` says."""
+        self.adopt(sweep)
+        held = self._sweeps[sweep.name]
+        self._write(held, self._uploads.files(held, sweep.report, "report"))
+        own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
+        self._write(held, tags={**tagged(sweep.tags), **self._source, **own})
+        self._tag_experiment(VIEW + view_id(sweep), lambda there: saved_view(sweep, milliseconds(time.time()), there))
+        self._write_status(held, sweep.status, sweep.ended)
+
+    def sync(self, view: RunView, sweep: str) -> None:
+        """Make the one run of `view.key` hold what the view says.
+
+        A run that contradicts storage (final numbers of an older version of a measure) is deleted and made anew.
+        A terminal status is written last, so that a FINISHED run is a complete one.
+
+        Args:
+            sweep: name of the sweep that lists the key now; the run's parent stays the first one.
+        """
+        history = view.history
+        held = self._runs.get(view.key)
+        if held is not None and _contradicts(held, view):
+            self._client.delete_run(held.run_id)
+            held = None
+        if held is None:
+            if view.status is Status.PENDING and not history:
+                return
+            assert self._parent is not None, "the sweep's own run comes first"
+            started = view.started or (history[0]["time"] if history else None)
+            tags = {**view.all_tags(sweep), "mvae.key": view.key, "mlflow.parentRunId": self._parent}
+            held = self._runs[view.key] = self._create(view.name, started, tags)
+        if view.status is Status.RUNNING:
+            self._write_status(held, view.status, None)
+        if view.error is None and held.tags.pop("mvae.error", None) is not None:
+            self._client.delete_tag(held.run_id, "mvae.error")
+        self._write_numbers(held, view, sweep)
+        if view.dataset is not None and not held.has_dataset:
+            self._client.log_inputs(held.run_id, [dataset_input(view.dataset)])
+            held.has_dataset = True
+        uploaded = self._uploads.files(held, view.artifacts, "samples")
+        uploaded |= self._uploads.files(held, view.traceback, "errors")
+        if view.status is Status.FINISHED:
+            uploaded |= self._uploads.model(held, view)
+        self._write(held, uploaded)
+        self._write_status(held, view.status, view.ended or (history[-1]["time"] if history else None))
+
+    def links(self) -> dict[str, str]:
+        """Key to run: the page of a server, the run's id elsewhere."""
+        page = (
+            f"{without_credentials(self._uri)}/#/experiments/{self._experiment}/runs/"
+            if self._uri.startswith("http")
+            else ""
+        )
+        return {key: page + held.run_id for key, held in self._runs.items()}
+
+    def settle(self, sweep: str, keys: Iterable[str]) -> None:
+        """Put right what a dead driver left RUNNING and nobody speaks for now: other sweeps and their keys."""
+        known = set(keys)
+        orphans = [held for key, held in self._runs.items() if key not in known]
+        for held in [*orphans, *(held for name, held in self._sweeps.items() if name != sweep)]:
+            if held.status in ("RUNNING", "SCHEDULED"):
+                self._write_status(held, Status.KILLED, None)
+
+    def _find_experiment(self, name: str, artifacts: Place | None) -> str:
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            at = None if artifacts is None else location(artifacts)
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on LLM traces
+            return str(self._client.create_experiment(name, artifact_location=at, tags=kind))
+        if found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        self._about = dict(found.tags)
+        return str(found.experiment_id)
+
+    def _tag_experiment(self, name: str, value: Callable[[str | None], str]) -> None:
+        """Write a tag of the experiment where it differs from what is to be written, given what is there."""
+        there = self._about.get(name)
+        if (new := value(there)) != there:
+            self._client.set_experiment_tag(self._experiment, name, new)
+            self._about[name] = new
+
+    def _index(self, held: Held) -> None:
+        """File a run under its name. Of two (a reply was lost on the way while a server died) the older one stays."""
+        if (key := held.tags.get("mvae.key")) is not None:
+            runs, name = self._runs, key
+        elif (sweep := held.tags.get("mvae.sweep")) is not None:
+            runs, name = self._sweeps, sweep
+        else:
+            return
+        other = runs.get(name)
+        if other is not None:
+            held, spare = sorted((held, other), key=lambda run: (run.started, run.run_id))
+            self._client.delete_run(spare.run_id)
+        runs[name] = held
+
+    def _create(self, name: str, started: float | None, tags: dict[str, str]) -> Held:
+        all_tags = {"mvae.namespace": self._namespace, **tags}
+        when = milliseconds(started or time.time())
+        return Held.of(self._client.create_run(self._experiment, start_time=when, tags=all_tags, run_name=name))
+
+    def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
+        """Metrics, tags that differ and params that are not there (they never change: the key is their hash)."""
+        new_tags = {name: value for name, value in tags.items() if held.tags.get(name) != value}
+        new_params = {name: str(value) for name, value in (params or {}).items() if name not in held.params}
+        if new_tags or new_params or metrics:
+            self._client.log_batch(
+                held.run_id,
+                metrics=metrics,
+                tags=[RunTag(name, value) for name, value in new_tags.items()],
+                params=[Param(name, value) for name, value in new_params.items()],
+            )
+            held.tags.update(new_tags)
+            held.params.update(new_params)
+
+    def _write_numbers(self, held: Held, view: RunView, sweep: str) -> None:
+        """Tags and params; epochs that are not there, oldest first; then final numbers that are not there.
+
+        The metric "epoch" travels in one transaction with the rest of its step, so it tells which steps are complete.
+        """
+        history = view.history
+        if held.steps is None:
+            there = self._client.get_metric_history(held.run_id, "epoch") if "epoch" in held.metrics else []
+            held.steps = {metric.step for metric in there}
+        missing = [record for record in history if record["epoch"] not in held.steps]
+        epoch, when = last_step(view)
+        final = {name: value for name, value in view.final.items() if name not in held.metrics}
+        steps = [metrics_of(record) for record in missing]
+        steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
+        first = {} if "mlflow.source.name" in held.tags else self._source
+        tags = {**first, **view.all_tags(sweep), NOTE: run_note(view)}
+        for batch in list(batches(steps)) or [[]]:
+            self._write(held, tags, view.fields, batch)
+        held.steps |= {record["epoch"] for record in missing}
+        held.metrics.update(final)
+
+    def _write_status(self, held: Held, status: Status, ended: float | None) -> None:
+        wanted = MLFLOW_STATUS[status]
+        if held.status == wanted:
+            return
+        if wanted == "RUNNING":
+            self._client.update_run(held.run_id, status=wanted)
+        else:
+            when = max(milliseconds(ended or time.time()), held.started)
+            self._client.set_terminated(held.run_id, status=wanted, end_time=when)
+        held.status = wanted
+
+
+def _contradicts(held: Held, view: RunView) -> bool:
+    """Whether a final number in MLflow is not the one in storage (nan equals nan; stores clip infinities)."""
+    return any(
+        name in held.metrics and math.isfinite(value) and held.metrics[name] != value
+        for name, value in view.final.items()
+    )

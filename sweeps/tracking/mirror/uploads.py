@@ -1,0 +1,204 @@
+"""What a run has besides numbers: files, and the trained model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import mlflow
+import mlflow.pytorch
+from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
+from mlflow.models import Model, infer_signature
+
+from mvae.storage.files import listing, sha256_cached
+from mvae.storage.objects import Place, RemotePath
+from sweeps.store.scratch import scratch
+from sweeps.tracking.mirror.stored import NOTE, Held, last_step
+from sweeps.tracking.notes import model_note
+from sweeps.tracking.view import RunView
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+MODEL_FILES = ("MLmodel", "data/model.pth")
+"""Files without which a model cannot be loaded from MLflow."""
+
+LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
+"""The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none.
+
+The example alone is None for a module that wants more than one array.
+"""
+
+
+class Uploads:
+    """Puts files and models into the artifacts of runs of one experiment.
+
+    Args:
+        experiment: its id.
+        namespace: UUID of the storage name whose runs these are.
+        load_model: see `LoadModel`; an error in it is said, and costs that model alone.
+        say: takes a line for the user.
+        models: those that are there, by their run.
+        deep: look for deleted files in folders at any depth. A look costs a request per folder, so on a server only the
+            first level is compared.
+    """
+
+    def __init__(
+        self,
+        client: mlflow.MlflowClient,
+        experiment: str,
+        namespace: str,
+        load_model: LoadModel,
+        say: Callable[[str], None],
+        models: dict[str | None, LoggedModel],
+        *,
+        deep: bool,
+    ) -> None:
+        self._client, self._experiment, self._namespace = client, experiment, namespace
+        self._load_model, self._say, self._models = load_model, say, models
+        self._deep = deep
+        self._seen: set[tuple[str, str]] = set()  # runs and names, and models, that were looked for
+
+    def files(self, held: Held, place: Place | None, name: str) -> dict[str, str]:
+        """A folder or a file as artifacts under `name`, again when one has changed; the tag that says so."""
+        if isinstance(place, RemotePath):
+            return self._objects(held, place, name)
+        if place is None:
+            return {}
+        files = [place / path for path in listing(place)] or [place] * place.is_file()
+        if not files:
+            return {}
+        try:
+            said = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
+            digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
+            below = [str(path.relative_to(place)) if path != place else place.name for path in files]
+            if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
+                for path in files:
+                    folder = PurePosixPath(name, path.relative_to(place).parent)
+                    self._client.log_artifact(held.run_id, str(path), str(folder))
+                self._seen.add((held.run_id, name))
+        except FileNotFoundError:
+            if all(path.exists() for path in files):
+                raise
+            return {}  # one went meanwhile: the next time tells
+        return digest
+
+    def _objects(self, held: Held, place: RemotePath, name: str) -> dict[str, str]:
+        """As `files`, told apart by size and time of change, and fetched only where they changed."""
+        there = listing(place)
+        alone = not there and place.is_file()
+        if not there and not alone:
+            return {}
+        if alone:
+            status = place.stat()
+            there = {".": (status.st_size, status.st_mtime_ns)}
+        said = "\n".join(f"{size} {changed} {path}" for path, (size, changed) in there.items())
+        digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
+        below = [place.name] if alone else list(there)
+        if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
+            with scratch("files") as folder:
+                copies = folder / "copies"
+                for path in there:
+                    copy = copies / (place.name if alone else path)
+                    copy.parent.mkdir(parents=True, exist_ok=True)
+                    copy.write_bytes((place if alone else place / path).read_bytes())
+                self._client.log_artifacts(held.run_id, str(copies), name)
+            self._seen.add((held.run_id, name))
+        return digest
+
+    def model(self, held: Held, view: RunView) -> dict[str, str]:
+        """The final model, once; the tag that says so. One half-uploaded by a dead driver, or deleted, is logged again.
+
+        Not by `mlflow.pytorch.log_model`, which wants an active run and the process-wide tracking URI, and which on
+        leaving would end a run that is not ours to end; this is what it does, without them.
+        """
+        model = self._models.get(held.run_id)
+        if model is not None and (model.status != LoggedModelStatus.READY or self._is_emptied(model.model_id)):
+            self._client.delete_logged_model(model.model_id)
+            model = None
+        if model is None:
+            with scratch("model") as temporary:
+                model = self._log_model(held, view, temporary / "model")
+            if model is None:
+                return {}
+        return {"mvae.logged_model": f"models:/{model.model_id}"}
+
+    def _is_missing(self, held: Held, name: str, files: Iterable[str]) -> bool:
+        """Whether somebody has deleted one of the files from a run's artifacts; asked once per run and name."""
+        if (held.run_id, name) in self._seen:
+            return False
+        self._seen.add((held.run_id, name))
+        ask = partial(self._client.list_artifacts, held.run_id)
+        return self._lacks(ask, name, {PurePosixPath(name, file) for file in files})
+
+    def _is_emptied(self, model: str) -> bool:
+        """Whether somebody has deleted a model's files; asked once per model."""
+        if (model, "") in self._seen:
+            return False
+        self._seen.add((model, ""))
+        ask = partial(self._client.list_logged_model_artifacts, model)
+        return self._lacks(ask, "", {PurePosixPath(file) for file in MODEL_FILES})
+
+    def _lacks(self, ask: Callable[[str], Iterable[FileInfo]], folder: str, wanted: set[PurePosixPath]) -> bool:
+        """Whether one of the wanted files is not below the folder: at any depth, or on its first level only."""
+        depth = None if self._deep else len(PurePosixPath(folder).parts) + 1
+        return not set(self._names(ask, folder)) >= {PurePosixPath(*path.parts[:depth]) for path in wanted}
+
+    def _names(self, ask: Callable[[str], Iterable[FileInfo]], folder: str) -> Iterator[PurePosixPath]:
+        for found in ask(folder):
+            if found.is_dir and self._deep:
+                yield from self._names(ask, found.path)
+            else:
+                yield PurePosixPath(found.path)
+
+    def _log_model(self, held: Held, view: RunView, folder: Path) -> LoggedModel | None:
+        try:
+            loaded = self._load_model(view)
+            signature = None if loaded is None or loaded[1] is None else _signature(loaded[0], loaded[1])
+        except Exception as error:  # the model's own trouble must not look like the server's, nor be tried for ever
+            self._say(f"MLflow: the model of {view.name} is left out: {type(error).__name__}: {error}")
+            loaded = None
+        if loaded is None:
+            return None
+        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)}
+        params = {name: str(value) for name, value in view.fields.items()}
+        model = self._client.create_logged_model(
+            self._experiment, name="model", source_run_id=held.run_id, tags=tags, params=params
+        )
+        about = Model(
+            artifact_path=model.artifact_location,
+            run_id=held.run_id,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+        )
+        mlflow.pytorch.save_model(
+            loaded[0],
+            str(folder),
+            mlflow_model=about,
+            signature=signature,
+            serialization_format="pickle",
+            pip_requirements=["torch"],
+        )
+        epoch, when = last_step(view)
+        final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
+        if final:
+            self._client.log_batch(held.run_id, metrics=final)  # the run has them already, and they are not doubled
+        self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
+        self._client.log_model_artifacts(model.model_id, str(folder))
+        model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+        self._models[held.run_id] = model
+        self._seen.add((model.model_id, ""))
+        return model
+
+
+def _signature(module: torch.nn.Module, example: np.ndarray) -> Any:
+    """MLflow's note of shapes and types, from one run of the module on the example."""
+    import torch
+
+    with torch.no_grad():
+        output = module(torch.from_numpy(example))
+    return infer_signature(example, output.numpy())

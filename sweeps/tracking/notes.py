@@ -1,0 +1,230 @@
+"""What people read in MLflow's pages: descriptions in Markdown, and the saved view of each sweep.
+
+A description is the tag `mlflow.note.content` of an experiment or a run. A saved view is a tag of the experiment that
+MLflow's page of runs lists under "Views": filter, groups, columns and the order of the charts, so that a sweep opens as
+the rows and columns of its table, each the mean over its seeds. Links and pictures are relative to MLflow's one page,
+so they hold on whichever host and port it is served. Neither Ray nor MLflow is needed here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote
+
+from sweeps.cli.words import figures
+from sweeps.table.markdown import markdown_table
+from sweeps.table.rounding import shown_value
+from sweeps.tracking.view import RunView, Status, SweepView, member_tag
+
+NOTE_CHARACTERS = 8000
+"""MLflow's limit on a run's tag."""
+
+VIEW = "mlflow.sharedViewState."
+"""Before the id of a saved view, in the name of its tag."""
+
+VIEW_METRICS = 6
+"""Columns of metrics in a saved view at most: a tag of an experiment holds 5,000 characters."""
+
+FIRST_CHARTS = ("validation", "train")
+FOLDED_CHARTS = ("best", "speed")
+"""Sections of charts (a metric's name up to its last slash) that come first, and those that come folded."""
+
+HEADLINES = 3
+"""Numbers in the first line of a trial's description at most."""
+
+
+def experiment_note(name: str) -> str:
+    """The description of the experiment that holds all sweeps of a storage name."""
+    return (
+        f"Sweeps of the storage name **{name}**: a run for each sweep, with its table and plot, and below it one for"
+        " each trial, which later sweeps share. **Views** (above) has one for each sweep: its trials by the rows and"
+        " columns of the table, with the mean over seeds."
+    )
+
+
+def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
+    """The description of a sweep's run: what, of which paper, where to look, what to type, table and plot.
+
+    The list of every run is left out where the whole would be too long for MLflow.
+
+    Args:
+        experiment: MLflow's id of the experiment.
+        run: MLflow's id of the sweep's run.
+    """
+    runs = f"#/experiments/{experiment}/runs"
+    view = f"{runs}?viewStateShareKey={quote(view_id(sweep))}"
+    parts = [f"**{sweep.title}**"]
+    if sweep.source:
+        parts.append(f"Published: {sweep.source}.")
+    look = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
+    if sweep.report is not None and sweep.report.is_dir():
+        look += f", [files of the report]({runs}/{run}/artifacts/report)"
+    parts.append(f"Look at: {look}.")
+    if sweep.command:
+        parts.append(f"The same command resumes, extends and reports it:\n\n    {sweep.command}")
+    parts.append(f"Its trials, shared ones too: search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.")
+    table = sweep.report / "table.md" if sweep.report else None
+    text = table.read_text(encoding="utf-8") if table and table.is_file() else ""
+    above, _, every_run = text.partition("<details>")
+    parts.append(above.strip())
+    parts += [
+        f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
+        for picture in _pictures(sweep)
+    ]
+    note = "\n\n".join(part for part in parts if part)
+    if every_run:
+        whole = f"{note}\n\n{_unfolded(_with_links(every_run, runs))}"
+        return whole if len(whole) <= NOTE_CHARACTERS else _cut(note)
+    return _cut(note)
+
+
+def run_note(view: RunView) -> str:
+    """The description of a trial's run: arm and cell, how it stands, final numbers, key, checkpoint.
+
+    MLflow folds it after four lines or so: what the trial came to stands in the first.
+    """
+    fields = view.fields
+    place = [f"{name} {view.tags[name]}" for name in ("row", "column") if view.tags.get(name)]
+    place += [f"{word} {fields[name]}" for name, word in _NAMED.items() if name in fields]
+    epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
+    final = {name: view.final[name] for name in sorted(view.final, key=_test_first)}
+    head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
+    stands = f"{_STANDS[view.status]} {epochs}{f' of {of}' if of else ''} epochs"
+    parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
+    if view.error is not None:
+        parts.append("Why it failed:\n\n" + "\n".join(f"    {line}" for line in view.error.splitlines()))
+    parts.append(f"Key: `{view.key}`" + "".join(f", `{result.measure}`" for result in view.results))
+    if view.checkpoint is not None:
+        where = view.checkpoint
+        parts.append(f"Checkpoint of epoch {where.epoch}: `{where.uri}` (sha256 of the weights `{where.sha256}`)")
+    if final:
+        lines = [[name, figures(value, 6)] for name, value in final.items()]
+        parts.append(markdown_table(["final number"], ["value"], lines))
+    return _cut("\n\n".join(part for part in parts if part))
+
+
+def model_note(view: RunView, run: str) -> str:
+    """The description of a trial's logged model.
+
+    Args:
+        run: MLflow's id of the trial's run.
+    """
+    return (
+        f"Final weights of **{view.name}** (key `{view.key}`), in evaluation mode."
+        " To load them, where this project is installed:\n\n"
+        f'    mlflow.pytorch.load_model("runs:/{run}/model")'
+    )
+
+
+def source_tags(sweep: SweepView) -> dict[str, str]:
+    """The tags behind MLflow's column "Source": the pipeline and its commit."""
+    if not sweep.program:
+        return {}
+    tags = {"mlflow.source.name": sweep.program, "mlflow.source.type": "LOCAL"}
+    commit = sweep.tags.get("git")
+    return {**tags, "mlflow.source.git.commit": commit} if isinstance(commit, str) and commit else tags
+
+
+def view_id(sweep: SweepView) -> str:
+    """The id of a sweep's saved view, as links to it have it."""
+    return f"mvae-{sweep.name}"
+
+
+def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
+    """The value of the tag of a sweep's saved view.
+
+    Args:
+        when: now, in milliseconds since 1970.
+        there: what the tag says; it stays if it is this view, whenever it was made.
+    """
+    chosen = sweep.metrics[:VIEW_METRICS]
+    metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
+    settings = [f"params.`{name}`" for name in sweep.settings]
+    by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
+    widths = {"attributes.`Run Name`": 400, **dict.fromkeys(metrics[:1], 170)}
+    state = {
+        "searchFilter": f"tags.`{member_tag(sweep.name)}` = 'yes'",
+        "orderByKey": "attributes.start_time",
+        "orderByAsc": True,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [*metrics, *settings, "tags.`mvae.key`", "tags.`mvae.device`"],
+        "columnOrder": list(widths),
+        "columnWidths": widths,
+        "groupBy": None if settings else by_cell,
+        "useGroupedValuesInCharts": not settings,
+        "runsHiddenMode": "FIRST_20_RUNS",
+        "compareRunCharts": [],
+        "compareRunSections": _sections(chosen),
+        "isAccordionReordered": True,
+    }
+    view = {"name": sweep.name, "state": json.dumps(state)}
+    try:
+        known = json.loads(there or "{}")
+    except ValueError:
+        known = {}
+    if there is not None and isinstance(known, dict) and view.items() <= known.items():
+        return there
+    return json.dumps({**view, "createdAt": when, "updatedAt": when})
+
+
+_STANDS = {
+    Status.PENDING: "Waits for its turn after",
+    Status.RUNNING: "Runs; saved are",
+    Status.FINISHED: "Finished after",
+    Status.FAILED: "Failed after",
+    Status.KILLED: "Interrupted, to be continued by the same command, after",
+    Status.PRUNED: "Given up by a search, since it lagged behind others, after",
+}
+
+
+_NAMED = {"model": "arm", "dataset": "data set", "seed": "seed"}
+"""Fields of a trial that its description names, and how."""
+
+
+def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
+    """Sections of charts in the order in which they are read; MLflow fills them, and adds those that are missing."""
+    own = [name.rpartition("/")[0] for name in metrics if "/" in name]
+    names = dict.fromkeys((*FIRST_CHARTS, *own, *FOLDED_CHARTS))
+    return [
+        {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}
+        for name in names
+    ]
+
+
+def _pictures(sweep: SweepView) -> list[str]:
+    if sweep.report is None or not sweep.report.is_dir():
+        return []
+    return sorted(path.name for path in sweep.report.iterdir() if path.name.endswith(".png"))
+
+
+def _with_links(text: str, runs: str) -> str:
+    """The report's "(run `id`)", written where there is no server, as a link."""
+    return re.sub(r"\(run `([0-9a-f]{32})`\)", rf"([run]({runs}/\1))", text)
+
+
+def _unfolded(text: str) -> str:
+    """MLflow knows no <details>: a heading in its stead."""
+    return re.sub(r"<summary>(.*?)</summary>", r"#### \1", text).replace("</details>", "").strip()
+
+
+def _cut(text: str) -> str:
+    """Whole lines that fit, with a word on the rest."""
+    if len(text) <= NOTE_CHARACTERS:
+        return text
+    rest = "\n\n(The rest is among the artifacts.)"
+    return text[: NOTE_CHARACTERS - len(rest)].rpartition("\n")[0].rstrip() + rest
+
+
+def _sentence(parts: list[str]) -> str:
+    said = ", ".join(parts)
+    return f"{said[:1].upper()}{said[1:]}." if said else ""
+
+
+def _test_first(name: str) -> tuple[bool, str]:
+    return not name.startswith("test/"), name

@@ -1,0 +1,181 @@
+"""What the tracking server should show of a sweep and of its runs: plain values, made by the driver from storage.
+
+A `RunView` is all that is known of one key, a `SweepView` all that is known of one command. sweeps/tracking/tracker.py
+carries the newest of each to sweeps/tracking/, which makes MLflow hold what they say. Neither Ray nor MLflow is needed
+here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mvae.storage.objects import Place
+    from mvae.training.checkpoint import Record
+    from sweeps.store.results import Result
+
+
+class Status(StrEnum):
+    """Where a key or a sweep stands, as storage and the running driver know it."""
+
+    PENDING = "pending"
+    """Waits for its turn: it never ran, or it was interrupted and has not started again."""
+    RUNNING = "running"
+    FINISHED = "finished"
+    """Its results are in storage."""
+    FAILED = "failed"
+    KILLED = "killed"
+    """Interrupted, to be continued by the next command."""
+    PRUNED = "pruned"
+    """A search gave it up, since it lagged behind others."""
+
+
+@dataclass(frozen=True)
+class CheckpointView:
+    """The newest checkpoint of a key."""
+
+    uri: str
+    """Absolute path or URI of its folder."""
+    sha256: str
+    """Of the weights in it."""
+    epoch: int
+    """Epochs finished when it was written."""
+
+
+@dataclass(frozen=True)
+class DatasetView:
+    """The data set of a run, as MLflow's own data set entry shows it."""
+
+    name: str
+    fingerprint: str
+    """Hex digest from `mvae.data.fingerprint`; MLflow shows its first 36 digits and a tag holds it whole."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where it comes from, JSON-able: files, version of the transform, numbers of examples."""
+
+
+@dataclass(frozen=True)
+class RunView:
+    """All that is known of one key. The last one given replaces what was said before."""
+
+    key: str
+    name: str
+    """What MLflow's lists call the run, for people: "mvae 1 % seed 0"."""
+    status: Status
+    fields: Mapping[str, Any]
+    """The trial's hashed fields: they become params, and tags `mvae.<field>` to group by."""
+    records: tuple[Record, ...] = ()
+    """One a finished epoch, covered by a committed checkpoint."""
+    results: tuple[Result, ...] = ()
+    """One a measure that is done; their metrics are the run's final numbers, their provenance becomes tags."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """Everything that is not hashed: row, column, git sha, host, device, attempts; shown as `mvae.<name>`."""
+    error: str | None = None
+    """Why it failed; shown until it runs again without."""
+    traceback: Place | None = None
+    """File with the whole story of the failure."""
+    dataset: DatasetView | None = None
+    checkpoint: CheckpointView | None = None
+    artifacts: Place | None = None
+    """Folder of pictures (PNG) to show; it need not exist."""
+    started: float | None = None
+    """Unix seconds of the first attempt; without it, the time of the first record."""
+    ended: float | None = None
+    """Unix seconds; without it, the time of the last record."""
+
+    @property
+    def history(self) -> tuple[Record, ...]:
+        """The records of all finished epochs in order: those of the running trial, else those that a result carries."""
+        carried = {record["epoch"]: record for result in self.results for record in result.history}
+        return tuple(record for _, record in sorted({**carried, **{r["epoch"]: r for r in self.records}}.items()))
+
+    @property
+    def final(self) -> dict[str, float]:
+        """The numbers of all measures together (test/accuracy and so on), less those that every epoch has.
+
+        Of a likelihood measured with several numbers of samples, that with the most is shown.
+        """
+        per_epoch = {name for record in self.history for name in record["metrics"]} | {"speed/examples_per_second"}
+        by_samples = sorted(self.results, key=lambda result: _samples(result.measure))
+        metrics = [item for result in by_samples for item in result.metrics.items()]
+        gained = [result.provenance.get("speed", {}) for result in by_samples]
+        metrics += [(f"speed/{name}", value) for one in gained for name, value in one.items()]
+        return {name: float(value) for name, value in metrics if name not in per_epoch}
+
+    def all_tags(self, sweep: str) -> dict[str, str]:
+        """The tags of the run, by MLflow's names.
+
+        Args:
+            sweep: name of a sweep that lists the key.
+        """
+        tags = tagged(self.fields)
+        for result in self.results:
+            tags |= tagged(result.provenance)
+        tags |= tagged(self.tags)
+        tags |= {"mvae.kind": "trial", "mvae.key": self.key, member_tag(sweep): "yes"}
+        if self.error is not None:
+            tags["mvae.error"] = self.error
+        if self.results:
+            tags["mvae.measures"] = _json(sorted(result.measure for result in self.results))
+        if self.dataset is not None:
+            tags["mvae.fingerprint"] = self.dataset.fingerprint
+        if self.checkpoint is not None:
+            tags["mvae.checkpoint.uri"] = self.checkpoint.uri
+            tags["mvae.checkpoint.sha256"] = self.checkpoint.sha256
+            tags["mvae.checkpoint.epoch"] = str(self.checkpoint.epoch)
+        return tags
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """All that is known of one command: the parent of the runs that it makes."""
+
+    name: str
+    """Names the sweep within its storage name, and the parent run: "weak_supervision digits"."""
+    status: Status
+    title: str
+    """One line: what is computed."""
+    source: str = ""
+    """The published table or figure: "supplement, section 8, Table 4"."""
+    command: str = ""
+    """What to type to resume or to extend the sweep."""
+    program: str = ""
+    """File name of the pipeline: MLflow's column "Source", of the trials that this sweep is the first to make too."""
+    metrics: tuple[str, ...] = ()
+    """The metrics that stand in the table's cells: columns of the sweep's view of its runs."""
+    settings: tuple[str, ...] = ()
+    """Of a search, what it varies: further columns, of runs that are then not grouped by cell."""
+    tags: Mapping[str, Any] = field(default_factory=dict)
+    """As in `RunView.tags`."""
+    report: Place | None = None
+    """Folder of the report; it need not exist. Its table and pictures are in the description."""
+    started: float | None = None
+    ended: float | None = None
+
+
+def _samples(token: str) -> int:
+    """S of a measure's token, as likelihood-s1000-v1; 0 where it has none."""
+    found = re.search(r"-s(\d+)-v", token)
+    return int(found[1]) if found else 0
+
+
+def member_tag(sweep: str) -> str:
+    """The tag that every run of a sweep carries, whichever sweep made it."""
+    return f"mvae.sweep.{sweep}"
+
+
+def tagged(values: Mapping[str, Any]) -> dict[str, str]:
+    """Tags as MLflow takes them: `mvae.` before names that are not MLflow's own; text as it is, the rest as JSON."""
+    return {
+        name if name.startswith("mlflow.") else f"mvae.{name}": value if isinstance(value, str) else _json(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)

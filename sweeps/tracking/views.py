@@ -1,0 +1,197 @@
+"""The catalogue: what the driver knows of each key of its sweep, as the views that MLflow is to show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mvae import plugins
+from mvae.data import Kind, Modality, load_converted, source
+from mvae.evaluation.measures import COMPUTES
+from mvae.models import arm
+from mvae.storage.objects import Place, each
+from mvae.training.checkpoint import MODEL, Checkpoint, Record
+from mvae.trial import Trial
+from sweeps.cli.words import counted
+from sweeps.planning.plan import Cell, Fingerprints, Plan, State, fingerprint_of
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.published import column_label
+from sweeps.tracking.view import CheckpointView, DatasetView, RunView, Status
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+ABOUT_A_RESULT = (
+    *("git", "host", "device", "device_name", "threads", "versions", "seconds"),
+    *("workers", "elastic", "mixed", "attempts"),
+)
+"""What a result's provenance says that becomes tags."""
+
+
+class Catalogue:
+    """Views of all keys of a plan, kept up to date by the driver's main thread."""
+
+    def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None) -> None:
+        self._plan, self._store, self._fingerprints, self._cache = plan, store, fingerprints, cache
+        self._cells: dict[str, list[Cell]] = {}
+        for key, cell in zip(plan.keys, plan.cells, strict=True):
+            self._cells.setdefault(key, []).append(cell)
+        results = dict[str, list[Result]]()
+        for result in store.results.where(lambda key, measure: key in plan.trials and _current(measure)):
+            results.setdefault(result.key, []).append(result)
+        views = each(lambda key: self._from_storage(key, results.get(key, [])), plan.trials, store.root)
+        self._views = dict(zip(plan.trials, views, strict=True))
+
+    def name(self, key: str) -> str:
+        """How people call the trial: MVAE 1% seed 0; VAE seed 0, where it is the same for all columns."""
+        return f"{self._cell(key)} seed {self._cells[key][0].trial.seed}"
+
+    def view(self, key: str) -> RunView:
+        """What is known of a key now."""
+        return self._views[key]
+
+    def running(self, key: str) -> RunView:
+        """Its trial has begun."""
+        return self._set(key, status=Status.RUNNING, error=None, traceback=None)
+
+    def committed(self, key: str, records: Sequence[Record]) -> RunView:
+        """A complete checkpoint covers these records, some perhaps known already."""
+        known = {record["epoch"]: record for record in self._views[key].records}
+        merged = {**known, **{record["epoch"]: record for record in records}}
+        ordered = tuple(record for _, record in sorted(merged.items()))
+        newest = self._store.checkpoints(key).latest(digests=False)
+        return self._set(key, records=ordered, checkpoint=_checkpoint(newest))
+
+    def failed(self, key: str, why: str, traceback: Place | None = None) -> RunView:
+        """Its trial ended without a result; the file holds the traceback."""
+        return self._set(key, status=Status.FAILED, error=why, traceback=traceback)
+
+    def finished(self, key: str) -> RunView:
+        """Its results are in storage."""
+        self._views[key] = self._from_storage(
+            key, self._store.results.where(lambda other, measure: other == key and _current(measure))
+        )
+        return self._views[key]
+
+    def add(self, plan: Plan, key: str) -> RunView:
+        """The plan has grown by a key with one cell."""
+        self._plan = plan
+        self._cells[key] = [cell for cell, of in zip(plan.cells, plan.keys, strict=True) if of == key]
+        return self.finished(key)
+
+    def pruned(self, key: str, epoch: int, records: Sequence[Record]) -> RunView:
+        """A search gave its trial up after so many epochs."""
+        tags = {**self._views[key].tags, "pruned": epoch}
+        return self._set(key, status=Status.PRUNED, tags=tags, records=tuple(records))
+
+    def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
+        """The trained module of a key on the CPU, in evaluation mode, and an example of its input.
+
+        Pickled, it takes along what plug-ins define, so that it can be read without them. The example is None for a
+        module that wants more than an image.
+        """
+        import numpy as np
+        from cloudpickle import register_pickle_by_value
+
+        for module_of_plugin in plugins.modules():
+            register_pickle_by_value(module_of_plugin)
+        trial = self._plan.trials[view.key].trial
+        checkpoints = self._store.checkpoints(view.key)
+        newest = checkpoints.latest()
+        if newest is None:
+            return None
+        chosen, modalities = arm(trial.model), self._modalities(trial)
+        if modalities is None:
+            return None
+        module = chosen.build(trial, modalities)
+        module.load_state_dict(checkpoints.load(newest, MODEL))
+        from_image = chosen.measures & {"accuracy", "readout"} and modalities[0].kind is Kind.IMAGE
+        return module.eval(), np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
+
+    def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
+        """What a trial's model was built for; None where that stands in converted data which are not there."""
+        if source(trial.dataset).made_of is None:
+            return source(trial.dataset).modalities
+        mark = fingerprint_of(trial.dataset, self._fingerprints)
+        data = load_converted(trial.dataset, mark, self._cache)
+        return None if data is None else data.knowing(trial.vocabulary).modalities
+
+    def made_by_others(self) -> str:
+        """A line on results that another state of a plug-in has made, since they stand; empty where there are none."""
+        others, names = 0, dict[str, None]()
+        for key, planned in self._plan.trials.items():
+            today = plugins.made_by(planned.trial)
+            then = [result.provenance.get("plugins", today) for result in self._views[key].results]
+            if changed := {name for made in then for name in today if made.get(name, today[name]) != today[name]}:
+                others += 1
+                names |= dict.fromkeys(sorted(changed))
+        if not others:
+            return ""
+        return (
+            f"Warning: {counted(others, 'trial')} ran with another {' and '.join(names)} than today's, and what it gave"
+            " stands. To run them again, raise `version` in the Source or Arm that has changed"
+        )
+
+    def _cell(self, key: str) -> str:
+        """The trial's name without its seed: what the seeds of one entry of the table have in common."""
+        return " ".join(part for part in (self._cells[key][0].trained, self._column(key)) if part)
+
+    def _column(self, key: str) -> str:
+        """The column that the trial is trained for, "" where its cells differ in what is measured alone."""
+        columns = {cell.column for cell in self._cells[key]}
+        measured = {value for cell in self._cells[key] for _, value in cell.measure.parameters}
+        return "" if len(columns) > 1 or columns & measured else column_label(columns.pop())
+
+    def _set(self, key: str, **changes: Any) -> RunView:
+        self._views[key] = replace(self._views[key], **changes)
+        return self._views[key]
+
+    def _from_storage(self, key: str, found: Sequence[Result]) -> RunView:
+        planned, cell = self._plan.trials[key], self._cells[key][0]
+        results = tuple(found)
+        finished = {measure.token for measure in planned.measures} <= {result.measure for result in results}
+        newest = self._store.checkpoints(key).latest(digests=not finished)
+        begun = planned.state is State.PARTIAL
+        fields = planned.trial.hashed_fields()
+        return RunView(
+            key=key,
+            name=self.name(key),
+            status=Status.FINISHED if finished else Status.KILLED if begun else Status.PENDING,
+            fields=fields,
+            records=tuple(newest.history) if newest else (),
+            results=results,
+            tags={
+                "cell": self._cell(key),
+                "row": cell.trained,
+                "column": self._column(key) or None,
+                **_about(results),
+            },
+            dataset=_dataset(planned.trial.dataset, self._fingerprints),
+            checkpoint=_checkpoint(newest),
+            artifacts=self._store.artifacts(key),
+            started=min((r.provenance["started"] for r in results if "started" in r.provenance), default=None),
+            ended=max((r.provenance["finished"] for r in results if "finished" in r.provenance), default=None),
+        )
+
+
+def _current(token: str) -> bool:
+    """Whether a measure's token (likelihood-s1000-v1) is of a version that this package computes."""
+    label, _, version = token.rpartition("-v")
+    return (label.partition("-")[0], int(version)) in COMPUTES
+
+
+def _about(results: Sequence[Result]) -> dict[str, Any]:
+    return {name: result.provenance[name] for result in results for name in ABOUT_A_RESULT if name in result.provenance}
+
+
+def _checkpoint(newest: Checkpoint | None) -> CheckpointView | None:
+    return CheckpointView(str(newest.path), newest.files[MODEL].sha256, newest.epoch) if newest else None
+
+
+def _dataset(name: str, fingerprints: Fingerprints) -> DatasetView:
+    about = {"split": source(name).split_rule, "version": source(name).version}
+    return DatasetView(name, fingerprint_of(name, fingerprints), about)

@@ -1,0 +1,304 @@
+"""What a trial process does: train a job's trial or go on with it, compute its measures, write its results.
+
+Free of Ray: the engine calls `run` in a Tune trial, a person may call it alone. The order of writing is what makes a
+kill at any moment harmless: checkpoint, pictures, parts of a long measure, result, and only then the removal of what is
+no longer needed.
+"""
+
+from __future__ import annotations
+
+import platform
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from mvae.data import load
+from mvae.data.dataset import Dataset, all_sentences
+from mvae.evaluation.measures import Host, compute
+from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words
+from mvae.evaluation.sheets import save_png
+from mvae.evaluation.translation import translation_tables
+from mvae.evaluation.vision import figures, has_views
+from mvae.measure import Measure
+from mvae.models.cvae import CVAE
+from mvae.models.multimodal import Multimodal
+from mvae.plugins import Plugin, loaded, made_by
+from mvae.plugins import load as load_plugins
+from mvae.refusal import Refusal
+from mvae.storage.files import Damaged, write_atomically
+from mvae.training.checkpoint import Record
+from mvae.training.loop import THREADS, NonFiniteLoss, Progress, best_epoch, train
+from mvae.trial import TRAINING_VERSION, Trial
+from mvae.workers import ALONE, Workers
+from sweeps.planning.plan import shape_of
+from sweeps.store.provenance import Attempts
+from sweeps.store.results import Result
+from sweeps.store.store import Store
+from sweeps.table.markdown import word_tables
+from sweeps.trials.parts import PartFiles
+from sweeps.trials.speed import alone, speeds
+
+TRANSLATIONS = "translations.md"
+"""The file of what a trial of sentences writes: Tables 6 to 8."""
+
+REPORT_EVERY = 1.0
+"""Seconds between two words on a trial's progress; committed records are always passed on at once."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial to run, with all that its process must know; plain values, so that it can be sent anywhere."""
+
+    key: str
+    trial: Trial
+    measures: tuple[Measure, ...]
+    """Those without a result."""
+    store: Store
+    data_root: Path | None = None
+    cache: Path | None = None
+    gpus: float = 0.0
+    """GPUs of each of its processes: a share of one, or whole."""
+    checkpoint_every: float = 60.0
+    checkpoint_at: tuple[int, ...] = ()
+    """Epochs after which there is a checkpoint in any case."""
+    git: str = ""
+    """Commit of the driver's code."""
+    speeds: bool = False
+    """Measure what its workers gain, against one of them alone."""
+    test_curve: bool = False
+    """Measure test accuracy after every epoch, as a diagnostic."""
+    namespace: str = ""
+    """The store's, as the driver reads it: whoever reads another works on another storage."""
+    plugins: tuple[Plugin, ...] = field(default_factory=loaded)
+    """What its process must run before it knows the trial's data set and arm: those of the process that makes the job.
+    """
+
+    @property
+    def workers(self) -> int:
+        """Processes that it runs in."""
+        return shape_of(self.trial)[0]
+
+
+@dataclass(frozen=True)
+class Word:
+    """What a trial process says to the driver."""
+
+    epoch: int = 0
+    epochs: int = 0
+    committed: tuple[Record, ...] = ()
+    """Records that a checkpoint newly covers."""
+    done: bool = False
+    failed: str = ""
+    """One line: why the trial ended without a result."""
+    details: str = ""
+    """The traceback of a failure."""
+    diverged: bool = False
+    """It failed because its numbers are not finite, as they would be the next time."""
+    measured: float | None = None
+    """Share, 0 to 1, of a long measure of the trained model that is computed."""
+    again: str = ""
+    """Why a trial of several workers starts again from its last checkpoint."""
+    waits: str = ""
+    """What a trial of several workers has waited for so far, in vain."""
+
+
+class Repeats(Exception):
+    """A worker's failure that another attempt would only repeat; the loss of a worker is none."""
+
+    def __init__(self, word: Word) -> None:
+        super().__init__(word)
+        self.word = word
+
+
+def run(job: Job, say: Callable[[Word], None]) -> None:
+    """Runs a job to its end; a failure is said, not raised, so that the process can go on with the next job."""
+    try:
+        _run(job, say, ALONE, "cuda" if job.gpus else "cpu")
+    except Exception as error:
+        if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
+            diverged = isinstance(error, NonFiniteLoss)
+            say(Word(failed=_why(error, job), details=traceback.format_exc(), diverged=diverged))
+            return
+    say(_DONE)
+
+
+def run_as_one_of(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
+    """Runs a job in one of its processes, all of which have joined a torch.distributed process group.
+
+    Args:
+        say: heard from the first of them alone.
+        device: cpu, or cuda with the number that is this process's.
+    Raises:
+        Repeats: the failure is the job's own, in any of the processes.
+        Exception: another process was lost.
+    """
+    try:
+        _run(job, say if workers.rank == 0 else _silent, workers, device)
+    except Exception as error:
+        if _lost_a_worker(error):
+            raise
+        if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
+            raise Repeats(Word(failed=_why(error, job), details=traceback.format_exc())) from None
+    if workers.rank == 0:
+        say(_DONE)
+
+
+def _lost_a_worker(error: Exception) -> bool:
+    """Whether an exchange between workers failed, as in all of them when one is lost; gloo has no type for it."""
+    if isinstance(error, torch.distributed.DistError):
+        return True
+    said = str(error).lower()
+    return type(error) is RuntimeError and any(word in said for word in ("gloo", "nccl", "connection", "peer"))
+
+
+_DONE = Word(epoch=1, epochs=1, done=True)
+
+
+def _silent(_: Word) -> None:
+    """The other workers' words."""
+
+
+def _why(error: Exception, job: Job) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename or job.store.folder}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _finished_by_another(job: Job) -> bool:
+    """Whether every result is there: a dead driver's process outlived it, and cleared our checkpoints away."""
+    try:
+        return all(job.store.results.read(job.key, measure.token) is not None for measure in job.measures)
+    except OSError:
+        return False
+
+
+def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
+    torch.set_num_threads(THREADS)
+    started = time.time()
+    load_plugins(job.plugins)
+    job.store.check_is(job.namespace)
+    _take(device, job.gpus)
+    data = _data(job.trial.dataset, job.data_root, job.cache, device, job.trial.needs_grey)
+    if job.trial.key(data.fingerprint) != job.key:
+        raise Refusal(
+            f"{platform.node()} computes another key for this trial than the driver: its data or its package differ;"
+            " bring both to the driver's state"
+        )
+    data = data.knowing(job.trial.vocabulary)
+    attempt = uuid.uuid4().hex[:12]
+    checkpoints = job.store.checkpoints(job.key, attempt)
+    before = checkpoints.latest() if workers.rank == 0 else None
+    by_itself = alone(job.trial, data) if job.speeds and workers.first and not workers.alone else None
+    elastic = job.trial.fewest_workers is not None
+    attempts = Attempts(attempt, device.partition(":")[0], before, started, workers.count, elastic, made_by(job.trial))
+    trained = train(
+        job.trial,
+        data,
+        checkpoints,
+        provenance=attempts.so_far,
+        heard=_throttled(say),
+        look=lambda model, epoch: _draw(model, job, data, f"epoch-{epoch:04d}"),
+        checkpoint_every=job.checkpoint_every,
+        checkpoint_at=job.checkpoint_at,
+        workers=workers,
+        background=workers.count > 1,
+        test_curve=job.test_curve,
+    )
+    if workers.rank > 0:
+        return
+    _draw(trained.model, job, data)
+    attempts.so_far()
+    fresh = trained.history[before.epoch if before else 0 :]
+    gained = {"speed": speeds(fresh, workers.count, by_itself)} if job.speeds else {}
+    for measure in job.measures:
+        began = time.time()
+        parts = PartFiles.of(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
+        host = Host(_measuring(say, trained.checkpoint.epoch), parts)
+        found = compute(measure, trained.model, job.trial, data, host)
+        metrics = {**found, **best_epoch(trained.history)}
+        about = {
+            "git": job.git,
+            **gained,
+            **attempts.result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began),
+        }
+        job.store.results.write(
+            Result(job.key, measure.token, job.trial.model_dump(), metrics, about, list(trained.history))
+        )
+        parts.remove()
+    checkpoints.keep_final_weights()
+
+
+OF_ITS_SHARE = 0.9
+"""What a process may allocate of its share of a GPU's memory; CUDA itself takes the rest, some hundred MB a process."""
+
+
+def _take(device: str, share: float) -> None:
+    """Claims the device for this process: a share of a GPU is a share of its memory."""
+    if device == "cpu":
+        return
+    if not torch.cuda.is_available():
+        raise Refusal(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
+    torch.cuda.set_device(torch.device(device).index or 0)
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE)
+
+
+@lru_cache(maxsize=2)
+def _data(name: str, data_root: Path | None, cache: Path | None, device: str, grey: bool) -> Dataset:
+    data = load(name, data_root, cache, grey=grey)
+    return data if device == "cpu" else data.to(device)
+
+
+def _measuring(say: Callable[[Word], None], epochs: int) -> Callable[[int, int], None]:
+    """Says how far a measure is, not more often than every REPORT_EVERY seconds."""
+    last = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= REPORT_EVERY:
+            last = time.monotonic()
+            say(Word(epochs, epochs, measured=done / of))
+
+    return told
+
+
+def _throttled(say: Callable[[Word], None]) -> Callable[[Progress], None]:
+    """Passes progress on, not more often than every REPORT_EVERY seconds unless records came with it."""
+    last = 0.0
+
+    def heard(progress: Progress) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if progress.committed or now - last >= REPORT_EVERY:
+            last = now
+            say(Word(progress.epoch, progress.epochs, tuple(progress.committed)))
+
+    return heard
+
+
+def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
+    """Samples of a generative arm, pictures and words beside its checkpoint; `moment` names a folder of them."""
+    seed, words = job.trial.seed, ""
+    folder = job.store.artifacts(job.key) / moment
+    if isinstance(model, Multimodal) and all_sentences(model.modalities):
+        write_atomically(folder / TRANSLATIONS, word_tables(translation_tables(model, data.test, seed)).encode())
+        return
+    if isinstance(model, Multimodal):
+        grids, words = sample_grids(model, data.test, seed), word_tables(sample_words(model, data.test, seed))
+        if has_views(data.modalities):
+            grids |= figures(model, data.test)
+    elif isinstance(model, CVAE):
+        grids = conditional_grids(model, data.test, seed)
+    else:
+        return
+    for name, sheet in grids.items():
+        save_png(sheet, folder / f"{name}.png")
+    if words:
+        write_atomically(folder / "words.md", words.encode())

@@ -1,0 +1,85 @@
+"""Rooms: which package of mvae and sweeps may import which. A room imports only rooms below it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[1]
+
+# From bottom to top; rooms of one line do not import each other.
+FLOORS = {
+    "mvae": (
+        "refusal home limits settings streams workers",
+        "measure sampling storage",
+        "data",
+        "networks",
+        "models",
+        "trial",
+        "evaluation plugins",
+        "training",
+    ),
+    "sweeps": (
+        "store",
+        "cli",
+        "planning",
+        "table",
+        "tracking trials sweep",
+        "engine",
+        "driver",
+        "search",
+        "main",
+    ),
+}
+RAY, MLFLOW = "sweeps/engine", "sweeps/tracking/mirror"
+
+
+def modules(package: str) -> dict[str, Path]:
+    """Dotted name to file."""
+    paths = (path.relative_to(PROJECT) for path in (PROJECT / package).rglob("*.py"))
+    return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+
+
+def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Modules that a file imports, anywhere in it; `import` inside a TYPE_CHECKING block counts too."""
+    for node in ast.walk(ast.parse((PROJECT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            for name in node.names:
+                inner = f"{node.module}.{name.name}"
+                yield inner if inner in known else node.module
+
+
+def room(module: str) -> str:
+    return [*module.split("."), ""][1]
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_a_room_imports_only_rooms_below_it(package: str) -> None:
+    floor = {name: level for level, names in enumerate(FLOORS[package]) for name in names.split()}
+    known = modules(package)
+    assert {room(module) for module in known} - {""} == floor.keys()
+    upwards = {
+        f"{module} imports {target}"
+        for module, path in known.items()
+        for target in imports(path, known)
+        if target.startswith(f"{package}.") and room(target) != room(module)
+        if floor[room(target)] >= floor[room(module)]
+    }
+    assert not upwards
+
+
+def test_mvae_knows_nothing_of_sweeps_and_ray_and_mlflow_have_one_package_each() -> None:
+    wrong = []
+    for package in ("mvae", "sweeps", "pipelines"):
+        for module, path in modules(package).items():
+            for target in imports(path, {}):
+                top = target.split(".")[0]
+                home = {"ray": RAY, "mlflow": MLFLOW}.get(top)
+                if (home and not path.is_relative_to(home)) or (package == "mvae" and top == "sweeps"):
+                    wrong.append(f"{module} imports {target}")
+    assert not wrong

@@ -18,6 +18,7 @@ FLOORS = {
         "data",
         "networks",
         "models",
+        "likelihood",
         "trial",
         "evaluation plugins",
         "training",

@@ -114,7 +114,7 @@ class Contenders:
     def loop(self, examples: list[int], samples: int) -> Tensor:
         """[5, n]: log p(x1), log p(x1, x2), and the three variances, by a loop over samples."""
         image, label = (self.split.take(m, torch.tensor(examples)) for m in (0, 1))
-        q, of_label = self.model.infer({0: image, 1: label}), self.model.infer({1: label})
+        q, of_label = self.model.infer_at({0: image, 1: label}), self.model.infer_at({1: label})
         noise = Noise(SEED, "likelihood", examples, self.model.latents, torch.device("cpu")).next(samples).float()
         weights = []
         for s in range(samples):

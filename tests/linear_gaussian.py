@@ -41,7 +41,7 @@ class LinearGaussian(Multimodal):
         """W_m [d, D], b_m [d] and the deviation of the noise."""
         return self.get_buffer(f"weight_{m}"), self.get_buffer(f"bias_{m}"), DEVIATIONS[m]
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         precision, weighted = torch.ones(LATENTS).double(), torch.zeros(LATENTS).double()
         for m, value in values.items():
             weight, bias, deviation = self.part(m)

@@ -43,7 +43,8 @@ PAPERS_18 = (
 CONVERTS_SLOWLY = """
 import sys, time
 from pathlib import Path
-from mvae.data import celeba, celeba_files, pictures, progress
+from mvae.data.faces import celeba, celeba_files, pictures
+from mvae.data import progress
 pictures.BLOCK = 100
 read = celeba_files.Files.read_image
 def slowly(files, name):

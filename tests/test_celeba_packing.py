@@ -132,6 +132,19 @@ def test_png_images_are_found_whichever_ending_the_lists_give_them(root: Path, t
     np.testing.assert_array_equal(after.train.values[0].numpy(), before.train.values[0].numpy())
 
 
+def test_images_whose_endings_are_in_capitals_are_found(root: Path) -> None:
+    before = data.fingerprint("celeba", root)
+    for path in (root / "celeba" / IMAGES).iterdir():
+        path.rename(path.with_suffix(".JPG"))
+    assert data.fingerprint("celeba", root) == before
+
+
+def test_one_image_in_two_formats_is_refused_and_both_are_named(root: Path) -> None:
+    Image.new("RGB", (178, 218)).save(root / "celeba" / IMAGES / "000001.png")
+    with pytest.raises(Refusal, match=r"holds 000001\.jpg twice, as 000001\.(jpg|png) and as 000001\.(jpg|png)"):
+        data.fingerprint("celeba", root)
+
+
 def test_a_zip_with_two_image_folders_is_refused_and_both_are_named(root: Path, tmp_path: Path) -> None:
     place = root / "celeba"
     with zipfile.ZipFile(place / f"{IMAGES}.zip", "w") as archive:

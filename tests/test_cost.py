@@ -20,6 +20,7 @@ from pipelines import (
     weak_supervision,
 )
 from sweeps.cli.options import CommonOptions, read
+from sweeps.engine.here import this_machine
 from sweeps.main import main
 from sweeps.planning.estimate import Estimate
 from sweeps.planning.plan import Cell, plan
@@ -132,7 +133,7 @@ def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -
 
 def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): (60.0,)}), LAPTOP, CommonOptions(plan=True))
+    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): (60.0,)}), this_machine(0), CommonOptions(plan=True))
     assert line.endswith("; like this one, the head: workers of another kind take other times, at another price")
 
 

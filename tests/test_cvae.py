@@ -46,7 +46,7 @@ def pairs(data: Dataset, count: int) -> tuple[Tensor, Tensor]:
 @torch.no_grad()
 def test_the_bound_is_below_the_importance_estimate_on_the_same_samples(trained: CVAE, digits: Dataset) -> None:
     image, label = pairs(digits, 50)
-    q = trained.infer({0: image, 1: label})
+    q = trained.infer_at({0: image, 1: label})
     samples = 500
     log_weights, bounds = [], []
     for noise in torch.randn(samples, *q.mean.shape, generator=torch.Generator().manual_seed(0)):
@@ -73,7 +73,7 @@ def test_training_raises_the_bound(trained: CVAE, digits: Dataset) -> None:
 def test_encoder_and_decoder_both_see_the_label(trained: CVAE, digits: Dataset) -> None:
     image, label = pairs(digits, 20)
     other = (label + 1) % 10
-    assert not torch.allclose(trained.infer({0: image, 1: label}).mean, trained.infer({0: image, 1: other}).mean)
+    assert not torch.allclose(trained.infer_at({0: image, 1: label}).mean, trained.infer_at({0: image, 1: other}).mean)
     z = torch.zeros(20, trained.latents)
     assert (trained.image_log_prob(z, label, image) > trained.image_log_prob(z, other, image)).float().mean() > 0.8
 
@@ -101,4 +101,4 @@ def test_a_condition_is_one_hot_and_that_of_a_text_is_one_hot_at_each_position()
 @pytest.mark.parametrize("given", [[], [0], [1], [0, 1, 2]])
 def test_anything_but_both_modalities_is_refused(given: list[int]) -> None:
     with pytest.raises(ValueError, match="CVAE infers from both of its modalities, 0 and 1: given"):
-        built("digits").infer({m: torch.zeros(1) for m in given})
+        built("digits").infer_at({m: torch.zeros(1) for m in given})

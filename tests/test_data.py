@@ -293,6 +293,7 @@ def test_what_is_no_gzip_inside_is_named(tmp_path: Path, own_cache: Path) -> Non
         ("t10k-images-idx3-ubyte", np.zeros((12, 32, 32), np.uint8), "28x28 images are expected"),
         ("t10k-labels-idx1-ubyte", np.zeros(11, np.uint8), "11 labels for 12 images"),
         ("t10k-labels-idx1-ubyte", np.full(12, 10, np.uint8), "0 to 9 are expected"),
+        ("t10k-labels-idx1-ubyte", np.zeros((12, 10), np.uint8), r"shaped \(12, 10\): one label per image"),
         ("train-images-idx3-ubyte", np.zeros((3, 28, 28), np.uint8), "labels for 3 images"),
     ],
 )
@@ -303,6 +304,9 @@ def test_values_that_no_mnist_has_are_refused(
     with pytest.raises(Refusal, match=message):
         data.load("mnist", root, own_cache)
     assert not list(own_cache.glob("mnist-*/*"))
+    if "label per image" in message:
+        with pytest.raises(Refusal, match=message):
+            data.facts_about("mnist", root)
 
 
 def test_every_source_describes_itself_consistently() -> None:

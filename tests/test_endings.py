@@ -9,6 +9,7 @@ import os
 import pty
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -148,6 +149,14 @@ def test_a_closed_terminal_does_not_end_what_nohup_started() -> None:
 
 
 # Readers that are gone
+
+
+def test_a_command_whose_output_was_closed_before_it_began_ends_as_any_other() -> None:
+    script = "from sweeps.cli.output import outliving_readers\n"
+    script += "with outliving_readers('gone'):\n print('a line', flush=True)\n"
+    closed = f'exec "{sys.executable}" -c "$0" >&-'
+    ran = subprocess.run(["sh", "-c", closed, script], stderr=subprocess.PIPE, encoding="utf-8", check=False)
+    assert (ran.returncode, ran.stderr) == (0, "")
 
 
 def closed_pipe() -> TextIO:

@@ -77,7 +77,7 @@ import pwd
 def unknown(_): raise KeyError("getpwuid(): uid not found")
 pwd.getpwuid = unknown
 from pipelines.weak_supervision import Options
-from sweeps.options import read
+from sweeps.cli.options import read
 read(Options, ("--cache", "/nowhere", "--data-root", "/nowhere"))
 import ray.tune
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mvae import data
 from mvae.data.faces import celeba_files, image_files, landmarks, pictures, vision
@@ -130,6 +130,36 @@ def test_a_jpeg_of_celeba_is_turned_upright_too(tmp_path: Path) -> None:
     upright.rotate(180).save(path, quality=100, subsampling=0, exif=exif)
     read = celeba_files.find(tmp_path).read_image("000001.jpg")
     assert np.abs(read.astype(int) - pictures.square(upright)).mean() < 2
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_damaged_exif_data_leave_a_picture_as_it_is() -> None:
+    left = Image.new("RGB", (64, 32), RED)
+    left.paste(WHITE, (32, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0  # a quarter turn, and a resolution
+    whole = saved(left, "JPEG", quality=100, subsampling=0, exif=exif).getvalue()
+    assert image_files.read(io.BytesIO(whole)).size == (32, 64)
+    start, rng = whole.index(b"Exif"), np.random.default_rng(0)
+    end = start - 2 + int.from_bytes(whole[start - 2 : start], "big")
+    sizes = set()
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        for place in rng.integers(start + 6, end, 3):
+            damaged[place] = rng.integers(256)
+        sizes.add(image_files.read(io.BytesIO(bytes(damaged))).size)
+    assert sizes <= {(32, 64), (64, 32)}
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_data_say(turn: int) -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    file = saved(image, "PNG", exif=exif)
+    with Image.open(file) as opened:
+        expected = ImageOps.exif_transpose(opened)
+    np.testing.assert_array_equal(np.asarray(image_files.read(file)), np.asarray(expected))
 
 
 @pytest.mark.parametrize(

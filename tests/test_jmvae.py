@@ -162,7 +162,7 @@ def test_posteriors_come_from_the_encoder_of_what_is_given_without_a_universal_e
         ({1: values[1]}, model.encoders[1](values[1])),
         ({1: values[1], 0: values[0]}, model.joint(list(values))),
     ):
-        q = model.infer(given)
+        q = model.infer_at(given)
         mean, log_var = outputs.chunk(2, -1)
         assert torch.equal(q.mean, mean)
         assert torch.equal(q.log_var, log_var)
@@ -171,7 +171,7 @@ def test_posteriors_come_from_the_encoder_of_what_is_given_without_a_universal_e
 @pytest.mark.parametrize("given", [[], [2], [0, 2], [0, 1, 2]])
 def test_any_other_set_of_modalities_is_refused(given: list[int], model: JMVAE) -> None:
     with pytest.raises(ValueError, match=r"JMVAE infers from one modality or from all 2: given \["):
-        model.infer({m: torch.zeros(1, dtype=torch.int64) for m in given})
+        model.infer_at({m: torch.zeros(1, dtype=torch.int64) for m in given})
 
 
 def test_a_joint_encoder_outside_the_range_is_clamped() -> None:
@@ -179,7 +179,7 @@ def test_a_joint_encoder_outside_the_range_is_clamped() -> None:
     with torch.no_grad():
         list(joint.head.parameters())[-1].copy_(torch.tensor([0.0, 1e4]))
     model = JMVAE((IMAGE, LABEL), [nn.Identity()] * 2, joint, [nn.Identity()] * 2, 1)
-    assert model.infer({0: torch.zeros(1, 1), 1: torch.zeros(1, 1)}).log_var.item() == 15
+    assert model.infer_at({0: torch.zeros(1, 1), 1: torch.zeros(1, 1)}).log_var.item() == 15
 
 
 def test_the_prediction_is_the_label_decoded_at_the_mean_of_the_unimodal_posterior(cache: Path) -> None:

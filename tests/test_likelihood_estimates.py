@@ -149,9 +149,9 @@ def literal(model: Multimodal, split: Split, samples: int, prior_samples: int, d
     told: dict[str, list[Tensor]] = {}
     for example in range(len(split)):
         image, label = (split.take(m, torch.tensor([example])) for m in (0, 1))
-        of_x2 = model.infer({1: label})
+        of_x2 = model.infer_at({1: label})
         for suffix, given in (("-x1", {0: image.to(dtype)}), ("", {0: image.to(dtype), 1: label})):
-            q = model.infer(given)
+            q = model.infer_at(given)
             noise = Noise(5, "likelihood", [example], model.latents, cpu).next(samples)[0]
             deviation = (q.log_var[0].double() / 2).exp()
             rows = []
@@ -289,8 +289,8 @@ class FakeConditional(nn.Module):
         super().__init__()
         self.of_image = LinearGaussian(1, inflation)
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
-        return self.of_image.infer({0: values[0] - values[1].unsqueeze(1)})
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
+        return self.of_image.infer_at({0: values[0] - values[1].unsqueeze(1)})
 
     def image_log_prob(self, z: Tensor, condition: Tensor, image: Tensor) -> Tensor:
         return self.of_image.log_prob(0, z, image - condition.unsqueeze(1))

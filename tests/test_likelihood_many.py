@@ -194,7 +194,7 @@ def literal(model: Multimodal, split: Split, samples: int, dtype: torch.dtype) -
         image, *values = (split.take(m, torch.tensor([example])) for m in range(len(model.modalities)))
         attributes = torch.cat(values).flatten()
         given = {0: image.to(dtype), **dict(zip(others, values, strict=True))}
-        of_x2 = model.infer({m: given[m] for m in others})
+        of_x2 = model.infer_at({m: given[m] for m in others})
         noise = Noise(SEED, "likelihood of x2", [example], 2 * model.latents, CPU).next(samples // 2)[0]
         halves: tuple[list[Tensor], list[Tensor]] = ([], [])
         for of_q, of_prior in (pair.chunk(2) for pair in noise):
@@ -204,7 +204,7 @@ def literal(model: Multimodal, split: Split, samples: int, dtype: torch.dtype) -
         log_x2 = log_mean([parts.sum() for half in halves for parts in half])
         told.setdefault("log_x2", []).append(log_x2)
         told.setdefault("log_x2_prior", []).append(log_mean([parts[0] for parts in halves[1]]))
-        for suffix, q in (("-x1", model.infer({0: given[0]})), ("", model.infer(given))):
+        for suffix, q in (("-x1", model.infer_at({0: given[0]})), ("", model.infer_at(given))):
             rows = []
             for one in Noise(SEED, "likelihood", [example], model.latents, CPU).next(samples)[0]:
                 z = drawn(q, one)
@@ -244,7 +244,7 @@ def test_a_cvaes_conditional_on_attributes_is_the_mean_weight_of_its_samples() -
     assert set(found) == {f"{what}_conditional" for what in ("log", "se", "ess", "variance")}
     for example in range(len(split)):
         image, given = (split.take(m, torch.tensor([example])) for m in (0, 1))
-        q = model.infer({0: image.double(), 1: given})
+        q = model.infer_at({0: image.double(), 1: given})
         log_w = []
         for noise in Noise(SEED, "likelihood", [example], model.latents, CPU).next(12)[0]:
             z = q.mean + (q.log_var / 2).exp() * noise

@@ -58,7 +58,7 @@ def test_a_vaes_marginal_is_the_mean_weight_of_its_samples(split: Split) -> None
     found = split_likelihoods(model, split, samples=SAMPLES, seed=SEED, dtype=F64)
     for example in range(len(split)):
         image = split.take(0, torch.tensor([example])).double()
-        z, log_r = samples_of(model.infer({0: image}), example)
+        z, log_r = samples_of(model.infer_at({0: image}), example)
         log_w = model.log_prob(0, z, image.expand(SAMPLES, -1, -1, -1)) + standard_log_prob(z) - log_r
         expected = torch.logsumexp(log_w, 0) - math.log(SAMPLES)
         assert_close(found["log_marginal-x1"][example], expected, atol=1e-8, rtol=0)
@@ -71,7 +71,7 @@ def test_a_cvaes_conditional_is_the_mean_weight_of_its_samples(split: Split) -> 
     found = split_likelihoods(model, split, samples=SAMPLES, seed=SEED, dtype=F64)
     for example in range(len(split)):
         image, label = (split.take(m, torch.tensor([example])) for m in (0, 1))
-        z, log_r = samples_of(model.infer({0: image.double(), 1: label}), example)
+        z, log_r = samples_of(model.infer_at({0: image.double(), 1: label}), example)
         images, labels = image.double().expand(SAMPLES, -1, -1, -1), label.expand(SAMPLES)
         log_w = model.image_log_prob(z, labels, images) + standard_log_prob(z) - log_r
         expected = torch.logsumexp(log_w, 0) - math.log(SAMPLES)

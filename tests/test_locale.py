@@ -86,10 +86,10 @@ TRAINS_AND_REPORTS = """
 import sys
 from mvae.data import fingerprint
 from pipelines.translation import Options, sweep
-from sweeps.options import read
-from sweeps.storage import Store
+from sweeps.cli.options import read
+from sweeps.store.store import Store
 from sweeps.main import main
-from sweeps.worker import Job, run
+from sweeps.trials.run import Job, run
 
 options = read(Options, sys.argv[1:])
 cells = sweep(options).cells

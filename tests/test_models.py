@@ -89,6 +89,13 @@ def rows_of(batch: ElboBatch, images: Tensor, labels: Tensor) -> Tensor:
 # ---- posteriors
 
 
+def test_inferring_from_an_unknown_modality_names_those_that_exist() -> None:
+    model = small_model(3, RULES["mvae"], normalised=False)
+    names = ", ".join(modality.name for modality in model.modalities)
+    with pytest.raises(ValueError, match=f"there is no modality 'sound': there are {names}"):
+        model.infer({"sound": torch.zeros(1)})
+
+
 @pytest.mark.parametrize("present", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
 @pytest.mark.parametrize("rule", RULES)
 def test_the_posterior_given_some_modalities_is_that_of_a_plain_sum_of_precisions(
@@ -97,7 +104,9 @@ def test_the_posterior_given_some_modalities_is_that_of_a_plain_sum_of_precision
     model = small_model(3, RULES[rule], normalised=False)
     values = [torch.rand(6, 2, 2, 3).double(), torch.arange(6) % 4, torch.arange(6) % 3]
     given = {m: values[m] for m in present}
-    q = model.infer(given)
+    q = model.infer_at(given)
+    by_name = model.infer({model.modalities[m].name: value for m, value in given.items()})
+    assert torch.equal(q.mean, by_name.mean) and torch.equal(q.log_var, by_name.log_var)
     experts = [model.encoders[m](values[m]).chunk(2, -1) for m in present]
     if rule == "mvae":
         variances = [spread.clamp(-15, 15).exp() for _, spread in experts]

@@ -15,9 +15,9 @@ from mvae.training.optimiser import Adam
 TRAINS = """
 import sys
 from pathlib import Path
-from mvae.checkpoint import Checkpoints
+from mvae.training.checkpoint import Checkpoints
 from mvae.data import load
-from mvae.training import train
+from mvae.training.loop import train
 from mvae.trial import Trial
 trial = Trial.create(dataset="digits", model="mvae", paired_fraction=0.1, epochs=1)
 train(trial, load("digits", cache=Path(sys.argv[1])), Checkpoints(Path(sys.argv[2]), "a"))

@@ -25,8 +25,8 @@ Type    python pipelines/example.py
 
 import sys
 
-from sweeps.options import CommonOptions, parse
-from sweeps.tokens import Fractions
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.values import Fractions
 
 
 class Options(CommonOptions):

@@ -33,9 +33,8 @@ def test_the_git_sha_is_that_of_the_checkout_and_says_when_files_differ() -> Non
 
 def test_a_package_inside_another_checkout_claims_no_sha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
-    inside = tmp_path / "site-packages" / "sweeps" / "provenance.py"
-    monkeypatch.setattr(provenance, "__file__", str(inside))
-    inside.parent.mkdir(parents=True)
+    monkeypatch.setattr(provenance, "ROOT", tmp_path / "site-packages")
+    (tmp_path / "site-packages").mkdir()
     git_sha.cache_clear()
     assert git_sha() == ""
     git_sha.cache_clear()
@@ -54,7 +53,7 @@ def test_an_attempt_says_where_it_ran() -> None:
 
 
 def test_a_script_that_differs_from_the_packages_own_is_told_and_any_other_is_not(tmp_path: Path) -> None:
-    own = Path(provenance.__file__).parents[1] / "pipelines" / "k_sweep.py"
+    own = provenance.ROOT / "pipelines" / "k_sweep.py"
     copied = tmp_path / "k_sweep.py"
     copied.write_bytes(own.read_bytes())
     assert stale_package(own) == stale_package(copied) == stale_package(tmp_path / "mine.py") == ""
@@ -71,7 +70,7 @@ def test_the_digest_of_the_source_changes_with_any_file_and_not_with_the_folder(
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             if not (root / name).exists():
                 (root / name).write_text(text, encoding="utf-8")
-        monkeypatch.setattr(provenance, "__file__", str(root / "sweeps" / "provenance.py"))
+        monkeypatch.setattr(provenance, "ROOT", root)
         source_digest.cache_clear()
         return source_digest()
 

@@ -26,9 +26,10 @@ CALLERS_MISTAKES = {
     "quotient": "no command calls it: only the tests of the algebra do",
     "product_without_prior_expert": "check_source refuses a single modality, and elbo_terms makes no empty term",
     "elbo_terms": "Trial refuses k > 0 with fewer than 3 modalities",
-    "VAE.infer": "our own measures choose the modalities to infer from, none is typed",
-    "JMVAE.infer": "our own measures choose the modalities to infer from, none is typed",
-    "CVAE.infer": "our own measures choose the modalities to infer from, none is typed",
+    "VAE.infer_at": "our own measures choose the modalities to infer from, none is typed",
+    "JMVAE.infer_at": "our own measures choose the modalities to infer from, none is typed",
+    "CVAE.infer_at": "our own measures choose the modalities to infer from, none is typed",
+    "by_position": "no option names the modalities of an inference",
     "Split.redrawn": "commands load grey values if Trial.needs_grey says so; Trial refuses a data set without any",
     "RemotePath.relative_to": "our code makes both paths",
 }

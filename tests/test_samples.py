@@ -319,7 +319,7 @@ def test_the_words_of_attributes_are_the_names_of_those_that_are_there(layout: s
     words = sample_words(built, split, seed=0)
     rows = table(words, "attributes given image")
     assert [row[0] for row in rows[:4]] == ["-", "bald, smile", "hat", "-"]
-    mean = built.infer({0: split.take(0, torch.arange(16))}).mean
+    mean = built.infer_at({0: split.take(0, torch.arange(16))}).mean
     names = ("bald", "hat", "smile")
     likeliest = [", ".join(names[a] for a in range(3) if z[a] > 0) or "-" for z in mean]
     assert [row[1] for row in rows] == likeliest

@@ -203,7 +203,12 @@ def test_at_each_rung_the_best_third_continues_and_so_does_the_default(
     values, expected = (0.1, 0.5, 0.4, 0.6, 0.3, 0.55), [False, False, True, False, True, False]
     study = reopen(of)
     keys = [asked(study, store).key for _ in values]
-    decided = [study.lags_behind(key, 1, value) for key, value in zip(keys, values, strict=True)]
+    decided = []
+    for key, value in zip(keys, values, strict=True):
+        decided.append(study.lags_behind(key, 1, value))
+        assert study.lags_behind(key, 1, value) == decided[-1], "a kill before the word is written loses no decision"
+        if decided[-1]:
+            study.give_up(key, 1, value, store)
     assert decided == expected, "the default comes first; then the best of fewer than six, the best two of six"
     again = reopen(of)
     assert not again.lags_behind(keys[3], 1, 0.0), "what continued once continues after a kill"
@@ -236,6 +241,23 @@ def test_a_study_whose_database_is_gone_is_made_from_storage_again(store: Store,
     again = reopen(of)
     assert {one.key: (one.standing, one.value) for one in again.known()} == before
     assert again.ask(store) is None
+
+
+def test_a_study_made_from_storage_again_compares_with_the_trials_that_were_pruned(
+    store: Store, reopen: Callable[..., Study]
+) -> None:
+    of = wanted("--trials", "9")
+    study = reopen(of)
+    for value in (0.1, 0.5, 0.4, 0.2, 0.3):
+        key = asked(study, store).key
+        if study.lags_behind(key, 1, value):
+            study.give_up(key, 1, value, store)
+    (store.folder / "study.db").unlink()
+    again = reopen(of)
+    assert sorted(one.steps[1] for one in again.known() if one.steps) == [0.2, 0.3, 0.4]
+    default, new = asked(again, store).key, asked(again, store).key
+    assert default == of.key(of.default)
+    assert [again.lags_behind(new, 1, value) for value in (0.35, 0.45)] == [True, False]
 
 
 def test_what_a_sweep_of_the_name_has_run_counts_and_is_not_run_again(

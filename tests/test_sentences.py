@@ -7,6 +7,7 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +189,10 @@ SAME_WORDS: dict[str, Callable[[str], str]] = {
     "ideographic spaces": lambda text: text.replace(" ", "\u3000"),
     "narrow no-break spaces before line ends": lambda text: text.replace("\n", "\u202f\n"),
     "line separators that end no line": lambda text: text.replace(" ", "\u2028"),
+    "soft hyphens": lambda text: "".join(
+        one + "\u00ad" * (one.isalpha() and two.isalpha()) for one, two in pairwise(f"{text}\n")
+    ),
+    "word joiners": lambda text: text.replace("\n", "\u2060\n"),
     "zero width spaces": lambda text: text.replace(" ", "\u200b"),
     "byte order marks of joined files": lambda text: text.replace("\n", "\n\ufeff").removesuffix("\ufeff"),
     "tabs": lambda text: text.replace(" ", "\t"),

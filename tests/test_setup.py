@@ -55,14 +55,6 @@ def imported_by(path: Path) -> set[str]:
     return found
 
 
-def test_no_file_of_the_science_names_the_orchestration() -> None:
-    forbidden = {"ray", "mlflow", "optuna", "sweeps", "pipelines"}
-    files = python_files("mvae")
-    assert files
-    for path in files:
-        assert not imported_by(path) & forbidden, path
-
-
 def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
@@ -79,16 +71,6 @@ def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    ("module", "home"),
-    [("ray", {"engine"}), ("mlflow", {"tracking"}), ("optuna", {"study.py", "study_database.py"})],
-)
-def test_ray_mlflow_and_optuna_live_in_one_place_each(module: str, home: set[str]) -> None:
-    files = python_files("sweeps", "pipelines", "docs")
-    users = {path.relative_to(REPOSITORY).parts[1] for path in files if module in imported_by(path)}
-    assert users <= home
 
 
 def test_every_python_file_opens_with_a_docstring() -> None:

@@ -81,7 +81,7 @@ def test_the_posterior_given_some_of_19_modalities_is_that_of_a_plain_sum_of_pre
         precisions = [18 / 19 * (1 + torch.exp(-raw)) for _, raw in experts]
         total = torch.stack(precisions).sum(0) - (len(given) - 1)
     mean = torch.stack([p * mu for p, (mu, _) in zip(precisions, experts, strict=True)]).sum(0) / total
-    q = model.infer(dict(sorted(values.items(), reverse=True)))
+    q = model.infer_at(dict(sorted(values.items(), reverse=True)))
     torch.testing.assert_close(q.mean, mean)
     torch.testing.assert_close(q.log_var, -total.log())
 
@@ -89,7 +89,7 @@ def test_the_posterior_given_some_of_19_modalities_is_that_of_a_plain_sum_of_pre
 def test_a_model_of_19_modalities_predicts_all_attributes_at_the_mean_given_the_image() -> None:
     model = many_model(MANY, MVAE).eval()
     image = torch.rand(4, 2, 2, 3).double()
-    mean = model.infer({0: image}).mean
+    mean = model.infer_at({0: image}).mean
     expected = torch.stack([model.decode(m, mean) for m in model.stacked], dim=1)
     torch.testing.assert_close(model(image), expected)
 

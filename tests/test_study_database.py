@@ -209,6 +209,10 @@ def test_a_study_that_stays_locked_when_a_search_starts_ends_it_in_one_line_on_h
         ("Access denied for user 'me'@'here'. Account is locked.", False),
         ('FATAL:  database "study" does not exist', False),
         ("unable to open database file", False),
+        ("FATAL:  the database system is not yet accepting connections", True),
+        ("FATAL:  the database system is in recovery mode", True),
+        ("FATAL:  sorry, too many clients already", True),
+        ("terminating connection due to administrator command", True),
     ],
 )
 def test_only_a_database_that_another_program_holds_is_asked_again_at_the_start(
@@ -246,6 +250,21 @@ def test_a_study_of_another_optuna_is_refused_with_what_to_type(
     with pytest.raises(Refusal, match=r"no longer compatible with the table schema .*" + right) as refusal:
         look(of, study_uri(store, None))
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("answer", "helps"),
+    [
+        ("database or disk is full", "free space on its disk"),
+        ("attempt to write a readonly database", "make the file and its folder writable"),
+        ("disk I/O error", "check its disk"),
+    ],
+)
+def test_a_study_that_is_not_damaged_is_not_said_to_be_moved_away(answer: str, helps: str, tmp_path: Path) -> None:
+    path = tmp_path / "study.db"
+    path.touch()
+    lost = study_database._lost(f"sqlite:///{path}", OperationalError("insert", {}, Exception(answer)))
+    assert str(lost).endswith(f"({answer}): {helps}")
 
 
 def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(

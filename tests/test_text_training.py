@@ -236,7 +236,7 @@ def test_texts_are_predicted_at_the_mean_of_the_posterior_given_the_image(model:
     network = built(model, tiny).eval()
     images = tiny.test.take(0, torch.arange(16))
     if isinstance(network, Multimodal):
-        z, decoder = network.infer({0: images}).mean, network.decoders[1]
+        z, decoder = network.infer_at({0: images}).mean, network.decoders[1]
     else:
         assert isinstance(network, NeuralNetwork)
         z, decoder = network.encoder(images), network.decoder

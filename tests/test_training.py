@@ -35,7 +35,7 @@ EPOCHS, STEPS = 4, 4
 SCRIPT = """
 import hashlib, sys
 from pathlib import Path
-from mvae.checkpoint import Checkpoints
+from mvae.training.checkpoint import Checkpoints
 from mvae.data import load
 from mvae.training.loop import train
 from mvae.trial import Trial

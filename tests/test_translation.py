@@ -121,7 +121,7 @@ def test_a_translation_is_what_the_other_language_says_at_the_mean_of_the_poster
         said = translations(made, data.test, source, target)
         decoder = made.decoders[target]
         for i, sentence in enumerate(said):
-            z = made.infer({source: data.test.take(source, torch.tensor([i]))}).mean
+            z = made.infer_at({source: data.test.take(source, torch.tensor([i]))}).mean
             stop = data.modalities[target].classes - 2
             tokens = decoder.greedy(z)[0].tolist()  # type: ignore[operator]
             assert sentence == " ".join(data.modalities[target].words[t] for t in tokens[: tokens.index(stop)])
@@ -249,7 +249,7 @@ def test_validation_watches_the_targets_words_given_the_source(data: Dataset) ->
     found = validation_translation_metrics(made, data)
     assert set(found) == {"validation/log_likelihood_xx-yy", "validation/log_likelihood_yy-xx"}
     index = torch.arange(len(data.validation))
-    z = made.infer({0: data.validation.take(0, index)}).mean
+    z = made.infer_at({0: data.validation.take(0, index)}).mean
     total = made.log_prob(1, z, data.validation.take(1, index)).sum()
     words = sum(len(pair[1].split()) + 1 for pair in PAIRS)
     assert found["validation/log_likelihood_xx-yy"] == pytest.approx(float(total.detach()) / words, rel=1e-5)

@@ -19,7 +19,7 @@ from mvae.storage.files import write_atomically
 from mvae.storage.objects import RemotePath, place
 from pipelines.search import Options, command, search
 from sweeps.cli.options import read
-from sweeps.cli.tracking_uri import default_uri, place_of_artifacts, tracking_uri
+from sweeps.cli.tracking_uri import default_uri, place_of_artifacts, tracking_uri, without_credentials
 from sweeps.search.database import study_uri
 from sweeps.search.study import look, opened
 from sweeps.store.results import Result
@@ -159,3 +159,19 @@ def test_a_searchs_command_holds_in_any_folder_and_names_no_password(
     private = read(Options, ["--epochs", "1", "--tracking-uri", "http://me:hidden@host:5000"])
     line = command(search(private).default, private)
     assert line.endswith("--tracking-uri http://host:5000")
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("http://user:secret@host:5000", "http://host:5000"),
+        ("http://user:sec@ret@host:5000/a@b", "http://host:5000/a@b"),
+        ("postgresql://user:sec/ret@host/db", "postgresql://host/db"),
+        ("mysql+pymysql://user:it's@host/db", "mysql+pymysql://host/db"),
+        ("postgresql://host/db?user=me&password=secret&x=1", "postgresql://host/db?user=me&password=...&x=1"),
+        ("sqlite:////home/a@b/mlflow.db", "sqlite:////home/a@b/mlflow.db"),
+        ("--tracking-uri 'http://u:p@host' --name a@b", "--tracking-uri 'http://host' --name a@b"),
+    ],
+)
+def test_no_password_of_a_uri_is_shown(written: str, shown: str) -> None:
+    assert without_credentials(written) == shown

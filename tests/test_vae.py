@@ -82,11 +82,11 @@ def test_it_infers_from_the_image_and_from_nothing_else() -> None:
     vae, _ = same_networks(MVAE)
     image = torch.rand(ROWS, *IMAGE.shape).double()
     mean, log_var = vae.encoders[0](image).chunk(2, -1)
-    q = vae.infer({0: image})
+    q = vae.infer_at({0: image})
     assert torch.equal(q.mean, mean) and torch.equal(q.log_var, log_var) and torch.equal(vae(image), mean)
     for other in ({}, {1: image}, {0: image, 1: image}):
         with pytest.raises(ValueError, match="a VAE infers from its one modality, 0: given"):
-            vae.infer(other)
+            vae.infer_at(other)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_watched_bound_is_that_of_the_validation_images_and_the_same_each_ti
     assert watch_elbo(model, trial, digits) == first
     assert isinstance(model, VAE)
     image = digits.validation.take(0, torch.arange(250))
-    q = model.infer({0: image})
+    q = model.infer_at({0: image})
     noise = torch.randn(20, *q.mean.shape)
     with torch.no_grad():
         draws = [model.log_prob(0, q.rsample(each), image) - q.kl_to_prior() for each in noise]

@@ -43,7 +43,7 @@ CONVERTS_SLOWLY = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from mvae.data import landmarks, pictures, vision
+from mvae.data.faces import landmarks, pictures, vision
 vision.BLOCK = 200
 pictures.cores = lambda: 1
 def slowly(image):

@@ -143,7 +143,7 @@ def test_every_number_is_the_mean_of_a_plain_loop_over_the_examples(
     for number in range(len(some.test)):
         views = {name: some.test.take(m, torch.tensor([number])) for m, name in enumerate(names)}
         for task in TASKS:
-            q = model.infer({names.index(name): views[name] for name in task.given})
+            q = model.infer_at({names.index(name): views[name] for name in task.given})
             with torch.no_grad():
                 ours = torch.sigmoid(model.decode(names.index(task.target), q.mean))
             if task.name == "fill_in":
@@ -234,4 +234,4 @@ def test_the_measure_is_refused_where_there_are_no_six_views_or_no_arm_for_them(
 
 def test_of_images_alone_a_model_predicts_the_first(model: MVAE, some: Dataset) -> None:
     images = some.test.take(0, torch.arange(3))
-    assert torch.equal(model(images), model.decode(0, model.infer({0: images}).mean))
+    assert torch.equal(model(images), model.decode(0, model.infer_at({0: images}).mean))

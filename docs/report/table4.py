@@ -137,10 +137,12 @@ def chosen_epochs(sources: Sources) -> str:
         found.setdefault((set_up, trial.paired_fraction), []).append((last, test[best], best + 1))
     lines = []
     for (set_up, share), seeds in sorted(found.items(), key=lambda item: (item[0][0].order, item[0][1])):
-        last, best, epoch = map(list, zip(*seeds, strict=True))
+        of_last, of_best, epochs = ([one[place] for one in seeds] for place in range(3))
         words = [set_up.pairing, set_up.targets, f"{set_up.final_beta:g}"]
-        lines.append([*words, column_label(share), _shown(last), _shown(best), f"{statistics.fmean(epoch):.0f}"])
-        holds(statistics.fmean(best) > statistics.fmean(last), f"{set_up} at {share} was better in an earlier epoch")
+        lines.append([*words, column_label(share), _shown(of_last), _shown(of_best), f"{statistics.fmean(epochs):.0f}"])
+        holds(
+            statistics.fmean(of_best) > statistics.fmean(of_last), f"{set_up} at {share} was better in an earlier epoch"
+        )
     nn = sources.numbers(FILE).where(model="nn", epochs=EPOCHS, image_network=NETWORK, paired_fraction=0.01)
     own, every = SetUp("mvae", "reserved", "own", 1.0, 1.0), [best for at in found.values() for _, best, _ in at]
     best_of_own = statistics.fmean(best for _, best, _ in found[own, 0.01])

@@ -134,7 +134,7 @@ def _posteriors(model: Multimodal, split: Split, examples: Sequence[int]) -> Ite
     device = split.values[image].device
     for start in range(0, len(examples), ROWS):
         ids = examples[start : start + ROWS]
-        yield ids, model.infer({image: split.take(image, torch.tensor(ids, device=device))})
+        yield ids, model.infer_at({image: split.take(image, torch.tensor(ids, device=device))})
 
 
 def _noise(seed: int, ids: Sequence[int], model: Multimodal) -> tuple[Tensor, Tensor]:

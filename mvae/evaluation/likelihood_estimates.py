@@ -71,7 +71,7 @@ ROWS = {"cpu": 256, "cuda": 32_768}
 class Conditional(Protocol):
     """A model of x1 given x2 (CVAE): the prior of z is N(0, I) whatever x2."""
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1, x2), [n, D], from {0: x1, 1: x2}."""
         ...
 
@@ -274,7 +274,7 @@ class _Estimator:
         return {name: self._infer({m: inputs[m] for m in conditions[name]}) for name in wanted}
 
     def _infer(self, values: dict[int, Tensor]) -> Gaussian:
-        q = self.model.infer(values)
+        q = self.model.infer_at(values)
         return Gaussian(q.mean.double(), q.log_var.double())
 
     def estimates(self, values: Sequence[Tensor], q: dict[str, Gaussian], ids: Sequence[int]) -> dict[str, Tensor]:

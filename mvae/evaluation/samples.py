@@ -46,23 +46,23 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
 
     kinds = {modality.kind for modality in model.modalities}
     truth = split.take(image, _shown(split))
-    rebuilt = model.likelihoods[image].mean(model.decode(image, model.infer({image: truth}).mean))
+    rebuilt = model.likelihoods[image].mean(model.decode(image, model.infer_at({image: truth}).mean))
     sheets = {"reconstructions": _reconstructions(truth, rebuilt)}
     if model.stacked:
         one = torch.ones(ROWS, dtype=torch.int64, device=device)
-        given = [model.infer({m: one}) for m in model.stacked]
+        given = [model.infer_at({m: one}) for m in model.stacked]
         images = drawn(Gaussian(*map(torch.cat, zip(*given, strict=True))))
         rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
         sheets["image_given_attribute"] = Sheet(images, ROWS, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
         other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
         values = split.take(other, _shown(split)[:ROWS])
-        of_other = drawn(model.infer({other: values.repeat_interleave(ROWS - 1, dim=0)}))
+        of_other = drawn(model.infer_at({other: values.repeat_interleave(ROWS - 1, dim=0)}))
         sheets[f"image_given_{model.modalities[other].name}"] = _beside(truth, of_other, model, other, values)
     if Kind.LABEL in kinds:
         label = model.index(Kind.LABEL)
         classes = torch.arange(model.modalities[label].classes, device=device)
-        images = drawn(model.infer({label: classes.repeat_interleave(ROWS)}))
+        images = drawn(model.infer_at({label: classes.repeat_interleave(ROWS)}))
         name = model.modalities[label].name
         rows = _given(model, label, classes)
         sheets["image_given_label"] = Sheet(images, ROWS, f"Images drawn given the {name}", rows)
@@ -133,7 +133,7 @@ def sample_words(model: Multimodal, split: Split, seed: int) -> tuple[WordTable,
     device = split.values[image].device
     noise = torch_generator(seed, "sampled words", 0, device)
     rows = _shown(split)
-    q = model.infer({image: split.take(image, rows)})
+    q = model.infer_at({image: split.take(image, rows)})
     z = q.rsample(torch.randn(q.mean.shape, generator=noise, device=device))
     truth = attribute_values(model.modalities, split)[rows] if spoken in ATTRIBUTE_KINDS else split.take(other, rows)
     columns = (truth, _emitted(model, other, q.mean, None), _emitted(model, other, z, noise))

@@ -176,7 +176,7 @@ def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str
         for source, target in directions(data.modalities):
             total = 0.0
             for rows in _passes(split, source):
-                z = model.infer({source: split.take(source, rows)}).mean
+                z = model.infer_at({source: split.take(source, rows)}).mean
                 total += float(model.log_prob(target, z, split.take(target, rows)).double().sum())
             name = direction_name(data.modalities, source, target)
             found[f"validation/log_likelihood_{name}"] = total / int(split.lengths[:, target].sum())
@@ -196,7 +196,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
         noise = torch_generator(seed, "prior samples", 0, device)
         prior = torch.randn(len(rows), model.latents, generator=noise, device=device)
         of_prior = [written_at(model, m, prior) for m in every]
-        together = model.infer({m: split.take(m, rows) for m in every}).mean
+        together = model.infer_at({m: split.take(m, rows) for m in every}).mean
         rebuilt = [written_at(model, m, together) for m in every]
         heads = [*names, *(f"{name}, reconstructed" for name in names)]
         tables = [
@@ -204,7 +204,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
             _table("Table 6: pairs of the test split, and their reconstruction given both", heads, [*truth, *rebuilt]),
         ]
         for number, (source, target) in enumerate(directions(model.modalities), start=7):
-            z = model.infer({source: split.take(source, rows)}).mean
+            z = model.infer_at({source: split.take(source, rows)}).mean
             heads = [names[source], f"{names[target]}, ours", f"{names[target]}, the corpus'"]
             columns = [truth[source], written_at(model, target, z), truth[target]]
             tables.append(_table(f"Table {number}: {names[target]} given {names[source]}", heads, columns))
@@ -235,4 +235,4 @@ def _passes(split: Split, m: int) -> Iterator[Tensor]:
 def _posteriors(model: Multimodal, split: Split, given: tuple[int, ...]) -> Iterator[Gaussian]:
     """q(z | the given languages) of a split, ROWS at a time."""
     for rows in _passes(split, given[0]):
-        yield model.infer({m: split.take(m, rows) for m in given})
+        yield model.infer_at({m: split.take(m, rows) for m in given})

@@ -158,7 +158,7 @@ def _window(size: int, like: Tensor) -> Tensor:
 def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
     """A task's target [n, C, H, W] in [0, 1] of the given views, each [n, C', H, W], by a module that evaluates."""
     target = ALL.index(task.target)
-    q = model.infer({ALL.index(name): views[name] for name in task.given})
+    q = model.infer_at({ALL.index(name): views[name] for name in task.given})
     made = model.likelihoods[target].mean(model.decode(target, q.mean))
     if task.keep is None:
         return made

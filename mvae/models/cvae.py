@@ -6,6 +6,7 @@ decoder. It has no p(x2) and no q(z|x1), so all that it gives is log p(x1|x2).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
 from mvae.models.likelihoods import likelihood_of
-from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32
+from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32, by_position
 from mvae.networks.image import image_decoder, image_encoder
 from mvae.workers import ALONE, Workers
 
@@ -72,7 +73,11 @@ class CVAE(nn.Module):
         self.encoder, self.decoder = encoder, decoder
         self.likelihood = likelihood_of(modalities[0])
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+    def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
+        """q(z | x1, x2): [n, D], from n values of both modalities by their names."""
+        return self.infer_at(by_position(self.modalities, values))
+
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1, x2): [n, D].
 
         Raises:
@@ -95,7 +100,7 @@ class CVAE(nn.Module):
 
     def forward(self, image: Tensor, given: Tensor) -> Tensor:
         """The image's mean given z = the mean of q(z | x1, x2), and x2."""
-        return self.likelihood.mean(self.decode(self.infer({0: image, 1: given}).mean, given))
+        return self.likelihood.mean(self.decode(self.infer_at({0: image, 1: given}).mean, given))
 
 
 def cvae_loss(
@@ -110,7 +115,7 @@ def cvae_loss(
         beta: weight of the KL. weight: lambda of the image.
         batch_size: the global batch size.
     """
-    q = model.infer({0: image, 1: given})
+    q = model.infer_at({0: image, 1: given})
     return image_bound(
         q, noise, lambda z: model.image_log_prob(z, given, image), beta=beta, weight=weight, batch_size=batch_size
     )

@@ -113,7 +113,7 @@ def negative_elbo_by_terms(
         if not given:
             continue
         x = [value[r : r + 1] for value in examples]
-        q = model.infer({m: x[m] for m in given})
+        q = model.infer_at({m: x[m] for m in given})
         z = q.rsample(noise[t if len(noise) > 1 else 0, r : r + 1])
         loss = loss + beta * q.kl_to_prior().sum()
         for m in given if targets == "own" else np.flatnonzero(present[r]).tolist():

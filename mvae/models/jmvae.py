@@ -94,7 +94,7 @@ class JMVAE(Multimodal):
         """There is no rule that joins experts here."""
         raise NotImplementedError("JMVAE joins modalities by an encoder of its own: ask infer")
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | the given modalities): [n, D], given one of them or all.
 
         Raises:
@@ -129,7 +129,7 @@ def negative_joint_elbo(
         weights: lambda of each modality.
         batch_size: the global batch size.
     """
-    q = model.infer(dict(enumerate(values)))
+    q = model.infer_at(dict(enumerate(values)))
     z = q.rsample(noise)
     kl = q.kl_to_prior().sum() / batch_size
     total, parts = beta * kl, {"kl": kl.detach()}
@@ -139,7 +139,7 @@ def negative_joint_elbo(
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
     if alpha:
         for m, modality in enumerate(model.modalities):
-            apart = q.kl(model.infer({m: values[m]})).sum() / batch_size
+            apart = q.kl(model.infer_at({m: values[m]})).sum() / batch_size
             total = total + alpha * apart
             parts[f"kl_to_{modality.name}"] = apart.detach()
     return Loss(total, parts)

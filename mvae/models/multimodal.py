@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +124,11 @@ class Multimodal(nn.Module):
         """The position of the first modality of a kind."""
         return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+    def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
+        """q(z | the given modalities): [n, D], from n values of each modality by its name: {"image": x}."""
+        return self.infer_at(by_position(self.modalities, values))
+
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | the given modalities): [n, D], from n values of each modality by its position."""
         given = sorted(values)
         experts = [self.encode(m, values[m]) for m in given if m not in self.stacked]
@@ -152,7 +157,7 @@ class Multimodal(nn.Module):
         kinds = {modality.kind for modality in self.modalities}
         if Kind.TEXT in kinds:
             return self.transcribe(image)
-        z = self.infer({self.index(Kind.IMAGE): image}).mean
+        z = self.infer_at({self.index(Kind.IMAGE): image}).mean
         if self.stacked:
             return self.all_attributes(z)
         if kinds == {Kind.IMAGE}:
@@ -165,8 +170,20 @@ class Multimodal(nn.Module):
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """The text [n, L] at z = the mean of q(z | image): its likeliest tokens; drawn, where a generator is given."""
-        z = self.infer({self.index(Kind.IMAGE): image}).mean
+        z = self.infer_at({self.index(Kind.IMAGE): image}).mean
         return written(self.decoders[self.index(Kind.TEXT)], z, generator)
+
+
+def by_position(modalities: tuple[Modality, ...], values: Mapping[str, Tensor]) -> dict[int, Tensor]:
+    """Values by the position of their modality instead of its name.
+
+    Raises:
+        ValueError: there is no modality of that name.
+    """
+    names = [modality.name for modality in modalities]
+    if unknown := [name for name in values if name not in names]:
+        raise ValueError(f"there is no modality {unknown[0]!r}: there are {', '.join(names)}")
+    return {names.index(name): value for name, value in values.items()}
 
 
 def at_least_float32(output: Tensor) -> Tensor:

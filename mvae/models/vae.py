@@ -30,7 +30,7 @@ class VAE(Multimodal):
         """There is one expert, and so nothing to join."""
         raise NotImplementedError("a VAE has one expert: ask infer")
 
-    def infer(self, values: dict[int, Tensor]) -> Gaussian:
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1): [n, D].
 
         Raises:
@@ -42,7 +42,7 @@ class VAE(Multimodal):
 
     def forward(self, image: Tensor) -> Tensor:
         """The mean of q(z | image), [n, D]: the features of the read-out."""
-        return self.infer({0: image}).mean
+        return self.infer_at({0: image}).mean
 
 
 def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int) -> Loss:
@@ -53,7 +53,7 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, 
         beta: weight of the KL. weight: lambda of the image.
         batch_size: the global batch size, whatever share of it is here.
     """
-    q = model.infer({0: image})
+    q = model.infer_at({0: image})
     return image_bound(q, noise, lambda z: model.log_prob(0, z, image), beta=beta, weight=weight, batch_size=batch_size)
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 GONE = (errno.EPIPE, errno.EIO)
@@ -26,13 +27,15 @@ def outliving_readers(notice: str) -> Iterator[None]:
             print(notice, file=sys.stderr, flush=True)
 
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = cast(TextIO, _Outliving(sys.stdout, say)), cast(TextIO, _Outliving(sys.stderr))
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        sys.stdout, sys.stderr = before
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # Python's streams are None if `>&-` closed them
+        sys.stdout = cast(TextIO, _Outliving(sys.stdout or nowhere, say))
+        sys.stderr = cast(TextIO, _Outliving(sys.stderr or nowhere))
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            sys.stdout, sys.stderr = before
 
 
 class _Outliving:

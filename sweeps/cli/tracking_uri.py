@@ -94,5 +94,11 @@ def _installed(package: str) -> bool:
 
 
 def without_credentials(text: str) -> str:
-    """A URI, or words with URIs among them, without user and password."""
-    return re.sub(r"://[^/@\s']*@", "://", text)
+    """A URI, or words with URIs among them, without user and password.
+
+    In a database's URI, user and password reach to the last @ of the word, because they may hold / and @ themselves.
+    """
+    of_databases = "|".join(DATABASES)
+    text = re.sub(rf"\b((?:{of_databases})(?:\+\w+)?)://\S*@", r"\1://", text)
+    text = re.sub(r"://[^/\s']*@", "://", text)
+    return re.sub(r"([?&](?:password|passwd|pwd)=)[^&\s'\"]*", r"\1...", text)

@@ -45,8 +45,21 @@ REQUESTS = (
 )
 """Methods of Optuna's storage that ask the database, each in a transaction of its own: one that failed did nothing."""
 
-HELD = re.compile(r"(database|table|schema) is locked|lock (wait )?timeout|system is (starting up|shutting down)", re.I)
+HELD = re.compile(
+    r"(database|table|schema) is locked|lock (wait )?timeout"
+    "|system is (starting up|shutting down|not yet accepting|in recovery)"
+    "|too many (clients|connections)|terminating connection",
+    re.IGNORECASE,
+)
 """What SQLite, PostgreSQL and MySQL answer while another program holds the database, or its server restarts."""
+
+FILE_TROUBLE = {
+    "disk is full": "free space on its disk",
+    "readonly database": "make the file and its folder writable",
+    "unable to open database file": "make the file and its folder readable and writable",
+    "disk I/O error": "check its disk",
+}
+"""What SQLite says of a file that is not damaged, and what helps."""
 
 Answer = TypeVar("Answer")
 
@@ -206,6 +219,8 @@ def _lost(uri: str, error: Exception) -> StudyLost:
         right = f"type `{installed('optuna')} storage upgrade --storage {shlex.quote(without_credentials(uri))}`"
     elif "pip install -U optuna" in said:
         right = f"type `{installed('python')} -m pip install --upgrade optuna`, or name another with --study-uri"
+    elif path is not None and (helps := next((FILE_TROUBLE[one] for one in FILE_TROUBLE if one in said), "")):
+        right = helps
     elif path is not None and path.exists():
         right = "move it away and it is made from storage again"
     else:

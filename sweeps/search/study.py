@@ -1,10 +1,9 @@
 """The study of a search: Optuna's record of what was tried and what came of it, in a database, and the next question.
 
-Nothing else imports Optuna, except for its database (sweeps/search/database.py). What the study
-says of a trial can be made from storage again: `settle` tells it the results and the pruned trials that it does not
-know, so a study whose driver was killed, or whose database was deleted, goes on as if nothing had happened; only what
-diverged is forgotten with the database. A setting that any sweep of the name has run counts as tried, and is not run
-again.
+Only this file and database.py import Optuna. What the study says of a trial can be made from storage again: `settle`
+adds the results and the pruned trials that the study does not know. So a search resumes after its driver was killed or
+its database was deleted; only diverged trials are forgotten with the database. A setting that any sweep of the name has
+run counts as tried, and is not run again.
 
 The sampler is a pure function of (seed, number of the trial, what the study knows), so that it needs no saved state.
 """
@@ -88,7 +87,6 @@ class Study:
             storage=storage,
             study_name=search.name,
             direction=directions.MAXIMIZE if search.maximize else directions.MINIMIZE,
-            pruner=optuna.pruners.SuccessiveHalvingPruner(search.first_rung, REDUCTION),
             load_if_exists=True,
         )
         self._open: list[int] = []
@@ -144,17 +142,26 @@ class Study:
         return None
 
     def lags_behind(self, key: str, epoch: int, value: float) -> bool:
-        """Whether a trial is to be pruned at a rung: asynchronous successive halving, kept in the database by Optuna.
+        """Whether a trial is to be pruned at a rung, by asynchronous successive halving (ASHA).
 
-        The default, to which all others are compared, never is. What was decided once is not decided again.
+        A trial continues if its value is among the best third of those known at that rung, or is the best of fewer than
+        three. The default, to which all others are compared, always continues, and so does a trial that continued
+        there before. A value is recorded once the trial continues or is pruned, so a kill in between loses nothing.
+
+        The rule is written here because Optuna's pruner keeps the rungs of a trial under private names, which a study
+        made from storage again does not have.
         """
         number = self._keys[key]
         if epoch in self._steps(number):
             return False
-        handle = self._handle(number)
-        handle.report(value, epoch)
-        lags = handle.should_prune()
-        return lags and key != self.search.key(self.search.default)
+        others = [one.steps[epoch] for one in self.known() if epoch in one.steps]
+        values = sorted([*others, value], reverse=self.search.maximize)
+        worst = values[max(len(values) // REDUCTION, 1) - 1]
+        good = value >= worst if self.search.maximize else value <= worst
+        if good or key == self.search.key(self.search.default):
+            self._handle(number).report(value, epoch)
+            return False
+        return True
 
     def done(self, key: str, store: Store) -> None:
         """A trial has come to its end: its result is in storage."""
@@ -280,7 +287,6 @@ class Study:
                 distributions=self.space,
                 user_attrs={"key": key},
                 intermediate_values=steps | ({} if gone is None else {gone.epoch: gone.value}),
-                system_attrs={f"completed_rung_{rung}": steps[epoch] for rung, epoch in enumerate(steps)},
             )
             self._study.add_trial(told)
             self._keys[key] = len(self._study.get_trials(deepcopy=False)) - 1

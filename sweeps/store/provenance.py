@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mvae.training.checkpoint import Checkpoint
 
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds mvae, sweeps and pipelines."""
+
 PACKAGES = ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow")
 
 
 @cache
 def git_sha() -> str:
     """The commit of the code that runs, with -dirty where files differ from it; empty outside a checkout."""
-    here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, encoding="utf-8", check=True, timeout=10
+            ["git", "-C", str(ROOT), *words], capture_output=True, encoding="utf-8", check=True, timeout=10
         ).stdout.strip()
 
     try:
-        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+        if Path(git("rev-parse", "--show-toplevel")) != ROOT:
             return ""
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
@@ -39,11 +41,10 @@ def git_sha() -> str:
 @cache
 def source_digest() -> str:
     """Digest of the source files that run here: equal on machines that run the same code, in whatever folder."""
-    root = Path(__file__).resolve().parent.parent
     digest = hashlib.sha256()
     for package in ("mvae", "pipelines", "sweeps"):
-        for path in sorted((root / package).rglob("*.py")):
-            digest.update(f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        for path in sorted((ROOT / package).rglob("*.py")):
+            digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
     return digest.hexdigest()
 
 
@@ -52,7 +53,7 @@ def stale_package(script: Path) -> str:
 
     `ray submit` copies the one script that it is given to the cluster, not the package.
     """
-    own = Path(__file__).resolve().parent.parent / "pipelines" / script.name
+    own = ROOT / "pipelines" / script.name
     try:
         same = own.samefile(script) or own.read_bytes() == script.read_bytes()
     except OSError:

@@ -67,12 +67,13 @@ class Files:
         """
         found: dict[str, list[str]] = {}
         for place in self._places():
-            found.setdefault(place.rpartition("/")[2], []).append(place)
+            stem, ending = os.path.splitext(place.rpartition("/")[2])
+            if ending.lower() in FORMATS:
+                found.setdefault(stem, []).append(place)
         located: list[str] = []
         missing: list[str] = []
         for name in names:
-            stem = name.rpartition(".")[0]
-            places = next((found[form] for form in (name, *(stem + ending for ending in FORMATS)) if form in found), [])
+            places = found.get(os.path.splitext(name)[0], [])
             if len(places) > 1:
                 raise Refusal(
                     f"{self.images} holds {name} twice, as {places[0]} and as {places[1]}: leave one folder of images"

@@ -36,19 +36,33 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> "Imag
     Raises:
         BadImage: it is no picture of these formats, is damaged, or cannot be converted.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
-                return rgb(ImageOps.exif_transpose(image))
+                return rgb(_upright(image))
     except BadImage:
         raise
     except UnidentifiedImageError as error:
         raise BadImage(f"is not a {formats[0]} image" if formats else "is no image, or a damaged one") from error
     except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(f"is damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
+
+
+def _upright(image: "Image") -> "Image":
+    """A picture turned as its EXIF data say; as it is if they are damaged."""
+    from PIL.ExifTags import Base
+    from PIL.Image import Transpose
+
+    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM}
+    turns |= {5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+    try:
+        turn = turns.get(image.getexif().get(Base.Orientation, 1))
+    except Exception:  # Pillow raises what the damaged bytes lead to: struct.error, TypeError, SyntaxError
+        turn = None
+    return image if turn is None else image.transpose(turn)
 
 
 def rgb(image: "Image") -> "Image":

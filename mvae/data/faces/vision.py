@@ -45,7 +45,7 @@ FACES = 6_000
 """Drawn faces of `vision_faces`."""
 FEW_FACES = 1_800
 """Drawn faces of `vision_faces_small`."""
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Of the files that count as images."""
 
 OPACITY = 0.6

@@ -143,7 +143,7 @@ def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
     found = find(root, folder)
     if not (others := published.unknown(folder, _digests(found))):
         return ()
-    counts = [tuple(np.bincount(read_idx(found[name]), minlength=CLASSES).tolist()) for name in (FILES[1], FILES[3])]
+    counts = [tuple(np.bincount(_labels(found[name]), minlength=CLASSES).tolist()) for name in (FILES[1], FILES[3])]
     return (published.described(raw_folder(root, folder), folder, others, *counts),)
 
 
@@ -177,14 +177,22 @@ def download(root: Path, folder: str) -> None:
 
 
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
-    images, labels = read_idx(images_path), read_idx(labels_path)
+    images, labels = read_idx(images_path), _labels(labels_path)
     if images.ndim != 3 or images.shape[1:] != SHAPE[1:]:
         raise Refusal(f"{images_path} holds values shaped {images.shape}: 28x28 images are expected")
     if labels.shape != (len(images),):
         raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
-    if labels.max(initial=0) >= CLASSES:
-        raise Refusal(f"{labels_path} holds the label {labels.max()}: 0 to {CLASSES - 1} are expected")
     return images.reshape(-1, *SHAPE), labels
+
+
+def _labels(path: Path) -> np.ndarray:
+    """The labels in a file, uint8 [N]."""
+    labels = read_idx(path)
+    if labels.ndim != 1:
+        raise Refusal(f"{path} holds values shaped {labels.shape}: one label per image is expected")
+    if labels.max(initial=0) >= CLASSES:
+        raise Refusal(f"{path} holds the label {labels.max()}: 0 to {CLASSES - 1} are expected")
+    return labels
 
 
 def _validation_examples(count: int, path: Path) -> int:

@@ -42,11 +42,11 @@ MOST_WORDS = CLASSES - SPECIAL
 FEWEST = 5
 """Times that a word must be seen in training to be known."""
 
-SEPARATORS = {0x200B: " ", 0xFEFF: " "}
-"""Characters without width that separate words, although Unicode does not call them white space: the zero width space,
-and the byte order marks that stand where files were joined."""
+SEPARATORS = {0x200B: " ", 0xFEFF: " ", 0x00AD: "", 0x2060: ""}
+"""Characters without width: the zero width space and byte order marks (where files were joined) separate words, soft
+hyphens and word joiners are left out of them."""
 
-UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff]")
+UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff\u00ad\u2060]")
 """Separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
 
 Pairs = tuple[list[list[str]], list[list[str]]]
@@ -111,7 +111,7 @@ def digest(root: Path) -> str:
     Raises:
         Refusal: as `read`.
     """
-    return _digest(root, *["normalised"] * read(root).rewritten)
+    return _digest(root, *["normalised-2"] * read(root).rewritten)
 
 
 def former_digest(root: Path) -> str:

@@ -1,0 +1,3 @@
+"""The former name of `mvae.data.faces.vision`: models that earlier releases logged to MLflow are pickled with it."""
+
+from mvae.data.faces.vision import *  # noqa: F403

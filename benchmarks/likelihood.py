@@ -30,8 +30,9 @@ from torch import Tensor
 from benchmarks.timing import Spread, in_turn, meaningless, write_comparison
 from mvae.data import source
 from mvae.data.dataset import Split
+from mvae.evaluation.estimator import FROM_BOTH
 from mvae.evaluation.importance import Noise
-from mvae.evaluation.likelihood_estimates import FROM_BOTH, split_likelihoods
+from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.models.gaussian import standard_log_prob
 from mvae.models.mvae import MVAE, build_mvae
 from mvae.streams import global_stream

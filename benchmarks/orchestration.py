@@ -48,8 +48,9 @@ from mvae.evaluation.measures import compute
 from mvae.limits import cores
 from mvae.measure import ACCURACY
 from mvae.storage.files import write_atomically
-from mvae.training.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train
+from mvae.training.records import Checkpoint, Record
 from mvae.trial import Trial
 from pipelines import weak_supervision
 from sweeps import engine

@@ -28,7 +28,8 @@ from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
-from sweeps.cli.options import Binarisations, CommonOptions, TargetSets, parse
+from sweeps.cli.options import CommonOptions, TargetSets, parse
+from sweeps.cli.trial_options import Binarisations
 from sweeps.cli.values import Samples
 from sweeps.main import main
 from sweeps.planning.plan import Cell

@@ -21,7 +21,7 @@ from mvae.data import source, training_examples
 from mvae.evaluation.attributes import attribute_names
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
-from mvae.sampling import kept_values
+from mvae.supervision import kept_values
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
 from sweeps.cli.values import Probabilities, Samples, Token

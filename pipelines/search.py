@@ -29,9 +29,9 @@ from mvae.data import Kind, fingerprint, source, training_examples
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Targets
 from mvae.storage.objects import RemotePath
+from mvae.supervision import check_fraction
 from mvae.training.loop import validation_metrics
 from mvae.trial import Trial
 from pipelines.train import measure_of

@@ -25,8 +25,8 @@ from mvae.evaluation.vision import has_views
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, likelihood, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Precision, Targets
+from mvae.supervision import check_fraction
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
 from sweeps.cli.values import Positive, Whole, WorkerRange

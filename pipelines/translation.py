@@ -31,8 +31,8 @@ from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.measure import TRANSLATION, Measure, sentence_likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Targets
+from mvae.supervision import check_fraction
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, TargetSets, parse
 from sweeps.cli.values import Count, Folder, Positive, Samples, Token

@@ -27,8 +27,8 @@ from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.sampling import check_fraction
 from mvae.settings import Pairing, Targets
+from mvae.supervision import check_fraction
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, TargetSets, parse
 from sweeps.cli.values import Fractions, Written, names

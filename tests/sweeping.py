@@ -27,7 +27,7 @@ from mlflow.entities import Run, ViewType
 
 from mvae.data import fingerprint, load
 from mvae.measure import ACCURACY
-from mvae.training.checkpoint import MANIFEST
+from mvae.training.records import MANIFEST
 from mvae.trial import Trial
 from sweeps.store.results import Result
 from sweeps.store.store import Store

@@ -22,8 +22,9 @@ from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.mvae import ElboBatch, ElboLearner
 from mvae.refusal import Refusal
-from mvae.sampling import paired_batches, paired_set
+from mvae.sampling import paired_batches
 from mvae.streams import derive
+from mvae.supervision import paired_set
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train, validated
 from mvae.training.steps import make_up

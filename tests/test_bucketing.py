@@ -15,7 +15,8 @@ from mvae.data.sentences.sentences import padded
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
-from mvae.sampling import PAIRINGS, Step, kept_steps, paired_batches, paired_set, steps
+from mvae.sampling import PAIRINGS, Step, kept_steps, paired_batches, steps
+from mvae.supervision import paired_set
 from mvae.trial import Trial
 
 N, BATCH, SEED = 6013, 50, 3

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from mvae.storage.files import Damaged
-from mvae.training.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints, Record
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.records import MANIFEST, MODEL, Checkpoint, Record
 from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 
 SOURCES = ("mvae/training/checkpoint.py", "mvae/storage/files.py")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from mvae.training.checkpoint import MODEL
+from mvae.training.records import MODEL
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, run
 from tests.crashes import on_disk

@@ -18,7 +18,8 @@ import mvae.models.mvae
 from mvae.data import DATASETS, Dataset, Split, load
 from mvae.models import arm
 from mvae.models.mvae import ElboBatch, ElboLearner
-from mvae.sampling import Step, kept_steps, kept_values, steps
+from mvae.sampling import Step, kept_steps, steps
+from mvae.supervision import kept_values
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import Progress, Trained, train
 from mvae.trial import Trial

@@ -14,6 +14,7 @@ from torch.testing import assert_close
 
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.evaluation import likelihood_estimates as likelihood
+from mvae.evaluation.estimator import SUFFIX
 from mvae.evaluation.importance import Noise
 from mvae.evaluation.likelihood_estimates import check_offered, estimates_of, likelihood_metrics, split_likelihoods
 from mvae.models import arm
@@ -320,7 +321,7 @@ def test_every_estimate_that_a_model_has_comes_with_error_effective_samples_and_
     found = split_likelihoods(model, split, samples=5, seed=0, prior_samples=2)
     expected = {"log_x2", "se_x2"}
     for proposal, estimates in estimates_of(model).items():
-        end = likelihood.SUFFIX[proposal]
+        end = SUFFIX[proposal]
         expected |= {f"{what}_{name}{end}" for name in estimates for what in ("log", "se", "ess", "variance")}
     assert set(found) == expected
     assert len(estimates_of(model)) == 2

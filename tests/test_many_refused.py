@@ -11,7 +11,7 @@ import pytest
 from mvae.data import DATASETS
 from mvae.models import ARMS
 from mvae.refusal import Refusal
-from mvae.sampling import kept_values
+from mvae.supervision import kept_values
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train
 from mvae.trial import Trial

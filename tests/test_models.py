@@ -22,7 +22,8 @@ from mvae.models.learners import ImageLearner, PairedLearner
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
 from mvae.refusal import Refusal
-from mvae.sampling import paired_set, steps
+from mvae.sampling import steps
+from mvae.supervision import paired_set
 from mvae.trial import Trial
 from sweeps.table.published import TABLE_4
 from tests.small_models import LATENTS, PHOTO, RULES, SEVERAL, shortened, small_model, with_labels

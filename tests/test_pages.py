@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from sweeps.store.results import Result
 from sweeps.tracking.notes import (
     NOTE_CHARACTERS,

@@ -12,7 +12,7 @@ from torch import Tensor
 import mvae.evaluation.likelihood_estimates as likelihood_module
 from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.measure import likelihood
-from mvae.training.checkpoint import Checkpoint
+from mvae.training.records import Checkpoint
 from sweeps.store.store import Store
 from sweeps.trials.parts import PartFiles
 from sweeps.trials.run import Job, Word, run

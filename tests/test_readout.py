@@ -17,7 +17,7 @@ from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
-from mvae.sampling import paired_set
+from mvae.supervision import paired_set
 from mvae.trial import Trial
 from sweeps.planning.plan import State, plan
 from sweeps.store.results import Results

@@ -21,7 +21,8 @@ import mvae.training.checkpoint
 from mvae.refusal import Refusal
 from mvae.storage.files import listing
 from mvae.storage.objects import RemotePath, place
-from mvae.training.checkpoint import MANIFEST, MODEL, Checkpoint, Checkpoints
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.records import MANIFEST, MODEL, Checkpoint
 from pipelines.weak_supervision import Options, sweep
 from sweeps.cli.options import parse
 from sweeps.main import BAD_INPUT, COMPLETE, main

@@ -14,7 +14,8 @@ PROJECT = Path(__file__).parents[1]
 FLOORS = {
     "mvae": (
         "refusal home limits settings streams workers",
-        "measure sampling storage",
+        "measure supervision storage",
+        "sampling",
         "data",
         "networks",
         "models",

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from mvae.data import Dataset, load
-from mvae.training.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import Progress, train
+from mvae.training.records import Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.trial import Trial
 from tests.small_models import shortened

@@ -17,8 +17,8 @@ from mvae.data import DATASETS, fingerprint, load
 from mvae.models import ARMS
 from mvae.refusal import Refusal
 from mvae.storage.objects import place
-from mvae.training.checkpoint import Record
 from mvae.training.loop import validated, validation_metrics
+from mvae.training.records import Record
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
@@ -27,7 +27,8 @@ from sweeps.main import BAD_INPUT, INCOMPLETE, main
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
 from sweeps.search.space import RANGES, Search, Span, ranges
-from sweeps.search.study import Known, Standing, Study, look, opened
+from sweeps.search.study import Study, look, opened
+from sweeps.search.tried import Known, Standing
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.notes import saved_view

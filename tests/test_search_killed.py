@@ -22,7 +22,8 @@ from pipelines import search as pipeline
 from sweeps.cli.options import read
 from sweeps.search.database import study_uri
 from sweeps.search.space import Search
-from sweeps.search.study import Known, Standing, look
+from sweeps.search.study import look
+from sweeps.search.tried import Known, Standing
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Word, run
 from tests.crashes import on_disk

@@ -20,7 +20,8 @@ from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.search import database as study_database
 from sweeps.search.database import StudyLost, study_uri
 from sweeps.search.space import Search
-from sweeps.search.study import Standing, look, opened
+from sweeps.search.study import look, opened
+from sweeps.search.tried import Standing
 from sweeps.store.store import Store
 from tests.crashes import on_disk
 from tests.test_sweep import Heard, tracked

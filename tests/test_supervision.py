@@ -11,19 +11,8 @@ import numpy as np
 import pytest
 
 from mvae.refusal import Refusal
-from mvae.sampling import (
-    PAIRINGS,
-    TARGETS,
-    Step,
-    check_fraction,
-    image_batches,
-    kept_steps,
-    kept_values,
-    paired_batches,
-    paired_set,
-    step_count,
-    steps,
-)
+from mvae.sampling import PAIRINGS, TARGETS, Step, image_batches, kept_steps, paired_batches, step_count, steps
+from mvae.supervision import check_fraction, kept_values, paired_set
 
 N, BATCH, SEED = 1297, 100, 3
 EPOCHS = range(4)

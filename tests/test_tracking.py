@@ -26,7 +26,7 @@ from mlflow.entities import Run
 
 from mvae.refusal import Refusal
 from mvae.storage.files import atomic_path, write_atomically
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from sweeps.cli.tracking_uri import default_uri, place_of_artifacts, tracking_uri
 from sweeps.store.results import Result
 from sweeps.tracking import mirror, tracker

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from mvae.refusal import Refusal
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from pipelines.train import Options, cells, measure_of, statements, sweep
 from sweeps.cli.options import read
 from sweeps.main import BAD_INPUT, main

@@ -23,7 +23,8 @@ from mvae.models import ARMS
 from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
-from mvae.sampling import paired_set, steps
+from mvae.sampling import steps
+from mvae.supervision import paired_set
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import NonFiniteLoss, Progress, Trained, train
 from mvae.trial import Trial

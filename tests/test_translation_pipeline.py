@@ -12,7 +12,7 @@ from mvae.data import fingerprint
 from mvae.evaluation.measures import COMPUTES, estimates
 from mvae.measure import TRANSLATION, sentence_likelihood
 from mvae.storage.files import write_atomically
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from mvae.trial import Trial
 from pipelines.translation import Options, sweep
 from sweeps.cli.options import parse, read

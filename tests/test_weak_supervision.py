@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mvae.data import fingerprint, load
 from mvae.measure import ACCURACY, readout
 from mvae.models import arm
-from mvae.sampling import paired_set
+from mvae.supervision import paired_set
 from pipelines.weak_supervision import Options, cells, sweep
 from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main

@@ -12,7 +12,7 @@ import torch
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.training.checkpoint import MODEL
+from mvae.training.records import MODEL
 from sweeps.store.provenance import versions
 from sweeps.store.results import Result
 from sweeps.store.store import Store

@@ -11,7 +11,8 @@ from mvae.data import DATASETS, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Source, all_sentences
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
-from mvae.evaluation.likelihood_estimates import SUFFIX, Parts, estimates_of, likelihood_metrics
+from mvae.evaluation.estimator import SUFFIX
+from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import has_views, vision_metrics

@@ -10,7 +10,7 @@ from mvae.data.dataset import Dataset, Kind, Split
 from mvae.evaluation.accuracy import evaluated
 from mvae.measure import Measure
 from mvae.models.logistic import fit_linear
-from mvae.sampling import paired_set
+from mvae.supervision import paired_set
 from mvae.trial import Trial
 
 ROWS = 1000

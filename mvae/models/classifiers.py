@@ -18,7 +18,8 @@ from mvae.models.likelihoods import likelihood_of
 from mvae.models.logistic import fit_linear
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
-from mvae.sampling import paired_batches, paired_set, step_count
+from mvae.sampling import paired_batches, step_count
+from mvae.supervision import paired_set
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:

@@ -18,8 +18,9 @@ from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
-from mvae.sampling import image_batches, paired_batches, paired_set, step_count
+from mvae.sampling import image_batches, paired_batches, step_count
 from mvae.streams import torch_generator
+from mvae.supervision import paired_set
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:

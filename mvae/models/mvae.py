@@ -20,8 +20,9 @@ from mvae.models.layout import Layout, layout
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
-from mvae.sampling import Step, kept_steps, kept_values, paired_set, step_count, steps
+from mvae.sampling import Step, kept_steps, step_count, steps
 from mvae.streams import numpy_generator, torch_generator
+from mvae.supervision import kept_values, paired_set
 from mvae.workers import ALONE, Workers
 
 if TYPE_CHECKING:

@@ -24,28 +24,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mvae.refusal import Refusal
+from mvae.storage.patience import FIRST_LOOK, WORK, Patience, Status
 
 if TYPE_CHECKING:
     from pyarrow import fs
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long a store may take."""
-
-    connect: float
-    """Seconds."""
-    request: float
-    """Seconds without an answer."""
-    attempts: int
-    """Of each request to S3, with growing pauses."""
-    gcs: int
-    """GCS counts the seconds of all attempts instead."""
-
-
-WORK = Patience(connect=10, request=60, attempts=8, gcs=60)
-FIRST_LOOK = Patience(connect=3, request=4, attempts=2, gcs=8)
-"""When a user waits at a terminal, and may have mistyped the endpoint."""
 RACES = 5
 """Times that an object which is replaced meanwhile is read."""
 AT_ONCE = 16
@@ -56,15 +40,6 @@ _AWS = re.compile(r"AWS Error (?P<code>\w+) during \w+ operation: (?P<said>.*?)(
 
 Item = TypeVar("Item")
 Found = TypeVar("Found")
-
-
-@dataclass(frozen=True)
-class Status:
-    """What a store says of an object, under the names of os.stat_result."""
-
-    st_size: int
-    st_mtime_ns: int
-    """Of whole seconds or milliseconds: two objects written after one another may have the same."""
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,14 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from dataclasses import replace
+from typing import Any
 
 import torch
 
 from mvae.storage.files import Damaged, flush_to_disk, listing, locked, remove_tree, sha256_cached, write_atomically
 from mvae.storage.objects import Place, RemotePath
-
-MANIFEST = "manifest.json"
-MODEL = "model.pt"
-"""The file that holds the weights: the only one that stays once the trial's result is written."""
+from mvae.training.records import MANIFEST, MODEL, Checkpoint, Record, StoredFile
 
 _FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
 _FORMAT = 1
@@ -42,53 +39,6 @@ may still get one."""
 _log = logging.getLogger(__name__)
 _reported: set[Place] = set()
 """Damaged checkpoints that this process has named already."""
-
-
-class Record(TypedDict):
-    """What one finished epoch reports. Its metrics are equal bit for bit when it runs again, time and speed not."""
-
-    epoch: int
-    time: float
-    """Unix time of the epoch's end, seconds."""
-    metrics: dict[str, float]
-    speed: NotRequired[dict[str, float]]
-    """What depends on the machine and its other work: examples_per_second of the epoch's training steps."""
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """Size in bytes and sha256 (hex) of one file of a checkpoint."""
-
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A complete checkpoint, as its manifest describes it."""
-
-    path: Place
-    """Its folder."""
-    epoch: int
-    """Finished epochs."""
-    attempt: str
-    """The attempt that wrote it."""
-    files: Mapping[str, StoredFile]
-    history: list[Record]
-    """One record a finished epoch, of all attempts up to this one."""
-    provenance: dict[str, Any]
-    final: bool
-    """The trial's result is written, and only the weights are left."""
-
-    @property
-    def device(self) -> str:
-        """Device that trained it, as the trainer recorded it; empty if it did not."""
-        return str(self.provenance.get("device", ""))
-
-    @property
-    def torch_version(self) -> str:
-        """Version of torch that wrote it."""
-        return str(self.provenance["torch_version"])
 
 
 class Checkpoints:
@@ -385,15 +335,7 @@ def _fetched(checkpoint: Checkpoint, name: str) -> bytes:
 
 def _stripped(checkpoint: Checkpoint) -> Checkpoint:
     """The checkpoint with its weights alone. The manifest goes first: at no moment does it list a file that is gone."""
-    final = Checkpoint(
-        path=checkpoint.path,
-        epoch=checkpoint.epoch,
-        attempt=checkpoint.attempt,
-        files={MODEL: checkpoint.files[MODEL]},
-        history=checkpoint.history,
-        provenance=checkpoint.provenance,
-        final=True,
-    )
+    final = replace(checkpoint, files={MODEL: checkpoint.files[MODEL]}, final=True)
     if not checkpoint.final:
         _write_manifest(final)
     for file in final.path.iterdir():

@@ -25,9 +25,10 @@ from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
 from mvae.streams import global_stream
-from mvae.training.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.training.checkpoint import Checkpoints
 from mvae.training.data_parallel import DataParallel
 from mvae.training.optimiser import Adam
+from mvae.training.records import Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
 from mvae.workers import ALONE, Workers

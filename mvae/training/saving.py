@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from torch import Tensor
 
-from mvae.training.checkpoint import Checkpoint, Checkpoints, Record
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.records import Checkpoint, Record
 
 
 class Saving:

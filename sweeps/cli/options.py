@@ -27,14 +27,11 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
-    BaseSettings,
     CliApp,
     CliSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
     SettingsError,
 )
 
@@ -43,6 +40,7 @@ from mvae.refusal import Refusal, first_mistake
 from sweeps.cli.console import error
 from sweeps.cli.encoding import check_names
 from sweeps.cli.tracking_uri import default_uri, without_credentials
+from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import (
     Count,
     Files,
@@ -50,27 +48,19 @@ from sweeps.cli.values import (
     Gpus,
     Names,
     NotNegative,
-    Positive,
     Seeds,
-    Share,
     Storage,
     Token,
     Uri,
-    Whole,
     Written,
     in_a_name,
     names,
-    only,
 )
 
 Chosen = TypeVar("Chosen", bound="TrialOptions")
 
 TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")]
 """`Trial.targets`; a pipeline shows each as a row."""
-Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidator(names), Written("fixed,dynamic")]
-"""`Trial.binarisation`, of which a pipeline makes a row each."""
-OneBinarisation = Annotated[Binarisations, AfterValidator(only), Written("fixed|dynamic")]
-"""One of them."""
 
 
 def _default_storage() -> Any:
@@ -88,71 +78,6 @@ def _default_data_root(chosen: dict[str, Any]) -> Path | None:
     from mvae.data import default_data_root
 
     return default_data_root()
-
-
-class TrialOptions(BaseSettings):
-    """Every trial (default: what the data set and the arm say)"""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, enable_decoding=False, validate_default=True
-    )
-
-    image_network: Token | None = None
-    """Network of the image: mlp, or dcgan where the data set has one."""
-    decoder_hidden: Count | None = None
-    """Hidden layers of the MLP decoders: 2 in the supplement, 3 in the authors' released code."""
-    latents: Count | None = None
-    """Dimensions of the latent space."""
-    label_weight: Positive | None = None
-    """Weight (lambda) of the label's likelihood in the ELBO."""
-    text_weight: Positive | None = None
-    """Weight (lambda) of the text's likelihood in the ELBO."""
-    attribute_weight: Positive | None = None
-    """Weight (lambda) of every attribute's likelihood in the ELBO."""
-    alpha: NotNegative | None = None
-    """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (0.01 in the paper)."""
-    binarisation: OneBinarisation | None = None
-    """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch (default: fixed)."""
-    train_examples: Annotated[int, Field(ge=2), Written("N")] | None = None
-    """Train on the first N training examples alone (default: on all of them)."""
-    batch_size: Count | None = None
-    """Examples a training step."""
-    learning_rate: Positive | None = None
-    """Learning rate of Adam."""
-    annealing_epochs: Whole | None = None
-    """Epochs over which beta rises linearly from 0 to 1 (default: the data set's share of all epochs)."""
-    annealing_share: Share | None = None
-    """The same as a share of all epochs, above 0 and up to 1 (default: the data set's)."""
-
-    @model_validator(mode="after")
-    def _annealed_in_one_way(self) -> Self:
-        if self.annealing_epochs is not None and self.annealing_share is not None:
-            raise Refusal(
-                "--annealing-epochs and --annealing-share exclude each other: both say how long beta rises;"
-                " give one of them"
-            )
-        return self
-
-    def trial_fields(self) -> dict[str, Any]:
-        """The fields of a Trial that the user has set, by name; those left alone are not in it.
-
-        Nor is `binarisation` where it has several values, which the pipeline makes rows of.
-        """
-        chosen = {name: getattr(self, name) for name in TrialOptions.model_fields}
-        chosen["binarisation"] = self.binarisation[0] if self.binarisation and len(self.binarisation) == 1 else None
-        return {name: value for name, value in chosen.items() if value is not None}
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """The command line and the caller alone: a variable NAME or EPOCHS in the environment means nothing here."""
-        return (init_settings,)
 
 
 class CommonOptions(TrialOptions):

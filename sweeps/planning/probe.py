@@ -11,7 +11,7 @@ from torch import nn
 from mvae.data import load_converted
 from mvae.data.dataset import Dataset
 from mvae.models import arm
-from mvae.sampling import paired_set
+from mvae.supervision import paired_set
 from mvae.training.loop import compile_networks, validated
 from mvae.training.optimiser import Adam
 from mvae.training.steps import EAGER_STEPS, steps_of

@@ -23,7 +23,8 @@ from sweeps.search import report as search_report
 from sweeps.search.database import StudyLost
 from sweeps.search.report import Outcome
 from sweeps.search.space import Search
-from sweeps.search.study import Known, Standing, Study, look, opened
+from sweeps.search.study import Study, look, opened
+from sweeps.search.tried import Known, Standing
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
 from sweeps.tracking.tracker import Tracker

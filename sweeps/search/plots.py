@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from sweeps.search.space import Search, Span
-from sweeps.search.study import Known, Standing
+from sweeps.search.tried import Known, Standing
 from sweeps.table.metric_names import metric_words
 from sweeps.table.plot import COLOURS
 

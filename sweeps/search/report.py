@@ -21,7 +21,7 @@ from mvae.storage.files import write_atomically
 from mvae.storage.objects import Place
 from sweeps.search.plots import history, importances, parallel
 from sweeps.search.space import Search
-from sweeps.search.study import Known, Standing
+from sweeps.search.tried import Known, Standing
 from sweeps.store.store import Store
 from sweeps.table.markdown import markdown_table
 from sweeps.table.metric_names import metric_words

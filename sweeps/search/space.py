@@ -24,7 +24,7 @@ from mvae.trial import Trial, canonical_json
 from sweeps.planning.plan import Cell
 
 if TYPE_CHECKING:
-    from mvae.training.checkpoint import Record
+    from mvae.training.records import Record
 
 DIGITS = 3
 """Significant digits of a setting that is chosen from a range: a command line that shows it names the very same key."""

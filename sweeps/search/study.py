@@ -11,17 +11,15 @@ The sampler is a pure function of (seed, number of the trial, what the study kno
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from mvae.refusal import Refusal
-from mvae.streams import numpy_generator
-from mvae.trial import Trial
 from sweeps.search.database import StudyLost, database, exists, make
-from sweeps.search.space import REDUCTION, Search, Span
+from sweeps.search.space import REDUCTION, Search
+from sweeps.search.suggest import _distribution, _sampler, _suggested
+from sweeps.search.tried import Known, Standing
 from sweeps.store import pruned
 from sweeps.store.pruned import Pruned
 from sweeps.store.store import Store
@@ -29,45 +27,10 @@ from sweeps.store.store import Store
 if TYPE_CHECKING:
     import optuna
 
-AT_RANDOM = 8
-"""Trials whose settings are drawn at random, before the sampler has something to go by."""
 
 PATIENCE, REPEATS = 10, 100
 """Answers in a row that only repeat what was tried, after which a setting that was not is taken where they can be
 counted, and after which there is nothing more to ask."""
-
-
-class Standing(StrEnum):
-    """Where a trial of a study stands."""
-
-    DONE = "done"
-    PRUNED = "pruned"
-    """Given up at a rung, since others were better there."""
-    DIVERGED = "diverged"
-    """Its numbers ceased to be finite."""
-    OPEN = "open"
-    """It was begun, or chosen at least, and goes on with the next command."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A trial of the study; a setting that the sampler repeated is none."""
-
-    number: int
-    key: str
-    trial: Trial
-    standing: Standing
-    value: float | None
-    """The metric: at the last epoch of one that is done, where a pruned one was given up."""
-    steps: Mapping[int, float] = field(default_factory=dict)
-    """Epoch to metric, at the rungs that it has passed; of a pruned one, also where it did not."""
-    why: str = ""
-    """What was said of one that diverged."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it is not to be trained on."""
-        return self.standing is not Standing.OPEN
 
 
 class Study:
@@ -361,28 +324,3 @@ def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -
     make(uri, say)
     with database(uri, say) as storage:
         yield Study(search, storage)
-
-
-def _sampler(seed: int, number: int) -> optuna.samplers.BaseSampler:
-    import optuna
-
-    own = int(numpy_generator(seed, "search", number).integers(2**31))
-    return optuna.samplers.TPESampler(seed=own, n_startup_trials=AT_RANDOM, constant_liar=True)
-
-
-def _distribution(span: Span | tuple[Any, ...]) -> optuna.distributions.BaseDistribution:
-    from optuna import distributions
-
-    if not isinstance(span, Span):
-        return distributions.CategoricalDistribution(span)
-    if span.whole:
-        return distributions.IntDistribution(int(span.low), int(span.high), log=span.log)
-    return distributions.FloatDistribution(span.low, span.high, log=span.log)
-
-
-def _suggested(asked: optuna.Trial, name: str, span: Span | tuple[Any, ...]) -> Any:
-    if not isinstance(span, Span):
-        return asked.suggest_categorical(name, span)
-    if span.whole:
-        return asked.suggest_int(name, int(span.low), int(span.high), log=span.log)
-    return asked.suggest_float(name, span.low, span.high, log=span.log)

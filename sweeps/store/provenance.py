@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvae.training.checkpoint import Checkpoint
+    from mvae.training.records import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds mvae, sweeps and pipelines."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from mvae.storage.files import set_aside, write_atomically
 from mvae.storage.objects import Place, each
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from sweeps.store.store import Store
 
 SUFFIX = ".pruned.json"

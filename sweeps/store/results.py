@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.storage.files import Damaged, locked, set_aside, write_atomically
 from mvae.storage.objects import Place, RemotePath, each
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 
 if TYPE_CHECKING:
     from mvae.measure import Measure

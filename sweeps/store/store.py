@@ -26,7 +26,8 @@ from dataclasses import dataclass
 
 from mvae.refusal import Refusal
 from mvae.storage.files import locked, write_atomically
-from mvae.storage.objects import FIRST_LOOK, Place, RemotePath, place
+from mvae.storage.objects import Place, RemotePath, place
+from mvae.storage.patience import FIRST_LOOK
 from mvae.training.checkpoint import Checkpoints
 from sweeps.store.results import Results
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mvae.storage.objects import Place
-    from mvae.training.checkpoint import Record
+    from mvae.training.records import Record
     from sweeps.store.results import Result
 
 

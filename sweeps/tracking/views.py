@@ -12,7 +12,7 @@ from mvae.data import Kind, Modality, load_converted, source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
 from mvae.storage.objects import Place, each
-from mvae.training.checkpoint import MODEL, Checkpoint, Record
+from mvae.training.records import MODEL, Checkpoint, Record
 from mvae.trial import Trial
 from sweeps.cli.words import counted
 from sweeps.planning.plan import Cell, Fingerprints, Plan, State, fingerprint_of

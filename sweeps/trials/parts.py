@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mvae.storage.files import remove_tree, write_atomically
 from mvae.storage.objects import Place, RemotePath
-from mvae.training.checkpoint import Checkpoint
+from mvae.training.records import Checkpoint
 
 
 @dataclass(frozen=True)

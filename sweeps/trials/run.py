@@ -33,8 +33,8 @@ from mvae.plugins import Plugin, loaded, made_by
 from mvae.plugins import load as load_plugins
 from mvae.refusal import Refusal
 from mvae.storage.files import Damaged, write_atomically
-from mvae.training.checkpoint import Record
 from mvae.training.loop import THREADS, NonFiniteLoss, Progress, best_epoch, train
+from mvae.training.records import Record
 from mvae.trial import TRAINING_VERSION, Trial
 from mvae.workers import ALONE, Workers
 from sweeps.planning.plan import shape_of

@@ -10,7 +10,7 @@ import torch
 from mvae.data.dataset import Dataset
 from mvae.models import arm
 from mvae.streams import global_stream
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from mvae.trial import Trial
 from sweeps.planning.probe import seconds_a_step
 

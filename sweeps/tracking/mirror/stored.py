@@ -17,7 +17,7 @@ from sweeps.store.sqlite import sqlite_uri
 from sweeps.tracking.view import DatasetView, RunView, Status
 
 if TYPE_CHECKING:
-    from mvae.training.checkpoint import Record
+    from mvae.training.records import Record
 
 
 METRICS_A_REQUEST = 800

@@ -1,0 +1,230 @@
+"""Estimates of one model for one batch of examples: log weights from each proposal, and what follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from mvae.data.dataset import Kind
+from mvae.data.sentences.sentences import trimmed
+from mvae.evaluation.importance import (
+    Estimate,
+    LogWeights,
+    Noise,
+    Proposal,
+    gaussian_proposal,
+    half_prior_proposal,
+    importance_estimates,
+)
+from mvae.evaluation.tokens import KNOWN
+from mvae.models.gaussian import Gaussian, standard_log_prob
+from mvae.models.multimodal import Multimodal
+
+FROM_IMAGE, FROM_BOTH = "x1", "x1x2"
+"""The proposals q(z|x1) and q(z|x1,x2)."""
+
+X2 = "x2"
+"""q(z|x2), and log p(x2)."""
+
+SUFFIX = {FROM_IMAGE: "-x1", FROM_BOTH: ""}
+"""What the names of a proposal's estimates end in."""
+
+PRIOR_SAMPLES = 100_000
+"""Samples of the prior from which a label's log p(x2) is estimated, once a class."""
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """A model of x1 given x2 (CVAE): the prior of z is N(0, I) whatever x2."""
+
+    def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
+        """q(z | x1, x2), [n, D], from {0: x1, 1: x2}."""
+        ...
+
+    def image_log_prob(self, z: Tensor, condition: Tensor, image: Tensor) -> Tensor:
+        """log p(x1 | z, x2) of each row, [n]."""
+        ...
+
+
+@dataclass
+class Estimator:
+    """One model's estimates of a few examples at a time."""
+
+    model: Multimodal | Conditional
+    proposals: Sequence[str]
+    samples: int
+    seed: int
+    rows: int
+    dtype: torch.dtype
+    device: torch.device
+    known: bool = False
+    """Whether sentences are estimated also without <unk>."""
+    of_class: Estimate | None = None
+    """log p(x2) a class [C], where x2 is a label and wanted."""
+
+    @property
+    def modalities(self) -> range:
+        """Positions of x1 and of all that is x2."""
+        return range(len(self.model.modalities) if isinstance(self.model, Multimodal) else 2)
+
+    @property
+    def joint(self) -> bool:
+        """Whether x2 is modelled too, and so log p(x2) needed."""
+        return isinstance(self.model, Multimodal) and len(self.modalities) > 1
+
+    def narrowed(self, values: Sequence[Tensor], part: slice) -> list[Tensor]:
+        """Some of the examples; sentences as wide as the longest of these."""
+        some = [value[part] for value in values]
+        if not isinstance(self.model, Multimodal):
+            return some
+        pairs = zip(self.model.modalities, some, strict=True)
+        return [trimmed(value, one.classes) if one.sentences else value for one, value in pairs]
+
+    def encoded(self, values: Sequence[Tensor]) -> dict[str, Gaussian]:
+        """The posteriors of examples: the proposals, and q(z|x2) where x2 is modelled."""
+        conditions = {FROM_IMAGE: [0], FROM_BOTH: list(self.modalities), X2: list(self.modalities)[1:]}
+        wanted = [*self.proposals, *([X2] if self.joint else [])]
+        inputs = [value.to(self.dtype) if value.is_floating_point() else value for value in values]
+        return {name: self._infer({m: inputs[m] for m in conditions[name]}) for name in wanted}
+
+    def _infer(self, values: dict[int, Tensor]) -> Gaussian:
+        q = self.model.infer_at(values)
+        return Gaussian(q.mean.double(), q.log_var.double())
+
+    def estimates(self, values: Sequence[Tensor], q: dict[str, Gaussian], ids: Sequence[int]) -> dict[str, Tensor]:
+        """By name, [n] each."""
+        x2 = self._log_x2(values, q[X2], ids) if self.joint else {}
+        told: dict[str, Tensor] = {}
+        for name, estimate in x2.items():
+            told |= {f"log_{name}": estimate.log_mean, f"se_{name}": estimate.standard_error}
+        weights = self._log_weights(values, q)
+        for proposal in self.proposals:
+            found = self._importance(
+                gaussian_proposal(q[proposal]), weights, "likelihood", ids, q[proposal].mean.shape[-1]
+            )
+            for name, own in found.items():
+                if name.endswith(KNOWN):
+                    told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
+                    told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
+                    continue
+                told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
+                if name == "conditional" and self.joint:
+                    own = _quotient(found["joint"], x2[X2])
+                told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
+                told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
+                told[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
+        return told
+
+    def _log_weights(self, values: Sequence[Tensor], q: dict[str, Gaussian]) -> LogWeights:
+        def conditional(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
+            assert isinstance(self.model, Conditional)
+            n, s = log_r.shape
+            image, condition = (_target(value, s) for value in values)
+            log_image = self.model.image_log_prob(z.flatten(0, 1).to(self.dtype), condition, image).double().view(n, s)
+            return {"conditional": log_image + standard_log_prob(z) - log_r}
+
+        def multimodal(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
+            images = self._log_probs([0], values, z)
+            found = {f"marginal{of}": log_image + standard_log_prob(z) - log_r for of, log_image in images.items()}
+            if self.joint:
+                others = self._log_probs(self.modalities[1:], values, z)
+                found |= {f"joint{of}": found[f"marginal{of}"] + log_rest for of, log_rest in others.items()}
+                found["conditional"] = images[""] + _log_density(q[X2], z) - log_r
+            return found
+
+        return conditional if isinstance(self.model, Conditional) else multimodal
+
+    def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
+        """As `_log_prob`, under the name ""; of sentences, if that is asked for, also without <unk>, under KNOWN."""
+        if not self.known:
+            return {"": self._log_prob(chosen, values, z)}
+        assert isinstance(self.model, Multimodal)
+        n, s, _ = z.shape
+        flat = z.flatten(0, 1).to(self.dtype)
+        each = [self.model.sentence_log_probs(m, flat, _target(values[m], s)).double() for m in chosen]
+        both = torch.stack(each).sum(0).view(n, s, 2)
+        return {"": both[..., 0], KNOWN: both[..., 1]}
+
+    def _log_prob(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> Tensor:
+        """Sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
+
+        Single attributes come all or none: all are decoded at once.
+        """
+        model = self.model
+        assert isinstance(model, Multimodal)
+        n, s, _ = z.shape
+        flat = z.flatten(0, 1).to(self.dtype)
+        apart = [m for m in chosen if m not in model.stacked]
+        wide = {m: values[m].double() if model.modalities[m].kind is Kind.ATTRIBUTES else values[m] for m in apart}
+        each = [model.log_prob(m, flat, _target(wide[m], s)).double() for m in apart]
+        attributes = [m for m in chosen if m in model.stacked]
+        if attributes:
+            assert attributes == list(model.stacked)
+            targets = _target(torch.stack([values[m] for m in attributes], dim=1), s).T
+            found = model.attributes_log_prob(flat.expand(len(attributes), -1, -1), targets)
+            each.append(found.sum(0, dtype=torch.float64))
+        return torch.stack(each).sum(0).view(n, s)
+
+    def _importance(
+        self, proposal: Proposal, weights: LogWeights, stream: str, ids: Sequence[int], latents: int, width: int = 1
+    ) -> dict[str, Estimate]:
+        """The estimates from as many samples as asked for, where one draw of noise makes `width` samples."""
+        noise = Noise(self.seed, stream, ids, width * latents, self.device)
+        draws, chunk = max(2, self.samples // width), max(1, self.rows // (width * len(ids)))
+        return importance_estimates(proposal, weights, noise, samples=draws, chunk=chunk)
+
+    def _log_x2(self, values: Sequence[Tensor], q: Gaussian, ids: Sequence[int]) -> dict[str, Estimate]:
+        """log p(x2) of each example, and what samples of the prior alone say where they do not say all."""
+        if self.of_class is not None:
+            return {X2: Estimate(*(part[values[1]] for part in self.of_class))}
+
+        def weights(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
+            others = self._log_probs(self.modalities[1:], values, z)
+            found = {f"{X2}{of}": log_rest + standard_log_prob(z) - log_r for of, log_rest in others.items()}
+            return {**found, f"{X2}_prior": others[""][:, z.shape[1] // 2 :]}
+
+        return self._importance(half_prior_proposal(q), weights, "likelihood of x2", ids, q.mean.shape[-1], width=2)
+
+    def prepare(self, prior_samples: int) -> None:
+        """Estimates a label's log p(x2), where that is what x2 is: the same samples for all classes."""
+        model = self.model
+        if not isinstance(model, Multimodal) or [other.kind for other in model.modalities[1:]] != [Kind.LABEL]:
+            return
+        classes = torch.arange(model.modalities[1].classes, device=self.device)
+
+        def weights(z: Tensor, _log_r: Tensor) -> dict[str, Tensor]:
+            logits = model.decode(1, z.squeeze(0).to(self.dtype))
+            each = [model.likelihoods[1].log_prob(logits, label.expand(len(logits))) for label in classes]
+            return {X2: torch.stack(each).double()}
+
+        origin = torch.zeros(1, model.latents, dtype=torch.float64, device=self.device)
+        noise = Noise(self.seed, "prior of x2", [0], model.latents, self.device)
+        prior = gaussian_proposal(Gaussian(origin, origin))
+        self.of_class = importance_estimates(prior, weights, noise, samples=prior_samples, chunk=self.rows)[X2]
+
+
+def _quotient(joint: Estimate, x2: Estimate) -> Estimate:
+    """Of log p(x1, x2) - log p(x2), from noise of their own."""
+    error = torch.hypot(joint.standard_error, x2.standard_error)
+    return joint._replace(log_mean=joint.log_mean - x2.log_mean, standard_error=error)
+
+
+def _log_density(q: Gaussian, z: Tensor) -> Tensor:
+    """Of each example's Gaussian [n, D] at its samples z [n, s, D]: [n, s]."""
+    return Gaussian(q.mean.unsqueeze(1), q.log_var.unsqueeze(1)).log_prob(z)
+
+
+def _target(value: Tensor, samples: int) -> Tensor:
+    """Each example's value as often as it has samples: [n, ...] to [n s, ...], example by example.
+
+    What is a fraction comes in float64, which likelihoods take as the precision to sum in. Of a single example it is a
+    view, no copy a sample.
+    """
+    wide = value.double() if value.is_floating_point() else value
+    if len(wide) == 1:
+        return wide.expand(samples, *wide.shape[1:])
+    return wide.unsqueeze(1).expand(-1, samples, *wide.shape[1:]).flatten(0, 1)

@@ -2,6 +2,7 @@
 
 main.py      from options to exit code: refuse, plan, report or drive
 search/      a search: which settings to try, what was tried, what came of it
+grid.py      a grid: a sweep whose cells are all known
 driver.py    one command at work, under the lease
 engine/      Ray: the cluster, Tune, Train, shares of GPUs. The only room that imports Ray
 sweep.py     Sweep: what a pipeline asks for

@@ -31,16 +31,15 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.output import outliving_readers
 from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
-from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, Driver, command, report_on, stopped_by
+from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, command, stopped_by
+from sweeps.grid import Grid
 from sweeps.planning.plan import Fingerprints, State, plan, shape_of
-from sweeps.planning.price import costs
 from sweeps.planning.probe import Probe
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import stale_package
 from sweeps.store.store import Store
-from sweeps.sweep import Sweep
-from sweeps.table.files import known_links, own_name
-from sweeps.table.terminal import show_plan
+from sweeps.sweep import Sweep, Work
+from sweeps.table.files import known_links
 from sweeps.tracking.tracker import check
 
 __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
@@ -102,9 +101,8 @@ def _checked(
     store = Store.open(options.storage, options.name, create=False)
     former = _former(data_marks, options, store)
     planned = plan(sweep.cells, store, data_marks, former=former)
-    wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
-    if sweep.search is None:
-        sweep = replace(sweep, name=own_name(store.reports, sweep.name, wanted, options.asked()))
+    work: Work = sweep.search or Grid()
+    sweep = replace(sweep, name=work.folder(sweep, planned, store, options))
     if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
         raise Refusal(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
@@ -113,19 +111,16 @@ def _checked(
     if options.fresh and store.folder.exists():
         raise Refusal(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
     if options.plan:
-        return lambda: _plan(sweep, options, store, data_marks, former, console)
-    if options.report and sweep.search is not None:
-        links = known_links(store.reports / sweep.name)
-        return partial(sweep.search.report, store, links, console)
+        return lambda: _plan(work, sweep, options, store, data_marks, former, console)
     if options.report:
-        return lambda: report_on(sweep, planned, store, console, {}, known_links(store.reports / sweep.name))
+        return lambda: work.report(sweep, planned, store, known_links(store.reports / sweep.name), console)
     store.check_writable()
     check(uri)
     if stale := stale_package(Path(sys.argv[0])):
         console.say(stale)
     for line in planned.former_line:
         console.say(line)
-    if planned.todo if sweep.search is None else sweep.search.left:
+    if work.left(planned):
         trials = [trial for _, trial, _ in planned.todo] or [cell.trial for cell in sweep.cells]
         shapes = [shape_of(trial) for trial in trials]
         wait = options.wait_for_nodes
@@ -138,8 +133,7 @@ def _checked(
 
     def drive() -> int:
         now = plan(sweep.cells, store, data_marks)  # another driver may have been at work up to now
-        driver = Driver if sweep.search is None else sweep.search.driver()
-        return driver(sweep, options, now, data_marks, store, uri, console, lease, interruption).run()
+        return work.driver()(sweep, options, now, data_marks, store, uri, console, lease, interruption).run()
 
     return drive
 
@@ -177,6 +171,7 @@ def _former(now: Mapping[str, str], options: CommonOptions, store: Store) -> dic
 
 
 def _plan(
+    work: Work,
     sweep: Sweep,
     options: CommonOptions,
     store: Store,
@@ -186,11 +181,7 @@ def _plan(
 ) -> int:
     for line in (*sweep.facts, *sweep.remarks):
         console.say(line)
-    machine = engine.this_machine(options.gpus_per_trial)
-    probe = Probe(data_marks, options.cache, machine.kind)
-    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=machine.device, former=former)
-    if sweep.search is not None:
-        return sweep.search.plan(options, look_up, machine, console)
-    planned = look_up(sweep.cells)
-    show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, machine, options))
-    return COMPLETE
+    host = engine.this_host(options.gpus_per_trial)
+    probe = Probe(data_marks, options.cache, host.kind)
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=host.device, former=former)
+    return work.show_plan(look_up, sweep, options, host, console)

@@ -13,10 +13,10 @@ from sweeps.table.published import Table
 if TYPE_CHECKING:
     from sweeps.cli.console import Console
     from sweeps.cli.options import CommonOptions
-    from sweeps.planning.price import Machine
+    from sweeps.planning.price import Host
     from sweeps.store.store import Store
 
-__all__ = ["Cell", "LookUp", "Searching", "Sweep", "Table"]
+__all__ = ["Cell", "LookUp", "Sweep", "Table", "Work"]
 
 LookUp = Callable[[Sequence[Cell]], Plan]
 """Looks cells up in storage, with what they will cost."""
@@ -51,8 +51,8 @@ class Sweep:
     """Measure what the workers of a trial gain."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
     """Makes the report's pictures of the table and of the details; None: the one that every table has."""
-    search: Searching | None = None
-    """What is searched, where the cells are not all known at the start."""
+    search: Work | None = None
+    """The search that chooses the cells; None: a grid of these cells."""
 
 
 class Runs(Protocol):
@@ -63,20 +63,23 @@ class Runs(Protocol):
         ...
 
 
-class Searching(Protocol):
-    """A search, as `main` sees it (sweeps/search/driver.py)."""
+class Work(Protocol):
+    """What `main` asks of a sweep: a grid knows all its cells (sweeps/grid.py), a search chooses them as it runs."""
 
-    @property
-    def left(self) -> int:
+    def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
+        """Name of the folder of its report."""
+        ...
+
+    def left(self, planned: Plan) -> int:
         """Trials that are still to be run."""
         ...
 
-    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
-        """Prints what is done and what the rest will cost; the exit code."""
+    def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
+        """Prints what is done and what the rest will cost; returns the exit code."""
         ...
 
-    def report(self, store: Store, links: dict[str, str], console: Console) -> int:
-        """Prints and writes the table; the exit code."""
+    def report(self, sweep: Sweep, planned: Plan, store: Store, links: dict[str, str], console: Console) -> int:
+        """Prints and writes the table; returns the exit code."""
         ...
 
     def driver(self) -> Callable[..., Runs]:

@@ -20,17 +20,17 @@ from pipelines import (
     weak_supervision,
 )
 from sweeps.cli.options import CommonOptions, read
-from sweeps.engine.here import this_machine
+from sweeps.engine.here import this_host
 from sweeps.main import main
 from sweeps.planning.estimate import Estimate
 from sweeps.planning.plan import Cell, plan
-from sweeps.planning.price import Machine, costs
+from sweeps.planning.price import Host, costs
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 FINGERPRINT = "0" * 64
-LAPTOP = Machine(cpus=8, gpus=0, kind="cpu", device="Laptop")
-GPUS = Machine(cpus=16, gpus=1, kind="cuda", device="H100")
+LAPTOP = Host(cpus=8, gpus=0, kind="cpu", device="Laptop")
+GPUS = Host(cpus=16, gpus=1, kind="cuda", device="H100")
 
 
 def cell(seed: int = 0, **fields: object) -> Cell:
@@ -89,7 +89,7 @@ def test_where_it_cannot_be_probed_either_another_device_is_named(store: Store) 
     ],
 )
 def test_a_trial_takes_its_share_of_a_machine(
-    machine: Machine, shape: tuple[int, int | None], wanted: float, most: int | None, share: float
+    machine: Host, shape: tuple[int, int | None], wanted: float, most: int | None, share: float
 ) -> None:
     assert machine.share(shape, wanted, most) == pytest.approx(share)
 
@@ -104,7 +104,7 @@ def test_machine_hours_and_their_price() -> None:
     assert costs(Estimate(0.0, 0, 3, ()), LAPTOP, options) == []
 
 
-TWO_CORES = Machine(cpus=2, gpus=0, kind="cpu", device="Laptop")
+TWO_CORES = Host(cpus=2, gpus=0, kind="cpu", device="Laptop")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -
 
 def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): (60.0,)}), this_machine(0), CommonOptions(plan=True))
+    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): (60.0,)}), this_host(0), CommonOptions(plan=True))
     assert line.endswith("; like this one, the head: workers of another kind take other times, at another price")
 
 

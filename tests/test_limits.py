@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvae import limits
-from sweeps.engine.here import this_machine
+from sweeps.engine.here import this_host
 
 GIB = 2**30
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,7 +58,7 @@ def test_a_containers_quota_bounds_the_cores_that_are_used(
 ) -> None:
     write(machine, own, files)
     assert limits.cores() == cores
-    assert this_machine(0).cpus == cores
+    assert this_host(0).cpus == cores
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pipelines import search, weak_supervision
 from sweeps import engine
 from sweeps.cli.options import CommonOptions, read
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
-from sweeps.engine.here import this_machine
+from sweeps.engine.here import this_host
 from sweeps.main import main
 from sweeps.planning.demand import OF_A_PROCESS, OF_THE_DRIVER
 from sweeps.planning.estimate import Estimate
@@ -57,11 +57,11 @@ def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_its_mem
 @pytest.mark.usefixtures("container")
 def test_a_plan_counts_the_trials_that_memory_holds_and_says_why_there_are_no_more() -> None:
     estimate = Estimate(8 * 3600.0, 8, 0, (), {(1, None): (3600.0,) * 8})
-    hours, bound = costs(estimate, this_machine(0), CommonOptions(plan=True))
+    hours, bound = costs(estimate, this_host(0), CommonOptions(plan=True))
     assert hours == "about 4 machine-hours (4 h 00 min of one like this, 64 CPUs, 2 trials at a time)"
     assert bound.startswith("2 trials at a time: 3.3 GB of memory are free for trials")
     typed = CommonOptions(plan=True, max_concurrent=4)
-    hours, bound = costs(estimate, this_machine(0), typed)
+    hours, bound = costs(estimate, this_host(0), typed)
     assert hours.endswith("64 CPUs, 4 trials at a time)")
     assert bound.startswith("--max-concurrent 4 is more than memory holds (2 trials at a time): 3.3 GB")
 

@@ -32,7 +32,7 @@ FLOORS = {
         "tracking trials sweep",
         "engine",
         "driver",
-        "search",
+        "grid search",
         "main",
     ),
 }

@@ -14,7 +14,7 @@ start_worker.py  starts Ray's worker processes
 from __future__ import annotations
 
 from sweeps.engine.attach import address, check, cluster
-from sweeps.engine.here import this_machine
+from sweeps.engine.here import this_host
 from sweeps.engine.tune import Listener, alike, run_jobs
 from sweeps.engine.tune_search import Question, SearchListener, run_search
 from sweeps.planning.demand import Capacity, Demand, demand, memory_bound, trials_at_once
@@ -33,6 +33,6 @@ __all__ = [
     "memory_bound",
     "run_jobs",
     "run_search",
-    "this_machine",
+    "this_host",
     "trials_at_once",
 ]

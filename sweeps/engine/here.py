@@ -5,11 +5,11 @@ from __future__ import annotations
 from mvae.limits import cores
 from sweeps.engine.attach import address
 from sweeps.planning.demand import Gpus, free_for_trials
-from sweeps.planning.price import Machine
+from sweeps.planning.price import Host
 from sweeps.store.provenance import device_name
 
 
-def this_machine(wanted: Gpus) -> Machine:
+def this_host(wanted: Gpus) -> Host:
     """The machine that this process runs on.
 
     Args:
@@ -20,5 +20,5 @@ def this_machine(wanted: Gpus) -> Machine:
     gpus = torch.cuda.device_count()
     kind = "cuda" if gpus and wanted != 0 else "cpu"
     if address():
-        return Machine(cores(), gpus, kind, None)
-    return Machine(cores(), gpus, kind, device_name(kind), free_for_trials())
+        return Host(cores(), gpus, kind, None)
+    return Host(cores(), gpus, kind, device_name(kind), free_for_trials())

@@ -21,7 +21,7 @@ BRING = "To bring this driver's along: ray up --no-restart"
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineReport:
     """What a machine says of itself."""
 
     host: str
@@ -39,9 +39,9 @@ def alive() -> list[dict[str, Any]]:
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
-def this_machine(mark: Mark) -> Machine:
+def report_of_this_machine(mark: Mark) -> MachineReport:
     """What this machine says, asked for in a process on it."""
-    return Machine(platform.node(), source_digest(), versions(), mark.why_unseen())
+    return MachineReport(platform.node(), source_digest(), versions(), mark.why_unseen())
 
 
 def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
@@ -57,8 +57,8 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     nodes = alive()
-    ask = ray.remote(num_cpus=0, max_retries=0)(this_machine)
-    answers: list[Machine] = []
+    ask = ray.remote(num_cpus=0, max_retries=0)(report_of_this_machine)
+    answers: list[MachineReport] = []
     with store.mark() as mark:
         asked = [
             ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(mark)
@@ -85,7 +85,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
             say(f"Warning: {answer.host} runs {differing}: its numbers may differ. {BRING}")
 
 
-def _differs(machine: Machine) -> str:
+def _differs(machine: MachineReport) -> str:
     """What a machine runs that this one does not; empty where they run the same."""
     ours = versions()
     others = [

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Machine:
+class Host:
     """A machine that trials run on, and what they run on there."""
 
     cpus: int
@@ -54,8 +54,8 @@ class Machine:
         return memory_bound(self.capacity, needs, options.max_concurrent, trials)
 
 
-def costs(estimate: Estimate, machine: Machine, options: CommonOptions) -> list[str]:
-    """Machine-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
+def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
+    """Host-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
     if not estimate.known:
         return []
     shares = {shape: machine.share(shape, options.gpus_per_trial, options.max_concurrent) for shape in estimate.shapes}

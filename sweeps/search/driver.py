@@ -17,8 +17,8 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.signals import Interrupted
 from sweeps.cli.words import counted
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
-from sweeps.planning.plan import plan, shape_of
-from sweeps.planning.price import Machine, costs
+from sweeps.planning.plan import Plan, plan, shape_of
+from sweeps.planning.price import Host, costs
 from sweeps.search import report as search_report
 from sweeps.search.database import StudyLost
 from sweeps.search.report import Outcome
@@ -55,7 +55,7 @@ def sweep_of(search: Search, uri: str) -> Sweep:
 
 @dataclass(frozen=True)
 class Searching:
-    """A search, as `sweeps.main.main` sees it."""
+    """A search, as `sweeps.main.main` works on it."""
 
     search: Search
     uri: str
@@ -64,12 +64,19 @@ class Searching:
     def _known(self) -> list[Known]:
         return look(self.search, self.uri, Console().say)
 
+    def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
+        """The study's name."""
+        return sweep.name
+
+    def left(self, planned: Plan) -> int:
+        """Trials that are still to be run; the study knows them, the plan does not."""
+        return self._left
+
     @property
-    def left(self) -> int:
-        """Trials that are still to be run."""
+    def _left(self) -> int:
         return max(0, self.search.total - sum(one.ended for one in self._known))
 
-    def plan(self, options: CommonOptions, look_up: LookUp, machine: Machine, console: Console) -> int:
+    def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
         """Prints what is done and what the rest will cost at most: as if no trial were given up."""
         outcome = Outcome(self.search, tuple(self._known))
         console.say(outcome.counts())
@@ -80,14 +87,14 @@ class Searching:
             console.say(f"given up where they lag behind: at epochs {rungs} of {self.search.default.epochs}")
         default = self.search.default
         another = self.search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
-        estimate = look_up([another]).estimate.times(self.left)
-        for line in [*estimate.lines(options.max_concurrent), *costs(estimate, machine, options)]:
+        estimate = look_up([another]).estimate.times(self._left)
+        for line in [*estimate.lines(options.max_concurrent), *costs(estimate, host, options)]:
             console.say(line)
         if estimate.known and self.search.milestones:
             console.say("at most: trials that are given up take less")
         return COMPLETE
 
-    def report(self, store: Store, links: dict[str, str], console: Console) -> int:
+    def report(self, sweep: Sweep, planned: Plan, store: Store, links: dict[str, str], console: Console) -> int:
         """Prints and writes the table of the trials so far."""
         if not self._known:
             console.say(Outcome(self.search, ()).counts())

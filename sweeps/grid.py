@@ -1,0 +1,40 @@
+"""A grid: a sweep whose cells are all known at the start, as `main` works on it."""
+
+from __future__ import annotations
+
+from sweeps.cli.console import Console
+from sweeps.cli.options import CommonOptions
+from sweeps.driver import COMPLETE, Driver, report_on
+from sweeps.planning.plan import Plan
+from sweeps.planning.price import Host, costs
+from sweeps.store.store import Store
+from sweeps.sweep import LookUp, Sweep
+from sweeps.table.files import own_name
+from sweeps.table.terminal import show_plan
+
+
+class Grid:
+    """Implements `sweeps.sweep.Work`."""
+
+    def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
+        """The sweep's name, with what was asked if another command's report has that name."""
+        wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
+        return own_name(store.reports, sweep.name, wanted, options.asked())
+
+    def left(self, planned: Plan) -> int:
+        """Trials that miss a result."""
+        return len(planned.todo)
+
+    def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
+        """Prints what is done and what the rest will cost."""
+        planned = look_up(sweep.cells)
+        show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, host, options))
+        return COMPLETE
+
+    def report(self, sweep: Sweep, planned: Plan, store: Store, links: dict[str, str], console: Console) -> int:
+        """Prints and writes the table."""
+        return report_on(sweep, planned, store, console, {}, links)
+
+    def driver(self) -> type[Driver]:
+        """What runs it."""
+        return Driver

@@ -112,7 +112,7 @@ class Plan:
     trials: Mapping[str, PlannedTrial]
     """Key to unique trial, in the order in which cells first name them."""
     superseded: tuple[str, ...]
-    """Result files of another version of a measure: never read."""
+    """Result files of these trials, of another version of a measure: never read."""
     costs: Mapping[Group, Cost]
     measuring: Mapping[tuple[Group | None, str], float] = field(default_factory=dict)
     """By kind of trial and name of measure: seconds a sample, or seconds in all where a measure has no samples."""
@@ -235,7 +235,8 @@ def plan(
         return _planned(key, trial, measures, done, store if key in begun else None)
 
     trials = dict(zip(asked, each(planned, asked, Path() if store is None else store.root), strict=True))
-    superseded = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
+    other = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
+    superseded = [name for name in other if name.partition(".")[0] in asked]
     known_by = former or {}
     old_keys = {trial.key(known_by[trial.dataset]) for trial, _ in asked.values() if trial.dataset in known_by}
     todo = [one.trial for one in trials.values() if one.missing]

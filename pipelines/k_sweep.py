@@ -13,7 +13,6 @@ Type    python pipelines/k_sweep.py
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
@@ -24,7 +23,8 @@ from mvae.evaluation.measures import check_measurable
 from mvae.measure import likelihood
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
-from sweeps.cli.values import Counts, Samples, Token, Written, names
+from sweeps.cli.shared import Preset, SampleCount, report_name
+from sweeps.cli.values import Counts, Token, Written, names
 from sweeps.main import main
 from sweeps.sweep import Sweep
 from sweeps.table.comparison import Report
@@ -35,9 +35,6 @@ from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quan
 
 Noise = Literal["free", "fixed"]
 Noises = Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")]
-
-PAPER_SAMPLES = 1000
-"""Importance samples a test example (Tables 1 and 2; for Figure 6 the text is silent)."""
 
 KS = (0, 1, 2, 4, 8, 16, 32, 50)
 """Random subsets a step, from none to the figure's 50."""
@@ -56,24 +53,11 @@ class Options(CommonOptions):
     """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (default: the preset's)."""
     noise: Noises = ("free", "fixed")
     """free: each ELBO term draws its own; fixed: all terms of a step share one draw, as in Figure 6 (c)."""
-    samples: Samples | None = None
-    """Importance samples a test example, at least 2 (default: the preset's)."""
+    samples: SampleCount = None
 
 
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
-
-    ks: tuple[int, ...]
-    seeds: tuple[int, ...]
-    samples: int
-    epochs: int | None = None
-
-
-PRESETS = {
-    "demo": Preset((0, 1, 4), (0,), samples=20, epochs=1),
-    "paper": Preset(KS, (0, 1, 2), PAPER_SAMPLES),
-}
+PRESETS = {"demo": Preset((0, 1, 4), samples=20, epochs=1), "paper": Preset(KS, seeds=(0, 1, 2))}
+"""The text gives no number of importance samples for Figure 6; paper uses that of Tables 1 and 2."""
 
 
 def trained(options: Options) -> tuple[Trained, ...]:
@@ -82,9 +66,9 @@ def trained(options: Options) -> tuple[Trained, ...]:
     Raises:
         Refusal: an arm that samples no subsets; subsets of too few modalities.
     """
-    chosen = PRESETS[options.preset]
-    for token in options.arms or ("mvae",):
-        check_measurable(likelihood(samples_of(options)), token, source(options.dataset))
+    chosen = PRESETS[options.preset].under(options)
+    for token in chosen.arms:
+        check_measurable(likelihood(chosen.samples), token, source(options.dataset))
         check_reads(token, "k", "samples no subsets of modalities")
     return tuple(
         Trained(
@@ -96,13 +80,13 @@ def trained(options: Options) -> tuple[Trained, ...]:
                 k=k,
                 fixed_noise=noise == "fixed",
                 seed=seed,
-                **{"epochs": options.epochs or chosen.epochs, **options.trial_fields()},
+                **chosen.trial_fields(options),
             ),
         )
-        for token in options.arms or ("mvae",)
+        for token in chosen.arms
         for noise in options.noise
-        for k in sorted(options.ks or chosen.ks)
-        for seed in options.seeds or chosen.seeds
+        for k in sorted(options.ks or chosen.columns)
+        for seed in chosen.seeds
     )
 
 
@@ -113,7 +97,7 @@ def variant(token: str, noise: Noise, dataset: str) -> str:
 
 def samples_of(options: Options) -> int:
     """Importance samples a test example."""
-    return options.samples or PRESETS[options.preset].samples
+    return PRESETS[options.preset].under(options).samples
 
 
 def log_joint(samples: int) -> Shown:
@@ -151,18 +135,17 @@ def statements(report: Report, variants: tuple[str, ...], samples: int) -> tuple
 
 def pictures(report: Report, options: Options) -> Pictures:
     """The figure's plots: (b) and (c) where the noise is asked for."""
-    samples = samples_of(options)
-    tokens = options.arms or ("mvae",)
+    chosen = PRESETS[options.preset].under(options)
 
     def lines(shown: Shown, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
-        made = (variant(token, noise, options.dataset) for token in tokens for noise in noises)
+        made = (variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
         return tuple(Line(report, shown.row(one), label=one) for one in made)
 
     letters: dict[Noise, str] = {"free": "(b)", "fixed": "(c)"}
     plots = (
-        Plot("(a) joint log-likelihood, nats", lines(log_joint(samples), options.noise)),
+        Plot("(a) joint log-likelihood, nats", lines(log_joint(chosen.samples), options.noise)),
         *(
-            Plot(f"{letter} variance of log weights, {noise} noise", lines(variance(samples), (noise,)))
+            Plot(f"{letter} variance of log weights, {noise} noise", lines(variance(chosen.samples), (noise,)))
             for noise, letter in letters.items()
             if noise in options.noise
         ),
@@ -180,7 +163,7 @@ def sweep(options: Options) -> Sweep:
     training_examples(options.dataset, options.data_root)
     title = f"Figure 6 on {options.dataset}"
     return Sweep(
-        f"k_sweep-{options.dataset}" + (f"-s{samples}" if samples != PAPER_SAMPLES else ""),
+        report_name(f"k_sweep-{options.dataset}", samples),
         title,
         quantity_cells(quantities(samples), trials),
         axis="random subsets a step",

@@ -20,7 +20,6 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from mvae.data import DATASETS, Kind, source, training_examples
 from mvae.evaluation.measures import check_measurable, estimates
@@ -28,7 +27,8 @@ from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, TargetSets, parse
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.shared import Preset, TargetRows, report_name
 from sweeps.cli.trial_options import Binarisations
 from sweeps.cli.values import Samples
 from sweeps.main import main
@@ -44,31 +44,16 @@ ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
 SEPARATE = "mvae19"
 """The MVAE with each attribute a modality of its own: a row on data sets that have all attributes as one."""
 
-PAPER_SAMPLES = 1000
-"""Importance samples a test example, as in the paper."""
-
 
 class Options(CommonOptions):
     """Likelihoods"""
 
     samples: Samples | None = None
     """Importance samples a test example, at least 2 (default: the preset's; the paper: 1000)."""
-    targets: TargetSets = ("own", "all")
-    """Targets of an ELBO term: own (what it conditions on) or all (every modality present); each is a row."""
+    targets: TargetRows = ("own", "all")
     binarisation: Binarisations | None = None
     """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch; several make a row
     each (default: fixed)."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
-
-    seeds: tuple[int, ...]
-    samples: int = PAPER_SAMPLES
-    epochs: int | None = None
-    image_network: str | None = None
-    latents: int | None = None
 
 
 def preset(options: Options) -> Preset:
@@ -79,13 +64,13 @@ def preset(options: Options) -> Preset:
     """
     if options.preset == "demo":
         if options.dataset == "digits":
-            return Preset(seeds=(0,))
-        return Preset(seeds=(0,), samples=100, epochs=10, image_network=quick_network(options.dataset))
+            return Preset()
+        return Preset(samples=100, epochs=10, image_network=quick_network(options.dataset))
     published = likelihood_table(options.dataset)
     if published is None:
         raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
-    stated = published.protocol
-    return Preset((0, 1, 2), stated["samples"], stated["epochs"], stated["image_network"], stated["latents"])
+    stated = {name: published.protocol[name] for name in ("samples", "epochs", "image_network", "latents")}
+    return Preset(seeds=(0, 1, 2), **stated)
 
 
 def separated(dataset: str) -> str | None:
@@ -126,15 +111,10 @@ def cells(options: Options) -> Iterator[Cell]:
     Raises:
         Refusal: an arm that has no likelihood estimate.
     """
-    chosen = preset(options)
-    measure = likelihood(options.samples or chosen.samples)
+    chosen = preset(options).under(options)
+    measure = likelihood(chosen.samples)
     table = likelihood_table(options.dataset)
-    fields = {
-        "epochs": options.epochs or chosen.epochs,
-        "image_network": chosen.image_network,
-        "latents": chosen.latents,
-        **options.trial_fields(),
-    }
+    fields = chosen.trial_fields(options)
     rows = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
     for (token, binarisation), (targets, suffix) in (
         (row, reading) for row in rows for reading in readings(trained_as(row[0], options.dataset)[2], options.targets)
@@ -147,7 +127,7 @@ def cells(options: Options) -> Iterator[Cell]:
             Trial.create(
                 dataset=dataset, model=model, seed=seed, **{**fields, "binarisation": binarisation, "targets": targets}
             )
-            for seed in options.seeds or chosen.seeds
+            for seed in chosen.seeds
         ]
         offered = estimates(trials[0])
         for quantity in QUANTITIES:
@@ -176,7 +156,7 @@ def sweep(options: Options) -> Sweep:
     table = likelihood_table(options.dataset)
     samples = int(made[0].measure.parameter("s"))
     title = f"{table.name}, {table.title}" if table else f"Likelihoods on {options.dataset}"
-    name = f"likelihoods-{options.dataset}" + (f"-s{samples}" if samples != PAPER_SAMPLES else "")
+    name = report_name(f"likelihoods-{options.dataset}", samples)
     said = remarks(made, network_given=options.image_network is not None)
     return Sweep(name, title, made, table, axis=f"quantity in nats, {samples:,} samples", remarks=said)
 

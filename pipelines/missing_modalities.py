@@ -14,7 +14,6 @@ Type    python pipelines/missing_modalities.py
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from functools import partial
 
 from mvae.data import source, training_examples
@@ -24,7 +23,8 @@ from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
 from mvae.supervision import kept_values
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
-from sweeps.cli.values import Probabilities, Samples, Token
+from sweeps.cli.shared import Preset, SampleCount, report_name
+from sweeps.cli.values import Probabilities, Token
 from sweeps.main import main
 from sweeps.sweep import Sweep
 from sweeps.table.comparison import Report
@@ -34,9 +34,6 @@ from sweeps.table.plot import forms
 from sweeps.table.protocol import remarks
 from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 from sweeps.table.rounding import shown_value
-
-PAPER_SAMPLES = 1000
-"""Importance samples a test example (Tables 1 and 2; for Figure 5 the text is silent)."""
 
 KEEP_PROBABILITIES = (0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 """Nine points from 0.001 to 1, logarithms about equally far apart; 0.1 among them, since the text speaks of it."""
@@ -63,24 +60,14 @@ class Options(CommonOptions):
     """Probabilities p, 0 < p <= 1, with which each value of each training example is kept (default: the preset's).
     The caption of Figure 5 says "drop with probability p"; the text of section 6 says keep, and so does the claim of
     both that p = 0.1 comes close to the full data, 10 % of it."""
-    samples: Samples | None = None
-    """Importance samples a test example, at least 2 (default: the preset's)."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
-
-    keep_probabilities: tuple[float, ...]
-    seeds: tuple[int, ...]
-    samples: int
-    epochs: int | None = None
+    samples: SampleCount = None
 
 
 PRESETS = {
-    "demo": Preset((0.01, CLAIMED, FULL), (0,), samples=20, epochs=5),
-    "paper": Preset(KEEP_PROBABILITIES, (0, 1, 2), PAPER_SAMPLES),
+    "demo": Preset((0.01, CLAIMED, FULL), samples=20, epochs=5),
+    "paper": Preset(KEEP_PROBABILITIES, seeds=(0, 1, 2)),
 }
+"""The text gives no number of importance samples for Figure 5; paper uses that of Tables 1 and 2."""
 
 
 def trained(options: Options) -> tuple[Trained, ...]:
@@ -89,8 +76,8 @@ def trained(options: Options) -> tuple[Trained, ...]:
     Raises:
         Refusal: a data set without attributes, or an arm that cannot be trained with values missing.
     """
-    chosen = PRESETS[options.preset]
-    for token in options.arms or ("mvae",):
+    chosen = PRESETS[options.preset].under(options)
+    for token in chosen.arms:
         check_measurable(ATTRIBUTE_ACCURACY, token, source(options.dataset))
         check_reads(token, "keep_probability", "is not trained with values missing")
     return tuple(
@@ -103,18 +90,18 @@ def trained(options: Options) -> tuple[Trained, ...]:
                 keep_probability=probability,
                 pairing="proportional",
                 seed=seed,
-                **{"epochs": options.epochs or chosen.epochs, **options.trial_fields()},
+                **chosen.trial_fields(options),
             ),
         )
-        for token in options.arms or ("mvae",)
-        for probability in options.keep_probabilities or chosen.keep_probabilities
-        for seed in options.seeds or chosen.seeds
+        for token in chosen.arms
+        for probability in options.keep_probabilities or chosen.columns
+        for seed in chosen.seeds
     )
 
 
 def samples_of(options: Options) -> int:
     """Importance samples a test example."""
-    return options.samples or PRESETS[options.preset].samples
+    return PRESETS[options.preset].under(options).samples
 
 
 def quantities(samples: int) -> tuple[Shown, ...]:
@@ -197,7 +184,7 @@ def sweep(options: Options) -> Sweep:
     title = f"Figure 5 on {options.dataset}"
     cells = quantity_cells(quantities(samples), trials)
     return Sweep(
-        f"missing_modalities-{options.dataset}" + (f"-s{samples}" if samples != PAPER_SAMPLES else ""),
+        report_name(f"missing_modalities-{options.dataset}", samples),
         title,
         cells,
         remarks=remarks(cells, network_given=options.image_network is not None),

@@ -25,18 +25,18 @@ import numpy as np
 from pydantic import AfterValidator, Field
 
 import pipelines
-from mvae.data import Kind, fingerprint, source, training_examples
+from mvae.data import Kind, fingerprint, source
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
 from mvae.storage.objects import RemotePath
-from mvae.supervision import check_fraction
 from mvae.training.loop import validation_metrics
 from mvae.trial import Trial
-from pipelines.train import measure_of
+from pipelines.train import PRESETS, measure_of
 from sweeps.cli.options import CommonOptions, parse
 from sweeps.cli.programs import from_here
+from sweeps.cli.shared import check_pairs
 from sweeps.cli.tracking_uri import tracking_uri, without_credentials
 from sweeps.cli.values import Count, Names, Share, Uri, Written
 from sweeps.main import main
@@ -46,8 +46,6 @@ from sweeps.search.space import Search, ranges
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.table.protocol import remarks
-
-DEMO_EPOCHS = 20
 
 MINIMIZED = ("error", "loss")
 """Ends of the names of metrics of which less is better."""
@@ -99,18 +97,16 @@ def search(options: Options) -> Search:
         raise Refusal("a search is for one arm and one seed: give --arms and --seeds one each")
     if (options.workers_per_trial or 1) > 1:
         raise Refusal("a search trains each trial in one process: leave --workers-per-trial out")
-    token = (options.arms or ("mvae",))[0]
+    chosen = PRESETS[options.preset].under(options)
+    token, seed = chosen.arms[0], chosen.seeds[0]
     given = options.trial_fields()
     given |= {name: value for name in ("pairing", "targets") if (value := getattr(options, name)) is not None}
     default = Trial.create(
         dataset=options.dataset,
         model=token,
-        seed=(options.seeds or (0,))[0],
-        **{
-            "epochs": options.epochs or (DEMO_EPOCHS if options.preset == "demo" else None),
-            "paired_fraction": options.paired_fraction if "paired_fraction" in arm(token).reads else None,
-            **given,
-        },
+        seed=seed,
+        paired_fraction=options.paired_fraction if "paired_fraction" in arm(token).reads else None,
+        **{**chosen.trial_fields(options), **given},
     )
     metric = objective(options, token)
     return Search(
@@ -188,8 +184,7 @@ def sweep(options: Options) -> Sweep:
     """
     source(options.dataset)
     wanted = search(options)
-    examples = training_examples(options.dataset, options.data_root)
-    check_fraction(options.train_examples or examples, options.paired_fraction or 1.0, options.dataset)
+    check_pairs(options, options.paired_fraction)
     store = Store.open(options.storage, options.name, create=False)
     if options.study_uri is not None and not (options.plan or options.report):
         check_can_be_made(options.study_uri)

@@ -19,17 +19,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from mvae.data import Kind, source, training_examples
+from mvae.data import Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
 from mvae.evaluation.vision import has_views
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, likelihood, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Precision, Targets
-from mvae.supervision import check_fraction
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
-from sweeps.cli.values import Positive, Whole, WorkerRange
+from sweeps.cli.shared import PairedFraction, Preset, check_pairs
+from sweeps.cli.values import Whole, WorkerRange
 from sweeps.main import main
 from sweeps.planning.plan import Cell
 from sweeps.store.store import Store
@@ -37,7 +37,7 @@ from sweeps.sweep import Sweep
 from sweeps.table.files import Report
 from sweeps.table.protocol import remarks
 
-DEMO_EPOCHS = 20
+PRESETS = {"demo": Preset(epochs=20), "paper": Preset()}
 SAMPLES = 100
 """Importance samples a test example, of an arm that tells no label from an image."""
 
@@ -51,8 +51,7 @@ class Options(CommonOptions):
     """Number format of the networks in training."""
     compile: bool = False
     """Run the networks through torch.compile."""
-    paired_fraction: Positive | None = None
-    """Share of the training pairs that stay together, 0 < f <= 1 (default: all)."""
+    paired_fraction: PairedFraction = None
     pairing: Pairing | None = None
     """How often the paired set is shown (default: the data set's)."""
     targets: Targets = "own"
@@ -71,8 +70,9 @@ def cells(options: Options) -> Iterator[Cell]:
         raise Refusal("--workers-per-trial: of the one model here --workers says how many train it; give that alone")
     fewest, most = options.workers
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
-    for token in options.arms or ("mvae",):
-        for seed in options.seeds or (0,):
+    chosen = PRESETS[options.preset].under(options)
+    for token in chosen.arms:
+        for seed in chosen.seeds:
             yield Cell(
                 row=arm(token).title,
                 column=shown,
@@ -81,14 +81,13 @@ def cells(options: Options) -> Iterator[Cell]:
                     model=token,
                     seed=seed,
                     **{
-                        "epochs": options.epochs or (DEMO_EPOCHS if options.preset == "demo" else None),
                         "paired_fraction": options.paired_fraction,
                         "pairing": options.pairing,
                         "targets": options.targets,
                         "k": options.k,
                         "precision": options.precision,
                         "compile": options.compile,
-                        **options.trial_fields(),
+                        **chosen.trial_fields(options),
                         "workers": most,
                         "fewest_workers": fewest if fewest < most else None,
                     },
@@ -141,8 +140,7 @@ def sweep(options: Options) -> Sweep:
     """
     source(options.dataset)
     made = tuple(cells(options))
-    examples = training_examples(options.dataset, options.data_root)
-    check_fraction(options.train_examples or examples, options.paired_fraction or 1.0, options.dataset)
+    check_pairs(options, options.paired_fraction)
     title = f"Training on {options.dataset}"
     return Sweep(
         f"train-{options.dataset}",

@@ -18,24 +18,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import model_validator
 
-from mvae.data import Modality, modalities_of, source, training_examples
+from mvae.data import Modality, modalities_of, source
 from mvae.data.sentences.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.tokens import KNOWN
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.measure import TRANSLATION, Measure, sentence_likelihood
 from mvae.models import arm
-from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
-from mvae.supervision import check_fraction
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, TargetSets, parse
-from sweeps.cli.values import Count, Folder, Positive, Samples, Token
+from sweeps.cli.shared import PairedFraction, Preset, check_pairs, folder_as_data_set
+from sweeps.cli.values import Count, Folder, Samples, Token
 from sweeps.main import main
 from sweeps.planning.plan import Cell
 from sweeps.store.store import Store
@@ -53,8 +51,7 @@ class Options(CommonOptions):
     """Folder of a corpus, for the data set translation (default: en-vi of the data root)."""
     vocabulary: Count | None = None
     """Words that are known of each language, the most frequent (default: those seen 5 times, at most 9,997)."""
-    paired_fraction: Positive | None = None
-    """Share of the training pairs that stay together, 0 < f <= 1 (default: all)."""
+    paired_fraction: PairedFraction = None
     pairing: Pairing | None = None
     """How often the paired set is shown (default: proportional, every pair in every term)."""
     targets: TargetSets | None = None
@@ -66,27 +63,11 @@ class Options(CommonOptions):
     @model_validator(mode="before")
     @classmethod
     def _a_corpus_is_the_data_set(cls, typed: Any) -> Any:
-        if not isinstance(typed, dict) or typed.get("corpus") is None:
-            return typed
-        if typed.get("data_root") is not None:
-            raise Refusal("--corpus and --data-root both say where the files are: give one of them")
-        if typed.get("dataset") not in (None, CORPUS.name):
-            raise Refusal(
-                f"--corpus goes with --dataset translation, not with {typed['dataset']}: leave one of them out"
-            )
-        return {**typed, "dataset": CORPUS.name, "data_root": typed["corpus"]}
+        otherwise = "--corpus goes with --dataset translation, not with {}: leave one of them out"
+        return folder_as_data_set(typed, "corpus", CORPUS.name, otherwise)
 
 
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
-
-    seeds: tuple[int, ...]
-    samples: int
-    epochs: int | None = None
-
-
-PRESETS = {"demo": Preset((0,), samples=20), "paper": Preset((0, 1, 2), samples=1000)}
+PRESETS = {"demo": Preset(samples=20), "paper": Preset(seeds=(0, 1, 2))}
 """The supplement says neither epochs nor samples of section 11; 1,000 samples are those of Tables 1 and 2."""
 
 
@@ -96,21 +77,20 @@ def trials(options: Options) -> Iterator[tuple[str, Trial]]:
     Raises:
         Refusal: an unknown name, an arm that translates nothing.
     """
-    chosen = PRESETS[options.preset]
-    for token in options.arms or ("mvae",):
+    chosen = PRESETS[options.preset].under(options)
+    for token in chosen.arms:
         check_measurable(TRANSLATION, token, source(options.dataset))
         sets: tuple[Targets, ...] = options.targets or ("own", "all")
         for targets in sets if "targets" in arm(token).reads else sets[:1]:
             several = len(sets) > 1 and "targets" in arm(token).reads
-            for seed in options.seeds or chosen.seeds:
+            for seed in chosen.seeds:
                 fields = {
-                    "epochs": options.epochs or chosen.epochs,
                     "vocabulary": options.vocabulary,
                     "paired_fraction": options.paired_fraction,
                     "pairing": options.pairing,
                     "targets": targets,
                     "seed": seed,
-                    **options.trial_fields(),
+                    **chosen.trial_fields(options),
                 }
                 title = f"{arm(token).title} {targets}" if several else arm(token).title
                 yield title, Trial.create(dataset=options.dataset, model=token, **fields)
@@ -247,9 +227,8 @@ def sweep(options: Options) -> Sweep:
     source(options.dataset)
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)
-    there = training_examples(options.dataset, options.data_root)
-    check_fraction(options.train_examples or there, options.paired_fraction or 1.0, options.dataset)
-    samples = options.samples or PRESETS[options.preset].samples
+    check_pairs(options, options.paired_fraction)
+    samples = PRESETS[options.preset].under(options).samples
     store = Store(options.storage, options.name)
     made = (*cells(options, scores(modalities)), *cells(options, likelihoods(modalities, samples)))
     titles = {cell.row: cell.variant for cell in made}

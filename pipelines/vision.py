@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -36,6 +36,7 @@ from mvae.settings import Targets
 from mvae.storage.objects import Place
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.shared import Preset, folder_as_data_set
 from sweeps.cli.values import Folder, Token, Whole
 from sweeps.main import main
 from sweeps.planning.plan import Cell
@@ -73,33 +74,15 @@ class Options(CommonOptions):
     @model_validator(mode="before")
     @classmethod
     def _images_are_a_data_set(cls, typed: Any) -> Any:
-        if not isinstance(typed, dict) or typed.get("images") is None:
-            return typed
-        if typed.get("data_root") is not None:
-            raise Refusal("--images and --data-root both say where the files are: give one of them")
-        if typed.get("dataset") not in (None, VISION_IMAGES.name):
-            raise Refusal(f"--images is a data set of its own: leave --dataset {typed['dataset']} out")
-        return {**typed, "dataset": VISION_IMAGES.name, "data_root": typed["images"]}
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
-
-    seeds: tuple[int, ...]
-    targets: Targets
-    epochs: int | None = None
-    image_network: str | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
+        otherwise = "--images is a data set of its own: leave --dataset {} out"
+        return folder_as_data_set(typed, "images", VISION_IMAGES.name, otherwise)
 
 
 def preset(options: Options) -> Preset:
     """The preset for a data set: the paper's settings, or a demo that is short on the small data set."""
     if options.preset == "paper":
-        return Preset((0,), "own")
-    network = quick_network(options.dataset)
-    demo = Preset((0,), "all", epochs=8, image_network=network, learning_rate=1e-3)
+        return Preset()
+    demo = Preset(epochs=8, image_network=quick_network(options.dataset), learning_rate=1e-3)
     return replace(demo, epochs=4, batch_size=20) if options.dataset == VISION_FACES_SMALL.name else demo
 
 
@@ -109,19 +92,12 @@ def trials(options: Options) -> Iterator[Trial]:
     Raises:
         Refusal: a data set without the six views, or an arm that does not know them.
     """
-    chosen = preset(options)
-    for token in options.arms or ("mvae",):
+    chosen = preset(options).under(options)
+    targets = options.targets or ("own" if options.preset == "paper" else "all")
+    fields = {"targets": targets, "k": options.k, **chosen.trial_fields(options)}
+    for token in chosen.arms:
         check_measurable(VISION, token, source(options.dataset))
-        for seed in options.seeds or chosen.seeds:
-            fields = {
-                "epochs": options.epochs or chosen.epochs,
-                "image_network": chosen.image_network,
-                "learning_rate": chosen.learning_rate,
-                "batch_size": chosen.batch_size,
-                "targets": options.targets or chosen.targets,
-                "k": options.k,
-                **options.trial_fields(),
-            }
+        for seed in chosen.seeds:
             yield Trial.create(dataset=options.dataset, model=token, seed=seed, **fields)
 
 

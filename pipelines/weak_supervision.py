@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import BeforeValidator
@@ -30,7 +29,8 @@ from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
 from mvae.supervision import check_fraction
 from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, TargetSets, parse
+from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.shared import Preset, TargetRows
 from sweeps.cli.values import Fractions, Written, names
 from sweeps.main import main
 from sweeps.planning.plan import Cell
@@ -38,6 +38,8 @@ from sweeps.sweep import Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published import TABLE_4, TABLE_5, table_for
 from sweeps.table.quantities import quick_network, readings
+
+DEMO_ARMS = ("nn", "logreg", "mvae")
 
 Pairings = Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")]
 
@@ -49,19 +51,7 @@ class Options(CommonOptions):
     """Shares of the training pairs that stay together, 0 < f <= 1 (default: the preset's)."""
     pairing: Pairings = ("reserved",)
     """How often the paired set is shown: reserved, proportional, resampled; each is a row."""
-    targets: TargetSets = ("own", "all")
-    """Targets of an ELBO term: own (what it conditions on) or all (every modality present); each is a row."""
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What a preset says where the command line says nothing; None leaves it to the data set's defaults."""
-
-    arms: tuple[str, ...]
-    fractions: tuple[float, ...]
-    seeds: tuple[int, ...]
-    epochs: int | None = None
-    image_network: str | None = None
+    targets: TargetRows = ("own", "all")
 
 
 def preset(options: Options) -> Preset:
@@ -72,15 +62,15 @@ def preset(options: Options) -> Preset:
     """
     if options.preset == "demo":
         if options.dataset == "digits":
-            return Preset(("nn", "logreg", "mvae"), (0.01, 0.05, 0.2, 1.0), (0, 1))
+            return Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS)
         if options.dataset == TABLE_5.dataset:
-            return Preset(tuple(TABLE_5.rows), (0.01, 0.1, 1.0), (0,), epochs=20)
+            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), epochs=20)
         network = quick_network(options.dataset)
-        return Preset(("nn", "logreg", "mvae"), (0.005, 0.01, 0.1, 1.0), (0, 1, 2), epochs=20, image_network=network)
+        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, epochs=20, image_network=network)
     if options.dataset == "digits":
         raise Refusal("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
     published = table_for(options.dataset) or TABLE_4
-    return Preset((*published.rows, "mvae_q"), published.shares, (0, 1, 2))
+    return Preset(published.shares, (0, 1, 2), (*published.rows, "mvae_q"))
 
 
 def cells(options: Options) -> Iterator[Cell]:
@@ -90,12 +80,12 @@ def cells(options: Options) -> Iterator[Cell]:
         Refusal: the data set has no label and no text; an arm that does not fit it.
     """
     check_measurable(ACCURACY, "mvae", source(options.dataset))
-    chosen = preset(options)
+    chosen = preset(options).under(options)
     table = table_for(options.dataset)
-    for token in options.arms or chosen.arms:
+    for token in chosen.arms:
         for pairing, targets, row in variants(token, options):
-            for fraction in options.fractions or chosen.fractions:
-                for seed in options.seeds or chosen.seeds:
+            for fraction in options.fractions or chosen.columns:
+                for seed in chosen.seeds:
                     yield Cell(
                         row=row,
                         column=fraction,
@@ -106,11 +96,7 @@ def cells(options: Options) -> Iterator[Cell]:
                             pairing=pairing,
                             targets=targets,
                             seed=seed,
-                            **{
-                                "epochs": options.epochs or chosen.epochs,
-                                "image_network": chosen.image_network,
-                                **options.trial_fields(),
-                            },
+                            **chosen.trial_fields(options),
                         ),
                         measure=measure_of(token, fraction, options.dataset),
                         published=table.published(token, fraction) if table else None,
@@ -161,7 +147,7 @@ def sweep(options: Options) -> Sweep:
     made = tuple(cells(options))
     examples = training_examples(options.dataset, options.data_root)
     examples = min(examples, options.train_examples or examples)
-    for fraction in options.fractions or preset(options).fractions:
+    for fraction in options.fractions or preset(options).columns:
         check_fraction(examples, fraction, options.dataset)
     table = table_for(options.dataset)
     shown = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"

@@ -5,22 +5,14 @@ What a trial should have given is computed here, in one process and in one go, a
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from mvae.data import load
-from mvae.evaluation.measures import compute
-from mvae.measure import Measure, likelihood
-from mvae.training.checkpoint import Checkpoints
-from mvae.training.loop import best_epoch, train
-from pipelines import likelihoods, weak_supervision
-from sweeps.cli.options import read
-from sweeps.planning.plan import Cell
-from sweeps.store.store import Store
-from sweeps.trials.run import Job, run
-from tests.sweeping import ROOT, Ended, Place, mlflow_differs, place, run_until
+from mvae.measure import likelihood
+from sweeps.trials.run import run
+from tests.pipelines_run import assert_as_computed_alone, command, jobs, sweep
+from tests.sweeping import Ended, Place, mlflow_differs, place, run_until
 from tests.tiny_mnist import write_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
@@ -42,53 +34,6 @@ JOBS = {
 """Their trials alone, each of which is cut off."""
 
 
-def cells(pipeline: str, arguments: tuple[str, ...]) -> list[Cell]:
-    """The cells that the command asks for."""
-    if pipeline == "likelihoods":
-        return list(likelihoods.cells(read(likelihoods.Options, arguments)))
-    return list(weak_supervision.cells(read(weak_supervision.Options, arguments)))
-
-
-def command(here: Place, pipeline: str, arguments: tuple[str, ...]) -> list[str]:
-    """What is typed."""
-    return [sys.executable, str(ROOT / "pipelines" / f"{pipeline}.py"), *here.command()[2:], *arguments]
-
-
-def by_key(asked: list[Cell], fingerprint: str) -> dict[str, list[Cell]]:
-    """The cells by their trial's key, in their order."""
-    found: dict[str, list[Cell]] = {}
-    for cell in asked:
-        found.setdefault(cell.trial.key(fingerprint), []).append(cell)
-    return found
-
-
-def jobs(here: Place, asked: list[Cell], root: Path | None) -> list[Job]:
-    """What trial processes are given to do for these cells; every epoch ends with a checkpoint."""
-    data = load(asked[0].trial.dataset, root, here.cache)
-    store = Store.open(here.storage, "main", create=True)
-    return [
-        Job(key, those[0].trial, measures_of(those), store, root, here.cache, checkpoint_every=0.0)
-        for key, those in by_key(asked, data.fingerprint).items()
-    ]
-
-
-def measures_of(cells: list[Cell]) -> tuple[Measure, ...]:
-    return tuple(dict.fromkeys(cell.measure for cell in cells))
-
-
-def assert_as_computed_alone(here: Place, asked: list[Cell], root: Path | None, tmp_path: Path) -> None:
-    """Every result is what one process gives that is never disturbed."""
-    data = load(asked[0].trial.dataset, root, here.cache)
-    for key, those in by_key(asked, data.fingerprint).items():
-        trained = train(those[0].trial, data, Checkpoints(tmp_path / key, "alone"))
-        for measure in measures_of(those):
-            result = here.store.results.read(key, measure.token)
-            assert result is not None, (those[0].row, measure.token)
-            expected = compute(measure, trained.model, those[0].trial, data)
-            assert result.metrics == {**expected, **best_epoch(trained.history)}, (those[0].row, measure.token)
-            assert [record["metrics"] for record in result.history] == [r["metrics"] for r in trained.history]
-
-
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(tmp_path: Path) -> None:
     with place(begun=True) as here:
         typed = command(here, "weak_supervision", SWEEP)
@@ -96,7 +41,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(tmp_path: Pa
         driver.until(lambda: sum(here.epochs().values()) >= 5, "it had trained for some epochs")
         driver.kill()
         again = here.launch(typed).ended()
-        assert_as_computed_alone(here, cells("weak_supervision", SWEEP), None, tmp_path)
+        assert_as_computed_alone(here, sweep("weak_supervision", *SWEEP).cells, None, tmp_path)
         assert_in_mlflow(here, again)
 
 
@@ -119,7 +64,7 @@ def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: 
         root = here.root / "raw" if "--data-root" in arguments else None
         if root:
             write_tiny(root)
-        asked = cells(pipeline, with_root(arguments, root))
+        asked = sweep(pipeline, *with_root(arguments, root)).cells
         for job in jobs(here, asked, root):
             run_until(job, 5)
             run(job, lambda _: None)
@@ -132,7 +77,7 @@ def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: 
 def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) -> None:
     with place(begun=True) as here:
         arguments = (*DIGITS, "--arms", "mvae,vae", "--targets", "own", "--epochs", "3")
-        for job in jobs(here, cells("likelihoods", (*arguments, "--samples", "10")), None):
+        for job in jobs(here, sweep("likelihoods", *arguments, "--samples", "10").cells, None):
             run(job, lambda _: None)
         before = here.files()
         ended = here.launch(command(here, "likelihoods", (*arguments, "--samples", "30"))).ended()
@@ -141,6 +86,6 @@ def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) 
         assert len(before) == 2 and len(after) == 4 and before.items() <= after.items()
         for result in here.store.results:
             assert [attempt["from_epoch"] for attempt in result.provenance["attempts"]] in ([0], [0, 3])
-        asked = cells("likelihoods", (*arguments, "--samples", "30"))
+        asked = sweep("likelihoods", *arguments, "--samples", "30").cells
         assert {cell.measure for cell in asked} == {likelihood(30)}
         assert_as_computed_alone(here, asked, None, tmp_path)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,14 +18,15 @@ import pytest
 
 from mvae.refusal import Refusal
 from mvae.trial import Trial
-from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
-from sweeps.cli.options import parse
 from sweeps.engine import Capacity
-from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE
+from tests import pipelines_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"
+
+run = partial(pipelines_run.run, "weak_supervision")
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,6 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "cluster", started)
     monkeypatch.setattr("sweeps.engine.attach.cluster", started)
     monkeypatch.setattr("sweeps.driver.Tracker", started)
-
-
-def run(argv: list[str]) -> int:
-    """The pipeline with these arguments, in this process; returns its exit code."""
-    try:
-        options = parse(Options, argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return main(lambda: sweep(options), options)
 
 
 BAD = [
@@ -153,7 +146,7 @@ def test_bad_input_is_one_clear_line_and_nothing_starts_or_is_written(
     argv = [place.fill(word) for word in typed.split()]
     before = place.files()
     began = time.monotonic()
-    code = run([*([] if "--storage" in argv else ["--storage", place.fill("{new}")]), *argv])
+    code = run(*([] if "--storage" in argv else ["--storage", place.fill("{new}")]), *argv)
     printed = capsys.readouterr()
     assert code == BAD_INPUT, printed
     assert place.fill(said) in printed.err
@@ -169,7 +162,7 @@ def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
 ) -> None:
     for there, said in ((0, "there is no GPU here; write 0 or auto"), (2, "there are 2 GPUs here; ask for at most 2")):
         monkeypatch.setattr("torch.cuda.device_count", lambda there=there: there)
-        assert run(["--storage", place.fill("{new}"), "--gpus-per-trial", "3"]) == BAD_INPUT
+        assert run("--storage", place.fill("{new}"), "--gpus-per-trial", "3") == BAD_INPUT
         assert said in capsys.readouterr().err
     assert not (place.root / "new").exists()
 
@@ -182,7 +175,7 @@ def test_a_cluster_that_cannot_be_reached_is_refused_at_once_and_nothing_is_writ
     monkeypatch.setenv("RAY_ADDRESS", address)
     before = place.files()
     began = time.monotonic()
-    assert run(["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]) == BAD_INPUT
+    assert run("--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")) == BAD_INPUT
     assert time.monotonic() - began < 10
     printed = capsys.readouterr()
     assert printed.err.startswith(f"RAY_ADDRESS {address}: no Ray cluster can be used there (")
@@ -195,7 +188,7 @@ def test_ray_client_is_refused_before_anything_starts(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
-    assert run(["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]) == BAD_INPUT
+    assert run("--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")) == BAD_INPUT
     said = capsys.readouterr().err
     assert said.startswith("RAY_ADDRESS ray://127.0.0.1:10001: a sweep is not driven through Ray Client; run it on the")
 
@@ -207,7 +200,7 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
     monkeypatch.setattr("sweeps.engine.attach.cluster", lambda: nullcontext(Capacity(8, 1)))
     before = place.files()
     argv = ["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache"), "--gpus-per-trial", "2"]
-    assert run(argv) == BAD_INPUT
+    assert run(*argv) == BAD_INPUT
     assert (
         capsys.readouterr().err
         == "--gpus-per-trial 2: there is 1 GPU at most in this cluster; ask for at most 1, or auto\n"
@@ -218,7 +211,7 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
 @pytest.mark.usefixtures("nothing_starts")
 def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.root / "taken" / "main" / "namespace").write_text("mine", encoding="utf-8")
-    assert run(["--storage", place.fill("{taken}"), "--cache", place.fill("{new}")]) == BAD_INPUT
+    assert run("--storage", place.fill("{taken}"), "--cache", place.fill("{new}")) == BAD_INPUT
     assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
 
 
@@ -229,10 +222,10 @@ def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     argv = ["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]
-    assert run([*argv, "--plan"]) == COMPLETE
-    assert run([*argv, "--report"]) == INCOMPLETE
+    assert run(*argv, "--plan") == COMPLETE
+    assert run(*argv, "--report") == INCOMPLETE
     assert capsys.readouterr().err == ""
-    assert run(argv) == BAD_INPUT
+    assert run(*argv) == BAD_INPUT
     printed = capsys.readouterr().err
     assert printed.startswith(f"$MLFLOW_TRACKING_URI {uri} ")
     assert printed.count("\n") == 1
@@ -246,7 +239,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
         raise socket.gaierror("Temporary failure in name resolution")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_internet)
-    assert run(["--storage", place.fill("{new}"), "--dataset", "fashion_mnist"]) == BAD_INPUT
+    assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist") == BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
     assert "FashionMNIST and it could not be downloaded" in printed.err
@@ -271,7 +264,7 @@ def test_dead_proxies_are_one_line(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     began = time.monotonic()
-    assert run(["--storage", place.fill("{new}"), *typed.split()]) == BAD_INPUT
+    assert run("--storage", place.fill("{new}"), *typed.split()) == BAD_INPUT
     printed = capsys.readouterr()
     assert said in printed.err
     assert printed.err.count("\n") == 1
@@ -287,7 +280,7 @@ def test_who_only_looks_downloads_nothing(
     asked: list[object] = []
     monkeypatch.setattr("mvae.data._download", lambda *about: asked.append(about))
     before = set(place.root.rglob("*"))
-    assert run(["--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look]) == BAD_INPUT
+    assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look) == BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): "))
     assert printed.err.endswith("; --plan and --report download nothing\n")
@@ -307,7 +300,7 @@ def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
     place: Place, capsys: pytest.CaptureFixture[str], silent_server: str
 ) -> None:
     began = time.monotonic()
-    assert run(["--storage", place.fill("{new}"), "--tracking-uri", silent_server]) == BAD_INPUT
+    assert run("--storage", place.fill("{new}"), "--tracking-uri", silent_server) == BAD_INPUT
     assert time.monotonic() - began < 10
     assert f"tracking server {silent_server} did not answer within 5 s: start it" in capsys.readouterr().err
     assert not (place.root / "new").exists()

@@ -1,4 +1,4 @@
-"""The pipeline of Tables 1 and 2: which cells it makes, what it refuses, and what is known of a key measured twice."""
+"""The pipeline of Tables 1 and 2: which cells it makes, and what is known of a key measured twice."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mvae.data import DATASETS, fingerprint
 from mvae.data.faces.celeba import CELEBA, CELEBA19
 from mvae.data.faces.faces import describe
 from mvae.measure import ACCURACY, likelihood
-from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.likelihoods import ARMS, Options, cells, sweep
 from sweeps import engine
@@ -157,36 +156,6 @@ def test_the_demo_of_a_large_data_set_is_short() -> None:
     grid = made("--dataset", "binary_mnist")
     assert {(cell.trial.epochs, cell.trial.image_network) for cell in grid} == {(10, "mlp")}
     assert {cell.measure for cell in grid} == {likelihood(100)}
-
-
-@pytest.mark.parametrize(
-    ("argv", "line"),
-    [
-        (("--arms", "nn"), r"^arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae$"),
-        (("--arms", "rbm"), r"^arm rbm has no likelihood"),
-        (("--preset", "paper"), r"^--preset paper: Tables 1 and 2 have no column for digits$"),
-        (("--dataset", "nothing"), r"^there is no data set 'nothing'"),
-        (
-            ("--arms", "mvae19"),
-            r"^arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces$",
-        ),
-        (("--dataset", "celeba19", "--arms", "jmvae"), r"^arm 'jmvae' knows two modalities, and celeba19 has 19"),
-        (
-            ("--binarisation", "fixed,dynamic"),
-            r"^binarisation dynamic draws bits from grey values, and digits has none: choose --dataset binary_mnist",
-        ),
-        (
-            ("--dataset", "binary_mnist", "--binarisation", "twice"),
-            r"^--binarisation twice: input should be 'fixed' or 'dynamic'$",
-        ),
-        (("--samples", "1"), r"^--samples 1: input should be greater than or equal to 2$"),
-        (("--samples", "0"), r"^--samples 0: input should be greater than or equal to 2$"),
-        (("--samples", "99999999999"), r"^--samples 99999999999: input should be less than or equal to 1000000$"),
-    ],
-)
-def test_bad_input_is_one_line(argv: tuple[str, ...], line: str) -> None:
-    with pytest.raises(Refusal, match=line):
-        sweep(read(Options, argv))
 
 
 def test_the_report_says_how_many_samples_were_drawn_and_that_the_paper_drew_others(tmp_path: Path) -> None:

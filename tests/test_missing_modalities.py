@@ -1,10 +1,9 @@
-"""Figure 5's pipeline: which trials it makes, what it refuses, what its report holds, and what a kill changes."""
+"""Figure 5's pipeline: which trials it makes, and what its report holds."""
 
 from __future__ import annotations
 
 import csv
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,14 +14,11 @@ from mvae.data.mnist.mnist19 import ATTRIBUTES
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
 from mvae.trial import Trial
 from pipelines.missing_modalities import KEEP_PROBABILITIES, Options, sweep
-from sweeps.cli.options import parse, read
-from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
+from sweeps.cli.options import read
+from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.planning.plan import Cell
 from sweeps.store.results import Result
 from sweeps.store.store import Store
-from tests.sweeping import ROOT, mlflow_differs, place, run_until
-from tests.test_arms_killed import assert_as_computed_alone, jobs
-from tests.tiny_mnist import write_tiny
 
 ROWS = (
     *("accuracy", "balanced accuracy", "majority rate", "likeliest accuracy", "likeliest balanced accuracy"),
@@ -38,15 +34,6 @@ METRICS = (
 def made(tiny_root: Path) -> Callable[..., tuple[Cell, ...]]:
     """The table's cells for some options, on the tiny files."""
     return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(tiny_root)))).cells
-
-
-def run(argv: Sequence[str]) -> int:
-    """The command in this process; returns its exit code."""
-    try:
-        options = parse(Options, argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return main(lambda: sweep(options), options)
 
 
 def keys(cells: tuple[Cell, ...]) -> set[str]:
@@ -89,32 +76,6 @@ def test_more_points_seeds_or_arms_leave_the_keys_of_the_smaller_grid_as_they_ar
     assert small < keys(made("--keep-probabilities", "0.1,0.5,1"))
     assert small < keys(made("--keep-probabilities", "0.1,1", "--seeds", "0-1"))
     assert small < keys(made("--keep-probabilities", "0.1,1", "--arms", "mvae_q,mvae"))
-
-
-BAD = [
-    ("--keep-probabilities 0", "--keep-probabilities 0: 0 is no probability to keep a value; write numbers above 0"),
-    ("--keep-probabilities 0.1,1.5", "1.5 is no probability to keep a value; write numbers above 0 and up to 1"),
-    ("--keep-probabilities 0.00001", "keep probability 0.00001 leaves fewer than 2 of 50 training examples a value"),
-    ("--dataset digits", "digits has no attributes to predict: choose among mnist19"),
-    ("--dataset foo", "there is no data set 'foo'"),
-    ("--arms vae", "arm vae has no attributes: choose among jmvae, mvae, mvae_q"),
-    ("--arms jmvae", "arm jmvae is not trained with values missing: choose among mvae, mvae_q"),
-    ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
-    ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
-    ("--train-examples 1", "--train-examples 1: input should be greater than or equal to 2"),
-]
-
-
-@pytest.mark.usefixtures("no_cluster")
-@pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
-def test_bad_input_is_one_line_and_nothing_is_written(
-    tiny_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
-) -> None:
-    argv = ("--storage", str(tmp_path / "new"), "--data-root", str(tiny_root), *typed.split())
-    assert run(argv) == BAD_INPUT
-    printed = capsys.readouterr()
-    assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
-    assert not (tmp_path / "new").exists()
 
 
 def value(cell: Cell) -> float:
@@ -185,29 +146,3 @@ def test_two_arms_are_compared_quantity_by_quantity(
     contrasts = [line.split("**")[1].replace("\\", "") for line in text.splitlines() if line.startswith("| **MVAE-Q")]
     assert [f"MVAE-Q19 {label} - MVAE19 {label}" for label in ROWS] == contrasts[-len(ROWS) :]
     assert "minus that of its first row, seed by seed" in " ".join(printed.split())
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_a_sweep_that_was_cut_off_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figure(
-    tmp_path: Path,
-) -> None:
-    asked = ("--keep-probabilities", "0.2,1", "--epochs", "10", "--samples", "3", "--latents", "4")
-    with place(begun=True) as here:
-        root = here.root / "raw"
-        write_tiny(root)
-        pipeline = str(ROOT / "pipelines" / "missing_modalities.py")
-        typed = [sys.executable, pipeline, *here.command()[2:], "--data-root", str(root), *asked]
-        whole = sweep(read(Options, (*asked, "--data-root", str(root))))
-        begun = jobs(here, list(whole.cells), root)[0]
-        run_until(begun, 3)
-        again = here.launch([*typed, "--resume"]).ended()
-        assert again.code == 0, again
-        assert {run.info.run_name for run in here.children()} == {"MVAE19 20% seed 0", "MVAE19 100% seed 0"}
-        attempts = here.results()[begun.key].provenance["attempts"]
-        assert [attempt["from_epoch"] for attempt in attempts] == [0, 3]
-        assert_as_computed_alone(here, list(whole.cells), root, tmp_path)
-        assert mlflow_differs(here) == []
-        logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
-        assert logged >= {"figure-5.png", "attributes.png", "details.csv", "details.md", "table.md"}
-        assert {path.name for path in (here.store.reports / whole.name).iterdir()} == logged

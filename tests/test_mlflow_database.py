@@ -23,7 +23,7 @@ from sweeps.store.sqlite import Unusable
 from sweeps.tracking import tracker
 from sweeps.tracking.database import OUT_OF_DATE, check_file, revisions
 from tests.test_sweep import Heard, command, tracked
-from tests.test_tracking import KEYS, Storage, expected_rows, finished
+from tests.tracked import KEYS, Storage, expected_rows, finished
 
 __all__ = ["command", "tracked"]
 

@@ -19,7 +19,7 @@ from sweeps.cli.tracking_uri import default_uri
 from sweeps.tracking.mirror import Mirror
 from sweeps.tracking.mirror.moved import follow, location
 from sweeps.tracking.view import RunView
-from tests.test_tracking import KEYS, NAMESPACE, SWEEP, Storage, finished, no_model
+from tests.tracked import KEYS, NAMESPACE, SWEEP, Storage, finished, no_model
 
 OLD, NEW = KEYS[:2]
 

@@ -27,7 +27,7 @@ from mvae.data import fingerprint, load
 from mvae.data.faces import faces, vision
 from mvae.evaluation.accuracy import prediction_accuracy
 from mvae.measure import ACCURACY, readout
-from mvae.training.checkpoint import Record
+from mvae.training.records import Record
 from mvae.trial import Trial
 from pipelines import likelihoods, missing_modalities, search, train, translation, weak_supervision
 from pipelines import vision as views
@@ -35,7 +35,8 @@ from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.planning.plan import Plan, State, plan
 from sweeps.search.database import study_uri
-from sweeps.search.study import Standing, look, opened
+from sweeps.search.study import look, opened
+from sweeps.search.tried import Known, Standing
 from sweeps.store import pruned
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
@@ -149,7 +150,7 @@ def assert_close(found: list[dict[str, float]], old: list[dict[str, float]], sto
 
 def test_every_file_is_a_result_under_the_key_that_its_settings_have_today(store: Store) -> None:
     results = list(store.results)
-    files = sorted(path.name for path in (store.folder / "results").iterdir())  # type: ignore[operator, union-attr]
+    files = sorted(path.name for path in (store.folder / "results").iterdir())
     given_up = [Path(name).name for name in files if name.endswith(pruned.SUFFIX)]
     assert len(results) + len(given_up) == len(files)
     assert not any(name.endswith(".bad") for name in files)
@@ -295,15 +296,14 @@ def test_a_half_done_search_resumes_with_its_numbers_and_its_total(store: Store,
         assert first is not None
         assert (first.number, first.key, first.trial) == (killed.number, killed.key, killed.trial)
         run(Job(first.key, first.trial, (wanted.measure,), store, cache=cache), lambda _: None)
-        asked = [first]
-        while asked[-1] is not None:
-            known = asked[-1]
-            if store.results.read(known.key, ACCURACY.token) is None:
-                finish(store, wanted, known.trial, 0.5)
+        asked: Known | None = first
+        while asked is not None:
+            if store.results.read(asked.key, ACCURACY.token) is None:
+                finish(store, wanted, asked.trial, 0.5)
             for epoch in wanted.milestones:
-                study.lags_behind(known.key, epoch, 0.9)
-            study.done(known.key, store)
-            asked.append(study.ask(store))  # type: ignore[arg-type]
+                study.lags_behind(asked.key, epoch, 0.9)
+            study.done(asked.key, store)
+            asked = study.ask(store)
         after = study.known()
     assert [known for known in after if known.number in {one.number for one in ended}] == ended
     assert len({known.key for known in after}) == len(after) == wanted.total == 6

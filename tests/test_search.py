@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,8 +21,8 @@ from mvae.training.records import Record
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
-from sweeps.cli.options import parse, read
-from sweeps.main import BAD_INPUT, INCOMPLETE, main
+from sweeps.cli.options import read
+from sweeps.main import INCOMPLETE, main
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
 from sweeps.search.space import RANGES, Search, Span, ranges
@@ -430,42 +429,6 @@ def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
     options = read(Options, ["--dataset", "mnist", "--plan", *folders])
     assert main(lambda: sweep(options), options) == 0
     assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capsys.readouterr().out
-
-
-def typed(command: list[str]) -> None:
-    options = parse(Options, command)
-    sys.exit(main(lambda: sweep(options), options))
-
-
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        (["--objective", "test/accuracy"], "--objective test/accuracy: write a validation metric"),
-        (["--objective", "validation/elbo"], "arm mvae on digits has validation/accuracy; choose one"),
-        (["--vary", "seed"], "--vary seed: arm mvae on digits has a choice of learning_rate, latents"),
-        (["--vary", "latents", "--latents", "9"], "--vary latents: it is given as an option too"),
-        (["--arms", "logreg"], "nothing to search for: arm logreg on digits reads none of learning_rate"),
-        (["--arms", "mvae,nn"], "a search is for one arm and one seed"),
-        (["--workers-per-trial", "2"], "a search trains each trial in one process"),
-        (["--trials", "0"], "--trials 0: "),
-        (["--study-uri", "nonsense"], "the study's database nonsense cannot be used"),
-        (["--study-uri", "sqlite:////no/such/study.db"], "the folder /no/such is not there or cannot be written"),
-        (["--annealing-share", "0.5", "--annealing-epochs", "3"], "--annealing-epochs and --annealing-share exclude"),
-        (["--price-per-hour", "2"], "--price-per-hour says what a plan costs: give --plan too"),
-        (["--paired-fraction", "0.0001"], "fraction 0.0001 keeps"),
-    ],
-)
-def test_bad_input_is_one_line(
-    arguments: list[str], line: str, storage: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    command = ["--storage", str(storage), *arguments]
-    with pytest.raises(SystemExit) as ended:
-        typed(command)
-    said = capsys.readouterr()
-    assert ended.value.code == BAD_INPUT
-    assert line in said.err
-    assert said.err.count("\n") == 1
-    assert not list(storage.iterdir())
 
 
 def test_a_damaged_study_is_refused_with_what_to_do(store: Store) -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from mvae.refusal import Refusal
 from mvae.training.records import Record
-from pipelines.train import Options, cells, measure_of, statements, sweep
+from pipelines.train import Options, cells, measure_of, statements
 from sweeps.cli.options import read
-from sweeps.main import BAD_INPUT, main
 from sweeps.planning.plan import plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
@@ -65,27 +64,6 @@ def test_a_rigid_run_of_one_worker_shares_its_trial_with_the_tables_and_an_elast
 )
 def test_each_arm_is_measured_by_what_it_can_do_on_the_data_set(token: str, dataset: str, measure: str) -> None:
     assert measure_of(token, dataset).token == measure
-
-
-@pytest.mark.usefixtures("no_cluster")
-@pytest.mark.parametrize(
-    ("asked", "line"),
-    [
-        ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
-        ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
-        ("--workers 1000 --batch-size 1000", "1000 workers a trial: there are "),
-        ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
-    ],
-)
-def test_bad_input_is_one_line_and_nothing_starts(
-    asked: str, line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    where = ("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"))
-    options = read(Options, (*asked.split(), *where))
-    assert main(lambda: sweep(options), options) == BAD_INPUT
-    printed = capsys.readouterr().err
-    assert printed.startswith(line) and printed.count("\n") == 1
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("written", ["0", "2-1", "a", "1-2-3", "-1", ""])

@@ -1,9 +1,7 @@
-"""Tables 6 to 8's pipeline: which trials it makes, what it refuses, what its report says, and what a kill changes."""
+"""Tables 6 to 8's pipeline: which trials it makes, and what its report says."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,28 +13,18 @@ from mvae.storage.files import write_atomically
 from mvae.training.records import Record
 from mvae.trial import Trial
 from pipelines.translation import Options, sweep
-from sweeps.cli.options import parse, read
-from sweeps.main import BAD_INPUT, COMPLETE, main
+from sweeps.cli.options import read
+from sweeps.main import COMPLETE
 from sweeps.planning.plan import plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.run import TRANSLATIONS, Job
 from sweeps.trials.run import run as run_job
-from tests.corpora import PAIRS, write_corpus
-from tests.sweeping import ROOT, mlflow_differs, place
-from tests.test_arms_killed import assert_as_computed_alone
+from tests.corpora import write_corpus
+from tests.pipelines_run import run
 
 SMALL = ("--epochs", "2", "--train-examples", "60", "--latents", "3", "--samples", "2", "--batch-size", "20")
-
-
-def run(argv: Sequence[str]) -> int:
-    """The command in this process; returns its exit code."""
-    try:
-        options = parse(Options, argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return main(lambda: sweep(options), options)
 
 
 def test_the_demo_needs_no_files_and_compares_two_sets_of_targets_with_all_that_is_measured_of_them() -> None:
@@ -96,42 +84,14 @@ def test_a_smaller_vocabulary_is_another_trial_and_the_paper_has_three_seeds_and
     assert keys[""] < keys["--preset paper"] and not keys[""] & keys["--vocabulary 3"]
 
 
-BAD = [
-    ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
-    ("--dataset foo", "there is no data set 'foo'"),
-    ("--corpus here --data-root here", "--corpus and --data-root both say where the files are: give one of them"),
-    ("--corpus here --dataset toy_translation", "--corpus goes with --dataset translation, not with toy_translation"),
-    ("--corpus nowhere", "nowhere/en-vi is no corpus: put train.A, train.B"),
-    ("--corpus here", "valid.xx, line 2 is empty: each line of both files must hold a sentence"),
-    ("--arms nn", "arm nn has no translation: choose among jmvae, mvae, mvae_q"),
-    ("--vocabulary 0", "--vocabulary 0: input should be greater than or equal to 1"),
-    ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: toy_translation has 2,000 training examples"),
-    ("--targets some", "--targets some"),
-    ("--image-network dcgan", "image network 'dcgan' does not fit toy_translation: it has none"),
-    ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
-]
-
-
-@pytest.mark.usefixtures("no_cluster")
-@pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
-def test_bad_input_is_one_line_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (write_corpus(tmp_path / "here") / "valid.xx").write_text("a\n\nb\nc\n", encoding="utf-8")
-    assert run(("--storage", "new", *typed.split())) == BAD_INPUT
-    printed = capsys.readouterr()
-    assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
-    assert not (tmp_path / "new").exists()
-
-
 @pytest.mark.usefixtures("no_cluster")
 def test_a_plan_says_how_many_pairs_are_left_out_and_how_much_of_each_part_is_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test = [("the cat " * 36, "mio"), ("the unseen cat", "mio vid")]
     corpus = write_corpus(tmp_path / "corpus", test=test)
-    assert run(("--storage", str(tmp_path / "new"), "--corpus", str(corpus), "--targets", "all", "--plan")) == COMPLETE
+    asked = ("--storage", str(tmp_path / "new"), "--corpus", str(corpus), "--targets", "all", "--plan")
+    assert run("translation", *asked) == COMPLETE
     said = "translation: test has 1 pair, 1 left out for a sentence of more than 70 words; "
     assert f"{said}share of <unk>: xx 33.3%, yy 0.0%" in capsys.readouterr().out
 
@@ -150,7 +110,7 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     for (key, measure), (trial, metrics) in results.items():
         store.results.write(Result(key, measure, trial.model_dump(), metrics, {}, history))
     write_atomically(store.artifacts(key) / TRANSLATIONS, b"### Table 6\n")
-    assert run((*asked, "--report")) == COMPLETE
+    assert run("translation", *asked, "--report") == COMPLETE
     printed = " ".join(capsys.readouterr().out.split())
     numbers = {(cell.row, cell.column): number / 100 for number, cell in enumerate(whole.cells)}
     ours, unigram = numbers["MVAE log p a token", "here"], numbers["MVAE unigram log p a token", "here"]
@@ -169,24 +129,3 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
 
 def test_the_measure_is_of_the_version_that_is_computed() -> None:
     assert (TRANSLATION.name, TRANSLATION.version) in COMPUTES and TRANSLATION.token == "translation-v1"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_tables(tmp_path: Path) -> None:
-    corpus = write_corpus(tmp_path / "corpus", train=PAIRS * 50)
-    asked = (*SMALL, "--epochs", "6", "--corpus", str(corpus), "--targets", "own,all")
-    with place(begun=True) as here:
-        pipeline = str(ROOT / "pipelines" / "translation.py")
-        typed = [sys.executable, pipeline, *here.command()[2:], *asked]
-        driver = here.launch(typed)
-        driver.until(lambda: sum(here.epochs().values()) >= 3, "it had trained for some epochs")
-        driver.kill()
-        again = here.launch([*typed, "--resume"]).ended()
-        assert again.code == 0, again
-        assert again.out.count("translation: train has 200 pairs, 0 left out") == 2, "at the start and below the table"
-        assert_as_computed_alone(here, list(sweep(read(Options, asked)).cells), corpus, tmp_path)
-        assert mlflow_differs(here) == []
-        assert {run.info.run_name for run in here.children()} == {"MVAE own seed 0", "MVAE all seed 0"}
-        logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
-        assert logged >= {TRANSLATIONS, "table.md", "runs.csv"}

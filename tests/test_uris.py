@@ -26,7 +26,7 @@ from sweeps.store.results import Result
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 from sweeps.store.store import Store
 from sweeps.tracking.server import ask
-from tests.test_tracking import KEYS, Storage, expected_rows, finished
+from tests.tracked import KEYS, Storage, expected_rows, finished
 
 PRINTABLE = "".join(sorted(set(map(chr, range(32, 127))) - {"/"}))
 FOLDERS = ["ci%2Fmain", "a%20b", "a?b", "a b#c", "it's", "Übung", PRINTABLE]

@@ -1,26 +1,23 @@
-"""The pipeline of Figures 7 to 10: its trials, what it refuses, what its report holds, and what a kill changes."""
+"""The pipeline of Figures 7 to 10: its trials, and what its report holds."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from mvae import data
-from mvae.data.faces import faces, vision
+from mvae.data.faces import vision
 from mvae.evaluation.vision import FIGURES
 from mvae.measure import VISION
 from mvae.trial import Trial
 from pipelines.vision import Options, cells, sweep
-from sweeps.cli.options import parse, read
-from sweeps.main import BAD_INPUT, COMPLETE, main
+from sweeps.cli.options import read
+from sweeps.main import COMPLETE, main
 from sweeps.store.results import Result
 from sweeps.store.store import Store
-from tests.sweeping import ROOT, mlflow_differs, place
-from tests.test_arms_killed import assert_as_computed_alone
+from tests.pipelines_run import run
 
 SMALL = "vision_faces_small"
 
@@ -34,15 +31,6 @@ ROWS = (
 @pytest.fixture(autouse=True)
 def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(data.DATASETS, SMALL, vision.describe_faces(SMALL, count=36))
-
-
-def run(argv: Sequence[str]) -> int:
-    """The command in this process; returns its exit code."""
-    try:
-        options = parse(Options, argv)
-    except SystemExit as end:
-        return int(end.code or 0)
-    return main(lambda: sweep(options), options)
 
 
 def test_rows_are_tasks_and_columns_what_is_measured_of_one_trial() -> None:
@@ -109,36 +97,10 @@ def test_results_of_a_folder_from_when_it_was_known_by_names_and_sizes_are_liste
     assert former is not None
     result = Result(trial.key(former), VISION.token, trial.model_dump(), {"psnr/image": 20.0}, {}, [])
     Store.open(tmp_path / "storage", "main", create=True).results.write(result)
-    assert run((*asked, "--plan")) == COMPLETE
+    assert run("vision", *asked, "--plan") == COMPLETE
     said = " ".join(capsys.readouterr().out.split())
     assert "1 trial: 0 done, 0 partial, 1 missing" in said
     assert f"superseded and not read: {trial.key(former)}.{VISION.token}.json" in said
-
-
-BAD = [
-    ("--dataset digits", "digits has no edges and masks of faces to predict: choose among vision, "),
-    ("--dataset vision_images", "vision_images is made of any folder of images: give --images FOLDER"),
-    ("--images . --dataset vision", "--images is a data set of its own: leave --dataset vision out"),
-    ("--images . --data-root .", "--images and --data-root both say where the files are: give one of them"),
-    ("--images none-there", "none-there is no folder: give one of images with --images"),
-    ("--arms vae", "arm vae has no vision: choose among mvae, mvae_q"),
-    ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
-    ("-k 60", "k = 60 is more than the 56 subsets of 2 to 5 modalities"),
-    ("--targets some", "--targets some: input should be 'own' or 'all'"),
-    ("--image-network cnn", "image network 'cnn' does not fit vision_faces_small: it has dcgan, mlp"),
-]
-
-
-@pytest.mark.usefixtures("no_cluster")
-@pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
-def test_bad_input_is_one_line_and_nothing_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], typed: str, said: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert run(("--storage", str(tmp_path / "new"), *typed.split())) == BAD_INPUT
-    printed = capsys.readouterr()
-    assert said in printed.err and printed.err.count("\n") == 1 and printed.out == ""
-    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -186,34 +148,6 @@ def test_a_report_without_results_is_incomplete_and_has_no_figures(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Store.open(storage, "main", create=True)
-    assert run(("--storage", str(storage), "--report")) == 1
+    assert run("vision", "--storage", str(storage), "--report") == 1
     assert "better than both" not in capsys.readouterr().out
     assert not list(storage.rglob("figure-*.png"))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_the_figures(tmp_path: Path) -> None:
-    pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
-    asked = ("--epochs", "2", "--latents", "4", "--image-network", "dcgan", "-k", "0", "--batch-size", "11")
-    with place(begun=True) as here:
-        root = here.root / "images"
-        root.mkdir()
-        for number, face in enumerate(faces.drawn(3, 0, 13)):
-            face.resize((64, 78)).save(root / f"{number}.png")
-        pipeline = str(ROOT / "pipelines" / "vision.py")
-        typed = [sys.executable, pipeline, *here.command()[2:], "--images", str(root), *asked]
-        driver = here.launch(typed)
-        driver.until(lambda: sum(here.epochs().values()) >= 1, "it had trained for an epoch")
-        driver.kill()
-        again = here.launch([*typed, "--resume"]).ended()
-        assert again.code == 0, again
-        assert "left out" not in again.out
-        whole = sweep(read(Options, (*asked, "--images", str(root))))
-        assert_as_computed_alone(here, list(whole.cells), root, tmp_path)
-        assert mlflow_differs(here) == []
-        logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
-        assert logged >= {f"{name}.png" for name in FIGURES} | {"table.md", "table.csv"}
-        (key,) = here.results()
-        drawn = {path.name for path in Path(str(here.store.artifacts(key))).glob("*.png")}
-        assert drawn >= {f"{name}.png" for name in FIGURES}

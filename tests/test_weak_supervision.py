@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,14 +20,15 @@ from mvae.data import fingerprint, load
 from mvae.measure import ACCURACY, readout
 from mvae.models import arm
 from mvae.supervision import paired_set
-from pipelines.weak_supervision import Options, cells, sweep
+from pipelines.weak_supervision import Options, cells
 from sweeps.cli.options import read
-from sweeps.main import COMPLETE, INCOMPLETE, main
+from sweeps.main import COMPLETE, INCOMPLETE
 from sweeps.planning.plan import Cell
 from sweeps.store.provenance import device_name
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.published import TABLE_4
+from tests import pipelines_run
 from tests.crashes import on_disk
 from tests.sweeping import ONE_AT_A_TIME
 from tests.tiny_mnist import write_tiny
@@ -34,15 +36,11 @@ from tests.tiny_mnist import write_tiny
 REPOSITORY = Path(__file__).resolve().parents[1]
 PIPELINE = REPOSITORY / "pipelines" / "weak_supervision.py"
 
+run = partial(pipelines_run.run, "weak_supervision")
+
 
 def made(*argv: str) -> list[Cell]:
     return list(cells(read(Options, argv)))
-
-
-def run(*argv: str) -> int:
-    """The command in this process; returns its exit code."""
-    options = read(Options, argv)
-    return main(lambda: sweep(options), options)
 
 
 def files(folder: Path) -> set[Path]:

@@ -1,0 +1,268 @@
+"""What holds for every pipeline: bad input is one line, and a sweep that is killed ends with the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mvae.data import DATASETS
+from mvae.data.faces import vision
+from mvae.data.faces.celeba import CELEBA, CELEBA19
+from mvae.data.faces.faces import describe, drawn
+from mvae.evaluation.vision import FIGURES
+from sweeps.main import BAD_INPUT
+from sweeps.trials.run import TRANSLATIONS
+from tests.corpora import PAIRS, write_corpus
+from tests.pipelines_run import assert_as_computed_alone, command, jobs, run, sweep
+from tests.sweeping import Ended, Place, mlflow_differs, place, run_until
+from tests.tiny_mnist import write_tiny
+
+BAD = {
+    "k_sweep --data-root raw": [
+        ("--ks -1", "--ks -1: -1 is no whole number; write whole numbers and ranges, as 0-2 or 0,3,5-7"),
+        ("--ks 1.5", "--ks 1.5: 1.5 is no whole number"),
+        ("--ks 1001", "--ks 1001: input should be less than or equal to 1000"),
+        ("--ks 0-99999999", "--ks 0-99999999: the range 0-99999999 holds more than 10,000 whole numbers"),
+        ("--ks 1 --dataset digits", "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0"),
+        ("--noise loud", "--noise loud: input should be 'free' or 'fixed'"),
+        ("--arms vae", "arm vae samples no subsets of modalities: choose among mvae, mvae_q"),
+        ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae"),
+        ("--dataset foo", "there is no data set 'foo'"),
+        ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
+    ],
+    "missing_modalities --data-root raw": [
+        (
+            "--keep-probabilities 0",
+            "--keep-probabilities 0: 0 is no probability to keep a value; write numbers above 0",
+        ),
+        ("--keep-probabilities 0.1,1.5", "--keep-probabilities 0.1,1.5: 1.5 is no probability to keep a value; write"),
+        (
+            "--keep-probabilities 0.00001",
+            "keep probability 0.00001 leaves fewer than 2 of 50 training examples a value",
+        ),
+        ("--dataset digits", "digits has no attributes to predict: choose among mnist19"),
+        ("--dataset foo", "there is no data set 'foo'"),
+        ("--arms vae", "arm vae has no attributes: choose among jmvae, mvae, mvae_q"),
+        ("--arms jmvae", "arm jmvae is not trained with values missing: choose among mvae, mvae_q"),
+        ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
+        ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
+        ("--train-examples 1", "--train-examples 1: input should be greater than or equal to 2"),
+    ],
+    "vision": [
+        ("--dataset digits", "digits has no edges and masks of faces to predict: choose among vision, "),
+        ("--dataset vision_images", "vision_images is made of any folder of images: give --images FOLDER"),
+        ("--images . --dataset vision", "--images is a data set of its own: leave --dataset vision out"),
+        ("--images . --data-root .", "--images and --data-root both say where the files are: give one of them"),
+        ("--images none-there", "none-there is no folder: give one of images with --images"),
+        ("--arms vae", "arm vae has no vision: choose among mvae, mvae_q"),
+        ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
+        ("-k 60", "k = 60 is more than the 56 subsets of 2 to 5 modalities"),
+        ("--targets some", "--targets some: input should be 'own' or 'all'"),
+        ("--image-network cnn", "image network 'cnn' does not fit vision_faces_small: it has dcgan, mlp"),
+    ],
+    "translation": [
+        ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
+        ("--dataset foo", "there is no data set 'foo'"),
+        ("--corpus here --data-root here", "--corpus and --data-root both say where the files are: give one of them"),
+        (
+            "--corpus here --dataset toy_translation",
+            "--corpus goes with --dataset translation, not with toy_translation: leave one of them out",
+        ),
+        ("--corpus nowhere", "nowhere/en-vi is no corpus: put train.A, train.B"),
+        ("--corpus here", "here/valid.xx, line 2 is empty: each line of both files must hold a sentence"),
+        ("--arms nn", "arm nn has no translation: choose among jmvae, mvae, mvae_q"),
+        ("--vocabulary 0", "--vocabulary 0: input should be greater than or equal to 1"),
+        ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: toy_translation has 2,000 training examples"),
+        ("--targets some", "--targets some: input should be 'own' or 'all'"),
+        ("--image-network dcgan", "image network 'dcgan' does not fit toy_translation: it has none"),
+        ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
+    ],
+    "likelihoods": [
+        ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae\n"),
+        ("--arms rbm", "arm rbm has no likelihood"),
+        ("--preset paper", "--preset paper: Tables 1 and 2 have no column for digits\n"),
+        ("--dataset nothing", "there is no data set 'nothing'"),
+        ("--arms mvae19", "arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces\n"),
+        ("--dataset celeba19 --arms jmvae", "arm 'jmvae' knows two modalities, and celeba19 has 19"),
+        (
+            "--binarisation fixed,dynamic",
+            "binarisation dynamic draws bits from grey values, and digits has none: choose --dataset binary_mnist",
+        ),
+        (
+            "--dataset binary_mnist --binarisation twice",
+            "--binarisation twice: input should be 'fixed' or 'dynamic'\n",
+        ),
+        ("--samples 1", "--samples 1: input should be greater than or equal to 2\n"),
+        ("--samples 0", "--samples 0: input should be greater than or equal to 2\n"),
+        ("--samples 99999999999", "--samples 99999999999: input should be less than or equal to 1000000\n"),
+    ],
+    "train": [
+        ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
+        ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
+        ("--workers 1000 --batch-size 1000", "1000 workers a trial: there are "),
+        ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
+    ],
+    "search": [
+        ("--objective test/accuracy", "--objective test/accuracy: write a validation metric"),
+        (
+            "--objective validation/elbo",
+            "--objective validation/elbo: arm mvae on digits has validation/accuracy; choose",
+        ),
+        ("--vary seed", "--vary seed: arm mvae on digits has a choice of learning_rate, latents"),
+        ("--vary latents --latents 9", "--vary latents: it is given as an option too"),
+        ("--arms logreg", "nothing to search for: arm logreg on digits reads none of learning_rate"),
+        ("--arms mvae,nn", "a search is for one arm and one seed"),
+        ("--workers-per-trial 2", "a search trains each trial in one process"),
+        ("--trials 0", "--trials 0: input should be greater than or equal to 1"),
+        ("--study-uri nonsense", "the study's database nonsense cannot be used"),
+        (
+            "--study-uri sqlite:////no/such/study.db",
+            "--study-uri sqlite:////no/such/study.db: the folder /no/such is not there or cannot be written",
+        ),
+        (
+            "--annealing-share 0.5 --annealing-epochs 3",
+            "--annealing-epochs and --annealing-share exclude each other: both say how long beta rises",
+        ),
+        ("--price-per-hour 2", "--price-per-hour says what a plan costs: give --plan too"),
+        ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: digits has"),
+    ],
+}
+"""Commands, and the begin of the line that each gets; that of weak_supervision is in tests/test_bad_input.py."""
+
+EVERY = [(f"{pipeline} {typed}", said) for pipeline, lines in BAD.items() for typed, said in lines]
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: `raw` holds MNIST's files in miniature, `here` a corpus with an empty line."""
+    monkeypatch.chdir(tmp_path)
+    write_tiny(tmp_path / "raw")
+    (write_corpus(tmp_path / "here") / "valid.xx").write_text("a\n\nb\nc\n", encoding="utf-8")
+    faces = (describe("faces", separate=False, count=48), describe("faces19", separate=True, count=48))
+    small = vision.describe_faces("vision_faces_small", count=36)
+    for one in (CELEBA, CELEBA19, *faces, small):
+        monkeypatch.setitem(DATASETS, one.name, one)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(("typed", "said"), EVERY, ids=[typed for typed, _ in EVERY])
+def test_bad_input_is_one_line_and_nothing_is_written(
+    here: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
+) -> None:
+    before = set(here.rglob("*"))
+    assert run(*typed.split(), "--storage", "new", "--cache", "cache") == BAD_INPUT
+    printed = capsys.readouterr()
+    assert printed.err.replace(f"{here}/", "").startswith(said)
+    assert printed.err.count("\n") == 1 and printed.out == ""
+    assert set(here.rglob("*")) == before
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A sweep that is cut off."""
+
+    asked: str
+    data: str
+    """The option that names its data."""
+    write: Callable[[Path], object]
+    """Writes the data."""
+    runs: set[str]
+    """Its runs in MLflow."""
+    report: set[str]
+    """Files of its report, some of them."""
+    after: int | None = None
+    """Epochs of all trials after which the driver is killed; None: one trial is cut off after 3 epochs."""
+
+
+def write_faces(root: Path) -> None:
+    root.mkdir()
+    for number, face in enumerate(drawn(3, 0, 13)):
+        face.resize((64, 78)).save(root / f"{number}.png")
+
+
+CUTS = {
+    "k_sweep": Cut(
+        "--ks 0,3 --epochs 10 --samples 3 --latents 4 --train-examples 30",
+        *("--data-root", write_tiny),
+        {f"MVAE19 {noise} noise k={k} seed 0" for noise in ("free", "fixed") for k in (0, 3)},
+        {"figure-6.png", "table.md", "table.csv"},
+    ),
+    "missing_modalities": Cut(
+        "--keep-probabilities 0.2,1 --epochs 10 --samples 3 --latents 4",
+        *("--data-root", write_tiny),
+        {"MVAE19 20% seed 0", "MVAE19 100% seed 0"},
+        {"figure-5.png", "attributes.png", "details.csv", "details.md", "table.md"},
+    ),
+    "vision": Cut(
+        "--epochs 2 --latents 4 --image-network dcgan -k 0 --batch-size 11",
+        *("--images", write_faces),
+        {"MVAE6 seed 0"},
+        {f"{name}.png" for name in FIGURES} | {"table.md", "table.csv"},
+        after=1,
+    ),
+    "translation": Cut(
+        "--epochs 6 --train-examples 60 --latents 3 --samples 2 --batch-size 20 --targets own,all",
+        *("--corpus", lambda root: write_corpus(root, train=PAIRS * 50)),
+        {"MVAE own seed 0", "MVAE all seed 0"},
+        {TRANSLATIONS, "table.md", "runs.csv"},
+        after=3,
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+@pytest.mark.parametrize("pipeline", CUTS)
+def test_a_sweep_that_is_cut_off_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_its_report(
+    pipeline: str, tmp_path: Path
+) -> None:
+    cut = CUTS[pipeline]
+    if pipeline == "vision":
+        pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
+    with place(begun=True) as here:
+        root = here.root / "data"
+        cut.write(root)
+        asked = (*cut.asked.split(), cut.data, str(root))
+        whole, typed = sweep(pipeline, *asked), command(here, pipeline, asked)
+        if (epochs := cut.after) is None:
+            run_until(jobs(here, whole.cells, root)[0], 3)
+        else:
+            driver = here.launch(typed)
+            driver.until(lambda: sum(here.epochs().values()) >= epochs, "it had trained for some epochs")
+            driver.kill()
+        again = here.launch([*typed, "--resume"]).ended()
+        assert again.code == 0, again
+        assert "is left out" not in again.out
+        assert_as_computed_alone(here, whole.cells, root, tmp_path)
+        assert mlflow_differs(here) == []
+        assert {run.info.run_name for run in here.children()} == cut.runs
+        logged = {path.name for path in (here.storage / "mlartifacts").glob("*/artifacts/report/*")}
+        assert logged >= cut.report
+        assert {path.name for path in (here.store.reports / whole.name).iterdir()} == logged
+        ALSO.get(pipeline, resumed)(here, again)
+
+
+def resumed(here: Place, _: Ended) -> None:
+    """The trial that was cut off goes on from its checkpoint."""
+    attempts = [[one["from_epoch"] for one in result.provenance["attempts"]] for result in here.results().values()]
+    assert attempts.count([0, 3]) == 1
+
+
+def drew(here: Place, _: Ended) -> None:
+    """A trial's figures lie beside its other pictures."""
+    (key,) = here.results()
+    pictures = {path.name for path in Path(str(here.store.artifacts(key))).glob("*.png")}
+    assert pictures >= {f"{name}.png" for name in FIGURES}
+
+
+def counted(_: Place, again: Ended) -> None:
+    """The facts of a corpus are printed at the start and below the table."""
+    assert again.out.count("translation: train has 200 pairs, 0 left out") == 2
+
+
+ALSO: dict[str, Callable[[Place, Ended], None]] = {"vision": drew, "translation": counted}
+"""What else holds of one pipeline."""

@@ -59,7 +59,7 @@ from sweeps.engine import tune as engine_trials
 from sweeps.store.provenance import device_name, versions
 from sweeps.store.results import Result, Results
 from sweeps.store.store import Store
-from sweeps.trials.run import REPORT_EVERY, Job, Word
+from sweeps.trials.run import REPORT_EVERY, Job, Message
 
 PIPELINE = Path(weak_supervision.__file__)
 TRIVIAL = (
@@ -205,7 +205,7 @@ def word_cpu(folder: Path) -> float:
     told: list[float] = []
     before: list[float] = []
 
-    def word(_key: str, said: Word) -> None:
+    def word(_key: str, said: Message) -> None:
         if said.failed:
             told.append(float(said.failed))
         elif not before:
@@ -216,13 +216,13 @@ def word_cpu(folder: Path) -> float:
     return statistics.mean(told) + (time.process_time() - before[0]) / (len(jobs) * WORDS)
 
 
-def _chatter(_job: Job, say: Callable[[Word], None]) -> None:
+def _chatter(_job: Job, say: Callable[[Message], None]) -> None:
     """In place of a trial: says WORDS words, not as fast as it can, and at last what one took, in CPU seconds."""
     began = time.process_time()
     for number in range(WORDS):
-        say(Word(number, WORDS))
+        say(Message(number, WORDS))
         time.sleep(0.02)
-    say(Word(failed=str((time.process_time() - began) / WORDS)))
+    say(Message(failed=str((time.process_time() - began) / WORDS)))
 
 
 def _span(results: Sequence[Result]) -> tuple[float, float]:

@@ -35,7 +35,7 @@ from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import Status, SweepView
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.run import Job, Word
+from sweeps.trials.run import Job, Message
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep
@@ -202,7 +202,7 @@ class Driver:
             tracker.update(self.catalogue.running(key))
             tracker.start()  # not before: its imports would hold the start of the cluster up
 
-        def word(key: str, said: Word) -> None:
+        def word(key: str, said: Message) -> None:
             self._stop_if_told()
             if said.again:
                 again(key, said.again)
@@ -233,7 +233,7 @@ class Driver:
 
         return engine.Listener(started, word, again)
 
-    def _keep_traceback(self, key: str, said: Word) -> Place | None:
+    def _keep_traceback(self, key: str, said: Message) -> Place | None:
         """Writes it down and returns where; None where there is none, or no room for it."""
         if not said.details:
             return None

@@ -32,7 +32,7 @@ from mvae.trial import Trial
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.mirror import open_database
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 from tests.crashes import on_disk
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ class CutOff(BaseException):
 def run_until(job: Job, epoch: int) -> None:
     """Runs a job in this process up to the checkpoint of an epoch, as a process that is killed right after it."""
 
-    def cut(word: Word) -> None:
+    def cut(word: Message) -> None:
         if word.epoch == epoch and word.committed:
             raise CutOff
 

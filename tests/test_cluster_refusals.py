@@ -11,7 +11,7 @@ import pytest
 from mvae.refusal import Refusal
 from sweeps.engine import Capacity, Demand, attach
 from sweeps.engine import train as together
-from sweeps.trials.run import Word
+from sweeps.trials.run import Message
 from tests.test_engine import LOCAL
 
 
@@ -25,7 +25,7 @@ def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
 ) -> None:
     from ray.train import WorkerGroupError
 
-    heard, made = list[Word](), list[int]()
+    heard, made = list[Message](), list[int]()
 
     def attempt(*_: object) -> Exception:
         made.append(1)

@@ -26,7 +26,7 @@ from sweeps.engine.start_worker import rays_own
 from sweeps.planning.demand import Gpus, check_fits, demand
 from sweeps.store.scratch import OWNER, PREFIX, temporary
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Word
+from sweeps.trials.run import Job, Message
 from tests.sweeping import ROOT, command_line, descendants, digits_job
 
 
@@ -249,8 +249,8 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
             time.sleep(timeout)
             raise Empty
 
-    def said(words: Silent) -> list[Word]:
-        ending, heard = Future[Exception | None](), list[Word]()
+    def said(words: Silent) -> list[Message]:
+        ending, heard = Future[Exception | None](), list[Message]()
         timer = threading.Timer(0.3, ending.set_result, (None,))
         timer.start()
         together._pass_on(words, heard.append, ending, waits)  # type: ignore[arg-type]
@@ -259,7 +259,7 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
 
     monkeypatch.setattr(together, "SAYS_SO_AFTER", 0.1)
     monkeypatch.setattr(together, "LOOK_EVERY", 0.02)
-    waits, epoch = Word(waits=together._waits_for(Demand(4, 0.0))), Word(epoch=1, epochs=2)
+    waits, epoch = Message(waits=together._waits_for(Demand(4, 0.0))), Message(epoch=1, epochs=2)
     assert waits.waits == "waits for machines with room for 4 workers at a time"
     assert said(Silent()) == [waits]
     assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
@@ -293,8 +293,8 @@ def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
     bad = Job(**{**bad.__dict__, "key": "0" * 16})
     started: list[str] = []
     again: list[str] = []
-    lost: list[Word] = []
-    said: dict[str, list[Word]] = {good.key: [], bad.key: []}
+    lost: list[Message] = []
+    said: dict[str, list[Message]] = {good.key: [], bad.key: []}
     with cluster() as capacity:
         assert capacity.cpus >= 1
         processes = " ".join(command_line(process) for process in descendants(os.getpid()))

@@ -36,7 +36,7 @@ from sweeps.main import COMPLETE, INCOMPLETE, main
 from sweeps.planning.plan import Plan, State, plan
 from sweeps.search.database import study_uri
 from sweeps.search.study import look, opened
-from sweeps.search.tried import Known, Standing
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.store import pruned
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
@@ -296,7 +296,7 @@ def test_a_half_done_search_resumes_with_its_numbers_and_its_total(store: Store,
         assert first is not None
         assert (first.number, first.key, first.trial) == (killed.number, killed.key, killed.trial)
         run(Job(first.key, first.trial, (wanted.measure,), store, cache=cache), lambda _: None)
-        asked: Known | None = first
+        asked: TriedTrial | None = first
         while asked is not None:
             if store.results.read(asked.key, ACCURACY.token) is None:
                 finish(store, wanted, asked.trial, 0.5)

@@ -15,7 +15,7 @@ from mvae.measure import likelihood
 from mvae.training.records import Checkpoint
 from sweeps.store.store import Store
 from sweeps.trials.parts import PartFiles
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 from tests.linear_gaussian import LinearGaussian
 from tests.sweeping import digits_job
 
@@ -117,7 +117,7 @@ def test_a_trial_that_dies_while_it_is_measured_goes_on_with_the_rest_and_gives_
         if len(written) == 2:
             raise RuntimeError("killed here")
 
-    said: list[Word] = []
+    said: list[Message] = []
     with monkeypatch.context() as once:
         once.setattr(PartFiles, "write", dies)
         run(killed, said.append)

@@ -22,7 +22,7 @@ from mvae.trial import Trial
 from sweeps.planning.plan import State, plan
 from sweeps.store.results import Results
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 from tests.crashes import on_disk
 from tests.small_models import with_labels
 from tests.sweeping import digits_job
@@ -95,7 +95,7 @@ def store(storage: Path) -> Store:
 
 
 def done(job: Job) -> None:
-    words: list[Word] = []
+    words: list[Message] = []
     run(job, words.append)
     assert words[-1].done, words[-1].details
 

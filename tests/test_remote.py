@@ -29,7 +29,7 @@ from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.store.lease import Lease
 from sweeps.store.results import Results
 from sweeps.store.store import Store
-from sweeps.trials.run import Word, run
+from sweeps.trials.run import Message, run
 from tests import sweeping
 from tests.bucket import endpoint, free_port, remote, uri
 from tests.crashes import on_disk
@@ -311,7 +311,7 @@ def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_fold
         for model in ("nn", "mvae")
     }
     for job in jobs.values():
-        words: list[Word] = []
+        words: list[Message] = []
         run(replace(job, checkpoint_every=3600.0), words.append)
         assert words[-1].done, words[-1].details
     at = uri(endpoint, "bucket/sweep")

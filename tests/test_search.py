@@ -26,8 +26,8 @@ from sweeps.main import INCOMPLETE, main
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
 from sweeps.search.space import RANGES, Search, Span, ranges
-from sweeps.search.study import Study, look, opened
-from sweeps.search.tried import Known, Standing
+from sweeps.search.study import SearchRecord, look, opened
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.notes import saved_view
@@ -47,11 +47,11 @@ def wanted(*arguments: str) -> Search:
 
 
 @pytest.fixture
-def reopen(store: Store) -> Iterator[Callable[..., Study]]:
+def reopen(store: Store) -> Iterator[Callable[..., SearchRecord]]:
     """Opens the study as the next driver does; the one before is gone without a word."""
     with ExitStack() as stack:
 
-        def again(of: Search) -> Study:
+        def again(of: Search) -> SearchRecord:
             stack.close()
             study = stack.enter_context(opened(of, study_uri(store, None)))
             study.settle(store)
@@ -76,13 +76,13 @@ def finish(store: Store, of: Search, trial: Trial, value: float, finished: float
     return key
 
 
-def asked(study: Study, store: Store) -> Known:
+def asked(study: SearchRecord, store: Store) -> TriedTrial:
     known = study.ask(store)
     assert known is not None
     return known
 
 
-def run_to_the_end(study: Study, store: Store) -> list[Known]:
+def run_to_the_end(study: SearchRecord, store: Store) -> list[TriedTrial]:
     """Every trial that is asked for comes to its end; its learning rate is what it is worth."""
     found = []
     while (known := study.ask(store)) is not None:
@@ -93,7 +93,7 @@ def run_to_the_end(study: Study, store: Store) -> list[Known]:
 
 
 def test_the_default_is_tried_first_and_the_total_counts_distinct_keys(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "12")
     found = run_to_the_end(reopen(of), store)
@@ -102,7 +102,7 @@ def test_the_default_is_tried_first_and_the_total_counts_distinct_keys(
     assert reopen(of).ask(store) is None
 
 
-def test_a_larger_total_asks_for_the_difference_alone(store: Store, reopen: Callable[..., Study]) -> None:
+def test_a_larger_total_asks_for_the_difference_alone(store: Store, reopen: Callable[..., SearchRecord]) -> None:
     first = run_to_the_end(reopen(wanted("--trials", "5")), store)
     more = run_to_the_end(reopen(wanted("--trials", "8")), store)
     assert len(more) == 3
@@ -110,7 +110,7 @@ def test_a_larger_total_asks_for_the_difference_alone(store: Store, reopen: Call
 
 
 def test_settings_that_can_be_counted_are_all_tried_although_the_sampler_repeats_itself(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     found = run_to_the_end(reopen(wanted("--trials", "12", "--vary", "pairing,targets,decoder_hidden")), store)
     assert len({one.key for one in found}) == 12
@@ -121,7 +121,9 @@ def test_more_trials_than_there_are_settings_are_refused() -> None:
         wanted("--vary", "pairing,targets")
 
 
-def test_what_ran_when_the_driver_died_is_put_back_with_its_number(store: Store, reopen: Callable[..., Study]) -> None:
+def test_what_ran_when_the_driver_died_is_put_back_with_its_number(
+    store: Store, reopen: Callable[..., SearchRecord]
+) -> None:
     of = wanted("--trials", "5")
     study = reopen(of)
     before = [asked(study, store) for _ in range(3)]
@@ -136,7 +138,7 @@ def test_what_ran_when_the_driver_died_is_put_back_with_its_number(store: Store,
 
 
 def test_a_smaller_total_than_before_takes_up_no_more_than_it_counts(
-    store: Store, reopen: Callable[..., Study], cache: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, reopen: Callable[..., SearchRecord], cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = reopen(wanted("--trials", "5"))
     before = [asked(study, store) for _ in range(4)]
@@ -155,7 +157,7 @@ def test_a_smaller_total_than_before_takes_up_no_more_than_it_counts(
 
 
 def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained_it(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     study = reopen(wanted("--trials", "3"))
     known = asked(study, store)
@@ -168,7 +170,7 @@ def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained
 
 
 def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_again(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "3")
     first = asked(reopen(of), store)
@@ -179,7 +181,7 @@ def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_aga
 
 
 def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "3")
     study = reopen(of)
@@ -197,7 +199,7 @@ def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
 
 
 def test_at_each_rung_the_best_third_continues_and_so_does_the_default(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "8")
     values, expected = (0.1, 0.5, 0.4, 0.6, 0.3, 0.55), [False, False, True, False, True, False]
@@ -216,7 +218,7 @@ def test_at_each_rung_the_best_third_continues_and_so_does_the_default(
 
 
 def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
-    store: Store, reopen: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+    store: Store, reopen: Callable[..., SearchRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = wanted("--trials", "3")
     study = reopen(of)
@@ -227,7 +229,9 @@ def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
     assert [one.standing for one in reopen(of).known()] == [Standing.PRUNED]
 
 
-def test_a_study_whose_database_is_gone_is_made_from_storage_again(store: Store, reopen: Callable[..., Study]) -> None:
+def test_a_study_whose_database_is_gone_is_made_from_storage_again(
+    store: Store, reopen: Callable[..., SearchRecord]
+) -> None:
     of = wanted("--trials", "6")
     study = reopen(of)
     for place_, known in enumerate(asked(study, store) for _ in range(6)):
@@ -244,7 +248,7 @@ def test_a_study_whose_database_is_gone_is_made_from_storage_again(store: Store,
 
 
 def test_a_study_made_from_storage_again_compares_with_the_trials_that_were_pruned(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "9")
     study = reopen(of)
@@ -261,7 +265,7 @@ def test_a_study_made_from_storage_again_compares_with_the_trials_that_were_prun
 
 
 def test_what_a_sweep_of_the_name_has_run_counts_and_is_not_run_again(
-    store: Store, reopen: Callable[..., Study]
+    store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "4")
     there = finish(store, of, of.default.with_(latents=20), 0.9)
@@ -384,7 +388,7 @@ def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_var
 
 
 def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
-    store: Store, reopen: Callable[..., Study], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Store, reopen: Callable[..., SearchRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from sweeps.cli.console import Console
 

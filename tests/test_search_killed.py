@@ -23,9 +23,9 @@ from sweeps.cli.options import read
 from sweeps.search.database import study_uri
 from sweeps.search.space import Search
 from sweeps.search.study import look
-from sweeps.search.tried import Known, Standing
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 from tests.crashes import on_disk
 from tests.sweeping import ROOT, Ended, Place, place
 
@@ -41,7 +41,7 @@ class Story:
 
     place: Place
     wanted: Search
-    known: list[list[Known]] = field(default_factory=list)
+    known: list[list[TriedTrial]] = field(default_factory=list)
     """Trials of the study after each death of the driver, and at last after its end."""
     results: list[dict[str, int]] = field(default_factory=list)
     """Result files then: name to time of the last change."""
@@ -129,7 +129,7 @@ def test_a_trial_that_went_on_at_its_rungs_is_the_trial_that_it_would_have_been_
     }  # killed and resumed, where there is one
     chosen = next((one for one in done if one.key in broken), done[-1])
     with place() as elsewhere:
-        store, words = Store(elsewhere.storage, "main"), list[Word]()
+        store, words = Store(elsewhere.storage, "main"), list[Message]()
         load("digits", cache=story.place.cache)
         run(Job(chosen.key, chosen.trial, (story.wanted.measure,), store, cache=story.place.cache), words.append)
         assert words[-1].done

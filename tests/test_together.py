@@ -14,7 +14,7 @@ from sweeps.engine import Listener, alike, cluster, run_jobs
 from sweeps.engine.train import trainer_without_datasets
 from sweeps.planning.demand import demand
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Word
+from sweeps.trials.run import Job, Message
 from tests.sweeping import Place, Process, command_line, digits_job, kill, mlflow_differs, place
 
 pytestmark = pytest.mark.slow
@@ -108,7 +108,7 @@ def test_a_failure_of_its_own_ends_a_trial_of_two_workers_at_once_and_is_told_on
     store = Store.open(storage, "main", create=True)
     good = digits_job(store, cache, workers=2)
     bad = Job(**{**good.__dict__, "key": "0" * 16})
-    said: list[Word] = []
+    said: list[Message] = []
     again: list[str] = []
     with cluster() as capacity:
         (group,) = alike([bad])

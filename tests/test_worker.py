@@ -17,7 +17,7 @@ from sweeps.store.provenance import versions
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.trials import run as worker
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 from tests.crashes import files_below, killed_at_any_line, on_disk
 from tests.sweeping import digits_job, run_until
 
@@ -29,9 +29,9 @@ def store(storage: Path) -> Store:
     return Store.open(storage, "main", create=True)
 
 
-def done(job: Job) -> tuple[Result, list[Word]]:
+def done(job: Job) -> tuple[Result, list[Message]]:
     """Runs a job that must succeed."""
-    words: list[Word] = []
+    words: list[Message] = []
     run(job, words.append)
     assert words[-1].done, words[-1].details
     result = job.store.results.read(job.key, ACCURACY.token)
@@ -57,7 +57,7 @@ def test_every_epoch_is_told_once_and_only_when_a_checkpoint_covers_it(store: St
     told: list[int] = []
     job = digits_job(store, cache, epochs=4)
 
-    def say(word: Word) -> None:
+    def say(word: Message) -> None:
         newest = store.checkpoints(job.key).latest()
         for record in word.committed:
             assert newest is not None and record in newest.history
@@ -115,7 +115,7 @@ def test_a_trained_trial_that_lacks_a_result_is_measured_without_training(
 
 
 def test_a_key_that_does_not_fit_the_data_is_refused_and_nothing_is_written(store: Store, cache: Path) -> None:
-    words: list[Word] = []
+    words: list[Message] = []
     run(replace(digits_job(store, cache), key="0" * 16), words.append)
     assert "computes another key for this trial than the driver" in words[-1].failed
     assert files_below(store.folder) == set()
@@ -127,7 +127,7 @@ def test_a_failure_is_said_in_one_line_and_the_process_can_take_the_next_job(
     def fails(*_: object, **__: object) -> None:
         raise RuntimeError("two\nlines")
 
-    words: list[Word] = []
+    words: list[Message] = []
     with monkeypatch.context() as broken:
         broken.setattr(worker, "train", fails)
         run(digits_job(store, cache), words.append)
@@ -142,7 +142,7 @@ def test_a_disk_error_names_the_folder_and_leaves_the_last_checkpoint(
 ) -> None:
     job = digits_job(store, cache)
     run_until(job, 1)
-    words: list[Word] = []
+    words: list[Message] = []
 
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
@@ -160,9 +160,9 @@ def test_a_trial_that_a_dead_drivers_process_finishes_meanwhile_counts_as_done(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache)
-    words: list[Word] = []
+    words: list[Message] = []
 
-    def overtaken(word: Word) -> None:
+    def overtaken(word: Message) -> None:
         words.append(word)
         if word.epoch == 1 and word.committed:
             done(job)
@@ -181,7 +181,7 @@ def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store,
     path = store.results.path(job.key, ACCURACY.token)
     path.unlink()
     store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
-    words: list[Word] = []
+    words: list[Message] = []
     run(job, words.append)
     assert "differs from what was computed now: test/accuracy is 0.5 there" in words[-1].failed
 
@@ -190,7 +190,7 @@ def test_a_trial_given_a_gpu_where_there_is_none_says_so(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    words: list[Word] = []
+    words: list[Message] = []
     run(replace(digits_job(store, cache), gpus=0.25), words.append)
     assert "the trial was given 0.25 GPUs" in words[-1].failed
 

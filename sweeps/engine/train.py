@@ -23,7 +23,7 @@ from sweeps.engine.machines import alive
 from sweeps.engine.quiet import environment, last_line
 from sweeps.planning.demand import Demand
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
-from sweeps.trials.run import Job, Repeats, Word, run_as_one_of
+from sweeps.trials.run import Job, Message, Repeats, run_as_one_of
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -46,7 +46,7 @@ RESIZE_EVERY = 5.0
 """Seconds between two looks for machines that an elastic trial could grow onto."""
 
 
-def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_losses: int) -> None:
+def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_losses: int) -> None:
     """Runs a job's workers to their end, again after some of them were lost; called in the trial's Tune process.
 
     Args:
@@ -61,7 +61,7 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
     with ThreadPoolExecutor(1) as aside:
         while True:
             attempt = aside.submit(_attempt, job, needs, words)
-            _pass_on(words, say, attempt, Word(waits=_waits_for(needs)))
+            _pass_on(words, say, attempt, Message(waits=_waits_for(needs)))
             lost = attempt.result()
             if lost is None:
                 return
@@ -77,9 +77,9 @@ def run_together(job: Job, needs: Demand, say: Callable[[Word], None], most_loss
             never_began = isinstance(lost, WorkerGroupError) and epoch == 0 and machines == before
             broken = never_began or isinstance(lost, ControllerError)
             if losses > (min(MOST_BROKEN_STARTS, most_losses) if broken else most_losses):
-                say(Word(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
+                say(Message(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
                 return
-            say(Word(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
+            say(Message(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
 
 
 def _machines() -> set[str]:
@@ -103,7 +103,7 @@ def _waits_for(needs: Demand) -> str:
     return f"waits for machines with room for {counted(fewest, 'worker')} at a time{looks}"
 
 
-def _pass_on(words: Queue, say: Callable[[Word], None], attempt: Future[Exception | None], waits: Word) -> None:
+def _pass_on(words: Queue, say: Callable[[Message], None], attempt: Future[Exception | None], waits: Message) -> None:
     """Says what the workers say, until the attempt has ended and all is said.
 
     Args:
@@ -214,12 +214,12 @@ def _worker(config: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _sent(words: Queue) -> Iterator[Callable[[Word], None]]:
+def _sent(words: Queue) -> Iterator[Callable[[Message], None]]:
     """Sends words to the driver from a thread of their own, in order, so that training never waits for it.
 
     They are pickled here, since the queue's process would import all that they are made of, torch included.
     """
-    waiting: queue.SimpleQueue[Word | None] = queue.SimpleQueue()
+    waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
 
     def send() -> None:
         while (word := waiting.get()) is not None:

@@ -18,7 +18,7 @@ from sweeps.engine.train import run_together
 from sweeps.planning.demand import Demand
 from sweeps.planning.plan import shape_of
 from sweeps.store.scratch import scratch
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 
 MOST_PROCESS_DEATHS = 5
 """Times that a trial is started again after Tune lost it, as when its process died; an error of its own is final."""
@@ -33,7 +33,7 @@ class Listener:
 
     started: Callable[[str], None]
     """A key's trial begins, or begins again after its process died."""
-    word: Callable[[str, Word], None]
+    word: Callable[[str, Message], None]
     """A key's trial says something; its last word is done or failed."""
     again: Callable[[str, str], None] = lambda _, __: None
     """A key's trial starts again from its last checkpoint, and why: its process died, or what Tune said."""
@@ -74,7 +74,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
     def tune_trial(config: dict[str, Any]) -> None:
         job = ray.get(shared)[config["key"]]
 
-        def say(word: Word) -> None:
+        def say(word: Message) -> None:
             tune.report({"word": asdict(word)})
 
         if needs.workers == 1:
@@ -120,14 +120,14 @@ def relay(listener: Listener) -> Any:
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             if "word" in result:
-                listener.word(trial.config["key"], Word(**result["word"]))
+                listener.word(trial.config["key"], Message(**result["word"]))
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             listener.again(trial.config["key"], _happened_to(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
-            listener.word(trial.config["key"], Word(failed=why, details=_error_text(trial)))
+            listener.word(trial.config["key"], Message(failed=why, details=_error_text(trial)))
 
     return Relay()
 

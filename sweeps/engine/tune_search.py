@@ -16,7 +16,7 @@ from sweeps.engine.attach import address
 from sweeps.engine.quiet import environment
 from sweeps.engine.tune import MOST_DEATHS_ON_A_CLUSTER, MOST_PROCESS_DEATHS, Listener, demand_of, relay
 from sweeps.store.scratch import scratch
-from sweeps.trials.run import Job, Word, run
+from sweeps.trials.run import Job, Message, run
 
 OBJECTIVE, EPOCH = "objective", "epoch"
 """What a trial reports at a rung."""
@@ -92,7 +92,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
         load_plugins(base.plugins)  # before the trial is made again: they may hold its data set or arm
         job = replace(base, key=config["key"], trial=base.trial.with_(**config["settings"]))
 
-        def say(word: Word) -> None:
+        def say(word: Message) -> None:
             tune.report({"word": asdict(word)})
             for record in word.committed:
                 if record["epoch"] in job.checkpoint_at:

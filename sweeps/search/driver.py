@@ -23,13 +23,13 @@ from sweeps.search import report as search_report
 from sweeps.search.database import StudyLost
 from sweeps.search.report import Outcome
 from sweeps.search.space import Search
-from sweeps.search.study import Study, look, opened
-from sweeps.search.tried import Known, Standing
+from sweeps.search.study import SearchRecord, look, opened
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import Status, SweepView
-from sweeps.trials.run import Word
+from sweeps.trials.run import Message
 
 OTHER_SEEDS = 1_000_000
 """Added to a seed, it is one that nobody has run: the time is asked of a trial that is still to be run."""
@@ -61,7 +61,7 @@ class Searching:
     uri: str
 
     @cached_property
-    def _known(self) -> list[Known]:
+    def _known(self) -> list[TriedTrial]:
         return look(self.search, self.uri, Console().say)
 
     def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
@@ -110,7 +110,7 @@ class Searching:
 class SearchDriver(Driver):
     """One driver of a search at work: the study is open, and the plan grows with what it asks."""
 
-    study: Study
+    study: SearchRecord
     _loss: StudyLost | None = None
 
     def run(self) -> int:
@@ -196,7 +196,7 @@ class SearchDriver(Driver):
     def _listening(self, tracker: Tracker, progress: Progress) -> engine.Listener:
         usual = self._listener(tracker, progress)
 
-        def word(key: str, said: Word) -> None:
+        def word(key: str, said: Message) -> None:
             usual.word(key, said)
             with self._keeping_the_loss():
                 if said.done:
@@ -213,7 +213,7 @@ class SearchDriver(Driver):
         value = search.value(result.history if result else ())
         return f"{search.metric.rpartition('/')[2]} {value:.4f}"
 
-    def _add(self, known: Known) -> None:
+    def _add(self, known: TriedTrial) -> None:
         """The plan and the catalogue get a trial that the study has just chosen."""
         if known.key in self.planned.trials:
             return
@@ -243,7 +243,7 @@ class SearchDriver(Driver):
         return INCOMPLETE if self.failures else code
 
 
-def _reported(study: Study, store: Store, links: dict[str, str], console: Console) -> int:
+def _reported(study: SearchRecord, store: Store, links: dict[str, str], console: Console) -> int:
     known = tuple(study.known())
     tested = search_report.tested(store, study.search, known)
     outcome = Outcome(study.search, known, tested, study.importances(), links)

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from sweeps.search.space import Search, Span
-from sweeps.search.tried import Known, Standing
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.table.metric_names import metric_words
 from sweeps.table.plot import COLOURS
 
@@ -24,7 +24,7 @@ MARKS = {
 }
 
 
-def history(search: Search, known: Sequence[Known]) -> Figure:
+def history(search: Search, known: Sequence[TriedTrial]) -> Figure:
     """The metric by trial number, with the best so far as a line; pruned trials at their last epoch."""
     from matplotlib.figure import Figure
 
@@ -51,7 +51,7 @@ def history(search: Search, known: Sequence[Known]) -> Figure:
     return figure
 
 
-def parallel(search: Search, known: Sequence[Known]) -> Figure:
+def parallel(search: Search, known: Sequence[TriedTrial]) -> Figure:
     """A line for each finished trial through its settings to its metric, darker where the metric is better."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure

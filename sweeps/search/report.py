@@ -21,7 +21,7 @@ from mvae.storage.files import write_atomically
 from mvae.storage.objects import Place
 from sweeps.search.plots import history, importances, parallel
 from sweeps.search.space import Search
-from sweeps.search.tried import Known, Standing
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.store.store import Store
 from sweeps.table.markdown import markdown_table
 from sweeps.table.metric_names import metric_words
@@ -36,7 +36,7 @@ class Outcome:
     """What came of a search so far."""
 
     search: Search
-    known: tuple[Known, ...]
+    known: tuple[TriedTrial, ...]
     tested: Mapping[str, float] = field(default_factory=dict)
     """Key to the test metric of trials that are done."""
     importances: Mapping[str, float] = field(default_factory=dict)
@@ -45,19 +45,19 @@ class Outcome:
     """Key to MLflow run."""
 
     @property
-    def ranked(self) -> list[Known]:
+    def ranked(self) -> list[TriedTrial]:
         """Done trials, the best first; of equal ones the first tried."""
         sign = -1.0 if self.search.maximize else 1.0
         done = [one for one in self.known if one.standing is Standing.DONE and one.value is not None]
         return sorted(done, key=lambda one: (sign * (one.value or 0.0), one.number))
 
     @property
-    def best(self) -> Known | None:
+    def best(self) -> TriedTrial | None:
         """The best trial that is done."""
         return next(iter(self.ranked), None)
 
     @property
-    def default(self) -> Known | None:
+    def default(self) -> TriedTrial | None:
         """The trial with the default settings."""
         return next((one for one in self.known if one.trial == self.search.default), None)
 
@@ -108,7 +108,7 @@ class Outcome:
         """Every trial by number, as text by column."""
         return [self._line(one) for one in self.known]
 
-    def _line(self, one: Known) -> dict[str, str]:
+    def _line(self, one: TriedTrial) -> dict[str, str]:
         epochs = max(one.steps, default=0) if one.standing is not Standing.DONE else one.trial.epochs
         note = "default" if one.trial == self.search.default else ""
         return {
@@ -122,7 +122,7 @@ class Outcome:
             "key": one.key,
         }
 
-    def _settings(self, one: Known) -> dict[str, object]:
+    def _settings(self, one: TriedTrial) -> dict[str, object]:
         return self.search.settings(one.trial)
 
 
@@ -175,7 +175,7 @@ def markdown(outcome: Outcome) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def tested(store: Store, search: Search, known: tuple[Known, ...]) -> dict[str, float]:
+def tested(store: Store, search: Search, known: tuple[TriedTrial, ...]) -> dict[str, float]:
     """The test metric of trials that are done, by key."""
     done = {one.key for one in known if one.standing is Standing.DONE}
     found = store.results.where(lambda key, measure: key in done and measure == search.measure.token)

@@ -19,7 +19,7 @@ from mvae.refusal import Refusal
 from sweeps.search.database import StudyLost, database, exists, make
 from sweeps.search.space import REDUCTION, Search
 from sweeps.search.suggest import _distribution, _sampler, _suggested
-from sweeps.search.tried import Known, Standing
+from sweeps.search.tried import Standing, TriedTrial
 from sweeps.store import pruned
 from sweeps.store.pruned import Pruned
 from sweeps.store.store import Store
@@ -33,7 +33,7 @@ PATIENCE, REPEATS = 10, 100
 counted, and after which there is nothing more to ask."""
 
 
-class Study:
+class SearchRecord:
     """One search's study. Opened by one driver at a time to be changed; anybody may look.
 
     Args:
@@ -61,7 +61,7 @@ class Study:
         """What is varied, as Optuna describes it."""
         return {name: _distribution(span) for name, span in self.search.varied.items()}
 
-    def known(self) -> list[Known]:
+    def known(self) -> list[TriedTrial]:
         """Every trial that counts, by number; as the database has it, nothing is changed."""
         found = (self._known(frozen) for frozen in self._study.get_trials(deepcopy=False))
         return [one for one in found if one is not None]
@@ -86,7 +86,7 @@ class Study:
         if self.search.key(default) not in self._keys and len(self._keys) < self.search.total:
             self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
 
-    def ask(self, store: Store) -> Known | None:
+    def ask(self, store: Store) -> TriedTrial | None:
         """The next trial to run: one that was begun, with its number, or a new one; None where there is no more."""
         if self._open:
             number = self._open.pop(0)
@@ -162,7 +162,7 @@ class Study:
         except (ValueError, RuntimeError):  # no setting differs between them
             return {}
 
-    def _known(self, frozen: optuna.trial.FrozenTrial) -> Known | None:
+    def _known(self, frozen: optuna.trial.FrozenTrial) -> TriedTrial | None:
         key = frozen.user_attrs.get("key")
         if key is None or "repeats" in frozen.user_attrs:
             return None
@@ -172,7 +172,7 @@ class Study:
         steps = dict(frozen.intermediate_values)
         value = steps[max(steps)] if standing is Standing.PRUNED and steps else frozen.value
         trial = self.search.trial(frozen.params)
-        return Known(frozen.number, key, trial, standing, None if why else value, steps, why)
+        return TriedTrial(frozen.number, key, trial, standing, None if why else value, steps, why)
 
     def _take_up(self, frozen: optuna.trial.FrozenTrial, store: Store) -> None:
         """A trial that ran when the driver was killed: its end, where storage has it, or it is put back."""
@@ -184,7 +184,7 @@ class Study:
         if known is not None and not known.ended:
             self._open.append(known.number)
 
-    def _chosen(self, asked: optuna.Trial, store: Store) -> Known | None:
+    def _chosen(self, asked: optuna.Trial, store: Store) -> TriedTrial | None:
         """Names the trial that the sampler's answer means, and tells the study what storage knows of it already.
 
         Returns:
@@ -288,7 +288,7 @@ class Study:
         return self._handles[number]
 
 
-def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[Known]:
+def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[TriedTrial]:
     """The trials of a search so far; nothing is changed or made.
 
     Args:
@@ -305,7 +305,7 @@ def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> 
         with database(uri, say, only_held=True) as storage:
             if search.name not in optuna.get_all_study_names(storage):
                 return []
-            return Study(search, storage).known()
+            return SearchRecord(search, storage).known()
     except StudyLost as lost:
         if lost.held:
             raise
@@ -313,7 +313,7 @@ def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> 
 
 
 @contextmanager
-def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[Study]:
+def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[SearchRecord]:
     """The study, new where there is none.
 
     Args:
@@ -323,4 +323,4 @@ def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -
     """
     make(uri, say)
     with database(uri, say) as storage:
-        yield Study(search, storage)
+        yield SearchRecord(search, storage)

@@ -26,7 +26,7 @@ class Standing(StrEnum):
 
 
 @dataclass(frozen=True)
-class Known:
+class TriedTrial:
     """A trial of the study; a setting that the sampler repeated is none."""
 
     number: int

@@ -87,7 +87,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Word:
+class Message:
     """What a trial process says to the driver."""
 
     epoch: int = 0
@@ -112,24 +112,24 @@ class Word:
 class Repeats(Exception):
     """A worker's failure that another attempt would only repeat; the loss of a worker is none."""
 
-    def __init__(self, word: Word) -> None:
+    def __init__(self, word: Message) -> None:
         super().__init__(word)
         self.word = word
 
 
-def run(job: Job, say: Callable[[Word], None]) -> None:
+def run(job: Job, say: Callable[[Message], None]) -> None:
     """Runs a job to its end; a failure is said, not raised, so that the process can go on with the next job."""
     try:
         _run(job, say, ALONE, "cuda" if job.gpus else "cpu")
     except Exception as error:
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
             diverged = isinstance(error, NonFiniteLoss)
-            say(Word(failed=_why(error, job), details=traceback.format_exc(), diverged=diverged))
+            say(Message(failed=_why(error, job), details=traceback.format_exc(), diverged=diverged))
             return
     say(_DONE)
 
 
-def run_as_one_of(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
+def run_as_one_of(job: Job, say: Callable[[Message], None], workers: Workers, device: str) -> None:
     """Runs a job in one of its processes, all of which have joined a torch.distributed process group.
 
     Args:
@@ -145,7 +145,7 @@ def run_as_one_of(job: Job, say: Callable[[Word], None], workers: Workers, devic
         if _lost_a_worker(error):
             raise
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
-            raise Repeats(Word(failed=_why(error, job), details=traceback.format_exc())) from None
+            raise Repeats(Message(failed=_why(error, job), details=traceback.format_exc())) from None
     if workers.rank == 0:
         say(_DONE)
 
@@ -158,10 +158,10 @@ def _lost_a_worker(error: Exception) -> bool:
     return type(error) is RuntimeError and any(word in said for word in ("gloo", "nccl", "connection", "peer"))
 
 
-_DONE = Word(epoch=1, epochs=1, done=True)
+_DONE = Message(epoch=1, epochs=1, done=True)
 
 
-def _silent(_: Word) -> None:
+def _silent(_: Message) -> None:
     """The other workers' words."""
 
 
@@ -179,7 +179,7 @@ def _finished_by_another(job: Job) -> bool:
         return False
 
 
-def _run(job: Job, say: Callable[[Word], None], workers: Workers, device: str) -> None:
+def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str) -> None:
     torch.set_num_threads(THREADS)
     started = time.time()
     load_plugins(job.plugins)
@@ -256,7 +256,7 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str, gr
     return data if device == "cpu" else data.to(device)
 
 
-def _measuring(say: Callable[[Word], None], epochs: int) -> Callable[[int, int], None]:
+def _measuring(say: Callable[[Message], None], epochs: int) -> Callable[[int, int], None]:
     """Says how far a measure is, not more often than every REPORT_EVERY seconds."""
     last = time.monotonic()
 
@@ -264,12 +264,12 @@ def _measuring(say: Callable[[Word], None], epochs: int) -> Callable[[int, int],
         nonlocal last
         if time.monotonic() - last >= REPORT_EVERY:
             last = time.monotonic()
-            say(Word(epochs, epochs, measured=done / of))
+            say(Message(epochs, epochs, measured=done / of))
 
     return told
 
 
-def _throttled(say: Callable[[Word], None]) -> Callable[[Progress], None]:
+def _throttled(say: Callable[[Message], None]) -> Callable[[Progress], None]:
     """Passes progress on, not more often than every REPORT_EVERY seconds unless records came with it."""
     last = 0.0
 
@@ -278,7 +278,7 @@ def _throttled(say: Callable[[Word], None]) -> Callable[[Progress], None]:
         now = time.monotonic()
         if progress.committed or now - last >= REPORT_EVERY:
             last = now
-            say(Word(progress.epoch, progress.epochs, tuple(progress.committed)))
+            say(Message(progress.epoch, progress.epochs, tuple(progress.committed)))
 
     return heard
 

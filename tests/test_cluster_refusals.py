@@ -1,15 +1,14 @@
-"""What is said of a cluster that cannot do what is wanted of it, and when a trial of several workers is given up."""
+"""Messages about a cluster that cannot do what is wanted of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from mvae.refusal import Refusal
 from sweeps.engine import Capacity, Demand, attach
+<<<<<<< HEAD
 from sweeps.engine import train as together
 from sweeps.trials.run import Message
 from tests.test_engine import LOCAL
@@ -47,6 +46,11 @@ def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
     assert (heard[-1].failed or "").startswith(f"workers were lost {attempts} times in a row")
 
 
+=======
+from tests.test_engine import LOCAL
+
+
+>>>>>>> c
 def test_another_ray_or_python_than_the_clusters_and_a_missing_token_are_said_in_plain_words() -> None:
     mismatch = "Version mismatch: The cluster was started with: Ray: 2.60.0 Python: 3.11.7 This process: 3.12.1"
     assert attach._unusable(mismatch).startswith("this machine runs another Ray or Python than the cluster: install")

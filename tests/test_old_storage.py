@@ -147,10 +147,10 @@ def assert_close(found: list[dict[str, float]], old: list[dict[str, float]], sto
 # Read
 
 
-def test_every_file_is_a_result_under_the_key_that_its_settings_have_today(store: Store) -> None:
+def test_every_file_is_a_result_under_the_key_that_its_settings_have_today(old: Path, store: Store) -> None:
     results = list(store.results)
-    files = sorted(path.name for path in (store.folder / "results").iterdir())  # type: ignore[operator, union-attr]
-    given_up = [Path(name).name for name in files if name.endswith(pruned.SUFFIX)]
+    files = sorted(path.name for path in (old / "main" / "results").iterdir())
+    given_up = [name for name in files if name.endswith(pruned.SUFFIX)]
     assert len(results) + len(given_up) == len(files)
     assert not any(name.endswith(".bad") for name in files)
     for result in results:
@@ -232,7 +232,7 @@ def job_of(key: str, found: Plan, store: Store, cache: Path) -> Job:
 
 
 def test_a_half_done_trial_resumes_and_ends_with_the_numbers_of_one_that_was_never_killed(
-    store: Store, cache: Path, tmp_path: Path
+    old: Path, store: Store, cache: Path, tmp_path: Path
 ) -> None:
     found = planned(HALF_DONE, store, cache)
     (key,) = found.trials
@@ -250,15 +250,17 @@ def test_a_half_done_trial_resumes_and_ends_with_the_numbers_of_one_that_was_nev
     resumed, alone = results
     assert [attempt["from_epoch"] for attempt in resumed.provenance["attempts"]] == [0, checkpoint.epoch]
     assert metrics(resumed.history[: checkpoint.epoch]) == metrics(checkpoint.history)
-    assert_close(metrics(alone.history[: checkpoint.epoch]), metrics(checkpoint.history), store.root)  # type: ignore[arg-type]
-    if on_the_same_processor(store.root):  # type: ignore[arg-type]
+    assert_close(metrics(alone.history[: checkpoint.epoch]), metrics(checkpoint.history), old)
+    if on_the_same_processor(old):
         assert resumed.metrics == alone.metrics
         assert metrics(resumed.history) == metrics(alone.history)
     else:
-        assert resumed.metrics == pytest.approx(alone.metrics, rel=0.1, abs=0.05)
+        assert resumed.metrics["test/accuracy"] == pytest.approx(alone.metrics["test/accuracy"], abs=0.1)
 
 
-def test_the_weights_of_a_finished_trial_are_measured_again_with_the_same_number(store: Store, cache: Path) -> None:
+def test_the_weights_of_a_finished_trial_are_measured_again_with_the_same_number(
+    old: Path, store: Store, cache: Path
+) -> None:
     measure = readout(0.1)
     (key,) = (
         result.key for result in store.results if result.trial["model"] == "rbm" and result.measure == measure.token
@@ -272,7 +274,7 @@ def test_the_weights_of_a_finished_trial_are_measured_again_with_the_same_number
     assert before is not None
     assert after is not None
     assert [attempt["from_epoch"] for attempt in after.provenance["attempts"]] == [0, before.trial["epochs"]]
-    assert_close([after.metrics], [before.metrics], store.root)  # type: ignore[arg-type]
+    assert_close([after.metrics], [before.metrics], old)
 
 
 def test_a_half_done_search_resumes_with_its_numbers_and_its_total(store: Store, old: Path, cache: Path) -> None:
@@ -282,29 +284,27 @@ def test_a_half_done_search_resumes_with_its_numbers_and_its_total(store: Store,
     ended = [known for known in before if known.ended]
     (killed,) = (known for known in before if not known.ended)
     assert {known.standing for known in ended} == {Standing.DONE, Standing.PRUNED}
-    for known in ended:
-        given_up, result = pruned.read(store, known.key, wanted.name), store.results.read(known.key, ACCURACY.token)
-        assert (given_up is None) == (known.standing is Standing.DONE) == (result is not None)
-        assert known.value == (wanted.value(result.history) if result else given_up and given_up.value)
+    for one in ended:
+        given_up, result = pruned.read(store, one.key, wanted.name), store.results.read(one.key, ACCURACY.token)
+        assert (given_up is None) == (one.standing is Standing.DONE) == (result is not None)
+        assert one.value == (wanted.value(result.history) if result else given_up and given_up.value)
     checkpoint = store.checkpoints(killed.key).latest()
     assert checkpoint is not None
     with opened(wanted, uri) as study:
         study.settle(store)
         assert study.left == wanted.total - len(ended)
-        first = study.ask(store)
-        assert first is not None
-        assert (first.number, first.key, first.trial) == (killed.number, killed.key, killed.trial)
-        run(Job(first.key, first.trial, (wanted.measure,), store, cache=cache), lambda _: None)
-        asked = [first]
-        while asked[-1] is not None:
-            known = asked[-1]
-            if store.results.read(known.key, ACCURACY.token) is None:
+        asked = []
+        while (known := study.ask(store)) is not None:
+            if known.key == killed.key:
+                run(Job(known.key, known.trial, (wanted.measure,), store, cache=cache), lambda _: None)
+            else:
                 finish(store, wanted, known.trial, 0.5)
-            for epoch in wanted.milestones:
+            for epoch in wanted.milestones:  # Optuna's pruner judges by the values of trials that the old commit ran
                 study.lags_behind(known.key, epoch, 0.9)
             study.done(known.key, store)
-            asked.append(study.ask(store))  # type: ignore[arg-type]
+            asked.append(known)
         after = study.known()
+    assert (asked[0].number, asked[0].key, asked[0].trial) == (killed.number, killed.key, killed.trial)
     assert [known for known in after if known.number in {one.number for one in ended}] == ended
     assert len({known.key for known in after}) == len(after) == wanted.total == 6
     assert all(known.ended for known in after)

@@ -8,49 +8,9 @@ import pytest
 
 from mvae.refusal import Refusal
 from sweeps.engine import Capacity, Demand, attach
-<<<<<<< HEAD
-from sweeps.engine import train as together
-from sweeps.trials.run import Message
 from tests.test_engine import LOCAL
 
 
-@pytest.mark.parametrize(
-    ("lost_machine", "saved", "attempts"),
-    [(False, 0, 4), (True, 0, 11), (False, 2, 11)],
-    ids=["broken", "lost", "saved"],
-)
-def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
-    monkeypatch: pytest.MonkeyPatch, lost_machine: bool, saved: int, attempts: int
-) -> None:
-    from ray.train import WorkerGroupError
-
-    heard, made = list[Message](), list[int]()
-
-    def attempt(*_: object) -> Exception:
-        made.append(1)
-        return WorkerGroupError("connection refused", {})
-
-    class Kept:
-        def latest(self, digests: bool) -> Any:
-            return SimpleNamespace(epoch=saved) if saved else None
-
-    job: Any = SimpleNamespace(
-        key="k", store=SimpleNamespace(checkpoints=lambda _: Kept()), trial=SimpleNamespace(epochs=5)
-    )
-    monkeypatch.setattr(together, "_queue_here", lambda: None)
-    monkeypatch.setattr(together, "_attempt", attempt)
-    monkeypatch.setattr(together, "_pass_on", lambda *_: None)
-    monkeypatch.setattr(together, "_machines", lambda: {str(len(made))} if lost_machine else {"a", "b"})
-    together.run_together(job, Demand(2), heard.append, 10)
-    assert len(made) == attempts
-    assert (heard[-1].failed or "").startswith(f"workers were lost {attempts} times in a row")
-
-
-=======
-from tests.test_engine import LOCAL
-
-
->>>>>>> c
 def test_another_ray_or_python_than_the_clusters_and_a_missing_token_are_said_in_plain_words() -> None:
     mismatch = "Version mismatch: The cluster was started with: Ray: 2.60.0 Python: 3.11.7 This process: 3.12.1"
     assert attach._unusable(mismatch).startswith("this machine runs another Ray or Python than the cluster: install")

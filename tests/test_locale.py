@@ -22,7 +22,7 @@ from tests.test_setup import REPOSITORY, python_files
 NO_UTF_8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 TEXT_METHODS = {"read_text", "write_text"}
-NOT_FILES = {"Image", "Store", "browsed", "os"}
+NOT_FILES = {"lzma", "tarfile", "Image", "Store", "browsed", "os"}
 """Objects whose `open` opens no text file."""
 
 

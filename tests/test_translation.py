@@ -156,7 +156,7 @@ def test_a_collapsed_posterior_has_no_active_unit_and_no_kl_and_a_busy_one_has_w
 
     means = torch.tensor([[0.0, 1.0, 0.0], [0.0, -1.0, 0.05]]).repeat(3, 1)
     q = Gaussian(means, torch.full_like(means, -2.0))
-    monkeypatch.setattr(made, "infer", lambda _values: q)
+    monkeypatch.setattr(made, "infer_at", lambda _values: q)
     active, kl = latent_use(made, data.test, (1,))
     expected = 0.5 * (means.square() + torch.tensor(-2.0).exp() - 1 + 2).sum(1).mean()
     assert (active, kl) == pytest.approx((1 / 3, float(expected)), rel=1e-5)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +10,12 @@ import pytest
 
 from mvae.data import fingerprint
 from mvae.trial import Trial
-from sweeps.engine import Demand, Listener, alike, cluster, run_jobs
-from sweeps.engine import train as together
+from sweeps.engine import Listener, alike, cluster, run_jobs
 from sweeps.engine.train import trainer_without_datasets
 from sweeps.planning.demand import demand
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Message
-from tests.sweeping import CutOff, Place, Process, command_line, digits_job, kill, mlflow_differs, place, run_until
+from tests.sweeping import Place, Process, command_line, digits_job, kill, mlflow_differs, place
 
 pytestmark = pytest.mark.slow
 
@@ -124,40 +119,3 @@ def test_a_failure_of_its_own_ends_a_trial_of_two_workers_at_once_and_is_told_on
     assert "computes another key for this trial than the driver" in said[0].failed
     assert "Traceback" in said[0].details
     assert again == []
-
-
-class Fatal:
-    """Ends the process that unpickles it."""
-
-    def __reduce__(self) -> Any:
-        return os._exit, (1,)
-
-
-def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
-    storage: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each worker dies when it loads its job."""
-    store = Store.open(storage, "main", create=True)
-    never, half = digits_job(store, cache), digits_job(store, cache, seed=1)
-    run_until(half, 1)
-    monkeypatch.setattr(together, "MOST_BROKEN_STARTS", 0)
-
-    def after_a_loss(job: Job) -> Message:
-        """What is said of the first loss."""
-        heard: list[Message] = []
-
-        def say(word: Message) -> None:
-            heard.append(word)
-            if word.again:
-                raise CutOff
-
-        with suppress(CutOff):
-            together.run_together(replace(job, data_root=Fatal()), Demand(2), say, 10)  # type: ignore[arg-type]
-        return heard[-1]
-
-    with cluster():
-        assert after_a_loss(never).failed.startswith("workers were lost 1 times in a row: ")
-        assert after_a_loss(half).again.startswith("workers were lost ("), "an epoch was saved"
-        boots = count()
-        monkeypatch.setattr(together, "alive", lambda: [{"NodeID": str(next(boots))}])
-        assert after_a_loss(never).again.startswith("workers were lost ("), "a machine was lost"

@@ -14,9 +14,9 @@ from PIL import Image
 from mvae import data
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.faces import write_faces
-from mvae.data.mnist import published
+from mvae.data.mnist import known_files
+from mvae.data.mnist.known_files import COUNTS, DIGESTS
 from mvae.data.mnist.mnist import FILES
-from mvae.data.mnist.published import COUNTS, DIGESTS
 from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options, sweep
 from sweeps.cli.options import read
@@ -29,7 +29,7 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES
 
 def refused(digests: dict[str, str], folder: str = "MNIST") -> str:
     with pytest.raises(Refusal) as refusal:
-        published.refuse_misplaced(RAW, folder, digests)
+        known_files.refuse_misplaced(RAW, folder, digests)
     assert "\n" not in str(refusal.value)
     return str(refusal.value)
 
@@ -37,9 +37,9 @@ def refused(digests: dict[str, str], folder: str = "MNIST") -> str:
 def test_the_published_files_and_files_that_nobody_knows_are_taken() -> None:
     for folder, digests in DIGESTS.items():
         assert tuple(digests) == FILES
-        published.refuse_misplaced(RAW, folder, digests)
-        published.refuse_misplaced(RAW, folder, {**digests, TRAIN_IMAGES: "own"})
-    published.refuse_misplaced(RAW, "MNIST", {name: f"own {name}" for name in FILES})
+        known_files.refuse_misplaced(RAW, folder, digests)
+        known_files.refuse_misplaced(RAW, folder, {**digests, TRAIN_IMAGES: "own"})
+    known_files.refuse_misplaced(RAW, "MNIST", {name: f"own {name}" for name in FILES})
 
 
 def test_files_of_another_family_are_refused_one_or_all_in_either_folder() -> None:
@@ -95,12 +95,12 @@ def test_own_files_are_described_beside_the_published_ones(tiny_root: Path) -> N
 
 def test_another_data_set_of_as_many_examples_is_told_by_how_many_each_class_has() -> None:
     flat, mnist = COUNTS["FashionMNIST"], COUNTS["MNIST"]
-    kmnist = published.described(RAW, "MNIST", list(FILES), *flat)
+    kmnist = known_files.described(RAW, "MNIST", list(FILES), *flat)
     said = "60,000 training and 10,000 test examples as published, with other numbers of each class"
     assert kmnist.endswith(f"{said}, as in FashionMNIST")
-    relabelled = published.described(RAW, "MNIST", [TRAIN_LABELS], (6000,) * 10, mnist[1])
+    relabelled = known_files.described(RAW, "MNIST", [TRAIN_LABELS], (6000,) * 10, mnist[1])
     assert relabelled.endswith(said)
-    redrawn = published.described(RAW, "MNIST", [TRAIN_IMAGES], *mnist)
+    redrawn = known_files.described(RAW, "MNIST", [TRAIN_IMAGES], *mnist)
     assert redrawn == (
         f"{RAW} holds 1 of 4 files that are not the published MNIST's ({TRAIN_IMAGES}): as many examples of each class"
         " as published, with other content"

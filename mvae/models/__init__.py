@@ -1,4 +1,11 @@
-"""The arms of the tables, by the token that `--arms` takes, in the order of Table 4."""
+"""The arms of the tables, by the token that `--arms` takes, in the order of Table 4.
+
+classifiers.py, rbm.py, vae.py, jmvae.py, mvae.py, cvae.py   one arm or two each, with its loss
+elbo.py, layout.py, annealing.py   the MVAE's loss, the plan of its steps, the weight of the KL
+multimodal.py, gaussian.py, likelihoods.py   encoders and decoders together, product of experts, p(x|z)
+arm.py, learners.py, checks.py   what an arm is, what its learner sees, what is asked of a plug-in's arm
+pieces.py, logistic.py   sums piece by piece, logistic regression
+"""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 attach.py        the cluster: joined or started, and what must hold before anything starts
 machines.py      its machines: do they share the storage and the package
 here.py          the machine that the command runs on
-tune.py          Tune: the trials of a sweep; a share of a GPU each
+tune.py          Tune: the trials of a sweep
 tune_search.py   Tune: the trials of a search
 train.py         Train: a trial of several workers
 watch.py         notices that the cluster's head is lost

@@ -3,6 +3,6 @@
 plan.py      which trials are done, half done or missing
 estimate.py  seconds that the missing ones will take
 probe.py     times a few steps if nothing similar has finished yet
-demand.py    what a trial takes, and how many fit: CPUs, shares of a GPU, memory
+demand.py    what a trial takes (CPUs, its share of a GPU, memory), and how many fit
 price.py     machine-hours and their price
 """

@@ -1,7 +1,7 @@
 """MLflow as a view of storage.
 
-view.py      what MLflow should show of a sweep and of its runs, as plain values
-views.py     makes these values from storage, key by key
+view.py      RunView and SweepView: what MLflow shows of a run and of a sweep
+views.py     the catalogue: makes these values from storage, key by key
 notes.py     descriptions that people read in MLflow
 tracker.py   sends views to MLflow from a background thread
 database.py, server.py   checks before MLflow opens its database or server

@@ -1,8 +1,7 @@
 """What the tracking server should show of a sweep and of its runs: plain values, made by the driver from storage.
 
-A `RunView` is all that is known of one key, a `SweepView` all that is known of one command. sweeps/tracking/tracker.py
-carries the newest of each to sweeps/tracking/, which makes MLflow hold what they say. Neither Ray nor MLflow is needed
-here.
+A `RunView` is all that is known of one key, a `SweepView` all that is known of one command. tracker.py sends the
+newest of each to mirror/, which makes MLflow hold what they say. Neither Ray nor MLflow is needed here.
 """
 
 from __future__ import annotations

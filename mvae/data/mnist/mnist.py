@@ -30,7 +30,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.mnist import published
+from mvae.data.mnist import known_files
 from mvae.data.mnist.binarisation import binarise
 from mvae.refusal import Refusal
 from mvae.storage.files import CHUNK_BYTES, file_version
@@ -76,7 +76,7 @@ def content_digest(root: Path, folder: str) -> str:
         Refusal: a damaged file, or one that is known to be another file or of another data set.
     """
     digests = _digests(find(root, folder))
-    published.refuse_misplaced(raw_folder(root, folder), folder, digests)
+    known_files.refuse_misplaced(raw_folder(root, folder), folder, digests)
     return hashlib.sha256("".join(digests.values()).encode()).hexdigest()
 
 
@@ -141,10 +141,10 @@ def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
         Refusal: a damaged file.
     """
     found = find(root, folder)
-    if not (others := published.unknown(folder, _digests(found))):
+    if not (others := known_files.unknown(folder, _digests(found))):
         return ()
     counts = [tuple(np.bincount(_labels(found[name]), minlength=CLASSES).tolist()) for name in (FILES[1], FILES[3])]
-    return (published.described(raw_folder(root, folder), folder, others, *counts),)
+    return (known_files.described(raw_folder(root, folder), folder, others, *counts),)
 
 
 def download(root: Path, folder: str) -> None:

@@ -30,21 +30,24 @@ from playwright.sync_api import Page, sync_playwright
 from sweeps.table.rounding import shown_value
 from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
 
+EPOCHS = "60" if os.environ.get("MVAE_PICTURES") else "3"
+"""Pictures show trained models."""
+
 ARGUMENTS = (
     "--arms",
     "mvae,nn",
     "--targets",
-    "own",
+    "all",
     "--fractions",
     "0.05,1",
     "--seeds",
     "0-1",
     "--epochs",
-    "3",
+    EPOCHS,
     "--storage",
     "storage",
 )
-"""Eight trials of a second each."""
+"""Eight trials of a second each; of ten seconds if pictures are kept."""
 
 PATIENCE = 180_000
 """Milliseconds in which a page must show what is looked for, on a slow and busy machine."""

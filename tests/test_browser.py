@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from sweeps.table.rounding import shown_value
-from tests.browsing import Browsed, chromium, run_sweep, server, window
+from tests.browsing import EPOCHS, Browsed, chromium, run_sweep, server, window
 from tests.sweeping import place
 
 pytestmark = pytest.mark.slow
@@ -84,7 +84,7 @@ def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
 
 
 def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
-    two = {name: browsed.trials[name].info.run_id for name in ("MVAE (own) 100% seed 0", "NN 100% seed 0")}
+    two = {name: browsed.trials[name].info.run_id for name in ("MVAE (all) 100% seed 0", "NN 100% seed 0")}
     runs, metric = quote(json.dumps(list(two.values()))), quote(json.dumps(METRIC))
     experiments = quote(json.dumps([browsed.parent.info.experiment_id]))
     browsed.open(f"/compare-runs?runs={runs}&experiments={experiments}")
@@ -101,7 +101,10 @@ def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
 def test_a_trials_page_begins_with_what_it_came_to_and_links_its_sweep(browsed: Browsed) -> None:
     run = next(iter(browsed.trials.values()))
     browsed.open(f"{browsed.runs}/{run.info.run_id}")
-    browsed.sees(f", test/accuracy {shown_value(run.data.metrics['test/accuracy'])}", "Finished after 3 of 3 epochs")
+    browsed.sees(
+        f", test/accuracy {shown_value(run.data.metrics['test/accuracy'])}",
+        f"Finished after {EPOCHS} of {EPOCHS} epochs",
+    )
     browsed.page.get_by_role("link", name=SWEEP).first.wait_for()
     browsed.sees("weak_supervision.py")
     browsed.keep("trial")

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ray import cloudpickle
@@ -362,3 +363,22 @@ def test_a_thread_that_collects_garbage_while_ray_shuts_down_does_not_end_the_dr
         timeout=300,
     )
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+
+
+def test_a_trial_that_is_run_again_after_its_result_is_reported_once() -> None:
+    heard = list[tuple[str, str]]()
+    listener = Listener(
+        lambda key: heard.append((key, "started")),
+        lambda key, message: heard.append((key, "done" if message.done else f"failed: {message.failed}")),
+        lambda key, why: heard.append((key, f"again: {why}")),
+    )
+    callback = trials.relay(listener)
+    trial = SimpleNamespace(config={"key": "k"}, error_file="", pickled_error_file="", num_failures=1)
+    message = {"word": asdict(Message(1, 1, done=True))}
+    callback.on_trial_start(0, [], trial)
+    callback.on_trial_result(0, [], trial, message)
+    callback.on_trial_recover(0, [], trial)
+    callback.on_trial_start(0, [], trial)
+    callback.on_trial_result(0, [], trial, message)
+    callback.on_trial_error(0, [], trial)
+    assert heard == [("k", "started"), ("k", "done")]

@@ -103,8 +103,14 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
 
 def relay(listener: Listener) -> Any:
-    """A callback that turns Tune's events into the listener's; every trial's configuration holds its key."""
+    """A callback that turns Tune's events into the listener's; every trial's configuration holds its key.
+
+    Tune runs a trial again if its process dies after the last message and before Tune has ended the trial. Such a trial
+    has its result, so nothing more is reported about it.
+    """
     from ray import tune
+
+    done = set[str]()
 
     class Relay(tune.Callback):
         """Turns Tune's events into the listener's."""
@@ -114,18 +120,27 @@ def relay(listener: Listener) -> Any:
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            listener.started(trial.config["key"])
+            if trial.config["key"] not in done:
+                listener.started(trial.config["key"])
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            if "word" in result:
-                listener.word(trial.config["key"], Message(**result["word"]))
+            key = trial.config["key"]
+            if "word" not in result or key in done:
+                return
+            message = Message(**result["word"])
+            if message.done:
+                done.add(key)
+            listener.word(key, message)
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            listener.again(trial.config["key"], _happened_to(trial))
+            if trial.config["key"] not in done:
+                listener.again(trial.config["key"], _happened_to(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            if trial.config["key"] in done:
+                return
             why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
             listener.word(trial.config["key"], Message(failed=why, details=_error_text(trial)))
 

@@ -14,7 +14,7 @@ NAMES = frozenset({"accuracy", "readout", "likelihood", "attributes", "translati
 
 @dataclass(frozen=True)
 class Measure:
-    """What is computed from a trial's final checkpoint; a new version never reads an old version's results.
+    """A quantity computed from a trial's final checkpoint. A new version never reads an old version's results.
 
     Measures are equal where name, version and parameters are: one measure may give several metrics.
     """

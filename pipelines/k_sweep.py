@@ -95,11 +95,6 @@ def variant(token: str, noise: Noise, dataset: str) -> str:
     return f"{arm_title(token, dataset)} {noise} noise"
 
 
-def samples_of(options: Options) -> int:
-    """Importance samples a test example."""
-    return PRESETS[options.preset].under(options).samples
-
-
 def log_joint(samples: int) -> Shown:
     """Figure 6 (a)."""
     return Shown("log joint", "test/log_joint", likelihood(samples))
@@ -159,7 +154,7 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: an unknown name, subsets of too few modalities, missing data.
     """
-    trials, samples = trained(options), samples_of(options)
+    trials, samples = trained(options), PRESETS[options.preset].under(options).samples
     training_examples(options.dataset, options.data_root)
     title = f"Figure 6 on {options.dataset}"
     return Sweep(

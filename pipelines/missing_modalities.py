@@ -99,11 +99,6 @@ def trained(options: Options) -> tuple[Trained, ...]:
     )
 
 
-def samples_of(options: Options) -> int:
-    """Importance samples a test example."""
-    return PRESETS[options.preset].under(options).samples
-
-
 def quantities(samples: int) -> tuple[Shown, ...]:
     """The rows of the table, for each arm."""
     return (ACCURACY, BALANCED, MAJORITY, *LIKELIEST, log_marginal(samples), log_conditional(samples))
@@ -143,7 +138,7 @@ def statements(report: Report, arms: tuple[str, ...]) -> tuple[str, ...]:
 def pictures(report: Report, details: Report | None, options: Options) -> Pictures:
     """The figure's three plots, and the balanced accuracy of every attribute."""
     assert details is not None
-    names, samples = attribute_names(source(options.dataset).modalities), samples_of(options)
+    names, samples = attribute_names(source(options.dataset).modalities), PRESETS[options.preset].under(options).samples
     arms = variants(trained(options))
     each = tuple(Line(details, of_attribute(ACCURACY, name).row(arm), faint=True) for arm in arms for name in names)
 
@@ -174,7 +169,7 @@ def sweep(options: Options) -> Sweep:
         Refusal: an unknown name, a keep probability that leaves nothing, missing data.
     """
     trials = trained(options)
-    samples, modalities = samples_of(options), source(options.dataset).modalities
+    samples, modalities = PRESETS[options.preset].under(options).samples, source(options.dataset).modalities
     there = training_examples(options.dataset, options.data_root)
     for one in trials:
         examples = min(there, one.trial.train_examples or there)

@@ -72,7 +72,7 @@ class Modality:
     attributes: tuple[str, ...] = ()
     """Names of the attributes of a modality of several, in the order of its values."""
     words: tuple[str, ...] = ()
-    """Of a text of sentences (mvae/data/sentences/sentences.py) every word by its number; known ones first."""
+    """Words of sentences by their number, the known words first (mvae/data/sentences/sentences.py)."""
     sentences: bool = False
     """Whether a text is sentences of words, stored with offsets and as wide in a batch as its longest."""
     view: View | None = None

@@ -1,4 +1,4 @@
-"""What is computed from a trained model, and what of it is shown.
+"""Measures a trained model, and draws samples from it.
 
 measures.py    the measures by name and version; calls the files below
 accuracy.py, attributes.py, readout.py   predictions (Tables 4 and 5, Figure 5)

@@ -31,7 +31,7 @@ class Stacked:
     """Whether any worker has such a pair."""
 
     def to(self, device: torch.device | str) -> Stacked:
-        """The same on a device."""
+        """Returns these indices on a device."""
         return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
 
 

@@ -219,7 +219,7 @@ def _lost(uri: str, error: Exception) -> StudyLost:
         right = f"type `{installed('optuna')} storage upgrade --storage {shlex.quote(without_credentials(uri))}`"
     elif "pip install -U optuna" in said:
         right = f"type `{installed('python')} -m pip install --upgrade optuna`, or name another with --study-uri"
-    elif path is not None and (helps := next((FILE_TROUBLE[one] for one in FILE_TROUBLE if one in said), "")):
+    elif path is not None and (helps := next((what for trouble, what in FILE_TROUBLE.items() if trouble in said), "")):
         right = helps
     elif path is not None and path.exists():
         right = "move it away and it is made from storage again"

@@ -36,9 +36,9 @@ from mvae.refusal import Refusal
 log = logging.getLogger(__name__)
 
 VERSION = 1
-"""Of edges, masks and views; raised by hand when they change."""
+"""Version of edges, masks and views. Raise it by hand when they change."""
 CHANNELS = 5
-"""Of what is stored together: red, green, blue, edges, mask."""
+"""Number of channels stored together: red, green, blue, edges, mask."""
 BLOCK = 500
 """Images of a block: a minute of one core for photographs, 2 seconds for drawn faces."""
 FACES = 6_000
@@ -46,10 +46,10 @@ FACES = 6_000
 FEW_FACES = 1_800
 """Drawn faces of `vision_faces_small`."""
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Of the files that count as images."""
+"""Endings of the files that count as images."""
 
 OPACITY = 0.6
-"""Of the watermark, which is white."""
+"""Opacity of the white watermark, from 0 to 1."""
 _LETTERS = (
     ("#   #", "## ##", "# # #", "#   #", "#   #", "#   #", "#   #"),
     ("#   #", "#   #", "#   #", "#   #", "#   #", " # # ", "  #  "),
@@ -304,7 +304,7 @@ def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
 
 
 def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> Source:
-    """A data set of so many drawn faces."""
+    """Returns a data set of this number of drawn faces."""
     training = int((faces.partitions(count) == 0).sum())
     return Source(
         name=name,

@@ -43,10 +43,8 @@ def _subset_options() -> k_sweep.Options:
 def missing(sources: Sources) -> tuple[Report, Report]:
     """Figure 5's table, and that of every attribute."""
     options, numbers = _missing_options(), sources.numbers("missing_modalities-mnist19")
-    trained, samples = (
-        missing_modalities.trained(options),
-        missing_modalities.PRESETS[options.preset].under(options).samples,
-    )
+    trained = missing_modalities.trained(options)
+    samples = missing_modalities.PRESETS[options.preset].under(options).samples
     each = (missing_modalities.ACCURACY, missing_modalities.BALANCED, missing_modalities.MAJORITY)
     names = attribute_names(source(options.dataset).modalities)
     shown = [missing_modalities.of_attribute(quantity, name) for name in names for quantity in each]
@@ -58,9 +56,8 @@ def missing(sources: Sources) -> tuple[Report, Report]:
 def subsets(sources: Sources) -> Report:
     """Figure 6's table."""
     options = _subset_options()
-    cells = quantity_cells(
-        k_sweep.quantities(k_sweep.PRESETS[options.preset].under(options).samples), k_sweep.trained(options)
-    )
+    samples = k_sweep.PRESETS[options.preset].under(options).samples
+    cells = quantity_cells(k_sweep.quantities(samples), k_sweep.trained(options))
     numbers = sources.numbers("k_sweep-mnist19")
     return report(cells, numbers, axis="random subsets per step", heading="Figure 6 on mnist19")
 

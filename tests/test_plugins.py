@@ -34,7 +34,8 @@ from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.run import Job, run
 from tests.crashes import on_disk
-from tests.sweeping import ONE_AT_A_TIME, ROOT, kill, mlflow_differs, place
+from tests.processes import kill
+from tests.sweeping import ONE_AT_A_TIME, ROOT, mlflow_differs, place
 
 EXAMPLES = ROOT / "docs" / "examples"
 IMAGES, MEAN, TABLE = (EXAMPLES / name for name in ("my_images.py", "mvae_mean.py", "my_table.py"))

@@ -128,7 +128,7 @@ def test_an_older_version_of_a_read_out_is_superseded_at_its_own_fraction(store:
 
 
 def test_a_plan_counts_one_trial_for_all_fractions_and_measures_what_is_missing(store: Store, cache: Path) -> None:
-    from tests.test_weak_supervision import made  # its cells are what is planned here
+    from tests.test_weak_supervision_cells import made  # its cells are what is planned here
 
     small = ("--arms", "rbm", "--seeds", "0", "--epochs", "2")
     job = digits_job(store, cache, model="rbm", paired_fraction=1.0)

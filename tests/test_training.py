@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-import mvae.training.loop
 from mvae.data import Dataset, Split
 from mvae.evaluation.accuracy import prediction_accuracy
 from mvae.evaluation.samples import sample_grids
@@ -180,11 +179,11 @@ def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_al
         if progress.committed:
             told.append(progress.epoch)
 
-    def epoch_of_ten_seconds(*args: Any) -> dict[str, float]:
+    def facts_after_ten_seconds(_: ElboLearner) -> dict[str, float]:
         clock[0] += 10.0
         return {}
 
-    monkeypatch.setattr(mvae.training.loop, "_train_epoch", epoch_of_ten_seconds)
+    monkeypatch.setattr(ElboLearner, "facts", facts_after_ten_seconds)
     train(small_trial(), digits, Checkpoints(folder, "one"), heard=hear, checkpoint_every=every)
     assert told == saved
 

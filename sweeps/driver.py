@@ -25,7 +25,8 @@ from sweeps.cli.programs import installed
 from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
 from sweeps.cli.words import counted, duration
-from sweeps.planning.plan import Fingerprints, Plan, State, kind_of, shape_of
+from sweeps.planning.plan import Fingerprints, Plan, kind_of, shape_of
+from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import git_sha
 from sweeps.store.scratch import remove_folders_of_the_dead
@@ -33,7 +34,7 @@ from sweeps.store.store import Store
 from sweeps.table.files import known_links, show, tabulate, write
 from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
-from sweeps.tracking.view import Status, SweepView
+from sweeps.tracking.view import SweepView
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.run import Job, Message
 
@@ -80,7 +81,7 @@ class Driver:
             self.uri,
             namespace=self.store.namespace(),
             experiment=self.store.name,
-            sweep=self._view(Status.RUNNING),
+            sweep=self._view(TrialState.RUNNING),
             artifacts=place_of_artifacts(self.uri, self.store.root),
             load_model=self.catalogue.load_model,
             say=self.console.say,
@@ -100,9 +101,9 @@ class Driver:
             if self.lease.lost.is_set():  # MLflow has another writer now
                 tracker.give_up()
             else:
-                status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
+                state = {COMPLETE: TrialState.DONE, INTERRUPTED: TrialState.INTERRUPTED}.get(code, TrialState.FAILED)
                 tracker.start()
-                tracker.update_sweep(self._view(status))
+                tracker.update_sweep(self._view(state))
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
                 if tracker.stuck and code == COMPLETE:
                     code = INCOMPLETE
@@ -114,7 +115,7 @@ class Driver:
         try:
             self.console.stop_progress()
             error(f"stopped: {what}; what is finished stays. To go on: {command()}")
-            self._tracker.update_sweep(self._view(Status.FAILED))
+            self._tracker.update_sweep(self._view(TrialState.FAILED))
             self._tracker.close(BRIEFLY)
             self.lease.release()
             sys.stdout.flush()
@@ -126,8 +127,8 @@ class Driver:
 
     def _what_there_is(self) -> str:
         """How many trials, and what of them is done already, in words."""
-        done = self.planned.count(State.DONE)
-        partial = self.planned.count(State.PARTIAL)
+        done = self.planned.count(TrialState.DONE)
+        partial = self.planned.count(TrialState.INTERRUPTED)
         kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
         return f"{counted(len(self.planned.trials), 'trial')}{kept}"
 
@@ -151,7 +152,7 @@ class Driver:
             if newest is not None and not newest.final:
                 checkpoints.keep_final_weights()
 
-        each(tidy, [key for key, one in self.planned.trials.items() if one.state is State.DONE], self.store.root)
+        each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
         """The plug-ins as they are, beside the results that name their digests: no commit of ours holds them."""
@@ -266,10 +267,10 @@ class Driver:
         if self.lease.lost.is_set():
             raise Interrupted("the loss of the lease to another driver")
 
-    def _view(self, status: Status) -> SweepView:
+    def _view(self, state: TrialState) -> SweepView:
         return SweepView(
             name=self.sweep.name,
-            status=status,
+            state=state,
             title=self.sweep.title,
             source=self.sweep.table.source if self.sweep.table else self.sweep.source,
             command=command(),
@@ -283,7 +284,7 @@ class Driver:
             },
             report=self.store.reports / self.sweep.name,
             started=self.started,
-            ended=None if status is Status.RUNNING else time.time(),
+            ended=None if state is TrialState.RUNNING else time.time(),
         )
 
 

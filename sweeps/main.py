@@ -33,8 +33,9 @@ from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, command, stopped_by
 from sweeps.grid import Grid
-from sweeps.planning.plan import Fingerprints, State, plan, shape_of
+from sweeps.planning.plan import Fingerprints, plan, shape_of
 from sweeps.planning.probe import Probe
+from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import stale_package
 from sweeps.store.store import Store
@@ -103,7 +104,7 @@ def _checked(
     planned = plan(sweep.cells, store, data_marks, former=former)
     work: Work = sweep.search or Grid()
     sweep = replace(sweep, name=work.folder(sweep, planned, store, options))
-    if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
+    if options.resume and planned.count(TrialState.PENDING) == len(planned.trials):
         raise Refusal(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
             " leave --resume out to start them"

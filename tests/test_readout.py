@@ -19,7 +19,8 @@ from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.supervision import paired_set
 from mvae.trial import Trial
-from sweeps.planning.plan import State, plan
+from sweeps.planning.plan import plan
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Results
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Message, run
@@ -137,5 +138,5 @@ def test_a_plan_counts_one_trial_for_all_fractions_and_measures_what_is_missing(
     assert plan(made(*small, "--fractions", "0.1,1"), store, fingerprint).todo == []
     planned = plan(made(*small, "--fractions", "0.05,0.1,1"), store, fingerprint)
     assert [(key, measures) for key, _, measures in planned.todo] == [(job.key, (readout(0.05),))]
-    assert [planned.state(index) for index in range(3)] == [State.PARTIAL, State.DONE, State.DONE]
+    assert [planned.state(index) for index in range(3)] == [TrialState.INTERRUPTED, TrialState.DONE, TrialState.DONE]
     assert planned.estimate.seconds == planned.measuring[("digits", "rbm", ""), "readout"] < 60, "no time to train"

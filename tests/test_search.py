@@ -23,15 +23,16 @@ from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
 from sweeps.cli.options import read
 from sweeps.main import INCOMPLETE, main
+from sweeps.planning.state import TrialState
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
 from sweeps.search.space import RANGES, Search, Span, ranges
 from sweeps.search.study import SearchRecord, look, opened
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.notes import saved_view
-from sweeps.tracking.view import Status, SweepView
+from sweeps.tracking.view import SweepView
 from tests.sweeping import ROOT
 
 EPOCHS = 10
@@ -163,10 +164,10 @@ def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained
     known = asked(study, store)
     study.give_up(known.key, 1, 0.01, store)
     finish(store, study.search, known.trial, 0.9)
-    with_database = {one.key: one.standing for one in reopen(study.search).known()}
+    with_database = {one.key: one.state for one in reopen(study.search).known()}
     (store.folder / "study.db").unlink()
-    rebuilt = {one.key: one.standing for one in reopen(study.search).known()}
-    assert with_database == rebuilt == {known.key: Standing.PRUNED}
+    rebuilt = {one.key: one.state for one in reopen(study.search).known()}
+    assert with_database == rebuilt == {known.key: TrialState.PRUNED}
 
 
 def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_again(
@@ -176,7 +177,7 @@ def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_aga
     first = asked(reopen(of), store)
     finish(store, of, first.trial, 0.5)
     study = reopen(of)
-    assert [(one.standing, one.value) for one in study.known()] == [(Standing.DONE, 0.5)]
+    assert [(one.state, one.value) for one in study.known()] == [(TrialState.DONE, 0.5)]
     assert asked(study, store).key != first.key
 
 
@@ -191,9 +192,9 @@ def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
     study.diverged(diverged.key, "the loss is not finite")
     assert (store.results.folder / f"{pruned.key}.pruned.json").exists()
     again = reopen(of)
-    assert [(one.standing, one.value, dict(one.steps)) for one in again.known()] == [
-        (Standing.PRUNED, 0.1, {1: 0.2, 3: 0.1}),
-        (Standing.DIVERGED, None, {}),
+    assert [(one.state, one.value, dict(one.steps)) for one in again.known()] == [
+        (TrialState.PRUNED, 0.1, {1: 0.2, 3: 0.1}),
+        (TrialState.DIVERGED, None, {}),
     ]
     assert again.left == 1
 
@@ -226,7 +227,7 @@ def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
     with monkeypatch.context() as patch:
         patch.setattr(study, "_tell_pruned", lambda *_: None)
         study.give_up(known.key, 1, 0.1, store)
-    assert [one.standing for one in reopen(of).known()] == [Standing.PRUNED]
+    assert [one.state for one in reopen(of).known()] == [TrialState.PRUNED]
 
 
 def test_a_study_whose_database_is_gone_is_made_from_storage_again(
@@ -240,10 +241,10 @@ def test_a_study_whose_database_is_gone_is_made_from_storage_again(
         else:
             finish(store, of, known.trial, 0.1 * place_, finished=float(place_))
             study.done(known.key, store)
-    before = {one.key: (one.standing, one.value) for one in study.known()}
+    before = {one.key: (one.state, one.value) for one in study.known()}
     (store.folder / "study.db").unlink()
     again = reopen(of)
-    assert {one.key: (one.standing, one.value) for one in again.known()} == before
+    assert {one.key: (one.state, one.value) for one in again.known()} == before
     assert again.ask(store) is None
 
 
@@ -379,7 +380,7 @@ def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None
 
 
 def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_varied() -> None:
-    view = SweepView("search", Status.RUNNING, "Search", metrics=("validation/accuracy",), settings=("latents",))
+    view = SweepView("search", TrialState.RUNNING, "Search", metrics=("validation/accuracy",), settings=("latents",))
     state = json.loads(json.loads(saved_view(view, 0, None))["state"])
     assert state["selectedColumns"][:3] == ["metrics.`validation/accuracy`", "metrics.`epoch`", "params.`latents`"]
     assert state["groupBy"] is None
@@ -402,7 +403,7 @@ def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
     outcome = Outcome(of, tuple(study.known()), {}, study.importances())
     assert outcome.best is not None
     assert outcome.best.trial.learning_rate == max(
-        one.trial.learning_rate for one in outcome.known if one.standing is Standing.DONE
+        one.trial.learning_rate for one in outcome.known if one.state is TrialState.DONE
     )
     write(tmp_path / "report", outcome)
     for name in ("history", "parallel", "importances"):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mvae.storage.objects import each
 from mvae.trial import ADDED_AS, Trial
 from sweeps.cli.words import counted, timing
 from sweeps.planning.estimate import Cost, Estimate, Shape
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 
@@ -36,17 +36,6 @@ decides it (SIZES)."""
 
 SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
 """Fields that decide how much an epoch holds, with the value that goes without saying."""
-
-
-class State(StrEnum):
-    """What storage holds of a cell."""
-
-    DONE = "done"
-    """The result is there."""
-    PARTIAL = "partial"
-    """A checkpoint is there: the trial goes on from it."""
-    MISSING = "missing"
-    """Nothing is there."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +80,13 @@ class PlannedTrial:
     """Those without a result."""
     epoch: int
     """Finished epochs that a valid checkpoint covers; `trial.epochs` where every result is there."""
-    stopped: bool = False
-    """A search gave it up: it is not to be run on."""
 
     @property
-    def state(self) -> State:
-        """DONE when no measure is missing; a fully trained trial that lacks a measure is PARTIAL."""
+    def state(self) -> TrialState:
+        """DONE when no measure is missing; a fully trained trial that lacks a measure is INTERRUPTED."""
         if not self.missing:
-            return State.DONE
-        return State.PARTIAL if self.epoch > 0 else State.MISSING
+            return TrialState.DONE
+        return TrialState.INTERRUPTED if self.epoch > 0 else TrialState.PENDING
 
 
 @dataclass(frozen=True)
@@ -124,20 +111,20 @@ class Plan:
         keys = {planned.trial: key for key, planned in self.trials.items()}
         return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
 
-    def state(self, index: int) -> State:
+    def state(self, index: int) -> TrialState:
         """State of a cell: done as soon as its own measure is there."""
         planned = self.trials[self.keys[index]]
         if self.cells[index].measure not in planned.missing:
-            return State.DONE
+            return TrialState.DONE
         return planned.state
 
     @property
     def todo(self) -> list[tuple[str, Trial, tuple[Measure, ...]]]:
         """Key, trial and missing measures of every trial that is to be run, in cell order."""
-        left = (planned for planned in self.trials.values() if planned.missing and not planned.stopped)
+        left = (planned for planned in self.trials.values() if planned.missing)
         return [(planned.key, planned.trial, planned.missing) for planned in left]
 
-    def count(self, state: State) -> int:
+    def count(self, state: TrialState) -> int:
         """How many unique trials are in a state."""
         return sum(planned.state is state for planned in self.trials.values())
 
@@ -146,7 +133,7 @@ class Plan:
         """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
         total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, list[float]]()
         for planned in self.trials.values():
-            if not planned.missing or planned.stopped:
+            if not planned.missing:
                 continue
             group = kind_of(planned.trial.model_dump())
             cost = None if group is None else self.costs.get(group)
@@ -170,7 +157,8 @@ class Plan:
         entries = len({(cell.row, cell.column) for cell in self.cells})
         lines = [
             f"{counted(entries, 'cell')}, {counted(seeds, 'seed')}, {counted(len(self.trials), 'trial')}: "
-            f"{self.count(State.DONE)} done, {self.count(State.PARTIAL)} partial, {self.count(State.MISSING)} missing"
+            f"{self.count(TrialState.DONE)} done, {self.count(TrialState.INTERRUPTED)} partial, "
+            f"{self.count(TrialState.PENDING)} missing"
         ]
         if self.superseded:
             names = ", ".join(self.superseded[:3]) + (", ..." if len(self.superseded) > 3 else "")

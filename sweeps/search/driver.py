@@ -19,16 +19,17 @@ from sweeps.cli.words import counted
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
 from sweeps.planning.plan import Plan, plan, shape_of
 from sweeps.planning.price import Host, costs
+from sweeps.planning.state import TrialState
 from sweeps.search import report as search_report
 from sweeps.search.database import StudyLost
 from sweeps.search.report import Outcome
 from sweeps.search.space import Search
 from sweeps.search.study import SearchRecord, look, opened
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial, counts
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
 from sweeps.tracking.tracker import Tracker
-from sweeps.tracking.view import Status, SweepView
+from sweeps.tracking.view import SweepView
 from sweeps.trials.run import Message
 
 OTHER_SEEDS = 1_000_000
@@ -118,27 +119,22 @@ class SearchDriver(Driver):
         assert isinstance(self.sweep.search, Searching)
         with opened(self.sweep.search.search, self.sweep.search.uri, self.console.say) as self.study:
             self.study.settle(self.store)
-            known = self.study.known()
-            stopped = {one.key for one in known if one.ended}
-            cells = [self.study.search.cell(one.number, one.trial) for one in known]
+            cells = [self.study.search.cell(one.number, one.trial) for one in self.study.known()]
             if cells:
-                planned = plan(cells, self.store, self.data_marks)
-                trials = {key: replace(one, stopped=key in stopped) for key, one in planned.trials.items()}
-                self.planned = replace(planned, trials=trials)
+                self.planned = plan(cells, self.store, self.data_marks)
             return super().run()
 
     def _what_there_is(self) -> str:
-        known = self.study.known()
-        said = [f"{count} {one}" for one in Standing if (count := sum(k.standing is one for k in known))]
-        return ", ".join([counted(self.study.search.total, "trial"), *said])
+        said = [counted(self.study.search.total, "trial"), counts(self.study.known())]
+        return ", ".join(filter(None, said))
 
     @property
     def _unfinished(self) -> bool:
         return self.study.left > 0
 
-    def _view(self, status: Status) -> SweepView:
+    def _view(self, state: TrialState) -> SweepView:
         """The metric that decides comes first, and what was varied stands beside it; nothing is grouped."""
-        usual, search = super()._view(status), self.study.search
+        usual, search = super()._view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
         return replace(usual, metrics=metrics, settings=tuple(search.varied))
 
@@ -230,9 +226,9 @@ class SearchDriver(Driver):
     def _correct_views(self) -> None:
         """Of trials that were given up, and of those that diverged."""
         for one in self.study.known():
-            if one.standing is Standing.DIVERGED:
+            if one.state is TrialState.DIVERGED:
                 self.catalogue.failed(one.key, one.why)
-            elif one.standing is Standing.PRUNED and self.catalogue.view(one.key).status != "finished":
+            elif one.state is TrialState.PRUNED and self.catalogue.view(one.key).state is not TrialState.DONE:
                 epoch, records = max(one.steps, default=0), self.catalogue.view(one.key).records
                 self.catalogue.pruned(one.key, epoch, records)
 

@@ -19,9 +19,10 @@ from rich.text import Text
 
 from mvae.storage.files import write_atomically
 from mvae.storage.objects import Place
+from sweeps.planning.state import TrialState
 from sweeps.search.plots import history, importances, parallel
 from sweeps.search.space import Search
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial, counts
 from sweeps.store.store import Store
 from sweeps.table.markdown import markdown_table
 from sweeps.table.metric_names import metric_words
@@ -48,7 +49,7 @@ class Outcome:
     def ranked(self) -> list[TriedTrial]:
         """Done trials, the best first; of equal ones the first tried."""
         sign = -1.0 if self.search.maximize else 1.0
-        done = [one for one in self.known if one.standing is Standing.DONE and one.value is not None]
+        done = [one for one in self.known if one.state is TrialState.DONE and one.value is not None]
         return sorted(done, key=lambda one: (sign * (one.value or 0.0), one.number))
 
     @property
@@ -66,10 +67,6 @@ class Outcome:
         """Whether all trials that were asked for have ended."""
         return sum(one.ended for one in self.known) >= self.search.total
 
-    def count(self, standing: Standing) -> int:
-        """How many trials stand so."""
-        return sum(one.standing is standing for one in self.known)
-
     @property
     def title(self) -> str:
         """What the table shows."""
@@ -78,10 +75,8 @@ class Outcome:
 
     def counts(self) -> str:
         """How many trials ended and how, in words."""
-        said = [f"{self.count(one)} {one}" for one in Standing if self.count(one)]
-        return (
-            f"{sum(one.ended for one in self.known)} of {self.search.total} trials: {', '.join(said) or 'none begun'}"
-        )
+        ended = sum(one.ended for one in self.known)
+        return f"{ended} of {self.search.total} trials: {counts(self.known) or 'none begun'}"
 
     def statements(self) -> list[str]:
         """What is best, what the default gives, what the settings are, and what to type."""
@@ -109,11 +104,11 @@ class Outcome:
         return [self._line(one) for one in self.known]
 
     def _line(self, one: TriedTrial) -> dict[str, str]:
-        epochs = max(one.steps, default=0) if one.standing is not Standing.DONE else one.trial.epochs
+        epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
         note = "default" if one.trial == self.search.default else ""
         return {
             "trial": str(one.number),
-            "state": str(one.standing),
+            "state": one.state.word,
             "epochs": str(epochs),
             self.search.metric: _number(one.value),
             self.search.measure.quantity: _number(self.tested.get(one.key)),
@@ -177,7 +172,7 @@ def markdown(outcome: Outcome) -> str:
 
 def tested(store: Store, search: Search, known: tuple[TriedTrial, ...]) -> dict[str, float]:
     """The test metric of trials that are done, by key."""
-    done = {one.key for one in known if one.standing is Standing.DONE}
+    done = {one.key for one in known if one.state is TrialState.DONE}
     found = store.results.where(lambda key, measure: key in done and measure == search.measure.token)
     metric = search.measure.metric
     return {result.key: result.metrics[metric] for result in found if metric in result.metrics}

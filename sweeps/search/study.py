@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mvae.refusal import Refusal
+from sweeps.planning.state import TrialState
 from sweeps.search.database import StudyLost, database, exists, make
 from sweeps.search.space import REDUCTION, Search
 from sweeps.search.suggest import _distribution, _sampler, _suggested
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial
 from sweeps.store import pruned
 from sweeps.store.pruned import Pruned
 from sweeps.store.store import Store
@@ -153,7 +154,7 @@ class SearchRecord:
         """
         import optuna
 
-        finished = [one for one in self.known() if one.standing is Standing.DONE]
+        finished = [one for one in self.known() if one.state is TrialState.DONE]
         if len(finished) < 4 or len({one.value for one in finished}) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
@@ -167,12 +168,12 @@ class SearchRecord:
         if key is None or "repeats" in frozen.user_attrs:
             return None
         why = str(frozen.user_attrs.get("diverged", ""))
-        states = {"COMPLETE": Standing.DONE, "PRUNED": Standing.DIVERGED if why else Standing.PRUNED}
-        standing = states.get(frozen.state.name, Standing.OPEN)
+        states = {"COMPLETE": TrialState.DONE, "PRUNED": TrialState.DIVERGED if why else TrialState.PRUNED}
+        state = states.get(frozen.state.name, TrialState.RUNNING)
         steps = dict(frozen.intermediate_values)
-        value = steps[max(steps)] if standing is Standing.PRUNED and steps else frozen.value
+        value = steps[max(steps)] if state is TrialState.PRUNED and steps else frozen.value
         trial = self.search.trial(frozen.params)
-        return TriedTrial(frozen.number, key, trial, standing, None if why else value, steps, why)
+        return TriedTrial(frozen.number, key, trial, state, None if why else value, steps, why)
 
     def _take_up(self, frozen: optuna.trial.FrozenTrial, store: Store) -> None:
         """A trial that ran when the driver was killed: its end, where storage has it, or it is put back."""

@@ -15,9 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 from sweeps.cli.words import figures
+from sweeps.planning.state import TrialState
 from sweeps.table.markdown import markdown_table
 from sweeps.table.rounding import shown_value
-from sweeps.tracking.view import RunView, Status, SweepView, member_tag
+from sweeps.tracking.view import RunView, SweepView, member_tag
 
 NOTE_CHARACTERS = 8000
 """MLflow's limit on a run's tag."""
@@ -92,7 +93,7 @@ def run_note(view: RunView) -> str:
     epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
     final = {name: view.final[name] for name in sorted(view.final, key=_test_first)}
     head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
-    stands = f"{_STANDS[view.status]} {epochs}{f' of {of}' if of else ''} epochs"
+    stands = f"{_STANDS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
     parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
     if view.error is not None:
         parts.append("Why it failed:\n\n" + "\n".join(f"    {line}" for line in view.error.splitlines()))
@@ -174,12 +175,13 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
 
 
 _STANDS = {
-    Status.PENDING: "Waits for its turn after",
-    Status.RUNNING: "Runs; saved are",
-    Status.FINISHED: "Finished after",
-    Status.FAILED: "Failed after",
-    Status.KILLED: "Interrupted, to be continued by the same command, after",
-    Status.PRUNED: "Given up by a search, since it lagged behind others, after",
+    TrialState.PENDING: "Waits for its turn after",
+    TrialState.RUNNING: "Runs; saved are",
+    TrialState.DONE: "Finished after",
+    TrialState.FAILED: "Failed after",
+    TrialState.INTERRUPTED: "Interrupted, to be continued by the same command, after",
+    TrialState.DIVERGED: "Failed after",
+    TrialState.PRUNED: "Given up by a search, since it lagged behind others, after",
 }
 
 

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, TypeVar
 from mvae.refusal import Refusal
 from mvae.storage.objects import Place
 from sweeps.cli.tracking_uri import without_credentials
+from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import Unusable, sqlite_path
 from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
 from sweeps.tracking.server import ask, ask_database
-from sweeps.tracking.view import RunView, Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 
 if TYPE_CHECKING:
     from sweeps.tracking.mirror import LoadModel, Mirror
@@ -279,7 +280,7 @@ class Tracker:
 
 def _stopped(view: View) -> View:
     """The view once its driver is gone."""
-    return replace(view, status=Status.KILLED) if view.status is Status.RUNNING else view
+    return replace(view, state=TrialState.INTERRUPTED) if view.state is TrialState.RUNNING else view
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

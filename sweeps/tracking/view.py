@@ -10,28 +10,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+
+from sweeps.planning.state import TrialState
 
 if TYPE_CHECKING:
     from mvae.storage.objects import Place
     from mvae.training.records import Record
     from sweeps.store.results import Result
-
-
-class Status(StrEnum):
-    """Where a key or a sweep stands, as storage and the running driver know it."""
-
-    PENDING = "pending"
-    """Waits for its turn: it never ran, or it was interrupted and has not started again."""
-    RUNNING = "running"
-    FINISHED = "finished"
-    """Its results are in storage."""
-    FAILED = "failed"
-    KILLED = "killed"
-    """Interrupted, to be continued by the next command."""
-    PRUNED = "pruned"
-    """A search gave it up, since it lagged behind others."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +50,7 @@ class RunView:
     key: str
     name: str
     """What MLflow's lists call the run, for people: "mvae 1 % seed 0"."""
-    status: Status
+    state: TrialState
     fields: Mapping[str, Any]
     """The trial's hashed fields: they become params, and tags `mvae.<field>` to group by."""
     records: tuple[Record, ...] = ()
@@ -135,7 +121,7 @@ class SweepView:
 
     name: str
     """Names the sweep within its storage name, and the parent run: "weak_supervision digits"."""
-    status: Status
+    state: TrialState
     title: str
     """One line: what is computed."""
     source: str = ""

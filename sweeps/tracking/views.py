@@ -15,11 +15,12 @@ from mvae.storage.objects import Place, each
 from mvae.training.records import MODEL, Checkpoint, Record
 from mvae.trial import Trial
 from sweeps.cli.words import counted
-from sweeps.planning.plan import Cell, Fingerprints, Plan, State, fingerprint_of
+from sweeps.planning.plan import Cell, Fingerprints, Plan, fingerprint_of
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.published import column_label
-from sweeps.tracking.view import CheckpointView, DatasetView, RunView, Status
+from sweeps.tracking.view import CheckpointView, DatasetView, RunView
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,7 +57,7 @@ class Catalogue:
 
     def running(self, key: str) -> RunView:
         """Its trial has begun."""
-        return self._set(key, status=Status.RUNNING, error=None, traceback=None)
+        return self._set(key, state=TrialState.RUNNING, error=None, traceback=None)
 
     def committed(self, key: str, records: Sequence[Record]) -> RunView:
         """A complete checkpoint covers these records, some perhaps known already."""
@@ -68,7 +69,7 @@ class Catalogue:
 
     def failed(self, key: str, why: str, traceback: Place | None = None) -> RunView:
         """Its trial ended without a result; the file holds the traceback."""
-        return self._set(key, status=Status.FAILED, error=why, traceback=traceback)
+        return self._set(key, state=TrialState.FAILED, error=why, traceback=traceback)
 
     def finished(self, key: str) -> RunView:
         """Its results are in storage."""
@@ -86,7 +87,7 @@ class Catalogue:
     def pruned(self, key: str, epoch: int, records: Sequence[Record]) -> RunView:
         """A search gave its trial up after so many epochs."""
         tags = {**self._views[key].tags, "pruned": epoch}
-        return self._set(key, status=Status.PRUNED, tags=tags, records=tuple(records))
+        return self._set(key, state=TrialState.PRUNED, tags=tags, records=tuple(records))
 
     def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
         """The trained module of a key on the CPU, in evaluation mode, and an example of its input.
@@ -155,12 +156,11 @@ class Catalogue:
         results = tuple(found)
         finished = {measure.token for measure in planned.measures} <= {result.measure for result in results}
         newest = self._store.checkpoints(key).latest(digests=not finished)
-        begun = planned.state is State.PARTIAL
         fields = planned.trial.hashed_fields()
         return RunView(
             key=key,
             name=self.name(key),
-            status=Status.FINISHED if finished else Status.KILLED if begun else Status.PENDING,
+            state=TrialState.DONE if finished else planned.state,
             fields=fields,
             records=tuple(newest.history) if newest else (),
             results=results,

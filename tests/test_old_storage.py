@@ -43,8 +43,8 @@ from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.trials.run import Job, run
 from tests.fixtures.make_storage_327d2d2 import COMMANDS, HALF_DONE, PICKLED, PROCESSOR, SEARCH, TAR, processor
+from tests.searching import finish
 from tests.sweeping import ROOT, place
-from tests.test_search import finish
 
 PIPELINES: dict[str, ModuleType] = {
     "weak_supervision.py": weak_supervision,
@@ -190,7 +190,7 @@ def test_a_plan_counts_everything_as_done_except_likelihoods_of_sentences(
     command: str, store: Store, cache: Path
 ) -> None:
     found = planned(command, store, cache)
-    left = [measure.token for _, _, measures in found.todo for measure in measures]
+    left = [measure.token for one in found.todo for measure in one.missing]
     if command.startswith(SENTENCES):
         assert left == ["likelihood-s2-v2"]
         assert found.superseded == tuple(f"{key}.likelihood-s2-v1.json" for key in found.trials)

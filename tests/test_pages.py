@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mvae.training.records import Record
+from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.tracking.notes import (
@@ -20,7 +20,7 @@ from sweeps.tracking.notes import (
     sweep_note,
     view_id,
 )
-from sweeps.tracking.view import CheckpointView, RunView, SweepView
+from sweeps.tracking.view import RunView, SweepView
 
 RUN = "0123456789abcdef0123456789abcdef"
 KEY = "00000000000000aa"
@@ -52,6 +52,7 @@ def trial(state: TrialState = TrialState.DONE) -> RunView:
     history = [Record(epoch=epoch, time=0.0, metrics={"train/loss": 1.0}) for epoch in (1, 2)]
     metrics = {"best/epoch": 2.0, "test/accuracy": 0.81236}
     results = (Result(KEY, "accuracy-v1", {}, metrics, {}, history),) if state is TrialState.DONE else ()
+    weights = {MODEL: StoredFile(bytes=1, sha256="e" * 64)}
     return RunView(
         key=KEY,
         name="MVAE 1% seed 0",
@@ -60,7 +61,7 @@ def trial(state: TrialState = TrialState.DONE) -> RunView:
         records=tuple(history),
         results=results,
         tags={"row": "MVAE", "column": "1%"},
-        checkpoint=CheckpointView("/storage/checkpoints/x", "e" * 64, 2),
+        checkpoint=Checkpoint(Path("/storage/checkpoints/x"), 2, "a", weights, [], {}, final=False),
     )
 
 

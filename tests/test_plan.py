@@ -58,8 +58,8 @@ def shown(planned: Plan, at_once: int | None = None) -> str:
     return file.getvalue()
 
 
-def test_without_storage_every_cell_is_missing() -> None:
-    planned = plan([cell(seed=seed) for seed in range(3)], None, FINGERPRINT)
+def test_without_storage_every_cell_is_missing(tmp_path: Path) -> None:
+    planned = plan([cell(seed=seed) for seed in range(3)], Store(tmp_path, "not there"), FINGERPRINT)
     assert [planned.state(index) for index in range(3)] == [TrialState.PENDING] * 3
     assert len(planned.todo) == 3
 
@@ -71,7 +71,7 @@ def test_done_partial_and_missing_are_told_apart(store: Store, finish: Callable[
     planned = plan(cells, store, FINGERPRINT)
     assert [planned.state(index) for index in range(3)] == [TrialState.DONE, TrialState.INTERRUPTED, TrialState.PENDING]
     assert [planned.trials[key].epoch for key in planned.keys] == [10, 4, 0]
-    assert [trial.seed for _, trial, _ in planned.todo] == [1, 2]
+    assert [one.trial.seed for one in planned.todo] == [1, 2]
 
 
 def test_planning_writes_nothing(store: Store, finish: Callable[..., str]) -> None:
@@ -81,10 +81,10 @@ def test_planning_writes_nothing(store: Store, finish: Callable[..., str]) -> No
     assert sorted(on_disk(store.root).rglob("*")) == before
 
 
-def test_cells_that_need_the_same_model_share_one_trial() -> None:
+def test_cells_that_need_the_same_model_share_one_trial(store: Store) -> None:
     one = cell("logreg", epochs=10)
     two = Cell("logreg again", 0.1, cell("logreg", epochs=20).trial, ACCURACY, None, "logreg")
-    planned = plan([one, two], None, FINGERPRINT)
+    planned = plan([one, two], store, FINGERPRINT)
     assert len(planned.trials) == 1
     assert len(planned.todo) == 1
 
@@ -93,7 +93,7 @@ def test_another_measure_of_a_finished_trial_trains_nothing_again(store: Store, 
     key = finish(cell())
     checkpoint(store, cell(), epoch=10)
     planned = plan([cell(), cell(measure=OTHER)], store, FINGERPRINT)
-    assert [(done, missing) for done, _, missing in planned.todo] == [(key, (OTHER,))]
+    assert [(one.key, one.missing) for one in planned.todo] == [(key, (OTHER,))]
     assert [planned.state(index) for index in range(2)] == [TrialState.DONE, TrialState.INTERRUPTED]
     assert planned.estimate.seconds == 0
 

@@ -14,13 +14,14 @@ import torch
 from mvae.storage.files import atomic_path, write_atomically
 from mvae.training.records import Record
 from sweeps.planning.state import TrialState
-from sweeps.tracking.view import CheckpointView, DatasetView, RunView
+from sweeps.tracking.view import DatasetView, RunView
 from tests.tracked import (
     KEYS,
     NAMESPACE,
     PROJECT,
     SWEEP,
     Storage,
+    checkpoint,
     expected_rows,
     finished,
     records,
@@ -40,7 +41,7 @@ def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_picture
         finished(KEYS[0]),
         tags={"row": "mvae", "mlflow.source.name": "weak_supervision"},
         dataset=DatasetView("digits", "d" * 64, {"version": 1}),
-        checkpoint=CheckpointView("/storage/checkpoints/x", "e" * 64, 3),
+        checkpoint=checkpoint(3),
         artifacts=pictures,
     )
     assert storage.driver(view).close()

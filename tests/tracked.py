@@ -15,7 +15,7 @@ import mlflow.pytorch
 import pytest
 from mlflow.entities import Run
 
-from mvae.training.records import Record
+from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
 from sweeps.cli.tracking_uri import default_uri, place_of_artifacts
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
@@ -64,6 +64,11 @@ def finished(key: str, epochs: int = 3, accuracy: float = 0.75) -> RunView:
 def running(key: str, epochs: int) -> RunView:
     fields = {"model": "mvae", "seed": 0}
     return RunView(key, f"mvae {key}", TrialState.RUNNING, fields, records=records(epochs), started=STARTED)
+
+
+def checkpoint(epoch: int) -> Checkpoint:
+    weights = StoredFile(bytes=1, sha256="e" * 64)
+    return Checkpoint(Path("/storage/checkpoints/x"), epoch, "a", {MODEL: weights}, [], {}, final=False)
 
 
 def no_model(view: RunView) -> None:

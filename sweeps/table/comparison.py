@@ -70,7 +70,6 @@ class Report:
 
     @property
     def failed(self) -> list[Run]:
-        """Runs whose trial failed."""
         return [run for run in self.runs if run.state is TrialState.FAILED]
 
     @property

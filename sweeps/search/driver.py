@@ -245,4 +245,4 @@ def report_on(study: SearchRecord, store: Store, links: dict[str, str], console:
         console.say(f"The report is not written: {refused}")
         return INCOMPLETE
     console.say(f"Report: {folder}")
-    return COMPLETE if outcome.complete else INCOMPLETE
+    return INCOMPLETE if study.search.left(known) else COMPLETE

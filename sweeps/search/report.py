@@ -61,11 +61,6 @@ class Outcome:
         return next((one for one in self.known if one.trial == self.search.default), None)
 
     @property
-    def complete(self) -> bool:
-        """Whether all trials that were asked for have ended."""
-        return not self.search.left(self.known)
-
-    @property
     def title(self) -> str:
         default = self.search.default
         return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"

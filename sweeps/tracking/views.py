@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from mvae import plugins
 from mvae.data import Kind, Modality, load_converted, source
@@ -21,10 +24,6 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.published import column_label
 from sweeps.tracking.view import DatasetView, RunView
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
 
 
 class Catalogue:
@@ -83,19 +82,16 @@ class Catalogue:
         Pickled, it takes along what plug-ins define, so that it can be read without them. The example is None for a
         module that wants more than an image.
         """
-        import numpy as np
         from cloudpickle import register_pickle_by_value
 
         for module_of_plugin in plugins.modules():
             register_pickle_by_value(module_of_plugin)
         trial = self._plan.trials[view.key].trial
         checkpoints = self._store.checkpoints(view.key)
-        newest = checkpoints.latest()
-        if newest is None:
+        newest, modalities = checkpoints.latest(), self._modalities(trial)
+        if newest is None or modalities is None:
             return None
-        chosen, modalities = arm(trial.model), self._modalities(trial)
-        if modalities is None:
-            return None
+        chosen = arm(trial.model)
         module = chosen.build(trial, modalities)
         module.load_state_dict(checkpoints.load(newest, MODEL))
         from_image = chosen.measures & {"accuracy", "readout"} and modalities[0].kind is Kind.IMAGE

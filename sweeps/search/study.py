@@ -52,14 +52,10 @@ class SearchRecord:
             direction="maximize" if search.maximize else "minimize",
             load_if_exists=True,
         )
+        self._space = {name: _distribution(span) for name, span in search.varied.items()}
         self._open: list[int] = []
         self._keys: dict[str, int] = {}
         self._handles: dict[int, optuna.Trial] = {}
-
-    @property
-    def space(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """What is varied, as Optuna describes it."""
-        return {name: _distribution(span) for name, span in self.search.varied.items()}
 
     def known(self) -> list[TriedTrial]:
         """Every trial that counts, by number; as the database has it, nothing is changed."""
@@ -155,7 +151,7 @@ class SearchRecord:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
-            return optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(self.space))
+            return optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(self._space))
         except (ValueError, RuntimeError):  # no setting differs between them
             return {}
 
@@ -234,7 +230,7 @@ class SearchRecord:
                 state=state,
                 value=None if isinstance(one, Pruned) else value,
                 params=settings,
-                distributions=self.space,
+                distributions=self._space,
                 user_attrs={"key": one.key},
                 intermediate_values={**steps, last: value} if isinstance(one, Pruned) else steps,
             )

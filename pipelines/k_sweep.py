@@ -31,7 +31,7 @@ from sweeps.table.comparison import Report
 from sweeps.table.figures import Line, Plot, figure
 from sweeps.table.files import Pictures
 from sweeps.table.plot import forms
-from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
+from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
 
 Noise = Literal["free", "fixed"]
 Noises = Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")]
@@ -60,7 +60,7 @@ PRESETS = {"demo": Preset((0, 1, 4), samples=20, epochs=1), "paper": Preset(KS, 
 """The text gives no number of importance samples for Figure 6; paper uses that of Tables 1 and 2."""
 
 
-def trained(options: Options) -> tuple[Trained, ...]:
+def trained(options: Options) -> tuple[TrialAt, ...]:
     """Every trial: an arm, free or fixed noise, k and a seed.
 
     Raises:
@@ -71,7 +71,7 @@ def trained(options: Options) -> tuple[Trained, ...]:
         check_measurable(likelihood(chosen.samples), token, source(options.dataset))
         check_reads(token, "k", "samples no subsets of modalities")
     return tuple(
-        Trained(
+        TrialAt(
             variant(token, noise, options.dataset),
             f"k={k}",
             Trial.create(
@@ -95,24 +95,24 @@ def variant(token: str, noise: Noise, dataset: str) -> str:
     return f"{arm_title(token, dataset)} {noise} noise"
 
 
-def log_joint(samples: int) -> Shown:
+def log_joint(samples: int) -> ShownQuantity:
     """Figure 6 (a)."""
-    return Shown("log joint", "test/log_joint", likelihood(samples))
+    return ShownQuantity("log joint", "test/log_joint", likelihood(samples))
 
 
-def variance(samples: int) -> Shown:
+def variance(samples: int) -> ShownQuantity:
     """Figure 6 (b) and (c): of which of Table 2's weights the figure does not say; the joint's."""
-    return Shown("var joint", "test/variance_joint", likelihood(samples))
+    return ShownQuantity("var joint", "test/variance_joint", likelihood(samples))
 
 
-def quantities(samples: int) -> tuple[Shown, ...]:
+def quantities(samples: int) -> tuple[ShownQuantity, ...]:
     """The rows of the table, for each arm and noise."""
     others = (
         ("var marginal", "variance_marginal"),
         ("var conditional", "variance_conditional"),
         ("ESS joint", "ess_joint"),
     )
-    more = (Shown(label, f"test/{name}", likelihood(samples)) for label, name in others)
+    more = (ShownQuantity(label, f"test/{name}", likelihood(samples)) for label, name in others)
     return (log_joint(samples), variance(samples), *more)
 
 
@@ -132,7 +132,7 @@ def pictures(report: Report, options: Options) -> Pictures:
     """The figure's plots: (b) and (c) where the noise is asked for."""
     chosen = PRESETS[options.preset].under(options)
 
-    def lines(shown: Shown, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
+    def lines(shown: ShownQuantity, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
         made = (variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
         return tuple(Line(report, shown.row(one), label=one) for one in made)
 

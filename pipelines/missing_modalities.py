@@ -32,18 +32,18 @@ from sweeps.table.figures import Line, Plot, figure, heat_map
 from sweeps.table.files import Pictures
 from sweeps.table.plot import forms
 from sweeps.table.protocol import remarks
-from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
+from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
 from sweeps.table.rounding import shown_value
 
 KEEP_PROBABILITIES = (0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
 """Nine points from 0.001 to 1, logarithms about equally far apart; 0.1 among them, since the text speaks of it."""
 
-ACCURACY = Shown("accuracy", "test/attribute_accuracy", ATTRIBUTE_ACCURACY)
-BALANCED = Shown("balanced accuracy", "test/attribute_balanced_accuracy", ATTRIBUTE_ACCURACY)
-MAJORITY = Shown("majority rate", "test/attribute_majority", ATTRIBUTE_ACCURACY)
+ACCURACY = ShownQuantity("accuracy", "test/attribute_accuracy", ATTRIBUTE_ACCURACY)
+BALANCED = ShownQuantity("balanced accuracy", "test/attribute_balanced_accuracy", ATTRIBUTE_ACCURACY)
+MAJORITY = ShownQuantity("majority rate", "test/attribute_majority", ATTRIBUTE_ACCURACY)
 LIKELIEST = (
-    Shown("likeliest accuracy", "test/attribute_accuracy_likeliest", ATTRIBUTE_ACCURACY),
-    Shown("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
+    ShownQuantity("likeliest accuracy", "test/attribute_accuracy_likeliest", ATTRIBUTE_ACCURACY),
+    ShownQuantity("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
 )
 """Of sampled attributes, as in the figure; of always saying the more frequent value; of the likelier values."""
 
@@ -70,7 +70,7 @@ PRESETS = {
 """The text gives no number of importance samples for Figure 5; paper uses that of Tables 1 and 2."""
 
 
-def trained(options: Options) -> tuple[Trained, ...]:
+def trained(options: Options) -> tuple[TrialAt, ...]:
     """Every trial: an arm, a keep probability and a seed.
 
     Raises:
@@ -81,7 +81,7 @@ def trained(options: Options) -> tuple[Trained, ...]:
         check_measurable(ATTRIBUTE_ACCURACY, token, source(options.dataset))
         check_reads(token, "keep_probability", "is not trained with values missing")
     return tuple(
-        Trained(
+        TrialAt(
             arm_title(token, options.dataset),
             probability,
             Trial.create(
@@ -99,24 +99,24 @@ def trained(options: Options) -> tuple[Trained, ...]:
     )
 
 
-def quantities(samples: int) -> tuple[Shown, ...]:
+def quantities(samples: int) -> tuple[ShownQuantity, ...]:
     """The rows of the table, for each arm."""
     return (ACCURACY, BALANCED, MAJORITY, *LIKELIEST, log_marginal(samples), log_conditional(samples))
 
 
-def log_marginal(samples: int) -> Shown:
+def log_marginal(samples: int) -> ShownQuantity:
     """Figure 5 (b)."""
-    return Shown("log p(x1)", "test/log_marginal", likelihood(samples))
+    return ShownQuantity("log p(x1)", "test/log_marginal", likelihood(samples))
 
 
-def log_conditional(samples: int) -> Shown:
+def log_conditional(samples: int) -> ShownQuantity:
     """Figure 5 (c)."""
-    return Shown("log p(x1|others)", "test/log_conditional", likelihood(samples))
+    return ShownQuantity("log p(x1|others)", "test/log_conditional", likelihood(samples))
 
 
-def of_attribute(shown: Shown, name: str) -> Shown:
+def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
     """The same quantity of one attribute."""
-    return Shown(f"{name} {shown.label}", f"{shown.metric}/{name}", shown.measure)
+    return ShownQuantity(f"{name} {shown.label}", f"{shown.metric}/{name}", shown.measure)
 
 
 def statements(report: Report, arms: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
     arms = variants(trained(options))
     each = tuple(Line(details, of_attribute(ACCURACY, name).row(arm), faint=True) for arm in arms for name in names)
 
-    def lines(shown: Shown) -> tuple[Line, ...]:
+    def lines(shown: ShownQuantity) -> tuple[Line, ...]:
         return tuple(Line(report, shown.row(arm), label=arm) for arm in arms)
 
     plots = (

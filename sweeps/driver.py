@@ -6,18 +6,15 @@ import os
 import shlex
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mvae import plugins
-from mvae.measure import Measure
 from mvae.storage.files import remove_tree, write_atomically
 from mvae.storage.objects import Place, each
-from mvae.trial import Trial
 from sweeps import engine
 from sweeps.cli.console import Console, Progress, error
 from sweeps.cli.options import CommonOptions
@@ -25,20 +22,19 @@ from sweeps.cli.programs import installed
 from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
 from sweeps.cli.words import counted, duration
-from sweeps.planning.plan import Fingerprints, Plan, State, kind_of, shape_of
+from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, kind_of, shape_of
+from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import git_sha
 from sweeps.store.scratch import remove_folders_of_the_dead
 from sweeps.store.store import Store
+from sweeps.sweep import Sweep
 from sweeps.table.files import known_links, show, tabulate, write
 from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
-from sweeps.tracking.view import Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.run import Job, Message
-
-if TYPE_CHECKING:
-    from sweeps.sweep import Sweep
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
@@ -70,9 +66,8 @@ class Driver:
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
         self._correct_views()
         self.console.header(f"{self.sweep.title}: {self._what_there_is()}")
-        for fact in self.sweep.facts:
-            self.console.say(fact)
-        for line in self.sweep.remarks if self._unfinished else ():
+        remarks = self.sweep.remarks if self._unfinished else ()
+        for line in (*self.sweep.facts, *remarks):
             self.console.say(line)
         if changed := self.catalogue.made_by_others():
             self.console.say(changed)
@@ -80,7 +75,7 @@ class Driver:
             self.uri,
             namespace=self.store.namespace(),
             experiment=self.store.name,
-            sweep=self._view(Status.RUNNING),
+            sweep=self._view(TrialState.RUNNING),
             artifacts=place_of_artifacts(self.uri, self.store.root),
             load_model=self.catalogue.load_model,
             say=self.console.say,
@@ -92,7 +87,7 @@ class Driver:
             if self._unfinished:
                 self._train(tracker)
             tracker.start()
-            code = self._report(known_links(self.store.reports / self.sweep.name) | tracker.links(BRIEFLY))
+            code = self._report(tracker.links(BRIEFLY))
         except KeyboardInterrupt as stop:
             code = INTERRUPTED
             self.console.say(stopped_by(self.interruption.heard or str(stop)))
@@ -100,9 +95,9 @@ class Driver:
             if self.lease.lost.is_set():  # MLflow has another writer now
                 tracker.give_up()
             else:
-                status = {COMPLETE: Status.FINISHED, INTERRUPTED: Status.KILLED}.get(code, Status.FAILED)
+                state = {COMPLETE: TrialState.DONE, INTERRUPTED: TrialState.INTERRUPTED}.get(code, TrialState.FAILED)
                 tracker.start()
-                tracker.update_sweep(self._view(status))
+                tracker.update_sweep(self._view(state))
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
                 if tracker.stuck and code == COMPLETE:
                     code = INCOMPLETE
@@ -114,7 +109,7 @@ class Driver:
         try:
             self.console.stop_progress()
             error(f"stopped: {what}; what is finished stays. To go on: {command()}")
-            self._tracker.update_sweep(self._view(Status.FAILED))
+            self._tracker.update_sweep(self._view(TrialState.FAILED))
             self._tracker.close(BRIEFLY)
             self.lease.release()
             sys.stdout.flush()
@@ -126,8 +121,8 @@ class Driver:
 
     def _what_there_is(self) -> str:
         """How many trials, and what of them is done already, in words."""
-        done = self.planned.count(State.DONE)
-        partial = self.planned.count(State.PARTIAL)
+        done = self.planned.count(TrialState.DONE)
+        partial = self.planned.count(TrialState.INTERRUPTED)
         kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
         return f"{counted(len(self.planned.trials), 'trial')}{kept}"
 
@@ -151,7 +146,7 @@ class Driver:
             if newest is not None and not newest.final:
                 checkpoints.keep_final_weights()
 
-        each(tidy, [key for key, one in self.planned.trials.items() if one.state is State.DONE], self.store.root)
+        each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
         """The plug-ins as they are, beside the results that name their digests: no commit of ours holds them."""
@@ -161,14 +156,15 @@ class Driver:
                 write_atomically(kept, plugin.content)
 
     def _train(self, tracker: Tracker) -> None:
-        todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
+        todo = self.planned.todo
         work = {planned.key: float(planned.trial.epochs) for planned in todo}
         before = {planned.key: planned.epoch / planned.trial.epochs for planned in todo}
         kinds = {planned.key: " ".join(kind_of(planned.trial.model_dump()) or ()) for planned in todo}
-        with ExitStack() as stack:
-            progress = stack.enter_context(self.console.progress(work, before, kinds))
-            capacity = stack.enter_context(engine.cluster(self._head_lost))
-            jobs = [self._job(planned.key, planned.trial, planned.missing, capacity) for planned in todo]
+        with (
+            self.console.progress(work, before, kinds) as progress,
+            engine.cluster(self._head_lost) as capacity,
+        ):
+            jobs = [self._job(planned, capacity) for planned in todo]
             most, groups = self.options.max_concurrent, list(engine.alike(jobs))
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
             estimate = self.planned.estimate
@@ -179,15 +175,15 @@ class Driver:
                     self.console.say(bound)
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
 
-    def _job(self, key: str, trial: Trial, measures: tuple[Measure, ...], capacity: engine.Capacity) -> Job:
+    def _job(self, planned: PlannedTrial, capacity: engine.Capacity) -> Job:
         return Job(
-            key=key,
-            trial=trial,
-            measures=measures,
+            key=planned.key,
+            trial=planned.trial,
+            measures=planned.missing,
             store=self.store,
             data_root=self.options.data_root,
             cache=self.options.cache,
-            gpus=engine.demand(*shape_of(trial), self.options.gpus_per_trial, capacity).gpus,
+            gpus=engine.demand(*shape_of(planned.trial), self.options.gpus_per_trial, capacity).gpus,
             checkpoint_every=self.options.checkpoint_every,
             git=git_sha(),
             namespace=self.store.namespace(),
@@ -218,7 +214,7 @@ class Driver:
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
                 spent += sum(result.provenance.get("measured_in_seconds", 0.0) for result in view.results)
-                shown = self._metric(key, view.final)
+                shown = self._metric(view)
                 progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
                 tracker.update(view)
             else:
@@ -248,8 +244,9 @@ class Driver:
         with suppress(OSError):
             self.store.traceback(key).unlink()
 
-    def _metric(self, key: str, final: dict[str, float]) -> str:
+    def _metric(self, view: RunView) -> str:
         """What a trial's line shows of its numbers: of several of one kind, the range."""
+        key, final = view.key, view.final
         own = [cell.quantity for cell, of in zip(self.planned.cells, self.planned.keys, strict=True) if of == key]
         if own[0]:
             return f"{own[0].rpartition('/')[2]} {shown_value(final[own[0]])}" if own[0] in final else "done"
@@ -266,10 +263,10 @@ class Driver:
         if self.lease.lost.is_set():
             raise Interrupted("the loss of the lease to another driver")
 
-    def _view(self, status: Status) -> SweepView:
+    def _view(self, state: TrialState) -> SweepView:
         return SweepView(
             name=self.sweep.name,
-            status=status,
+            state=state,
             title=self.sweep.title,
             source=self.sweep.table.source if self.sweep.table else self.sweep.source,
             command=command(),
@@ -283,19 +280,21 @@ class Driver:
             },
             report=self.store.reports / self.sweep.name,
             started=self.started,
-            ended=None if status is Status.RUNNING else time.time(),
+            ended=None if state is TrialState.RUNNING else time.time(),
         )
 
 
 def report_on(
-    sweep: Sweep,
-    planned: Plan,
-    store: Store,
-    console: Console,
-    failures: dict[str, str],
-    links: dict[str, str] | None = None,
+    sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str], links: dict[str, str]
 ) -> int:
-    """Shows and writes the table of what is in storage; the exit code says whether it is complete."""
+    """Shows and writes the table of what is in storage; the exit code says whether it is complete.
+
+    Args:
+        failures: key to what went wrong in this command.
+        links: key to MLflow run; those of an earlier report stay.
+    """
+    folder = store.reports / sweep.name
+    links = known_links(folder) | links
     made = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
     report = made(planned, store.results)
     report = replace(report, statements=(*sweep.facts, *sweep.statements(report)))
@@ -304,11 +303,11 @@ def report_on(
     if store.folder.exists():
         try:
             pictures = sweep.pictures(report, details) if sweep.pictures else None
-            write(store.reports / sweep.name, report, details, pictures)
+            write(folder, report, details, pictures)
         except OSError as refused:
             console.say(f"The report is not written: {refused}")
             return INCOMPLETE
-        console.say(f"Report: {store.reports / sweep.name}")
+        console.say(f"Report: {folder}")
     return COMPLETE if report.complete else INCOMPLETE
 
 

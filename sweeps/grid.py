@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sweeps.cli.console import Console
 from sweeps.cli.options import CommonOptions
 from sweeps.driver import COMPLETE, Driver, report_on
@@ -22,19 +24,15 @@ class Grid:
         return own_name(store.reports, sweep.name, wanted, options.asked())
 
     def left(self, planned: Plan) -> int:
-        """Trials that miss a result."""
         return len(planned.todo)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints what is done and what the rest will cost."""
         planned = look_up(sweep.cells)
         show_plan(planned, console.rich, options.max_concurrent, costs(planned.estimate, host, options))
         return COMPLETE
 
-    def report(self, sweep: Sweep, planned: Plan, store: Store, links: dict[str, str], console: Console) -> int:
-        """Prints and writes the table."""
-        return report_on(sweep, planned, store, console, {}, links)
+    def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
+        return report_on(sweep, planned, store, console, failures={}, links={})
 
-    def driver(self) -> type[Driver]:
-        """What runs it."""
-        return Driver
+    def drive(self, *start: Any) -> int:
+        return Driver(*start).run()

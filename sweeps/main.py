@@ -33,13 +33,13 @@ from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, command, stopped_by
 from sweeps.grid import Grid
-from sweeps.planning.plan import Fingerprints, State, plan, shape_of
-from sweeps.planning.probe import Probe
+from sweeps.planning.plan import Fingerprints, plan, shape_of
+from sweeps.planning.probe import probed_seconds
+from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import stale_package
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep, Work
-from sweeps.table.files import known_links
 from sweeps.tracking.tracker import check
 
 __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
@@ -57,27 +57,23 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """
     looks_only = options.plan or options.report
     with outliving_readers("" if looks_only else READER_GONE):
-        return _main(sweep, options)
-
-
-def _main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
-    console = Console()
-    interruption = Interruption(console.stopping)
-    if folder := ensure_home():
-        console.say(f"This user has no home directory (HOME): {folder} stands in")
-    try:
-        with interruption, ExitStack() as held:
-            return _checked(sweep(), options, console, interruption, held)()
-    except Refusal as refusal:
-        looks_only = isinstance(refusal, MissingFiles) and (options.plan or options.report)
-        error(f"{refusal}" + "; --plan and --report download nothing" * looks_only)
-        return BAD_INPUT
-    except OSError as refused:
-        error(f"stopped by the system: {refused}; what is finished stays, to go on: {command()}")
-        return INCOMPLETE
-    except KeyboardInterrupt as stop:
-        console.say(stopped_by(interruption.heard or str(stop)))
-        return INTERRUPTED
+        console = Console()
+        interruption = Interruption(console.stopping)
+        if folder := ensure_home():
+            console.say(f"This user has no home directory (HOME): {folder} stands in")
+        try:
+            with interruption, ExitStack() as held:
+                return _checked(sweep(), options, console, interruption, held)()
+        except Refusal as refusal:
+            missing = looks_only and isinstance(refusal, MissingFiles)
+            error(f"{refusal}" + "; --plan and --report download nothing" * missing)
+            return BAD_INPUT
+        except OSError as refused:
+            error(f"stopped by the system: {refused}; what is finished stays, to go on: {command()}")
+            return INCOMPLETE
+        except KeyboardInterrupt as stop:
+            console.say(stopped_by(interruption.heard or str(stop)))
+            return INTERRUPTED
 
 
 def _checked(
@@ -103,7 +99,7 @@ def _checked(
     planned = plan(sweep.cells, store, data_marks, former=former)
     work: Work = sweep.search or Grid()
     sweep = replace(sweep, name=work.folder(sweep, planned, store, options))
-    if options.resume and planned.count(State.DONE) + planned.count(State.PARTIAL) == 0:
+    if options.resume and planned.count(TrialState.PENDING) == len(planned.trials):
         raise Refusal(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
             " leave --resume out to start them"
@@ -113,7 +109,7 @@ def _checked(
     if options.plan:
         return lambda: _plan(work, sweep, options, store, data_marks, former, console)
     if options.report:
-        return lambda: work.report(sweep, planned, store, known_links(store.reports / sweep.name), console)
+        return lambda: work.report(sweep, planned, store, console)
     store.check_writable()
     check(uri)
     if stale := stale_package(Path(sys.argv[0])):
@@ -121,7 +117,7 @@ def _checked(
     for line in planned.former_line:
         console.say(line)
     if work.left(planned):
-        trials = [trial for _, trial, _ in planned.todo] or [cell.trial for cell in sweep.cells]
+        trials = [one.trial for one in planned.todo] or [cell.trial for cell in sweep.cells]
         shapes = [shape_of(trial) for trial in trials]
         wait = options.wait_for_nodes
         engine.check(shapes, options.gpus_per_trial, store, wait_minutes=wait, say=console.say)
@@ -133,7 +129,7 @@ def _checked(
 
     def drive() -> int:
         now = plan(sweep.cells, store, data_marks)  # another driver may have been at work up to now
-        return work.driver()(sweep, options, now, data_marks, store, uri, console, lease, interruption).run()
+        return work.drive(sweep, options, now, data_marks, store, uri, console, lease, interruption)
 
     return drive
 
@@ -182,6 +178,6 @@ def _plan(
     for line in (*sweep.facts, *sweep.remarks):
         console.say(line)
     host = engine.this_host(options.gpus_per_trial)
-    probe = Probe(data_marks, options.cache, host.kind)
+    probe = partial(probed_seconds, fingerprints=data_marks, cache=options.cache, device=host.kind)
     look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=host.device, former=former)
     return work.show_plan(look_up, sweep, options, host, console)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
+from sweeps.cli.console import Console
+from sweeps.cli.options import CommonOptions
 from sweeps.planning.plan import Cell, Plan
+from sweeps.planning.price import Host
+from sweeps.store.store import Store
 from sweeps.table.files import Pictures, Report
 from sweeps.table.published import Table
-
-if TYPE_CHECKING:
-    from sweeps.cli.console import Console
-    from sweeps.cli.options import CommonOptions
-    from sweeps.planning.price import Host
-    from sweeps.store.store import Store
 
 __all__ = ["Cell", "LookUp", "Sweep", "Table", "Work"]
 
@@ -55,33 +53,24 @@ class Sweep:
     """The search that chooses the cells; None: a grid of these cells."""
 
 
-class Runs(Protocol):
-    """One command at work."""
-
-    def run(self) -> int:
-        """Runs what is missing and reports everything; the exit code says how it went."""
-        ...
-
-
 class Work(Protocol):
     """What `main` asks of a sweep: a grid knows all its cells (sweeps/grid.py), a search chooses them as it runs."""
 
     def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
         """Name of the folder of its report."""
-        ...
 
     def left(self, planned: Plan) -> int:
         """Trials that are still to be run."""
-        ...
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
         """Prints what is done and what the rest will cost; returns the exit code."""
-        ...
 
-    def report(self, sweep: Sweep, planned: Plan, store: Store, links: dict[str, str], console: Console) -> int:
+    def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
         """Prints and writes the table; returns the exit code."""
-        ...
 
-    def driver(self) -> Callable[..., Runs]:
-        """Makes what runs it (`sweeps/driver.py`)."""
-        ...
+    def drive(self, *start: Any) -> int:
+        """Runs what is missing and reports everything; returns the exit code.
+
+        Args:
+            start: what a `sweeps.driver.Driver` is made of.
+        """

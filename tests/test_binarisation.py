@@ -31,7 +31,7 @@ from mvae.training.steps import make_up
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 from sweeps.planning.plan import Cell, plan
-from sweeps.planning.probe import Probe
+from sweeps.planning.probe import probed_seconds
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.run import Job, run
@@ -318,4 +318,4 @@ def test_a_job_loads_the_grey_values_and_its_run_names_the_binarisation(tiny_roo
     assert result.trial["binarisation"] == "dynamic"
     cell = Cell("NN", 0.2, trial, ACCURACY, None, "nn")
     assert Catalogue(plan([cell], store, mark), store, mark).view(trial.key(mark)).fields["binarisation"] == "dynamic"
-    assert Probe(mark, tmp_path / "cache")(trial), "the probe times it without grey values"
+    assert probed_seconds(trial, mark, tmp_path / "cache"), "the probe times it without grey values"

@@ -22,6 +22,7 @@ from pipelines import (
 from sweeps.cli.options import CommonOptions, read
 from sweeps.engine.here import this_host
 from sweeps.main import main
+from sweeps.planning.demand import Capacity
 from sweeps.planning.estimate import Estimate
 from sweeps.planning.plan import Cell, plan
 from sweeps.planning.price import Host, costs
@@ -29,8 +30,8 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 FINGERPRINT = "0" * 64
-LAPTOP = Host(cpus=8, gpus=0, kind="cpu", device="Laptop")
-GPUS = Host(cpus=16, gpus=1, kind="cuda", device="H100")
+LAPTOP = Host(Capacity(cpus=8, gpus=0), kind="cpu", device="Laptop")
+GPUS = Host(Capacity(cpus=16, gpus=1), kind="cuda", device="H100")
 
 
 def cell(seed: int = 0, **fields: object) -> Cell:
@@ -95,16 +96,16 @@ def test_a_trial_takes_its_share_of_a_machine(
 
 
 def test_machine_hours_and_their_price() -> None:
-    estimate = Estimate(8 * 7200.0, known=16, unknown=1, bases=(), shapes={(1, None): (3600.0,) * 16})
+    estimate = Estimate({(1, None): (3600.0,) * 16}, unknown=1, bases=())
     options = CommonOptions(plan=True, price_per_hour=0.25)
     assert costs(estimate, LAPTOP, options) == [
         "about 2 machine-hours (2 h 00 min of one like this, 8 CPUs, 8 trials at a time)",
         "about 0.50 at 0.25 a machine-hour, without 1 trial of which no time is known",
     ]
-    assert costs(Estimate(0.0, 0, 3, ()), LAPTOP, options) == []
+    assert costs(Estimate({}, 3, ()), LAPTOP, options) == []
 
 
-TWO_CORES = Host(cpus=2, gpus=0, kind="cpu", device="Laptop")
+TWO_CORES = Host(Capacity(cpus=2, gpus=0), kind="cpu", device="Laptop")
 
 
 @pytest.mark.parametrize(
@@ -116,24 +117,24 @@ TWO_CORES = Host(cpus=2, gpus=0, kind="cpu", device="Laptop")
     ],
 )
 def test_a_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float, ...], said: str) -> None:
-    estimate = Estimate(sum(trials), len(trials), 0, (), {(1, None): trials})
+    estimate = Estimate({(1, None): trials}, 0, ())
     (line,) = costs(estimate, TWO_CORES, CommonOptions(plan=True))
     assert line.endswith(f"({said})"), line
     assert estimate.lasting(2) == {1: 41.0, 3: 60.0}[len(trials)]
-    assert "at once" not in "".join(Estimate(41.0, 1, 0, (), {(1, None): (41.0,)}).lines(at_once=2))
+    assert "at once" not in "".join(Estimate({(1, None): (41.0,)}, 0, ()).lines(at_once=2))
 
 
 def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -> None:
     estimate = plan([cell()], store, FINGERPRINT, lambda _: 1300.0, "Laptop").estimate
     assert estimate.bases == ("mvae mlp: 2 min 10 s an epoch, measured by a probe on Laptop",)
     for hours, said in ((99.7, "about 100 m"), (0.001, "under 0.01 m"), (12.3, "about 12 m"), (1.23, "about 1.2 m")):
-        one = Estimate(hours * 3600, 1, 0, (), {(1, None): (hours * 3600,)})
+        one = Estimate({(1, None): (hours * 3600,)}, 0, ())
         assert costs(one, TWO_CORES, CommonOptions(plan=True))[0].startswith(said)
 
 
 def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
-    (line,) = costs(Estimate(60.0, 1, 0, (), {(1, None): (60.0,)}), this_host(0), CommonOptions(plan=True))
+    (line,) = costs(Estimate({(1, None): (60.0,)}, 0, ()), this_host(0), CommonOptions(plan=True))
     assert line.endswith("; like this one, the head: workers of another kind take other times, at another price")
 
 
@@ -148,7 +149,7 @@ def test_every_pipeline_says_what_it_costs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.planning.probe.Probe.__call__", lambda *_: 3600.0)
+    monkeypatch.setattr("sweeps.main.probed_seconds", lambda *_, **__: 3600.0)
     options = read(
         pipeline.Options,  # type: ignore[attr-defined]
         ["--plan", "--price-per-hour", "2", "--storage", str(tmp_path / "runs"), "--data-root", str(tiny_root)],

@@ -30,7 +30,7 @@ from sweeps.driver import COMPLETE, INCOMPLETE, INTERRUPTED
 from sweeps.engine import Capacity, attach
 from sweeps.engine import watch as watching
 from sweeps.engine.watch import GIVES_UP_AFTER, patience, watch, watched
-from sweeps.tracking.view import Status
+from sweeps.planning.state import TrialState
 from tests.test_sweep import Heard, command, tracked
 
 __all__ = ["command", "tracked"]
@@ -75,7 +75,7 @@ def test_each_signal_that_ends_a_sweep_says_how_to_resume_it(
     finally:
         signal.signal(number, before)
     assert f"Stopped by {number.name}; what is finished stays. To go on: " in capsys.readouterr().out
-    assert tracked[-1].sweep.status is Status.KILLED
+    assert tracked[-1].sweep.state is TrialState.INTERRUPTED
 
 
 def test_sigint_three_times_ends_a_sweep_once_in_order_and_with_nothing_on_standard_error(
@@ -93,7 +93,7 @@ def test_sigint_three_times_ends_a_sweep_once_in_order_and_with_nothing_on_stand
     assert printed.out.count("Stopping after SIGINT") == 1
     assert printed.out.count("Stopped by SIGINT; what is finished stays. To go on: ") == 1
     assert printed.out.index("Stopping after SIGINT") < printed.out.index("Stopped by SIGINT")
-    assert tracked[-1].sweep.status is Status.KILLED
+    assert tracked[-1].sweep.state is TrialState.INTERRUPTED
     assert not (storage / "main" / "lease.json").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_sweep_whose_output_nobody_reads_stores_its_result_and_ends_well(
         monkeypatch.setattr(sys, "stdout", stream)
         assert command() == COMPLETE
         monkeypatch.undo()
-    assert tracked[-1].sweep.status is Status.FINISHED
+    assert tracked[-1].sweep.state is TrialState.DONE
     assert len(list((storage / "main" / "results").glob("*.json"))) == 1
     assert capsys.readouterr().err == GONE
 
@@ -316,7 +316,7 @@ def test_a_lost_head_ends_a_sweep_with_one_line_on_how_to_resume(
     def loses(lost: Callable[[str], None]) -> Iterator[Capacity]:
         lost("the head of the Ray cluster at 10.0.0.1:6379 is lost")
         assert exits == [INCOMPLETE]
-        assert tracked[-1].sweep.status is Status.FAILED
+        assert tracked[-1].sweep.state is TrialState.FAILED
         assert not (storage / "main" / "lease.json").exists()
         yield Capacity(1, 0)
 

@@ -163,7 +163,7 @@ def test_the_report_says_how_many_samples_were_drawn_and_that_the_paper_drew_oth
     assert asked.name == "likelihoods-digits-s50"
     grid = made("--preset", "paper", "--dataset", "binary_mnist", "--samples", "50", "--seeds", "0")
     assert grid[0].published is not None
-    planned = plan(grid, None, "f")
+    planned = plan(grid, Store(tmp_path, "main"), "f")
     report = tabulate(
         planned, Store(tmp_path, "main").results, table=likelihood_table("binary_mnist"), axis="50 samples"
     )

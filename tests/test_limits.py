@@ -58,7 +58,7 @@ def test_a_containers_quota_bounds_the_cores_that_are_used(
 ) -> None:
     write(machine, own, files)
     assert limits.cores() == cores
-    assert this_host(0).cpus == cores
+    assert this_host(0).capacity.cpus == cores
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_its_mem
 
 @pytest.mark.usefixtures("container")
 def test_a_plan_counts_the_trials_that_memory_holds_and_says_why_there_are_no_more() -> None:
-    estimate = Estimate(8 * 3600.0, 8, 0, (), {(1, None): (3600.0,) * 8})
+    estimate = Estimate({(1, None): (3600.0,) * 8}, 0, ())
     hours, bound = costs(estimate, this_host(0), CommonOptions(plan=True))
     assert hours == "about 4 machine-hours (4 h 00 min of one like this, 64 CPUs, 2 trials at a time)"
     assert bound.startswith("2 trials at a time: 3.3 GB of memory are free for trials")

@@ -33,17 +33,18 @@ from pipelines import likelihoods, missing_modalities, search, train, translatio
 from pipelines import vision as views
 from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
-from sweeps.planning.plan import Plan, State, plan
+from sweeps.planning.plan import Plan, plan
+from sweeps.planning.state import TrialState
 from sweeps.search.database import study_uri
 from sweeps.search.study import look, opened
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial
 from sweeps.store import pruned
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.trials.run import Job, run
 from tests.fixtures.make_storage_327d2d2 import COMMANDS, HALF_DONE, PICKLED, PROCESSOR, SEARCH, TAR, processor
+from tests.searching import finish
 from tests.sweeping import ROOT, place
-from tests.test_search import finish
 
 PIPELINES: dict[str, ModuleType] = {
     "weak_supervision.py": weak_supervision,
@@ -189,13 +190,13 @@ def test_a_plan_counts_everything_as_done_except_likelihoods_of_sentences(
     command: str, store: Store, cache: Path
 ) -> None:
     found = planned(command, store, cache)
-    left = [measure.token for _, _, measures in found.todo for measure in measures]
+    left = [measure.token for one in found.todo for measure in one.missing]
     if command.startswith(SENTENCES):
         assert left == ["likelihood-s2-v2"]
         assert found.superseded == tuple(f"{key}.likelihood-s2-v1.json" for key in found.trials)
     else:
         assert (left, found.superseded) == ([], ())
-        assert found.count(State.DONE) == len(found.trials)
+        assert found.count(TrialState.DONE) == len(found.trials)
 
 
 def test_a_plan_shows_the_half_done_trial(old: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -239,7 +240,7 @@ def test_a_half_done_trial_resumes_and_ends_with_the_numbers_of_one_that_was_nev
     (key,) = found.trials
     checkpoint = store.checkpoints(key).latest()
     assert checkpoint is not None
-    assert found.count(State.PARTIAL) == 1
+    assert found.count(TrialState.INTERRUPTED) == 1
     assert 5 <= checkpoint.epoch == found.trials[key].epoch < found.trials[key].trial.epochs
     elsewhere = Store.open(tmp_path / "elsewhere", "main", create=True)
     results = []
@@ -267,7 +268,7 @@ def test_the_weights_of_a_finished_trial_are_measured_again_with_the_same_number
     before = store.results.read(key, measure.token)
     store.results.path(key, measure.token).unlink()
     found = planned(COMMANDS[0], store, cache)
-    assert (found.trials[key].state, found.trials[key].missing) == (State.PARTIAL, (measure,))
+    assert (found.trials[key].state, found.trials[key].missing) == (TrialState.INTERRUPTED, (measure,))
     run(job_of(key, found, store, cache), lambda _: None)
     after = store.results.read(key, measure.token)
     assert before is not None
@@ -282,10 +283,10 @@ def test_a_half_done_search_resumes_with_its_numbers_and_its_total(store: Store,
     before = look(wanted, uri)
     ended = [known for known in before if known.ended]
     (killed,) = (known for known in before if not known.ended)
-    assert {known.standing for known in ended} == {Standing.DONE, Standing.PRUNED}
+    assert {known.state for known in ended} == {TrialState.DONE, TrialState.PRUNED}
     for known in ended:
         given_up, result = pruned.read(store, known.key, wanted.name), store.results.read(known.key, ACCURACY.token)
-        assert (given_up is None) == (known.standing is Standing.DONE) == (result is not None)
+        assert (given_up is None) == (known.state is TrialState.DONE) == (result is not None)
         assert known.value == (wanted.value(result.history) if result else given_up and given_up.value)
     checkpoint = store.checkpoints(killed.key).latest()
     assert checkpoint is not None

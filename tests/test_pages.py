@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mvae.training.records import Record
+from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.tracking.notes import (
     NOTE_CHARACTERS,
@@ -19,7 +20,7 @@ from sweeps.tracking.notes import (
     sweep_note,
     view_id,
 )
-from sweeps.tracking.view import CheckpointView, RunView, Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 
 RUN = "0123456789abcdef0123456789abcdef"
 KEY = "00000000000000aa"
@@ -37,7 +38,7 @@ def sweep(tmp_path: Path) -> SweepView:
     (tmp_path / "table.md").write_text(TABLE + runs, encoding="utf-8")
     return SweepView(
         name="weak_supervision-digits",
-        status=Status.FINISHED,
+        state=TrialState.DONE,
         title="Weak supervision on digits",
         source="supplement, section 8, Table 4",
         command=COMMAND,
@@ -46,20 +47,21 @@ def sweep(tmp_path: Path) -> SweepView:
     )
 
 
-def trial(status: Status = Status.FINISHED) -> RunView:
+def trial(state: TrialState = TrialState.DONE) -> RunView:
     """A trial of two epochs of three, with a result where it is finished."""
     history = [Record(epoch=epoch, time=0.0, metrics={"train/loss": 1.0}) for epoch in (1, 2)]
     metrics = {"best/epoch": 2.0, "test/accuracy": 0.81236}
-    results = (Result(KEY, "accuracy-v1", {}, metrics, {}, history),) if status is Status.FINISHED else ()
+    results = (Result(KEY, "accuracy-v1", {}, metrics, {}, history),) if state is TrialState.DONE else ()
+    weights = {MODEL: StoredFile(bytes=1, sha256="e" * 64)}
     return RunView(
         key=KEY,
         name="MVAE 1% seed 0",
-        status=status,
+        state=state,
         fields={"model": "mvae", "dataset": "digits", "seed": 0, "epochs": 3},
         records=tuple(history),
         results=results,
         tags={"row": "MVAE", "column": "1%"},
-        checkpoint=CheckpointView("/storage/checkpoints/x", "e" * 64, 2),
+        checkpoint=Checkpoint(Path("/storage/checkpoints/x"), 2, "a", weights, [], {}, final=False),
     )
 
 
@@ -104,7 +106,7 @@ def test_a_trials_description_begins_with_what_it_came_to_and_says_where_its_wei
 
 
 def test_a_failed_trials_description_says_why() -> None:
-    note = run_note(replace(trial(Status.FAILED), error="loss is nan\nat epoch 3"))
+    note = run_note(replace(trial(TrialState.FAILED), error="loss is nan\nat epoch 3"))
     assert "Failed after 2 of 3 epochs" in note
     assert "    loss is nan\n    at epoch 3" in note
 
@@ -142,6 +144,6 @@ def test_the_experiments_description_names_the_storage() -> None:
     assert "**main**" in experiment_note("main")
 
 
-@pytest.mark.parametrize("status", Status)
-def test_a_trials_description_has_words_for_every_way_in_which_it_can_stand(status: Status) -> None:
-    assert "2 of 3 epochs" in run_note(trial(status))
+@pytest.mark.parametrize("state", TrialState)
+def test_a_trials_description_has_words_for_every_way_in_which_it_can_stand(state: TrialState) -> None:
+    assert "2 of 3 epochs" in run_note(trial(state))

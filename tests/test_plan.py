@@ -12,7 +12,8 @@ from rich.console import Console
 
 from mvae.measure import ACCURACY, Measure
 from mvae.trial import Trial
-from sweeps.planning.plan import Cell, Plan, State, plan
+from sweeps.planning.plan import Cell, Plan, plan
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.terminal import show_plan
@@ -57,9 +58,9 @@ def shown(planned: Plan, at_once: int | None = None) -> str:
     return file.getvalue()
 
 
-def test_without_storage_every_cell_is_missing() -> None:
-    planned = plan([cell(seed=seed) for seed in range(3)], None, FINGERPRINT)
-    assert [planned.state(index) for index in range(3)] == [State.MISSING] * 3
+def test_without_storage_every_cell_is_missing(tmp_path: Path) -> None:
+    planned = plan([cell(seed=seed) for seed in range(3)], Store(tmp_path, "not there"), FINGERPRINT)
+    assert [planned.state(index) for index in range(3)] == [TrialState.PENDING] * 3
     assert len(planned.todo) == 3
 
 
@@ -68,9 +69,9 @@ def test_done_partial_and_missing_are_told_apart(store: Store, finish: Callable[
     finish(cells[0])
     checkpoint(store, cells[1], epoch=4)
     planned = plan(cells, store, FINGERPRINT)
-    assert [planned.state(index) for index in range(3)] == [State.DONE, State.PARTIAL, State.MISSING]
+    assert [planned.state(index) for index in range(3)] == [TrialState.DONE, TrialState.INTERRUPTED, TrialState.PENDING]
     assert [planned.trials[key].epoch for key in planned.keys] == [10, 4, 0]
-    assert [trial.seed for _, trial, _ in planned.todo] == [1, 2]
+    assert [one.trial.seed for one in planned.todo] == [1, 2]
 
 
 def test_planning_writes_nothing(store: Store, finish: Callable[..., str]) -> None:
@@ -80,10 +81,10 @@ def test_planning_writes_nothing(store: Store, finish: Callable[..., str]) -> No
     assert sorted(on_disk(store.root).rglob("*")) == before
 
 
-def test_cells_that_need_the_same_model_share_one_trial() -> None:
+def test_cells_that_need_the_same_model_share_one_trial(store: Store) -> None:
     one = cell("logreg", epochs=10)
     two = Cell("logreg again", 0.1, cell("logreg", epochs=20).trial, ACCURACY, None, "logreg")
-    planned = plan([one, two], None, FINGERPRINT)
+    planned = plan([one, two], store, FINGERPRINT)
     assert len(planned.trials) == 1
     assert len(planned.todo) == 1
 
@@ -92,15 +93,15 @@ def test_another_measure_of_a_finished_trial_trains_nothing_again(store: Store, 
     key = finish(cell())
     checkpoint(store, cell(), epoch=10)
     planned = plan([cell(), cell(measure=OTHER)], store, FINGERPRINT)
-    assert [(done, missing) for done, _, missing in planned.todo] == [(key, (OTHER,))]
-    assert [planned.state(index) for index in range(2)] == [State.DONE, State.PARTIAL]
+    assert [(one.key, one.missing) for one in planned.todo] == [(key, (OTHER,))]
+    assert [planned.state(index) for index in range(2)] == [TrialState.DONE, TrialState.INTERRUPTED]
     assert planned.estimate.seconds == 0
 
 
 def test_results_of_another_version_are_listed_and_not_read(store: Store, finish: Callable[..., str]) -> None:
     key = finish(cell(), token="accuracy-v0")
     planned = plan([cell()], store, FINGERPRINT)
-    assert planned.state(0) is State.MISSING
+    assert planned.state(0) is TrialState.PENDING
     assert planned.superseded == (f"{key}.accuracy-v0.json",)
     assert f"superseded and not read: {key}.accuracy-v0.json" in shown(planned)
 
@@ -111,7 +112,7 @@ def test_results_under_the_keys_of_an_earlier_release_are_listed_and_not_read(
     key = finish(cell())
     now = "e" * 64
     planned = plan([cell(), cell(seed=1)], store, now, former={"digits": FINGERPRINT})
-    assert [planned.state(index) for index in range(2)] == [State.MISSING] * 2
+    assert [planned.state(index) for index in range(2)] == [TrialState.PENDING] * 2
     assert planned.former == (f"{key}.accuracy-v1.json",)
     assert "1 result under keys of an earlier release, which did not look into the data set's files," in shown(planned)
     assert plan([cell(seed=1)], store, now, former={"digits": FINGERPRINT}).former == ()
@@ -161,7 +162,7 @@ def test_the_rendering_shows_every_seed_and_the_hours(store: Store, finish: Call
     checkpoint(store, cells[1], epoch=5)
     text = shown(plan(cells, store, FINGERPRINT), at_once=2)
     assert "2 cells, 3 seeds, 6 trials: 1 done, 1 partial, 4 missing" in text
-    assert "●◐○" in text
+    assert "●◐○" in text and "● done   ◐ partial   ○ missing" in text
     assert "○○○" in text
     assert "partial: nn 10% seed 1: epoch 5 of 10" in text
     assert "about 1 d 21 h of trial time for 5 trials, 1 d 01 h with 2 at once" in text
@@ -183,7 +184,7 @@ def test_a_second_table_of_the_same_trials_has_their_keys_and_their_states(
     planned = plan(cells, store, FINGERPRINT)
     other = planned.over([replace(one, row="another", quantity="test/other") for one in reversed(cells)])
     assert other.keys == (planned.keys[1], done)
-    assert [other.state(index) for index in range(2)] == [State.MISSING, State.DONE]
+    assert [other.state(index) for index in range(2)] == [TrialState.PENDING, TrialState.DONE]
 
 
 def test_trials_whose_epochs_hold_more_are_estimated_apart(store: Store, finish: Callable[..., str]) -> None:

@@ -157,8 +157,8 @@ def test_what_another_state_of_a_plug_in_gave_stands_and_is_told_of(root: Path, 
         load(changed(tmp_path, IMAGES, *replacements))
         mark = data.fingerprint("my_images", root)
         planned = plan(tuple(my_table.cells(read(my_table.Options, asked))), store, mark)
-        for key, trial, measures in planned.todo:
-            run(Job(key, trial, measures, store, root, cache), lambda _: None)
+        for one in planned.todo:
+            run(Job(one.key, one.trial, one.missing, store, root, cache), lambda _: None)
         return len(planned.todo), Catalogue(planned, store, mark).made_by_others()
 
     assert told() == (1, "")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from mvae.data import load
+from mvae.data import fingerprint, load
 from mvae.trial import Trial
-from sweeps.planning.probe import Probe
+from sweeps.planning.plan import Probe
+from sweeps.planning.probe import probed_seconds
 
 
 @pytest.fixture
 def probe(cache: Path) -> Probe:
-    return Probe(load("digits", cache=cache).fingerprint, cache)
+    return partial(probed_seconds, fingerprints=load("digits", cache=cache).fingerprint, cache=cache)
 
 
 def seconds(probe: Probe, trial: Trial) -> float:
@@ -38,7 +40,7 @@ def test_a_trial_with_fewer_steps_than_the_warm_up_is_estimated(probe: Probe) ->
     assert seconds(probe, Trial.create(dataset="digits", model="nn", batch_size=1297, epochs=1)) > 0
 
 
-def test_where_the_data_are_not_converted_nothing_is_known_and_nothing_is_written(probe: Probe, tmp_path: Path) -> None:
-    elsewhere = Probe(probe._fingerprints, tmp_path / "cache")
-    assert elsewhere(Trial.create(dataset="digits", model="nn")) is None
+def test_where_the_data_are_not_converted_nothing_is_known_and_nothing_is_written(tmp_path: Path) -> None:
+    trial = Trial.create(dataset="digits", model="nn")
+    assert probed_seconds(trial, fingerprint("digits"), tmp_path / "cache") is None
     assert not list(tmp_path.iterdir())

@@ -1,95 +1,24 @@
-"""Claims about a search and its study: what is asked, what counts, and what is known again after any loss."""
+"""Claims about a search's study: what is asked, what counts, and what is known again after any loss."""
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from mvae.data import DATASETS, fingerprint, load
-from mvae.models import ARMS
 from mvae.refusal import Refusal
-from mvae.storage.objects import place
-from mvae.training.loop import validated, validation_metrics
-from mvae.training.records import Record
-from mvae.trial import Trial
-from pipelines import train, weak_supervision
-from pipelines.search import Options, search, sweep
+from pipelines.search import Options, sweep
 from sweeps.cli.options import read
-from sweeps.main import INCOMPLETE, main
+from sweeps.main import main
+from sweeps.planning.state import TrialState
 from sweeps.search.database import study_uri
-from sweeps.search.report import Outcome, markdown, show, write
-from sweeps.search.space import RANGES, Search, Span, ranges
-from sweeps.search.study import SearchRecord, look, opened
-from sweeps.search.tried import Standing, TriedTrial
-from sweeps.store.results import Result
+from sweeps.search.study import SearchRecord, opened
 from sweeps.store.store import Store
-from sweeps.tracking.notes import saved_view
-from sweeps.tracking.view import Status, SweepView
-from tests.sweeping import ROOT
+from tests.searching import EPOCHS, asked, finish, reopen, run_to_the_end, store, wanted
 
-EPOCHS = 10
-
-
-@pytest.fixture
-def store(storage: Path) -> Store:
-    return Store.open(storage, "main", create=True)
-
-
-def wanted(*arguments: str) -> Search:
-    return search(read(Options, ["--epochs", str(EPOCHS), "--paired-fraction", "0.05", *arguments]))
-
-
-@pytest.fixture
-def reopen(store: Store) -> Iterator[Callable[..., SearchRecord]]:
-    """Opens the study as the next driver does; the one before is gone without a word."""
-    with ExitStack() as stack:
-
-        def again(of: Search) -> SearchRecord:
-            stack.close()
-            study = stack.enter_context(opened(of, study_uri(store, None)))
-            study.settle(store)
-            return study
-
-        yield again
-
-
-def history(values: Sequence[float], start: float = 0.0) -> list[Record]:
-    return [
-        Record(epoch=epoch, time=start + epoch, metrics={"validation/accuracy": value})
-        for epoch, value in enumerate(values, 1)
-    ]
-
-
-def finish(store: Store, of: Search, trial: Trial, value: float, finished: float = 0.0) -> str:
-    """What a trial process leaves behind that came to its end."""
-    key, values = of.key(trial), [value] * trial.epochs
-    about = {"finished": finished, "seconds": 5.0, "epochs": trial.epochs}
-    metrics = {"test/accuracy": value / 2}
-    store.results.write(Result(key, of.measure.token, trial.model_dump(), metrics, about, history(values)))
-    return key
-
-
-def asked(study: SearchRecord, store: Store) -> TriedTrial:
-    known = study.ask(store)
-    assert known is not None
-    return known
-
-
-def run_to_the_end(study: SearchRecord, store: Store) -> list[TriedTrial]:
-    """Every trial that is asked for comes to its end; its learning rate is what it is worth."""
-    found = []
-    while (known := study.ask(store)) is not None:
-        finish(store, study.search, known.trial, known.trial.learning_rate)
-        study.done(known.key, store)
-        found.append(known)
-    return found
+__all__ = ["reopen", "store"]
 
 
 def test_the_default_is_tried_first_and_the_total_counts_distinct_keys(
@@ -163,10 +92,10 @@ def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained
     known = asked(study, store)
     study.give_up(known.key, 1, 0.01, store)
     finish(store, study.search, known.trial, 0.9)
-    with_database = {one.key: one.standing for one in reopen(study.search).known()}
+    with_database = {one.key: one.state for one in reopen(study.search).known()}
     (store.folder / "study.db").unlink()
-    rebuilt = {one.key: one.standing for one in reopen(study.search).known()}
-    assert with_database == rebuilt == {known.key: Standing.PRUNED}
+    rebuilt = {one.key: one.state for one in reopen(study.search).known()}
+    assert with_database == rebuilt == {known.key: TrialState.PRUNED}
 
 
 def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_again(
@@ -176,7 +105,7 @@ def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_aga
     first = asked(reopen(of), store)
     finish(store, of, first.trial, 0.5)
     study = reopen(of)
-    assert [(one.standing, one.value) for one in study.known()] == [(Standing.DONE, 0.5)]
+    assert [(one.state, one.value) for one in study.known()] == [(TrialState.DONE, 0.5)]
     assert asked(study, store).key != first.key
 
 
@@ -191,9 +120,9 @@ def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
     study.diverged(diverged.key, "the loss is not finite")
     assert (store.results.folder / f"{pruned.key}.pruned.json").exists()
     again = reopen(of)
-    assert [(one.standing, one.value, dict(one.steps)) for one in again.known()] == [
-        (Standing.PRUNED, 0.1, {1: 0.2, 3: 0.1}),
-        (Standing.DIVERGED, None, {}),
+    assert [(one.state, one.value, dict(one.steps)) for one in again.known()] == [
+        (TrialState.PRUNED, 0.1, {1: 0.2, 3: 0.1}),
+        (TrialState.DIVERGED, None, {}),
     ]
     assert again.left == 1
 
@@ -226,7 +155,7 @@ def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
     with monkeypatch.context() as patch:
         patch.setattr(study, "_tell_pruned", lambda *_: None)
         study.give_up(known.key, 1, 0.1, store)
-    assert [one.standing for one in reopen(of).known()] == [Standing.PRUNED]
+    assert [one.state for one in reopen(of).known()] == [TrialState.PRUNED]
 
 
 def test_a_study_whose_database_is_gone_is_made_from_storage_again(
@@ -240,10 +169,10 @@ def test_a_study_whose_database_is_gone_is_made_from_storage_again(
         else:
             finish(store, of, known.trial, 0.1 * place_, finished=float(place_))
             study.done(known.key, store)
-    before = {one.key: (one.standing, one.value) for one in study.known()}
+    before = {one.key: (one.state, one.value) for one in study.known()}
     (store.folder / "study.db").unlink()
     again = reopen(of)
-    assert {one.key: (one.standing, one.value) for one in again.known()} == before
+    assert {one.key: (one.state, one.value) for one in again.known()} == before
     assert again.ask(store) is None
 
 
@@ -295,160 +224,3 @@ def test_the_next_question_depends_on_what_is_known_and_on_nothing_else(tmp_path
                         break
         answers.append(found)
     assert answers[0] == answers[1]
-
-
-@pytest.mark.parametrize("dataset", DATASETS)
-def test_every_arm_begins_inside_the_ranges_of_what_it_reads(dataset: str) -> None:
-    for token in ARMS:
-        try:
-            default = Trial.create(dataset=dataset, model=token)
-        except Refusal:
-            continue
-        read_ = set(default.hashed_fields()) & set(RANGES)
-        if not read_ or read_ == {"image_network"}:
-            continue
-        for name, span in ranges(default, (), None).items():
-            value = getattr(default, name)
-            assert span.holds(value) if isinstance(span, Span) else value in span
-
-
-@pytest.mark.parametrize("token", ARMS)
-def test_the_metrics_that_a_search_can_go_by_are_those_that_are_validated(token: str, cache: Path) -> None:
-    data, trial = load("digits", cache=cache), Trial.create(dataset="digits", model=token)
-    model = ARMS[token].build(trial, data.modalities)
-    if ARMS[token].fit is not None:
-        ARMS[token].fit(model, trial, data)  # type: ignore[misc]
-    assert set(validated(model, trial, data)) == set(validation_metrics(token, data.modalities))
-
-
-def test_a_data_set_without_labels_is_searched_by_what_its_arms_validate() -> None:
-    with pytest.raises(Refusal, match=r"^arm mvae on vision_faces has no validation metric to go by"):
-        wanted("--dataset", "vision_faces")
-    of = wanted("--dataset", "vision_faces", "--arms", "vae")
-    assert (of.metric, of.maximize) == ("validation/elbo", True)
-
-
-def test_an_option_that_is_given_is_kept_fixed() -> None:
-    of = wanted("--learning-rate", "0.002", "--pairing", "resampled", "--annealing-epochs", "3")
-    assert not {"learning_rate", "pairing", "annealing_share"} & set(of.varied)
-    assert of.default.learning_rate == 0.002
-    assert wanted().name != of.name
-
-
-@pytest.mark.parametrize(
-    ("arguments", "pipeline"),
-    [
-        (("--arms", "mvae"), weak_supervision),
-        (("--arms", "jmvae", "--alpha", "0.1", "--annealing-epochs", "2"), weak_supervision),
-        (("--arms", "nn", "--train-examples", "500"), weak_supervision),
-        (("--arms", "vae"), weak_supervision),
-        (("--arms", "cvae"), train),
-    ],
-)
-def test_the_command_line_names_the_very_same_key(arguments: tuple[str, ...], pipeline: object, store: Store) -> None:
-    of = wanted("--seeds", "3", *arguments)
-    with opened(of, study_uri(store, None)) as study:
-        study.settle(store)
-        trials = [asked(study, store).trial for _ in range(3)]
-    for trial in trials:
-        words = shlex.split(of.command(trial))
-        module = train if words[1] == "pipelines/train.py" else weak_supervision
-        assert module is pipeline
-        again = [cell.trial.key(of.fingerprint) for cell in module.cells(read(module.Options, words[2:]))]
-        assert of.key(trial) in again
-        assert len(again) == 3
-
-
-def test_the_command_line_finds_storage_plugins_and_data_again(tmp_path: Path) -> None:
-    plugin = ROOT / "docs" / "examples" / "mvae_mean.py"
-    typed_in = ("--storage", str(tmp_path / "runs"), "--plugins", str(plugin), "--cache", str(tmp_path / "cache"))
-    of = wanted(*typed_in, "--name", "x", "--paired-fraction", "0.1234567")
-    words = shlex.split(of.command(of.default))
-    again = read(weak_supervision.Options, words[2:])
-    assert (again.storage, again.cache) == (tmp_path / "runs", tmp_path / "cache")
-    assert again.plugins == (plugin,) and again.name == "x"
-    assert of.key(of.default) in {cell.trial.key(of.fingerprint) for cell in weak_supervision.cells(again)}
-    assert "--storage" not in wanted().command(of.default)
-
-
-def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None:
-    beyond = wanted().default.with_(latents=500)
-    with pytest.raises(Refusal, match=r"latents is varied among 8 to 256, .* begins with 500: give --latents"):
-        ranges(beyond, (), None)
-    assert "latents" not in ranges(beyond, ("latents",), None)
-
-
-def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_varied() -> None:
-    view = SweepView("search", Status.RUNNING, "Search", metrics=("validation/accuracy",), settings=("latents",))
-    state = json.loads(json.loads(saved_view(view, 0, None))["state"])
-    assert state["selectedColumns"][:3] == ["metrics.`validation/accuracy`", "metrics.`epoch`", "params.`latents`"]
-    assert state["groupBy"] is None
-    grouped = json.loads(json.loads(saved_view(replace(view, settings=()), 0, None))["state"])
-    assert grouped["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "mvae.cell"}]
-
-
-def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
-    store: Store, reopen: Callable[..., SearchRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    from sweeps.cli.console import Console
-
-    of = wanted("--trials", "8")
-    study = reopen(of)
-    first = asked(study, store)
-    study.give_up(asked(study, store).key, 1, 0.01, store)
-    finish(store, of, first.trial, first.trial.learning_rate)
-    study.done(first.key, store)
-    run_to_the_end(study, store)
-    outcome = Outcome(of, tuple(study.known()), {}, study.importances())
-    assert outcome.best is not None
-    assert outcome.best.trial.learning_rate == max(
-        one.trial.learning_rate for one in outcome.known if one.standing is Standing.DONE
-    )
-    write(tmp_path / "report", outcome)
-    for name in ("history", "parallel", "importances"):
-        for form, begins in (("png", b"\x89PNG"), ("pdf", b"%PDF-"), ("svg", b"<?xml")):
-            assert (tmp_path / "report" / f"{name}.{form}").read_bytes().startswith(begins)
-    show(outcome, Console(live=False).rich)
-    said = capsys.readouterr().out
-    assert f"(trial {outcome.best.number}), the default's 0.0010" in said
-    assert "    python pipelines/weak_supervision.py --dataset digits --arms mvae" in markdown(outcome)
-    assert "8 of 8 trials: 7 done, 1 pruned" in said
-
-
-def test_plan_and_report_start_and_write_nothing(
-    storage: Path, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    common = ["--storage", str(storage), "--cache", str(cache), "--trials", "7"]
-    for last, code in (("--plan", 0), ("--report", INCOMPLETE)):
-        options = read(Options, [*common, last])
-        assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]
-    assert "0 of 7 trials: none begun" in capsys.readouterr().out
-    assert not list(storage.iterdir())
-
-
-def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
-    storage: Path, cache: Path, tiny_root: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folders = ["--storage", str(storage), "--cache", str(cache), "--data-root", str(tiny_root)]
-    options = read(Options, ["--dataset", "mnist", "--plan", *folders])
-    assert main(lambda: sweep(options), options) == 0
-    assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capsys.readouterr().out
-
-
-def test_a_damaged_study_is_refused_with_what_to_do(store: Store) -> None:
-    (store.folder / "study.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(Refusal, match="move it away and it is made from storage again"):
-        look(wanted(), study_uri(store, None))
-
-
-def test_a_store_of_objects_needs_a_database_elsewhere() -> None:
-    with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: give --study-uri"):
-        study_uri(Store(place("s3://bucket/runs"), "main"), None)
-
-
-def test_another_objective_or_data_is_another_search() -> None:
-    of = wanted()
-    names = {of.name, replace(of, metric="validation/elbo").name, replace(of, fingerprint="f" * 64).name}
-    assert len(names) == 3
-    assert replace(of, total=50).name == of.name
-    assert of.fingerprint == fingerprint("digits")

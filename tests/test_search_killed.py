@@ -20,10 +20,11 @@ from mvae.data import load
 from mvae.trial import Trial
 from pipelines import search as pipeline
 from sweeps.cli.options import read
+from sweeps.planning.state import TrialState
 from sweeps.search.database import study_uri
 from sweeps.search.space import Search
 from sweeps.search.study import look
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Message, run
 from tests.crashes import on_disk
@@ -90,7 +91,7 @@ def test_killed_twice_it_ends_with_exactly_20_distinct_keys(story: Story) -> Non
 
 
 def test_pruned_trials_count_and_are_marked(story: Story) -> None:
-    pruned = {one.key for one in story.known[-1] if one.standing is Standing.PRUNED}
+    pruned = {one.key for one in story.known[-1] if one.state is TrialState.PRUNED}
     folder = on_disk(story.place.store.results.folder)
     assert pruned
     assert {path.name.partition(".")[0] for path in folder.glob("*.pruned.json")} == pruned
@@ -117,13 +118,13 @@ def test_what_was_running_is_put_back_with_its_number_and_goes_on_from_its_check
 
 def test_20_trials_find_a_setting_better_than_the_default_on_validation(story: Story) -> None:
     default = next(one for one in story.known[-1] if one.trial == story.wanted.default)
-    best = max(one.value or 0.0 for one in story.known[-1] if one.standing is Standing.DONE)
+    best = max(one.value or 0.0 for one in story.known[-1] if one.state is TrialState.DONE)
     assert default.value is not None
     assert best > default.value + 0.05
 
 
 def test_a_trial_that_went_on_at_its_rungs_is_the_trial_that_it_would_have_been_alone(story: Story) -> None:
-    done = [one for one in story.known[-1] if one.standing is Standing.DONE]
+    done = [one for one in story.known[-1] if one.state is TrialState.DONE]
     broken = {
         key for key, result in story.place.results().items() if len(result.provenance["attempts"]) > 1
     }  # killed and resumed, where there is one
@@ -142,7 +143,7 @@ def test_mlflow_has_one_run_a_key_and_marks_the_pruned_ones(story: Story) -> Non
     assert set(runs) == {one.key for one in story.known[-1]}
     for one in story.known[-1]:
         tags, status = runs[one.key].data.tags, runs[one.key].info.status
-        if one.standing is Standing.PRUNED:
+        if one.state is TrialState.PRUNED:
             assert (status, tags["mvae.pruned"]) == ("KILLED", str(max(one.steps)))
         else:
             assert (status, "mvae.pruned" in tags) == ("FINISHED", False)
@@ -152,11 +153,11 @@ def test_mlflow_shows_the_pictures_and_the_command_of_the_best(story: Story) -> 
     (parent,) = story.place.parents()
     client = MlflowClient(story.place.uri)
     names = {file.path for file in client.list_artifacts(parent.info.run_id, "report")}
-    done = [one for one in story.known[-1] if one.standing is Standing.DONE]
+    done = [one for one in story.known[-1] if one.state is TrialState.DONE]
     expected = ("history", "parallel") + ("importances",) * (len({one.value for one in done}) >= 4)
     assert {f"report/{name}.png" for name in expected} <= names
     best = max(
-        (one for one in story.known[-1] if one.standing is Standing.DONE), key=lambda one: (one.value or 0, -one.number)
+        (one for one in story.known[-1] if one.state is TrialState.DONE), key=lambda one: (one.value or 0, -one.number)
     )
     note = parent.data.tags["mlflow.note.content"]
     _, options = story.wanted.command(best.trial).split("weak_supervision.py ")
@@ -181,16 +182,16 @@ def test_without_its_databases_everything_is_rebuilt_and_nothing_is_trained(stor
         assert ended.code == 0, ended
         assert here.files() == before
         known = look(story.wanted, study_uri(here.store, None))
-        assert {(one.key, one.standing, one.value) for one in known} == {
-            (one.key, one.standing, one.value) for one in story.known[-1]
+        assert {(one.key, one.state, one.value) for one in known} == {
+            (one.key, one.state, one.value) for one in story.known[-1]
         }
         marked = {run.data.tags["mvae.key"] for run in here.children() if "mvae.pruned" in run.data.tags}
-        assert marked == {one.key for one in known if one.standing is Standing.PRUNED}
+        assert marked == {one.key for one in known if one.state is TrialState.PRUNED}
 
 
 def test_a_trial_that_was_given_up_says_so_in_its_file(story: Story) -> None:
     folder = on_disk(story.place.store.results.folder)
-    for one in (one for one in story.known[-1] if one.standing is Standing.PRUNED):
+    for one in (one for one in story.known[-1] if one.state is TrialState.PRUNED):
         said = json.loads((folder / f"{one.key}.pruned.json").read_text(encoding="utf-8"))
         assert Trial.model_validate(said["trial"]) == one.trial
         assert (said["search"], said["epoch"]) == (story.wanted.name, max(one.steps))

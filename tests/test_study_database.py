@@ -18,11 +18,11 @@ from sweeps import engine
 from sweeps.cli.console import Console
 from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
+from sweeps.planning.state import TrialState
 from sweeps.search import database as study_database
 from sweeps.search.database import StudyLost, study_uri
 from sweeps.search.space import Search
 from sweeps.search.study import look, opened
-from sweeps.search.tried import Standing
 from sweeps.store.store import Store
 from tests.crashes import on_disk
 from tests.test_sweep import Heard, tracked
@@ -84,7 +84,7 @@ def test_a_study_that_is_locked_for_a_while_costs_two_lines_and_nothing_else(sto
         assert second is not None
         meanwhile(study.diverged, second.key, "the loss is nan")
         known = meanwhile(study.known)
-    assert [(one.number, one.standing) for one in known] == [(0, Standing.PRUNED), (1, Standing.DIVERGED)]
+    assert [(one.number, one.state) for one in known] == [(0, TrialState.PRUNED), (1, TrialState.DIVERGED)]
     assert dict(known[0].steps) == {1: 0.5, 3: 0.4}
     assert len(said) == 2 * len(others) == 12
     assert said[0].endswith("(database is locked): end the other program that has it open; trying again for 1 min")
@@ -161,7 +161,7 @@ def test_a_study_that_is_locked_when_a_search_starts_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.planning.probe.Probe.__call__", lambda *_: 3600.0)
+    monkeypatch.setattr("sweeps.main.probed_seconds", lambda *_, **__: 3600.0)
     say = Console.say
     with locked(store) as other:
 

@@ -14,8 +14,9 @@ from sweeps import engine
 from sweeps.cli.options import read
 from sweeps.engine import Capacity, Listener
 from sweeps.main import COMPLETE, INCOMPLETE, main
+from sweeps.planning.state import TrialState
 from sweeps.store.store import Store
-from sweeps.tracking.view import RunView, Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 from sweeps.trials import run as worker
 from sweeps.trials.run import Job
 from tests.crashes import on_disk
@@ -77,7 +78,7 @@ def test_a_value_error_in_the_middle_of_a_sweep_is_ours_and_not_bad_input(
         once.setattr(engine, "run_jobs", broken)
         with pytest.raises(ValueError, match="nobody's input"):
             command()
-    assert tracked[-1].sweep.status is Status.FAILED
+    assert tracked[-1].sweep.state is TrialState.FAILED
     assert not (storage / "main" / "lease.json").exists()
     assert command() == COMPLETE
 
@@ -97,7 +98,7 @@ def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
     printed = capsys.readouterr().out
     assert printed.count(f"failed: nobody's input (traceback: {kept})") == 1
     assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, "in the report too"
-    assert (view.status, view.error, view.traceback) == (Status.FAILED, "nobody's input", kept)
+    assert (view.state, view.error, view.traceback) == (TrialState.FAILED, "nobody's input", kept)
     assert kept.read_text(encoding="utf-8").startswith(
         "NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n"
     )

@@ -13,13 +13,15 @@ import torch
 
 from mvae.storage.files import atomic_path, write_atomically
 from mvae.training.records import Record
-from sweeps.tracking.view import CheckpointView, DatasetView, RunView, Status
+from sweeps.planning.state import TrialState
+from sweeps.tracking.view import DatasetView, RunView
 from tests.tracked import (
     KEYS,
     NAMESPACE,
     PROJECT,
     SWEEP,
     Storage,
+    checkpoint,
     expected_rows,
     finished,
     records,
@@ -39,7 +41,7 @@ def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_picture
         finished(KEYS[0]),
         tags={"row": "mvae", "mlflow.source.name": "weak_supervision"},
         dataset=DatasetView("digits", "d" * 64, {"version": 1}),
-        checkpoint=CheckpointView("/storage/checkpoints/x", "e" * 64, 3),
+        checkpoint=checkpoint(3),
         artifacts=pictures,
     )
     assert storage.driver(view).close()
@@ -86,7 +88,7 @@ def test_pictures_that_are_being_written_are_left_for_the_next_time(storage: Sto
 def test_a_failed_keys_traceback_is_an_artifact_of_its_run(storage: Storage) -> None:
     traceback = storage.folder / "key.txt"
     traceback.write_text("Traceback", encoding="utf-8")
-    view = replace(running(KEYS[0], 1), status=Status.FAILED, error="no", traceback=traceback)
+    view = replace(running(KEYS[0], 1), state=TrialState.FAILED, error="no", traceback=traceback)
     assert storage.driver(view).close()
     run = storage.runs()[view.key]
     assert (run.info.status, run.data.tags["mvae.error"]) == ("FAILED", "no")
@@ -170,8 +172,8 @@ def test_an_epoch_that_ran_twice_keeps_its_first_time(storage: Storage) -> None:
 
 
 def test_a_second_start_over_the_same_storage_changes_nothing(storage: Storage) -> None:
-    views = [finished(KEYS[0]), replace(running(KEYS[1], 2), status=Status.PENDING)]
-    sweep = replace(SWEEP, status=Status.KILLED)
+    views = [finished(KEYS[0]), replace(running(KEYS[1], 2), state=TrialState.PENDING)]
+    sweep = replace(SWEEP, state=TrialState.INTERRUPTED)
     assert storage.driver(*views, sweep=sweep).close()
     before = {name: run.to_dictionary() for name, run in storage.runs().items()}
     rows = storage.rows()
@@ -184,7 +186,7 @@ def test_a_second_start_over_the_same_storage_changes_nothing(storage: Storage) 
 
 
 def test_a_child_stays_with_the_first_sweep_and_later_ones_find_it_by_tag(storage: Storage) -> None:
-    later = replace(SWEEP, name="table5", title="Table 5", status=Status.FINISHED)
+    later = replace(SWEEP, name="table5", title="Table 5", state=TrialState.DONE)
     assert storage.driver(finished(KEYS[0])).close()
     assert storage.driver(finished(KEYS[0]), finished(KEYS[1]), sweep=later).close()
     runs = storage.runs()
@@ -204,7 +206,7 @@ def test_the_parent_shows_the_command_the_table_and_the_newest_report(storage: S
     driver = storage.driver(finished(KEYS[0]), sweep=sweep)
     until(lambda: "| old |" in str(storage.runs()["table4"].data.tags if storage.runs() else ""))
     table.write_text("| newer |", encoding="utf-8")
-    driver.update_sweep(replace(sweep, status=Status.FINISHED))
+    driver.update_sweep(replace(sweep, state=TrialState.DONE))
     assert driver.close()
     run = storage.runs()["table4"]
     note = run.data.tags["mlflow.note.content"]

@@ -14,16 +14,17 @@ from pathlib import Path
 import mlflow.pytorch
 import pytest
 
+from sweeps.planning.state import TrialState
 from sweeps.tracking import mirror
-from sweeps.tracking.view import RunView, Status
+from sweeps.tracking.view import RunView
 from tests.tracked import KEYS, PROJECT, SWEEP, Storage, expected_rows, finished, running, storage, until
 
 __all__ = ["storage"]
 
 
 def test_nothing_is_running_after_close_and_failed_stays_failed(storage: Storage) -> None:
-    failed = replace(running(KEYS[1], 1), status=Status.FAILED, error="loss is nan")
-    waiting = RunView(KEYS[2], "waits", Status.PENDING, {"seed": 2})
+    failed = replace(running(KEYS[1], 1), state=TrialState.FAILED, error="loss is nan")
+    waiting = RunView(KEYS[2], "waits", TrialState.PENDING, {"seed": 2})
     assert storage.driver(running(KEYS[0], 1), failed, waiting).close()
     runs = storage.runs()
     assert {name: run.info.status for name, run in runs.items()} == {
@@ -39,7 +40,7 @@ def test_nothing_is_running_after_close_and_failed_stays_failed(storage: Storage
 def test_runs_that_a_dead_driver_left_running_are_put_right(storage: Storage) -> None:
     dead = storage.driver(*(running(key, 1) for key in KEYS), sweep=replace(SWEEP, name="other"))
     until(lambda: len(storage.runs()) == 4)  # and is never closed
-    interrupted = replace(running(KEYS[1], 2), status=Status.PENDING)
+    interrupted = replace(running(KEYS[1], 2), state=TrialState.PENDING)
     driver = storage.driver(finished(KEYS[0]), interrupted)
     until(lambda: "RUNNING" not in {run.info.status for name, run in storage.runs().items() if name != "table4"})
     runs = storage.runs()
@@ -153,8 +154,8 @@ def test_a_driver_killed_at_any_moment_leaves_nothing_that_the_next_does_not_men
         assert writer.stderr is not None
         assert writer.stderr.read() == ""  # MLflow's own lines stay off the console
     assert "RUNNING" in {run.info.status for run in storage.runs().values()}
-    views = [finished(KEYS[0]), finished(KEYS[1], 400), replace(running(KEYS[2], 400), status=Status.PENDING)]
-    assert storage.driver(*views, sweep=replace(SWEEP, status=Status.FINISHED)).close()
+    views = [finished(KEYS[0]), finished(KEYS[1], 400), replace(running(KEYS[2], 400), state=TrialState.PENDING)]
+    assert storage.driver(*views, sweep=replace(SWEEP, state=TrialState.DONE)).close()
     assert storage.rows() == sorted(row for view in views for row in expected_rows(view))
     statuses = {name: run.info.status for name, run in storage.runs().items()}
     assert statuses == {KEYS[0]: "FINISHED", KEYS[1]: "FINISHED", KEYS[2]: "KILLED", "table4": "FINISHED"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from mvae.refusal import Refusal
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train
 from mvae.trial import Trial
-from sweeps.planning.probe import Probe
+from sweeps.planning.probe import probed_seconds
 
 FIRST = 300
 """Examples that the trials here are trained on, of 1,297."""
@@ -71,7 +72,7 @@ def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path)
 
 
 def test_a_probe_expects_an_epoch_of_fewer_examples_to_take_less(data: Dataset, cache: Path) -> None:
-    probe = Probe(data.fingerprint, cache)
+    probe = partial(probed_seconds, fingerprints=data.fingerprint, cache=cache)
     every, few = (Trial.create(dataset="digits", model="mvae", epochs=40, train_examples=n) for n in (None, 10))
     probe(every)
     assert (probe(few) or 0.0) < (probe(every) or 0.0)

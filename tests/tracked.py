@@ -15,18 +15,19 @@ import mlflow.pytorch
 import pytest
 from mlflow.entities import Run
 
-from mvae.training.records import Record
+from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
 from sweeps.cli.tracking_uri import default_uri, place_of_artifacts
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.tracking.tracker import Tracker
-from sweeps.tracking.view import RunView, Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 
 PROJECT = Path(__file__).parents[1]
 NAMESPACE = "6f1c1f0e-0000-4000-8000-000000000001"
 STARTED = 1_700_000_000.0
 SWEEP = SweepView(
     name="table4",
-    status=Status.RUNNING,
+    state=TrialState.RUNNING,
     title="Table 4 on digits",
     source="supplement, section 8",
     command="python pipelines/weak_supervision.py",
@@ -56,13 +57,18 @@ def finished(key: str, epochs: int = 3, accuracy: float = 0.75) -> RunView:
         history=list(records(epochs)),
     )
     return RunView(
-        key, f"mvae {key}", Status.FINISHED, {"model": "mvae", "seed": 0}, results=(result,), started=STARTED
+        key, f"mvae {key}", TrialState.DONE, {"model": "mvae", "seed": 0}, results=(result,), started=STARTED
     )
 
 
 def running(key: str, epochs: int) -> RunView:
     fields = {"model": "mvae", "seed": 0}
-    return RunView(key, f"mvae {key}", Status.RUNNING, fields, records=records(epochs), started=STARTED)
+    return RunView(key, f"mvae {key}", TrialState.RUNNING, fields, records=records(epochs), started=STARTED)
+
+
+def checkpoint(epoch: int) -> Checkpoint:
+    weights = StoredFile(bytes=1, sha256="e" * 64)
+    return Checkpoint(Path("/storage/checkpoints/x"), epoch, "a", {MODEL: weights}, [], {}, final=False)
 
 
 def no_model(view: RunView) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from docs.report.committed import Committed
 from mvae.refusal import Refusal
+from sweeps.planning.estimate import Estimate
 from sweeps.planning.plan import Cell, Plan
 from sweeps.table.comparison import Entry, Report, tabulate
 from sweeps.table.findings import verdict_words
@@ -33,7 +34,7 @@ def report(
     there = available(cells, committed)
     if not there:
         raise Refusal(f"{heading or axis}: none of {len(cells)} cells has a committed number")
-    kept = Plan(tuple(cells[index] for index in there), tuple(there.values()), {}, (), {})
+    kept = Plan(tuple(cells[index] for index in there), tuple(there.values()), {}, (), (), Estimate({}, 0, ()))
     return tabulate(kept, committed, table=table, axis=axis, heading=heading)
 
 

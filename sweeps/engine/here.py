@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mvae.limits import cores
 from sweeps.engine.attach import address
-from sweeps.planning.demand import Gpus, free_for_trials
+from sweeps.planning.demand import Capacity, Gpus, free_for_trials
 from sweeps.planning.price import Host
 from sweeps.store.provenance import device_name
 
@@ -20,5 +20,5 @@ def this_host(wanted: Gpus) -> Host:
     gpus = torch.cuda.device_count()
     kind = "cuda" if gpus and wanted != 0 else "cpu"
     if address():
-        return Host(cores(), gpus, kind, None)
-    return Host(cores(), gpus, kind, device_name(kind), free_for_trials())
+        return Host(Capacity(cores(), gpus), kind, None)
+    return Host(Capacity(cores(), gpus, memory=free_for_trials()), kind, device_name(kind))

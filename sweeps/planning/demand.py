@@ -69,7 +69,6 @@ class Demand:
         return {"CPU": 1.0, "GPU": self.gpus} if self.gpus else {"CPU": 1.0}
 
     def fits(self, there: Capacity) -> bool:
-        """Whether one such trial can start."""
         return self.least <= there.cpus and self.least * self.gpus <= there.gpus
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sweeps.cli.time_left import makespan
 from sweeps.cli.words import counted, duration
@@ -22,7 +22,6 @@ class Cost:
     """Where the numbers come from, for the reader."""
 
     def seconds(self, epochs: int) -> float:
-        """Seconds that `epochs` more epochs take."""
         return self.fixed + self.each * epochs
 
 
@@ -30,20 +29,25 @@ class Cost:
 class Estimate:
     """What the trials to run will cost, one after the other."""
 
-    seconds: float
-    """Of the trials whose cost is known."""
-    known: int
+    shapes: Mapping[Shape, tuple[float, ...]]
+    """Seconds of every trial whose cost is known, by the processes that it runs in."""
     unknown: int
     """Trials of whose kind nothing has finished yet and nothing was probed."""
     bases: tuple[str, ...]
-    shapes: Mapping[Shape, tuple[float, ...]] = field(default_factory=dict)
-    """Seconds of every trial whose cost is known, by the processes that it runs in."""
+
+    @property
+    def seconds(self) -> float:
+        """Of the trials whose cost is known."""
+        return sum(map(sum, self.shapes.values()))
+
+    @property
+    def known(self) -> int:
+        return sum(map(len, self.shapes.values()))
 
     def times(self, trials: int) -> Estimate:
         """The estimate of this many trials like the one that this is of."""
         shapes = {shape: seconds * trials for shape, seconds in self.shapes.items()}
-        known = trials if self.known else 0
-        return Estimate(self.seconds * trials, known, trials - known, self.bases, shapes)
+        return Estimate(shapes, trials * self.unknown, self.bases)
 
     def lasting(self, at_once: int) -> float:
         """Seconds until the last of the known trials ends, if this many run at a time."""

@@ -7,10 +7,8 @@ counts unique keys. Nothing is started or trained here; `--plan` shows this and 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from mvae.storage.objects import each
 from mvae.trial import ADDED_AS, Trial
 from sweeps.cli.words import counted, timing
 from sweeps.planning.estimate import Cost, Estimate, Shape
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 
@@ -36,17 +35,6 @@ decides it (SIZES)."""
 
 SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
 """Fields that decide how much an epoch holds, with the value that goes without saying."""
-
-
-class State(StrEnum):
-    """What storage holds of a cell."""
-
-    DONE = "done"
-    """The result is there."""
-    PARTIAL = "partial"
-    """A checkpoint is there: the trial goes on from it."""
-    MISSING = "missing"
-    """Nothing is there."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +58,6 @@ class Cell:
 
     @property
     def metric(self) -> str:
-        """The metric that stands in the cell."""
         return self.quantity or self.measure.metric
 
     @property
@@ -91,15 +78,13 @@ class PlannedTrial:
     """Those without a result."""
     epoch: int
     """Finished epochs that a valid checkpoint covers; `trial.epochs` where every result is there."""
-    stopped: bool = False
-    """A search gave it up: it is not to be run on."""
 
     @property
-    def state(self) -> State:
-        """DONE when no measure is missing; a fully trained trial that lacks a measure is PARTIAL."""
+    def state(self) -> TrialState:
+        """DONE when no measure is missing; a fully trained trial that lacks a measure is INTERRUPTED."""
         if not self.missing:
-            return State.DONE
-        return State.PARTIAL if self.epoch > 0 else State.MISSING
+            return TrialState.DONE
+        return TrialState.INTERRUPTED if self.epoch > 0 else TrialState.PENDING
 
 
 @dataclass(frozen=True)
@@ -113,55 +98,31 @@ class Plan:
     """Key to unique trial, in the order in which cells first name them."""
     superseded: tuple[str, ...]
     """Result files of these trials, of another version of a measure: never read."""
-    costs: Mapping[Group, Cost]
-    measuring: Mapping[tuple[Group | None, str], float] = field(default_factory=dict)
-    """By kind of trial and name of measure: seconds a sample, or seconds in all where a measure has no samples."""
-    former: tuple[str, ...] = ()
+    former: tuple[str, ...]
     """Result files under the keys that earlier releases gave these trials: never read."""
+    estimate: Estimate
+    """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
 
     def over(self, cells: Sequence[Cell]) -> Plan:
         """Other cells of the same trials and measures: what a second table shows of them."""
         keys = {planned.trial: key for key, planned in self.trials.items()}
         return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
 
-    def state(self, index: int) -> State:
+    def state(self, index: int) -> TrialState:
         """State of a cell: done as soon as its own measure is there."""
         planned = self.trials[self.keys[index]]
         if self.cells[index].measure not in planned.missing:
-            return State.DONE
+            return TrialState.DONE
         return planned.state
 
     @property
-    def todo(self) -> list[tuple[str, Trial, tuple[Measure, ...]]]:
-        """Key, trial and missing measures of every trial that is to be run, in cell order."""
-        left = (planned for planned in self.trials.values() if planned.missing and not planned.stopped)
-        return [(planned.key, planned.trial, planned.missing) for planned in left]
+    def todo(self) -> list[PlannedTrial]:
+        """Every trial that is to be run, in cell order."""
+        return [planned for planned in self.trials.values() if planned.missing]
 
-    def count(self, state: State) -> int:
+    def count(self, state: TrialState) -> int:
         """How many unique trials are in a state."""
         return sum(planned.state is state for planned in self.trials.values())
-
-    @cached_property
-    def estimate(self) -> Estimate:
-        """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
-        total, known, unknown, bases, shapes = 0.0, 0, 0, dict[str, None](), dict[Shape, list[float]]()
-        for planned in self.trials.values():
-            if not planned.missing or planned.stopped:
-                continue
-            group = kind_of(planned.trial.model_dump())
-            cost = None if group is None else self.costs.get(group)
-            if cost is None:
-                unknown += 1
-                continue
-            trained = planned.epoch >= planned.trial.epochs
-            own = sum(_size(measure) * self.measuring.get((group, measure.name), 0.0) for measure in planned.missing)
-            own += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
-            total += own
-            known += 1
-            bases[cost.basis] = None
-            shape = shape_of(planned.trial)
-            shapes.setdefault(shape, []).append(own)
-        return Estimate(total, known, unknown, tuple(bases), {shape: tuple(each) for shape, each in shapes.items()})
 
     @property
     def summary(self) -> list[str]:
@@ -170,12 +131,12 @@ class Plan:
         entries = len({(cell.row, cell.column) for cell in self.cells})
         lines = [
             f"{counted(entries, 'cell')}, {counted(seeds, 'seed')}, {counted(len(self.trials), 'trial')}: "
-            f"{self.count(State.DONE)} done, {self.count(State.PARTIAL)} partial, {self.count(State.MISSING)} missing"
+            f"{self.count(TrialState.DONE)} done, {self.count(TrialState.INTERRUPTED)} partial, "
+            f"{self.count(TrialState.PENDING)} missing"
         ]
         if self.superseded:
-            names = ", ".join(self.superseded[:3]) + (", ..." if len(self.superseded) > 3 else "")
             count = counted(len(self.superseded), "result")
-            lines.append(f"{count} of another measure version, superseded and not read: {names}")
+            lines.append(f"{count} of another measure version, superseded and not read: {_first(self.superseded)}")
         return [*lines, *self.former_line]
 
     @property
@@ -183,10 +144,9 @@ class Plan:
         """One line on results that earlier releases stored under other keys; none if there are none."""
         if not self.former:
             return []
-        names = ", ".join(self.former[:3]) + (", ..." if len(self.former) > 3 else "")
         return [
             f"{counted(len(self.former), 'result')} under keys of an earlier release, which did not look into the data"
-            f" set's files, superseded and not read: {names}"
+            f" set's files, superseded and not read: {_first(self.former)}"
         ]
 
 
@@ -202,7 +162,7 @@ def shape_of(trial: Trial) -> Shape:
 
 def plan(
     cells: Sequence[Cell],
-    store: Store | None,
+    store: Store,
     fingerprints: Fingerprints,
     probe: Probe | None = None,
     device: str | None = None,
@@ -212,7 +172,7 @@ def plan(
 
     Args:
         cells: the table's cells.
-        store: where results and checkpoints lie; None or an empty one makes everything missing.
+        store: where results and checkpoints lie; an empty one makes everything missing.
         fingerprints: of the cells' data sets, part of every key.
         probe: asked once a kind of trial that has no finished trial to estimate from; None leaves the time unknown.
         device: name of the device that trials will run on: the time of those that ran on others is used where nothing
@@ -224,61 +184,71 @@ def plan(
     for key, cell in zip(keys, cells, strict=True):
         asked.setdefault(key, (cell.trial, {}))[1][cell.measure] = None
     measures = list(dict.fromkeys(cell.measure for cell in cells))
-    results = None if store is None else store.results
+    results = store.results
     wanted = {(key, measure.token) for key, (_, of_key) in asked.items() for measure in of_key}
-    there = [] if results is None else results.where(lambda key, measure: (key, measure) in wanted)
+    there = results.where(lambda key, measure: (key, measure) in wanted)
     done = {(result.key, result.measure) for result in there}
-    begun = set() if store is None else store.begun()
+    begun = store.begun()
 
     def planned(key: str) -> PlannedTrial:
         trial, measures = asked[key][0], tuple(asked[key][1])
-        return _planned(key, trial, measures, done, store if key in begun else None)
+        missing = tuple(measure for measure in measures if (key, measure.token) not in done)
+        if not missing:
+            return PlannedTrial(key, trial, measures, (), trial.epochs)
+        digests = isinstance(store.root, Path)  # a store of objects would send the files whole
+        checkpoint = store.checkpoints(key).latest(digests=digests) if key in begun else None
+        return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
-    trials = dict(zip(asked, each(planned, asked, Path() if store is None else store.root), strict=True))
-    other = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
+    trials = dict(zip(asked, each(planned, asked, store.root), strict=True))
+    other = [name for measure in measures for name in results.superseded(measure)]
     superseded = [name for name in other if name.partition(".")[0] in asked]
     known_by = former or {}
     old_keys = {trial.key(known_by[trial.dataset]) for trial, _ in asked.values() if trial.dataset in known_by}
-    todo = [one.trial for one in trials.values() if one.missing]
-    finished = [] if results is None or not todo else list(results)
-    costs = _costs(todo, finished, probe, device)
+    todo = [one for one in trials.values() if one.missing]
+    finished = list(results) if todo else []
+    costs = _costs([one.trial for one in todo], finished, probe, device)
     measuring = _measuring(finished) | _measuring(result for result in finished if _device(result) == device)
-    old = () if results is None or not old_keys else tuple(results.names(old_keys))
-    return Plan(tuple(cells), keys, trials, tuple(superseded), costs, measuring, old)
+    old = tuple(results.names(old_keys)) if old_keys else ()
+    return Plan(tuple(cells), keys, trials, tuple(superseded), old, _estimate(todo, costs, measuring))
 
 
-def _planned(
-    key: str, trial: Trial, measures: tuple[Measure, ...], done: Container[tuple[str, str]], store: Store | None
-) -> PlannedTrial:
+def _estimate(
+    todo: Iterable[PlannedTrial], costs: Mapping[Group, Cost], measuring: Mapping[tuple[Group, str], float]
+) -> Estimate:
     """
     Args:
-        done: keys and measures (tokens) with a result.
-        store: where its checkpoints lie; None where it has none.
+        measuring: by kind of trial and name of measure: seconds per sample, or in all if a measure has no samples.
     """
-    missing = tuple(measure for measure in measures if (key, measure.token) not in done)
-    if not missing:
-        return PlannedTrial(key, trial, measures, (), trial.epochs)
-    if store is None:
-        return PlannedTrial(key, trial, measures, missing, 0)
-    checkpoint = store.checkpoints(key).latest(digests=isinstance(store.root, Path))  # a store would send them whole
-    return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
+    unknown, bases, shapes = 0, dict[str, None](), dict[Shape, list[float]]()
+    for planned in todo:
+        group = kind_of(planned.trial.model_dump())
+        if group is None or group not in costs:
+            unknown += 1
+            continue
+        trained, cost = planned.epoch >= planned.trial.epochs, costs[group]
+        drawn = [(one.name, dict(one.parameters).get("s", 1.0)) for one in planned.missing]
+        own = sum(samples * measuring.get((group, name), 0.0) for name, samples in drawn)
+        own += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
+        bases[cost.basis] = None
+        shapes.setdefault(shape_of(planned.trial), []).append(own)
+    return Estimate({shape: tuple(each) for shape, each in shapes.items()}, unknown, tuple(bases))
 
 
-def _size(measure: Measure) -> float:
-    """Samples that a measure draws; 1 for one that draws none."""
-    return dict(measure.parameters).get("s", 1.0)
+def _first(names: Sequence[str]) -> str:
+    """The first three."""
+    return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
-def _measuring(finished: Iterable[Result]) -> dict[tuple[Group | None, str], float]:
+def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
     """Seconds that measures took, by kind of trial and measure, a sample where they draw samples: the median."""
-    timed: dict[tuple[Group | None, str], list[float]] = {}
+    timed: dict[tuple[Group, str], list[float]] = {}
     for result in finished:
-        seconds = result.provenance.get("measured_in_seconds")
+        group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")
         label, _, _version = result.measure.rpartition("-v")
         name, _, parameters = label.partition("-")
         samples = float(parameters[1:]) if parameters.startswith("s") else 1.0
-        if isinstance(seconds, int | float):
-            timed.setdefault((kind_of(result.trial), name), []).append(seconds / samples)
+        if group is not None and isinstance(seconds, int | float):
+            timed.setdefault((group, name), []).append(seconds / samples)
     return {kind: statistics.median(each) for kind, each in timed.items()}
 
 

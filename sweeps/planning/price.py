@@ -5,34 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.time_left import makespan
 from sweeps.cli.words import counted, duration, figures
 from sweeps.planning.demand import Capacity, Gpus, demand, memory_bound, trials_at_once
-
-if TYPE_CHECKING:
-    from sweeps.cli.options import CommonOptions
-    from sweeps.planning.estimate import Estimate, Shape
+from sweeps.planning.estimate import Estimate, Shape
 
 
 @dataclass(frozen=True)
 class Host:
     """A machine that trials run on, and what they run on there."""
 
-    cpus: int
-    gpus: int
+    capacity: Capacity
     kind: str
     """Of the device: cpu or cuda."""
     device: str | None
     """Its name, as results record it; None where trials run on a cluster's machines, of which nothing is known here."""
-    memory: float = math.inf
-    """Bytes of memory free for trials; infinite if they run on a cluster's machines."""
-
-    @property
-    def capacity(self) -> Capacity:
-        """What it has for trials."""
-        return Capacity(self.cpus, self.gpus, memory=self.memory)
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
         """How much of a machine a trial takes; above 1 for one that needs several.
@@ -45,25 +34,23 @@ class Host:
         needs = demand(*shape, wanted, here)
         if needs.fits(here):
             return 1 / trials_at_once(here, needs, most)
-        by_gpus = needs.least * needs.gpus / self.gpus if needs.gpus and self.gpus else 0.0
-        return float(math.ceil(max(needs.least / self.cpus, by_gpus)))
-
-    def memory_bound(self, shape: Shape, options: CommonOptions, trials: int) -> str:
-        """Returns one line if memory bounds how many of these trials run at a time, else nothing."""
-        needs = demand(*shape, options.gpus_per_trial, self.capacity)
-        return memory_bound(self.capacity, needs, options.max_concurrent, trials)
+        by_gpus = needs.least * needs.gpus / here.gpus if needs.gpus and here.gpus else 0.0
+        return float(math.ceil(max(needs.least / here.cpus, by_gpus)))
 
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
     """Host-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
     if not estimate.known:
         return []
-    shares = {shape: machine.share(shape, options.gpus_per_trial, options.max_concurrent) for shape in estimate.shapes}
+    here, gpus, at_most = machine.capacity, options.gpus_per_trial, options.max_concurrent
+    shares = {shape: machine.share(shape, gpus, at_most) for shape in estimate.shapes}
     seconds = sum(_lasting(estimate.shapes[shape], share) for shape, share in shares.items())
     most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
     at_once = f", {most} trials at a time" if most > 1 else ""
-    has = counted(machine.cpus, "CPU") + f" and {counted(machine.gpus, 'GPU')}" * bool(machine.gpus)
-    bounds = (machine.memory_bound(shape, options, len(each)) for shape, each in estimate.shapes.items())
+    has = counted(int(here.cpus), "CPU") + f" and {counted(int(here.gpus), 'GPU')}" * bool(here.gpus)
+    bounds = (
+        memory_bound(here, demand(*shape, gpus, here), at_most, len(each)) for shape, each in estimate.shapes.items()
+    )
     lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
     if machine.device is None:
         lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"

@@ -29,43 +29,36 @@ FITTED = 2000
 """Most pairs that a closed-form arm is fitted on in a probe; more are scaled in proportion."""
 
 
-class Probe:
-    """Callable: seconds that a whole trial takes on one CPU thread of this machine, or on its GPU.
+def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None, device: str = "cpu") -> float | None:
+    """Seconds of a trial on one CPU thread of this machine, or on its GPU; None if its data set is not converted yet.
+
+    They last from its start to its last epoch, evaluation of every epoch included.
 
     Args:
         fingerprints: of the data sets that the trials are on.
         cache: where they lie converted, if they do; nothing is written there.
         device: cpu or cuda. An arm that is fitted in closed form is fitted on the CPU.
     """
-
-    def __init__(self, fingerprints: Fingerprints, cache: Path | None, device: str = "cpu") -> None:
-        self._fingerprints, self._cache, self._device = fingerprints, cache, device
-
-    def __call__(self, trial: Trial) -> float | None:
-        """Seconds of a trial, from its start to its last epoch, evaluation of every epoch included.
-
-        None where the data set is not converted yet.
-        """
-        data = load_converted(trial.dataset, fingerprint_of(trial.dataset, self._fingerprints), self._cache)
-        if data is None:
-            return None
-        data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
-        trial = trial.with_(binarisation="fixed")  # no grey values here; drawing bits is a few percent of an epoch
-        torch.set_num_threads(1)
-        chosen = arm(trial.model)
-        model = chosen.build(trial, data.modalities)
-        if chosen.fit is not None:
-            pairs = len(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
-            share = min(1.0, FITTED / pairs)
-            began = time.perf_counter()
-            chosen.fit(model, trial.with_(paired_fraction=trial.paired_fraction * share), data)
-            return (time.perf_counter() - began) / share
-        model, data = model.to(self._device), data.to(self._device)
-        each, steps = seconds_a_step(model, trial, data)
+    data = load_converted(trial.dataset, fingerprint_of(trial.dataset, fingerprints), cache)
+    if data is None:
+        return None
+    data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
+    trial = trial.with_(binarisation="fixed")  # no grey values here; drawing bits is a few percent of an epoch
+    torch.set_num_threads(1)
+    chosen = arm(trial.model)
+    model = chosen.build(trial, data.modalities)
+    if chosen.fit is not None:
+        pairs = len(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
+        share = min(1.0, FITTED / pairs)
         began = time.perf_counter()
-        validated(model, trial, data)
-        validation = time.perf_counter() - began
-        return trial.epochs * (each * steps + validation)
+        chosen.fit(model, trial.with_(paired_fraction=trial.paired_fraction * share), data)
+        return (time.perf_counter() - began) / share
+    model, data = model.to(device), data.to(device)
+    each, steps = seconds_a_step(model, trial, data)
+    began = time.perf_counter()
+    validated(model, trial, data)
+    validation = time.perf_counter() - began
+    return trial.epochs * (each * steps + validation)
 
 
 def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float, int]:

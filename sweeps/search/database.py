@@ -16,7 +16,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
+
+import optuna
 
 from mvae.refusal import Refusal
 from mvae.storage.files import atomic_path, locked
@@ -24,9 +26,6 @@ from sweeps.cli.programs import installed
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 from sweeps.store.store import Store
-
-if TYPE_CHECKING:
-    import optuna
 
 BUSY_SECONDS = 5.0
 """Seconds that one request waits while another program holds the SQLite file."""
@@ -117,8 +116,6 @@ def database(
     Raises:
         StudyLost: on entry, and from every request: the database cannot be used.
     """
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
@@ -153,8 +150,6 @@ def make(uri: str, say: Callable[[str], None] | None = None) -> None:
 
 
 def _opened(uri: str) -> optuna.storages.RDBStorage:
-    import optuna
-
     file = sqlite_path(uri) is not None
     options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True}
     try:
@@ -179,7 +174,6 @@ def _patiently(
         StudyLost: it did not answer for PATIENCE_SECONDS, or will not: it is damaged, or no database.
         KeyError, RuntimeError, ValueError: Optuna's own answers, about what it was asked.
     """
-    import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
     began, attempts = time.monotonic(), 0

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from sweeps import engine
 from sweeps.cli.console import Console, Progress
@@ -17,18 +18,20 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.signals import Interrupted
 from sweeps.cli.words import counted
 from sweeps.driver import COMPLETE, INCOMPLETE, Driver
-from sweeps.planning.plan import Plan, plan, shape_of
+from sweeps.planning.plan import Plan, PlannedTrial, plan, shape_of
 from sweeps.planning.price import Host, costs
+from sweeps.planning.state import TrialState
 from sweeps.search import report as search_report
 from sweeps.search.database import StudyLost
 from sweeps.search.report import Outcome
-from sweeps.search.space import Search
+from sweeps.search.space import Search, words
 from sweeps.search.study import SearchRecord, look, opened
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial, counts
 from sweeps.store.store import Store
 from sweeps.sweep import LookUp, Sweep
+from sweeps.table.files import known_links
 from sweeps.tracking.tracker import Tracker
-from sweeps.tracking.view import Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 from sweeps.trials.run import Message
 
 OTHER_SEEDS = 1_000_000
@@ -44,67 +47,60 @@ def sweep_of(search: Search, uri: str) -> Sweep:
         Refusal: the database cannot be used.
         StudyLost: another program still holds it after minutes of retries.
     """
-    known = look(search, uri, Console().say)
-    cells = [search.cell(one.number, one.trial) for one in known]
+    searching = Searching(search, uri)
+    cells = [search.cell(one.number, one.trial) for one in searching.known]
     default = search.default
-    if all(one.trial != default for one in known):
+    if all(cell.trial != default for cell in cells):
         cells = [search.cell(0, default), *cells]
     title = f"Search on {default.dataset}: {search.metric} of {default.model}"
-    return Sweep(search.name, title, tuple(cells), heading=title, search=Searching(search, uri))
+    return Sweep(search.name, title, tuple(cells), heading=title, search=searching)
 
 
 @dataclass(frozen=True)
 class Searching:
-    """A search, as `sweeps.main.main` works on it."""
+    """A search, as `sweeps.main.main` works on it. Implements `sweeps.sweep.Work`."""
 
     search: Search
     uri: str
 
     @cached_property
-    def _known(self) -> list[TriedTrial]:
+    def known(self) -> list[TriedTrial]:
+        """The trials so far, as the study had them at the start of the command."""
         return look(self.search, self.uri, Console().say)
 
     def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
-        """The study's name."""
         return sweep.name
 
     def left(self, planned: Plan) -> int:
-        """Trials that are still to be run; the study knows them, the plan does not."""
-        return self._left
-
-    @property
-    def _left(self) -> int:
-        return max(0, self.search.total - sum(one.ended for one in self._known))
+        """The study knows them, the plan does not."""
+        return self.search.left(self.known)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints what is done and what the rest will cost at most: as if no trial were given up."""
-        outcome = Outcome(self.search, tuple(self._known))
-        console.say(outcome.counts())
-        ranges = ", ".join(f"{name} ({_range(span)})" for name, span in self.search.varied.items())
+        """Costs are an upper bound: as if no trial were given up."""
+        search, default = self.search, self.search.default
+        console.say(Outcome(search, tuple(self.known)).counts())
+        ranges = ", ".join(f"{name} ({words(span)})" for name, span in search.varied.items())
         console.say(f"varied: {ranges}")
-        if self.search.milestones:
-            rungs = ", ".join(map(str, self.search.milestones))
-            console.say(f"given up where they lag behind: at epochs {rungs} of {self.search.default.epochs}")
-        default = self.search.default
-        another = self.search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
-        estimate = look_up([another]).estimate.times(self._left)
+        if search.milestones:
+            rungs = ", ".join(map(str, search.milestones))
+            console.say(f"given up where they lag behind: at epochs {rungs} of {default.epochs}")
+        another = search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
+        estimate = look_up([another]).estimate.times(search.left(self.known))
         for line in [*estimate.lines(options.max_concurrent), *costs(estimate, host, options)]:
             console.say(line)
-        if estimate.known and self.search.milestones:
+        if estimate.known and search.milestones:
             console.say("at most: trials that are given up take less")
         return COMPLETE
 
-    def report(self, sweep: Sweep, planned: Plan, store: Store, links: dict[str, str], console: Console) -> int:
-        """Prints and writes the table of the trials so far."""
-        if not self._known:
+    def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
+        if not self.known:
             console.say(Outcome(self.search, ()).counts())
             return INCOMPLETE
         with opened(self.search, self.uri, console.say) as study:
-            return _reported(study, store, links, console)
+            return report_on(study, store, {}, console)
 
-    def driver(self) -> type[Driver]:
-        """What runs it."""
-        return SearchDriver
+    def drive(self, *start: Any) -> int:
+        return SearchDriver(*start).run()
 
 
 class SearchDriver(Driver):
@@ -114,31 +110,25 @@ class SearchDriver(Driver):
     _loss: StudyLost | None = None
 
     def run(self) -> int:
-        """Runs what is missing to the total and reports everything; the exit code says how it went."""
         assert isinstance(self.sweep.search, Searching)
         with opened(self.sweep.search.search, self.sweep.search.uri, self.console.say) as self.study:
             self.study.settle(self.store)
-            known = self.study.known()
-            stopped = {one.key for one in known if one.ended}
-            cells = [self.study.search.cell(one.number, one.trial) for one in known]
+            cells = [self.study.search.cell(one.number, one.trial) for one in self.study.known()]
             if cells:
-                planned = plan(cells, self.store, self.data_marks)
-                trials = {key: replace(one, stopped=key in stopped) for key, one in planned.trials.items()}
-                self.planned = replace(planned, trials=trials)
+                self.planned = plan(cells, self.store, self.data_marks)
             return super().run()
 
     def _what_there_is(self) -> str:
-        known = self.study.known()
-        said = [f"{count} {one}" for one in Standing if (count := sum(k.standing is one for k in known))]
-        return ", ".join([counted(self.study.search.total, "trial"), *said])
+        said = [counted(self.study.search.total, "trial"), counts(self.study.known())]
+        return ", ".join(filter(None, said))
 
     @property
     def _unfinished(self) -> bool:
         return self.study.left > 0
 
-    def _view(self, status: Status) -> SweepView:
+    def _view(self, state: TrialState) -> SweepView:
         """The metric that decides comes first, and what was varied stands beside it; nothing is grouped."""
-        usual, search = super()._view(status), self.study.search
+        usual, search = super()._view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
         return replace(usual, metrics=metrics, settings=tuple(search.varied))
 
@@ -149,9 +139,8 @@ class SearchDriver(Driver):
             self.console.progress(dict.fromkeys(waiting, epochs)) as progress,
             engine.cluster(self._head_lost) as capacity,
         ):
-            template = replace(
-                self._job("", search.default, (search.measure,), capacity), checkpoint_at=search.milestones
-            )
+            planned = PlannedTrial("", search.default, (search.measure,), missing=(search.measure,), epoch=0)
+            template = replace(self._job(planned, capacity), checkpoint_at=search.milestones)
             needs = engine.demand(*shape_of(search.default), self.options.gpus_per_trial, capacity)
             at_once = engine.trials_at_once(capacity, needs, self.options.max_concurrent)
             if bound := engine.memory_bound(capacity, needs, self.options.max_concurrent, self.study.left):
@@ -171,10 +160,10 @@ class SearchDriver(Driver):
                 with self._keeping_the_loss():
                     if not self.study.lags_behind(key, epoch, value):
                         return False
-                    about = self.study.give_up(key, epoch, value, self.store)
+                    self.study.give_up(key, epoch, value, self.store)
                 said = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
                 progress.stopped(key, self.catalogue.name(key), said)
-                tracker.update(self.catalogue.pruned(key, epoch, about.history))
+                tracker.update(self.catalogue.pruned(key, epoch))
                 return True
 
             listener = engine.SearchListener(ask, stop, self._listening(tracker, progress))
@@ -207,11 +196,9 @@ class SearchDriver(Driver):
 
         return replace(usual, word=word)
 
-    def _metric(self, key: str, final: dict[str, float]) -> str:
+    def _metric(self, view: RunView) -> str:
         search = self.study.search
-        result = self.store.results.read(key, search.measure.token)
-        value = search.value(result.history if result else ())
-        return f"{search.metric.rpartition('/')[2]} {value:.4f}"
+        return f"{search.metric.rpartition('/')[2]} {search.value(view.history):.4f}"
 
     def _add(self, known: TriedTrial) -> None:
         """The plan and the catalogue get a trial that the study has just chosen."""
@@ -230,37 +217,32 @@ class SearchDriver(Driver):
     def _correct_views(self) -> None:
         """Of trials that were given up, and of those that diverged."""
         for one in self.study.known():
-            if one.standing is Standing.DIVERGED:
+            if one.state is TrialState.DIVERGED:
                 self.catalogue.failed(one.key, one.why)
-            elif one.standing is Standing.PRUNED and self.catalogue.view(one.key).status != "finished":
-                epoch, records = max(one.steps, default=0), self.catalogue.view(one.key).records
-                self.catalogue.pruned(one.key, epoch, records)
+            elif one.state is TrialState.PRUNED and self.catalogue.view(one.key).state is not TrialState.DONE:
+                self.catalogue.pruned(one.key, max(one.steps, default=0))
 
     def _report(self, links: dict[str, str]) -> int:
-        code = _reported(self.study, self.store, links, self.console)
+        code = report_on(self.study, self.store, links, self.console)
         for key, why in self.failures.items():
             self.console.say(f"failed: {self.catalogue.name(key)}: {why}")
         return INCOMPLETE if self.failures else code
 
 
-def _reported(study: SearchRecord, store: Store, links: dict[str, str], console: Console) -> int:
-    known = tuple(study.known())
+def report_on(study: SearchRecord, store: Store, links: dict[str, str], console: Console) -> int:
+    """Shows and writes the table of the trials so far; the exit code says whether it is complete.
+
+    Args:
+        links: key to MLflow run; those of an earlier report stay.
+    """
+    known, folder = tuple(study.known()), store.reports / study.search.name
     tested = search_report.tested(store, study.search, known)
-    outcome = Outcome(study.search, known, tested, study.importances(), links)
+    outcome = Outcome(study.search, known, tested, study.importances(), known_links(folder) | links)
     search_report.show(outcome, console.rich)
-    folder = store.reports / study.search.name
     try:
         search_report.write(folder, outcome)
     except OSError as refused:
         console.say(f"The report is not written: {refused}")
         return INCOMPLETE
     console.say(f"Report: {folder}")
-    return COMPLETE if outcome.complete else INCOMPLETE
-
-
-def _range(span: object) -> str:
-    if isinstance(span, tuple):
-        return ", ".join(map(str, span))
-    assert hasattr(span, "low")
-    assert hasattr(span, "high")
-    return f"{span.low:g} to {span.high:g}"
+    return INCOMPLETE if study.search.left(known) else COMPLETE

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from sweeps.planning.state import TrialState
 from sweeps.search.space import Search, Span
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial
 from sweeps.table.metric_names import metric_words
 from sweeps.table.plot import COLOURS
 
@@ -17,10 +18,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARKS = {
-    Standing.DONE: ("o", COLOURS[0]),
-    Standing.PRUNED: ("x", COLOURS[4]),
-    Standing.DIVERGED: ("v", COLOURS[1]),
-    Standing.OPEN: (".", COLOURS[7]),
+    TrialState.DONE: ("o", COLOURS[0]),
+    TrialState.PRUNED: ("x", COLOURS[4]),
+    TrialState.DIVERGED: ("v", COLOURS[1]),
+    TrialState.RUNNING: (".", COLOURS[7]),
 }
 
 
@@ -30,12 +31,12 @@ def history(search: Search, known: Sequence[TriedTrial]) -> Figure:
 
     figure = Figure(figsize=(8, 4.2))
     axes = figure.add_subplot()
-    for standing, (mark, colour) in MARKS.items():
-        shown = [one for one in known if one.standing is standing and one.value is not None]
+    for state, (mark, colour) in MARKS.items():
+        shown = [one for one in known if one.state is state and one.value is not None]
         if shown:
             numbers, values = [one.number for one in shown], [one.value or 0.0 for one in shown]
-            axes.plot(numbers, values, mark, color=colour, label=str(standing))
-    done = [one for one in known if one.standing is Standing.DONE and one.value is not None]
+            axes.plot(numbers, values, mark, color=colour, label=state.word)
+    done = [one for one in known if one.state is TrialState.DONE and one.value is not None]
     if done:
         best = list(accumulate((one.value or 0.0 for one in done), max if search.maximize else min))
         numbers = [*(one.number for one in done), max(one.number for one in known)]
@@ -56,7 +57,7 @@ def parallel(search: Search, known: Sequence[TriedTrial]) -> Figure:
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    done = [one for one in known if one.standing is Standing.DONE and one.value is not None]
+    done = [one for one in known if one.state is TrialState.DONE and one.value is not None]
     values = [one.value or 0.0 for one in done]
     low, high = min(values), max(values)
     share = [0.5 if high == low else (value - low) / (high - low) for value in values]

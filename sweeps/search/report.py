@@ -1,7 +1,7 @@
 """The report of a search: what is best so far beside the default, every trial, and the command line to paste.
 
-Files: table.md and trials.csv; the plots history, parallel and importances, each as PNG, PDF and SVG. MLflow's run of
-the search has all of them.
+Files: table.md, trials.csv and runs.csv (the MLflow run of each key); the plots history, parallel and importances, each
+as PNG, PDF and SVG. MLflow's run of the search has all of them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from rich.text import Text
 
 from mvae.storage.files import write_atomically
 from mvae.storage.objects import Place
+from sweeps.planning.state import TrialState
 from sweeps.search.plots import history, importances, parallel
 from sweeps.search.space import Search
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.tried import TriedTrial, counts
 from sweeps.store.store import Store
 from sweeps.table.markdown import markdown_table
 from sweeps.table.metric_names import metric_words
@@ -48,51 +49,37 @@ class Outcome:
     def ranked(self) -> list[TriedTrial]:
         """Done trials, the best first; of equal ones the first tried."""
         sign = -1.0 if self.search.maximize else 1.0
-        done = [one for one in self.known if one.standing is Standing.DONE and one.value is not None]
+        done = [one for one in self.known if one.state is TrialState.DONE and one.value is not None]
         return sorted(done, key=lambda one: (sign * (one.value or 0.0), one.number))
 
     @property
     def best(self) -> TriedTrial | None:
-        """The best trial that is done."""
         return next(iter(self.ranked), None)
 
     @property
     def default(self) -> TriedTrial | None:
-        """The trial with the default settings."""
         return next((one for one in self.known if one.trial == self.search.default), None)
 
     @property
-    def complete(self) -> bool:
-        """Whether all trials that were asked for have ended."""
-        return sum(one.ended for one in self.known) >= self.search.total
-
-    def count(self, standing: Standing) -> int:
-        """How many trials stand so."""
-        return sum(one.standing is standing for one in self.known)
-
-    @property
     def title(self) -> str:
-        """What the table shows."""
         default = self.search.default
         return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"
 
     def counts(self) -> str:
         """How many trials ended and how, in words."""
-        said = [f"{self.count(one)} {one}" for one in Standing if self.count(one)]
-        return (
-            f"{sum(one.ended for one in self.known)} of {self.search.total} trials: {', '.join(said) or 'none begun'}"
-        )
+        ended = sum(one.ended for one in self.known)
+        return f"{ended} of {self.search.total} trials: {counts(self.known) or 'none begun'}"
 
     def statements(self) -> list[str]:
         """What is best, what the default gives, what the settings are, and what to type."""
         best, default = self.best, self.default
         if best is None:
             return [self.counts()]
-        beside = "the default is not done yet" if default is None or default.value is None else ""
         if best == default:
             beside = "which is the default"
-        elif not beside:
-            assert default is not None
+        elif default is None or default.value is None:
+            beside = "the default is not done yet"
+        else:
             beside = f"the default's {_number(default.value)}"
         metric = metric_words(self.search.measure.quantity)
         lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {beside}"]
@@ -100,7 +87,8 @@ class Outcome:
             theirs = self.tested.get(default.key) if default is not None else None
             of_default = "" if theirs is None or best == default else f", the default's {_number(theirs)}"
             lines.append(f"Its {metric}: {_number(self.tested[best.key])}{of_default}")
-        lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in self._settings(best).items()))
+        settings = self.search.settings(best.trial)
+        lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
         lines.append(f"To train it with more seeds: {self.search.command(best.trial)}")
         return [self.counts(), *lines]
 
@@ -109,21 +97,18 @@ class Outcome:
         return [self._line(one) for one in self.known]
 
     def _line(self, one: TriedTrial) -> dict[str, str]:
-        epochs = max(one.steps, default=0) if one.standing is not Standing.DONE else one.trial.epochs
+        epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
         note = "default" if one.trial == self.search.default else ""
         return {
             "trial": str(one.number),
-            "state": str(one.standing),
+            "state": one.state.word,
             "epochs": str(epochs),
             self.search.metric: _number(one.value),
             self.search.measure.quantity: _number(self.tested.get(one.key)),
-            **{name: str(value) for name, value in self._settings(one).items()},
+            **{name: str(value) for name, value in self.search.settings(one.trial).items()},
             "note": note,
             "key": one.key,
         }
-
-    def _settings(self, one: TriedTrial) -> dict[str, object]:
-        return self.search.settings(one.trial)
 
 
 def show(outcome: Outcome, console: Console) -> None:
@@ -132,8 +117,7 @@ def show(outcome: Outcome, console: Console) -> None:
     first = outcome.ranked[:SHOWN]
     if outcome.default is not None and outcome.default not in first:
         first = [*first, outcome.default]
-    best = next(iter(first), None)
-    if best is not None:
+    if first:
         grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         lines = [{name: text for name, text in outcome._line(one).items() if name != "key"} for one in first]
         for name in lines[0]:
@@ -155,8 +139,11 @@ def write(folder: Place, outcome: Outcome) -> None:
         made |= forms("importances", partial(importances, outcome.search, outcome.importances))
     for name, picture in made.items():
         write_atomically(folder / name, picture())
-    write_atomically(folder / "trials.csv", _csv(outcome).encode())
-    write_atomically(folder / "runs.csv", _runs(outcome).encode())
+    lines = outcome.lines()
+    trials = [list(line) for line in lines[:1]] + [list(line.values()) for line in lines]
+    runs = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
+    write_atomically(folder / "trials.csv", _csv(trials))
+    write_atomically(folder / "runs.csv", _csv([["key", "measure", "link"], *runs]))
     write_atomically(folder / "table.md", markdown(outcome).encode())
 
 
@@ -177,27 +164,16 @@ def markdown(outcome: Outcome) -> str:
 
 def tested(store: Store, search: Search, known: tuple[TriedTrial, ...]) -> dict[str, float]:
     """The test metric of trials that are done, by key."""
-    done = {one.key for one in known if one.standing is Standing.DONE}
+    done = {one.key for one in known if one.state is TrialState.DONE}
     found = store.results.where(lambda key, measure: key in done and measure == search.measure.token)
     metric = search.measure.metric
     return {result.key: result.metrics[metric] for result in found if metric in result.metrics}
 
 
-def _runs(outcome: Outcome) -> str:
-    """Which MLflow run a key has, as the tables of sweeps have it."""
-    lines = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
-    return _written([["key", "measure", "link"], *lines])
-
-
-def _csv(outcome: Outcome) -> str:
-    lines = outcome.lines()
-    return _written([list(lines[0]), *(list(line.values()) for line in lines)]) if lines else ""
-
-
-def _written(lines: list[list[str]]) -> str:
+def _csv(lines: list[list[str]]) -> bytes:
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(lines)
-    return text.getvalue()
+    return text.getvalue().encode()
 
 
 def _number(value: float | None) -> str:

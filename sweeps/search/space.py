@@ -10,21 +10,20 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvae.data import source
 from mvae.measure import Measure
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.sampling import TARGETS
+from mvae.training.records import Record
 from mvae.trial import Trial, canonical_json
 from sweeps.planning.plan import Cell
-
-if TYPE_CHECKING:
-    from mvae.training.records import Record
+from sweeps.search.tried import TriedTrial
 
 DIGITS = 3
 """Significant digits of a setting that is chosen from a range: a command line that shows it names the very same key."""
@@ -50,7 +49,7 @@ class Span:
         """The number as it is used: whole, or to DIGITS significant digits."""
         return int(value) if self.whole else float(f"{value:.{DIGITS}g}")
 
-    def holds(self, value: object) -> bool:
+    def __contains__(self, value: object) -> bool:
         """Whether a value is one that could be chosen."""
         return isinstance(value, int | float) and self.low <= value <= self.high and self.rounded(value) == value
 
@@ -102,14 +101,18 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
         raise Refusal(f"nothing to search for: all of {', '.join(able)} are given; leave one of them out")
     for name, span in free.items():
         value = getattr(default, name)
-        if not (span.holds(value) if isinstance(span, Span) else value in span):
+        if value not in span:
             option = f"--{name.replace('_', '-')}"
-            among = f"{span.low:g} to {span.high:g}" if isinstance(span, Span) else ", ".join(map(str, span))
             raise Refusal(
-                f"{name} is varied among {among}, to three digits, and {what} begins with {value}: give {option}, which"
-                " fixes it, or choose with --vary what is varied"
+                f"{name} is varied among {words(span)}, to three digits, and {what} begins with {value}: give {option},"
+                " which fixes it, or choose with --vary what is varied"
             )
     return free
+
+
+def words(span: Range) -> str:
+    """8 to 256; reserved, proportional."""
+    return f"{span.low:g} to {span.high:g}" if isinstance(span, Span) else ", ".join(map(str, span))
 
 
 @dataclass(frozen=True)
@@ -135,18 +138,18 @@ class Search:
 
     def __post_init__(self) -> None:
         every = self.countable
-        if every is not None and len(every) < self.total:
+        if every and len(every) < self.total:
             raise Refusal(
                 f"--trials {self.total}: there are only {len(every)} settings of {', '.join(self.varied)}: ask for at"
                 f" most {len(every)}, or fix fewer options"
             )
 
     @property
-    def countable(self) -> dict[str, dict[str, Any]] | None:
-        """Key to settings of all trials that there can be; None where a range makes them too many."""
+    def countable(self) -> dict[str, dict[str, Any]]:
+        """Key to settings of all trials that there can be; empty if a range makes them too many."""
         choices = [span for span in self.varied.values() if not isinstance(span, Span)]
         if len(choices) < len(self.varied):
-            return None
+            return {}
         found: dict[str, dict[str, Any]] = {}
         for values in itertools.product(*choices):
             settings = dict(zip(self.varied, values, strict=True))
@@ -167,16 +170,15 @@ class Search:
         """Epochs at which a trial may be given up: none in its second half, where little would be saved."""
         if not self.prune or arm(self.default.model).fit is not None:
             return ()
-        found, rung = [], self.first_rung
+        found, rung = [], math.ceil(FIRST_RUNG * self.default.epochs)
         while 2 * rung <= self.default.epochs:
             found.append(rung)
             rung *= REDUCTION
         return tuple(found)
 
-    @property
-    def first_rung(self) -> int:
-        """Epochs that a trial trains in any case."""
-        return math.ceil(FIRST_RUNG * self.default.epochs)
+    def left(self, known: Iterable[TriedTrial]) -> int:
+        """How many trials are still to be run, those begun among them."""
+        return max(0, self.total - sum(one.ended for one in known))
 
     def trial(self, chosen: Mapping[str, Any]) -> Trial:
         """The trial with these settings, rounded.
@@ -184,15 +186,11 @@ class Search:
         Raises:
             Refusal: they mean nothing together.
         """
-        return self.default.with_(**self.fields(chosen))
-
-    def fields(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings as a trial has them."""
         spans = ((name, value, self.varied[name]) for name, value in chosen.items())
-        return {name: span.rounded(value) if isinstance(span, Span) else value for name, value, span in spans}
+        fields = {name: span.rounded(value) if isinstance(span, Span) else value for name, value, span in spans}
+        return self.default.with_(**fields)
 
     def key(self, trial: Trial) -> str:
-        """The content key of a trial."""
         return trial.key(self.fingerprint)
 
     def settings(self, trial: Trial) -> dict[str, Any]:
@@ -206,10 +204,7 @@ class Search:
             fields: of the trial, as a result has them.
         """
         found = {name: fields.get(name) for name in self.varied}
-        inside = all(
-            span.holds(found[name]) if isinstance(span, Span) else found[name] in span
-            for name, span in self.varied.items()
-        )
+        inside = all(found[name] in span for name, span in self.varied.items())
         try:
             return found if inside and self.key(self.trial(found)) == key else None
         except Refusal:
@@ -220,5 +215,4 @@ class Search:
         return history[-1]["metrics"].get(self.metric, math.nan) if history else math.nan
 
     def cell(self, number: int, trial: Trial) -> Cell:
-        """A trial of the search as a cell of its table."""
         return Cell(arm(trial.model).title, f"trial {number}", trial, self.measure, None, trial.model)

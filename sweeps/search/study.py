@@ -13,20 +13,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import optuna
 
 from mvae.refusal import Refusal
+from mvae.streams import numpy_generator
+from sweeps.planning.state import TrialState
 from sweeps.search.database import StudyLost, database, exists, make
-from sweeps.search.space import REDUCTION, Search
-from sweeps.search.suggest import _distribution, _sampler, _suggested
-from sweeps.search.tried import Standing, TriedTrial
+from sweeps.search.space import REDUCTION, Range, Search, Span
+from sweeps.search.tried import TriedTrial
 from sweeps.store import pruned
 from sweeps.store.pruned import Pruned
+from sweeps.store.results import Result
 from sweeps.store.store import Store
 
-if TYPE_CHECKING:
-    import optuna
-
+AT_RANDOM = 8
+"""Trials whose settings are drawn at random, before the sampler has something to go by."""
 
 PATIENCE, REPEATS = 10, 100
 """Answers in a row that only repeat what was tried, after which a setting that was not is taken where they can be
@@ -42,24 +45,17 @@ class SearchRecord:
     """
 
     def __init__(self, search: Search, storage: optuna.storages.BaseStorage) -> None:
-        import optuna
-
-        self.search, self.storage = search, storage
-        directions = optuna.study.StudyDirection
+        self.search = search
         self._study = optuna.create_study(
             storage=storage,
             study_name=search.name,
-            direction=directions.MAXIMIZE if search.maximize else directions.MINIMIZE,
+            direction="maximize" if search.maximize else "minimize",
             load_if_exists=True,
         )
+        self._space = {name: _distribution(span) for name, span in search.varied.items()}
         self._open: list[int] = []
         self._keys: dict[str, int] = {}
         self._handles: dict[int, optuna.Trial] = {}
-
-    @property
-    def space(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """What is varied, as Optuna describes it."""
-        return {name: _distribution(span) for name, span in self.search.varied.items()}
 
     def known(self) -> list[TriedTrial]:
         """Every trial that counts, by number; as the database has it, nothing is changed."""
@@ -68,8 +64,7 @@ class SearchRecord:
 
     @property
     def left(self) -> int:
-        """How many trials are still to be run, open ones among them."""
-        return max(0, self.search.total - sum(one.ended for one in self.known()))
+        return self.search.left(self.known())
 
     def settle(self, store: Store) -> None:
         """Brings the study to what storage holds, and finds the trials that are to be taken up again.
@@ -78,8 +73,11 @@ class SearchRecord:
         """
         self._keys = {one.key: one.number for one in self.known()}
         for frozen in self._study.get_trials(deepcopy=False):
-            if frozen.state.name == "RUNNING":
-                self._take_up(frozen, store)
+            if frozen.state is optuna.trial.TrialState.RUNNING:
+                self._study.sampler = self._sampler(frozen.number)  # for what it was not asked yet
+                known = self._chosen(optuna.Trial(self._study, frozen._trial_id), store)
+                if known is not None and not known.ended:
+                    self._open.append(known.number)
         self._adopt(store)
         self._open = self._open[: self.left]  # a smaller total than before leaves the rest where they are
         default = self.search.default
@@ -89,15 +87,13 @@ class SearchRecord:
     def ask(self, store: Store) -> TriedTrial | None:
         """The next trial to run: one that was begun, with its number, or a new one; None where there is no more."""
         if self._open:
-            number = self._open.pop(0)
-            return next(one for one in self.known() if one.number == number)
+            return self._tried(self._open.pop(0))
         repeats = 0
         while len(self._keys) < self.search.total and repeats < REPEATS:
             if repeats >= PATIENCE and (untried := self._untried()) is not None:
                 self._study.enqueue_trial(untried)
-            self._study.sampler = _sampler(self.search.default.seed, len(self._study.get_trials(deepcopy=False)))
-            asked = self._study.ask()
-            known = self._chosen(asked, store)
+            self._study.sampler = self._sampler(len(self._study.get_trials(deepcopy=False)))
+            known = self._chosen(self._study.ask(), store)
             if known is None:
                 repeats += 1
             elif not known.ended:
@@ -114,15 +110,14 @@ class SearchRecord:
         The rule is written here because Optuna's pruner keeps the rungs of a trial under private names, which a study
         made from storage again does not have.
         """
-        number = self._keys[key]
-        if epoch in self._steps(number):
+        there = {one.key: one.steps[epoch] for one in self.known() if epoch in one.steps}
+        if key in there:
             return False
-        others = [one.steps[epoch] for one in self.known() if epoch in one.steps]
-        values = sorted([*others, value], reverse=self.search.maximize)
+        values = sorted([*there.values(), value], reverse=self.search.maximize)
         worst = values[max(len(values) // REDUCTION, 1) - 1]
         good = value >= worst if self.search.maximize else value <= worst
         if good or key == self.search.key(self.search.default):
-            self._handle(number).report(value, epoch)
+            self._handles[self._keys[key]].report(value, epoch)
             return False
         return True
 
@@ -130,35 +125,33 @@ class SearchRecord:
         """A trial has come to its end: its result is in storage."""
         result = store.results.read(key, self.search.measure.token)
         assert result is not None, f"{key} is said to be done and has no result"
-        self._tell(self._keys[key], self.search.value(result.history))
+        self._tell(key, self.search.value(result.history))
 
-    def give_up(self, key: str, epoch: int, value: float, store: Store) -> Pruned:
+    def give_up(self, key: str, epoch: int, value: float, store: Store) -> None:
         """A trial lags behind at a rung: this is written to storage first, then to the study."""
         newest = store.checkpoints(key).latest(digests=False)
-        trial = next(one.trial for one in self.known() if one.key == key)
+        trial = self._tried(self._keys[key]).trial
         history = [] if newest is None else newest.history
         about = Pruned(key, self.search.name, self.search.metric, value, epoch, trial.model_dump(), history)
         pruned.write(store, about)
-        self._tell_pruned(self._keys[key], epoch, value)
-        return about
+        self._tell_pruned(key, epoch, value)
 
     def diverged(self, key: str, why: str) -> None:
         """A trial's numbers ceased to be finite; it counts, as one of the worst."""
-        self._tell_diverged(self._keys[key], why)
+        self._handles[self._keys[key]].set_user_attr("diverged", why)
+        self._study.tell(self._keys[key], state=optuna.trial.TrialState.PRUNED)
 
     def importances(self) -> dict[str, float]:
         """Share, 0 to 1, of each setting in what makes the metric differ between finished trials, largest first.
 
         Empty where too few are finished, or none differs.
         """
-        import optuna
-
-        finished = [one for one in self.known() if one.standing is Standing.DONE]
+        finished = [one for one in self.known() if one.state is TrialState.DONE]
         if len(finished) < 4 or len({one.value for one in finished}) < 2:
             return {}
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
-            return optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(self.space))
+            return optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(self._space))
         except (ValueError, RuntimeError):  # no setting differs between them
             return {}
 
@@ -167,22 +160,19 @@ class SearchRecord:
         if key is None or "repeats" in frozen.user_attrs:
             return None
         why = str(frozen.user_attrs.get("diverged", ""))
-        states = {"COMPLETE": Standing.DONE, "PRUNED": Standing.DIVERGED if why else Standing.PRUNED}
-        standing = states.get(frozen.state.name, Standing.OPEN)
+        states = {"COMPLETE": TrialState.DONE, "PRUNED": TrialState.DIVERGED if why else TrialState.PRUNED}
+        state = states.get(frozen.state.name, TrialState.RUNNING)
         steps = dict(frozen.intermediate_values)
-        value = steps[max(steps)] if standing is Standing.PRUNED and steps else frozen.value
+        value = steps[max(steps)] if state is TrialState.PRUNED and steps else frozen.value
         trial = self.search.trial(frozen.params)
-        return TriedTrial(frozen.number, key, trial, standing, None if why else value, steps, why)
+        return TriedTrial(frozen.number, key, trial, state, None if why else value, steps, why)
 
-    def _take_up(self, frozen: optuna.trial.FrozenTrial, store: Store) -> None:
-        """A trial that ran when the driver was killed: its end, where storage has it, or it is put back."""
-        import optuna
+    def _tried(self, number: int) -> TriedTrial:
+        return next(one for one in self.known() if one.number == number)
 
-        self._study.sampler = _sampler(self.search.default.seed, frozen.number)  # for what it was not asked yet
-        self._handles[frozen.number] = handle = optuna.Trial(self._study, frozen._trial_id)
-        known = self._chosen(handle, store)
-        if known is not None and not known.ended:
-            self._open.append(known.number)
+    def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
+        own = int(numpy_generator(self.search.default.seed, "search", number).integers(2**31))
+        return optuna.samplers.TPESampler(seed=own, n_startup_trials=AT_RANDOM, constant_liar=True)
 
     def _chosen(self, asked: optuna.Trial, store: Store) -> TriedTrial | None:
         """Names the trial that the sampler's answer means, and tells the study what storage knows of it already.
@@ -190,8 +180,6 @@ class SearchRecord:
         Returns:
             None where it repeats another, or means nothing; the study is told so.
         """
-        import optuna
-
         number = asked.number
         self._handles[number] = asked
         chosen = {name: _suggested(asked, name, span) for name, span in self.search.varied.items()}
@@ -212,80 +200,74 @@ class SearchRecord:
         result = store.results.read(key, self.search.measure.token)
         given_up = pruned.read(store, key, self.search.name)
         if given_up is not None:
-            self._tell_pruned(number, given_up.epoch, given_up.value)
+            self._tell_pruned(key, given_up.epoch, given_up.value)
         elif result is not None:
-            self._tell(number, self.search.value(result.history))
-        return next(one for one in self.known() if one.number == number)
+            self._tell(key, self.search.value(result.history))
+        return self._tried(number)
 
     def _adopt(self, store: Store) -> None:
         """Tells the study what this name has run of its settings: results of any sweep, and trials given up before."""
-        import optuna
-
-        states = optuna.trial.TrialState
-        gone_before = {one.key: one for one in pruned.of_search(store, self.search.name) if one.key not in self._keys}
+        gone = {one.key: one for one in pruned.of_search(store, self.search.name) if one.key not in self._keys}
         mine = store.results.where(
-            lambda key, measure: key not in {*self._keys, *gone_before} and measure == self.search.measure.token
+            lambda key, measure: key not in {*self._keys, *gone} and measure == self.search.measure.token
         )
-        finished = [
-            (result.provenance.get("finished", 0.0), result.key, result.trial, result.history, None) for result in mine
-        ]
-        given_up = [
-            (one.history[-1]["time"] if one.history else 0.0, one.key, one.trial, one.history, one)
-            for one in gone_before.values()
-        ]
+        ended: list[tuple[float, Result | Pruned]] = [(one.provenance.get("finished", 0.0), one) for one in mine]
+        ended += [(one.history[-1]["time"] if one.history else 0.0, one) for one in gone.values()]
         default = self.search.key(self.search.default)
-        found = sorted([*finished, *given_up], key=lambda item: (item[1] != default, *item[:2]))
-        missing = default not in self._keys and all(item[1] != default for item in found)
-        for _, key, fields, history, gone in found:
-            settings = self.search.settings_of(fields, key)
-            value = self.search.value(history) if gone is None else gone.value
+        ended.sort(key=lambda item: (item[1].key != default, item[0], item[1].key))
+        missing = default not in self._keys and all(one.key != default for _, one in ended)
+        for _, one in ended:
+            if isinstance(one, Pruned):
+                state, last, value = optuna.trial.TrialState.PRUNED, one.epoch, one.value
+            else:
+                state, last, value = optuna.trial.TrialState.COMPLETE, len(one.history), self.search.value(one.history)
+            settings = self.search.settings_of(one.trial, one.key)
             if settings is None or not math.isfinite(value) or len(self._keys) + missing >= self.search.total:
                 continue
-            last = len(history) if gone is None else gone.epoch
-            steps = {epoch: history[epoch - 1]["metrics"][self.search.metric] for epoch in self._rungs(last, history)}
+            rungs = [epoch for epoch in self.search.milestones if epoch < last and epoch <= len(one.history)]
+            steps = {epoch: one.history[epoch - 1]["metrics"][self.search.metric] for epoch in rungs}
             told = optuna.trial.create_trial(
-                state=states.COMPLETE if gone is None else states.PRUNED,
-                value=value if gone is None else None,
+                state=state,
+                value=None if isinstance(one, Pruned) else value,
                 params=settings,
-                distributions=self.space,
-                user_attrs={"key": key},
-                intermediate_values=steps | ({} if gone is None else {gone.epoch: gone.value}),
+                distributions=self._space,
+                user_attrs={"key": one.key},
+                intermediate_values={**steps, last: value} if isinstance(one, Pruned) else steps,
             )
             self._study.add_trial(told)
-            self._keys[key] = len(self._study.get_trials(deepcopy=False)) - 1
+            self._keys[one.key] = len(self._study.get_trials(deepcopy=False)) - 1
 
     def _untried(self) -> dict[str, Any] | None:
         """Some settings that were not tried, where they can be counted."""
-        every = self.search.countable
-        return next((settings for key, settings in every.items() if key not in self._keys), None) if every else None
+        return next((settings for key, settings in self.search.countable.items() if key not in self._keys), None)
 
-    def _rungs(self, last: int, history: list[Any]) -> list[int]:
-        return [epoch for epoch in self.search.milestones if epoch < last and epoch <= len(history)]
-
-    def _tell(self, number: int, value: float) -> None:
+    def _tell(self, key: str, value: float) -> None:
         if math.isfinite(value):
-            self._study.tell(number, value)
+            self._study.tell(self._keys[key], value)
         else:
-            self._tell_diverged(number, f"{self.search.metric} is {value} at its end")
+            self.diverged(key, f"{self.search.metric} is {value} at its end")
 
-    def _tell_diverged(self, number: int, why: str) -> None:
-        import optuna
-
-        self._handle(number).set_user_attr("diverged", why)
+    def _tell_pruned(self, key: str, epoch: int, value: float) -> None:
+        number = self._keys[key]
+        if epoch not in self._tried(number).steps:
+            self._handles[number].report(value, epoch)
         self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
-    def _tell_pruned(self, number: int, epoch: int, value: float) -> None:
-        import optuna
 
-        if epoch not in self._steps(number):
-            self._handle(number).report(value, epoch)
-        self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
+def _distribution(span: Range) -> optuna.distributions.BaseDistribution:
+    if not isinstance(span, Span):
+        return optuna.distributions.CategoricalDistribution(span)
+    if span.whole:
+        return optuna.distributions.IntDistribution(int(span.low), int(span.high), log=span.log)
+    return optuna.distributions.FloatDistribution(span.low, span.high, log=span.log)
 
-    def _steps(self, number: int) -> dict[int, float]:
-        return dict(self._study.get_trials(deepcopy=False)[number].intermediate_values)
 
-    def _handle(self, number: int) -> optuna.Trial:
-        return self._handles[number]
+def _suggested(asked: optuna.Trial, name: str, span: Range) -> Any:
+    if not isinstance(span, Span):
+        return asked.suggest_categorical(name, span)
+    if span.whole:
+        return asked.suggest_int(name, int(span.low), int(span.high), log=span.log)
+    return asked.suggest_float(name, span.low, span.high, log=span.log)
 
 
 def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[TriedTrial]:
@@ -297,8 +279,6 @@ def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> 
         StudyLost: another program holds the database: the same command may succeed later.
         Refusal: the database cannot be used.
     """
-    import optuna
-
     if not exists(uri):
         return []
     try:

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING
 
 from mvae.trial import Trial
+from sweeps.planning.state import TrialState
 
-if TYPE_CHECKING:
-    pass
-
-
-class Standing(StrEnum):
-    """Where a trial of a study stands."""
-
-    DONE = "done"
-    PRUNED = "pruned"
-    """Given up at a rung, since others were better there."""
-    DIVERGED = "diverged"
-    """Its numbers ceased to be finite."""
-    OPEN = "open"
-    """It was begun, or chosen at least, and goes on with the next command."""
+STATES = (TrialState.DONE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.RUNNING)
+"""States of a search's trials, in the order in which they are counted."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +20,8 @@ class TriedTrial:
     number: int
     key: str
     trial: Trial
-    standing: Standing
+    state: TrialState
+    """One of STATES; RUNNING also if the next command resumes it."""
     value: float | None
     """The metric: at the last epoch of one that is done, where a pruned one was given up."""
     steps: Mapping[int, float] = field(default_factory=dict)
@@ -43,4 +32,10 @@ class TriedTrial:
     @property
     def ended(self) -> bool:
         """Whether it is not to be trained on."""
-        return self.standing is not Standing.OPEN
+        return self.state is not TrialState.RUNNING
+
+
+def counts(known: Iterable[TriedTrial]) -> str:
+    """How many trials are in each state: 3 done, 1 pruned."""
+    numbers = Counter(one.state for one in known)
+    return ", ".join(f"{numbers[state]} {state.word}" for state in STATES if numbers[state])

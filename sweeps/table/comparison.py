@@ -12,6 +12,7 @@ from functools import cached_property
 
 from mvae.refusal import Refusal
 from sweeps.planning.plan import Cell, Plan
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Results
 from sweeps.table.entries import Contrast, Entry, Run, contrast
 from sweeps.table.judgement import Verdict, pooled_spread
@@ -69,8 +70,7 @@ class Report:
 
     @property
     def failed(self) -> list[Run]:
-        """Runs whose trial failed."""
-        return [run for run in self.runs if run.state == "failed"]
+        return [run for run in self.runs if run.state is TrialState.FAILED]
 
     @property
     def complete(self) -> bool:

@@ -9,6 +9,7 @@ import statistics
 from dataclasses import dataclass
 from functools import cached_property
 
+from sweeps.planning.state import TrialState
 from sweeps.table.judgement import (
     FEWEST_SEEDS,
     SLACK,
@@ -47,11 +48,11 @@ class Run:
     """Attempts of the trial ran on different device types, torch versions or states of a plug-in."""
 
     @property
-    def state(self) -> str:
-        """done, failed or missing."""
+    def state(self) -> TrialState:
+        """DONE, FAILED or PENDING."""
         if self.value is not None:
-            return "done"
-        return "missing" if self.error is None else "failed"
+            return TrialState.DONE
+        return TrialState.PENDING if self.error is None else TrialState.FAILED
 
     @property
     def where(self) -> str:
@@ -110,7 +111,7 @@ class Entry:
     @property
     def failed(self) -> int:
         """Seeds whose trial failed."""
-        return sum(run.state == "failed" for run in self.runs)
+        return sum(run.state is TrialState.FAILED for run in self.runs)
 
     @property
     def difference(self) -> float | None:

@@ -188,7 +188,7 @@ def run_table(report: Report) -> pa.Table:
             ("error", pa.string()),
         ]
     )
-    lines = [{name: getattr(run, name) for name in schema.names} for run in report.runs]
+    lines = [{name: getattr(run, name) for name in schema.names} | {"state": run.state.word} for run in report.runs]
     return pa.Table.from_pylist(lines, schema=schema)
 
 

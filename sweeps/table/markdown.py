@@ -112,7 +112,7 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
                 run.row,
                 column_label(run.column),
                 str(run.seed),
-                shown_value(run.value) or run.state,
+                shown_value(run.value) or run.state.word,
                 "" if run.epochs is None else str(run.epochs),
                 _linked(run),
             ]

@@ -19,7 +19,7 @@ network of any other data set, for example a plug-in's, is never replaced."""
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownQuantity:
     """A quantity that a measure gives."""
 
     label: str
@@ -33,7 +33,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrialAt:
     """A trial, and where it stands."""
 
     variant: str
@@ -42,7 +42,7 @@ class Trained:
     trial: Trial
 
 
-def quantity_cells(shown: Sequence[Shown], trained: Sequence[Trained]) -> tuple[Cell, ...]:
+def quantity_cells(shown: Sequence[ShownQuantity], trained: Sequence[TrialAt]) -> tuple[Cell, ...]:
     """Each quantity of each trial; rows are quantities, and of each quantity what is trained."""
     return tuple(
         Cell(
@@ -60,7 +60,7 @@ def quantity_cells(shown: Sequence[Shown], trained: Sequence[Trained]) -> tuple[
     )
 
 
-def variants(trained: Iterable[Trained]) -> tuple[str, ...]:
+def variants(trained: Iterable[TrialAt]) -> tuple[str, ...]:
     """What is trained, each once."""
     return tuple(dict.fromkeys(one.variant for one in trained))
 

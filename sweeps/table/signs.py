@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from sweeps.planning.plan import State
+from sweeps.planning.state import TrialState
 from sweeps.table.comparison import Entry, Verdict
 
 
@@ -18,7 +18,7 @@ class Marks:
     """One sign for each member of Verdict, in its order."""
     failed: str
     states: tuple[str, str, str]
-    """done, partial, missing"""
+    """One sign for each state in STATE_STYLES, in its order."""
     spread: str
 
     def verdict(self, entry: Entry) -> str:
@@ -41,7 +41,7 @@ STYLES = {
     Verdict.UNRESOLVED: "yellow",
     Verdict.INCOMPLETE: "yellow",
 }
-STATE_STYLES = {State.DONE: "green", State.PARTIAL: "yellow", State.MISSING: "dim"}
+STATE_STYLES = {TrialState.DONE: "green", TrialState.INTERRUPTED: "yellow", TrialState.PENDING: "dim"}
 
 
 def marks_of(console: Console) -> Marks:

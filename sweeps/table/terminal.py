@@ -16,7 +16,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from sweeps.planning.plan import Plan, State
+from sweeps.planning.plan import Plan
+from sweeps.planning.state import TrialState
 from sweeps.table.comparison import Contrast, Entry, Report, Verdict
 from sweeps.table.findings import contrast_legend, contrast_lines, findings, shown_half_width
 from sweeps.table.metric_names import axis_words
@@ -83,10 +84,10 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: S
         for line in plan.summary:
             console.print(Text(line))
         _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, shown_in, marks))
-        signs = "   ".join(f"{sign} {state}" for sign, state in zip(marks.states, State, strict=True))
+        signs = "   ".join(f"{sign} {state.word}" for sign, state in zip(marks.states, STATE_STYLES, strict=True))
         console.print(Text(f"one sign a seed:   {signs}", style="dim"))
         for planned in plan.trials.values():
-            if planned.state is State.PARTIAL:
+            if planned.state is TrialState.INTERRUPTED:
                 cell = places[planned.key]
                 where = f"{cell.trained} {column_label(cell.column)} seed {cell.trial.seed}"
                 console.print(
@@ -182,7 +183,7 @@ def _plan_grid(
     marks: Marks,
 ) -> Grid:
     grid = _grid(rows, "", columns, marks, labels=False)
-    states: dict[tuple[str, float | str], list[State]] = {}
+    states: dict[tuple[str, float | str], list[TrialState]] = {}
     seen: set[tuple[str, float | str, str]] = set()
     for index, (cell, key) in enumerate(zip(plan.cells, plan.keys, strict=True)):
         column = shown_in[cell.column]
@@ -192,7 +193,7 @@ def _plan_grid(
     for row in rows:
         texts = [
             Text("").join(
-                Text(marks.states[list(State).index(state)], style=STATE_STYLES[state])
+                Text(marks.states[list(STATE_STYLES).index(state)], style=STATE_STYLES[state])
                 for state in states.get((row, column), [])
             )
             for column in columns

@@ -14,10 +14,13 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
+from mvae.storage.objects import Place
+from mvae.training.records import MODEL
 from sweeps.cli.words import figures
+from sweeps.planning.state import TrialState
 from sweeps.table.markdown import markdown_table
 from sweeps.table.rounding import shown_value
-from sweeps.tracking.view import RunView, Status, SweepView, member_tag
+from sweeps.tracking.view import RunView, SweepView, member_tag
 
 NOTE_CHARACTERS = 8000
 """MLflow's limit on a run's tag."""
@@ -56,29 +59,31 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
     """
     runs = f"#/experiments/{experiment}/runs"
     view = f"{runs}?viewStateShareKey={quote(view_id(sweep))}"
-    parts = [f"**{sweep.title}**"]
-    if sweep.source:
-        parts.append(f"Published: {sweep.source}.")
     look = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
-    if sweep.report is not None and sweep.report.is_dir():
+    files: list[Place] = list(sweep.report.iterdir()) if sweep.report is not None and sweep.report.is_dir() else []
+    if files:
         look += f", [files of the report]({runs}/{run}/artifacts/report)"
-    parts.append(f"Look at: {look}.")
-    if sweep.command:
-        parts.append(f"The same command resumes, extends and reports it:\n\n    {sweep.command}")
-    parts.append(f"Its trials, shared ones too: search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.")
-    table = sweep.report / "table.md" if sweep.report else None
-    text = table.read_text(encoding="utf-8") if table and table.is_file() else ""
-    above, _, every_run = text.partition("<details>")
-    parts.append(above.strip())
-    parts += [
-        f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
-        for picture in _pictures(sweep)
+    texts = [path.read_text(encoding="utf-8") for path in files if path.name == "table.md"]
+    above, _, every_run = "".join(texts).partition("<details>")
+    pictures = sorted(path.name for path in files if path.name.endswith(".png"))
+    parts = [
+        f"**{sweep.title}**",
+        f"Published: {sweep.source}." if sweep.source else "",
+        f"Look at: {look}.",
+        f"The same command resumes, extends and reports it:\n\n    {sweep.command}" if sweep.command else "",
+        f"Its trials, shared ones too: search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.",
+        above.strip(),
+        *(
+            f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
+            for picture in pictures
+        ),
     ]
     note = "\n\n".join(part for part in parts if part)
-    if every_run:
-        whole = f"{note}\n\n{_unfolded(_with_links(every_run, runs))}"
-        return whole if len(whole) <= NOTE_CHARACTERS else _cut(note)
-    return _cut(note)
+    # The report's "(run `id`)", written where there is no server, becomes a link. MLflow knows no <details>: a heading.
+    every_run = re.sub(r"\(run `([0-9a-f]{32})`\)", rf"([run]({runs}/\1))", every_run)
+    every_run = re.sub(r"<summary>(.*?)</summary>", r"#### \1", every_run).replace("</details>", "").strip()
+    whole = f"{note}\n\n{every_run}".strip()
+    return whole if len(whole) <= NOTE_CHARACTERS else _cut(note)
 
 
 def run_note(view: RunView) -> str:
@@ -90,16 +95,16 @@ def run_note(view: RunView) -> str:
     place = [f"{name} {view.tags[name]}" for name in ("row", "column") if view.tags.get(name)]
     place += [f"{word} {fields[name]}" for name, word in _NAMED.items() if name in fields]
     epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
-    final = {name: view.final[name] for name in sorted(view.final, key=_test_first)}
+    final = dict(sorted(view.final.items(), key=lambda item: (not item[0].startswith("test/"), item[0])))
     head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
-    stands = f"{_STANDS[view.status]} {epochs}{f' of {of}' if of else ''} epochs"
+    stands = f"{_STANDS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
     parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
     if view.error is not None:
         parts.append("Why it failed:\n\n" + "\n".join(f"    {line}" for line in view.error.splitlines()))
     parts.append(f"Key: `{view.key}`" + "".join(f", `{result.measure}`" for result in view.results))
     if view.checkpoint is not None:
-        where = view.checkpoint
-        parts.append(f"Checkpoint of epoch {where.epoch}: `{where.uri}` (sha256 of the weights `{where.sha256}`)")
+        where, digest = view.checkpoint, view.checkpoint.files[MODEL].sha256
+        parts.append(f"Checkpoint of epoch {where.epoch}: `{where.path}` (sha256 of the weights `{digest}`)")
     if final:
         lines = [[name, figures(value, 6)] for name, value in final.items()]
         parts.append(markdown_table(["final number"], ["value"], lines))
@@ -125,7 +130,7 @@ def source_tags(sweep: SweepView) -> dict[str, str]:
         return {}
     tags = {"mlflow.source.name": sweep.program, "mlflow.source.type": "LOCAL"}
     commit = sweep.tags.get("git")
-    return {**tags, "mlflow.source.git.commit": commit} if isinstance(commit, str) and commit else tags
+    return {**tags, "mlflow.source.git.commit": commit} if commit else tags
 
 
 def view_id(sweep: SweepView) -> str:
@@ -174,12 +179,13 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
 
 
 _STANDS = {
-    Status.PENDING: "Waits for its turn after",
-    Status.RUNNING: "Runs; saved are",
-    Status.FINISHED: "Finished after",
-    Status.FAILED: "Failed after",
-    Status.KILLED: "Interrupted, to be continued by the same command, after",
-    Status.PRUNED: "Given up by a search, since it lagged behind others, after",
+    TrialState.PENDING: "Waits for its turn after",
+    TrialState.RUNNING: "Runs; saved are",
+    TrialState.DONE: "Finished after",
+    TrialState.FAILED: "Failed after",
+    TrialState.INTERRUPTED: "Interrupted, to be continued by the same command, after",
+    TrialState.DIVERGED: "Failed after",
+    TrialState.PRUNED: "Given up by a search, since it lagged behind others, after",
 }
 
 
@@ -197,22 +203,6 @@ def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _pictures(sweep: SweepView) -> list[str]:
-    if sweep.report is None or not sweep.report.is_dir():
-        return []
-    return sorted(path.name for path in sweep.report.iterdir() if path.name.endswith(".png"))
-
-
-def _with_links(text: str, runs: str) -> str:
-    """The report's "(run `id`)", written where there is no server, as a link."""
-    return re.sub(r"\(run `([0-9a-f]{32})`\)", rf"([run]({runs}/\1))", text)
-
-
-def _unfolded(text: str) -> str:
-    """MLflow knows no <details>: a heading in its stead."""
-    return re.sub(r"<summary>(.*?)</summary>", r"#### \1", text).replace("</details>", "").strip()
-
-
 def _cut(text: str) -> str:
     """Whole lines that fit, with a word on the rest."""
     if len(text) <= NOTE_CHARACTERS:
@@ -224,7 +214,3 @@ def _cut(text: str) -> str:
 def _sentence(parts: list[str]) -> str:
     said = ", ".join(parts)
     return f"{said[:1].upper()}{said[1:]}." if said else ""
-
-
-def _test_first(name: str) -> tuple[bool, str]:
-    return not name.startswith("test/"), name

@@ -32,16 +32,13 @@ def ask(uri: str) -> str:
             json.load(reply)
     except HTTPError as error:
         return f"refused the request ({error.code} {error.reason})"
-    except TimeoutError:
-        return f"did not answer within {CHECK_SECONDS:.0f} s"
-    except URLError as error:
-        if isinstance(error.reason, TimeoutError):
+    except OSError as error:
+        why = error.reason if isinstance(error, URLError) else error
+        if isinstance(why, TimeoutError):
             return f"did not answer within {CHECK_SECONDS:.0f} s"
-        return f"cannot be reached ({error.reason})"
+        return f"cannot be reached ({why})"
     except ValueError:
         return "is not an MLflow server"
-    except OSError as error:
-        return f"cannot be reached ({error})"
     return ""
 
 

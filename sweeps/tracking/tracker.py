@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, TypeVar
 from mvae.refusal import Refusal
 from mvae.storage.objects import Place
 from sweeps.cli.tracking_uri import without_credentials
+from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import Unusable, sqlite_path
 from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
 from sweeps.tracking.server import ask, ask_database
-from sweeps.tracking.view import RunView, Status, SweepView
+from sweeps.tracking.view import RunView, SweepView
 
 if TYPE_CHECKING:
     from sweeps.tracking.mirror import LoadModel, Mirror
@@ -107,7 +108,7 @@ class Tracker:
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
         self._down = False
-        self._stuck = ""  # what to do about an error that does not pass; empty: it may pass
+        self.stuck = ""  # what to do about an error that does not pass; empty: it may pass
         self._complete = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
@@ -168,36 +169,29 @@ class Tracker:
         if not self._complete:
             self.give_up()
             filled = "the same command fills in what is missing there"
-            then = f"{self._stuck}, then {filled}" if self._stuck else filled
+            then = f"{self.stuck}, then {filled}" if self.stuck else filled
             self._say(f"MLflow at {without_credentials(self._uri)} is behind; {then}")
         return self._complete
-
-    @property
-    def stuck(self) -> bool:
-        """Whether MLflow cannot be written until somebody acts."""
-        return bool(self._stuck)
 
     def give_up(self) -> None:
         """Write nothing after what is being written now: somebody else writes, or will."""
         self._given_up = True
 
     def _work(self) -> None:
-        while not self._given_up:
+        while not (self._given_up or self._complete):
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or self._waiting or self._sweep_is_new)
             written = self._write_all()
             with self._changed:
-                if not written and self._closing and self._stuck:
-                    self._done.set()
-                    return
-                if not written and self._closing:
-                    self._changed.wait(CLOSING_RETRY_SECONDS)
-                elif not written:
+                if written:
+                    self._complete = self._closing and not (self._waiting or self._sweep_is_new)
+                elif not self._closing:
                     self._changed.wait_for(lambda: self._closing, self._retry_seconds)
-                elif self._closing and not (self._waiting or self._sweep_is_new):
-                    self._complete = True
-                    self._done.set()
-                    return
+                elif self.stuck:
+                    break
+                else:
+                    self._changed.wait(CLOSING_RETRY_SECONDS)
+        self._done.set()
 
     def _write_all(self) -> bool:
         """Write every view that waits. After an error the store is asked anew, and the view that failed comes last."""
@@ -218,26 +212,23 @@ class Tracker:
                 self._links = mirror.links()
                 self._changed.notify_all()
         except Exception as error:
-            with self._changed:
-                self._sweep_is_new = True
-                others = {name: None for name in self._views if name != key}
-                self._waiting = others if key is None else {**others, key: None}
             self._mirror = None
-            stuck = self._stuck
-            self._stuck = self._what_to_do(error)
-            if not self._down or self._stuck != stuck:
+            stuck, self.stuck = self.stuck, self._what_to_do(error)
+            if not self._down or self.stuck != stuck:
                 self._say(
                     f"MLflow at {without_credentials(self._uri)} cannot be written"
-                    f" ({self._stuck or _first_line(error)}); training continues, MLflow is tried again every"
+                    f" ({self.stuck or _first_line(error)}); training continues, MLflow is tried again every"
                     f" {self._retry_seconds:.0f} s"
                 )
             with self._changed:
+                self._sweep_is_new = True
+                self._waiting = dict.fromkeys(sorted(self._views, key=lambda name: name == key))
                 self._down = True
                 self._changed.notify_all()
             return False
         if self._down:
             self._say(f"MLflow at {without_credentials(self._uri)} can be written again and is up to date")
-        self._down, self._stuck = False, ""
+        self._down, self.stuck = False, ""
         return True
 
     def _what_to_do(self, error: Exception) -> str:
@@ -279,7 +270,7 @@ class Tracker:
 
 def _stopped(view: View) -> View:
     """The view once its driver is gone."""
-    return replace(view, status=Status.KILLED) if view.status is Status.RUNNING else view
+    return replace(view, state=TrialState.INTERRUPTED) if view.state is TrialState.RUNNING else view
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -10,40 +10,12 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mvae.storage.objects import Place
-    from mvae.training.records import Record
-    from sweeps.store.results import Result
-
-
-class Status(StrEnum):
-    """Where a key or a sweep stands, as storage and the running driver know it."""
-
-    PENDING = "pending"
-    """Waits for its turn: it never ran, or it was interrupted and has not started again."""
-    RUNNING = "running"
-    FINISHED = "finished"
-    """Its results are in storage."""
-    FAILED = "failed"
-    KILLED = "killed"
-    """Interrupted, to be continued by the next command."""
-    PRUNED = "pruned"
-    """A search gave it up, since it lagged behind others."""
-
-
-@dataclass(frozen=True)
-class CheckpointView:
-    """The newest checkpoint of a key."""
-
-    uri: str
-    """Absolute path or URI of its folder."""
-    sha256: str
-    """Of the weights in it."""
-    epoch: int
-    """Epochs finished when it was written."""
+from mvae.storage.objects import Place
+from mvae.training.records import MODEL, Checkpoint, Record
+from sweeps.planning.state import TrialState
+from sweeps.store.results import Result
 
 
 @dataclass(frozen=True)
@@ -64,21 +36,21 @@ class RunView:
     key: str
     name: str
     """What MLflow's lists call the run, for people: "mvae 1 % seed 0"."""
-    status: Status
+    state: TrialState
     fields: Mapping[str, Any]
     """The trial's hashed fields: they become params, and tags `mvae.<field>` to group by."""
     records: tuple[Record, ...] = ()
-    """One a finished epoch, covered by a committed checkpoint."""
+    """At least one per finished epoch, covered by a committed checkpoint; of two of an epoch the last one counts."""
     results: tuple[Result, ...] = ()
     """One a measure that is done; their metrics are the run's final numbers, their provenance becomes tags."""
     tags: Mapping[str, Any] = field(default_factory=dict)
-    """Everything that is not hashed: row, column, git sha, host, device, attempts; shown as `mvae.<name>`."""
+    """What neither the trial's fields nor its results say: cell, row, column; shown as `mvae.<name>`."""
     error: str | None = None
     """Why it failed; shown until it runs again without."""
     traceback: Place | None = None
-    """File with the whole story of the failure."""
     dataset: DatasetView | None = None
-    checkpoint: CheckpointView | None = None
+    checkpoint: Checkpoint | None = None
+    """The newest."""
     artifacts: Place | None = None
     """Folder of pictures (PNG) to show; it need not exist."""
     started: float | None = None
@@ -111,22 +83,17 @@ class RunView:
         Args:
             sweep: name of a sweep that lists the key.
         """
-        tags = tagged(self.fields)
-        for result in self.results:
-            tags |= tagged(result.provenance)
-        tags |= tagged(self.tags)
-        tags |= {"mvae.kind": "trial", "mvae.key": self.key, member_tag(sweep): "yes"}
-        if self.error is not None:
-            tags["mvae.error"] = self.error
-        if self.results:
-            tags["mvae.measures"] = _json(sorted(result.measure for result in self.results))
+        own: dict[str, Any] = {"kind": "trial", "key": self.key, "error": self.error}
+        own["measures"] = sorted(result.measure for result in self.results) or None
         if self.dataset is not None:
-            tags["mvae.fingerprint"] = self.dataset.fingerprint
+            own["fingerprint"] = self.dataset.fingerprint
         if self.checkpoint is not None:
-            tags["mvae.checkpoint.uri"] = self.checkpoint.uri
-            tags["mvae.checkpoint.sha256"] = self.checkpoint.sha256
-            tags["mvae.checkpoint.epoch"] = str(self.checkpoint.epoch)
-        return tags
+            own["checkpoint.uri"] = str(self.checkpoint.path)
+            own["checkpoint.sha256"] = self.checkpoint.files[MODEL].sha256
+            own["checkpoint.epoch"] = self.checkpoint.epoch
+        every = (self.fields, *(result.provenance for result in self.results), self.tags, own)
+        tags = {name: value for values in every for name, value in tagged(values).items()}
+        return {**tags, member_tag(sweep): "yes"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +102,7 @@ class SweepView:
 
     name: str
     """Names the sweep within its storage name, and the parent run: "weak_supervision digits"."""
-    status: Status
+    state: TrialState
     title: str
     """One line: what is computed."""
     source: str = ""
@@ -149,7 +116,7 @@ class SweepView:
     settings: tuple[str, ...] = ()
     """Of a search, what it varies: further columns, of runs that are then not grouped by cell."""
     tags: Mapping[str, Any] = field(default_factory=dict)
-    """As in `RunView.tags`."""
+    """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
     report: Place | None = None
     """Folder of the report; it need not exist. Its table and pictures are in the description."""
     started: float | None = None
@@ -169,12 +136,9 @@ def member_tag(sweep: str) -> str:
 
 def tagged(values: Mapping[str, Any]) -> dict[str, str]:
     """Tags as MLflow takes them: `mvae.` before names that are not MLflow's own; text as it is, the rest as JSON."""
-    return {
-        name if name.startswith("mlflow.") else f"mvae.{name}": value if isinstance(value, str) else _json(value)
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
         for name, value in values.items()
         if value is not None
     }
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return {name if name.startswith("mlflow.") else f"mvae.{name}": text for name, text in texts.items()}

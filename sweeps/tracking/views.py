@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import torch
 
 from mvae import plugins
 from mvae.data import Kind, Modality, load_converted, source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
 from mvae.storage.objects import Place, each
-from mvae.training.records import MODEL, Checkpoint, Record
+from mvae.training.records import MODEL, Record
 from mvae.trial import Trial
 from sweeps.cli.words import counted
-from sweeps.planning.plan import Cell, Fingerprints, Plan, State, fingerprint_of
+from sweeps.planning.plan import Cell, Fingerprints, Plan, fingerprint_of
+from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.published import column_label
-from sweeps.tracking.view import CheckpointView, DatasetView, RunView, Status
-
-if TYPE_CHECKING:
-    import numpy as np
-    import torch
-
-ABOUT_A_RESULT = (
-    *("git", "host", "device", "device_name", "threads", "versions", "seconds"),
-    *("workers", "elastic", "mixed", "attempts"),
-)
-"""What a result's provenance says that becomes tags."""
+from sweeps.tracking.view import DatasetView, RunView
 
 
 class Catalogue:
@@ -51,24 +45,19 @@ class Catalogue:
         return f"{self._cell(key)} seed {self._cells[key][0].trial.seed}"
 
     def view(self, key: str) -> RunView:
-        """What is known of a key now."""
         return self._views[key]
 
     def running(self, key: str) -> RunView:
-        """Its trial has begun."""
-        return self._set(key, status=Status.RUNNING, error=None, traceback=None)
+        return self._set(key, state=TrialState.RUNNING, error=None, traceback=None)
 
     def committed(self, key: str, records: Sequence[Record]) -> RunView:
         """A complete checkpoint covers these records, some perhaps known already."""
-        known = {record["epoch"]: record for record in self._views[key].records}
-        merged = {**known, **{record["epoch"]: record for record in records}}
-        ordered = tuple(record for _, record in sorted(merged.items()))
         newest = self._store.checkpoints(key).latest(digests=False)
-        return self._set(key, records=ordered, checkpoint=_checkpoint(newest))
+        return self._set(key, records=(*self._views[key].records, *records), checkpoint=newest)
 
     def failed(self, key: str, why: str, traceback: Place | None = None) -> RunView:
         """Its trial ended without a result; the file holds the traceback."""
-        return self._set(key, status=Status.FAILED, error=why, traceback=traceback)
+        return self._set(key, state=TrialState.FAILED, error=why, traceback=traceback)
 
     def finished(self, key: str) -> RunView:
         """Its results are in storage."""
@@ -83,10 +72,9 @@ class Catalogue:
         self._cells[key] = [cell for cell, of in zip(plan.cells, plan.keys, strict=True) if of == key]
         return self.finished(key)
 
-    def pruned(self, key: str, epoch: int, records: Sequence[Record]) -> RunView:
+    def pruned(self, key: str, epoch: int) -> RunView:
         """A search gave its trial up after so many epochs."""
-        tags = {**self._views[key].tags, "pruned": epoch}
-        return self._set(key, status=Status.PRUNED, tags=tags, records=tuple(records))
+        return self._set(key, state=TrialState.PRUNED, tags={**self._views[key].tags, "pruned": epoch})
 
     def load_model(self, view: RunView) -> tuple[torch.nn.Module, np.ndarray | None] | None:
         """The trained module of a key on the CPU, in evaluation mode, and an example of its input.
@@ -94,19 +82,16 @@ class Catalogue:
         Pickled, it takes along what plug-ins define, so that it can be read without them. The example is None for a
         module that wants more than an image.
         """
-        import numpy as np
         from cloudpickle import register_pickle_by_value
 
         for module_of_plugin in plugins.modules():
             register_pickle_by_value(module_of_plugin)
         trial = self._plan.trials[view.key].trial
         checkpoints = self._store.checkpoints(view.key)
-        newest = checkpoints.latest()
-        if newest is None:
+        newest, modalities = checkpoints.latest(), self._modalities(trial)
+        if newest is None or modalities is None:
             return None
-        chosen, modalities = arm(trial.model), self._modalities(trial)
-        if modalities is None:
-            return None
+        chosen = arm(trial.model)
         module = chosen.build(trial, modalities)
         module.load_state_dict(checkpoints.load(newest, MODEL))
         from_image = chosen.measures & {"accuracy", "readout"} and modalities[0].kind is Kind.IMAGE
@@ -155,23 +140,16 @@ class Catalogue:
         results = tuple(found)
         finished = {measure.token for measure in planned.measures} <= {result.measure for result in results}
         newest = self._store.checkpoints(key).latest(digests=not finished)
-        begun = planned.state is State.PARTIAL
-        fields = planned.trial.hashed_fields()
         return RunView(
             key=key,
             name=self.name(key),
-            status=Status.FINISHED if finished else Status.KILLED if begun else Status.PENDING,
-            fields=fields,
+            state=TrialState.DONE if finished else planned.state,
+            fields=planned.trial.hashed_fields(),
             records=tuple(newest.history) if newest else (),
             results=results,
-            tags={
-                "cell": self._cell(key),
-                "row": cell.trained,
-                "column": self._column(key) or None,
-                **_about(results),
-            },
+            tags={"cell": self._cell(key), "row": cell.trained, "column": self._column(key) or None},
             dataset=_dataset(planned.trial.dataset, self._fingerprints),
-            checkpoint=_checkpoint(newest),
+            checkpoint=newest,
             artifacts=self._store.artifacts(key),
             started=min((r.provenance["started"] for r in results if "started" in r.provenance), default=None),
             ended=max((r.provenance["finished"] for r in results if "finished" in r.provenance), default=None),
@@ -182,14 +160,6 @@ def _current(token: str) -> bool:
     """Whether a measure's token (likelihood-s1000-v1) is of a version that this package computes."""
     label, _, version = token.rpartition("-v")
     return (label.partition("-")[0], int(version)) in COMPUTES
-
-
-def _about(results: Sequence[Result]) -> dict[str, Any]:
-    return {name: result.provenance[name] for result in results for name in ABOUT_A_RESULT if name in result.provenance}
-
-
-def _checkpoint(newest: Checkpoint | None) -> CheckpointView | None:
-    return CheckpointView(str(newest.path), newest.files[MODEL].sha256, newest.epoch) if newest else None
 
 
 def _dataset(name: str, fingerprints: Fingerprints) -> DatasetView:

@@ -13,6 +13,7 @@ from mlflow.entities import Metric, Param, RunTag
 
 from mvae.storage.objects import Place
 from sweeps.cli.tracking_uri import without_credentials
+from sweeps.planning.state import TrialState
 from sweeps.tracking.mirror.moved import follow, location
 from sweeps.tracking.mirror.stored import (
     MLFLOW_STATUS,
@@ -28,7 +29,7 @@ from sweeps.tracking.mirror.stored import (
 )
 from sweeps.tracking.mirror.uploads import LoadModel, Uploads
 from sweeps.tracking.notes import VIEW, experiment_note, run_note, saved_view, source_tags, sweep_note, view_id
-from sweeps.tracking.view import RunView, Status, SweepView, tagged
+from sweeps.tracking.view import RunView, SweepView, tagged
 
 
 class Mirror:
@@ -98,7 +99,7 @@ class Mirror:
         own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
         self._write(held, tags={**tagged(sweep.tags), **self._source, **own})
         self._tag_experiment(VIEW + view_id(sweep), lambda there: saved_view(sweep, milliseconds(time.time()), there))
-        self._write_status(held, sweep.status, sweep.ended)
+        self._write_status(held, sweep.state, sweep.ended)
 
     def sync(self, view: RunView, sweep: str) -> None:
         """Make the one run of `view.key` hold what the view says.
@@ -115,14 +116,14 @@ class Mirror:
             self._client.delete_run(held.run_id)
             held = None
         if held is None:
-            if view.status is Status.PENDING and not history:
+            if view.state is TrialState.PENDING and not history:
                 return
             assert self._parent is not None, "the sweep's own run comes first"
             started = view.started or (history[0]["time"] if history else None)
             tags = {**view.all_tags(sweep), "mvae.key": view.key, "mlflow.parentRunId": self._parent}
             held = self._runs[view.key] = self._create(view.name, started, tags)
-        if view.status is Status.RUNNING:
-            self._write_status(held, view.status, None)
+        if view.state is TrialState.RUNNING:
+            self._write_status(held, view.state, None)
         if view.error is None and held.tags.pop("mvae.error", None) is not None:
             self._client.delete_tag(held.run_id, "mvae.error")
         self._write_numbers(held, view, sweep)
@@ -131,10 +132,10 @@ class Mirror:
             held.has_dataset = True
         uploaded = self._uploads.files(held, view.artifacts, "samples")
         uploaded |= self._uploads.files(held, view.traceback, "errors")
-        if view.status is Status.FINISHED:
+        if view.state is TrialState.DONE:
             uploaded |= self._uploads.model(held, view)
         self._write(held, uploaded)
-        self._write_status(held, view.status, view.ended or (history[-1]["time"] if history else None))
+        self._write_status(held, view.state, view.ended or (history[-1]["time"] if history else None))
 
     def links(self) -> dict[str, str]:
         """Key to run: the page of a server, the run's id elsewhere."""
@@ -151,7 +152,7 @@ class Mirror:
         orphans = [held for key, held in self._runs.items() if key not in known]
         for held in [*orphans, *(held for name, held in self._sweeps.items() if name != sweep)]:
             if held.status in ("RUNNING", "SCHEDULED"):
-                self._write_status(held, Status.KILLED, None)
+                self._write_status(held, TrialState.INTERRUPTED, None)
 
     def _find_experiment(self, name: str, artifacts: Place | None) -> str:
         found = self._client.get_experiment_by_name(name)
@@ -225,8 +226,8 @@ class Mirror:
         held.steps |= {record["epoch"] for record in missing}
         held.metrics.update(final)
 
-    def _write_status(self, held: Held, status: Status, ended: float | None) -> None:
-        wanted = MLFLOW_STATUS[status]
+    def _write_status(self, held: Held, state: TrialState, ended: float | None) -> None:
+        wanted = MLFLOW_STATUS[state]
         if held.status == wanted:
             return
         if wanted == "RUNNING":

@@ -13,8 +13,9 @@ import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from mvae.storage.files import atomic_path, locked
+from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import sqlite_uri
-from sweeps.tracking.view import DatasetView, RunView, Status
+from sweeps.tracking.view import DatasetView, RunView
 
 if TYPE_CHECKING:
     from mvae.training.records import Record
@@ -27,12 +28,13 @@ NOTE = "mlflow.note.content"
 """The tag that MLflow shows as a description, in Markdown."""
 
 MLFLOW_STATUS = {
-    Status.PENDING: "KILLED",  # it has a run, so it was interrupted
-    Status.RUNNING: "RUNNING",
-    Status.FINISHED: "FINISHED",
-    Status.FAILED: "FAILED",
-    Status.KILLED: "KILLED",
-    Status.PRUNED: "KILLED",  # tag mvae.pruned says at which epoch
+    TrialState.PENDING: "KILLED",  # it has a run, so it was interrupted
+    TrialState.RUNNING: "RUNNING",
+    TrialState.DONE: "FINISHED",
+    TrialState.FAILED: "FAILED",
+    TrialState.INTERRUPTED: "KILLED",
+    TrialState.PRUNED: "KILLED",  # tag mvae.pruned says at which epoch
+    TrialState.DIVERGED: "FAILED",  # tag mvae.error says what is not finite
 }
 
 

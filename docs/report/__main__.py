@@ -14,10 +14,10 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import accuracy, cluster, likelihoods, many, options, scorecard, shown, speed, whole_files
+from docs.report import findings, options, scorecard, sources, speed, table4, tables, whole_files
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
-from docs.report.sources import Sources
+from docs.report.sources import Sources, Value
 from docs.report.spans import fill
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
@@ -26,12 +26,12 @@ from sweeps.cli.tracking_uri import tracking_uri
 from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.tracker import check
 
-TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
+TOPICS = (sources, tables, findings, scorecard, table4, speed, options, whole_files)
 
 
-def figures(sources: Sources) -> dict[str, str]:
-    """Every name that a span may have, and what it stands for."""
-    found: dict[str, str] = {}
+def figures(sources: Sources) -> dict[str, Value]:
+    """Every name that a span may have, and its value."""
+    found: dict[str, Value] = {}
     for topic in TOPICS:
         of_topic = topic.figures(sources)
         assert not found.keys() & of_topic.keys(), "two topics give one name"
@@ -44,7 +44,7 @@ def documents(root: Path) -> list[Path]:
     return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
-def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
+def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
     """The files whose text would change, with their new text.
 
     Raises:
@@ -56,10 +56,10 @@ def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
 
 
 def store(uri: str) -> str:
-    """The URI of a tracking store that is there.
+    """The URI of an existing tracking store.
 
     Raises:
-        Refusal: it is not; the line says what would be right.
+        Refusal: it does not exist; the line says what would be right.
     """
     found = tracking_uri(uri)
     path = sqlite_path(found)
@@ -80,7 +80,7 @@ def run(options: Namespace, sources: Sources) -> int:
             print(line)
     values = figures(sources)
     if options.names:
-        print("\n".join(f"{name}    {value.splitlines()[0]}" for name, value in sorted(values.items())))
+        print("\n".join(f"{name}    {str(value).partition(chr(10))[0]}" for name, value in sorted(values.items())))
         return 0
     texts, pictures = refilled(sources.root, values), drawn(sources)
     folder = sources.root / "docs" / "pictures"
@@ -97,7 +97,7 @@ def run(options: Namespace, sources: Sources) -> int:
 
 
 def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
-    """The command; 2 where the input is wrong, after one line that says so."""
+    """The command; 2 if the input is wrong, after one line that says so."""
     parser = ArgumentParser("python -m docs.report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--store", metavar="URI", help="MLflow server or database to take new numbers from")
     parser.add_argument(

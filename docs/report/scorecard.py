@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-from docs.report import claims
-from docs.report.committed import Committed, identity
-from docs.report.published_items import ABSENT, ITEMS, LINES, Item, Place, Row
-from docs.report.sources import Sources
-from docs.report.tabled import available, report
+from docs.report.findings import said, seeds
+from docs.report.items import ABSENT, ITEMS, LINES, Item, Place, Row
+from docs.report.numbers import Committed
+from docs.report.sources import Sources, Value
+from docs.report.tables import PIPELINES, available, cells, report
 from mvae.trial import Trial
-from pipelines import k_sweep, likelihoods, missing_modalities, translation, vision, weak_supervision
-from sweeps.cli.options import read
-from sweeps.planning.plan import Cell
 from sweeps.table.comparison import Entry
 from sweeps.table.findings import verdict_words
 from sweeps.table.judgement import FEWEST_SEEDS, Verdict
@@ -32,26 +27,8 @@ WORDS = {
 }
 """Verdicts whose names do not follow a number well."""
 
-NOT_RUN = "not run"
-NO_DATA = "no data"
-NO_NUMBERS = "none printed"
-
-TRIALS: Mapping[str, tuple[Any, Callable[[Any], Iterable[Trial]]]] = {
-    "k_sweep": (k_sweep.Options, lambda options: (one.trial for one in k_sweep.trained(options))),
-    "missing_modalities": (
-        missing_modalities.Options,
-        lambda options: (one.trial for one in missing_modalities.trained(options)),
-    ),
-    "translation": (translation.Options, lambda options: (trial for _, trial in translation.trials(options))),
-    "vision": (vision.Options, vision.trials),
-}
-"""Options of a pipeline without published numbers, and the trials that its options ask for."""
-
-CELLS: Mapping[str, tuple[Any, Callable[[Any], Iterable[Cell]]]] = {
-    "likelihoods": (likelihoods.Options, likelihoods.cells),
-    "weak_supervision": (weak_supervision.Options, weak_supervision.cells),
-}
-"""Options of a pipeline with published numbers, and the cells that its options ask for."""
+NOT_RUN, NO_DATA, NO_NUMBERS = "not run", "no data", "none printed"
+MISSING = "absent from the supplement's text"
 
 
 @dataclass(frozen=True)
@@ -70,21 +47,22 @@ class Line:
 
     item: Item
     filled: Mapping[tuple[str, Place], Filled]
-    """By the row's label and the published place: one number of ours per reading of a row."""
-    trials: Mapping[str, Trial]
-    """By key: committed trials that the item's commands ask for."""
+    """By the row's label and the published place: one number of ours per reading of a row, in the rows' order."""
     numbers: Committed
-    """The committed numbers of those trials."""
+    """The committed numbers of the trials that the item's commands ask for."""
 
     @property
     def cells(self) -> dict[Place, Filled]:
         """Published numbers that have ours beside them; of several readings, the first."""
         found: dict[Place, Filled] = {}
-        for row in self.item.rows:
-            for (label, place), one in self.filled.items():
-                if label == row.label:
-                    found.setdefault(place, one)
+        for (_, place), one in self.filled.items():
+            found.setdefault(place, one)
         return found
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """Trials with committed numbers, by key."""
+        return {number.key: number.trial for number in self.numbers.numbers}
 
     @property
     def no_data(self) -> int:
@@ -97,51 +75,45 @@ class Line:
         return len(self.item.published) - len(self.cells) - self.no_data
 
 
-def figures(sources: Sources) -> dict[str, str]:
+def figures(sources: Sources) -> dict[str, Value]:
     """Everything that documents say of the scorecard, by name."""
-    lines = [counted(item, _numbers(sources, item)) for item in ITEMS]
-    said = {line.item.name: agreement(line, sources) for line in lines}
-    published = sum(len(line.item.published) for line in lines)
-    filled = sum(len(line.cells) for line in lines)
-    no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
+    lines = [counted(item, sources.numbers(f"{item.pipeline}-{item.dataset}")) for item in ITEMS]
+    agreements = {line.item.name: agreement(line, sources) for line in lines}
     return {
-        "scorecard.short": _short(lines, said),
-        "scorecard.table": _whole(lines, said),
+        "scorecard.short": _short(lines, agreements),
+        "scorecard.table": _whole(lines, agreements),
         "scorecard.rows": _rows(lines),
         "scorecard.commands": _commands(lines),
-        "scorecard.published": str(published),
-        "scorecard.filled": str(filled),
-        "scorecard.no_data": str(no_data),
-        "scorecard.not_run": str(not_run),
-        "scorecard.fewest_epochs": str(FEWEST_EPOCHS),
+        "scorecard.published": sum(len(line.item.published) for line in lines),
+        "scorecard.filled": sum(len(line.cells) for line in lines),
+        "scorecard.no_data": sum(line.no_data for line in lines),
+        "scorecard.not_run": sum(line.not_run for line in lines),
+        "scorecard.fewest_epochs": FEWEST_EPOCHS,
         "scorecard.absent": _list(ABSENT),
-        **claims.findings(sources),
     }
 
 
 def counted(item: Item, committed: Committed) -> Line:
     """An item beside the committed numbers of its file."""
     candidates: dict[tuple[str, Place], list[Filled]] = {}
-    trials: dict[str, Trial] = {}
-    for row in item.rows:
-        for run in row.runs:
-            asked = _cells(item.pipeline, run) if committed.numbers else ()
-            made = [cell for cell, name in asked if name in committed.identities and long_enough(cell.trial)]
-            there = available(made, committed)
-            if not there:
-                continue
-            trials |= {key: made[index].trial for index, key in there.items()}
-            places: dict[Place, Filled] = {}
-            for entry in report(made, committed, table=item.table).in_order():
-                if (entry.arm, entry.column) in item.published:
-                    places.setdefault((entry.arm, entry.column), Filled(row, run, entry))
-            for place, one in places.items():
-                candidates.setdefault((row.label, place), []).append(one)
+    keys: dict[str, None] = {}
+    runs = [(row, run) for row in item.rows for run in row.runs] if committed.numbers else []
+    for row, run in runs:
+        made = [cell for cell in cells(item.pipeline, run) if long_enough(cell.trial)]
+        there = available(made, committed)
+        if not there:
+            continue
+        keys |= dict.fromkeys(there.values())
+        places: dict[Place, Filled] = {}
+        for entry in report(made, committed, PIPELINES[item.pipeline]).in_order():
+            if (entry.arm, entry.column) in item.published:
+                places.setdefault((entry.arm, entry.column), Filled(row, run, entry))
+        for place, one in places.items():
+            candidates.setdefault((row.label, place), []).append(one)
     for run in item.runs:
-        keys = {committed.key_of(trial): trial for trial in _trials(item.pipeline, run)}
-        trials |= {key: trial for key, trial in keys.items() if key is not None}
+        keys |= dict.fromkeys(available(cells(item.pipeline, run), committed).values())
     filled = {place: preferred(found) for place, found in candidates.items()}
-    return Line(item, filled, trials, committed.among(trials))
+    return Line(item, filled, committed.among(keys))
 
 
 def long_enough(trial: Trial) -> bool:
@@ -151,8 +123,7 @@ def long_enough(trial: Trial) -> bool:
 
 
 def preferred(candidates: Sequence[Filled]) -> Filled:
-    """The run that speaks for a cell: nearest to the paper among those with seeds enough for a verdict, if there are
-    any.
+    """The run that speaks for a cell: the first with enough seeds for a verdict; if there is none, the first.
 
     Args:
         candidates: nearest to the paper first.
@@ -164,19 +135,13 @@ def preferred(candidates: Sequence[Filled]) -> Filled:
 def agreement(line: Line, sources: Sources) -> str:
     """How an item agrees, in a few words."""
     item = line.item
-    if item.tests:
-        return f"numbers of parameters, held by `{'`, `'.join(item.tests)}`"
-    if item.published:
-        if line.cells:
-            return _verdicts(line.cells.values())
-        return f"{NO_DATA}: {item.no_data}" if item.no_data else NOT_RUN
-    if not line.trials:
-        return NOT_RUN
-    if item.pipeline == "vision":
-        return claims.vision(item.name, line.numbers)
-    if item.pipeline == "translation":
-        return claims.translation(item.name, line.numbers)
-    return claims.figure_5(sources) if item.pipeline == "missing_modalities" else claims.figure_6(sources)
+    if item.test:
+        return f"numbers of parameters, held by `{item.test}`"
+    if line.cells:
+        return _verdicts(line.cells.values())
+    if item.no_data:
+        return f"{NO_DATA}: {item.no_data}"
+    return said(item.name, sources) if line.trials else NOT_RUN
 
 
 def hours(numbers: Committed) -> tuple[float, float]:
@@ -195,37 +160,39 @@ def hours(numbers: Committed) -> tuple[float, float]:
     return cpu, cuda
 
 
-def _short(lines: Sequence[Line], said: Mapping[str, str]) -> str:
-    by_line: dict[str, list[Line]] = {}
-    for line in lines:
-        by_line.setdefault(line.item.line, []).append(line)
-    rows = [[title, shows, _of_all(by_line[title]), _together(by_line[title], said)] for title, shows in LINES.items()]
+def _short(lines: Sequence[Line], agreements: Mapping[str, str]) -> str:
+    rows = []
+    for title, shows in LINES.items():
+        own = [line for line in lines if line.item.line == title]
+        rows.append([title, shows, _of_all(own), _together(own, agreements)])
     no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
     rows.append(["All", "", _of_all(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"])
-    rows.append([_list(ABSENT), "absent from the supplement's text", "-", "-"])
+    rows.append([_list(ABSENT), MISSING, "-", "-"])
     return markdown_table(["item", "shows", "numbers with ours", "agreement"], [], rows)
 
 
-def _together(lines: Sequence[Line], said: Mapping[str, str]) -> str:
+def _together(lines: Sequence[Line], agreements: Mapping[str, str]) -> str:
     """Agreement of the items of one line of the short table."""
-    if lines[0].item.tests:
+    if lines[0].item.test:
         return "numbers of parameters hold (tests)"
     filled = [one for line in lines for one in line.cells.values()]
     if filled:
         return _verdicts(filled)
     if any(line.item.no_data for line in lines):
         return NO_DATA
-    return "; ".join(dict.fromkeys(said[line.item.name] for line in lines))
+    return "; ".join(dict.fromkeys(agreements[line.item.name] for line in lines))
 
 
-def _whole(lines: Sequence[Line], said: Mapping[str, str]) -> str:
+def _whole(lines: Sequence[Line], agreements: Mapping[str, str]) -> str:
     rows = []
     for line in lines:
-        item, (cpu, gpu) = line.item, hours(line.numbers)
-        spent = [f"as {item.same_runs_as}"] * 2 if item.same_runs_as and line.trials else [_hours(cpu), _hours(gpu)]
-        cells = [_of_all([line]), said[item.name], item.paper, _ours(line), *spent, f"`{item.command}`"]
-        rows.append([item.name, item.shows, *cells])
-    rows += [[name, "absent from the supplement's text", *["-"] * 7] for name in ABSENT]
+        item = line.item
+        spent = (
+            [f"as {item.same_runs_as}"] * 2 if item.same_runs_as and line.trials else map(_hours, hours(line.numbers))
+        )
+        counts = [_of_all([line]), agreements[item.name]]
+        rows.append([item.name, item.shows, *counts, item.paper, _ours(line), *spent, f"`{item.command}`"])
+    rows += [[name, MISSING, *["-"] * 7] for name in ABSENT]
     heads = ["item", "shows", "numbers with ours", "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
     return markdown_table(heads, [], rows)
 
@@ -254,15 +221,14 @@ def _commands(lines: Sequence[Line]) -> str:
 
 
 def _ours(line: Line) -> str:
+    """Our data, epochs and seeds."""
     if line.filled:
         return f"{line.item.data}; {_set_ups(list(line.cells.values()))}"
     if not line.trials:
-        return line.item.data if line.item.tests else "-"
+        return line.item.data if line.item.test else "-"
+    alike = Counter(trial.with_(seed=0).model_dump_json() for trial in line.trials.values())
     epochs = _range([trial.epochs for trial in line.trials.values()])
-    alike: dict[str, set[int]] = {}
-    for trial in line.trials.values():
-        alike.setdefault(trial.with_(seed=0).model_dump_json(), set()).add(trial.seed)
-    return f"{line.item.data}; {epochs} epochs, {_seeds([len(those) for those in alike.values()])}"
+    return f"{line.item.data}; {epochs} epochs, {_seeds(list(alike.values()))}"
 
 
 def _set_ups(filled: Sequence[Filled]) -> str:
@@ -278,11 +244,20 @@ def _set_ups(filled: Sequence[Filled]) -> str:
 def _network(one: Filled) -> str:
     """Image network, and what differs from our defaults."""
     words = one.run.split()
-    network = words[words.index("--image-network") + 1] if "--image-network" in words else ""
-    said = {"mlp": "MLP, ", "dcgan": "DCGAN, "}.get(network, "")
-    if "--label-weight" in words and (weight := words[words.index("--label-weight") + 1]) != "1":
-        said += f"label weight {weight}, "
-    return said + ("beta to 0.5, " if "--annealing-epochs" in words else "")
+    options = dict(zip(words, words[1:], strict=False))
+    network, weight = options.get("--image-network", ""), options.get("--label-weight", "1")
+    parts = [
+        network.upper(),
+        f"label weight {weight}" * (weight != "1"),
+        "beta to 0.5" * ("--annealing-epochs" in words),
+    ]
+    return "".join(f"{part}, " for part in parts if part)
+
+
+def _verdicts(filled: Iterable[Filled]) -> str:
+    """How many numbers have which verdict, the most frequent first."""
+    counts = Counter(_words(one.entry) for one in filled)
+    return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 
 def _words(entry: Entry) -> str:
@@ -291,12 +266,6 @@ def _words(entry: Entry) -> str:
     if slight and "accuracy" in entry.metric:
         return verdict_words(entry)
     return WORDS.get(entry.verdict, str(entry.verdict))
-
-
-def _verdicts(filled: Iterable[Filled]) -> str:
-    """How many numbers have which verdict, the most frequent first."""
-    counts = Counter(_words(one.entry) for one in filled)
-    return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 
 def _of_all(lines: Sequence[Line]) -> str:
@@ -310,7 +279,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _seeds(counts: Sequence[int]) -> str:
-    return claims.seeds(counts[0]) if len(set(counts)) == 1 else f"{_range(counts)} seeds"
+    return seeds(counts[0]) if len(set(counts)) == 1 else f"{_range(counts)} seeds"
 
 
 def _range(values: Sequence[int]) -> str:
@@ -322,22 +291,3 @@ def _hours(value: float) -> str:
     if value == 0:
         return "-"
     return f"{value:.1f}" if value >= 0.05 else "under 0.1"
-
-
-def _numbers(sources: Sources, item: Item) -> Committed:
-    """The committed numbers of an item's file, none if there is no file."""
-    exists = bool(item.pipeline) and (sources.results / f"{item.file}.csv").is_file()
-    return sources.numbers(item.file) if exists else Committed(())
-
-
-@cache
-def _cells(pipeline: str, arguments: str) -> tuple[tuple[Cell, str], ...]:
-    """Cells that a command asks for, each with its trial's identity."""
-    options, cells = CELLS[pipeline]
-    return tuple((cell, identity(cell.trial)) for cell in cells(read(options, arguments.split())))
-
-
-@cache
-def _trials(pipeline: str, arguments: str) -> tuple[Trial, ...]:
-    options, trials = TRIALS[pipeline]
-    return tuple(trials(read(options, arguments.split())))

@@ -1,68 +1,53 @@
-"""Any file of numbers as it is, without a module that knows its experiment: a table of all, and single values.
+"""A file of numbers as it is, even if no table of a page knows its experiment.
 
-table.<file>              a line a metric, a column a kind of trial (what differs between them is its heading)
-value.<file>.<metric>     where all trials of the file differ in their seeds alone, of a metric that one measure gives
+table.FILE              a line per metric, a column per kind of trial, headed by what differs between the kinds
+value.FILE.METRIC       if all trials of the file differ in their seeds only: a metric that one measure gives
 """
 
 from __future__ import annotations
 
-import statistics
 from collections import Counter
 from collections.abc import Sequence
 
-from docs.report.committed import Committed, Number, each_file, identity, read
-from docs.report.sources import Sources
+from docs.report.numbers import each_file, identity, mean_and_spread, read
+from docs.report.sources import Sources, Value
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.table.markdown import markdown_table
 from sweeps.table.rounding import shown
 
 MOST_KINDS = 8
-"""A table of more columns is not read by anybody."""
+"""Files with more kinds of trial get no table."""
 
 
-def figures(sources: Sources) -> dict[str, str]:
+def figures(sources: Sources) -> dict[str, Value]:
     """Tables and values of every file whose kinds of trial are few."""
-    found: dict[str, str] = {}
+    found: dict[str, Value] = {}
     for path in each_file(sources.results):
-        committed = read(path)
-        kinds = _kinds(committed)
+        kinds: dict[str, Trial] = {}
+        values: dict[tuple[str, str], dict[str, list[float]]] = {}
+        for number in read(path).numbers:
+            kind = identity(number.trial.with_(seed=0))
+            kinds.setdefault(kind, number.trial)
+            values.setdefault((number.metric, number.measure), {}).setdefault(kind, []).append(number.value)
         if len(kinds) > MOST_KINDS:
             continue
-        metrics = list(dict.fromkeys((number.measure, number.metric) for number in committed.numbers))
-        several = len({measure for measure, _ in metrics}) > 1
-        found[f"table.{path.stem}"] = markdown_table(
-            ["metric"],
-            _headings([numbers[0].trial for numbers in kinds.values()]),
-            [
-                [
-                    f"`{metric}`" + (f" ({measure})" if several else ""),
-                    *(_shown(numbers, measure, metric) for numbers in kinds.values()),
-                ]
-                for measure, metric in metrics
-            ],
-        )
+        lines = {
+            place: [shown(*mean_and_spread(of_kind[kind])) if kind in of_kind else "-" for kind in kinds]
+            for place, of_kind in values.items()
+        }
+        several = len({measure for _, measure in lines}) > 1
+        heads = {(metric, measure): f"`{metric}`" + f" ({measure})" * several for metric, measure in lines}
+        rows = [[heads[place], *line] for place, line in lines.items()]
+        found[f"table.{path.stem}"] = markdown_table(["metric"], _headings(list(kinds.values())), rows)
+        times = Counter(metric for metric, _ in lines)
         if len(kinds) == 1:
-            (numbers,) = kinds.values()
-            times = Counter(metric for _, metric in metrics)
-            found |= {
-                f"value.{path.stem}.{metric}": _shown(numbers, measure, metric)
-                for measure, metric in metrics
-                if times[metric] == 1
-            }
+            found |= {f"value.{path.stem}.{name}": line[0] for (name, _), line in lines.items() if times[name] == 1}
     return found
 
 
-def _kinds(committed: Committed) -> dict[str, list[Number]]:
-    """Numbers by what their trials are but for the seed."""
-    kinds: dict[str, list[Number]] = {}
-    for number in committed.numbers:
-        kinds.setdefault(identity(number.trial.with_(seed=0)), []).append(number)
-    return kinds
-
-
 def _headings(trials: Sequence[Trial]) -> list[str]:
-    """What tells each from the others; ours, where there is one."""
+    """What tells each trial from the others; "ours" for a single one."""
     read_by = [
         {name: getattr(trial, name) for name in ("model", *sorted(arm(trial.model).reads)) if name != "seed"}
         for trial in trials
@@ -71,10 +56,3 @@ def _headings(trials: Sequence[Trial]) -> list[str]:
     differing = [name for name in names if len({str(fields.get(name)) for fields in read_by if name in fields}) > 1]
     words = [", ".join(f"{name} {fields[name]}" for name in differing if name in fields) for fields in read_by]
     return [word or "ours" for word in words]
-
-
-def _shown(numbers: Sequence[Number], measure: str, metric: str) -> str:
-    values = [number.value for number in numbers if (number.measure, number.metric) == (measure, metric)]
-    if not values:
-        return "-"
-    return shown(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None)

@@ -9,7 +9,7 @@ label weight, how beta rises, and the rule that joins the experts (docs/examples
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -26,6 +26,7 @@ from sweeps.table.rounding import as_printed, shown, shown_value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FILE = "weak_supervision-fashion_mnist"
 VARIED = ("pairing", "targets", "label_weight", "annealing_epochs", "paired_fraction", "seed")
@@ -60,8 +61,10 @@ class Run(NamedTuple):
     curves: Mapping[str, tuple[float, ...]]
 
 
+OWN = SetUp("mvae", "reserved", "own", 1.0, 1.0)
 Cells = Mapping[tuple[SetUp, float], list[Run]]
 """Runs of every seed, by set-up and share of pairs."""
+Points = list[tuple[float, float]]
 
 
 def by_set_up(sources: Sources) -> Cells:
@@ -90,21 +93,23 @@ def _is_one(trial: Trial) -> bool:
 def figures(sources: Sources) -> dict[str, Value]:
     """Everything that docs/table4.md says of these runs, by name."""
     cells, fashion = by_set_up(sources), table(sources, "fashion")
+    nn = fashion.entries["NN", 1.0]
+    keys, gap = {run.key for run in nn.runs}, -(nn.difference or 0)
+    curves = [values for (key, name), values in sources.curves(FILE).items() if key in keys and name == DIAGNOSTIC]
+    best = max((max(values) - values[-1] for values in curves), default=math.inf)
+    holds(best < gap / 2, "choosing the best epoch explains less than half of NN's gap")
     found: dict[str, Value] = {
         "table4.candidates": candidates(cells),
-        "table4.trials": sum(map(len, cells.values())),
         "table4.chosen": chosen_epochs(cells, mean(fashion, "NN", 0.01)),
+        "table4.nn.best_epoch": best,
+        "table4.nn.gap": gap,
+        "table4.trials": sum(map(len, cells.values())),
     }
     for (set_up, share), runs in cells.items():
         name = f"{set_up.arm}.{set_up.pairing}.{set_up.targets}.w{set_up.label_weight:g}.b{set_up.final_beta:g}"
         value = shown_value(*mean_and_spread([run.accuracy for run in runs]))
         found[f"table4.{name}.{column_label(share).removesuffix('%')}"] = value
-    keys = {run.key for run in fashion.entries["NN", 1.0].runs}
-    curves = [values for (key, metric), values in sources.curves(FILE).items() if key in keys and metric == DIAGNOSTIC]
-    best = max((max(values) - values[-1] for values in curves), default=math.inf)
-    gap = -(fashion.entries["NN", 1.0].difference or 0)
-    holds(best < gap / 2, "choosing the best epoch explains less than half of NN's gap")
-    return found | {"table4.nn.best_epoch": best, "table4.nn.gap": gap}
+    return found
 
 
 def candidates(cells: Cells) -> str:
@@ -127,22 +132,22 @@ def chosen_epochs(cells: Cells, nn: float) -> str:
     Args:
         nn: accuracy of NN with 1 % of the pairs.
     """
-    lines, best_of = [], {}
+    lines, bests = [], {}
     for (set_up, share), runs in cells.items():
         measured = [run for run in runs if DIAGNOSTIC in run.curves]
         if not measured or set_up.arm != "mvae" or set_up.label_weight != 1.0 or share > FEW:
             continue
-        epochs = [max(range(len(v)), key=v.__getitem__) for run in measured for v in [run.curves[VALIDATION]]]
+        validations = [run.curves[VALIDATION] for run in measured]
+        epochs = [values.index(max(values)) for values in validations]
         last = [run.accuracy for run in measured]
         best = [run.curves[DIAGNOSTIC][epoch] for run, epoch in zip(measured, epochs, strict=True)]
+        holds(fmean(best) > fmean(last), f"{set_up} at {share} was better in an earlier epoch")
         words = [set_up.pairing, set_up.targets, f"{set_up.final_beta:g}", column_label(share)]
         lines.append([*words, _shown(last), _shown(best), f"{fmean(epochs) + 1:.0f}"])
-        holds(fmean(best) > fmean(last), f"{set_up} at {share} was better in an earlier epoch")
-        best_of[set_up, share] = best
-    own = best_of[SetUp("mvae", "reserved", "own", 1.0, 1.0), 0.01]
-    holds(fmean(own) > nn, "the best epoch of `own` is above NN's last one")
+        bests[set_up, share] = best
+    holds(fmean(bests[OWN, 0.01]) > nn, "the best epoch of `own` is above NN's last one")
     near = (TABLE_4.published("mvae", 0.01) or 0) - 0.03
-    holds(max(map(max, best_of.values())) < near, "no best epoch comes near the published row")
+    holds(max(map(max, bests.values())) < near, "no best epoch comes near the published row")
     heads = ["pairing", "targets", "beta at the end"]
     return markdown_table(heads, ["pairs", "last epoch", "best on validation", "which epoch"], lines)
 
@@ -151,9 +156,6 @@ def _shown(values: Sequence[float]) -> str:
     if not values:
         return "-"
     return shown(*mean_and_spread(values)) + (f" ({len(values)} seeds)" if len(values) > 1 else "")
-
-
-Points = list[tuple[float, float]]
 
 
 def accuracy_by_batches(cells: Cells) -> dict[tuple[SetUp, float], Points]:
@@ -172,7 +174,7 @@ def by_weight(cells: Cells) -> dict[float, Points]:
     """(label weight, mean accuracy) of the plain MVAE with `own` targets and beta up to 1, by share of pairs."""
     found: dict[float, Points] = {}
     for (set_up, share), runs in cells.items():
-        if set_up._replace(label_weight=1.0) == SetUp("mvae", "reserved", "own", 1.0, 1.0):
+        if set_up._replace(label_weight=1.0) == OWN:
             found.setdefault(share, []).append((set_up.label_weight, fmean(run.accuracy for run in runs)))
     return {share: sorted(points) for share, points in sorted(found.items()) if len(points) > 1}
 
@@ -187,57 +189,49 @@ def precisions(sources: Sources) -> dict[float, Any]:
 
 def picture_of_batches(cells: Cells) -> bytes:
     """Test accuracy against paired batches, one panel per way in which beta rises, beside the published row."""
-    panels: dict[str, Any] = {}
-    for beta in (1.0, 0.5):
-        panels[f"beta rises to {beta:g}"] = {
-            (set_up, share): points
-            for (set_up, share), points in accuracy_by_batches(cells).items()
-            if (set_up.arm, set_up.label_weight, set_up.final_beta) == ("mvae", 1.0, beta)
-        }
-
-    def draw(axes: Axes, panel: Mapping[tuple[SetUp, float], Points]) -> None:
+    figure, panels = _panels(2)
+    for axes, beta in zip(panels, (1.0, 0.5), strict=True):
         published = [(share * PAPER_BATCHES, TABLE_4.published("mvae", share)) for share in TABLE_4.shares]
         axes.plot(*zip(*published, strict=True), color="black", linestyle="--", marker="s", ms=3, label="published row")
-        for number, ((set_up, share), points) in enumerate(panel.items()):
+        wanted = {place: points for place, points in accuracy_by_batches(cells).items() if place[0].final_beta == beta}
+        plain = [place for place in wanted if (place[0].arm, place[0].label_weight) == ("mvae", 1.0)]
+        for number, (set_up, share) in enumerate(plain):
             label = f"{set_up.targets}, {set_up.pairing}, {column_label(share)}"
-            style = ":" if set_up.targets == "own" else "-"
-            colour = COLOURS[number % len(COLOURS)]
-            axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", ms=2.5, label=label)
-        axes.set(xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
-
-    return _side_by_side(panels, draw)
+            style, colour = ":" if set_up.targets == "own" else "-", COLOURS[number % len(COLOURS)]
+            x, y = zip(*wanted[set_up, share], strict=True)
+            axes.plot(x, y, style, color=colour, marker="o", ms=2.5, label=label)
+        _dress(axes, f"beta rises to {beta:g}", xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
+    return png(figure)
 
 
 def picture_of_weights(sources: Sources) -> bytes:
     """Test accuracy of `own` against the label weight, and the precision of both experts at each weight."""
-    curve = by_weight(by_set_up(sources))
-    measured = {f"label weight {weight:g}, all pairs": one for weight, one in precisions(sources).items()}
-
-    def draw(axes: Axes, panel: Any) -> None:
-        if panel is curve:
-            for number, (share, points) in enumerate(curve.items()):
-                axes.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
-            axes.set(xscale="log", xlabel="label weight", ylabel="test accuracy")
-            return
-        places = range(1, 1 + len(panel["label"]))
-        axes.plot(places, panel["label"], color=COLOURS[1], label="label's expert")
-        axes.plot(places, panel["image"], color=COLOURS[0], label="image's expert")
-        axes.set(yscale="log", xlabel="latent dimension", ylabel="precision (the prior has 1)")
-
-    return _side_by_side({"accuracy of MVAE (own)": curve, **measured}, draw)
+    measured = precisions(sources)
+    figure, (first, *others) = _panels(1 + len(measured))
+    for number, (share, points) in enumerate(by_weight(by_set_up(sources)).items()):
+        first.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
+    _dress(first, "accuracy of MVAE (own)", xscale="log", xlabel="label weight", ylabel="test accuracy")
+    for axes, (weight, values) in zip(others, measured.items(), strict=True):
+        for name, colour in (("label", COLOURS[1]), ("image", COLOURS[0])):
+            axes.plot(range(1, 1 + len(values[name])), values[name], color=colour, label=f"{name}'s expert")
+        title, precision = f"label weight {weight:g}, all pairs", "precision (the prior has 1)"
+        _dress(axes, title, yscale="log", xlabel="latent dimension", ylabel=precision)
+    return png(figure)
 
 
-def _side_by_side(panels: Mapping[str, Any], draw: Callable[[Axes, Any], None]) -> bytes:
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.8 * len(panels), 4.4), layout="constrained")
-    for axes, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
-        draw(axes, panel)
-        axes.set_title(title, loc="left", fontsize=10)
-        axes.grid(color="0.92")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=7)
-    return png(figure)
+    figure = Figure(figsize=(4.8 * n, 4.4), layout="constrained")
+    return figure, list(figure.subplots(1, n, squeeze=False).flat)
+
+
+def _dress(axes: Axes, title: str, **settings: str) -> None:
+    axes.set(**settings)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7)
 
 
 def shown_numbers(sources: Sources) -> tuple[object, ...]:

@@ -8,12 +8,12 @@ An item is a table, a figure, or one data set's column of Tables 1 and 2. Its nu
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
+from docs.report.numbers import lines_of
 from docs.report.tables import TABLES, published
 from mvae.models import ARMS, arm
 from sweeps.table.published import Table
@@ -64,18 +64,17 @@ class Item:
 
 
 def _items() -> Iterator[Item]:
-    with Path(__file__).with_name("items.csv").open(newline="", encoding="utf-8") as file:
-        for said in csv.DictReader(file):
-            arms, networks, weight, ours = (said.pop(name) for name in ("arms", "networks", "weight", "table"))
-            table = published(said["pipeline"], said["dataset"])
-            if table is None:
-                yield Item(**said, runs=(TABLES[ours].arguments,) if ours else ())
-                continue
-            parts = {"Table 1": table.columns[:3], "Table 2": table.columns[3:]}
-            columns = parts.get(said["name"].partition(",")[0], table.columns)
-            places = {place: table.published(*place) for place in product(arms.split(), columns)}
-            rows = tuple(row for token in arms.split() for row in _rows(token, said, networks.split(), weight))
-            yield Item(**said, table=table, published=places, rows=rows)
+    for said in lines_of(Path(__file__).with_name("items.csv")):
+        arms, networks, weight, ours = (said.pop(name) for name in ("arms", "networks", "weight", "table"))
+        table = published(said["pipeline"], said["dataset"])
+        if table is None:
+            yield Item(**said, runs=(TABLES[ours].arguments,) if ours else ())
+            continue
+        parts = {"Table 1": table.columns[:3], "Table 2": table.columns[3:]}
+        columns = parts.get(said["name"].partition(",")[0], table.columns)
+        places = {place: table.published(*place) for place in product(arms.split(), columns)}
+        rows = tuple(row for token in arms.split() for row in _rows(token, said, networks.split(), weight))
+        yield Item(**said, table=table, published=places, rows=rows)
 
 
 def _rows(token: str, said: Mapping[str, str], networks: list[str], weight: str) -> Iterator[Row]:

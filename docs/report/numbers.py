@@ -25,12 +25,10 @@ from mvae.refusal import Refusal
 from mvae.trial import ADDED_AS, Trial, canonical_json
 from sweeps.store.results import Result, Results
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "mvae_inverted.py"
 HEAD = ("key", "measure", "metric", "value")
 ABOUT = ("git", "torch", "device", "training_seconds", "measured_in_seconds")
-CURVES = "curves"
-"""Folder of the metrics by epoch."""
-CURVES_HEAD = ("key", "metric", "values")
+CURVES, CURVES_HEAD = "curves", ("key", "metric", "values")
 VALIDATION, DIAGNOSTIC, PAIRED_BATCHES = "validation/accuracy", "diagnostic/test_accuracy", "train/paired_batches"
 BY_EPOCH = (VALIDATION, DIAGNOSTIC, PAIRED_BATCHES)
 """Metrics kept by epoch; trials without --test-curve have no DIAGNOSTIC."""
@@ -44,18 +42,23 @@ class Number:
     """One metric of one result."""
 
     key: str
-    measure: str
-    """The measure's token."""
+    measure: str  # the measure's token
     metric: str
     value: float
     trial: Trial
-    about: Mapping[str, str]
-    """By the names in ABOUT."""
+    about: Mapping[str, str]  # by the names in ABOUT
 
     @property
     def place(self) -> tuple[str, str, str]:
         """Key, measure and metric: a file has one number of each."""
         return self.key, self.measure, self.metric
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Place in a file."""
+        trial = self.trial
+        shown = (trial.dataset, trial.model, trial.paired_fraction, trial.keep_probability, trial.k, trial.fixed_noise)
+        return (*shown, trial.pairing, trial.targets, trial.epochs, trial.seed, *self.place)
 
 
 class Committed(Results):
@@ -63,7 +66,7 @@ class Committed(Results):
 
     def __init__(self, numbers: Iterable[Number]) -> None:
         super().__init__(Path())
-        self.numbers = tuple(sorted(numbers, key=_order))
+        self.numbers = tuple(sorted(numbers, key=lambda number: number.order))
         self._keys = {identity(number.trial): number.key for number in self.numbers}
         self._metrics: dict[tuple[str, str], dict[str, float]] = {}
         for number in self.numbers:
@@ -86,7 +89,7 @@ class Committed(Results):
 
 def know_examples() -> None:
     """Adds the arms of docs/examples/mvae_inverted.py to this process: some committed numbers are theirs."""
-    plugins.load(plugins.read([EXAMPLES / "mvae_inverted.py"]))
+    plugins.load(plugins.read([EXAMPLE]))
 
 
 def identity(trial: Trial) -> str:
@@ -94,11 +97,22 @@ def identity(trial: Trial) -> str:
     return canonical_json(trial.hashed_fields())
 
 
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard deviation (n - 1) over seeds; None for the deviation of one seed."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+
+
 def each_file(folder: Path) -> Iterator[Path]:
     """The files of numbers in a folder: those that begin with a key."""
     for path in sorted(folder.glob("*.csv")):
         if path.read_text(encoding="utf-8").startswith("key,"):
             yield path
+
+
+def lines_of(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file, by the names in its head."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def read(path: Path) -> Committed:
@@ -110,7 +124,7 @@ def read(path: Path) -> Committed:
     know_examples()
     numbers: list[Number] = []
     trials: dict[str, Trial] = {}
-    for line, row in enumerate(_rows(path), start=2):
+    for line, row in enumerate(lines_of(path), start=2):
         try:
             fields = {name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)}
             trial = trials.setdefault(row["key"], Trial.create(**fields)) if row["key"] else None
@@ -123,27 +137,23 @@ def read(path: Path) -> Committed:
 
 
 def written(numbers: Iterable[Number]) -> str:
-    """The text of a file of numbers."""
-    numbers = Committed(numbers).numbers
-    texts = {number.key: _fields(number.trial) for number in numbers}
-    kept = [name for name in Trial.model_fields if any(_says_something(name, fields) for fields in texts.values())]
-    lines = (
-        {**texts[number.key], **number.about, **dict(zip(HEAD, (*number.place, repr(number.value)), strict=True))}
-        for number in numbers
-    )
+    """The text of a file of numbers: its columns are the fields that differ from their value before they existed."""
+    lines = []
+    for number in Committed(numbers).numbers:
+        reads = arm(number.trial.model).reads
+        added = {name: getattr(number.trial, name) for name in ADDED_AS if name in reads}
+        fields = {**added, **number.trial.hashed_fields()}
+        texts = {name: str(value) for name, value in fields.items() if value is not None}
+        lines.append({**texts, **number.about, **dict(zip(HEAD, (*number.place, repr(number.value)), strict=True))})
+    usual = {name: str(ADDED_AS.get(name)) for name in Trial.model_fields}
+    kept = [name for name, old in usual.items() if any(line.get(name, old) != old for line in lines)]
     return _text((*HEAD, *kept, *ABOUT), lines)
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation (n - 1) over seeds; None for the deviation of one seed."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def read_curves(path: Path) -> Curves:
     """The curves of a file; none if there is no file."""
-    if not path.exists():
-        return {}
-    return {(row["key"], row["metric"]): tuple(map(float, row["values"].split())) for row in _rows(path)}
+    lines = lines_of(path) if path.exists() else []
+    return {(line["key"], line["metric"]): tuple(map(float, line["values"].split())) for line in lines}
 
 
 def written_curves(curves: Curves) -> str:
@@ -152,31 +162,9 @@ def written_curves(curves: Curves) -> str:
     return _text(CURVES_HEAD, (dict(zip(CURVES_HEAD, line, strict=True)) for line in lines))
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _text(head: Iterable[str], lines: Iterable[Mapping[str, str]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(head), extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return buffer.getvalue()
-
-
-def _fields(trial: Trial) -> dict[str, str]:
-    """The fields that a trial reads, as text, with those that the hash leaves out at their old value."""
-    reads = arm(trial.model).reads
-    added = {name: getattr(trial, name) for name in ADDED_AS if name in reads}
-    return {name: str(value) for name, value in {**added, **trial.hashed_fields()}.items() if value is not None}
-
-
-def _says_something(name: str, fields: Mapping[str, str]) -> bool:
-    return name in fields and not (name in ADDED_AS and fields[name] == str(ADDED_AS[name]))
-
-
-def _order(number: Number) -> tuple[Any, ...]:
-    trial = number.trial
-    shown = (trial.dataset, trial.model, trial.paired_fraction, trial.keep_probability, trial.k, trial.fixed_noise)
-    return (*shown, trial.pairing, trial.targets, trial.epochs, trial.seed, *number.place)

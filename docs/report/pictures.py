@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from docs.report import table4
 from docs.report.sources import Sources
-from docs.report.tables import TABLES, table
+from docs.report.tables import options_of, table
 from mvae.storage.files import write_atomically
 from pipelines import k_sweep, missing_modalities
-from sweeps.cli.options import read
 from sweeps.table.comparison import Report
 from sweeps.table.plot import picture, png
 
@@ -28,41 +27,40 @@ NOTE = "mvae-suite numbers"
 """Name of the PNG's text that holds the digest."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A picture, and what it shows."""
+class Drawn(NamedTuple):
+    """A picture, and every number that it shows."""
 
     draw: Callable[[], bytes]
-    report: Report | None = None
-    curves: tuple[object, ...] = ()
-    """Numbers that stand in no report."""
+    shows: Sequence[object]
 
     @property
     def digest(self) -> str:
-        """Digest of every number shown, ours and the paper's, with its place."""
-        entries = self.report.in_order() if self.report else []
-        shown = [(run.row, run.column, run.seed, run.value, entry.published) for entry in entries for run in entry.runs]
-        return hashlib.sha256(repr([*shown, *self.curves]).encode()).hexdigest()
+        """Digest of the numbers, not of the picture's bytes."""
+        return hashlib.sha256(repr(list(self.shows)).encode()).hexdigest()
 
 
 def drawn(sources: Sources) -> dict[str, Drawn]:
     """Every picture of numbers, by file name."""
     fashion, digits, missing, subsets = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
-    of_missing = read(missing_modalities.Options, TABLES["figure5"].arguments.split())
-    of_subsets = read(k_sweep.Options, TABLES["figure6"].arguments.split())
-    figure_5 = missing_modalities.pictures(missing, missing, of_missing)["figure-5.png"]
-    figure_6 = k_sweep.pictures(subsets, of_subsets)["figure-6.png"]
+    figure_5 = missing_modalities.pictures(missing, missing, options_of("figure5"))["figure-5.png"]
+    figure_6 = k_sweep.pictures(subsets, options_of("figure6"))["figure-6.png"]
     cells, numbers = table4.by_set_up(sources), table4.shown_numbers(sources)
     found = {
-        "digits-accuracy.png": Drawn(lambda: png(picture(digits)), digits),
-        "fashion-mnist-accuracy.png": Drawn(lambda: png(picture(fashion)), fashion),
-        "figure-5-mnist19.png": Drawn(figure_5, missing),
-        "figure-6-mnist19.png": Drawn(figure_6, subsets),
-        "table-4-batches.png": Drawn(lambda: table4.picture_of_batches(cells), curves=numbers),
+        "digits-accuracy.png": Drawn(lambda: png(picture(digits)), _numbers(digits)),
+        "fashion-mnist-accuracy.png": Drawn(lambda: png(picture(fashion)), _numbers(fashion)),
+        "figure-5-mnist19.png": Drawn(figure_5, _numbers(missing)),
+        "figure-6-mnist19.png": Drawn(figure_6, _numbers(subsets)),
+        "table-4-batches.png": Drawn(lambda: table4.picture_of_batches(cells), numbers),
     }
     if table4.by_weight(cells):
-        found["table-4-weights.png"] = Drawn(lambda: table4.picture_of_weights(sources), curves=numbers)
+        found["table-4-weights.png"] = Drawn(lambda: table4.picture_of_weights(sources), numbers)
     return found
+
+
+def _numbers(shown: Report) -> list[object]:
+    """Every number of a table, ours and the paper's, with its place."""
+    pairs = ((entry, run) for entry in shown.in_order() for run in entry.runs)
+    return [(run.row, run.column, run.seed, run.value, entry.published) for entry, run in pairs]
 
 
 def stale(folder: Path, pictures: dict[str, Drawn]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,12 +9,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from docs.report.numbers import CURVES, Committed, Curves, read, read_curves
+from docs.report.numbers import CURVES, Committed, Curves, lines_of, read, read_curves
 from mvae.refusal import Refusal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
-CUT = "..."
 MOST_ITEMS = 9
 """Lists of more items in a benchmark's file have no addresses: a history, for example."""
 
@@ -60,28 +58,32 @@ class Sources:
             Refusal: a line that does not say what it is, or a name that stands twice.
         """
         found: dict[str, str] = {}
-        with (self.results / "noted.csv").open(newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), start=2):
-                if tuple(row) != NOTED or not all(row[name] for name in NOTED):
-                    raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
-                if row["name"] in found:
-                    raise Refusal(f"noted.csv:{line}: {row['name']} stands there already")
-                found[row["name"]] = row["value"]
+        for line, row in enumerate(lines_of(self.results / "noted.csv"), start=2):
+            if tuple(row) != NOTED or not all(row[name] for name in NOTED):
+                raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
+            if row["name"] in found:
+                raise Refusal(f"noted.csv:{line}: {row['name']} stands there already")
+            found[row["name"]] = row["value"]
         return found
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Values that need no table: `noted.NAME`, `output.NAME` and `benchmarks.FILE.PATH`, where PATH leads into the JSON.
+    """Values that need no table: `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON.
 
-    The demo's output has two short forms, for which a README has room.
+    The demo's output has two short forms, for which a README has room: the first and the last trials, the table with
+    its caption, and where the report is; and of the same command again, the first lines and the last.
     """
     outputs = sources.outputs()
     demo, again = (outputs[name].splitlines() for name in ("demo", "demo-again"))
+    trials = [number for number, line in enumerate(demo) if line.startswith("[")]
+    caption = next(number for number, line in enumerate(demo) if line.startswith("Ours: "))
+    after = demo.index("", caption)  # a long caption takes several lines
+    short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
     return {
         **{f"noted.{name}": value for name, value in sources.noted().items()},
         **{f"output.{name}": block for name, block in outputs.items()},
-        "output.demo.short": "\n".join(_shortened(demo)),
-        "output.demo.again": "\n".join([*again[:2], f"{CUT} the same table", again[-1]]),
+        "output.demo.short": "\n".join(short),
+        "output.demo.again": "\n".join([*again[:2], "... the same table", again[-1]]),
         **dict(_leaves(sources.benchmarks(), "benchmarks")),
     }
 
@@ -94,18 +96,6 @@ def holds(condition: bool, claim: str) -> None:
     """
     if not condition:
         raise Refusal(f"the text says that {claim}, and the numbers do not: mend the text, then docs/report/")
-
-
-def _shortened(block: list[str]) -> list[str]:
-    """The first and the last trials of a sweep's output, the table with its caption, and where the report is.
-
-    Args:
-        block: the output's lines, with the fences of the block around them.
-    """
-    trials = [number for number, line in enumerate(block) if line.startswith("[")]
-    begins = next(number for number, line in enumerate(block) if line.startswith("Ours: "))
-    after = block.index("", begins)  # a long caption takes several lines
-    return [*block[: trials[2]], CUT, *block[trials[-2] : after], CUT, *block[-3:]]
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:

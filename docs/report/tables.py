@@ -12,22 +12,21 @@ shown, empty for all; `alone` leaves out the published values, the seeds and the
 
 from __future__ import annotations
 
-import csv
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from docs.report.numbers import Committed
+from docs.report.numbers import Committed, lines_of
 from docs.report.sources import Sources, Value
 from mvae.data import source
 from mvae.evaluation.attributes import attribute_names
 from mvae.measure import TRANSLATION
 from mvae.refusal import Refusal
-from pipelines import k_sweep, missing_modalities, translation
+from pipelines import missing_modalities, translation
 from sweeps.cli.options import read
 from sweeps.planning.plan import Cell, Plan
 from sweeps.table.comparison import Report, tabulate
@@ -70,12 +69,7 @@ class Shown(NamedTuple):
     arguments: str
 
 
-def _tables() -> dict[str, Shown]:
-    with Path(__file__).with_name("tables.csv").open(newline="", encoding="utf-8") as file:
-        return {line["name"]: Shown(**line) for line in csv.DictReader(file)}
-
-
-TABLES = _tables()
+TABLES = {line["name"]: Shown(**line) for line in lines_of(Path(__file__).with_name("tables.csv"))}
 
 
 def figures(sources: Sources) -> dict[str, Value]:
@@ -105,12 +99,21 @@ def table(sources: Sources, name: str) -> Report:
     return report(pipeline, asked, sources.numbers(f"{pipeline}-{asked[0].trial.dataset}"))
 
 
+def options_of(name: str) -> Any:
+    """The options of a table's command."""
+    return _options(TABLES[name].pipeline, TABLES[name].arguments)
+
+
+def _options(pipeline: str, arguments: str) -> Any:
+    return read(importlib.import_module(f"pipelines.{pipeline}").Options, arguments.split())
+
+
 @cache
 def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
     """What a pipeline's command asks for: its table's cells, with those of Figure 5's attributes, without likelihoods
     of sentences."""
     module = importlib.import_module(f"pipelines.{pipeline}")
-    options = read(module.Options, arguments.split())
+    options = _options(pipeline, arguments)
     if pipeline in AXES:
         samples = module.PRESETS[options.preset].under(options).samples
         quantities = list(module.quantities(samples))

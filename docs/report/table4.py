@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from docs.report.numbers import DIAGNOSTIC, PAIRED_BATCHES, VALIDATION, know_examples, mean_and_spread
 from docs.report.sources import Sources, Value, holds
-from docs.report.tables import mean, table
+from docs.report.tables import Means, table
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.table.markdown import markdown_table
@@ -100,7 +100,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     holds(best < gap / 2, "choosing the best epoch explains less than half of NN's gap")
     found: dict[str, Value] = {
         "table4.candidates": candidates(cells),
-        "table4.chosen": chosen_epochs(cells, mean(fashion, "NN", 0.01)),
+        "table4.chosen": chosen_epochs(cells, Means(fashion)["NN", 0.01]),
         "table4.nn.best_epoch": best,
         "table4.nn.gap": gap,
         "table4.trials": sum(map(len, cells.values())),

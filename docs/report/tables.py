@@ -72,6 +72,24 @@ class Shown(NamedTuple):
 TABLES = {line["name"]: Shown(**line) for line in lines_of(Path(__file__).with_name("tables.csv"))}
 
 
+class Means:
+    """Means over seeds of a table's cells, by row and column."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+
+    def __getitem__(self, place: tuple[str, float | str]) -> float:
+        entry = self.report.entries.get(place)
+        if entry is None or entry.mean is None:
+            raise Refusal(f"no number is committed for {place[0]} at {column_label(place[1])}, and the text needs it")
+        return entry.mean
+
+    @property
+    def by_metric(self) -> dict[str, float]:
+        """Means by the metric that a cell shows, of a table that shows each once."""
+        return {entry.quantity: entry.mean for entry in self.report.in_order() if entry.mean is not None}
+
+
 def figures(sources: Sources) -> dict[str, Value]:
     """Every table and cell by its address."""
     found: dict[str, Value] = {"accuracy.tolerance": f"{Table.tolerance:g}"}
@@ -158,18 +176,6 @@ def available(asked: Sequence[Cell], committed: Committed) -> dict[int, str]:
         if key is not None and result is not None and cell.metric in result.metrics:
             found[index] = key
     return found
-
-
-def mean(made: Report, row: str, column: float | str) -> float:
-    """Mean of a cell over its seeds.
-
-    Raises:
-        Refusal: it has no committed number.
-    """
-    entry = made.entries.get((row, column))
-    if entry is None or entry.mean is None:
-        raise Refusal(f"no number is committed for {row} at {column_label(column)}, and the text needs it")
-    return entry.mean
 
 
 def grid(made: Report, page: Shown) -> str:

@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import findings, options, scorecard, sources, speed, table4, tables, whole_files
+from docs.report import findings, options, scorecard, sources, speed, table4, tables
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources, Value
@@ -26,7 +26,7 @@ from sweeps.cli.tracking_uri import tracking_uri
 from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.tracker import check
 
-TOPICS = (sources, tables, findings, scorecard, table4, speed, options, whole_files)
+TOPICS = (sources, tables, findings, scorecard, table4, speed, options)
 
 
 def figures(sources: Sources) -> dict[str, Value]:

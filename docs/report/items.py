@@ -68,7 +68,7 @@ def _items() -> Iterator[Item]:
         arms, networks, weight, ours = (said.pop(name) for name in ("arms", "networks", "weight", "table"))
         table = published(said["pipeline"], said["dataset"])
         if table is None:
-            yield Item(**said, runs=(TABLES[ours].arguments,) if ours else ())
+            yield Item(**said, runs=(TABLES[ours]["arguments"],) if ours else ())
             continue
         parts = {"Table 1": table.columns[:3], "Table 2": table.columns[3:]}
         columns = parts.get(said["name"].partition(",")[0], table.columns)

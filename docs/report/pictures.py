@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from docs.report import table4
 from docs.report.sources import Sources
-from docs.report.tables import options_of, table
+from docs.report.tables import TABLES, options, table
 from mvae.storage.files import write_atomically
 from pipelines import k_sweep, missing_modalities
 from sweeps.table.comparison import Report
@@ -42,8 +42,10 @@ class Drawn(NamedTuple):
 def drawn(sources: Sources) -> dict[str, Drawn]:
     """Every picture of numbers, by file name."""
     fashion, digits, missing, subsets = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
-    figure_5 = missing_modalities.pictures(missing, missing, options_of("figure5"))["figure-5.png"]
-    figure_6 = k_sweep.pictures(subsets, options_of("figure6"))["figure-6.png"]
+    of_missing = options("missing_modalities", TABLES["figure5"]["arguments"])
+    of_subsets = options("k_sweep", TABLES["figure6"]["arguments"])
+    figure_5 = missing_modalities.pictures(missing, missing, of_missing)["figure-5.png"]
+    figure_6 = k_sweep.pictures(subsets, of_subsets)["figure-6.png"]
     cells, numbers = table4.by_set_up(sources), table4.shown_numbers(sources)
     found = {
         "digits-accuracy.png": Drawn(lambda: png(picture(digits)), _numbers(digits)),

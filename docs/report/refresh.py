@@ -11,18 +11,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from docs.report.numbers import (
-    BY_EPOCH,
-    CURVES,
-    Committed,
-    Curves,
-    Number,
-    know_examples,
-    read,
-    read_curves,
-    written,
-    written_curves,
-)
+from docs.report import numbers as kept
+from docs.report.numbers import Committed, Curves, Number
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
 from mvae.trial import Trial
@@ -35,9 +25,6 @@ FINAL = ("test/", "best/", "psnr", "ssim", *TRANSLATED)
 MEASURES = (("attribute_", "attributes-"), (TRANSLATED, "translation-"), (SEEN, "vision-"), ("accuracy", "accuracy-"))
 """Beginnings of metrics, and of the token of the measure that gives them."""
 LIKELIHOODS = ("log_", "variance_", "ess_", "se_")
-
-_SAMPLES = re.compile(r"-s\d+$")
-_OF_OTHER_CELLS = re.compile(r"-[0-9a-f]{8}$")
 
 
 def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
@@ -62,7 +49,7 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         raise Refusal(f"the store has no finished run of {missing[0]}: it has {', '.join(sorted(found)) or 'none'}")
     changed = []
     for path in sorted({_file(folder, name) for name in wanted}):
-        before = read(path) if path.exists() else Committed(())
+        before = kept.read(path) if path.exists() else Committed(())
         own = [
             run
             for run in runs
@@ -71,13 +58,13 @@ def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
         ]
         new = [number for run in own for number in numbers(run.params, run.tags, run.metrics)]
         after = merged(before, new, path.name)
-        if _write(path, written(after)):
+        if _write(path, kept.written(after)):
             changed.append(f"{path.name}: {len(after) - len(before.numbers)} numbers more")
-        drawn = folder / CURVES / path.name
+        drawn = folder / kept.CURVES / path.name
         if drawn.exists():
-            curves = {(run.tags["mvae.key"], metric): run.curve(metric) for run in own for metric in BY_EPOCH}
-            kept = {place: values for place, values in curves.items() if values}
-            _write(drawn, written_curves(merged_curves(read_curves(drawn), kept, drawn.name)))
+            curves = {(run.tags["mvae.key"], metric): run.curve(metric) for run in own for metric in kept.BY_EPOCH}
+            new_curves = {place: values for place, values in curves.items() if values}
+            _write(drawn, kept.written_curves(merged_curves(kept.read_curves(drawn), new_curves, drawn.name)))
     return changed
 
 
@@ -88,15 +75,14 @@ def numbers(params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping
         Refusal: its key does not follow from its parameters.
     """
     key = tags["mvae.key"]
-    know_examples()
+    kept.know_examples()
     trial = Trial.create(**{name: text for name, text in params.items() if text != "None"})
     if trial.key(tags.get("mvae.fingerprint", "")) != key:
         raise Refusal(f"run {key}: its parameters and data give another key, so its numbers cannot be taken")
     measures = list[str](json.loads(tags["mvae.measures"]))
-    versions = json.loads(tags.get("mvae.versions", "{}"))
     about = {
         "git": tags.get("mvae.git", ""),
-        "torch": str(versions.get("torch", "")),
+        "torch": str(json.loads(tags.get("mvae.versions", "{}")).get("torch", "")),
         "device": tags.get("mvae.device", ""),
         "training_seconds": f"{float(tags['mvae.seconds']):.1f}" if "mvae.seconds" in tags else "",
         "measured_in_seconds": "",
@@ -162,5 +148,7 @@ def _write(path: Path, text: str) -> bool:
 
 def _file(folder: Path, sweep: str) -> Path:
     """The file of a sweep: one for all numbers of samples, and for reports of fewer or of other cells."""
-    whole = sweep if sweep.startswith("search-") else _OF_OTHER_CELLS.sub("", sweep.partition(MARK)[0])
-    return folder / f"{_SAMPLES.sub('', whole)}.csv"
+    if not sweep.startswith("search-"):
+        sweep = re.sub(r"-[0-9a-f]{8}$", "", sweep.partition(MARK)[0])
+    samples = re.compile(r"-s\d+$")
+    return folder / f"{samples.sub('', sweep)}.csv"

@@ -27,6 +27,7 @@ WORDS = {
 """Verdicts whose names do not follow a number well."""
 NOT_RUN, NO_DATA, NO_NUMBERS = "not run", "no data", "none printed"
 MISSING = "absent from the supplement's text"
+ABSENT_WORDS = f"{', '.join(ABSENT[:-1])} and {ABSENT[-1]}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     agreements = {line.item.name: agreement(line, sources) for line in lines}
     no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
     last = ["All", "", _of_all(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"]
-    short = [*_short(lines, agreements), last, [_list(ABSENT), MISSING, "-", "-"]]
+    short = [*_short(lines, agreements), last, [ABSENT_WORDS, MISSING, "-", "-"]]
     whole = [*_whole(lines, agreements), *([name, MISSING, *["-"] * 7] for name in ABSENT)]
     count = "numbers with ours"
     heads = ["item", "shows", count, "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
@@ -90,7 +91,7 @@ def figures(sources: Sources) -> dict[str, Value]:
         "scorecard.no_data": no_data,
         "scorecard.not_run": not_run,
         "scorecard.fewest_epochs": FEWEST_EPOCHS,
-        "scorecard.absent": _list(ABSENT),
+        "scorecard.absent": ABSENT_WORDS,
     }
 
 
@@ -235,10 +236,6 @@ def _words(entry: Entry) -> str:
 def _of_all(lines: Sequence[Line]) -> str:
     of = sum(len(line.item.published) for line in lines)
     return f"{sum(len(line.cells) for line in lines)} of {of}" if of else NO_NUMBERS
-
-
-def _list(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _seeds(counts: Sequence[int]) -> str:

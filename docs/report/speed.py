@@ -33,6 +33,12 @@ def figures(sources: Sources) -> dict[str, Value]:
     compiled = [ways["compiled"] < ways["eager"] for ways in speeds.values() if "compiled" in ways]
     holds(all(compiled), "--compile slows such small networks down on a GPU")
     lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
+    machines = []
+    for name, one in found.items():
+        machine, versions = one.get("machine", {}), one.get("versions", {})
+        processor = machine.get("gpu") or machine.get("processor") or machine.get("cpu") or "not recorded"
+        torch = machine.get("torch") or versions.get("torch") or one.get("torch", "not recorded")
+        machines.append([f"`benchmarks/results/{name}.json`", processor, f"torch {torch}"])
     return {
         "speed.engine.repeats": len(runs),
         "speed.engine.each": ", ".join(f"{seconds:.2f}" for seconds in sorted(run["a_trial"] for run in runs)),
@@ -50,16 +56,5 @@ def figures(sources: Sources) -> dict[str, Value]:
         "speed.gpu.times.low": min(times),
         "speed.gpu.times.high": max(times),
         "speed.gpu.lockstep": lockstep["16 models"]["graphed"] / speeds["mvae mnist mlp"]["graphed"],
-        "speed.machines": _machines(sources),
+        "speed.machines": markdown_table(["file", "processor", "software"], [], machines),
     }
-
-
-def _machines(sources: Sources) -> str:
-    """The machine behind each file."""
-    lines = []
-    for name, found in sources.benchmarks().items():
-        machine, versions = found.get("machine", {}), found.get("versions", {})
-        processor = machine.get("gpu") or machine.get("processor") or machine.get("cpu") or "not recorded"
-        torch = machine.get("torch") or versions.get("torch") or found.get("torch", "not recorded")
-        lines.append([f"`benchmarks/results/{name}.json`", processor, f"torch {torch}"])
-    return markdown_table(["file", "processor", "software"], [], lines)

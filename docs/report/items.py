@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from docs.report.numbers import lines_of
 from docs.report.tables import TABLES, published
@@ -64,7 +65,8 @@ class Item:
 
 
 def _items() -> Iterator[Item]:
-    for said in lines_of(Path(__file__).with_name("items.csv")):
+    for line in lines_of(Path(__file__).with_name("items.csv")):
+        said: dict[str, Any] = dict(line)
         arms, networks, weight, ours = (said.pop(name) for name in ("arms", "networks", "weight", "table"))
         table = published(said["pipeline"], said["dataset"])
         if table is None:
@@ -81,17 +83,18 @@ def _rows(token: str, said: Mapping[str, str], networks: list[str], weight: str)
     """Rows of an arm: one per set of targets, the paper's own formula first."""
     title, reads = (arm(token).title, arm(token).reads) if token in ARMS else ("MVAE19", arm("mvae").reads)
     base = f"--dataset {said['dataset']} --preset paper {SEEDS} --arms {token}"
-    set_ups = _set_ups(reads, EPOCHS[said["pipeline"]], networks, weight)
+    epochs = [length for length in EPOCHS[said["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
+    set_ups = _set_ups(reads, epochs, networks, weight)
     for targets in ("own", "all") if "targets" in reads else ("",):
         reading, option = (f" ({targets})", f" --targets {targets}") if targets else ("", "")
         yield Row(title + reading, token, tuple(base + option + set_up for set_up in set_ups))
 
 
-def _set_ups(reads: Set[str], epochs: tuple[str, ...], networks: list[str], weight: str) -> list[str]:
+def _set_ups(reads: Set[str], epochs: list[str], networks: list[str], weight: str) -> list[str]:
     """Options that an arm reads: the paper's networks before smaller ones, long runs before short ones."""
     of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
-    lengths = [f" --epochs {length}" for length in epochs if length.isdecimal() or "annealing_epochs" in reads]
-    plain = [network + length for network, length in product(of_networks, lengths if "epochs" in reads else [""])]
+    of_epochs = [f" --epochs {length}" for length in epochs] if "epochs" in reads else [""]
+    plain = [network + length for network, length in product(of_networks, of_epochs)]
     if weight.removeprefix("--").replace("-", "_") not in reads:
         return plain
     older = [f"{network} --epochs 100 {weight} 50" for network in of_networks if weight == "--label-weight"]

@@ -31,6 +31,9 @@ def rows() -> list[tuple[str, str, str]]:
 
 def classes() -> dict[str, type[CommonOptions]]:
     """Options of every pipeline, by its name."""
-    names = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
-    found = {name: getattr(importlib.import_module(f"pipelines.{name}"), "Options", object) for name in names}
-    return {name: options for name, options in found.items() if issubclass(options, CommonOptions)}
+    found = {}
+    for module in pkgutil.iter_modules(pipelines.__path__):
+        options = getattr(importlib.import_module(f"pipelines.{module.name}"), "Options", None)
+        if options is not None and issubclass(options, CommonOptions):
+            found[module.name] = options
+    return found

@@ -14,7 +14,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from docs.report.numbers import DIAGNOSTIC, PAIRED_BATCHES, VALIDATION, know_examples, mean_and_spread
+from docs.report.numbers import DIAGNOSTIC, PAIRED_BATCHES, VALIDATION, mean_and_spread
 from docs.report.sources import Sources, Value, holds
 from docs.report.tables import Means, table
 from mvae.models import arm
@@ -69,7 +69,6 @@ Points = list[tuple[float, float]]
 
 def by_set_up(sources: Sources) -> Cells:
     """The runs of the investigation, in the order of the table."""
-    know_examples()
     curves = sources.curves(FILE)
     found: dict[tuple[SetUp, float], list[Run]] = {}
     for number in sources.numbers(FILE).numbers:

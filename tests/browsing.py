@@ -28,7 +28,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from sweeps.table.rounding import shown_value
-from tests.sweeping import LIMIT, ROOT, Place, descendants, kill
+from tests.processes import descendants, kill
+from tests.sweeping import LIMIT, ROOT, Place
 
 EPOCHS = "60" if os.environ.get("MVAE_PICTURES") else "3"
 """Pictures show trained models."""

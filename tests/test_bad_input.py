@@ -9,13 +9,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
+from mvae.data import DATASETS
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps import engine
@@ -278,7 +279,7 @@ def test_who_only_looks_downloads_nothing(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, look: str
 ) -> None:
     asked: list[object] = []
-    monkeypatch.setattr("mvae.data._download", lambda *about: asked.append(about))
+    monkeypatch.setitem(DATASETS, "fashion_mnist", replace(DATASETS["fashion_mnist"], download=asked.append))
     before = set(place.root.rglob("*"))
     assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look) == BAD_INPUT
     printed = capsys.readouterr()

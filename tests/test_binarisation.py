@@ -35,8 +35,8 @@ from sweeps.planning.probe import Probe
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
 from sweeps.trials.run import Job, run
+from tests.small_training import assert_identical, interrupted, unbroken
 from tests.sweeping import ROOT
-from tests.test_training import assert_identical, interrupted, unbroken
 from tests.tiny_mnist import everything, write_tiny
 
 SEED = 5

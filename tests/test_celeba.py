@@ -1,4 +1,4 @@
-"""CelebA: what is read from its layout, that an interrupted conversion goes on, and what is said of damaged files."""
+"""CelebA: reading its layout, converting its images, and resuming a conversion that was killed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import functools
 import io
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,13 +22,16 @@ from benchmarks.celeba import CLAIM, rate
 from mvae import data
 from mvae.data import progress
 from mvae.data.faces import celeba, celeba_files, pictures
-from mvae.data.faces.celeba import ATTRIBUTES, CELEBA, CELEBA19
+from mvae.data.faces.celeba import ATTRIBUTES
 from mvae.data.faces.celeba_files import IMAGES
-from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
+from mvae.data.faces.celeba_lists import PARTITION_LIST
 from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
+from tests.celeba_files import edit, lists, own_cache, root, zipped
 from tests.crashes import files_below
-from tests.tiny_mnist import empty, everything, truncate
+from tests.tiny_mnist import everything, truncate
+
+__all__ = ["own_cache", "root"]
 
 COUNT = 2000
 SPLIT_SIZES = {"train": 1668, "validation": 166, "test": 166}
@@ -56,12 +57,6 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture(autouse=True)
-def _named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for source in (CELEBA, CELEBA19):
-        monkeypatch.setitem(data.DATASETS, source.name, source)
-
-
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with 2,000 faces in CelebA's layout. Only to be read."""
@@ -70,49 +65,11 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A data root with 24 faces, to be damaged."""
-    write_faces(tmp_path / "root", 24)
-    return tmp_path / "root"
-
-
-@pytest.fixture
-def own_cache(tmp_path: Path) -> Path:
-    return tmp_path / "own-cache"
-
-
-def lists(root: Path) -> tuple[list[str], list[list[str]], list[list[str]]]:
-    """Column names, and the words of each line of both lists."""
-    _, names, *rows = (root / "celeba" / ATTRIBUTE_LIST).read_text(encoding="utf-8").splitlines()
-    partitions = (root / "celeba" / PARTITION_LIST).read_text(encoding="utf-8").splitlines()
-    return names.split(), [row.split() for row in rows], [row.split() for row in partitions]
-
-
 def by_hand(path: Path) -> np.ndarray:
     """A 178x218 JPEG as the stored picture."""
     with Image.open(path) as image:
         small = image.resize((64, 78), Image.Resampling.BILINEAR).crop((0, 7, 64, 71))
     return np.asarray(small).transpose(2, 0, 1)
-
-
-def zipped(root: Path, to: Path) -> None:
-    """The same data set with everything in zips."""
-    (to / "celeba").mkdir(parents=True)
-    with zipfile.ZipFile(to / "celeba" / f"{IMAGES}.zip", "w") as archive:
-        archive.mkdir(IMAGES)
-        for path in sorted((root / "celeba" / IMAGES).iterdir()):
-            archive.write(path, f"{IMAGES}/{path.name}")
-    for name, archive_name in ((ATTRIBUTE_LIST, f"{ATTRIBUTE_LIST}.zip"), (PARTITION_LIST, "list_eval_partition.zip")):
-        with zipfile.ZipFile(to / "celeba" / archive_name, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(root / "celeba" / name, name)
-
-
-def edit(root: Path, name: str, change: Callable[[list[str]], object]) -> None:
-    path = root / "celeba" / name
-    lines = path.read_text(encoding="utf-8").splitlines()
-    change(lines)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def test_images_attributes_and_partitions_are_those_of_the_files(many: Path, cache: Path) -> None:
@@ -258,139 +215,6 @@ def test_a_process_that_dies_is_one_clear_line(own_cache: Path, monkeypatch: pyt
     monkeypatch.setattr(pictures, "cores", lambda: 2)
     with pytest.raises(Refusal, match=r"^a process that makes pictures was killed .*: run it again"):
         pictures.make(own_cache, 2, lambda start, stop: functools.partial(os._exit, 3), beside={}, what="pictures")
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_image_that_is_cut_short_is_named_whoever_reads_it(
-    root: Path, own_cache: Path, workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pictures, "BLOCK", 8)
-    monkeypatch.setattr(pictures, "cores", lambda: workers)
-    truncate(root / "celeba" / IMAGES / "000017.jpg")
-    with pytest.raises(Refusal, match=r"img_align_celeba/000017.jpg is damaged \(image file is truncated.*fetch it"):
-        data.load("celeba", root, own_cache)
-    assert not list(own_cache.glob("celeba-*/manifest.json"))
-
-
-def scribble(path: Path) -> None:
-    path.write_bytes(b"<html>quota exceeded</html>")
-
-
-def as_png(path: Path) -> None:
-    buffer = io.BytesIO()
-    Image.new("RGB", (178, 218)).save(buffer, "PNG")
-    path.write_bytes(buffer.getvalue())
-
-
-@pytest.mark.parametrize("damage", [empty, scribble, as_png])
-def test_an_image_that_is_no_jpeg_is_named(root: Path, own_cache: Path, damage: Callable[[Path], None]) -> None:
-    damage(root / "celeba" / IMAGES / "000005.jpg")
-    with pytest.raises(Refusal, match=r"img_align_celeba/000005.jpg is not a JPEG image: fetch it again"):
-        data.load("celeba", root, own_cache)
-
-
-def test_an_image_that_is_missing_is_named_before_anything_is_decoded(root: Path, own_cache: Path) -> None:
-    (root / "celeba" / IMAGES / "000003.jpg").unlink()
-    (root / "celeba" / IMAGES / "000009.jpg").unlink()
-    with pytest.raises(Refusal, match=r"000003.jpg is missing, as 2 of the 24 images that list_eval_partition.txt"):
-        data.load("celeba", root, own_cache)
-    assert not own_cache.exists()
-
-
-def test_a_byte_that_is_wrong_in_a_zip_is_noticed_and_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
-    zipped(root, tmp_path / "zips")
-    archive = tmp_path / "zips" / "celeba" / f"{IMAGES}.zip"
-    content = bytearray(archive.read_bytes())
-    content[content.find(b"000007.jpg") + 3000] ^= 1
-    archive.write_bytes(content)
-    with pytest.raises(Refusal, match=r"img_align_celeba.zip/img_align_celeba/000007.jpg is damaged \(Bad CRC-32"):
-        data.load("celeba", tmp_path / "zips", own_cache)
-
-
-def test_a_zip_that_is_cut_short_is_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
-    zipped(root, tmp_path / "zips")
-    truncate(tmp_path / "zips" / "celeba" / f"{IMAGES}.zip")
-    with pytest.raises(Refusal, match=r"img_align_celeba.zip is not a whole zip file .*: fetch it again"):
-        data.load("celeba", tmp_path / "zips", own_cache)
-
-
-@pytest.mark.parametrize("name", [IMAGES, ATTRIBUTE_LIST, PARTITION_LIST])
-def test_what_is_missing_is_named_with_the_layout_and_where_it_comes_from(root: Path, name: str) -> None:
-    path = root / "celeba" / name
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
-    with pytest.raises(data.MissingFiles) as raised:
-        data.load("celeba", root)
-    assert f"celeba has no {name} (nor its zip): the data root must hold celeba/ with" in str(raised.value)
-    assert "fetch them by hand from the authors' page" in str(raised.value)
-    assert "\n" not in str(raised.value)
-
-
-def change_a_name(lines: list[str]) -> None:
-    lines[4] = lines[4].replace("000005", "000055")
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "message"),
-    [
-        (ATTRIBUTE_LIST, lambda lines: lines.pop(), r"says 24 images and lists 23: fetch it again"),
-        (PARTITION_LIST, lambda lines: lines.pop(), r"holds 24 images and list_eval_partition.txt 23: fetch both"),
-        (ATTRIBUTE_LIST, lambda lines: lines.pop(0), r"does not begin with a count and the attributes' names"),
-        (
-            ATTRIBUTE_LIST,
-            lambda lines: lines.__setitem__(1, lines[1].replace("Bald", "Blad")),
-            r"has a column Blad, which is none of CelebA's 40 attributes",
-        ),
-        (
-            ATTRIBUTE_LIST,
-            lambda lines: lines.__setitem__(1, lines[1].replace("Wearing_Hat", "Young")),
-            r"has no column Wearing_Hat: CelebA's 40 attributes are expected",
-        ),
-        (
-            ATTRIBUTE_LIST,
-            lambda lines: lines.__setitem__(7, lines[7][:-2] + "0"),
-            r"list_attr_celeba.txt, line 8 is not a file name and 40 times 1 or -1",
-        ),
-        (
-            ATTRIBUTE_LIST,
-            lambda lines: lines.__setitem__(7, lines[7] + " 1"),
-            r"list_attr_celeba.txt, line 8 is not a file name and 40 times 1 or -1",
-        ),
-        (
-            PARTITION_LIST,
-            lambda lines: lines.__setitem__(2, "000003.jpg 7"),
-            r"list_eval_partition.txt, line 3 is not a file name and 0, 1 or 2",
-        ),
-        (PARTITION_LIST, lambda lines: lines.__setitem__(1, lines[0]), r"names an image twice"),
-        (
-            PARTITION_LIST,
-            lambda lines: lines.__setitem__(slice(None), [f"{line[:-1]}0" for line in lines]),
-            r"names no validation image",
-        ),
-        (
-            ATTRIBUTE_LIST,
-            lambda lines: lines.__setitem__(slice(2, 4), reversed(lines[2:4])),
-            r"image 1 is 000002.jpg in .*list_attr_celeba.txt and 000001.jpg in list_eval_partition.txt",
-        ),
-    ],
-)
-def test_a_list_that_is_damaged_is_one_clear_line(
-    root: Path, own_cache: Path, name: str, change: Callable[[list[str]], object], message: str
-) -> None:
-    edit(root, name, change)
-    with pytest.raises(Refusal, match=message) as raised:
-        data.load("celeba", root, own_cache)
-    assert "\n" not in str(raised.value)
-
-
-def test_other_lists_or_another_image_are_another_data_set(root: Path, own_cache: Path) -> None:
-    before = data.fingerprint("celeba", root, own_cache)
-    path = root / "celeba" / IMAGES / "000024.jpg"
-    path.write_bytes(path.read_bytes() + b"\0")
-    assert (changed := data.fingerprint("celeba", root, own_cache)) != before
-    edit(root, ATTRIBUTE_LIST, lambda lines: lines.__setitem__(2, lines[2].replace(" 1", "-1")))
-    assert data.fingerprint("celeba", root, own_cache) != changed
-    (root / "celeba" / IMAGES / "notes.txt").write_text("not listed", encoding="utf-8")
-    assert data.fingerprint("celeba", root, own_cache) != before
 
 
 def test_on_a_terminal_a_bar_shows_the_progress_and_elsewhere_the_log(

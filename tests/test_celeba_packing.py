@@ -15,18 +15,12 @@ from PIL import Image
 from mvae import data
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
-from tests.test_celeba import edit, lists
+from tests.celeba_files import edit, lists, root
+
+__all__ = ["root"]
 
 LISTS = (ATTRIBUTE_LIST, PARTITION_LIST)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A data root with 24 faces, to be packed in another way."""
-    write_faces(tmp_path / "root", 24)
-    return tmp_path / "root"
 
 
 def with_byte_order_marks(place: Path) -> None:

@@ -20,7 +20,7 @@ from mvae.data.faces import vision
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
 from mvae.data.faces.faces import write_faces
-from tests.test_celeba import zipped
+from tests.celeba_files import zipped
 from tests.tiny_mnist import flip_a_byte
 
 KEPT = {

@@ -28,7 +28,8 @@ from sweeps.planning.demand import Gpus, check_fits, demand
 from sweeps.store.scratch import OWNER, PREFIX, temporary
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Message
-from tests.sweeping import ROOT, command_line, descendants, digits_job
+from tests.processes import command_line, descendants
+from tests.sweeping import ROOT, digits_job
 
 
 def test_auto_takes_a_share_of_a_gpu_or_one_for_each_of_several_workers_and_none_where_there_is_none() -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from sweeps.engine.watch import GIVES_UP_AFTER
-from tests.sweeping import Driver, Place, alive, command_line, kill, place
+from tests.processes import alive, command_line, kill
+from tests.sweeping import Driver, Place, place
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

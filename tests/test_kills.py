@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from tests.crashes import on_disk
+from tests.processes import alive, kill
 from tests.sweeping import (
     EPOCHS,
     IMPATIENT,
@@ -27,9 +28,7 @@ from tests.sweeping import (
     Ended,
     Place,
     Unbroken,
-    alive,
     copy_of,
-    kill,
     mlflow_differs,
     place,
     unbroken,

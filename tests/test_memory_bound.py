@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from pipelines import search, weak_supervision
 from sweeps import engine
@@ -44,7 +45,7 @@ def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_its_mem
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: dict[str, Any] = {}
-    monkeypatch.setattr(attach, "_start", lambda **options: started.update(options))
+    monkeypatch.setattr(ray, "init", lambda **options: started.update(options))
     monkeypatch.setattr(attach, "there", lambda: Capacity(started["num_cpus"], 0, final=False))
     monkeypatch.setattr(attach, "watched", nullcontext)
     monkeypatch.setattr(attach, "shut_down", lambda: None)

@@ -1,91 +1,25 @@
-"""The arms: what their posteriors are, what they predict, which labels they see, and what they share."""
+"""The arms: what their posteriors are, what they predict, and which weights and batches their objectives get."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression as ScikitLearn
 from torch import Tensor
 
-from mvae.data import Dataset, load
+from mvae.data import Dataset
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
-from mvae.models.classifiers import LogisticRegression, NeuralNetworkLearner, fit_logistic_regression
-from mvae.models.layout import layout
-from mvae.models.learners import ImageLearner, PairedLearner
 from mvae.models.multimodal import Multimodal
-from mvae.models.mvae import MVAE, ElboBatch, ElboLearner
+from mvae.models.mvae import MVAE
 from mvae.refusal import Refusal
-from mvae.sampling import steps
-from mvae.supervision import paired_set
 from mvae.trial import Trial
 from sweeps.table.published import TABLE_4
-from tests.small_models import LATENTS, PHOTO, RULES, SEVERAL, shortened, small_model, with_labels
+from tests.digits_learners import digits, digits_trial, learner
+from tests.small_models import LATENTS, PHOTO, RULES, SEVERAL, shortened, small_model
 
-FRACTION = 0.05
-
-
-@pytest.fixture(scope="module")
-def digits(cache: Path) -> Dataset:
-    return load("digits", cache=cache)
-
-
-def digits_trial(model: str, **fields: Any) -> Trial:
-    return Trial.create(dataset="digits", model=model, **{"paired_fraction": FRACTION, "epochs": 3, **fields})
-
-
-def learner(data: Dataset, trial: Trial) -> Learner:
-    chosen = arm(trial.model)
-    assert chosen.learner is not None
-    torch.manual_seed(0)
-    return chosen.learner(chosen.build(trial, data.modalities), trial, data)
-
-
-@dataclass
-class FollowedSplit:
-    """A split that notes which examples are taken: what a learner gets to see, by example."""
-
-    values: tuple[Tensor, ...]
-    taken: list[tuple[int, Tensor]] = field(default_factory=list)
-    lengths: None = None
-    """No sentences."""
-
-    def __len__(self) -> int:
-        return len(self.values[0])
-
-    def take(self, modality: int, index: Tensor) -> Tensor:
-        self.taken.append((modality, index.clone()))
-        return self.values[modality].index_select(0, index).to(torch.int64 if modality else torch.float32)
-
-
-def followed(data: Dataset, trial: Trial, epochs: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """Each batch of several epochs, with the examples that its images and its labels are of."""
-    watched = learner(data, trial)
-    assert isinstance(watched, ElboLearner | NeuralNetworkLearner | PairedLearner)
-    split = FollowedSplit(data.train.values)
-    watched.split = split  # type: ignore[assignment]
-    for epoch in range(epochs):
-        for batch in watched.batches(epoch):
-            (image, images), (label, labels) = split.taken
-            assert (image, label) == (0, 1)
-            yield batch, images, labels
-            split.taken.clear()
-
-
-def rows_of(batch: ElboBatch, images: Tensor, labels: Tensor) -> Tensor:
-    """The example of each row's image and label, int64 [R, 2], -1 where it has none."""
-    rows = torch.full((batch.plan.rows, 2), -1)
-    for m, index in enumerate((images, labels)):
-        where = batch.plan.encoded[m]
-        rows[slice(None) if where is None else where, m] = index
-    return rows
-
+__all__ = ["digits"]
 
 # ---- posteriors
 
@@ -185,28 +119,6 @@ def test_every_arm_gives_label_logits_or_features_of_images_as_its_measures_say(
 
 def test_arms_stand_in_the_order_of_table_4() -> None:
     assert [token for token in ARMS if token in TABLE_4.rows] == list(TABLE_4.rows)
-
-
-def test_arms_of_one_seed_share_the_paired_set(digits: Dataset) -> None:
-    sets = [learner(digits, digits_trial(token, seed=5)) for token in ("mvae", "mvae_q", "nn", "jmvae", "cvae")]
-    expected = paired_set(1297, FRACTION, 5)
-    for each in sets:
-        assert isinstance(each, ElboLearner | NeuralNetworkLearner | PairedLearner)
-        assert (each.paired == expected).all()
-
-
-def test_arms_of_one_seed_share_the_batch_order(digits: Dataset) -> None:
-    def seen(token: str, **fields: Any) -> list[tuple[list[int], list[int]]]:
-        trial = digits_trial(token, seed=5, **fields)
-        return [(images.tolist(), labels.tolist()) for _, images, labels in followed(digits, trial, 2)]
-
-    mvae = seen("mvae")
-    assert seen("mvae_q") == mvae
-    assert seen("mvae", targets="all", latents=3) == mvae
-    assert seen("mvae", pairing="proportional") != mvae
-    pairs = min(100, round(FRACTION * 1297))
-    assert [images[-pairs:] for images, _ in mvae] == [images for images, _ in seen("nn")]
-    assert [labels[-pairs:] for _, labels in mvae] == [labels for _, labels in seen("nn")]
 
 
 def test_every_gradient_arm_and_protocol_takes_as_many_steps_an_epoch(digits: Dataset) -> None:
@@ -313,175 +225,6 @@ def test_the_inference_networks_of_the_arms_on_celeba_have_the_golden_numbers_of
     model = arm(token).build(trial, (PHOTO, SEVERAL))
     names = ("encoders.", "encoder.", "joint.")
     assert sum(weight.numel() for name, weight in model.named_parameters() if name.startswith(names)) == golden
-
-
-# ---- no leak
-
-
-@pytest.mark.parametrize("targets", ["own", "all"])
-@pytest.mark.parametrize("pairing", ["reserved", "proportional"])
-@pytest.mark.parametrize("token", ["mvae", "mvae_q"])
-def test_no_pair_outside_the_reserved_set_is_ever_seen_together(
-    token: str, pairing: str, targets: str, digits: Dataset
-) -> None:
-    trial = digits_trial(token, pairing=pairing, targets=targets, seed=2)
-    reserved = set(paired_set(1297, FRACTION, 2).tolist())
-    together: set[int] = set()
-    images_seen: set[int] = set()
-    for batch, images, labels in followed(digits, trial, epochs=4):
-        rows = rows_of(batch, images, labels)
-        pairs = rows[(rows >= 0).all(1)]
-        assert (pairs[:, 0] == pairs[:, 1]).all(), "a row joins the image of one example to the label of another"
-        together |= set(pairs[:, 0].tolist())
-        images_seen |= set(images.tolist())
-        check_targets(batch, rows)
-    assert together == reserved
-    assert images_seen == set(range(1297))
-
-
-@pytest.mark.parametrize("pairing", ["reserved", "proportional", "resampled"])
-def test_a_learner_takes_exactly_the_rows_that_its_protocol_gives(pairing: str, digits: Dataset) -> None:
-    trial = digits_trial("mvae", pairing=pairing)
-    given = steps(
-        pairing=pairing,
-        targets="own",
-        n=1297,
-        paired=paired_set(1297, FRACTION, 0),
-        batch_size=100,
-        seed=0,
-        epoch=0,
-        modalities=2,
-    )
-    for step, (batch, images, labels) in zip(given, followed(digits, trial, 1), strict=True):
-        assert (rows_of(batch, images, labels).numpy() == step.index_RM).all()
-        expected = layout(step.present_RM, np.array([[1, 1], [1, 0], [0, 1]], dtype=bool), step.active_TR)
-        assert batch.plan.groups == expected.groups
-
-
-def check_targets(batch: ElboBatch, rows: Tensor) -> None:
-    """What a latent of a row is asked to reconstruct is of the very examples of that row."""
-    plan, terms = batch.plan, batch.plan.members.shape[1]
-    pairs = torch.arange(terms * plan.rows) if plan.pairs is None else plan.pairs
-    for m in range(2):
-        decoded = torch.arange(len(pairs)) if plan.decoded[m] is None else plan.decoded[m]
-        row = pairs[decoded] % plan.rows
-        where = plan.encoded[m]
-        source = torch.arange(plan.rows) if where is None else where
-        assert torch.equal(source[plan.targets[m]], row)
-        assert (rows[row, m] >= 0).all()
-    term, row = pairs // plan.rows, pairs % plan.rows
-    conditions = plan.members[row, term]
-    assert (rows[row] >= 0)[conditions].all(), "a term conditions on what its row does not have"
-
-
-@pytest.mark.parametrize("targets", ["own", "all"])
-def test_a_reserved_step_is_images_alone_labels_alone_and_the_paired_set(targets: str, digits: Dataset) -> None:
-    pairs = round(FRACTION * 1297)
-    batch, images, labels = next(followed(digits, digits_trial("mvae", targets=targets), 1))
-    rows = rows_of(batch, images, labels)
-    assert (rows[:100, 1] == -1).all()
-    assert (rows[100:200, 0] == -1).all()
-    assert (rows[200:] >= 0).all()
-    assert len(rows) == 200 + pairs
-    own = ((pairs, 100), (pairs, 100))  # rows of the joint term, rows of the modality's own term
-    everything = ((pairs, 100 + pairs, pairs), (pairs, pairs, 100 + pairs))
-    assert batch.plan.groups == (own if targets == "own" else everything)
-
-
-@pytest.mark.parametrize("token", ["nn", "jmvae", "cvae"])
-def test_nn_jmvae_and_cvae_see_the_pairs_of_the_paired_set_and_no_others(token: str, digits: Dataset) -> None:
-    reserved = set(paired_set(1297, FRACTION, 0).tolist())
-    seen: set[int] = set()
-    for _, images, labels in followed(digits, digits_trial(token), epochs=4):
-        assert torch.equal(images, labels)
-        assert len(set(images.tolist())) == len(images) <= 100
-        seen |= set(labels.tolist())
-    assert seen == reserved
-
-
-@pytest.mark.parametrize("token", ["rbm", "vae"])
-def test_rbm_and_vae_see_every_image_once_an_epoch_in_the_shared_order_and_no_label(
-    token: str, digits: Dataset
-) -> None:
-    watched = learner(digits, digits_trial(token, seed=5))
-    assert isinstance(watched, ImageLearner)
-    split = FollowedSplit(digits.train.values)
-    watched.split = split  # type: ignore[assignment]
-    assert all(len(batch.values) == 1 for batch in watched.batches(1))
-    assert {modality for modality, _ in split.taken} == {0}
-    seen = [index.tolist() for _, index in split.taken]
-    assert sorted(image for images in seen for image in images) == list(range(1297))
-    theirs = [images.tolist() for _, images, _ in followed(digits, digits_trial("mvae", seed=5), 2)][len(seen) :]
-    assert [images[: len(own)] for images, own in zip(theirs, seen, strict=True)] == seen
-
-
-@pytest.fixture
-def spoilt(digits: Dataset) -> Dataset:
-    """The digits with a wrong label on every example outside the paired set of seed 0."""
-    labels = (digits.train.values[1].numpy() + 1) % 10
-    kept = paired_set(1297, FRACTION, 0)
-    labels[kept] = digits.train.values[1].numpy()[kept]
-    return with_labels(digits, labels)
-
-
-def test_the_nn_learns_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:
-    batches = [list(learner(data, digits_trial("nn")).batches(1)) for data in (digits, spoilt)]
-    for whole, dirty in zip(*batches, strict=True):
-        assert torch.equal(whole[0], dirty[0])
-        assert torch.equal(whole[1], dirty[1])
-
-
-def test_logistic_regression_fits_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:
-    whole, dirty = (fitted(data, digits_trial("logreg")) for data in (digits, spoilt))
-    assert torch.equal(whole.linear.weight, dirty.linear.weight)
-    assert torch.equal(whole.linear.bias, dirty.linear.bias)
-
-
-# ---- LOGREG
-
-
-def fitted(data: Dataset, trial: Trial) -> LogisticRegression:
-    model = arm("logreg").build(trial, data.modalities)
-    assert isinstance(model, LogisticRegression)
-    fit_logistic_regression(model, trial, data)
-    return model
-
-
-def relabelled(data: Dataset, classes: list[int]) -> Dataset:
-    """A data set that knows these classes only."""
-    return with_labels(data, np.asarray(classes)[data.train.values[1].numpy() % len(classes)])
-
-
-@pytest.mark.parametrize("classes", [list(range(10)), [2, 5], [1, 4, 8]])
-def test_logistic_regression_is_that_of_scikit_learn_whatever_classes_it_saw(
-    classes: list[int], digits: Dataset
-) -> None:
-    data = relabelled(digits, classes)
-    model = fitted(data, digits_trial("logreg"))
-    kept = torch.from_numpy(paired_set(1297, FRACTION, 0))
-    reference = ScikitLearn(max_iter=1000).fit(
-        data.train.take(0, kept).flatten(1).double().numpy(), data.train.take(1, kept).numpy()
-    )
-    assert reference.classes_.tolist() == classes
-    image = digits.test.take(0, torch.arange(250))
-    with torch.no_grad():
-        ours = torch.softmax(model(image), -1).numpy()
-    theirs = np.zeros((250, 10))
-    theirs[:, classes] = reference.predict_proba(image.flatten(1).double().numpy())
-    np.testing.assert_allclose(ours, theirs, atol=1e-5)
-
-
-def test_logistic_regression_of_one_class_predicts_it(digits: Dataset) -> None:
-    model = fitted(relabelled(digits, [7]), digits_trial("logreg"))
-    assert model(digits.test.take(0, torch.arange(250))).argmax(-1).eq(7).all()
-
-
-def test_fewer_than_two_pairs_are_refused_by_every_arm(digits: Dataset) -> None:
-    for token in ("mvae", "nn", "jmvae", "cvae"):
-        with pytest.raises(Refusal, match="1 pair"):
-            learner(digits, digits_trial(token, paired_fraction=1 / 1297))
-    with pytest.raises(Refusal, match="1 pair"):
-        fitted(digits, digits_trial("logreg", paired_fraction=1 / 1297))
 
 
 def test_a_short_training_set_makes_short_steps(digits: Dataset) -> None:

@@ -97,7 +97,7 @@ def test_a_storage_at_another_path_has_all_artifacts_there_old_and_new(
     )
     assert old.exists() == (how is not moved)
     assert not before or files(old) == before, "the storage that was copied from stays as it was"
-    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", there.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", there.uri)
     for key, run in ((key, there.runs()[key]) for key in (OLD, NEW)):
         assert run.info.artifact_uri.startswith(f"{(new / 'mlartifacts').as_uri()}/")
         for name in ("a.png", "epoch-1/b.png"):
@@ -181,7 +181,7 @@ def test_a_deleted_model_is_logged_again(
     assert opened(storage.folder).driver(with_pictures(storage, OLD)).close()
     after = storage.runs()[OLD].data.tags["mvae.logged_model"]
     assert after != before
-    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", storage.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", storage.uri)
     assert isinstance(mlflow.pytorch.load_model(after), torch.nn.Linear)
 
 

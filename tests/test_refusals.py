@@ -6,11 +6,11 @@ import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import pytest
-from pydantic import AfterValidator
+from pydantic import AfterValidator, model_validator
 
 from mvae.refusal import Refusal
 from mvae.trial import Trial
@@ -68,10 +68,15 @@ def test_an_error_of_numpy_in_the_check_of_an_option_keeps_its_traceback() -> No
     assert not isinstance(kept.value, Refusal)
 
 
-def test_an_error_of_numpy_in_the_check_of_a_trial_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Trial, "_can_be_shared", mistaken)
+def test_an_error_of_numpy_in_the_check_of_a_trial_keeps_its_traceback() -> None:
+    class Broken(Trial):
+        @model_validator(mode="after")
+        def check(self) -> Self:
+            mistaken()
+            return self
+
     with pytest.raises(ValueError, match="operands could not be broadcast") as kept:
-        Trial.create(dataset="digits", model="nn")
+        Broken.create(dataset="digits", model="nn")
     assert not isinstance(kept.value, Refusal)
 
 

@@ -33,6 +33,7 @@ from sweeps.trials.run import Message, run
 from tests import sweeping
 from tests.bucket import endpoint, free_port, remote, uri
 from tests.crashes import on_disk
+from tests.processes import kill
 
 __all__ = ["endpoint"]
 
@@ -337,7 +338,7 @@ def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_fold
         tree = holder.tree()
         holder.kill()
         for process in tree:  # Ray's processes outlive the driver for a while, and would save more
-            sweeping.kill(process)
+            kill(process)
         assert jobs["mvae"].key not in numbers(store.results), "killed in the middle"
         newest = checkpoints.latest()
         assert newest is not None and isinstance(newest.path, RemotePath)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+import optuna
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -222,11 +223,11 @@ def test_only_a_database_that_another_program_holds_is_asked_again_at_the_start(
     """The rest is a mistake in the URI until it has once answered."""
     attempts = list[str]()
 
-    def opening(uri: str) -> Any:
+    def opening(uri: str, **_: object) -> Any:
         attempts.append(uri)
         raise OperationalError("select", {}, Exception(answer))
 
-    monkeypatch.setattr(study_database, "_opened", opening)
+    monkeypatch.setattr(optuna.storages, "RDBStorage", opening)
     monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.1)
     said = list[str]()
     with pytest.raises(StudyLost if held else Refusal, match=r"^the study's database postgresql://host/study cannot"):

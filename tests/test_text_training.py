@@ -29,8 +29,8 @@ from mvae.training.loop import train
 from mvae.trial import Trial
 from tests.plain_elbo import plain_text_log_probability
 from tests.small_models import RULES
+from tests.small_training import assert_identical, interrupted
 from tests.test_objective import Scene, assert_equal_to_the_plain_loop
-from tests.test_training import assert_identical, interrupted
 from tests.tiny_mnist import write_tiny
 
 # n texts, R rows, D latents

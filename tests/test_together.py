@@ -15,7 +15,8 @@ from sweeps.engine.train import trainer_without_datasets
 from sweeps.planning.demand import demand
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Message
-from tests.sweeping import Place, Process, command_line, digits_job, kill, mlflow_differs, place
+from tests.processes import Process, command_line, kill
+from tests.sweeping import Place, digits_job, mlflow_differs, place
 
 pytestmark = pytest.mark.slow
 

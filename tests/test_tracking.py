@@ -107,7 +107,7 @@ def test_the_final_model_is_logged_once_and_predicts_the_same_after_loading(
     assert mlflow.active_run() is None
     run = storage.runs()[KEYS[0]]
     assert run.info.status == "FINISHED"
-    monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", storage.uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", storage.uri)
     for uri in (f"runs:/{run.info.run_id}/model", run.data.tags["mvae.logged_model"]):
         loaded = mlflow.pytorch.load_model(uri)
         assert torch.equal(loaded(torch.from_numpy(example)), module(torch.from_numpy(example)))

@@ -1,22 +1,19 @@
-"""The training loop: the same numbers bit for bit, however often it was cut off; no record before its checkpoint."""
+"""The training loop: one seed gives the same numbers bit for bit; no record comes before its checkpoint."""
 
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-import mvae.training.loop
-from mvae.data import Dataset, Split, load
+from mvae.data import Dataset, Split
 from mvae.evaluation.accuracy import prediction_accuracy
 from mvae.evaluation.samples import sample_grids
 from mvae.models import ARMS
@@ -26,12 +23,20 @@ from mvae.models.mvae import ElboLearner
 from mvae.sampling import steps
 from mvae.supervision import paired_set
 from mvae.training.checkpoint import Checkpoints
-from mvae.training.loop import NonFiniteLoss, Progress, Trained, train
-from mvae.trial import Trial
-from mvae.workers import ALONE
-from tests.small_models import shortened
+from mvae.training.loop import Progress, train
+from tests.small_training import (
+    EPOCHS,
+    STEPS,
+    assert_identical,
+    digits,
+    folder,
+    interrupted,
+    outcome,
+    small_trial,
+    unbroken,
+)
 
-EPOCHS, STEPS = 4, 4
+__all__ = ["digits", "folder"]
 
 SCRIPT = """
 import hashlib, sys
@@ -41,61 +46,11 @@ from mvae.data import load
 from mvae.training.loop import train
 from mvae.trial import Trial
 from tests.small_models import shortened
+
+__all__ = ["digits", "folder"]
 trial = Trial.model_validate_json(sys.argv[1])
 done = train(trial, shortened(load("digits", cache=Path(sys.argv[2])), 200), Checkpoints(Path(sys.argv[3]), "fresh"))
 """
-
-
-class Cut(Exception):
-    """The trial's process was taken away."""
-
-
-@pytest.fixture(scope="module")
-def digits(cache: Path) -> Dataset:
-    return shortened(load("digits", cache=cache), train=200)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "key"
-
-
-def small_trial(model: str = "mvae", **fields: Any) -> Trial:
-    small = {"epochs": EPOCHS, "batch_size": 50, "latents": 4, "paired_fraction": 0.2}
-    return Trial.create(dataset="digits", model=model, **{**small, **fields})
-
-
-def outcome(trained: Trained) -> tuple[dict[str, Tensor], list[tuple[int, dict[str, float]]]]:
-    """What must be equal bit for bit: the weights, and each epoch's metrics."""
-    return dict(trained.model.state_dict()), [(record["epoch"], record["metrics"]) for record in trained.history]
-
-
-def assert_identical(one: Trained, other: Trained) -> None:
-    (weights, metrics), (other_weights, other_metrics) = outcome(one), outcome(other)
-    assert metrics == other_metrics
-    assert weights.keys() == other_weights.keys()
-    for name, weight in weights.items():
-        assert torch.equal(weight, other_weights[name]), name
-
-
-def unbroken(trial: Trial, data: Dataset, tmp_path: Path) -> Trained:
-    return train(trial, data, Checkpoints(tmp_path / "unbroken", "whole"))
-
-
-def cut_after(epoch: int) -> Callable[[Progress], None]:
-    """Hears of epochs until the process is taken away at the end of one."""
-
-    def heard(progress: Progress) -> None:
-        if progress.epoch == epoch:
-            raise Cut
-
-    return heard
-
-
-def interrupted(trial: Trial, data: Dataset, folder: Path, epoch: int, *, attempt: str = "first") -> None:
-    """Trains until an epoch is checkpointed and heard of, and is gone."""
-    with pytest.raises(Cut):
-        train(trial, data, Checkpoints(folder, attempt), heard=cut_after(epoch), checkpoint_every=0)
 
 
 # ---- one seed, one result
@@ -192,110 +147,6 @@ def test_validation_and_test_labels_have_no_influence(model: str, digits: Datase
         assert torch.equal(weight, outcome(spoilt)[0][name])
 
 
-# ---- exact resume
-
-
-@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
-@pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
-def test_a_trial_cut_off_after_any_epoch_ends_with_the_numbers_of_an_unbroken_one(
-    model: str, epoch: int, digits: Dataset, folder: Path, tmp_path: Path
-) -> None:
-    trial = small_trial(model)
-    interrupted(trial, digits, folder, epoch)
-    heard: list[Progress] = []
-    resumed = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
-    assert [progress.epoch for progress in heard] == list(range(epoch, EPOCHS + 1))
-    assert_identical(resumed, unbroken(trial, digits, tmp_path))
-
-
-@pytest.mark.parametrize(
-    "fields", [{"pairing": "proportional"}, {"pairing": "resampled"}, {"precision": "bfloat16"}, {"fixed_noise": True}]
-)
-def test_resuming_is_exact_under_every_protocol_and_precision(
-    fields: dict[str, Any], digits: Dataset, folder: Path, tmp_path: Path
-) -> None:
-    trial = small_trial(**fields)
-    interrupted(trial, digits, folder, 2)
-    assert_identical(train(trial, digits, Checkpoints(folder, "second")), unbroken(trial, digits, tmp_path))
-
-
-def test_a_trial_cut_off_again_and_again_ends_with_the_numbers_of_an_unbroken_one(
-    digits: Dataset, folder: Path, tmp_path: Path
-) -> None:
-    trial = small_trial()
-    for epoch in (1, 2, 3):
-        interrupted(trial, digits, folder, epoch, attempt=f"attempt-{epoch}")
-    assert_identical(train(trial, digits, Checkpoints(folder, "last")), unbroken(trial, digits, tmp_path))
-
-
-@pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
-def test_every_gradient_arm_trains_in_bfloat16_and_compares_with_float32(
-    model: str, digits: Dataset, tmp_path: Path
-) -> None:
-    half, full = (
-        train(small_trial(model, precision=precision), digits, Checkpoints(tmp_path / precision, "one"))
-        for precision in ("bfloat16", "float32")
-    )
-    one, other = (trained.history[-1]["metrics"]["train/loss"] for trained in (half, full))
-    assert one != other
-    assert one == pytest.approx(other, rel=0.05, abs=0.3)
-
-
-def test_logistic_regression_cut_off_after_its_fit_is_not_fitted_again(
-    digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = small_trial("logreg")
-    interrupted(trial, digits, folder, 1)
-    fit_again = dataclasses.replace(ARMS["logreg"], fit=lambda *_: pytest.fail("fitted again"))
-    expected = unbroken(trial, digits, tmp_path)
-    monkeypatch.setitem(ARMS, "logreg", fit_again)
-    assert_identical(train(trial, digits, Checkpoints(folder, "second")), expected)
-
-
-def test_a_trial_cut_off_before_its_first_checkpoint_starts_anew(digits: Dataset, folder: Path, tmp_path: Path) -> None:
-    trial = small_trial()
-    with pytest.raises(Cut):
-        train(trial, digits, Checkpoints(folder, "first"), heard=cut_after(2), checkpoint_every=1e9)
-    assert Checkpoints(folder, "reader").latest() is None
-    assert_identical(train(trial, digits, Checkpoints(folder, "second")), unbroken(trial, digits, tmp_path))
-
-
-@pytest.mark.parametrize("name", ["model.pt", "training.pt", "manifest.json"])
-def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
-    name: str, digits: Dataset, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    trial = small_trial()
-    interrupted(trial, digits, folder, 3)
-    newest = folder / "000003-first" / name
-    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
-    heard: list[Progress] = []
-    with caplog.at_level(logging.WARNING):
-        resumed = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
-    assert "000003-first" in caplog.text
-    assert heard[0].epoch == 2
-    assert_identical(resumed, unbroken(trial, digits, tmp_path))
-
-
-@pytest.mark.parametrize("model", ARMS)
-def test_a_finished_trial_is_read_and_not_trained(
-    model: str, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trial = small_trial(model)
-    first = train(trial, digits, Checkpoints(folder, "first"))
-    Checkpoints(folder, "first").keep_final_weights()
-    monkeypatch.setattr(mvae.training.loop, "_train_epoch", lambda *_: pytest.fail("trained again"))
-    heard: list[Progress] = []
-    again = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
-    assert_identical(again, first)
-    assert again.history == first.history
-    assert again.checkpoint.path == first.checkpoint.path
-    epochs = 1 if model == "logreg" else EPOCHS
-    assert [(progress.epoch, progress.epochs, progress.committed) for progress in heard] == [
-        (epochs, epochs, first.history)
-    ]
-    assert not again.model.training
-
-
 # ---- what is heard, and when it is saved
 
 
@@ -328,11 +179,11 @@ def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_al
         if progress.committed:
             told.append(progress.epoch)
 
-    def epoch_of_ten_seconds(*args: Any) -> dict[str, float]:
+    def facts_after_ten_seconds(_: ElboLearner) -> dict[str, float]:
         clock[0] += 10.0
         return {}
 
-    monkeypatch.setattr(mvae.training.loop, "_train_epoch", epoch_of_ten_seconds)
+    monkeypatch.setattr(ElboLearner, "facts", facts_after_ten_seconds)
     train(small_trial(), digits, Checkpoints(folder, "one"), heard=hear, checkpoint_every=every)
     assert told == saved
 
@@ -396,65 +247,20 @@ def test_a_recorded_loss_is_the_mean_over_the_epochs_steps(
     assert [record["metrics"]["train/loss"] for record in done.history] == pytest.approx(means)
 
 
-# ---- a loss that is not finite
-
-
-@pytest.mark.parametrize(("position", "name", "other"), [(0, "image", "label"), (1, "label", "image")])
-@pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_loss_that_is_not_finite_stops_the_trial_names_the_place_and_keeps_the_last_checkpoint(
-    value: float, position: int, name: str, other: str, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    original = ElboLearner.loss
-
-    def broken(self: ElboLearner, batch: Any, step: int) -> Loss:
-        if step == 2 * STEPS + 2:
-            with torch.no_grad():
-                list(self.model.decoders[position].parameters())[-1].fill_(value)
-        return original(self, batch, step)
-
-    monkeypatch.setattr(ElboLearner, "loss", broken)
-    with pytest.raises(NonFiniteLoss, match=rf"epoch 3, step 3 \(log_likelihood_{name}\)") as error:
-        train(small_trial(), digits, Checkpoints(folder, "one"), checkpoint_every=0)
-    assert other not in str(error.value)
-    assert "\n" not in str(error.value)
-    last = Checkpoints(folder, "reader").latest()
-    assert last is not None
-    assert last.epoch == 2
-    weights = Checkpoints(folder, "reader").load(last, "model.pt")
-    assert all(torch.isfinite(weight).all() for weight in weights.values())
-
-
-@pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
-def test_a_learning_rate_that_blows_up_is_a_loss_that_is_not_finite(model: str, digits: Dataset, folder: Path) -> None:
-    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+ .*label.*lower learning rate"):
-        train(small_trial(model, learning_rate=1e30), digits, Checkpoints(folder, "one"))
-    assert Checkpoints(folder, "reader").latest() is None
-
-
-def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_checkpoint_and_no_result(
-    digits: Dataset, folder: Path
-) -> None:
-    one_step = {"batch_size": 10_000, "epochs": 1}
-    with pytest.raises(NonFiniteLoss, match=r"weights are not finite after the last step of epoch 1 \(.*weight\)"):
-        train(small_trial("nn", learning_rate=3e38, **one_step), digits, Checkpoints(folder, "one"))
-    assert Checkpoints(folder, "reader").latest() is None
-
-
-@pytest.mark.parametrize("check_every", [1, 3, 50])
-def test_the_first_broken_step_is_named_however_seldom_the_losses_are_looked_at(check_every: int) -> None:
-    watch = mvae.training.loop._FiniteWatch(epoch=6, check_every=check_every, workers=ALONE)
-
-    def an_epoch() -> None:
-        for step in range(10):
-            part = torch.tensor(torch.inf if step >= 4 else 1.0)
-            watch.note(Loss(torch.tensor(1.0) * part, {"kl": torch.tensor(0.0), "log_likelihood_label": part}))
-        watch.means()
-
-    with pytest.raises(NonFiniteLoss, match=r"epoch 7, step 5 \(log_likelihood_label\)"):
-        an_epoch()
-
-
 # ---- number formats and compilation
+
+
+@pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
+def test_every_gradient_arm_trains_in_bfloat16_and_compares_with_float32(
+    model: str, digits: Dataset, tmp_path: Path
+) -> None:
+    half, full = (
+        train(small_trial(model, precision=precision), digits, Checkpoints(tmp_path / precision, "one"))
+        for precision in ("bfloat16", "float32")
+    )
+    one, other = (trained.history[-1]["metrics"]["train/loss"] for trained in (half, full))
+    assert one != other
+    assert one == pytest.approx(other, rel=0.05, abs=0.3)
 
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])

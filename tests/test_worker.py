@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.trials import run as worker
 from sweeps.trials.run import Job, Message, run
-from tests.crashes import files_below, killed_at_any_line, on_disk
+from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 from tests.sweeping import digits_job, run_until
 
 WRITERS = ("sweeps/trials/run.py", "sweeps/store/results.py", "mvae/training/checkpoint.py", "mvae/storage/files.py")
@@ -108,7 +109,7 @@ def test_a_trained_trial_that_lacks_a_result_is_measured_without_training(
     job = digits_job(store, cache)
     first, _ = done(job)
     store.results.path(job.key, ACCURACY.token).unlink()
-    monkeypatch.setattr("mvae.training.loop._train_epoch", None)
+    monkeypatch.setattr("mvae.training.loop.steps_of", lambda *_: None)  # whoever takes a step fails
     again, _ = done(job)
     assert again.metrics == first.metrics
     assert again.history == first.history
@@ -144,11 +145,8 @@ def test_a_disk_error_names_the_folder_and_leaves_the_last_checkpoint(
     run_until(job, 1)
     words: list[Message] = []
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as broken:
-        broken.setattr("mvae.training.checkpoint._write", full)
+        broken.setattr(os, "fsync", fails_when_full(0, os.fsync))
         run(job, words.append)
     assert words[-1].failed == f"No space left on device: {store.folder}"
     newest = store.checkpoints(job.key).latest()

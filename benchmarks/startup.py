@@ -1,0 +1,138 @@
+"""What a command costs before and after training: CPU seconds and memory of whole processes.
+
+Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
+        about three minutes on 2 cores
+
+Each command runs several times in turn with `python -c 'import torch'`, and the smallest figure of each counts.
+
+CPU seconds  user and system time of the process and of every process that it waited for
+ratio        CPU seconds divided by those of `import torch`: comparable between machines, unlike seconds
+memory       largest resident set of one process, in MB
+
+A finished demo (4 trials of one epoch) is made first. The commands:
+
+help            pipelines/weak_supervision.py --help
+refusal         an option's value that is refused
+plan            --plan on the finished demo
+report          --report on it, nothing changed since the last one
+again           the finished demo typed again
+report drawn    --report with its report folder deleted, so that tables, intervals and plots are made anew
+
+Exempt from the bars, because what they need costs more: plug-ins, the conversion of data, a tracking server, and the
+few training steps that --plan times if no trial of a kind has finished.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+
+from pipelines import weak_supervision
+
+PIPELINE = str(Path(weak_supervision.__file__))
+DEMO = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "1")
+BARS = {"help": 0.22, "refusal": 0.22, "plan": 0.37, "report": 0.45, "again": 0.45, "report drawn": 1.2}
+"""Largest ratio of each command."""
+MEMORY_BAR = 150
+"""Largest memory in MB of `help` and `refusal`."""
+
+
+class Options(BaseSettings):
+    """What to measure."""
+
+    model_config = SettingsConfigDict(cli_kebab_case=True, use_attribute_docstrings=True)
+
+    repeats: int = Field(5, ge=1)
+    """Runs of each command; the best counts."""
+    out: Path | None = None
+    """File for the numbers, JSON."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One run of a command."""
+
+    cpu: float
+    """CPU seconds of the process and of its ended children."""
+    memory: float
+    """MB of the largest process."""
+
+
+def cost(command: Sequence[str], expected: int) -> Cost:
+    """Runs a command and returns its cost.
+
+    Args:
+        expected: its exit code.
+    Raises:
+        RuntimeError: it ended with another exit code.
+    """
+    with tempfile.TemporaryFile() as output:
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        _, status, used = os.wait4(running.pid, 0)
+        running.returncode = os.waitstatus_to_exitcode(status)
+        if running.returncode != expected:
+            output.seek(0)
+            raise RuntimeError(f"{' '.join(command)} ended with {running.returncode}: {output.read()[-2000:]!r}")
+    return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def measured(repeats: int, home: Path) -> dict[str, Cost]:
+    """The least CPU time and memory of every command, measured in turn."""
+    storage = home / "runs"
+    demo = (*DEMO, "--storage", str(storage), "--cache", str(home / "cache"))
+    pipeline = (sys.executable, PIPELINE)
+    reports = storage / "main" / "reports"
+    commands: dict[str, tuple[Sequence[str], int, Callable[[], object]]] = {
+        "import torch": ((sys.executable, "-c", "import torch"), 0, _nothing),
+        "help": ((*pipeline, "--help"), 0, _nothing),
+        "refusal": ((*pipeline, "--epochs", "none"), 2, _nothing),
+        "plan": ((*pipeline, *demo, "--plan"), 0, _nothing),
+        "report": ((*pipeline, *demo, "--report"), 0, _nothing),
+        "again": ((*pipeline, *demo), 0, _nothing),
+        "report drawn": ((*pipeline, *demo, "--report"), 0, lambda: shutil.rmtree(reports)),
+    }
+    cost((*pipeline, *demo), 0)
+    found: dict[str, list[Cost]] = {name: [] for name in commands}
+    for _ in range(repeats):
+        for name, (command, expected, before) in commands.items():
+            before()
+            found[name].append(cost(command, expected))
+    return {name: Cost(min(run.cpu for run in runs), min(run.memory for run in runs)) for name, runs in found.items()}
+
+
+def _nothing() -> None:
+    """Nothing to do before the command."""
+
+
+def main() -> None:
+    """Measures, prints and writes the numbers."""
+    options = CliApp.run(Options)
+    with tempfile.TemporaryDirectory(prefix="startup-") as home:
+        found = measured(options.repeats, Path(home))
+    torch = found["import torch"].cpu
+    for name, one in found.items():
+        bar = f"   at most {BARS[name]:.2f}" if name in BARS else ""
+        print(f"{name:14}{one.cpu:8.2f} CPU s{one.cpu / torch:8.2f}{one.memory:8.0f} MB{bar}")
+    if options.out:
+        record = {
+            "machine": {"processor": platform.processor(), "python": platform.python_version()},
+            "repeats": options.repeats,
+            "commands": {name: asdict(one) | {"ratio": one.cpu / torch} for name, one in found.items()},
+            "bars": BARS,
+        }
+        options.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,248 @@
+"""Plug-ins that cannot be loaded, and data sets and arms the code cannot work with, are refused in one line."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mvae import data, models
+from mvae.data import Defaults, Kind, Modality
+from mvae.data.checks import check_arrays, check_source
+from mvae.models.arm import IDENTITY
+from mvae.models.checks import check_arm
+from mvae.refusal import Refusal
+from mvae.trial import Trial
+from pipelines.weak_supervision import Options, sweep
+from sweeps.cli.options import parse, read
+from sweeps.main import BAD_INPUT, main
+from tests.plugin_files import IMAGES, MEAN, changed, load, root, written
+
+__all__ = ["root"]
+
+AN_ARM = """
+from dataclasses import replace
+import mvae.models
+from mvae.models import arm
+mvae.models.add(replace(arm("nn"), {}))
+"""
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("x = 1\nif x\n", ", line 2: SyntaxError: expected ':'"),
+        ("\nimport nowhere\n", ", line 2: ModuleNotFoundError: No module named 'nowhere'"),
+        ("def f():\n    return y\n\nf()\n", ", line 2: NameError: name 'y' is not defined"),
+        ("raise SystemExit(3)\n", ", line 1: it ends the process: a plug-in adds data sets and arms, a pipeline of"),
+        ("x = 1\n", ": it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)"),
+        ("import mvae.data\nmvae.data.add({})\n", ", line 2: mvae.data.add takes a Source, not dict"),
+        (
+            "import mvae.models\nmvae.models.add(1)\n",
+            ", line 2: mvae.models.add takes an Arm, not int",
+        ),
+        (
+            "import mvae.data\nmvae.data.add(mvae.data.source('digits'))\n",
+            ", line 2: there is a data set 'digits' already: choose another name",
+        ),
+        (AN_ARM.format("title='mine'"), ", line 5: there is an arm 'nn' already: choose another token"),
+        (AN_ARM.format("token='my arm'"), ": arm 'my arm': its token is of letters, digits, '_', '.' and '-'"),
+        ("\0", ": SyntaxError: source code string cannot contain null bytes"),
+    ],
+    ids=lambda value: value.split(":")[0][-30:],
+)
+def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
+    text: str, line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = dict(data.DATASETS), dict(models.ARMS), set(sys.modules)
+    path = written(tmp_path, text)
+    with pytest.raises(SystemExit) as end:
+        parse(Options, ["--plugins", str(path)])
+    assert end.value.code == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert f"{path}{line}" in said
+    assert known[:2] == (data.DATASETS, models.ARMS)
+    assert not [name for name in sys.modules.keys() - known[2] if name.startswith("mvae_plugin")]
+
+
+def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
+        read(Options, ["--plugins", "nowhere.py"])
+
+
+def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
+    options = read(Options, ["--dataset", "my_images"])
+    assert main(lambda: sweep(options), options) == BAD_INPUT
+    assert "there is no data set 'my_images': choose one of digits," in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("no_cluster")
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ('file["images"]', 'file["pictures"]', ", line 33: KeyError: 'pictures is not a file in the archive'"),
+        ('file["images"]', 'file["images"] + np.zeros(3)', ", line 33: ValueError: operands could not be broadcast"),
+        (
+            ".astype(np.uint8)[:, None]",
+            "[:, None]",
+            "of data set my_images, train, image: values are stored as",
+        ),
+        ("[:, None]", "", "train, image: an example is shaped (1, 8, 8), not (8, 8)"),
+        ('file["labels"]', '(file["labels"] + 1)', "label: values go from 0 to 9, and one is 10"),
+        ('"test": 300', '"tests": 300', "gives train, validation, tests, not train, validation, test"),
+        (
+            'lambda _root: SIZES["train"]',
+            "lambda _root: 1300",
+            "1,200 training examples, and examples says 1,300",
+        ),
+        (".hexdigest()", ".digest()", "data set my_images: digest gives a text (hexdigest), not bytes"),
+        (
+            "return root / ",
+            "return root / 'x' / ",
+            "x/my_images.npz is missing: name its folder by --data-root",
+        ),
+        ('"my_images.npz"', '"other.npz"', "/other.npz is missing: name its folder by --data-root"),
+    ],
+    ids=lambda value: value[:20],
+)
+def test_a_mistake_in_a_data_set_is_one_line_before_anything_starts(
+    old: str, new: str, line: str, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(tmp_path, IMAGES, (old, new))
+    folders = ("--data-root", str(root), "--storage", str(tmp_path / "storage"), "--cache", str(tmp_path / "cache"))
+    options = read(Options, ["--plugins", str(path), "--dataset", "my_images", *folders])
+    assert main(lambda: sweep(options), options) == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert line in said
+    assert not (tmp_path / "storage").exists()
+
+
+IMAGE = Modality("image", Kind.IMAGE, (1, 8, 8))
+LABEL = Modality("label", Kind.LABEL, (), classes=10)
+SINGLE = Modality("round", Kind.ATTRIBUTE, (), classes=2)
+SQUARE = Modality("image", Kind.IMAGE, (3, 64, 64))
+DCGAN = Defaults(8, 1, "dcgan", ("dcgan",))
+
+
+def left_half(image: torch.Tensor) -> torch.Tensor:
+    """A view of another width than its image."""
+    return image[..., : image.shape[-1] // 2]
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"name": "my images"}, "data set 'my images': name it with letters, digits, '_', '.' and '-'"),
+        ({"modalities": ()}, "its modalities are an image and then at least one more, not none"),
+        ({"modalities": (IMAGE,)}, "its modalities are an image and then at least one more, not image"),
+        ({"modalities": (LABEL, IMAGE)}, "an image and then at least one more, not label, image"),
+        ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have one name"),
+        ({"modalities": (IMAGE, SINGLE, LABEL)}, "single attributes come last"),
+        ({"modalities": (IMAGE, replace(LABEL, classes=257))}, "label: classes = 257 is not from 2 to 256"),
+        ({"modalities": (IMAGE, replace(LABEL, shape=(1,)))}, "an example of kind label is (), not (1,)"),
+        ({"modalities": (IMAGE, replace(SINGLE, classes=3))}, "an attribute has classes = 2, not 3"),
+        ({"defaults": Defaults(8, 1, "dcgan", ("mlp", "dcgan"))}, "'dcgan' does not fit images of 8 by 8, which can"),
+        (
+            {"modalities": (SQUARE, replace(SQUARE, name="second", shape=(3, 32, 32))), "defaults": DCGAN},
+            "digits, second: image network 'dcgan' does not fit images of 32 by 32, which can have mlp",
+        ),
+        (
+            {
+                "modalities": (SQUARE, replace(SQUARE, name="half", shape=(3, 32, 32), view=left_half)),
+                "defaults": DCGAN,
+            },
+            "digits, half: image network 'dcgan' does not fit images of 32 by 32, which can have mlp",
+        ),
+        (
+            {"modalities": (IMAGE, replace(IMAGE, name="second", shape=(0, 8, 8)))},
+            "is (channels, height, width), not (0",
+        ),
+        ({"modalities": (replace(IMAGE, view=left_half), LABEL)}, "image: the first modality is stored, and no view"),
+        (
+            {"modalities": (IMAGE, replace(LABEL, view=left_half))},
+            "label: a view makes images, not values of kind label",
+        ),
+        (
+            {"modalities": (IMAGE, Modality("traits", Kind.ATTRIBUTES, (3,), attributes=("round", "red")))},
+            "traits: 2 names of attributes for a shape of (3,)",
+        ),
+        (
+            {"modalities": (replace(IMAGE, shape=(1, 9, 9)), LABEL), "grey": "digits"},
+            "bits are drawn from grey values 16 at a time, and an image has 81: leave grey out",
+        ),
+        ({"defaults": Defaults(8, 1, "mlp", ())}, "the default image network 'mlp' is not among image_networks"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        check_source(replace(data.source("digits"), **fields))
+    assert line in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"token": "my arm"}, "arm 'my arm': its token is of letters, digits"),
+        ({"reads": models.arm("nn").reads | {"dropout"}}, "arm nn reads dropout, which is no field of a trial"),
+        (
+            {"reads": IDENTITY},
+            "arm nn must read batch_size: begin its reads with IDENTITY | OPTIMISED, as every",
+        ),
+        ({"measures": frozenset({"beauty"})}, "measure beauty: choose among accuracy, attributes, likelihood, readout"),
+        ({"version": 0}, "arm nn: version = 0 is not from 1 on"),
+    ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",
+)
+def test_an_arm_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(Refusal) as refusal:
+        check_arm(replace(models.arm("nn"), **fields))
+    assert line in str(refusal.value)
+
+
+def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_converted() -> None:
+    found = replace(data.source("digits"), modalities=(IMAGE, replace(IMAGE, name="half", view=left_half)))
+    check_source(found)
+    images = np.zeros((5, 1, 8, 8), np.uint8)
+    with pytest.raises(Refusal, match=r"digits, half: its view makes images shaped \(1, 8, 4\), not \(1, 8, 8\)$"):
+        check_arrays(found, {"train": (images,), "validation": (images,), "test": (images,)}, 5)
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
+    root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = changed(
+        tmp_path,
+        IMAGES,
+        ('Modality("image", Kind.IMAGE, (1, 8, 8))', 'Modality("image", Kind.IMAGE, (1, 64, 64))'),
+        ('Modality("label", Kind.LABEL, (), classes=10)', 'Modality("second", Kind.IMAGE, (1, 32, 32))'),
+        ('image_network="mlp", image_networks=("mlp",)', 'image_network="dcgan", image_networks=("dcgan", "mlp")'),
+    )
+    folders = ("--data-root", str(root), "--storage", str(tmp_path / "storage"), "--cache", str(tmp_path / "cache"))
+    with pytest.raises(SystemExit) as end:
+        parse(Options, ["--plugins", str(path), "--dataset", "my_images", *folders])
+    assert end.value.code == BAD_INPUT
+    (said,) = capfd.readouterr().err.splitlines()
+    assert "my_images, second: image network 'dcgan' does not fit images of 32 by 32, which can have mlp" in said
+    assert not (tmp_path / "storage").exists()
+
+
+def test_the_packages_own_data_sets_and_arms_would_be_taken() -> None:
+    for known in data.DATASETS.values():
+        check_source(known)
+    for own in models.ARMS.values():
+        check_arm(own)
+
+
+def test_an_arm_that_looks_at_a_field_which_it_does_not_read_is_stopped(tmp_path: Path) -> None:
+    load(changed(tmp_path, MEAN, ("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"latents"},')))
+    trial = Trial.create(dataset="digits", model="mvae_mean")
+    with pytest.raises(AttributeError, match=r"^arm mvae_mean looks at trial.latents, which is not among its reads"):
+        models.arm("mvae_mean").build(trial, data.source("digits").modalities)

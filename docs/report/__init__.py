@@ -10,9 +10,8 @@ is an address in a committed file, or a derived value; a number has its format b
     sources.py      the committed files; addresses of benchmarks, of output and of values noted by hand
     numbers.py      docs/results/*.csv: numbers, each with its trial, and metrics by epoch
     tables.py       tables of numbers, and addresses of their cells; tables.csv names them, rows.csv their rows
-    findings.py     values derived from several cells, and every sentence that is held against the numbers
+    findings.py     values derived from several cells or benchmarks, and the sentences held against the numbers
     table4.py       the runs behind docs/table4.md
-    speed.py        values derived from several numbers of a benchmark
     scorecard.py    the supplement's items (items.py, items.csv) and our runs of each
     options.py      the table of all pipelines' options
     pictures.py     pictures, drawn again only if their numbers have changed

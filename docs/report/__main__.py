@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import findings, options, scorecard, sources, speed, table4, tables
+from docs.report import findings, options, scorecard, sources, table4, tables
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources, Value
@@ -26,7 +26,7 @@ from sweeps.cli.tracking_uri import tracking_uri
 from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.tracker import check
 
-TOPICS = (sources, tables, findings, scorecard, table4, speed, options)
+TOPICS = (sources, tables, findings, scorecard, table4, options)
 
 
 def figures(sources: Sources) -> dict[str, Value]:
@@ -55,28 +55,21 @@ def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
     return {path: text for path, text in filled.items() if text != texts[path]}
 
 
-def store(uri: str) -> str:
-    """The URI of an existing tracking store.
-
-    Raises:
-        Refusal: it does not exist; the line says what would be right.
-    """
-    found = tracking_uri(uri)
-    path = sqlite_path(found)
-    if path is not None and not path.is_file():
-        raise Refusal(f"--store {uri}: there is no database {path}; a sweep makes one in its --storage")
-    check(found)
-    return found
-
-
 def run(options: Namespace, sources: Sources) -> int:
     """Do what the options say, and return the exit code.
 
     Raises:
-        Refusal: sources or spans that say nothing, or contradict one another.
+        Refusal: no tracking store; sources or spans that say nothing, or contradict one another.
     """
     if options.store:
-        for line in refresh(sources.results, store(options.store), filter(None, options.sweeps.split(","))):
+        uri = tracking_uri(options.store)
+        database = sqlite_path(uri)
+        if database is not None and not database.is_file():
+            raise Refusal(
+                f"--store {options.store}: there is no database {database}; a sweep makes one in its --storage"
+            )
+        check(uri)
+        for line in refresh(sources.results, uri, filter(None, options.sweeps.split(","))):
             print(line)
     values = figures(sources)
     if options.names:

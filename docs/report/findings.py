@@ -1,9 +1,10 @@
-"""What the pages say about their tables: numbers derived from several cells, and sentences held against the numbers."""
+"""What the pages say about their tables: numbers derived from several others, and sentences held against the numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from docs.report.sources import Sources, Value, holds
 from docs.report.tables import DIRECTIONS, Means, table
@@ -22,6 +23,8 @@ LOGS = tuple(f"log p({variables}) by {BY_BOTH}" for variables in ("x1", "x1,x2",
 ACCURACY, BALANCED, LIKELIEST = "MVAE19 accuracy", "MVAE19 balanced accuracy", "MVAE19 likeliest balanced accuracy"
 JOINT, FREE, FIXED = "MVAE19 free noise log joint", "MVAE19 free noise var joint", "MVAE19 fixed noise var joint"
 """Rows of Figure 6 (a), (b) and (c)."""
+WAYS = {"eager": "eager", "graphed": "recorded", "replayed": "replay only", "compiled": "torch.compile"}
+"""Ways to run a step on a GPU, and what the page calls them."""
 CHANGED = {
     "Figure 7": ("reconstruction", "edges", "mask"),
     "Figure 8": ("colour-cbcr",),
@@ -32,12 +35,12 @@ CHANGED = {
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Everything that is derived from several cells, by name.
+    """Everything that is derived from several cells or benchmarks, by name.
 
     Raises:
         Refusal: a sentence of a page is no longer true.
     """
-    for true, sentence in _claims(sources):
+    for true, sentence in (*_claims(sources), *_claims_on_speed(sources.benchmarks())):
         holds(true, sentence)
     names = ("dcgan", "likelihoods", "likelihoods.s100", "figure5", "figure6")
     dcgan, most, few, figure5, figure6 = (Means(table(sources, name)) for name in names)
@@ -79,7 +82,55 @@ def figures(sources: Sources) -> dict[str, Value]:
         "figure6.most_ratio": figure6[FREE, "k=50"] / figure6[FREE, "k=0"],
         "figure6.first_nats": figure6[JOINT, "k=1"] - figure6[JOINT, "k=0"],
         "figure6.nats": figure6[JOINT, "k=50"] - figure6[JOINT, "k=0"],
+        **_speeds(sources.benchmarks()),
     }
+
+
+def _speeds(benchmarks: dict[str, Any]) -> dict[str, Value]:
+    """Derived speeds, and the tables of docs/speed.md; single numbers have the addresses `benchmarks.FILE.PATH`."""
+    runs, speeds = benchmarks["orchestration-cpu"]["trivial"], benchmarks["gpu-h200"]["throughput"]
+    assert len({run["trials"] for run in runs}) == 1
+    cpu, start = ([run[name] for run in runs] for name in ("a_trial_cpu", "start"))
+    times = [ways["graphed"] / ways["eager"] for ways in speeds.values()]
+    lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
+    machines = []
+    for name, found in benchmarks.items():
+        machine, versions = found.get("machine", {}), found.get("versions", {})
+        processor = machine.get("gpu") or machine.get("processor") or machine.get("cpu") or "not recorded"
+        torch = machine.get("torch") or versions.get("torch") or found.get("torch", "not recorded")
+        machines.append([f"`benchmarks/results/{name}.json`", processor, f"torch {torch}"])
+    scaling = {one["batch"]: one["ratio"] for one in benchmarks["scaling-cpu"]["compared"]}
+    recorded = speeds["mvae mnist mlp"]["graphed"]
+    return {
+        "speed.engine.repeats": len(runs),
+        "speed.engine.each": ", ".join(f"{seconds:.2f}" for seconds in sorted(run["a_trial"] for run in runs)),
+        "speed.engine.cpu.low": min(cpu),
+        "speed.engine.cpu.high": max(cpu),
+        "speed.engine.start.low": min(start),
+        "speed.engine.start.high": max(start),
+        "speed.engine.again": max(run["again"] for run in runs),
+        **{f"speed.scaling.{batch}.{part}": ratio[part] for batch, ratio in scaling.items() for part in ratio},
+        "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),
+        "speed.gpu.times.low": min(times),
+        "speed.gpu.times.high": max(times),
+        "speed.gpu.lockstep": benchmarks["gpu-h200"]["lockstep"]["16 models"]["graphed"] / recorded,
+        "speed.machines": markdown_table(["file", "processor", "software"], [], machines),
+    }
+
+
+def _claims_on_speed(benchmarks: dict[str, Any]) -> Iterator[tuple[bool, str]]:
+    """Sentences of docs/speed.md."""
+    training, likelihood = benchmarks["training-cpu"], benchmarks["likelihood-cpu"]
+    released, loaded = (training["compared"][0][name]["median"] for name in ("released", "loaded"))
+    yield released < training["claim"] <= loaded, "only images in memory miss the benchmark's target"
+    mlp, dcgan = likelihood["compared"]
+    missed = likelihood["claim"] - mlp["literal"]["median"]
+    yield 0 < missed < 0.5, "the literal loop just misses the benchmark's target"
+    yield abs(mlp["batched"]["median"] - 1) < 0.1, "a loop over 100 images is about as fast with the MLP"
+    yield dcgan["batched"]["median"] < 1, "a loop over 100 images is faster with the DCGAN"
+    speeds = benchmarks["gpu-h200"]["throughput"].values()
+    compiled = [ways["compiled"] < ways["eager"] for ways in speeds if "compiled" in ways]
+    yield all(compiled), "--compile slows such small networks down on a GPU"
 
 
 def _claims(sources: Sources) -> Iterator[tuple[bool, str]]:

@@ -221,16 +221,12 @@ def _set_ups(filled: Iterable[Filled]) -> str:
 
 def _verdicts(filled: Iterable[Filled]) -> str:
     """How many numbers have which verdict, the most frequent first."""
-    counts = Counter(_words(one.entry) for one in filled)
+    counts: Counter[str] = Counter()
+    for verdict, entry in ((one.entry.verdict, one.entry) for one in filled):
+        slight = verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
+        one_tolerance = "accuracy" in entry.metric  # a table of quantities has one in each cell, which is left out
+        counts[verdict_words(entry) if slight and one_tolerance else WORDS.get(verdict, str(verdict))] += 1
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
-
-
-def _words(entry: Entry) -> str:
-    """A cell's verdict; a table of quantities has a tolerance of its own in each cell, which is left out."""
-    slight = entry.verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
-    if slight and "accuracy" in entry.metric:
-        return verdict_words(entry)
-    return WORDS.get(entry.verdict, str(entry.verdict))
 
 
 def _of_all(lines: Sequence[Line]) -> str:

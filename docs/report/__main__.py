@@ -63,11 +63,9 @@ def run(options: Namespace, sources: Sources) -> int:
     """
     if options.store:
         uri = tracking_uri(options.store)
-        database = sqlite_path(uri)
-        if database is not None and not database.is_file():
-            raise Refusal(
-                f"--store {options.store}: there is no database {database}; a sweep makes one in its --storage"
-            )
+        file = sqlite_path(uri)
+        if file is not None and not file.is_file():
+            raise Refusal(f"--store {options.store}: there is no database {file}; a sweep makes one in its --storage")
         check(uri)
         for line in refresh(sources.results, uri, filter(None, options.sweeps.split(","))):
             print(line)

@@ -1,4 +1,4 @@
-"""What the pages say about their tables: numbers derived from several others, and sentences held against the numbers."""
+"""What the pages say about the numbers: values derived from several others, and sentences held against them."""
 
 from __future__ import annotations
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from docs.report.__main__ import documents
 from docs.report.spans import outside
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = [str(path.relative_to(REPOSITORY)) for path in documents(REPOSITORY)]
 STATED = REPOSITORY / "tests" / "fixtures" / "stated-numbers.txt"
 
 SHELL = ("", "bash", "sh", "shell", "console")
@@ -17,6 +20,15 @@ SHELL = ("", "bash", "sh", "shell", "console")
 DECIMAL = re.compile(r"(?<![\w./])[-±]?\d+\.\d+(?!\w|\.\d)")
 WITH_UNIT = re.compile(r"(?<![\w.,/-])\d[\d,]*\s(?:s|ms|min|minutes?|hours?|h|nats|times|[KMG]i?B|%)(?!\w)")
 """What a measurement looks like: a decimal fraction, or a whole number with a unit that measurements have."""
+
+
+def copied(root: Path) -> Path:
+    """A copy of all that `make report` reads and writes."""
+    root.mkdir(exist_ok=True)
+    shutil.copy(REPOSITORY / "README.md", root)
+    shutil.copytree(REPOSITORY / "docs", root / "docs")
+    shutil.copytree(REPOSITORY / "benchmarks" / "results", root / "benchmarks" / "results")
+    return root
 
 
 @dataclass(frozen=True)

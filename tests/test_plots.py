@@ -12,7 +12,7 @@ import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from docs.report.committed import each_file, read
+from docs.report.numbers import each_file, read
 from docs.report.sources import Sources
 from mvae.measure import ACCURACY
 from mvae.trial import Trial

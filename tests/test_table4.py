@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from docs.report import curves, table4
-from docs.report.committed import Number, written
+from docs.report import table4
+from docs.report.numbers import CURVES, DIAGNOSTIC, PAIRED_BATCHES, Curves, Number, written, written_curves
 from docs.report.sources import Sources
 from mvae.trial import Trial
 
@@ -23,7 +23,7 @@ def number(key: str, accuracy: float, **fields: Any) -> Number:
 
 def sources(root: Path, *numbers: Number) -> Sources:
     folder = root / "docs" / "results"
-    (folder / curves.FOLDER).mkdir(parents=True)
+    (folder / CURVES).mkdir(parents=True)
     (folder / f"{table4.FILE}.csv").write_text(written(numbers), encoding="utf-8")
     return Sources(root)
 
@@ -37,7 +37,8 @@ def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_o
         number("d", 0.40, label_weight=50),
     )
     cells = table4.by_set_up(found)
-    assert [(one.label_weight, one.final_beta, values) for (one, _), values in cells.items()] == [
+    accuracies = {place: [run.accuracy for run in runs] for place, runs in cells.items()}
+    assert [(one.label_weight, one.final_beta, values) for (one, _), values in accuracies.items()] == [
         *((1.0, 1.0, [0.80, 0.90]), (50.0, 1.0, [0.40]), (1.0, 0.5, [0.20]))
     ]
     shown = table4.candidates(cells).splitlines()
@@ -49,16 +50,16 @@ def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_o
     "other", [{"epochs": 10}, {"image_network": "dcgan"}, {"learning_rate": 1e-4}, {"latents": 20}, {"model": "nn"}]
 )
 def test_a_trial_that_differs_elsewhere_is_no_candidate(tmp_path: Path, other: dict[str, Any]) -> None:
-    assert table4.trials(sources(tmp_path, number("a", 0.5, **other))) == {}
+    assert table4.by_set_up(sources(tmp_path, number("a", 0.5, **other))) == {}
 
 
 def test_curves_are_drawn_against_all_paired_batches_shown_so_far(tmp_path: Path) -> None:
     found = sources(tmp_path, number("a", 0.6, pairing="resampled", paired_fraction=0.05))
-    recorded: curves.Curves = {
-        ("a" * 16, curves.DIAGNOSTIC): (0.4, 0.6),
-        ("a" * 16, curves.PAIRED_BATCHES): (20.0, 30.0),
+    recorded: Curves = {
+        ("a" * 16, DIAGNOSTIC): (0.4, 0.6),
+        ("a" * 16, PAIRED_BATCHES): (20.0, 30.0),
     }
-    (found.results / curves.FOLDER / f"{table4.FILE}.csv").write_text(curves.written(recorded), encoding="utf-8")
-    ((set_up, share),) = table4.accuracy_by_batches(found)
+    (found.results / CURVES / f"{table4.FILE}.csv").write_text(written_curves(recorded), encoding="utf-8")
+    (((set_up, share), points),) = table4.accuracy_by_batches(table4.by_set_up(found)).items()
     assert (set_up.pairing, share) == ("resampled", 0.05)
-    assert table4.accuracy_by_batches(found)[set_up, share] == [(20.0, 0.4), (50.0, 0.6)]
+    assert points == [(20.0, 0.4), (50.0, 0.6)]

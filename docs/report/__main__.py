@@ -14,10 +14,10 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import accuracy, cluster, likelihoods, many, options, scorecard, shown, speed, whole_files
+from docs.report import findings, options, scorecard, sources, table4, tables
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
-from docs.report.sources import Sources
+from docs.report.sources import Sources, Value
 from docs.report.spans import fill
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
@@ -26,12 +26,12 @@ from sweeps.cli.tracking_uri import tracking_uri
 from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.tracker import check
 
-TOPICS = (scorecard, accuracy, likelihoods, many, speed, cluster, shown, options, whole_files)
+TOPICS = (sources, tables, findings, scorecard, table4, options)
 
 
-def figures(sources: Sources) -> dict[str, str]:
-    """Every name that a span may have, and what it stands for."""
-    found: dict[str, str] = {}
+def figures(sources: Sources) -> dict[str, Value]:
+    """Every name that a span may have, and its value."""
+    found: dict[str, Value] = {}
     for topic in TOPICS:
         of_topic = topic.figures(sources)
         assert not found.keys() & of_topic.keys(), "two topics give one name"
@@ -44,7 +44,7 @@ def documents(root: Path) -> list[Path]:
     return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
-def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
+def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
     """The files whose text would change, with their new text.
 
     Raises:
@@ -55,32 +55,23 @@ def refilled(root: Path, values: dict[str, str]) -> dict[Path, str]:
     return {path: text for path, text in filled.items() if text != texts[path]}
 
 
-def store(uri: str) -> str:
-    """The URI of a tracking store that is there.
-
-    Raises:
-        Refusal: it is not; the line says what would be right.
-    """
-    found = tracking_uri(uri)
-    path = sqlite_path(found)
-    if path is not None and not path.is_file():
-        raise Refusal(f"--store {uri}: there is no database {path}; a sweep makes one in its --storage")
-    check(found)
-    return found
-
-
 def run(options: Namespace, sources: Sources) -> int:
     """Do what the options say, and return the exit code.
 
     Raises:
-        Refusal: sources or spans that say nothing, or contradict one another.
+        Refusal: no tracking store; sources or spans that say nothing, or contradict one another.
     """
     if options.store:
-        for line in refresh(sources.results, store(options.store), filter(None, options.sweeps.split(","))):
+        uri = tracking_uri(options.store)
+        file = sqlite_path(uri)
+        if file is not None and not file.is_file():
+            raise Refusal(f"--store {options.store}: there is no database {file}; a sweep makes one in its --storage")
+        check(uri)
+        for line in refresh(sources.results, uri, filter(None, options.sweeps.split(","))):
             print(line)
     values = figures(sources)
     if options.names:
-        print("\n".join(f"{name}    {value.splitlines()[0]}" for name, value in sorted(values.items())))
+        print("\n".join(f"{name}    {str(value).partition(chr(10))[0]}" for name, value in sorted(values.items())))
         return 0
     texts, pictures = refilled(sources.root, values), drawn(sources)
     folder = sources.root / "docs" / "pictures"
@@ -97,7 +88,7 @@ def run(options: Namespace, sources: Sources) -> int:
 
 
 def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
-    """The command; 2 where the input is wrong, after one line that says so."""
+    """The command; 2 if the input is wrong, after one line that says so."""
     parser = ArgumentParser("python -m docs.report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("--store", metavar="URI", help="MLflow server or database to take new numbers from")
     parser.add_argument(

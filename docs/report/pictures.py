@@ -1,23 +1,25 @@
 """Pictures drawn from committed numbers: docs/pictures/NAME.png, each with the digest of what it shows inside.
 
-Bytes of a PNG depend on versions of matplotlib and fonts; the digest does not. A picture is drawn again only where the
-numbers are others than those that it was drawn from.
+Bytes of a PNG depend on versions of matplotlib and fonts; the digest does not. A picture is drawn again only if its
+numbers have changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from docs.report import accuracy, many, table4
+from docs.report import table4
 from docs.report.sources import Sources
+from docs.report.tables import TABLES, options, table
 from mvae.storage.files import write_atomically
+from pipelines import k_sweep, missing_modalities
 from sweeps.table.comparison import Report
 from sweeps.table.plot import picture, png
 
@@ -25,45 +27,46 @@ NOTE = "mvae-suite numbers"
 """Name of the PNG's text that holds the digest."""
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A picture, and the tables that it shows."""
+class Drawn(NamedTuple):
+    """A picture, and every number that it shows."""
 
-    reports: tuple[Report, ...]
     draw: Callable[[], bytes]
-    curves: tuple[object, ...] = ()
-    """What it shows besides."""
+    shows: Sequence[object]
 
     @property
     def digest(self) -> str:
-        """Of every number shown, ours and the paper's, with its place."""
-        shown = [
-            (run.row, run.column, run.seed, run.value, entry.published)
-            for report in self.reports
-            for entry in report.in_order()
-            for run in entry.runs
-        ]
-        return hashlib.sha256(repr([*shown, *self.curves]).encode()).hexdigest()
+        """Digest of the numbers, not of the picture's bytes."""
+        return hashlib.sha256(repr(list(self.shows)).encode()).hexdigest()
 
 
 def drawn(sources: Sources) -> dict[str, Drawn]:
     """Every picture of numbers, by file name."""
-    fashion, digits = accuracy.table(sources, accuracy.FASHION), accuracy.table(sources, accuracy.DIGITS)
-    missing, subsets = many.missing(sources), many.subsets(sources)
-    of_table_4 = tuple(table4.shown_numbers(sources))
-    weights = {"table-4-weights.png": Drawn((), lambda: table4.picture_of_weights(sources), of_table_4)}
-    return {
-        **(weights if table4.by_weight(table4.by_set_up(sources)) else {}),
-        "digits-accuracy.png": Drawn((digits,), lambda: png(picture(digits))),
-        "fashion-mnist-accuracy.png": Drawn((fashion,), lambda: png(picture(fashion))),
-        "figure-5-mnist19.png": Drawn(missing, lambda: many.figure_5(sources)["figure-5.png"]()),
-        "figure-6-mnist19.png": Drawn((subsets,), lambda: many.figure_6(sources)["figure-6.png"]()),
-        "table-4-batches.png": Drawn((), lambda: table4.picture_of_batches(sources), of_table_4),
+    fashion, digits, missing, subsets = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
+    of_missing = options("missing_modalities", TABLES["figure5"]["arguments"])
+    of_subsets = options("k_sweep", TABLES["figure6"]["arguments"])
+    figure_5 = missing_modalities.pictures(missing, missing, of_missing)["figure-5.png"]
+    figure_6 = k_sweep.pictures(subsets, of_subsets)["figure-6.png"]
+    cells, numbers = table4.by_set_up(sources), table4.shown_numbers(sources)
+    found = {
+        "digits-accuracy.png": Drawn(lambda: png(picture(digits)), _numbers(digits)),
+        "fashion-mnist-accuracy.png": Drawn(lambda: png(picture(fashion)), _numbers(fashion)),
+        "figure-5-mnist19.png": Drawn(figure_5, _numbers(missing)),
+        "figure-6-mnist19.png": Drawn(figure_6, _numbers(subsets)),
+        "table-4-batches.png": Drawn(lambda: table4.picture_of_batches(cells), numbers),
     }
+    if table4.by_weight(cells):
+        found["table-4-weights.png"] = Drawn(lambda: table4.picture_of_weights(sources), numbers)
+    return found
+
+
+def _numbers(shown: Report) -> list[object]:
+    """Every number of a table, ours and the paper's, with its place."""
+    pairs = ((entry, run) for entry in shown.in_order() for run in entry.runs)
+    return [(run.row, run.column, run.seed, run.value, entry.published) for entry, run in pairs]
 
 
 def stale(folder: Path, pictures: dict[str, Drawn]) -> list[str]:
-    """Names of those that are not there, or show other numbers."""
+    """Names of the pictures that do not exist or show other numbers."""
     return [name for name, one in pictures.items() if _noted(folder / name) != one.digest]
 
 

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import Any
 
-from docs.report import claims
-from docs.report.committed import Committed, identity
-from docs.report.published_items import ABSENT, ITEMS, LINES, Item, Place, Row
-from docs.report.sources import Sources
-from docs.report.tabled import available, report
+from docs.report.findings import said, seeds
+from docs.report.items import ABSENT, ITEMS, Item, Place, Row
+from docs.report.numbers import Committed
+from docs.report.sources import Sources, Value
+from docs.report.tables import available, cells, report
 from mvae.trial import Trial
-from pipelines import k_sweep, likelihoods, missing_modalities, translation, vision, weak_supervision
-from sweeps.cli.options import read
-from sweeps.planning.plan import Cell
 from sweeps.table.comparison import Entry
 from sweeps.table.findings import verdict_words
 from sweeps.table.judgement import FEWEST_SEEDS, Verdict
@@ -24,34 +19,15 @@ from sweeps.table.markdown import markdown_table
 
 FEWEST_EPOCHS = 20
 """A run of fewer epochs fills no cell."""
-
 WORDS = {
     Verdict.FEW_SEEDS: f"without a verdict (fewer than {FEWEST_SEEDS} seeds)",
     Verdict.SLIGHTLY_ABOVE: "above, within the tolerance",
     Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
 }
 """Verdicts whose names do not follow a number well."""
-
-NOT_RUN = "not run"
-NO_DATA = "no data"
-NO_NUMBERS = "none printed"
-
-TRIALS: Mapping[str, tuple[Any, Callable[[Any], Iterable[Trial]]]] = {
-    "k_sweep": (k_sweep.Options, lambda options: (one.trial for one in k_sweep.trained(options))),
-    "missing_modalities": (
-        missing_modalities.Options,
-        lambda options: (one.trial for one in missing_modalities.trained(options)),
-    ),
-    "translation": (translation.Options, lambda options: (trial for _, trial in translation.trials(options))),
-    "vision": (vision.Options, vision.trials),
-}
-"""Options of a pipeline without published numbers, and the trials that its options ask for."""
-
-CELLS: Mapping[str, tuple[Any, Callable[[Any], Iterable[Cell]]]] = {
-    "likelihoods": (likelihoods.Options, likelihoods.cells),
-    "weak_supervision": (weak_supervision.Options, weak_supervision.cells),
-}
-"""Options of a pipeline with published numbers, and the cells that its options ask for."""
+NOT_RUN, NO_DATA, NO_NUMBERS = "not run", "no data", "none printed"
+MISSING = "absent from the supplement's text"
+ABSENT_WORDS = f"{', '.join(ABSENT[:-1])} and {ABSENT[-1]}"
 
 
 @dataclass(frozen=True)
@@ -59,8 +35,7 @@ class Filled:
     """A published number with ours beside it."""
 
     row: Row
-    run: str
-    """Arguments of the command that gave the number."""
+    run: str  # arguments of the command that gave the number
     entry: Entry
 
 
@@ -69,22 +44,21 @@ class Line:
     """One item, counted."""
 
     item: Item
-    filled: Mapping[tuple[str, Place], Filled]
-    """By the row's label and the published place: one number of ours per reading of a row."""
-    trials: Mapping[str, Trial]
-    """By key: committed trials that the item's commands ask for."""
-    numbers: Committed
-    """The committed numbers of those trials."""
+    filled: Mapping[tuple[str, Place], Filled]  # by row and place, in the rows' order: one number per reading of a row
+    numbers: Committed  # numbers of the trials that the item's commands ask for
 
     @property
     def cells(self) -> dict[Place, Filled]:
         """Published numbers that have ours beside them; of several readings, the first."""
         found: dict[Place, Filled] = {}
-        for row in self.item.rows:
-            for (label, place), one in self.filled.items():
-                if label == row.label:
-                    found.setdefault(place, one)
+        for (_, place), one in self.filled.items():
+            found.setdefault(place, one)
         return found
+
+    @property
+    def trials(self) -> dict[str, Trial]:
+        """Trials with committed numbers, by key."""
+        return {number.key: number.trial for number in self.numbers.numbers}
 
     @property
     def no_data(self) -> int:
@@ -97,205 +71,161 @@ class Line:
         return len(self.item.published) - len(self.cells) - self.no_data
 
 
-def figures(sources: Sources) -> dict[str, str]:
+def figures(sources: Sources) -> dict[str, Value]:
     """Everything that documents say of the scorecard, by name."""
-    lines = [counted(item, _numbers(sources, item)) for item in ITEMS]
-    said = {line.item.name: agreement(line, sources) for line in lines}
-    published = sum(len(line.item.published) for line in lines)
-    filled = sum(len(line.cells) for line in lines)
+    lines = [counted(item, sources.numbers(f"{item.pipeline}-{item.dataset}")) for item in ITEMS]
+    agreements = {line.item.name: agreement(line, sources) for line in lines}
     no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
+    last = ["All", "", _of_all(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"]
+    short = [*_short(lines, agreements), last, [ABSENT_WORDS, MISSING, "-", "-"]]
+    whole = [*_whole(lines, agreements), *([name, MISSING, *["-"] * 7] for name in ABSENT)]
+    count = "numbers with ours"
+    heads = ["item", "shows", count, "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
     return {
-        "scorecard.short": _short(lines, said),
-        "scorecard.table": _whole(lines, said),
-        "scorecard.rows": _rows(lines),
-        "scorecard.commands": _commands(lines),
-        "scorecard.published": str(published),
-        "scorecard.filled": str(filled),
-        "scorecard.no_data": str(no_data),
-        "scorecard.not_run": str(not_run),
-        "scorecard.fewest_epochs": str(FEWEST_EPOCHS),
-        "scorecard.absent": _list(ABSENT),
-        **claims.findings(sources),
+        "scorecard.short": markdown_table(["item", "shows", count, "agreement"], [], short),
+        "scorecard.table": markdown_table(heads, [], whole),
+        "scorecard.rows": markdown_table(["item", "row", count, "agreement", "ours"], [], _rows(lines)),
+        "scorecard.commands": "\n".join(["```sh", *dict.fromkeys(_commands(lines)), "```"]),
+        "scorecard.published": sum(len(line.item.published) for line in lines),
+        "scorecard.filled": sum(len(line.cells) for line in lines),
+        "scorecard.no_data": no_data,
+        "scorecard.not_run": not_run,
+        "scorecard.fewest_epochs": FEWEST_EPOCHS,
+        "scorecard.absent": ABSENT_WORDS,
     }
 
 
 def counted(item: Item, committed: Committed) -> Line:
-    """An item beside the committed numbers of its file."""
-    candidates: dict[tuple[str, Place], list[Filled]] = {}
-    trials: dict[str, Trial] = {}
-    for row in item.rows:
-        for run in row.runs:
-            asked = _cells(item.pipeline, run) if committed.numbers else ()
-            made = [cell for cell, name in asked if name in committed.identities and long_enough(cell.trial)]
-            there = available(made, committed)
-            if not there:
-                continue
-            trials |= {key: made[index].trial for index, key in there.items()}
-            places: dict[Place, Filled] = {}
-            for entry in report(made, committed, table=item.table).in_order():
-                if (entry.arm, entry.column) in item.published:
-                    places.setdefault((entry.arm, entry.column), Filled(row, run, entry))
-            for place, one in places.items():
-                candidates.setdefault((row.label, place), []).append(one)
+    """An item beside the committed numbers of its file.
+
+    A cell takes the run nearest to the paper among those with enough seeds for a verdict, if there are any.
+    """
+    filled: dict[tuple[str, Place], Filled] = {}
+    keys: dict[str, None] = {}
+    for row in item.rows if committed.numbers else ():
+        for run in row.runs:  # nearest to the paper first
+            asked = [cell for cell in cells(item.pipeline, run) if _long_enough(cell.trial)]
+            there = available(asked, committed)
+            keys |= dict.fromkeys(there.values())
+            for entry in report(item.pipeline, asked, committed).in_order() if there else ():
+                place = row.label, (entry.arm, entry.column)
+                before = filled.get(place)
+                better = before is None or before.entry.n < FEWEST_SEEDS <= entry.n
+                if place[1] in item.published and better:
+                    filled[place] = Filled(row, run, entry)
     for run in item.runs:
-        keys = {committed.key_of(trial): trial for trial in _trials(item.pipeline, run)}
-        trials |= {key: trial for key, trial in keys.items() if key is not None}
-    filled = {place: preferred(found) for place, found in candidates.items()}
-    return Line(item, filled, trials, committed.among(trials))
+        keys |= dict.fromkeys(available(cells(item.pipeline, run), committed).values())
+    return Line(item, filled, committed.among(keys))
 
 
-def long_enough(trial: Trial) -> bool:
+def _long_enough(trial: Trial) -> bool:
     """Whether a trial can fill a cell: LOGREG has no epochs and is fitted to the end."""
     epochs = trial.hashed_fields().get("epochs")
     return epochs is None or epochs >= FEWEST_EPOCHS
 
 
-def preferred(candidates: Sequence[Filled]) -> Filled:
-    """The run that speaks for a cell: nearest to the paper among those with seeds enough for a verdict, if there are
-    any.
-
-    Args:
-        candidates: nearest to the paper first.
-    """
-    enough = [one for one in candidates if one.entry.n >= FEWEST_SEEDS]
-    return (enough or candidates)[0]
-
-
 def agreement(line: Line, sources: Sources) -> str:
     """How an item agrees, in a few words."""
-    item = line.item
-    if item.tests:
-        return f"numbers of parameters, held by `{'`, `'.join(item.tests)}`"
-    if item.published:
-        if line.cells:
-            return _verdicts(line.cells.values())
-        return f"{NO_DATA}: {item.no_data}" if item.no_data else NOT_RUN
-    if not line.trials:
-        return NOT_RUN
-    if item.pipeline == "vision":
-        return claims.vision(item.name, line.numbers)
-    if item.pipeline == "translation":
-        return claims.translation(item.name, line.numbers)
-    return claims.figure_5(sources) if item.pipeline == "missing_modalities" else claims.figure_6(sources)
+    if line.item.test:
+        return f"numbers of parameters, held by `{line.item.test}`"
+    if line.cells:
+        return _verdicts(line.cells.values())
+    if line.item.no_data:
+        return f"{NO_DATA}: {line.item.no_data}"
+    return said(line.item.name, sources) if line.trials else NOT_RUN
 
 
 def hours(numbers: Committed) -> tuple[float, float]:
     """Hours of training and measuring on CPUs, and on GPUs; each trial, and each measure, once."""
-    seconds: dict[tuple[str, ...], tuple[bool, float]] = {}
+    seconds: dict[tuple[bool, str, str], float] = {}
     for number in numbers.numbers:
         gpu = number.about.get("device", "").startswith("cuda")
-        parts = {
-            (number.key,): number.about.get("training_seconds"),
-            (number.key, number.measure): number.about.get("measured_in_seconds"),
-        }
-        for place, text in parts.items():
-            _, before = seconds.get(place, (gpu, 0.0))
-            seconds[place] = gpu, max(before, float(text or 0))
-    cpu, cuda = (sum(value for gpu, value in seconds.values() if gpu is wanted) / 3600 for wanted in (False, True))
+        for measure, column in (("", "training_seconds"), (number.measure, "measured_in_seconds")):
+            place = gpu, number.key, measure
+            seconds[place] = max(seconds.get(place, 0.0), float(number.about.get(column) or 0))
+    cpu, cuda = (sum(value for (gpu, *_), value in seconds.items() if gpu is kind) / 3600 for kind in (False, True))
     return cpu, cuda
 
 
-def _short(lines: Sequence[Line], said: Mapping[str, str]) -> str:
-    by_line: dict[str, list[Line]] = {}
+def _short(lines: Sequence[Line], agreements: Mapping[str, str]) -> Iterable[list[str]]:
+    """Items that share a line, added up."""
+    for first in lines:
+        if not first.item.line_shows:
+            continue
+        own = [line for line in lines if line.item.line == first.item.line]
+        words = "; ".join(dict.fromkeys(agreements[line.item.name] for line in own))
+        filled = [one for line in own for one in line.cells.values()]
+        if first.item.test:
+            words = "numbers of parameters hold (tests)"
+        elif filled:
+            words = _verdicts(filled)
+        elif any(line.item.no_data for line in own):
+            words = NO_DATA
+        yield [first.item.line, first.item.line_shows, _of_all(own), words]
+
+
+def _whole(lines: Sequence[Line], agreements: Mapping[str, str]) -> Iterable[list[str]]:
     for line in lines:
-        by_line.setdefault(line.item.line, []).append(line)
-    rows = [[title, shows, _of_all(by_line[title]), _together(by_line[title], said)] for title, shows in LINES.items()]
-    no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
-    rows.append(["All", "", _of_all(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"])
-    rows.append([_list(ABSENT), "absent from the supplement's text", "-", "-"])
-    return markdown_table(["item", "shows", "numbers with ours", "agreement"], [], rows)
+        item, spent = line.item, [_hours(value) for value in hours(line.numbers)]
+        if item.same_runs_as and line.trials:
+            spent = [f"as {item.same_runs_as}"] * 2
+        counts = [_of_all([line]), agreements[item.name]]
+        yield [item.name, item.shows, *counts, item.paper, _ours(line), *spent, f"`{item.command}`"]
 
 
-def _together(lines: Sequence[Line], said: Mapping[str, str]) -> str:
-    """Agreement of the items of one line of the short table."""
-    if lines[0].item.tests:
-        return "numbers of parameters hold (tests)"
-    filled = [one for line in lines for one in line.cells.values()]
-    if filled:
-        return _verdicts(filled)
-    if any(line.item.no_data for line in lines):
-        return NO_DATA
-    return "; ".join(dict.fromkeys(said[line.item.name] for line in lines))
-
-
-def _whole(lines: Sequence[Line], said: Mapping[str, str]) -> str:
-    rows = []
-    for line in lines:
-        item, (cpu, gpu) = line.item, hours(line.numbers)
-        spent = [f"as {item.same_runs_as}"] * 2 if item.same_runs_as and line.trials else [_hours(cpu), _hours(gpu)]
-        cells = [_of_all([line]), said[item.name], item.paper, _ours(line), *spent, f"`{item.command}`"]
-        rows.append([item.name, item.shows, *cells])
-    rows += [[name, "absent from the supplement's text", *["-"] * 7] for name in ABSENT]
-    heads = ["item", "shows", "numbers with ours", "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
-    return markdown_table(heads, [], rows)
-
-
-def _rows(lines: Sequence[Line]) -> str:
+def _rows(lines: Sequence[Line]) -> Iterable[list[str]]:
     """Rows that have a number: each reading of an arm on a line of its own."""
-    rows = []
     for line in lines:
         for row in line.item.rows:
-            found = [one for (label, _), one in line.filled.items() if label == row.label]
+            found = [one for one in line.filled.values() if one.row == row]
             of = sum(arm == row.arm for arm, _ in line.item.published)
             if found:
-                rows.append([line.item.name, row.label, f"{len(found)} of {of}", _verdicts(found), _set_ups(found)])
-    return markdown_table(["item", "row", "numbers with ours", "agreement", "ours"], [], rows)
+                yield [line.item.name, row.label, f"{len(found)} of {of}", _verdicts(found), _set_ups(found)]
 
 
-def _commands(lines: Sequence[Line]) -> str:
-    """Commands behind every number counted, each once."""
-    typed: dict[str, None] = {}
+def _commands(lines: Sequence[Line]) -> Iterable[str]:
+    """Commands behind every number counted."""
     for line in lines:
         used = {one.run for one in line.filled.values()}
-        ordered = [run for row in line.item.rows for run in row.runs if run in used]
-        ordered += line.item.runs if line.trials else ()
-        typed |= {f"python pipelines/{line.item.pipeline}.py {run}": None for run in ordered}
-    return "\n".join(["```sh", *typed, "```"])
+        runs = [run for row in line.item.rows for run in row.runs if run in used]
+        for run in [*runs, *(line.item.runs if line.trials else ())]:
+            yield f"python pipelines/{line.item.pipeline}.py {run}"
 
 
 def _ours(line: Line) -> str:
+    """Our data, epochs and seeds."""
     if line.filled:
-        return f"{line.item.data}; {_set_ups(list(line.cells.values()))}"
+        return f"{line.item.data}; {_set_ups(line.cells.values())}"
     if not line.trials:
-        return line.item.data if line.item.tests else "-"
+        return line.item.data if line.item.test else "-"
+    counts = Counter(trial.with_(seed=0).model_dump_json() for trial in line.trials.values())
     epochs = _range([trial.epochs for trial in line.trials.values()])
-    alike: dict[str, set[int]] = {}
-    for trial in line.trials.values():
-        alike.setdefault(trial.with_(seed=0).model_dump_json(), set()).add(trial.seed)
-    return f"{line.item.data}; {epochs} epochs, {_seeds([len(those) for those in alike.values()])}"
+    return f"{line.item.data}; {epochs} epochs, {_seeds(list(counts.values()))}"
 
 
-def _set_ups(filled: Sequence[Filled]) -> str:
-    """Networks, epochs and seeds of the numbers, one part for each set-up."""
+def _set_ups(filled: Iterable[Filled]) -> str:
+    """Networks, epochs and seeds of the numbers, one part for each set-up; and what differs from our defaults."""
     by_set_up: dict[str, list[int]] = {}
     for one in filled:
-        (run, *_) = one.entry.runs
-        words = "fitted" if run.epochs is None else f"{_network(one)}{run.epochs} epochs"
-        by_set_up.setdefault(words, []).append(one.entry.n)
+        options = dict(zip(one.run.split(), one.run.split()[1:], strict=False))
+        epochs, weight = one.entry.runs[0].epochs, options.get("--label-weight", "1")
+        words = [
+            options.get("--image-network", "").upper(),
+            f"label weight {weight}" * (weight != "1"),
+            "beta to 0.5" * ("--annealing-epochs" in options),
+            "fitted" if epochs is None else f"{epochs} epochs",
+        ]
+        by_set_up.setdefault(", ".join(filter(None, words)), []).append(one.entry.n)
     return "; ".join(f"{words}, {_seeds(counts)}" for words, counts in by_set_up.items())
-
-
-def _network(one: Filled) -> str:
-    """Image network, and what differs from our defaults."""
-    words = one.run.split()
-    network = words[words.index("--image-network") + 1] if "--image-network" in words else ""
-    said = {"mlp": "MLP, ", "dcgan": "DCGAN, "}.get(network, "")
-    if "--label-weight" in words and (weight := words[words.index("--label-weight") + 1]) != "1":
-        said += f"label weight {weight}, "
-    return said + ("beta to 0.5, " if "--annealing-epochs" in words else "")
-
-
-def _words(entry: Entry) -> str:
-    """A cell's verdict; a table of quantities has a tolerance of its own in each cell, which is left out."""
-    slight = entry.verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
-    if slight and "accuracy" in entry.metric:
-        return verdict_words(entry)
-    return WORDS.get(entry.verdict, str(entry.verdict))
 
 
 def _verdicts(filled: Iterable[Filled]) -> str:
     """How many numbers have which verdict, the most frequent first."""
-    counts = Counter(_words(one.entry) for one in filled)
+    counts: Counter[str] = Counter()
+    for verdict, entry in ((one.entry.verdict, one.entry) for one in filled):
+        slight = verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
+        one_tolerance = "accuracy" in entry.metric  # a table of quantities has one in each cell, which is left out
+        counts[verdict_words(entry) if slight and one_tolerance else WORDS.get(verdict, str(verdict))] += 1
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 
@@ -304,13 +234,8 @@ def _of_all(lines: Sequence[Line]) -> str:
     return f"{sum(len(line.cells) for line in lines)} of {of}" if of else NO_NUMBERS
 
 
-def _list(names: Sequence[str]) -> str:
-    """A, B and C."""
-    return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
 def _seeds(counts: Sequence[int]) -> str:
-    return claims.seeds(counts[0]) if len(set(counts)) == 1 else f"{_range(counts)} seeds"
+    return seeds(counts[0]) if len(set(counts)) == 1 else f"{_range(counts)} seeds"
 
 
 def _range(values: Sequence[int]) -> str:
@@ -322,22 +247,3 @@ def _hours(value: float) -> str:
     if value == 0:
         return "-"
     return f"{value:.1f}" if value >= 0.05 else "under 0.1"
-
-
-def _numbers(sources: Sources, item: Item) -> Committed:
-    """The committed numbers of an item's file, none if there is no file."""
-    exists = bool(item.pipeline) and (sources.results / f"{item.file}.csv").is_file()
-    return sources.numbers(item.file) if exists else Committed(())
-
-
-@cache
-def _cells(pipeline: str, arguments: str) -> tuple[tuple[Cell, str], ...]:
-    """Cells that a command asks for, each with its trial's identity."""
-    options, cells = CELLS[pipeline]
-    return tuple((cell, identity(cell.trial)) for cell in cells(read(options, arguments.split())))
-
-
-@cache
-def _trials(pipeline: str, arguments: str) -> tuple[Trial, ...]:
-    options, trials = TRIALS[pipeline]
-    return tuple(trials(read(options, arguments.split())))

@@ -1,6 +1,7 @@
 """Spans: the places in a Markdown file that are filled, and all the text around them.
 
-    Ours is <!-- ours:protocols.fashion.reserved.own -->0.3282<!-- /ours -->, which is shown as a number in the text.
+    Ours is <!-- ours:ours.fashion.nn.1 -->0.7633<!-- /ours -->, which the page shows as a number in the text, and
+    <!-- ours:figure5.loss:.3f -->0.185<!-- /ours --> is a number in the format behind the colon, as in Python.
 
 A table, a list or a block has lines of its own between the two marks.
 """
@@ -11,50 +12,52 @@ import difflib
 import re
 from collections.abc import Mapping
 
+from docs.report.sources import Value
 from mvae.refusal import Refusal
 
-SPAN = re.compile(r"<!-- ours:(?P<name>[\w./-]+) -->(?P<text>.*?)<!-- /ours -->", re.DOTALL)
+SPAN = re.compile(
+    r"(?P<opening><!-- ours:(?P<name>[\w./-]+)(:(?P<form>[\w.,%]+))? -->)(?P<text>.*?)<!-- /ours -->", re.DOTALL
+)
+CLOSING = "<!-- /ours -->"
 BLOCKS = ("|", "- ", "```")
-"""What a value of one line begins with that is no part of a sentence."""
+"""Beginnings of a value of one line that is no part of a sentence."""
 _MARK = re.compile(r"<!--\s*(?:ours:|/ours).*?-->")
 
 
-def fill(text: str, figures: Mapping[str, str], where: str) -> str:
-    """The text with every span holding what its name stands for; a value of several lines stands apart from the text.
+def fill(text: str, values: Mapping[str, Value], where: str) -> str:
+    """The text with every span holding its value; a value of several lines stands apart from the text.
 
     Args:
         where: the file's name, for messages.
     Raises:
         Refusal: a span without an end, inside another, at the start of a line of text (there it would make GitHub
-            take the line for HTML), or with a name that stands for nothing.
+            take the line for HTML), with an unknown name, or with a format that does not fit the value.
     """
-    spans = list(SPAN.finditer(text))
+    starts, ends = ({edge(span) for span in SPAN.finditer(text)} for edge in (re.Match.start, re.Match.end))
     for mark in _MARK.finditer(text):
-        if not any(mark.group() in (_opening(span["name"]), CLOSING) and _is_end(span, mark) for span in spans):
+        if mark.start() not in starts and mark.end() not in ends:
             raise Refusal(f"{where}:{_line(text, mark.start())}: {mark.group()} opens or closes no span")
 
     def filled(span: re.Match[str]) -> str:
         name, place = span["name"], f"{where}:{_line(text, span.start())}"
-        if name not in figures:
-            near = difflib.get_close_matches(name, figures, n=1)
+        if name not in values:
+            near = difflib.get_close_matches(name, values, n=1)
             hint = f"do you mean {near[0]}?" if near else "python -m docs.report --names lists what there is"
             raise Refusal(f"{place}: nothing is called {name}; {hint}")
-        value = figures[name]
+        try:
+            value = _shown(values[name], span["form"] or "")
+        except ValueError:
+            raise Refusal(f"{place}: {name} is {values[name]!r}, which {span['form']} does not fit") from None
         before = text[text.rfind("\n", 0, span.start()) + 1 : span.start()]
         if "\n" in value or value.startswith(BLOCKS):
             if before:
                 raise Refusal(f"{place}: {name} is a table, a list or a block: give it lines of its own")
-            return f"{_opening(name)}\n\n{value}\n\n{CLOSING}"
+            return f"{span['opening']}\n\n{value}\n\n{CLOSING}"
         if not before.strip():
             raise Refusal(f"{place}: {name} starts a line: put a word of the sentence before it")
-        return f"{_opening(name)}{value}{CLOSING}"
+        return f"{span['opening']}{value}{CLOSING}"
 
     return SPAN.sub(filled, text)
-
-
-def names(text: str) -> list[str]:
-    """Names of the spans in a text, in order."""
-    return [span["name"] for span in SPAN.finditer(text)]
 
 
 def outside(text: str) -> str:
@@ -62,15 +65,9 @@ def outside(text: str) -> str:
     return SPAN.sub(lambda span: "\n" * span.group().count("\n"), text)
 
 
-CLOSING = "<!-- /ours -->"
-
-
-def _opening(name: str) -> str:
-    return f"<!-- ours:{name} -->"
-
-
-def _is_end(span: re.Match[str], mark: re.Match[str]) -> bool:
-    return mark.start() == span.start() or mark.end() == span.end()
+def _shown(value: Value, form: str) -> str:
+    """A value in a format: 0.641 as .0% is 64 %."""
+    return format(value, form).replace("%", " %") if form.endswith("%") else format(value, form)
 
 
 def _line(text: str, place: int) -> int:

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 from mvae import plugins
 from mvae.measure import Measure
-from mvae.storage.files import remove_tree, write_atomically
-from mvae.storage.objects import Place, each
+from mvae.storage.place import Place, each
 from mvae.trial import Trial
 from sweeps import engine
 from sweeps.cli.console import Console, Progress, error
@@ -145,7 +144,7 @@ class Driver:
         def tidy(key: str) -> None:
             self._drop_traceback(key)
             with suppress(OSError):
-                remove_tree(self.store.measuring(key))
+                self.store.measuring(key).remove_tree()
             checkpoints = self.store.checkpoints(key)
             newest = checkpoints.latest(digests=False)
             if newest is not None and not newest.final:
@@ -158,7 +157,7 @@ class Driver:
         for plugin in plugins.loaded():
             kept = self.store.plugin(plugin.path.name, plugin.digest)
             if not kept.exists():
-                write_atomically(kept, plugin.content)
+                kept.write_bytes(plugin.content)
 
     def _train(self, tracker: Tracker) -> None:
         todo = [self.planned.trials[key] for key, _, _ in self.planned.todo]
@@ -239,7 +238,7 @@ class Driver:
             return None
         path = self.store.traceback(key)
         try:
-            write_atomically(path, f"{self.catalogue.name(key)}\n{said.failed}\n\n{said.details}\n".encode())
+            path.write_bytes(f"{self.catalogue.name(key)}\n{said.failed}\n\n{said.details}\n".encode())
         except OSError:
             return None
         return path

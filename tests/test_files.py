@@ -17,9 +17,8 @@ import pytest
 
 from mvae.storage.files import (
     NO_LOCKS,
+    Folder,
     atomic_path,
-    has_locks,
-    listing,
     locked,
     set_aside,
     sha256,
@@ -83,9 +82,9 @@ def test_what_is_not_finished_or_has_just_gone_is_not_listed(tmp_path: Path, mon
     monkeypatch.setattr(Path, "is_file", goes_after_the_look)
     with atomic_path(tmp_path / "a" / "new.png") as temporary:
         temporary.write_bytes(b"half")
-        found = listing(tmp_path)
+        found = Folder(tmp_path).listing()
     assert {name: size for name, (size, _) in found.items()} == {"a/there": 2}
-    assert list(listing(tmp_path)) == ["a/new.png", "a/there"]
+    assert list(Folder(tmp_path).listing()) == ["a/new.png", "a/there"]
 
 
 def test_a_lock_excludes_other_threads_of_the_process(tmp_path: Path) -> None:
@@ -128,16 +127,16 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
 def test_a_file_system_without_locks_is_written_all_the_same_and_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    target = tmp_path / "folder" / "target"
-    assert has_locks(target)
+    target = Folder(tmp_path) / "folder" / "target"
+    assert target.has_locks()
     with locked(target):
-        assert has_locks(target), "a lock that somebody holds is one"
+        assert target.has_locks(), "a lock that somebody holds is one"
 
     def without(_descriptor: int, _how: int) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", without)
-    assert not has_locks(target)
+    assert not target.has_locks()
     with locked(target), pytest.raises(KeyboardInterrupt):
         raise KeyboardInterrupt
 

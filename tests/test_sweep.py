@@ -93,7 +93,7 @@ def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
         once.setattr(worker, "train", broken)
         assert command() == INCOMPLETE
     ((key, view),) = tracked[-1].views.items()
-    kept = Store(storage, "main").traceback(key)
+    kept = Store.open(storage, "main", create=False).traceback(key)
     printed = capsys.readouterr().out
     assert printed.count(f"failed: nobody's input (traceback: {kept})") == 1
     assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, "in the report too"

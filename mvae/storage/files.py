@@ -2,9 +2,7 @@
 
 Several trials, drivers and machines share our folders and any of them may be killed at any moment. So a file is never
 rewritten in place: it appears under its name complete and on disk, or not at all (a memory map of a file that shrinks
-is a crash, not an exception). Everything durable in this project goes through the functions here. Those that take a
-`Place` do the same for objects of a store (mvae/storage/objects.py), which knows no locks: there, callers say what does
-for one.
+is a crash, not an exception). `Folder` offers the functions below as one kind of `Place`.
 """
 
 import errno
@@ -14,17 +12,21 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, suppress
+from pathlib import Path, PosixPath
+from typing import Any, Self, TypeVar
 
-from mvae.storage.objects import Place, RemotePath
+from mvae.storage.place import Place, Version
 
 CHUNK_BYTES = 1 << 20
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of flock on file systems without locks: some of NFS, Lustre and FUSE."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
+
+Moved = TypeVar("Moved", Path, Place)
 
 
 class Damaged(Exception):
@@ -53,10 +55,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def flush_to_disk(path: Place) -> None:
-    """Return once a file's content, or the names in a folder, would survive a power cut; an object does at once."""
-    if isinstance(path, RemotePath):
-        return
+def flush_to_disk(path: Path) -> None:
+    """Return once a file's content, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -64,43 +64,24 @@ def flush_to_disk(path: Place) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Place, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes | memoryview) -> None:
     """Make `path` hold `data`, or leave everything as it was. Errors as in `atomic_path`."""
-    if isinstance(path, RemotePath):
-        path.write_bytes(data)
-        return
     with atomic_path(path) as temporary, temporary.open("xb") as file:
         file.write(data)
 
 
 @contextmanager
-def locked(target: Place) -> Iterator[None]:
+def locked(target: Path) -> Iterator[None]:
     """Hold the exclusive lock of `target`, waiting for it as long as it takes.
 
     The lock is the operating system's (flock on `<target>.lock`), so it ends with the process that holds it, however
     that ends. It also excludes threads of one process, and is not re-entrant. The lock file stays: removing it would
-    let two owners in. An object store has no locks, nor have some file systems: nothing is held there (`has_locks`).
+    let two owners in. Some file systems have no locks: nothing is held there (`Folder.has_locks`).
     """
-    if isinstance(target, RemotePath):
-        yield
-        return
     descriptor = _open_lock(target)
     try:
         _flock(descriptor, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def has_locks(target: Place) -> bool:
-    """Whether `locked` excludes others there."""
-    if isinstance(target, RemotePath):
-        return False
-    descriptor = _open_lock(target)
-    try:
-        return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:  # somebody holds it
-        return True
     finally:
         os.close(descriptor)
 
@@ -122,7 +103,7 @@ def _flock(descriptor: int, how: int) -> bool:
     return True
 
 
-def set_aside(path: Place) -> Place:
+def set_aside(path: Moved) -> Moved:
     """Rename a damaged file to `<name>.bad` (`.bad-2`, ... where that exists) and return the new path.
 
     A process that still maps the old file keeps it. A file that someone else has already moved is not an error. Call it
@@ -134,46 +115,12 @@ def set_aside(path: Place) -> Place:
         number += 1
         bad = path.with_name(f"{path.name}.bad-{number}")
     with suppress(FileNotFoundError):
-        if isinstance(path, RemotePath):
-            path.copy_to(path.with_name(bad.name))
-            path.unlink()
-        else:
-            os.replace(path, path.with_name(bad.name))
+        path.replace(bad)
     return bad
 
 
-def remove_tree(folder: Place) -> None:
-    """Delete a folder with all that is in it, as far as that is allowed; there need be none.
-
-    Raises:
-        OSError: an object store refuses.
-    """
-    if isinstance(folder, RemotePath):
-        folder.remove_tree()
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def listing(folder: Place) -> dict[str, tuple[int, int]]:
-    """Every file at any depth below a folder: its relative path, sorted, to `file_version`; one request to a store.
-
-    Others may write there meanwhile: what `atomic_path` has not finished is not listed, nor what has just gone.
-    """
-    if isinstance(folder, RemotePath):
-        there = folder.listing()
-        return {str(path.relative_to(folder)): (status.st_size, status.st_mtime_ns) for path, status in there.items()}
-    found = {}
-    for path in sorted(Path(below, name) for below, _, names in os.walk(folder) for name in names):
-        with suppress(FileNotFoundError):
-            if path.is_file() and not _TEMPORARY.fullmatch(path.name):
-                found[str(path.relative_to(folder))] = file_version(path)
-    return found
-
-
-def sha256(path: Place) -> str:
+def sha256(path: Path) -> str:
     """Hex digest of a file's bytes, read in chunks."""
-    if isinstance(path, RemotePath):
-        return hashlib.sha256(path.read_bytes()).hexdigest()
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -181,19 +128,81 @@ def sha256(path: Place) -> str:
     return digest.hexdigest()
 
 
-def sha256_cached(path: Place) -> str:
-    """As `sha256`, computed once a process for a given path, size and time of change; of an object anew each time."""
-    if isinstance(path, RemotePath):  # its time of change is too coarse to tell two versions apart
-        return sha256(path)
+def sha256_cached(path: Path) -> str:
+    """As `sha256`, computed once a process for a given path, size and time of change."""
     return _sha256_of_version(path.absolute(), file_version(path))
 
 
-def file_version(path: Place) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns: a file of ours with the same pair has the same content."""
+def file_version(path: Path) -> Version:
+    """Size and time of the last change: a file of ours with the same pair has the same content."""
     status = path.stat()
-    return status.st_size, status.st_mtime_ns
+    return Version(status.st_size, status.st_mtime_ns)
 
 
 @functools.cache
-def _sha256_of_version(path: Path, _version: tuple[int, int]) -> str:
+def _sha256_of_version(path: Path, _version: Version) -> str:
     return sha256(path)
+
+
+class Folder(PosixPath, Place):
+    """A file or folder on a disk that this machine mounts: a path of pathlib with what durable state needs."""
+
+    looks = 3
+    remedy = "choose a folder that can"
+
+    @property
+    def uri(self) -> str:
+        return str(self)
+
+    def version(self) -> Version:
+        return file_version(self)
+
+    def write_bytes(self, data: Any) -> int:
+        write_atomically(self, data)
+        return len(data)
+
+    def listing(self) -> dict[str, Version]:
+        found = {}
+        for path in sorted(Path(below, name) for below, _, names in os.walk(self) for name in names):
+            with suppress(FileNotFoundError):
+                if path.is_file() and not _TEMPORARY.fullmatch(path.name):
+                    found[str(path.relative_to(self))] = file_version(path)
+        return found
+
+    def remove_tree(self) -> None:
+        shutil.rmtree(self, ignore_errors=True)
+
+    def lock(self) -> AbstractContextManager[None]:
+        return locked(self)
+
+    def has_locks(self) -> bool:
+        descriptor = _open_lock(self)
+        try:
+            return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody holds it
+            return True
+        finally:
+            os.close(descriptor)
+
+    def flush(self) -> None:
+        flush_to_disk(self)
+
+    def nearest(self) -> Self:
+        return next(path for path in (self, *self.parents) if path.exists())
+
+    def why_unusable(self) -> str:
+        nearest = self.nearest()
+        return "" if nearest.is_dir() else f"is no folder: {nearest} is a file; choose a folder"
+
+    def prove_writable(self) -> None:
+        with tempfile.TemporaryFile(dir=self) as probe:  # without a name: nobody sees it, and it ends with the process
+            probe.write(b"probe")
+
+    def digest(self) -> str:
+        return sha256_cached(self)
+
+    def content_mark(self, version: Version) -> str:
+        return self.digest()
+
+    def fetched(self, folder: Path) -> Path:
+        return self

@@ -11,13 +11,12 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import NO_IMAGES
 from mvae.measure import Measure
 from mvae.models import arm
-from mvae.storage.objects import each
+from mvae.storage.place import each
 from mvae.trial import ADDED_AS, Trial
 from sweeps.cli.words import counted, timing
 from sweeps.planning.estimate import Cost, Estimate, Shape
@@ -234,7 +233,7 @@ def plan(
         trial, measures = asked[key][0], tuple(asked[key][1])
         return _planned(key, trial, measures, done, store if key in begun else None)
 
-    trials = dict(zip(asked, each(planned, asked, Path() if store is None else store.root), strict=True))
+    trials = dict(zip(asked, each(planned, asked, None if store is None else store.root), strict=True))
     other = [] if results is None else [name for measure in measures for name in results.superseded(measure)]
     superseded = [name for name in other if name.partition(".")[0] in asked]
     known_by = former or {}
@@ -260,7 +259,7 @@ def _planned(
         return PlannedTrial(key, trial, measures, (), trial.epochs)
     if store is None:
         return PlannedTrial(key, trial, measures, missing, 0)
-    checkpoint = store.checkpoints(key).latest(digests=isinstance(store.root, Path))  # a store would send them whole
+    checkpoint = store.checkpoints(key).latest(digests=not store.root.is_remote)
     return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
 

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mvae.storage.files import write_atomically
-from mvae.storage.objects import Place
+from mvae.storage.place import Place
 from sweeps.search.plots import history, importances, parallel
 from sweeps.search.space import Search
 from sweeps.search.tried import Standing, TriedTrial
@@ -154,10 +153,10 @@ def write(folder: Place, outcome: Outcome) -> None:
     if outcome.importances:
         made |= forms("importances", partial(importances, outcome.search, outcome.importances))
     for name, picture in made.items():
-        write_atomically(folder / name, picture())
-    write_atomically(folder / "trials.csv", _csv(outcome).encode())
-    write_atomically(folder / "runs.csv", _runs(outcome).encode())
-    write_atomically(folder / "table.md", markdown(outcome).encode())
+        (folder / name).write_bytes(picture())
+    (folder / "trials.csv").write_bytes(_csv(outcome).encode())
+    (folder / "runs.csv").write_bytes(_runs(outcome).encode())
+    (folder / "table.md").write_bytes(markdown(outcome).encode())
 
 
 def markdown(outcome: Outcome) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.refusal import Refusal
-from mvae.storage.objects import Place
+from mvae.storage.place import AnyPlace
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.store.sqlite import Unusable, sqlite_path
 from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
@@ -83,7 +83,7 @@ class Tracker:
         namespace: str,
         experiment: str,
         sweep: SweepView,
-        artifacts: Place | None,
+        artifacts: AnyPlace | None,
         load_model: LoadModel,
         say: Callable[[str], None],
         retry_seconds: float = RETRY_SECONDS,

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mvae.storage.objects import Place
+    from mvae.storage.place import AnyPlace
     from mvae.training.records import Record
     from sweeps.store.results import Result
 
@@ -75,11 +75,11 @@ class RunView:
     """Everything that is not hashed: row, column, git sha, host, device, attempts; shown as `mvae.<name>`."""
     error: str | None = None
     """Why it failed; shown until it runs again without."""
-    traceback: Place | None = None
+    traceback: AnyPlace | None = None
     """File with the whole story of the failure."""
     dataset: DatasetView | None = None
     checkpoint: CheckpointView | None = None
-    artifacts: Place | None = None
+    artifacts: AnyPlace | None = None
     """Folder of pictures (PNG) to show; it need not exist."""
     started: float | None = None
     """Unix seconds of the first attempt; without it, the time of the first record."""
@@ -150,7 +150,7 @@ class SweepView:
     """Of a search, what it varies: further columns, of runs that are then not grouped by cell."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """As in `RunView.tags`."""
-    report: Place | None = None
+    report: AnyPlace | None = None
     """Folder of the report; it need not exist. Its table and pictures are in the description."""
     started: float | None = None
     ended: float | None = None

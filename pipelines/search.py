@@ -30,7 +30,7 @@ from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
-from mvae.storage.place import Place
+from mvae.storage.objects import RemotePath
 from mvae.training.loop import validation_metrics
 from mvae.trial import Trial
 from pipelines.train import PRESETS, measure_of
@@ -169,7 +169,7 @@ def command(trial: Trial, options: Options) -> str:
 
 def _wherever_typed(name: str, given: object) -> object:
     """The value of an option, with absolute paths and without credentials: it is typed in another folder, perhaps."""
-    if isinstance(given, Place):
+    if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":
         return without_credentials(tracking_uri(str(given)))

@@ -241,7 +241,7 @@ def test_final_weights_are_not_chosen_while_a_newer_checkpoint_is_damaged(folder
     assert Checkpoints(folder.parent / "never saved", "a").keep_final_weights() is None
 
 
-@pytest.mark.parametrize("calls", range(5))
+@pytest.mark.parametrize("calls", range(7))
 def test_a_full_disk_raises_and_leaves_nothing_half_written(
     folder: Path, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 import sweeps.store.lease
 from mvae.refusal import Refusal
+from mvae.storage.files import Folder
 from sweeps.store.lease import Lease
 from sweeps.store.processes import machine, this_process
 from tests.crashes import killed_at_any_line
@@ -278,7 +279,7 @@ def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_leas
 
     with lease(tmp_path, said) as mine:
         with monkeypatch.context() as disk:
-            disk.setattr(sweeps.store.lease, "write_atomically", full)
+            disk.setattr(Folder, "write_bytes", full)
             time.sleep(4 * RENEW)
         counter = json.loads(mine.path.read_text(encoding="utf-8"))["counter"]
         time.sleep(4 * RENEW)

@@ -322,7 +322,7 @@ def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_fold
     assert numbers(store.results) == numbers(folder.results)
     attempts = results[jobs["mvae"].key].provenance["attempts"]
     assert [attempt["from_epoch"] for attempt in attempts] == [0, newest.epoch - 1]
-    assert nn.with_name(f"{nn.name}.bad").exists()
+    assert (nn.parent / f"{nn.name}.bad").exists()
     found = checkpoints.latest()
     assert found is not None and found.final and found.epoch == EPOCHS
 

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import itertools
 import os
 import re
 import shutil
@@ -37,20 +38,21 @@ class Damaged(Exception):
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it becomes `path`, on disk, when the block ends without an error.
 
-    The folder is made where it is missing. After an error, an interrupt included, the temporary file is gone and
-    whatever was at `path` is untouched. A process killed inside the block leaves a `.<name>.<unique>.tmp` file that
-    nobody reads.
+    The folder is made if it is missing. After an error, an interrupt included, the temporary file is gone and whatever
+    was at `path` is untouched. A process killed inside the block leaves a `.<name>.<unique>.tmp` file that nobody reads.
 
     Raises:
         OSError: the disk is full, the folder cannot be written, the block wrote no file.
     """
+    made = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         flush_to_disk(temporary)
         os.replace(temporary, path)
-        flush_to_disk(path.parent)
+        for folder in (path.parent, *(folder.parent for folder in made)):
+            flush_to_disk(folder)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -110,10 +112,10 @@ def set_aside(path: Moved) -> Moved:
     under the lock of whoever makes the file again: two callers at once could choose the same new name. An object is
     copied and deleted; without a lock, one that was meanwhile made again may go with it, and is made once more.
     """
-    bad, number = path.with_name(f"{path.name}.bad"), 1
+    bad, number = path.parent / f"{path.name}.bad", 1
     while bad.exists():
         number += 1
-        bad = path.with_name(f"{path.name}.bad-{number}")
+        bad = path.parent / f"{path.name}.bad-{number}"
     with suppress(FileNotFoundError):
         path.replace(bad)
     return bad
@@ -121,11 +123,8 @@ def set_aside(path: Moved) -> Moved:
 
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes, read in chunks."""
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_cached(path: Path) -> str:
@@ -150,10 +149,6 @@ class Folder(PosixPath, Place):
     looks = 3
     remedy = "choose a folder that can"
 
-    @property
-    def uri(self) -> str:
-        return str(self)
-
     def version(self) -> Version:
         return file_version(self)
 
@@ -172,7 +167,7 @@ class Folder(PosixPath, Place):
     def remove_tree(self) -> None:
         shutil.rmtree(self, ignore_errors=True)
 
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[object]:
         return locked(self)
 
     def has_locks(self) -> bool:
@@ -183,9 +178,6 @@ class Folder(PosixPath, Place):
             return True
         finally:
             os.close(descriptor)
-
-    def flush(self) -> None:
-        flush_to_disk(self)
 
     def nearest(self) -> Self:
         return next(path for path in (self, *self.parents) if path.exists())

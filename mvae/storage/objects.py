@@ -16,7 +16,7 @@ import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -87,9 +87,6 @@ class RemotePath(Keyed):
     @property
     def impatient(self) -> Self:
         return replace(self, patience=FIRST_LOOK)
-
-    def as_uri(self) -> str:
-        return str(self)
 
     def exists(self) -> bool:
         return bool(self._info().type.name != "NotFound")
@@ -189,12 +186,6 @@ class RemotePath(Keyed):
                 filesystem.delete_dir(self._full())
         except FileNotFoundError:
             return
-
-    def lock(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def has_locks(self) -> bool:
-        return False
 
     @property
     def _bucket(self) -> str:

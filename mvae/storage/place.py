@@ -2,7 +2,7 @@
 
     Folder       mvae/storage/files.py     on a disk that this machine mounts
     RemotePath   mvae/storage/objects.py   in object storage
-    Memory       mvae/storage/memory.py    in this process, for tests
+    Memory       tests/memory.py           in this process, for tests
 
 Names and meanings are pathlib's, except that `write_bytes` writes the whole file or nothing, and makes its folder.
 Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` holds what is the same for all three.
@@ -15,7 +15,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self, TypeVar
@@ -56,11 +56,6 @@ class Place(ABC):
         """The folder that it lies in."""
 
     @property
-    @abstractmethod
-    def uri(self) -> str:
-        """The text that `place` reads back, without credentials."""
-
-    @property
     def impatient(self) -> Self:
         """The same place for a first look: a user waits, so a store that does not answer fails within seconds."""
         return self
@@ -71,9 +66,6 @@ class Place(ABC):
 
     @abstractmethod
     def __truediv__(self, other: str) -> Self: ...
-
-    @abstractmethod
-    def with_name(self, name: str) -> Self: ...
 
     @abstractmethod
     def exists(self) -> bool: ...
@@ -109,7 +101,7 @@ class Place(ABC):
 
     @abstractmethod
     def write_bytes(self, data: bytes | memoryview) -> int:
-        """Make the file hold `data`, or leave it as it was. When this returns, the data survives a power cut."""
+        """Make the file hold `data`, or leave it as it was. When this returns, it survives a power cut."""
 
     @abstractmethod
     def unlink(self, missing_ok: bool = False) -> None: ...
@@ -123,7 +115,7 @@ class Place(ABC):
         """Delete a folder with all that is in it, as far as that is allowed; it need not exist."""
 
     @abstractmethod
-    def lock(self) -> AbstractContextManager[None]:
+    def lock(self) -> AbstractContextManager[object]:
         """Hold this place's exclusive lock, waiting for it as long as it takes. Without `has_locks`, do nothing."""
 
     @abstractmethod
@@ -135,9 +127,6 @@ class Place(ABC):
 
     def rmdir(self) -> None:  # noqa: B027
         """Only a disk has folders that are empty."""
-
-    def flush(self) -> None:  # noqa: B027
-        """Return once the names in a folder survive a power cut, which only a disk does later than it says."""
 
     def nearest(self) -> Self:
         """What exists of this folder and those above it.
@@ -218,8 +207,14 @@ class Keyed(Place):
     def parent(self) -> Self:
         return replace(self, key=self.key.rpartition("/")[0])
 
-    def with_name(self, name: str) -> Self:
-        return self.parent / name
+    def as_uri(self) -> str:
+        return str(self)
+
+    def lock(self) -> AbstractContextManager[object]:
+        return nullcontext()
+
+    def has_locks(self) -> bool:
+        return False
 
     def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         return self.read_bytes().decode(encoding, errors)

@@ -97,7 +97,6 @@ class Checkpoints:
                 return _verified(path)
             except Damaged:
                 _remove(path)
-        known = self.folder.exists()
         try:
             stored = {name: _write(path / name, content) for name, content in files.items()}
             checkpoint = Checkpoint(
@@ -111,9 +110,6 @@ class Checkpoints:
             )
             _write_manifest(checkpoint)
             _check_not_deleted(checkpoint)
-            self.folder.flush()
-            if not known:
-                self.folder.parent.flush()
         except BaseException:
             _remove(path)
             raise

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from mvae.refusal import Refusal
-from mvae.storage.objects import place
+from mvae.storage.objects import RemotePath, place
 from mvae.storage.place import AnyPlace, Place
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 
@@ -74,7 +74,7 @@ def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
         return place(storage / "mlartifacts")
     if path is not None:
         return place(path.parent / "mlartifacts")
-    if {"?", "#"} & set(str(storage)):
+    if isinstance(storage, RemotePath) and {"?", "#"} & set(storage.key):
         raise Refusal(
             f"--storage {storage.uri}: MLflow reads a ? or # as the end of a folder's name; choose another folder"
         )

@@ -146,7 +146,6 @@ def show(outcome: Outcome, console: Console) -> None:
 
 def write(folder: Place, outcome: Outcome) -> None:
     """Writes the report's files, each atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = forms("history", partial(history, outcome.search, outcome.known))
     if outcome.best is not None:
         made |= forms("parallel", partial(parallel, outcome.search, outcome.known))

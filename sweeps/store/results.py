@@ -94,7 +94,6 @@ class Results:
         path = self.path(result.key, result.measure)
         metrics = {name: float(value) for name, value in result.metrics.items()}
         data = json.dumps({**asdict(result), "metrics": metrics}, indent=1).encode()
-        self.folder.mkdir(parents=True, exist_ok=True)
         with self.folder.lock():
             try:
                 existing = _parsed(path)

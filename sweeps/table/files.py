@@ -66,7 +66,6 @@ def write(
         The paths of all of them.
     """
     folder = place(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     cells, runs = entry_table(report), run_table(report)
     texts = {
         "table.md": markdown(report).encode(),

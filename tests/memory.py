@@ -1,12 +1,12 @@
-"""A place in this process's memory: for tests that kill, interleave or fake the time of what writes to storage."""
+"""A place in this process's memory, and a clock that stands still: what writes to storage is tested without waiting."""
 
 from __future__ import annotations
 
 import errno
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -14,20 +14,37 @@ from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.place import Keyed, Version
 
 
+class FakeClock(Clock):
+    """Moves only when somebody waits. Whoever waits lets `meanwhile` happen after each wait."""
+
+    def __init__(self, now: float = 1.7e9) -> None:
+        self.now = now
+        self.meanwhile: Callable[[], object] = lambda: None
+
+    def time(self) -> float:
+        return self.now
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        if not event.is_set():
+            self.now += seconds
+            self.meanwhile()
+        return event.is_set()
+
+
+@dataclass(eq=False)
 class Disk:
-    """What all places of one memory share.
+    """What all places of one memory share: copy and restore `files` to go back in time."""
 
-    Args:
-        clock: dates what is written.
-        locks: whether locks exclude others, as on a disk; else they do nothing, as in object storage.
-    """
-
-    def __init__(self, clock: Clock = CLOCK, *, locks: bool = True) -> None:
-        self.clock = clock
-        self.has_locks = locks
-        self.locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self.files: dict[str, tuple[bytes, int]] = {}
-        """Key to content and time of the last change in ns."""
+    clock: Clock = CLOCK
+    """Dates what is written."""
+    has_locks: bool = True
+    """Whether locks exclude others, as on a disk; else they do nothing, as in object storage."""
+    locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    files: dict[str, tuple[bytes, int]] = field(default_factory=dict)
+    """Key to content and time of the last change in ns."""
 
 
 @dataclass(frozen=True)
@@ -36,15 +53,8 @@ class Memory(Keyed):
 
     disk: Disk = field(default_factory=Disk, repr=False)
 
-    @property
-    def uri(self) -> str:
-        return f"memory://{self.key}"
-
     def __str__(self) -> str:
-        return self.uri
-
-    def as_uri(self) -> str:
-        return self.uri
+        return f"memory://{self.key}"
 
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()
@@ -74,7 +84,7 @@ class Memory(Keyed):
         return len(data)
 
     def unlink(self, missing_ok: bool = False) -> None:
-        if not (missing_ok and not self.is_file()):
+        if self.is_file() or not missing_ok:
             self._file()
             del self.disk.files[self.key]
 
@@ -87,13 +97,8 @@ class Memory(Keyed):
         for name in self._below():
             (self / name).unlink()
 
-    @contextmanager
-    def lock(self) -> Iterator[None]:
-        if not self.disk.has_locks:
-            yield
-            return
-        with self.disk.locks[self.key]:
-            yield
+    def lock(self) -> AbstractContextManager[object]:
+        return self.disk.locks[self.key] if self.disk.has_locks else nullcontext()
 
     def has_locks(self) -> bool:
         return self.disk.has_locks

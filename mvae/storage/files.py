@@ -39,7 +39,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it becomes `path`, on disk, when the block ends without an error.
 
     The folder is made if it is missing. After an error, an interrupt included, the temporary file is gone and whatever
-    was at `path` is untouched. A process killed inside the block leaves a `.<name>.<unique>.tmp` file that nobody reads.
+    was at `path` is untouched. A process killed inside the block leaves a file `.<name>.<unique>.tmp`, never read.
 
     Raises:
         OSError: the disk is full, the folder cannot be written, the block wrote no file.

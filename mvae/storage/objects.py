@@ -220,7 +220,8 @@ class RemotePath(Keyed):
             raise FileNotFoundError(errno.ENOENT, "No such object", str(self)) from None
         except (OSError, pa.ArrowException) as error:
             code, said = _in_words(str(error))
-            number = errno.EACCES if "DENIED" in code or "FORBIDDEN" in code.upper() else errno.EIO
+            denied = "DENIED" in code or "FORBIDDEN" in code.upper()
+            number = errno.ENOENT if code == "NO_SUCH_KEY" else errno.EACCES if denied else errno.EIO
             raise OSError(number, said, str(self)) from None
 
 

@@ -55,7 +55,7 @@ class Holder(Process):
 class Lease:
     """Hold `<folder>/lease.json` for the time of a `with` block.
 
-    A block is `acquire`, `renew` in a thread of its own until it says that the lease is lost, and `release`.
+    A block is `acquire`, then `keep_renewed` in a thread of its own, then `release`.
 
     Args:
         folder: of the name, which exists.
@@ -88,7 +88,7 @@ class Lease:
         self._clock = clock
         self._mine: Holder | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self.keep_renewed, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         try:
@@ -165,7 +165,8 @@ class Lease:
             "wait until it ends, stop it, or choose another --name"
         )
 
-    def _renew_for_ever(self) -> None:
+    def keep_renewed(self) -> None:
+        """Renew the lease until it is released or lost."""
         failed = False
         while not self._clock.wait(self._stop, self._renew_every):
             try:

@@ -19,6 +19,7 @@ class FakeClock(Clock):
 
     def __init__(self, now: float = 1.7e9) -> None:
         self.now = now
+        self.waits = 0
         self.meanwhile: Callable[[], object] = lambda: None
 
     def time(self) -> float:
@@ -28,6 +29,8 @@ class FakeClock(Clock):
         return self.now
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits += 1
+        assert self.waits < 10_000, "somebody waits for ever"
         if not event.is_set():
             self.now += seconds
             self.meanwhile()

@@ -360,6 +360,6 @@ def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_d
 
 def test_a_manifest_of_another_format_is_not_read(folder: Path) -> None:
     checkpoint = saved(Checkpoints(folder, "a"), 1)
-    manifest = json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((checkpoint.path / MANIFEST).read_bytes())
     on_disk(checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}), encoding="utf-8")
     assert Checkpoints(folder, "b").latest() is None

@@ -52,7 +52,8 @@ def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
 
 def killed_before_any_change(folder: Callable[[], Memory], action: Callable[[Memory], object]) -> list[Memory]:
     """The folder as `action` leaves it if it is killed before its first change, its second one, ..., and not at all."""
-    outcomes, died = [], True
+    outcomes: list[Memory] = []
+    died = True
     while died:
         left = folder()
         assert isinstance(left.disk.files, Mortal)

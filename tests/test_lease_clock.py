@@ -51,6 +51,7 @@ def test_a_lease_that_stands_still_is_taken_over_and_its_holder_learns_it(folder
     heir.acquire()
     assert DEAD <= clock.now - began < DEAD + SETTLE + 1
     assert "took the lease over" in said[-1]
+    assert not zombie.renew()
     zombie.keep_renewed()
     assert zombie.lost.is_set() and "the lease was lost" in said[-1]
     assert heir.renew() and not heir.lost.is_set()

@@ -112,7 +112,7 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
         lambda: path.unlink(missing_ok=True),
         store.root,
     ):
-        before = path.read_text(encoding="utf-8").strip() if path.exists() else None
+        before = path.read_bytes().decode().strip() if path.exists() else None
         after = store.namespace()
         assert str(uuid.UUID(after)) == after
         assert before in (None, after)

@@ -7,18 +7,18 @@ import time
 
 
 class Clock:
-    """This machine's clock."""
+    """This machine's clock, in seconds: `time` is Unix time, `monotonic` is never set back.
+
+    `wait` sleeps until the event is set, at most for so long, and returns whether it is set.
+    """
 
     def time(self) -> float:
-        """Unix time in seconds."""
         return time.time()
 
     def monotonic(self) -> float:
-        """Seconds since some moment; never set back."""
         return time.monotonic()
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Sleep until the event is set, at most for so long; returns whether it is set."""
         return event.wait(seconds)
 
 

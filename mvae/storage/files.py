@@ -121,14 +121,8 @@ def set_aside(path: Moved) -> Moved:
     return bad
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes, read in chunks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_cached(path: Path) -> str:
-    """As `sha256`, computed once a process for a given path, size and time of change."""
+    """Hex digest of a file's bytes, computed once a process for a given path, size and time of change."""
     return _sha256_of_version(path.absolute(), file_version(path))
 
 
@@ -140,14 +134,14 @@ def file_version(path: Path) -> Version:
 
 @functools.cache
 def _sha256_of_version(path: Path, _version: Version) -> str:
-    return sha256(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Folder(PosixPath, Place):
     """A file or folder on a disk that this machine mounts: a path of pathlib with what durable state needs."""
 
     looks = 3
-    remedy = "choose a folder that can"
 
     def version(self) -> Version:
         return file_version(self)

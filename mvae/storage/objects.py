@@ -13,7 +13,6 @@ import errno
 import functools
 import os
 import re
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mvae.refusal import Refusal
 from mvae.storage.files import Folder
-from mvae.storage.patience import FIRST_LOOK, WORK, Patience
 from mvae.storage.place import AnyPlace, Keyed, Place, Version, normal
 
 if TYPE_CHECKING:
@@ -35,6 +33,26 @@ RACES = 5
 
 _S3_OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 _AWS = re.compile(r"AWS Error (?P<code>\w+) during \w+ operation: (?P<said>.*?)(?: \(Request ID.*|; Details.*)?$", re.S)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a store may take."""
+
+    connect: float
+    """Seconds."""
+    request: float
+    """Seconds without an answer."""
+    attempts: int
+    """Of each request to S3, with growing pauses."""
+    gcs: int
+    """GCS counts the seconds of all attempts instead."""
+
+
+WORK = Patience(connect=10, request=60, attempts=8, gcs=60)
+
+FIRST_LOOK = Patience(connect=3, request=4, attempts=2, gcs=8)
+"""When a user waits at a terminal, and may have mistyped the endpoint."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +168,15 @@ class RemotePath(Keyed):
         """Makes the object hold `data`: whole, or as it was before.
 
         A signal's exception (Ctrl-C) would end the stream early, and what had come that far would be the object. Only
-        the main thread gets such, so it has another one write, and waits.
+        the main thread gets such, so another one writes.
         """
 
         def write() -> None:
             with self._refusals() as filesystem, filesystem.open_output_stream(self._full()) as stream:
                 stream.write(data)
 
-        if threading.current_thread() is threading.main_thread():
-            with ThreadPoolExecutor(1, thread_name_prefix="upload") as thread:
-                thread.submit(write).result()
-        else:
-            write()
+        with ThreadPoolExecutor(1, thread_name_prefix="upload") as thread:
+            thread.submit(write).result()
         return len(data)
 
     def replace(self, target: Self) -> Self:

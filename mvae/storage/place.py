@@ -28,12 +28,13 @@ Found = TypeVar("Found")
 
 
 class Version(NamedTuple):
-    """Two files of ours in a folder have the same content if path and version are equal."""
+    """Size in bytes and time of the last change, Unix time in ns; object storage knows whole seconds or milliseconds.
+
+    Two files of ours on a disk have the same content if path and version are equal.
+    """
 
     size: int
-    """Bytes."""
     changed: int
-    """Time of the last change, Unix time in ns. Object storage knows whole seconds or milliseconds only."""
 
 
 class Place(ABC):
@@ -97,9 +98,6 @@ class Place(ABC):
         """The content, of one version of the file even if it is replaced meanwhile."""
 
     @abstractmethod
-    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str: ...
-
-    @abstractmethod
     def write_bytes(self, data: bytes | memoryview) -> int:
         """Make the file hold `data`, or leave it as it was. When this returns, it survives a power cut."""
 
@@ -152,9 +150,6 @@ class Place(ABC):
         probe = self / f".mvae-probe-{uuid.uuid4().hex}"
         probe.write_bytes(b"probe")
         probe.unlink()
-
-    remedy = "correct it, or let this machine reach it"
-    """What helps if it cannot be written."""
 
     def create(self, data: bytes) -> bool:
         """Write the file unless it exists; returns whether it was written.
@@ -215,9 +210,6 @@ class Keyed(Place):
 
     def has_locks(self) -> bool:
         return False
-
-    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self.read_bytes().decode(encoding, errors)
 
 
 def normal(key: str) -> str:

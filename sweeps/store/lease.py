@@ -122,9 +122,7 @@ class Lease:
                 found = self._take_unless_held(watched=found)
                 if found is None:
                     return
-        if self._take_unless_held(watched=found, stood_still=True) is None:
-            return
-        raise AssertionError("a lease that stood still was neither taken nor refused")
+        self._take_unless_held(watched=found, stood_still=True)
 
     def _take_unless_held(self, watched: bytes | None = None, stood_still: bool = False) -> bytes | None:
         """Take the lease and return None if there is none, its process is dead, or it stood still; else return it.

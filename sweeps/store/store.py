@@ -102,7 +102,8 @@ class Store:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> Refusal:
-        return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {self.root.remedy}")
+        right = "correct it, or let this machine reach it" if self.root.is_remote else "choose a folder that can"
+        return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {right}")
 
     @property
     def folder(self) -> Place:
@@ -152,7 +153,7 @@ class Store:
         """
         path = self.folder / "namespace"  # on a store without locks its maker holds the lease
         path.create(f"{uuid.uuid4()}\n".encode())
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        text = path.read_bytes().decode(errors="replace").strip()
         try:
             return str(uuid.UUID(text))
         except ValueError:
@@ -181,7 +182,7 @@ class Store:
         if not namespace:
             return
         try:
-            found = (self.folder / "namespace").read_text(encoding="utf-8").strip()
+            found = (self.folder / "namespace").read_bytes().decode().strip()
         except OSError as error:
             found = error.strerror or "it cannot be read"
         if found != namespace:

@@ -67,7 +67,7 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         parts.append(f"The same command resumes, extends and reports it:\n\n    {sweep.command}")
     parts.append(f"Its trials, shared ones too: search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.")
     table = sweep.report / "table.md" if sweep.report else None
-    text = table.read_text(encoding="utf-8") if table and table.is_file() else ""
+    text = table.read_bytes().decode() if table and table.is_file() else ""
     above, _, every_run = text.partition("<details>")
     parts.append(above.strip())
     parts += [

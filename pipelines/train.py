@@ -26,7 +26,6 @@ from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Meas
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Precision, Targets
-from mvae.storage.objects import place
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs
@@ -150,7 +149,7 @@ def sweep(options: Options) -> Sweep:
         axis="workers",
         heading=title,
         source="supplement, section 1",
-        statements=lambda report: statements(report, Store(place(options.storage), options.name)),
+        statements=lambda report: statements(report, Store.open(options.storage, options.name, create=False)),
         speeds=True,
         remarks=remarks(made, network_given=options.image_network is not None),
     )

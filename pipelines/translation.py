@@ -30,7 +30,6 @@ from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.measure import TRANSLATION, Measure, sentence_likelihood
 from mvae.models import arm
 from mvae.settings import Pairing, Targets
-from mvae.storage.objects import place
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, TargetSets, parse
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs, folder_as_data_set
@@ -230,7 +229,7 @@ def sweep(options: Options) -> Sweep:
     modalities = modalities_of(options.dataset, options.data_root)
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
-    store = Store(place(options.storage), options.name)
+    store = Store.open(options.storage, options.name, create=False)
     made = (*cells(options, scores(modalities)), *cells(options, likelihoods(modalities, samples)))
     titles = {cell.row: cell.variant for cell in made}
     return Sweep(

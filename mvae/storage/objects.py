@@ -127,12 +127,10 @@ class RemotePath(Keyed):
         return _version(info)
 
     def iterdir(self) -> Iterator[Self]:
-        """Nothing where there is nothing."""
         for info in self._listing(recursive=False):
             yield self / str(info.base_name)
 
     def listing(self) -> dict[str, Version]:
-        """A thousand a request."""
         files = [info for info in self._listing(recursive=True) if info.type.name == "File"]
         start = len(self._full())
         found = {info.path[start:].strip("/"): _version(info) for info in files}

@@ -62,10 +62,6 @@ class Place(ABC):
         return self
 
     @abstractmethod
-    def as_uri(self) -> str:
-        """The URI by which MLflow opens it."""
-
-    @abstractmethod
     def __truediv__(self, other: str) -> Self: ...
 
     @abstractmethod
@@ -87,7 +83,7 @@ class Place(ABC):
 
     @abstractmethod
     def iterdir(self) -> Iterator[Self]:
-        """What lies directly below."""
+        """What lies directly below; nothing in object storage where there is nothing, an error on a disk."""
 
     @abstractmethod
     def listing(self) -> dict[str, Version]:
@@ -186,10 +182,12 @@ AnyPlace = Path | Place
 
 @dataclass(frozen=True)
 class Keyed(Place):
-    """A place that is named by a key. Its folders are common beginnings of keys, and exist with what is in them."""
+    """A place that is named by a key, parts with single slashes between them.
+
+    Its folders are common beginnings of keys, and exist with what is in them.
+    """
 
     key: str
-    """Parts with single slashes between them."""
 
     def __truediv__(self, other: str) -> Self:
         return replace(self, key=normal(f"{self.key}/{other}"))
@@ -201,9 +199,6 @@ class Keyed(Place):
     @property
     def parent(self) -> Self:
         return replace(self, key=self.key.rpartition("/")[0])
-
-    def as_uri(self) -> str:
-        return str(self)
 
     def lock(self) -> AbstractContextManager[object]:
         return nullcontext()

@@ -68,7 +68,7 @@ class Checkpoints:
         """
         nothing = 0
         while nothing < self.folder.looks:
-            with suppress(_DeletedMeanwhile):
+            with suppress(FileNotFoundError):
                 newest = self._newest_of(self._newest_first(self.folder.listing()), digests)
                 if newest is not None:
                     return newest
@@ -114,7 +114,7 @@ class Checkpoints:
             _remove(path)
             raise
         complete = self._newest_first(self.folder.listing())
-        for older in [folder for folder in complete if _attempt(folder) == self.attempt][self.keep :]:
+        for older in [folder for folder in complete if folder.name.partition("-")[2] == self.attempt][self.keep :]:
             _remove(older)
         return checkpoint
 
@@ -141,7 +141,7 @@ class Checkpoints:
             return None
         with self._lock_of_the_end.lock():
             while True:
-                with suppress(_DeletedMeanwhile, FileNotFoundError):
+                with suppress(FileNotFoundError):
                     return self._keep_newest()
 
     def _keep_newest(self) -> Checkpoint | None:
@@ -169,15 +169,17 @@ class Checkpoints:
         """The first that is valid; who comes upon one that is damaged is told.
 
         Raises:
-            _DeletedMeanwhile: one was, by its owner or by whoever finished the trial.
+            FileNotFoundError: one was deleted meanwhile, by its owner or by whoever finished the trial.
         """
         for folder in folders:
             try:
                 return _verified(folder, digests)
             except Damaged as error:
                 if not (folder / MANIFEST).exists():
-                    raise _DeletedMeanwhile from None
-                self._warn_once(folder, error)
+                    raise FileNotFoundError(f"{folder} was deleted meanwhile") from None
+                if folder not in _reported:
+                    _reported.add(folder)
+                    _log.warning("a damaged checkpoint is passed over: %s", error)
         return None
 
     def _newest_first(self, found: Mapping[str, Version]) -> list[Place]:
@@ -191,22 +193,9 @@ class Checkpoints:
         in_order = sorted(weights, key=lambda name: (_epoch(self.folder / name), weights[name].changed, name))
         return [self.folder / name for name in reversed(in_order)]
 
-    def _warn_once(self, folder: Place, error: Damaged) -> None:
-        if folder not in _reported:
-            _reported.add(folder)
-            _log.warning("a damaged checkpoint is passed over: %s", error)
-
-
-class _DeletedMeanwhile(Exception):
-    """A checkpoint that was there a moment ago."""
-
 
 def _epoch(folder: Place) -> int:
     return int(folder.name.partition("-")[0])
-
-
-def _attempt(folder: Place) -> str:
-    return folder.name.partition("-")[2]
 
 
 def _write(path: Place, content: Any) -> StoredFile:

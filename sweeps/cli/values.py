@@ -16,8 +16,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BeforeValidator, Field, InstanceOf
 
 from mvae.refusal import Refusal
-from mvae.storage.objects import place
-from mvae.storage.place import Place
+from mvae.storage.objects import RemotePath, place
 
 MOST_SEEDS = 10_000
 """More seeds than this in one range are a slip of the finger."""
@@ -146,10 +145,9 @@ def storage(value: object) -> object:
     Raises:
         Refusal: the path is empty, or the URI is of no store that is known.
     """
-    if isinstance(value, str) and "://" in value:
-        return place(value)
-    found = folder(value)
-    return place(found) if isinstance(found, Path) else found
+    if not isinstance(value, str) or "://" not in value:
+        return folder(value)
+    return place(value)
 
 
 def gpus(value: object) -> object:
@@ -261,7 +259,7 @@ Counts = Annotated[
 Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
 Files = Annotated[tuple[Path, ...], BeforeValidator(files), Written("FILE,...")]
-Storage = Annotated[InstanceOf[Path] | InstanceOf[Place], BeforeValidator(storage), Written("DIR|URI")]
+Storage = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(storage), Written("DIR|URI")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
 WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]
 Count = Annotated[int, Field(ge=1), Written("N")]

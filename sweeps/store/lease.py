@@ -48,8 +48,10 @@ class Holder(Process):
     """Unix time of the acquisition, seconds."""
 
     def __str__(self) -> str:
-        since = datetime.fromtimestamp(self.since)
-        return f"process {self.pid} of {self.user} on {self.host}, since {since:%Y-%m-%d %H:%M:%S}"
+        return (
+            f"process {self.pid} of {self.user} on {self.host}, "
+            f"since {datetime.fromtimestamp(self.since):%Y-%m-%d %H:%M:%S}"
+        )
 
 
 class Lease:

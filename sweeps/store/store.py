@@ -44,8 +44,7 @@ class Mark:
     def why_unseen(self) -> str:
         """Empty where this machine reads what was written, else why not."""
         try:
-            read = self.path.impatient.read_bytes()
-            return "" if read == self.text.encode() else "another file is there"
+            return "" if self.path.impatient.read_bytes() == self.text.encode() else "another file is there"
         except OSError as error:
             return error.strerror or str(error)
 
@@ -107,12 +106,10 @@ class Store:
 
     @property
     def folder(self) -> Place:
-        """The folder of this name."""
         return self.root / self.name
 
     @property
     def results(self) -> Results:
-        """The finished trials' results."""
         return Results(self.folder / "results")
 
     @property

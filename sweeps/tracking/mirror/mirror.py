@@ -81,9 +81,15 @@ class Mirror:
             self._index(Held.of(run))
         models = all_pages(self._client.search_logged_models, where)
         there = {model.source_run_id: model for model in models}
-        deep = artifacts is not None and not place(artifacts).is_remote
         self._uploads = Uploads(
-            self._client, self._experiment, namespace, load_model, say, there, deep=deep, clock=clock
+            self._client,
+            self._experiment,
+            namespace,
+            load_model,
+            say,
+            there,
+            deep=artifacts is not None and not place(artifacts).is_remote,
+            clock=clock,
         )
 
     def adopt(self, sweep: SweepView) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place, each
@@ -33,7 +34,7 @@ LOCATION = text("select artifact_location from experiments where experiment_id =
 
 def location(artifacts: AnyPlace) -> str:
     """A folder of artifacts as MLflow wants it."""
-    return place(artifacts).as_uri()
+    return str(artifacts) if place(artifacts).is_remote else Path(str(artifacts)).as_uri()
 
 
 def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> str:
@@ -49,7 +50,7 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> st
     """
     engine = create_engine(uri, poolclass=NullPool)
     with closing(engine.connect()) as connection, connection.begin():
-        before = _scalar(connection, experiment)
+        before = str(connection.execute(LOCATION, {"experiment": experiment}).scalar())
         which = {"experiment": experiment, "namespace": namespace}
         runs = _moved(((key, key, at) for key, at in connection.execute(RUNS, which)), place(artifacts))
         named = ((key, f"models/{key}", at) for key, at in connection.execute(MODELS, which))
@@ -67,10 +68,6 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> st
         return ""
     counts = f"{counted(len(runs), 'run')} and {counted(len(models), 'model')}"
     return f"MLflow's artifacts moved with the storage: {counts} now have their files in {artifacts}"
-
-
-def _scalar(connection: Connection, experiment: str) -> str:
-    return str(connection.execute(LOCATION, {"experiment": experiment}).scalar())
 
 
 def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict[str, str]]:

@@ -80,13 +80,12 @@ class Uploads:
         try:
             marks = (f"{files[path].content_mark(version)} {path}" for path, version in versions.items())
             digest = {f"mvae.files.{name}": hashlib.sha256("\n".join(marks).encode()).hexdigest()}
-            folders = {path: PurePosixPath(path).parent for path in files}
-            below = [str(folders[path] / file.name) for path, file in files.items()]
+            below = [str(PurePosixPath(path).parent / file.name) for path, file in files.items()]
             if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
                 with scratch("files") as copies:
                     for path, file in files.items():
-                        copy = file.fetched(copies)
-                        self._client.log_artifact(held.run_id, str(copy), str(PurePosixPath(name, folders[path])))
+                        folder = PurePosixPath(name, PurePosixPath(path).parent)
+                        self._client.log_artifact(held.run_id, str(file.fetched(copies)), str(folder))
                 self._seen.add((held.run_id, name))
         except FileNotFoundError:
             if all(file.exists() for file in files.values()):

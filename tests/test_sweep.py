@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mvae.storage.files import Folder
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
 from sweeps.cli.options import read
@@ -115,10 +116,14 @@ def test_a_traceback_for_which_there_is_no_room_costs_nothing_but_itself(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    real = Folder.write_bytes
 
-    monkeypatch.setattr("sweeps.driver.write_atomically", full)
+    def full(path: Folder, data: bytes) -> int:
+        if path.parent.name == "errors":
+            raise OSError(28, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(Folder, "write_bytes", full)
     monkeypatch.setattr(worker, "train", broken)
     assert command() == INCOMPLETE
     assert "failed: nobody's input\n" in capsys.readouterr().out

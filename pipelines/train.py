@@ -149,7 +149,7 @@ def sweep(options: Options) -> Sweep:
         axis="workers",
         heading=title,
         source="supplement, section 1",
-        statements=lambda report: statements(report, Store(options.storage, options.name)),
+        statements=lambda report: statements(report, Store.open(options.storage, options.name, create=False)),
         speeds=True,
         remarks=remarks(made, network_given=options.image_network is not None),
     )

@@ -229,7 +229,7 @@ def sweep(options: Options) -> Sweep:
     modalities = modalities_of(options.dataset, options.data_root)
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
-    store = Store(options.storage, options.name)
+    store = Store.open(options.storage, options.name, create=False)
     made = (*cells(options, scores(modalities)), *cells(options, likelihoods(modalities, samples)))
     titles = {cell.row: cell.variant for cell in made}
     return Sweep(

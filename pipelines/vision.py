@@ -33,7 +33,7 @@ from mvae.evaluation.vision import FIGURES, TASKS, Task
 from mvae.measure import VISION
 from mvae.refusal import Refusal
 from mvae.settings import Targets
-from mvae.storage.objects import Place
+from mvae.storage.place import Place
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
 from sweeps.cli.shared import Preset, folder_as_data_set
@@ -208,7 +208,7 @@ def sweep(options: Options) -> Sweep:
         heading=f"{title}: PSNR in dB and SSIM, with those of the input taken as the answer, and of the mean image",
         source="supplement, section 10, Figures 7 to 10",
         statements=lambda report: statements(report, made),
-        pictures=lambda report, _: pictures(report, Store(options.storage, options.name)),
+        pictures=lambda report, _: pictures(report, Store.open(options.storage, options.name, create=False)),
     )
 
 

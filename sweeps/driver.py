@@ -13,8 +13,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mvae import plugins
-from mvae.storage.files import remove_tree, write_atomically
-from mvae.storage.objects import Place, each
+from mvae.storage.place import Place, each
 from sweeps import engine
 from sweeps.cli.console import Console, Progress, error
 from sweeps.cli.options import CommonOptions
@@ -140,7 +139,7 @@ class Driver:
         def tidy(key: str) -> None:
             self._drop_traceback(key)
             with suppress(OSError):
-                remove_tree(self.store.measuring(key))
+                self.store.measuring(key).remove_tree()
             checkpoints = self.store.checkpoints(key)
             newest = checkpoints.latest(digests=False)
             if newest is not None and not newest.final:
@@ -153,7 +152,7 @@ class Driver:
         for plugin in plugins.loaded():
             kept = self.store.plugin(plugin.path.name, plugin.digest)
             if not kept.exists():
-                write_atomically(kept, plugin.content)
+                kept.write_bytes(plugin.content)
 
     def _train(self, tracker: Tracker) -> None:
         todo = self.planned.todo
@@ -235,7 +234,7 @@ class Driver:
             return None
         path = self.store.traceback(key)
         try:
-            write_atomically(path, f"{self.catalogue.name(key)}\n{said.failed}\n\n{said.details}\n".encode())
+            path.write_bytes(f"{self.catalogue.name(key)}\n{said.failed}\n\n{said.details}\n".encode())
         except OSError:
             return None
         return path

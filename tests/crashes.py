@@ -11,11 +11,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from mvae.storage.objects import Place
+from mvae.storage.place import AnyPlace
 
 
 def killed_at_any_line(
-    action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None], below: Place
+    action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None], below: AnyPlace
 ) -> Iterator[int]:
     """Yield after each death of a process that ran `action` up to the n-th change of the files below a folder.
 
@@ -94,13 +94,13 @@ def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:
     return fsync
 
 
-def on_disk(place: Place) -> Path:
+def on_disk(place: AnyPlace) -> Path:
     """A place of the tests' own, which is a folder or file of this machine."""
     assert isinstance(place, Path), place
     return place
 
 
-def files_below(place: Place) -> set[str]:
+def files_below(place: AnyPlace) -> set[str]:
     """Paths of all files below a folder, relative to it, without lock files."""
     folder = on_disk(place)
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"}

@@ -175,7 +175,7 @@ class Place:
 
     @property
     def store(self) -> Store:
-        return Store(self.storage, "main")
+        return Store.open(self.storage, "main", create=False)
 
     @property
     def uri(self) -> str:

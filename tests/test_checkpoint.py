@@ -241,7 +241,7 @@ def test_final_weights_are_not_chosen_while_a_newer_checkpoint_is_damaged(folder
     assert Checkpoints(folder.parent / "never saved", "a").keep_final_weights() is None
 
 
-@pytest.mark.parametrize("calls", range(5))
+@pytest.mark.parametrize("calls", range(7))
 def test_a_full_disk_raises_and_leaves_nothing_half_written(
     folder: Path, calls: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -360,6 +360,6 @@ def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_d
 
 def test_a_manifest_of_another_format_is_not_read(folder: Path) -> None:
     checkpoint = saved(Checkpoints(folder, "a"), 1)
-    manifest = json.loads((checkpoint.path / MANIFEST).read_text(encoding="utf-8"))
+    manifest = json.loads((checkpoint.path / MANIFEST).read_bytes())
     on_disk(checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}), encoding="utf-8")
     assert Checkpoints(folder, "b").latest() is None

@@ -89,5 +89,5 @@ def test_the_report_has_the_figure_and_the_variance_at_k_0_against_k_1(
         assert f"MVAE19 {noise} noise: variance of the joint log weights 12.500 at k=0, 6.500 at k=1" in printed
     folder = store.reports / "k_sweep-mnist19-s20"
     assert (folder / "figure-6.png").read_bytes().startswith(b"\x89PNG")
-    assert "variance of the joint log weights" in (folder / "table.md").read_text(encoding="utf-8")
+    assert "variance of the joint log weights" in (folder / "table.md").read_bytes().decode()
     assert not (folder / "details.md").exists()

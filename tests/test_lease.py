@@ -17,6 +17,7 @@ import pytest
 
 import sweeps.store.lease
 from mvae.refusal import Refusal
+from mvae.storage.files import Folder
 from sweeps.store.lease import Lease
 from sweeps.store.processes import machine, this_process
 from tests.crashes import killed_at_any_line
@@ -106,9 +107,9 @@ def hold_for_a_moment(folder: Path, say: Callable[[str], None], dead_after: floa
 
 def test_a_lease_is_held_renewed_and_removed_without_a_word(tmp_path: Path, said: Said) -> None:
     with lease(tmp_path, said) as mine:
-        first = json.loads(mine.path.read_text(encoding="utf-8"))
+        first = json.loads(mine.path.read_bytes())
         time.sleep(3.5 * RENEW)
-        later = json.loads(mine.path.read_text(encoding="utf-8"))
+        later = json.loads(mine.path.read_bytes())
         assert first["owner"] == later["owner"]
         assert later["counter"] > first["counter"] == 0
         assert not mine.lost.is_set()
@@ -259,7 +260,7 @@ def test_a_stopped_driver_that_comes_back_learns_that_it_lost_and_leaves_the_hei
         _, status = os.waitpid(pid, 0)
         assert os.waitstatus_to_exitcode(status) == 3
         time.sleep(2 * RENEW)
-        assert json.loads(heir.path.read_text(encoding="utf-8"))["pid"] == os.getpid()
+        assert json.loads(heir.path.read_bytes())["pid"] == os.getpid()
         assert not heir.lost.is_set()
 
 
@@ -278,11 +279,11 @@ def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_leas
 
     with lease(tmp_path, said) as mine:
         with monkeypatch.context() as disk:
-            disk.setattr(sweeps.store.lease, "write_atomically", full)
+            disk.setattr(Folder, "write_bytes", full)
             time.sleep(4 * RENEW)
-        counter = json.loads(mine.path.read_text(encoding="utf-8"))["counter"]
+        counter = json.loads(mine.path.read_bytes())["counter"]
         time.sleep(4 * RENEW)
-        assert json.loads(mine.path.read_text(encoding="utf-8"))["counter"] > counter
+        assert json.loads(mine.path.read_bytes())["counter"] > counter
         assert not mine.lost.is_set()
     assert len(said) == 1
     assert "No space left on device" in said[0]

@@ -13,6 +13,7 @@ from mvae.data import DATASETS, fingerprint
 from mvae.data.faces.celeba import CELEBA, CELEBA19
 from mvae.data.faces.faces import describe
 from mvae.measure import ACCURACY, likelihood
+from mvae.storage.objects import place
 from mvae.trial import Trial
 from pipelines.likelihoods import ARMS, Options, cells, sweep
 from sweeps import engine
@@ -163,9 +164,12 @@ def test_the_report_says_how_many_samples_were_drawn_and_that_the_paper_drew_oth
     assert asked.name == "likelihoods-digits-s50"
     grid = made("--preset", "paper", "--dataset", "binary_mnist", "--samples", "50", "--seeds", "0")
     assert grid[0].published is not None
-    planned = plan(grid, Store(tmp_path, "main"), "f")
+    planned = plan(grid, Store(place(tmp_path), "main"), "f")
     report = tabulate(
-        planned, Store(tmp_path, "main").results, table=likelihood_table("binary_mnist"), axis="50 samples"
+        planned,
+        Store.open(tmp_path, "main", create=False).results,
+        table=likelihood_table("binary_mnist"),
+        axis="50 samples",
     )
     text = markdown(report)
     assert "50 samples" in text and "samples 50 (paper 1000)" in text
@@ -235,6 +239,8 @@ def test_one_table_holds_trials_on_two_data_sets_and_the_same_command_finds_them
     assert "MVAE19 (own) seed 0" in printed and "training examples 20" in " ".join(printed.split())
     marks = {name: fingerprint(name) for name in ("faces", "faces19")}
     expected = {cell.trial.key(marks[cell.trial.dataset]) for cell in sweep(options).cells}
-    assert {result.key for result in Store(tmp_path / "runs", "main").results} == expected and len(expected) == 3
+    assert {result.key for result in Store.open(tmp_path / "runs", "main", create=False).results} == expected and len(
+        expected
+    ) == 3
     assert main(lambda: sweep(options), options) == COMPLETE
     assert "3 trials, 3 done" in capsys.readouterr().out

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mvae.storage.objects import place
 from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
@@ -61,7 +62,7 @@ def trial(state: TrialState = TrialState.DONE) -> RunView:
         records=tuple(history),
         results=results,
         tags={"row": "MVAE", "column": "1%"},
-        checkpoint=Checkpoint(Path("/storage/checkpoints/x"), 2, "a", weights, [], {}, final=False),
+        checkpoint=Checkpoint(place("/storage/checkpoints/x"), 2, "a", weights, [], {}, final=False),
     )
 
 

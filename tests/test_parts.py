@@ -12,6 +12,7 @@ from torch import Tensor
 import mvae.evaluation.likelihood_estimates as likelihood_module
 from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.measure import likelihood
+from mvae.storage.objects import place
 from mvae.training.records import Checkpoint
 from sweeps.store.store import Store
 from sweeps.trials.parts import PartFiles
@@ -59,7 +60,7 @@ def weights(tmp_path: Path, digest: str) -> Checkpoint:
     class File:
         sha256 = digest
 
-    return Checkpoint(tmp_path, 1, "one", {"model.pt": File()}, [], {}, False)  # type: ignore[dict-item]
+    return Checkpoint(place(tmp_path), 1, "one", {"model.pt": File()}, [], {}, False)  # type: ignore[dict-item]
 
 
 def test_parts_are_those_of_the_same_weights_on_the_same_device_alone(tmp_path: Path) -> None:
@@ -80,13 +81,13 @@ def test_parts_are_those_of_the_same_weights_on_the_same_device_alone(tmp_path: 
 
 
 def test_a_damaged_part_is_computed_again_and_one_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    mine = PartFiles(tmp_path / "parts")
+    mine = PartFiles(place(tmp_path / "parts"))
     mine.write("0", {"x": torch.zeros(3)})
     path = mine.folder / "0.pt"
     path.write_bytes(path.read_bytes()[:-20])
     assert mine.read("0") is None
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    PartFiles(tmp_path / "file" / "parts").write("0", {"x": torch.zeros(3)})
+    PartFiles(place(tmp_path / "file" / "parts")).write("0", {"x": torch.zeros(3)})
 
 
 def test_a_trial_that_dies_while_it_is_measured_goes_on_with_the_rest_and_gives_the_same_result(

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from mvae.measure import ACCURACY, Measure
+from mvae.storage.objects import place
 from mvae.trial import Trial
 from sweeps.planning.plan import Cell, Plan, plan
 from sweeps.planning.state import TrialState
@@ -59,7 +60,7 @@ def shown(planned: Plan, at_once: int | None = None) -> str:
 
 
 def test_without_storage_every_cell_is_missing(tmp_path: Path) -> None:
-    planned = plan([cell(seed=seed) for seed in range(3)], Store(tmp_path, "not there"), FINGERPRINT)
+    planned = plan([cell(seed=seed) for seed in range(3)], Store(place(tmp_path), "not there"), FINGERPRINT)
     assert [planned.state(index) for index in range(3)] == [TrialState.PENDING] * 3
     assert len(planned.todo) == 3
 

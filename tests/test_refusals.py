@@ -31,7 +31,6 @@ CALLERS_MISTAKES = {
     "CVAE.infer_at": "our own measures choose the modalities to infer from, none is typed",
     "by_position": "no option names the modalities of an inference",
     "Split.redrawn": "commands load grey values if Trial.needs_grey says so; Trial refuses a data set without any",
-    "RemotePath.relative_to": "our code makes both paths",
 }
 """Functions of mvae that raise a plain ValueError, and why no option and no file of a user makes them raise it."""
 

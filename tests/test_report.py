@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from mvae.measure import ACCURACY, readout
+from mvae.storage.objects import place
 from mvae.trial import Trial
 from sweeps.planning.plan import Cell, plan
 from sweeps.store.results import Result
@@ -75,7 +76,7 @@ def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: P
     assert means == {("vae", 0.1): 0.5, ("nn", 0.1): 0.6, ("vae", 1.0): 0.7, ("nn", 1.0): 0.8}
     assert report.complete
     assert [contrast.mean for contrast in report.contrasts()] == pytest.approx([0.1, 0.1])
-    assert (tmp_path / "out" / "accuracy.png") in write(tmp_path / "out", report)
+    assert place(tmp_path / "out" / "accuracy.png") in write(tmp_path / "out", report)
     assert set(run_table(report)["measure"].to_pylist()) == {"readout-f0.1-v1", "readout-f1-v1", "accuracy-v1"}
 
 

@@ -39,7 +39,7 @@ def test_a_result_reads_back_with_every_bit(results: Results) -> None:
 
 def test_the_file_holds_the_fields_that_the_design_promises(results: Results) -> None:
     results.write(RESULT)
-    content = json.loads((results.folder / "0123456789abcdef.accuracy-v1.json").read_text(encoding="utf-8"))
+    content = json.loads((results.folder / "0123456789abcdef.accuracy-v1.json").read_bytes())
     assert list(content) == ["key", "measure", "trial", "metrics", "provenance", "history"]
 
 

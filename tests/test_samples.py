@@ -18,6 +18,7 @@ from mvae.evaluation.words import WordTable
 from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
+from mvae.storage.objects import place
 from mvae.trial import Trial
 
 
@@ -108,7 +109,7 @@ def test_grids_of_one_seed_are_equal_and_of_another_differ(model: Multimodal, di
 def test_a_saved_sheet_without_words_reads_back_as_its_grid(channels: int, tmp_path: Path) -> None:
     sheet = Sheet(torch.rand(4, channels, 4, 5), columns=2)
     path = tmp_path / "new folder" / "grid.png"
-    save_png(sheet, path, scale=3)
+    save_png(sheet, place(path), scale=3)
     pixels = np.asarray(Image.open(path)).reshape(27, 33, channels)
     expected = (sheet.pixels.permute(1, 2, 0) * 255).round().numpy()
     assert (pixels[::3, ::3] == expected).all()

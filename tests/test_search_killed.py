@@ -130,7 +130,7 @@ def test_a_trial_that_went_on_at_its_rungs_is_the_trial_that_it_would_have_been_
     }  # killed and resumed, where there is one
     chosen = next((one for one in done if one.key in broken), done[-1])
     with place() as elsewhere:
-        store, words = Store(elsewhere.storage, "main"), list[Message]()
+        store, words = Store.open(elsewhere.storage, "main", create=False), list[Message]()
         load("digits", cache=story.place.cache)
         run(Job(chosen.key, chosen.trial, (story.wanted.measure,), store, cache=story.place.cache), words.append)
         assert words[-1].done

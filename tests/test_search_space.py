@@ -140,7 +140,7 @@ def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
     assert outcome.best.trial.learning_rate == max(
         one.trial.learning_rate for one in outcome.known if one.state is TrialState.DONE
     )
-    write(tmp_path / "report", outcome)
+    write(place(tmp_path / "report"), outcome)
     for name in ("history", "parallel", "importances"):
         for form, begins in (("png", b"\x89PNG"), ("pdf", b"%PDF-"), ("svg", b"<?xml")):
             assert (tmp_path / "report" / f"{name}.{form}").read_bytes().startswith(begins)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvae.refusal import Refusal
+from mvae.storage.objects import place
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from tests.crashes import files_below, killed_at_any_line, on_disk
@@ -21,7 +22,7 @@ def store(tmp_path: Path) -> Store:
 
 def test_a_relative_storage_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Store.open("runs", "main", create=False).folder == tmp_path / "runs" / "main"
+    assert Store.open("runs", "main", create=False).folder == place(tmp_path / "runs" / "main")
     assert not (tmp_path / "runs").exists()
 
 
@@ -111,7 +112,7 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
         lambda: path.unlink(missing_ok=True),
         store.root,
     ):
-        before = path.read_text(encoding="utf-8").strip() if path.exists() else None
+        before = path.read_bytes().decode().strip() if path.exists() else None
         after = store.namespace()
         assert str(uuid.UUID(after)) == after
         assert before in (None, after)
@@ -124,11 +125,11 @@ def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
 
 
 def test_a_mark_is_seen_where_the_storage_is_and_missed_where_it_is_not(tmp_path: Path) -> None:
-    store = Store(tmp_path / "not" / "yet", "main")
+    store = Store.open(tmp_path / "not" / "yet", "main", create=False)
     with store.mark() as mark:
         assert mark.why_unseen() == ""
         assert replace(mark, text="another machine's").why_unseen() == "another file is there"
-        assert replace(mark, path=tmp_path / "elsewhere").why_unseen() == "No such file or directory"
+        assert replace(mark, path=place(tmp_path / "elsewhere")).why_unseen() == "No such file or directory"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -138,6 +139,6 @@ def test_a_folder_of_the_same_path_on_another_machine_is_not_taken_for_the_stora
     store.check_is("")
     with pytest.raises(Refusal, match=r"does not see the sweep's storage in .*shared/main \([0-9a-f-]{36}\)"):
         store.check_is("12345678-1234-1234-1234-123456789012")
-    other = Store(tmp_path / "own", "main")
+    other = Store.open(tmp_path / "own", "main", create=False)
     with pytest.raises(Refusal, match=r"\(No such file or directory\): storage must be a folder that every machine"):
         other.check_is(store.namespace())

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mvae.storage.files import Folder
 from pipelines.weak_supervision import Options, sweep
 from sweeps import engine
 from sweeps.cli.options import read
@@ -94,15 +95,13 @@ def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
         once.setattr(worker, "train", broken)
         assert command() == INCOMPLETE
     ((key, view),) = tracked[-1].views.items()
-    kept = Store(storage, "main").traceback(key)
+    kept = Store.open(storage, "main", create=False).traceback(key)
     printed = capsys.readouterr().out
     assert printed.count(f"failed: nobody's input (traceback: {kept})") == 1
     assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, "in the report too"
     assert (view.state, view.error, view.traceback) == (TrialState.FAILED, "nobody's input", kept)
-    assert kept.read_text(encoding="utf-8").startswith(
-        "NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n"
-    )
-    assert 'raise ValueError("nobody\'s input")' in kept.read_text(encoding="utf-8")
+    assert kept.read_bytes().decode().startswith("NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n")
+    assert 'raise ValueError("nobody\'s input")' in kept.read_bytes().decode()
 
     assert command() == COMPLETE
     assert not kept.exists()
@@ -118,10 +117,14 @@ def test_a_traceback_for_which_there_is_no_room_costs_nothing_but_itself(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    real = Folder.write_bytes
 
-    monkeypatch.setattr("sweeps.driver.write_atomically", full)
+    def full(path: Folder, data: bytes) -> int:
+        if path.parent.name == "errors":
+            raise OSError(28, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(Folder, "write_bytes", full)
     monkeypatch.setattr(worker, "train", broken)
     assert command() == INCOMPLETE
     assert "failed: nobody's input\n" in capsys.readouterr().out

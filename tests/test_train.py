@@ -92,7 +92,7 @@ def test_a_lone_worker_is_timed_without_a_trace_on_the_random_numbers_of_trainin
 
     from mvae.data import load
 
-    job = digits_job(Store(storage, "main"), cache, batch_size=50)
+    job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
     before = torch.random.get_rng_state()
     assert (alone(job.trial, load("digits", None, cache)) or 0) > 0
     assert torch.equal(torch.random.get_rng_state(), before)
@@ -110,7 +110,7 @@ def test_a_batch_that_fits_no_single_gpu_is_trained_and_only_not_timed_alone(
         raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(speed, "seconds_a_step", full)
-    job = digits_job(Store(storage, "main"), cache, batch_size=50)
+    job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
     assert alone(job.trial, load("digits", None, cache)) is None
     assert "scaling_efficiency" not in speeds([record(1, 150.0)], 2, None)
 

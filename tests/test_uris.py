@@ -75,7 +75,7 @@ def test_results_and_the_study_lie_in_the_storage_whatever_it_is_called(folder: 
     with opened(of, uri) as study:
         study.settle(store)
         assert study.ask(store) is not None
-    assert (store.folder / "study.db").stat().st_size > 0
+    assert (store.folder / "study.db").version().size > 0
     assert len(look(of, uri)) == 1
     assert [path.name for path in tmp_path.iterdir()] == [folder], "nothing lies outside the storage"
 
@@ -83,7 +83,7 @@ def test_results_and_the_study_lie_in_the_storage_whatever_it_is_called(folder: 
 @pytest.mark.parametrize("folder", ["ci%2Fmain", "a?b"])
 def test_a_typed_uri_that_means_another_file_is_refused_with_the_one_to_type(folder: str, tmp_path: Path) -> None:
     (tmp_path / folder).mkdir()
-    meant, store = tmp_path / folder / "mlflow.db", Store(tmp_path, "main")
+    meant, store = tmp_path / folder / "mlflow.db", Store.open(tmp_path, "main", create=False)
     with pytest.raises(Refusal, match=r"^--tracking-uri sqlite.* means the file .*; for .* write sqlite") as refusal:
         tracking_uri(f"sqlite:///{meant}", "--tracking-uri")
     right = str(refusal.value).rpartition(" write ")[2]
@@ -103,13 +103,15 @@ def test_a_uri_that_names_no_file_is_refused(uri: str) -> None:
 
 def test_a_relative_study_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert study_uri(Store(tmp_path, "main"), "sqlite:///study.db") == f"sqlite:///{tmp_path}/study.db"
-    assert study_uri(Store(tmp_path, "main"), "postgresql://host/b") == "postgresql://host/b"
+    assert (
+        study_uri(Store.open(tmp_path, "main", create=False), "sqlite:///study.db") == f"sqlite:///{tmp_path}/study.db"
+    )
+    assert study_uri(Store.open(tmp_path, "main", create=False), "postgresql://host/b") == "postgresql://host/b"
 
 
 @pytest.mark.parametrize("character", string.punctuation.replace("/", "").replace(".", "") + " ü", ids=ord)
 def test_the_uri_of_an_object_is_read_back(character: str) -> None:
-    path = RemotePath("s3", "bucket", f"a{character}b/{character}2F", "endpoint_override=127.0.0.1:9000&scheme=http")
+    path = RemotePath(f"a{character}b/{character}2F", "s3", "bucket", "endpoint_override=127.0.0.1:9000&scheme=http")
     assert RemotePath.of(path.uri) == path
     assert place(replace(path, authority="KEY:SECRET@bucket").uri) == path, "without credentials"
 
@@ -121,7 +123,7 @@ def test_a_bucket_whose_folder_mlflow_would_cut_is_refused(tmp_path: Path) -> No
 
 def test_a_name_after_a_tilde_that_no_user_has_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Store.open("~nobody-has-this", "main", create=False).root == tmp_path / "~nobody-has-this"
+    assert Store.open("~nobody-has-this", "main", create=False).root == place(tmp_path / "~nobody-has-this")
 
 
 def test_user_and_password_of_a_server_are_sent_as_they_are_meant() -> None:

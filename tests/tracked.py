@@ -15,6 +15,7 @@ import mlflow.pytorch
 import pytest
 from mlflow.entities import Run
 
+from mvae.storage.objects import place
 from mvae.training.records import MODEL, Checkpoint, Record, StoredFile
 from sweeps.cli.tracking_uri import default_uri, place_of_artifacts
 from sweeps.planning.state import TrialState
@@ -68,7 +69,7 @@ def running(key: str, epochs: int) -> RunView:
 
 def checkpoint(epoch: int) -> Checkpoint:
     weights = StoredFile(bytes=1, sha256="e" * 64)
-    return Checkpoint(Path("/storage/checkpoints/x"), epoch, "a", {MODEL: weights}, [], {}, final=False)
+    return Checkpoint(place("/storage/checkpoints/x"), epoch, "a", {MODEL: weights}, [], {}, final=False)
 
 
 def no_model(view: RunView) -> None:

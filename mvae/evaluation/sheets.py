@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from mvae.storage.files import write_atomically
-from mvae.storage.objects import Place
+from mvae.storage.place import Place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -80,7 +79,7 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
     """
     content = io.BytesIO()
     labelled(sheet, scale or sheet.scale).save(content, format="PNG")
-    write_atomically(path, content.getvalue())
+    path.write_bytes(content.getvalue())
 
 
 def labelled(sheet: Sheet, scale: int) -> Image:

@@ -1,1 +1,1 @@
-"""Where files lie: folders (files.py) and object storage, s3 and gs (objects.py, patience.py)."""
+"""Where files lie: place.py says what all places can do; folders (files.py), object storage, s3 and gs (objects.py)."""

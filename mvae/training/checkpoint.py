@@ -14,9 +14,8 @@ import hashlib
 import io
 import json
 import logging
-import os
+import math
 import re
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,18 +23,17 @@ from typing import Any
 
 import torch
 
-from mvae.storage.files import Damaged, flush_to_disk, listing, locked, remove_tree, sha256_cached, write_atomically
-from mvae.storage.objects import Place, RemotePath
+from mvae.storage.clock import CLOCK, Clock
+from mvae.storage.files import Damaged
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place, Version
 from mvae.training.records import MANIFEST, MODEL, Checkpoint, Record, StoredFile
 
 _FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
 _FORMAT = 1
-_LOOKS = 3
-"""A folder counts as empty when seen so this often: a listing misses what is added while it is read, and the checkpoint
-that it does show may be deleted meanwhile because of the one that it misses. A store's misses nothing."""
 _IN_THE_MAKING = 600.0
-"""Seconds since its last file, by the store's clock and ours, for which a checkpoint in a store that has no manifest
-may still get one."""
+"""Seconds since its last file, by the storage's clock and ours, for which a checkpoint without a manifest may still get
+one, where no lock keeps others from finishing the trial meanwhile."""
 _log = logging.getLogger(__name__)
 _reported: set[Place] = set()
 """Damaged checkpoints that this process has named already."""
@@ -50,12 +48,14 @@ class Checkpoints:
         keep: how many of its own checkpoints an attempt keeps while the trial runs.
     """
 
-    def __init__(self, folder: Place, attempt: str, keep: int = 2) -> None:
+    def __init__(self, folder: AnyPlace, attempt: str, keep: int = 2, clock: Clock = CLOCK) -> None:
         assert _FOLDER.fullmatch(f"000000-{attempt}"), f"attempt {attempt!r} is not a simple token"
         assert keep >= 1, "an attempt that keeps no checkpoint loses its work"
-        self.folder = folder
+        self.folder = place(folder)
         self.attempt = attempt
         self.keep = keep
+        self._clock = clock
+        self._lock_of_the_end = self.folder / "final"
 
     def latest(self, *, digests: bool = True) -> Checkpoint | None:
         """The newest valid checkpoint of any attempt: highest epoch, of equal ones the last written.
@@ -67,9 +67,9 @@ class Checkpoints:
                 know of it (`load` checks the file that it loads in any case).
         """
         nothing = 0
-        while nothing < (1 if isinstance(self.folder, RemotePath) else _LOOKS):
-            with suppress(_DeletedMeanwhile):
-                newest = self._newest_of(self._newest_first(), digests)
+        while nothing < self.folder.looks:
+            with suppress(FileNotFoundError):
+                newest = self._newest_of(self._newest_first(self.folder.listing()), digests)
                 if newest is not None:
                     return newest
                 nothing += 1
@@ -97,8 +97,6 @@ class Checkpoints:
                 return _verified(path)
             except Damaged:
                 _remove(path)
-        known = self.folder.exists()
-        path.mkdir(parents=True)
         try:
             stored = {name: _write(path / name, content) for name, content in files.items()}
             checkpoint = Checkpoint(
@@ -112,13 +110,11 @@ class Checkpoints:
             )
             _write_manifest(checkpoint)
             _check_not_deleted(checkpoint)
-            flush_to_disk(self.folder)
-            if not known:
-                flush_to_disk(self.folder.parent)
         except BaseException:
             _remove(path)
             raise
-        for older in [folder for folder in self._newest_first() if _attempt(folder) == self.attempt][self.keep :]:
+        complete = self._newest_first(self.folder.listing())
+        for older in [folder for folder in complete if folder.name.partition("-")[2] == self.attempt][self.keep :]:
             _remove(older)
         return checkpoint
 
@@ -129,11 +125,7 @@ class Checkpoints:
             Damaged: the file is not what the manifest says.
         """
         assert name in checkpoint.files, f"{checkpoint.path} has no {name}, it has {', '.join(checkpoint.files)}"
-        path = checkpoint.path / name
-        if isinstance(path, RemotePath):
-            return torch.load(io.BytesIO(_fetched(checkpoint, name)), map_location=map_location, weights_only=True)
-        _verify(checkpoint, name)
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(io.BytesIO(_fetched(checkpoint, name)), map_location=map_location, weights_only=True)
 
     def keep_final_weights(self) -> Checkpoint | None:
         """Once the result is written: keep the weights of the newest checkpoint, delete all else of every attempt.
@@ -141,116 +133,77 @@ class Checkpoints:
         Safe to call again, and to be killed in: what was left over goes the next time. Does nothing, and returns None,
         where there is no checkpoint or where one newer than the newest valid one is damaged.
 
-        Two attempts at once delete nothing that the other keeps, in a store that has no locks too.
+        Two attempts at once delete nothing that the other keeps, without locks too: each deletes only what the listing
+        shows from which it chose. Of two complete checkpoints all choose the same one, and one that may be in the
+        making is left alone. So the last that finishes keeps what the others keep, or its own.
         """
-        if isinstance(self.folder, RemotePath):
-            return self._keep_final_objects(self.folder)
         if not self.folder.is_dir():
             return None
-        with locked(self.folder / "final"):
-            newest = self.latest()
-            if newest is None or any(_epoch(folder) > newest.epoch for folder in self._newest_first()):
-                return None
-            for other in self.folder.iterdir():
-                if other.is_dir() and other != newest.path:
-                    _remove(other)
-            return _stripped(newest)
+        with self._lock_of_the_end.lock():
+            while True:
+                with suppress(FileNotFoundError):
+                    return self._keep_newest()
 
-    def _keep_final_objects(self, trial: RemotePath) -> Checkpoint | None:
-        """As `keep_final_weights`, without a lock.
+    def _keep_newest(self) -> Checkpoint | None:
+        found = self.folder.listing()
+        complete = self._newest_first(found)
+        newest = self._newest_of(complete, digests=True)
+        if newest is None or any(_epoch(folder) > newest.epoch for folder in complete):
+            return None
+        for other in list(self.folder.iterdir()):
+            a_checkpoint = _FOLDER.fullmatch(other.name) and other != newest.path
+            if a_checkpoint and (other in complete or self._is_abandoned(other, found)):
+                _remove(other)
+        final = _stripped(newest)
+        _check_not_deleted(final)
+        return final
 
-        It deletes only what the listing shows from which it chose. Of two complete checkpoints all choose the same one,
-        and one that may be in the making is left alone: so the last that finishes keeps what the others keep, or its
-        own.
-        """
-        while True:
-            found = listing(trial)
-            complete = _complete(trial, found)
-            try:
-                newest = self._newest_of(complete, digests=True)
-                if newest is None or any(_epoch(folder) > newest.epoch for folder in complete):
-                    return None
-                for name in {path.partition("/")[0] for path in found if "/" in path}:
-                    other = trial / name
-                    last = max(changed for path, (_, changed) in found.items() if path.startswith(f"{name}/"))
-                    abandoned = time.time() - last / 1e9 > _IN_THE_MAKING
-                    if other != newest.path and (other in complete or abandoned):
-                        _remove(other)
-                final = _stripped(newest)
-                _check_not_deleted(final)
-                return final
-            except (_DeletedMeanwhile, FileNotFoundError):
-                continue
+    def _is_abandoned(self, folder: Place, found: Mapping[str, Version]) -> bool:
+        """Whether a checkpoint that has no manifest in the listing gets none any more."""
+        if self._lock_of_the_end.has_locks():
+            return True  # its writer finds out that files are gone (`_check_not_deleted`)
+        changed = [version.changed for path, version in found.items() if path.startswith(f"{folder.name}/")]
+        return self._clock.time() - max(changed, default=math.inf) / 1e9 > _IN_THE_MAKING
 
     def _newest_of(self, folders: Sequence[Place], digests: bool) -> Checkpoint | None:
         """The first that is valid; who comes upon one that is damaged is told.
 
         Raises:
-            _DeletedMeanwhile: one was, by its owner or by whoever finished the trial.
+            FileNotFoundError: one was deleted meanwhile, by its owner or by whoever finished the trial.
         """
         for folder in folders:
             try:
                 return _verified(folder, digests)
             except Damaged as error:
                 if not (folder / MANIFEST).exists():
-                    raise _DeletedMeanwhile from None
-                self._warn_once(folder, error)
+                    raise FileNotFoundError(f"{folder} was deleted meanwhile") from None
+                if folder not in _reported:
+                    _reported.add(folder)
+                    _log.warning("a damaged checkpoint is passed over: %s", error)
         return None
 
-    def _newest_first(self) -> list[Place]:
-        """Folders that have a manifest, valid or not."""
-        if isinstance(self.folder, RemotePath):
-            return _complete(self.folder, listing(self.folder))
-        found = []
-        for folder in self.folder.iterdir() if self.folder.is_dir() else ():
-            if _FOLDER.fullmatch(folder.name):
-                try:
-                    found.append((_epoch(folder), (folder / MANIFEST).stat().st_mtime_ns, folder))
-                except (FileNotFoundError, NotADirectoryError):
-                    continue
-        return [folder for _, _, folder in sorted(found, reverse=True)]
+    def _newest_first(self, found: Mapping[str, Version]) -> list[Place]:
+        """Folders with a manifest, valid or not, by epoch, time of the weights, and name: of equal ones the last first.
 
-    def _warn_once(self, folder: Place, error: Damaged) -> None:
-        if folder not in _reported:
-            _reported.add(folder)
-            _log.warning("a damaged checkpoint is passed over: %s", error)
-
-
-class _DeletedMeanwhile(Exception):
-    """A checkpoint that was there a moment ago."""
-
-
-def _complete(trial: RemotePath, found: Mapping[str, tuple[int, int]]) -> list[Place]:
-    """As `Checkpoints._newest_first`, from a store's listing, by epoch, time of the weights, and name.
-
-    A store's time is coarse, and the manifest is written again at the end: this order is the same whoever asks, when.
-    """
-    names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
-    dated = [(found.get(f"{name}/{MODEL}", (0, 0))[1], name) for name in names if _FOLDER.fullmatch(name)]
-    in_order = sorted(dated, key=lambda one: (int(one[1].partition("-")[0]), *one), reverse=True)
-    return [trial / name for _, name in in_order]
+        A store's time is coarse, and the manifest is written again at the end: this order is the same whoever asks,
+        when.
+        """
+        names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
+        weights = {name: found.get(f"{name}/{MODEL}", Version(0, 0)) for name in names if _FOLDER.fullmatch(name)}
+        in_order = sorted(weights, key=lambda name: (_epoch(self.folder / name), weights[name].changed, name))
+        return [self.folder / name for name in reversed(in_order)]
 
 
 def _epoch(folder: Place) -> int:
     return int(folder.name.partition("-")[0])
 
 
-def _attempt(folder: Place) -> str:
-    return folder.name.partition("-")[2]
-
-
 def _write(path: Place, content: Any) -> StoredFile:
-    """Write one file, on the disk when this returns. Serialised in memory, so that a failing disk gives OSError."""
+    """Write one file. Serialised in memory, so that a failing disk gives OSError."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
-    if isinstance(path, RemotePath):
-        path.write_bytes(data)
-    else:
-        with path.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    path.write_bytes(data)
     return StoredFile(bytes=len(data), sha256=hashlib.sha256(data).hexdigest())
 
 
@@ -264,13 +217,13 @@ def _write_manifest(checkpoint: Checkpoint) -> None:
         "provenance": checkpoint.provenance,
         "history": checkpoint.history,
     }
-    write_atomically(checkpoint.path / MANIFEST, json.dumps(manifest).encode())
+    (checkpoint.path / MANIFEST).write_bytes(json.dumps(manifest).encode())
 
 
 def _check_not_deleted(checkpoint: Checkpoint) -> None:
     """Raise FileNotFoundError if another attempt finished the trial meanwhile, and deleted the files."""
     for name in checkpoint.files:
-        (checkpoint.path / name).stat()
+        (checkpoint.path / name).version()
 
 
 def _verified(folder: Place, digests: bool = True) -> Checkpoint:
@@ -308,10 +261,10 @@ def _verified(folder: Place, digests: bool = True) -> Checkpoint:
 def _verify(checkpoint: Checkpoint, name: str, digest: bool = True) -> None:
     path, expected = checkpoint.path / name, checkpoint.files[name]
     try:
-        size = path.stat().st_size
+        size = path.version().size
         if size != expected.bytes:
             raise Damaged(f"{path} has {size:,} bytes, its manifest says {expected.bytes:,}")
-        if digest and sha256_cached(path) != expected.sha256:
+        if digest and path.digest() != expected.sha256:
             raise Damaged(f"{path} does not have the sha256 that its manifest says")
     except OSError as error:
         raise Damaged(f"{path} cannot be read ({error.strerror})") from error
@@ -347,4 +300,4 @@ def _stripped(checkpoint: Checkpoint) -> Checkpoint:
 def _remove(folder: Place) -> None:
     """Delete a checkpoint, the manifest first: killed half-way, it is no checkpoint rather than a damaged one."""
     (folder / MANIFEST).unlink(missing_ok=True)
-    remove_tree(folder)
+    folder.remove_tree()

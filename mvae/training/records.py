@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
 
-from mvae.storage.objects import Place
+from mvae.storage.place import Place
 
 MANIFEST = "manifest.json"
 

@@ -7,14 +7,15 @@ import re
 from pathlib import Path
 
 from mvae.refusal import Refusal
-from mvae.storage.objects import Place
+from mvae.storage.objects import RemotePath, place
+from mvae.storage.place import AnyPlace, Place
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """Databases that MLflow can write without a server of its own, and their ports."""
 
 
-def default_uri(storage: Place) -> str:
+def default_uri(storage: AnyPlace) -> str:
     """The tracking URI of those who have no server: one SQLite file in the storage folder.
 
     In a store of objects there can be none: `place_of_artifacts` refuses it, before anything starts.
@@ -53,7 +54,7 @@ def _in_a_store(uri: str) -> bool:
     return uri.startswith("sqlite:///") and "://" in uri.removeprefix("sqlite:///")
 
 
-def place_of_artifacts(uri: str, storage: Place) -> Place | None:
+def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
     """Where MLflow keeps artifacts, beside the results or beside its own database; None where its server decides.
 
     Args:
@@ -70,14 +71,14 @@ def place_of_artifacts(uri: str, storage: Place) -> Place | None:
         return None
     path = sqlite_path(uri)
     if isinstance(storage, Path):
-        return storage.absolute() / "mlartifacts"
+        return place(storage / "mlartifacts")
     if path is not None:
-        return path.parent / "mlartifacts"
-    if {"?", "#"} & set(storage.key):
+        return place(path.parent / "mlartifacts")
+    if isinstance(storage, RemotePath) and {"?", "#"} & set(storage.key):
         raise Refusal(
             f"--storage {storage.uri}: MLflow reads a ? or # as the end of a folder's name; choose another folder"
         )
-    package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(storage.scheme, "")
+    package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(str(storage).partition("://")[0], "")
     if package and not _installed(package):
         raise Refusal(
             f"--tracking-uri {without_credentials(uri)} keeps artifacts in {storage}, for which MLflow needs {package}:"

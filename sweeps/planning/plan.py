@@ -9,13 +9,12 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from mvae.data.dataset import NO_IMAGES
 from mvae.measure import Measure
 from mvae.models import arm
-from mvae.storage.objects import each
+from mvae.storage.place import each
 from mvae.trial import ADDED_AS, Trial
 from sweeps.cli.words import counted, timing
 from sweeps.planning.estimate import Cost, Estimate, Shape
@@ -195,7 +194,7 @@ def plan(
         missing = tuple(measure for measure in measures if (key, measure.token) not in done)
         if not missing:
             return PlannedTrial(key, trial, measures, (), trial.epochs)
-        digests = isinstance(store.root, Path)  # a store of objects would send the files whole
+        digests = not store.root.is_remote  # a store of objects would send the files whole
         checkpoint = store.checkpoints(key).latest(digests=digests) if key in begun else None
         return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 

@@ -15,7 +15,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
@@ -82,12 +81,12 @@ def study_uri(store: Store, given: str | None) -> str:
         except Refusal as refusal:
             raise Refusal(f"--study-uri {refusal}") from None
         return given if path is None else sqlite_uri(path.absolute())
-    if not isinstance(store.folder, Path):
+    if store.folder.is_remote:
         raise Refusal(
             f"--storage {store.root} cannot hold the study's database: give --study-uri a database,"
             " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
         )
-    return sqlite_uri(store.folder / "study.db")
+    return sqlite_uri(str(store.folder / "study.db"))
 
 
 def exists(uri: str) -> bool:

@@ -17,8 +17,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mvae.storage.files import write_atomically
-from mvae.storage.objects import Place
+from mvae.storage.place import Place
 from sweeps.planning.state import TrialState
 from sweeps.search.plots import history, importances, parallel
 from sweeps.search.space import Search
@@ -131,20 +130,19 @@ def show(outcome: Outcome, console: Console) -> None:
 
 def write(folder: Place, outcome: Outcome) -> None:
     """Writes the report's files, each atomically."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = forms("history", partial(history, outcome.search, outcome.known))
     if outcome.best is not None:
         made |= forms("parallel", partial(parallel, outcome.search, outcome.known))
     if outcome.importances:
         made |= forms("importances", partial(importances, outcome.search, outcome.importances))
     for name, picture in made.items():
-        write_atomically(folder / name, picture())
+        (folder / name).write_bytes(picture())
     lines = outcome.lines()
     trials = [list(line) for line in lines[:1]] + [list(line.values()) for line in lines]
     runs = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
-    write_atomically(folder / "trials.csv", _csv(trials))
-    write_atomically(folder / "runs.csv", _csv([["key", "measure", "link"], *runs]))
-    write_atomically(folder / "table.md", markdown(outcome).encode())
+    (folder / "trials.csv").write_bytes(_csv(trials))
+    (folder / "runs.csv").write_bytes(_csv([["key", "measure", "link"], *runs]))
+    (folder / "table.md").write_bytes(markdown(outcome).encode())
 
 
 def markdown(outcome: Outcome) -> str:

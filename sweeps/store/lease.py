@@ -15,21 +15,20 @@ and stops.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from types import TracebackType
 from typing import Self
 
 from mvae.refusal import Refusal
-from mvae.storage.files import has_locks, locked, write_atomically
-from mvae.storage.objects import Place
-from sweeps.store.processes import Process, this_process
+from mvae.storage.clock import CLOCK, Clock
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place
+from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
 """A gap between two looks counts at most this many polling intervals of standing still: if this machine slept, so may
@@ -49,12 +48,16 @@ class Holder(Process):
     """Unix time of the acquisition, seconds."""
 
     def __str__(self) -> str:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"process {self.pid} of {self.user} on {self.host}, since {since}"
+        return (
+            f"process {self.pid} of {self.user} on {self.host}, "
+            f"since {datetime.fromtimestamp(self.since):%Y-%m-%d %H:%M:%S}"
+        )
 
 
 class Lease:
     """Hold `<folder>/lease.json` for the time of a `with` block.
+
+    A block is `acquire`, then `keep_renewed` in a thread of its own, then `release`.
 
     Args:
         folder: of the name, which exists.
@@ -62,33 +65,36 @@ class Lease:
         renew_every: seconds between renewals.
         dead_after: seconds for which a lease must stand still before it counts as dead.
         settle: seconds that a rival may take between its look and its write, where there are no locks.
+        clock: measures all of these.
     Raises:
         Refusal: on entry, when another driver is at work; one line that says who, since when, and what to do.
     """
 
     def __init__(
         self,
-        folder: Place,
+        folder: AnyPlace,
         say: Callable[[str], None],
         renew_every: float = 5.0,
         dead_after: float = 20.0,
         settle: float = 3.0,
+        clock: Clock = CLOCK,
     ) -> None:
         assert 0 < renew_every < dead_after, "a lease must be renewed before it counts as dead"
-        self.path = folder / "lease.json"
+        self.path = place(folder) / "lease.json"
         self.lost = threading.Event()
         """Set when another driver holds the lease: this one was given up for dead and must stop."""
         self._say = say
         self._renew_every = renew_every
         self._dead_after = dead_after
-        self._settle = 0.0 if has_locks(self.path) else settle
+        self._settle = 0.0 if self.path.has_locks() else settle
+        self._clock = clock
         self._mine: Holder | None = None
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._renew_for_ever, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self.keep_renewed, name="lease", daemon=True)
 
     def __enter__(self) -> Self:
         try:
-            self._acquire()
+            self.acquire()
             self._thread.start()
         except BaseException:
             self.release()
@@ -100,17 +106,17 @@ class Lease:
     ) -> None:
         self.release()
 
-    def _acquire(self) -> None:
+    def acquire(self) -> None:
         """Take the lease if it is free, else watch it until it proves dead or alive."""
         found = self._take_unless_held()
         if found is None:
             return
         poll = min(0.25, self._dead_after / 20)
-        stood_still, looked = 0.0, time.monotonic()
+        stood_still, looked = 0.0, self._clock.monotonic()
         self._say(f"{self._describe(found)}; waiting up to {self._dead_after:.0f} s to see whether it is still at work")
         while stood_still < self._dead_after:
-            time.sleep(poll)
-            now = time.monotonic()
+            self._clock.wait(self._stop, poll)
+            now = self._clock.monotonic()
             stood_still += min(now - looked, _STILL_POLLS * poll)
             looked = now
             content = _read(self.path)
@@ -118,9 +124,7 @@ class Lease:
                 found = self._take_unless_held(watched=found)
                 if found is None:
                     return
-        if self._take_unless_held(watched=found, stood_still=True) is None:
-            return
-        raise AssertionError("a lease that stood still was neither taken nor refused")
+        self._take_unless_held(watched=found, stood_still=True)
 
     def _take_unless_held(self, watched: bytes | None = None, stood_still: bool = False) -> bytes | None:
         """Take the lease and return None if there is none, its process is dead, or it stood still; else return it.
@@ -131,17 +135,19 @@ class Lease:
         Raises:
             Refusal: the lease is not the one that was watched: it moves, or another waiting driver was first.
         """
-        with locked(self.path):
+        with self.path.lock():
             content = _read(self.path)
             if content is not None and not _is_dead(content):
                 if watched is not None and content != watched:
                     raise self._refusal(content)
                 if not stood_still:
                     return content
-            self._mine = _new_holder()
+            self._mine = Holder(
+                **asdict(this_process()), owner=str(uuid.uuid4()), counter=0, user=user(), since=self._clock.time()
+            )
             self._write(self._mine)
             while self._settle:
-                time.sleep(self._settle)
+                self._clock.wait(self._stop, self._settle)
                 rival = _read(self.path)
                 if rival is None:  # a holder that gave its lease back deleted ours with it
                     self._write(self._mine)
@@ -159,11 +165,12 @@ class Lease:
             "wait until it ends, stop it, or choose another --name"
         )
 
-    def _renew_for_ever(self) -> None:
+    def keep_renewed(self) -> None:
+        """Renew the lease until it is released or lost."""
         failed = False
-        while not self._stop.wait(self._renew_every):
+        while not self._clock.wait(self._stop, self._renew_every):
             try:
-                if not self._renew():
+                if not self.renew():
                     self.lost.set()
                     self._say(f"the lease was lost, another driver holds {self.path}: this one stops")
                     return
@@ -173,10 +180,10 @@ class Lease:
                     self._say(f"the lease cannot be renewed ({error.strerror}): {self.path}; trying on")
                 failed = True
 
-    def _renew(self) -> bool:
+    def renew(self) -> bool:
         """Raise the counter; False when the lease is no longer ours (taken over, or taken over and given back)."""
         assert self._mine is not None
-        with locked(self.path):
+        with self.path.lock():
             if self._stop.is_set():
                 return True
             if not self._is_mine(_read(self.path)):
@@ -190,13 +197,13 @@ class Lease:
 
         A forked child that leaves the block does not own it.
         """
-        if self._mine is None or self._mine.pid != os.getpid():
+        if self._mine is None or self._mine.pid != this_process().pid:
             return
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=self._dead_after)
         try:
-            with locked(self.path):
+            with self.path.lock():
                 if self._is_mine(_read(self.path)):
                     self.path.unlink(missing_ok=True)
         except OSError as error:
@@ -207,7 +214,7 @@ class Lease:
         return holder is not None and self._mine is not None and holder.owner == self._mine.owner
 
     def _write(self, holder: Holder) -> None:
-        write_atomically(self.path, json.dumps(asdict(holder)).encode())
+        self.path.write_bytes(json.dumps(asdict(holder)).encode())
 
     def _describe(self, content: bytes) -> str:
         return f"{self.path.parent.name!r} is held by {_parsed(content) or 'an unreadable lease'}"
@@ -229,18 +236,7 @@ def _parsed(content: bytes) -> Holder | None:
         return None
 
 
-def _new_holder() -> Holder:
-    return Holder(**asdict(this_process()), owner=str(uuid.uuid4()), counter=0, user=_user(), since=time.time())
-
-
 def _is_dead(content: bytes | None) -> bool:
     """Whether the holder is known to be gone."""
     holder = None if content is None else _parsed(content)
     return holder is not None and holder.is_dead()
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"user {os.getuid()}"

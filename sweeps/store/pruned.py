@@ -10,8 +10,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mvae.storage.files import set_aside, write_atomically
-from mvae.storage.objects import Place, each
+from mvae.storage.files import set_aside
+from mvae.storage.place import Place, each
 from mvae.training.records import Record
 from sweeps.store.store import Store
 
@@ -37,7 +37,7 @@ class Pruned:
 
 def write(store: Store, pruned: Pruned) -> None:
     """Says that a trial was given up; a later word on the same key takes the place of the first."""
-    write_atomically(_path(store, pruned.key), json.dumps(asdict(pruned), indent=1).encode())
+    _path(store, pruned.key).write_bytes(json.dumps(asdict(pruned), indent=1).encode())
 
 
 def read(store: Store, key: str, search: str) -> Pruned | None:

@@ -16,8 +16,9 @@ from collections.abc import Callable, Container, Iterator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from mvae.storage.files import Damaged, locked, set_aside, write_atomically
-from mvae.storage.objects import Place, RemotePath, each
+from mvae.storage.files import Damaged, set_aside
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place, each
 from mvae.training.records import Record
 
 if TYPE_CHECKING:
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 _FILE = re.compile(r"(?P<key>[A-Za-z0-9_]+)\.(?P<measure>(?P<label>[A-Za-z0-9_.-]+)-v(?P<version>\d+))\.json")
 _log = logging.getLogger(__name__)
-_fetched: dict[RemotePath, Result] = {}
-"""Read from a store by this process."""
+_fetched: dict[Place, Result] = {}
+"""Read from a remote place by this process."""
 
 
 class ResultConflict(Exception):
@@ -54,8 +55,8 @@ class Result:
 class Results:
     """The results in one folder, which need not exist before the first `write`."""
 
-    def __init__(self, folder: Place) -> None:
-        self.folder = folder
+    def __init__(self, folder: AnyPlace) -> None:
+        self.folder = place(folder)
         self._reported: set[Place] = set()
 
     def path(self, key: str, measure: str) -> Place:
@@ -71,11 +72,11 @@ class Results:
             OSError: the file is there but the disk or its permissions refuse it.
         """
         path = self.path(key, measure)
-        if isinstance(path, RemotePath) and path in _fetched:
+        if path in _fetched:
             return _fetched[path]
         try:
             result = _parsed(path)
-            if isinstance(path, RemotePath):
+            if path.is_remote:
                 _fetched[path] = result
             return result
         except FileNotFoundError:
@@ -93,8 +94,7 @@ class Results:
         path = self.path(result.key, result.measure)
         metrics = {name: float(value) for name, value in result.metrics.items()}
         data = json.dumps({**asdict(result), "metrics": metrics}, indent=1).encode()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with locked(self.folder):
+        with self.folder.lock():
             try:
                 existing = _parsed(path)
             except FileNotFoundError:
@@ -103,7 +103,7 @@ class Results:
                 _log.warning("%s; set aside as %s", error, set_aside(path).name)
                 existing = None
             if existing is None:
-                write_atomically(path, data)
+                path.write_bytes(data)
                 return _parsed(path)
         difference = _difference(existing.metrics, metrics)
         if difference:
@@ -147,7 +147,7 @@ class Results:
     def _set_aside(self, path: Place, error: Damaged) -> Result | None:
         """Rename a damaged file, unless another process has meanwhile put a good one in its place."""
         try:
-            with locked(self.folder):
+            with self.folder.lock():
                 try:
                     return _parsed(path)
                 except FileNotFoundError:

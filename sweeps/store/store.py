@@ -18,16 +18,14 @@ from __future__ import annotations
 
 import platform
 import re
-import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mvae.refusal import Refusal
-from mvae.storage.files import locked, write_atomically
-from mvae.storage.objects import Place, RemotePath, place
-from mvae.storage.patience import FIRST_LOOK
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place
 from mvae.training.checkpoint import Checkpoints
 from sweeps.store.results import Results
 
@@ -46,9 +44,7 @@ class Mark:
     def why_unseen(self) -> str:
         """Empty where this machine reads what was written, else why not."""
         try:
-            path = self.path
-            read = path.read_bytes(FIRST_LOOK) if isinstance(path, RemotePath) else path.read_bytes()
-            return "" if read == self.text.encode() else "another file is there"
+            return "" if self.path.impatient.read_bytes() == self.text.encode() else "another file is there"
         except OSError as error:
             return error.strerror or str(error)
 
@@ -63,7 +59,7 @@ class Store:
     """Sweeps of one name share trials."""
 
     @classmethod
-    def open(cls, root: Place | str, name: str, *, create: bool) -> Store:
+    def open(cls, root: AnyPlace | str, name: str, *, create: bool) -> Store:
         """The store of this name.
 
         Args:
@@ -80,21 +76,17 @@ class Store:
                 f"--name {name!r} cannot name a folder here: use up to 64 letters, digits, '.', '_' and '-', "
                 f"beginning with a letter or digit, and none of {', '.join(_TAKEN)}"
             )
-        store = cls(root=root if isinstance(root, RemotePath) else place(str(root)), name=name)
-        if isinstance(store.root, RemotePath):
-            _check_reachable(store.root)
+        store = cls(root=place(root), name=name)
+        try:
             if create:
-                store.check_writable()
-        elif create:
-            try:
                 store.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise _unwritable(store.root, error) from None
+            why = store.folder.why_unusable()
+        except OSError as error:
+            raise store._unwritable(error) from None
+        if why:
+            raise Refusal(f"--storage {store.root} {why}")
+        if create:
             store.check_writable()
-        else:
-            nearest = store._nearest()
-            if not nearest.is_dir():
-                raise Refusal(f"--storage {store.root} is no folder: {nearest} is a file; choose a folder")
         return store
 
     def check_writable(self) -> None:
@@ -103,16 +95,21 @@ class Store:
         Raises:
             Refusal: one line.
         """
-        _prove_writable(self._nearest(), self.root)
+        try:
+            self.folder.nearest().prove_writable()
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def _unwritable(self, error: OSError) -> Refusal:
+        right = "correct it, or let this machine reach it" if self.root.is_remote else "choose a folder that can"
+        return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {right}")
 
     @property
     def folder(self) -> Place:
-        """The folder of this name."""
         return self.root / self.name
 
     @property
     def results(self) -> Results:
-        """The finished trials' results."""
         return Results(self.folder / "results")
 
     @property
@@ -152,11 +149,8 @@ class Store:
             Refusal: the file was changed by hand.
         """
         path = self.folder / "namespace"  # on a store without locks its maker holds the lease
-        if not path.exists():
-            with locked(path):
-                if not path.exists():
-                    write_atomically(path, f"{uuid.uuid4()}\n".encode())
-        text = path.read_text(encoding="utf-8", errors="replace").strip()
+        path.create(f"{uuid.uuid4()}\n".encode())
+        text = path.read_bytes().decode(errors="replace").strip()
         try:
             return str(uuid.UUID(text))
         except ValueError:
@@ -167,8 +161,8 @@ class Store:
     @contextmanager
     def mark(self) -> Iterator[Mark]:
         """Something written into the storage for as long as the block lasts, for other machines to look for."""
-        mark = Mark(self._nearest() / f".mvae-mark-{uuid.uuid4().hex}", str(uuid.uuid4()))
-        write_atomically(mark.path, mark.text.encode())
+        mark = Mark(self.folder.nearest() / f".mvae-mark-{uuid.uuid4().hex}", str(uuid.uuid4()))
+        mark.path.write_bytes(mark.text.encode())
         try:
             yield mark
         finally:
@@ -185,7 +179,7 @@ class Store:
         if not namespace:
             return
         try:
-            found = (self.folder / "namespace").read_text(encoding="utf-8").strip()
+            found = (self.folder / "namespace").read_bytes().decode().strip()
         except OSError as error:
             found = error.strerror or "it cannot be read"
         if found != namespace:
@@ -193,43 +187,3 @@ class Store:
                 f"{platform.node()} does not see the sweep's storage in {self.folder} ({found}): storage must be a"
                 " folder that every machine mounts, or an object store"
             )
-
-    def _nearest(self) -> Place:
-        """The folder of this name, or what there is of the way to it.
-
-        In a store that is the root: what is deleted below a name leaves it behind as an empty folder.
-        """
-        if isinstance(self.root, RemotePath):
-            return self.root
-        folder = self.root / self.name
-        return next(path for path in (folder, *folder.parents) if path.exists())
-
-
-def _check_reachable(root: RemotePath) -> None:
-    try:
-        if not root.bucket_exists():
-            raise Refusal(f"--storage {root} cannot be written (no bucket {root.root}): make it, or choose another")
-    except OSError as error:
-        raise _unwritable(root, error) from None
-
-
-def _prove_writable(folder: Place, root: Place) -> None:
-    """Write a file without a name: permissions alone say little, where root asks or the file system is special.
-
-    An object has a name, but one that nobody else writes.
-    """
-    try:
-        if isinstance(folder, RemotePath):
-            probe_object = folder / f".mvae-probe-{uuid.uuid4().hex}"
-            probe_object.write_bytes(b"probe")
-            probe_object.unlink()
-            return
-        with tempfile.TemporaryFile(dir=folder) as probe:
-            probe.write(b"probe")
-    except OSError as error:
-        raise _unwritable(root, error) from None
-
-
-def _unwritable(root: Place, error: OSError) -> Refusal:
-    right = "correct it, or let this machine reach it" if isinstance(root, RemotePath) else "choose a folder that can"
-    return Refusal(f"--storage {root} cannot be written ({error.strerror}): {right}")

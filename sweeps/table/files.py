@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from mvae.storage.files import write_atomically
-from mvae.storage.objects import Place
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place
 from sweeps.table.comparison import Report, tabulate
 from sweeps.table.latex import latex, latex_differences
 from sweeps.table.markdown import markdown
@@ -48,7 +48,7 @@ Pictures = Mapping[str, Callable[[], bytes]]
 
 
 def write(
-    folder: Place, report: Report, details: Report | None = None, pictures: Pictures | None = None
+    folder: AnyPlace, report: Report, details: Report | None = None, pictures: Pictures | None = None
 ) -> list[Place]:
     """Write the table, its runs and the pictures into a folder, each file atomically; files that are up to date stay.
 
@@ -65,7 +65,7 @@ def write(
     Returns:
         The paths of all of them.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = place(folder)
     cells, runs = entry_table(report), run_table(report)
     texts = {
         "table.md": markdown(report).encode(),
@@ -94,13 +94,13 @@ def write(
     if not (written and all(_holds(folder / name, data) for name, data in texts.items())):
         # The texts come last: where they are as they should be, the others were made from the same numbers.
         for name, make in others.items():
-            write_atomically(folder / name, make())
+            (folder / name).write_bytes(make())
         for name, data in texts.items():
-            write_atomically(folder / name, data)
+            (folder / name).write_bytes(data)
     return [folder / name for name in (*texts, *others)]
 
 
-def own_name(reports: Place, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
+def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
     """The folder of a report, such that no report is overwritten, except by one that has all of its cells and more.
 
     The first of these that is free: `name`; `name--asked`; `name--asked-DIGEST`. A report of these cells that an
@@ -126,12 +126,12 @@ def own_name(reports: Place, name: str, cells: Iterable[tuple[str, str]], asked:
     return telling if free(telling) else f"{telling}-{digest}"
 
 
-def known_links(folder: Place) -> dict[str, str]:
+def known_links(folder: AnyPlace) -> dict[str, str]:
     """Key to MLflow run, as the report in the folder has it."""
     return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
 
 
-def _runs(folder: Place) -> list[dict[str, str]]:
+def _runs(folder: AnyPlace) -> list[dict[str, str]]:
     """The lines of a report's runs.csv; none where there is none that can be read."""
     try:
         lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))

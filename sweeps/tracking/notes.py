@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from mvae.storage.objects import Place
+from mvae.storage.place import AnyPlace
 from mvae.training.records import MODEL
 from sweeps.cli.words import figures
 from sweeps.planning.state import TrialState
@@ -60,10 +60,10 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
     runs = f"#/experiments/{experiment}/runs"
     view = f"{runs}?viewStateShareKey={quote(view_id(sweep))}"
     look = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
-    files: list[Place] = list(sweep.report.iterdir()) if sweep.report is not None and sweep.report.is_dir() else []
+    files: list[AnyPlace] = [*sweep.report.iterdir()] if sweep.report is not None and sweep.report.is_dir() else []
     if files:
         look += f", [files of the report]({runs}/{run}/artifacts/report)"
-    texts = [path.read_text(encoding="utf-8") for path in files if path.name == "table.md"]
+    texts = [path.read_bytes().decode() for path in files if path.name == "table.md"]
     above, _, every_run = "".join(texts).partition("<details>")
     pictures = sorted(path.name for path in files if path.name.endswith(".png"))
     parts = [

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.refusal import Refusal
-from mvae.storage.objects import Place
+from mvae.storage.place import AnyPlace
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import Unusable, sqlite_path
@@ -84,7 +84,7 @@ class Tracker:
         namespace: str,
         experiment: str,
         sweep: SweepView,
-        artifacts: Place | None,
+        artifacts: AnyPlace | None,
         load_model: LoadModel,
         say: Callable[[str], None],
         retry_seconds: float = RETRY_SECONDS,

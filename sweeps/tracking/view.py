@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mvae.storage.objects import Place
+from mvae.storage.place import AnyPlace
 from mvae.training.records import MODEL, Checkpoint, Record
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
@@ -47,11 +47,11 @@ class RunView:
     """What neither the trial's fields nor its results say: cell, row, column; shown as `mvae.<name>`."""
     error: str | None = None
     """Why it failed; shown until it runs again without."""
-    traceback: Place | None = None
+    traceback: AnyPlace | None = None
     dataset: DatasetView | None = None
     checkpoint: Checkpoint | None = None
     """The newest."""
-    artifacts: Place | None = None
+    artifacts: AnyPlace | None = None
     """Folder of pictures (PNG) to show; it need not exist."""
     started: float | None = None
     """Unix seconds of the first attempt; without it, the time of the first record."""
@@ -117,7 +117,7 @@ class SweepView:
     """Of a search, what it varies: further columns, of runs that are then not grouped by cell."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
-    report: Place | None = None
+    report: AnyPlace | None = None
     """Folder of the report; it need not exist. Its table and pictures are in the description."""
     started: float | None = None
     ended: float | None = None

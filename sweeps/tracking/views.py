@@ -14,7 +14,7 @@ from mvae import plugins
 from mvae.data import Kind, Modality, load_converted, source
 from mvae.evaluation.measures import COMPUTES
 from mvae.models import arm
-from mvae.storage.objects import Place, each
+from mvae.storage.place import Place, each
 from mvae.training.records import MODEL, Record
 from mvae.trial import Trial
 from sweeps.cli.words import counted

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mvae.storage.files import remove_tree, write_atomically
-from mvae.storage.objects import Place, RemotePath
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place
 from mvae.training.records import Checkpoint
 
 
@@ -27,14 +27,14 @@ class PartFiles:
     folder: Place
 
     @classmethod
-    def of(cls, measuring: Place, measure: str, weights: Checkpoint, device: str) -> PartFiles:
+    def of(cls, measuring: AnyPlace, measure: str, weights: Checkpoint, device: str) -> PartFiles:
         """The parts that may be used again: of these very weights, computed as this process would compute them.
 
         Args:
             measuring: the trial's folder. measure: token of the measure.
         """
         identity = f"{weights.files['model.pt'].sha256} {device} {torch.__version__}"
-        return cls(measuring / f"{measure}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
+        return cls(place(measuring) / f"{measure}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
 
     def read(self, name: str) -> dict[str, Tensor] | None:
         """What a part holds; None where it is not there, or not whole."""
@@ -51,11 +51,10 @@ class PartFiles:
         content = io.BytesIO()
         torch.save(found, content)
         with suppress(OSError):
-            write_atomically(self.folder / f"{name}.pt", content.getvalue())
+            (self.folder / f"{name}.pt").write_bytes(content.getvalue())
 
     def remove(self) -> None:
         """All parts, once the measure's result is written."""
         with suppress(OSError):
-            remove_tree(self.folder)
-            if not isinstance(self.folder.parent, RemotePath):
-                self.folder.parent.rmdir()
+            self.folder.remove_tree()
+            self.folder.parent.rmdir()

@@ -32,7 +32,7 @@ from mvae.models.multimodal import Multimodal
 from mvae.plugins import Plugin, loaded, made_by
 from mvae.plugins import load as load_plugins
 from mvae.refusal import Refusal
-from mvae.storage.files import Damaged, write_atomically
+from mvae.storage.files import Damaged
 from mvae.training.loop import THREADS, NonFiniteLoss, Progress, best_epoch, train
 from mvae.training.records import Record
 from mvae.trial import TRAINING_VERSION, Trial
@@ -288,7 +288,7 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     seed, words = job.trial.seed, ""
     folder = job.store.artifacts(job.key) / moment
     if isinstance(model, Multimodal) and all_sentences(model.modalities):
-        write_atomically(folder / TRANSLATIONS, word_tables(translation_tables(model, data.test, seed)).encode())
+        (folder / TRANSLATIONS).write_bytes(word_tables(translation_tables(model, data.test, seed)).encode())
         return
     if isinstance(model, Multimodal):
         grids, words = sample_grids(model, data.test, seed), word_tables(sample_words(model, data.test, seed))
@@ -301,4 +301,4 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     for name, sheet in grids.items():
         save_png(sheet, folder / f"{name}.png")
     if words:
-        write_atomically(folder / "words.md", words.encode())
+        (folder / "words.md").write_bytes(words.encode())

@@ -47,7 +47,7 @@ class OnCluster(Place):
 
     @property
     def store(self) -> Store:
-        return Store(self.storage, self.name)
+        return Store.open(self.storage, self.name, create=False)
 
     @property
     def uri(self) -> str:

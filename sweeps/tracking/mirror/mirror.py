@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag
 
-from mvae.storage.objects import Place
+from mvae.storage.clock import CLOCK, Clock
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
 from sweeps.tracking.mirror.moved import follow, location
@@ -45,6 +45,7 @@ class Mirror:
         artifacts: where a new experiment keeps its artifacts; None leaves it to the server.
         load_model: see `LoadModel`; an error in it is said, and costs that model alone.
         say: takes a line for the user.
+        clock: dates what has no date of its own.
     Raises:
         Exception: whatever MLflow raises when the store cannot be read or written; so do all methods.
     """
@@ -54,11 +55,13 @@ class Mirror:
         uri: str,
         namespace: str,
         experiment: str,
-        artifacts: Place | None,
+        artifacts: AnyPlace | None,
         load_model: LoadModel,
         say: Callable[[str], None],
+        clock: Clock = CLOCK,
     ) -> None:
         self._uri = uri
+        self._clock = clock
         self._client = mlflow.MlflowClient(uri)
         self._namespace = namespace
         self._about: dict[str, str] = {}  # the experiment's tags
@@ -79,8 +82,16 @@ class Mirror:
             self._index(Held.of(run))
         models = all_pages(self._client.search_logged_models, where)
         there = {model.source_run_id: model for model in models}
-        deep = isinstance(artifacts, Path)
-        self._uploads = Uploads(self._client, self._experiment, namespace, load_model, say, there, deep=deep)
+        self._uploads = Uploads(
+            self._client,
+            self._experiment,
+            namespace,
+            load_model,
+            say,
+            there,
+            deep=artifacts is not None and not place(artifacts).is_remote,
+            clock=clock,
+        )
 
     def adopt(self, sweep: SweepView) -> None:
         """Find or make the parent run. Comes before the first `sync`: new runs become its children."""
@@ -98,7 +109,9 @@ class Mirror:
         self._write(held, self._uploads.files(held, sweep.report, "report"))
         own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
         self._write(held, tags={**tagged(sweep.tags), **self._source, **own})
-        self._tag_experiment(VIEW + view_id(sweep), lambda there: saved_view(sweep, milliseconds(time.time()), there))
+        self._tag_experiment(
+            VIEW + view_id(sweep), lambda there: saved_view(sweep, milliseconds(self._clock.time()), there)
+        )
         self._write_status(held, sweep.state, sweep.ended)
 
     def sync(self, view: RunView, sweep: str) -> None:
@@ -154,7 +167,7 @@ class Mirror:
             if held.status in ("RUNNING", "SCHEDULED"):
                 self._write_status(held, TrialState.INTERRUPTED, None)
 
-    def _find_experiment(self, name: str, artifacts: Place | None) -> str:
+    def _find_experiment(self, name: str, artifacts: AnyPlace | None) -> str:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             at = None if artifacts is None else location(artifacts)
@@ -188,7 +201,7 @@ class Mirror:
 
     def _create(self, name: str, started: float | None, tags: dict[str, str]) -> Held:
         all_tags = {"mvae.namespace": self._namespace, **tags}
-        when = milliseconds(started or time.time())
+        when = milliseconds(started or self._clock.time())
         return Held.of(self._client.create_run(self._experiment, start_time=when, tags=all_tags, run_name=name))
 
     def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
@@ -215,7 +228,7 @@ class Mirror:
             there = self._client.get_metric_history(held.run_id, "epoch") if "epoch" in held.metrics else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
-        epoch, when = last_step(view)
+        epoch, when = last_step(view, self._clock)
         final = {name: value for name, value in view.final.items() if name not in held.metrics}
         steps = [metrics_of(record) for record in missing]
         steps.append([Metric(name, value, when, epoch) for name, value in final.items()])
@@ -233,7 +246,7 @@ class Mirror:
         if wanted == "RUNNING":
             self._client.update_run(held.run_id, status=wanted)
         else:
-            when = max(milliseconds(ended or time.time()), held.started)
+            when = max(milliseconds(ended or self._clock.time()), held.started)
             self._client.set_terminated(held.run_id, status=wanted, end_time=when)
         held.status = wanted
 

@@ -13,9 +13,10 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from sqlalchemy import Connection, NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, text
 
-from mvae.storage.objects import Place, each
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place, each
 from sweeps.cli.words import counted
 
 RUNS = text(
@@ -31,12 +32,12 @@ MODELS = text(
 LOCATION = text("select artifact_location from experiments where experiment_id = :experiment")
 
 
-def location(artifacts: Place) -> str:
+def location(artifacts: AnyPlace) -> str:
     """A folder of artifacts as MLflow wants it."""
-    return artifacts.as_uri() if isinstance(artifacts, Path) else str(artifacts)
+    return str(artifacts) if place(artifacts).is_remote else Path(str(artifacts)).as_uri()
 
 
-def follow(uri: str, experiment: str, namespace: str, artifacts: Place) -> str:
+def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> str:
     """Points MLflow to the artifacts in the storage, wherever that was when they were written.
 
     New runs of the experiment write to `artifacts`. A run or model of this namespace follows if its files are there, or
@@ -49,11 +50,11 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: Place) -> str:
     """
     engine = create_engine(uri, poolclass=NullPool)
     with closing(engine.connect()) as connection, connection.begin():
-        before = _scalar(connection, experiment)
+        before = str(connection.execute(LOCATION, {"experiment": experiment}).scalar())
         which = {"experiment": experiment, "namespace": namespace}
-        runs = _moved(((key, key, at) for key, at in connection.execute(RUNS, which)), artifacts)
+        runs = _moved(((key, key, at) for key, at in connection.execute(RUNS, which)), place(artifacts))
         named = ((key, f"models/{key}", at) for key, at in connection.execute(MODELS, which))
-        models = _moved(named, artifacts)
+        models = _moved(named, place(artifacts))
         now = location(artifacts)
         if before != now and urlsplit(before).scheme in ("", "file", urlsplit(now).scheme):
             asks = "update experiments set artifact_location = :now where experiment_id = :experiment"
@@ -67,10 +68,6 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: Place) -> str:
         return ""
     counts = f"{counted(len(runs), 'run')} and {counted(len(models), 'model')}"
     return f"MLflow's artifacts moved with the storage: {counts} now have their files in {artifacts}"
-
-
-def _scalar(connection: Connection, experiment: str) -> str:
-    return str(connection.execute(LOCATION, {"experiment": experiment}).scalar())
 
 
 def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict[str, str]]:

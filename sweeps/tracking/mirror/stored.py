@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
+from mvae.storage.clock import Clock
 from mvae.storage.files import atomic_path, locked
 from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import sqlite_uri
@@ -104,10 +104,10 @@ def metrics_of(record: Record) -> list[Metric]:
     return [Metric(name, float(value), when, record["epoch"]) for name, value in values.items()]
 
 
-def last_step(view: RunView) -> tuple[int, int]:
+def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
     """Step and time of the final numbers: those of the last epoch."""
     if not view.history:
-        return 0, milliseconds(view.started or view.ended or time.time())
+        return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]
     return last["epoch"], milliseconds(last["time"])
 

@@ -13,8 +13,9 @@ import mlflow.pytorch
 from mlflow.entities import FileInfo, LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric
 from mlflow.models import Model, infer_signature
 
-from mvae.storage.files import listing, sha256_cached
-from mvae.storage.objects import Place, RemotePath
+from mvae.storage.clock import Clock
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace
 from sweeps.store.scratch import scratch
 from sweeps.tracking.mirror.stored import NOTE, Held, last_step
 from sweeps.tracking.notes import model_note
@@ -45,6 +46,7 @@ class Uploads:
         models: those that are there, by their run.
         deep: look for deleted files in folders at any depth. A look costs a request per folder, so on a server only the
             first level is compared.
+        clock: dates the numbers of a trial that has no dates of its own.
     """
 
     def __init__(
@@ -57,57 +59,38 @@ class Uploads:
         models: dict[str | None, LoggedModel],
         *,
         deep: bool,
+        clock: Clock,
     ) -> None:
         self._client, self._experiment, self._namespace = client, experiment, namespace
         self._load_model, self._say, self._models = load_model, say, models
-        self._deep = deep
+        self._deep, self._clock = deep, clock
         self._seen: set[tuple[str, str]] = set()  # runs and names, and models, that were looked for
 
-    def files(self, held: Held, place: Place | None, name: str) -> dict[str, str]:
+    def files(self, held: Held, given: AnyPlace | None, name: str) -> dict[str, str]:
         """A folder or a file as artifacts under `name`, again when one has changed; the tag that says so."""
-        if isinstance(place, RemotePath):
-            return self._objects(held, place, name)
-        if place is None:
+        if given is None:
             return {}
-        files = [place / path for path in listing(place)] or [place] * place.is_file()
-        if not files:
+        root = place(given)
+        versions = root.listing()
+        if not versions and root.is_file():
+            versions = {".": root.version()}
+        if not versions:
             return {}
+        files = {path: root / path for path in versions}
         try:
-            said = "\n".join(f"{sha256_cached(path)} {path.relative_to(place)}" for path in files)
-            digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
-            below = [str(path.relative_to(place)) if path != place else place.name for path in files]
+            marks = (f"{files[path].content_mark(version)} {path}" for path, version in versions.items())
+            digest = {f"mvae.files.{name}": hashlib.sha256("\n".join(marks).encode()).hexdigest()}
+            below = [str(PurePosixPath(path).parent / file.name) for path, file in files.items()]
             if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
-                for path in files:
-                    folder = PurePosixPath(name, path.relative_to(place).parent)
-                    self._client.log_artifact(held.run_id, str(path), str(folder))
+                with scratch("files") as copies:
+                    for path, file in files.items():
+                        folder = PurePosixPath(name, PurePosixPath(path).parent)
+                        self._client.log_artifact(held.run_id, str(file.fetched(copies)), str(folder))
                 self._seen.add((held.run_id, name))
         except FileNotFoundError:
-            if all(path.exists() for path in files):
+            if all(file.exists() for file in files.values()):
                 raise
             return {}  # one went meanwhile: the next time tells
-        return digest
-
-    def _objects(self, held: Held, place: RemotePath, name: str) -> dict[str, str]:
-        """As `files`, told apart by size and time of change, and fetched only where they changed."""
-        there = listing(place)
-        alone = not there and place.is_file()
-        if not there and not alone:
-            return {}
-        if alone:
-            status = place.stat()
-            there = {".": (status.st_size, status.st_mtime_ns)}
-        said = "\n".join(f"{size} {changed} {path}" for path, (size, changed) in there.items())
-        digest = {f"mvae.files.{name}": hashlib.sha256(said.encode()).hexdigest()}
-        below = [place.name] if alone else list(there)
-        if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
-            with scratch("files") as folder:
-                copies = folder / "copies"
-                for path in there:
-                    copy = copies / (place.name if alone else path)
-                    copy.parent.mkdir(parents=True, exist_ok=True)
-                    copy.write_bytes((place if alone else place / path).read_bytes())
-                self._client.log_artifacts(held.run_id, str(copies), name)
-            self._seen.add((held.run_id, name))
         return digest
 
     def model(self, held: Held, view: RunView) -> dict[str, str]:
@@ -183,7 +166,7 @@ class Uploads:
             serialization_format="pickle",
             pip_requirements=["torch"],
         )
-        epoch, when = last_step(view)
+        epoch, when = last_step(view, self._clock)
         final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
         if final:
             self._client.log_batch(held.run_id, metrics=final)  # the run has them already, and they are not doubled

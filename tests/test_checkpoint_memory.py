@@ -1,0 +1,137 @@
+"""Checkpoints in memory: a writer that dies before any one change, or whose files another attempt deletes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mvae.training.checkpoint
+from mvae.storage.objects import place
+from mvae.storage.place import Place
+from mvae.training.checkpoint import Checkpoints
+from mvae.training.records import MANIFEST, MODEL, Checkpoint
+from tests.memory import Disk, FakeClock, Memory
+
+WEEK = 7 * 86400.0
+
+
+class Killed(BaseException):
+    """The process ends: nothing that it would do after this changes anything."""
+
+
+class Mortal(dict[str, tuple[bytes, int]]):
+    """Files whose writer dies before one of its changes."""
+
+    left = -1
+    """Changes that the writer may still make; it never dies if this is negative."""
+
+    def __setitem__(self, key: str, value: tuple[bytes, int]) -> None:
+        self._live()
+        super().__setitem__(key, value)
+
+    def __delitem__(self, key: str) -> None:
+        self._live()
+        super().__delitem__(key)
+
+    def _live(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+
+def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
+    for epoch in epochs:
+        contents = {MODEL: {"weight": torch.full((3,), float(epoch))}, "training.pt": {"step": epoch}}
+        checkpoint = checkpoints.save(epoch, contents, [], {"device": "cpu"})
+    return checkpoint
+
+
+def killed_before_any_change(folder: Callable[[], Memory], action: Callable[[Memory], object]) -> list[Memory]:
+    """The folder as `action` leaves it if it is killed before its first change, its second one, ..., and not at all."""
+    outcomes: list[Memory] = []
+    died = True
+    while died:
+        left = folder()
+        assert isinstance(left.disk.files, Mortal)
+        left.disk.files.left, died = len(outcomes), False
+        try:
+            action(left)
+        except Killed:
+            died = True
+        left.disk.files.left = -1
+        outcomes.append(left)
+    return outcomes
+
+
+@pytest.fixture(params=[True, False], ids=["locks", "no locks"])
+def two_saved(request: pytest.FixtureRequest) -> Callable[[], Memory]:
+    """Makes the folder of a trial that one attempt has saved after its second epoch."""
+
+    def make() -> Memory:
+        folder = Memory("key", Disk(FakeClock(), has_locks=request.param, files=Mortal()))
+        saved(Checkpoints(folder, "first"), 1, 2)
+        return folder
+
+    return make
+
+
+def test_a_save_that_is_cut_short_anywhere_leaves_a_checkpoint_to_resume_from(two_saved: Callable[[], Memory]) -> None:
+    epochs = []
+    for folder in killed_before_any_change(two_saved, lambda folder: saved(Checkpoints(folder, "first"), 3)):
+        resumed = Checkpoints(folder, "second")
+        found = resumed.latest()
+        assert found is not None
+        assert (resumed.load(found, MODEL)["weight"] == found.epoch).all()
+        epochs.append(found.epoch)
+        assert saved(resumed, 3, 4) == resumed.latest()
+    assert epochs == [2, 2, 2, 3, 3, 3, 3], "3 once its manifest, the third change, is written"
+
+
+def test_a_final_clean_up_that_is_cut_short_anywhere_is_completed_by_the_next(two_saved: Callable[[], Memory]) -> None:
+    outcomes = killed_before_any_change(two_saved, lambda folder: Checkpoints(folder, "first").keep_final_weights())
+    assert len(outcomes) > 3
+    for folder in outcomes:
+        clock = folder.disk.clock
+        assert isinstance(clock, FakeClock)
+        clock.now += WEEK
+        final = Checkpoints(folder, "second", clock=clock).keep_final_weights()
+        assert final is not None and final.epoch == 2 and final.final
+        assert list(folder.listing()) == [f"000002-first/{MANIFEST}", f"000002-first/{MODEL}"]
+
+
+def test_without_locks_a_checkpoint_without_a_manifest_is_left_alone_until_its_writer_must_be_dead() -> None:
+    clock = FakeClock()
+    folder = Memory("key", Disk(clock, has_locks=False))
+    saved(Checkpoints(folder, "a"), 1)
+    (folder / "000002-b" / MODEL).write_bytes(b"in the making")
+    mine = Checkpoints(folder, "a", clock=clock)
+    for waited, stays in ((0.0, True), (590.0, True), (20.0, False)):
+        clock.now += waited
+        assert mine.keep_final_weights() is not None
+        assert (folder / "000002-b").is_dir() == stays
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_a_save_fails_if_another_attempt_finishes_the_trial_before_the_manifest_is_written(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder: Place = place(tmp_path / "key") if kind == "folder" else Memory("key")
+    heir, zombie = Checkpoints(folder, "heir"), Checkpoints(folder, "zombie")
+    saved(heir, 4)
+    write_manifest = mvae.training.checkpoint._write_manifest
+
+    def late(checkpoint: Checkpoint) -> None:
+        if checkpoint.attempt == "zombie":
+            heir.keep_final_weights()
+        write_manifest(checkpoint)
+
+    monkeypatch.setattr(mvae.training.checkpoint, "_write_manifest", late)
+    with pytest.raises(FileNotFoundError):
+        saved(zombie, 4)
+    found: Any = heir.latest()
+    assert found.path == folder / "000004-heir" and found.final
+    assert not (folder / "000004-zombie").exists()

@@ -16,7 +16,6 @@ speed/scaling_efficiency, which is that speed over the workers times the speed o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from mvae.data import Kind, source
@@ -26,11 +25,10 @@ from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Meas
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Precision, Targets
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs
 from sweeps.cli.values import Whole, WorkerRange
-from sweeps.main import main
+from sweeps.main import start
 from sweeps.planning.plan import Cell
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
@@ -71,31 +69,10 @@ def cells(options: Options) -> Iterator[Cell]:
     fewest, most = options.workers
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
     chosen = PRESETS[options.preset].under(options)
+    workers = {"workers": most, "fewest_workers": fewest if fewest < most else None}
     for token in chosen.arms:
-        for seed in chosen.seeds:
-            yield Cell(
-                row=arm(token).title,
-                column=shown,
-                trial=Trial.create(
-                    dataset=options.dataset,
-                    model=token,
-                    seed=seed,
-                    **{
-                        "paired_fraction": options.paired_fraction,
-                        "pairing": options.pairing,
-                        "targets": options.targets,
-                        "k": options.k,
-                        "precision": options.precision,
-                        "compile": options.compile,
-                        **chosen.trial_fields(options),
-                        "workers": most,
-                        "fewest_workers": fewest if fewest < most else None,
-                    },
-                ),
-                measure=measure_of(token, options.dataset),
-                published=None,
-                arm=token,
-            )
+        for trial in chosen.trials(options, token, **workers):
+            yield Cell(arm(token).title, shown, trial, measure_of(token, options.dataset), None, arm=token)
 
 
 def measure_of(token: str, dataset: str) -> Measure:
@@ -156,5 +133,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

@@ -15,24 +15,21 @@ Type    python pipelines/weak_supervision.py
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from mvae.data import Kind, source, training_examples
+from mvae.data import Kind, source
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
-from mvae.supervision import check_fraction
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
-from sweeps.cli.shared import Preset, TargetRows
+from sweeps.cli.options import CommonOptions
+from sweeps.cli.shared import Preset, TargetRows, check_pairs
 from sweeps.cli.values import Fractions, Written, names
-from sweeps.main import main
+from sweeps.main import start
 from sweeps.planning.plan import Cell
 from sweeps.sweep import Sweep
 from sweeps.table.protocol import remarks
@@ -85,23 +82,11 @@ def cells(options: Options) -> Iterator[Cell]:
     for token in chosen.arms:
         for pairing, targets, row in variants(token, options):
             for fraction in options.fractions or chosen.columns:
-                for seed in chosen.seeds:
-                    yield Cell(
-                        row=row,
-                        column=fraction,
-                        trial=Trial.create(
-                            dataset=options.dataset,
-                            model=token,
-                            paired_fraction=fraction if "paired_fraction" in arm(token).reads else None,
-                            pairing=pairing,
-                            targets=targets,
-                            seed=seed,
-                            **chosen.trial_fields(options),
-                        ),
-                        measure=measure_of(token, fraction, options.dataset),
-                        published=table.published(token, fraction) if table else None,
-                        arm=token,
-                    )
+                paired = fraction if "paired_fraction" in arm(token).reads else None
+                measure = measure_of(token, fraction, options.dataset)
+                published = table.published(token, fraction) if table else None
+                for trial in chosen.trials(options, token, paired_fraction=paired, pairing=pairing, targets=targets):
+                    yield Cell(row, fraction, trial, measure, published, arm=token)
 
 
 def measure_of(token: str, fraction: float, dataset: str) -> Measure:
@@ -145,10 +130,7 @@ def sweep(options: Options) -> Sweep:
     """
     source(options.dataset)
     made = tuple(cells(options))
-    examples = training_examples(options.dataset, options.data_root)
-    examples = min(examples, options.train_examples or examples)
-    for fraction in options.fractions or preset(options).columns:
-        check_fraction(examples, fraction, options.dataset)
+    check_pairs(options, *(options.fractions or preset(options).columns))
     table = table_for(options.dataset)
     shown = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
     said = remarks(made, network_given=options.image_network is not None)
@@ -157,5 +139,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

@@ -97,6 +97,11 @@ class Report:
         baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
         return f"{metric_words(self.metric) or 'each quantity'} minus that of {baseline}, seed by seed"
 
+    def mean(self, row: str, column: float | str) -> float | None:
+        """Our mean in a cell; None without a result, and where no cell asks for one."""
+        entry = self.entries.get((row, column))
+        return None if entry is None else entry.mean
+
     def notes(self) -> list[str]:
         """One line a failed or mixed run, each key once."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}

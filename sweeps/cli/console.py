@@ -9,7 +9,7 @@ there are plain lines only, with a word on the progress at most once a minute. L
         progress.started(key, "mvae 1 % seed 0")
         progress.epoch(key, 7, 10)
         progress.finished(key, "mvae 1 % seed 0", "accuracy 0.7834  12 s")
-    console.show(table)
+    console.rich.print(table)
 """
 
 from __future__ import annotations
@@ -61,25 +61,16 @@ class Console:
         print_every_character(stream)
         self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
         width = None if self.live else PLAIN_WIDTH
-        self._rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
+        self.rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
         self._progress: Progress | None = None
-
-    @property
-    def rich(self) -> Rich:
-        """What tables are drawn on."""
-        return self._rich
 
     def header(self, line: str) -> None:
         """The line that says what is about to run."""
-        self._rich.print(line, soft_wrap=True, style="bold")
+        self.rich.print(line, soft_wrap=True, style="bold")
 
     def say(self, line: str) -> None:
         """A line that stays, above the progress line; printed as it is, never wrapped."""
-        self._rich.print(line, soft_wrap=True)
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table, or anything else that rich can draw."""
-        self._rich.print(renderable)
+        self.rich.print(line, soft_wrap=True)
 
     def progress(
         self,
@@ -111,7 +102,7 @@ class Console:
 
     def redrawn(self, line: Callable[[], RenderableType]) -> Live:
         """A line redrawn four times a second while its context lasts, gone afterwards."""
-        return Live(get_renderable=line, console=self._rich, transient=True, refresh_per_second=4)
+        return Live(get_renderable=line, console=self.rich, transient=True, refresh_per_second=4)
 
 
 class Progress:
@@ -183,34 +174,31 @@ class Progress:
         with self._lock:
             self._work.reached(key, 1.0, self._clock())
             self._work.ended(key)
-            line = self._end(key, label, said)
-        self._say(line)
+        self._end(key, label, said)
 
     def stopped(self, key: str, label: str, said: str) -> None:
         """Nothing more is to be done for a trial that has not come to its end; `said` ends its line."""
         with self._lock:
             self._work.drop(key)
-            line = self._end(key, label, said)
-        self._say(line)
+        self._end(key, label, said)
 
     def failed(self, key: str, label: str, why: str) -> None:
         """A trial ended without a result."""
-        with self._lock:
-            self._work.drop(key)
-            line = self._end(key, label, f"failed: {why}")
-        self._say(line)
+        self.stopped(key, label, f"failed: {why}")
 
     def _say(self, line: str) -> None:
         # Never under our own lock: the thread that redraws holds rich's lock while it waits for ours in _line.
         self._spoken = self._clock()
         self._console.say(line)
 
-    def _end(self, key: str, label: str, said: str) -> str:
-        self._running.pop(key, None)
-        self._ended.add(key)
-        self._measure()
-        count = str(len(self._work.work))
-        return f"[{len(self._ended):>{len(count)}}/{count}] {label}  {said}"
+    def _end(self, key: str, label: str, said: str) -> None:
+        with self._lock:
+            self._running.pop(key, None)
+            self._ended.add(key)
+            self._measure()
+            count = str(len(self._work.work))
+            line = f"[{len(self._ended):>{len(count)}}/{count}] {label}  {said}"
+        self._say(line)
 
     def _measure(self) -> None:
         self._moved = self._clock()

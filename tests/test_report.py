@@ -49,7 +49,7 @@ def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -
     report = build(grid(("nn", "mvae"), (0.1,)), lambda cell: seeds[cell.row].get(cell.trial.seed))
     (contrast,) = report.contrasts()
     assert (contrast.row, contrast.baseline, contrast.n) == ("mvae", "nn", 2)
-    assert contrast.differences == pytest.approx((0.1, 0.2))
+    assert contrast.values == pytest.approx((0.1, 0.2))
     assert contrast.mean == pytest.approx(0.15)
     assert contrast.spread == pytest.approx(statistics.stdev([0.1, 0.2]))
 

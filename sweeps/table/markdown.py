@@ -102,24 +102,23 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
             _list(contrast_legend(contrasts)),
         ]
     parts.append(_list(report.notes()))
-    if not every_run:
-        return "\n\n".join(part for part in parts if part) + "\n"
-    runs = markdown_table(
-        ["row"],
-        [axis_words(report.axis), "seed", metric_words(report.metric) or "value", "epochs", "key"],
-        [
+    if every_run:
+        runs = markdown_table(
+            ["row"],
+            [axis_words(report.axis), "seed", metric_words(report.metric) or "value", "epochs", "key"],
             [
-                run.row,
-                column_label(run.column),
-                str(run.seed),
-                shown_value(run.value) or run.state,
-                "" if run.epochs is None else str(run.epochs),
-                _linked(run),
-            ]
-            for run in report.runs
-        ],
-    )
-    parts.append("\n".join(["<details><summary>Every run</summary>", "", runs, "", "</details>"]))
+                [
+                    run.row,
+                    column_label(run.column),
+                    str(run.seed),
+                    shown_value(run.value) or run.state,
+                    "" if run.epochs is None else str(run.epochs),
+                    _linked(run),
+                ]
+                for run in report.runs
+            ],
+        )
+        parts.append(f"<details><summary>Every run</summary>\n\n{runs}\n\n</details>")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

@@ -36,10 +36,6 @@ class Order:
     tau: tuple[tuple[float | str, float], ...]
     """Column and Kendall's tau-b of its published and our values: a description, not a test."""
 
-    def count(self, ordering: Ordering) -> int:
-        """Number of judged pairs with this outcome."""
-        return sum(pair.ordering is ordering for pair in self.pairs)
-
     def of(self, ordering: Ordering) -> tuple[Pair, ...]:
         """Judged pairs with this outcome."""
         return tuple(pair for pair in self.pairs if pair.ordering is ordering)

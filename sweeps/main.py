@@ -26,6 +26,7 @@ from mvae.data import (
 from mvae.data.dataset import check_train_examples
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
+from mvae.trial import Trial
 from sweeps import engine
 from sweeps.cli.console import Console, error
 from sweeps.cli.options import Chosen, CommonOptions, parse
@@ -120,6 +121,11 @@ def _checked(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
             " leave --resume out to start them"
         )
+    if options.report and not store.folder.exists():
+        raise Refusal(
+            f"--report: the storage {store.folder} does not exist: give --storage and --name of trials that have run,"
+            " or leave --report out to run them"
+        )
     if options.fresh and store.folder.exists():
         raise Refusal(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
     if options.plan:
@@ -195,5 +201,10 @@ def _plan(
         console.say(line)
     host = engine.this_host(options.gpus_per_trial)
     probe = Probe(data_marks, options.cache, host.kind)
-    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=host.device, former=former)
+
+    def timed(trial: Trial) -> float | None:
+        with Console(sys.stderr).busy(f"Timing a few steps of {trial.model} on {trial.dataset}"):
+            return probe(trial)
+
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=timed, device=host.device, former=former)
     return work.show_plan(look_up, sweep, options, host, console)

@@ -22,7 +22,7 @@ from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, search, sweep
 from sweeps.cli.options import read
-from sweeps.main import INCOMPLETE, main
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
 from sweeps.search.space import RANGES, Search, Span, ranges
@@ -418,12 +418,18 @@ def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
 def test_plan_and_report_start_and_write_nothing(
     storage: Path, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = ["--storage", str(storage), "--cache", str(cache), "--trials", "7"]
-    for last, code in (("--plan", 0), ("--report", INCOMPLETE)):
-        options = read(Options, [*common, last])
-        assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]
-    assert "0 of 7 trials: none begun" in capsys.readouterr().out
+    def looked(last: str) -> int:
+        options = read(Options, ["--storage", str(storage), "--cache", str(cache), "--trials", "7", last])
+        return main(lambda: sweep(options), options)
+
+    assert looked("--plan") == COMPLETE
+    assert looked("--report") == BAD_INPUT
     assert not list(storage.iterdir())
+    Store.open(storage, "main", create=True)
+    capsys.readouterr()
+    assert looked("--report") == INCOMPLETE
+    assert "0 of 7 trials: none begun" in capsys.readouterr().out
+    assert not any(path.is_file() for path in storage.rglob("*") if "reports" not in path.parts)
 
 
 def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(

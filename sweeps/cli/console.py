@@ -18,12 +18,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console as Rich
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -35,6 +36,9 @@ from sweeps.cli.words import duration
 
 QUIET_SECONDS = 60.0
 """Least time between two words on the progress where nothing can be redrawn."""
+
+PATIENCE = 2.0
+"""Seconds of work without output after which a terminal says what is going on."""
 
 NARROWEST_BAR, WIDEST_BAR = 10, 24
 """Columns of the progress bar: it yields to the words beside it."""
@@ -99,6 +103,18 @@ class Console:
         """Ends the progress line before its context does."""
         if self._progress:
             self._progress.stop_redrawing()
+
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Shows on a terminal what goes on while its context lasts, from PATIENCE seconds on; gone afterwards."""
+        began = time.monotonic()
+
+        def line() -> RenderableType:
+            seconds = time.monotonic() - began
+            return Text(f"{doing}: {duration(seconds)} so far") if seconds >= PATIENCE else Group()
+
+        with self.redrawn(line) if self.live else nullcontext():
+            yield
 
     def redrawn(self, line: Callable[[], RenderableType]) -> Live:
         """A line redrawn four times a second while its context lasts, gone afterwards."""

@@ -12,6 +12,7 @@ Type    python pipelines/k_sweep.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Literal
 
@@ -25,9 +26,8 @@ from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Counts, Token, Written, names
 from sweeps.main import start
 from sweeps.sweep import Sweep
-from sweeps.table.comparison import Report
-from sweeps.table.figures import Line, Plot, figure
-from sweeps.table.files import Pictures
+from sweeps.table.figures import Line, figure
+from sweeps.table.files import Pictures, Report
 from sweeps.table.plot import forms
 from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
 
@@ -97,15 +97,13 @@ def quantities(samples: int) -> tuple[Shown, ...]:
     return tuple(Shown(label, f"test/{name}", likelihood(samples)) for label, name in names.items())
 
 
-def statements(report: Report, variants: tuple[str, ...]) -> tuple[str, ...]:
+def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
     """The paper's claim, measured: the variance at k = 0 against that at k = 1."""
-    lines = []
     for one in variants:
         few, more = (report.mean(f"{one} {VARIANCE}", column) for column in (FEW, MORE))
         if few is not None and more is not None:
             said = f"{few:.3f} at {FEW}, {more:.3f} at {MORE}, {more / few:.2f} of it"
-            lines.append(f"{one}: variance of the joint log weights {said}.")
-    return tuple(lines)
+            yield f"{one}: variance of the joint log weights {said}."
 
 
 def pictures(report: Report, options: Options) -> Pictures:
@@ -117,14 +115,11 @@ def pictures(report: Report, options: Options) -> Pictures:
         return tuple(Line(report, f"{one} {label}", label=one) for one in made)
 
     letters: dict[Noise, str] = {"free": "(b)", "fixed": "(c)"}
-    plots = (
-        Plot("(a) joint log-likelihood, nats", lines(LOG_JOINT, options.noise)),
-        *(
-            Plot(f"{letter} variance of log weights, {noise} noise", lines(VARIANCE, (noise,)))
-            for noise, letter in letters.items()
-            if noise in options.noise
-        ),
-    )
+    plots = {"(a) joint log-likelihood, nats": lines(LOG_JOINT, options.noise)} | {
+        f"{letter} variance of log weights, {noise} noise": lines(VARIANCE, (noise,))
+        for noise, letter in letters.items()
+        if noise in options.noise
+    }
     return forms("figure-6", partial(figure, plots, report))
 
 

@@ -30,8 +30,7 @@ from sweeps.cli.shared import Preset, TargetRows, report_name
 from sweeps.cli.trial_options import Binarisations
 from sweeps.cli.values import Samples
 from sweeps.main import start
-from sweeps.planning.plan import Cell
-from sweeps.sweep import Sweep
+from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table
 from sweeps.table.quantities import arm_title, check_reads, quick_network, readings

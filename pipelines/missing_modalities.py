@@ -13,6 +13,7 @@ Type    python pipelines/missing_modalities.py
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 from mvae.data import source, training_examples
@@ -25,9 +26,8 @@ from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Probabilities, Token
 from sweeps.main import start
 from sweeps.sweep import Sweep
-from sweeps.table.comparison import Report
-from sweeps.table.figures import Line, Plot, figure, heat_map
-from sweeps.table.files import Pictures
+from sweeps.table.figures import Line, figure, heat_map
+from sweeps.table.files import Pictures, Report
 from sweeps.table.plot import forms
 from sweeps.table.protocol import remarks
 from sweeps.table.quantities import Shown, Trained, arm_title, check_reads, quantity_cells, variants
@@ -103,20 +103,18 @@ def of_attribute(shown: Shown, name: str) -> Shown:
     return Shown(f"{name} {shown.label}", f"{shown.metric}/{name}", shown.measure)
 
 
-def statements(report: Report, arms: tuple[str, ...]) -> tuple[str, ...]:
+def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
     """The paper's claim, measured: of each arm, over the seeds that have both keep probabilities."""
-    lines = []
     for arm in arms:
         pair = [report.entries.get((BALANCED.row(arm), probability)) for probability in (CLAIMED, FULL)]
         by_seed = [{run.seed: run.value for run in entry.runs if run.value is not None} for entry in pair if entry]
         both = set.intersection(*map(set, by_seed)) if len(by_seed) == len(pair) else set()
         if both:
             few, full = (sum(values[seed] for seed in both) / len(both) for values in by_seed)
-            lines.append(
+            yield (
                 f"{arm}: balanced accuracy at keep_probability {CLAIMED:g} is {shown_value(few)}, {few / full:.1%} of"
                 f" the {shown_value(full)} at {FULL:g} (a coin has 0.5)."
             )
-    return tuple(lines)
 
 
 def pictures(report: Report, details: Report | None, options: Options) -> Pictures:
@@ -129,11 +127,11 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
     def lines(label: str) -> tuple[Line, ...]:
         return tuple(Line(report, f"{arm} {label}", label=arm) for arm in arms)
 
-    plots = (
-        Plot("(a) accuracy of sampled attributes: mean, grey: each", (*each, *lines(ACCURACY.label))),
-        Plot("(b) log p(x1), nats", lines(LOG_MARGINAL)),
-        Plot("(c) log p(x1|others), nats", lines(LOG_CONDITIONAL)),
-    )
+    plots = {
+        "(a) accuracy of sampled attributes: mean, grey: each": (*each, *lines(ACCURACY.label)),
+        "(b) log p(x1), nats": lines(LOG_MARGINAL),
+        "(c) log p(x1|others), nats": lines(LOG_CONDITIONAL),
+    }
     shown = {
         of_attribute(BALANCED, name).row(arm): name if len(arms) == 1 else f"{arm} {name}"
         for arm in arms

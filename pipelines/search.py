@@ -168,7 +168,6 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: as `search`; missing data; a study that cannot be read.
     """
-    source(options.dataset)
     wanted = search(options)
     check_pairs(options, options.paired_fraction)
     store = Store.open(options.storage, options.name, create=False)

@@ -29,9 +29,8 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs
 from sweeps.cli.values import Whole, WorkerRange
 from sweeps.main import start
-from sweeps.planning.plan import Cell
 from sweeps.store.store import Store
-from sweeps.sweep import Sweep
+from sweeps.sweep import Cell, Sweep
 from sweeps.table.files import Report
 from sweeps.table.protocol import remarks
 
@@ -93,20 +92,17 @@ def measure_of(token: str, dataset: str) -> Measure:
     return likelihood(SAMPLES)
 
 
-def statements(report: Report, store: Store) -> tuple[str, ...]:
+def statements(report: Report, store: Store) -> Iterator[str]:
     """How fast each model was trained, and what its workers gained."""
-    lines = []
     for run in (run for entry in report.entries.values() for run in entry.runs if run.value is not None):
         result = store.results.read(run.key, run.measure)
         speed = result.provenance.get("speed", {}) if result else {}
-        if not speed:
-            continue
-        said = f"{speed['examples_per_second']:,.0f} examples/s"
-        if "scaling_efficiency" in speed:
-            alone, share = speed["examples_per_second_alone"], speed["scaling_efficiency"]
-            said += f", one worker alone {alone:,.0f}: scaling efficiency {share:.0%}"
-        lines.append(f"{run.row} {run.column} seed {run.seed}: {said}.")
-    return tuple(lines)
+        if speed:
+            said = f"{speed['examples_per_second']:,.0f} examples/s"
+            if "scaling_efficiency" in speed:
+                alone, share = speed["examples_per_second_alone"], speed["scaling_efficiency"]
+                said += f", one worker alone {alone:,.0f}: scaling efficiency {share:.0%}"
+            yield f"{run.row} {run.column} seed {run.seed}: {said}."
 
 
 def sweep(options: Options) -> Sweep:
@@ -115,7 +111,6 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: as `cells`; missing data.
     """
-    source(options.dataset)
     made = tuple(cells(options))
     check_pairs(options, options.paired_fraction)
     title = f"Training on {options.dataset}"

@@ -193,7 +193,6 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: as `trained`; no corpus, or a damaged one.
     """
-    source(options.dataset)
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)
     check_pairs(options, options.paired_fraction)
@@ -210,7 +209,7 @@ def sweep(options: Options) -> Sweep:
         heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
         f" log-likelihoods in nats, {samples:,} samples",
         source="supplement, section 11, Tables 6 to 8",
-        statements=lambda report: tuple(statements(models(report, titles), store, modalities, samples)),
+        statements=lambda report: statements(models(report, titles), store, modalities, samples),
         pictures=lambda report, _: {TRANSLATIONS: lambda: examples(models(report, titles), store)},
     )
 

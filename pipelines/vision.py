@@ -36,11 +36,9 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, folder_as_data_set
 from sweeps.cli.values import Folder, Token, Whole
 from sweeps.main import start
-from sweeps.planning.plan import Cell
 from sweeps.store.store import Store
-from sweeps.sweep import Sweep
-from sweeps.table.comparison import Report
-from sweeps.table.files import Pictures
+from sweeps.sweep import Cell, Sweep
+from sweeps.table.files import Pictures, Report
 from sweeps.table.protocol import remarks
 from sweeps.table.quantities import arm_title, quick_network
 
@@ -111,9 +109,8 @@ def shown(task: Task) -> dict[str, dict[str, str]]:
 
 
 def changed(task: Task) -> str:
-    """What the row of the part that a task changes is called."""
-    assert task.part is not None
-    return f"{task.label}: {task.part.label}"
+    """What the row of the part that a task changes is called; empty if it changes none."""
+    return "" if task.part is None else f"{task.label}: {task.part.label}"
 
 
 def cells(options: Options) -> tuple[Cell, ...]:
@@ -148,20 +145,16 @@ def heading(label: str, trial: Trial, several: bool) -> str:
     return f"{arm_title(trial.model, trial.dataset)} {label}" if several else label
 
 
-def statements(report: Report, made: tuple[Trial, ...]) -> tuple[str, ...]:
+def statements(report: Report, made: tuple[Trial, ...]) -> Iterator[str]:
     """Of each task that changes a part of the image: whether that part is better than both baselines."""
-    lines = []
     models = {trial.model: trial for trial in made}
     for trial in models.values():
-        for task in TASKS:
-            if task.part is None:
-                continue
-            row = heading(changed(task), trial, len(models) > 1)
+        for part in filter(None, map(changed, TASKS)):
+            row = heading(part, trial, len(models) > 1)
             ours, given, mean = (report.mean(row, column) for column in (OURS, INPUT, MEAN))
             if ours is not None and given is not None and mean is not None:
                 said = "better than both" if ours > max(given, mean) else "not better than both"
-                lines.append(f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {said}.")
-    return tuple(lines)
+                yield f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {said}."
 
 
 def pictures(report: Report, store: Store) -> Pictures:

@@ -30,8 +30,7 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, TargetRows, check_pairs
 from sweeps.cli.values import Fractions, Written, names
 from sweeps.main import start
-from sweeps.planning.plan import Cell
-from sweeps.sweep import Sweep
+from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published import TABLE_4, TABLE_5, table_for
 from sweeps.table.quantities import quick_network, readings
@@ -128,7 +127,6 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: an unknown name, a fraction that keeps fewer than 2 pairs, missing data.
     """
-    source(options.dataset)
     made = tuple(cells(options))
     check_pairs(options, *(options.fractions or preset(options).columns))
     table = table_for(options.dataset)

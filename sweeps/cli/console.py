@@ -69,7 +69,6 @@ class Console:
         self._progress: Progress | None = None
 
     def header(self, line: str) -> None:
-        """The line that says what is about to run."""
         self.rich.print(line, soft_wrap=True, style="bold")
 
     def say(self, line: str) -> None:
@@ -176,7 +175,6 @@ class Progress:
             self._running[key] = label
 
     def epoch(self, key: str, epoch: int, epochs: int) -> None:
-        """A trial has finished `epoch` epochs of `epochs`."""
         with self._lock:
             self._work.reached(key, epoch / epochs, self._clock())
             self._measure()
@@ -199,7 +197,6 @@ class Progress:
         self._end(key, label, said)
 
     def failed(self, key: str, label: str, why: str) -> None:
-        """A trial ended without a result."""
         self.stopped(key, label, f"failed: {why}")
 
     def _say(self, line: str) -> None:

@@ -208,7 +208,6 @@ def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | N
         metric=cell.metric,
         published=cell.published,
         tolerance=tolerance,
-        lower_is_better=quantity is not None and quantity.lower_is_better,
         quantity=cell.quantity or cell.measure.quantity,
         runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
         test_examples=None if table is None or quantity is not None else table.test_examples,

@@ -57,7 +57,6 @@ class Run:
 
     @property
     def where(self) -> str:
-        """The run in words: row, column, seed and key."""
         return f"{self.row} {column_label(self.column)} seed {self.seed} (key {self.key})"
 
 
@@ -97,7 +96,6 @@ class Entry(OverSeeds):
     runs: tuple[Run, ...]
     """By seed, those without a result included."""
     metric: str = ""
-    lower_is_better: bool = False
     quantity: str = ""
     """Metric without parameters; cells with equal ones are comparable."""
     pooled: Pooled | None = None

@@ -12,10 +12,13 @@ from sweeps.table.comparison import Report
 from sweeps.table.entries import Contrast, Entry
 from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
 from sweeps.table.published import Table, column_label
-from sweeps.table.rounding import shown_p, shown_spread, shown_value
+from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
 
 Line = tuple[str, Callable[[Contrast], str]]
 """Label of a line, and its text for one difference."""
+
+EntryLine = tuple[str, Callable[[Entry], str]]
+"""Label of a line, and its text for one cell."""
 
 
 def verdict_words(entry: Entry) -> str:
@@ -55,9 +58,33 @@ def findings(report: Report) -> list[str]:
     lines = []
     if any(entry.verdict is Verdict.FEW_SEEDS for entry in report.in_order()):
         lines.append(f"Cells with fewer than {FEWEST_SEEDS} seeds get no verdict.")
-    if report.judged:
-        lines += [_verdicts(report), _chance(report), _interval(report, report.table), *_agreements(report)]
+    if judged := len(report.judged):
+        chance = f"{figures(by_chance(judged), 2)} of {counted(judged, 'cell')} (5 %)"
+        lines += [_verdicts(report), f"Expected above or below by chance: {chance}."]
+        lines += [_interval(report, report.table), *_agreements(report)]
     return [*lines, *_order(report)]
+
+
+def entry_lines(
+    report: Report, row: str, first: list[EntryLine], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
+) -> list[EntryLine]:
+    """The lines of a row's cells, each with its label; lines that are empty throughout are left out.
+
+    Args:
+        first: the lines with ours.
+        difference: label of the line with the differences from the published values.
+        seeds: text of the last line.
+        mark: the sign in front of a half-width.
+    """
+    of_row = [entry for entry in report.in_order() if entry.row == row]
+    lines = list(first)
+    if report.published:
+        lines.append(("paper", lambda entry: as_printed(entry.published) or "-"))
+    if any(entry.published is not None for entry in of_row):
+        lines.append((difference, lambda entry: shown_value(entry.difference, entry.spread, signed=True)))
+    if any(entry.verdict.judged for entry in of_row):
+        lines.append(("95%", lambda entry: shown_half_width(entry, mark)))
+    return [*lines, ("seeds", seeds)]
 
 
 def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line]:
@@ -113,11 +140,6 @@ def _verdicts(report: Report) -> str:
     judged = [entry.verdict for entry in report.judged]
     said = ", ".join(f"{judged.count(verdict)} {text}" for verdict, text in words.items() if verdict in judged)
     return f"Verdicts on {counted(len(judged), 'cell')} with {FEWEST_SEEDS} seeds or more: {said}."
-
-
-def _chance(report: Report) -> str:
-    judged = len(report.judged)
-    return f"Expected above or below by chance: {figures(by_chance(judged), 2)} of {counted(judged, 'cell')} (5 %)."
 
 
 def _interval(report: Report, table: Table) -> str:

@@ -20,8 +20,6 @@ class Pair:
 
     contrast: Contrast
     """Ours: the first arm (`row`) minus the second (`baseline`)."""
-    gap: float
-    """Published difference, above 0."""
     ordering: Ordering
 
 
@@ -37,7 +35,6 @@ class Order:
     """Column and Kendall's tau-b of its published and our values: a description, not a test."""
 
     def of(self, ordering: Ordering) -> tuple[Pair, ...]:
-        """Judged pairs with this outcome."""
         return tuple(pair for pair in self.pairs if pair.ordering is ordering)
 
 
@@ -62,7 +59,7 @@ def order_of(entries: Sequence[Entry]) -> Order:
                 continue
             between = contrast(one, other) if gap > 0 else contrast(other, one)
             if between.test is not None and between.mean is not None:
-                found.append(Pair(between, abs(gap), ordering(between.mean, between.test)))
+                found.append(Pair(between, ordering(between.mean, between.test)))
     tau = []
     for column, of_column in columns.items():
         published = [entry.published for entry in of_column if entry.published is not None]

@@ -27,7 +27,6 @@ class Quantity:
     """The metric of our results that stands in it."""
     tolerance: float
     """Largest difference that counts as agreement, as a share of the published value."""
-    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class Table:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The columns that are numbers."""
         return tuple(column for column in self.columns if not isinstance(column, str))
 
     def range_of(self, column: float | str) -> float | str:

@@ -30,7 +30,6 @@ class Shown:
     """The column that it fills; empty: the trial's own."""
 
     def row(self, variant: str) -> str:
-        """The heading of its row for something trained."""
         return f"{variant} {self.label}"
 
 

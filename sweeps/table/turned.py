@@ -61,14 +61,13 @@ def differences_by_quantity(report: Report, contrasts: Sequence[Contrast], rows:
     baselines = {contrast.row: contrast.baseline for contrast in contrasts}
     by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
     certain = any(contrast.interval is not None for contrast in contrasts)
-    half = half_interval if certain else lambda one, mark: shown_spread(one.mean, one.spread, mark)
     several = certain or any(contrast.spread is not None for contrast in contrasts)
     grid = _grid(report, [[*row.split(), f"- {baselines[row]}"] for row in rows], marks, labels=several)
     for column, name in _with_headings(grid, report):
         found = [by_place.get((row, column)) for row in rows]
         means = [Text("" if one is None else shown_value(one.mean, one.spread, signed=True)) for one in found]
         _add(grid, Text(name), "mean", means)
-        halves = [Text("" if one is None else half(one, marks.spread), style="dim") for one in found]
+        halves = [Text("" if one is None else _half(one, marks.spread, certain), style="dim") for one in found]
         if any(half.plain for half in halves):
             _add(grid, Text(""), "95%" if certain else "spread", halves)
     return grid
@@ -120,3 +119,7 @@ def _seeds(report: Report, row: str, marks: Marks) -> Text:
     entry = next(entry for entry in report.in_order() if entry.row == row)
     sign = marks.failed if entry.failed else "" if entry.n == entry.of else marks.verdict(entry)
     return Text(f"{sign} {entry.n}/{entry.of}".strip(), style="red" if entry.failed else "dim")
+
+
+def _half(one: Contrast, mark: str, certain: bool) -> str:
+    return half_interval(one, mark) if certain else shown_spread(one.mean, one.spread, mark)

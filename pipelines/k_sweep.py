@@ -57,7 +57,7 @@ class Options(CommonOptions):
     samples: SampleCount = None
 
 
-PRESETS = {"demo": Preset((0, 1, 4), samples=20, epochs=1), "paper": Preset(KS, seeds=(0, 1, 2))}
+PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(KS, seeds=(0, 1, 2))}
 """The text gives no number of importance samples for Figure 6; paper uses that of Tables 1 and 2."""
 
 

@@ -62,12 +62,12 @@ def preset(options: Options) -> Preset:
     if options.preset == "demo":
         if options.dataset == "digits":
             return Preset()
-        return Preset(samples=100, epochs=10, image_network=quick_network(options.dataset))
+        return Preset(samples=100, trial={"epochs": 10, "image_network": quick_network(options.dataset)})
     published = likelihood_table(options.dataset)
     if published is None:
         raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
-    stated = {name: published.protocol[name] for name in ("samples", "epochs", "image_network", "latents")}
-    return Preset(seeds=(0, 1, 2), **stated)
+    stated = {name: published.protocol[name] for name in ("epochs", "image_network", "latents")}
+    return Preset(seeds=(0, 1, 2), samples=published.protocol["samples"], trial=stated)
 
 
 def separated(dataset: str) -> str | None:

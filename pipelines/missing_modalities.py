@@ -65,7 +65,7 @@ class Options(CommonOptions):
 
 
 PRESETS = {
-    "demo": Preset((0.01, CLAIMED, FULL), samples=20, epochs=5),
+    "demo": Preset((0.01, CLAIMED, FULL), samples=20, trial={"epochs": 5}),
     "paper": Preset(KEEP_PROBABILITIES, seeds=(0, 1, 2)),
 }
 """The text gives no number of importance samples for Figure 5; paper uses that of Tables 1 and 2."""

@@ -34,7 +34,7 @@ from sweeps.sweep import Cell, Sweep
 from sweeps.table.files import Report
 from sweeps.table.protocol import remarks
 
-PRESETS = {"demo": Preset(epochs=20), "paper": Preset()}
+PRESETS = {"demo": Preset(trial={"epochs": 20}), "paper": Preset()}
 SAMPLES = 100
 """Importance samples a test example, of an arm that tells no label from an image."""
 

@@ -147,8 +147,9 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
     share of padding."""
     one, other = (modality.name for modality in modalities)
     for key, model in models.items():
-        found = [store.results.read(key, measure.token) for measure in (TRANSLATION, sentence_likelihood(samples))]
-        translated, likely = found
+        translated, likely = (
+            store.results.read(key, measure.token) for measure in (TRANSLATION, sentence_likelihood(samples))
+        )
         if translated is None:
             continue
         values = translated.metrics

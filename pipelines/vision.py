@@ -19,7 +19,6 @@ Type    python pipelines/vision.py
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from pydantic import model_validator
@@ -77,8 +76,9 @@ def preset(options: Options) -> Preset:
     """The preset for a data set: the paper's settings, or a demo that is short on the small data set."""
     if options.preset == "paper":
         return Preset()
-    demo = Preset(epochs=8, image_network=quick_network(options.dataset), learning_rate=1e-3)
-    return replace(demo, epochs=4, batch_size=20) if options.dataset == VISION_FACES_SMALL.name else demo
+    demo = {"epochs": 8, "image_network": quick_network(options.dataset), "learning_rate": 1e-3}
+    small = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {}
+    return Preset(trial={**demo, **small})
 
 
 def trials(options: Options) -> Iterator[Trial]:

@@ -60,9 +60,9 @@ def preset(options: Options) -> Preset:
         if options.dataset == "digits":
             return Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS)
         if options.dataset == TABLE_5.dataset:
-            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), epochs=20)
-        network = quick_network(options.dataset)
-        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, epochs=20, image_network=network)
+            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), trial={"epochs": 20})
+        quick = {"epochs": 20, "image_network": quick_network(options.dataset)}
+        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, trial=quick)
     if options.dataset == "digits":
         raise Refusal("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
     published = table_for(options.dataset) or TABLE_4

@@ -1,6 +1,6 @@
 """What several pipelines share: presets, options with their line of help, a folder typed in place of a data set.
 
-    PRESETS = {"demo": Preset((0, 1, 4), samples=20, epochs=1), "paper": Preset(KS, seeds=(0, 1, 2))}
+    PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(KS, seeds=(0, 1, 2))}
 
     chosen = PRESETS[options.preset].under(options)
     trials = chosen.trials(options, "mvae", k=4)
@@ -10,7 +10,8 @@ An option of one pipeline stands in that pipeline's file, an option of all in op
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -52,21 +53,13 @@ class Preset:
     arms: tuple[str, ...] = ("mvae",)
     samples: int = PAPER_SAMPLES
     """Importance samples per test example."""
-    epochs: int | None = None
-    image_network: str | None = None
-    latents: int | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every trial."""
 
     def under(self, options: CommonOptions) -> Preset:
         """Returns the preset with the values that the command line gives; its own columns stay."""
-        given = {field.name: getattr(options, field.name, None) for field in fields(self)}
+        given = {own.name: getattr(options, own.name, None) for own in fields(self)}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
-
-    def trial_fields(self, options: CommonOptions) -> dict[str, Any]:
-        """Returns the fields of every trial by name: the command line's, else the preset's."""
-        own = ("epochs", "image_network", "latents", "learning_rate", "batch_size")
-        return {**{name: getattr(self, name) for name in own}, **options.trial_fields()}
 
     def trials(self, options: CommonOptions, model: str, **fields: Any) -> list[Trial]:
         """Returns a trial of this arm for each seed.
@@ -76,7 +69,7 @@ class Preset:
         Raises:
             Refusal: settings that mean nothing together.
         """
-        fields = {"dataset": options.dataset, **self.trial_fields(options), **fields}
+        fields = {"dataset": options.dataset, **self.trial, **options.trial_fields(), **fields}
         return [Trial.create(model=model, seed=seed, **fields) for seed in self.seeds]
 
 

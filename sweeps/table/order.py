@@ -48,8 +48,8 @@ def order_of(entries: Sequence[Entry]) -> Order:
     for entry in entries:
         if entry.verdict.judged:
             columns.setdefault(entry.column, []).append(entry)
-    found, close = [], 0
-    for of_column in columns.values():
+    found, close, tau = [], 0, []
+    for column, of_column in columns.items():
         for one, other in combinations(of_column, 2):
             if one.arm == other.arm or one.quantity != other.quantity:
                 continue
@@ -60,8 +60,6 @@ def order_of(entries: Sequence[Entry]) -> Order:
             between = contrast(one, other) if gap > 0 else contrast(other, one)
             if between.test is not None and between.mean is not None:
                 found.append(Pair(between, ordering(between.mean, between.test)))
-    tau = []
-    for column, of_column in columns.items():
         published = [entry.published for entry in of_column if entry.published is not None]
         ours = [entry.mean for entry in of_column if entry.published is not None and entry.mean is not None]
         if (found_tau := tau_b(published, ours)) is not None:

@@ -39,7 +39,7 @@ def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid
         ("ours", lambda entry: Text(shown_value(entry.mean, entry.spread) or "-", style="bold")),
         ("spread", lambda entry: Text(shown_spread(entry.mean, entry.spread, marks.spread), style="dim")),
         ("paper", lambda entry: Text(as_printed(entry.published))),
-        ("verdict", lambda entry: _verdict(entry, marks)),
+        ("verdict", lambda entry: Text(marks.verdict(entry) * entry.verdict.judged, STYLES.get(entry.verdict, ""))),
     ]
     entries = [entry for entry in report.in_order() if entry.row in rows]
     used = [(label, words) for label, words in lines if any(words(entry).plain.strip() for entry in entries)]
@@ -107,11 +107,6 @@ def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]
             yield f"by {estimate}", [(one, f"  {label.removesuffix(BY + estimate)}") for one, label in labels.items()]
         else:
             yield "", list(labels.items())
-
-
-def _verdict(entry: Entry, marks: Marks) -> Text:
-    """The sign of a cell that was compared with a published value."""
-    return Text(marks.verdict(entry) if entry.verdict.judged else "", style=STYLES.get(entry.verdict, ""))
 
 
 def _seeds(report: Report, row: str, marks: Marks) -> Text:

@@ -42,7 +42,7 @@ TRIALS: Mapping[str, tuple[Any, Callable[[Any], Iterable[Trial]]]] = {
         missing_modalities.Options,
         lambda options: (one.trial for one in missing_modalities.trained(options)),
     ),
-    "translation": (translation.Options, lambda options: (trial for _, trial in translation.trials(options))),
+    "translation": (translation.Options, lambda options: (one.trial for one in translation.trained(options))),
     "vision": (vision.Options, vision.trials),
 }
 """Options of a pipeline without published numbers, and the trials that its options ask for."""

@@ -63,6 +63,10 @@ TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names)
 """`Trial.targets`; a pipeline shows each as a row."""
 
 
+def _default_storage() -> Any:
+    return os.environ.get("MVAE_STORAGE") or "runs"
+
+
 def _default_data_root(chosen: dict[str, Any]) -> Path | None:
     """None, which a download fills; where nothing is to be started, the folder that None stands for."""
     if not (chosen.get("plan") or chosen.get("report")):
@@ -105,7 +109,7 @@ class CommonOptions(TrialOptions):
 
     name: Token = "main"
     """Name of the experiment; sweeps of one name share their trials."""
-    storage: Storage = Field(default_factory=lambda: os.environ.get("MVAE_STORAGE") or "runs")
+    storage: Storage = Field(default_factory=_default_storage)
     """Folder or s3://, gs:// URI of results, checkpoints, MLflow's database (default: $MVAE_STORAGE, else ./runs)."""
     data_root: Folder | None = Field(default_factory=_default_data_root)
     """Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae)."""

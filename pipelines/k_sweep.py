@@ -12,24 +12,22 @@ Type    python pipelines/k_sweep.py
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator
 
-from mvae.data import source, training_examples
+from mvae.data import source
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import likelihood
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Counts, Token, Written, names
-from sweeps.main import main
+from sweeps.main import start
 from sweeps.sweep import Sweep
-from sweeps.table.comparison import Report
-from sweeps.table.figures import Line, Plot, figure
-from sweeps.table.files import Pictures
+from sweeps.table.figures import Line, figure
+from sweeps.table.files import Pictures, Report
 from sweeps.table.plot import forms
 from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
 
@@ -41,6 +39,9 @@ KS = (0, 1, 2, 4, 8, 16, 32, 50)
 
 FEW, MORE = "k=0", "k=1"
 """The columns that the paper's claim compares."""
+
+LOG_JOINT, VARIANCE = "log joint", "var joint"
+"""The rows of Figure 6 (a), and of (b) and (c): of which of Table 2's weights the figure does not say; the joint's."""
 
 
 class Options(CommonOptions):
@@ -56,7 +57,7 @@ class Options(CommonOptions):
     samples: SampleCount = None
 
 
-PRESETS = {"demo": Preset((0, 1, 4), samples=20, epochs=1), "paper": Preset(KS, seeds=(0, 1, 2))}
+PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(KS, seeds=(0, 1, 2))}
 """The text gives no number of importance samples for Figure 6; paper uses that of Tables 1 and 2."""
 
 
@@ -71,22 +72,11 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
         check_measurable(likelihood(chosen.samples), token, source(options.dataset))
         check_reads(token, "k", "samples no subsets of modalities")
     return tuple(
-        TrialAt(
-            variant(token, noise, options.dataset),
-            f"k={k}",
-            Trial.create(
-                dataset=options.dataset,
-                model=token,
-                k=k,
-                fixed_noise=noise == "fixed",
-                seed=seed,
-                **chosen.trial_fields(options),
-            ),
-        )
+        TrialAt(variant(token, noise, options.dataset), f"k={k}", trial)
         for token in chosen.arms
         for noise in options.noise
         for k in sorted(options.ks or chosen.columns)
-        for seed in chosen.seeds
+        for trial in chosen.trials(options, token, k=k, fixed_noise=noise == "fixed")
     )
 
 
@@ -95,56 +85,41 @@ def variant(token: str, noise: Noise, dataset: str) -> str:
     return f"{arm_title(token, dataset)} {noise} noise"
 
 
-def log_joint(samples: int) -> ShownQuantity:
-    """Figure 6 (a)."""
-    return ShownQuantity("log joint", "test/log_joint", likelihood(samples))
-
-
-def variance(samples: int) -> ShownQuantity:
-    """Figure 6 (b) and (c): of which of Table 2's weights the figure does not say; the joint's."""
-    return ShownQuantity("var joint", "test/variance_joint", likelihood(samples))
-
-
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
     """The rows of the table, for each arm and noise."""
-    others = (
-        ("var marginal", "variance_marginal"),
-        ("var conditional", "variance_conditional"),
-        ("ESS joint", "ess_joint"),
-    )
-    more = (ShownQuantity(label, f"test/{name}", likelihood(samples)) for label, name in others)
-    return (log_joint(samples), variance(samples), *more)
+    names = {
+        LOG_JOINT: "log_joint",
+        VARIANCE: "variance_joint",
+        "var marginal": "variance_marginal",
+        "var conditional": "variance_conditional",
+        "ESS joint": "ess_joint",
+    }
+    return tuple(ShownQuantity(label, f"test/{name}", likelihood(samples)) for label, name in names.items())
 
 
-def statements(report: Report, variants: tuple[str, ...], samples: int) -> tuple[str, ...]:
+def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
     """The paper's claim, measured: the variance at k = 0 against that at k = 1."""
-    lines = []
     for one in variants:
-        entries = [report.entries.get((variance(samples).row(one), column)) for column in (FEW, MORE)]
-        few, more = (None if entry is None else entry.mean for entry in entries)
+        few, more = (report.mean(f"{one} {VARIANCE}", column) for column in (FEW, MORE))
         if few is not None and more is not None:
             said = f"{few:.3f} at {FEW}, {more:.3f} at {MORE}, {more / few:.2f} of it"
-            lines.append(f"{one}: variance of the joint log weights {said}.")
-    return tuple(lines)
+            yield f"{one}: variance of the joint log weights {said}."
 
 
 def pictures(report: Report, options: Options) -> Pictures:
     """The figure's plots: (b) and (c) where the noise is asked for."""
     chosen = PRESETS[options.preset].under(options)
 
-    def lines(shown: ShownQuantity, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
+    def lines(label: str, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
         made = (variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
-        return tuple(Line(report, shown.row(one), label=one) for one in made)
+        return tuple(Line(report, f"{one} {label}", label=one) for one in made)
 
     letters: dict[Noise, str] = {"free": "(b)", "fixed": "(c)"}
-    plots = (
-        Plot("(a) joint log-likelihood, nats", lines(log_joint(chosen.samples), options.noise)),
-        *(
-            Plot(f"{letter} variance of log weights, {noise} noise", lines(variance(chosen.samples), (noise,)))
-            for noise, letter in letters.items()
-            if noise in options.noise
-        ),
-    )
+    plots = {"(a) joint log-likelihood, nats": lines(LOG_JOINT, options.noise)} | {
+        f"{letter} variance of log weights, {noise} noise": lines(VARIANCE, (noise,))
+        for noise, letter in letters.items()
+        if noise in options.noise
+    }
     return forms("figure-6", partial(figure, plots, report))
 
 
@@ -152,10 +127,9 @@ def sweep(options: Options) -> Sweep:
     """The table and the figure that the options ask for; another number of samples is another report.
 
     Raises:
-        Refusal: an unknown name, subsets of too few modalities, missing data.
+        Refusal: an unknown name, subsets of too few modalities.
     """
     trials, samples = trained(options), PRESETS[options.preset].under(options).samples
-    training_examples(options.dataset, options.data_root)
     title = f"Figure 6 on {options.dataset}"
     return Sweep(
         report_name(f"k_sweep-{options.dataset}", samples),
@@ -164,11 +138,10 @@ def sweep(options: Options) -> Sweep:
         axis="random subsets a step",
         heading=f"{title}: more ELBO terms a step (likelihoods in nats, {samples:,} samples)",
         source="supplement, section 9, Figure 6",
-        statements=lambda report: statements(report, variants(trials), samples),
+        statements=lambda report: statements(report, variants(trials)),
         pictures=lambda report, _: pictures(report, options),
     )
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

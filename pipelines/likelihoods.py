@@ -18,22 +18,19 @@ Type    python pipelines/likelihoods.py
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 
-from mvae.data import DATASETS, Kind, source, training_examples
+from mvae.data import DATASETS, Kind, source
 from mvae.evaluation.measures import check_measurable, estimates
 from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, TargetRows, report_name
 from sweeps.cli.trial_options import Binarisations
 from sweeps.cli.values import Samples
-from sweeps.main import main
-from sweeps.planning.plan import Cell
-from sweeps.sweep import Sweep
+from sweeps.main import start
+from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table
 from sweeps.table.quantities import arm_title, check_reads, quick_network, readings
@@ -65,12 +62,12 @@ def preset(options: Options) -> Preset:
     if options.preset == "demo":
         if options.dataset == "digits":
             return Preset()
-        return Preset(samples=100, epochs=10, image_network=quick_network(options.dataset))
+        return Preset(samples=100, trial={"epochs": 10, "image_network": quick_network(options.dataset)})
     published = likelihood_table(options.dataset)
     if published is None:
         raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
-    stated = {name: published.protocol[name] for name in ("samples", "epochs", "image_network", "latents")}
-    return Preset(seeds=(0, 1, 2), **stated)
+    stated = {name: published.protocol[name] for name in ("epochs", "image_network", "latents")}
+    return Preset(seeds=(0, 1, 2), samples=published.protocol["samples"], trial=stated)
 
 
 def separated(dataset: str) -> str | None:
@@ -114,7 +111,6 @@ def cells(options: Options) -> Iterator[Cell]:
     chosen = preset(options).under(options)
     measure = likelihood(chosen.samples)
     table = likelihood_table(options.dataset)
-    fields = chosen.trial_fields(options)
     rows = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
     for (token, binarisation), (targets, suffix) in (
         (row, reading) for row in rows for reading in readings(trained_as(row[0], options.dataset)[2], options.targets)
@@ -123,16 +119,9 @@ def cells(options: Options) -> Iterator[Cell]:
         check_measurable(measure, model)
         if binarisation == "dynamic":
             check_reads(model, "binarisation", "is not trained on bits drawn anew")
-        trials = [
-            Trial.create(
-                dataset=dataset, model=model, seed=seed, **{**fields, "binarisation": binarisation, "targets": targets}
-            )
-            for seed in chosen.seeds
-        ]
+        trials = chosen.trials(options, model, dataset=dataset, binarisation=binarisation, targets=targets)
         offered = estimates(trials[0])
-        for quantity in QUANTITIES:
-            if quantity.metric not in offered:
-                continue
+        for quantity in (one for one in QUANTITIES if one.metric in offered):
             for trial in trials:
                 yield Cell(
                     row=title + (f", {binarisation}" if binarisation != "fixed" else "") + suffix,
@@ -149,10 +138,9 @@ def sweep(options: Options) -> Sweep:
     """The table that the options ask for; another number of samples is another report.
 
     Raises:
-        Refusal: an unknown name, an arm without an estimate, missing data.
+        Refusal: an unknown name, an arm without an estimate.
     """
     made = tuple(cells(options))
-    training_examples(options.dataset, options.data_root)
     table = likelihood_table(options.dataset)
     samples = int(made[0].measure.parameter("s"))
     title = f"{table.name}, {table.title}" if table else f"Likelihoods on {options.dataset}"
@@ -162,5 +150,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

@@ -13,7 +13,7 @@ Type    python pipelines/missing_modalities.py
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterator
 from functools import partial
 
 from mvae.data import source, training_examples
@@ -21,15 +21,13 @@ from mvae.evaluation.attributes import attribute_names
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
 from mvae.supervision import kept_values
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Probabilities, Token
-from sweeps.main import main
+from sweeps.main import start
 from sweeps.sweep import Sweep
-from sweeps.table.comparison import Report
-from sweeps.table.figures import Line, Plot, figure, heat_map
-from sweeps.table.files import Pictures
+from sweeps.table.figures import Line, figure, heat_map
+from sweeps.table.files import Pictures, Report
 from sweeps.table.plot import forms
 from sweeps.table.protocol import remarks
 from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
@@ -46,6 +44,9 @@ LIKELIEST = (
     ShownQuantity("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
 )
 """Of sampled attributes, as in the figure; of always saying the more frequent value; of the likelier values."""
+
+LOG_MARGINAL, LOG_CONDITIONAL = "log p(x1)", "log p(x1|others)"
+"""The rows of Figure 5 (b) and (c)."""
 
 CLAIMED, FULL = 0.1, 1.0
 """The keep probabilities that the paper's claim compares."""
@@ -64,7 +65,7 @@ class Options(CommonOptions):
 
 
 PRESETS = {
-    "demo": Preset((0.01, CLAIMED, FULL), samples=20, epochs=5),
+    "demo": Preset((0.01, CLAIMED, FULL), samples=20, trial={"epochs": 5}),
     "paper": Preset(KEEP_PROBABILITIES, seeds=(0, 1, 2)),
 }
 """The text gives no number of importance samples for Figure 5; paper uses that of Tables 1 and 2."""
@@ -81,37 +82,20 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
         check_measurable(ATTRIBUTE_ACCURACY, token, source(options.dataset))
         check_reads(token, "keep_probability", "is not trained with values missing")
     return tuple(
-        TrialAt(
-            arm_title(token, options.dataset),
-            probability,
-            Trial.create(
-                dataset=options.dataset,
-                model=token,
-                keep_probability=probability,
-                pairing="proportional",
-                seed=seed,
-                **chosen.trial_fields(options),
-            ),
-        )
+        TrialAt(arm_title(token, options.dataset), probability, trial)
         for token in chosen.arms
         for probability in options.keep_probabilities or chosen.columns
-        for seed in chosen.seeds
+        for trial in chosen.trials(options, token, keep_probability=probability, pairing="proportional")
     )
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
     """The rows of the table, for each arm."""
-    return (ACCURACY, BALANCED, MAJORITY, *LIKELIEST, log_marginal(samples), log_conditional(samples))
-
-
-def log_marginal(samples: int) -> ShownQuantity:
-    """Figure 5 (b)."""
-    return ShownQuantity("log p(x1)", "test/log_marginal", likelihood(samples))
-
-
-def log_conditional(samples: int) -> ShownQuantity:
-    """Figure 5 (c)."""
-    return ShownQuantity("log p(x1|others)", "test/log_conditional", likelihood(samples))
+    likelihoods = (
+        ShownQuantity(LOG_MARGINAL, "test/log_marginal", likelihood(samples)),
+        ShownQuantity(LOG_CONDITIONAL, "test/log_conditional", likelihood(samples)),
+    )
+    return (ACCURACY, BALANCED, MAJORITY, *LIKELIEST, *likelihoods)
 
 
 def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
@@ -119,37 +103,35 @@ def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
     return ShownQuantity(f"{name} {shown.label}", f"{shown.metric}/{name}", shown.measure)
 
 
-def statements(report: Report, arms: tuple[str, ...]) -> tuple[str, ...]:
+def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
     """The paper's claim, measured: of each arm, over the seeds that have both keep probabilities."""
-    lines = []
     for arm in arms:
         pair = [report.entries.get((BALANCED.row(arm), probability)) for probability in (CLAIMED, FULL)]
         by_seed = [{run.seed: run.value for run in entry.runs if run.value is not None} for entry in pair if entry]
         both = set.intersection(*map(set, by_seed)) if len(by_seed) == len(pair) else set()
         if both:
             few, full = (sum(values[seed] for seed in both) / len(both) for values in by_seed)
-            lines.append(
+            yield (
                 f"{arm}: balanced accuracy at keep_probability {CLAIMED:g} is {shown_value(few)}, {few / full:.1%} of"
                 f" the {shown_value(full)} at {FULL:g} (a coin has 0.5)."
             )
-    return tuple(lines)
 
 
 def pictures(report: Report, details: Report | None, options: Options) -> Pictures:
     """The figure's three plots, and the balanced accuracy of every attribute."""
     assert details is not None
-    names, samples = attribute_names(source(options.dataset).modalities), PRESETS[options.preset].under(options).samples
+    names = attribute_names(source(options.dataset).modalities)
     arms = variants(trained(options))
     each = tuple(Line(details, of_attribute(ACCURACY, name).row(arm), faint=True) for arm in arms for name in names)
 
-    def lines(shown: ShownQuantity) -> tuple[Line, ...]:
-        return tuple(Line(report, shown.row(arm), label=arm) for arm in arms)
+    def lines(label: str) -> tuple[Line, ...]:
+        return tuple(Line(report, f"{arm} {label}", label=arm) for arm in arms)
 
-    plots = (
-        Plot("(a) accuracy of sampled attributes: mean, grey: each", (*each, *lines(ACCURACY))),
-        Plot("(b) log p(x1), nats", lines(log_marginal(samples))),
-        Plot("(c) log p(x1|others), nats", lines(log_conditional(samples))),
-    )
+    plots = {
+        "(a) accuracy of sampled attributes: mean, grey: each": (*each, *lines(ACCURACY.label)),
+        "(b) log p(x1), nats": lines(LOG_MARGINAL),
+        "(c) log p(x1|others), nats": lines(LOG_CONDITIONAL),
+    }
     shown = {
         of_attribute(BALANCED, name).row(arm): name if len(arms) == 1 else f"{arm} {name}"
         for arm in arms
@@ -193,5 +175,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

@@ -16,7 +16,6 @@ the best settings as a command line, to be trained with more seeds.
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -34,12 +33,13 @@ from mvae.storage.objects import RemotePath
 from mvae.training.loop import validation_metrics
 from mvae.trial import Trial
 from pipelines.train import PRESETS, measure_of
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.programs import from_here
 from sweeps.cli.shared import check_pairs
 from sweeps.cli.tracking_uri import tracking_uri, without_credentials
+from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import Count, Names, Share, Uri, Written
-from sweeps.main import main
+from sweeps.main import start
 from sweeps.search.database import check_can_be_made, study_uri
 from sweeps.search.driver import sweep_of
 from sweeps.search.space import Search, ranges
@@ -49,12 +49,6 @@ from sweeps.table.protocol import remarks
 
 MINIMIZED = ("error", "loss")
 """Ends of the names of metrics of which less is better."""
-
-TRIAL_OPTIONS = (
-    *("epochs", "image_network", "decoder_hidden", "latents", "label_weight", "text_weight", "attribute_weight"),
-    *("alpha", "binarisation", "train_examples", "batch_size", "learning_rate", "annealing_epochs", "annealing_share"),
-)
-"""Fields of a trial that have an option of the same name in every pipeline."""
 
 
 def _metric(value: str) -> str:
@@ -98,20 +92,13 @@ def search(options: Options) -> Search:
     if (options.workers_per_trial or 1) > 1:
         raise Refusal("a search trains each trial in one process: leave --workers-per-trial out")
     chosen = PRESETS[options.preset].under(options)
-    token, seed = chosen.arms[0], chosen.seeds[0]
-    given = options.trial_fields()
-    given |= {name: value for name in ("pairing", "targets") if (value := getattr(options, name)) is not None}
-    default = Trial.create(
-        dataset=options.dataset,
-        model=token,
-        seed=seed,
-        paired_fraction=options.paired_fraction if "paired_fraction" in arm(token).reads else None,
-        **{**chosen.trial_fields(options), **given},
-    )
+    token = chosen.arms[0]
+    paired = options.paired_fraction if "paired_fraction" in arm(token).reads else None
+    (default,) = chosen.trials(options, token, paired_fraction=paired)
     metric = objective(options, token)
     return Search(
         default=default,
-        varied=ranges(default, list(given), options.vary),
+        varied=ranges(default, list(options.trial_fields()), options.vary),
         metric=metric,
         maximize=not metric.endswith(MINIMIZED),
         total=options.trials,
@@ -155,8 +142,7 @@ def command(trial: Trial, options: Options) -> str:
     if options.paired_fraction is not None or of_table:
         words[fraction] = np.format_float_positional(options.paired_fraction or 1.0, trim="-")
     reads = trial.hashed_fields()
-    settings = (*TRIAL_OPTIONS, "pairing", "targets")
-    for name in settings:  # annealing_share is not read if annealing_epochs are given
+    for name in ("epochs", *TrialOptions.model_fields, "pairing", "targets"):
         if name in reads and reads[name] is not None:
             words[f"--{name.replace('_', '-')}"] = reads[name]
     for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
@@ -182,7 +168,6 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: as `search`; missing data; a study that cannot be read.
     """
-    source(options.dataset)
     wanted = search(options)
     check_pairs(options, options.paired_fraction)
     store = Store.open(options.storage, options.name, create=False)
@@ -193,5 +178,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

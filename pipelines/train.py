@@ -16,7 +16,6 @@ speed/scaling_efficiency, which is that speed over the workers times the speed o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 from mvae.data import Kind, source
@@ -26,18 +25,16 @@ from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Meas
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Precision, Targets
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs
 from sweeps.cli.values import Whole, WorkerRange
-from sweeps.main import main
-from sweeps.planning.plan import Cell
+from sweeps.main import start
 from sweeps.store.store import Store
-from sweeps.sweep import Sweep
+from sweeps.sweep import Cell, Sweep
 from sweeps.table.files import Report
 from sweeps.table.protocol import remarks
 
-PRESETS = {"demo": Preset(epochs=20), "paper": Preset()}
+PRESETS = {"demo": Preset(trial={"epochs": 20}), "paper": Preset()}
 SAMPLES = 100
 """Importance samples a test example, of an arm that tells no label from an image."""
 
@@ -71,31 +68,10 @@ def cells(options: Options) -> Iterator[Cell]:
     fewest, most = options.workers
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
     chosen = PRESETS[options.preset].under(options)
+    workers = {"workers": most, "fewest_workers": fewest if fewest < most else None}
     for token in chosen.arms:
-        for seed in chosen.seeds:
-            yield Cell(
-                row=arm(token).title,
-                column=shown,
-                trial=Trial.create(
-                    dataset=options.dataset,
-                    model=token,
-                    seed=seed,
-                    **{
-                        "paired_fraction": options.paired_fraction,
-                        "pairing": options.pairing,
-                        "targets": options.targets,
-                        "k": options.k,
-                        "precision": options.precision,
-                        "compile": options.compile,
-                        **chosen.trial_fields(options),
-                        "workers": most,
-                        "fewest_workers": fewest if fewest < most else None,
-                    },
-                ),
-                measure=measure_of(token, options.dataset),
-                published=None,
-                arm=token,
-            )
+        for trial in chosen.trials(options, token, **workers):
+            yield Cell(arm(token).title, shown, trial, measure_of(token, options.dataset), None, arm=token)
 
 
 def measure_of(token: str, dataset: str) -> Measure:
@@ -116,20 +92,17 @@ def measure_of(token: str, dataset: str) -> Measure:
     return likelihood(SAMPLES)
 
 
-def statements(report: Report, store: Store) -> tuple[str, ...]:
+def statements(report: Report, store: Store) -> Iterator[str]:
     """How fast each model was trained, and what its workers gained."""
-    lines = []
     for run in (run for entry in report.entries.values() for run in entry.runs if run.value is not None):
         result = store.results.read(run.key, run.measure)
         speed = result.provenance.get("speed", {}) if result else {}
-        if not speed:
-            continue
-        said = f"{speed['examples_per_second']:,.0f} examples/s"
-        if "scaling_efficiency" in speed:
-            alone, share = speed["examples_per_second_alone"], speed["scaling_efficiency"]
-            said += f", one worker alone {alone:,.0f}: scaling efficiency {share:.0%}"
-        lines.append(f"{run.row} {run.column} seed {run.seed}: {said}.")
-    return tuple(lines)
+        if speed:
+            said = f"{speed['examples_per_second']:,.0f} examples/s"
+            if "scaling_efficiency" in speed:
+                alone, share = speed["examples_per_second_alone"], speed["scaling_efficiency"]
+                said += f", one worker alone {alone:,.0f}: scaling efficiency {share:.0%}"
+            yield f"{run.row} {run.column} seed {run.seed}: {said}."
 
 
 def sweep(options: Options) -> Sweep:
@@ -138,7 +111,6 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: as `cells`; missing data.
     """
-    source(options.dataset)
     made = tuple(cells(options))
     check_pairs(options, options.paired_fraction)
     title = f"Training on {options.dataset}"
@@ -156,5 +128,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

@@ -16,7 +16,6 @@ sentence a line, its words separated by blanks. The tables of examples are trans
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,18 +26,17 @@ from mvae.data.sentences.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.tokens import KNOWN
 from mvae.evaluation.translation import BOTH, direction_name, directions
-from mvae.measure import TRANSLATION, Measure, sentence_likelihood
+from mvae.measure import TRANSLATION, sentence_likelihood
 from mvae.models import arm
-from mvae.settings import Pairing, Targets
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, TargetSets, parse
+from mvae.settings import Pairing
+from sweeps.cli.options import CommonOptions, TargetSets
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs, folder_as_data_set
 from sweeps.cli.values import Count, Folder, Samples, Token
-from sweeps.main import main
-from sweeps.planning.plan import Cell
+from sweeps.main import start
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.table.files import Report
+from sweeps.table.quantities import ShownQuantity, TrialAt, quantity_cells
 from sweeps.trials.run import TRANSLATIONS
 
 
@@ -71,8 +69,8 @@ PRESETS = {"demo": Preset(samples=20), "paper": Preset(seeds=(0, 1, 2))}
 """The supplement says neither epochs nor samples of section 11; 1,000 samples are those of Tables 1 and 2."""
 
 
-def trials(options: Options) -> Iterator[tuple[str, Trial]]:
-    """What each row is called, and its trials.
+def trained(options: Options) -> Iterator[TrialAt]:
+    """Every trial: an arm, its targets and a seed.
 
     Raises:
         Refusal: an unknown name, an arm that translates nothing.
@@ -80,41 +78,12 @@ def trials(options: Options) -> Iterator[tuple[str, Trial]]:
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:
         check_measurable(TRANSLATION, token, source(options.dataset))
-        sets: tuple[Targets, ...] = options.targets or ("own", "all")
-        for targets in sets if "targets" in arm(token).reads else sets[:1]:
-            several = len(sets) > 1 and "targets" in arm(token).reads
-            for seed in chosen.seeds:
-                fields = {
-                    "vocabulary": options.vocabulary,
-                    "paired_fraction": options.paired_fraction,
-                    "pairing": options.pairing,
-                    "targets": targets,
-                    "seed": seed,
-                    **chosen.trial_fields(options),
-                }
-                title = f"{arm(token).title} {targets}" if several else arm(token).title
-                yield title, Trial.create(dataset=options.dataset, model=token, **fields)
-
-
-def cells(options: Options, shown: Iterator[tuple[str, str, str, Measure]]) -> Iterator[Cell]:
-    """Each quantity of each trial.
-
-    Args:
-        shown: heading, column, metric and measure of each.
-    """
-    made = tuple(trials(options))
-    for heading, column, metric, measure in shown:
-        for title, trial in made:
-            yield Cell(
-                row=f"{title} {heading}",
-                column=column,
-                trial=trial,
-                measure=measure,
-                published=None,
-                arm=trial.model,
-                quantity=metric,
-                variant=title,
-            )
+        sets = options.targets or ("own", "all")
+        sets = sets if "targets" in arm(token).reads else sets[:1]
+        for targets in sets:
+            title = f"{arm(token).title} {targets}" if len(sets) > 1 else arm(token).title
+            for trial in chosen.trials(options, token, targets=targets):
+                yield TrialAt(title, "", trial)
 
 
 SCORES = {
@@ -136,31 +105,31 @@ def known(estimate: str) -> str:
     return f"{kind}{KNOWN}{dash}{proposal}"
 
 
-def scores(modalities: tuple[Modality, ...]) -> Iterator[tuple[str, str, str, Measure]]:
+def scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
     """BLEU and chrF of every direction: the table."""
     for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
         for heading, suffix in SCORES.items():
             for pair in directions(modalities):
                 direction = direction_name(modalities, *pair)
-                yield f"{title} {heading}", direction, f"{score}{suffix}/{direction}", TRANSLATION
+                yield ShownQuantity(f"{title} {heading}", f"{score}{suffix}/{direction}", TRANSLATION, direction)
 
 
-def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[tuple[str, str, str, Measure]]:
+def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[ShownQuantity]:
     """Log-likelihoods and the use of the latents, of every language and of both: the second table."""
     one, other = (modality.name for modality in modalities)
     measure = sentence_likelihood(samples)
     for name, metric in zip((one, other, BOTH), ESTIMATES, strict=True):
-        yield "log p a token", name, f"test/{metric}_per_token", measure
-        yield "log p a sentence", name, f"test/{metric}", measure
-        yield "log p a known token", name, f"test/{known(metric)}_per_token", measure
+        yield ShownQuantity("log p a token", f"test/{metric}_per_token", measure, name)
+        yield ShownQuantity("log p a sentence", f"test/{metric}", measure, name)
+        yield ShownQuantity("log p a known token", f"test/{known(metric)}_per_token", measure, name)
     for name in (one, other):
-        yield "unigram log p a known token", name, f"unigram_known_per_token/{name}", measure
-        yield "share of <unk>", name, f"unknown_share_test/{name}", measure
-        yield "unigram log p a token", name, f"unigram_per_token/{name}", TRANSLATION
-        yield "unigram log p a sentence", name, f"unigram/{name}", TRANSLATION
+        yield ShownQuantity("unigram log p a known token", f"unigram_known_per_token/{name}", measure, name)
+        yield ShownQuantity("share of <unk>", f"unknown_share_test/{name}", measure, name)
+        yield ShownQuantity("unigram log p a token", f"unigram_per_token/{name}", TRANSLATION, name)
+        yield ShownQuantity("unigram log p a sentence", f"unigram/{name}", TRANSLATION, name)
     for name in (one, other, BOTH):
-        yield "active units", name, f"active_units/{name}", TRANSLATION
-        yield "KL a token", name, f"kl_per_token/{name}", TRANSLATION
+        yield ShownQuantity("active units", f"active_units/{name}", TRANSLATION, name)
+        yield ShownQuantity("KL a token", f"kl_per_token/{name}", TRANSLATION, name)
 
 
 def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
@@ -178,8 +147,9 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
     share of padding."""
     one, other = (modality.name for modality in modalities)
     for key, model in models.items():
-        found = [store.results.read(key, measure.token) for measure in (TRANSLATION, sentence_likelihood(samples))]
-        translated, likely = found
+        translated, likely = (
+            store.results.read(key, measure.token) for measure in (TRANSLATION, sentence_likelihood(samples))
+        )
         if translated is None:
             continue
         values = translated.metrics
@@ -222,15 +192,15 @@ def sweep(options: Options) -> Sweep:
     """The table that the options ask for.
 
     Raises:
-        Refusal: as `trials`; no corpus, or a damaged one.
+        Refusal: as `trained`; no corpus, or a damaged one.
     """
-    source(options.dataset)
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
     store = Store.open(options.storage, options.name, create=False)
-    made = (*cells(options, scores(modalities)), *cells(options, likelihoods(modalities, samples)))
+    shown = (*scores(modalities), *likelihoods(modalities, samples))
+    made = quantity_cells(shown, tuple(trained(options)))
     titles = {cell.row: cell.variant for cell in made}
     return Sweep(
         f"translation-{options.dataset}",
@@ -240,11 +210,10 @@ def sweep(options: Options) -> Sweep:
         heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
         f" log-likelihoods in nats, {samples:,} samples",
         source="supplement, section 11, Tables 6 to 8",
-        statements=lambda report: tuple(statements(models(report, titles), store, modalities, samples)),
+        statements=lambda report: statements(models(report, titles), store, modalities, samples),
         pictures=lambda report, _: {TRANSLATIONS: lambda: examples(models(report, titles), store)},
     )
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

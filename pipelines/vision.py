@@ -18,32 +18,26 @@ Type    python pipelines/vision.py
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pydantic import model_validator
 
-from mvae.data import source, training_examples
+from mvae.data import source
 from mvae.data.faces.vision import VISION_FACES_SMALL, VISION_IMAGES
 from mvae.evaluation.measures import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
 from mvae.measure import VISION
 from mvae.refusal import Refusal
 from mvae.settings import Targets
-from mvae.storage.place import Place
 from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, folder_as_data_set
 from sweeps.cli.values import Folder, Token, Whole
-from sweeps.main import main
-from sweeps.planning.plan import Cell
+from sweeps.main import start
 from sweeps.store.store import Store
-from sweeps.sweep import Sweep
-from sweeps.table.comparison import Report
-from sweeps.table.files import Pictures
+from sweeps.sweep import Cell, Sweep
+from sweeps.table.files import Pictures, Report
 from sweeps.table.protocol import remarks
 from sweeps.table.quantities import arm_title, quick_network
 
@@ -82,8 +76,9 @@ def preset(options: Options) -> Preset:
     """The preset for a data set: the paper's settings, or a demo that is short on the small data set."""
     if options.preset == "paper":
         return Preset()
-    demo = Preset(epochs=8, image_network=quick_network(options.dataset), learning_rate=1e-3)
-    return replace(demo, epochs=4, batch_size=20) if options.dataset == VISION_FACES_SMALL.name else demo
+    demo = {"epochs": 8, "image_network": quick_network(options.dataset), "learning_rate": 1e-3}
+    small = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {}
+    return Preset(trial={**demo, **small})
 
 
 def trials(options: Options) -> Iterator[Trial]:
@@ -94,11 +89,9 @@ def trials(options: Options) -> Iterator[Trial]:
     """
     chosen = preset(options).under(options)
     targets = options.targets or ("own" if options.preset == "paper" else "all")
-    fields = {"targets": targets, "k": options.k, **chosen.trial_fields(options)}
     for token in chosen.arms:
         check_measurable(VISION, token, source(options.dataset))
-        for seed in chosen.seeds:
-            yield Trial.create(dataset=options.dataset, model=token, seed=seed, **fields)
+        yield from chosen.trials(options, token, targets=targets)
 
 
 def shown(task: Task) -> dict[str, dict[str, str]]:
@@ -116,9 +109,8 @@ def shown(task: Task) -> dict[str, dict[str, str]]:
 
 
 def changed(task: Task) -> str:
-    """What the row of the part that a task changes is called."""
-    assert task.part is not None
-    return f"{task.label}: {task.part.label}"
+    """What the row of the part that a task changes is called; empty if it changes none."""
+    return "" if task.part is None else f"{task.label}: {task.part.label}"
 
 
 def cells(options: Options) -> tuple[Cell, ...]:
@@ -153,50 +145,39 @@ def heading(label: str, trial: Trial, several: bool) -> str:
     return f"{arm_title(trial.model, trial.dataset)} {label}" if several else label
 
 
-def statements(report: Report, made: tuple[Trial, ...]) -> tuple[str, ...]:
+def statements(report: Report, made: tuple[Trial, ...]) -> Iterator[str]:
     """Of each task that changes a part of the image: whether that part is better than both baselines."""
-    lines = []
     models = {trial.model: trial for trial in made}
     for trial in models.values():
-        for task in TASKS:
-            if task.part is None:
-                continue
-            row = heading(changed(task), trial, len(models) > 1)
-            ours, given, mean = (
-                entry.mean if (entry := report.entries.get((row, column))) else None for column in (OURS, INPUT, MEAN)
-            )
+        for part in filter(None, map(changed, TASKS)):
+            row = heading(part, trial, len(models) > 1)
+            ours, given, mean = (report.mean(row, column) for column in (OURS, INPUT, MEAN))
             if ours is not None and given is not None and mean is not None:
                 said = "better than both" if ours > max(given, mean) else "not better than both"
-                lines.append(f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {said}.")
-    return tuple(lines)
+                yield f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {said}."
 
 
 def pictures(report: Report, store: Store) -> Pictures:
     """The figures of each arm's first seed, as its trial drew them of its final model."""
-    found: dict[str, Place] = {}
+    found: dict[str, Callable[[], bytes]] = {}
     arms = {entry.arm: entry.runs[0] for entry in reversed(report.in_order())}
     for number, (token, run) in enumerate(reversed(arms.items())):
         for name in FIGURES:
             drawn = store.artifacts(run.key) / f"{name}.png"
             if run.value is not None and drawn.is_file():
-                found[f"{name}.png" if number == 0 else f"{name}-{token}.png"] = drawn
-    return {name: partial(_content, drawn) for name, drawn in found.items()}
-
-
-def _content(drawn: Place) -> bytes:
-    return drawn.read_bytes()
+                found[f"{name}.png" if number == 0 else f"{name}-{token}.png"] = drawn.read_bytes
+    return found
 
 
 def sweep(options: Options) -> Sweep:
     """The table and the figures that the options ask for.
 
     Raises:
-        Refusal: an unknown name, a data set without the six views, missing data.
+        Refusal: an unknown name, a data set without the six views, no folder of images.
     """
     if options.dataset == VISION_IMAGES.name and "data_root" not in options.model_fields_set:
         raise Refusal(f"{VISION_IMAGES.name} is made of any folder of images: give --images FOLDER")
     made = tuple(trials(options))
-    training_examples(options.dataset, options.data_root)
     title = f"Figures 7 to 10 on {options.dataset}"
     grid = cells(options)
     return Sweep(
@@ -213,5 +194,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

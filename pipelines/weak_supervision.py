@@ -15,26 +15,22 @@ Type    python pipelines/weak_supervision.py
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import BeforeValidator
 
-from mvae.data import Kind, source, training_examples
+from mvae.data import Kind, source
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
-from mvae.supervision import check_fraction
-from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
-from sweeps.cli.shared import Preset, TargetRows
+from sweeps.cli.options import CommonOptions
+from sweeps.cli.shared import Preset, TargetRows, check_pairs
 from sweeps.cli.values import Fractions, Written, names
-from sweeps.main import main
-from sweeps.planning.plan import Cell
-from sweeps.sweep import Sweep
+from sweeps.main import start
+from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published import TABLE_4, TABLE_5, table_for
 from sweeps.table.quantities import quick_network, readings
@@ -64,9 +60,9 @@ def preset(options: Options) -> Preset:
         if options.dataset == "digits":
             return Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS)
         if options.dataset == TABLE_5.dataset:
-            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), epochs=20)
-        network = quick_network(options.dataset)
-        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, epochs=20, image_network=network)
+            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), trial={"epochs": 20})
+        quick = {"epochs": 20, "image_network": quick_network(options.dataset)}
+        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, trial=quick)
     if options.dataset == "digits":
         raise Refusal("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
     published = table_for(options.dataset) or TABLE_4
@@ -85,23 +81,11 @@ def cells(options: Options) -> Iterator[Cell]:
     for token in chosen.arms:
         for pairing, targets, row in variants(token, options):
             for fraction in options.fractions or chosen.columns:
-                for seed in chosen.seeds:
-                    yield Cell(
-                        row=row,
-                        column=fraction,
-                        trial=Trial.create(
-                            dataset=options.dataset,
-                            model=token,
-                            paired_fraction=fraction if "paired_fraction" in arm(token).reads else None,
-                            pairing=pairing,
-                            targets=targets,
-                            seed=seed,
-                            **chosen.trial_fields(options),
-                        ),
-                        measure=measure_of(token, fraction, options.dataset),
-                        published=table.published(token, fraction) if table else None,
-                        arm=token,
-                    )
+                paired = fraction if "paired_fraction" in arm(token).reads else None
+                measure = measure_of(token, fraction, options.dataset)
+                published = table.published(token, fraction) if table else None
+                for trial in chosen.trials(options, token, paired_fraction=paired, pairing=pairing, targets=targets):
+                    yield Cell(row, fraction, trial, measure, published, arm=token)
 
 
 def measure_of(token: str, fraction: float, dataset: str) -> Measure:
@@ -143,12 +127,8 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: an unknown name, a fraction that keeps fewer than 2 pairs, missing data.
     """
-    source(options.dataset)
     made = tuple(cells(options))
-    examples = training_examples(options.dataset, options.data_root)
-    examples = min(examples, options.train_examples or examples)
-    for fraction in options.fractions or preset(options).columns:
-        check_fraction(examples, fraction, options.dataset)
+    check_pairs(options, *(options.fractions or preset(options).columns))
     table = table_for(options.dataset)
     shown = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
     said = remarks(made, network_given=options.image_network is not None)
@@ -157,5 +137,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

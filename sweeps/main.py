@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from mvae.data import (
     MissingFiles,
@@ -25,9 +26,10 @@ from mvae.data import (
 from mvae.data.dataset import check_train_examples
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
+from mvae.trial import Trial
 from sweeps import engine
 from sweeps.cli.console import Console, error
-from sweeps.cli.options import CommonOptions
+from sweeps.cli.options import Chosen, CommonOptions, parse
 from sweeps.cli.output import outliving_readers
 from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
@@ -42,9 +44,20 @@ from sweeps.store.store import Store
 from sweeps.sweep import Sweep, Work
 from sweeps.tracking.tracker import check
 
-__all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
+__all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main", "start"]
 
 READER_GONE = "Standard output was closed; the sweep continues without it"
+
+
+def start(options: type[Chosen], sweep: Callable[[Chosen], Sweep]) -> NoReturn:
+    """Runs a pipeline as its command line says, and ends the process with the exit code.
+
+    Args:
+        options: the pipeline's options.
+        sweep: makes the cells of given options; a Refusal in it is a user's mistake.
+    """
+    chosen = parse(options)
+    sys.exit(main(lambda: sweep(chosen), chosen))
 
 
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
@@ -103,6 +116,11 @@ def _checked(
         raise Refusal(
             f"nothing to resume: {store.folder} holds no result and no checkpoint of these cells;"
             " leave --resume out to start them"
+        )
+    if options.report and not store.folder.exists():
+        raise Refusal(
+            f"--report: the storage {store.folder} does not exist: give --storage and --name of trials that have run,"
+            " or leave --report out to run them"
         )
     if options.fresh and store.folder.exists():
         raise Refusal(f"--fresh: {store.folder} exists already; choose a --name that does not, or leave --fresh out")
@@ -178,6 +196,10 @@ def _plan(
     for line in (*sweep.facts, *sweep.remarks):
         console.say(line)
     host = engine.this_host(options.gpus_per_trial)
-    probe = partial(probed_seconds, fingerprints=data_marks, cache=options.cache, device=host.kind)
-    look_up = partial(plan, store=store, fingerprints=data_marks, probe=probe, device=host.device, former=former)
+
+    def timed(trial: Trial) -> float | None:
+        with Console(sys.stderr).busy(f"Timing a few steps of {trial.model} on {trial.dataset}"):
+            return probed_seconds(trial, data_marks, options.cache, host.kind)
+
+    look_up = partial(plan, store=store, fingerprints=data_marks, probe=timed, device=host.device, former=former)
     return work.show_plan(look_up, sweep, options, host, console)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -39,7 +39,7 @@ class Sweep:
     """What is reproduced, where it is no table: supplement, section 6, Figure 5."""
     remarks: tuple[str, ...] = ()
     """Lines that are said before anything starts: what a preset or a measure chooses and nobody typed."""
-    statements: Callable[[Report], tuple[str, ...]] = lambda _: ()
+    statements: Callable[[Report], Iterable[str]] = lambda _: ()
     """What the numbers say, as lines below the table."""
     details: tuple[Cell, ...] = ()
     """A second table of the same trials and measures: written beside the first, not printed."""

@@ -22,6 +22,7 @@ from mvae.trial import Trial
 from sweeps import engine
 from sweeps.engine import Capacity
 from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE
+from sweeps.store.store import Store
 from tests import pipelines_run
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -224,6 +225,7 @@ def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     argv = ["--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")]
     assert run(*argv, "--plan") == COMPLETE
+    Store.open(Path(place.fill("{new}")), "main", create=True)
     assert run(*argv, "--report") == INCOMPLETE
     assert capsys.readouterr().err == ""
     assert run(*argv) == BAD_INPUT

@@ -146,6 +146,17 @@ def test_text_is_printed_as_it_is_whatever_it_looks_like() -> None:
     assert file.getvalue() == line + "\n"
 
 
+@pytest.mark.parametrize(("patience", "live", "shown"), [(0.0, True, True), (60.0, True, False), (0.0, False, False)])
+def test_a_terminal_alone_says_what_goes_on_and_only_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, patience: float, live: bool, shown: bool
+) -> None:
+    monkeypatch.setattr("sweeps.cli.console.PATIENCE", patience)
+    file = io.StringIO()
+    with Console(file, live=live).busy("Timing a few steps of mvae on digits"):
+        pass
+    assert ("Timing a few steps of mvae on digits: 0 s so far" in file.getvalue()) is shown
+
+
 def test_on_a_terminal_the_progress_line_is_redrawn_and_gone_at_the_end() -> None:
     file = io.StringIO()
     with Console(file, live=True).progress({"a": 1.0}) as progress:

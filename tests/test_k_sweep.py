@@ -62,6 +62,7 @@ def test_fewer_training_examples_are_another_trial_and_the_caption_says_so(
     (few,) = {cell.trial.key("d") for cell in sweep(read(Options, (*argv, "--noise", "free"))).cells}
     (every,) = {cell.trial.key("d") for cell in sweep(read(Options, (*argv[:-2], "--noise", "free"))).cells}
     assert few != every
+    Store.open(storage, "main", create=True)
     run("k_sweep", *argv, "--report")
     assert "epochs 1; training examples 40; image network mlp" in " ".join(capsys.readouterr().out.split())
 

@@ -125,6 +125,7 @@ def test_only_what_the_user_set_overrides_a_trial() -> None:
         "image_network": "mlp",
         "annealing_epochs": 0,
         "train_examples": 100,
+        "epochs": 3,
     }
 
 

@@ -20,7 +20,7 @@ from sweeps.planning.plan import Cell, plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.comparison import Report
-from sweeps.table.figures import Line, Plot, figure, heat_map
+from sweeps.table.figures import Line, figure, heat_map
 from sweeps.table.files import tabulate
 from sweeps.table.metric_names import axis_words, capitalised, dataset_words, metric_words
 from sweeps.table.plot import FORMS, forms, picture, saved
@@ -109,7 +109,7 @@ def test_a_heat_map_with_its_scale_of_colours_is_saved_the_same_each_time(form: 
 
 def test_bands_are_drawn_only_between_columns_with_two_seeds_or_more(report: Report) -> None:
     assert bands(picture(report)) == [(-2.0, -1.0), (-2.0, 0.0)], "the last column of `some` has no neighbour"
-    plots = (Plot("one", (Line(report, "one"),)), Plot("all", (Line(report, "all"),)))
+    plots = {"one": (Line(report, "one"),), "all": (Line(report, "all"),)}
     assert bands(figure(plots, report)) == [(-2.0, 0.0)]
 
 

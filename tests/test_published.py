@@ -21,6 +21,7 @@ from mvae.refusal import Refusal
 from pipelines.weak_supervision import Options, sweep
 from sweeps.cli.options import read
 from sweeps.main import COMPLETE, INCOMPLETE, main
+from sweeps.store.store import Store
 from tests.tiny_mnist import write_tiny
 
 RAW = Path("/data/MNIST/raw")
@@ -119,6 +120,7 @@ def test_the_plan_and_the_report_say_how_the_files_differ_from_the_published_one
         str(tmp_path / "cache"),
     )
     asked = ["--dataset", "mnist", "--arms", "nn", "--fractions", "1", "--seeds", "0", *folders]
+    Store.open(tmp_path / "storage", "main", create=True)
     for last, code in (("--plan", COMPLETE), ("--report", INCOMPLETE)):
         options = read(Options, [*asked, last])
         assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]

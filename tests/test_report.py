@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import statistics
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,12 @@ import pytest
 from mvae.measure import ACCURACY, readout
 from mvae.storage.objects import place
 from mvae.trial import Trial
+from sweeps.cli.console import Console
 from sweeps.planning.plan import Cell, plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.comparison import Entry, Report, Run, Verdict
-from sweeps.table.files import entry_table, markdown, run_table, tabulate, write
+from sweeps.table.files import entry_table, markdown, run_table, show, tabulate, write
 from sweeps.table.published import TABLE_4
 from sweeps.table.rounding import as_printed
 from tests.crashes import on_disk
@@ -50,7 +52,7 @@ def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -
     report = build(grid(("nn", "mvae"), (0.1,)), lambda cell: seeds[cell.row].get(cell.trial.seed))
     (contrast,) = report.contrasts()
     assert (contrast.row, contrast.baseline, contrast.n) == ("mvae", "nn", 2)
-    assert contrast.differences == pytest.approx((0.1, 0.2))
+    assert contrast.values == pytest.approx((0.1, 0.2))
     assert contrast.mean == pytest.approx(0.15)
     assert contrast.spread == pytest.approx(statistics.stdev([0.1, 0.2]))
 
@@ -114,7 +116,9 @@ def test_a_narrow_terminal_continues_the_table_below_itself(wide: Report) -> Non
 
 
 def test_without_a_terminal_the_table_is_plain_and_whole(wide: Report) -> None:
-    text = printed(wide, width=80)
+    file = io.StringIO()
+    show(wide, Console(file).rich)
+    text = file.getvalue()
     assert "\x1b" not in text
     head = next(line for line in text.splitlines() if "0.1%" in line)
     assert head.rstrip().endswith("100%")

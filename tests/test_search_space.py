@@ -20,7 +20,7 @@ from pipelines import train, weak_supervision
 from pipelines.search import Options, sweep
 from sweeps.cli.console import Console
 from sweeps.cli.options import read
-from sweeps.main import INCOMPLETE, main
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE, main
 from sweeps.planning.state import TrialState
 from sweeps.search.database import study_uri
 from sweeps.search.report import Outcome, markdown, show, write
@@ -164,12 +164,18 @@ def test_the_table_calls_a_trial_that_runs_open_as_earlier_releases_did(
 def test_plan_and_report_start_and_write_nothing(
     storage: Path, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = ["--storage", str(storage), "--cache", str(cache), "--trials", "7"]
-    for last, code in (("--plan", 0), ("--report", INCOMPLETE)):
-        options = read(Options, [*common, last])
-        assert main(lambda options=options: sweep(options), options) == code  # type: ignore[misc]
-    assert "0 of 7 trials: none begun" in capsys.readouterr().out
+    def looked(last: str) -> int:
+        options = read(Options, ["--storage", str(storage), "--cache", str(cache), "--trials", "7", last])
+        return main(lambda: sweep(options), options)
+
+    assert looked("--plan") == COMPLETE
+    assert looked("--report") == BAD_INPUT
     assert not list(storage.iterdir())
+    Store.open(storage, "main", create=True)
+    capsys.readouterr()
+    assert looked("--report") == INCOMPLETE
+    assert "0 of 7 trials: none begun" in capsys.readouterr().out
+    assert not any(path.is_file() for path in storage.rglob("*") if "reports" not in path.parts)
 
 
 def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(

@@ -71,10 +71,6 @@ def test_a_named_column_is_a_range_of_its_own() -> None:
     assert len({table.range_of(column) for column in table.columns}) == len(table.columns)
 
 
-def test_variances_are_better_when_lower_and_likelihoods_when_higher() -> None:
-    assert [quantity.lower_is_better for quantity in PUBLISHED_QUANTITIES] == [False] * 3 + [True] * 3
-
-
 @pytest.mark.parametrize("fixture", [*TABLE_FIXTURES.values(), LIKELIHOODS], ids=lambda path: path.stem)
 def test_the_fixture_stands_verbatim_in_the_supplement(fixture: Path) -> None:
     paper = os.environ.get("MVAE_PAPER")

@@ -125,7 +125,7 @@ def test_the_table_says_how_fast_each_model_was_trained(storage: Path, cache: Pa
     store.results.write(Result(made.keys[0], cell.measure.token, trial, metrics, {"speed": gained}, []))
     report = tabulate(plan((cell,), store, {"digits": "data"}), store.results)
     said = "MVAE 2 workers seed 0: 1,500 examples/s, one worker alone 1,000: scaling efficiency 75%."
-    assert statements(report, store) == (said,)
+    assert list(statements(report, store)) == [said]
 
 
 def test_the_file_is_a_page_that_opens_with_paper_runtime_and_command() -> None:

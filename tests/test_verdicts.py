@@ -185,6 +185,6 @@ def test_differences_between_arms_show_interval_and_p_from_three_seeds_on(build:
         assert {label for label, _ in contrast_lines(report.contrasts())} == labels
     (contrast,) = report.contrasts()
     test = stats.ttest_rel([0.8 + 0.01 * one for one in wobble], [0.8] * 10)
-    assert contrast.p == pytest.approx(test.pvalue)
+    assert contrast.test is not None and contrast.test.p == pytest.approx(test.pvalue)
     assert contrast.interval == pytest.approx(tuple(test.confidence_interval(0.95)))
     assert f"| {contrast.mean:+.3f} |" in markdown(report) and f"{test.pvalue:.2g}" in printed(report)

@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 from mvae.data import fingerprint, load
 from mvae.measure import ACCURACY
 from mvae.models import arm
-from sweeps.main import COMPLETE, INCOMPLETE
+from sweeps.main import BAD_INPUT, COMPLETE, INCOMPLETE
 from sweeps.store.provenance import device_name
 from sweeps.store.results import Result
 from sweeps.store.store import Store
@@ -127,12 +127,24 @@ def test_a_report_of_fewer_cells_overwrites_none_of_more_and_one_of_more_takes_i
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_report_where_nothing_is_yet_prints_the_empty_table_and_writes_nothing(
+def test_report_of_a_storage_that_does_not_exist_is_refused_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("--storage", str(tmp_path / "new"), "--report") == INCOMPLETE
-    assert "0/2" in capsys.readouterr().out
+    assert run("--storage", str(tmp_path / "new"), "--report") == BAD_INPUT
+    assert capsys.readouterr().err == (
+        f"--report: the storage {tmp_path / 'new' / 'main'} does not exist: give --storage and --name of trials that"
+        " have run, or leave --report out to run them\n"
+    )
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_report_of_a_storage_without_results_prints_the_empty_table(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Store.open(storage, "main", create=True)
+    assert run("--storage", str(storage), "--report") == INCOMPLETE
+    assert "0/2" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -140,6 +152,7 @@ def test_the_table_of_another_data_set_stands_beside_the_published_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny(tmp_path, "FashionMNIST")
+    Store.open(tmp_path / "new", "main", create=True)
     asked = ("--dataset", "fashion_mnist", "--data-root", str(tmp_path), "--fractions", "0.1,1", "--arms", "nn")
     assert run(*asked, "--storage", str(tmp_path / "new"), "--report") == INCOMPLETE
     printed = capsys.readouterr().out

@@ -4,7 +4,6 @@ Runs    2 arms x 3 numbers of examples x 2 seeds, half a minute
 Type    python docs/examples/my_table.py
 """
 
-import sys
 from collections.abc import Iterator
 from itertools import product
 
@@ -13,9 +12,9 @@ from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.trial import Trial
-from sweeps.cli.options import CommonOptions, parse
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.values import Counts
-from sweeps.main import main
+from sweeps.main import start
 from sweeps.sweep import Cell, Sweep, Table
 
 TABLE = Table(
@@ -55,5 +54,4 @@ def sweep(options: Options) -> Sweep:
 
 
 if __name__ == "__main__":
-    options = parse(Options)
-    sys.exit(main(lambda: sweep(options), options))
+    start(Options, sweep)

@@ -40,7 +40,7 @@ from sweeps.table.findings import verdict_words
 from sweeps.table.markdown import markdown_table
 from sweeps.table.published import Table, column_label, table_for
 from sweeps.table.published_likelihoods import likelihood_table
-from sweeps.table.quantities import quantity_cells
+from sweeps.table.quantities import ShownQuantity, quantity_cells
 from sweeps.table.rounding import as_printed, shown, shown_value
 
 TABLES = {line["name"]: line for line in lines_of(Path(__file__).with_name("tables.csv"))}
@@ -131,8 +131,9 @@ def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
         return quantity_cells(quantities, module.trained(said))
     if pipeline == "translation":
         scores = [score + kind for score in ("bleu", "chrf") for kind in translation.SCORES.values()]
-        asked = [(one, pair, f"{one}/{pair}", TRANSLATION) for one in scores for pair in DIRECTIONS.values()]
-        return tuple(translation.cells(said, iter(asked)))
+        pairs = DIRECTIONS.values()
+        asked = [ShownQuantity(one, f"{one}/{pair}", TRANSLATION, pair) for one in scores for pair in pairs]
+        return quantity_cells(asked, tuple(translation.trained(said)))
     return tuple(module.cells(said))
 
 

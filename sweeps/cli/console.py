@@ -9,7 +9,7 @@ there are plain lines only, with a word on the progress at most once a minute. L
         progress.started(key, "mvae 1 % seed 0")
         progress.epoch(key, 7, 10)
         progress.finished(key, "mvae 1 % seed 0", "accuracy 0.7834  12 s")
-    console.show(table)
+    console.rich.print(table)
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Self, TextIO
 
 from rich.console import Console as Rich
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -35,6 +36,9 @@ from sweeps.cli.words import duration
 
 QUIET_SECONDS = 60.0
 """Least time between two words on the progress where nothing can be redrawn."""
+
+PATIENCE = 2.0
+"""Seconds of work without output after which a terminal says what is going on."""
 
 NARROWEST_BAR, WIDEST_BAR = 10, 24
 """Columns of the progress bar: it yields to the words beside it."""
@@ -61,25 +65,15 @@ class Console:
         print_every_character(stream)
         self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
         width = None if self.live else PLAIN_WIDTH
-        self._rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
+        self.rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
         self._progress: Progress | None = None
 
-    @property
-    def rich(self) -> Rich:
-        """What tables are drawn on."""
-        return self._rich
-
     def header(self, line: str) -> None:
-        """The line that says what is about to run."""
-        self._rich.print(line, soft_wrap=True, style="bold")
+        self.rich.print(line, soft_wrap=True, style="bold")
 
     def say(self, line: str) -> None:
         """A line that stays, above the progress line; printed as it is, never wrapped."""
-        self._rich.print(line, soft_wrap=True)
-
-    def show(self, renderable: RenderableType) -> None:
-        """A table, or anything else that rich can draw."""
-        self._rich.print(renderable)
+        self.rich.print(line, soft_wrap=True)
 
     def progress(
         self,
@@ -109,9 +103,21 @@ class Console:
         if self._progress:
             self._progress.stop_redrawing()
 
+    @contextmanager
+    def busy(self, doing: str) -> Iterator[None]:
+        """Shows on a terminal what goes on while its context lasts, from PATIENCE seconds on; gone afterwards."""
+        began = time.monotonic()
+
+        def line() -> RenderableType:
+            seconds = time.monotonic() - began
+            return Text(f"{doing}: {duration(seconds)} so far") if seconds >= PATIENCE else Group()
+
+        with self.redrawn(line) if self.live else nullcontext():
+            yield
+
     def redrawn(self, line: Callable[[], RenderableType]) -> Live:
         """A line redrawn four times a second while its context lasts, gone afterwards."""
-        return Live(get_renderable=line, console=self._rich, transient=True, refresh_per_second=4)
+        return Live(get_renderable=line, console=self.rich, transient=True, refresh_per_second=4)
 
 
 class Progress:
@@ -169,7 +175,6 @@ class Progress:
             self._running[key] = label
 
     def epoch(self, key: str, epoch: int, epochs: int) -> None:
-        """A trial has finished `epoch` epochs of `epochs`."""
         with self._lock:
             self._work.reached(key, epoch / epochs, self._clock())
             self._measure()
@@ -183,34 +188,30 @@ class Progress:
         with self._lock:
             self._work.reached(key, 1.0, self._clock())
             self._work.ended(key)
-            line = self._end(key, label, said)
-        self._say(line)
+        self._end(key, label, said)
 
     def stopped(self, key: str, label: str, said: str) -> None:
         """Nothing more is to be done for a trial that has not come to its end; `said` ends its line."""
         with self._lock:
             self._work.drop(key)
-            line = self._end(key, label, said)
-        self._say(line)
+        self._end(key, label, said)
 
     def failed(self, key: str, label: str, why: str) -> None:
-        """A trial ended without a result."""
-        with self._lock:
-            self._work.drop(key)
-            line = self._end(key, label, f"failed: {why}")
-        self._say(line)
+        self.stopped(key, label, f"failed: {why}")
 
     def _say(self, line: str) -> None:
         # Never under our own lock: the thread that redraws holds rich's lock while it waits for ours in _line.
         self._spoken = self._clock()
         self._console.say(line)
 
-    def _end(self, key: str, label: str, said: str) -> str:
-        self._running.pop(key, None)
-        self._ended.add(key)
-        self._measure()
-        count = str(len(self._work.work))
-        return f"[{len(self._ended):>{len(count)}}/{count}] {label}  {said}"
+    def _end(self, key: str, label: str, said: str) -> None:
+        with self._lock:
+            self._running.pop(key, None)
+            self._ended.add(key)
+            self._measure()
+            count = str(len(self._work.work))
+            line = f"[{len(self._ended):>{len(count)}}/{count}] {label}  {said}"
+        self._say(line)
 
     def _measure(self) -> None:
         self._moved = self._clock()

@@ -22,7 +22,7 @@ import difflib
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin
@@ -57,7 +57,7 @@ from sweeps.cli.values import (
     names,
 )
 
-Chosen = TypeVar("Chosen", bound="TrialOptions")
+Chosen = TypeVar("Chosen", bound="CommonOptions")
 
 TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")]
 """`Trial.targets`; a pipeline shows each as a row."""
@@ -65,10 +65,6 @@ TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names)
 
 def _default_storage() -> Any:
     return os.environ.get("MVAE_STORAGE") or "runs"
-
-
-def _default_tracking(chosen: dict[str, Any]) -> str:
-    return os.environ.get("MLFLOW_TRACKING_URI") or default_uri(chosen["storage"])
 
 
 def _default_data_root(chosen: dict[str, Any]) -> Path | None:
@@ -119,7 +115,9 @@ class CommonOptions(TrialOptions):
     """Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae)."""
     cache: Folder | None = None
     """Where converted data is kept (default: ~/.cache/mvae)."""
-    tracking_uri: Uri = Field(default_factory=_default_tracking)
+    tracking_uri: Uri = Field(
+        default_factory=lambda chosen: os.environ.get("MLFLOW_TRACKING_URI") or default_uri(chosen["storage"])
+    )
     """MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage)."""
 
     max_concurrent: Count | None = None
@@ -136,9 +134,9 @@ class CommonOptions(TrialOptions):
     """Seconds of training after which the end of an epoch is kept as a checkpoint."""
 
     def trial_fields(self) -> dict[str, Any]:
-        """As of every trial; with the workers of a trial, where they are asked for."""
-        own = {"workers": self.workers_per_trial, "sync_batchnorm": self.sync_batchnorm or None}
-        return {**super().trial_fields(), **{name: value for name, value in own.items() if value is not None}}
+        """As of every trial; with the workers of a trial, if they are asked for."""
+        workers = {} if self.workers_per_trial is None else {"workers": self.workers_per_trial}
+        return {**super().trial_fields(), **workers}
 
     def asked(self) -> str:
         """What tells this command's table from others, as part of a folder's name: demo-arms-nn_mvae-seeds-0-2."""
@@ -206,7 +204,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
         raise Refusal(_one_line(refusal)) from None
     except SettingsError as refusal:
         raise Refusal(str(refusal)) from None
-    if isinstance(chosen, CommonOptions) and chosen.plugins:
+    if chosen.plugins:
         from mvae import plugins  # torch, which those do without who have no plug-in
 
         plugins.load(plugins.read(chosen.plugins))
@@ -263,9 +261,10 @@ class _Parser(ArgumentParser):
 
 
 def _metavar(field: FieldInfo) -> str:
-    written = [mark for mark in _marks(field) if isinstance(mark, Written)]
-    if written:
-        return written[0].example
+    of_parts = (mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ()))
+    for mark in (*field.metadata, *of_parts):
+        if isinstance(mark, Written):
+            return mark.example
     choices = _choices(field.annotation)
     assert choices, f"no way of writing is known for a field of type {field.annotation}"
     return "|".join(choices)
@@ -279,12 +278,6 @@ def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [str(part) for part in parts]
     return [word for part in parts for word in _choices(part)]
-
-
-def _marks(field: FieldInfo) -> Iterator[Any]:
-    yield from field.metadata
-    for part in get_args(field.annotation):
-        yield from getattr(part, "__metadata__", ())
 
 
 def _shown(default: Any) -> str:

@@ -21,14 +21,9 @@ def outliving_readers(notice: str) -> Iterator[None]:
     Args:
         notice: printed on standard error when standard output loses its reader; empty for none.
     """
-
-    def say() -> None:
-        if notice:
-            print(notice, file=sys.stderr, flush=True)
-
     before = sys.stdout, sys.stderr
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # Python's streams are None if `>&-` closed them
-        sys.stdout = cast(TextIO, _Outliving(sys.stdout or nowhere, say))
+        sys.stdout = cast(TextIO, _Outliving(sys.stdout or nowhere, notice))
         sys.stderr = cast(TextIO, _Outliving(sys.stderr or nowhere))
         try:
             yield
@@ -41,19 +36,17 @@ def outliving_readers(notice: str) -> Iterator[None]:
 class _Outliving:
     """A text stream. When its reader is gone, its file descriptor is turned to /dev/null."""
 
-    def __init__(self, stream: TextIO, lost: Callable[[], None] = lambda: None) -> None:
-        self._stream, self._lost = stream, lost
+    def __init__(self, stream: TextIO, notice: str = "") -> None:
+        self._stream, self._notice = stream, notice
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes, or drops the text."""
         self._attempt(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        """Flushes, or drops what was to be written."""
         self._attempt(self._stream.flush)
 
     def _attempt(self, act: Callable[[], object]) -> None:
@@ -65,4 +58,5 @@ class _Outliving:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # also for what is still buffered, and for libraries that print
             os.close(nowhere)
-            self._lost()
+            if self._notice:
+                print(self._notice, file=sys.stderr, flush=True)

@@ -1,16 +1,17 @@
 """What several pipelines share: presets, options with their line of help, a folder typed in place of a data set.
 
-    PRESETS = {"demo": Preset((0, 1, 4), samples=20, epochs=1), "paper": Preset(KS, seeds=(0, 1, 2))}
+    PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(KS, seeds=(0, 1, 2))}
 
     chosen = PRESETS[options.preset].under(options)
-    Trial.create(dataset=options.dataset, model="mvae", **chosen.trial_fields(options))
+    trials = chosen.trials(options, "mvae", k=4)
 
 An option of one pipeline stands in that pipeline's file, an option of all in options.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from pydantic import Field
 from mvae.data import training_examples
 from mvae.refusal import Refusal
 from mvae.supervision import check_fraction
+from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, TargetSets
 from sweeps.cli.values import Positive, Samples
 
@@ -51,21 +53,24 @@ class Preset:
     arms: tuple[str, ...] = ("mvae",)
     samples: int = PAPER_SAMPLES
     """Importance samples per test example."""
-    epochs: int | None = None
-    image_network: str | None = None
-    latents: int | None = None
-    learning_rate: float | None = None
-    batch_size: int | None = None
+    trial: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every trial."""
 
     def under(self, options: CommonOptions) -> Preset:
         """Returns the preset with the values that the command line gives; its own columns stay."""
-        given = {field.name: getattr(options, field.name, None) for field in fields(self)}
+        given = {own.name: getattr(options, own.name, None) for own in fields(self)}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
-    def trial_fields(self, options: CommonOptions) -> dict[str, Any]:
-        """Returns the fields of every trial by name: the command line's, else the preset's."""
-        own = ("epochs", "image_network", "latents", "learning_rate", "batch_size")
-        return {**{name: getattr(self, name) for name in own}, **options.trial_fields()}
+    def trials(self, options: CommonOptions, model: str, **fields: Any) -> list[Trial]:
+        """Returns a trial of this arm for each seed.
+
+        Args:
+            fields: what the pipeline decides; a field here overrides the option and the preset.
+        Raises:
+            Refusal: settings that mean nothing together.
+        """
+        fields = {"dataset": options.dataset, **self.trial, **options.trial_fields(), **fields}
+        return [Trial.create(model=model, seed=seed, **fields) for seed in self.seeds]
 
 
 def report_name(name: str, samples: int) -> str:
@@ -73,14 +78,15 @@ def report_name(name: str, samples: int) -> str:
     return name if samples == PAPER_SAMPLES else f"{name}-s{samples}"
 
 
-def check_pairs(options: CommonOptions, paired_fraction: float | None) -> None:
-    """Checks that a fraction of the training pairs keeps some.
+def check_pairs(options: CommonOptions, *fractions: float | None) -> None:
+    """Checks that fractions of the training pairs keep some; None keeps all.
 
     Raises:
-        Refusal: it keeps too few; missing data.
+        Refusal: one keeps too few; missing data.
     """
     examples = training_examples(options.dataset, options.data_root)
-    check_fraction(options.train_examples or examples, paired_fraction or 1.0, options.dataset)
+    for fraction in fractions:
+        check_fraction(min(examples, options.train_examples or examples), fraction or 1.0, options.dataset)
 
 
 def folder_as_data_set(typed: Any, option: str, dataset: str, otherwise: str) -> Any:

@@ -53,7 +53,6 @@ class Work:
         self._at_once = 1
 
     def name(self, placeholder: str, key: str) -> None:
-        """A trial that was counted before anybody knew it gets its key."""
         for values in (self.work, self._before, self._now):
             values[key] = values.pop(placeholder)
         self._kinds[key] = self._kinds.pop(placeholder)
@@ -72,7 +71,6 @@ class Work:
         self._spent[key] = now - self._since.get(key, now)
 
     def ended(self, key: str) -> None:
-        """A trial does not run any longer."""
         self._since.pop(key, None)
 
     def drop(self, key: str) -> None:
@@ -101,12 +99,10 @@ class Work:
             return None
         slowest = max(rates.values())
         running_first = sorted(self._kinds, key=lambda key: key not in self._since)
-        seconds = (own[key] if key in own else self._by_kind(key, rates, slowest) for key in running_first)
-        return makespan(seconds, self._at_once)
-
-    def _by_kind(self, key: str, rates: Mapping[str, float], slowest: float) -> float:
-        """Seconds left of a trial at the speed of its kind."""
-        return self.work[key] * (1 - self._now[key]) * rates.get(self._kinds[key], slowest)
+        by_kind = {
+            key: self.work[key] * (1 - self._now[key]) * rates.get(kind, slowest) for key, kind in self._kinds.items()
+        }
+        return makespan([own.get(key, by_kind[key]) for key in running_first], self._at_once)
 
     def _own_speed(self, key: str) -> float | None:
         """Share a second of a running trial since it first told of progress, which leaves its start out."""

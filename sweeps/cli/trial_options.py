@@ -12,6 +12,7 @@ from pydantic_settings import (
 )
 
 from mvae.refusal import Refusal
+from mvae.settings import Settings
 from sweeps.cli.values import (
     Count,
     NotNegative,
@@ -74,13 +75,14 @@ class TrialOptions(BaseSettings):
         return self
 
     def trial_fields(self) -> dict[str, Any]:
-        """The fields of a Trial that the user has set, by name; those left alone are not in it.
+        """The fields of a Trial that the user has set, by name: every option with a field's name, except the data set.
 
-        Nor is `binarisation` where it has several values, which the pipeline makes rows of.
+        An option with several values is left out: the pipeline makes a row of each.
         """
-        chosen = {name: getattr(self, name) for name in TrialOptions.model_fields}
-        chosen["binarisation"] = self.binarisation[0] if self.binarisation and len(self.binarisation) == 1 else None
-        return {name: value for name, value in chosen.items() if value is not None}
+        names = self.model_fields_set & Settings.model_fields.keys() - {"dataset"}
+        given = {name: getattr(self, name) for name in names}
+        one = {name: value[0] for name, value in given.items() if isinstance(value, tuple) and len(value) == 1}
+        return {name: value for name, value in {**given, **one}.items() if not isinstance(value, tuple | None)}
 
     @classmethod
     def settings_customise_sources(

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -23,9 +24,6 @@ MOST_SEEDS = 10_000
 
 MOST_SUBSETS = 1000
 """A step with more terms than this would take minutes."""
-
-_TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-_SEEDS = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
 
 Item = TypeVar("Item", bound=Hashable)
 
@@ -43,18 +41,9 @@ def token(value: object) -> object:
     Raises:
         Refusal: it holds anything but letters, digits, `_`, `.` and `-`, or starts with a mark.
     """
-    if isinstance(value, str) and not _TOKEN.fullmatch(value):
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
         raise Refusal("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
     return value
-
-
-def names(value: object) -> object:
-    """`mvae,nn` as ("mvae", "nn"): in this order, repetitions dropped.
-
-    Raises:
-        Refusal: an item is no simple name.
-    """
-    return _distinct(str(token(item)) for item in _items(value)) if isinstance(value, str) else value
 
 
 def only(values: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -66,46 +55,6 @@ def only(values: tuple[Item, ...]) -> tuple[Item, ...]:
     if len(values) > 1:
         raise Refusal(f"choose one of {', '.join(map(str, values))}: this pipeline does not make a row of each")
     return values
-
-
-def seeds(value: object) -> object:
-    """`0-2,7` as (0, 1, 2, 7): in this order, repetitions dropped.
-
-    Raises:
-        Refusal: an item is neither a whole number nor a rising range of at most MOST_SEEDS.
-    """
-    return _distinct(seed for item in _items(value) for seed in _range(item)) if isinstance(value, str) else value
-
-
-def counts(value: object) -> object:
-    """`0-2,8` as (0, 1, 2, 8): as `seeds`.
-
-    Raises:
-        Refusal: an item is neither a whole number nor a rising range.
-    """
-    if not isinstance(value, str):
-        return value
-    return _distinct(count for item in _items(value) for count in _range(item, "whole number"))
-
-
-def fractions(value: object) -> object:
-    """`0.001,0.01` as (0.001, 0.01): in this order, repetitions dropped.
-
-    Raises:
-        Refusal: an item is no number, or not in 0 < f <= 1.
-    """
-    return _distinct(_fraction(item) for item in _items(value)) if isinstance(value, str) else value
-
-
-def probabilities(value: object) -> object:
-    """As `fractions`.
-
-    Raises:
-        Refusal: an item is no number, or not in 0 < p <= 1.
-    """
-    if not isinstance(value, str):
-        return value
-    return _distinct(_fraction(item, "probability to keep a value") for item in _items(value))
 
 
 def folder(value: object) -> object:
@@ -122,21 +71,6 @@ def folder(value: object) -> object:
     if "://" in text:
         raise Refusal("write the path of a folder, not a URI: it is kept on every machine (mount a shared one)")
     return _absolute(text)
-
-
-def files(value: object) -> object:
-    """`a.py,b.py` as absolute paths, `~` expanded: in this order, repetitions dropped.
-
-    Raises:
-        Refusal: an item is no file.
-    """
-    if not isinstance(value, str):
-        return value
-    found = _distinct(_absolute(item) for item in _items(value))
-    for path in found:
-        if not path.is_file():
-            raise Refusal(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
-    return found
 
 
 def storage(value: object) -> object:
@@ -172,19 +106,27 @@ def _absolute(text: str) -> Path:
     return Path(os.path.abspath(expanded))
 
 
-def _items(value: str) -> list[str]:
-    items = value.split(",")
-    if not all(items):
-        raise Refusal("write the items with commas between them and no spaces, as a,b,c")
-    return items
+def listed(read: Callable[[str], Iterable[Hashable]]) -> Callable[[object], object]:
+    """Makes a validator of lists without spaces, as a,b,c: the values in this order, repetitions dropped.
 
+    Args:
+        read: the values of one item; it raises Refusal if they cannot be read.
+    """
 
-def _distinct(items: Iterable[Item]) -> tuple[Item, ...]:
-    return tuple(dict.fromkeys(items))
+    def values(value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        items = value.split(",")
+        if not all(items):
+            raise Refusal("write the items with commas between them and no spaces, as a,b,c")
+        return tuple(dict.fromkeys(found for item in items for found in read(item)))
+
+    return values
 
 
 def _range(item: str, what: str = "seed") -> range:
-    match = _SEEDS.fullmatch(item)
+    """`7` as 7 alone, `0-2` as 0, 1, 2."""
+    match = re.fullmatch(r"([0-9]{1,18})(?:-([0-9]{1,18}))?", item)
     if match is None:
         raise Refusal(f"{item} is no {what}; write whole numbers and ranges, as 0-2 or 0,3,5-7")
     first, last = int(match[1]), int(match[2] or match[1])
@@ -195,11 +137,18 @@ def _range(item: str, what: str = "seed") -> range:
     return range(first, last + 1)
 
 
-def _fraction(item: str, what: str = "fraction") -> float:
+def _fraction(item: str, what: str = "fraction") -> tuple[float]:
     number = _number(item)
     if not 0 < number <= 1:
         raise Refusal(f"{item} is no {what}; write numbers above 0 and up to 1, as 0.001,0.01,1")
-    return number
+    return (number,)
+
+
+def _file(item: str) -> tuple[Path]:
+    path = _absolute(item)
+    if not path.is_file():
+        raise Refusal(f"there is no file {path}; write paths of files with commas between them, as a.py,b.py")
+    return (path,)
 
 
 def _number(value: str | float) -> float:
@@ -233,32 +182,34 @@ def in_a_name(value: object) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", text).lower()
 
 
+names = listed(lambda item: [str(token(item))])
+
 Token = Annotated[str, BeforeValidator(token), Written("NAME")]
 Names = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1), Written("NAME,...")]
 Seeds = Annotated[
-    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(seeds), Field(min_length=1), Written("0-2,...")
+    tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(listed(_range)), Field(min_length=1), Written("0-2,...")
 ]
 Fractions = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], ...],
-    BeforeValidator(fractions),
+    BeforeValidator(listed(_fraction)),
     Field(min_length=1),
     Written("0.01,..."),
 ]
 Probabilities = Annotated[
     tuple[Annotated[float, Field(gt=0, le=1)], ...],
-    BeforeValidator(probabilities),
+    BeforeValidator(listed(partial(_fraction, what="probability to keep a value"))),
     Field(min_length=1),
     Written("0.01,..."),
 ]
 Counts = Annotated[
     tuple[Annotated[int, Field(ge=0, le=MOST_SUBSETS)], ...],
-    BeforeValidator(counts),
+    BeforeValidator(listed(partial(_range, what="whole number"))),
     Field(min_length=1),
     Written("0-2,..."),
 ]
 Samples = Annotated[int, Field(ge=2, le=1_000_000), Written("N")]
 Folder = Annotated[Path, BeforeValidator(folder), Written("DIR")]
-Files = Annotated[tuple[Path, ...], BeforeValidator(files), Written("FILE,...")]
+Files = Annotated[tuple[Path, ...], BeforeValidator(listed(_file)), Written("FILE,...")]
 Storage = Annotated[Path | InstanceOf[RemotePath], BeforeValidator(storage), Written("DIR|URI")]
 Gpus = Annotated[Literal["auto"] | float, BeforeValidator(gpus), Written("auto|N")]
 WorkerRange = Annotated[tuple[int, int], BeforeValidator(workers), Written("N|MIN-MAX")]

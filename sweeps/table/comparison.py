@@ -97,6 +97,11 @@ class Report:
         baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
         return f"{metric_words(self.metric) or 'each quantity'} minus that of {baseline}, seed by seed"
 
+    def mean(self, row: str, column: float | str) -> float | None:
+        """Our mean in a cell; None without a result, and where no cell asks for one."""
+        entry = self.entries.get((row, column))
+        return None if entry is None else entry.mean
+
     def notes(self) -> list[str]:
         """One line a failed or mixed run, each key once."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
@@ -203,7 +208,6 @@ def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | N
         metric=cell.metric,
         published=cell.published,
         tolerance=tolerance,
-        lower_is_better=quantity is not None and quantity.lower_is_better,
         quantity=cell.quantity or cell.measure.quantity,
         runs=tuple(sorted((run for _, run in members), key=lambda run: run.seed)),
         test_examples=None if table is None or quantity is not None else table.test_examples,

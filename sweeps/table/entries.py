@@ -6,6 +6,8 @@ The statistics are in sweeps/table/judgement.py; this module holds their inputs.
 from __future__ import annotations
 
 import statistics
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -56,12 +58,34 @@ class Run:
 
     @property
     def where(self) -> str:
-        """The run in words: row, column, seed and key."""
         return f"{self.row} {column_label(self.column)} seed {self.seed} (key {self.key})"
 
 
+class OverSeeds:
+    """Numbers, one per seed that has a result."""
+
+    @property
+    @abstractmethod
+    def values(self) -> Sequence[float]:
+        """The numbers, by seed."""
+
+    @property
+    def mean(self) -> float | None:
+        """None without any number."""
+        return statistics.fmean(self.values) if self.values else None
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over seeds (n - 1 in the denominator), None for fewer than two."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+
 @dataclass(frozen=True)
-class Entry:
+class Entry(OverSeeds):
     """One cell of the table: a row and a column over its seeds."""
 
     row: str
@@ -73,7 +97,6 @@ class Entry:
     runs: tuple[Run, ...]
     """By seed, those without a result included."""
     metric: str = ""
-    lower_is_better: bool = False
     quantity: str = ""
     """Metric without parameters; cells with equal ones are comparable."""
     pooled: Pooled | None = None
@@ -87,21 +110,6 @@ class Entry:
     def values(self) -> list[float]:
         """The metric of every seed that has one."""
         return [run.value for run in self.runs if run.value is not None]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean over the seeds with a result; None without any."""
-        return statistics.fmean(self.values) if self.values else None
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation over seeds (n - 1 in the denominator), None for fewer than two."""
-        return statistics.stdev(self.values) if len(self.values) > 1 else None
-
-    @property
-    def n(self) -> int:
-        """Seeds with a result."""
-        return len(self.values)
 
     @property
     def of(self) -> int:
@@ -156,7 +164,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Contrast:
+class Contrast(OverSeeds):
     """Difference between two rows at one column, taken seed by seed."""
 
     row: str
@@ -166,24 +174,9 @@ class Contrast:
     """(value of the row, value of the baseline) of every seed that both have."""
 
     @property
-    def differences(self) -> tuple[float, ...]:
-        """Row minus baseline, by seed."""
+    def values(self) -> tuple[float, ...]:
+        """Row minus baseline, by seed that both have."""
         return tuple(ours - theirs for ours, theirs in self.pairs)
-
-    @property
-    def mean(self) -> float | None:
-        """Mean difference, None where no seed is in both."""
-        return statistics.fmean(self.differences) if self.pairs else None
-
-    @property
-    def spread(self) -> float | None:
-        """Standard deviation of the differences over seeds, None for fewer than two."""
-        return statistics.stdev(self.differences) if self.n > 1 else None
-
-    @property
-    def n(self) -> int:
-        """Seeds that both rows have."""
-        return len(self.pairs)
 
     @cached_property
     def test(self) -> Paired | None:
@@ -194,11 +187,6 @@ class Contrast:
     def interval(self) -> tuple[float, float] | None:
         """Student's 95 % interval of the mean difference; None with fewer than 3 seeds."""
         return None if self.test is None else self.test.interval
-
-    @property
-    def p(self) -> float | None:
-        """Student's p of the mean difference; None with fewer than 3 seeds, or if all differences are equal."""
-        return None if self.test is None else self.test.p
 
     @property
     def seeds_needed(self) -> int | None:

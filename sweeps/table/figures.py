@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sweeps.table.comparison import Entry, Report
+from sweeps.table.comparison import Report
 from sweeps.table.findings import seeds_in_words
 from sweeps.table.metric_names import axis_words, capitalised, dataset_words
-from sweeps.table.plot import COLOURS, draw_line, place_of
+from sweeps.table.plot import COLOURS, draw_axis, draw_line
 from sweeps.table.published import column_label
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 FAINT = "0.75"
@@ -31,30 +30,26 @@ class Line:
     """Grey and without its seeds, behind the others."""
 
 
-@dataclass(frozen=True)
-class Plot:
-    """One of a figure's plots."""
-
-    title: str
-    """(a) accuracy of sampled attributes"""
-    lines: tuple[Line, ...]
-
-
-def figure(plots: Sequence[Plot], about: Report) -> Figure:
+def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
     """The plots side by side: lines through means, with a band of one standard deviation and a point per seed.
 
     Args:
+        plots: title of each to its lines.
         about: names data set and seeds.
     """
     from matplotlib.figure import Figure
 
     made = Figure(figsize=(4.6 * len(plots), 4.2))
-    for axes, plot in zip(made.subplots(1, len(plots), squeeze=False).flat, plots, strict=True):
-        coloured = [line for line in plot.lines if not line.faint]
-        for line in sorted(plot.lines, key=lambda line: not line.faint):
+    for axes, (title, lines) in zip(made.subplots(1, len(plots), squeeze=False).flat, plots.items(), strict=True):
+        coloured = [line for line in lines if not line.faint]
+        for line in sorted(lines, key=lambda line: not line.faint):
             colour = FAINT if line.faint else COLOURS[coloured.index(line) % len(COLOURS)]
-            draw_line(axes, _entries(line.report, line.row), line.report, colour, label=line.label, faint=line.faint)
-        _dress(axes, plot)
+            entries = [entry for entry in line.report.in_order() if entry.row == line.row]
+            draw_line(axes, entries, line.report, colour, label=line.label, faint=line.faint)
+        draw_axis(axes, lines[0].report, lines[0].report.columns, size=8, grid="0.93")
+        axes.set_title(title, loc="left", fontsize=10)
+        if any(line.label for line in lines):
+            axes.legend(frameon=False, fontsize=8)
     dataset = capitalised(dataset_words(about.dataset))
     made.suptitle(f"{dataset}: {seeds_in_words(about)}", x=0.01, ha="left", fontsize=11)
     return made
@@ -70,9 +65,7 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
     import numpy as np
     from matplotlib.figure import Figure
 
-    means = np.array(
-        [[_mean(report.entries.get((row, column))) for column in report.columns] for row in rows], dtype=float
-    )
+    means = np.array([[report.mean(row, column) for column in report.columns] for row in rows], dtype=float)
     made = Figure(layout="constrained", figsize=(2.4 + 0.62 * len(report.columns), 1.5 + 0.27 * len(rows)))
     axes = made.add_subplot()
     image = axes.imshow(means, aspect="auto", cmap="viridis", vmin=low, vmax=high)
@@ -87,25 +80,3 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
     about = f"{capitalised(dataset_words(report.dataset))}: {seeds_in_words(report, 'mean')}"
     axes.set_title(f"{title}\n{about}", loc="left", fontsize=10)
     return made
-
-
-def _mean(entry: Entry | None) -> float | None:
-    return None if entry is None else entry.mean
-
-
-def _entries(report: Report, row: str) -> list[Entry]:
-    return [entry for entry in report.in_order() if entry.row == row]
-
-
-def _dress(axes: Axes, plot: Plot) -> None:
-    report = plot.lines[0].report
-    places = {column: place_of(column, report) for column in report.columns}
-    axes.set_xticks(list(places.values()), [column_label(column) for column in places], fontsize=8)
-    axes.minorticks_off()
-    axes.set_xlabel(axis_words(report.axis))
-    axes.set_title(plot.title, loc="left", fontsize=10)
-    axes.grid(axis="y", color="0.93")
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    if any(line.label for line in plot.lines):
-        axes.legend(frameon=False, fontsize=8)

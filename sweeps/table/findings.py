@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from sweeps.cli.words import figures
+from sweeps.cli.words import counted, figures
 from sweeps.table.comparison import Report
 from sweeps.table.entries import Contrast, Entry
 from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
-from sweeps.table.order import Pair
 from sweeps.table.published import Table, column_label
-from sweeps.table.rounding import shown_p, shown_spread, shown_value
+from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
 
 Line = tuple[str, Callable[[Contrast], str]]
 """Label of a line, and its text for one difference."""
+
+EntryLine = tuple[str, Callable[[Entry], str]]
+"""Label of a line, and its text for one cell."""
 
 
 def verdict_words(entry: Entry) -> str:
@@ -56,9 +58,33 @@ def findings(report: Report) -> list[str]:
     lines = []
     if any(entry.verdict is Verdict.FEW_SEEDS for entry in report.in_order()):
         lines.append(f"Cells with fewer than {FEWEST_SEEDS} seeds get no verdict.")
-    if report.judged:
-        lines += [_verdicts(report), _chance(report), _interval(report, report.table), *_agreements(report)]
+    if judged := len(report.judged):
+        chance = f"{figures(by_chance(judged), 2)} of {counted(judged, 'cell')} (5 %)"
+        lines += [_verdicts(report), f"Expected above or below by chance: {chance}."]
+        lines += [_interval(report, report.table), *_agreements(report)]
     return [*lines, *_order(report)]
+
+
+def entry_lines(
+    report: Report, row: str, first: list[EntryLine], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
+) -> list[EntryLine]:
+    """The lines of a row's cells, each with its label; lines that are empty throughout are left out.
+
+    Args:
+        first: the lines with ours.
+        difference: label of the line with the differences from the published values.
+        seeds: text of the last line.
+        mark: the sign in front of a half-width.
+    """
+    of_row = [entry for entry in report.in_order() if entry.row == row]
+    lines = list(first)
+    if report.published:
+        lines.append(("paper", lambda entry: as_printed(entry.published) or "-"))
+    if any(entry.published is not None for entry in of_row):
+        lines.append((difference, lambda entry: shown_value(entry.difference, entry.spread, signed=True)))
+    if any(entry.verdict.judged for entry in of_row):
+        lines.append(("95%", lambda entry: shown_half_width(entry, mark)))
+    return [*lines, ("seeds", seeds)]
 
 
 def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line]:
@@ -70,15 +96,23 @@ def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line
     lines: list[Line] = [
         ("mean", lambda one: shown_value(one.mean, one.spread, signed=True) or "-"),
         ("spread", lambda one: shown_spread(one.mean, one.spread, mark)),
-        ("95%", lambda one: "" if one.interval is None else mark + _half(one.interval)),
-        ("p", lambda one: "" if one.p is None else shown_p(one.p)),
-        ("p perm.", lambda one: _permutation(one)),
+        ("95%", lambda one: half_interval(one, mark)),
+        ("p", lambda one: shown_p(None if one.test is None else one.test.p)),
+        ("p perm.", lambda one: shown_p(None if one.test is None else one.test.permutation_p)),
         ("boot from", lambda one: _bootstrap(one, 0)),
         ("boot to", lambda one: _bootstrap(one, 1)),
         ("seeds", lambda one: str(one.n)),
         ("needed", _needed),
     ]
     return [(label, text) for label, text in lines if any(text(one) for one in contrasts)]
+
+
+def half_interval(one: Contrast, mark: str) -> str:
+    """Half the width of a difference's 95 % interval, with its sign in front; empty if there is none."""
+    if one.interval is None:
+        return ""
+    half = (one.interval[1] - one.interval[0]) / 2
+    return f"{mark}{shown_value(half, half)}"
 
 
 def contrast_legend(contrasts: Sequence[Contrast]) -> list[str]:
@@ -105,12 +139,7 @@ def _verdicts(report: Report) -> str:
     }
     judged = [entry.verdict for entry in report.judged]
     said = ", ".join(f"{judged.count(verdict)} {text}" for verdict, text in words.items() if verdict in judged)
-    return f"Verdicts on {_counted(len(judged), 'cell')} with {FEWEST_SEEDS} seeds or more: {said}."
-
-
-def _chance(report: Report) -> str:
-    judged = len(report.judged)
-    return f"Expected above or below by chance: {figures(by_chance(judged), 2)} of {_counted(judged, 'cell')} (5 %)."
+    return f"Verdicts on {counted(len(judged), 'cell')} with {FEWEST_SEEDS} seeds or more: {said}."
 
 
 def _interval(report: Report, table: Table) -> str:
@@ -142,23 +171,19 @@ def _order(report: Report) -> list[str]:
     order = report.order
     lines = []
     if order.pairs or order.close:
-        counts = ", ".join(f"{order.count(ordering)} {ordering}" for ordering in Ordering)
-        judged = len(order.pairs)
+        counts = ", ".join(f"{len(order.of(ordering))} {ordering}" for ordering in Ordering)
         lines.append(
-            f"Order of the arms: {counts}, of {_counted(judged, 'pair')} with a clear published gap"
+            f"Order of the arms: {counts}, of {counted(len(order.pairs), 'pair')} with a clear published gap"
             f" (above 2 sqrt(2) s); {order.close} too close to judge."
         )
-    if reversed_pairs := order.of(Ordering.REVERSED):
-        lines.append(f"Reversed: {_reversed(reversed_pairs, report)}.")
+    below = [pair.contrast for pair in order.of(Ordering.REVERSED)]
+    if below:
+        said = _places(((f"{one.row} is below {one.baseline}", one.column) for one in below), report)
+        lines.append(f"Reversed: {said}.")
     if order.tau:
         said = ", ".join(f"{tau:.2f} at {column_label(column)}" for column, tau in order.tau)
         lines.append(f"Kendall's tau-b of the order, as a description: {said}.")
     return lines
-
-
-def _reversed(pairs: Iterable[Pair], report: Report) -> str:
-    said = ((f"{pair.contrast.row} is below {pair.contrast.baseline}", pair.contrast.column) for pair in pairs)
-    return _places(said, report)
 
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
@@ -176,15 +201,6 @@ def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
     return "; ".join(f"{head} {found}" for head, found in where.items())
 
 
-def _half(interval: tuple[float, float]) -> str:
-    half = (interval[1] - interval[0]) / 2
-    return shown_value(half, half)
-
-
-def _permutation(one: Contrast) -> str:
-    return "" if one.test is None or one.test.permutation_p is None else shown_p(one.test.permutation_p)
-
-
 def _bootstrap(one: Contrast, end: int) -> str:
     if one.test is None or one.test.bootstrap is None:
         return ""
@@ -195,7 +211,3 @@ def _needed(one: Contrast) -> str:
     if one.test is None or one.test.resolved:
         return ""
     return f">{MAGNITUDES[-1]}" if one.seeds_needed is None else f"~{one.seeds_needed}"
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

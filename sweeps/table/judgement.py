@@ -19,7 +19,6 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
 
 CONFIDENCE = 0.95
 """Probability that an interval covers what it is about; the rest is the rate of errors by chance."""
@@ -192,23 +191,15 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
     test = stats.ttest_rel(ours, theirs)
     low, high = test.confidence_interval(CONFIDENCE)
     permutation_p, bootstrap = None, None
+    sample = (np.array(differences),)
     if len(differences) >= PERMUTATION_SEEDS:
-        permutation_p = float(
-            stats.permutation_test(
-                (np.array(ours), np.array(theirs)),
-                _mean_difference,
-                permutation_type="samples",
-                n_resamples=RESAMPLES,
-                rng=np.random.default_rng(0),
-            ).pvalue
+        signs = stats.permutation_test(
+            sample, np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
         )
+        permutation_p = float(signs.pvalue)
     if len(differences) >= BOOTSTRAP_SEEDS:
         found = stats.bootstrap(
-            (np.array(differences),),
-            np.mean,
-            n_resamples=RESAMPLES,
-            confidence_level=CONFIDENCE,
-            rng=np.random.default_rng(0),
+            sample, np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=np.random.default_rng(0)
         ).confidence_interval
         bootstrap = (float(found.low), float(found.high))
     return Paired((float(low), float(high)), float(test.pvalue), permutation_p, bootstrap)
@@ -268,7 +259,3 @@ def student(freedom: int) -> float:
     from scipy import stats
 
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
-
-
-def _mean_difference(ours: Any, theirs: Any, axis: int) -> Any:
-    return (ours - theirs).mean(axis=axis)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sweeps.table.comparison import Contrast, Entry, Report
@@ -75,7 +75,6 @@ class Line:
     values: tuple[Value, ...]
 
     def among(self, places: range) -> Line:
-        """The line with only some of its values."""
         return Line(self.name, tuple(self.values[place] for place in places))
 
 
@@ -95,7 +94,6 @@ class Content:
     blocks: tuple[Block, ...]
 
     def band(self, places: range) -> Content:
-        """The table with only some of its columns."""
         blocks = tuple(tuple(line.among(places) for line in block) for block in self.blocks)
         return Content(self.caption, self.label, self.axis, tuple(self.columns[place] for place in places), blocks)
 
@@ -107,9 +105,7 @@ def latex(report: Report, part: str = "") -> str:
         part: ends the label of a table that is not the report's only one.
     """
     blocks = tuple(_block(report, row) for row in report.rows)
-    columns = tuple(column_label(column) for column in report.columns)
-    label = f"tab:{_slug(report)}{part and f'-{part}'}"
-    return _document(Content(_caption(report), label, axis_words(report.axis), columns, blocks))
+    return _document(report, _caption(report, blocks), part, blocks)
 
 
 def latex_differences(report: Report) -> str:
@@ -117,12 +113,11 @@ def latex_differences(report: Report) -> str:
     contrasts = report.contrasts()
     if not any(contrast.n for contrast in contrasts):
         return ""
-    at = {(contrast.row, contrast.column): contrast for contrast in contrasts}
-    rows = dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
     most = max(contrast.n for contrast in contrasts)
+    values = {(contrast.row, contrast.column): _value(contrast, most, signed=True) for contrast in contrasts}
     blocks = tuple(
-        (Line(f"{row} {MINUS} {baseline}", tuple(_difference(at.get((row, c)), most) for c in report.columns)),)
-        for row, baseline in rows
+        (Line(f"{row} {MINUS} {baseline}", tuple(values.get((row, column), Value()) for column in report.columns)),)
+        for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
     )
     caption = [
         f"{typeset(capitalised(metric_words(report.metric) if report.metric else 'each quantity'))}: difference"
@@ -130,61 +125,44 @@ def latex_differences(report: Report) -> str:
         f" {_spread_words(most)}.",
         _partial_words(blocks),
     ]
-    columns = tuple(column_label(column) for column in report.columns)
-    label = f"tab:{_slug(report)}-differences"
-    return _document(Content(_sentences(caption), label, axis_words(report.axis), columns, blocks))
+    return _document(report, caption, "differences", blocks)
 
 
 def _block(report: Report, row: str) -> Block:
     entries = [report.entries.get((row, column)) for column in report.columns]
-
-    def line(name: str, value: Callable[[Entry], Value]) -> Line:
-        return Line(name, tuple(Value() if entry is None else value(entry) for entry in entries))
-
-    ours = line(row, _ours)
+    ours = Line(row, tuple(Value() if entry is None else _value(entry, entry.of) for entry in entries))
     if not any(entry is not None and entry.published is not None for entry in entries):
         return (ours,)
-    return ours, line(PAPER, lambda entry: Value(as_printed(entry.published) or MISSING))
+    paper = (Value() if entry is None else Value(as_printed(entry.published) or MISSING) for entry in entries)
+    return ours, Line(PAPER, tuple(paper))
 
 
-def _ours(entry: Entry) -> Value:
-    if entry.mean is None:
-        return Value(FAILED if entry.failed else MISSING)
-    spread = shown_spread(entry.mean, entry.spread, mark="")
-    return Value(shown_value(entry.mean, entry.spread), spread, partial=entry.n < entry.of)
+def _value(of: Entry | Contrast, seeds: int, *, signed: bool = False) -> Value:
+    if of.mean is None:
+        return Value(FAILED if isinstance(of, Entry) and of.failed else MISSING)
+    spread = shown_spread(of.mean, of.spread, mark="")
+    return Value(shown_value(of.mean, of.spread, signed=signed), spread, partial=of.n < seeds)
 
 
-def _difference(contrast: Contrast | None, most: int) -> Value:
-    if contrast is None:
-        return Value()
-    if contrast.mean is None:
-        return Value(MISSING)
-    spread = shown_spread(contrast.mean, contrast.spread, mark="")
-    return Value(shown_value(contrast.mean, contrast.spread, signed=True), spread, partial=contrast.n < most)
-
-
-def _caption(report: Report) -> str:
+def _caption(report: Report, blocks: Sequence[Block]) -> list[str]:
     table, dataset = report.table, dataset_words(report.dataset)
     if table is not None:
         title = f"{table.title.replace(report.dataset, dataset)} ({table.name} of the paper)"
     else:
         shown = f"{metric_words(report.metric)} by {axis_words(report.axis)}" if report.metric else report.axis
         title = report.heading or f"{shown} on {dataset}"
-    blocks = tuple(_block(report, row) for row in report.rows)
     several = max(entry.of for entry in report.entries.values())
     failed = len({run.key for run in report.failed})
-    return _sentences(
-        [
-            f"{typeset(capitalised(title.rstrip('.')))}.",
-            f"Each number: {_spread_words(several)}.",
-            f"{PAPER.capitalize()}: the published value ({escaped(table.source)})."
-            if table is not None and report.published
-            else "",
-            _partial_words(blocks),
-            f"Failed trials: {failed}." if failed else "",
-            *(typeset(line) for line in report.caption),
-        ]
-    )
+    return [
+        f"{typeset(capitalised(title.rstrip('.')))}.",
+        f"Each number: {_spread_words(several)}.",
+        f"{PAPER.capitalize()}: the published value ({escaped(table.source)})."
+        if table is not None and report.published
+        else "",
+        _partial_words(blocks),
+        f"Failed trials: {failed}." if failed else "",
+        *(typeset(line) for line in report.caption),
+    ]
 
 
 def _spread_words(seeds: int) -> str:
@@ -200,10 +178,6 @@ def _partial_words(blocks: Sequence[Block]) -> str:
     return "; ".join(part for part in said if part) + "." * any(said)
 
 
-def _sentences(parts: Sequence[str]) -> str:
-    return "\n  ".join(part for part in parts if part)
-
-
 def _slug(report: Report) -> str:
     """The table's name in labels: table-4-fashion-mnist."""
     if report.table is not None:
@@ -213,7 +187,14 @@ def _slug(report: Report) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
-def _document(content: Content) -> str:
+def _document(report: Report, caption: Sequence[str], part: str, blocks: tuple[Block, ...]) -> str:
+    content = Content(
+        caption="\n  ".join(sentence for sentence in caption if sentence),
+        label=f"tab:{_slug(report)}{part and f'-{part}'}",
+        axis=axis_words(report.axis),
+        columns=tuple(column_label(column) for column in report.columns),
+        blocks=blocks,
+    )
     style, bands = _layout(content)
     floats = list(_floats(content, style, bands))
     head = (
@@ -292,7 +273,6 @@ def _head(content: Content) -> list[str]:
 
 
 def _rows(block: Block, style: Style) -> str:
-    """A row of the table in LaTeX."""
     written = []
     for number, line in enumerate(block):
         name = (

@@ -67,7 +67,8 @@ def escaped(text: str) -> str:
 
 def typeset(text: str) -> str:
     """As `escaped`, with densities in math mode: log p(x1|x2) becomes $\\log p(x_1 \\mid x_2)$."""
-    return "".join(_formula(part) if FORMULA.fullmatch(part) else escaped_part(part) for part in _parts(text))
+    parts = re.split(f"({FORMULA.pattern})", text)
+    return "".join(_formula(part) if FORMULA.fullmatch(part) else escaped_part(part) for part in parts)
 
 
 def escaped_part(text: str) -> str:
@@ -114,11 +115,6 @@ def width(text: str) -> float:
         else DIGIT
         for character in text
     )
-
-
-def _parts(text: str) -> list[str]:
-    """Text cut at the formulas in it, which are parts of their own."""
-    return [part for part in re.split(f"({FORMULA.pattern})", text) if part]
 
 
 def _formula(text: str) -> str:

@@ -7,21 +7,21 @@ another length, whose values would stand in wrong columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from mvae.evaluation.words import WordTable
 from sweeps.table.comparison import Contrast, Entry, Report, Run
 from sweeps.table.findings import (
     contrast_legend,
     contrast_lines,
+    entry_lines,
     findings,
     seeds_in_words,
-    shown_half_width,
     verdict_words,
 )
 from sweeps.table.metric_names import axis_words, metric_words
 from sweeps.table.published import column_label
-from sweeps.table.rounding import as_printed, shown_spread, shown_value
+from sweeps.table.rounding import shown_spread, shown_value
 
 
 def markdown_table(
@@ -68,7 +68,6 @@ def _in_cell(text: str) -> str:
 
 
 def _list(lines: Iterable[str]) -> str:
-    """A list, one line an item."""
     return "\n".join(f"- {' '.join(line.splitlines())}" for line in lines)
 
 
@@ -102,24 +101,23 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
             _list(contrast_legend(contrasts)),
         ]
     parts.append(_list(report.notes()))
-    if not every_run:
-        return "\n\n".join(part for part in parts if part) + "\n"
-    runs = markdown_table(
-        ["row"],
-        [axis_words(report.axis), "seed", metric_words(report.metric) or "value", "epochs", "key"],
-        [
+    if every_run:
+        runs = markdown_table(
+            ["row"],
+            [axis_words(report.axis), "seed", metric_words(report.metric) or "value", "epochs", "key"],
             [
-                run.row,
-                column_label(run.column),
-                str(run.seed),
-                shown_value(run.value) or run.state.word,
-                "" if run.epochs is None else str(run.epochs),
-                _linked(run),
-            ]
-            for run in report.runs
-        ],
-    )
-    parts.append("\n".join(["<details><summary>Every run</summary>", "", runs, "", "</details>"]))
+                [
+                    run.row,
+                    column_label(run.column),
+                    str(run.seed),
+                    shown_value(run.value) or run.state.word,
+                    "" if run.epochs is None else str(run.epochs),
+                    _linked(run),
+                ]
+                for run in report.runs
+            ],
+        )
+        parts.append(f"<details><summary>Every run</summary>\n\n{runs}\n\n</details>")
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -134,19 +132,11 @@ def _legend_words(report: Report) -> str:
 
 def _markdown_rows(report: Report, row: str) -> list[list[str]]:
     entries = [report.entries.get((row, column)) for column in report.columns]
-    published = any(entry is not None and entry.published is not None for entry in entries)
-
-    def line(head: str, label: str, words: Callable[[Entry], str]) -> list[str]:
-        return [head, label, *("" if entry is None else words(entry) for entry in entries)]
-
-    lines = [line(f"**{row}**", "ours", _mean_words)]
-    if report.published:
-        lines.append(line("", "paper", lambda entry: as_printed(entry.published) or "-"))
-    if published:
-        lines.append(line("", "difference", lambda entry: shown_value(entry.difference, entry.spread, signed=True)))
-    if any(entry is not None and entry.verdict.judged for entry in entries):
-        lines.append(line("", "95%", shown_half_width))
-    return [*lines, line("", "seeds", _verdict_words)]
+    lines = entry_lines(report, row, [("ours", _mean_words)], "difference", _verdict_words)
+    return [
+        [f"**{row}**" if place == 0 else "", label, *("" if entry is None else text(entry) for entry in entries)]
+        for place, (label, text) in enumerate(lines)
+    ]
 
 
 def _mean_words(entry: Entry) -> str:

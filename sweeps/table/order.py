@@ -20,8 +20,6 @@ class Pair:
 
     contrast: Contrast
     """Ours: the first arm (`row`) minus the second (`baseline`)."""
-    gap: float
-    """Published difference, above 0."""
     ordering: Ordering
 
 
@@ -36,12 +34,7 @@ class Order:
     tau: tuple[tuple[float | str, float], ...]
     """Column and Kendall's tau-b of its published and our values: a description, not a test."""
 
-    def count(self, ordering: Ordering) -> int:
-        """Number of judged pairs with this outcome."""
-        return sum(pair.ordering is ordering for pair in self.pairs)
-
     def of(self, ordering: Ordering) -> tuple[Pair, ...]:
-        """Judged pairs with this outcome."""
         return tuple(pair for pair in self.pairs if pair.ordering is ordering)
 
 
@@ -55,8 +48,8 @@ def order_of(entries: Sequence[Entry]) -> Order:
     for entry in entries:
         if entry.verdict.judged:
             columns.setdefault(entry.column, []).append(entry)
-    found, close = [], 0
-    for of_column in columns.values():
+    found, close, tau = [], 0, []
+    for column, of_column in columns.items():
         for one, other in combinations(of_column, 2):
             if one.arm == other.arm or one.quantity != other.quantity:
                 continue
@@ -66,9 +59,7 @@ def order_of(entries: Sequence[Entry]) -> Order:
                 continue
             between = contrast(one, other) if gap > 0 else contrast(other, one)
             if between.test is not None and between.mean is not None:
-                found.append(Pair(between, abs(gap), ordering(between.mean, between.test)))
-    tau = []
-    for column, of_column in columns.items():
+                found.append(Pair(between, ordering(between.mean, between.test)))
         published = [entry.published for entry in of_column if entry.published is not None]
         ours = [entry.mean for entry in of_column if entry.published is not None and entry.mean is not None]
         if (found_tau := tau_b(published, ours)) is not None:

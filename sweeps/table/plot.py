@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from itertools import groupby, zip_longest
 from textwrap import wrap
@@ -116,9 +116,7 @@ def _draw_panels(figure: Figure, report: Report, colours: dict[str, str], across
         axes.set_xticks(range(len(shown)), [entry.row for entry in shown], rotation=45, ha="right")
         axes.set_title("\n".join(wrap(column_label(column), 24)), fontsize=9)
         axes.margins(x=0.2)
-        axes.grid(axis="y", color="0.9")
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
+        _lighten(axes)
     figure.suptitle(f"{_title(report)}{dashed}", x=0.01, ha="left", fontsize=11)
 
 
@@ -129,7 +127,9 @@ def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> Non
     for row in report.rows:
         draw_line(axes, [entry for entry in report.in_order() if entry.row == row], report, colours[row])
     drawn = _draw_published(axes, report, colours)
-    _draw_axis(axes, report, drawn)
+    draw_axis(axes, report, dict.fromkeys([*report.columns, *drawn]))
+    axes.set_ylabel(metric_words(report.metric))
+    axes.margins(x=0.04)
     labels = _labels(report)
     handles = [
         Line2D([], [], color=colours[row], linewidth=2, marker="o", markersize=4, label=labels[row])
@@ -168,23 +168,20 @@ def draw_line(
 def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list[float | str]:
     """Draw the published curve of every arm once; returns the columns at which it has values."""
     columns: dict[float | str, None] = {}
-    seen: set[str] = set()
+    rows: dict[str, str] = {}
     for entry in report.in_order():
-        if entry.arm in seen:
-            continue
-        seen.add(entry.arm)
-        points: list[tuple[float | str, float]]
-        if report.table is not None and entry.arm in report.table.rows:
-            points = list(zip(report.table.columns, report.table.rows[entry.arm], strict=True))
+        rows.setdefault(entry.arm, entry.row)
+    for arm, row in rows.items():
+        if report.table is not None and arm in report.table.rows:
+            points = dict(zip(report.table.columns, report.table.rows[arm], strict=True))
         else:
-            of_arm = [other for other in report.in_order() if other.row == entry.row]
-            points = [(other.column, other.published) for other in of_arm if other.published is not None]
-        if not points:
-            continue
-        columns.update(dict.fromkeys(column for column, _ in points))
-        places = [place_of(column, report) for column, _ in points]
-        values = [value for _, value in points]
-        axes.plot(places, values, color=colours[entry.row], linestyle=(0, (5, 3)), linewidth=1.4, alpha=0.9, zorder=2)
+            of_row = (entry for entry in report.in_order() if entry.row == row)
+            points = {entry.column: entry.published for entry in of_row if entry.published is not None}
+        if points:
+            columns |= dict.fromkeys(points)
+            places = [place_of(column, report) for column in points]
+            values = list(points.values())
+            axes.plot(places, values, color=colours[row], linestyle=(0, (5, 3)), linewidth=1.4, alpha=0.9, zorder=2)
     return list(columns)
 
 
@@ -197,17 +194,26 @@ def _labels(report: Report) -> dict[str, str]:
     return {row: f"{row} ({words.get(row, '0')} seed{'s' * (words.get(row) != '1')})" for row in report.rows}
 
 
-def _draw_axis(axes: Axes, report: Report, published: list[float | str]) -> None:
-    columns = list(dict.fromkeys([*report.columns, *published]))
+def draw_axis(
+    axes: Axes, report: Report, columns: Iterable[float | str], *, size: float | None = None, grid: str = "0.9"
+) -> None:
+    """The columns along the horizontal axis, and a grid of horizontal lines.
+
+    Args:
+        size: points of the columns' labels.
+        grid: colour of the lines.
+    """
     places = {column: place_of(column, report) for column in columns}
-    axes.set_xticks(list(places.values()), [column_label(column) for column in places])
+    axes.set_xticks(list(places.values()), [column_label(column) for column in places], fontsize=size)
     axes.minorticks_off()
     axes.set_xlabel(axis_words(report.axis))
-    axes.set_ylabel(metric_words(report.metric))
-    axes.grid(axis="y", color="0.9")
+    _lighten(axes, grid)
+
+
+def _lighten(axes: Axes, grid: str = "0.9") -> None:
+    axes.grid(axis="y", color=grid)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.margins(x=0.04)
 
 
 def place_of(column: float | str, report: Report) -> float:

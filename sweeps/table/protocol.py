@@ -111,12 +111,13 @@ def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) ->
 
 def _other_networks(cells: Sequence[Cell]) -> list[str]:
     """Image networks that are not the data set's own."""
-    lines = dict[str, None]()
-    for trial in dict.fromkeys(cell.trial for cell in cells):
-        own = source(trial.dataset).defaults.image_network
-        if "image_network" in trial.hashed_fields() and trial.image_network != own:
-            lines[f"Image network {trial.image_network} in place of {own}, {trial.dataset}'s own."] = None
-    return list(lines)
+    own = {cell.trial: source(cell.trial.dataset).defaults.image_network for cell in cells}
+    lines = (
+        f"Image network {trial.image_network} in place of {network}, {trial.dataset}'s own."
+        for trial, network in own.items()
+        if "image_network" in trial.hashed_fields() and trial.image_network != network
+    )
+    return list(dict.fromkeys(lines))
 
 
 def _one_of_several(cells: Sequence[Cell]) -> list[str]:

@@ -27,7 +27,6 @@ class Quantity:
     """The metric of our results that stands in it."""
     tolerance: float
     """Largest difference that counts as agreement, as a share of the published value."""
-    lower_is_better: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class Table:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The columns that are numbers."""
         return tuple(column for column in self.columns if not isinstance(column, str))
 
     def range_of(self, column: float | str) -> float | str:
@@ -86,10 +84,8 @@ class Table:
 
     def published(self, row: str, column: float | str) -> float | None:
         """The published value of an arm at a column, None where the table has no such cell."""
-        values = self.rows.get(row)
-        if values is None:
-            return None
-        return next((value for known, value in zip(self.columns, values, strict=True) if _same(known, column)), None)
+        cells = zip(self.columns, self.rows.get(row, ()), strict=False)
+        return next((value for known, value in cells if _same(known, column)), None)
 
 
 RANGES = (0.001, 0.01)
@@ -149,10 +145,7 @@ TABLES = (TABLE_4, TABLE_5)
 
 def table_for(dataset: str, metric: str = "test/accuracy") -> Table | None:
     """The published table of a data set and metric, None where the supplement has none."""
-    for table in TABLES:
-        if (table.dataset, table.metric) == (dataset, metric):
-            return table
-    return None
+    return next((table for table in TABLES if (table.dataset, table.metric) == (dataset, metric)), None)
 
 
 def column_label(column: float | str) -> str:

@@ -17,20 +17,18 @@ LOG_TOLERANCE, VARIANCE_TOLERANCE = 0.005, 0.1
 
 
 def _quantities(proposal: str, suffix: str) -> tuple[Quantity, ...]:
-    logs = (("log p(x1)", "log_marginal"), ("log p(x1,x2)", "log_joint"), ("log p(x1|x2)", "log_conditional"))
-    variances = (
-        ("var marginal", "variance_marginal"),
-        ("var joint", "variance_joint"),
-        ("var conditional", "variance_conditional"),
+    named = (
+        ("log p(x1)", "log_marginal", LOG_TOLERANCE),
+        ("log p(x1,x2)", "log_joint", LOG_TOLERANCE),
+        ("log p(x1|x2)", "log_conditional", LOG_TOLERANCE),
+        ("var marginal", "variance_marginal", VARIANCE_TOLERANCE),
+        ("var joint", "variance_joint", VARIANCE_TOLERANCE),
+        ("var conditional", "variance_conditional", VARIANCE_TOLERANCE),
+        ("ESS marginal", "ess_marginal", 0.0),
+        ("ESS joint", "ess_joint", 0.0),
     )
-    effective = (("ESS marginal", "ess_marginal"), ("ESS joint", "ess_joint"))
-    return (
-        *(Quantity(f"{label} by {proposal}", f"test/{name}{suffix}", LOG_TOLERANCE) for label, name in logs),
-        *(
-            Quantity(f"{label} by {proposal}", f"test/{name}{suffix}", VARIANCE_TOLERANCE, lower_is_better=True)
-            for label, name in variances
-        ),
-        *(Quantity(f"{label} by {proposal}", f"test/{name}{suffix}", 0.0) for label, name in effective),
+    return tuple(
+        Quantity(f"{label} by {proposal}", f"test/{name}{suffix}", tolerance) for label, name, tolerance in named
     )
 
 

@@ -1,4 +1,4 @@
-"""Tables whose rows are quantities, one under the other, and whose columns are what the trials were trained with."""
+"""Tables whose rows are quantities, one under the other; columns are often what the trials were trained with."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ class ShownQuantity:
     """What the row's heading calls it."""
     metric: str
     measure: Measure
+    column: str = ""
+    """The column that it fills; empty: the trial's own."""
 
     def row(self, variant: str) -> str:
-        """The heading of its row for something trained."""
         return f"{variant} {self.label}"
 
 
@@ -42,12 +43,12 @@ class TrialAt:
     trial: Trial
 
 
-def quantity_cells(shown: Sequence[ShownQuantity], trained: Sequence[TrialAt]) -> tuple[Cell, ...]:
+def quantity_cells(shown: Iterable[ShownQuantity], trained: Sequence[TrialAt]) -> tuple[Cell, ...]:
     """Each quantity of each trial; rows are quantities, and of each quantity what is trained."""
     return tuple(
         Cell(
             row=quantity.row(one.variant),
-            column=one.column,
+            column=quantity.column or one.column,
             trial=one.trial,
             measure=quantity.measure,
             published=None,

@@ -81,6 +81,8 @@ def as_printed(value: float | None) -> str:
     return value.text if isinstance(value, Printed) else f"{value:.15g}"
 
 
-def shown_p(p: float) -> str:
-    """A p value to two significant digits: 0.032, 0.21, <0.001."""
+def shown_p(p: float | None) -> str:
+    """A p value to two significant digits: 0.032, 0.21, <0.001; "" for None."""
+    if p is None:
+        return ""
     return f"<{SMALLEST_P:g}" if p < SMALLEST_P else f"{p:.2g}"

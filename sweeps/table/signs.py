@@ -27,6 +27,10 @@ class Marks:
             return self.failed
         return self.verdicts[list(Verdict).index(entry.verdict)]
 
+    def seeds(self, entry: Entry) -> str:
+        """The sign of a cell, with its seeds that have a result of those asked for."""
+        return f"{self.verdict(entry)} {entry.n}/{entry.of}".strip()
+
 
 UNICODE = Marks(verdicts="✓≈?△▽▲▼ … ", failed="✗", states=("●", "◐", "○"), spread="±")
 ASCII = Marks(verdicts="=~?+-^v . ", failed="x", states=("#", "~", "."), spread="+-")

@@ -7,8 +7,7 @@ fractions fit 100 columns. Where they do not fit, the remaining columns follow b
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from rich import box
@@ -19,16 +18,14 @@ from rich.text import Text
 from sweeps.planning.plan import Plan
 from sweeps.planning.state import TrialState
 from sweeps.table.comparison import Contrast, Entry, Report, Verdict
-from sweeps.table.findings import contrast_legend, contrast_lines, findings, shown_half_width
+from sweeps.table.findings import EntryLine, contrast_legend, contrast_lines, entry_lines, findings
 from sweeps.table.metric_names import axis_words
 from sweeps.table.published import column_label, ordered_columns
-from sweeps.table.rounding import as_printed, shown_spread, shown_value
+from sweeps.table.rounding import shown_spread, shown_value
 from sweeps.table.signs import STATE_STYLES, STYLES, UNICODE, Marks, marks_of
 from sweeps.table.turned import differences_by_quantity, table_by_quantity, turnable
 
-PLAIN_WIDTH = 120
-"""Columns of output that no terminal reads."""
-
+Compared = TypeVar("Compared", Entry, Contrast)
 Column = TypeVar("Column", bound=float | str)
 
 NAME_WIDTH = 12
@@ -38,34 +35,33 @@ NAME_WIDTH = 12
 def show(report: Report, console: Console) -> None:
     """Print the table, what it says about the protocol, the differences between arms, and what failed."""
     marks = marks_of(console)
-    with _wide_enough(console):
-        console.print(Text(report.title, style="bold"))
-        turned = turnable(report) and not _fits(console, _table_grid(report, report.columns, marks))
+    console.print(Text(report.title, style="bold"))
+    turned = turnable(report) and not _fits(console, _table_grid(report, report.columns, marks))
+    if turned:
+        _print_bands(console, report.rows, lambda part: table_by_quantity(report, part, marks))
+    else:
+        _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
+    for line in report.statements:
+        console.print(Text(line))
+    for line in [*_legend(report, marks), *findings(report), *report.caption]:
+        console.print(Text(line, style="dim"))
+    contrasts = report.contrasts()
+    if any(contrast.n for contrast in contrasts):
+        console.print()
+        console.print(Text(report.contrast_title, style="bold"))
         if turned:
-            _print_bands(console, report.rows, lambda part: table_by_quantity(report, part, marks))
+            compared = tuple(dict.fromkeys(contrast.row for contrast in contrasts))
+            grid = differences_by_quantity(report, contrasts, compared, marks)
+            if fits := _fits(console, grid):
+                console.print(grid)
+            more = "p values and seeds of each difference" if fits else "Too wide for this terminal"
+            console.print(Text(f"{more}: see table.md of the report", style="dim"))
         else:
-            _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
-        for line in report.statements:
-            console.print(Text(line))
-        for line in [*_legend(report, marks), *findings(report), *report.caption]:
-            console.print(Text(line, style="dim"))
-        contrasts = report.contrasts()
-        if any(contrast.n for contrast in contrasts):
-            console.print()
-            console.print(Text(report.contrast_title, style="bold"))
-            if turned:
-                compared = tuple(dict.fromkeys(contrast.row for contrast in contrasts))
-                grid = differences_by_quantity(report, contrasts, compared, marks)
-                if fits := _fits(console, grid):
-                    console.print(grid)
-                more = "p values and seeds of each difference" if fits else "Too wide for this terminal"
-                console.print(Text(f"{more}: see table.md of the report", style="dim"))
-            else:
-                _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
-                for line in contrast_legend(contrasts):
-                    console.print(Text(line, style="dim"))
-        for line in report.notes():
-            console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
+            _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
+            for line in contrast_legend(contrasts):
+                console.print(Text(line, style="dim"))
+    for line in report.notes():
+        console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
 
 
 def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: Sequence[str] = ()) -> None:
@@ -80,25 +76,23 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: S
     shown_in = _columns_of(plan)
     columns = tuple(dict.fromkeys(shown_in.values()))
     places = dict(zip(reversed(plan.keys), reversed(plan.cells), strict=True))
-    with _wide_enough(console):
-        for line in plan.summary:
-            console.print(Text(line))
-        _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, shown_in, marks))
-        signs = "   ".join(f"{sign} {state.word}" for sign, state in zip(marks.states, STATE_STYLES, strict=True))
-        console.print(Text(f"one sign a seed:   {signs}", style="dim"))
-        for planned in plan.trials.values():
-            if planned.state is TrialState.INTERRUPTED:
-                cell = places[planned.key]
-                where = f"{cell.trained} {column_label(cell.column)} seed {cell.trial.seed}"
-                console.print(
-                    Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
-                )
-        for line in [*plan.estimate.lines(at_once), *costs]:
-            console.print(Text(line))
+    for line in plan.summary:
+        console.print(Text(line))
+    _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, shown_in, marks))
+    signs = "   ".join(f"{sign} {state.word}" for sign, state in zip(marks.states, STATE_STYLES, strict=True))
+    console.print(Text(f"one sign a seed:   {signs}", style="dim"))
+    for planned in plan.trials.values():
+        if planned.state is TrialState.INTERRUPTED:
+            cell = places[planned.key]
+            where = f"{cell.trained} {column_label(cell.column)} seed {cell.trial.seed}"
+            console.print(
+                Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
+            )
+    for line in [*plan.estimate.lines(at_once), *costs]:
+        console.print(Text(line))
 
 
 def _fits(console: Console, grid: Grid) -> bool:
-    """Whether the whole grid is as narrow as the console."""
     unbounded = console.options.update(max_width=10_000)
     return console.measure(grid, options=unbounded).maximum <= console.width
 
@@ -118,39 +112,20 @@ def _table_grid(report: Report, columns: Sequence[float | str], marks: Marks) ->
     grid = _grid(report.rows, report.axis, columns, marks, labels=True)
     for row in report.rows:
         entries = [report.entries.get((row, column)) for column in columns]
-        if not any(entries):
-            continue
-        lines = _lines(report, row)
-        texts = [_entry_text(entry, lines, marks) for entry in entries]
-        labels = Text("\n".join(label for label, _ in lines), style="dim")
-        grid.add_row(Text(row, style="bold"), labels, *texts, end_section=True)
+        _add_block(grid, row, _lines(report, row, marks), entries, _entry_style)
     return grid
 
 
-def _lines(report: Report, row: str) -> list[tuple[str, Callable[[Entry, Marks], str]]]:
-    """Label and content of the lines of a row's block: those that would be empty throughout are left out."""
-    of_row = [entry for entry in report.in_order() if entry.row == row]
-    lines: list[tuple[str, Callable[[Entry, Marks], str]]] = [
-        ("ours", lambda entry, _: shown_value(entry.mean, entry.spread) or "-")
-    ]
+def _lines(report: Report, row: str, marks: Marks) -> list[EntryLine]:
+    first: list[EntryLine] = [("ours", lambda entry: shown_value(entry.mean, entry.spread) or "-")]
     if any(entry.spread is not None for entry in report.entries.values()):
-        lines.append(("spread", lambda entry, marks: shown_spread(entry.mean, entry.spread, marks.spread)))
-    if report.published:
-        lines.append(("paper", lambda entry, _: as_printed(entry.published) or "-"))
-    if any(entry.published is not None for entry in of_row):
-        lines.append(("diff", lambda entry, _: shown_value(entry.difference, entry.spread, signed=True)))
-    if any(entry.verdict.judged for entry in of_row):
-        lines.append(("95%", lambda entry, marks: shown_half_width(entry, marks.spread)))
-    lines.append(("seeds", lambda entry, marks: f"{marks.verdict(entry)} {entry.n}/{entry.of}".strip()))
-    return lines
+        first.append(("spread", lambda entry: shown_spread(entry.mean, entry.spread, marks.spread)))
+    return entry_lines(report, row, first, "diff", marks.seeds, marks.spread)
 
 
-def _entry_text(entry: Entry | None, lines: Sequence[tuple[str, Callable[[Entry, Marks], str]]], marks: Marks) -> Text:
-    if entry is None:
-        return Text("")
+def _entry_style(label: str, entry: Entry) -> str:
     verdict = "red" if entry.failed else STYLES.get(entry.verdict, "")
-    styles = {"ours": "bold", "spread": "dim", "paper": "", "diff": verdict, "95%": "dim", "seeds": verdict}
-    return Text("\n").join(Text(content(entry, marks), style=styles[label]) for label, content in lines)
+    return {"ours": "bold", "spread": "dim", "paper": "", "95%": "dim"}.get(label, verdict)
 
 
 def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Sequence[float | str], marks: Marks) -> Grid:
@@ -158,21 +133,27 @@ def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Seque
     grid = _grid([*report.rows, *baselines.values()], report.axis, columns, marks, labels=True)
     by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
     lines = contrast_lines(contrasts, marks.spread)
-
-    def texts(contrast: Contrast | None) -> Text:
-        if contrast is None:
-            return Text("")
-        return Text("\n").join(
-            Text(text(contrast), style="bold" if label == "mean" else "dim") for label, text in lines
-        )
-
-    for row in report.rows[1:]:
-        if not any((row, column) in by_place for column in columns):
-            continue
-        labels = Text("\n".join(label for label, _ in lines), style="dim")
-        name = Text(f"{row}\n{baselines[row]}", style="bold")
-        grid.add_row(name, labels, *(texts(by_place.get((row, column))) for column in columns), end_section=True)
+    for row, baseline in baselines.items():
+        across = [by_place.get((row, column)) for column in columns]
+        _add_block(grid, f"{row}\n{baseline}", lines, across, lambda label, _: "bold" if label == "mean" else "dim")
     return grid
+
+
+def _add_block(
+    grid: Grid,
+    name: str,
+    lines: Sequence[tuple[str, Callable[[Compared], str]]],
+    cells: Sequence[Compared | None],
+    style: Callable[[str, Compared], str],
+) -> None:
+    """Adds a row of several lines: its name, their labels, and the texts of each column; nothing if it has no cell."""
+    if any(cells):
+        texts = [
+            Text("\n").join(Text(text(cell), style=style(label, cell)) for label, text in lines if cell)
+            for cell in cells
+        ]
+        labels = Text("\n".join(label for label, _ in lines), style="dim")
+        grid.add_row(Text(name, style="bold"), labels, *texts, end_section=True)
 
 
 def _plan_grid(
@@ -183,18 +164,14 @@ def _plan_grid(
     marks: Marks,
 ) -> Grid:
     grid = _grid(rows, "", columns, marks, labels=False)
-    states: dict[tuple[str, float | str], list[TrialState]] = {}
-    seen: set[tuple[str, float | str, str]] = set()
+    states: dict[tuple[str, float | str], dict[str, TrialState]] = {}
     for index, (cell, key) in enumerate(zip(plan.cells, plan.keys, strict=True)):
-        column = shown_in[cell.column]
-        if (cell.row, column, key) not in seen:
-            seen.add((cell.row, column, key))
-            states.setdefault((cell.row, column), []).append(plan.state(index))
+        states.setdefault((cell.row, shown_in[cell.column]), {})[key] = plan.state(index)
     for row in rows:
         texts = [
             Text("").join(
                 Text(marks.states[list(STATE_STYLES).index(state)], style=STATE_STYLES[state])
-                for state in states.get((row, column), [])
+                for state in states.get((row, column), {}).values()
             )
             for column in columns
         ]
@@ -252,17 +229,3 @@ def _legend(report: Report, marks: Marks) -> list[str]:
     several = any(entry.spread is not None for entry in report.entries.values())
     lines = ["ours: mean over seeds; spread: their standard deviation" if several else "", "   ".join(said)]
     return [line for line in lines if line]
-
-
-@contextmanager
-def _wide_enough(console: Console) -> Iterator[None]:
-    """A console that is no terminal gets a fixed width: 80 columns would cut a file's or a log's table for nothing."""
-    if console.is_terminal:
-        yield
-        return
-    before = console.width
-    console.width = max(before, PLAIN_WIDTH)
-    try:
-        yield
-    finally:
-        console.width = before

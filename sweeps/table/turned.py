@@ -13,6 +13,7 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from sweeps.table.comparison import Contrast, Entry, Report
+from sweeps.table.findings import half_interval
 from sweeps.table.metric_names import axis_words
 from sweeps.table.published import column_label
 from sweeps.table.rounding import as_printed, shown_spread, shown_value
@@ -38,7 +39,7 @@ def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid
         ("ours", lambda entry: Text(shown_value(entry.mean, entry.spread) or "-", style="bold")),
         ("spread", lambda entry: Text(shown_spread(entry.mean, entry.spread, marks.spread), style="dim")),
         ("paper", lambda entry: Text(as_printed(entry.published))),
-        ("verdict", lambda entry: _verdict(entry, marks)),
+        ("verdict", lambda entry: Text(marks.verdict(entry) * entry.verdict.judged, STYLES.get(entry.verdict, ""))),
     ]
     entries = [entry for entry in report.in_order() if entry.row in rows]
     used = [(label, words) for label, words in lines if any(words(entry).plain.strip() for entry in entries)]
@@ -108,11 +109,6 @@ def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]
             yield "", list(labels.items())
 
 
-def _verdict(entry: Entry, marks: Marks) -> Text:
-    """The sign of a cell that was compared with a published value."""
-    return Text(marks.verdict(entry) if entry.verdict.judged else "", style=STYLES.get(entry.verdict, ""))
-
-
 def _seeds(report: Report, row: str, marks: Marks) -> Text:
     """Seeds with a result of those asked for: one measure gives all quantities, so the row's first cell says it."""
     entry = next(entry for entry in report.in_order() if entry.row == row)
@@ -121,9 +117,4 @@ def _seeds(report: Report, row: str, marks: Marks) -> Text:
 
 
 def _half(one: Contrast, mark: str, certain: bool) -> str:
-    if not certain:
-        return shown_spread(one.mean, one.spread, mark)
-    if one.interval is None:
-        return ""
-    half = (one.interval[1] - one.interval[0]) / 2
-    return f"{mark}{shown_value(half, half)}"
+    return half_interval(one, mark) if certain else shown_spread(one.mean, one.spread, mark)

@@ -47,7 +47,6 @@ class PartFiles:
         return found
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
-        """Keeps a part."""
         content = io.BytesIO()
         torch.save(found, content)
         with suppress(OSError):

@@ -33,7 +33,7 @@ from mvae.plugins import Plugin, loaded, made_by
 from mvae.plugins import load as load_plugins
 from mvae.refusal import Refusal
 from mvae.storage.files import Damaged
-from mvae.training.loop import THREADS, NonFiniteLoss, Progress, best_epoch, train
+from mvae.training.loop import THREADS, NonFiniteLoss, best_epoch, train
 from mvae.training.records import Record
 from mvae.trial import TRAINING_VERSION, Trial
 from mvae.workers import ALONE, Workers
@@ -140,7 +140,7 @@ def run_as_one_of(job: Job, say: Callable[[Message], None], workers: Workers, de
         Exception: another process was lost.
     """
     try:
-        _run(job, say if workers.rank == 0 else _silent, workers, device)
+        _run(job, say if workers.rank == 0 else lambda _: None, workers, device)
     except Exception as error:
         if _lost_a_worker(error):
             raise
@@ -159,10 +159,6 @@ def _lost_a_worker(error: Exception) -> bool:
 
 
 _DONE = Message(epoch=1, epochs=1, done=True)
-
-
-def _silent(_: Message) -> None:
-    """The other workers' words."""
 
 
 def _why(error: Exception, job: Job) -> str:
@@ -196,6 +192,7 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
     checkpoints = job.store.checkpoints(job.key, attempt)
     before = checkpoints.latest() if workers.rank == 0 else None
     by_itself = alone(job.trial, data) if job.speeds and workers.first and not workers.alone else None
+    throttled = _Throttled(say)
     elastic = job.trial.fewest_workers is not None
     attempts = Attempts(attempt, device.partition(":")[0], before, started, workers.count, elastic, made_by(job.trial))
     trained = train(
@@ -203,7 +200,9 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
         data,
         checkpoints,
         provenance=attempts.so_far,
-        heard=_throttled(say),
+        heard=lambda progress: throttled(
+            Message(progress.epoch, progress.epochs, tuple(progress.committed)), at_once=bool(progress.committed)
+        ),
         look=lambda model, epoch: _draw(model, job, data, f"epoch-{epoch:04d}"),
         checkpoint_every=job.checkpoint_every,
         checkpoint_at=job.checkpoint_at,
@@ -217,10 +216,11 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
     attempts.so_far()
     fresh = trained.history[before.epoch if before else 0 :]
     gained = {"speed": speeds(fresh, workers.count, by_itself)} if job.speeds else {}
+    epoch = trained.checkpoint.epoch
     for measure in job.measures:
         began = time.time()
         parts = PartFiles.of(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
-        host = Host(_measuring(say, trained.checkpoint.epoch), parts)
+        host = Host(lambda done, of: throttled(Message(epoch, epoch, measured=done / of)), parts)
         found = compute(measure, trained.model, job.trial, data, host)
         metrics = {**found, **best_epoch(trained.history)}
         about = {
@@ -256,31 +256,17 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str, gr
     return data if device == "cpu" else data.to(device)
 
 
-def _measuring(say: Callable[[Message], None], epochs: int) -> Callable[[int, int], None]:
-    """Says how far a measure is, not more often than every REPORT_EVERY seconds."""
-    last = time.monotonic()
+@dataclass
+class _Throttled:
+    """Passes messages on, not more often than every REPORT_EVERY seconds, except those that cannot wait."""
 
-    def told(done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last >= REPORT_EVERY:
-            last = time.monotonic()
-            say(Message(epochs, epochs, measured=done / of))
+    say: Callable[[Message], None]
+    last: float = 0.0
 
-    return told
-
-
-def _throttled(say: Callable[[Message], None]) -> Callable[[Progress], None]:
-    """Passes progress on, not more often than every REPORT_EVERY seconds unless records came with it."""
-    last = 0.0
-
-    def heard(progress: Progress) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if progress.committed or now - last >= REPORT_EVERY:
-            last = now
-            say(Message(progress.epoch, progress.epochs, tuple(progress.committed)))
-
-    return heard
+    def __call__(self, message: Message, *, at_once: bool = False) -> None:
+        if at_once or time.monotonic() - self.last >= REPORT_EVERY:
+            self.last = time.monotonic()
+            self.say(message)
 
 
 def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:

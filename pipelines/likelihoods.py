@@ -25,6 +25,7 @@ from mvae.data import DATASETS, Kind, source, training_examples
 from mvae.evaluation.measures import check_measurable, estimates
 from mvae.measure import likelihood
 from mvae.models import arm
+from mvae.models.arm import Feature
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions, parse
@@ -84,9 +85,9 @@ def default_arms(dataset: str) -> tuple[str, ...]:
     if separated(dataset):
         return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
     if all(modality.kind is not Kind.IMAGE for modality in source(dataset).modalities):
-        return tuple(token for token in ARMS if arm(token).imageless)
+        return tuple(token for token in ARMS if Feature.IMAGELESS in arm(token).handles)
     if len(source(dataset).modalities) > 2:
-        return tuple(token for token in ARMS if arm(token).many)
+        return tuple(token for token in ARMS if Feature.MANY in arm(token).handles)
     return ARMS
 
 

@@ -199,7 +199,7 @@ def differences(one: Trained, other: Trained) -> list[str]:
     ]
 
 
-RECORDED_ARMS = [token for token, one in ARMS.items() if one.recorded]
+RECORDED_ARMS = [token for token, one in ARMS.items() if one.cuda_graphs]
 
 VARIANTS: list[dict[str, Any]] = [
     *({"model": model} for model in RECORDED_ARMS),

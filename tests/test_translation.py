@@ -30,6 +30,7 @@ from mvae.evaluation.translation import (
 )
 from mvae.measure import ACCURACY, TRANSLATION
 from mvae.models import ARMS, arm
+from mvae.models.arm import Feature
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
@@ -266,7 +267,7 @@ def test_the_tables_show_samples_reconstructions_and_both_directions_beside_the_
     assert Counter(line.count(" | ") for line in shown.splitlines() if line.startswith("| the unseen cat"))[2] == 1
 
 
-@pytest.mark.parametrize("token", [token for token, known in ARMS.items() if known.imageless])
+@pytest.mark.parametrize("token", [token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles])
 def test_every_arm_without_images_is_measured_and_others_are_refused(token: str, data: Dataset) -> None:
     trial = Trial.create(dataset="translation", model=token, latents=LATENTS)
     assert compute(TRANSLATION, model(data, token), trial, data)["test/bleu"] >= 0

@@ -1,19 +1,17 @@
 """Arm: a model of the table with all that the rest of the system asks of it. Learner: how one is trained by steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import StrEnum
+from typing import Any, Protocol, Self
 
 from torch import Tensor, nn
 
-from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.data.dataset import Dataset, Modality
-    from mvae.models.elbo import Loss
-    from mvae.settings import Settings
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
+from mvae.models.elbo import Loss
+from mvae.refusal import Refusal
+from mvae.settings import Settings
+from mvae.workers import Workers
 
 IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
@@ -46,7 +44,7 @@ class Learner(Protocol):
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
         """The loss of one step, or this worker's part of it; `step` counts from the start of training: a float64 scalar
-        on the device where a step is recorded, which the arm allows by `recorded`."""
+        on the device where a step is recorded, which the arm allows by `cuda_graphs`."""
         ...
 
     def facts(self) -> dict[str, float]:
@@ -59,12 +57,27 @@ class Learner(Protocol):
         ...
 
 
-class MakesLearner(Protocol):
-    """Most often the class of a learner."""
+class Feature(StrEnum):
+    """What a data set may have that not every arm can be trained on; a trial that its arm cannot handle is refused."""
 
-    def __call__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> Learner:
-        """The learner of this worker, with the whole data set."""
-        ...
+    TEXTS = "texts"
+    ATTRIBUTES = "attributes"
+    MANY = "many"
+    """More than two modalities."""
+    IMAGELESS = "imageless"
+    """No modality is an image."""
+
+
+def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
+    """What an arm must handle to be trained on these modalities."""
+    kinds = {modality.kind for modality in modalities}
+    has = {
+        Feature.TEXTS: Kind.TEXT in kinds,
+        Feature.ATTRIBUTES: not kinds.isdisjoint(ATTRIBUTE_KINDS),
+        Feature.MANY: len(modalities) > 2,
+        Feature.IMAGELESS: Kind.IMAGE not in kinds,
+    }
+    return frozenset(feature for feature, there in has.items() if there)
 
 
 @dataclass(frozen=True)
@@ -88,8 +101,8 @@ class Arm:
     attributes: attributes can be sampled given an image, where the data set has some.
     translation: sentences can be written given a sentence, where all modalities are sentences.
     """
-    learner: MakesLearner | None = None
-    """Trained by gradient steps."""
+    learner: Callable[[nn.Module, Settings, Dataset, Workers], Learner] | None = None
+    """Trained by gradient steps: gives the learner of a worker, with the whole data set. Most often a class."""
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Fitted in one go, in place; returns metrics."""
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
@@ -98,21 +111,26 @@ class Arm:
     """The name of the metric that `watch` gives: what a search can go by."""
     decodes_labels: bool = True
     """Whether it has a decoder for labels, where there are labels."""
-    texts: bool = True
-    """Whether it can be trained on a data set of texts; a trial refuses the others."""
-    attributes: bool = False
-    """Whether it can be trained on a data set with attributes, likewise."""
-    many: bool = False
-    """Whether it can be trained on more than two modalities, likewise."""
-    imageless: bool = False
-    """Whether it can be trained where no modality is an image, likewise."""
-    recorded: bool = False
+    handles: frozenset[Feature] = frozenset({Feature.TEXTS})
+    """What it can be trained on besides an image and a label."""
+    cuda_graphs: bool = False
     """Whether on a GPU its steps may be recorded and played (mvae/training/steps.py): `loss` then takes `step` as a
     tensor, asks for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is
     a dataclass, a tensor, or a tuple of them; a subclass of a tuple is not recorded."""
     version: int = 1
     """Raised by hand when what it computes changes on purpose, where the arm is none of this package, which has
     `mvae.trial.TRAINING_VERSION` for that; above 1 a part of the key."""
+
+    def __new__(cls, *_given: Any, **named: Any) -> Self:
+        """Refuses the keywords that plug-ins of earlier releases used."""
+        if former := [name for name in ("recorded", *Feature) if name in named]:
+            handled = [f"Feature.{one.name}" for one in Feature if named.get(one, one is Feature.TEXTS)]
+            raise Refusal(
+                f"an Arm no longer takes {', '.join(former)}: write handles=frozenset({{{', '.join(handled)}}})"
+                + ", cuda_graphs=True" * bool(named.get("recorded"))
+                + " (from mvae.models.arm import Feature)"
+            )
+        return super().__new__(cls)
 
     @property
     def predicts(self) -> bool:

@@ -149,7 +149,7 @@ NN_ARM = Arm(
     build_neural_network,
     frozenset({"accuracy"}),
     learner=NeuralNetworkLearner,
-    recorded=True,
+    cuda_graphs=True,
 )
 LOGREG_ARM = Arm(
     "logreg",
@@ -158,5 +158,5 @@ LOGREG_ARM = Arm(
     build_logistic_regression,
     frozenset({"accuracy"}),
     fit=fit_logistic_regression,
-    texts=False,
+    handles=frozenset(),
 )

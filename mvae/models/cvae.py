@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
@@ -164,9 +164,9 @@ CVAE_ARM = Arm(
     build_cvae,
     frozenset({"likelihood"}),
     learner=CvaeLearner,
-    recorded=True,
+    cuda_graphs=True,
     watch=watch_bound,
     watched="validation/elbo",
     decodes_labels=False,
-    attributes=True,
+    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES}),
 )

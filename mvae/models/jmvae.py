@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner
@@ -188,7 +188,6 @@ JMVAE_ARM = Arm(
     build_jmvae,
     frozenset({"accuracy", "likelihood", "attributes", "translation"}),
     learner=JmvaeLearner,
-    recorded=True,
-    attributes=True,
-    imageless=True,
+    cuda_graphs=True,
+    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.IMAGELESS}),
 )

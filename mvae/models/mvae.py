@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
 from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.layout import Layout, layout
@@ -218,9 +218,7 @@ MVAE_ARM = Arm(
     build_mvae,
     frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"}),
     learner=ElboLearner,
-    attributes=True,
-    many=True,
-    imageless=True,
-    recorded=True,
+    handles=frozenset(Feature),
+    cuda_graphs=True,
 )
 MVAE_Q_ARM = replace(MVAE_ARM, token="mvae_q", title="MVAE-Q", build=build_mvae_q)  # noqa: S106

@@ -130,5 +130,5 @@ RBM_ARM = Arm(
     learner=RbmLearner,
     watch=watch_reconstruction,
     watched="validation/reconstruction_error",
-    texts=False,
+    handles=frozenset(),
 )

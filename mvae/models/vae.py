@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Modality
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm, Feature
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
@@ -95,10 +95,9 @@ VAE_ARM = Arm(
     build_vae,
     frozenset({"readout", "likelihood"}),
     learner=VaeLearner,
-    recorded=True,
+    cuda_graphs=True,
     watch=watch_elbo,
     watched="validation/elbo",
     decodes_labels=False,
-    attributes=True,
-    many=True,
+    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.MANY}),
 )

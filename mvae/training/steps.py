@@ -177,7 +177,7 @@ def may_be_recorded(trial: Trial, modalities: tuple[Modality, ...], workers: Wor
     """Whether steps that recur are recorded: on a GPU, where the arm allows it and nothing else forbids it."""
     return (
         device.type == "cuda"
-        and arm(trial.model).recorded
+        and arm(trial.model).cuda_graphs
         and workers.alone
         and not trial.compile
         and {modality.kind for modality in modalities} <= RECORDED_KINDS

@@ -73,7 +73,7 @@ def learner_of(trial: Trial, dataset: Dataset, workers: Workers = ALONE) -> Lear
 
 def images_of(batch: Any) -> Tensor:
     """The images of a step, float32 [n, 1, 28, 28]."""
-    values = batch[0] if isinstance(batch, tuple) else batch.values[0]
+    values = batch.values[0]
     assert isinstance(values, Tensor)
     return values
 

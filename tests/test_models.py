@@ -427,8 +427,8 @@ def spoilt(digits: Dataset) -> Dataset:
 def test_the_nn_learns_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:
     batches = [list(learner(data, digits_trial("nn")).batches(1)) for data in (digits, spoilt)]
     for whole, dirty in zip(*batches, strict=True):
-        assert torch.equal(whole[0], dirty[0])
-        assert torch.equal(whole[1], dirty[1])
+        assert torch.equal(whole.values[0], dirty.values[0])
+        assert torch.equal(whole.values[1], dirty.values[1])
 
 
 def test_logistic_regression_fits_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:

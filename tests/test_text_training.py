@@ -105,7 +105,8 @@ def test_the_nn_learns_by_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
     assert isinstance(model, NeuralNetwork)
     assert isinstance(model.decoder, TextDecoder)
     learner = NeuralNetworkLearner(model, trial("nn"), tiny)
-    images, texts = batch = next(iter(learner.batches(0)))
+    batch = next(iter(learner.batches(0)))
+    images, texts = batch.values
     mean = model.encoder(images)
     plain = [
         plain_text_log_probability(model.decoder, row, text) for row, text in zip(mean, texts.tolist(), strict=True)

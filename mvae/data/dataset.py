@@ -83,6 +83,11 @@ class Modality:
         return dataclasses.replace(self, classes=min(self.classes, words + SPECIAL)) if self.sentences else self
 
 
+def position(modalities: Sequence[Modality], kind: Kind) -> int:
+    """Position of the first modality of a kind, which there must be."""
+    return [modality.kind for modality in modalities].index(kind)
+
+
 def all_sentences(modalities: Sequence[Modality]) -> bool:
     """Whether there is nothing but sentences, so that they can be translated."""
     return bool(modalities) and all(modality.sentences for modality in modalities)
@@ -143,8 +148,11 @@ class Split:
         sentences."""
         if not self.sentences or None in self.sentences:
             return None
-        lengths: np.ndarray = torch.stack(self.values, dim=1).cpu().numpy()
-        return lengths
+        return np.asarray(torch.stack(self.values, dim=1).cpu())
+
+    def passes(self, rows: int = 1000) -> tuple[Tensor, ...]:
+        """Positions of all examples in order, `rows` at a time: int64, on the device of the values."""
+        return torch.arange(len(self), device=self.values[0].device).split(rows)
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from mvae.models.elbo import annealed_beta
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
+from mvae.settings import Settings
 
 
 @dataclass(frozen=True)

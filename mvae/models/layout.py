@@ -147,8 +147,7 @@ def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.nda
     members = terms[None] & present[:, None]
     taken = active.T & members.any(-1)
     reconstructs = members if targets == "own" else present[:, None]
-    counts: np.ndarray = (reconstructs & taken[:, :, None]).sum(0)
-    return counts
+    return np.asarray((reconstructs & taken[:, :, None]).sum(0))
 
 
 def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> Stacked:

@@ -22,8 +22,7 @@ class LinearFit(NamedTuple):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """The class of each row with the largest logit, int64 [n]."""
-        predicted: np.ndarray = (features.astype(np.float64) @ self.weight.T + self.bias).argmax(1)
-        return predicted
+        return np.asarray((features.astype(np.float64) @ self.weight.T + self.bias).argmax(1))
 
 
 def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearFit:

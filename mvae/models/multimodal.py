@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -116,9 +115,9 @@ class Multimodal(nn.Module):
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
 
-    @abstractmethod
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """Posteriors [R, T, D] from experts [R, M, D] and the modalities that each conditions on, boolean [R, T, M]."""
+        raise NotImplementedError(f"{type(self).__name__} has no rule that joins experts: ask infer")
 
     def index(self, kind: Kind) -> int:
         """The position of the first modality of a kind."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -21,12 +20,10 @@ from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
 from mvae.sampling import Step, kept_steps, step_count, steps
+from mvae.settings import Settings
 from mvae.streams import numpy_generator, torch_generator
 from mvae.supervision import kept_values, paired_set
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 
 class MVAE(Multimodal):

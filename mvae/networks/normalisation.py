@@ -10,7 +10,7 @@ each, in the same order, if need be of no rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -195,24 +195,21 @@ def share_statistics(network: nn.Module, workers: Workers) -> None:
             module.workers = workers
 
 
-class TermStatistics:
-    """The normalisations of one network during one step."""
-
-    def __init__(self, norms: list[TermBatchNorm]) -> None:
-        self._norms = norms
-
-    def groups(self, groups: Sequence[int]) -> None:
-        """Says how many rows of the next pass belong to each term, in order."""
-        for norm in self._norms:
-            norm._groups = tuple(groups)
-
-
 @contextmanager
-def term_statistics(network: nn.Module) -> Iterator[TermStatistics]:
-    """Within the block passes are normalised by group; at its end the running statistics move once."""
+def term_statistics(network: nn.Module) -> Iterator[Callable[[Sequence[int]], None]]:
+    """Within the block passes are normalised by group; at its end the running statistics move once.
+
+    Yields:
+        A function to tell how many rows of the next pass belong to each term, in order.
+    """
     norms = [module for module in network.modules() if isinstance(module, TermBatchNorm)]
+
+    def next_groups(rows: Sequence[int]) -> None:
+        for norm in norms:
+            norm._groups = tuple(rows)
+
     try:
-        yield TermStatistics(norms)
+        yield next_groups
     finally:
         for norm in norms:
             norm._groups = None

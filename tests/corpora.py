@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
+from mvae.data.sentences.sentences import Sentences
+
 PAIRS = [
     ("the cat sees a dog", "mio vid vuf"),
     ("a dog sees the cat .", "vuf vid mio !"),
@@ -27,3 +31,10 @@ def write_corpus(
             lines = "".join(f"{pair[side]}\n" for pair in pairs)
             (folder / f"{stem}.{suffix}").write_text(lines, encoding="utf-8")
     return folder
+
+
+def stored(sentences: list[list[int]], classes: int) -> Sentences:
+    """Sentences as they are stored, from the words of each."""
+    lengths = torch.tensor([len(sentence) for sentence in sentences])
+    words = torch.tensor([word for sentence in sentences for word in sentence], dtype=torch.int32)
+    return Sentences(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)

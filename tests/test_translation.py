@@ -12,7 +12,7 @@ from torch import nn
 
 from mvae.data import load
 from mvae.data.dataset import Dataset
-from mvae.data.sentences.sentences import Sentences, ragged
+from mvae.data.sentences.sentences import Sentences
 from mvae.evaluation.likelihood_estimates import likelihood_metrics, split_likelihoods
 from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.tokens import sentences_in
@@ -36,7 +36,7 @@ from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.table.markdown import word_tables
-from tests.corpora import PAIRS, write_corpus
+from tests.corpora import PAIRS, stored, write_corpus
 
 LATENTS = 3
 
@@ -87,7 +87,7 @@ def test_an_answer_of_nothing_is_scored_too() -> None:
 
 def test_the_unigram_model_is_its_closed_form() -> None:
     def made(words: list[list[int]]) -> Sentences:
-        return Sentences.of(ragged(words), 5)
+        return stored(words, 5)
 
     training, test = made([[1, 1, 2], [], [1, 7]]), made([[2, 9], [0]])  # 0 <unk>, 1 and 2 known, 3 stop
     counts, total = {0: 1, 1: 3, 2: 1, 3: 3}, 8

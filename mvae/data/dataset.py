@@ -274,8 +274,8 @@ class Source:
     """How examples are divided, in words; part of the fingerprint."""
     version: int
     """Of the transform from raw to stored values; raised by hand when stored values change; part of the fingerprint."""
-    check: Callable[[Path], None]
-    """Raises MissingFiles where the raw files are not all there. Looks, does not read."""
+    check: Callable[[Path], object]
+    """Raises MissingFiles where the raw files are not all there. Looks, does not read. What it returns is ignored."""
     digest: Callable[[Path], str]
     """Hex digest of the raw content (equal for a file and its gzip). Refusal for a damaged file."""
     examples: Callable[[Path], int]

@@ -68,11 +68,11 @@ def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
     return {}
 
 
-def check_offered(model: nn.Module, proposals: Sequence[str] | None = None, estimate: str | None = None) -> list[str]:
+def check_offered(model: nn.Module, proposals: Sequence[str] | None) -> list[str]:
     """The proposals to use, all that the model has where none are named.
 
     Raises:
-        Refusal: the model has no likelihood estimates, lacks a proposal, or lacks the estimate from one of them.
+        Refusal: the model has no likelihood estimates, or lacks a proposal.
     """
     offered, name = estimates_of(model), type(model).__name__
     if not offered:
@@ -84,9 +84,6 @@ def check_offered(model: nn.Module, proposals: Sequence[str] | None = None, esti
         if proposal not in offered:
             lacks = "it sees x1 alone" if proposal == FROM_BOTH else "it infers from x1 and x2 together"
             raise Refusal(f"{name} has no proposal {proposal}, since {lacks}: choose {', '.join(offered)}")
-        if estimate is not None and estimate not in offered[proposal]:
-            known = ", ".join(offered[proposal])
-            raise Refusal(f"{name} has no {estimate} likelihood from the proposal {proposal}: it has {known}")
     return chosen
 
 
@@ -96,8 +93,6 @@ def likelihood_metrics(
     *,
     samples: int,
     seed: int,
-    proposals: Sequence[str] | None = None,
-    dtype: torch.dtype = torch.float32,
     known: bool = False,
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
@@ -113,8 +108,6 @@ def likelihood_metrics(
         data.test,
         samples=samples,
         seed=seed,
-        proposals=proposals,
-        dtype=dtype,
         known=known,
         progress=progress,
         parts=parts,

@@ -37,6 +37,7 @@ STEADY = 0.01**2, 0.03**2
 """SSIM's two constants, for values from 0 to 1."""
 
 Heard = Callable[[int, int], None]
+"""Told, while a measure is computed, how many examples are done and of how many."""
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,8 @@ def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tup
 
 def _views(split: Split, rows: int = ROWS) -> Iterator[tuple[dict[str, Tensor], int]]:
     """All views of the examples, some at a time, and how many examples that makes so far."""
-    for start in range(0, len(split), rows):
-        stop = min(start + rows, len(split))
-        index = torch.arange(start, stop, device=split.values[0].device)
-        yield {name: split.take(m, index) for m, name in enumerate(ALL)}, stop
+    for index in split.passes(rows):
+        yield {name: split.take(m, index) for m, name in enumerate(ALL)}, int(index[-1]) + 1
 
 
 def _mean(split: Split, m: int) -> Tensor:

@@ -113,7 +113,7 @@ def _source(name: str, separate: bool) -> Source:
         defaults=defaults(separate),
         split_rule="CelebA's own partitions",
         version=pictures.VERSION,
-        check=celeba_files.check,
+        check=celeba_files.find,
         digest=celeba_files.content_digest,
         remembered_digest=celeba_files.content_digest,
         former_digest=celeba_files.names_and_sizes_digest,

@@ -176,11 +176,6 @@ def find(root: Path) -> Files:
     return Files(*paths)
 
 
-def check(root: Path) -> None:
-    """Raise MissingFiles unless images and both lists are there."""
-    find(root)
-
-
 def content_digest(root: Path, cache: Path | None = None) -> str:
     """Hex sha256 over what both lists say and over each listed image's name and content, however they are packed.
 

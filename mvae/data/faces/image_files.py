@@ -53,16 +53,13 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> "Imag
 
 def _upright(image: "Image") -> "Image":
     """A picture turned as its EXIF data say; as it is if they are damaged."""
-    from PIL.ExifTags import Base
-    from PIL.Image import Transpose
+    from PIL.ImageOps import exif_transpose
 
-    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM}
-    turns |= {5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+    image.load()
     try:
-        turn = turns.get(image.getexif().get(Base.Orientation, 1))
+        return exif_transpose(image)
     except Exception:  # Pillow raises what the damaged bytes lead to: struct.error, TypeError, SyntaxError
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return image
 
 
 def rgb(image: "Image") -> "Image":

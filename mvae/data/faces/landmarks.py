@@ -61,8 +61,7 @@ def edges(image: np.ndarray) -> np.ndarray:
     from skimage.feature import canny
 
     grey = np.tensordot(np.array(LUMA), image / 255.0, axes=1)
-    found: np.ndarray = canny(grey, sigma=SIGMA)  # type: ignore[no-untyped-call]
-    return found[None] * np.uint8(255)
+    return np.asarray(canny(grey, sigma=SIGMA))[None] * np.uint8(255)  # type: ignore[no-untyped-call]
 
 
 def landmarks(image: "Image") -> np.ndarray | None:
@@ -107,10 +106,9 @@ def hull(points: np.ndarray) -> np.ndarray:
     from scipy.spatial import ConvexHull, QhullError
 
     try:
-        corners: np.ndarray = points[ConvexHull(points).vertices]
+        return np.asarray(points[ConvexHull(points).vertices])
     except QhullError:  # all on one line
         return points
-    return corners
 
 
 def drawn_block(images: list["Image"], masks: list["Image"]) -> np.ndarray:

@@ -166,7 +166,7 @@ VISION = Source(
     defaults=DEFAULTS,
     split_rule="CelebA's own partitions",
     version=VERSION,
-    check=celeba_files.check,
+    check=celeba_files.find,
     digest=celeba_files.content_digest,
     remembered_digest=celeba_files.content_digest,
     former_digest=celeba_files.names_and_sizes_digest,
@@ -195,11 +195,6 @@ def images_of(root: Path) -> list[Path]:
             " twelfth of them validates; give a folder of images with --images"
         )
     return sorted(found, key=lambda path: hashlib.sha256(_bytes(path.relative_to(root).as_posix())).hexdigest())
-
-
-def check_images(root: Path) -> None:
-    """Raise MissingFiles unless there are enough images."""
-    images_of(root)
 
 
 def images_digest(root: Path, cache: Path | None = None) -> str:
@@ -273,7 +268,7 @@ VISION_IMAGES = Source(
     defaults=DEFAULTS,
     split_rule="in the order of a digest of the names, the last twelfth tests, the one before it validates",
     version=VERSION + UPRIGHT,
-    check=check_images,
+    check=images_of,
     digest=images_digest,
     remembered_digest=images_digest,
     former_digest=names_and_sizes_digest,

@@ -64,11 +64,6 @@ def find(root: Path, folder: str) -> dict[str, Path]:
     return found
 
 
-def check(root: Path, folder: str) -> None:
-    """Raise MissingFiles unless all four raw files are there."""
-    find(root, folder)
-
-
 def content_digest(root: Path, folder: str) -> str:
     """Hex sha256 over the four files' contents, uncompressed: a gzip and its plain file have one digest.
 
@@ -231,7 +226,7 @@ def _source(
         defaults=Defaults(latents=64, epochs=epochs, image_network=image_network, image_networks=("mlp", "dcgan")),
         split_rule="the last sixth of the training file validates",
         version=1,
-        check=functools.partial(check, folder=folder),
+        check=functools.partial(find, folder=folder),
         digest=functools.partial(content_digest, folder=folder),
         examples=functools.partial(training_examples, folder=folder),
         convert=functools.partial(convert, folder=folder, binary=binary),

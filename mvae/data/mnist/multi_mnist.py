@@ -131,7 +131,7 @@ MULTI_MNIST = Source(
     defaults=Defaults(latents=100, epochs=100, image_network="dcgan", image_networks=("dcgan",)),
     split_rule=f"as mnist's; a split's digits make its canvases, drawn with seed {SEED}",
     version=1,
-    check=functools.partial(mnist.check, folder=FOLDER),
+    check=functools.partial(mnist.find, folder=FOLDER),
     digest=functools.partial(mnist.content_digest, folder=FOLDER),
     examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,

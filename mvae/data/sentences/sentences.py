@@ -55,13 +55,6 @@ class Sentences:
     def __init__(self, tokens: Tensor, offsets: Tensor, classes: int) -> None:
         self.tokens, self.offsets, self.classes = tokens, offsets, classes
 
-    @classmethod
-    def of(cls, rows: np.ndarray, classes: int) -> Sentences:
-        """From what `ragged` gives."""
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        words = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *rows]))
-        return cls(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)
-
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
@@ -70,11 +63,6 @@ class Sentences:
         start, stop, step = chosen.indices(len(self))
         assert step == 1
         return Sentences(self.tokens, self.offsets[start : max(start, stop) + 1], self.classes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are."""
-        return self.tokens.device
 
     @property
     def lengths(self) -> Tensor:
@@ -92,7 +80,7 @@ class Sentences:
         """The sentences at `index` (int64 [B]), as wide as the longest of them: int64 [B, L], filled up with stops."""
         start = self.offsets[index]
         words = self.offsets[index + 1] - start
-        place = torch.arange(int(words.max()) + 1 if len(index) else 1, device=self.device)
+        place = torch.arange(int(words.max()) + 1 if len(index) else 1, device=self.tokens.device)
         there = place < words[:, None]
         where = torch.where(there, start[:, None] + place, 0)
         tokens = self.tokens[where].to(torch.int64) if len(self.tokens) else where
@@ -101,8 +89,7 @@ class Sentences:
 
     def words(self, position: int) -> list[int]:
         """The words of one sentence, those included that no model knows."""
-        found: list[int] = self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist()
-        return found
+        return list(self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist())
 
     def knowing(self, words: int) -> Sentences:
         """The same with so many known words at most, the most frequent."""

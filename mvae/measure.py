@@ -1,7 +1,5 @@
 """Measure: what can be computed from a trained trial. `mvae/evaluation/measures.py` computes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np

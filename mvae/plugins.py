@@ -9,8 +9,6 @@ What comes from outside is watched: an error in it becomes one line that names f
 of a trial that it says it reads, and no others, since those alone are in the key.
 """
 
-from __future__ import annotations
-
 import hashlib
 import linecache
 import sys

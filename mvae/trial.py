@@ -4,8 +4,6 @@ The key is a hash of the fields that the trial's arm reads, of the data set's fi
 training code's numbers. Checkpoint folder, Ray Train run, MLflow run, result file and table cell all carry it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any, Self
@@ -62,7 +60,7 @@ class Trial(Settings):
     """
 
     @classmethod
-    def create(cls, *, dataset: str, model: str, **fields: Any) -> Trial:
+    def create(cls, *, dataset: str, model: str, **fields: Any) -> Self:
         """A trial with the data set's defaults wherever a field is missing or None.
 
         Raises:
@@ -86,12 +84,12 @@ class Trial(Settings):
         given = {name: value for name, value in fields.items() if value is not None}
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
 
-    def with_(self, **changes: Any) -> Trial:
+    def with_(self, **changes: Any) -> Self:
         """The same trial with some fields changed, validated again."""
         return self._checked({**self.model_dump(), **changes})
 
     @classmethod
-    def _checked(cls, fields: dict[str, Any]) -> Trial:
+    def _checked(cls, fields: dict[str, Any]) -> Self:
         try:
             return cls.model_validate(fields)
         except ValidationError as error:

@@ -8,8 +8,6 @@ With several, a process group is there before training begins (gloo on a CPU, nc
 in every exchange, in the same order, whether or not it has rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ Those of this package are held to it by tests; those that come from outside are 
 be right.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any

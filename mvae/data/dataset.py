@@ -152,7 +152,7 @@ class Split:
 
     def passes(self, rows: int = 1000) -> tuple[Tensor, ...]:
         """Positions of all examples in order, `rows` at a time: int64, on the device of the values."""
-        return torch.arange(len(self), device=self.values[0].device).split(rows)
+        return torch.split(torch.arange(len(self), device=self.values[0].device), rows)
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.

@@ -1,7 +1,5 @@
 """Accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast

@@ -1,7 +1,5 @@
 """Estimates of one model for one batch of examples: log weights from each proposal, and what follows from them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

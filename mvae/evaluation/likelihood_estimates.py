@@ -20,8 +20,6 @@ Sentences have, without <unk>, also `log_marginal_known`, `se_marginal_known` an
 Shapes: n examples, S samples of each, s of them in a chunk, D latents.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

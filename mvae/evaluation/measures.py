@@ -1,7 +1,5 @@
 """The measures: what is computed from a trial's final model, by name and version."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The read-out: how well a label can be told from the features of a model that never saw one (VAE, RBM)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn

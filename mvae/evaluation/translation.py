@@ -13,8 +13,6 @@ KL to the prior.
 Shapes: n sentences, N of a split, L tokens a row, D latents.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from itertools import permutations

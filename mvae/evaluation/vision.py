@@ -8,8 +8,6 @@ the training split. Where a task changes a part of an image alone, that part has
 Shapes: n examples, C channels, H height, W width, P numbers of an example.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """Tables of what a model writes: labels, texts, sentences. sweeps/table/markdown.py draws them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 

@@ -7,8 +7,6 @@ arm.py, learners.py, checks.py   what an arm is, what its learner sees, what is 
 pieces.py, logistic.py   sums piece by piece, logistic regression
 """
 
-from __future__ import annotations
-
 from mvae.models.arm import Arm
 from mvae.models.classifiers import LOGREG_ARM, NN_ARM
 from mvae.models.cvae import CVAE_ARM

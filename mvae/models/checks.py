@@ -1,7 +1,5 @@
 """What must hold of an arm before it is taken from outside the package; tests hold the package's own to the same."""
 
-from __future__ import annotations
-
 from mvae.data.checks import NAME
 from mvae.measure import NAMES
 from mvae.models.arm import IDENTITY, OPTIMISED, Arm

@@ -1,7 +1,5 @@
 """The supervised baselines: NN and LOGREG, which see the labels (NN: or texts) of the paired set and nothing else."""
 
-from __future__ import annotations
-
 from math import prod
 
 import torch

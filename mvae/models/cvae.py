@@ -4,8 +4,6 @@ The label, as one-hot, is joined to what the fully connected part of the image e
 decoder. It has no p(x2) and no q(z|x1), so all that it gives is log p(x1|x2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from math import prod

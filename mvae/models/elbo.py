@@ -9,8 +9,6 @@ Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term,
 A modalities whose networks are stacked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache

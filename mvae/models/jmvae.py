@@ -4,8 +4,6 @@ Its objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_
 encoders of one modality, and the decoders, are the MVAE's; no posterior has a universal expert.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

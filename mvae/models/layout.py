@@ -4,8 +4,6 @@ Shapes: R rows of a step, M modalities, T ELBO terms, P active (term, row) pairs
 whose networks are stacked, W pairs at most that one of them reconstructs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,7 +28,7 @@ class Stacked:
     decoded: bool
     """Whether any worker has such a pair."""
 
-    def to(self, device: torch.device | str) -> Stacked:
+    def to(self, device: torch.device | str) -> "Stacked":
         """Returns these indices on a device."""
         return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
 
@@ -65,7 +63,7 @@ class Layout:
     stacked: Stacked | None = None
     """The last modalities, where their networks are stacked."""
 
-    def to(self, device: torch.device | str) -> Layout:
+    def to(self, device: torch.device | str) -> "Layout":
         """The same layout with its indices on a device."""
 
         def moved(index: Tensor | None) -> Tensor | None:
@@ -150,7 +148,7 @@ def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.nda
     return np.asarray((reconstructs & taken[:, :, None]).sum(0))
 
 
-def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> Stacked:
+def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> "Stacked":
     """From boolean [P, A], the row of each pair, and what all workers reconstruct of every modality [T, M]."""
     counts = reconstructs.sum(0)
     real = np.arange(counts.max(initial=0)) < counts[:, None]

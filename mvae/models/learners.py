@@ -3,8 +3,6 @@
 Both draw from the streams that every arm of a seed shares: the paired set and its order, the order of the images.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

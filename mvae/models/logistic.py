@@ -1,7 +1,5 @@
 """Multinomial logistic regression by scikit-learn, on whatever features: LOGREG's pixels, or those of a read-out."""
 
-from __future__ import annotations
-
 import warnings
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """A VAE over several modalities: an encoder and a decoder a modality, and a rule that joins the encoders' Gaussians."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

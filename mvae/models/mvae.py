@@ -1,7 +1,5 @@
 """MVAE (product of experts, the prior as universal expert) and MVAE-Q (without it, by the quotient of Gaussians)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 

@@ -6,8 +6,6 @@ regression on the hidden units' probabilities of the paired set.
 Shapes: n rows, V pixels, H hidden units.
 """
 
-from __future__ import annotations
-
 from math import prod
 
 import torch

@@ -3,8 +3,6 @@
 It sees no label. Its accuracy is a read-out's: a logistic regression on the posterior means of the paired set.
 """
 
-from __future__ import annotations
-
 from functools import partial
 
 from torch import Tensor, nn

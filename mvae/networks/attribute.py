@@ -6,8 +6,6 @@ product takes the place of A small ones. Each is what A modules of PyTorch's own
 Shapes: A attributes, n rows, D latents.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 

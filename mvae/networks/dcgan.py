@@ -7,8 +7,6 @@ On a CPU the convolutions of 64x64 images keep channels innermost, which takes a
 is best given one ELBO term at a time, a sixth less. 50x50 stays as it was, so that MultiMNIST's numbers stay too.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -4,8 +4,6 @@ Encoders return [n, outputs] (mean and spread side by side for a VAE, the mean a
 logits [n, C, H, W]. Swish (SiLU) everywhere, PyTorch's default initialisation.
 """
 
-from __future__ import annotations
-
 from math import prod
 
 from torch import Tensor, nn

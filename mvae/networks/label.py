@@ -1,7 +1,5 @@
 """Label encoder and decoder (Figures 1 and 2, c and d)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -8,8 +8,6 @@ group's are those of all its rows, wherever they are. Every worker must then mak
 each, in the same order, if need be of no rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any

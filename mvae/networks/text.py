@@ -6,8 +6,6 @@ to 1: it never emits the start token, and after L - 1 characters the stop is cer
 tokens. Rows may be narrower, as wide as the longest text of a batch with its stop: that changes no text's probability.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -4,8 +4,6 @@ Buffers, the running statistics of batch normalisation, are each worker's own du
 after it (`mvae.training.loop.train`): a step in training does not read them, but for groups of a single row.
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from typing import Any

@@ -5,13 +5,11 @@ off and resumed gives the numbers of an unbroken one bit for bit. Metrics reach 
 covers them is complete.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -31,10 +29,8 @@ from mvae.training.optimiser import Adam
 from mvae.training.records import Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
+from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.trial import Trial
 
 THREADS = 1
 """CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""

@@ -1,7 +1,5 @@
 """What a checkpoint says of itself: its files with their digests, and the history of its trial."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict

@@ -1,7 +1,5 @@
 """Checkpoints of a running trial: written on the spot, or by a thread while training goes on."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor

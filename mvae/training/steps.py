@@ -5,14 +5,12 @@ are alike, with the same plan and the same shapes, launch the same kernels; so a
 once, and from then on its inputs are copied into place and the record is played. The numbers are the same bit for bit.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +20,8 @@ from mvae.models import arm
 from mvae.models.arm import Learner
 from mvae.models.elbo import Loss
 from mvae.training.data_parallel import DataParallel
+from mvae.trial import Trial
 from mvae.workers import Workers
-
-if TYPE_CHECKING:
-    from mvae.trial import Trial
 
 EAGER_STEPS = 3
 """Steps of a make-up before it is recorded: by then Adam has its state, and libraries have their workspace."""

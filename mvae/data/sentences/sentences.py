@@ -13,8 +13,6 @@ lengths, networks take them in groups that are.
 Shapes: N sentences, B of them in a batch, L the tokens of the longest of these, its stop counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -58,7 +56,7 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, chosen: slice) -> Sentences:
+    def __getitem__(self, chosen: slice) -> "Sentences":
         """Consecutive sentences, in the same memory."""
         start, stop, step = chosen.indices(len(self))
         assert step == 1
@@ -91,11 +89,11 @@ class Sentences:
         """The words of one sentence, those included that no model knows."""
         return list(self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist())
 
-    def knowing(self, words: int) -> Sentences:
+    def knowing(self, words: int) -> "Sentences":
         """The same with so many known words at most, the most frequent."""
         return Sentences(self.tokens, self.offsets, min(self.classes, words + SPECIAL))
 
-    def to(self, device: torch.device | str) -> Sentences:
+    def to(self, device: torch.device | str) -> "Sentences":
         """The same on `device`."""
         return Sentences(self.tokens.to(device), self.offsets.to(device), self.classes)
 

@@ -4,8 +4,6 @@ A sentence says who does what to whom, maybe where. Both languages have a word f
 describes a noun behind it and the place first, and has no articles, so that no word stands where its counterpart does.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 

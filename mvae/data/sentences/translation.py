@@ -8,8 +8,6 @@ in the training part, and are among the MOST_WORDS most frequent, are known to m
 pair with more than MOST_TOKENS words in a sentence is left out of its part. `facts` says how many of each there are.
 """
 
-from __future__ import annotations
-
 import codecs
 import functools
 import hashlib

@@ -7,7 +7,6 @@ import numpy as np
 from mvae.refusal import Refusal
 
 NAMES = frozenset({"accuracy", "readout", "likelihood", "attributes", "translation", "vision"})
-"""Names of all measures."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,6 @@ class Measure:
         return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
 
     def parameter(self, letter: str) -> float:
-        """The value of a parameter."""
         return dict(self.parameters)[letter]
 
     @property

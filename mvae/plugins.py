@@ -46,14 +46,11 @@ class Plugin:
 
     @property
     def module(self) -> str:
-        """Name of the module that it becomes."""
         return f"mvae_plugin_{self.digest[:16]}"
 
 
 @dataclass(frozen=True)
 class _Added:
-    """What a plug-in has brought."""
-
     plugin: Plugin
     datasets: frozenset[str]
     arms: frozenset[str]
@@ -102,11 +99,7 @@ def modules() -> list[ModuleType]:
 def forget() -> None:
     """Takes back what plug-ins have added to this process: for one that stands for several, as a test's does."""
     for added in _ADDED.values():
-        for name in added.datasets:
-            DATASETS.pop(name, None)
-        for token in added.arms:
-            ARMS.pop(token, None)
-        sys.modules.pop(added.plugin.module, None)
+        _take_back(added)
     _ADDED.clear()
 
 
@@ -120,7 +113,7 @@ def made_by(trial: Trial) -> dict[str, str]:
 
 
 def _run(plugin: Plugin) -> _Added:
-    datasets, arms = dict(DATASETS), dict(ARMS)
+    datasets, arms = set(DATASETS), set(ARMS)
     module = ModuleType(plugin.module)
     module.__file__ = str(plugin.path)
     sys.modules[plugin.module] = module  # dataclasses look their module up
@@ -134,11 +127,7 @@ def _run(plugin: Plugin) -> _Added:
         for token in added.arms:
             check_arm(ARMS[token])
     except BaseException as error:
-        for name in DATASETS.keys() - datasets:
-            del DATASETS[name]
-        for token in ARMS.keys() - arms:
-            del ARMS[token]
-        del sys.modules[plugin.module]
+        _take_back(_Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms)))
         if isinstance(error, Exception | SystemExit):
             raise _in_words(error, plugin) from None
         raise
@@ -147,6 +136,14 @@ def _run(plugin: Plugin) -> _Added:
     for token in added.arms:
         ARMS[token] = _watched_arm(ARMS[token])
     return added
+
+
+def _take_back(added: _Added) -> None:
+    for name in added.datasets:
+        del DATASETS[name]
+    for token in added.arms:
+        del ARMS[token]
+    del sys.modules[added.plugin.module]
 
 
 def _in_words(error: BaseException, plugin: Plugin) -> Refusal:

@@ -33,12 +33,10 @@ class Workers:
 
     @property
     def first(self) -> bool:
-        """Whether this worker is the one that validates, writes and speaks."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other."""
         return self.count == 1
 
     def share(self, rows: Rows, dim: int = 0) -> Rows:
@@ -87,4 +85,3 @@ class Workers:
 
 
 ALONE = Workers()
-"""The one process of a trial that shares its batches with none."""

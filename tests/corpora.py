@@ -1,4 +1,4 @@
-"""Corpora for tests, written as files: a few sentences in two languages of the test's own."""
+"""Texts and sentences for tests; corpora of a few sentences in two languages, written as files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from mvae.data.mnist.multi_mnist import LENGTH, STOP
 from mvae.data.sentences.sentences import Sentences
 
 PAIRS = [
@@ -38,3 +39,9 @@ def stored(sentences: list[list[int]], classes: int) -> Sentences:
     lengths = torch.tensor([len(sentence) for sentence in sentences])
     words = torch.tensor([word for sentence in sentences for word in sentence], dtype=torch.int32)
     return Sentences(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)
+
+
+def tokens_of(text: str) -> list[int]:
+    """The stored tokens of a text of at most 4 digits."""
+    assert len(text) < LENGTH and text.isdecimal() | (text == ""), text
+    return [*map(int, text), *[STOP] * (LENGTH - len(text))]

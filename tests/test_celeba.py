@@ -21,13 +21,13 @@ import torch
 from PIL import Image
 
 from benchmarks.celeba import CLAIM, rate
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data import progress
 from mvae.data.faces import celeba, celeba_files, pictures
 from mvae.data.faces.celeba import ATTRIBUTES, CELEBA, CELEBA19
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
 from tests.crashes import files_below
 from tests.tiny_mnist import empty, everything, truncate

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
 from tests.test_celeba import edit, lists
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import mvae.evaluation.accuracy
 from mvae.data import Dataset, Split, load
-from mvae.data.mnist.multi_mnist import MULTI_MNIST, tokens_of
+from mvae.data.mnist.multi_mnist import MULTI_MNIST
 from mvae.evaluation.accuracy import matches, prediction_accuracy, text_accuracy
 from mvae.evaluation.measures import compute
 from mvae.evaluation.samples import sample_grids
@@ -27,6 +27,7 @@ from mvae.networks.text import TextDecoder
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train
 from mvae.trial import Trial
+from tests.corpora import tokens_of
 from tests.plain_elbo import plain_text_log_probability
 from tests.small_models import RULES
 from tests.test_objective import Scene, assert_equal_to_the_plain_loop

@@ -45,7 +45,6 @@ NO_IMAGES = "none"
 """The image network of a data set without images."""
 
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
-"""The two ways in which a data set may have attributes."""
 
 DCGAN_SIDES = frozenset({50, 64})
 """Sides in pixels of the square images that have a DCGAN of their own, with batch normalisation (Figure 2)."""
@@ -196,7 +195,6 @@ class Split:
         )
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same examples on `device`, still uint8."""
         moved = self._of_each(lambda value: value.to(device))
         return dataclasses.replace(moved, sentences=tuple(said and said.to(device) for said in self.sentences))
 

@@ -41,11 +41,9 @@ class Conditional(Protocol):
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1, x2), [n, D], from {0: x1, 1: x2}."""
-        ...
 
     def image_log_prob(self, z: Tensor, condition: Tensor, image: Tensor) -> Tensor:
         """log p(x1 | z, x2) of each row, [n]."""
-        ...
 
 
 @dataclass

@@ -116,7 +116,6 @@ class RunningWeights:
         self._mean = self._mean + apart * (added / self.count)
 
     def estimate(self) -> Estimate:
-        """What all log-weights so far say."""
         assert self.count >= 2, "a standard error needs two samples"
         effective = self._sum.square() / self._squares
         return Estimate(

@@ -48,11 +48,9 @@ class Parts(Protocol):
 
     def read(self, name: str) -> dict[str, Tensor] | None:
         """What was kept under a name; None where nothing was."""
-        ...
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
         """Keeps it, or not."""
-        ...
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:

@@ -57,9 +57,7 @@ class Task:
     label: str
     """Heads its row of a table."""
     target: str
-    """The view that is made."""
     given: tuple[str, ...]
-    """The views that it is made of."""
     part: Part | None = None
     keep: Tensor | None = None
     """Pixels that stay as they were given, boolean [H, W]; None: all are made."""
@@ -233,7 +231,6 @@ def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
 
 
 def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """The rows of a task, each with its name."""
     truth = views[task.target]
     if task.part is not None:
         return [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]

@@ -9,6 +9,5 @@ class WordTable:
 
     heading: str
     heads: tuple[str, ...]
-    """Heading of each column."""
     rows: tuple[tuple[str, ...], ...]
     """Words as they are, nothing escaped."""

@@ -40,21 +40,17 @@ class Learner(Protocol):
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """The steps of an epoch (counted from 0), always the same for the same epoch; of each this worker's share."""
-        ...
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
         """The loss of one step, or this worker's part of it; `step` counts from the start of training: a float64 scalar
         on the device where a step is recorded, which the arm allows by `cuda_graphs`."""
-        ...
 
     def facts(self) -> dict[str, float]:
         """Numbers of this training that stay the same, logged with every epoch."""
-        ...
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        ...
 
 
 class Feature(StrEnum):
@@ -134,7 +130,6 @@ class Arm:
 
     @property
     def predicts(self) -> bool:
-        """Whether its module gives label logits of images."""
         return "accuracy" in self.measures
 
     def __post_init__(self) -> None:

@@ -123,11 +123,6 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     return Gaussian(joined.mean.to(mean.dtype), joined.log_var.to(raw.dtype))
 
 
-def rescaled_sigmoid_log_var(raw: Tensor, modalities: int) -> Tensor:
-    """log V of one MVAE-Q expert, V = N/(N-1) * sigmoid(raw) (supplement section 3, last sentence)."""
-    return math.log(modalities / (modalities - 1)) + torch.nn.functional.logsigmoid(raw)
-
-
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:
     """chosen @ values, [..., T, M] by [..., M, D], without a batch of tiny matrix products where that can be."""
     if chosen.dim() == 2:

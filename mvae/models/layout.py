@@ -29,7 +29,6 @@ class Stacked:
     """Whether any worker has such a pair."""
 
     def to(self, device: torch.device | str) -> "Stacked":
-        """Returns these indices on a device."""
         return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
 
 
@@ -64,7 +63,6 @@ class Layout:
     """The last modalities, where their networks are stacked."""
 
     def to(self, device: torch.device | str) -> "Layout":
-        """The same layout with its indices on a device."""
 
         def moved(index: Tensor | None) -> Tensor | None:
             return None if index is None else index.to(device)

@@ -49,7 +49,6 @@ class Multimodal(nn.Module):
         self.attribute_encoders = stacked[0] if stacked else None
         self.attribute_decoders = stacked[1] if stacked else None
         self.stacked = single_attributes(modalities)
-        """Positions of the single attributes."""
         self.likelihoods = tuple(likelihood_of(modality) for modality in modalities)
         assert len(encoders) == len(decoders) <= self.stacked.start
         assert bool(self.stacked) == (stacked is not None)
@@ -118,7 +117,6 @@ class Multimodal(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no rule that joins experts: ask infer")
 
     def index(self, kind: Kind) -> int:
-        """The position of the first modality of a kind."""
         return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)
 
     def infer(self, values: Mapping[str, Tensor]) -> Gaussian:

@@ -54,19 +54,15 @@ class DataParallel:
 
     @property
     def steps_per_epoch(self) -> int:
-        """As the learner's."""
         return self.learner.steps_per_epoch
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The worker's share of each step of an epoch."""
         return self.learner.batches(epoch)
 
     def facts(self) -> dict[str, float]:
-        """As the learner's."""
         return self.learner.facts()
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
-        """This worker's part of the step's loss."""
         return Loss(self._shared(batch, step), self._step.parts)
 
 

@@ -37,11 +37,9 @@ class Checkpoint:
     """A complete checkpoint, as its manifest describes it."""
 
     path: Place
-    """Its folder."""
     epoch: int
     """Finished epochs."""
     attempt: str
-    """The attempt that wrote it."""
     files: Mapping[str, StoredFile]
     history: list[Record]
     """One record a finished epoch, of all attempts up to this one."""
@@ -56,5 +54,4 @@ class Checkpoint:
 
     @property
     def torch_version(self) -> str:
-        """Version of torch that wrote it."""
         return str(self.provenance["torch_version"])

@@ -50,7 +50,6 @@ class Steps:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Steps are taken within this block."""
         yield
 
     def __call__(self, batch: Any, step: int) -> Loss:

@@ -56,7 +56,6 @@ class Files:
 
     @property
     def zipped(self) -> bool:
-        """Whether the images are in a zip."""
         return self.images.suffix == ".zip"
 
     def located(self, names: Sequence[str]) -> list[str]:

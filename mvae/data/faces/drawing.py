@@ -58,7 +58,6 @@ class Pen:
         self._draw.ellipse(self._box(x, y, width, height), fill=fill)
 
     def ring(self, x: float, y: float, width: float, height: float, fill: Colour, thick: int) -> None:
-        """Its outline alone."""
         self._draw.ellipse(self._box(x, y, width, height), outline=fill, width=thick)
 
     def arc(self, x: float, y: float, width: float, height: float, degrees: tuple[int, int], fill: Colour) -> None:
@@ -70,11 +69,9 @@ class Pen:
         self._draw.chord(self._box(x, y, width, height), 0, 180, fill=fill)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
-        """A filled rectangle."""
         self._draw.rectangle([self._place(left, top), self._place(right, bottom)], fill=fill)
 
     def line(self, points: Sequence[tuple[float, float]], fill: Colour, thick: int) -> None:
-        """A line through all points."""
         self._draw.line([self._place(*point) for point in points], fill=fill, width=thick)
 
 

@@ -116,12 +116,6 @@ def shrink(images: np.ndarray) -> np.ndarray:
     return small
 
 
-def tokens_of(text: str) -> list[int]:
-    """The stored tokens of a text of at most 4 digits."""
-    assert len(text) < LENGTH and text.isdecimal() | (text == ""), text
-    return [*map(int, text), *[STOP] * (LENGTH - len(text))]
-
-
 MULTI_MNIST = Source(
     name="multi_mnist",
     modalities=(

@@ -94,7 +94,6 @@ class Sentences:
         return Sentences(self.tokens, self.offsets, min(self.classes, words + SPECIAL))
 
     def to(self, device: torch.device | str) -> "Sentences":
-        """The same on `device`."""
         return Sentences(self.tokens.to(device), self.offsets.to(device), self.classes)
 
 
@@ -160,7 +159,6 @@ class Padding:
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def begin(self) -> None:
-        """An epoch begins."""
         self._real = self._computed = 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
@@ -171,7 +169,6 @@ class Padding:
             self._computed += padded(lengths)
 
     def facts(self) -> dict[str, float]:
-        """train/padding_share."""
         return {"train/padding_share": 1 - self._real / self._computed} if self._computed else {}
 
 

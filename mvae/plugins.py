@@ -22,8 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mvae.data import DATASETS, Source
 from mvae.models import ARMS
-from mvae.models.arm import Arm
-from mvae.models.checks import check_arm
+from mvae.models.arm import Arm, check_arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 

@@ -141,23 +141,6 @@ def steps(
     if targets not in TARGETS:
         raise Refusal(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
     assert modalities >= 2 and subsets >= 0 and n >= 1 and batch_size >= 1
-    made = _steps(pairing, targets, n, paired, batch_size, seed, epoch, modalities, subsets, lengths)
-    return made if lengths is None else iter(_shuffled(list(made), seed, epoch))
-
-
-def _steps(
-    pairing: str,
-    targets: str,
-    n: int,
-    paired: np.ndarray,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    modalities: int,
-    subsets: int,
-    lengths: np.ndarray | None,
-) -> Iterator[Step]:
-    """As `steps`; by length, the shortest first, where lengths are given."""
 
     def sorted_by(columns: Sequence[int], order: np.ndarray) -> np.ndarray:
         return order if lengths is None else by_length(order, lengths[:, columns])
@@ -172,16 +155,17 @@ def _steps(
             pairs = _bucketed_pairs(
                 sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size)
             )
-        return _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
-    order = sorted_by(every, order)
-    if pairing == "proportional":
+        made = _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
+    elif pairing == "proportional":
         is_paired = np.zeros(n, bool)
         is_paired[paired] = True
         unpaired = np.flatnonzero(~is_paired)
         apart = [sorted_by([m], _label_order(seed, epoch, m).permutation(unpaired)) for m in range(1, modalities)]
-        return _proportional(order, apart, is_paired, batch_size, subsets)
-    coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
-    return _resampled(order, coins, batch_size, modalities, subsets)
+        made = _proportional(sorted_by(every, order), apart, is_paired, batch_size, subsets)
+    else:
+        coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
+        made = _resampled(sorted_by(every, order), coins, batch_size, modalities, subsets)
+    return made if lengths is None else iter(_shuffled(list(made), seed, epoch))
 
 
 def image_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,7 @@ in every exchange, in the same order, whether or not it has rows.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch.distributed as dist
@@ -76,8 +76,7 @@ class Workers:
             return value
         box: list[Any] = [value if self.first else None]
         dist.broadcast_object_list(box, src=0)
-        received: T = box[0]
-        return received
+        return cast(T, box[0])
 
     def named(self, stream: str) -> str:
         """The name of a stream of which every worker needs one of its own."""

@@ -106,7 +106,9 @@ def read(
 
 def _modality(kind: str, **stored: Any) -> Modality:
     """A modality as the manifest describes it: JSON has lists for tuples."""
-    tuples = {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+    tuples: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
     return Modality(kind=Kind(kind), **tuples)
 
 

@@ -139,16 +139,14 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
         given = "to predict" if _has_image(data) else "to predict from an image"
-        match measure.name:
-            case "translation":
-                lacks = "sentences in two languages to translate"
-            case "vision":
-                lacks = "edges and masks of faces to predict"
-            case "attributes":
-                lacks = f"attributes {given}"
-            case _:
-                lacks = f"{' or '.join(sorted(PREDICTED[measure.name]))} {given}"
-        raise Refusal(f"{data.name} has no {lacks}: choose among {able}")
+        lacks = {
+            "accuracy": f"label or text {given}",
+            "readout": f"label {given}",
+            "attributes": f"attributes {given}",
+            "translation": "sentences in two languages to translate",
+            "vision": "edges and masks of faces to predict",
+        }
+        raise Refusal(f"{data.name} has no {lacks[measure.name]}: choose among {able}")
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:

@@ -10,6 +10,7 @@ Shapes: n examples, C channels, H height, W width, P numbers of an example.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -69,14 +70,9 @@ def chroma(image: Tensor) -> Tensor:
     return torch.cat([BLUE * (image[:, 2:] - luma), RED * (image[:, :1] - luma)], dim=1).flatten(1)
 
 
-def hidden_half(image: Tensor) -> Tensor:
-    """The pixels that `obscured` hides, [n, P]."""
-    return image[:, :, HIDDEN.to(image.device)].flatten(1)
-
-
-def marked_pixels(image: Tensor) -> Tensor:
-    """The pixels that the watermark covers, [n, P]."""
-    return image[:, :, WATERMARKED.to(image.device)].flatten(1)
+def pixels(where: Tensor, image: Tensor) -> Tensor:
+    """Some pixels of images, [n, P], by a mask, boolean [H, W]."""
+    return image[:, :, where.to(image.device)].flatten(1)
 
 
 ALL = tuple(modality.name for modality in MODALITIES)
@@ -88,10 +84,16 @@ TASKS = (
     Task("colour", "colour from grey", "image", ("grayscale",), Part("cbcr", "Cb and Cr", chroma)),
     Task(
         *("fill_in", "right half from left", "image", ("obscured",)),
-        Part("hidden", "hidden half", hidden_half),
+        Part("hidden", "hidden half", partial(pixels, HIDDEN)),
         keep=~HIDDEN,
     ),
-    Task("watermark", "watermark removed", "image", ("watermark",), Part("marked", "marked pixels", marked_pixels)),
+    Task(
+        "watermark",
+        "watermark removed",
+        "image",
+        ("watermark",),
+        Part("marked", "marked pixels", partial(pixels, WATERMARKED)),
+    ),
     Task("edges_from_image", "edges from image", "edges", ("image",)),
     Task("mask_from_image", "mask from image", "mask", ("image",)),
 )

@@ -3,7 +3,7 @@
 classifiers.py, rbm.py, vae.py, jmvae.py, mvae.py, cvae.py   one arm or two each, with its loss
 elbo.py, layout.py, annealing.py   the MVAE's loss, the plan of its steps, the weight of the KL
 multimodal.py, gaussian.py, likelihoods.py   encoders and decoders together, product of experts, p(x|z)
-arm.py, learners.py, checks.py   what an arm is, what its learner sees, what is asked of a plug-in's arm
+arm.py, learners.py   what an arm is and what is asked of a plug-in's, what its learner sees
 pieces.py, logistic.py   sums piece by piece, logistic regression
 """
 

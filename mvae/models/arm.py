@@ -7,11 +7,12 @@ from typing import Any, Protocol, Self
 
 from torch import Tensor, nn
 
+from mvae.data.checks import NAME
 from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
+from mvae.measure import NAMES
 from mvae.models.elbo import Loss
 from mvae.refusal import Refusal
 from mvae.settings import Settings
-from mvae.workers import Workers
 
 IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
@@ -97,8 +98,9 @@ class Arm:
     attributes: attributes can be sampled given an image, where the data set has some.
     translation: sentences can be written given a sentence, where all modalities are sentences.
     """
-    learner: Callable[[nn.Module, Settings, Dataset, Workers], Learner] | None = None
-    """Trained by gradient steps: gives the learner of a worker, with the whole data set. Most often a class."""
+    learner: Callable[..., Learner] | None = None
+    """Trained by gradient steps: from model, trial, whole data set and workers (ALONE if left out), the learner of this
+    worker. Most often the class of a learner."""
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Fitted in one go, in place; returns metrics."""
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
@@ -134,3 +136,25 @@ class Arm:
 
     def __post_init__(self) -> None:
         assert (self.learner is None) != (self.fit is None), f"arm {self.token} must be trained in one way"
+
+
+def check_arm(new: Arm) -> None:
+    """Refuses an arm that the rest of the code could not work with.
+
+    Raises:
+        Refusal: one line.
+    """
+    if not NAME.fullmatch(new.token):
+        raise Refusal(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
+    if unknown := sorted(new.reads - set(Settings.model_fields)):
+        raise Refusal(f"arm {new.token} reads {unknown[0]}, which is no field of a trial")
+    needed = IDENTITY | (OPTIMISED if new.learner else frozenset())
+    if missing := sorted(needed - new.reads):
+        raise Refusal(
+            f"arm {new.token} must read {missing[0]}: begin its reads with IDENTITY"
+            + " | OPTIMISED, as every arm that is trained by steps" * bool(new.learner)
+        )
+    if unknown := sorted(new.measures - NAMES):
+        raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(sorted(NAMES))}")
+    if new.version < 1:
+        raise Refusal(f"arm {new.token}: version = {new.version} is not from 1 on")

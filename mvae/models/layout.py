@@ -63,7 +63,6 @@ class Layout:
     """The last modalities, where their networks are stacked."""
 
     def to(self, device: torch.device | str) -> "Layout":
-
         def moved(index: Tensor | None) -> Tensor | None:
             return None if index is None else index.to(device)
 

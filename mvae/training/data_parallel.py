@@ -5,7 +5,6 @@ after it (`mvae.training.loop.train`): a step in training does not read them, bu
 """
 
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -42,6 +41,7 @@ class DataParallel:
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:
         self.learner, self._step = learner, _Step(learner, model)
+        self.batches, self.facts, self.steps_per_epoch = learner.batches, learner.facts, learner.steps_per_epoch
         # Networks that no row of a step needs keep their gradient None, and Adam passes them over, as without workers.
         # Buckets, moreover, then stay as they are; else they are laid out anew after a process's first step
         # (reducer.hpp, should_rebuild_buckets), and a resumed run of three workers or more sums in another order.
@@ -51,16 +51,6 @@ class DataParallel:
                 self._step, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
             )
         self._shared.register_comm_hook(None, lambda _, bucket: _summed(bucket))  # it reads annotations, not as text
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.learner.steps_per_epoch
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        return self.learner.batches(epoch)
-
-    def facts(self) -> dict[str, float]:
-        return self.learner.facts()
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
         return Loss(self._shared(batch, step), self._step.parts)

@@ -94,7 +94,8 @@ def train(
         workers: which of several processes this is; all of them call this function, within a process group of
             torch.distributed. The first alone reads and writes checkpoints, validates, and calls the functions above.
         background: checkpoints are written by a thread while training goes on.
-        test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`; it influences nothing.
+        test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`, if the arm predicts
+            labels or texts; it influences nothing and is never a table's value.
     Raises:
         NonFiniteLoss: the loss became nan or infinite, at every worker; the last checkpoint stays.
         Refusal: the trial is to train on more examples than there are.
@@ -148,8 +149,8 @@ def train(
             if not workers.first:
                 continue
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
-            if test_curve:
-                metrics |= _diagnosed(model, trial, data)
+            if test_curve and _has_accuracy(trial.model, data.modalities):
+                metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
             speed = {"examples_per_second": rate}
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
             if epoch + 1 in looks:
@@ -280,13 +281,6 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
 def _has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
     """Whether an arm predicts labels or texts that the data set has."""
     return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
-
-
-def _diagnosed(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
-    """Test accuracy in the middle of training, for arms that predict labels or texts; never a table's value."""
-    if not _has_accuracy(trial.model, data.modalities):
-        return {}
-    return {"diagnostic/test_accuracy": prediction_accuracy(model, data.modalities, data.test)}
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:

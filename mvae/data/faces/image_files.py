@@ -23,7 +23,7 @@ BACKGROUND = (255, 255, 255)
 """Colour behind the transparent parts of a picture."""
 
 
-class BadImage(ValueError):
+class BadImage(Exception):
     """A file whose picture cannot be used. The message continues the file's name: "is damaged (...)"."""
 
 
@@ -43,8 +43,6 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> "Imag
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
                 return rgb(_upright(image))
-    except BadImage:
-        raise
     except UnidentifiedImageError as error:
         raise BadImage(f"is not a {formats[0]} image" if formats else "is no image, or a damaged one") from error
     except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -82,8 +80,6 @@ def rgb(image: "Image") -> "Image":
                 raise BadImage("is transparent throughout, so that nothing of it shows; save it without transparency")
             image = alpha_composite(new("RGBA", image.size, (*BACKGROUND, 255)), image)
         return image.convert("RGB")
-    except BadImage:
-        raise
     except ValueError as error:
         raise BadImage(f"has colours that cannot be converted (mode {mode}); save it as 8-bit RGB") from error
 

@@ -21,11 +21,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mvae.data.dataset import SPLITS, Arrays
 from mvae.data.faces.image_files import BadImage, rgb
 from mvae.data.progress import progress
 from mvae.limits import cores
@@ -137,6 +139,17 @@ def make(
 def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
     """All pictures, uint8 [N, C, 64, 64], mapped read-only, after `make`."""
     return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, channels, SIDE, SIDE))
+
+
+def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
+    """What a data set's `convert` gives, from values [N, ...] of each modality and the split of each picture.
+
+    Args:
+        partitions: uint8 [N], the number of a split each, ascending.
+    """
+    ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
+    parts = zip(SPLITS, pairwise(ends), strict=True)
+    return {split: tuple(column[start:stop] for column in columns) for split, (start, stop) in parts}
 
 
 def _blocks_left(folder: Path, count: int, channels: int, block: int) -> list[Block]:

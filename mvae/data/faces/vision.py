@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mvae.data import contents
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.faces import celeba_files, celeba_lists, faces, image_files, landmarks, pictures
 from mvae.data.faces.celeba import PARTITIONS
 from mvae.data.faces.drawing import draw_mask
@@ -122,12 +122,7 @@ def convert(folder: Path) -> Arrays:
         int((~block[:, 4].any((1, 2))).sum()) for block in np.array_split(stored, max(1, len(stored) // BLOCK))
     )
     log.info("%s of %s images have an empty mask, no face being found", f"{without:,}", f"{len(stored):,}")
-    arrays: Arrays = {}
-    for number, split in enumerate(SPLITS):
-        start, stop = np.searchsorted(partitions, [number, number + 1])
-        of_split = stored[start:stop]
-        arrays[split] = of_split[:, :3], of_split[:, 3:4], of_split[:, 4:5]
-    return arrays
+    return pictures.cut(partitions, stored[:, :3], stored[:, 3:4], stored[:, 4:5])
 
 
 def _prepared(folder: Path, count: int, part: pictures.Part, partitions: np.ndarray, what: str) -> Path:

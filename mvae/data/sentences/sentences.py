@@ -149,13 +149,13 @@ def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor]
 
 
 class Padding:
-    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences."""
+    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences.
+
+    Args:
+        lengths: int64 [N, M], stops counted.
+    """
 
     def __init__(self, lengths: np.ndarray | None) -> None:
-        """
-        Args:
-            lengths: int64 [N, M], stops counted.
-        """
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def begin(self) -> None:

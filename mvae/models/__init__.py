@@ -16,9 +16,9 @@ from mvae.models.rbm import RBM_ARM
 from mvae.models.vae import VAE_ARM
 from mvae.refusal import Refusal
 
-_IN_ORDER = (NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM)
-
-ARMS: dict[str, Arm] = {known.token: known for known in _IN_ORDER}
+ARMS: dict[str, Arm] = {
+    known.token: known for known in (NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM)
+}
 
 
 def arm(token: str) -> Arm:

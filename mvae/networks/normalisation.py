@@ -47,8 +47,7 @@ class TermBatchNorm(nn.Module):
         groups = self._groups or (len(x),)
         assert sum(groups) == len(x), "the groups of a term-wise normalisation do not add up to its rows"
         if not self.workers.alone:
-            together: Tensor = self._by_statistics_of_all(x, groups)
-            return together
+            return self._by_statistics_of_all(x, groups)
         # of one group, no split: its gradient would be a copy
         pieces = [x] if len(groups) == 1 else torch.split(x, list(groups))
         parts = [self._by_own_statistics(part) for part in pieces]

@@ -6,12 +6,9 @@ Coordinates are pixels of CelebA's aligned 178x218 images: eyes at (70, 111) and
 import functools
 import math
 from collections.abc import Iterator, Sequence, Set
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image, ImageDraw
 
 SIZE = (178, 218)
 """Width and height of a face, CelebA's."""
@@ -39,8 +36,6 @@ class Pen:
     """Draws into one picture, moved and stretched a little, so that no two faces sit alike."""
 
     def __init__(self, background: Colour, shift: tuple[float, float], stretch: float) -> None:
-        from PIL import Image, ImageDraw
-
         self.picture = Image.new("RGB", SIZE, background)
         self._draw = ImageDraw.Draw(self.picture)
         self._shift = shift
@@ -75,7 +70,7 @@ class Pen:
         self._draw.line([self._place(*point) for point in points], fill=fill, width=thick)
 
 
-def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
+def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     """One face.
 
     Args:
@@ -84,8 +79,6 @@ def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
     Returns:
         RGB, 178x218.
     """
-    from PIL import Image
-
     vary = iter(numbers)
     pen, skin, hair, wide = _begun(has, vary)
     cloth = _varied((110, 110, 110), 200, vary)
@@ -103,7 +96,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
     return Image.blend(pen.picture, grain, GRAIN)
 
 
-def draw_mask(has: Set[str], numbers: Sequence[float]) -> "Image":
+def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     """Where the features are of the face that `draw` draws: white on black, mouth, brows, eyes and nose filled, the jaw
     a line.
 
@@ -270,9 +263,7 @@ def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 @functools.cache
-def _noise() -> "Image":
-    from PIL import Image
-
+def _noise() -> Image.Image:
     width, height = (side + 100 for side in SIZE)
     words = np.random.Philox(key=NOISE_KEY).random_raw(-(-width * height * 3 // 8))
     pixels = words.astype("<u8").view(np.uint8)[: width * height * 3].reshape(height, width, 3)

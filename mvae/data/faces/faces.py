@@ -15,9 +15,9 @@ import hashlib
 import itertools
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from mvae.data.dataset import Source
 from mvae.data.faces import pictures
@@ -25,9 +25,6 @@ from mvae.data.faces.celeba import ATTRIBUTES, PARTITIONS, VALUES, convert, defa
 from mvae.data.faces.celeba_lists import COLUMNS
 from mvae.data.faces.drawing import HAIR, NUMBERS, draw
 from mvae.refusal import Refusal
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # N faces
 
@@ -38,7 +35,7 @@ COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
 """Random numbers of a face: one a column, then those that vary its looks."""
 
-Drawer = Callable[[Set[str], Sequence[float]], "Image"]
+Drawer = Callable[[Set[str], Sequence[float]], Image]
 """Draws what a face's attributes and random numbers say."""
 
 DRAWN = (
@@ -115,7 +112,7 @@ def block(seed: int, start: int, stop: int) -> np.ndarray:
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
-def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> "list[Image]":
+def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> list[Image]:
     """Faces start .. stop - 1, drawn, 178x218; or their masks, by `drawing.draw_mask`."""
     random = draws(seed, start, stop)
     has = columns(random)

@@ -131,7 +131,6 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
 
 
 def _check_views(found: Source, first: np.ndarray) -> None:
-    """Each view of the first image has the shape that its modality says."""
     for modality in found.modalities:
         if modality.view is None:
             continue

@@ -111,11 +111,9 @@ class Defaults:
     annealing_share: float = 0.4
     """Share of the steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
     label_weight: float = 1.0
-    """Weight lambda of the label's log-likelihood; the image's is 1 (the supplement names no weights)."""
+    """Weight lambda of a log-likelihood, as the next two; the image's is 1 (the supplement names no weights)."""
     text_weight: float = 1.0
-    """Weight lambda of the text's log-likelihood, likewise."""
     attribute_weight: float = 1.0
-    """Weight lambda of every attribute's log-likelihood, likewise."""
     k: int = 0
     """Random subsets of modalities a step (section 1: 1 for MVAE19, which makes 21 terms)."""
     pairing: str = "reserved"

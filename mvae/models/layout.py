@@ -60,7 +60,6 @@ class Layout:
     """The same as an even share of all workers' pairs, rounded up. Passes are planned by it, so that all workers make
     the same; one that is alone has them all."""
     stacked: Stacked | None = None
-    """The last modalities, where their networks are stacked."""
 
     def to(self, device: torch.device | str) -> "Layout":
         def moved(index: Tensor | None) -> Tensor | None:

@@ -24,13 +24,13 @@ from mvae.trial import Trial
 from mvae.workers import Workers
 
 EAGER_STEPS = 3
-"""Steps of a make-up before it is recorded: by then Adam has its state, and libraries have their workspace."""
+"""Eager steps per signature before recording, so that Adam's state and library workspaces exist."""
 
 MOST_GRAPHS = 16
-"""Make-ups that are recorded; steps of further ones stay eager."""
+"""Signatures that are recorded; steps of further ones stay eager."""
 
 MOST_SEEN = 64
-"""Make-ups that are counted at a time."""
+"""Signatures that are counted at a time."""
 
 RECORDED_KINDS = frozenset({Kind.IMAGE, Kind.LABEL, Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """Modalities whose steps are recorded. Of texts, lengths vary from step to step."""
@@ -97,7 +97,7 @@ class RecordedSteps(Steps):
         self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
-        """How often each make-up was seen, and a batch's constants, which must live as long as their id counts."""
+        """How often each signature was seen, and a batch's constants, which must live as long as their id counts."""
         self._memory: Any = None
         """The graphs' own, which they share: of one nothing but its outcome is read after it."""
 
@@ -113,19 +113,19 @@ class RecordedSteps(Steps):
             around.wait_stream(self.stream)
 
     def __call__(self, batch: Any, step: int) -> Loss:
-        made = make_up(batch)
-        if made is None:
+        signed = step_signature(batch)
+        if signed is None:
             return self._step(batch, step)
-        makeup, constants = made
-        if makeup not in self.recorded:
-            count, _ = self._seen.pop(makeup, (0, None))
+        signature, constants = signed
+        if signature not in self.recorded:
+            count, _ = self._seen.pop(signature, (0, None))
             if count < EAGER_STEPS or len(self.recorded) >= MOST_GRAPHS:
                 if len(self._seen) >= MOST_SEEN:
                     self._seen.clear()
-                self._seen[makeup] = (count + 1, constants)
+                self._seen[signature] = (count + 1, constants)
                 return self._step(batch, step)
-            self.recorded[makeup] = self._record(batch)
-        return self.recorded[makeup].play(batch, step)
+            self.recorded[signature] = self._record(batch)
+        return self.recorded[signature].play(batch, step)
 
     def _record(self, batch: Any) -> _Recorded:
         inputs = [part.clone() for part in tensors_of(batch)]
@@ -188,7 +188,10 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def tensors_of(batch: Any) -> list[Tensor]:
-    """The tensors of a batch that differ from step to step, always in the same order."""
+    """The tensors of a batch that differ from step to step, always in the same order.
+
+    By hand, and so are the two functions below: torch's pytree is private, takes longer and makes nothing shorter.
+    """
     parts = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else [batch]
     found: list[Tensor] = []
     for part in parts:
@@ -211,7 +214,7 @@ def with_tensors(batch: Any, tensors: list[Tensor]) -> Any:
     return replace(batch, **{field.name: other(getattr(batch, field.name)) for field in fields(batch)})
 
 
-def make_up(batch: Any) -> tuple[Hashable, list[Any]] | None:
+def step_signature(batch: Any) -> tuple[Hashable, list[Any]] | None:
     """What two steps must have in common to launch the same kernels, and the constants that it names by their id; None
     for a batch that is neither a dataclass with tensors, nor a tensor, nor a tuple of them, and nothing else."""
     if not (tensors := tensors_of(batch)):

@@ -117,15 +117,7 @@ def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     size = 12 if "Big_Nose" in has else 7
     pen.line([(MIDDLE - 2, 116), (MIDDLE - 3, 130)], white, 5)
     pen.ellipse(MIDDLE, 133, size, size - 2, white)
-    smiling, parted = "Smiling" in has, "Mouth_Slightly_Open" in has
-    if smiling and parted:
-        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, white)
-    elif smiling:
-        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), white)
-    elif parted:
-        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, white)
-    else:
-        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], white, 6)
+    _lips(pen, has, white)
     return pen.picture
 
 
@@ -212,20 +204,27 @@ def _mouth_and_beard(pen: Pen, has: Set[str], wide: float, skin: Colour, hair: C
         for side in (-1, 1):
             pen.ellipse(MIDDLE + side * (wide - 3), 124, 6, 26, hair)
     lips = (200, 24, 50) if "Wearing_Lipstick" in has else _mixed(skin, (170, 70, 70), 0.6)
-    smiling, parted, inside = "Smiling" in has, "Mouth_Slightly_Open" in has, (60, 14, 18)
-    if smiling and parted:
-        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, lips)
+    _lips(pen, has, lips)
+    parted, inside = "Mouth_Slightly_Open" in has, (60, 14, 18)
+    if parted and "Smiling" in has:
         pen.lower_half(MIDDLE, MOUTH - 4, 19, 13, inside)
         pen.rectangle(MIDDLE - 16, MOUTH - 3, MIDDLE + 16, MOUTH + 1, (250, 250, 246))
-    elif smiling:
-        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), lips)
     elif parted:
-        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, lips)
         pen.ellipse(MIDDLE, MOUTH + 1, 10, 6, inside)
-    else:
-        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], lips, 6)
     if "Mustache" in has:
         pen.line([(MIDDLE - 22, 148), (MIDDLE, 141), (MIDDLE + 22, 148)], _scaled(hair, 0.8), 8)
+
+
+def _lips(pen: Pen, has: Set[str], colour: Colour) -> None:
+    smiling, parted = "Smiling" in has, "Mouth_Slightly_Open" in has
+    if smiling and parted:
+        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, colour)
+    elif smiling:
+        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), colour)
+    elif parted:
+        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, colour)
+    else:
+        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], colour, 6)
 
 
 def _bangs(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:

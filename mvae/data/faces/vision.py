@@ -41,10 +41,6 @@ CHANNELS = 5
 """Number of channels stored together: red, green, blue, edges, mask."""
 BLOCK = 500
 """Images of a block: a minute of one core for photographs, 2 seconds for drawn faces."""
-FACES = 6_000
-"""Drawn faces of `vision_faces`."""
-FEW_FACES = 1_800
-"""Drawn faces of `vision_faces_small`."""
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Endings of the files that count as images."""
 
@@ -293,7 +289,7 @@ def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
     )
 
 
-def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> Source:
+def describe_faces(name: str, *, count: int, seed: int = faces.SEED) -> Source:
     """Returns a data set of this number of drawn faces."""
     training = int((faces.partitions(count) == 0).sum())
     return Source(
@@ -310,8 +306,8 @@ def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> 
     )
 
 
-VISION_FACES = describe_faces("vision_faces")
-VISION_FACES_SMALL = describe_faces("vision_faces_small", count=FEW_FACES)
+VISION_FACES = describe_faces("vision_faces", count=6_000)
+VISION_FACES_SMALL = describe_faces("vision_faces_small", count=1_800)
 
 
 def _digits(digest: str) -> str:

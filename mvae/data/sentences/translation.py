@@ -4,7 +4,7 @@ A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B;
 modalities, in alphabetical order. It is looked for as the data root itself, then as its folder en-vi.
 
 Words are in Unicode's normal form C, and white space of any kind separates them. Words that occur at least FEWEST times
-in the training part, and are among the MOST_WORDS most frequent, are known to models; all others are <unk> to them. A
+in the training part, and are among the CLASSES - 3 most frequent, are known to models; all others are <unk> to them. A
 pair with more than MOST_TOKENS words in a sentence is left out of its part. `facts` says how many of each there are.
 """
 
@@ -34,8 +34,6 @@ MOST_TOKENS = 70
 
 CLASSES = 10_000
 """Tokens that a model knows at most: words, <unk>, stop and start."""
-
-MOST_WORDS = CLASSES - SPECIAL
 
 FEWEST = 5
 """Times that a word must be seen in training to be known."""
@@ -268,7 +266,7 @@ def vocabulary(
     counts.update(dict.fromkeys({word for sentence in others for word in sentence}, 0))
     counts.pop(UNKNOWN_WORD, None)
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    known = min(MOST_WORDS, sum(count >= max(1, fewest) for count in counts.values()))
+    known = min(CLASSES - SPECIAL, sum(count >= max(1, fewest) for count in counts.values()))
     return [UNKNOWN_WORD, *ordered], known + SPECIAL
 
 

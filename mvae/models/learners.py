@@ -85,10 +85,6 @@ class _Learner(ABC):
     def indices(self, epoch: int) -> Iterator[np.ndarray]:
         """The training examples of each step."""
 
-    @abstractmethod
-    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
-        """The loss of one step."""
-
 
 class PairedLearner(_Learner):
     """Sees the paired set and nothing else, cycled through an epoch as long as every other arm's."""

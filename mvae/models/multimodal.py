@@ -189,7 +189,7 @@ def at_least_float32(output: Tensor) -> Tensor:
 def written(decoder: nn.Module, z: Tensor, generator: torch.Generator | None) -> Tensor:
     """The texts [n, L] that a text decoder writes at z [n, D]: greedily, or drawn where a generator is given."""
     assert isinstance(decoder, TextDecoder)
-    return decoder.greedy(z) if generator is None else decoder.sample(z, generator)
+    return decoder.sample(z, generator)
 
 
 def encoder_of(modality: Modality, image_network: str, width: int, outputs: int) -> nn.Module:

@@ -127,6 +127,11 @@ def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
     return groups
 
 
+def padded(lengths: np.ndarray) -> int:
+    """Tokens that a network computes of rows of these lengths, int64 [n], in groups of like length."""
+    return sum(int(lengths[group].max()) * len(group) for group in of_like_length(lengths) if len(group))
+
+
 def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
     """What `made` makes of rows of tokens [n, L], each group of like length by itself and no wider than it must be.
 
@@ -161,8 +166,7 @@ class Padding:
         if self._lengths is not None:
             lengths = self._lengths[index, modality]
             self._real += int(lengths.sum())
-            groups = (lengths[group] for group in of_like_length(lengths) if len(group))
-            self._computed += sum(int(group.max()) * len(group) for group in groups)
+            self._computed += padded(lengths)
 
     def facts(self) -> dict[str, float]:
         return {"train/padding_share": 1 - self._real / self._computed} if self._computed else {}

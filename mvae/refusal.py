@@ -1,7 +1,12 @@
 """The one exception that means a user's mistake. Every other exception is a bug and keeps its traceback."""
 
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
 
 
 class Refusal(ValueError):

@@ -5,8 +5,8 @@ from typing import Self
 
 from torch import Tensor
 
+from mvae.models.arm import Settings
 from mvae.models.elbo import annealed_beta
-from mvae.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from torch import Tensor, nn
 
@@ -12,7 +12,11 @@ from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
 from mvae.measure import NAMES
 from mvae.models.elbo import Loss
 from mvae.refusal import Refusal
-from mvae.settings import Settings
+
+if TYPE_CHECKING:
+    from mvae.settings import Settings as Settings
+else:  # models and training need no pydantic (benchmarks/gpu_runs)
+    Settings = Any
 
 IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
@@ -144,6 +148,8 @@ def check_arm(new: Arm) -> None:
     Raises:
         Refusal: one line.
     """
+    from mvae.settings import Settings
+
     if not NAME.fullmatch(new.token):
         raise Refusal(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
     if unknown := sorted(new.reads - set(Settings.model_fields)):

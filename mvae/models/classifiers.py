@@ -7,14 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, position
-from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Settings
 from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.likelihoods import Text, likelihood_of
 from mvae.models.logistic import fit_linear
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
-from mvae.settings import Settings
 from mvae.supervision import paired_set
 from mvae.workers import ALONE, Workers
 

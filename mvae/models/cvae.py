@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, position
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner, image_bound, validation_elbo
 from mvae.models.likelihoods import likelihood_of
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32, by_position
 from mvae.networks.image import image_decoder, image_encoder
-from mvae.settings import Settings
 
 # n rows, D latents, C numbers of a condition
 

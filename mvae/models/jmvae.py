@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner
@@ -18,7 +18,6 @@ from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, 
 from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
 from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
-from mvae.settings import Settings
 
 # n rows, D latents
 

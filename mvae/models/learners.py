@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset, Kind, Split, position
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.sampling import image_batches, paired_batches, step_count
-from mvae.settings import Settings
 from mvae.streams import torch_generator
 from mvae.supervision import paired_set
 from mvae.workers import ALONE, Workers

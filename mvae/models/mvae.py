@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
 from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.layout import Layout, layout
@@ -18,7 +18,6 @@ from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes, width_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, attribute_width
 from mvae.sampling import Step, kept_steps, step_count, steps
-from mvae.settings import Settings
 from mvae.streams import numpy_generator, torch_generator
 from mvae.supervision import kept_values, paired_set
 from mvae.workers import ALONE, Workers

@@ -13,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, position
-from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm
+from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm, Settings
 from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, ImageLearner
 from mvae.models.multimodal import at_least_float32
-from mvae.settings import Settings
 from mvae.workers import ALONE, Workers
 
 HIDDEN_UNITS = 128

@@ -8,13 +8,12 @@ from functools import partial
 from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, position
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm, Feature
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, ImageLearner, image_bound, validation_elbo
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of
-from mvae.settings import Settings
 
 
 class VAE(Multimodal):

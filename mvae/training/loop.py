@@ -19,6 +19,7 @@ from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
 from mvae.models import arm
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
@@ -29,7 +30,6 @@ from mvae.training.optimiser import Adam
 from mvae.training.records import Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
-from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 
 THREADS = 1
@@ -68,7 +68,7 @@ class Trained:
 
 
 def train(
-    trial: Trial,
+    trial: Settings,
     data: Dataset,
     checkpoints: Checkpoints,
     *,
@@ -171,7 +171,7 @@ def train(
 
 
 def _start(
-    checkpoints: Checkpoints, trial: Trial, device: torch.device | str, workers: Workers
+    checkpoints: Checkpoints, trial: Settings, device: torch.device | str, workers: Workers
 ) -> tuple[Checkpoint | None, Any, Any]:
     """The checkpoint to go on from, its weights, and the optimiser's state where there are epochs to come: what the
     first worker finds, whatever the others would."""
@@ -194,7 +194,7 @@ def best_epoch(history: Sequence[Record]) -> dict[str, float]:
     return {"best/validation_accuracy": value, "best/epoch": float(-epoch)}
 
 
-def _epochs(trial: Trial) -> int:
+def _epochs(trial: Settings) -> int:
     return 1 if arm(trial.model).fit is not None else trial.epochs
 
 
@@ -259,7 +259,7 @@ class _FiniteWatch:
                 )
 
 
-def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """Validation metrics of an epoch: watched, logged, and without influence on any arm. The module's mode stays."""
     chosen = arm(trial.model)
     if chosen.watch is not None:

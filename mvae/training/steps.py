@@ -17,10 +17,9 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
 from mvae.models import arm
-from mvae.models.arm import Learner
+from mvae.models.arm import Learner, Settings
 from mvae.models.elbo import Loss
 from mvae.training.data_parallel import DataParallel
-from mvae.trial import Trial
 from mvae.workers import Workers
 
 EAGER_STEPS = 3
@@ -43,7 +42,7 @@ class Steps:
     """Takes optimiser steps, one kernel after the other."""
 
     def __init__(
-        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial
+        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
     ) -> None:
         self.learner, self.model, self.optimizer, self.trial = learner, model, optimizer, trial
         self.device = next(model.parameters()).device
@@ -91,7 +90,7 @@ class RecordedSteps(Steps):
     """Steps on one GPU, as graphs where they recur."""
 
     def __init__(
-        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial
+        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
     ) -> None:
         super().__init__(learner, model, optimizer, trial)
         self.stream = _stream(self.device)
@@ -159,7 +158,7 @@ def steps_of(
     learner: Learner | DataParallel,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    trial: Trial,
+    trial: Settings,
     modalities: tuple[Modality, ...],
     workers: Workers,
 ) -> Steps:
@@ -168,7 +167,7 @@ def steps_of(
     return (RecordedSteps if recorded else Steps)(learner, model, optimizer, trial)
 
 
-def may_be_recorded(trial: Trial, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
+def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
     """Whether steps that recur are recorded: on a GPU, where the arm allows it and nothing else forbids it."""
     return (
         device.type == "cuda"

@@ -64,7 +64,8 @@ class ElboLearner:
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
         self.annealing = Annealing.of(trial, self.steps_per_epoch)
-        self._padding = Padding(self.split.lengths)
+        self.lengths = self.split.lengths
+        self._padding = Padding(self.lengths)
         """Of this worker's share of the epoch."""
         self._complete = 0
         """Complete examples that the epoch showed; one that is shown twice counts twice."""
@@ -82,9 +83,7 @@ class ElboLearner:
     def _steps(self, epoch: int) -> Iterator[Step]:
         trial = self.trial
         if self.kept is not None:
-            return kept_steps(
-                self.kept, trial.batch_size, trial.seed, epoch, subsets=trial.k, lengths=self.split.lengths
-            )
+            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, subsets=trial.k, lengths=self.lengths)
         return steps(
             pairing=trial.pairing,
             targets=trial.targets,
@@ -95,7 +94,7 @@ class ElboLearner:
             epoch=epoch,
             modalities=len(self.model.modalities),
             subsets=trial.k,
-            lengths=self.split.lengths,
+            lengths=self.lengths,
         )
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:

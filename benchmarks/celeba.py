@@ -22,10 +22,10 @@ from unittest import mock
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
+from benchmarks.celeba_layout import write_faces
 from benchmarks.timing import write_comparison
 from mvae import limits
 from mvae.data.faces import celeba, celeba_files, celeba_lists, pictures
-from mvae.data.faces.faces import write_faces
 
 CLAIM = 400.0
 """Images a second on two cores, at least."""

@@ -4,8 +4,6 @@ knows no such user.
 Libraries ask for it when they are imported (ray.tune), and ours is where converted data is kept (~/.cache/mvae).
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path

@@ -10,8 +10,6 @@ Ray reads the same files of the top folder. Here those of the process's own grou
 because a batch system limits its jobs without a container.
 """
 
-from __future__ import annotations
-
 import math
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Measure: what can be computed from a trained trial. `mvae/evaluation/measures.py` computes them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,7 +7,6 @@ import numpy as np
 from mvae.refusal import Refusal
 
 NAMES = frozenset({"accuracy", "readout", "likelihood", "attributes", "translation", "vision"})
-"""Names of all measures."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +39,6 @@ class Measure:
         return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
 
     def parameter(self, letter: str) -> float:
-        """The value of a parameter."""
         return dict(self.parameters)[letter]
 
     @property

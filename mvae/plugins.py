@@ -9,8 +9,6 @@ What comes from outside is watched: an error in it becomes one line that names f
 of a trial that it says it reads, and no others, since those alone are in the key.
 """
 
-from __future__ import annotations
-
 import hashlib
 import linecache
 import sys
@@ -24,8 +22,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from mvae.data import DATASETS, Source
 from mvae.models import ARMS
-from mvae.models.arm import Arm
-from mvae.models.checks import check_arm
+from mvae.models.arm import Arm, check_arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 
@@ -48,14 +45,11 @@ class Plugin:
 
     @property
     def module(self) -> str:
-        """Name of the module that it becomes."""
         return f"mvae_plugin_{self.digest[:16]}"
 
 
 @dataclass(frozen=True)
 class _Added:
-    """What a plug-in has brought."""
-
     plugin: Plugin
     datasets: frozenset[str]
     arms: frozenset[str]
@@ -104,11 +98,7 @@ def modules() -> list[ModuleType]:
 def forget() -> None:
     """Takes back what plug-ins have added to this process: for one that stands for several, as a test's does."""
     for added in _ADDED.values():
-        for name in added.datasets:
-            DATASETS.pop(name, None)
-        for token in added.arms:
-            ARMS.pop(token, None)
-        sys.modules.pop(added.plugin.module, None)
+        _take_back(added)
     _ADDED.clear()
 
 
@@ -122,7 +112,7 @@ def made_by(trial: Trial) -> dict[str, str]:
 
 
 def _run(plugin: Plugin) -> _Added:
-    datasets, arms = dict(DATASETS), dict(ARMS)
+    datasets, arms = set(DATASETS), set(ARMS)
     module = ModuleType(plugin.module)
     module.__file__ = str(plugin.path)
     sys.modules[plugin.module] = module  # dataclasses look their module up
@@ -136,11 +126,7 @@ def _run(plugin: Plugin) -> _Added:
         for token in added.arms:
             check_arm(ARMS[token])
     except BaseException as error:
-        for name in DATASETS.keys() - datasets:
-            del DATASETS[name]
-        for token in ARMS.keys() - arms:
-            del ARMS[token]
-        del sys.modules[plugin.module]
+        _take_back(_Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms)))
         if isinstance(error, Exception | SystemExit):
             raise _in_words(error, plugin) from None
         raise
@@ -149,6 +135,14 @@ def _run(plugin: Plugin) -> _Added:
     for token in added.arms:
         ARMS[token] = _watched_arm(ARMS[token])
     return added
+
+
+def _take_back(added: _Added) -> None:
+    for name in added.datasets:
+        del DATASETS[name]
+    for token in added.arms:
+        del ARMS[token]
+    del sys.modules[added.plugin.module]
 
 
 def _in_words(error: BaseException, plugin: Plugin) -> Refusal:

@@ -62,9 +62,9 @@ TARGETS = ("own", "all")
 class Step:
     """What one training step sees. A row is a modality of an example alone, or all of an example (a pair).
 
-    Rows come in blocks: each modality's lone rows, then the pairs. Steps of the same make-up hold the very same
-    (read-only) `present_RM` and `active_TR` objects, for the life of the process, so a caller may cache what it derives
-    by their identity.
+    Rows come in blocks: each modality's lone rows, then the pairs. Steps with as many lone rows and as many pairs
+    hold the very same (read-only) `present_RM` and `active_TR` objects, for the life of the process, so a caller may
+    cache what it derives by their identity.
     """
 
     index_RM: np.ndarray
@@ -74,7 +74,7 @@ class Step:
     active_TR: np.ndarray
     """bool: the ELBO terms the row takes part in. Term 0 is joint, 1..M are unimodal, the rest subsets."""
     alike: bool = True
-    """Whether `present_RM` and `active_TR` are objects that steps of the same make-up share; if not, they are new."""
+    """Whether `present_RM` and `active_TR` are objects that like steps share; if not, they are new."""
 
 
 def kept_steps(
@@ -141,23 +141,6 @@ def steps(
     if targets not in TARGETS:
         raise Refusal(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
     assert modalities >= 2 and subsets >= 0 and n >= 1 and batch_size >= 1
-    made = _steps(pairing, targets, n, paired, batch_size, seed, epoch, modalities, subsets, lengths)
-    return made if lengths is None else iter(_shuffled(list(made), seed, epoch))
-
-
-def _steps(
-    pairing: str,
-    targets: str,
-    n: int,
-    paired: np.ndarray,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    modalities: int,
-    subsets: int,
-    lengths: np.ndarray | None,
-) -> Iterator[Step]:
-    """As `steps`; by length, the shortest first, where lengths are given."""
 
     def sorted_by(columns: Sequence[int], order: np.ndarray) -> np.ndarray:
         return order if lengths is None else by_length(order, lengths[:, columns])
@@ -172,16 +155,17 @@ def _steps(
             pairs = _bucketed_pairs(
                 sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size)
             )
-        return _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
-    order = sorted_by(every, order)
-    if pairing == "proportional":
+        made = _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
+    elif pairing == "proportional":
         is_paired = np.zeros(n, bool)
         is_paired[paired] = True
         unpaired = np.flatnonzero(~is_paired)
         apart = [sorted_by([m], _label_order(seed, epoch, m).permutation(unpaired)) for m in range(1, modalities)]
-        return _proportional(order, apart, is_paired, batch_size, subsets)
-    coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
-    return _resampled(order, coins, batch_size, modalities, subsets)
+        made = _proportional(sorted_by(every, order), apart, is_paired, batch_size, subsets)
+    else:
+        coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
+        made = _resampled(sorted_by(every, order), coins, batch_size, modalities, subsets)
+    return made if lengths is None else iter(_shuffled(list(made), seed, epoch))
 
 
 def image_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
@@ -272,7 +256,7 @@ def _resampled(order: np.ndarray, coins: np.ndarray, batch_size: int, modalities
 
 def _step(alone: Sequence[np.ndarray], together: np.ndarray, subsets: int, unimodal_on_pairs: bool = True) -> Step:
     size, modalities = len(alone[0]), len(alone)
-    present_RM, active_TR = _make_up(size, len(together), modalities, subsets, unimodal_on_pairs)
+    present_RM, active_TR = _row_masks(size, len(together), modalities, subsets, unimodal_on_pairs)
     index_RM = np.full(present_RM.shape, -1, np.int64)
     for modality, examples in enumerate(alone):
         index_RM[modality * size : (modality + 1) * size, modality] = examples
@@ -281,7 +265,7 @@ def _step(alone: Sequence[np.ndarray], together: np.ndarray, subsets: int, unimo
 
 
 @functools.cache  # never evicts: an object's identity must mean the same thing as long as the process lives
-def _make_up(
+def _row_masks(
     alone: int, together: int, modalities: int, subsets: int, unimodal_on_pairs: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """present_RM and active_TR of a step with `alone` lone rows a modality and `together` pairs; one object each."""

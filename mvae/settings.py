@@ -1,7 +1,5 @@
 """Every field of a training run, with its meaning, unit and source. Rules between fields and the key: mvae/trial.py."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -4,8 +4,6 @@ A generator is made anew for each epoch, so resuming at an epoch boundary needs 
 that share a seed share every stream they both read: split, paired set, batch order.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -52,26 +52,16 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
     Raises:
         Refusal: the probability is not in (0, 1], or nothing is kept of any two examples.
     """
-    check_keep_probability(probability)
+    shown = np.format_float_positional(probability, trim="-")
+    if not 0 < probability <= 1:
+        raise Refusal(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
     kept: np.ndarray = numpy_generator(seed, "values kept").random((n, modalities)) < probability
     if np.count_nonzero(kept.any(1)) < FEWEST_PAIRS:
-        shown = np.format_float_positional(probability, trim="-")
         raise Refusal(
             f"keep probability {shown} leaves fewer than {FEWEST_PAIRS} of {n:,} training examples a value:"
             " choose a larger one"
         )
     return kept
-
-
-def check_keep_probability(probability: float) -> None:
-    """Refuse a keep probability outside (0, 1].
-
-    Raises:
-        Refusal: one line.
-    """
-    if not 0 < probability <= 1:
-        shown = np.format_float_positional(probability, trim="-")
-        raise Refusal(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
 
 
 def _rounded_up(share: float) -> str:

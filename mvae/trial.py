@@ -4,8 +4,6 @@ The key is a hash of the fields that the trial's arm reads, of the data set's fi
 training code's numbers. Checkpoint folder, Ray Train run, MLflow run, result file and table cell all carry it.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from typing import Any, Self
@@ -13,8 +11,9 @@ from typing import Any, Self
 from pydantic import ValidationError, model_validator
 
 from mvae.data import DATASETS, Kind, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES
+from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES, Modality
 from mvae.models import ARMS, arm
+from mvae.models.arm import Feature, features
 from mvae.refusal import Refusal, first_mistake
 from mvae.settings import Settings
 
@@ -61,7 +60,7 @@ class Trial(Settings):
     """
 
     @classmethod
-    def create(cls, *, dataset: str, model: str, **fields: Any) -> Trial:
+    def create(cls, *, dataset: str, model: str, **fields: Any) -> Self:
         """A trial with the data set's defaults wherever a field is missing or None.
 
         Raises:
@@ -85,12 +84,12 @@ class Trial(Settings):
         given = {name: value for name, value in fields.items() if value is not None}
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
 
-    def with_(self, **changes: Any) -> Trial:
+    def with_(self, **changes: Any) -> Self:
         """The same trial with some fields changed, validated again."""
         return self._checked({**self.model_dump(), **changes})
 
     @classmethod
-    def _checked(cls, fields: dict[str, Any]) -> Trial:
+    def _checked(cls, fields: dict[str, Any]) -> Self:
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
@@ -106,12 +105,7 @@ class Trial(Settings):
         if self.image_network not in data.defaults.image_networks:
             known = ", ".join(data.defaults.image_networks)
             raise Refusal(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
-        kinds = {modality.kind for modality in data.modalities}
-        if Kind.IMAGE not in kinds and not arm(self.model).imageless:
-            able = ", ".join(token for token, known in ARMS.items() if known.imageless)
-            raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
-        if Kind.TEXT in kinds and not arm(self.model).texts:
-            raise Refusal(f"arm {self.model!r} knows no texts, which {self.dataset} has: choose another arm")
+        self._can_be_handled(data.modalities)
         if self.binarisation == "dynamic" and not data.grey:
             able = " or ".join(name for name, known in DATASETS.items() if known.grey)
             raise Refusal(
@@ -119,13 +113,26 @@ class Trial(Settings):
                 f" choose --dataset {able}, or binarisation fixed"
             )
         self._can_be_shared()
-        self._fits_the_modalities(len(data.modalities), kinds)
+        self._fits_the_number_of_modalities(len(data.modalities))
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise Refusal(
                 f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
                 " it goes with paired_fraction 1 and pairing proportional alone"
             )
         return self
+
+    def _can_be_handled(self, modalities: tuple[Modality, ...]) -> None:
+        lacks = features(modalities) - arm(self.model).handles
+        if Feature.IMAGELESS in lacks:
+            able = ", ".join(token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles)
+            raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
+        for feature in (Feature.TEXTS, Feature.ATTRIBUTES):
+            if feature in lacks:
+                raise Refusal(f"arm {self.model!r} knows no {feature}, which {self.dataset} has: choose another arm")
+        if Feature.MANY in lacks:
+            raise Refusal(
+                f"arm {self.model!r} knows two modalities, and {self.dataset} has {len(modalities)}: choose another arm"
+            )
 
     def _can_be_shared(self) -> None:
         if self.fewest_workers is not None and self.fewest_workers > self.workers:
@@ -139,13 +146,7 @@ class Trial(Settings):
                 f" choose {' or '.join(map(str, sizes))}, or {fewer} worker{'s' * (fewer > 1)}"
             )
 
-    def _fits_the_modalities(self, modalities: int, kinds: set[Kind]) -> None:
-        if kinds & ATTRIBUTE_KINDS and not arm(self.model).attributes:
-            raise Refusal(f"arm {self.model!r} knows no attributes, which {self.dataset} has: choose another arm")
-        if modalities > 2 and not arm(self.model).many:
-            raise Refusal(
-                f"arm {self.model!r} knows two modalities, and {self.dataset} has {modalities}: choose another arm"
-            )
+    def _fits_the_number_of_modalities(self, modalities: int) -> None:
         if self.k > 0 and modalities < 3:
             raise Refusal(
                 f"k = {self.k} needs at least 3 modalities to choose subsets from:"

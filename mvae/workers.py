@@ -8,11 +8,9 @@ With several, a process group is there before training begins (gloo on a CPU, nc
 in every exchange, in the same order, whether or not it has rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch.distributed as dist
@@ -35,12 +33,10 @@ class Workers:
 
     @property
     def first(self) -> bool:
-        """Whether this worker is the one that validates, writes and speaks."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other."""
         return self.count == 1
 
     def share(self, rows: Rows, dim: int = 0) -> Rows:
@@ -80,8 +76,7 @@ class Workers:
             return value
         box: list[Any] = [value if self.first else None]
         dist.broadcast_object_list(box, src=0)
-        received: T = box[0]
-        return received
+        return cast(T, box[0])
 
     def named(self, stream: str) -> str:
         """The name of a stream of which every worker needs one of its own."""
@@ -89,4 +84,3 @@ class Workers:
 
 
 ALONE = Workers()
-"""The one process of a trial that shares its batches with none."""

@@ -24,6 +24,7 @@ from mvae.data import DATASETS, Kind, source
 from mvae.evaluation.measures import check_measurable, estimates
 from mvae.measure import likelihood
 from mvae.models import arm
+from mvae.models.arm import Feature
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, TargetRows, report_name
@@ -81,9 +82,9 @@ def default_arms(dataset: str) -> tuple[str, ...]:
     if separated(dataset):
         return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
     if all(modality.kind is not Kind.IMAGE for modality in source(dataset).modalities):
-        return tuple(token for token in ARMS if arm(token).imageless)
+        return tuple(token for token in ARMS if Feature.IMAGELESS in arm(token).handles)
     if len(source(dataset).modalities) > 2:
-        return tuple(token for token in ARMS if arm(token).many)
+        return tuple(token for token in ARMS if Feature.MANY in arm(token).handles)
     return ARMS
 
 

@@ -24,6 +24,7 @@ from mvae.data import Kind, source
 from mvae.evaluation.measures import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
+from mvae.models.arm import Feature
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
 from sweeps.cli.options import CommonOptions
@@ -103,7 +104,11 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
     able = [
         other
         for other, known in ARMS.items()
-        if (known.predicts or "readout" in known.measures if labelled else known.predicts and known.texts)
+        if (
+            known.predicts or "readout" in known.measures
+            if labelled
+            else known.predicts and Feature.TEXTS in known.handles
+        )
     ]
     raise Refusal(
         f"arm {token} tells no {'label' if labelled else 'text'} from an image: choose among {', '.join(able)}"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.celeba_layout import write_faces
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces.faces import write_faces
 
 
 @pytest.fixture

@@ -1,8 +1,13 @@
-"""Corpora for tests, written as files: a few sentences in two languages of the test's own."""
+"""Texts and sentences for tests; corpora of a few sentences in two languages, written as files."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
+import torch
+
+from mvae.data.mnist.multi_mnist import LENGTH, STOP
+from mvae.data.sentences.sentences import Sentences
 
 PAIRS = [
     ("the cat sees a dog", "mio vid vuf"),
@@ -27,3 +32,16 @@ def write_corpus(
             lines = "".join(f"{pair[side]}\n" for pair in pairs)
             (folder / f"{stem}.{suffix}").write_text(lines, encoding="utf-8")
     return folder
+
+
+def stored(sentences: list[list[int]], classes: int) -> Sentences:
+    """Sentences as they are stored, from the words of each."""
+    lengths = torch.tensor([len(sentence) for sentence in sentences])
+    words = torch.tensor([word for sentence in sentences for word in sentence], dtype=torch.int32)
+    return Sentences(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)
+
+
+def tokens_of(text: str) -> list[int]:
+    """The stored tokens of a text of at most 4 digits."""
+    assert len(text) < LENGTH and text.isdecimal() | (text == ""), text
+    return [*map(int, text), *[STOP] * (LENGTH - len(text))]

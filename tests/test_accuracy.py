@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import mvae.evaluation.accuracy
-from mvae.data import Dataset, load
+from mvae.data import Dataset, Split, load
 from mvae.evaluation.accuracy import label_accuracy
 from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY
@@ -48,7 +48,7 @@ class Oracle(nn.Module):
 def test_accuracy_is_the_share_of_right_labels_however_the_images_are_batched(
     rows: int, right: int, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mvae.evaluation.accuracy, "ROWS", rows)
+    monkeypatch.setattr(Split, "passes", partialmethod(Split.passes, rows))
     assert label_accuracy(Oracle(digits, right), digits.modalities, digits.test) == right / 250
 
 

@@ -27,7 +27,7 @@ from mvae.streams import derive
 from mvae.supervision import paired_set
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train, validated
-from mvae.training.steps import make_up
+from mvae.training.steps import step_signature
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 from sweeps.planning.plan import Cell, plan
@@ -73,7 +73,7 @@ def learner_of(trial: Trial, dataset: Dataset, workers: Workers = ALONE) -> Lear
 
 def images_of(batch: Any) -> Tensor:
     """The images of a step, float32 [n, 1, 28, 28]."""
-    values = batch[0] if isinstance(batch, tuple) else batch.values[0]
+    values = batch.values[0]
     assert isinstance(values, Tensor)
     return values
 
@@ -242,9 +242,9 @@ def test_the_order_of_the_batches_changes_no_bits(tiny: Dataset) -> None:
     assert torch.equal(torch.cat(small), torch.cat(large))
 
 
-def test_steps_keep_their_make_up_so_that_a_gpu_can_record_them(tiny: Dataset) -> None:
+def test_steps_keep_their_signature_so_that_a_gpu_can_record_them(tiny: Dataset) -> None:
     learner = learner_of(a_trial(), tiny)
-    made = [[make_up(batch) for batch in learner.batches(epoch)] for epoch in (0, 1)]
+    made = [[step_signature(batch) for batch in learner.batches(epoch)] for epoch in (0, 1)]
     assert [one and one[0] for one in made[0]] == [one and one[0] for one in made[1]] and None not in made[0]
 
 

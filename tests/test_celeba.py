@@ -19,13 +19,13 @@ import torch
 from PIL import Image
 
 from benchmarks.celeba import CLAIM, rate
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data import progress
 from mvae.data.faces import celeba, celeba_files, pictures
 from mvae.data.faces.celeba import ATTRIBUTES
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import PARTITION_LIST
-from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
 from tests.celeba_files import edit, lists, own_cache, root, zipped
 from tests.crashes import files_below

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data import contents
 from mvae.data.faces import vision
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
-from mvae.data.faces.faces import write_faces
 from tests.celeba_files import zipped
 from tests.tiny_mnist import flip_a_byte
 

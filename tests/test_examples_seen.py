@@ -154,8 +154,8 @@ def test_rbm_and_vae_see_every_image_once_an_epoch_in_the_shared_order_and_no_la
 def test_the_nn_learns_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:
     batches = [list(learner(data, digits_trial("nn")).batches(1)) for data in (digits, spoilt)]
     for whole, dirty in zip(*batches, strict=True):
-        assert torch.equal(whole[0], dirty[0])
-        assert torch.equal(whole[1], dirty[1])
+        assert torch.equal(whole.values[0], dirty.values[0])
+        assert torch.equal(whole.values[1], dirty.values[1])
 
 
 def test_fewer_than_two_pairs_are_refused_by_every_arm(digits: Dataset) -> None:

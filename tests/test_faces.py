@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data.dataset import Kind
 from mvae.data.faces import faces
 from mvae.data.faces.celeba import ATTRIBUTES, CELEBA
 from mvae.data.faces.celeba_files import IMAGES
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, COLUMNS, PARTITION_LIST
-from mvae.data.faces.faces import DRAWN, FACES, FACES19, SEED, block, columns, describe, drawn, draws, write_faces
+from mvae.data.faces.faces import DRAWN, FACES, FACES19, SEED, block, columns, describe, drawn, draws
 from mvae.refusal import Refusal
 from tests.crashes import files_below
 from tests.tiny_mnist import everything

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
 
+from mvae import plugins
 from mvae.data import DATASETS
-from mvae.models import arm
+from mvae.models import ARMS, arm
+from mvae.refusal import Refusal
 from mvae.trial import Trial
 
 FORMER = {b"mvae.models.likelihoods": b"mvae.likelihood", b"mvae.data.faces.vision": b"mvae.data.vision"}
@@ -30,3 +33,30 @@ def test_a_plug_in_may_import_gaussians_by_their_former_name() -> None:
     from mvae.models import gaussian
 
     assert Gaussian is gaussian.Gaussian
+
+
+AN_ARM = """import mvae.models
+from mvae.models.arm import Arm
+
+mvae.models.add(Arm("own", "Own", frozenset(), None, frozenset(), fit=print{}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("former", "line"),
+    [
+        (", attributes=True, many=True", "attributes, many: write handles=frozenset({TEXTS, ATTRIBUTES, MANY})"),
+        (", texts=False, recorded=True", "recorded, texts: write handles=frozenset({}), cuda_graphs=True"),
+        (", many=False, imageless=True", "many, imageless: write handles=frozenset({TEXTS, IMAGELESS})"),
+    ],
+)
+def test_a_plug_in_with_the_keywords_of_earlier_releases_is_told_in_one_line_what_to_write(
+    former: str, line: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(AN_ARM.format(former), encoding="utf-8")
+    with pytest.raises(Refusal) as refused:
+        plugins.load(plugins.read([path]))
+    said = str(refused.value).replace("Feature.", "")
+    assert said == f"{path}, line 4: an Arm no longer takes {line} (from mvae.models.arm import Feature)"
+    assert "own" not in ARMS

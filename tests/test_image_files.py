@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data.faces import celeba_files, image_files, landmarks, pictures, vision
 from mvae.data.faces.celeba_files import IMAGES
-from mvae.data.faces.faces import write_faces
 from mvae.refusal import Refusal
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)

@@ -13,8 +13,9 @@ import torch
 from mvae import data
 from mvae.data.dataset import SPLITS
 from mvae.data.mnist import mnist, multi_mnist
-from mvae.data.mnist.multi_mnist import SEED, VOCABULARY, Composed, compose, shrink, tokens_of
+from mvae.data.mnist.multi_mnist import SEED, VOCABULARY, Composed, compose, shrink
 from mvae.data.sentences.text import characters, text_of
+from tests.corpora import tokens_of
 from tests.tiny_mnist import everything, flip_a_byte, write_idx, write_tiny
 
 VERSION_1 = "16ca32728e8452e56cabfc7af4e64d00d714b44e6999cf6130e78dbbe8002cfe"

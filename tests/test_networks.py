@@ -219,8 +219,8 @@ def test_outside_terms_batch_normalisation_is_that_of_torch(dims: int) -> None:
 def test_within_terms_each_group_is_normalised_by_itself(dims: int) -> None:
     ours, theirs = twins(dims)
     x = rows(12, dims)
-    with term_statistics(ours) as statistics:
-        statistics.groups([5, 4, 3])
+    with term_statistics(ours) as next_groups:
+        next_groups([5, 4, 3])
         together = ours(x)
     apart = torch.cat([theirs(part) for part in torch.split(x, [5, 4, 3])])
     torch.testing.assert_close(together, apart)
@@ -229,10 +229,10 @@ def test_within_terms_each_group_is_normalised_by_itself(dims: int) -> None:
 def test_within_terms_the_running_statistics_move_once_by_the_mean_over_groups() -> None:
     ours, theirs = twins(2)
     x, y = rows(9, 2), rows(3, 2, 2)
-    with term_statistics(ours) as statistics:
-        statistics.groups([5, 4])
+    with term_statistics(ours) as next_groups:
+        next_groups([5, 4])
         ours(x)
-        statistics.groups([3])
+        next_groups([3])
         ours(y)
         assert ours.running_mean.eq(0).all()
         assert ours.running_var.eq(1).all()
@@ -256,8 +256,8 @@ def test_fewer_than_two_rows_use_the_running_statistics_and_move_nothing(dims: i
     theirs(rows(7, dims))
     x = rows(1, dims, 4)
     expected, before = theirs.eval()(x), {name: buffer.clone() for name, buffer in ours.named_buffers()}
-    with term_statistics(ours) as statistics:
-        statistics.groups([1])
+    with term_statistics(ours) as next_groups:
+        next_groups([1])
         torch.testing.assert_close(ours(x), expected)
     torch.testing.assert_close(ours(x), expected)
     assert ours(x[:0]).shape == x[:0].shape
@@ -268,8 +268,8 @@ def test_an_error_within_terms_leaves_the_next_step_whole() -> None:
     ours, theirs = twins(2)
 
     def pass_of_the_wrong_size() -> None:
-        with term_statistics(ours) as statistics:
-            statistics.groups([3])
+        with term_statistics(ours) as next_groups:
+            next_groups([3])
             ours(rows(5, 2))
 
     with pytest.raises(AssertionError, match="do not add up"):

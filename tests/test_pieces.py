@@ -192,10 +192,10 @@ def test_running_statistics_move_once_over_all_pieces_whether_or_not_there_are_g
         torch.manual_seed(0)
         network, whole = nn.Sequential(nn.Linear(4, 3), TermBatchNorm(3)), torch.randn(8, 4)
         groups, ends = ([(5,), (3,)], [5, 8]) if pieces else ([(5, 3)], [8])
-        with torch.set_grad_enabled(gradients), term_statistics(network) as statistics:
+        with torch.set_grad_enabled(gradients), term_statistics(network) as next_groups:
 
             def summed(part: Tensor, start: int, end: int) -> Tensor:
-                statistics.groups(groups[ends.index(end)])
+                next_groups(groups[ends.index(end)])
                 total: Tensor = network(part).square().sum()
                 return total
 

@@ -14,8 +14,7 @@ import torch
 from mvae import data, models
 from mvae.data import Defaults, Kind, Modality
 from mvae.data.checks import check_arrays, check_source
-from mvae.models.arm import IDENTITY
-from mvae.models.checks import check_arm
+from mvae.models.arm import IDENTITY, check_arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from pipelines.weak_supervision import Options, sweep

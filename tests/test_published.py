@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data.faces.celeba_files import IMAGES
-from mvae.data.faces.faces import write_faces
 from mvae.data.mnist import known_files
 from mvae.data.mnist.known_files import COUNTS, DIGESTS
 from mvae.data.mnist.mnist import FILES

@@ -25,17 +25,17 @@ from mvae.data import (
     training_examples,
 )
 from mvae.data.dataset import SPLITS, Dataset
-from mvae.data.sentences.sentences import Sentences, ragged, sentence_of, trimmed
+from mvae.data.sentences.sentences import Sentences, sentence_of, trimmed
 from mvae.data.sentences.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
 from mvae.data.sentences.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary
 from mvae.refusal import Refusal
-from tests.corpora import PAIRS, write_corpus
+from tests.corpora import PAIRS, stored, write_corpus
 
 
 def drawn(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
     """Sentences of these lengths, of words from 0 to `words`, of which 5 are known."""
     all_ = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
-    return Sentences.of(ragged([[all_.pop() for _ in range(length)] for length in lengths]), classes)
+    return stored([[all_.pop() for _ in range(length)] for length in lengths], classes)
 
 
 def read_sentences(path: Path) -> list[list[str]]:

@@ -174,9 +174,10 @@ def test_the_nn_alone_takes_the_mean_that_it_always_took() -> None:
     model = built(trial, data)
     learner = learner_of(model, trial, data, ALONE)
     assert isinstance(learner, NeuralNetworkLearner)
-    image, label = widened(next(iter(learner.batches(0))))
+    batch = widened(next(iter(learner.batches(0))))
+    image, label = batch.values
     expected = nn.functional.cross_entropy(model(image), label)
-    assert torch.equal(learner.loss((image, label), 0).total, expected)
+    assert torch.equal(learner.loss(batch, 0).total, expected)
 
 
 @pytest.mark.parametrize("model", [token for token in ARMS if token != "logreg"])

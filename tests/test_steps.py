@@ -19,7 +19,7 @@ from mvae.training import steps
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import Trained, train
 from mvae.training.optimiser import Adam
-from mvae.training.steps import EAGER_STEPS, RecordedSteps, Steps, make_up, steps_of, tensors_of, with_tensors
+from mvae.training.steps import EAGER_STEPS, RecordedSteps, Steps, step_signature, steps_of, tensors_of, with_tensors
 from mvae.trial import Trial
 from mvae.workers import ALONE, Workers
 
@@ -49,8 +49,8 @@ def taken(trial: Trial, way: type[Steps] | None = None) -> Steps:
     return steps_of(learner, model, optimizer, trial, data.modalities, ALONE)
 
 
-def made_up(batch: Any) -> Hashable:
-    made = make_up(batch)
+def signature_of(batch: Any) -> Hashable:
+    made = step_signature(batch)
     assert made is not None
     return made[0]
 
@@ -59,34 +59,34 @@ def test_a_batchs_tensors_are_taken_out_and_put_back_and_its_plan_stays() -> Non
     for model in ("mvae", "nn", "jmvae"):
         batch = next(taken(a_trial(model)).learner.batches(0))
         parts = tensors_of(batch)
-        assert len(parts) == {"mvae": 3, "nn": 2, "jmvae": 3}[model]
+        assert len(parts) == 3
         other = with_tensors(batch, [part.clone() for part in parts])
         assert type(other) is type(batch)
         for one, copy in zip(parts, tensors_of(other), strict=True):
             assert torch.equal(one, copy)
             assert one.data_ptr() != copy.data_ptr()
-        assert make_up(other) == make_up(batch)
+        assert step_signature(other) == step_signature(batch)
 
 
 @pytest.mark.parametrize("model", ["mvae", "nn", "vae"])
-def test_steps_of_an_epoch_are_of_one_make_up_but_for_the_short_one_and_so_are_the_next_epochs(model: str) -> None:
+def test_steps_of_an_epoch_are_of_one_signature_but_for_the_short_one_and_so_are_the_next_epochs(model: str) -> None:
     learner = taken(a_trial(model, pairing="reserved" if model == "mvae" else None)).learner
-    makeups = [[made_up(batch) for batch in learner.batches(epoch)] for epoch in range(2)]
-    assert makeups[0] == makeups[1]
-    assert len(set(makeups[0])) <= 3
-    whole = makeups[0][:-1]
+    signatures = [[signature_of(batch) for batch in learner.batches(epoch)] for epoch in range(2)]
+    assert signatures[0] == signatures[1]
+    assert len(set(signatures[0])) <= 3
+    whole = signatures[0][:-1]
     assert max(whole.count(one) for one in whole) >= len(whole) / 2
 
 
-def test_two_steps_are_of_one_make_up_just_where_they_have_as_many_pairs() -> None:
+def test_two_steps_are_of_one_signature_just_where_they_have_as_many_pairs() -> None:
     learner = taken(a_trial(pairing="proportional", paired_fraction=0.5, batch_size=4)).learner
     seen: dict[int, set[Hashable]] = {}
     for epoch in range(3):
         for batch in list(learner.batches(epoch))[:-1]:
             pairs = sum(map(len, batch.values)) - batch.noise.shape[1]
-            seen.setdefault(pairs, set()).add(made_up(batch))
+            seen.setdefault(pairs, set()).add(signature_of(batch))
     assert len(seen) > 3
-    assert {len(makeups) for makeups in seen.values()} == {1}
+    assert {len(signatures) for signatures in seen.values()} == {1}
     assert len(set.union(*seen.values())) == len(seen)
 
 
@@ -101,12 +101,12 @@ class Pair(NamedTuple):
     other: torch.Tensor
 
 
-def test_a_batch_that_cannot_be_put_together_again_has_no_make_up() -> None:
+def test_a_batch_that_cannot_be_put_together_again_has_no_signature() -> None:
     x = torch.zeros(3)
-    assert make_up((x, x)) is not None
-    assert make_up(Labelled((x,), "a")) is not None
+    assert step_signature((x, x)) is not None
+    assert step_signature(Labelled((x,), "a")) is not None
     for batch in ([x, x], {"x": x}, (x, 3), Pair(x, x), Labelled((), "a"), ()):
-        assert make_up(batch) is None
+        assert step_signature(batch) is None
 
 
 @pytest.mark.parametrize("fields", [{}, {"annealing_share": 1.0}, {"annealing_epochs": 2}])
@@ -153,7 +153,7 @@ class Counted(RecordedSteps):
         self.told.append("played")
 
 
-def test_a_make_up_is_recorded_when_it_has_come_often_enough_and_played_from_then_on() -> None:
+def test_a_signature_is_recorded_when_it_has_come_often_enough_and_played_from_then_on() -> None:
     counted = taken(a_trial(pairing="proportional", paired_fraction=1.0), Counted)
     assert isinstance(counted, Counted)
     batch = next(counted.learner.batches(0))
@@ -171,7 +171,7 @@ def test_steps_that_never_recur_are_never_recorded_and_are_not_remembered_withou
     assert set(counted.told) == {"eager"}
 
 
-def test_make_ups_beyond_the_most_that_are_recorded_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signatures_beyond_the_most_that_are_recorded_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "MOST_GRAPHS", 1)
     counted = taken(a_trial(pairing="proportional", paired_fraction=1.0), Counted)
     assert isinstance(counted, Counted)
@@ -199,7 +199,7 @@ def differences(one: Trained, other: Trained) -> list[str]:
     ]
 
 
-RECORDED_ARMS = [token for token, one in ARMS.items() if one.recorded]
+RECORDED_ARMS = [token for token, one in ARMS.items() if one.cuda_graphs]
 
 VARIANTS: list[dict[str, Any]] = [
     *({"model": model} for model in RECORDED_ARMS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import mvae.evaluation.accuracy
 from mvae.data import Dataset, Split, load
-from mvae.data.mnist.multi_mnist import MULTI_MNIST, tokens_of
+from mvae.data.mnist.multi_mnist import MULTI_MNIST
 from mvae.evaluation.accuracy import matches, prediction_accuracy, text_accuracy
 from mvae.evaluation.measures import compute
 from mvae.evaluation.samples import sample_grids
@@ -27,6 +27,7 @@ from mvae.networks.text import TextDecoder
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import train
 from mvae.trial import Trial
+from tests.corpora import tokens_of
 from tests.plain_elbo import plain_text_log_probability
 from tests.small_models import RULES
 from tests.small_training import assert_identical, interrupted
@@ -105,7 +106,8 @@ def test_the_nn_learns_by_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
     assert isinstance(model, NeuralNetwork)
     assert isinstance(model.decoder, TextDecoder)
     learner = NeuralNetworkLearner(model, trial("nn"), tiny)
-    images, texts = batch = next(iter(learner.batches(0)))
+    batch = next(iter(learner.batches(0)))
+    images, texts = batch.values
     mean = model.encoder(images)
     plain = [
         plain_text_log_probability(model.decoder, row, text) for row, text in zip(mean, texts.tolist(), strict=True)
@@ -198,7 +200,7 @@ def accuracy(truth: list[str], said: list[str]) -> float:
 def test_accuracy_is_right_characters_at_their_place_over_true_characters_of_the_whole_split(
     truth: list[str], said: list[str], expected: float, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mvae.evaluation.accuracy, "ROWS", rows)
+    monkeypatch.setattr(Split, "passes", partialmethod(Split.passes, rows))
     assert accuracy(truth, said) == expected
 
 

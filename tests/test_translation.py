@@ -12,7 +12,7 @@ from torch import nn
 
 from mvae.data import load
 from mvae.data.dataset import Dataset
-from mvae.data.sentences.sentences import Sentences, ragged
+from mvae.data.sentences.sentences import Sentences
 from mvae.evaluation.likelihood_estimates import likelihood_metrics, split_likelihoods
 from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.tokens import sentences_in
@@ -30,12 +30,13 @@ from mvae.evaluation.translation import (
 )
 from mvae.measure import ACCURACY, TRANSLATION
 from mvae.models import ARMS, arm
+from mvae.models.arm import Feature
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps.table.markdown import word_tables
-from tests.corpora import PAIRS, write_corpus
+from tests.corpora import PAIRS, stored, write_corpus
 
 LATENTS = 3
 
@@ -86,7 +87,7 @@ def test_an_answer_of_nothing_is_scored_too() -> None:
 
 def test_the_unigram_model_is_its_closed_form() -> None:
     def made(words: list[list[int]]) -> Sentences:
-        return Sentences.of(ragged(words), 5)
+        return stored(words, 5)
 
     training, test = made([[1, 1, 2], [], [1, 7]]), made([[2, 9], [0]])  # 0 <unk>, 1 and 2 known, 3 stop
     counts, total = {0: 1, 1: 3, 2: 1, 3: 3}, 8
@@ -266,7 +267,7 @@ def test_the_tables_show_samples_reconstructions_and_both_directions_beside_the_
     assert Counter(line.count(" | ") for line in shown.splitlines() if line.startswith("| the unseen cat"))[2] == 1
 
 
-@pytest.mark.parametrize("token", [token for token, known in ARMS.items() if known.imageless])
+@pytest.mark.parametrize("token", [token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles])
 def test_every_arm_without_images_is_measured_and_others_are_refused(token: str, data: Dataset) -> None:
     trial = Trial.create(dataset="translation", model=token, latents=LATENTS)
     assert compute(TRANSLATION, model(data, token), trial, data)["test/bleu"] >= 0

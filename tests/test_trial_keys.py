@@ -11,6 +11,7 @@ import pytest
 import mvae.trial
 from mvae.data import DATASETS
 from mvae.models import ARMS
+from mvae.models.arm import Feature
 from mvae.trial import Trial, _hashed, canonical_json
 from tests.small_models import TINY_19
 
@@ -181,7 +182,9 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None
 
 
 @pytest.mark.usefixtures("tiny19")
-@pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if arm.attributes and arm.many])
+@pytest.mark.parametrize(
+    "model", [token for token, arm in ARMS.items() if {Feature.ATTRIBUTES, Feature.MANY} <= arm.handles]
+)
 def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_modalities(model: str) -> None:
     trial = Trial.create(dataset="tiny19", model=model)
     unasked = {
@@ -214,7 +217,7 @@ def test_the_depth_of_mlp_decoders_is_read_beside_a_dcgan_where_there_are_attrib
     assert key_changes(trials["vae"], {"decoder_hidden"}) == set()
 
 
-@pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if arm.imageless])
+@pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if Feature.IMAGELESS in arm.handles])
 def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_sentences_and_no_image(model: str) -> None:
     trial = Trial.create(dataset="toy_translation", model=model)
     images = {"image_network", "decoder_hidden", "image_weight", "binarisation"}

@@ -17,6 +17,7 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from benchmarks.celeba_layout import write_faces
 from mvae import data
 from mvae.data.arrow import MANIFEST
 from mvae.data.faces import faces, landmarks, pictures, vision
@@ -262,7 +263,7 @@ def test_what_is_made_of_the_image_is_not_stored(cache: Path, tmp_path: Path) ->
 def test_celebas_images_and_partitions_are_those_of_the_other_data_set(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    faces.write_faces(tmp_path / "root", 24)
+    write_faces(tmp_path / "root", 24)
     with caplog.at_level(logging.INFO, "mvae"):
         six = data.load("vision", tmp_path / "root", tmp_path / "cache")
     assert "24 of 24 images have an empty mask, no face being found" in caplog.messages

@@ -7,9 +7,9 @@ Again   benchmarks/gpu --out OUT --continue-from gpu-results.json
 Here    benchmarks/gpu --take gpu-results.json --storage runs --name main
                                                       the cells become result files, which any report then finds
 
-(`python -m benchmarks.gpu_runs` is the same.) The GPU's machine needs Python, torch, numpy and pyarrow; neither Ray,
-MLflow nor pydantic: the trials travel in the pack, with the keys that they have in every sweep. Without a GPU the same
-command runs on the processor and says what it leaves out.
+(`python -m benchmarks.gpu_runs` is the same.) The GPU's machine needs Python, torch, numpy, pyarrow and Pillow; neither
+Ray, MLflow nor pydantic: the trials travel in the pack, with the keys that they have in every sweep. Without a GPU the
+same command runs on the processor and says what it leaves out.
 
 OUT/gpu-results.json, written again after every part:
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 import mvae.models
 from mvae.data import Modality
-from mvae.models.arm import Arm
+from mvae.models.arm import Arm, Feature
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE_ARM, ElboLearner, networks_of, stacked_networks_of
@@ -65,7 +65,6 @@ for token, title, model in (
             build=partial(build, model),
             learner=ElboLearner,
             measures=MVAE_ARM.measures,
-            attributes=True,
-            many=True,
+            handles=frozenset(Feature) - {Feature.IMAGELESS},
         )
     )

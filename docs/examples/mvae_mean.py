@@ -4,7 +4,7 @@ from torch import Tensor
 
 import mvae.models
 from mvae.data import Modality
-from mvae.models.arm import Arm
+from mvae.models.arm import Arm, Feature
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import MVAE_ARM, ElboLearner, networks_of, stacked_networks_of
@@ -39,8 +39,7 @@ mvae.models.add(
         build=build,
         learner=ElboLearner,  # the batch of each step, and its loss
         measures=MVAE_ARM.measures,  # what can be measured
-        attributes=True,  # can be trained on attributes
-        many=True,  # can be trained on more than two modalities
+        handles=frozenset(Feature) - {Feature.IMAGELESS},  # data sets that it can be trained on
         version=1,  # raise it when the numbers change: finished trials then run again
     )
 )

@@ -70,8 +70,6 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_Stored = tuple[tuple[Modality, ...], dict[str, Split]]
-
 _ALL = (
     *(DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19),
     *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_IMAGES, VISION_FACES, VISION_FACES_SMALL),
@@ -199,13 +197,12 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
     mark = _fingerprint(found, root, cache)
     folder = _folder(found, mark, cache)
     try:
-        modalities, splits = _stored(folder, found, mark) or _converted(folder, found, mark, root)
+        dataset = _stored(folder, found, mark) or _converted(folder, found, mark, root)
     except OSError as error:
         reason = error.strerror or error
         raise Refusal(
             f"the cache {folder.parent} cannot be used ({reason}): give --cache a folder with room"
         ) from error
-    dataset = Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
     return _with_grey(dataset, found.grey, data_root, cache) if grey else dataset
 
 
@@ -219,13 +216,9 @@ def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset |
     """
     found = source(name)
     try:
-        stored = _stored(_folder(found, mark, cache), found, mark)
+        return _stored(_folder(found, mark, cache), found, mark)
     except OSError:
         return None
-    if stored is None:
-        return None
-    modalities, splits = stored
-    return Dataset(name=name, modalities=modalities, fingerprint=mark, **splits)
 
 
 def _with_grey(dataset: Dataset, other: str, data_root: Path | None, cache: Path | None) -> Dataset:
@@ -244,7 +237,7 @@ def _folder(found: Source, mark: str, cache: Path | None) -> Path:
     return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{mark[:16]}{of_code}"
 
 
-def _stored(folder: Path, found: Source, mark: str) -> _Stored | None:
+def _stored(folder: Path, found: Source, mark: str) -> Dataset | None:
     try:
         return _read(folder, found, mark)
     except Damaged as damage:
@@ -252,13 +245,12 @@ def _stored(folder: Path, found: Source, mark: str) -> _Stored | None:
         return None
 
 
-def _read(folder: Path, found: Source, mark: str) -> _Stored | None:
-    modalities = arrow.described(folder) if found.made_of else found.modalities
-    splits = None if modalities is None else arrow.read(folder, modalities, mark)
-    return None if modalities is None or splits is None else (modalities, splits)
+def _read(folder: Path, found: Source, mark: str) -> Dataset | None:
+    stored = arrow.read(folder, None if found.made_of else found.modalities, mark)
+    return stored and Dataset(name=found.name, modalities=stored[0], fingerprint=mark, **stored[1])
 
 
-def _converted(folder: Path, found: Source, mark: str, root: Path) -> _Stored:
+def _converted(folder: Path, found: Source, mark: str, root: Path) -> Dataset:
     with locked(folder):
         try:
             stored = _read(folder, found, mark)

@@ -40,7 +40,6 @@ class _Entry:
     size: int
     """Bytes."""
     sha256: str
-    """Hex digest of the file."""
 
 
 def write(
@@ -50,7 +49,7 @@ def write(
 
     Args:
         arrays: uint8, per split one array a modality, contiguous or not, [N, *shape]; ragged where it is sentences.
-        described: the manifest says what the modalities are, for `modalities`.
+        described: the manifest says what the modalities are, for `read`.
     Raises:
         OSError: the disk is full or the folder cannot be written.
     """
@@ -73,11 +72,15 @@ def write(
     write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
-def read(folder: Path, modalities: tuple[Modality, ...], fingerprint: str) -> dict[str, Split] | None:
-    """The three splits, mapped; None where nothing was stored, or not to the end.
+def read(
+    folder: Path, modalities: tuple[Modality, ...] | None, fingerprint: str
+) -> tuple[tuple[Modality, ...], dict[str, Split]] | None:
+    """The modalities and the three splits, mapped; None where nothing was stored, or not to the end.
 
     Sizes are checked at every call, digests once a process.
 
+    Args:
+        modalities: None: those that the manifest describes.
     Raises:
         Damaged: a file is missing, or is not what the manifest says.
     """
@@ -86,6 +89,8 @@ def read(folder: Path, modalities: tuple[Modality, ...], fingerprint: str) -> di
         manifest = json.loads(path.read_bytes())
         known = manifest["format"] == FORMAT and manifest["fingerprint"] == fingerprint
         entries = {split: _Entry(**manifest["splits"][split]) for split in SPLITS}
+        if modalities is None:
+            modalities = tuple(_modality(**stored) for stored in manifest["modalities"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
@@ -93,34 +98,18 @@ def read(folder: Path, modalities: tuple[Modality, ...], fingerprint: str) -> di
     if not known:
         raise Damaged(f"{path} is of another format or data set")
     try:
-        return {split: _read_split(_path(folder, split), modalities, entry) for split, entry in entries.items()}
+        splits = {split: _read_split(_path(folder, split), modalities, entry) for split, entry in entries.items()}
     except FileNotFoundError as error:
         raise Damaged(f"{error.filename} is missing") from error
+    return modalities, splits
 
 
-def described(folder: Path) -> tuple[Modality, ...] | None:
-    """The modalities that the manifest of a stored data set describes; None where nothing was stored.
-
-    Raises:
-        Damaged: the manifest is none of ours.
-    """
-    path = folder / MANIFEST
-    try:
-        stored = json.loads(path.read_bytes())["modalities"]
-        return tuple(
-            Modality(
-                **{
-                    **one,
-                    "kind": Kind(one["kind"]),
-                    **{name: tuple(one[name]) for name in ("shape", "attributes", "words")},
-                }
-            )
-            for one in stored
-        )
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path} is not a manifest of ours ({type(error).__name__}: {error})") from error
+def _modality(kind: str, **stored: Any) -> Modality:
+    """A modality as the manifest describes it: JSON has lists for tuples."""
+    tuples: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
+    }
+    return Modality(kind=Kind(kind), **tuples)
 
 
 def discard(folder: Path) -> None:

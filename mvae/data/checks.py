@@ -4,8 +4,6 @@ Those of this package are held to it by tests; those that come from outside are 
 be right.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from typing import Any
@@ -133,7 +131,6 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
 
 
 def _check_views(found: Source, first: np.ndarray) -> None:
-    """Each view of the first image has the shape that its modality says."""
     for modality in found.modalities:
         if modality.view is None:
             continue

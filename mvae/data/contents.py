@@ -9,9 +9,9 @@ a ctime back, so a file that is rewritten with its old size and mtime is noticed
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from mvae.data.progress import progress
@@ -61,7 +61,10 @@ def digests(
     memory = cache and cache / "contents" / f"{name}.json"
     known = _known(memory, files)
     if len(known) < len(files):
-        with _alone(memory):
+        with ExitStack() as alone:
+            if memory is not None:
+                with suppress(OSError):  # a folder that cannot be written has no lock
+                    alone.enter_context(locked(memory))
             known = _known(memory, files)
             _read_others(files, known, read, memory, what)
     return [known[name] for name in files]
@@ -112,13 +115,3 @@ def _save(memory: Path | None, files: Mapping[str, Stamp], known: Mapping[str, s
     kept = {name: [*files[name], known[name]] for name in files if name in known and name not in fresh}
     with suppress(OSError):
         write_atomically(memory, json.dumps({"version": VERSION, "files": kept}).encode())
-
-
-@contextmanager
-def _alone(memory: Path | None) -> Iterator[None]:
-    """Hold the lock of what is remembered, if there can be one."""
-    with ExitStack() as held:
-        with suppress(OSError):
-            if memory is not None:
-                held.enter_context(locked(memory))
-        yield

@@ -45,7 +45,6 @@ NO_IMAGES = "none"
 """The image network of a data set without images."""
 
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
-"""The two ways in which a data set may have attributes."""
 
 DCGAN_SIDES = frozenset({50, 64})
 """Sides in pixels of the square images that have a DCGAN of their own, with batch normalisation (Figure 2)."""
@@ -83,6 +82,11 @@ class Modality:
         return dataclasses.replace(self, classes=min(self.classes, words + SPECIAL)) if self.sentences else self
 
 
+def position(modalities: Sequence[Modality], kind: Kind) -> int:
+    """Position of the first modality of a kind, which there must be."""
+    return [modality.kind for modality in modalities].index(kind)
+
+
 def all_sentences(modalities: Sequence[Modality]) -> bool:
     """Whether there is nothing but sentences, so that they can be translated."""
     return bool(modalities) and all(modality.sentences for modality in modalities)
@@ -107,11 +111,9 @@ class Defaults:
     annealing_share: float = 0.4
     """Share of the steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
     label_weight: float = 1.0
-    """Weight lambda of the label's log-likelihood; the image's is 1 (the supplement names no weights)."""
+    """Weight lambda of a log-likelihood, as the next two; the image's is 1 (the supplement names no weights)."""
     text_weight: float = 1.0
-    """Weight lambda of the text's log-likelihood, likewise."""
     attribute_weight: float = 1.0
-    """Weight lambda of every attribute's log-likelihood, likewise."""
     k: int = 0
     """Random subsets of modalities a step (section 1: 1 for MVAE19, which makes 21 terms)."""
     pairing: str = "reserved"
@@ -143,8 +145,11 @@ class Split:
         sentences."""
         if not self.sentences or None in self.sentences:
             return None
-        lengths: np.ndarray = torch.stack(self.values, dim=1).cpu().numpy()
-        return lengths
+        return np.asarray(torch.stack(self.values, dim=1).cpu())
+
+    def passes(self, rows: int = 1000) -> tuple[Tensor, ...]:
+        """Positions of all examples in order, `rows` at a time: int64, on the device of the values."""
+        return torch.split(torch.arange(len(self), device=self.values[0].device), rows)
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
@@ -188,7 +193,6 @@ class Split:
         )
 
     def to(self, device: torch.device | str) -> "Split":
-        """The same examples on `device`, still uint8."""
         moved = self._of_each(lambda value: value.to(device))
         return dataclasses.replace(moved, sentences=tuple(said and said.to(device) for said in self.sentences))
 
@@ -266,8 +270,8 @@ class Source:
     """How examples are divided, in words; part of the fingerprint."""
     version: int
     """Of the transform from raw to stored values; raised by hand when stored values change; part of the fingerprint."""
-    check: Callable[[Path], None]
-    """Raises MissingFiles where the raw files are not all there. Looks, does not read."""
+    check: Callable[[Path], object]
+    """Raises MissingFiles where the raw files are not all there. Looks, does not read. What it returns is ignored."""
     digest: Callable[[Path], str]
     """Hex digest of the raw content (equal for a file and its gzip). Refusal for a damaged file."""
     examples: Callable[[Path], int]

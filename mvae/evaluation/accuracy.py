@@ -1,29 +1,16 @@
 """Accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality, Split, position
 from mvae.data.sentences.text import characters
 
 # n images, N examples of a split, L tokens a row
-
-ROWS = 1000
-"""Images a pass."""
-
-
-class Transcriber(Protocol):
-    """A model that predicts a text."""
-
-    def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The text [n, L] of each image: its likeliest tokens; drawn, where a generator is given."""
-        ...
 
 
 def prediction_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Split) -> float:
@@ -39,11 +26,10 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
     A multimodal VAE predicts at z = the mean of q(z|x1). Always in float32, in evaluation mode; the module's mode is
     put back.
     """
-    kinds = [modality.kind for modality in modalities]
-    image, label = kinds.index(Kind.IMAGE), kinds.index(Kind.LABEL)
+    image, label = position(modalities, Kind.IMAGE), position(modalities, Kind.LABEL)
     right = 0
     with evaluated(model):
-        for rows in _passes(split):
+        for rows in split.passes():
             right += int((model(split.take(image, rows)).argmax(-1) == split.take(label, rows)).sum())
     return right / len(split)
 
@@ -55,7 +41,7 @@ def text_accuracy(
     split: Split,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Share of a split's characters that `model.transcribe(image)` has right, each at its place.
+    """Share of a split's characters that `model.transcribe(image, generator)` has right, each at its place.
 
     Summed over the split, right characters over true ones: a text without characters counts nowhere, an empty
     prediction scores 0, and what a prediction has beyond the true end is neither right nor wrong.
@@ -63,13 +49,12 @@ def text_accuracy(
     Args:
         generator: draws the predictions; None takes the likeliest tokens.
     """
-    kinds = [modality.kind for modality in modalities]
-    image, text = kinds.index(Kind.IMAGE), kinds.index(Kind.TEXT)
+    image, text = position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT)
     classes = modalities[text].classes
     right = all_ = 0
     with evaluated(model):
-        for rows in _passes(split):
-            guess = cast(Transcriber, model).transcribe(split.take(image, rows), generator)
+        for rows in split.passes():
+            guess = cast(Any, model).transcribe(split.take(image, rows), generator)
             matched, true = matches(guess, split.take(text, rows), classes)
             right, all_ = right + matched, all_ + true
     assert all_, "a split without a single character has no accuracy"
@@ -84,13 +69,6 @@ def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
     true = characters(truth, classes)
     right = (guess == truth) & true & characters(guess, classes)
     return int(right.sum()), int(true.sum())
-
-
-def _passes(split: Split) -> Iterator[Tensor]:
-    """The examples of a split, ROWS at a time, int64."""
-    device = split.values[0].device
-    for start in range(0, len(split), ROWS):
-        yield torch.arange(start, min(start + ROWS, len(split)), device=device)
 
 
 @contextmanager

@@ -9,8 +9,6 @@ Noise belongs to (seed, position in the split), so that neither order nor chunks
 Shapes: n examples, N of a split, A attributes, D latents.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Estimates of one model for one batch of examples: log weights from each proposal, and what follows from them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -43,11 +41,9 @@ class Conditional(Protocol):
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1, x2), [n, D], from {0: x1, 1: x2}."""
-        ...
 
     def image_log_prob(self, z: Tensor, condition: Tensor, image: Tensor) -> Tensor:
         """log p(x1 | z, x2) of each row, [n]."""
-        ...
 
 
 @dataclass
@@ -89,11 +85,8 @@ class Estimator:
         conditions = {FROM_IMAGE: [0], FROM_BOTH: list(self.modalities), X2: list(self.modalities)[1:]}
         wanted = [*self.proposals, *([X2] if self.joint else [])]
         inputs = [value.to(self.dtype) if value.is_floating_point() else value for value in values]
-        return {name: self._infer({m: inputs[m] for m in conditions[name]}) for name in wanted}
-
-    def _infer(self, values: dict[int, Tensor]) -> Gaussian:
-        q = self.model.infer_at(values)
-        return Gaussian(q.mean.double(), q.log_var.double())
+        found = {name: self.model.infer_at({m: inputs[m] for m in conditions[name]}) for name in wanted}
+        return {name: Gaussian(q.mean.double(), q.log_var.double()) for name, q in found.items()}
 
     def estimates(self, values: Sequence[Tensor], q: dict[str, Gaussian], ids: Sequence[int]) -> dict[str, Tensor]:
         """By name, [n] each."""
@@ -133,7 +126,8 @@ class Estimator:
             if self.joint:
                 others = self._log_probs(self.modalities[1:], values, z)
                 found |= {f"joint{of}": found[f"marginal{of}"] + log_rest for of, log_rest in others.items()}
-                found["conditional"] = images[""] + _log_density(q[X2], z) - log_r
+                of_x2 = Gaussian(*(part.unsqueeze(1) for part in q[X2]))
+                found["conditional"] = images[""] + of_x2.log_prob(z) - log_r
             return found
 
         return conditional if isinstance(self.model, Conditional) else multimodal
@@ -211,11 +205,6 @@ def _quotient(joint: Estimate, x2: Estimate) -> Estimate:
     """Of log p(x1, x2) - log p(x2), from noise of their own."""
     error = torch.hypot(joint.standard_error, x2.standard_error)
     return joint._replace(log_mean=joint.log_mean - x2.log_mean, standard_error=error)
-
-
-def _log_density(q: Gaussian, z: Tensor) -> Tensor:
-    """Of each example's Gaussian [n, D] at its samples z [n, s, D]: [n, s]."""
-    return Gaussian(q.mean.unsqueeze(1), q.log_var.unsqueeze(1)).log_prob(z)
 
 
 def _target(value: Tensor, samples: int) -> Tensor:

@@ -11,8 +11,6 @@ and the decoders' precision, so that all of them see the same samples; that is a
 Shapes: n examples, S samples of each, s of them in a chunk, D latents. Everything here is float64.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -118,7 +116,6 @@ class RunningWeights:
         self._mean = self._mean + apart * (added / self.count)
 
     def estimate(self) -> Estimate:
-        """What all log-weights so far say."""
         assert self.count >= 2, "a standard error needs two samples"
         effective = self._sum.square() / self._squares
         return Estimate(

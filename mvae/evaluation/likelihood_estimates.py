@@ -20,8 +20,6 @@ Sentences have, without <unk>, also `log_marginal_known`, `se_marginal_known` an
 Shapes: n examples, S samples of each, s of them in a chunk, D latents.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,11 +48,9 @@ class Parts(Protocol):
 
     def read(self, name: str) -> dict[str, Tensor] | None:
         """What was kept under a name; None where nothing was."""
-        ...
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
         """Keeps it, or not."""
-        ...
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
@@ -68,11 +64,11 @@ def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
     return {}
 
 
-def check_offered(model: nn.Module, proposals: Sequence[str] | None = None, estimate: str | None = None) -> list[str]:
+def check_offered(model: nn.Module, proposals: Sequence[str] | None) -> list[str]:
     """The proposals to use, all that the model has where none are named.
 
     Raises:
-        Refusal: the model has no likelihood estimates, lacks a proposal, or lacks the estimate from one of them.
+        Refusal: the model has no likelihood estimates, or lacks a proposal.
     """
     offered, name = estimates_of(model), type(model).__name__
     if not offered:
@@ -84,9 +80,6 @@ def check_offered(model: nn.Module, proposals: Sequence[str] | None = None, esti
         if proposal not in offered:
             lacks = "it sees x1 alone" if proposal == FROM_BOTH else "it infers from x1 and x2 together"
             raise Refusal(f"{name} has no proposal {proposal}, since {lacks}: choose {', '.join(offered)}")
-        if estimate is not None and estimate not in offered[proposal]:
-            known = ", ".join(offered[proposal])
-            raise Refusal(f"{name} has no {estimate} likelihood from the proposal {proposal}: it has {known}")
     return chosen
 
 
@@ -96,8 +89,6 @@ def likelihood_metrics(
     *,
     samples: int,
     seed: int,
-    proposals: Sequence[str] | None = None,
-    dtype: torch.dtype = torch.float32,
     known: bool = False,
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
@@ -113,8 +104,6 @@ def likelihood_metrics(
         data.test,
         samples=samples,
         seed=seed,
-        proposals=proposals,
-        dtype=dtype,
         known=known,
         progress=progress,
         parts=parts,

@@ -1,7 +1,5 @@
 """The measures: what is computed from a trial's final model, by name and version."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,7 +13,7 @@ from mvae.evaluation.estimator import SUFFIX
 from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
-from mvae.evaluation.vision import has_views, vision_metrics
+from mvae.evaluation.vision import Heard, has_views, vision_metrics
 from mvae.measure import ACCURACY, NAMES, Measure
 from mvae.models import ARMS, arm
 from mvae.models.multimodal import Multimodal
@@ -23,9 +21,6 @@ from mvae.networks.text import BEAM
 from mvae.refusal import Refusal
 from mvae.streams import torch_generator
 from mvae.trial import Trial
-
-Heard = Callable[[int, int], None]
-"""Told, while a measure is computed, how many examples are done and of how many."""
 
 
 @dataclass(frozen=True)
@@ -54,18 +49,12 @@ def _readout(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _h
 
 
 def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
-    samples = int(measure.parameter("s"))
-    return likelihood_metrics(model, data, samples=samples, seed=trial.seed, progress=host.heard, parts=host.parts)
-
-
-def _sentence_likelihood(
-    measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host
-) -> dict[str, float]:
-    samples, seed = int(measure.parameter("s")), trial.seed
+    """Version 2, of sentences, also without <unk>."""
+    samples, known = int(measure.parameter("s")), measure.version == 2
     found = likelihood_metrics(
-        model, data, samples=samples, seed=seed, known=True, progress=host.heard, parts=host.parts
+        model, data, samples=samples, seed=trial.seed, known=known, progress=host.heard, parts=host.parts
     )
-    return found | unknown_metrics(data)
+    return found | unknown_metrics(data) if known else found
 
 
 def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
@@ -87,7 +76,7 @@ COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
     ("likelihood", 1): _likelihood,
-    ("likelihood", 2): _sentence_likelihood,
+    ("likelihood", 2): _likelihood,
     ("attributes", 1): _attributes,
     ("translation", 1): _translation,
     ("vision", 1): _vision,
@@ -150,16 +139,14 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
         given = "to predict" if _has_image(data) else "to predict from an image"
-        match measure.name:
-            case "translation":
-                lacks = "sentences in two languages to translate"
-            case "vision":
-                lacks = "edges and masks of faces to predict"
-            case "attributes":
-                lacks = f"attributes {given}"
-            case _:
-                lacks = f"{' or '.join(sorted(PREDICTED[measure.name]))} {given}"
-        raise Refusal(f"{data.name} has no {lacks}: choose among {able}")
+        lacks = {
+            "accuracy": f"label or text {given}",
+            "readout": f"label {given}",
+            "attributes": f"attributes {given}",
+            "translation": "sentences in two languages to translate",
+            "vision": "edges and masks of faces to predict",
+        }
+        raise Refusal(f"{data.name} has no {lacks[measure.name]}: choose among {able}")
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:

@@ -1,12 +1,10 @@
 """The read-out: how well a label can be told from the features of a model that never saw one (VAE, RBM)."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import nn
 
-from mvae.data.dataset import Dataset, Kind, Split
+from mvae.data.dataset import Dataset, Kind, Split, position
 from mvae.evaluation.accuracy import evaluated
 from mvae.measure import Measure
 from mvae.models.logistic import fit_linear
@@ -28,8 +26,7 @@ def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dat
     Raises:
         Refusal: the fraction keeps fewer than two pairs.
     """
-    kinds = [modality.kind for modality in data.modalities]
-    image, label = kinds.index(Kind.IMAGE), kinds.index(Kind.LABEL)
+    image, label = position(data.modalities, Kind.IMAGE), position(data.modalities, Kind.LABEL)
     kept = paired_set(len(data.train), measure.parameter("f"), trial.seed, dataset=data.name)
     features, labels = _features(model, data.train, image, kept), _labels(data.train, label, kept)
     fit = fit_linear(features, labels, data.modalities[label].classes)
@@ -50,5 +47,4 @@ def _features(model: nn.Module, split: Split, image: int, index: np.ndarray) -> 
 
 
 def _labels(split: Split, label: int, index: np.ndarray) -> np.ndarray:
-    labels: np.ndarray = split.take(label, torch.from_numpy(index).to(split.values[label].device)).cpu().numpy()
-    return labels
+    return np.asarray(split.take(label, torch.from_numpy(index).to(split.values[label].device)).cpu())

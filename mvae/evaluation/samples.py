@@ -4,8 +4,6 @@
 attributes.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

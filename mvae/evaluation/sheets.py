@@ -3,23 +3,16 @@
 Pillow draws the words with its built-in font, in milliseconds: trial processes load no plotting library.
 """
 
-from __future__ import annotations
-
 import io
 from dataclasses import dataclass
 from functools import cache
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mvae.storage.place import Place
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
 
 GAP = 1
 """Pixels between two images, before they are enlarged."""
@@ -82,10 +75,8 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
     path.write_bytes(content.getvalue())
 
 
-def labelled(sheet: Sheet, scale: int) -> Image:
+def labelled(sheet: Sheet, scale: int) -> Image.Image:
     """The enlarged images, the words of each row left of it, and the title above."""
-    from PIL import Image, ImageDraw
-
     pixels = (sheet.pixels.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
     pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     body = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
@@ -107,7 +98,7 @@ def labelled(sheet: Sheet, scale: int) -> Image:
     return picture
 
 
-def _write(draw: ImageDraw, line: str, left: float, middle: float) -> None:
+def _write(draw: ImageDraw.ImageDraw, line: str, left: float, middle: float) -> None:
     """Draws a line of words whose small letters have their middle at a height."""
     draw.text((left, middle + FONT * 0.35), line, fill=0 if draw.mode == "L" else (0, 0, 0), font=_font(), anchor="ls")
 
@@ -133,9 +124,7 @@ def _width(line: str) -> int:
 
 
 @cache
-def _font() -> FreeTypeFont:
-    from PIL import ImageFont
-
+def _font() -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(FONT)
     assert isinstance(font, ImageFont.FreeTypeFont)
     return font

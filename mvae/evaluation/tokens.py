@@ -7,8 +7,6 @@ the sum of log p(token | z, tokens before) over all other tokens, stops included
 Shapes: N sentences, M languages.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

@@ -13,8 +13,6 @@ KL to the prior.
 Shapes: n sentences, N of a split, L tokens a row, D latents.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from itertools import permutations
@@ -175,7 +173,7 @@ def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str
     with evaluated(model):
         for source, target in directions(data.modalities):
             total = 0.0
-            for rows in _passes(split, source):
+            for rows in split.passes(ROWS):
                 z = model.infer_at({source: split.take(source, rows)}).mean
                 total += float(model.log_prob(target, z, split.take(target, rows)).double().sum())
             name = direction_name(data.modalities, source, target)
@@ -225,14 +223,7 @@ def _token_counts(sentences: Sentences) -> Tensor:
     return counts
 
 
-def _passes(split: Split, m: int) -> Iterator[Tensor]:
-    """The examples of a split, ROWS at a time, int64."""
-    device = split.values[m].device
-    for start in range(0, len(split), ROWS):
-        yield torch.arange(start, min(start + ROWS, len(split)), device=device)
-
-
 def _posteriors(model: Multimodal, split: Split, given: tuple[int, ...]) -> Iterator[Gaussian]:
     """q(z | the given languages) of a split, ROWS at a time."""
-    for rows in _passes(split, given[0]):
+    for rows in split.passes(ROWS):
         yield model.infer_at({m: split.take(m, rows) for m in given})

@@ -8,10 +8,9 @@ the training split. Where a task changes a part of an image alone, that part has
 Shapes: n examples, C channels, H height, W width, P numbers of an example.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -37,6 +36,7 @@ STEADY = 0.01**2, 0.03**2
 """SSIM's two constants, for values from 0 to 1."""
 
 Heard = Callable[[int, int], None]
+"""Told, while a measure is computed, how many examples are done and of how many."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,7 @@ class Task:
     label: str
     """Heads its row of a table."""
     target: str
-    """The view that is made."""
     given: tuple[str, ...]
-    """The views that it is made of."""
     part: Part | None = None
     keep: Tensor | None = None
     """Pixels that stay as they were given, boolean [H, W]; None: all are made."""
@@ -72,14 +70,9 @@ def chroma(image: Tensor) -> Tensor:
     return torch.cat([BLUE * (image[:, 2:] - luma), RED * (image[:, :1] - luma)], dim=1).flatten(1)
 
 
-def hidden_half(image: Tensor) -> Tensor:
-    """The pixels that `obscured` hides, [n, P]."""
-    return image[:, :, HIDDEN.to(image.device)].flatten(1)
-
-
-def marked_pixels(image: Tensor) -> Tensor:
-    """The pixels that the watermark covers, [n, P]."""
-    return image[:, :, WATERMARKED.to(image.device)].flatten(1)
+def pixels(where: Tensor, image: Tensor) -> Tensor:
+    """Some pixels of images, [n, P], by a mask, boolean [H, W]."""
+    return image[:, :, where.to(image.device)].flatten(1)
 
 
 ALL = tuple(modality.name for modality in MODALITIES)
@@ -91,10 +84,16 @@ TASKS = (
     Task("colour", "colour from grey", "image", ("grayscale",), Part("cbcr", "Cb and Cr", chroma)),
     Task(
         *("fill_in", "right half from left", "image", ("obscured",)),
-        Part("hidden", "hidden half", hidden_half),
+        Part("hidden", "hidden half", partial(pixels, HIDDEN)),
         keep=~HIDDEN,
     ),
-    Task("watermark", "watermark removed", "image", ("watermark",), Part("marked", "marked pixels", marked_pixels)),
+    Task(
+        "watermark",
+        "watermark removed",
+        "image",
+        ("watermark",),
+        Part("marked", "marked pixels", partial(pixels, WATERMARKED)),
+    ),
     Task("edges_from_image", "edges from image", "edges", ("image",)),
     Task("mask_from_image", "mask from image", "mask", ("image",)),
 )
@@ -234,7 +233,6 @@ def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
 
 
 def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    """The rows of a task, each with its name."""
     truth = views[task.target]
     if task.part is not None:
         return [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]
@@ -243,10 +241,8 @@ def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tup
 
 def _views(split: Split, rows: int = ROWS) -> Iterator[tuple[dict[str, Tensor], int]]:
     """All views of the examples, some at a time, and how many examples that makes so far."""
-    for start in range(0, len(split), rows):
-        stop = min(start + rows, len(split))
-        index = torch.arange(start, stop, device=split.values[0].device)
-        yield {name: split.take(m, index) for m, name in enumerate(ALL)}, stop
+    for index in split.passes(rows):
+        yield {name: split.take(m, index) for m, name in enumerate(ALL)}, int(index[-1]) + 1
 
 
 def _mean(split: Split, m: int) -> Tensor:

@@ -1,7 +1,5 @@
 """Tables of what a model writes: labels, texts, sentences. sweeps/table/markdown.py draws them."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 
@@ -11,6 +9,5 @@ class WordTable:
 
     heading: str
     heads: tuple[str, ...]
-    """Heading of each column."""
     rows: tuple[tuple[str, ...], ...]
     """Words as they are, nothing escaped."""

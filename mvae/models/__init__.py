@@ -3,11 +3,9 @@
 classifiers.py, rbm.py, vae.py, jmvae.py, mvae.py, cvae.py   one arm or two each, with its loss
 elbo.py, layout.py, annealing.py   the MVAE's loss, the plan of its steps, the weight of the KL
 multimodal.py, gaussian.py, likelihoods.py   encoders and decoders together, product of experts, p(x|z)
-arm.py, learners.py, checks.py   what an arm is, what its learner sees, what is asked of a plug-in's arm
+arm.py, learners.py   what an arm is and what is asked of a plug-in's, what its learner sees
 pieces.py, logistic.py   sums piece by piece, logistic regression
 """
-
-from __future__ import annotations
 
 from mvae.models.arm import Arm
 from mvae.models.classifiers import LOGREG_ARM, NN_ARM
@@ -18,9 +16,9 @@ from mvae.models.rbm import RBM_ARM
 from mvae.models.vae import VAE_ARM
 from mvae.refusal import Refusal
 
-_IN_ORDER = (NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM)
-
-ARMS: dict[str, Arm] = {known.token: known for known in _IN_ORDER}
+ARMS: dict[str, Arm] = {
+    known.token: known for known in (NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM)
+}
 
 
 def arm(token: str) -> Arm:

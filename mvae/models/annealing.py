@@ -1,16 +1,12 @@
 """How the weight of the KL rises during a training (supplement section 1)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Self
 
 from torch import Tensor
 
+from mvae.models.arm import Settings
 from mvae.models.elbo import annealed_beta
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -22,7 +18,7 @@ class Annealing:
     """Steps until beta is 1."""
 
     @classmethod
-    def of(cls, trial: Settings, steps_per_epoch: int) -> Annealing:
+    def of(cls, trial: Settings, steps_per_epoch: int) -> Self:
         """As the trial says: by a share of all steps, or by epochs."""
         total = trial.epochs * steps_per_epoch
         if trial.annealing_epochs is not None:

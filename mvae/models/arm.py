@@ -1,19 +1,22 @@
 """Arm: a model of the table with all that the rest of the system asks of it. Learner: how one is trained by steps."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from torch import Tensor, nn
 
-from mvae.workers import ALONE, Workers
+from mvae.data.checks import NAME
+from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
+from mvae.measure import NAMES
+from mvae.models.elbo import Loss
+from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
-    from mvae.data.dataset import Dataset, Modality
-    from mvae.models.elbo import Loss
-    from mvae.settings import Settings
+    from mvae.settings import Settings as Settings
+else:  # models and training need no pydantic (benchmarks/gpu_runs)
+    Settings = Any
 
 IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
@@ -42,29 +45,40 @@ class Learner(Protocol):
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """The steps of an epoch (counted from 0), always the same for the same epoch; of each this worker's share."""
-        ...
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
         """The loss of one step, or this worker's part of it; `step` counts from the start of training: a float64 scalar
-        on the device where a step is recorded, which the arm allows by `recorded`."""
-        ...
+        on the device where a step is recorded, which the arm allows by `cuda_graphs`."""
 
     def facts(self) -> dict[str, float]:
         """Numbers of this training that stay the same, logged with every epoch."""
-        ...
 
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of an epoch."""
-        ...
 
 
-class MakesLearner(Protocol):
-    """Most often the class of a learner."""
+class Feature(StrEnum):
+    """What a data set may have that not every arm can be trained on; a trial that its arm cannot handle is refused."""
 
-    def __call__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> Learner:
-        """The learner of this worker, with the whole data set."""
-        ...
+    TEXTS = "texts"
+    ATTRIBUTES = "attributes"
+    MANY = "many"
+    """More than two modalities."""
+    IMAGELESS = "imageless"
+    """No modality is an image."""
+
+
+def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
+    """What an arm must handle to be trained on these modalities."""
+    kinds = {modality.kind for modality in modalities}
+    has = {
+        Feature.TEXTS: Kind.TEXT in kinds,
+        Feature.ATTRIBUTES: not kinds.isdisjoint(ATTRIBUTE_KINDS),
+        Feature.MANY: len(modalities) > 2,
+        Feature.IMAGELESS: Kind.IMAGE not in kinds,
+    }
+    return frozenset(feature for feature, there in has.items() if there)
 
 
 @dataclass(frozen=True)
@@ -88,8 +102,9 @@ class Arm:
     attributes: attributes can be sampled given an image, where the data set has some.
     translation: sentences can be written given a sentence, where all modalities are sentences.
     """
-    learner: MakesLearner | None = None
-    """Trained by gradient steps."""
+    learner: Callable[..., Learner] | None = None
+    """Trained by gradient steps: from model, trial, whole data set and workers (ALONE if left out), the learner of this
+    worker. Most often the class of a learner."""
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
     """Fitted in one go, in place; returns metrics."""
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
@@ -98,15 +113,9 @@ class Arm:
     """The name of the metric that `watch` gives: what a search can go by."""
     decodes_labels: bool = True
     """Whether it has a decoder for labels, where there are labels."""
-    texts: bool = True
-    """Whether it can be trained on a data set of texts; a trial refuses the others."""
-    attributes: bool = False
-    """Whether it can be trained on a data set with attributes, likewise."""
-    many: bool = False
-    """Whether it can be trained on more than two modalities, likewise."""
-    imageless: bool = False
-    """Whether it can be trained where no modality is an image, likewise."""
-    recorded: bool = False
+    handles: frozenset[Feature] = frozenset({Feature.TEXTS})
+    """What it can be trained on besides an image and a label."""
+    cuda_graphs: bool = False
     """Whether on a GPU its steps may be recorded and played (mvae/training/steps.py): `loss` then takes `step` as a
     tensor, asks for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is
     a dataclass, a tensor, or a tuple of them; a subclass of a tuple is not recorded."""
@@ -114,10 +123,44 @@ class Arm:
     """Raised by hand when what it computes changes on purpose, where the arm is none of this package, which has
     `mvae.trial.TRAINING_VERSION` for that; above 1 a part of the key."""
 
+    def __new__(cls, *_given: Any, **named: Any) -> Self:
+        """Refuses the keywords that plug-ins of earlier releases used."""
+        if former := [name for name in ("recorded", *Feature) if name in named]:
+            handled = [f"Feature.{one.name}" for one in Feature if named.get(one, one is Feature.TEXTS)]
+            raise Refusal(
+                f"an Arm no longer takes {', '.join(former)}: write handles=frozenset({{{', '.join(handled)}}})"
+                + ", cuda_graphs=True" * bool(named.get("recorded"))
+                + " (from mvae.models.arm import Feature)"
+            )
+        return super().__new__(cls)
+
     @property
     def predicts(self) -> bool:
-        """Whether its module gives label logits of images."""
         return "accuracy" in self.measures
 
     def __post_init__(self) -> None:
         assert (self.learner is None) != (self.fit is None), f"arm {self.token} must be trained in one way"
+
+
+def check_arm(new: Arm) -> None:
+    """Refuses an arm that the rest of the code could not work with.
+
+    Raises:
+        Refusal: one line.
+    """
+    from mvae.settings import Settings
+
+    if not NAME.fullmatch(new.token):
+        raise Refusal(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
+    if unknown := sorted(new.reads - set(Settings.model_fields)):
+        raise Refusal(f"arm {new.token} reads {unknown[0]}, which is no field of a trial")
+    needed = IDENTITY | (OPTIMISED if new.learner else frozenset())
+    if missing := sorted(needed - new.reads):
+        raise Refusal(
+            f"arm {new.token} must read {missing[0]}: begin its reads with IDENTITY"
+            + " | OPTIMISED, as every arm that is trained by steps" * bool(new.learner)
+        )
+    if unknown := sorted(new.measures - NAMES):
+        raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(sorted(NAMES))}")
+    if new.version < 1:
+        raise Refusal(f"arm {new.token}: version = {new.version} is not from 1 on")

@@ -1,29 +1,21 @@
 """The supervised baselines: NN and LOGREG, which see the labels (NN: or texts) of the paired set and nothing else."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.data.dataset import Dataset, Kind, Modality, position
+from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Settings
 from mvae.models.elbo import Loss
-from mvae.models.learners import examples_of
-from mvae.models.likelihoods import likelihood_of
+from mvae.models.learners import Batch, PairedLearner
+from mvae.models.likelihoods import Text, likelihood_of
 from mvae.models.logistic import fit_linear
 from mvae.models.multimodal import at_least_float32, decoder_of, encoder_of, width_of, written
 from mvae.networks.text import TextDecoder
-from mvae.sampling import paired_batches, step_count
 from mvae.supervision import paired_set
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 
 class NeuralNetwork(nn.Module):
@@ -49,39 +41,28 @@ class NeuralNetwork(nn.Module):
         return written(self.decoder, at_least_float32(self.encoder(image)), generator)
 
 
-class NeuralNetworkLearner:
-    """Cross-entropy on the paired set, which is cycled through an epoch as long as every other arm's."""
+class NeuralNetworkLearner(PairedLearner):
+    """Cross-entropy on the paired set."""
+
+    model: NeuralNetwork
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
-        assert isinstance(model, NeuralNetwork)
-        self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
-        self.image, self.label = _positions(data.modalities)
-        self.texts = data.modalities[self.label].kind is Kind.TEXT
-        self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
-        self.rows = min(trial.batch_size, len(self.paired))
-        """Pairs of every step, over all workers."""
-        self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
+        super().__init__(model, trial, data, workers)
+        self.shown = _positions(data.modalities)
 
-    def facts(self) -> dict[str, float]:
-        """None."""
-        return {}
+    def noise(self, rows: int, generator: torch.Generator) -> Tensor:
+        """Nothing is drawn: zeros [n, 1]."""
+        return torch.zeros(rows, 1, device=self.device)
 
-    def batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        trial, device = self.trial, self.split.values[0].device
-        examples = examples_of(self.split, trial, epoch)
-        for index in paired_batches(len(self.split), self.paired, trial.batch_size, trial.seed, epoch):
-            chosen = torch.from_numpy(self.workers.share(index)).to(device)
-            yield examples.take(self.image, chosen), examples.take(self.label, chosen)
-
-    def loss(self, batch: tuple[Tensor, Tensor], step: int | Tensor) -> Loss:
-        image, label = batch
-        if self.texts:
-            total = -self.workers.mean(self.model.log_prob(image, label), self.rows)
+    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
+        image, label = batch.values
+        if isinstance(self.model.likelihood, Text):
+            total = -self.workers.mean(self.model.log_prob(image, label), batch.rows)
             return Loss(total, {"log_likelihood_text": -total.detach()})
         if self.workers.alone:
             total = F.cross_entropy(self.model(image), label)
         else:
-            total = F.cross_entropy(self.model(image), label, reduction="sum") / self.rows
+            total = F.cross_entropy(self.model(image), label, reduction="sum") / batch.rows
         return Loss(total, {"log_likelihood_label": -total.detach()})
 
 
@@ -138,8 +119,8 @@ def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]
 
 def _positions(modalities: tuple[Modality, ...]) -> tuple[int, int]:
     """Of the image, and of the label or text that is told from it."""
-    kinds = [modality.kind for modality in modalities]
-    return kinds.index(Kind.IMAGE), kinds.index(Kind.TEXT if Kind.TEXT in kinds else Kind.LABEL)
+    texts = any(modality.kind is Kind.TEXT for modality in modalities)
+    return position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT if texts else Kind.LABEL)
 
 
 NN_ARM = Arm(
@@ -149,7 +130,7 @@ NN_ARM = Arm(
     build_neural_network,
     frozenset({"accuracy"}),
     learner=NeuralNetworkLearner,
-    recorded=True,
+    cuda_graphs=True,
 )
 LOGREG_ARM = Arm(
     "logreg",
@@ -158,5 +139,5 @@ LOGREG_ARM = Arm(
     build_logistic_regression,
     frozenset({"accuracy"}),
     fit=fit_logistic_regression,
-    texts=False,
+    handles=frozenset(),
 )

@@ -4,29 +4,22 @@ The label, as one-hot, is joined to what the fully connected part of the image e
 decoder. It has no p(x2) and no q(z|x1), so all that it gives is log p(x1|x2).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
+from functools import partial
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.data.dataset import Dataset, Kind, Modality, position
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
-from mvae.models.learners import Batch, PairedLearner, image_bound, image_position, validation_elbo
+from mvae.models.learners import Batch, PairedLearner, image_bound, validation_elbo
 from mvae.models.likelihoods import likelihood_of
 from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32, by_position
 from mvae.networks.image import image_decoder, image_encoder
-from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 # n rows, D latents, C numbers of a condition
 
@@ -124,10 +117,7 @@ def cvae_loss(
 class CvaeLearner(PairedLearner):
     """The conditional ELBO on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
-        assert isinstance(model, CVAE)
-        super().__init__(model, trial, data, workers)
-        self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
+    model: CVAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         image, given = batch.values
@@ -138,18 +128,12 @@ class CvaeLearner(PairedLearner):
 def watch_bound(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/elbo: the mean bound on log p(x1|x2), unweighted, in nats an image, always with the same noise."""
     assert isinstance(model, CVAE)
-    cvae = model
-
-    def loss(values: tuple[Tensor, ...], noise: Tensor) -> Loss:
-        image, given = values
-        return cvae_loss(cvae, image, given, noise, beta=1.0, weight=1.0, batch_size=1)
-
-    return validation_elbo(trial, data.validation, (0, 1), loss)
+    return validation_elbo(trial, data.validation, (0, 1), partial(cvae_loss, model))
 
 
 def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
     """The CVAE that a trial describes."""
-    assert len(modalities) == 2 and image_position(modalities) == 0
+    assert len(modalities) == 2 and position(modalities, Kind.IMAGE) == 0
     image, given = modalities
     size = condition_size(given)
     encoder = ConditionedEncoder(image_encoder(trial.image_network, image.shape, 2 * trial.latents), size)
@@ -164,9 +148,9 @@ CVAE_ARM = Arm(
     build_cvae,
     frozenset({"likelihood"}),
     learner=CvaeLearner,
-    recorded=True,
+    cuda_graphs=True,
     watch=watch_bound,
     watched="validation/elbo",
     decodes_labels=False,
-    attributes=True,
+    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES}),
 )

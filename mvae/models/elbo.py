@@ -9,13 +9,10 @@ Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term,
 A modalities whose networks are stacked.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,11 +20,9 @@ from torch import Tensor
 
 from mvae.models.gaussian import Gaussian
 from mvae.models.layout import Layout, chunks
+from mvae.models.multimodal import Multimodal
 from mvae.models.pieces import piece_by_piece
 from mvae.networks.normalisation import term_statistics
-
-if TYPE_CHECKING:
-    from mvae.models.multimodal import Multimodal
 
 DECODED_ROWS = 512
 """Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache; a decoder
@@ -154,19 +149,17 @@ def negative_elbo(
         total = total - weights[m] * log_likelihood
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
     if stacked is not None:
-        weighted, each = _stacked_log_likelihoods(model, z, plan, stacked, _constant(tuple(weights[apart:]), z))
+        weighted, each = _stacked_log_likelihoods(
+            model, z, plan, stacked, _constant(tuple(weights[apart:]), z.device, z.dtype)
+        )
         total = total - weighted / batch_size
         for modality, own in zip(model.modalities[apart:], each / batch_size, strict=True):
             parts[f"log_likelihood_{modality.name}"] = own
     return Loss(total, parts)
 
 
-def _constant(values: tuple[float, ...], like: Tensor) -> Tensor:
-    return _on_device(values, like.device, like.dtype)
-
-
 @cache
-def _on_device(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Copied to a GPU once, and kept: a step that was recorded reads it there."""
     return torch.tensor(values, dtype=dtype, device=device)
 
@@ -228,10 +221,10 @@ def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: 
     groups = iter(plan.groups[m])
     packed = [tuple(islice(groups, len(chunk))) for chunk in planned]
     ends, passes = np.cumsum([sum(chunk) for chunk in packed]).tolist(), iter(packed)
-    with term_statistics(model.decoders[m]) as statistics:
+    with term_statistics(model.decoders[m]) as next_groups:
 
         def summed(part: Tensor, start: int, end: int) -> Tensor:
-            statistics.groups(next(passes))
+            next_groups(next(passes))
             return model.log_prob(m, part, values.index_select(0, target[start:end])).sum()
 
         few = len(plan.encoded) <= FEW_MODALITIES

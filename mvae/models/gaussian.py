@@ -6,8 +6,6 @@ is an ordinary number, and only their results return to the caller's precision: 
 Shapes: ... any leading dimensions, M experts, T products ("terms"), D dimensions.
 """
 
-from __future__ import annotations
-
 import math
 from typing import NamedTuple
 
@@ -39,7 +37,7 @@ class Gaussian(NamedTuple):
         """KL(self || N(0, I)), summed over D: shape [...], in nats."""
         return 0.5 * (torch.exp(self.log_var) + self.mean.square() - 1 - self.log_var).sum(-1)
 
-    def kl(self, other: Gaussian) -> Tensor:
+    def kl(self, other: "Gaussian") -> Tensor:
         """KL(self || other), summed over D: shape [...], in nats."""
         log_ratio = other.log_var - self.log_var
         squared = (self.mean - other.mean).square() * torch.exp(-other.log_var)
@@ -123,11 +121,6 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     weighted = _sums(chosen, scale * (odds + 1.0) * _without(broken, mean64))
     joined = _from_natural(weighted, total, spoilt)
     return Gaussian(joined.mean.to(mean.dtype), joined.log_var.to(raw.dtype))
-
-
-def rescaled_sigmoid_log_var(raw: Tensor, modalities: int) -> Tensor:
-    """log V of one MVAE-Q expert, V = N/(N-1) * sigmoid(raw) (supplement section 3, last sentence)."""
-    return math.log(modalities / (modalities - 1)) + torch.nn.functional.logsigmoid(raw)
 
 
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:

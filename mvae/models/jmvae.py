@@ -4,17 +4,13 @@ Its objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_
 encoders of one modality, and the decoders, are the MVAE's; no posterior has a universal expert.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality
-from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.data.dataset import Kind, Modality
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner
@@ -22,10 +18,6 @@ from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, 
 from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
 from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
-from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 # n rows, D latents
 
@@ -90,10 +82,6 @@ class JMVAE(Multimodal):
         super().__init__(modalities, encoders, decoders, latents)
         self.joint = joint
 
-    def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """There is no rule that joins experts here."""
-        raise NotImplementedError("JMVAE joins modalities by an encoder of its own: ask infer")
-
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | the given modalities): [n, D], given one of them or all.
 
@@ -148,11 +136,7 @@ def negative_joint_elbo(
 class JmvaeLearner(PairedLearner):
     """The joint objective on the paired set."""
 
-    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
-        assert isinstance(model, JMVAE)
-        super().__init__(model, trial, data, workers)
-        self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
-        self.weights = [weight_of(modality, trial) for modality in data.modalities]
+    model: JMVAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         return negative_joint_elbo(
@@ -161,7 +145,7 @@ class JmvaeLearner(PairedLearner):
             batch.noise,
             alpha=self.trial.alpha,
             beta=self.annealing.beta(step),
-            weights=self.weights,
+            weights=[weight_of(modality, self.trial) for modality in self.model.modalities],
             batch_size=self.batch_size,
         )
 
@@ -188,7 +172,6 @@ JMVAE_ARM = Arm(
     build_jmvae,
     frozenset({"accuracy", "likelihood", "attributes", "translation"}),
     learner=JmvaeLearner,
-    recorded=True,
-    attributes=True,
-    imageless=True,
+    cuda_graphs=True,
+    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.IMAGELESS}),
 )

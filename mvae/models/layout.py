@@ -4,8 +4,6 @@ Shapes: R rows of a step, M modalities, T ELBO terms, P active (term, row) pairs
 whose networks are stacked, W pairs at most that one of them reconstructs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -30,8 +28,7 @@ class Stacked:
     decoded: bool
     """Whether any worker has such a pair."""
 
-    def to(self, device: torch.device | str) -> Stacked:
-        """Returns these indices on a device."""
+    def to(self, device: torch.device | str) -> "Stacked":
         return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
 
 
@@ -63,11 +60,8 @@ class Layout:
     """The same as an even share of all workers' pairs, rounded up. Passes are planned by it, so that all workers make
     the same; one that is alone has them all."""
     stacked: Stacked | None = None
-    """The last modalities, where their networks are stacked."""
 
-    def to(self, device: torch.device | str) -> Layout:
-        """The same layout with its indices on a device."""
-
+    def to(self, device: torch.device | str) -> "Layout":
         def moved(index: Tensor | None) -> Tensor | None:
             return None if index is None else index.to(device)
 
@@ -147,11 +141,10 @@ def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.nda
     members = terms[None] & present[:, None]
     taken = active.T & members.any(-1)
     reconstructs = members if targets == "own" else present[:, None]
-    counts: np.ndarray = (reconstructs & taken[:, :, None]).sum(0)
-    return counts
+    return np.asarray((reconstructs & taken[:, :, None]).sum(0))
 
 
-def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> Stacked:
+def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> "Stacked":
     """From boolean [P, A], the row of each pair, and what all workers reconstruct of every modality [T, M]."""
     counts = reconstructs.sum(0)
     real = np.arange(counts.max(initial=0)) < counts[:, None]

@@ -3,31 +3,25 @@
 Both draw from the streams that every arm of a seed shares: the paired set and its order, the order of the images.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import Dataset, Kind, Split, position
 from mvae.data.sentences.sentences import Padding
+from mvae.models.annealing import Annealing
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.sampling import image_batches, paired_batches, step_count
 from mvae.streams import torch_generator
 from mvae.supervision import paired_set
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
-
-ROWS = 1000
-"""Examples a pass of a validation."""
 
 
 def examples_of(split: Split, trial: Settings, epoch: int) -> Split:
@@ -51,15 +45,21 @@ class Batch:
 class _Learner(ABC):
     """Steps with values and noise; subclasses say which examples, which modalities, and what a step loses."""
 
+    model: nn.Module
     shown: tuple[int, ...]
     """Positions of the modalities that are taken from the training set."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
-        self.trial, self.split, self.workers = trial, data.train, workers
+        self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
         self.device = data.train.values[0].device
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
         self._padding = Padding(self.split.lengths)
         """Of this worker's share of the epoch."""
+
+    @cached_property
+    def annealing(self) -> Annealing:
+        """The weight of the KL, for a loss that has one."""
+        return Annealing.of(self.trial, self.steps_per_epoch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
@@ -85,10 +85,6 @@ class _Learner(ABC):
     def indices(self, epoch: int) -> Iterator[np.ndarray]:
         """The training examples of each step."""
 
-    @abstractmethod
-    def loss(self, batch: Batch, step: int | Tensor) -> Loss:
-        """The loss of one step."""
-
 
 class PairedLearner(_Learner):
     """Sees the paired set and nothing else, cycled through an epoch as long as every other arm's."""
@@ -110,7 +106,7 @@ class ImageLearner(_Learner):
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
-        self.shown = (image_position(data.modalities),)
+        self.shown = (position(data.modalities, Kind.IMAGE),)
 
     def indices(self, epoch: int) -> Iterator[np.ndarray]:
         return image_batches(len(self.split), self.trial.batch_size, self.trial.seed, epoch)
@@ -138,24 +134,19 @@ def image_bound(
 
 @torch.no_grad()
 def validation_elbo(
-    trial: Settings, split: Split, shown: tuple[int, ...], loss: Callable[[tuple[Tensor, ...], Tensor], Loss]
+    trial: Settings, split: Split, shown: tuple[int, ...], loss: Callable[..., Loss]
 ) -> dict[str, float]:
     """validation/elbo: minus the mean loss of an example, always with the same noise.
 
     Args:
         shown: positions of the modalities that the loss takes.
-        loss: summed over the rows of values [n, ...] with noise [n, D].
+        loss: from the values [n, ...] of each and noise [n, D], with beta, weight and batch_size.
     """
     device = split.values[shown[0]].device
     generator = torch_generator(trial.seed, "validation noise", 0, device)
     total = 0.0
-    for start in range(0, len(split), ROWS):
-        rows = torch.arange(start, min(start + ROWS, len(split)), device=device)
+    for rows in split.passes():
         noise = torch.randn(len(rows), trial.latents, generator=generator, device=device)
-        total -= float(loss(tuple(split.take(m, rows) for m in shown), noise).total)
+        values = (split.take(m, rows) for m in shown)
+        total -= float(loss(*values, noise, beta=1.0, weight=1.0, batch_size=1).total)
     return {"validation/elbo": total / len(split)}
-
-
-def image_position(modalities: tuple[Modality, ...]) -> int:
-    """Which modality is the image."""
-    return [modality.kind for modality in modalities].index(Kind.IMAGE)

@@ -1,11 +1,10 @@
-"""Likelihoods p(x|z) of each kind of modality: log-probability, mean and sample, from a decoder's logits.
+"""Likelihoods p(x|z) of each kind of modality, from a decoder's logits.
+
+Each has `log_prob`, the log-probability of each row's target in nats, summed over its dimensions: [n]; `mean`, the
+expected value of each row; and `sample`, one draw a row.
 
 Shapes: n rows, any trailing dimensions of the modality, C classes, L tokens of a text.
 """
-
-from __future__ import annotations
-
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +13,6 @@ from torch import Tensor
 from mvae.data.dataset import Kind, Modality
 from mvae.data.sentences.sentences import UNKNOWN
 from mvae.data.sentences.text import characters
-
-
-class Likelihood(Protocol):
-    """What a decoder's logits mean."""
-
-    def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Log-probability of each row's target, summed over its dimensions: [n], in nats."""
-        ...
-
-    def mean(self, logits: Tensor) -> Tensor:
-        """Expected value of each row."""
-        ...
-
-    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
-        """One draw a row."""
-        ...
 
 
 class Bernoulli:
@@ -65,17 +48,11 @@ class Categorical:
         return torch.multinomial(torch.softmax(logits, dim=-1), 1, generator=generator).squeeze(-1)
 
 
-class Attribute:
+class Attribute(Bernoulli):
     """One binary attribute: logits [n], target [n], 0 or 1."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
-
-    def mean(self, logits: Tensor) -> Tensor:
-        return torch.sigmoid(logits)
-
-    def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.bernoulli(torch.sigmoid(logits), generator=generator)
 
 
 class Text:
@@ -114,10 +91,10 @@ class Text:
         raise NotImplementedError("a text is drawn token by token: ask its decoder")
 
 
-def likelihood_of(modality: Modality) -> Likelihood:
+def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text:
     """The likelihood that the paper gives a modality (supplement section 1)."""
     match modality.kind:
-        case Kind.IMAGE:
+        case Kind.IMAGE | Kind.ATTRIBUTES:
             return Bernoulli()
         case Kind.LABEL:
             return Categorical()
@@ -125,5 +102,3 @@ def likelihood_of(modality: Modality) -> Likelihood:
             return Text(modality.classes)
         case Kind.ATTRIBUTE:
             return Attribute()
-        case Kind.ATTRIBUTES:
-            return Bernoulli()

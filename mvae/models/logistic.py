@@ -1,7 +1,5 @@
 """Multinomial logistic regression by scikit-learn, on whatever features: LOGREG's pixels, or those of a read-out."""
 
-from __future__ import annotations
-
 import warnings
 from typing import NamedTuple
 
@@ -22,8 +20,7 @@ class LinearFit(NamedTuple):
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """The class of each row with the largest logit, int64 [n]."""
-        predicted: np.ndarray = (features.astype(np.float64) @ self.weight.T + self.bias).argmax(1)
-        return predicted
+        return np.asarray((features.astype(np.float64) @ self.weight.T + self.bias).argmax(1))
 
 
 def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearFit:

@@ -1,8 +1,5 @@
 """A VAE over several modalities: an encoder and a decoder a modality, and a rule that joins the encoders' Gaussians."""
 
-from __future__ import annotations
-
-from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
@@ -52,7 +49,6 @@ class Multimodal(nn.Module):
         self.attribute_encoders = stacked[0] if stacked else None
         self.attribute_decoders = stacked[1] if stacked else None
         self.stacked = single_attributes(modalities)
-        """Positions of the single attributes."""
         self.likelihoods = tuple(likelihood_of(modality) for modality in modalities)
         assert len(encoders) == len(decoders) <= self.stacked.start
         assert bool(self.stacked) == (stacked is not None)
@@ -116,12 +112,11 @@ class Multimodal(nn.Module):
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
 
-    @abstractmethod
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """Posteriors [R, T, D] from experts [R, M, D] and the modalities that each conditions on, boolean [R, T, M]."""
+        raise NotImplementedError(f"{type(self).__name__} has no rule that joins experts: ask infer")
 
     def index(self, kind: Kind) -> int:
-        """The position of the first modality of a kind."""
         return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)
 
     def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
@@ -194,7 +189,7 @@ def at_least_float32(output: Tensor) -> Tensor:
 def written(decoder: nn.Module, z: Tensor, generator: torch.Generator | None) -> Tensor:
     """The texts [n, L] that a text decoder writes at z [n, D]: greedily, or drawn where a generator is given."""
     assert isinstance(decoder, TextDecoder)
-    return decoder.greedy(z) if generator is None else decoder.sample(z, generator)
+    return decoder.sample(z, generator)
 
 
 def encoder_of(modality: Modality, image_network: str, width: int, outputs: int) -> nn.Module:

@@ -1,10 +1,7 @@
 """MVAE (product of experts, the prior as universal expert) and MVAE-Q (without it, by the quotient of Gaussians)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,7 +10,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
 from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.layout import Layout, layout
@@ -24,9 +21,6 @@ from mvae.sampling import Step, kept_steps, step_count, steps
 from mvae.streams import numpy_generator, torch_generator
 from mvae.supervision import kept_values, paired_set
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 
 class MVAE(Multimodal):
@@ -218,9 +212,7 @@ MVAE_ARM = Arm(
     build_mvae,
     frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"}),
     learner=ElboLearner,
-    attributes=True,
-    many=True,
-    imageless=True,
-    recorded=True,
+    handles=frozenset(Feature),
+    cuda_graphs=True,
 )
 MVAE_Q_ARM = replace(MVAE_ARM, token="mvae_q", title="MVAE-Q", build=build_mvae_q)  # noqa: S106

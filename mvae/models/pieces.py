@@ -4,8 +4,6 @@ A step with many ELBO terms decodes thousands of rows. Here the gradients of eac
 its sum is known, and added up; what is kept for the backward pass is gradients, whose size does not grow with the rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any

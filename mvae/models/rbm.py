@@ -6,33 +6,24 @@ regression on the hidden units' probabilities of the paired set.
 Shapes: n rows, V pixels, H hidden units.
 """
 
-from __future__ import annotations
-
 from math import prod
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Modality
-from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm
+from mvae.data.dataset import Dataset, Kind, Modality, position
+from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm, Settings
 from mvae.models.elbo import Loss
-from mvae.models.learners import Batch, ImageLearner, image_position
+from mvae.models.learners import Batch, ImageLearner
 from mvae.models.multimodal import at_least_float32
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 HIDDEN_UNITS = 128
 """H (section 8)."""
 
 INITIAL_SPREAD = 0.01
 """Standard deviation of the weights before training; biases begin at 0."""
-
-ROWS = 1000
-"""Images a pass of a validation."""
 
 
 class RBM(nn.Module):
@@ -86,10 +77,7 @@ def contrastive_divergence(
 class RbmLearner(ImageLearner):
     """CD-1 on all images."""
 
-    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
-        assert isinstance(model, RBM)
-        super().__init__(model, trial, data, workers)
-        self.model = model
+    model: RBM
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
         """Uniform [n, H]."""
@@ -106,10 +94,9 @@ class RbmLearner(ImageLearner):
 def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/reconstruction_error: squared, summed over pixels, at the hidden units' probabilities."""
     assert isinstance(model, RBM)
-    split, image = data.validation, image_position(data.modalities)
+    split, image = data.validation, position(data.modalities, Kind.IMAGE)
     total = 0.0
-    for start in range(0, len(split), ROWS):
-        rows = torch.arange(start, min(start + ROWS, len(split)), device=split.values[image].device)
+    for rows in split.passes():
         visible = split.take(image, rows).flatten(1)
         again = model.reconstruct(model.hidden_probabilities(visible))
         total += float((visible - again).square().sum())
@@ -118,7 +105,7 @@ def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> d
 
 def build_rbm(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
     """The RBM of a data set's images."""
-    return RBM(prod(modalities[image_position(modalities)].shape))
+    return RBM(prod(modalities[position(modalities, Kind.IMAGE)].shape))
 
 
 RBM_ARM = Arm(
@@ -130,5 +117,5 @@ RBM_ARM = Arm(
     learner=RbmLearner,
     watch=watch_reconstruction,
     watched="validation/reconstruction_error",
-    texts=False,
+    handles=frozenset(),
 )

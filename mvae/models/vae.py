@@ -3,32 +3,21 @@
 It sees no label. Its accuracy is a read-out's: a logistic regression on the posterior means of the paired set.
 """
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+from functools import partial
 
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Modality
-from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm
+from mvae.data.dataset import Dataset, Kind, Modality, position
+from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
-from mvae.models.learners import Batch, ImageLearner, image_bound, image_position, validation_elbo
+from mvae.models.learners import Batch, ImageLearner, image_bound, validation_elbo
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import networks_of
-from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.settings import Settings
 
 
 class VAE(Multimodal):
     """One modality, the image, at position 0; q(z|x1) is its encoder's Gaussian."""
-
-    def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """There is one expert, and so nothing to join."""
-        raise NotImplementedError("a VAE has one expert: ask infer")
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """q(z | x1): [n, D].
@@ -60,10 +49,7 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, 
 class VaeLearner(ImageLearner):
     """The ELBO of all images."""
 
-    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
-        assert isinstance(model, VAE)
-        super().__init__(model, trial, data, workers)
-        self.model, self.annealing = model, Annealing.of(trial, self.steps_per_epoch)
+    model: VAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         beta, weight = self.annealing.beta(step), self.trial.image_weight
@@ -74,17 +60,13 @@ class VaeLearner(ImageLearner):
 def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/elbo: the mean bound on log p(x1), unweighted, in nats an image, always with the same noise."""
     assert isinstance(model, VAE)
-    vae = model
-
-    def loss(values: tuple[Tensor, ...], noise: Tensor) -> Loss:
-        return vae_loss(vae, values[0], noise, beta=1.0, weight=1.0, batch_size=1)
-
-    return validation_elbo(trial, data.validation, (image_position(data.modalities),), loss)
+    shown = (position(data.modalities, Kind.IMAGE),)
+    return validation_elbo(trial, data.validation, shown, partial(vae_loss, model))
 
 
 def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
     """The VAE that a trial describes."""
-    image = modalities[image_position(modalities)]
+    image = modalities[position(modalities, Kind.IMAGE)]
     return VAE((image,), *networks_of(trial, (image,)), trial.latents)
 
 
@@ -95,10 +77,9 @@ VAE_ARM = Arm(
     build_vae,
     frozenset({"readout", "likelihood"}),
     learner=VaeLearner,
-    recorded=True,
+    cuda_graphs=True,
     watch=watch_elbo,
     watched="validation/elbo",
     decodes_labels=False,
-    attributes=True,
-    many=True,
+    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.MANY}),
 )

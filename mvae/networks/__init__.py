@@ -2,5 +2,6 @@
 
 image.py, dcgan.py   images: MLP, small DCGAN, DCGAN of large images
 label.py, attribute.py, text.py   labels, attributes, texts and sentences
+layers.py            layers one after the other
 normalisation.py     batch normalisation whose statistics stay within an ELBO term
 """

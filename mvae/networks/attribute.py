@@ -6,8 +6,6 @@ product takes the place of A small ones. Each is what A modules of PyTorch's own
 Shapes: A attributes, n rows, D latents.
 """
 
-from __future__ import annotations
-
 import math
 from itertools import pairwise
 
@@ -15,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.networks.image import Shape
+from mvae.networks.layers import Layers, Shape
 from mvae.networks.normalisation import TermBatchNorm
 
 HIDDEN = 512
@@ -27,7 +25,7 @@ def attribute_width(shape: Shape) -> int:
     return 512 if shape[-1] >= 64 else 64
 
 
-class AttributesEncoder(nn.Module):
+class AttributesEncoder(Layers):
     """FC A-512-512-outputs, with batch normalisation before each Swish."""
 
     def __init__(self, attributes: int, outputs: int) -> None:
@@ -36,21 +34,15 @@ class AttributesEncoder(nn.Module):
 
     def forward(self, attributes: Tensor) -> Tensor:
         """Attributes int64 [n, A], 0 or 1, to [n, outputs]."""
-        outputs: Tensor = self.layers(attributes.to(next(self.parameters()).dtype))
-        return outputs
+        return super().forward(attributes.to(next(self.parameters()).dtype))
 
 
-class AttributesDecoder(nn.Module):
-    """FC D - 512 x `layers` - A, with batch normalisation before each Swish, to logits."""
+class AttributesDecoder(Layers):
+    """FC D - 512 x `layers` - A, with batch normalisation before each Swish, to logits [n, A]."""
 
     def __init__(self, attributes: int, latents: int, layers: int) -> None:
         super().__init__()
         self.layers = normalised_mlp(latents, layers, attributes)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """z [n, D] to logits [n, A]."""
-        logits: Tensor = self.layers(z)
-        return logits
 
 
 def normalised_mlp(inputs: int, layers: int, outputs: int) -> nn.Sequential:

@@ -7,18 +7,14 @@ On a CPU the convolutions of 64x64 images keep channels innermost, which takes a
 is best given one ELBO term at a time, a sixth less. 50x50 stays as it was, so that MultiMNIST's numbers stay too.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import DCGAN_SIDES
+from mvae.networks.layers import Layers, Shape
 from mvae.networks.normalisation import TermBatchNorm
-
-Shape = tuple[int, ...]
-"""Channels, height, width."""
 
 DROPOUT = 0.1
 HIDDEN = 512
@@ -49,7 +45,7 @@ SIZES = {
 assert SIZES.keys() == DCGAN_SIDES
 
 
-class DcganEncoder(nn.Module):
+class DcganEncoder(Layers):
     """Convolutions C-32-64-128-256, then FC 1024-512-outputs (50x50) or 6400-512-outputs (64x64)."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
@@ -76,11 +72,10 @@ class DcganEncoder(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        outputs: Tensor = self.layers(_laid_out(image) if self.channels_last else image)
-        return outputs
+        return super().forward(_laid_out(image) if self.channels_last else image)
 
 
-class DcganDecoder(nn.Module):
+class DcganDecoder(Layers):
     """FC latents-1024 (50x50) or latents-6400 (64x64), then transposed convolutions 256-128-64-32-C, to logits."""
 
     def __init__(self, shape: Shape, latents: int) -> None:
@@ -105,10 +100,8 @@ class DcganDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         if not self.channels_last:
-            logits: Tensor = self.layers(z)
-            return logits
-        innermost = self.layers[:3](z)
-        painted: Tensor = self.layers[3:](_laid_out(innermost))
+            return super().forward(z)
+        painted: Tensor = self.layers[3:](_laid_out(self.layers[:3](z)))
         return painted
 
 

@@ -4,17 +4,12 @@ Encoders return [n, outputs] (mean and spread side by side for a VAE, the mean a
 logits [n, C, H, W]. Swish (SiLU) everywhere, PyTorch's default initialisation.
 """
 
-from __future__ import annotations
-
-from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
 
 from mvae.networks.dcgan import SIZES, DcganDecoder, DcganEncoder
-
-Shape = tuple[int, ...]
-"""Channels, height, width."""
+from mvae.networks.layers import Layers, Shape, mlp
 
 
 def hidden_width(shape: Shape) -> int:
@@ -22,16 +17,7 @@ def hidden_width(shape: Shape) -> int:
     return 128 if prod(shape) <= 64 else 512
 
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """`layers` hidden layers with Swish between, and a linear output."""
-    widths = [inputs, *[hidden] * layers]
-    steps: list[nn.Module] = []
-    for narrow, wide in pairwise(widths):
-        steps += [nn.Linear(narrow, wide), nn.SiLU()]
-    return nn.Sequential(*steps, nn.Linear(widths[-1], outputs))
-
-
-class MlpImageEncoder(nn.Module):
+class MlpImageEncoder(Layers):
     """FC C*H*W - hidden - hidden - outputs (Figure 1 a)."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
@@ -39,11 +25,10 @@ class MlpImageEncoder(nn.Module):
         self.layers = mlp(prod(shape), hidden_width(shape), 2, outputs)
 
     def forward(self, image: Tensor) -> Tensor:
-        outputs: Tensor = self.layers(image.flatten(1))
-        return outputs
+        return super().forward(image.flatten(1))
 
 
-class MlpImageDecoder(nn.Module):
+class MlpImageDecoder(Layers):
     """FC latents - hidden x `layers` - C*H*W (Figure 1 b)."""
 
     def __init__(self, shape: Shape, latents: int, layers: int) -> None:
@@ -52,11 +37,10 @@ class MlpImageDecoder(nn.Module):
         self.layers = mlp(latents, hidden_width(shape), layers, prod(shape))
 
     def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.layers(z)
-        return logits.view(len(z), *self.shape)
+        return super().forward(z).view(len(z), *self.shape)
 
 
-class MiniDcganEncoder(nn.Module):
+class MiniDcganEncoder(Layers):
     """Two strided convolutions without bias or BatchNorm, then FC 6272-512-outputs, for 28x28 (Figure 2 a)."""
 
     def __init__(self, shape: Shape, outputs: int) -> None:
@@ -73,12 +57,8 @@ class MiniDcganEncoder(nn.Module):
             nn.Linear(512, outputs),
         )
 
-    def forward(self, image: Tensor) -> Tensor:
-        outputs: Tensor = self.layers(image)
-        return outputs
 
-
-class MiniDcganDecoder(nn.Module):
+class MiniDcganDecoder(Layers):
     """FC latents-512-6272, then two transposed convolutions without bias or BatchNorm, to 28x28 (Figure 2 b)."""
 
     def __init__(self, shape: Shape, latents: int) -> None:
@@ -94,10 +74,6 @@ class MiniDcganDecoder(nn.Module):
             nn.SiLU(),
             nn.ConvTranspose2d(64, shape[0], 4, 2, 1, bias=False),
         )
-
-    def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.layers(z)
-        return logits
 
 
 def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:

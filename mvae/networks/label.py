@@ -1,12 +1,10 @@
 """Label encoder and decoder (Figures 1 and 2, c and d)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.networks.image import mlp
+from mvae.networks.layers import Layers, mlp
 
 
 class LabelEncoder(nn.Module):
@@ -28,13 +26,9 @@ class LabelEncoder(nn.Module):
         return encoded if few else F.embedding(label, encoded)
 
 
-class LabelDecoder(nn.Module):
+class LabelDecoder(Layers):
     """FC latents - hidden x `layers` - classes, to logits."""
 
     def __init__(self, classes: int, hidden: int, latents: int, layers: int) -> None:
         super().__init__()
         self.layers = mlp(latents, hidden, layers, classes)
-
-    def forward(self, z: Tensor) -> Tensor:
-        logits: Tensor = self.layers(z)
-        return logits

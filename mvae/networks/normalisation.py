@@ -8,9 +8,7 @@ group's are those of all its rows, wherever they are. Every worker must then mak
 each, in the same order, if need be of no rows.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -49,8 +47,7 @@ class TermBatchNorm(nn.Module):
         groups = self._groups or (len(x),)
         assert sum(groups) == len(x), "the groups of a term-wise normalisation do not add up to its rows"
         if not self.workers.alone:
-            together: Tensor = self._by_statistics_of_all(x, groups)
-            return together
+            return self._by_statistics_of_all(x, groups)
         # of one group, no split: its gradient would be a copy
         pieces = [x] if len(groups) == 1 else torch.split(x, list(groups))
         parts = [self._by_own_statistics(part) for part in pieces]
@@ -195,24 +192,21 @@ def share_statistics(network: nn.Module, workers: Workers) -> None:
             module.workers = workers
 
 
-class TermStatistics:
-    """The normalisations of one network during one step."""
-
-    def __init__(self, norms: list[TermBatchNorm]) -> None:
-        self._norms = norms
-
-    def groups(self, groups: Sequence[int]) -> None:
-        """Says how many rows of the next pass belong to each term, in order."""
-        for norm in self._norms:
-            norm._groups = tuple(groups)
-
-
 @contextmanager
-def term_statistics(network: nn.Module) -> Iterator[TermStatistics]:
-    """Within the block passes are normalised by group; at its end the running statistics move once."""
+def term_statistics(network: nn.Module) -> Iterator[Callable[[Sequence[int]], None]]:
+    """Within the block passes are normalised by group; at its end the running statistics move once.
+
+    Yields:
+        A function to tell how many rows of the next pass belong to each term, in order.
+    """
     norms = [module for module in network.modules() if isinstance(module, TermBatchNorm)]
+
+    def next_groups(rows: Sequence[int]) -> None:
+        for norm in norms:
+            norm._groups = tuple(rows)
+
     try:
-        yield TermStatistics(norms)
+        yield next_groups
     finally:
         for norm in norms:
             norm._groups = None

@@ -6,8 +6,6 @@ to 1: it never emits the start token, and after L - 1 characters the stop is cer
 tokens. Rows may be narrower, as wide as the longest text of a batch with its stop: that changes no text's probability.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -115,12 +113,7 @@ class TextDecoder(nn.Module):
     @torch.no_grad()
     def greedy(self, z: Tensor) -> Tensor:
         """The text of each z [n, D] whose every token is the most likely one after those before, [n, L]."""
-        return self._written(z, None)
-
-    @torch.no_grad()
-    def sample(self, z: Tensor, generator: torch.Generator) -> Tensor:
-        """A text drawn from p(text | z) for each z [n, D], [n, L]; the stop fills each row."""
-        return self._written(z, generator)
+        return self.sample(z, None)
 
     @torch.no_grad()
     def beam(self, z: Tensor, width: int = BEAM) -> Tensor:
@@ -151,7 +144,12 @@ class TextDecoder(nn.Module):
                 break
         return texts[:, 0]
 
-    def _written(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+    @torch.no_grad()
+    def sample(self, z: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A text drawn from p(text | z) for each z [n, D], [n, L]; without a generator the greedy one.
+
+        The stop fills each row.
+        """
         stop = stop_token(self.classes)
         text = torch.full((len(z), self.length), stop, device=z.device)
         token = torch.full((len(z),), start_token(self.classes), device=z.device)

@@ -4,10 +4,7 @@ Buffers, the running statistics of batch normalisation, are each worker's own du
 after it (`mvae.training.loop.train`): a step in training does not read them, but for groups of a single row.
 """
 
-from __future__ import annotations
-
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -44,6 +41,7 @@ class DataParallel:
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:
         self.learner, self._step = learner, _Step(learner, model)
+        self.batches, self.facts, self.steps_per_epoch = learner.batches, learner.facts, learner.steps_per_epoch
         # Networks that no row of a step needs keep their gradient None, and Adam passes them over, as without workers.
         # Buckets, moreover, then stay as they are; else they are laid out anew after a process's first step
         # (reducer.hpp, should_rebuild_buckets), and a resumed run of three workers or more sums in another order.
@@ -54,21 +52,7 @@ class DataParallel:
             )
         self._shared.register_comm_hook(None, lambda _, bucket: _summed(bucket))  # it reads annotations, not as text
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """As the learner's."""
-        return self.learner.steps_per_epoch
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        """The worker's share of each step of an epoch."""
-        return self.learner.batches(epoch)
-
-    def facts(self) -> dict[str, float]:
-        """As the learner's."""
-        return self.learner.facts()
-
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
-        """This worker's part of the step's loss."""
         return Loss(self._shared(batch, step), self._step.parts)
 
 

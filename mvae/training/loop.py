@@ -5,13 +5,11 @@ off and resumed gives the numbers of an unbroken one bit for bit. Metrics reach 
 covers them is complete.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +19,7 @@ from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
 from mvae.models import arm
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import keep_exchanges_out_of_graphs, share_statistics
@@ -32,9 +31,6 @@ from mvae.training.records import Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
 from mvae.workers import ALONE, Workers
-
-if TYPE_CHECKING:
-    from mvae.trial import Trial
 
 THREADS = 1
 """CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
@@ -72,7 +68,7 @@ class Trained:
 
 
 def train(
-    trial: Trial,
+    trial: Settings,
     data: Dataset,
     checkpoints: Checkpoints,
     *,
@@ -98,7 +94,8 @@ def train(
         workers: which of several processes this is; all of them call this function, within a process group of
             torch.distributed. The first alone reads and writes checkpoints, validates, and calls the functions above.
         background: checkpoints are written by a thread while training goes on.
-        test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`; it influences nothing.
+        test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`, if the arm predicts
+            labels or texts; it influences nothing and is never a table's value.
     Raises:
         NonFiniteLoss: the loss became nan or infinite, at every worker; the last checkpoint stays.
         Refusal: the trial is to train on more examples than there are.
@@ -152,8 +149,8 @@ def train(
             if not workers.first:
                 continue
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
-            if test_curve:
-                metrics |= _diagnosed(model, trial, data)
+            if test_curve and _has_accuracy(trial.model, data.modalities):
+                metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
             speed = {"examples_per_second": rate}
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
             if epoch + 1 in looks:
@@ -174,7 +171,7 @@ def train(
 
 
 def _start(
-    checkpoints: Checkpoints, trial: Trial, device: torch.device | str, workers: Workers
+    checkpoints: Checkpoints, trial: Settings, device: torch.device | str, workers: Workers
 ) -> tuple[Checkpoint | None, Any, Any]:
     """The checkpoint to go on from, its weights, and the optimiser's state where there are epochs to come: what the
     first worker finds, whatever the others would."""
@@ -197,7 +194,7 @@ def best_epoch(history: Sequence[Record]) -> dict[str, float]:
     return {"best/validation_accuracy": value, "best/epoch": float(-epoch)}
 
 
-def _epochs(trial: Trial) -> int:
+def _epochs(trial: Settings) -> int:
     return 1 if arm(trial.model).fit is not None else trial.epochs
 
 
@@ -262,7 +259,7 @@ class _FiniteWatch:
                 )
 
 
-def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
+def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """Validation metrics of an epoch: watched, logged, and without influence on any arm. The module's mode stays."""
     chosen = arm(trial.model)
     if chosen.watch is not None:
@@ -284,13 +281,6 @@ def validated(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]
 def _has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
     """Whether an arm predicts labels or texts that the data set has."""
     return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
-
-
-def _diagnosed(model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
-    """Test accuracy in the middle of training, for arms that predict labels or texts; never a table's value."""
-    if not _has_accuracy(trial.model, data.modalities):
-        return {}
-    return {"diagnostic/test_accuracy": prediction_accuracy(model, data.modalities, data.test)}
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:

@@ -4,8 +4,6 @@ Methods of torch.optim keep themselves out of compiled graphs, and import the co
 seconds of every trial process, whether it compiles anything or not. Ours are called outside any graph.
 """
 
-from __future__ import annotations
-
 import inspect
 
 import torch

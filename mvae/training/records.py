@@ -1,7 +1,5 @@
 """What a checkpoint says of itself: its files with their digests, and the history of its trial."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict
@@ -39,11 +37,9 @@ class Checkpoint:
     """A complete checkpoint, as its manifest describes it."""
 
     path: Place
-    """Its folder."""
     epoch: int
     """Finished epochs."""
     attempt: str
-    """The attempt that wrote it."""
     files: Mapping[str, StoredFile]
     history: list[Record]
     """One record a finished epoch, of all attempts up to this one."""
@@ -58,5 +54,4 @@ class Checkpoint:
 
     @property
     def torch_version(self) -> str:
-        """Version of torch that wrote it."""
         return str(self.provenance["torch_version"])

@@ -1,7 +1,5 @@
 """Checkpoints of a running trial: written on the spot, or by a thread while training goes on."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,6 +7,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.records import Checkpoint, Record
@@ -53,7 +52,7 @@ class Saving:
             self._complete = self._checkpoints.save(epoch, files, history, provenance)
             return
         self._wait()
-        kept = _copied(files), list(history), copy.deepcopy(dict(provenance))
+        kept = tree_map(_copied, dict(files)), list(history), copy.deepcopy(dict(provenance))
         self._writing = self._thread.submit(self._checkpoints.save, epoch, *kept)
 
     def complete(self, *, wait: bool = False) -> Checkpoint | None:
@@ -75,12 +74,6 @@ class Saving:
             self._complete = writing.result()
 
 
-def _copied(state: Any) -> Any:
-    """A nested state on the CPU, of which nothing is shared with what training changes."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, Mapping):
-        return {name: _copied(value) for name, value in state.items()}
-    if isinstance(state, list | tuple):
-        return type(state)(map(_copied, state))
-    return copy.deepcopy(state)
+def _copied(part: Any) -> Any:
+    """A part of a state, on the CPU, of which nothing is shared with what training changes."""
+    return part.detach().to("cpu", copy=True) if isinstance(part, Tensor) else copy.deepcopy(part)

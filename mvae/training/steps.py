@@ -5,36 +5,31 @@ are alike, with the same plan and the same shapes, launch the same kernels; so a
 once, and from then on its inputs are copied into place and the record is played. The numbers are the same bit for bit.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
 from mvae.models import arm
-from mvae.models.arm import Learner
+from mvae.models.arm import Learner, Settings
 from mvae.models.elbo import Loss
 from mvae.training.data_parallel import DataParallel
 from mvae.workers import Workers
 
-if TYPE_CHECKING:
-    from mvae.trial import Trial
-
 EAGER_STEPS = 3
-"""Steps of a make-up before it is recorded: by then Adam has its state, and libraries have their workspace."""
+"""Eager steps per signature before recording, so that Adam's state and library workspaces exist."""
 
 MOST_GRAPHS = 16
-"""Make-ups that are recorded; steps of further ones stay eager."""
+"""Signatures that are recorded; steps of further ones stay eager."""
 
 MOST_SEEN = 64
-"""Make-ups that are counted at a time."""
+"""Signatures that are counted at a time."""
 
 RECORDED_KINDS = frozenset({Kind.IMAGE, Kind.LABEL, Kind.ATTRIBUTE, Kind.ATTRIBUTES})
 """Modalities whose steps are recorded. Of texts, lengths vary from step to step."""
@@ -47,14 +42,13 @@ class Steps:
     """Takes optimiser steps, one kernel after the other."""
 
     def __init__(
-        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial
+        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
     ) -> None:
         self.learner, self.model, self.optimizer, self.trial = learner, model, optimizer, trial
         self.device = next(model.parameters()).device
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Steps are taken within this block."""
         yield
 
     def __call__(self, batch: Any, step: int) -> Loss:
@@ -96,13 +90,13 @@ class RecordedSteps(Steps):
     """Steps on one GPU, as graphs where they recur."""
 
     def __init__(
-        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Trial
+        self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
     ) -> None:
         super().__init__(learner, model, optimizer, trial)
         self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
-        """How often each make-up was seen, and a batch's constants, which must live as long as their id counts."""
+        """How often each signature was seen, and a batch's constants, which must live as long as their id counts."""
         self._memory: Any = None
         """The graphs' own, which they share: of one nothing but its outcome is read after it."""
 
@@ -118,19 +112,19 @@ class RecordedSteps(Steps):
             around.wait_stream(self.stream)
 
     def __call__(self, batch: Any, step: int) -> Loss:
-        made = make_up(batch)
-        if made is None:
+        signed = step_signature(batch)
+        if signed is None:
             return self._step(batch, step)
-        makeup, constants = made
-        if makeup not in self.recorded:
-            count, _ = self._seen.pop(makeup, (0, None))
+        signature, constants = signed
+        if signature not in self.recorded:
+            count, _ = self._seen.pop(signature, (0, None))
             if count < EAGER_STEPS or len(self.recorded) >= MOST_GRAPHS:
                 if len(self._seen) >= MOST_SEEN:
                     self._seen.clear()
-                self._seen[makeup] = (count + 1, constants)
+                self._seen[signature] = (count + 1, constants)
                 return self._step(batch, step)
-            self.recorded[makeup] = self._record(batch)
-        return self.recorded[makeup].play(batch, step)
+            self.recorded[signature] = self._record(batch)
+        return self.recorded[signature].play(batch, step)
 
     def _record(self, batch: Any) -> _Recorded:
         inputs = [part.clone() for part in tensors_of(batch)]
@@ -164,7 +158,7 @@ def steps_of(
     learner: Learner | DataParallel,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    trial: Trial,
+    trial: Settings,
     modalities: tuple[Modality, ...],
     workers: Workers,
 ) -> Steps:
@@ -173,11 +167,11 @@ def steps_of(
     return (RecordedSteps if recorded else Steps)(learner, model, optimizer, trial)
 
 
-def may_be_recorded(trial: Trial, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
+def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
     """Whether steps that recur are recorded: on a GPU, where the arm allows it and nothing else forbids it."""
     return (
         device.type == "cuda"
-        and arm(trial.model).recorded
+        and arm(trial.model).cuda_graphs
         and workers.alone
         and not trial.compile
         and {modality.kind for modality in modalities} <= RECORDED_KINDS
@@ -193,7 +187,10 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def tensors_of(batch: Any) -> list[Tensor]:
-    """The tensors of a batch that differ from step to step, always in the same order."""
+    """The tensors of a batch that differ from step to step, always in the same order.
+
+    By hand, and so are the two functions below: torch's pytree is private, takes longer and makes nothing shorter.
+    """
     parts = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else [batch]
     found: list[Tensor] = []
     for part in parts:
@@ -216,7 +213,7 @@ def with_tensors(batch: Any, tensors: list[Tensor]) -> Any:
     return replace(batch, **{field.name: other(getattr(batch, field.name)) for field in fields(batch)})
 
 
-def make_up(batch: Any) -> tuple[Hashable, list[Any]] | None:
+def step_signature(batch: Any) -> tuple[Hashable, list[Any]] | None:
     """What two steps must have in common to launch the same kernels, and the constants that it names by their id; None
     for a batch that is neither a dataclass with tensors, nor a tensor, nor a tuple of them, and nothing else."""
     if not (tensors := tensors_of(batch)):

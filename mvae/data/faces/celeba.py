@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, Modality, Source
+from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
 from mvae.data.faces import celeba_files, celeba_lists, pictures
 
 # N images, A attributes
@@ -77,12 +77,7 @@ def convert(folder: Path, separate: bool) -> Arrays:
     """The splits of what was prepared, images mapped; `separate` makes a modality of each attribute."""
     partitions, values = np.load(folder / PARTITIONS), np.load(folder / VALUES)
     images = pictures.mapped(folder, len(partitions))
-    arrays: Arrays = {}
-    for number, split in enumerate(SPLITS):
-        start, stop = np.searchsorted(partitions, [number, number + 1])
-        chosen = values[start:stop]
-        arrays[split] = (images[start:stop], *(chosen.T if separate else (chosen,)))
-    return arrays
+    return pictures.cut(partitions, images, *(values.T if separate else (values,)))
 
 
 def modalities(separate: bool) -> tuple[Modality, ...]:
@@ -113,7 +108,7 @@ def _source(name: str, separate: bool) -> Source:
         defaults=defaults(separate),
         split_rule="CelebA's own partitions",
         version=pictures.VERSION,
-        check=celeba_files.check,
+        check=celeba_files.find,
         digest=celeba_files.content_digest,
         remembered_digest=celeba_files.content_digest,
         former_digest=celeba_files.names_and_sizes_digest,

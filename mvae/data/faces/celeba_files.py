@@ -17,9 +17,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from mvae.data import contents
 from mvae.data.dataset import MissingFiles
@@ -27,9 +27,6 @@ from mvae.data.faces import image_files, pictures
 from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST, canonical, content, read_partitions
 from mvae.data.faces.image_files import BadImage
 from mvae.refusal import Refusal
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # N images, n images of a block
 
@@ -56,7 +53,6 @@ class Files:
 
     @property
     def zipped(self) -> bool:
-        """Whether the images are in a zip."""
         return self.images.suffix == ".zip"
 
     def located(self, names: Sequence[str]) -> list[str]:
@@ -135,7 +131,7 @@ class Files:
         except OSError as error:
             raise Refusal(f"{where} cannot be read: {error.strerror}") from error
 
-    def read_image(self, place: str, made: Callable[["Image"], np.ndarray] = pictures.square) -> np.ndarray:
+    def read_image(self, place: str, made: Callable[[Image], np.ndarray] = pictures.square) -> np.ndarray:
         """One image, as `pictures.square` makes it, or another.
 
         Raises:
@@ -166,19 +162,15 @@ def find(root: Path) -> Files:
     folder = root / FOLDER
     paths = []
     for name in (IMAGES, ATTRIBUTE_LIST, PARTITION_LIST):
-        stem = name.removesuffix(".txt")
-        forms = (name, f"{name}.zip") if name == IMAGES else (name, f"{name}.zip", f"{stem}.zip", f"{stem}.csv")
-        forms = (*forms, f"{IMAGES}_png", f"{IMAGES}_png.zip") if name == IMAGES else (*forms, f"{stem}.csv.zip")
-        found = [folder / form for form in forms if (folder / form).exists()]
+        endings = (
+            ("", ".zip", "_png", "_png.zip") if name == IMAGES else (".txt", ".txt.zip", ".zip", ".csv", ".csv.zip")
+        )
+        forms = (folder / f"{name.removesuffix('.txt')}{ending}" for ending in endings)
+        found = [path for path in forms if path.exists()]
         if not found:
             raise MissingFiles(f"{folder} has no {name} (nor its zip): the data root must hold {LAYOUT}; {HOME}")
         paths.append(found[0])
     return Files(*paths)
-
-
-def check(root: Path) -> None:
-    """Raise MissingFiles unless images and both lists are there."""
-    find(root)
 
 
 def content_digest(root: Path, cache: Path | None = None) -> str:

@@ -6,12 +6,9 @@ Coordinates are pixels of CelebA's aligned 178x218 images: eyes at (70, 111) and
 import functools
 import math
 from collections.abc import Iterator, Sequence, Set
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image, ImageDraw
 
 SIZE = (178, 218)
 """Width and height of a face, CelebA's."""
@@ -39,8 +36,6 @@ class Pen:
     """Draws into one picture, moved and stretched a little, so that no two faces sit alike."""
 
     def __init__(self, background: Colour, shift: tuple[float, float], stretch: float) -> None:
-        from PIL import Image, ImageDraw
-
         self.picture = Image.new("RGB", SIZE, background)
         self._draw = ImageDraw.Draw(self.picture)
         self._shift = shift
@@ -58,7 +53,6 @@ class Pen:
         self._draw.ellipse(self._box(x, y, width, height), fill=fill)
 
     def ring(self, x: float, y: float, width: float, height: float, fill: Colour, thick: int) -> None:
-        """Its outline alone."""
         self._draw.ellipse(self._box(x, y, width, height), outline=fill, width=thick)
 
     def arc(self, x: float, y: float, width: float, height: float, degrees: tuple[int, int], fill: Colour) -> None:
@@ -70,15 +64,13 @@ class Pen:
         self._draw.chord(self._box(x, y, width, height), 0, 180, fill=fill)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
-        """A filled rectangle."""
         self._draw.rectangle([self._place(left, top), self._place(right, bottom)], fill=fill)
 
     def line(self, points: Sequence[tuple[float, float]], fill: Colour, thick: int) -> None:
-        """A line through all points."""
         self._draw.line([self._place(*point) for point in points], fill=fill, width=thick)
 
 
-def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
+def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     """One face.
 
     Args:
@@ -87,8 +79,6 @@ def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
     Returns:
         RGB, 178x218.
     """
-    from PIL import Image
-
     vary = iter(numbers)
     pen, skin, hair, wide = _begun(has, vary)
     cloth = _varied((110, 110, 110), 200, vary)
@@ -106,7 +96,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> "Image":
     return Image.blend(pen.picture, grain, GRAIN)
 
 
-def draw_mask(has: Set[str], numbers: Sequence[float]) -> "Image":
+def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     """Where the features are of the face that `draw` draws: white on black, mouth, brows, eyes and nose filled, the jaw
     a line.
 
@@ -127,15 +117,7 @@ def draw_mask(has: Set[str], numbers: Sequence[float]) -> "Image":
     size = 12 if "Big_Nose" in has else 7
     pen.line([(MIDDLE - 2, 116), (MIDDLE - 3, 130)], white, 5)
     pen.ellipse(MIDDLE, 133, size, size - 2, white)
-    smiling, parted = "Smiling" in has, "Mouth_Slightly_Open" in has
-    if smiling and parted:
-        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, white)
-    elif smiling:
-        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), white)
-    elif parted:
-        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, white)
-    else:
-        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], white, 6)
+    _lips(pen, has, white)
     return pen.picture
 
 
@@ -222,20 +204,27 @@ def _mouth_and_beard(pen: Pen, has: Set[str], wide: float, skin: Colour, hair: C
         for side in (-1, 1):
             pen.ellipse(MIDDLE + side * (wide - 3), 124, 6, 26, hair)
     lips = (200, 24, 50) if "Wearing_Lipstick" in has else _mixed(skin, (170, 70, 70), 0.6)
-    smiling, parted, inside = "Smiling" in has, "Mouth_Slightly_Open" in has, (60, 14, 18)
-    if smiling and parted:
-        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, lips)
+    _lips(pen, has, lips)
+    parted, inside = "Mouth_Slightly_Open" in has, (60, 14, 18)
+    if parted and "Smiling" in has:
         pen.lower_half(MIDDLE, MOUTH - 4, 19, 13, inside)
         pen.rectangle(MIDDLE - 16, MOUTH - 3, MIDDLE + 16, MOUTH + 1, (250, 250, 246))
-    elif smiling:
-        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), lips)
     elif parted:
-        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, lips)
         pen.ellipse(MIDDLE, MOUTH + 1, 10, 6, inside)
-    else:
-        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], lips, 6)
     if "Mustache" in has:
         pen.line([(MIDDLE - 22, 148), (MIDDLE, 141), (MIDDLE + 22, 148)], _scaled(hair, 0.8), 8)
+
+
+def _lips(pen: Pen, has: Set[str], colour: Colour) -> None:
+    smiling, parted = "Smiling" in has, "Mouth_Slightly_Open" in has
+    if smiling and parted:
+        pen.lower_half(MIDDLE, MOUTH - 6, 24, 18, colour)
+    elif smiling:
+        pen.arc(MIDDLE, MOUTH - 8, 25, 15, (10, 170), colour)
+    elif parted:
+        pen.ellipse(MIDDLE, MOUTH + 1, 14, 9, colour)
+    else:
+        pen.line([(MIDDLE - 16, MOUTH), (MIDDLE + 16, MOUTH)], colour, 6)
 
 
 def _bangs(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:
@@ -273,9 +262,7 @@ def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
 
 
 @functools.cache
-def _noise() -> "Image":
-    from PIL import Image
-
+def _noise() -> Image.Image:
     width, height = (side + 100 for side in SIZE)
     words = np.random.Philox(key=NOISE_KEY).random_raw(-(-width * height * 3 // 8))
     pixels = words.astype("<u8").view(np.uint8)[: width * height * 3].reshape(height, width, 3)

@@ -1,4 +1,4 @@
-"""`faces` and `faces19`: small drawn faces with CelebA's attributes, and a writer of the same faces in CelebA's layout.
+"""`faces` and `faces19`: small drawn faces with CelebA's attributes.
 
 For tests, and for runs without CelebA. A face is drawn with 178x218 pixels (mvae/data/faces/drawing.py), eyes and mouth
 about where CelebA's aligned images have them, and goes the way of CelebA's images to 64x64. All 18 attributes that the
@@ -13,25 +13,18 @@ Face i depends on the seed, on i and on Pillow's drawing alone. The digest stand
 import functools
 import hashlib
 import itertools
-import json
-import shutil
 from collections.abc import Callable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image
 
 from mvae.data.dataset import Source
 from mvae.data.faces import pictures
 from mvae.data.faces.celeba import ATTRIBUTES, PARTITIONS, VALUES, convert, defaults, modalities
-from mvae.data.faces.celeba_files import FOLDER, IMAGES
-from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, COLUMNS, PARTITION_LIST
+from mvae.data.faces.celeba_lists import COLUMNS
 from mvae.data.faces.drawing import HAIR, NUMBERS, draw
 from mvae.refusal import Refusal
-from mvae.storage.files import locked, write_atomically
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # N faces
 
@@ -41,12 +34,8 @@ SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
 """Random numbers of a face: one a column, then those that vary its looks."""
-QUALITY = 92
-"""Of the JPEG files."""
-MARK = "faces.json"
-"""File in the written folder that says what was written, last of all."""
 
-Drawer = Callable[[Set[str], Sequence[float]], "Image"]
+Drawer = Callable[[Set[str], Sequence[float]], Image]
 """Draws what a face's attributes and random numbers say."""
 
 DRAWN = (
@@ -123,7 +112,7 @@ def block(seed: int, start: int, stop: int) -> np.ndarray:
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
-def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> "list[Image]":
+def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> list[Image]:
     """Faces start .. stop - 1, drawn, 178x218; or their masks, by `drawing.draw_mask`."""
     random = draws(seed, start, stop)
     has = columns(random)
@@ -131,41 +120,6 @@ def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> "list[Image]"
         how({name for name in DRAWN if has[name][face]}, random[face, len(COLUMNS) :].tolist())
         for face in range(stop - start)
     ]
-
-
-def write_faces(root: Path, count: int, seed: int = SEED) -> None:
-    """Write faces in CelebA's layout to `<root>/celeba/`; what an interrupted call left is thrown away by the next.
-
-    The folder appears under its name when all is in it. One that holds these very faces already stays as it is.
-
-    Raises:
-        Refusal: too few faces, or the folder exists and holds something else.
-        OSError: the disk is full or the folder cannot be written.
-    """
-    parts, folder = partitions(count), root / FOLDER
-    told = json.dumps({"version": VERSION, "seed": seed, "count": count}).encode()
-    with locked(folder):
-        if folder.exists():
-            mark = folder / MARK
-            if mark.is_file() and mark.read_bytes() == told:
-                return
-            raise Refusal(f"{folder} exists and does not hold these {count:,} faces: name a folder without {FOLDER}/")
-        growing = root / f".{FOLDER}.growing"
-        shutil.rmtree(growing, ignore_errors=True)
-        (growing / IMAGES).mkdir(parents=True)
-        names = [f"{number:06}.jpg" for number in range(1, count + 1)]
-        for start in range(0, count, 500):
-            stop = min(count, start + 500)
-            for name, face in zip(names[start:stop], drawn(seed, start, stop), strict=True):
-                face.save(growing / IMAGES / name, quality=QUALITY)
-        has = columns(draws(seed, 0, count))
-        signs = np.where(np.stack([has[name] for name in COLUMNS], axis=1), " 1", "-1")
-        rows = [f"{name} {' '.join(row)}" for name, row in zip(names, signs.tolist(), strict=True)]
-        write_atomically(growing / ATTRIBUTE_LIST, "\n".join([str(count), " ".join(COLUMNS), *rows, ""]).encode())
-        split = [f"{name} {part}\n" for name, part in zip(names, parts, strict=True)]
-        write_atomically(growing / PARTITION_LIST, "".join(split).encode())
-        write_atomically(growing / MARK, told)
-        growing.rename(folder)
 
 
 def prepare(_root: Path, cache: Path, seed: int, count: int) -> Path:

@@ -12,22 +12,20 @@ transparent throughout shows nothing.
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 BACKGROUND = (255, 255, 255)
 """Colour behind the transparent parts of a picture."""
 
 
-class BadImage(ValueError):
+class BadImage(Exception):
     """A file whose picture cannot be used. The message continues the file's name: "is damaged (...)"."""
 
 
-def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> "Image":
+def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
     """The picture in a file: upright, mode RGB.
 
     Args:
@@ -36,43 +34,32 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> "Imag
     Raises:
         BadImage: it is no picture of these formats, is damaged, or cannot be converted.
     """
-    from PIL import Image, UnidentifiedImageError
-
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(file, formats=formats) as image:
                 return rgb(_upright(image))
-    except BadImage:
-        raise
     except UnidentifiedImageError as error:
         raise BadImage(f"is not a {formats[0]} image" if formats else "is no image, or a damaged one") from error
     except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(f"is damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
-def _upright(image: "Image") -> "Image":
+def _upright(image: Image.Image) -> Image.Image:
     """A picture turned as its EXIF data say; as it is if they are damaged."""
-    from PIL.ExifTags import Base
-    from PIL.Image import Transpose
-
-    turns = {2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM}
-    turns |= {5: Transpose.TRANSPOSE, 6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90}
+    image.load()
     try:
-        turn = turns.get(image.getexif().get(Base.Orientation, 1))
+        return ImageOps.exif_transpose(image)
     except Exception:  # Pillow raises what the damaged bytes lead to: struct.error, TypeError, SyntaxError
-        turn = None
-    return image if turn is None else image.transpose(turn)
+        return image
 
 
-def rgb(image: "Image") -> "Image":
+def rgb(image: Image.Image) -> Image.Image:
     """A picture of any mode as 8-bit RGB.
 
     Raises:
         BadImage: there is no rule for it.
     """
-    from PIL.Image import alpha_composite, new
-
     mode = image.mode
     if mode.startswith("I;16"):
         image = _eight_bits(image)
@@ -83,21 +70,17 @@ def rgb(image: "Image") -> "Image":
             image = image.convert("RGBA")
             if image.getchannel("A").getextrema() == (0, 0):
                 raise BadImage("is transparent throughout, so that nothing of it shows; save it without transparency")
-            image = alpha_composite(new("RGBA", image.size, (*BACKGROUND, 255)), image)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
         return image.convert("RGB")
-    except BadImage:
-        raise
     except ValueError as error:
         raise BadImage(f"has colours that cannot be converted (mode {mode}); save it as 8-bit RGB") from error
 
 
-def _eight_bits(image: "Image") -> "Image":
+def _eight_bits(image: Image.Image) -> Image.Image:
     """Converts 16-bit grey values to 8 bits, with an alpha channel if one value means transparent."""
-    from PIL.Image import fromarray
-
     deep = np.asarray(image).astype(np.uint32)
-    grey = fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
+    grey = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
     clear = image.info.get("transparency")
     if clear is not None:
-        grey.putalpha(fromarray(np.where(deep == clear, 0, 255).astype(np.uint8)))
+        grey.putalpha(Image.fromarray(np.where(deep == clear, 0, 255).astype(np.uint8)))
     return grey

@@ -10,16 +10,14 @@ import functools
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
 from mvae.data.faces import pictures
 from mvae.data.faces.image_files import rgb
 from mvae.refusal import Refusal
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # P points, H height, W width
 
@@ -61,11 +59,10 @@ def edges(image: np.ndarray) -> np.ndarray:
     from skimage.feature import canny
 
     grey = np.tensordot(np.array(LUMA), image / 255.0, axes=1)
-    found: np.ndarray = canny(grey, sigma=SIGMA)  # type: ignore[no-untyped-call]
-    return found[None] * np.uint8(255)
+    return np.asarray(canny(grey, sigma=SIGMA))[None] * np.uint8(255)  # type: ignore[no-untyped-call]
 
 
-def landmarks(image: "Image") -> np.ndarray | None:
+def landmarks(image: Image.Image) -> np.ndarray | None:
     """The 68 points of the largest face, float64 [68, 2], x and y in pixels; None where no face is found.
 
     A photograph is looked at in a size of at most LONGEST pixels: in more, dlib takes much memory and finds no more.
@@ -89,8 +86,6 @@ def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
         points: [68, 2], in pixels of that image; None gives an empty mask.
         size: width and height of that image.
     """
-    from PIL import Image, ImageDraw
-
     sheet = Image.new("L", (pictures.SIDE, pictures.SIDE))
     if points is not None:
         draw = ImageDraw.Draw(sheet)
@@ -107,13 +102,12 @@ def hull(points: np.ndarray) -> np.ndarray:
     from scipy.spatial import ConvexHull, QhullError
 
     try:
-        corners: np.ndarray = points[ConvexHull(points).vertices]
+        return np.asarray(points[ConvexHull(points).vertices])
     except QhullError:  # all on one line
         return points
-    return corners
 
 
-def drawn_block(images: list["Image"], masks: list["Image"]) -> np.ndarray:
+def drawn_block(images: list[Image.Image], masks: list[Image.Image]) -> np.ndarray:
     """As `described`, of images whose masks are drawn by whoever drew them: uint8 [n, 5, 64, 64]."""
     rows = []
     for image, drawn in zip(images, masks, strict=True):
@@ -122,7 +116,7 @@ def drawn_block(images: list["Image"], masks: list["Image"]) -> np.ndarray:
     return np.stack(rows)
 
 
-def described(image: "Image") -> np.ndarray:
+def described(image: Image.Image) -> np.ndarray:
     """Picture, edges and mask of an image: uint8 [5, 64, 64]."""
     picture = pictures.square(image)
     return np.concatenate([picture, edges(picture), mask(landmarks(image), image.size)])

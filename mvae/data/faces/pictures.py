@@ -21,19 +21,18 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL.Image import Image, Resampling
 
+from mvae.data.dataset import SPLITS, Arrays
 from mvae.data.faces.image_files import BadImage, rgb
 from mvae.data.progress import progress
 from mvae.limits import cores
 from mvae.refusal import Refusal
 from mvae.storage.files import atomic_path, flush_to_disk, locked, write_atomically
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 SIDE = 64
 """Height and width of a picture."""
@@ -55,7 +54,7 @@ Job = Callable[[], np.ndarray]
 """Makes one block's pictures, uint8 [n, C, 64, 64]. It is pickled, and may raise Refusal, one line."""
 
 
-def square(image: "Image") -> np.ndarray:
+def square(image: Image) -> np.ndarray:
     """Short side to 64 (bilinear over the area that a new pixel covers), then the 64x64 pixels in the middle.
 
     The long side is cut down to whole pixels, as torchvision's Resize does: CelebA's 178x218 becomes 64x78.
@@ -65,8 +64,6 @@ def square(image: "Image") -> np.ndarray:
     Raises:
         Refusal: nothing says how to convert the image; the line names its file, if it has one.
     """
-    from PIL.Image import Resampling
-
     width, height, left, top = _shrunk(image.size)
     try:
         colours = rgb(image)
@@ -137,6 +134,17 @@ def make(
 def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
     """All pictures, uint8 [N, C, 64, 64], mapped read-only, after `make`."""
     return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, channels, SIDE, SIDE))
+
+
+def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
+    """What a data set's `convert` gives, from values [N, ...] of each modality and the split of each picture.
+
+    Args:
+        partitions: uint8 [N], the number of a split each, ascending.
+    """
+    ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
+    parts = zip(SPLITS, pairwise(ends), strict=True)
+    return {split: tuple(column[start:stop] for column in columns) for split, (start, stop) in parts}
 
 
 def _blocks_left(folder: Path, count: int, channels: int, block: int) -> list[Block]:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from mvae.data import contents
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.faces import celeba_files, celeba_lists, faces, image_files, landmarks, pictures
 from mvae.data.faces.celeba import PARTITIONS
 from mvae.data.faces.drawing import draw_mask
@@ -41,10 +41,6 @@ CHANNELS = 5
 """Number of channels stored together: red, green, blue, edges, mask."""
 BLOCK = 500
 """Images of a block: a minute of one core for photographs, 2 seconds for drawn faces."""
-FACES = 6_000
-"""Drawn faces of `vision_faces`."""
-FEW_FACES = 1_800
-"""Drawn faces of `vision_faces_small`."""
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Endings of the files that count as images."""
 
@@ -122,12 +118,7 @@ def convert(folder: Path) -> Arrays:
         int((~block[:, 4].any((1, 2))).sum()) for block in np.array_split(stored, max(1, len(stored) // BLOCK))
     )
     log.info("%s of %s images have an empty mask, no face being found", f"{without:,}", f"{len(stored):,}")
-    arrays: Arrays = {}
-    for number, split in enumerate(SPLITS):
-        start, stop = np.searchsorted(partitions, [number, number + 1])
-        of_split = stored[start:stop]
-        arrays[split] = of_split[:, :3], of_split[:, 3:4], of_split[:, 4:5]
-    return arrays
+    return pictures.cut(partitions, stored[:, :3], stored[:, 3:4], stored[:, 4:5])
 
 
 def _prepared(folder: Path, count: int, part: pictures.Part, partitions: np.ndarray, what: str) -> Path:
@@ -166,7 +157,7 @@ VISION = Source(
     defaults=DEFAULTS,
     split_rule="CelebA's own partitions",
     version=VERSION,
-    check=celeba_files.check,
+    check=celeba_files.find,
     digest=celeba_files.content_digest,
     remembered_digest=celeba_files.content_digest,
     former_digest=celeba_files.names_and_sizes_digest,
@@ -195,11 +186,6 @@ def images_of(root: Path) -> list[Path]:
             " twelfth of them validates; give a folder of images with --images"
         )
     return sorted(found, key=lambda path: hashlib.sha256(_bytes(path.relative_to(root).as_posix())).hexdigest())
-
-
-def check_images(root: Path) -> None:
-    """Raise MissingFiles unless there are enough images."""
-    images_of(root)
 
 
 def images_digest(root: Path, cache: Path | None = None) -> str:
@@ -273,7 +259,7 @@ VISION_IMAGES = Source(
     defaults=DEFAULTS,
     split_rule="in the order of a digest of the names, the last twelfth tests, the one before it validates",
     version=VERSION + UPRIGHT,
-    check=check_images,
+    check=images_of,
     digest=images_digest,
     remembered_digest=images_digest,
     former_digest=names_and_sizes_digest,
@@ -303,7 +289,7 @@ def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
     )
 
 
-def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> Source:
+def describe_faces(name: str, *, count: int, seed: int = faces.SEED) -> Source:
     """Returns a data set of this number of drawn faces."""
     training = int((faces.partitions(count) == 0).sum())
     return Source(
@@ -320,8 +306,8 @@ def describe_faces(name: str, *, seed: int = faces.SEED, count: int = FACES) -> 
     )
 
 
-VISION_FACES = describe_faces("vision_faces")
-VISION_FACES_SMALL = describe_faces("vision_faces_small", count=FEW_FACES)
+VISION_FACES = describe_faces("vision_faces", count=6_000)
+VISION_FACES_SMALL = describe_faces("vision_faces_small", count=1_800)
 
 
 def _digits(digest: str) -> str:

@@ -18,8 +18,6 @@ Validation, test, read-outs and LOGREG, which is not trained by steps, use the f
 numbers can be compared.
 """
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

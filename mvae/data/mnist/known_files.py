@@ -66,11 +66,6 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
         raise Refusal(f"{raw / test} holds the images of {train}: put the test images there")
 
 
-def unknown(folder: str, digests: Mapping[str, str]) -> list[str]:
-    """Names of the files that are not the published ones."""
-    return [name for name, digest in digests.items() if DIGESTS[folder][name] != digest]
-
-
 def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...], test: tuple[int, ...]) -> str:
     """Describes, in one line, a folder whose files are not all published ones.
 

@@ -248,7 +248,7 @@ MNIST19 = Source(
     ),
     split_rule=mnist.MNIST.split_rule,
     version=1,
-    check=functools.partial(mnist.check, folder=FOLDER),
+    check=functools.partial(mnist.find, folder=FOLDER),
     digest=functools.partial(mnist.content_digest, folder=FOLDER),
     examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,

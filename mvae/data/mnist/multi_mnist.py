@@ -116,12 +116,6 @@ def shrink(images: np.ndarray) -> np.ndarray:
     return small
 
 
-def tokens_of(text: str) -> list[int]:
-    """The stored tokens of a text of at most 4 digits."""
-    assert len(text) < LENGTH and text.isdecimal() | (text == ""), text
-    return [*map(int, text), *[STOP] * (LENGTH - len(text))]
-
-
 MULTI_MNIST = Source(
     name="multi_mnist",
     modalities=(
@@ -131,7 +125,7 @@ MULTI_MNIST = Source(
     defaults=Defaults(latents=100, epochs=100, image_network="dcgan", image_networks=("dcgan",)),
     split_rule=f"as mnist's; a split's digits make its canvases, drawn with seed {SEED}",
     version=1,
-    check=functools.partial(mnist.check, folder=FOLDER),
+    check=functools.partial(mnist.find, folder=FOLDER),
     digest=functools.partial(mnist.content_digest, folder=FOLDER),
     examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,

@@ -13,8 +13,6 @@ lengths, networks take them in groups that are.
 Shapes: N sentences, B of them in a batch, L the tokens of the longest of these, its stop counted.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -55,26 +53,14 @@ class Sentences:
     def __init__(self, tokens: Tensor, offsets: Tensor, classes: int) -> None:
         self.tokens, self.offsets, self.classes = tokens, offsets, classes
 
-    @classmethod
-    def of(cls, rows: np.ndarray, classes: int) -> Sentences:
-        """From what `ragged` gives."""
-        lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-        words = torch.from_numpy(np.concatenate([np.empty(0, np.int32), *rows]))
-        return cls(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)
-
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, chosen: slice) -> Sentences:
+    def __getitem__(self, chosen: slice) -> "Sentences":
         """Consecutive sentences, in the same memory."""
         start, stop, step = chosen.indices(len(self))
         assert step == 1
         return Sentences(self.tokens, self.offsets[start : max(start, stop) + 1], self.classes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where they are."""
-        return self.tokens.device
 
     @property
     def lengths(self) -> Tensor:
@@ -92,7 +78,7 @@ class Sentences:
         """The sentences at `index` (int64 [B]), as wide as the longest of them: int64 [B, L], filled up with stops."""
         start = self.offsets[index]
         words = self.offsets[index + 1] - start
-        place = torch.arange(int(words.max()) + 1 if len(index) else 1, device=self.device)
+        place = torch.arange(int(words.max()) + 1 if len(index) else 1, device=self.tokens.device)
         there = place < words[:, None]
         where = torch.where(there, start[:, None] + place, 0)
         tokens = self.tokens[where].to(torch.int64) if len(self.tokens) else where
@@ -101,15 +87,13 @@ class Sentences:
 
     def words(self, position: int) -> list[int]:
         """The words of one sentence, those included that no model knows."""
-        found: list[int] = self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist()
-        return found
+        return list(self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist())
 
-    def knowing(self, words: int) -> Sentences:
+    def knowing(self, words: int) -> "Sentences":
         """The same with so many known words at most, the most frequent."""
         return Sentences(self.tokens, self.offsets, min(self.classes, words + SPECIAL))
 
-    def to(self, device: torch.device | str) -> Sentences:
-        """The same on `device`."""
+    def to(self, device: torch.device | str) -> "Sentences":
         return Sentences(self.tokens.to(device), self.offsets.to(device), self.classes)
 
 
@@ -165,17 +149,16 @@ def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor]
 
 
 class Padding:
-    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences."""
+    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences.
+
+    Args:
+        lengths: int64 [N, M], stops counted.
+    """
 
     def __init__(self, lengths: np.ndarray | None) -> None:
-        """
-        Args:
-            lengths: int64 [N, M], stops counted.
-        """
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def begin(self) -> None:
-        """An epoch begins."""
         self._real = self._computed = 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
@@ -186,7 +169,6 @@ class Padding:
             self._computed += padded(lengths)
 
     def facts(self) -> dict[str, float]:
-        """train/padding_share."""
         return {"train/padding_share": 1 - self._real / self._computed} if self._computed else {}
 
 

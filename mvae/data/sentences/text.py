@@ -4,8 +4,6 @@ The last two tokens of a vocabulary of C are stop (C - 2) and start (C - 1). Sta
 first character; it is never stored and never part of a text. What follows the first stop means nothing to anybody.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 # n texts, L tokens a row, C tokens in the vocabulary

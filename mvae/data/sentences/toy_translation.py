@@ -4,16 +4,13 @@ A sentence says who does what to whom, maybe where. Both languages have a word f
 describes a noun behind it and the place first, and has no articles, so that no word stands where its counterpart does.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
-from pathlib import Path
 
 import numpy as np
 
-from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Modality, Source
-from mvae.data.sentences.translation import Corpus, Pairs, arrays_of, facts_of, modalities_of
+from mvae.data.dataset import NO_IMAGES, SPLITS, Defaults, Source
+from mvae.data.sentences.translation import Corpus, Pairs
 
 VERSION = 1
 
@@ -55,30 +52,16 @@ def pairs(count: int, start: int) -> Pairs:
 
 @functools.cache
 def corpus() -> Corpus:
-    """All three splits; sentences are drawn alike, so that some of the test part are in the training part too."""
+    """All three splits, with every word of the training part known; sentences are drawn alike, so that some of the test
+    part are in the training part too."""
     starts = dict(zip(SPLITS, np.cumsum([0, *COUNTS.values()]).tolist(), strict=False))
-    return Corpus(LANGUAGES, {split: pairs(COUNTS[split], starts[split]) for split in SPLITS}, dict.fromkeys(SPLITS, 0))
-
-
-def made_of(_root: Path) -> tuple[Modality, ...]:
-    """Both languages, of which every word of the training part is known."""
-    return modalities_of(corpus(), fewest=1)
-
-
-def facts(root: Path, words: int | None) -> tuple[str, ...]:
-    """How many pairs each part has, and how much of them is <unk>."""
-    modalities = made_of(root)
-    return facts_of(corpus(), modalities if words is None else tuple(one.knowing(words) for one in modalities))
-
-
-def convert(_root: Path) -> Arrays:
-    """The sentences as numbers of words."""
-    return arrays_of(corpus(), made_of(_root))
+    made = {split: pairs(COUNTS[split], starts[split]) for split in SPLITS}
+    return Corpus(LANGUAGES, made, too_long=dict.fromkeys(SPLITS, 0), fewest=1)
 
 
 TOY_TRANSLATION = Source(
     name="toy_translation",
-    modalities=made_of(Path()),
+    modalities=corpus().modalities,
     defaults=Defaults(
         latents=32,
         epochs=8,
@@ -93,7 +76,7 @@ TOY_TRANSLATION = Source(
     check=lambda _root: None,
     digest=lambda _root: hashlib.sha256(f"{VERSION} {SEED} {COUNTS}".encode()).hexdigest(),
     examples=lambda _root: COUNTS["train"],
-    convert=convert,
-    made_of=made_of,
-    facts=facts,
+    convert=lambda _root: corpus().arrays,
+    made_of=lambda _root: corpus().modalities,
+    facts=lambda _root, known: corpus().facts(known),
 )

@@ -4,11 +4,9 @@ A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B;
 modalities, in alphabetical order. It is looked for as the data root itself, then as its folder en-vi.
 
 Words are in Unicode's normal form C, and white space of any kind separates them. Words that occur at least FEWEST times
-in the training part, and are among the MOST_WORDS most frequent, are known to models; all others are <unk> to them. A
+in the training part, and are among the CLASSES - 3 most frequent, are known to models; all others are <unk> to them. A
 pair with more than MOST_TOKENS words in a sentence is left out of its part. `facts` says how many of each there are.
 """
-
-from __future__ import annotations
 
 import codecs
 import functools
@@ -37,8 +35,6 @@ MOST_TOKENS = 70
 CLASSES = 10_000
 """Tokens that a model knows at most: words, <unk>, stop and start."""
 
-MOST_WORDS = CLASSES - SPECIAL
-
 FEWEST = 5
 """Times that a word must be seen in training to be known."""
 
@@ -64,6 +60,58 @@ class Corpus:
     """By split: pairs left out."""
     rewritten: bool = False
     """Whether a file is not in normal form C or has unusual separators, so that words differ from the bytes there."""
+    fewest: int = FEWEST
+    """Times that a word must be seen in training to be known."""
+
+    @functools.cached_property
+    def modalities(self) -> tuple[Modality, ...]:
+        """Both languages, with their words.
+
+        Raises:
+            Refusal: no word occurs often enough to be known.
+        """
+        made = []
+        for m, language in enumerate(self.languages):
+            training = self.pairs["train"][m]
+            others = [sentence for split in SPLITS[1:] for sentence in self.pairs[split][m]]
+            words, classes = vocabulary(training, others, self.fewest)
+            if classes == SPECIAL:
+                raise Refusal(
+                    f"no word of train.{language} occurs {self.fewest} times, so none would be known:"
+                    " give a larger corpus"
+                )
+            made.append(_language(language, classes, tuple(words)))
+        return tuple(made)
+
+    @property
+    def arrays(self) -> Arrays:
+        """The sentences as numbers of words."""
+        arrays: Arrays = {}
+        for split in SPLITS:
+            columns = []
+            for modality, sentences in zip(self.modalities, self.pairs[split], strict=True):
+                numbers = {word: number for number, word in enumerate(modality.words)}
+                columns.append(ragged([[numbers[word] for word in sentence] for sentence in sentences]))
+            arrays[split] = tuple(columns)
+        return arrays
+
+    def facts(self, known: int | None) -> tuple[str, ...]:
+        """One line per part: how many pairs it has and how many were left out, and how much of either language is
+        <unk>.
+
+        Args:
+            known: known words at most; None: as many as the corpus gives.
+        """
+        lines = []
+        for split, stem in FILES.items():
+            texts = zip(self.modalities, self.pairs[split], strict=True)
+            shares = [f"{one.name} {unknown_share(one, sentences, known):.1%}" for one, sentences in texts]
+            count = len(self.pairs[split][0])
+            lines.append(
+                f"{stem} has {count:,} pair{'s' * (count != 1)}, {self.too_long[split]:,} left out for a sentence of"
+                f" more than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
+            )
+        return tuple(lines)
 
 
 def find(root: Path) -> dict[str, tuple[Path, Path]]:
@@ -88,11 +136,6 @@ def find(root: Path) -> dict[str, tuple[Path, Path]]:
     return files
 
 
-def check(root: Path) -> None:
-    """Raise MissingFiles unless all six files are there."""
-    find(root)
-
-
 def languages(root: Path) -> tuple[str, str]:
     """The names of the two languages: the suffixes of the files.
 
@@ -114,16 +157,8 @@ def digest(root: Path) -> str:
     return _digest(root, *["normalised-2"] * read(root).rewritten)
 
 
-def former_digest(root: Path) -> str:
-    """Digest by the files' bytes alone, as in releases that did not normalise words.
-
-    Raises:
-        Refusal: as `find`.
-    """
-    return _digest(root)
-
-
 def _digest(root: Path, *also: str) -> str:
+    """Digest of the files' bytes alone: that of releases that did not normalise words."""
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
     return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
 
@@ -231,90 +266,16 @@ def vocabulary(
     counts.update(dict.fromkeys({word for sentence in others for word in sentence}, 0))
     counts.pop(UNKNOWN_WORD, None)
     ordered = sorted(counts, key=lambda word: (-counts[word], word))
-    known = min(MOST_WORDS, sum(count >= max(1, fewest) for count in counts.values()))
+    known = min(CLASSES - SPECIAL, sum(count >= max(1, fewest) for count in counts.values()))
     return [UNKNOWN_WORD, *ordered], known + SPECIAL
 
 
-def modalities_of(corpus: Corpus, fewest: int) -> tuple[Modality, ...]:
-    """Both languages, with their words.
-
-    Raises:
-        Refusal: no word occurs often enough to be known.
-    """
-    made = []
-    for m, language in enumerate(corpus.languages):
-        training = corpus.pairs["train"][m]
-        others = [sentence for split in SPLITS[1:] for sentence in corpus.pairs[split][m]]
-        words, classes = vocabulary(training, others, fewest)
-        if classes == SPECIAL:
-            raise Refusal(
-                f"no word of train.{language} occurs {fewest} times, so none would be known: give a larger corpus"
-            )
-        made.append(_language(language, classes, tuple(words)))
-    return tuple(made)
-
-
-def arrays_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> Arrays:
-    """The sentences as numbers of words."""
-    arrays: Arrays = {}
-    for split in SPLITS:
-        columns = []
-        for modality, sentences in zip(modalities, corpus.pairs[split], strict=True):
-            numbers = {word: number for number, word in enumerate(modality.words)}
-            columns.append(ragged([[numbers[word] for word in sentence] for sentence in sentences]))
-        arrays[split] = tuple(columns)
-    return arrays
-
-
-def facts_of(corpus: Corpus, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """One line per part: how many pairs it has and how many were left out, and how much of either language is <unk>."""
-    lines = []
-    for split, stem in FILES.items():
-        texts = zip(modalities, corpus.pairs[split], strict=True)
-        shares = [f"{modality.name} {unknown_share(modality, sentences):.1%}" for modality, sentences in texts]
-        count = len(corpus.pairs[split][0])
-        lines.append(
-            f"{stem} has {count:,} pair{'s' * (count != 1)}, {corpus.too_long[split]:,} left out for a sentence of more"
-            f" than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
-        )
-    return tuple(lines)
-
-
-def unknown_share(modality: Modality, sentences: list[list[str]]) -> float:
-    """Share of the words of some sentences that a model does not know."""
-    known = set(modality.words[1 : modality.classes - SPECIAL + 1])
+def unknown_share(modality: Modality, sentences: list[list[str]], most: int | None) -> float:
+    """Share of the words of some sentences that a model does not know that knows `most` words, or as many as it can."""
+    classes = modality.classes if most is None else modality.knowing(most).classes
+    known = set(modality.words[1 : classes - SPECIAL + 1])
     words = [word for sentence in sentences for word in sentence]
     return sum(word not in known for word in words) / len(words)
-
-
-def facts(root: Path, words: int | None) -> tuple[str, ...]:
-    """Returns `facts_of` for the corpus in a folder.
-
-    Args:
-        words: known words at most; None: as many as the corpus gives.
-    """
-    modalities = made_of(root)
-    return facts_of(read(root), modalities if words is None else tuple(one.knowing(words) for one in modalities))
-
-
-def made_of(root: Path) -> tuple[Modality, ...]:
-    """The two languages of a corpus."""
-    return _made_of(root, _versions(root))
-
-
-@functools.lru_cache(maxsize=1)
-def _made_of(root: Path, _versions: _Versions) -> tuple[Modality, ...]:
-    return modalities_of(read(root), FEWEST)
-
-
-def convert(root: Path) -> Arrays:
-    """Read a whole corpus as numbers of words."""
-    return arrays_of(read(root), made_of(root))
-
-
-def training_examples(root: Path) -> int:
-    """Pairs of the training part."""
-    return len(read(root).pairs["train"][0])
 
 
 def _language(name: str, classes: int, words: tuple[str, ...] = ()) -> Modality:
@@ -333,11 +294,11 @@ TRANSLATION = Source(
     ),
     split_rule=f"the corpus' own; pairs of more than {MOST_TOKENS} words left out; words seen {FEWEST} times known",
     version=1,
-    check=check,
+    check=find,
     digest=digest,
-    former_digest=former_digest,
-    examples=training_examples,
-    convert=convert,
-    made_of=made_of,
-    facts=facts,
+    former_digest=_digest,
+    examples=lambda root: len(read(root).pairs["train"][0]),
+    convert=lambda root: read(root).arrays,
+    made_of=lambda root: read(root).modalities,
+    facts=lambda root, known: read(root).facts(known),
 )

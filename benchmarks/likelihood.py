@@ -29,7 +29,7 @@ from torch import Tensor
 
 from benchmarks.timing import Spread, in_turn, meaningless, write_comparison
 from mvae.data import source
-from mvae.data.dataset import Split
+from mvae.data.examples import Split
 from mvae.evaluation.estimator import FROM_BOTH
 from mvae.evaluation.importance import Noise
 from mvae.evaluation.likelihood_estimates import split_likelihoods

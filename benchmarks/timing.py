@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Dataset, Modality, Split
+from mvae.data.dataset import Modality
+from mvae.data.examples import Dataset, Split
 from mvae.models.arm import Learner
 from mvae.models.elbo import Loss
 from mvae.storage.files import write_atomically

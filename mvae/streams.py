@@ -4,12 +4,17 @@ A generator is made anew for each epoch, so resuming at an epoch boundary needs 
 that share a seed share every stream they both read: split, paired set, batch order.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, stream: str, epoch: int = 0) -> int:
@@ -20,6 +25,8 @@ def derive(seed: int, stream: str, epoch: int = 0) -> int:
 
 def torch_generator(seed: int, stream: str, epoch: int = 0, device: str | torch.device = "cpu") -> torch.Generator:
     """A torch generator at the start of the stream, on the device where it will draw."""
+    import torch
+
     return torch.Generator(device=device).manual_seed(derive(seed, stream, epoch))
 
 
@@ -31,6 +38,8 @@ def numpy_generator(seed: int, stream: str, epoch: int = 0) -> np.random.Generat
 @contextmanager
 def global_stream(seed: int, stream: str, epoch: int = 0) -> Iterator[None]:
     """Runs a block on its own global torch stream (initialisation, dropout) and puts the old state back."""
+    import torch
+
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(derive(seed, stream, epoch))

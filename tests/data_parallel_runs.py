@@ -21,7 +21,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from mvae.data import load
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Dataset, Split
 from mvae.models import arm
 from mvae.networks.normalisation import share_statistics
 from mvae.training import loop as training

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from mvae.data.dataset import Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Split
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 

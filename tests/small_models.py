@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Defaults, Kind, Modality, Source, Split
+from mvae.data.dataset import Defaults, Kind, Modality, Source
+from mvae.data.examples import Dataset, Split
 from mvae.models.multimodal import Multimodal, decoder_of, encoder_of, single_attributes
 from mvae.models.mvae import MVAE, MVAEQ
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data import source
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Dataset, Split
 from mvae.evaluation import attributes
 from mvae.evaluation.attributes import attribute_metrics, likeliest_attributes, sampled_attributes
 from mvae.evaluation.measures import check_measurable, compute

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Dataset, Split
 from mvae.evaluation import likelihood_estimates as likelihood
 from mvae.evaluation.estimator import SUFFIX
 from mvae.evaluation.importance import Noise

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mvae import data as datasets
-from mvae.data.dataset import Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Split
 from mvae.data.mnist.mnist19 import MNIST19
 from mvae.evaluation.importance import Noise
 from mvae.evaluation.likelihood_estimates import split_likelihoods

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mvae.data import source
-from mvae.data.dataset import Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Split
 from mvae.evaluation.importance import Noise
 from mvae.evaluation.likelihood_estimates import split_likelihoods
 from mvae.evaluation.measures import estimates

@@ -24,7 +24,8 @@ from mvae.data import (
     modalities_of,
     training_examples,
 )
-from mvae.data.dataset import SPLITS, Dataset
+from mvae.data.dataset import SPLITS
+from mvae.data.examples import Dataset
 from mvae.data.sentences.sentences import Sentences, sentence_of, trimmed
 from mvae.data.sentences.toy_translation import COUNTS, NOUNS, PLACES, QUALITIES, VERBS, corpus
 from mvae.data.sentences.translation import FEWEST, MOST_TOKENS, decoded, digest, sentences_of, vocabulary

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data import DATASETS
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Dataset, Split
 from mvae.models import ARMS, arm
 from mvae.models.arm import Learner
 from mvae.models.classifiers import NeuralNetworkLearner

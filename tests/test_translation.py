@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mvae.data import load
-from mvae.data.dataset import Dataset
+from mvae.data.examples import Dataset
 from mvae.data.sentences.sentences import Sentences
 from mvae.evaluation.likelihood_estimates import likelihood_metrics, split_likelihoods
 from mvae.evaluation.measures import check_measurable, compute

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from mvae.data import source
-from mvae.data.dataset import Dataset, Split
-from mvae.data.faces.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale, obscured, watermarked
+from mvae.data.examples import Dataset, Split
+from mvae.data.faces.vision import MODALITIES, grayscale, hidden_half, obscured, watermark, watermarked
 from mvae.evaluation import vision
 from mvae.evaluation.measures import check_measurable, compute
 from mvae.evaluation.vision import FIGURES, TASKS, chroma, figures, make, psnr, ssim, vision_metrics
@@ -109,7 +109,7 @@ def test_the_baselines_of_flat_images_are_closed_forms(model: MVAE) -> None:
     energy = (red**2 + green**2 + blue**2) / 3
     under = 0.36 * ((1 - red) ** 2 + (1 - green) ** 2 + (1 - blue) ** 2) / 3
     coloured = ((0.564 * (blue - luma)) ** 2 + (0.713 * (red - luma)) ** 2) / 2
-    marked = WATERMARKED.double().mean().item()
+    marked = watermark().double().mean().item()
     expected = {
         "psnr_mean/reconstruction": decibels(apart),
         "psnr_mean/colour": decibels(apart),
@@ -172,7 +172,7 @@ PARTS = ("colour-cbcr", "fill_in-hidden", "watermark-marked")
 def test_whether_half_an_image_is_hidden_or_marked_the_part_alone_counts() -> None:
     truth = torch.rand(2, 3, 64, 64)
     parts = {task.name: task.part for task in TASKS if task.part is not None}
-    for name, pixels, view in (("fill_in", HIDDEN, obscured), ("watermark", WATERMARKED, watermarked)):
+    for name, pixels, view in (("fill_in", hidden_half(), obscured), ("watermark", watermark(), watermarked)):
         part = parts[name]
         assert part is not None
         wrong_elsewhere = torch.where(pixels, truth, 1 - truth)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mvae.data.dataset import SPLITS, Dataset
+from mvae.data.dataset import SPLITS
+from mvae.data.examples import Dataset
 
 COUNTS = {"train": 60, "t10k": 12}
 

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from mvae.data import SPLITS, source
-from mvae.data.dataset import Dataset, Split
+from mvae.data.examples import Dataset, Split
 from mvae.refusal import Refusal
 from mvae.storage.files import atomic_path, write_atomically
 from sweeps.store.provenance import git_sha

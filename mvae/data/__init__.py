@@ -9,28 +9,16 @@ ours. A data root that is given must hold the raw files, even when the cache is 
 download where possible.
 """
 
-import dataclasses
 import hashlib
+import importlib
 import json
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from mvae.data import arrow
-from mvae.data.checks import check_arrays, check_source
-from mvae.data.dataset import (
-    SPLITS,
-    Arrays,
-    Dataset,
-    Defaults,
-    Kind,
-    MissingFiles,
-    Modality,
-    Source,
-    Split,
-)
+from mvae.data.checks import check_source
+from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.faces.celeba import CELEBA, CELEBA19
 from mvae.data.faces.faces import FACES, FACES19
 from mvae.data.faces.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
@@ -42,7 +30,11 @@ from mvae.data.sentences.toy_translation import TOY_TRANSLATION
 from mvae.data.sentences.translation import TRANSLATION
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
-from mvae.storage.files import Damaged, locked
+from mvae.storage.files import locked
+
+if TYPE_CHECKING:
+    from mvae.data.examples import Dataset, Split
+    from mvae.data.loading import load, load_converted
 
 __all__ = [
     "DATASETS",
@@ -78,6 +70,21 @@ _ALL = (
 
 DATASETS: dict[str, Source] = {each.name: each for each in _ALL}
 """Every data set by its name, the token of `--dataset`."""
+
+
+_NEED_TORCH = {
+    "Dataset": "mvae.data.examples",
+    "Split": "mvae.data.examples",
+    "load": "mvae.data.loading",
+    "load_converted": "mvae.data.loading",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs torch at its first use, so that names, descriptions and fingerprints come at once."""
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_NEED_TORCH[name]), name)
 
 
 def source(name: str) -> Source:
@@ -127,7 +134,7 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
         Refusal: unknown data set; raw files missing or damaged.
     """
     found = source(name)
-    return _fingerprint(found, _root_with_files(found, data_root), cache)
+    return content_fingerprint(found, root_with_files(found, data_root), cache)
 
 
 def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
@@ -139,7 +146,7 @@ def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
         Refusal: unknown data set; raw files missing.
     """
     found = source(name)
-    root = _root_with_files(found, data_root)
+    root = root_with_files(found, data_root)
     try:
         return _of_content(found, (found.former_digest or found.digest)(root))
     except (OSError, ValueError):  # earlier releases did not read files that are packed so
@@ -153,7 +160,7 @@ def training_examples(name: str, data_root: Path | None = None) -> int:
         Refusal: as `fingerprint`.
     """
     found = source(name)
-    return found.examples(_root_with_files(found, data_root))
+    return found.examples(root_with_files(found, data_root))
 
 
 def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
@@ -163,7 +170,7 @@ def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, .
         Refusal: as `fingerprint`.
     """
     found = source(name)
-    return found.made_of(_root_with_files(found, data_root)) if found.made_of else found.modalities
+    return found.made_of(root_with_files(found, data_root)) if found.made_of else found.modalities
 
 
 def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None = None) -> tuple[str, ...]:
@@ -175,104 +182,12 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
         Refusal: as `fingerprint`.
     """
     found = source(name)
-    lines = found.facts(_root_with_files(found, data_root), vocabulary) if found.facts else ()
+    lines = found.facts(root_with_files(found, data_root), vocabulary) if found.facts else ()
     return tuple(f"{name}: {line}" for line in lines)
 
 
-def load(name: str, data_root: Path | None = None, cache: Path | None = None, *, grey: bool = False) -> Dataset:
-    """The data set, on the CPU, memory-mapped; made once under the cache folder, by one process, however many ask.
-
-    A stored file that is cut short or corrupt is set aside as `.bad`, and made again, with a logged warning.
-
-    Args:
-        data_root: folder that holds the raw files. None: `default_data_root()`, filled by a download where possible.
-        cache: folder for the Arrow files. None: `default_cache()`.
-        grey: also load the grey values of the training images, from the data set that `Source.grey` names.
-    Raises:
-        Refusal: one line: unknown data set, raw files missing or damaged, a cache that cannot be written, no grey
-            values.
-    """
-    found = source(name)
-    root = _root_with_files(found, data_root)
-    mark = _fingerprint(found, root, cache)
-    folder = _folder(found, mark, cache)
-    try:
-        dataset = _stored(folder, found, mark) or _converted(folder, found, mark, root)
-    except OSError as error:
-        reason = error.strerror or error
-        raise Refusal(
-            f"the cache {folder.parent} cannot be used ({reason}): give --cache a folder with room"
-        ) from error
-    return _with_grey(dataset, found.grey, data_root, cache) if grey else dataset
-
-
-def load_converted(name: str, mark: str, cache: Path | None = None) -> Dataset | None:
-    """As `load`, where the cache holds the data set already, else None; nothing is made, and no raw file is read.
-
-    Args:
-        mark: its fingerprint.
-    Raises:
-        Refusal: unknown data set.
-    """
-    found = source(name)
-    try:
-        return _stored(_folder(found, mark, cache), found, mark)
-    except OSError:
-        return None
-
-
-def _with_grey(dataset: Dataset, other: str, data_root: Path | None, cache: Path | None) -> Dataset:
-    """The data set with grey values of its training images, the images of the data set `other`."""
-    if not other:
-        raise Refusal(f"{dataset.name} has no grey values to draw bits from")
-    bits, grey = dataset.train, load(other, data_root, cache).train
-    alike = bits.values[0].shape == grey.values[0].shape and len(bits.values) == len(grey.values)
-    if not alike or not all(map(torch.equal, bits.values[1:], grey.values[1:])):
-        raise Refusal(f"the training examples of {other} are not those of {dataset.name}: it has no grey values")
-    return dataclasses.replace(dataset, train=dataclasses.replace(bits, grey=grey.values[0]))
-
-
-def _folder(found: Source, mark: str, cache: Path | None) -> Path:
-    of_code = f"-{found.code[:8]}" if found.code else ""
-    return (cache or default_cache()).expanduser().absolute() / f"{found.name}-{mark[:16]}{of_code}"
-
-
-def _stored(folder: Path, found: Source, mark: str) -> Dataset | None:
-    try:
-        return _read(folder, found, mark)
-    except Damaged as damage:
-        log.info("%s", damage)  # said aloud by the one process that makes it again
-        return None
-
-
-def _read(folder: Path, found: Source, mark: str) -> Dataset | None:
-    stored = arrow.read(folder, None if found.made_of else found.modalities, mark)
-    return stored and Dataset(name=found.name, modalities=stored[0], fingerprint=mark, **stored[1])
-
-
-def _converted(folder: Path, found: Source, mark: str, root: Path) -> Dataset:
-    with locked(folder):
-        try:
-            stored = _read(folder, found, mark)
-        except Damaged as damage:
-            log.warning("%s: set aside as .bad and made again", damage)
-            arrow.discard(folder)
-            stored = None
-        if stored is None:
-            log.info("converting %s to %s", found.name, folder)
-            raw = found.prepare(root, folder.parent) if found.prepare else root
-            modalities = found.made_of(raw) if found.made_of else found.modalities
-            made = dataclasses.replace(found, modalities=modalities)
-            check_source(made)
-            arrays = found.convert(raw)
-            check_arrays(made, arrays, found.examples(root))
-            arrow.write(folder, arrays, modalities, mark, described=found.made_of is not None)
-            stored = _read(folder, found, mark)
-    assert stored is not None, folder
-    return stored
-
-
-def _fingerprint(found: Source, root: Path, cache: Path | None) -> str:
+def content_fingerprint(found: Source, root: Path, cache: Path | None) -> str:
+    """`fingerprint` of a data set whose raw files lie below `root`."""
     if found.remembered_digest is None:
         return _of_content(found, found.digest(root))
     folder = (cache or default_cache()).expanduser().absolute()
@@ -289,7 +204,12 @@ def _of_content(found: Source, digest: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _root_with_files(found: Source, data_root: Path | None) -> Path:
+def root_with_files(found: Source, data_root: Path | None) -> Path:
+    """The data root, absolute, with the raw files in it; the default root is filled by a download.
+
+    Raises:
+        MissingFiles: they are not there and cannot be fetched.
+    """
     if data_root is not None:
         data_root = data_root.expanduser().absolute()
         found.check(data_root)

@@ -22,7 +22,8 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import SPLITS, Arrays, Kind, Modality, Split
+from mvae.data.dataset import SPLITS, Arrays, Kind, Modality
+from mvae.data.examples import Split
 from mvae.data.sentences.sentences import Sentences
 from mvae.storage.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
 

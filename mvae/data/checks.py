@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 import numpy as np
-import torch
 
 from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES, SPLITS, Arrays, Kind, Modality, Source, all_sentences
 from mvae.data.mnist.binarisation import PIXELS_A_COUNT
@@ -134,6 +133,8 @@ def _check_views(found: Source, first: np.ndarray) -> None:
     for modality in found.modalities:
         if modality.view is None:
             continue
+        import torch
+
         image = torch.from_numpy(np.array(first[:1])).float() / 255
         made = tuple(modality.view(image).shape)
         if made != (1, *modality.shape):

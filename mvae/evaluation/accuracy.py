@@ -7,7 +7,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality, Split, position
+from mvae.data.dataset import Kind, Modality, position
+from mvae.data.examples import Split
 from mvae.data.sentences.text import characters
 
 # n images, N examples of a split, L tokens a row

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality, Split
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality
+from mvae.data.examples import Dataset, Split
 from mvae.evaluation.accuracy import evaluated
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal

@@ -28,7 +28,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Split
+from mvae.data.examples import Dataset, Split
 from mvae.evaluation.estimator import FROM_BOTH, FROM_IMAGE, PRIOR_SAMPLES, SUFFIX, Conditional, Estimator
 from mvae.evaluation.tokens import per_token
 from mvae.measure import check_samples

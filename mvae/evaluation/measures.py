@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from mvae.data import DATASETS, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Source, all_sentences
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences
+from mvae.data.examples import Dataset
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.estimator import SUFFIX

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mvae.data.dataset import Dataset, Kind, Split, position
+from mvae.data.dataset import Kind, position
+from mvae.data.examples import Dataset, Split
 from mvae.evaluation.accuracy import evaluated
 from mvae.measure import Measure
 from mvae.models.logistic import fit_linear

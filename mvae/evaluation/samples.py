@@ -7,7 +7,8 @@ attributes.
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Split
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind
+from mvae.data.examples import Split
 from mvae.data.sentences.text import text_of
 from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
 from mvae.evaluation.sheets import Sheet

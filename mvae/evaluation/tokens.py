@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mvae.data.dataset import SPLITS, Dataset, Split
+from mvae.data.dataset import SPLITS
+from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Sentences
 
 KNOWN = "_known"

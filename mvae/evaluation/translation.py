@@ -20,9 +20,10 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Dataset, Modality, Split
-from mvae.data.sentences.sentences import UNKNOWN, Sentences, sentence_of
-from mvae.data.sentences.text import stop_token
+from mvae.data.dataset import Modality
+from mvae.data.examples import Dataset, Split
+from mvae.data.sentences.sentences import Sentences, sentence_of
+from mvae.data.sentences.text import UNKNOWN, stop_token
 from mvae.evaluation.accuracy import evaluated
 from mvae.evaluation.tokens import KNOWN, sentences_in, unknown_shares
 from mvae.evaluation.words import WordTable

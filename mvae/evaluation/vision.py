@@ -15,8 +15,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Dataset, Modality, Split
-from mvae.data.faces.vision import HIDDEN, MODALITIES, WATERMARKED, grayscale
+from mvae.data.dataset import Modality
+from mvae.data.examples import Dataset, Split
+from mvae.data.faces.vision import MODALITIES, grayscale, hidden_half, watermark
 from mvae.evaluation.accuracy import evaluated
 from mvae.evaluation.sheets import Sheet
 from mvae.models.multimodal import Multimodal
@@ -84,15 +85,15 @@ TASKS = (
     Task("colour", "colour from grey", "image", ("grayscale",), Part("cbcr", "Cb and Cr", chroma)),
     Task(
         *("fill_in", "right half from left", "image", ("obscured",)),
-        Part("hidden", "hidden half", partial(pixels, HIDDEN)),
-        keep=~HIDDEN,
+        Part("hidden", "hidden half", partial(pixels, hidden_half())),
+        keep=~hidden_half(),
     ),
     Task(
         "watermark",
         "watermark removed",
         "image",
         ("watermark",),
-        Part("marked", "marked pixels", partial(pixels, WATERMARKED)),
+        Part("marked", "marked pixels", partial(pixels, watermark())),
     ),
     Task("edges_from_image", "edges from image", "edges", ("image",)),
     Task("mask_from_image", "mask from image", "mask", ("image",)),

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from torch import Tensor, nn
 
 from mvae.data.checks import NAME
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality
+from mvae.data.examples import Dataset
 from mvae.measure import NAMES
 from mvae.models.elbo import Loss
 from mvae.refusal import Refusal

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality, position
+from mvae.data.dataset import Kind, Modality, position
+from mvae.data.examples import Dataset
 from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Settings
 from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality, position
+from mvae.data.dataset import Kind, Modality, position
+from mvae.data.examples import Dataset
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian

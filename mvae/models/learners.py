@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Split, position
+from mvae.data.dataset import Kind, position
+from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
 from mvae.models.arm import Settings

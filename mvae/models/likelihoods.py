@@ -11,8 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mvae.data.dataset import Kind, Modality
-from mvae.data.sentences.sentences import UNKNOWN
-from mvae.data.sentences.text import characters
+from mvae.data.sentences.text import UNKNOWN, characters
 
 
 class Bernoulli:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
-from mvae.data.sentences.sentences import UNKNOWN, group_by_group
+from mvae.data.sentences.sentences import group_by_group
+from mvae.data.sentences.text import UNKNOWN
 from mvae.models.gaussian import Gaussian
 from mvae.models.likelihoods import Text, likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Dataset, Kind, Modality, Split
+from mvae.data.dataset import Kind, Modality
+from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings

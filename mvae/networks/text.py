@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.sentences.sentences import UNKNOWN, group_by_group
-from mvae.data.sentences.text import characters, start_token, stop_token
+from mvae.data.sentences.sentences import group_by_group
+from mvae.data.sentences.text import UNKNOWN, characters, start_token, stop_token
 
 # n texts, L tokens a row, C tokens in the vocabulary, D latents, H hidden units
 

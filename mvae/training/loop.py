@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Dataset, Kind, Modality, all_sentences
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, all_sentences
+from mvae.data.examples import Dataset
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
 from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from mvae.data import load_converted
-from mvae.data.dataset import Dataset
+from mvae.data.examples import Dataset
 from mvae.models import arm
 from mvae.supervision import paired_set
 from mvae.training.loop import compile_networks, validated

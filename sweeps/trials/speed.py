@@ -7,7 +7,7 @@ from statistics import median
 
 import torch
 
-from mvae.data.dataset import Dataset
+from mvae.data.examples import Dataset
 from mvae.models import arm
 from mvae.streams import global_stream
 from mvae.training.records import Record

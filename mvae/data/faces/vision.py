@@ -14,14 +14,15 @@ killed conversion keeps the finished ones. An image in which no face is found ha
 logged.
 """
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from mvae.data import contents
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
@@ -30,6 +31,9 @@ from mvae.data.faces.celeba import PARTITIONS
 from mvae.data.faces.drawing import draw_mask
 from mvae.data.faces.pictures import SIDE
 from mvae.refusal import Refusal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # B batch, N images, n images of a block
 
@@ -54,8 +58,11 @@ _LETTERS = (
 )
 
 
-def _mark() -> Tensor:
-    """Where the watermark is: boolean [64, 64], the letters MVAE, each dot 2x2 pixels, across the middle."""
+@functools.cache
+def watermark() -> Tensor:
+    """The watermark's pixels: boolean [64, 64], the letters MVAE, each dot 2x2 pixels, across the middle."""
+    import torch
+
     rows = ["  ".join(letter[row] for letter in _LETTERS) for row in range(7)]
     dots = torch.tensor([[dot == "#" for dot in row] for row in rows]).repeat_interleave(2, 0).repeat_interleave(2, 1)
     mark = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -64,10 +71,12 @@ def _mark() -> Tensor:
     return mark
 
 
-WATERMARKED = _mark()
-"""The watermark's pixels, boolean [64, 64]."""
-HIDDEN = torch.arange(SIDE).expand(SIDE, SIDE) >= SIDE // 2
-"""The obscured half, boolean [64, 64]."""
+@functools.cache
+def hidden_half() -> Tensor:
+    """The obscured half: boolean [64, 64]."""
+    import torch
+
+    return torch.arange(SIDE).expand(SIDE, SIDE) >= SIDE // 2
 
 
 def grayscale(image: Tensor) -> Tensor:
@@ -77,12 +86,12 @@ def grayscale(image: Tensor) -> Tensor:
 
 def obscured(image: Tensor) -> Tensor:
     """Images [B, 3, 64, 64] with their right half black."""
-    return image.masked_fill(HIDDEN.to(image.device), 0.0)
+    return image.masked_fill(hidden_half().to(image.device), 0.0)
 
 
 def watermarked(image: Tensor) -> Tensor:
     """Images [B, 3, 64, 64] in [0, 1] under the mark."""
-    mark = WATERMARKED.to(image.device, image.dtype) * OPACITY
+    mark = watermark().to(image.device, image.dtype) * OPACITY
     return image * (1 - mark) + mark
 
 

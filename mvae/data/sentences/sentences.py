@@ -13,32 +13,16 @@ lengths, networks take them in groups that are.
 Shapes: N sentences, B of them in a batch, L the tokens of the longest of these, its stop counted.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.sentences.text import characters, stop_token
-
-UNKNOWN = 0
-"""The token of every word that a model does not know."""
-
-UNKNOWN_WORD = "<unk>"
-
-SPECIAL = 3
-"""Tokens of a model that are no words: <unk>, stop and start."""
+from mvae.data.sentences.text import SPECIAL, UNKNOWN, characters, stop_token
 
 MOST_PADDING = 0.2
 """Share of what a network computes of a batch of sentences that may be padding."""
-
-
-def ragged(sentences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Sentences on their way to disk, from the words of each: an array [N] of arrays int32 [words]."""
-    rows = np.empty(len(sentences), object)
-    for position, sentence in enumerate(sentences):
-        rows[position] = np.array(sentence, np.int32)
-    return rows
 
 
 class Sentences:

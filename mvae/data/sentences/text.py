@@ -4,7 +4,23 @@ The last two tokens of a vocabulary of C are stop (C - 2) and start (C - 1). Sta
 first character; it is never stored and never part of a text. What follows the first stop means nothing to anybody.
 """
 
-from torch import Tensor
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNKNOWN = 0
+"""The token of every word that a model does not know."""
+
+UNKNOWN_WORD = "<unk>"
+
+SPECIAL = 3
+"""Tokens of a model that are no words: <unk>, stop and start."""
 
 # n texts, L tokens a row, C tokens in the vocabulary
 
@@ -28,3 +44,11 @@ def text_of(tokens: list[int], classes: int) -> str:
     """A row of tokens as people read it: its characters, which are digits, up to the first stop."""
     stop = stop_token(classes)
     return "".join(str(token) for token in tokens[: [*tokens, stop].index(stop)])
+
+
+def ragged(sentences: Sequence[Sequence[int]]) -> np.ndarray:
+    """Sentences on their way to disk, from the words of each: an array [N] of arrays int32 [words]."""
+    rows = np.empty(len(sentences), object)
+    for position, sentence in enumerate(sentences):
+        rows[position] = np.array(sentence, np.int32)
+    return rows

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.sentences.sentences import SPECIAL, UNKNOWN_WORD, ragged
+from mvae.data.sentences.text import SPECIAL, UNKNOWN_WORD, ragged
 from mvae.refusal import Refusal
 from mvae.storage.files import sha256_cached
 

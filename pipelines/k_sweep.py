@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator
 
 from mvae.data import source
-from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.measurable import check_measurable
 from mvae.measure import likelihood
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, SampleCount, report_name

@@ -21,7 +21,8 @@ import itertools
 from collections.abc import Iterator
 
 from mvae.data import DATASETS, Kind, source
-from mvae.evaluation.measures import check_measurable, estimates
+from mvae.evaluation.measurable import check_measurable
+from mvae.evaluation.measures import estimates
 from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.models.arm import Feature

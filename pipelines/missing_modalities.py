@@ -18,7 +18,7 @@ from functools import partial
 
 from mvae.data import source, training_examples
 from mvae.evaluation.attributes import attribute_names
-from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
 from mvae.supervision import kept_values
 from sweeps.cli.options import CommonOptions

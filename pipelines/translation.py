@@ -23,7 +23,7 @@ from pydantic import model_validator
 
 from mvae.data import Modality, modalities_of, source
 from mvae.data.sentences.translation import TRANSLATION as CORPUS
-from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.tokens import KNOWN
 from mvae.evaluation.translation import BOTH, direction_name, directions
 from mvae.measure import TRANSLATION, sentence_likelihood

@@ -25,7 +25,7 @@ from pydantic import model_validator
 
 from mvae.data import source
 from mvae.data.faces.vision import VISION_FACES_SMALL, VISION_IMAGES
-from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
 from mvae.measure import VISION
 from mvae.refusal import Refusal

@@ -21,7 +21,7 @@ from typing import Annotated
 from pydantic import BeforeValidator
 
 from mvae.data import Kind, source
-from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
 from mvae.models.arm import Feature

@@ -17,7 +17,8 @@ from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.evaluation import attributes
 from mvae.evaluation.attributes import attribute_metrics, likeliest_attributes, sampled_attributes
-from mvae.evaluation.measures import check_measurable, compute
+from mvae.evaluation.measurable import check_measurable
+from mvae.evaluation.measures import compute
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY
 from mvae.models import arm
 from mvae.models.multimodal import Multimodal

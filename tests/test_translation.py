@@ -14,7 +14,8 @@ from mvae.data import load
 from mvae.data.examples import Dataset
 from mvae.data.sentences.sentences import Sentences
 from mvae.evaluation.likelihood_estimates import likelihood_metrics, split_likelihoods
-from mvae.evaluation.measures import check_measurable, compute
+from mvae.evaluation.measurable import check_measurable
+from mvae.evaluation.measures import compute
 from mvae.evaluation.tokens import sentences_in
 from mvae.evaluation.translation import (
     as_written,

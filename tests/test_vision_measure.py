@@ -13,7 +13,8 @@ from mvae.data import source
 from mvae.data.examples import Dataset, Split
 from mvae.data.faces.vision import MODALITIES, grayscale, hidden_half, obscured, watermark, watermarked
 from mvae.evaluation import vision
-from mvae.evaluation.measures import check_measurable, compute
+from mvae.evaluation.measurable import check_measurable
+from mvae.evaluation.measures import compute
 from mvae.evaluation.vision import FIGURES, TASKS, chroma, figures, make, psnr, ssim, vision_metrics
 from mvae.measure import VISION
 from mvae.models.mvae import MVAE, build_mvae

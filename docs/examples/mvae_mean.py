@@ -5,9 +5,10 @@ from torch import Tensor
 import mvae.models
 from mvae.data import Modality
 from mvae.models.arm import Arm, Feature
+from mvae.models.arms import MVAE_ARM
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
-from mvae.models.mvae import MVAE_ARM, ElboLearner, networks_of, stacked_networks_of
+from mvae.models.mvae import ElboLearner, networks_of, stacked_networks_of
 from mvae.settings import Settings
 
 # R rows (examples), T ELBO terms, M modalities, D latents

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from itertools import product
 
 from mvae.data import source
-from mvae.evaluation.measures import check_measurable
+from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ACCURACY
 from mvae.models import arm
 from mvae.trial import Trial

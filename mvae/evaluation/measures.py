@@ -5,21 +5,21 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mvae.data import DATASETS, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences
+from mvae.data import source
+from mvae.data.dataset import Kind
 from mvae.data.examples import Dataset
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.estimator import SUFFIX
 from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
+from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
-from mvae.evaluation.vision import Heard, has_views, vision_metrics
+from mvae.evaluation.vision import Heard, vision_metrics
 from mvae.measure import ACCURACY, NAMES, Measure
-from mvae.models import ARMS, arm
+from mvae.models import arm
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import BEAM
-from mvae.refusal import Refusal
 from mvae.streams import torch_generator
 from mvae.trial import Trial
 
@@ -85,13 +85,6 @@ COMPUTES: dict[tuple[str, int], Compute] = {
 """By name and version; the parameters are in the measure that a computation is given."""
 assert {name for name, _ in COMPUTES} == NAMES
 
-PREDICTED = {
-    "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),
-    "readout": frozenset({Kind.LABEL}),
-    "attributes": ATTRIBUTE_KINDS,
-}
-"""What a measure compares predictions with: the kinds of modality of which a data set must have one."""
-
 
 def compute(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host | None = None
@@ -123,42 +116,3 @@ def estimates(trial: Trial) -> frozenset[str]:
         if others != [Kind.LABEL]:
             found.add("test/log_x2_prior")
     return frozenset(found)
-
-
-def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:
-    """Refuses an arm that cannot be given a measure, or a data set without what it predicts, with a line that names
-    those that will do.
-
-    Args:
-        data: None says that any data set will do.
-    Raises:
-        Refusal: it cannot.
-    """
-    if measure.name not in arm(token).measures:
-        able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
-        raise Refusal(f"arm {token} has no {measure.name}: choose among {able}")
-    if data is not None and not _has_predicted(measure, data):
-        able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
-        given = "to predict" if _has_image(data) else "to predict from an image"
-        lacks = {
-            "accuracy": f"label or text {given}",
-            "readout": f"label {given}",
-            "attributes": f"attributes {given}",
-            "translation": "sentences in two languages to translate",
-            "vision": "edges and masks of faces to predict",
-        }
-        raise Refusal(f"{data.name} has no {lacks[measure.name]}: choose among {able}")
-
-
-def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
-    if measure.name == "translation":
-        return len(data.modalities) > 1 and all_sentences(data.modalities)
-    if measure.name == "vision":
-        return has_views(data.modalities)
-    predicted = PREDICTED.get(measure.name)
-    kinds = {modality.kind for modality in data.modalities}
-    return predicted is None or (_has_image(data) and not predicted.isdisjoint(kinds))
-
-
-def _has_image(data: Source | Dataset) -> bool:
-    return any(modality.kind is Kind.IMAGE for modality in data.modalities)

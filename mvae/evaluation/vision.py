@@ -15,7 +15,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Modality
 from mvae.data.examples import Dataset, Split
 from mvae.data.faces.vision import MODALITIES, grayscale, hidden_half, watermark
 from mvae.evaluation.accuracy import evaluated
@@ -108,11 +107,6 @@ FIGURES = {
     "edges-and-mask-from-image": ("edges_from_image", "mask_from_image"),
 }
 """Tasks of each picture."""
-
-
-def has_views(modalities: tuple[Modality, ...]) -> bool:
-    """Whether a data set has the six views."""
-    return tuple(modality.name for modality in modalities) == ALL
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:

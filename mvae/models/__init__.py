@@ -3,17 +3,13 @@
 classifiers.py, rbm.py, vae.py, jmvae.py, mvae.py, cvae.py   one arm or two each, with its loss
 elbo.py, layout.py, annealing.py   the MVAE's loss, the plan of its steps, the weight of the KL
 multimodal.py, gaussian.py, likelihoods.py   encoders and decoders together, product of experts, p(x|z)
+arms.py   the arms of the tables, declared: tokens, fields, measures
 arm.py, learners.py   what an arm is and what is asked of a plug-in's, what its learner sees
 pieces.py, logistic.py   sums piece by piece, logistic regression
 """
 
 from mvae.models.arm import Arm
-from mvae.models.classifiers import LOGREG_ARM, NN_ARM
-from mvae.models.cvae import CVAE_ARM
-from mvae.models.jmvae import JMVAE_ARM
-from mvae.models.mvae import MVAE_ARM, MVAE_Q_ARM
-from mvae.models.rbm import RBM_ARM
-from mvae.models.vae import VAE_ARM
+from mvae.models.arms import CVAE_ARM, JMVAE_ARM, LOGREG_ARM, MVAE_ARM, MVAE_Q_ARM, NN_ARM, RBM_ARM, VAE_ARM
 from mvae.refusal import Refusal
 
 ARMS: dict[str, Arm] = {

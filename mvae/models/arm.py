@@ -1,20 +1,23 @@
 """Arm: a model of the table with all that the rest of the system asks of it. Learner: how one is trained by steps."""
 
+from __future__ import annotations
+
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from torch import Tensor, nn
-
 from mvae.data.checks import NAME
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality
-from mvae.data.examples import Dataset
 from mvae.measure import NAMES
-from mvae.models.elbo import Loss
 from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from mvae.data.examples import Dataset
+    from mvae.models.elbo import Loss
     from mvae.settings import Settings as Settings
 else:  # models and training need no pydantic (benchmarks/gpu_runs)
     Settings = Any
@@ -80,6 +83,18 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
         Feature.IMAGELESS: Kind.IMAGE not in kinds,
     }
     return frozenset(feature for feature, there in has.items() if there)
+
+
+@dataclass(frozen=True)
+class Later:
+    """A function or class of this package, imported when it is called: arms are declared without torch."""
+
+    module: str
+    """Its file in mvae/models/."""
+    name: str
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        return getattr(importlib.import_module(f"mvae.models.{self.module}"), self.name)(*given, **named)
 
 
 @dataclass(frozen=True)

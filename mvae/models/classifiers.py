@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality, position
 from mvae.data.examples import Dataset
-from mvae.models.arm import BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Settings
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.likelihoods import Text, likelihood_of
@@ -122,23 +122,3 @@ def _positions(modalities: tuple[Modality, ...]) -> tuple[int, int]:
     """Of the image, and of the label or text that is told from it."""
     texts = any(modality.kind is Kind.TEXT for modality in modalities)
     return position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT if texts else Kind.LABEL)
-
-
-NN_ARM = Arm(
-    "nn",
-    "NN",
-    IDENTITY | PAIRED | OPTIMISED | NETWORKS | BINARISED,
-    build_neural_network,
-    frozenset({"accuracy"}),
-    learner=NeuralNetworkLearner,
-    cuda_graphs=True,
-)
-LOGREG_ARM = Arm(
-    "logreg",
-    "LOGREG",
-    IDENTITY | PAIRED,
-    build_logistic_regression,
-    frozenset({"accuracy"}),
-    fit=fit_logistic_regression,
-    handles=frozenset(),
-)

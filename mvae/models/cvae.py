@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality, position
 from mvae.data.examples import Dataset
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner, image_bound, validation_elbo
@@ -140,18 +140,3 @@ def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
     encoder = ConditionedEncoder(image_encoder(trial.image_network, image.shape, 2 * trial.latents), size)
     decoder = image_decoder(trial.image_network, image.shape, trial.latents + size, trial.decoder_hidden)
     return CVAE((image, given), encoder, decoder, trial.latents)
-
-
-CVAE_ARM = Arm(
-    "cvae",
-    "CVAE",
-    IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | BINARISED | {"image_weight"},
-    build_cvae,
-    frozenset({"likelihood"}),
-    learner=CvaeLearner,
-    cuda_graphs=True,
-    watch=watch_bound,
-    watched="validation/elbo",
-    decodes_labels=False,
-    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES}),
-)

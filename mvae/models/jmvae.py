@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner
@@ -157,21 +157,3 @@ def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
     trunks, widths = zip(*(trunk_of(m, trial.image_network, width) for m in modalities), strict=True)
     joint = JointEncoder(trunks, widths, width, 2 * trial.latents)
     return JMVAE(modalities, encoders, joint, decoders, trial.latents)
-
-
-JMVAE_ARM = Arm(
-    "jmvae",
-    "JMVAE",
-    IDENTITY
-    | PAIRED
-    | OPTIMISED
-    | NETWORKS
-    | ANNEALED
-    | BINARISED
-    | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight"},
-    build_jmvae,
-    frozenset({"accuracy", "likelihood", "attributes", "translation"}),
-    learner=JmvaeLearner,
-    cuda_graphs=True,
-    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.IMAGELESS}),
-)

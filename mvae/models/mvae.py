@@ -1,7 +1,7 @@
 """MVAE (product of experts, the prior as universal expert) and MVAE-Q (without it, by the quotient of Gaussians)."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Padding
 from mvae.models.annealing import Annealing
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
+from mvae.models.arm import Settings
+from mvae.models.arms import MVAE_ARM as MVAE_ARM  # plug-ins of earlier releases import it from here
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
 from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
 from mvae.models.layout import Layout, layout
@@ -197,23 +198,3 @@ def build_mvae(trial: Settings, modalities: tuple[Modality, ...]) -> MVAE:
 def build_mvae_q(trial: Settings, modalities: tuple[Modality, ...]) -> MVAEQ:
     """The MVAE-Q that a trial describes."""
     return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
-
-
-MVAE_ARM = Arm(
-    "mvae",
-    "MVAE",
-    IDENTITY
-    | PAIRED
-    | OPTIMISED
-    | NETWORKS
-    | ANNEALED
-    | BINARISED
-    | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
-    | {"image_weight", "label_weight", "text_weight", "attribute_weight"},
-    build_mvae,
-    frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"}),
-    learner=ElboLearner,
-    handles=frozenset(Feature),
-    cuda_graphs=True,
-)
-MVAE_Q_ARM = replace(MVAE_ARM, token="mvae_q", title="MVAE-Q", build=build_mvae_q)  # noqa: S106

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality, position
 from mvae.data.examples import Dataset
-from mvae.models.arm import BINARISED, IDENTITY, OPTIMISED, Arm, Settings
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.learners import Batch, ImageLearner
 from mvae.models.multimodal import at_least_float32
@@ -107,16 +107,3 @@ def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> d
 def build_rbm(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
     """The RBM of a data set's images."""
     return RBM(prod(modalities[position(modalities, Kind.IMAGE)].shape))
-
-
-RBM_ARM = Arm(
-    "rbm",
-    "RBM",
-    IDENTITY | OPTIMISED | BINARISED,
-    build_rbm,
-    frozenset({"readout"}),
-    learner=RbmLearner,
-    watch=watch_reconstruction,
-    watched="validation/reconstruction_error",
-    handles=frozenset(),
-)

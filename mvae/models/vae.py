@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality, position
 from mvae.data.examples import Dataset
-from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, Arm, Feature, Settings
+from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, ImageLearner, image_bound, validation_elbo
@@ -69,18 +69,3 @@ def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
     """The VAE that a trial describes."""
     image = modalities[position(modalities, Kind.IMAGE)]
     return VAE((image,), *networks_of(trial, (image,)), trial.latents)
-
-
-VAE_ARM = Arm(
-    "vae",
-    "VAE",
-    IDENTITY | OPTIMISED | NETWORKS | ANNEALED | BINARISED | {"image_weight"},
-    build_vae,
-    frozenset({"readout", "likelihood"}),
-    learner=VaeLearner,
-    cuda_graphs=True,
-    watch=watch_elbo,
-    watched="validation/elbo",
-    decodes_labels=False,
-    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.MANY}),
-)

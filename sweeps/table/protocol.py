@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mvae.data import Kind, source
-from mvae.evaluation.measures import PREDICTED
+from mvae.evaluation.measurable import PREDICTED
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.planning.plan import Cell

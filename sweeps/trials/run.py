@@ -22,11 +22,12 @@ from torch import nn
 from mvae.data import load
 from mvae.data.dataset import all_sentences
 from mvae.data.examples import Dataset
+from mvae.data.faces.vision import has_views
 from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words
 from mvae.evaluation.sheets import save_png
 from mvae.evaluation.translation import translation_tables
-from mvae.evaluation.vision import figures, has_views
+from mvae.evaluation.vision import figures
 from mvae.measure import Measure
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal

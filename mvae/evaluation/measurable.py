@@ -1,0 +1,61 @@
+"""Which measures an arm and a data set allow; no torch, so that a refusal comes at once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mvae.data import DATASETS
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences
+from mvae.data.faces.vision import has_views
+from mvae.measure import Measure
+from mvae.models import ARMS, arm
+from mvae.refusal import Refusal
+
+if TYPE_CHECKING:
+    from mvae.data.examples import Dataset
+
+PREDICTED = {
+    "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),
+    "readout": frozenset({Kind.LABEL}),
+    "attributes": ATTRIBUTE_KINDS,
+}
+"""What a measure compares predictions with: the kinds of modality of which a data set must have one."""
+
+
+def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:
+    """Refuses an arm that cannot be given a measure, or a data set without what it predicts, with a line that names
+    those that will do.
+
+    Args:
+        data: None says that any data set will do.
+    Raises:
+        Refusal: it cannot.
+    """
+    if measure.name not in arm(token).measures:
+        able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
+        raise Refusal(f"arm {token} has no {measure.name}: choose among {able}")
+    if data is not None and not _has_predicted(measure, data):
+        able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
+        given = "to predict" if _has_image(data) else "to predict from an image"
+        lacks = {
+            "accuracy": f"label or text {given}",
+            "readout": f"label {given}",
+            "attributes": f"attributes {given}",
+            "translation": "sentences in two languages to translate",
+            "vision": "edges and masks of faces to predict",
+        }
+        raise Refusal(f"{data.name} has no {lacks[measure.name]}: choose among {able}")
+
+
+def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
+    if measure.name == "translation":
+        return len(data.modalities) > 1 and all_sentences(data.modalities)
+    if measure.name == "vision":
+        return has_views(data.modalities)
+    predicted = PREDICTED.get(measure.name)
+    kinds = {modality.kind for modality in data.modalities}
+    return predicted is None or (_has_image(data) and not predicted.isdisjoint(kinds))
+
+
+def _has_image(data: Source | Dataset) -> bool:
+    return any(modality.kind is Kind.IMAGE for modality in data.modalities)

@@ -117,8 +117,15 @@ class Reconciled:
         views = sorted(views, key=lambda view: view.key)
         pictures = each(listing, [view.artifacts for view in views if view.artifacts is not None], self.path)
         shown = replace(sweep, status=status, started=None, ended=None)
-        digest = _digest(_source(), str(self.artifacts), shown, report, views, pictures)
+        digest = _digest(_source(), str(self.artifacts), shown, report, [_sent(view) for view in views], pictures)
         return {"tracking_uri": without_credentials(self.uri), "views": digest}
+
+
+def _sent(view: RunView) -> tuple[object, ...]:
+    """A view without the values of epochs before the last: an epoch that MLflow has is never sent again."""
+    results = [(result.measure, result.metrics, result.provenance) for result in view.results]
+    history = view.history
+    return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]
 
 
 @functools.cache

@@ -300,8 +300,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
         monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
         for made_once in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
             monkeypatch.setattr(handlers, made_once, None)
-        monkeypatch.setattr(handlers.utils, "set_tracking_uri", lambda uri: None)  # of this process
-        monkeypatch.setattr(handlers.registry_utils, "set_registry_uri", lambda uri: None)
+        # A server sets both for its whole process, which here is that of the tests.
+        monkeypatch.setattr("mlflow.server.handlers.utils.set_tracking_uri", lambda uri: None)
+        monkeypatch.setattr("mlflow.server.handlers.registry_utils.set_registry_uri", lambda uri: None)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
         server = make_server("127.0.0.1", 0, app, threaded=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()

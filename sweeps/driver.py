@@ -78,6 +78,7 @@ class Driver:
             artifacts=place_of_artifacts(self.uri, self.store.root),
             load_model=self.catalogue.load_model,
             say=self.console.say,
+            record=self.store.mirrored(self.sweep.name),
         )
         for key in self.planned.trials:
             tracker.update(self.catalogue.view(key))

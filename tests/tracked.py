@@ -84,6 +84,8 @@ class Storage:
     uri: str
     said: list[str] = field(default_factory=list)
     load_model: Callable[[RunView], Any] = no_model
+    record: Path | None = None
+    """See `Tracker`."""
 
     def driver(self, *views: RunView, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
         """A new driver's tracker, started, that knows these views."""
@@ -104,6 +106,7 @@ class Storage:
             load_model=lambda view: self.load_model(view),
             say=self.said.append,
             retry_seconds=retry_seconds,
+            record=None if self.record is None else place(self.record),
         )
 
     @property

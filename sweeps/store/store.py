@@ -9,6 +9,7 @@
     <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
     <root>/<name>/plugins/         those that its trials ran with, in every state that they had
     <root>/<name>/reports/         tables and plots, one folder a sweep
+    <root>/<name>/mirrored/        that MLflow holds everything (sweeps/tracking/reconciled.py), one file a sweep
 
 MLflow's default database and artifacts lie beside the names, under <root>. The root is a folder, or a URI of a store
 of objects (mvae/storage/objects.py), which cannot hold that database.
@@ -141,6 +142,10 @@ class Store:
     def plugin(self, name: str, digest: str) -> Place:
         """File for a plug-in in the state that its digest names."""
         return self.folder / "plugins" / f"{digest[:16]}-{name}"
+
+    def mirrored(self, sweep: str) -> Place:
+        """File for the record that MLflow holds everything of this sweep."""
+        return self.folder / "mirrored" / f"{sweep}.json"
 
     def namespace(self) -> str:
         """The UUID of this name, made at the first call; the same for every process and for ever.

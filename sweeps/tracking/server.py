@@ -16,17 +16,23 @@ CHECK_SECONDS = 5.0
 """Seconds in which a server must answer the one request before the start."""
 
 
-def ask(uri: str) -> str:
-    """What is wrong with the server at `uri`, in words that go after its name; "" if all is well."""
+def request_to(uri: str, path: str) -> Request:
+    """A request to the server's REST interface, with the user or token of the URI or of the environment."""
     parts = urlsplit(uri)
     address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
-    request = Request(f"{address}/api/2.0/mlflow/experiments/search?max_results=1")  # noqa: S310  http by `check`
+    request = Request(f"{address}/api/2.0/mlflow/{path}")  # noqa: S310  http by `check`
     user = unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
     if user:
         password = unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD", "")
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
+    return request
+
+
+def ask(uri: str) -> str:
+    """What is wrong with the server at `uri`, in words that go after its name; "" if all is well."""
+    request = request_to(uri, "experiments/search?max_results=1")
     try:
         with urlopen(request, timeout=CHECK_SECONDS) as reply:  # noqa: S310
             json.load(reply)

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.refusal import Refusal
-from mvae.storage.place import AnyPlace
+from mvae.storage.place import AnyPlace, Place
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
 from sweeps.store.sqlite import Unusable, sqlite_path
 from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
+from sweeps.tracking.reconciled import Reconciled
 from sweeps.tracking.server import ask, ask_database
 from sweeps.tracking.view import RunView, SweepView
 
@@ -75,6 +76,7 @@ class Tracker:
         load_model: called in the tracker's thread, once a finished key that has no model in MLflow.
         say: takes a line for the user; called in the tracker's thread.
         retry_seconds: between attempts while the store cannot be written.
+        record: file that tells the next command that MLflow holds everything (reconciled.py); None: it asks MLflow.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Tracker:
         load_model: LoadModel,
         say: Callable[[str], None],
         retry_seconds: float = RETRY_SECONDS,
+        record: Place | None = None,
     ) -> None:
         self._uri = uri
         self._namespace = namespace
@@ -96,6 +99,7 @@ class Tracker:
         self._load_model = load_model
         self._say = say
         self._retry_seconds = retry_seconds
+        self._record = Reconciled(record, uri, namespace, experiment, artifacts) if record is not None else None
         self._changed = threading.Condition()
         self._sweep = sweep
         self._sweep_is_new = True
@@ -191,12 +195,16 @@ class Tracker:
                     break
                 else:
                     self._changed.wait(CLOSING_RETRY_SECONDS)
+        if self._complete:
+            self._look_again()
         self._done.set()
 
     def _write_all(self) -> bool:
         """Write every view that waits. After an error the store is asked anew, and the view that failed comes last."""
         key: str | None = None
         try:
+            if self._mirror is None and self._is_known_to_hold_all():
+                return True
             mirror = self._open()
             while not self._given_up and (view := self._next()) is not None:
                 key = view.key
@@ -231,6 +239,43 @@ class Tracker:
         self._down, self.stuck = False, ""
         return True
 
+    def _is_known_to_hold_all(self) -> bool:
+        """Whether storage records that MLflow holds all views, so that nothing needs to be written."""
+        with self._changed:
+            sweep, views = self._sweep, list(self._views.values())
+        links = None if self._record is None else self._record.links(sweep, views)
+        with self._changed:
+            if links is None or sweep is not self._sweep or views != list(self._views.values()):
+                return False
+            self._waiting.clear()
+            self._sweep_is_new = False
+            self._links = links
+            self._changed.notify_all()
+        return True
+
+    def _look_again(self) -> None:
+        """Records that MLflow holds a finished sweep, if a new mirror, which remembers nothing, finds nothing to write.
+
+        The mirror in use would not notice what somebody has deleted since it was made.
+        """
+        if self._record is None or self._mirror is None or self._sweep.state is not TrialState.DONE:
+            return
+        state, without_model = self._record.state(), list[RunView]()
+        if not state:
+            return
+        self._mirror, self._load_model = None, without_model.append
+        try:
+            mirror = self._open()
+            for view in self._views.values():
+                if self._given_up:
+                    return
+                mirror.sync(view, self._sweep.name)
+            mirror.sync_sweep(self._sweep)
+        except Exception:  # everything was written before; the next command looks again
+            return
+        if not without_model and self._record.state() == state:
+            self._record.write(self._sweep, self._views.values(), state, mirror.links())
+
     def _what_to_do(self, error: Exception) -> str:
         """About an error that does not pass by itself; empty if it may pass."""
         path = sqlite_path(self._uri)
@@ -256,6 +301,8 @@ class Tracker:
             return self._mirror
         from sweeps.tracking.mirror import Mirror, open_database
 
+        if self._record is not None:
+            self._record.path.unlink(missing_ok=True)
         uri = self._uri if path is None else open_database(path)
         self._database = None if path is None else _identity(path)
         mirror = Mirror(uri, self._namespace, self._experiment, self._artifacts, self._load_model, self._say)

@@ -225,7 +225,9 @@ class Mirror:
         """
         history = view.history
         if held.steps is None:
-            there = self._client.get_metric_history(held.run_id, "epoch") if "epoch" in held.metrics else []
+            names = {metric.key for metric in metrics_of(history[0])} if history else {"epoch"}
+            asks = names <= held.metrics.keys()  # if one is missing, all are logged again: equal ones are not doubled
+            there = self._client.get_metric_history(held.run_id, "epoch") if asks else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
         epoch, when = last_step(view, self._clock)

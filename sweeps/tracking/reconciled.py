@@ -1,0 +1,210 @@
+"""Whether MLflow still holds everything: a finished sweep that is typed again finds out without importing MLflow.
+
+After a complete reconciliation the storage keeps a record of the tracking URI, the digest of the views and the digest
+of MLflow's state. While all three stay equal, nothing needs to be written. The state covers what the mirror compares:
+
+SQLite          experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged epochs
+                of the runs; models; names of all artifact files
+server          the same in three requests, except logged epochs before the newest and artifact files. Comparing these
+                takes requests per run, so a record about a server is valid until midnight (UTC)
+other database  no record: each command reconciles
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+from urllib.request import url2pathname, urlopen
+
+from mvae.storage.objects import place
+from mvae.storage.place import AnyPlace, Place, each
+from sweeps.cli.tracking_uri import without_credentials
+from sweeps.planning.state import TrialState
+from sweeps.store.sqlite import BUSY_SECONDS, sqlite_path
+from sweeps.tracking.server import request_to
+from sweeps.tracking.view import RunView, SweepView
+
+DAY_SECONDS = 86_400
+REPLY_SECONDS = 20.0
+"""Seconds that a server may take for each request."""
+PAGE = 1000
+"""Largest number of runs or models in a server's reply."""
+
+_EXPERIMENT = """
+select experiment_id, lifecycle_stage, artifact_location,
+    (select group_concat(key || quote(value)) from experiment_tags where experiment_id = experiments.experiment_id)
+from experiments where name = ?
+"""
+_RUNS = """
+select artifact_uri, run_uuid, name, status, start_time,
+    (select group_concat(key || quote(value)) from tags where run_uuid = runs.run_uuid),
+    (select group_concat(key || quote(value)) from params where run_uuid = runs.run_uuid),
+    (select group_concat(key || quote(value) || is_nan) from latest_metrics where run_uuid = runs.run_uuid),
+    (select count(*) || ' ' || sum(step) from metrics where run_uuid = runs.run_uuid and key = 'epoch'),
+    (select count(*) from inputs
+        where destination_id = runs.run_uuid and destination_type = 'RUN' and inputs.source_type = 'DATASET')
+from tags as named join runs using (run_uuid)
+where named.key = 'mvae.namespace' and named.value = ? and lifecycle_stage = 'active' and experiment_id = ?
+"""
+_MODELS = """
+select artifact_location, model_id, status, source_run_id
+from logged_model_tags as named join logged_models using (model_id)
+where tag_key = 'mvae.namespace' and tag_value = ? and lifecycle_stage = 'active'
+    and logged_models.experiment_id = ?
+"""
+
+
+@dataclass(frozen=True)
+class Reconciled:
+    """The record of one sweep in storage, and the state of MLflow that it is compared with."""
+
+    path: Place
+    """File of the record."""
+    uri: str
+    """Tracking URI."""
+    namespace: str
+    """UUID of the storage name."""
+    experiment: str
+    """MLflow's name for all sweeps of the storage name."""
+    artifacts: AnyPlace | None
+    """Where MLflow keeps artifacts; None if its server decides."""
+
+    def links(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str] | None:
+        """Key to MLflow run, as in `Mirror.links`; None unless MLflow still holds all views.
+
+        Args:
+            sweep: a running one counts as finished, which it will be if nothing is left to run.
+        """
+        try:
+            record = json.loads(self.path.read_bytes())
+            links = dict[str, str](record["links"])
+            same = all(record[name] == value for name, value in self._about(sweep, views).items())
+            return links if same and record["state"] == self.state() else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, sweep: SweepView, views: Iterable[RunView], state: str, links: dict[str, str]) -> None:
+        """Keeps the record. If the storage has no room for it, the next command reconciles."""
+        with suppress(OSError):
+            record = {**self._about(sweep, views), "state": state, "links": links}
+            self.path.write_bytes(json.dumps(record, indent=1).encode())
+
+    def state(self) -> str:
+        """Digest of what MLflow holds; empty if that cannot be found out without MLflow."""
+        path = sqlite_path(self.uri)
+        try:
+            if path is not None:
+                return _digest(_in_database(path, self.experiment, self.namespace))
+            if self.uri.startswith(("http://", "https://")):
+                return _digest(_on_server(self.uri, self.experiment, self.namespace), time.time() // DAY_SECONDS)
+        except Exception:  # whatever is wrong there, the mirror meets it too and reports it
+            return ""
+        return ""
+
+    def _about(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str]:
+        """What the record says besides MLflow's state: where the views are shown, and the views."""
+        state = TrialState.DONE if sweep.state is TrialState.RUNNING else sweep.state
+        folder = None if sweep.report is None else place(sweep.report)
+        report = [] if folder is None else [(name, (folder / name).digest()) for name in folder.listing()]
+        views = sorted(views, key=lambda view: view.key)
+        folders = [place(view.artifacts) for view in views if view.artifacts is not None]
+        pictures = each(lambda folder: folder.listing(), folders, self.path)
+        shown = replace(sweep, state=state, started=None, ended=None)
+        digest = _digest(_source(), str(self.artifacts), shown, report, [_sent(view) for view in views], pictures)
+        return {"tracking_uri": without_credentials(self.uri), "views": digest}
+
+
+def _sent(view: RunView) -> tuple[object, ...]:
+    """A view without the values of epochs before the last: an epoch that MLflow has is never sent again."""
+    results = [(result.measure, result.metrics, result.provenance) for result in view.results]
+    history = view.history
+    return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]
+
+
+@functools.cache
+def _source() -> str:
+    """Digest of this package's source: an upgrade may show more, or differently."""
+    package = Path(__file__).parents[1]
+    return _digest([path.read_bytes() for path in sorted(package.rglob("*.py"))])
+
+
+def _digest(*values: object) -> str:
+    return hashlib.sha256(repr(values).encode(errors="surrogatepass")).hexdigest()
+
+
+def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
+    """Rows of the experiment, its runs and their models; names of the files in each one's artifact folder."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only: what a killed writer left half done is undone first
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
+        about = connection.execute(_EXPERIMENT, [experiment]).fetchall()
+        which = [namespace, about[0][0]]
+        held = connection.execute(_RUNS, which).fetchall() + connection.execute(_MODELS, which).fetchall()
+    return [about, *((row, _names(row[0])) for row in held)]
+
+
+def _names(location: str) -> list[tuple[str, list[str]]]:
+    """Every folder below a location on this machine, with the names of its files."""
+    folder = url2pathname(urlsplit(location).path)
+    return sorted((below, sorted(names)) for below, _, names in os.walk(folder))
+
+
+def _on_server(uri: str, experiment: str, namespace: str) -> list[object]:
+    """The same, as far as a few requests to a server tell."""
+    about = _reply(uri, f"experiments/get-by-name?experiment_name={quote(experiment)}")["experiment"]
+    where = {
+        "experiment_ids": [about["experiment_id"]],
+        "filter": f"tags.`mvae.namespace` = '{namespace}'",
+        "max_results": PAGE,
+    }
+    runs = sorted(map(_run, _pages(uri, "runs/search", where, "runs")))
+    models = [_chosen(one["info"], _OF_MODEL) for one in _pages(uri, "logged-models/search", where, "models")]
+    return [_chosen(about, _OF_EXPERIMENT), _sorted(about.get("tags", ())), runs, sorted(models)]
+
+
+_OF_EXPERIMENT = ("experiment_id", "lifecycle_stage", "artifact_location")
+_OF_MODEL = ("model_id", "status", "artifact_uri", "source_run_id")
+_OF_RUN = ("run_id", "run_name", "status", "start_time", "artifact_uri")
+
+
+def _run(run: dict[str, Any]) -> list[object]:
+    data = run.get("data", {})
+    held = [_sorted(data.get(name, ())) for name in ("tags", "params", "metrics")]
+    return [_chosen(run["info"], _OF_RUN), held, len(run.get("inputs", {}).get("dataset_inputs", ()))]
+
+
+def _chosen(values: dict[str, Any], names: Iterable[str]) -> list[str]:
+    return [str(values.get(name)) for name in names]
+
+
+def _sorted(held: Iterable[dict[str, Any]]) -> list[tuple[str, object, object]]:
+    """Tags, parameters or metrics by name: servers do not keep their order."""
+    return sorted((one["key"], one.get("value"), one.get("step")) for one in held)
+
+
+def _pages(uri: str, path: str, where: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
+    token = None
+    while True:
+        reply = _reply(uri, path, {**where, "page_token": token} if token else where)
+        yield from reply.get(name, ())
+        token = reply.get("next_page_token")
+        if not token:
+            return
+
+
+def _reply(uri: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    request = request_to(uri, path)
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    with urlopen(request, timeout=REPLY_SECONDS) as reply:  # noqa: S310
+        return dict(json.load(reply))

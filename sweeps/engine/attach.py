@@ -16,15 +16,8 @@ from typing import TYPE_CHECKING, Any
 from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
 from sweeps.engine.machines import alive, look_at_machines
-from sweeps.engine.quiet import (
-    SILENCE,
-    bare,
-    environment,
-    hushed,
-    own_signal_handlers,
-    shut_down,
-    without_hangups,
-)
+from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
+from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
 from sweeps.engine.watch import watched
 from sweeps.planning.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
@@ -76,8 +69,8 @@ def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
                     num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
-                    _temp_dir=str(folder),
                     labels=PRIVATE,
+                    **{FOLDER: str(folder)},
                     **quiet,
                 )
         try:

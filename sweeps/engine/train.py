@@ -14,19 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mvae.workers import Workers
 from sweeps.cli.words import counted
 from sweeps.engine.machines import alive
+from sweeps.engine.private import trainer_without_datasets
 from sweeps.engine.quiet import environment, last_line
 from sweeps.planning.demand import Demand
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
 from sweeps.trials.run import Job, Message, Repeats, run_as_one_of
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
@@ -57,7 +57,7 @@ def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_l
 
     remove_folders_of_the_dead()
     words = _queue_here()
-    reached, losses, machines = 0, 0, _machines()
+    reached, losses, broken, machines = 0, 0, 0, _machines()
     with ThreadPoolExecutor(1) as aside:
         while True:
             attempt = aside.submit(_attempt, job, needs, words)
@@ -70,13 +70,14 @@ def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_l
                 return
             newest = job.store.checkpoints(job.key).latest(digests=False)
             epoch = newest.epoch if newest else 0
-            losses = 1 if epoch > reached else losses + 1
-            reached = max(reached, epoch)
+            if epoch > reached:
+                reached, losses, broken = epoch, 0, 0
+            losses += 1
             before, machines = machines, _machines()
             # no machine was lost and no epoch saved: they cannot reach one another, say
             never_began = isinstance(lost, WorkerGroupError) and epoch == 0 and machines == before
-            broken = never_began or isinstance(lost, ControllerError)
-            if losses > (min(MOST_BROKEN_STARTS, most_losses) if broken else most_losses):
+            broken = broken + 1 if never_began or isinstance(lost, ControllerError) else 0
+            if losses > most_losses or broken > MOST_BROKEN_STARTS:
                 say(Message(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
                 return
             say(Message(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
@@ -136,7 +137,6 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 
-    start_coordinator()
     scaling: dict[str, Any] = {
         "num_workers": needs.workers,
         "use_gpu": needs.gpus > 0,
@@ -166,35 +166,10 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
         try:
             trainer.fit()
         except WorkerGroupError as lost:
-            causes = (getattr(failure, "_base_exc", failure) for failure in lost.worker_failures.values())
-            return next((cause for cause in causes if isinstance(cause, Repeats)), lost)
+            return next((cause for cause in lost.worker_failures.values() if isinstance(cause, Repeats)), lost)
         except TrainingFailedError as lost:
             return lost
         return None
-
-
-def start_coordinator() -> None:
-    """Starts the actor that Train asks for machines, which its controller would start and wait for once it is there
-    itself. The name is private to Ray; where a version lacks it, or it does not start, the controller does."""
-    with suppress(Exception):
-        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-            get_or_create_autoscaling_coordinator,
-        )
-
-        get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
-
-
-def trainer_without_datasets() -> type[TorchTrainer]:
-    """A TorchTrainer that starts no process for Ray's data sets, of which we use none. The names are private to Ray;
-    where a version lacks them, it starts one."""
-    from ray.train.torch import TorchTrainer
-
-    class Trainer(TorchTrainer):
-        def _create_default_callbacks(self) -> list[Any]:
-            given: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-            return [one for one in given if type(one).__name__ != "DatasetsCallback"]
-
-    return Trainer
 
 
 def _worker(config: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sweeps.engine.attach import address
+from sweeps.engine.private import HEAD
 from sweeps.engine.train import run_together
 from sweeps.planning.demand import Demand
 from sweeps.planning.plan import shape_of
@@ -112,6 +113,10 @@ def relay(listener: Listener) -> Any:
 
     done = set[str]()
 
+    def tell(trial: Any, act: Callable[..., None], *what: Any) -> None:
+        if trial.config["key"] not in done:
+            act(trial.config["key"], *what)
+
     class Relay(tune.Callback):
         """Turns Tune's events into the listener's."""
 
@@ -120,29 +125,23 @@ def relay(listener: Listener) -> Any:
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial.config["key"] not in done:
-                listener.started(trial.config["key"])
+            tell(trial, listener.started)
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            key = trial.config["key"]
-            if "word" not in result or key in done:
-                return
-            message = Message(**result["word"])
-            if message.done:
-                done.add(key)
-            listener.word(key, message)
+            if "word" in result:
+                message = Message(**result["word"])
+                tell(trial, listener.word, message)
+                if message.done:
+                    done.add(trial.config["key"])
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial.config["key"] not in done:
-                listener.again(trial.config["key"], _happened_to(trial))
+            tell(trial, listener.again, _happened_to(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial.config["key"] in done:
-                return
             why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
-            listener.word(trial.config["key"], Message(failed=why, details=_error_text(trial)))
+            tell(trial, listener.word, Message(failed=why, details=_error_text(trial)))
 
     return Relay()
 
@@ -152,7 +151,7 @@ def _held_by_tune(needs: Demand) -> dict[str, float]:
     it. It is then on the head, with Train's controller and what clears up after that: if they were lost together with a
     worker's machine, what they had reserved on others would stay reserved for ever."""
     if needs.workers > 1:
-        return {"node:__internal_head__": 0.001}
+        return HEAD
     return needs.of_each
 
 

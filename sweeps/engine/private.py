@@ -1,0 +1,76 @@
+"""Every private name of Ray that this package uses, and why. No other file uses one (tests/test_private_names.py)."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+from sweeps.engine import start_worker
+from sweeps.engine.quiet import environment
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+HEAD = {"node:__internal_head__": 0.001}
+"""Resources that only the head of a cluster has."""
+
+FOLDER = "_temp_dir"
+"""Option of `ray.init`: where a private cluster keeps its sockets and logs."""
+
+
+@contextmanager
+def hushed() -> Iterator[None]:
+    """Keeps Ray from printing its processes' errors on stdout: the listener has them, and no setting turns it off."""
+    from ray._private import worker
+
+    with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):
+        yield
+
+
+@contextmanager
+def bare() -> Iterator[None]:
+    """Starts a head within the block without the parts that one machine's sweep has no use for."""
+    from ray._private import node, ray_constants, utils
+
+    absent = ImportError("the dashboard is not wanted")
+    with (
+        patch.object(utils, "get_dashboard_dependency_error", lambda: absent),
+        patch.object(node.Node, "start_monitor", lambda _: None),
+        patch.object(node.Node, "start_log_monitor", lambda _: None),
+        patch.object(ray_constants, "SETUP_WORKER_FILENAME", start_worker.__file__),
+        environment({"RAY_prestart_worker_first_driver": "0"}),
+    ):
+        yield
+
+
+@contextmanager
+def own_signal_handlers() -> Iterator[None]:
+    """Keeps our handlers in place of those that `ray.init` installs, which end the process at once."""
+    from ray._private import utils
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with patch.object(utils, "set_sigterm_handler", lambda _handler: None):
+            yield
+    finally:
+        for number, handler in ours.items():
+            signal.signal(number, handler)
+
+
+def trainer_without_datasets() -> type[TorchTrainer]:
+    """A TorchTrainer that starts no process for Ray's data sets, of which we use none."""
+    from ray.train.torch import TorchTrainer
+
+    class Trainer(TorchTrainer):
+        def _create_default_callbacks(self) -> list[Any]:
+            given: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+            return [one for one in given if type(one).__name__ != "DatasetsCallback"]
+
+    return Trainer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
-from sweeps.engine.machines import alive, look_at_machines
+from sweeps.engine.machines import address, alive, look_at_machines
 from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
 from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
 from sweeps.engine.watch import watched
@@ -109,19 +108,12 @@ def _start(**options: Any) -> None:
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(**options)
+            return
         except Exception as error:
             ray.shutdown()
             if attempt == STARTS:
                 said = " ".join(str(error).split())
                 raise OSError(f"Ray does not start on this machine, {STARTS} times tried: {said}") from error
-        else:
-            return
-
-
-def address() -> str | None:
-    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
-    named = os.environ.get("RAY_ADDRESS")
-    return None if named in (None, "", "local") else named
 
 
 def there() -> Capacity:
@@ -134,8 +126,7 @@ def there() -> Capacity:
 
 def capacity() -> Capacity:
     """What the attached cluster has at most: as its configuration says where it can grow, else what is there."""
-    now = there()
-    at_most = most(now, len(_alive()), BOOTSTRAP.expanduser())
+    at_most = most(there(), len(_alive()), BOOTSTRAP.expanduser())
     return replace(at_most, together=_free_memory() / ON_THE_HEAD)
 
 
@@ -273,9 +264,8 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             if time.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
-            request_resources(
-                bundles=[needs.of_each] * needs.least
-            )  # a cluster keeps one request, whoever makes the last
+            # a cluster keeps one request, whoever makes the last
+            request_resources(bundles=[needs.of_each] * needs.least)
             if not asked:
                 asked = True
                 say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
@@ -307,9 +297,8 @@ def missing(alive: Sequence[str], configuration: Path) -> str:
     absent = wanted - (len(alive) - 1)
     if absent <= 0:
         return ""
-    which = ", ".join(sorted(set(named) - set(alive)))
-    if not set(named) & set(alive) and absent < wanted:
-        which = ""  # they are named otherwise than Ray knows them: nobody can say which are absent
+    recognised = set(named) & set(alive) or absent >= wanted  # else the file names them otherwise than Ray knows them
+    which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}: the"
         " sweep uses them when they do. One that stays away may run another Ray or Python, or lack the token: ray exec"
@@ -322,11 +311,8 @@ def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
     after = f"after {minutes:g} minutes of waiting (--wait-for-nodes)"
     check_fits(needs, wanted, now, f"in this cluster {after}")
     if not needs.fits(now):
-        absent = missing(_alive(), BOOTSTRAP.expanduser())
-        raise Refusal(
-            f"{_has()} {after}, a trial takes {_takes(needs)}: "
-            + (absent or "start machines (ray status says what fails)")
-        )
+        why = missing(_alive(), BOOTSTRAP.expanduser()) or "start machines (ray status says what fails)"
+        raise Refusal(f"{_has()} {after}, a trial takes {_takes(needs)}: {why}")
 
 
 def _has() -> str:

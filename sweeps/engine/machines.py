@@ -1,15 +1,19 @@
-"""The machines of a cluster, looked at before a sweep starts: do they share its storage, do they run its package."""
+"""The machine that the command runs on, and those of a cluster: do they share its storage, do they run its package."""
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mvae.limits import cores
 from mvae.refusal import Refusal
 from sweeps.engine.quiet import last_line
-from sweeps.store.provenance import source_digest, versions
+from sweeps.planning.demand import Gpus, free_for_trials
+from sweeps.planning.price import Host
+from sweeps.store.provenance import device_name, source_digest, versions
 
 if TYPE_CHECKING:
     from sweeps.store.store import Mark, Store
@@ -28,8 +32,29 @@ class MachineReport:
     source: str
     """Digest of the package's source files."""
     versions: dict[str, str]
-    sees: str
-    """Empty where it reads in the storage what the driver wrote there, else why not."""
+    why_unseen: str
+    """Why it cannot read what the driver wrote in the storage; empty if it can."""
+
+
+def address() -> str | None:
+    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
+    named = os.environ.get("RAY_ADDRESS")
+    return None if named in (None, "", "local") else named
+
+
+def this_host(wanted: Gpus) -> Host:
+    """The machine that this process runs on, as plans price it.
+
+    Args:
+        wanted: GPUs of a trial, as asked for.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    kind = "cuda" if gpus and wanted != 0 else "cpu"
+    if address():
+        return Host(cores(), gpus, kind, None)
+    return Host(cores(), gpus, kind, device_name(kind), free_for_trials())
 
 
 def alive() -> list[dict[str, Any]]:
@@ -74,11 +99,11 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
                 raise Refusal(f"{host} cannot run this package: {last_line(error)}; install it there") from None
             except RayError:
                 say(f"{host} was lost while it was looked at")
-    unseeing = [answer for answer in answers if answer.sees]
+    unseeing = [answer for answer in answers if answer.why_unseen]
     if unseeing:
         raise Refusal(
             f"--storage {store.root} is not shared: {unseeing[0].host} does not see what {platform.node()} writes there"
-            f" ({unseeing[0].sees}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
+            f" ({unseeing[0].why_unseen}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
         )
     for answer in answers:
         if differing := _differs(answer):

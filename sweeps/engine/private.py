@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -52,9 +51,6 @@ def own_signal_handlers() -> Iterator[None]:
     """Keeps our handlers in place of those that `ray.init` installs, which end the process at once."""
     from ray._private import utils
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with patch.object(utils, "set_sigterm_handler", lambda _handler: None):
@@ -70,7 +66,7 @@ def trainer_without_datasets() -> type[TorchTrainer]:
 
     class Trainer(TorchTrainer):
         def _create_default_callbacks(self) -> list[Any]:
-            given: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-            return [one for one in given if type(one).__name__ != "DatasetsCallback"]
+            callbacks = super()._create_default_callbacks()  # type: ignore[misc]
+            return [one for one in callbacks if type(one).__name__ != "DatasetsCallback"]
 
     return Trainer

@@ -1,4 +1,4 @@
-"""What Ray does to a process that it has no business doing: its chatter, its signal handlers, its way of ending."""
+"""Keeps Ray from printing, from dying with the terminal, and from exiting the process when it shuts down."""
 
 from __future__ import annotations
 
@@ -28,18 +28,16 @@ PYTHONWARNINGS=error would end Ray's own processes when they start."""
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables that stand for the block, without warnings of what will be different one day."""
-    before = {name: os.environ.get(name) for name in values}
+    before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            for name in values:
+                os.environ.pop(name, None)
+            os.environ.update(before)
 
 
 @contextmanager
@@ -62,14 +60,12 @@ def shut_down() -> None:
     """
     import ray
 
-    collecting = gc.isenabled()
     gc.disable()
     try:
         gc.collect()
         ray.shutdown()
     finally:
-        if collecting:
-            gc.enable()
+        gc.enable()
 
 
 def last_line(error: Exception) -> str:

@@ -31,9 +31,8 @@ def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | N
     context = json.loads(told[RUNTIME_ENV][0])
     variables = context.get("env_vars") or {}
     python = context.get("py_executable") or sys.executable
-    if any(context[name] for name in context.keys() - KNOWN) or any("$" in value for value in variables.values()):
-        return None
-    if not Path(python).is_file():  # it may be a command with arguments
+    unknown = any(context[name] for name in context.keys() - KNOWN) or any("$" in value for value in variables.values())
+    if unknown or not Path(python).is_file():  # it may be a command with arguments
         return None
     rest = [one for one in arguments if not one.startswith((RUNTIME_ENV, LANGUAGE))]
     return [python, *rest], variables

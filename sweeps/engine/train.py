@@ -9,8 +9,6 @@ wait without holding anything.
 from __future__ import annotations
 
 import pickle
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -99,9 +97,8 @@ def _queue_here() -> Queue:
 
 
 def _waits_for(needs: Demand) -> str:
-    fewest = needs.workers if needs.fewest is None else needs.fewest
     looks = " (it looks once a minute)" if needs.fewest is not None else ""
-    return f"waits for machines with room for {counted(fewest, 'worker')} at a time{looks}"
+    return f"waits for machines with room for {counted(needs.least, 'worker')} at a time{looks}"
 
 
 def _pass_on(words: Queue, say: Callable[[Message], None], attempt: Future[Exception | None], waits: Message) -> None:
@@ -137,14 +134,13 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 
+    elastic = needs.fewest is not None
     scaling: dict[str, Any] = {
-        "num_workers": needs.workers,
+        "num_workers": (needs.fewest, needs.workers) if elastic else needs.workers,
         "use_gpu": needs.gpus > 0,
         "resources_per_worker": needs.of_each,
+        "elastic_resize_monitor_interval_s": RESIZE_EVERY,
     }
-    elastic = needs.fewest is not None
-    if elastic:
-        scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
     failures: dict[str, Any] = {
         "max_failures": 0,
         "max_preemption_failures": -1,
@@ -174,39 +170,27 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
 
 def _worker(config: dict[str, Any]) -> None:
     """What each worker of the Train job does."""
-    import ray
-    import ray.train
     import ray.train.torch
 
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
-    device = ray.train.torch.get_device()
     job: Job = ray.get(config["job"])
     if workers.rank == 0:
         config["words"].put(None)
     with _sent(config["words"]) as say:
-        run_as_one_of(job, say, workers, str(device))
+        run_as_one_of(job, say, workers, str(ray.train.torch.get_device()))
 
 
 @contextmanager
 def _sent(words: Queue) -> Iterator[Callable[[Message], None]]:
     """Sends words to the driver from a thread of their own, in order, so that training never waits for it.
 
-    They are pickled here, since the queue's process would import all that they are made of, torch included.
+    They are pickled here, since the queue's process would import all that they are made of, torch included. If the
+    trial's own process is gone, they are lost, and this process will be ended.
     """
-    waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    with ThreadPoolExecutor(1) as thread:
 
-    def send() -> None:
-        while (word := waiting.get()) is not None:
-            try:
-                words.put(pickle.dumps(word))
-            except Exception:  # the trial's own process is gone, and this one will be ended
-                return
+        def say(word: Message) -> None:
+            thread.submit(words.put, pickle.dumps(word))
 
-    thread = threading.Thread(target=send, name="words", daemon=True)
-    thread.start()
-    try:
-        yield waiting.put
-    finally:
-        waiting.put(None)
-        thread.join()
+        yield say

@@ -6,8 +6,7 @@ Ours is only what Optuna does not show: pruned trials and the default in the his
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sweeps.search.space import Search
@@ -18,33 +17,32 @@ from sweeps.table.plot import COLOURS
 
 if TYPE_CHECKING:
     import optuna
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
 def history(search: Search, known: Sequence[TriedTrial]) -> Figure:
     """The metric by trial number, with the best so far as a line; pruned trials at their last epoch."""
     words = metric_words(search.metric)
-    with _optunas_plots() as plots:
-        axes = plots.plot_optimization_history(_study(search, known), target_name=words)
+    figure, axes = _drawn("plot_optimization_history", _study(search, known), (8, 4.2), target_name=words)
     pruned = {one.number: one.value for one in known if one.standing is Standing.PRUNED}
     axes.scatter(list(pruned), list(pruned.values()), marker="x", color=COLOURS[4], label="pruned")
     for one in known:
         if one.trial == search.default and one.standing is Standing.DONE:
             axes.axhline(one.value, color="0.35", linestyle=(0, (5, 3)), label="default")
     axes.legend(frameon=False, fontsize=8)
-    return _figure(axes, (8, 4.2), f"{search.default.dataset}, {search.default.model}: {words} by trial")
+    axes.set_title(f"{search.default.dataset}, {search.default.model}: {words} by trial", loc="left", fontsize=10)
+    return figure
 
 
 def parallel(search: Search, known: Sequence[TriedTrial]) -> Figure:
     """A line for each finished trial through its metric and its settings, darker where the metric is better."""
-    with _optunas_plots() as plots:
-        axes = plots.plot_parallel_coordinate(_study(search, known), target_name=metric_words(search.metric))
+    size, words = (2.4 + 1.5 * len(search.varied), 4.2), metric_words(search.metric)
+    figure, axes = _drawn("plot_parallel_coordinate", _study(search, known), size, target_name=words)
     lines = sorted(axes.collections[0].get_segments(), key=lambda line: line[0, 1])  # by the metric, the first axis
     axes.plot(*lines[-1 if search.maximize else 0].T, color=COLOURS[1], linewidth=2.4)
     axes.tick_params(axis="x", rotation=0, labelsize=8)
-    size = (2.4 + 1.5 * len(search.varied), 4.2)
-    return _figure(axes, size, "Settings of the finished trials (orange: the best)")
+    axes.set_title("Settings of the finished trials (orange: the best)", loc="left", fontsize=10)
+    return figure
 
 
 def importances(search: Search, known: Sequence[TriedTrial], shares: Mapping[str, float]) -> Figure:
@@ -61,11 +59,12 @@ def importances(search: Search, known: Sequence[TriedTrial], shares: Mapping[str
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             return {axis_words(name): share for name, share in shares.items()}
 
-    with _optunas_plots() as plots:
-        axes = plots.plot_param_importances(_study(search, known), evaluator=Stated())
+    size = (6.4, 0.8 + 0.4 * len(shares))
+    figure, axes = _drawn("plot_param_importances", _study(search, known), size, evaluator=Stated())
     axes.set(xlabel=f"share in what makes {metric_words(search.metric)} differ", ylabel="")
     axes.get_legend().remove()
-    return _figure(axes, (6.4, 0.8 + 0.4 * len(shares)), "Importance of the settings")
+    axes.set_title("Importance of the settings", loc="left", fontsize=10)
+    return figure
 
 
 def _study(search: Search, known: Sequence[TriedTrial]) -> optuna.Study:
@@ -85,25 +84,20 @@ def _study(search: Search, known: Sequence[TriedTrial]) -> optuna.Study:
     return study
 
 
-@contextmanager
-def _optunas_plots() -> Iterator[Any]:
-    """Optuna's plots; without the block they would open windows, restyle all later figures, and warn."""
+def _drawn(plot: str, study: optuna.Study, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
+    """One of Optuna's plots, without its title. By itself it would open a window, restyle later figures, and warn.
+
+    Returns:
+        The figure and its axes.
+    """
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
     with warnings.catch_warnings(), pyplot.rc_context({"figure.constrained_layout.use": True}):
         warnings.simplefilter("ignore")
         pyplot.switch_backend("agg")
-        yield plots
-
-
-def _figure(axes: Axes, size: tuple[float, float], title: str) -> Figure:
-    """The figure of Optuna's axes, with our title."""
-    from matplotlib import pyplot
-
-    figure: Any = axes.figure
-    pyplot.close(figure)
-    figure.set_size_inches(size)
+        axes = getattr(plots, plot)(study, **options)
+        pyplot.close(axes.figure)
     axes.set_title("")
-    axes.set_title(title, loc="left", fontsize=10)
-    return figure  # type: ignore[no-any-return]
+    axes.figure.set_size_inches(size)
+    return axes.figure, axes

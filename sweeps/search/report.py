@@ -152,7 +152,7 @@ def write(folder: Place, outcome: Outcome) -> None:
     if outcome.best is not None:
         made |= forms("parallel", partial(parallel, outcome.search, outcome.known))
     if outcome.importances:
-        made |= forms("importances", partial(importances, outcome.search, outcome.importances))
+        made |= forms("importances", partial(importances, outcome.search, outcome.known, outcome.importances))
     for name, picture in made.items():
         write_atomically(folder / name, picture())
     write_atomically(folder / "trials.csv", _csv(outcome).encode())

@@ -156,9 +156,8 @@ def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
     try:
         read = yaml.safe_load(configuration.read_text(encoding="utf-8"))
         kinds = read["available_node_types"]
-        head = read["head_node_type"]
         workers = {name: int(kind.get("max_workers", read["max_workers"])) for name, kind in kinds.items()}
-        workers[head] = 1
+        workers[read["head_node_type"]] = 1
         resources = {name: dict(kind.get("resources") or {}) for name, kind in kinds.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         return now
@@ -229,8 +228,8 @@ def _reached(at: str) -> Iterator[Capacity]:
         except Refusal:
             raise
         except (Exception, SystemExit) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise Refusal(f"RAY_ADDRESS {at}: {_unusable(said)}") from None
+            why = _unusable(" ".join(str(error).split()) or type(error).__name__)
+            raise Refusal(f"RAY_ADDRESS {at}: {why}") from None
         yield at_most
 
 

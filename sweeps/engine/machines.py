@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 ANSWER_SECONDS = 60.0
 """How long a machine may take to answer; its first process imports torch."""
 
-BRING = "To bring this driver's along: ray up --no-restart"
-
 
 @dataclass(frozen=True)
 class MachineReport:
@@ -107,7 +105,10 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
         )
     for answer in answers:
         if differing := _differs(answer):
-            say(f"Warning: {answer.host} runs {differing}: its numbers may differ. {BRING}")
+            say(
+                f"Warning: {answer.host} runs {differing}: its numbers may differ. To bring this driver's along:"
+                " ray up --no-restart"
+            )
 
 
 def _differs(machine: MachineReport) -> str:

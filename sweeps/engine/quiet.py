@@ -30,8 +30,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
     """Environment variables that stand for the block, without warnings of what will be different one day."""
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):
         try:
             yield
         finally:

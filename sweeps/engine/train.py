@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mvae.workers import Workers
 from sweeps.cli.words import counted
 from sweeps.engine.machines import alive
-from sweeps.engine.private import trainer_without_datasets
+from sweeps.engine.private import UNWATCHED, trainer_without_datasets
 from sweeps.engine.quiet import environment, last_line
 from sweeps.planning.demand import Demand
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
@@ -146,10 +146,7 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
         "max_preemption_failures": -1,
         "controller_failure_limit": -1 if elastic else 10,
     }
-    settings = {
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY),
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process, for notices that we ignore
-    }
+    settings = {**UNWATCHED, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}
     if not elastic:
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
     with environment(settings), scratch("ray") as folder:
@@ -169,7 +166,6 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
 
 
 def _worker(config: dict[str, Any]) -> None:
-    """What each worker of the Train job does."""
     import ray.train.torch
 
     context = ray.train.get_context()

@@ -82,8 +82,13 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
         else:
             run_together(job, needs, say, deaths)
 
-    keys = tune.grid_search(list(by_key))
-    fit(tune_trial, _held_by_tune(needs), listener, max_concurrent, param_space={"key": keys})
+    fit(
+        tune_trial,
+        _held_by_tune(needs),
+        listener,
+        max_concurrent,
+        param_space={"key": tune.grid_search(list(by_key))},
+    )
 
 
 def most_deaths() -> int:
@@ -147,8 +152,6 @@ def relay(listener: Listener) -> Any:
             act(trial.config["key"], *what)
 
     class Relay(tune.Callback):
-        """Turns Tune's events into the listener's."""
-
         def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
             """Tune pickles its configuration when it starts; the listener stays behind."""
             return tune.Callback, ()

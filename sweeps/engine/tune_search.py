@@ -98,6 +98,13 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
 
         run(job, say)
 
-    holds = demand_of(template).of_each
     with environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
-        fit(tune_trial, holds, listener.trials, max_concurrent, stop=Stopping(), search_alg=Asking(), num_samples=-1)
+        fit(
+            tune_trial,
+            demand_of(template).of_each,
+            listener.trials,
+            max_concurrent,
+            stop=Stopping(),
+            search_alg=Asking(),
+            num_samples=-1,
+        )

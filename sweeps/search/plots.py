@@ -93,8 +93,7 @@ def _drawn(plot: str, study: optuna.Study, size: tuple[float, float], **options:
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots
 
-    with warnings.catch_warnings(), pyplot.rc_context({"figure.constrained_layout.use": True}):
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"), pyplot.rc_context({"figure.constrained_layout.use": True}):
         pyplot.switch_backend("agg")
         axes = getattr(plots, plot)(study, **options)
         pyplot.close(axes.figure)

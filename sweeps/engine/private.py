@@ -1,8 +1,9 @@
 """Every private name of Ray that this package uses, and why. No other file uses one (tests/test_private_names.py).
 
-Checked with Ray 2.60.0. CPU seconds are what a command saves, all its processes together: the median of five commands
-with and five without, taking turns on two busy cores. The commands start a private cluster and run one task (A), one
-trial of one epoch (B), or one empty Train job (C). What saves less than half a second is not worth a private name.
+Checked with Ray 2.60.0. The table gives the CPU seconds that a command saves, all its processes together: the median
+difference of five pairs of commands, with and without, which took turns on two busy cores. Each command starts a
+private cluster and runs one task (A), a trial of one epoch (B), or a Train job whose only worker does nothing (C).
+A private name that saves less than half a second needs another reason; those are below the line.
 
 name                                                saves    without it
 utils.get_dashboard_dependency_error                A  0.7   the driver imports the dashboard's packages
@@ -10,8 +11,9 @@ node.Node.start_monitor                             A  0.8   a process that woul
 node.Node.start_log_monitor                         A  0.7   a process that would send logs to the driver
 RAY_prestart_worker_first_driver                    B  2.2   workers started ahead, none of which suits Tune
 ray_constants.SETUP_WORKER_FILENAME                 B  1.1   each worker imports Ray twice (start_worker.py)
-TorchTrainer._create_default_callbacks              C  DDD   a process for Ray's data sets
-RAY_TRAIN_ENABLE_PREEMPTION_WATCHER                 C  WWW   a process for notices that we ignore
+TorchTrainer._create_default_callbacks              C  1.3   a process for Ray's data sets
+RAY_TRAIN_ENABLE_PREEMPTION_WATCHER                 C  0.8   a process for notices that we ignore
+---
 worker.print_to_stdstream                           -        Ray prints its processes' errors on stdout
 utils.set_sigterm_handler                           -        SIGTERM ends the driver while Ray starts
 _temp_dir                                           -        sockets and logs stay in /tmp/ray

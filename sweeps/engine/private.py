@@ -17,7 +17,7 @@ RAY_TRAIN_ENABLE_PREEMPTION_WATCHER                 C  0.8   a process for notic
 worker.print_to_stdstream                           -        Ray prints its processes' errors on stdout
 utils.set_sigterm_handler                           -        SIGTERM ends the driver while Ray starts
 _temp_dir                                           -        sockets and logs stay in /tmp/ray
-node:__internal_head__                              -        a trial is lost with another machine than the driver's
+node:__internal_head__                              -        a lost machine may take the process that drives a trial
 """
 
 from __future__ import annotations

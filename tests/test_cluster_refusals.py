@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import pytest
+from ray.train import ControllerError, WorkerGroupError
 
 from mvae.refusal import Refusal
 from sweeps.engine import Capacity, Demand, attach
 from sweeps.engine import train as together
 from sweeps.store.store import Store
-from sweeps.trials.run import Message
+from sweeps.trials.run import Job, Message
 from tests.sweeping import digits_job, run_until
 from tests.test_engine import LOCAL
 
@@ -24,36 +28,78 @@ class Silent:
         raise Empty
 
 
+@dataclass
+class Loses:
+    """Ray, in which each Train job ends with the next loss: its queue, its machines and its jobs are replaced."""
+
+    losses: Iterator[Exception | None]
+    machine: Callable[[int], int] = lambda _: 0
+    """Number of lost jobs to the machine that is there."""
+    made: int = 0
+
+    def attempt(self, *_: object) -> Exception | None:
+        self.made += 1
+        return next(self.losses)
+
+    def run(self, job: Job, most_losses: int) -> list[Message]:
+        heard = list[Message]()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(together, "_queue_here", Silent)
+            patched.setattr(together, "_attempt", self.attempt)
+            patched.setattr(together, "alive", lambda: [{"NodeID": str(self.machine(self.made))}])
+            together.run_together(job, Demand(2), heard.append, most_losses)
+        return heard
+
+
+WORKERS = WorkerGroupError("connection refused", {})
+TRAIN = ControllerError(RuntimeError("no coordinator"))
+
+
 @pytest.mark.parametrize(
     ("boots", "saved", "attempts"),
     [(False, False, 4), (True, False, 11), (False, True, 11)],
     ids=["broken", "lost", "saved"],
 )
 def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
-    storage: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, boots: bool, saved: bool, attempts: int
+    storage: Path, cache: Path, boots: bool, saved: bool, attempts: int
 ) -> None:
-    """Only Ray is replaced: its queue, its list of machines, and a Train job that loses its workers."""
-    from ray.train import WorkerGroupError
-
     job = digits_job(Store.open(storage, "main", create=True), cache)
     if saved:
         run_until(job, 1)
-    heard, made = list[Message](), list[WorkerGroupError]()
-
-    def lose_workers(*_: object) -> WorkerGroupError:
-        made.append(WorkerGroupError("connection refused", {}))
-        return made[-1]
-
-    monkeypatch.setattr(together, "_queue_here", Silent)
-    monkeypatch.setattr(together, "_attempt", lose_workers)
-    monkeypatch.setattr(together, "alive", lambda: [{"NodeID": str(len(made) if boots else 0)}])
-    together.run_together(job, Demand(2), heard.append, 10)
-    *again, last = heard
-    assert len(made) == attempts
+    ray = Loses(repeat(WORKERS), lambda made: made * boots)
+    *again, last = ray.run(job, 10)
+    assert ray.made == attempts
     assert [(word.epoch, word.again) for word in again] == [(int(saved), "workers were lost (connection refused)")] * (
         attempts - 1
     )
     assert last.failed.startswith(f"workers were lost {attempts} times in a row: connection refused")
+
+
+def test_train_that_fails_again_and_again_is_given_up_early(storage: Path, cache: Path) -> None:
+    job = digits_job(Store.open(storage, "main", create=True), cache)
+    *_, last = Loses(repeat(TRAIN)).run(job, 10)
+    assert last.failed == "workers were lost 4 times in a row: no coordinator"
+
+
+def test_failures_of_train_count_anew_after_each_epoch_that_is_saved(storage: Path, cache: Path) -> None:
+    job = digits_job(Store.open(storage, "main", create=True), cache, epochs=9)
+
+    def losses() -> Iterator[Exception | None]:
+        for epoch in range(1, 7):
+            run_until(job, epoch)
+            yield TRAIN
+        yield None
+
+    heard = Loses(losses()).run(job, 3)
+    assert [word.epoch for word in heard if word.again] == [1, 2, 3, 4, 5, 6]
+    assert not [word.failed for word in heard if word.failed]
+
+
+def test_machines_that_were_taken_away_do_not_count_as_failures_of_train(storage: Path, cache: Path) -> None:
+    job = digits_job(Store.open(storage, "main", create=True), cache)
+    ends = [WORKERS, WORKERS, WORKERS, TRAIN, WORKERS, TRAIN, None]
+    heard = Loses(iter(ends), lambda made: made).run(job, 10)
+    assert len(heard) == 6 and not [word.failed for word in heard if word.failed]
 
 
 def test_another_ray_or_python_than_the_clusters_and_a_missing_token_are_said_in_plain_words() -> None:

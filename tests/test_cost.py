@@ -20,7 +20,7 @@ from pipelines import (
     weak_supervision,
 )
 from sweeps.cli.options import CommonOptions, read
-from sweeps.engine.here import this_host
+from sweeps.engine.machines import this_host
 from sweeps.main import main
 from sweeps.planning.demand import Capacity
 from sweeps.planning.estimate import Estimate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mvae import limits
-from sweeps.engine.here import this_host
+from sweeps.engine.machines import this_host
 
 GIB = 2**30
 ROOT = Path(__file__).resolve().parents[1]

@@ -15,7 +15,7 @@ from pipelines import search, weak_supervision
 from sweeps import engine
 from sweeps.cli.options import CommonOptions, read
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
-from sweeps.engine.here import this_host
+from sweeps.engine.machines import this_host
 from sweeps.main import main
 from sweeps.planning.demand import OF_A_PROCESS, OF_THE_DRIVER
 from sweeps.planning.estimate import Estimate

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from mvae.data import fingerprint
 from mvae.trial import Trial
 from sweeps.engine import Listener, alike, cluster, run_jobs
-from sweeps.engine.train import trainer_without_datasets
 from sweeps.planning.demand import demand
 from sweeps.store.store import Store
 from sweeps.trials.run import Job, Message
@@ -87,22 +85,6 @@ def test_a_killed_worker_and_a_killed_driver_cost_epochs_and_change_no_bit(unbro
         attempts = here.results()[mvae_key()].provenance["attempts"]
         assert len(attempts) == 3 and attempts[1]["from_epoch"] >= 5 and attempts[2]["from_epoch"] > saved
         assert mlflow_differs(here) == []
-
-
-def test_train_starts_no_process_for_data_sets_and_asks_for_machines_where_we_do() -> None:
-    from ray.data._internal.cluster_autoscaler import default_autoscaling_coordinator
-    from ray.train.torch import TorchTrainer
-    from ray.train.v2._internal.execution.scaling_policy import autoscaling_coordinator_client
-
-    asked: Any = autoscaling_coordinator_client
-    started = default_autoscaling_coordinator.get_or_create_autoscaling_coordinator
-    assert asked.get_or_create_autoscaling_coordinator is started
-    plain: Any = TorchTrainer(print)
-    ours: Any = trainer_without_datasets()(print)
-    kept = [type(one).__name__ for one in plain._create_default_callbacks()]
-    left = [type(one).__name__ for one in ours._create_default_callbacks()]
-    assert "DatasetsCallback" in kept
-    assert left == [name for name in kept if name != "DatasetsCallback"]
 
 
 def test_a_failure_of_its_own_ends_a_trial_of_two_workers_at_once_and_is_told_once(storage: Path, cache: Path) -> None:

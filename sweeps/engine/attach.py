@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.limits import cores, free_memory
 from mvae.refusal import Refusal
-from sweeps.engine.machines import alive, look_at_machines
-from sweeps.engine.quiet import (
-    SILENCE,
-    bare,
-    environment,
-    hushed,
-    own_signal_handlers,
-    shut_down,
-    without_hangups,
-)
+from sweeps.engine.machines import address, alive, look_at_machines
+from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
+from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
 from sweeps.engine.watch import watched
 from sweeps.planning.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
@@ -76,8 +68,8 @@ def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
                     num_cpus=cores(),
                     include_dashboard=False,
                     object_store_memory=100 * 2**20,
-                    _temp_dir=str(folder),
                     labels=PRIVATE,
+                    **{FOLDER: str(folder)},
                     **quiet,
                 )
         try:
@@ -116,19 +108,12 @@ def _start(**options: Any) -> None:
     for attempt in range(1, STARTS + 1):
         try:
             ray.init(**options)
+            return
         except Exception as error:
             ray.shutdown()
             if attempt == STARTS:
                 said = " ".join(str(error).split())
                 raise OSError(f"Ray does not start on this machine, {STARTS} times tried: {said}") from error
-        else:
-            return
-
-
-def address() -> str | None:
-    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
-    named = os.environ.get("RAY_ADDRESS")
-    return None if named in (None, "", "local") else named
 
 
 def there() -> Capacity:
@@ -141,8 +126,7 @@ def there() -> Capacity:
 
 def capacity() -> Capacity:
     """What the attached cluster has at most: as its configuration says where it can grow, else what is there."""
-    now = there()
-    at_most = most(now, len(_alive()), BOOTSTRAP.expanduser())
+    at_most = most(there(), len(_alive()), BOOTSTRAP.expanduser())
     return replace(at_most, together=_free_memory() / ON_THE_HEAD)
 
 
@@ -172,9 +156,8 @@ def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
     try:
         read = yaml.safe_load(configuration.read_text(encoding="utf-8"))
         kinds = read["available_node_types"]
-        head = read["head_node_type"]
         workers = {name: int(kind.get("max_workers", read["max_workers"])) for name, kind in kinds.items()}
-        workers[head] = 1
+        workers[read["head_node_type"]] = 1
         resources = {name: dict(kind.get("resources") or {}) for name, kind in kinds.items()}
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         return now
@@ -245,8 +228,8 @@ def _reached(at: str) -> Iterator[Capacity]:
         except Refusal:
             raise
         except (Exception, SystemExit) as error:
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise Refusal(f"RAY_ADDRESS {at}: {_unusable(said)}") from None
+            why = _unusable(" ".join(str(error).split()) or type(error).__name__)
+            raise Refusal(f"RAY_ADDRESS {at}: {why}") from None
         yield at_most
 
 
@@ -280,9 +263,8 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             if time.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
-            request_resources(
-                bundles=[needs.of_each] * needs.least
-            )  # a cluster keeps one request, whoever makes the last
+            # a cluster keeps one request, whoever makes the last
+            request_resources(bundles=[needs.of_each] * needs.least)
             if not asked:
                 asked = True
                 say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
@@ -314,9 +296,8 @@ def missing(alive: Sequence[str], configuration: Path) -> str:
     absent = wanted - (len(alive) - 1)
     if absent <= 0:
         return ""
-    which = ", ".join(sorted(set(named) - set(alive)))
-    if not set(named) & set(alive) and absent < wanted:
-        which = ""  # they are named otherwise than Ray knows them: nobody can say which are absent
+    recognised = set(named) & set(alive) or absent >= wanted  # else the file names them otherwise than Ray knows them
+    which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}: the"
         " sweep uses them when they do. One that stays away may run another Ray or Python, or lack the token: ray exec"
@@ -329,11 +310,8 @@ def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
     after = f"after {minutes:g} minutes of waiting (--wait-for-nodes)"
     check_fits(needs, wanted, now, f"in this cluster {after}")
     if not needs.fits(now):
-        absent = missing(_alive(), BOOTSTRAP.expanduser())
-        raise Refusal(
-            f"{_has()} {after}, a trial takes {_takes(needs)}: "
-            + (absent or "start machines (ray status says what fails)")
-        )
+        why = missing(_alive(), BOOTSTRAP.expanduser()) or "start machines (ray status says what fails)"
+        raise Refusal(f"{_has()} {after}, a trial takes {_takes(needs)}: {why}")
 
 
 def _has() -> str:

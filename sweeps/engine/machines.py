@@ -1,23 +1,25 @@
-"""The machines of a cluster, looked at before a sweep starts: do they share its storage, do they run its package."""
+"""The machine that the command runs on, and those of a cluster: do they share its storage, do they run its package."""
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mvae.limits import cores
 from mvae.refusal import Refusal
 from sweeps.engine.quiet import last_line
-from sweeps.store.provenance import source_digest, versions
+from sweeps.planning.demand import Capacity, Gpus, free_for_trials
+from sweeps.planning.price import Host
+from sweeps.store.provenance import device_name, source_digest, versions
 
 if TYPE_CHECKING:
     from sweeps.store.store import Mark, Store
 
 ANSWER_SECONDS = 60.0
 """How long a machine may take to answer; its first process imports torch."""
-
-BRING = "To bring this driver's along: ray up --no-restart"
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,29 @@ class MachineReport:
     source: str
     """Digest of the package's source files."""
     versions: dict[str, str]
-    sees: str
-    """Empty where it reads in the storage what the driver wrote there, else why not."""
+    why_unseen: str
+    """Why it cannot read what the driver wrote in the storage; empty if it can."""
+
+
+def address() -> str | None:
+    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
+    named = os.environ.get("RAY_ADDRESS")
+    return None if named in (None, "", "local") else named
+
+
+def this_host(wanted: Gpus) -> Host:
+    """The machine that this process runs on, as plans price it.
+
+    Args:
+        wanted: GPUs of a trial, as asked for.
+    """
+    import torch
+
+    gpus = torch.cuda.device_count()
+    kind = "cuda" if gpus and wanted != 0 else "cpu"
+    if address():
+        return Host(Capacity(cores(), gpus), kind, None)
+    return Host(Capacity(cores(), gpus, memory=free_for_trials()), kind, device_name(kind))
 
 
 def alive() -> list[dict[str, Any]]:
@@ -74,15 +97,18 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
                 raise Refusal(f"{host} cannot run this package: {last_line(error)}; install it there") from None
             except RayError:
                 say(f"{host} was lost while it was looked at")
-    unseeing = [answer for answer in answers if answer.sees]
+    unseeing = [answer for answer in answers if answer.why_unseen]
     if unseeing:
         raise Refusal(
             f"--storage {store.root} is not shared: {unseeing[0].host} does not see what {platform.node()} writes there"
-            f" ({unseeing[0].sees}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
+            f" ({unseeing[0].why_unseen}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
         )
     for answer in answers:
         if differing := _differs(answer):
-            say(f"Warning: {answer.host} runs {differing}: its numbers may differ. {BRING}")
+            say(
+                f"Warning: {answer.host} runs {differing}: its numbers may differ. To bring this driver's along:"
+                " ray up --no-restart"
+            )
 
 
 def _differs(machine: MachineReport) -> str:

@@ -9,24 +9,22 @@ wait without holding anything.
 from __future__ import annotations
 
 import pickle
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from mvae.workers import Workers
 from sweeps.cli.words import counted
 from sweeps.engine.machines import alive
+from sweeps.engine.private import UNWATCHED, trainer_without_datasets
 from sweeps.engine.quiet import environment, last_line
 from sweeps.planning.demand import Demand
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
 from sweeps.trials.run import Job, Message, Repeats, run_as_one_of
 
 if TYPE_CHECKING:
-    from ray.train.torch import TorchTrainer
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
@@ -57,7 +55,7 @@ def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_l
 
     remove_folders_of_the_dead()
     words = _queue_here()
-    reached, losses, machines = 0, 0, _machines()
+    reached, losses, broken, machines = 0, 0, 0, _machines()
     with ThreadPoolExecutor(1) as aside:
         while True:
             attempt = aside.submit(_attempt, job, needs, words)
@@ -70,13 +68,14 @@ def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_l
                 return
             newest = job.store.checkpoints(job.key).latest(digests=False)
             epoch = newest.epoch if newest else 0
-            losses = 1 if epoch > reached else losses + 1
-            reached = max(reached, epoch)
+            if epoch > reached:
+                reached, losses, broken = epoch, 0, 0
+            losses += 1
             before, machines = machines, _machines()
             # no machine was lost and no epoch saved: they cannot reach one another, say
             never_began = isinstance(lost, WorkerGroupError) and epoch == 0 and machines == before
-            broken = never_began or isinstance(lost, ControllerError)
-            if losses > (min(MOST_BROKEN_STARTS, most_losses) if broken else most_losses):
+            broken = broken + 1 if never_began or isinstance(lost, ControllerError) else 0
+            if losses > most_losses or broken > MOST_BROKEN_STARTS:
                 say(Message(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
                 return
             say(Message(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
@@ -98,9 +97,8 @@ def _queue_here() -> Queue:
 
 
 def _waits_for(needs: Demand) -> str:
-    fewest = needs.workers if needs.fewest is None else needs.fewest
     looks = " (it looks once a minute)" if needs.fewest is not None else ""
-    return f"waits for machines with room for {counted(fewest, 'worker')} at a time{looks}"
+    return f"waits for machines with room for {counted(needs.least, 'worker')} at a time{looks}"
 
 
 def _pass_on(words: Queue, say: Callable[[Message], None], attempt: Future[Exception | None], waits: Message) -> None:
@@ -136,24 +134,19 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 
-    start_coordinator()
+    elastic = needs.fewest is not None
     scaling: dict[str, Any] = {
-        "num_workers": needs.workers,
+        "num_workers": (needs.fewest, needs.workers) if elastic else needs.workers,
         "use_gpu": needs.gpus > 0,
         "resources_per_worker": needs.of_each,
+        "elastic_resize_monitor_interval_s": RESIZE_EVERY,
     }
-    elastic = needs.fewest is not None
-    if elastic:
-        scaling |= {"num_workers": (needs.fewest, needs.workers), "elastic_resize_monitor_interval_s": RESIZE_EVERY}
     failures: dict[str, Any] = {
         "max_failures": 0,
         "max_preemption_failures": -1,
         "controller_failure_limit": -1 if elastic else 10,
     }
-    settings = {
-        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY),
-        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process, for notices that we ignore
-    }
+    settings = {**UNWATCHED, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}
     if not elastic:
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
     with environment(settings), scratch("ray") as folder:
@@ -166,72 +159,34 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
         try:
             trainer.fit()
         except WorkerGroupError as lost:
-            causes = (getattr(failure, "_base_exc", failure) for failure in lost.worker_failures.values())
-            return next((cause for cause in causes if isinstance(cause, Repeats)), lost)
+            return next((cause for cause in lost.worker_failures.values() if isinstance(cause, Repeats)), lost)
         except TrainingFailedError as lost:
             return lost
         return None
 
 
-def start_coordinator() -> None:
-    """Starts the actor that Train asks for machines, which its controller would start and wait for once it is there
-    itself. The name is private to Ray; where a version lacks it, or it does not start, the controller does."""
-    with suppress(Exception):
-        from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-            get_or_create_autoscaling_coordinator,
-        )
-
-        get_or_create_autoscaling_coordinator()  # type: ignore[no-untyped-call]
-
-
-def trainer_without_datasets() -> type[TorchTrainer]:
-    """A TorchTrainer that starts no process for Ray's data sets, of which we use none. The names are private to Ray;
-    where a version lacks them, it starts one."""
-    from ray.train.torch import TorchTrainer
-
-    class Trainer(TorchTrainer):
-        def _create_default_callbacks(self) -> list[Any]:
-            given: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-            return [one for one in given if type(one).__name__ != "DatasetsCallback"]
-
-    return Trainer
-
-
 def _worker(config: dict[str, Any]) -> None:
-    """What each worker of the Train job does."""
-    import ray
-    import ray.train
     import ray.train.torch
 
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())
-    device = ray.train.torch.get_device()
     job: Job = ray.get(config["job"])
     if workers.rank == 0:
         config["words"].put(None)
     with _sent(config["words"]) as say:
-        run_as_one_of(job, say, workers, str(device))
+        run_as_one_of(job, say, workers, str(ray.train.torch.get_device()))
 
 
 @contextmanager
 def _sent(words: Queue) -> Iterator[Callable[[Message], None]]:
     """Sends words to the driver from a thread of their own, in order, so that training never waits for it.
 
-    They are pickled here, since the queue's process would import all that they are made of, torch included.
+    They are pickled here, since the queue's process would import all that they are made of, torch included. If the
+    trial's own process is gone, they are lost, and this process will be ended.
     """
-    waiting: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+    with ThreadPoolExecutor(1) as thread:
 
-    def send() -> None:
-        while (word := waiting.get()) is not None:
-            try:
-                words.put(pickle.dumps(word))
-            except Exception:  # the trial's own process is gone, and this one will be ended
-                return
+        def say(word: Message) -> None:
+            thread.submit(words.put, pickle.dumps(word))
 
-    thread = threading.Thread(target=send, name="words", daemon=True)
-    thread.start()
-    try:
-        yield waiting.put
-    finally:
-        waiting.put(None)
-        thread.join()
+        yield say

@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sweeps.engine.attach import address
+from sweeps.engine.machines import address
+from sweeps.engine.private import HEAD
 from sweeps.engine.train import run_together
 from sweeps.planning.demand import Demand
 from sweeps.planning.plan import shape_of
 from sweeps.store.scratch import scratch
 from sweeps.trials.run import Job, Message, run
+
+if TYPE_CHECKING:
+    from ray import tune
 
 MOST_PROCESS_DEATHS = 5
 """Times that a trial is started again after Tune lost it, as when its process died; an error of its own is final."""
@@ -56,20 +60,16 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
     """Runs jobs to their end, within `cluster()`; each ends with a word `done` or `failed` to the listener.
 
     Args:
-        jobs: all of one demand.
+        jobs: at least one, all of one demand.
         max_concurrent: most trials at a time.
     """
     import ray
     from ray import tune
 
-    if not jobs:
-        return
-
     by_key = {job.key: job for job in jobs}
     needs = demand_of(jobs[0])
     assert all(demand_of(job) == needs for job in jobs), "trial processes are used again: all trials need the same"
-    shared = ray.put(by_key)
-    deaths = MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
+    shared, deaths = ray.put(by_key), most_deaths()
 
     def tune_trial(config: dict[str, Any]) -> None:
         job = ray.get(shared)[config["key"]]
@@ -82,28 +82,63 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
         else:
             run_together(job, needs, say, deaths)
 
+    fit(
+        tune_trial,
+        _held_by_tune(needs),
+        listener,
+        max_concurrent,
+        param_space={"key": tune.grid_search(list(by_key))},
+    )
+
+
+def most_deaths() -> int:
+    """Times that a trial is started again after Tune lost it."""
+    return MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
+
+
+def fit(
+    trial: Callable[[dict[str, Any]], None],
+    holds: dict[str, float],
+    listener: Listener,
+    max_concurrent: int,
+    *,
+    param_space: dict[str, Any] | None = None,
+    stop: tune.Stopper | None = None,
+    **choice: Any,
+) -> None:
+    """Lets Tune run trials in processes that are used again; every trial's configuration holds its key.
+
+    Args:
+        holds: resources of each trial's process.
+        param_space, stop: as Tuner and RunConfig have them.
+        choice: how TuneConfig chooses what to run.
+    """
+    from ray import tune
+
     with scratch("ray") as session:
         tune.Tuner(
-            tune.with_resources(tune_trial, _held_by_tune(needs)),
-            param_space={"key": tune.grid_search(list(by_key))},
+            tune.with_resources(trial, holds),
+            param_space=param_space,
             tune_config=tune.TuneConfig(
                 reuse_actors=True,
                 max_concurrent_trials=max_concurrent,
                 trial_name_creator=lambda trial: trial.config["key"],
                 trial_dirname_creator=lambda trial: trial.config["key"],
+                **choice,
             ),
             run_config=tune.RunConfig(
                 name="sweep",
                 storage_path=str(session),
+                stop=stop,
                 verbose=0,
                 callbacks=[relay(listener)],
-                failure_config=tune.FailureConfig(max_failures=deaths),
+                failure_config=tune.FailureConfig(max_failures=most_deaths()),
             ),
         ).fit()
 
 
 def relay(listener: Listener) -> Any:
-    """A callback that turns Tune's events into the listener's; every trial's configuration holds its key.
+    """A callback that turns Tune's events into the listener's.
 
     Tune runs a trial again if its process dies after the last message and before Tune has ended the trial. Such a trial
     has its result, so nothing more is reported about it.
@@ -112,37 +147,33 @@ def relay(listener: Listener) -> Any:
 
     done = set[str]()
 
-    class Relay(tune.Callback):
-        """Turns Tune's events into the listener's."""
+    def tell(trial: Any, act: Callable[..., None], *what: Any) -> None:
+        if trial.config["key"] not in done:
+            act(trial.config["key"], *what)
 
+    class Relay(tune.Callback):
         def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
             """Tune pickles its configuration when it starts; the listener stays behind."""
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial.config["key"] not in done:
-                listener.started(trial.config["key"])
+            tell(trial, listener.started)
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
-            key = trial.config["key"]
-            if "word" not in result or key in done:
-                return
-            message = Message(**result["word"])
-            if message.done:
-                done.add(key)
-            listener.word(key, message)
+            if "word" in result:
+                message = Message(**result["word"])
+                tell(trial, listener.word, message)
+                if message.done:
+                    done.add(trial.config["key"])
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial.config["key"] not in done:
-                listener.again(trial.config["key"], _happened_to(trial))
+            tell(trial, listener.again, _happened_to(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            if trial.config["key"] in done:
-                return
             why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
-            listener.word(trial.config["key"], Message(failed=why, details=_error_text(trial)))
+            tell(trial, listener.word, Message(failed=why, details=_error_text(trial)))
 
     return Relay()
 
@@ -151,9 +182,7 @@ def _held_by_tune(needs: Demand) -> dict[str, float]:
     """What a trial's own process holds: next to nothing where its workers hold what it takes, or they would wait for
     it. It is then on the head, with Train's controller and what clears up after that: if they were lost together with a
     worker's machine, what they had reserved on others would stay reserved for ever."""
-    if needs.workers > 1:
-        return {"node:__internal_head__": 0.001}
-    return needs.of_each
+    return HEAD if needs.workers > 1 else needs.of_each
 
 
 def _happened_to(trial: Any) -> str:

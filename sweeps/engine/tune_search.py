@@ -12,10 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from mvae.plugins import load as load_plugins
-from sweeps.engine.attach import address
 from sweeps.engine.quiet import environment
-from sweeps.engine.tune import MOST_DEATHS_ON_A_CLUSTER, MOST_PROCESS_DEATHS, Listener, demand_of, relay
-from sweeps.store.scratch import scratch
+from sweeps.engine.tune import Listener, demand_of, fit
 from sweeps.trials.run import Job, Message, run
 
 OBJECTIVE, EPOCH = "objective", "epoch"
@@ -100,24 +98,13 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
 
         run(job, say)
 
-    deaths = MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
-    with scratch("ray") as session, environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
-        tune.Tuner(
-            tune.with_resources(tune_trial, demand_of(template).of_each),
-            tune_config=tune.TuneConfig(
-                search_alg=Asking(),
-                num_samples=-1,
-                reuse_actors=True,
-                max_concurrent_trials=max_concurrent,
-                trial_name_creator=lambda trial: trial.config["key"],
-                trial_dirname_creator=lambda trial: trial.config["key"],
-            ),
-            run_config=tune.RunConfig(
-                name="search",
-                storage_path=str(session),
-                stop=Stopping(),
-                verbose=0,
-                callbacks=[relay(listener.trials)],
-                failure_config=tune.FailureConfig(max_failures=deaths),
-            ),
-        ).fit()
+    with environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
+        fit(
+            tune_trial,
+            demand_of(template).of_each,
+            listener.trials,
+            max_concurrent,
+            stop=Stopping(),
+            search_alg=Asking(),
+            num_samples=-1,
+        )

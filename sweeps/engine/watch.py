@@ -81,9 +81,8 @@ def watch(
         if _refused(head) is None:
             silent_since = None
             continue
-        now = time.monotonic()
-        silent_since = now if silent_since is None else silent_since
-        if now - silent_since >= patience and not ended.is_set():
+        silent_since = silent_since or time.monotonic()
+        if time.monotonic() - silent_since >= patience and not ended.is_set():
             lost(f"the head of the Ray cluster at {head} is lost")
             return
 

@@ -134,7 +134,7 @@ def write(folder: Place, outcome: Outcome) -> None:
     if outcome.best is not None:
         made |= forms("parallel", partial(parallel, outcome.search, outcome.known))
     if outcome.importances:
-        made |= forms("importances", partial(importances, outcome.search, outcome.importances))
+        made |= forms("importances", partial(importances, outcome.search, outcome.known, outcome.importances))
     for name, picture in made.items():
         (folder / name).write_bytes(picture())
     lines = outcome.lines()

@@ -52,7 +52,7 @@ class SearchRecord:
             direction="maximize" if search.maximize else "minimize",
             load_if_exists=True,
         )
-        self._space = {name: _distribution(span) for name, span in search.varied.items()}
+        self._space = {name: distribution(span) for name, span in search.varied.items()}
         self._open: list[int] = []
         self._keys: dict[str, int] = {}
         self._handles: dict[int, optuna.Trial] = {}
@@ -254,7 +254,7 @@ class SearchRecord:
         self._study.tell(number, state=optuna.trial.TrialState.PRUNED)
 
 
-def _distribution(span: Range) -> optuna.distributions.BaseDistribution:
+def distribution(span: Range) -> optuna.distributions.BaseDistribution:
     if not isinstance(span, Span):
         return optuna.distributions.CategoricalDistribution(span)
     if span.whole:

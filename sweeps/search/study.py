@@ -255,6 +255,7 @@ class SearchRecord:
 
 
 def distribution(span: Range) -> optuna.distributions.BaseDistribution:
+    """A range as Optuna describes it."""
     if not isinstance(span, Span):
         return optuna.distributions.CategoricalDistribution(span)
     if span.whole:

@@ -59,7 +59,7 @@ from sweeps.engine import tune as engine_trials
 from sweeps.store.provenance import device_name, versions
 from sweeps.store.results import Result, Results
 from sweeps.store.store import Store
-from sweeps.trials.run import REPORT_EVERY, Job, Message
+from sweeps.trials.messages import REPORT_EVERY, Job, Message
 
 PIPELINE = Path(weak_supervision.__file__)
 TRIVIAL = (

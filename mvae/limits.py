@@ -12,6 +12,7 @@ because a batch system limits its jobs without a container.
 
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +22,23 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 MEMORY = Path("/proc/meminfo")
 
 
+GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")
+"""Device files of GPU drivers below /dev: NVIDIA, its embedded boards, AMD, Windows' Linux."""
+
+
 def cores() -> int:
     """Number of processor cores that this process may use, at least 1; a part of a core does not count."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([float(allowed), *_cpu_quotas()])))
+
+
+def gpus() -> int:
+    """CUDA devices here. On Linux torch, which takes seconds to import, is asked only if a GPU's device file exists."""
+    if sys.platform == "linux" and not any(map(list, map(Path("/dev").glob, GPU_DEVICES))):
+        return 0
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def free_memory() -> float:

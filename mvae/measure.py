@@ -6,7 +6,20 @@ import numpy as np
 
 from mvae.refusal import Refusal
 
-NAMES = frozenset({"accuracy", "readout", "likelihood", "attributes", "translation", "vision"})
+VERSIONS = frozenset(
+    {
+        ("accuracy", 1),
+        ("readout", 1),
+        ("likelihood", 1),
+        ("likelihood", 2),
+        ("attributes", 1),
+        ("translation", 1),
+        ("vision", 1),
+    }
+)
+"""Name and version of every measure that mvae/evaluation/measures.py computes."""
+
+NAMES = frozenset(name for name, _ in VERSIONS)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.table.files import Report
 from sweeps.table.quantities import ShownQuantity, TrialAt, quantity_cells
-from sweeps.trials.run import TRANSLATIONS
+from sweeps.trials.messages import TRANSLATIONS
 
 
 class Options(CommonOptions):

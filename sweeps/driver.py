@@ -33,7 +33,7 @@ from sweeps.table.rounding import shown_value
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.run import Job, Message
+from sweeps.trials.messages import Job, Message
 
 COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""

@@ -19,7 +19,6 @@ from mvae.data import (
     facts_about,
     fingerprint,
     former_fingerprint,
-    load,
     source,
     training_examples,
 )
@@ -36,7 +35,6 @@ from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
 from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, command, stopped_by
 from sweeps.grid import Grid
 from sweeps.planning.plan import Fingerprints, plan, shape_of
-from sweeps.planning.probe import probed_seconds
 from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease
 from sweeps.store.provenance import stale_package
@@ -139,6 +137,8 @@ def _checked(
         shapes = [shape_of(trial) for trial in trials]
         wait = options.wait_for_nodes
         engine.check(shapes, options.gpus_per_trial, store, wait_minutes=wait, say=console.say)
+        from mvae.data import load
+
         for name, grey in dict.fromkeys((trial.dataset, trial.needs_grey) for trial in trials):
             load(name, options.data_root, options.cache, grey=grey)
     Store.open(options.storage, options.name, create=True)
@@ -198,6 +198,8 @@ def _plan(
     host = engine.this_host(options.gpus_per_trial)
 
     def timed(trial: Trial) -> float | None:
+        from sweeps.planning.probe import probed_seconds
+
         with Console(sys.stderr).busy(f"Timing a few steps of {trial.model} on {trial.dataset}"):
             return probed_seconds(trial, data_marks, options.cache, host.kind)
 

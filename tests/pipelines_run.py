@@ -18,7 +18,7 @@ from sweeps.main import main
 from sweeps.planning.plan import Cell
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.trials.run import Job
+from sweeps.trials.messages import Job
 from tests.sweeping import ROOT, Place
 
 

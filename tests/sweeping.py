@@ -32,7 +32,8 @@ from mvae.trial import Trial
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.mirror import open_database
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.messages import Job, Message
+from sweeps.trials.run import run
 from tests.crashes import on_disk
 from tests.processes import Process, command_line, descendants, kill
 

@@ -163,7 +163,7 @@ def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for there, said in ((0, "there is no GPU here; write 0 or auto"), (2, "there are 2 GPUs here; ask for at most 2")):
-        monkeypatch.setattr("torch.cuda.device_count", lambda there=there: there)
+        monkeypatch.setattr("sweeps.engine.attach.gpus", lambda there=there: there)
         assert run("--storage", place.fill("{new}"), "--gpus-per-trial", "3") == BAD_INPUT
         assert said in capsys.readouterr().err
     assert not (place.root / "new").exists()

@@ -29,7 +29,7 @@ from mvae.trial import Trial
 from sweeps.store.provenance import git_sha
 from sweeps.store.results import Results
 from sweeps.store.store import Store
-from sweeps.trials.run import Job
+from sweeps.trials.messages import Job
 from sweeps.trials.run import run as run_job
 from tests.sweeping import digits_job
 

@@ -34,7 +34,8 @@ from sweeps.planning.plan import Cell, plan
 from sweeps.planning.probe import probed_seconds
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.run import Job, run
+from sweeps.trials.messages import Job
+from sweeps.trials.run import run
 from tests.small_training import assert_identical, interrupted, unbroken
 from tests.sweeping import ROOT
 from tests.tiny_mnist import everything, write_tiny

@@ -14,7 +14,7 @@ from mvae.refusal import Refusal
 from sweeps.engine import Capacity, Demand, attach
 from sweeps.engine import train as together
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Message
+from sweeps.trials.messages import Job, Message
 from tests.sweeping import digits_job, run_until
 from tests.test_engine import LOCAL
 

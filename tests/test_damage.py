@@ -11,7 +11,8 @@ import pytest
 
 from mvae.training.records import MODEL
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, run
+from sweeps.trials.messages import Job
+from sweeps.trials.run import run
 from tests.crashes import on_disk
 from tests.sweeping import (
     EPOCHS,

@@ -26,7 +26,7 @@ from sweeps.engine import tune as trials
 from sweeps.planning.demand import Gpus, check_fits, demand
 from sweeps.store.scratch import OWNER, PREFIX, temporary
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Message
+from sweeps.trials.messages import Job, Message
 from tests.processes import command_line, descendants
 from tests.sweeping import ROOT, digits_job
 

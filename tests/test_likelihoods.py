@@ -27,7 +27,7 @@ from sweeps.table.protocol import protocol_lines
 from sweeps.table.published_likelihoods import PUBLISHED, PUBLISHED_QUANTITIES, likelihood_table
 from sweeps.tracking.views import Catalogue
 from sweeps.trials import run as worker
-from sweeps.trials.run import Job
+from sweeps.trials.messages import Job
 
 
 @pytest.fixture(autouse=True)

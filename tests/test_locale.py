@@ -89,7 +89,8 @@ from pipelines.translation import Options, sweep
 from sweeps.cli.options import read
 from sweeps.store.store import Store
 from sweeps.main import main
-from sweeps.trials.run import Job, run
+from sweeps.trials.messages import Job
+from sweeps.trials.run import run
 
 options = read(Options, sys.argv[1:])
 cells = sweep(options).cells

@@ -41,7 +41,8 @@ from sweeps.search.tried import TriedTrial
 from sweeps.store import pruned
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
-from sweeps.trials.run import Job, run
+from sweeps.trials.messages import Job
+from sweeps.trials.run import run
 from tests.fixtures.make_storage_327d2d2 import COMMANDS, HALF_DONE, PICKLED, PROCESSOR, SEARCH, TAR, processor
 from tests.searching import finish
 from tests.sweeping import ROOT, place

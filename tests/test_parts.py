@@ -15,8 +15,9 @@ from mvae.measure import likelihood
 from mvae.storage.objects import place
 from mvae.training.records import Checkpoint
 from sweeps.store.store import Store
+from sweeps.trials.messages import Job, Message
 from sweeps.trials.parts import PartFiles
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.run import run
 from tests.linear_gaussian import LinearGaussian
 from tests.sweeping import digits_job
 

@@ -14,7 +14,7 @@ from mvae.data.faces.celeba import CELEBA, CELEBA19
 from mvae.data.faces.faces import describe, drawn
 from mvae.evaluation.vision import FIGURES
 from sweeps.main import BAD_INPUT
-from sweeps.trials.run import TRANSLATIONS
+from sweeps.trials.messages import TRANSLATIONS
 from tests.corpora import PAIRS, write_corpus
 from tests.pipelines_run import assert_as_computed_alone, command, jobs, run, sweep
 from tests.sweeping import Ended, Place, mlflow_differs, place, run_until

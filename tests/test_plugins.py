@@ -17,7 +17,8 @@ from sweeps.cli.options import read
 from sweeps.planning.plan import plan
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.run import Job, run
+from sweeps.trials.messages import Job
+from sweeps.trials.run import run
 from tests.plugin_files import EXAMPLES, IMAGES, MEAN, TABLE, changed, load, root
 from tests.sweeping import ROOT
 

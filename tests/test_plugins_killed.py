@@ -15,7 +15,8 @@ from mvae import data, plugins
 from mvae.measure import ACCURACY
 from sweeps.cli.options import read
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, run
+from sweeps.trials.messages import Job
+from sweeps.trials.run import run
 from tests.crashes import on_disk
 from tests.plugin_files import IMAGES, MEAN, TABLE, changed, write_images, written
 from tests.processes import kill

@@ -24,7 +24,8 @@ from sweeps.planning.plan import plan
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Results
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.messages import Job, Message
+from sweeps.trials.run import run
 from tests.crashes import on_disk
 from tests.small_models import with_labels
 from tests.sweeping import digits_job

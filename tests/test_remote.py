@@ -28,7 +28,8 @@ from sweeps.main import BAD_INPUT, COMPLETE, main
 from sweeps.store.lease import Lease
 from sweeps.store.results import Results
 from sweeps.store.store import Store
-from sweeps.trials.run import Message, run
+from sweeps.trials.messages import Message
+from sweeps.trials.run import run
 from tests import sweeping
 from tests.bucket import endpoint, free_port, remote, uri
 from tests.crashes import on_disk

@@ -26,7 +26,8 @@ from sweeps.search.space import Search
 from sweeps.search.study import look
 from sweeps.search.tried import TriedTrial
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.messages import Job, Message
+from sweeps.trials.run import run
 from tests.crashes import on_disk
 from tests.sweeping import ROOT, Ended, Place, place
 

@@ -19,7 +19,7 @@ from sweeps.planning.state import TrialState
 from sweeps.store.store import Store
 from sweeps.tracking.view import RunView, SweepView
 from sweeps.trials import run as worker
-from sweeps.trials.run import Job
+from sweeps.trials.messages import Job
 from tests.crashes import on_disk
 
 

@@ -12,7 +12,7 @@ from mvae.trial import Trial
 from sweeps.engine import Listener, alike, cluster, run_jobs
 from sweeps.planning.demand import demand
 from sweeps.store.store import Store
-from sweeps.trials.run import Job, Message
+from sweeps.trials.messages import Job, Message
 from tests.processes import Process, command_line, kill
 from tests.sweeping import Place, digits_job, mlflow_differs, place
 

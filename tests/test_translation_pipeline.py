@@ -18,7 +18,7 @@ from sweeps.planning.plan import plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.tracking.views import Catalogue
-from sweeps.trials.run import TRANSLATIONS, Job
+from sweeps.trials.messages import TRANSLATIONS, Job
 from sweeps.trials.run import run as run_job
 from tests.corpora import write_corpus
 from tests.pipelines_run import run

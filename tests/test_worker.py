@@ -18,7 +18,8 @@ from sweeps.store.provenance import versions
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.trials import run as worker
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.messages import Job, Message
+from sweeps.trials.run import run
 from tests.crashes import fails_when_full, files_below, killed_at_any_line, on_disk
 from tests.sweeping import digits_job, run_until
 

@@ -19,15 +19,16 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from mvae.storage.clock import CLOCK, Clock
 from mvae.storage.files import Damaged
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place, Version
 from mvae.training.records import MANIFEST, MODEL, Checkpoint, Record, StoredFile
+
+if TYPE_CHECKING:
+    import torch
 
 _FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
 _FORMAT = 1
@@ -90,6 +91,8 @@ class Checkpoints:
         Raises:
             OSError: disk full, folder gone (another attempt finished the trial). Nothing half-written is left behind.
         """
+        import torch
+
         assert MODEL in files, f"a checkpoint without {MODEL}"
         path = self.folder / f"{epoch:06d}-{self.attempt}"
         if path.exists():
@@ -125,6 +128,8 @@ class Checkpoints:
             Damaged: the file is not what the manifest says.
         """
         assert name in checkpoint.files, f"{checkpoint.path} has no {name}, it has {', '.join(checkpoint.files)}"
+        import torch
+
         return torch.load(io.BytesIO(_fetched(checkpoint, name)), map_location=map_location, weights_only=True)
 
     def keep_final_weights(self) -> Checkpoint | None:
@@ -201,6 +206,8 @@ def _epoch(folder: Place) -> int:
 def _write(path: Place, content: Any) -> StoredFile:
     """Write one file. Serialised in memory, so that a failing disk gives OSError."""
     buffer = io.BytesIO()
+    import torch
+
     torch.save(content, buffer)
     data = buffer.getbuffer()
     path.write_bytes(data)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mvae.limits import cores, free_memory
+from mvae.limits import cores, free_memory, gpus
 from mvae.refusal import Refusal
 from sweeps.engine.machines import address, alive, look_at_machines
 from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
@@ -195,9 +195,7 @@ def check(
     shapes = list(dict.fromkeys(trials))
     at = address()
     if not at:
-        import torch
-
-        here = Capacity(cores(), torch.cuda.device_count())
+        here = Capacity(cores(), gpus())
         for workers, fewest in shapes:
             check_fits(demand(workers, fewest, wanted, here), wanted, here, "here")
         return

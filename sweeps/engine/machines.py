@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mvae.limits import cores
+from mvae.limits import cores, gpus
 from mvae.refusal import Refusal
 from sweeps.engine.quiet import last_line
 from sweeps.planning.demand import Capacity, Gpus, free_for_trials
@@ -46,13 +46,11 @@ def this_host(wanted: Gpus) -> Host:
     Args:
         wanted: GPUs of a trial, as asked for.
     """
-    import torch
-
-    gpus = torch.cuda.device_count()
-    kind = "cuda" if gpus and wanted != 0 else "cpu"
+    there = gpus()
+    kind = "cuda" if there and wanted != 0 else "cpu"
     if address():
-        return Host(Capacity(cores(), gpus), kind, None)
-    return Host(Capacity(cores(), gpus, memory=free_for_trials()), kind, device_name(kind))
+        return Host(Capacity(cores(), there), kind, None)
+    return Host(Capacity(cores(), there, memory=free_for_trials()), kind, device_name(kind))
 
 
 def alive() -> list[dict[str, Any]]:

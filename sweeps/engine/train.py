@@ -15,14 +15,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mvae.workers import Workers
 from sweeps.cli.words import counted
 from sweeps.engine.machines import alive
 from sweeps.engine.private import UNWATCHED, trainer_without_datasets
 from sweeps.engine.quiet import environment, last_line
 from sweeps.planning.demand import Demand
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
-from sweeps.trials.run import Job, Message, Repeats, run_as_one_of
+from sweeps.trials.messages import Job, Message, Repeats
 
 if TYPE_CHECKING:
     from ray.util.queue import Queue
@@ -167,6 +166,9 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
 
 def _worker(config: dict[str, Any]) -> None:
     import ray.train.torch
+
+    from mvae.workers import Workers
+    from sweeps.trials.run import run_as_one_of
 
     context = ray.train.get_context()
     workers = Workers(context.get_world_rank(), context.get_world_size())

@@ -19,7 +19,7 @@ from sweeps.engine.train import run_together
 from sweeps.planning.demand import Demand
 from sweeps.planning.plan import shape_of
 from sweeps.store.scratch import scratch
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.messages import Job, Message
 
 if TYPE_CHECKING:
     from ray import tune
@@ -72,6 +72,8 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
     shared, deaths = ray.put(by_key), most_deaths()
 
     def tune_trial(config: dict[str, Any]) -> None:
+        from sweeps.trials.run import run
+
         job = ray.get(shared)[config["key"]]
 
         def say(word: Message) -> None:

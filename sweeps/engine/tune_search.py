@@ -14,7 +14,7 @@ from typing import Any
 from mvae.plugins import load as load_plugins
 from sweeps.engine.quiet import environment
 from sweeps.engine.tune import Listener, demand_of, fit
-from sweeps.trials.run import Job, Message, run
+from sweeps.trials.messages import Job, Message
 
 OBJECTIVE, EPOCH = "objective", "epoch"
 """What a trial reports at a rung."""
@@ -86,6 +86,8 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     shared = ray.put(template)
 
     def tune_trial(config: dict[str, Any]) -> None:
+        from sweeps.trials.run import run
+
         base: Job = ray.get(shared)
         load_plugins(base.plugins)  # before the trial is made again: they may hold its data set or arm
         job = replace(base, key=config["key"], trial=base.trial.with_(**config["settings"]))

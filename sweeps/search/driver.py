@@ -32,7 +32,7 @@ from sweeps.sweep import LookUp, Sweep
 from sweeps.table.files import known_links
 from sweeps.tracking.tracker import Tracker
 from sweeps.tracking.view import RunView, SweepView
-from sweeps.trials.run import Message
+from sweeps.trials.messages import Message
 
 OTHER_SEEDS = 1_000_000
 """Added to a seed, it is one that nobody has run: the time is asked of a trial that is still to be run."""

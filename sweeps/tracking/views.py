@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from mvae import plugins
-from mvae.data import Kind, Modality, load_converted, source
-from mvae.evaluation.measures import COMPUTES
+from mvae.data import Kind, Modality, source
+from mvae.measure import VERSIONS
 from mvae.models import arm
 from mvae.storage.place import Place, each
 from mvae.training.records import MODEL, Record
@@ -24,6 +23,9 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.published import column_label
 from sweeps.tracking.view import DatasetView, RunView
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Catalogue:
@@ -101,6 +103,8 @@ class Catalogue:
         """What a trial's model was built for; None where that stands in converted data which are not there."""
         if source(trial.dataset).made_of is None:
             return source(trial.dataset).modalities
+        from mvae.data import load_converted
+
         mark = fingerprint_of(trial.dataset, self._fingerprints)
         data = load_converted(trial.dataset, mark, self._cache)
         return None if data is None else data.knowing(trial.vocabulary).modalities
@@ -159,7 +163,7 @@ class Catalogue:
 def _current(token: str) -> bool:
     """Whether a measure's token (likelihood-s1000-v1) is of a version that this package computes."""
     label, _, version = token.rpartition("-v")
-    return (label.partition("-")[0], int(version)) in COMPUTES
+    return (label.partition("-")[0], int(version)) in VERSIONS
 
 
 def _dataset(name: str, fingerprints: Fingerprints) -> DatasetView:

@@ -17,8 +17,9 @@ from sweeps.cli.options import read
 from sweeps.planning.plan import Cell, Plan, plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
+from sweeps.table.arrow_tables import entry_table
 from sweeps.table.comparison import Report, Verdict
-from sweeps.table.files import entry_table, markdown, show, tabulate
+from sweeps.table.files import markdown, show, tabulate
 from sweeps.table.plot import picture, png
 from sweeps.table.published_likelihoods import PUBLISHED_QUANTITIES, likelihood_table
 from sweeps.table.rounding import shown_value

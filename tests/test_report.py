@@ -18,8 +18,9 @@ from sweeps.cli.console import Console
 from sweeps.planning.plan import Cell, plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
+from sweeps.table.arrow_tables import entry_table, run_table
 from sweeps.table.comparison import Entry, Report, Run, Verdict
-from sweeps.table.files import entry_table, markdown, run_table, show, tabulate, write
+from sweeps.table.files import markdown, show, tabulate, write
 from sweeps.table.published import TABLE_4
 from sweeps.table.rounding import as_printed
 from tests.crashes import on_disk

@@ -12,10 +12,6 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Mapping
 
-import pyarrow as pa
-import pyarrow.csv
-import pyarrow.parquet
-
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
 from sweeps.table.comparison import Report, tabulate
@@ -27,11 +23,9 @@ from sweeps.table.terminal import show
 __all__ = [
     "Pictures",
     "Report",
-    "entry_table",
     "known_links",
     "markdown",
     "own_name",
-    "run_table",
     "show",
     "tabulate",
     "write",
@@ -65,28 +59,30 @@ def write(
     Returns:
         The paths of all of them.
     """
+    from sweeps.table.arrow_tables import as_csv, as_parquet, entry_table, run_table
+
     folder = place(folder)
     cells, runs = entry_table(report), run_table(report)
     texts = {
         "table.md": markdown(report).encode(),
         "table.tex": latex(report).encode(),
-        "table.csv": _csv(cells),
-        "runs.csv": _csv(runs),
+        "table.csv": as_csv(cells),
+        "runs.csv": as_csv(runs),
     }
     if differences := latex_differences(report):
         texts["differences.tex"] = differences.encode()
     others: dict[str, Callable[[], bytes]] = {
-        "table.parquet": lambda: _parquet(cells),
-        "runs.parquet": lambda: _parquet(runs),
+        "table.parquet": lambda: as_parquet(cells),
+        "runs.parquet": lambda: as_parquet(runs),
     }
     if details is not None:
         more = entry_table(details)
         texts |= {
             "details.md": markdown(details, every_run=False).encode(),
             "details.tex": latex(details, "details").encode(),
-            "details.csv": _csv(more),
+            "details.csv": as_csv(more),
         }
-        others["details.parquet"] = lambda: _parquet(more)
+        others["details.parquet"] = lambda: as_parquet(more)
     if pictures is None:
         pictures = forms(report.metric.rpartition("/")[2] or "quantities", lambda: picture(report))
     others |= pictures
@@ -140,76 +136,8 @@ def _runs(folder: AnyPlace) -> list[dict[str, str]]:
         return []
 
 
-def entry_table(report: Report) -> pa.Table:
-    """One line a (row, column), `to_pandas()` away from a DataFrame; keys are joined by spaces, in seed order."""
-    schema = pa.schema(
-        [
-            ("row", pa.string()),
-            ("column", _column_type(report)),
-            ("mean", pa.float64()),
-            ("spread", pa.float64()),
-            ("n", pa.int64()),
-            ("of", pa.int64()),
-            ("failed", pa.int64()),
-            ("published", pa.float64()),
-            ("difference", pa.float64()),
-            ("half_width", pa.float64()),
-            ("verdict", pa.string()),
-            ("departures", pa.string()),
-            ("metric", pa.string()),
-            ("keys", pa.string()),
-        ]
-    )
-    lines = [
-        {
-            **{name: getattr(entry, name) for name in schema.names if name not in ("departures", "keys")},
-            "departures": "; ".join(entry.departures),
-            "keys": " ".join(run.key for run in entry.runs),
-        }
-        for entry in report.in_order()
-    ]
-    return pa.Table.from_pylist(lines, schema=schema)
-
-
-def run_table(report: Report) -> pa.Table:
-    """One line a (row, column, seed): the value, and the run it came from."""
-    schema = pa.schema(
-        [
-            ("row", pa.string()),
-            ("column", _column_type(report)),
-            ("seed", pa.int64()),
-            ("state", pa.string()),
-            ("value", pa.float64()),
-            ("epochs", pa.int64()),
-            ("key", pa.string()),
-            ("measure", pa.string()),
-            ("link", pa.string()),
-            ("mixed", pa.bool_()),
-            ("error", pa.string()),
-        ]
-    )
-    lines = [{name: getattr(run, name) for name in schema.names} | {"state": run.state.word} for run in report.runs]
-    return pa.Table.from_pylist(lines, schema=schema)
-
-
-def _column_type(report: Report) -> pa.DataType:
-    return pa.string() if any(isinstance(column, str) for column in report.columns) else pa.float64()
-
-
 def _holds(path: Place, data: bytes) -> bool:
     try:
         return path.read_bytes() == data
     except OSError:
         return False
-
-
-def _csv(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
-    return bytes(sink.getvalue())
-
-
-def _parquet(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    pyarrow.parquet.write_table(table, sink)
-    return bytes(sink.getvalue())

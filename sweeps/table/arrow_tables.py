@@ -1,0 +1,79 @@
+"""The report as Arrow tables, and these as CSV and Parquet files."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from sweeps.table.comparison import Report
+
+
+def entry_table(report: Report) -> pa.Table:
+    """One line a (row, column), `to_pandas()` away from a DataFrame; keys are joined by spaces, in seed order."""
+    schema = pa.schema(
+        [
+            ("row", pa.string()),
+            ("column", _column_type(report)),
+            ("mean", pa.float64()),
+            ("spread", pa.float64()),
+            ("n", pa.int64()),
+            ("of", pa.int64()),
+            ("failed", pa.int64()),
+            ("published", pa.float64()),
+            ("difference", pa.float64()),
+            ("half_width", pa.float64()),
+            ("verdict", pa.string()),
+            ("departures", pa.string()),
+            ("metric", pa.string()),
+            ("keys", pa.string()),
+        ]
+    )
+    lines = [
+        {
+            **{name: getattr(entry, name) for name in schema.names if name not in ("departures", "keys")},
+            "departures": "; ".join(entry.departures),
+            "keys": " ".join(run.key for run in entry.runs),
+        }
+        for entry in report.in_order()
+    ]
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def run_table(report: Report) -> pa.Table:
+    """One line a (row, column, seed): the value, and the run it came from."""
+    schema = pa.schema(
+        [
+            ("row", pa.string()),
+            ("column", _column_type(report)),
+            ("seed", pa.int64()),
+            ("state", pa.string()),
+            ("value", pa.float64()),
+            ("epochs", pa.int64()),
+            ("key", pa.string()),
+            ("measure", pa.string()),
+            ("link", pa.string()),
+            ("mixed", pa.bool_()),
+            ("error", pa.string()),
+        ]
+    )
+    lines = [{name: getattr(run, name) for name in schema.names} | {"state": run.state.word} for run in report.runs]
+    return pa.Table.from_pylist(lines, schema=schema)
+
+
+def _column_type(report: Report) -> pa.DataType:
+    return pa.string() if any(isinstance(column, str) for column in report.columns) else pa.float64()
+
+
+def as_csv(table: pa.Table) -> bytes:
+    """A table as a CSV file, quoted where needed."""
+    sink = pa.BufferOutputStream()
+    pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
+    return bytes(sink.getvalue())
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    """A table as a Parquet file."""
+    sink = pa.BufferOutputStream()
+    pyarrow.parquet.write_table(table, sink)
+    return bytes(sink.getvalue())

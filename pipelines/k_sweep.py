@@ -24,7 +24,7 @@ from mvae.measure import likelihood
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Counts, Token, Written, names
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.sweep import Sweep
 from sweeps.table.figures import Line, figure
 from sweeps.table.files import Pictures, Report

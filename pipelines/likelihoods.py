@@ -31,7 +31,7 @@ from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, TargetRows, report_name
 from sweeps.cli.trial_options import Binarisations
 from sweeps.cli.values import Samples
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table

@@ -24,7 +24,7 @@ from mvae.supervision import kept_values
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Probabilities, Token
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.sweep import Sweep
 from sweeps.table.figures import Line, figure, heat_map
 from sweeps.table.files import Pictures, Report

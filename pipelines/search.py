@@ -39,10 +39,10 @@ from sweeps.cli.shared import check_pairs
 from sweeps.cli.tracking_uri import tracking_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import Count, Names, Share, Uri, Written
-from sweeps.main import start
 from sweeps.search.database import check_can_be_made, study_uri
 from sweeps.search.driver import sweep_of
 from sweeps.search.space import Search, ranges
+from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.table.protocol import remarks

@@ -28,7 +28,7 @@ from mvae.settings import Pairing, Precision, Targets
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs
 from sweeps.cli.values import Whole, WorkerRange
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Cell, Sweep
 from sweeps.table.files import Report

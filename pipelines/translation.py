@@ -32,7 +32,7 @@ from mvae.settings import Pairing
 from sweeps.cli.options import CommonOptions, TargetSets
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs, folder_as_data_set
 from sweeps.cli.values import Count, Folder, Samples, Token
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.table.files import Report

@@ -34,7 +34,7 @@ from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, folder_as_data_set
 from sweeps.cli.values import Folder, Token, Whole
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Cell, Sweep
 from sweeps.table.files import Pictures, Report

@@ -30,7 +30,7 @@ from mvae.settings import Pairing, Targets
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, TargetRows, check_pairs
 from sweeps.cli.values import Fractions, Written, names
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
 from sweeps.table.published import TABLE_4, TABLE_5, table_for

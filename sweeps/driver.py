@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 from mvae import plugins
 from mvae.storage.place import Place, each
 from sweeps import engine
-from sweeps.cli.console import Console, Progress, error
+from sweeps.cli.console import Console, Progress
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.programs import installed
 from sweeps.cli.signals import Interrupted, Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, without_credentials
-from sweeps.cli.words import counted, duration
+from sweeps.cli.words import counted, duration, error
 from sweeps.planning.plan import Fingerprints, Plan, PlannedTrial, kind_of, shape_of
 from sweeps.planning.state import TrialState
 from sweeps.store.lease import Lease

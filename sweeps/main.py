@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
 
 from mvae.data import (
     MissingFiles,
@@ -27,11 +26,12 @@ from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from mvae.trial import Trial
 from sweeps import engine
-from sweeps.cli.console import Console, error
-from sweeps.cli.options import Chosen, CommonOptions, parse
+from sweeps.cli.console import Console
+from sweeps.cli.options import CommonOptions
 from sweeps.cli.output import outliving_readers
 from sweeps.cli.signals import Interruption
 from sweeps.cli.tracking_uri import place_of_artifacts, tracking_uri
+from sweeps.cli.words import error
 from sweeps.driver import BAD_INPUT, COMPLETE, INCOMPLETE, INTERRUPTED, command, stopped_by
 from sweeps.grid import Grid
 from sweeps.planning.plan import Fingerprints, plan, shape_of
@@ -42,20 +42,9 @@ from sweeps.store.store import Store
 from sweeps.sweep import Sweep, Work
 from sweeps.tracking.tracker import check
 
-__all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main", "start"]
+__all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
 
 READER_GONE = "Standard output was closed; the sweep continues without it"
-
-
-def start(options: type[Chosen], sweep: Callable[[Chosen], Sweep]) -> NoReturn:
-    """Runs a pipeline as its command line says, and ends the process with the exit code.
-
-    Args:
-        options: the pipeline's options.
-        sweep: makes the cells of given options; a Refusal in it is a user's mistake.
-    """
-    chosen = parse(options)
-    sys.exit(main(lambda: sweep(chosen), chosen))
 
 
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from sweeps.cli.console import Console
-from sweeps.cli.options import CommonOptions
 from sweeps.planning.plan import Cell, Plan
-from sweeps.planning.price import Host
-from sweeps.store.store import Store
-from sweeps.table.files import Pictures, Report
 from sweeps.table.published import Table
+
+if TYPE_CHECKING:
+    from sweeps.cli.console import Console
+    from sweeps.cli.options import CommonOptions
+    from sweeps.planning.price import Host
+    from sweeps.store.store import Store
+    from sweeps.table.files import Pictures, Report
 
 __all__ = ["Cell", "LookUp", "Sweep", "Table", "Work"]
 

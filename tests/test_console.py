@@ -8,9 +8,9 @@ import threading
 import pytest
 from rich.console import Console as Rich
 
-from sweeps.cli.console import Console, Progress, error
+from sweeps.cli.console import Console, Progress
 from sweeps.cli.time_left import Work
-from sweeps.cli.words import duration, timing
+from sweeps.cli.words import duration, error, timing
 
 
 class Clock:

@@ -14,7 +14,7 @@ from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.values import Counts
-from sweeps.main import start
+from sweeps.start import start
 from sweeps.sweep import Cell, Sweep, Table
 
 TABLE = Table(

@@ -21,8 +21,8 @@ from docs.report.sources import Sources, Value
 from docs.report.spans import fill
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
-from sweeps.cli.console import error
 from sweeps.cli.tracking_uri import tracking_uri
+from sweeps.cli.words import error
 from sweeps.store.sqlite import sqlite_path
 from sweeps.tracking.tracker import check
 

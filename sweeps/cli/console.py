@@ -47,11 +47,6 @@ PLAIN_WIDTH = 160
 """Columns that a table may take where there is no terminal to ask."""
 
 
-def error(line: str) -> None:
-    """One clear line on stderr, whatever line breaks it came with."""
-    print(" ".join(part.strip() for part in line.splitlines() if part.strip()), file=sys.stderr, flush=True)
-
-
 class Console:
     """Everything that a pipeline says on stdout."""
 

@@ -37,7 +37,6 @@ from pydantic_settings import (
 
 from mvae.home import ensure_home
 from mvae.refusal import Refusal, first_mistake
-from sweeps.cli.console import error
 from sweeps.cli.encoding import check_names
 from sweeps.cli.tracking_uri import default_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
@@ -56,6 +55,7 @@ from sweeps.cli.values import (
     in_a_name,
     names,
 )
+from sweeps.cli.words import error
 
 Chosen = TypeVar("Chosen", bound="CommonOptions")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from decimal import Decimal
 
 
@@ -28,3 +29,8 @@ def timing(seconds: float) -> str:
 def counted(number: int, noun: str) -> str:
     """A number with its noun: 1 trial, 1,200 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def error(line: str) -> None:
+    """One clear line on stderr, whatever line breaks it came with."""
+    print(" ".join(part.strip() for part in line.splitlines() if part.strip()), file=sys.stderr, flush=True)

@@ -26,9 +26,8 @@ from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Counts, Token, Written, names
 from sweeps.main import start
 from sweeps.sweep import Sweep
-from sweeps.table.figures import Line, figure
 from sweeps.table.files import Pictures, Report
-from sweeps.table.plot import forms
+from sweeps.table.plot import Line, figure, forms
 from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
 
 Noise = Literal["free", "fixed"]

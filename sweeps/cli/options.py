@@ -264,7 +264,7 @@ def _metavar(field: FieldInfo) -> str:
     of_parts = (mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ()))
     for mark in (*field.metadata, *of_parts):
         if isinstance(mark, Written):
-            return mark.example
+            return mark
     choices = _choices(field.annotation)
     assert choices, f"no way of writing is known for a field of type {field.annotation}"
     return "|".join(choices)

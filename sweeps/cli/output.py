@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-GONE = (errno.EPIPE, errno.EIO)
-"""What writing to a pipe without a reader, and to a terminal that was closed, fails with."""
-
 
 @contextmanager
 def outliving_readers(notice: str) -> Iterator[None]:
@@ -53,7 +50,7 @@ class _Outliving:
         try:
             act()
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe without a reader, a terminal that was closed
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # also for what is still buffered, and for libraries that print

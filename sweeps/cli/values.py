@@ -9,7 +9,6 @@ import math
 import os
 import re
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -28,11 +27,8 @@ MOST_SUBSETS = 1000
 Item = TypeVar("Item", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(str):
     """How a value is written, as `--help` shows it after the option's name."""
-
-    example: str
 
 
 def token(value: object) -> object:

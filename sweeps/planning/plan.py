@@ -17,7 +17,7 @@ from mvae.models import arm
 from mvae.storage.place import each
 from mvae.trial import ADDED_AS, Trial
 from sweeps.cli.words import counted, timing
-from sweeps.planning.estimate import Cost, Estimate, Shape
+from sweeps.planning.estimate import Estimate, Shape
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
@@ -185,8 +185,7 @@ def plan(
     measures = list(dict.fromkeys(cell.measure for cell in cells))
     results = store.results
     wanted = {(key, measure.token) for key, (_, of_key) in asked.items() for measure in of_key}
-    there = results.where(lambda key, measure: (key, measure) in wanted)
-    done = {(result.key, result.measure) for result in there}
+    done = {(one.key, one.measure) for one in results.where(lambda key, measure: (key, measure) in wanted)}
     begun = store.begun()
 
     def planned(key: str) -> PlannedTrial:
@@ -212,10 +211,13 @@ def plan(
 
 
 def _estimate(
-    todo: Iterable[PlannedTrial], costs: Mapping[Group, Cost], measuring: Mapping[tuple[Group, str], float]
+    todo: Iterable[PlannedTrial],
+    costs: Mapping[Group, tuple[float, str]],
+    measuring: Mapping[tuple[Group, str], float],
 ) -> Estimate:
     """
     Args:
+        costs: as `_costs` gives them.
         measuring: by kind of trial and name of measure: seconds per sample, or in all if a measure has no samples.
     """
     unknown, bases, shapes = 0, dict[str, None](), dict[Shape, list[float]]()
@@ -224,17 +226,21 @@ def _estimate(
         if group is None or group not in costs:
             unknown += 1
             continue
-        trained, cost = planned.epoch >= planned.trial.epochs, costs[group]
+        (each, basis), left = costs[group], max(0, planned.trial.epochs - planned.epoch)
         drawn = [(one.name, dict(one.parameters).get("s", 1.0)) for one in planned.missing]
         own = sum(samples * measuring.get((group, name), 0.0) for name, samples in drawn)
-        own += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
-        bases[cost.basis] = None
+        own += each * (left if _by_epoch(planned.trial) else left > 0)
+        bases[basis] = None
         shapes.setdefault(shape_of(planned.trial), []).append(own)
-    return Estimate({shape: tuple(each) for shape, each in shapes.items()}, unknown, tuple(bases))
+    return Estimate({shape: tuple(seconds) for shape, seconds in shapes.items()}, unknown, tuple(bases))
+
+
+def _by_epoch(trial: Trial) -> bool:
+    """Whether a trial takes longer the more epochs it has, as not where its arm is fitted in closed form."""
+    return "epochs" in arm(trial.model).reads
 
 
 def _first(names: Sequence[str]) -> str:
-    """The first three."""
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
@@ -258,21 +264,24 @@ def _device(result: Result) -> str:
 
 def _costs(
     todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None, device: str | None
-) -> dict[Group, Cost]:
-    """Cost of every kind of trial to run: the median of finished ones on the device, else one probe, else the median
-    of those on other devices, else no entry."""
+) -> dict[Group, tuple[float, str]]:
+    """Cost of every kind of trial to run: seconds an epoch, or of a trial without epochs, and where they come from.
+
+    That is the median of finished trials on the device, else one probe, else the median of those on other devices, else
+    there is no entry.
+    """
     timed: dict[Group, list[Result]] = {}
     for result in {one.key: one for one in finished}.values():
         group, seconds = kind_of(result.trial), result.provenance.get("seconds")
         if group is not None and isinstance(seconds, int | float) and seconds > 0:
             timed.setdefault(group, []).append(result)
-    costs: dict[Group, Cost] = {}
+    costs: dict[Group, tuple[float, str]] = {}
     for trial in todo:
         group = kind_of(trial.model_dump())
         assert group is not None
         if group in costs:
             continue
-        by_epoch = "epochs" in arm(trial.model).reads
+        by_epoch = _by_epoch(trial)
         samples = [one for one in timed.get(group, []) if not by_epoch or int(one.provenance.get("epochs") or 0) > 0]
         here = [one for one in samples if device is None or _device(one) == device]
         if not here and probe is not None and (whole := probe(trial)) is not None:
@@ -283,8 +292,7 @@ def _costs(
         else:
             continue
         kind = " ".join(part for part in group[1:] if part)
-        text = f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
-        costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
+        costs[group] = each, f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
     return costs
 
 

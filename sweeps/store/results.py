@@ -114,10 +114,6 @@ class Results:
         """Every readable result, of all measures and versions, sorted by file name."""
         return iter(self.where(lambda *_: True))
 
-    def of(self, key: str) -> list[Result]:
-        """Every readable result of a key, of all measures and versions, by file name."""
-        return self.where(lambda other, _: other == key)
-
     def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
         """Every readable result whose key and measure (token) are wanted, by file name; the folder is listed once."""
         names = [(match["key"], match["measure"]) for match in self._files() if wanted(match["key"], match["measure"])]

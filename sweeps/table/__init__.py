@@ -12,6 +12,6 @@ rounding.py, metric_names.py   numbers and names as they are printed
 terminal.py, turned.py, signs.py   in a terminal
 markdown.py      Markdown, for files and for MLflow
 latex.py, latex_text.py   LaTeX
-plot.py, figures.py   plots and figures
+plot.py          plots and figures
 files.py         all of it: make a report, show it, write its files
 """

@@ -127,16 +127,16 @@ class Report:
         asked = ((row, column) for row in self.rows for column in self.columns)
         return [self.entries[place] for place in asked if place in self.entries]
 
-    def contrasts(self) -> list[Contrast]:
-        """Every row minus the first one that shows a quantity of its own, by seed: what the arms' order puts first is
-        the baseline."""
-        baselines, found = self._baselines(), []
-        for entry in self.in_order():
-            baseline = baselines[entry.row]
-            theirs = self.entries.get((baseline, entry.column))
-            if baseline != entry.row and theirs is not None:
-                found.append(contrast(entry, theirs))
-        return found
+    @cached_property
+    def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
+        """By (row, column): each row minus the first one that shows a quantity of its own, seed by seed."""
+        baselines = self._baselines()
+        pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in self.in_order()]
+        return {
+            (entry.row, entry.column): contrast(entry, baseline)
+            for entry, baseline in pairs
+            if baseline is not None and baseline is not entry
+        }
 
     def _baselines(self) -> dict[str, str]:
         """Row to the first row that it shares a quantity with, itself at least."""
@@ -223,14 +223,10 @@ def _with_pooled_spread(entries: Iterable[Entry], table: Table | None) -> list[E
         groups.setdefault((entry.row, place), []).append(entry)
     found = []
     for members in groups.values():
-        pooled = pooled_spread((entry.values, _models(entry)) for entry in members)
+        models = [frozenset(run.key for run in entry.runs if run.value is not None) for entry in members]
+        pooled = pooled_spread(zip((entry.values for entry in members), models, strict=True))
         found += [replace(entry, pooled=pooled) for entry in members]
     return found
-
-
-def _models(entry: Entry) -> frozenset[str]:
-    """Keys of the models that a cell's values were measured on."""
-    return frozenset(run.key for run in entry.runs if run.value is not None)
 
 
 def _run(cell: Cell, key: str, results: Results, failures: Mapping[str, str], links: Mapping[str, str]) -> Run:

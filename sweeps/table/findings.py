@@ -5,7 +5,8 @@ Terminal, Markdown and LaTeX print these lines as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 from sweeps.cli.words import counted, figures
 from sweeps.table.comparison import Report
@@ -14,11 +15,10 @@ from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, 
 from sweeps.table.published import Table, column_label
 from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
 
-Line = tuple[str, Callable[[Contrast], str]]
-"""Label of a line, and its text for one difference."""
+Compared = TypeVar("Compared", Entry, Contrast)
 
-EntryLine = tuple[str, Callable[[Entry], str]]
-"""Label of a line, and its text for one cell."""
+Line = tuple[str, Callable[[Compared], str]]
+"""Label of a line, and its text for one cell or difference."""
 
 
 def verdict_words(entry: Entry) -> str:
@@ -66,8 +66,8 @@ def findings(report: Report) -> list[str]:
 
 
 def entry_lines(
-    report: Report, row: str, first: list[EntryLine], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
-) -> list[EntryLine]:
+    report: Report, row: str, first: list[Line[Entry]], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
+) -> list[Line[Entry]]:
     """The lines of a row's cells, each with its label; lines that are empty throughout are left out.
 
     Args:
@@ -87,13 +87,13 @@ def entry_lines(
     return [*lines, ("seeds", seeds)]
 
 
-def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line]:
+def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Line[Contrast]]:
     """The lines that differences between arms have, each with its label; lines that are empty throughout are left out.
 
     Args:
         mark: the sign in front of a spread or a half-width.
     """
-    lines: list[Line] = [
+    lines: list[Line[Contrast]] = [
         ("mean", lambda one: shown_value(one.mean, one.spread, signed=True) or "-"),
         ("spread", lambda one: shown_spread(one.mean, one.spread, mark)),
         ("95%", lambda one: half_interval(one, mark)),
@@ -115,7 +115,7 @@ def half_interval(one: Contrast, mark: str) -> str:
     return f"{mark}{shown_value(half, half)}"
 
 
-def contrast_legend(contrasts: Sequence[Contrast]) -> list[str]:
+def contrast_legend(contrasts: Collection[Contrast]) -> list[str]:
     """Returns the legend of the lines of differences that are shown."""
     labels = {label for label, _ in contrast_lines(contrasts)}
     words = {
@@ -176,8 +176,7 @@ def _order(report: Report) -> list[str]:
             f"Order of the arms: {counts}, of {counted(len(order.pairs), 'pair')} with a clear published gap"
             f" (above 2 sqrt(2) s); {order.close} too close to judge."
         )
-    below = [pair.contrast for pair in order.of(Ordering.REVERSED)]
-    if below:
+    if below := order.of(Ordering.REVERSED):
         said = _places(((f"{one.row} is below {one.baseline}", one.column) for one in below), report)
         lines.append(f"Reversed: {said}.")
     if order.tau:

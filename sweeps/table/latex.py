@@ -110,14 +110,14 @@ def latex(report: Report, part: str = "") -> str:
 
 def latex_differences(report: Report) -> str:
     """The table of differences between arms, seed by seed; empty if no two rows have a seed in common."""
-    contrasts = report.contrasts()
-    if not any(contrast.n for contrast in contrasts):
+    contrasts = report.contrasts
+    most = max((contrast.n for contrast in contrasts.values()), default=0)
+    if not most:
         return ""
-    most = max(contrast.n for contrast in contrasts)
-    values = {(contrast.row, contrast.column): _value(contrast, most, signed=True) for contrast in contrasts}
+    values = {place: _value(contrast, most, signed=True) for place, contrast in contrasts.items()}
     blocks = tuple(
         (Line(f"{row} {MINUS} {baseline}", tuple(values.get((row, column), Value()) for column in report.columns)),)
-        for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
+        for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts.values())
     )
     caption = [
         f"{typeset(capitalised(metric_words(report.metric) if report.metric else 'each quantity'))}: difference"

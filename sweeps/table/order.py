@@ -11,31 +11,22 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from sweeps.table.entries import Contrast, Entry, contrast
-from sweeps.table.judgement import Ordering, gap_is_clear, ordering, tau_b
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Two arms of one column, the one with the higher published value first."""
-
-    contrast: Contrast
-    """Ours: the first arm (`row`) minus the second (`baseline`)."""
-    ordering: Ordering
+from sweeps.table.judgement import Ordering, gap_is_clear, tau_b
 
 
 @dataclass(frozen=True)
 class Order:
     """How the arms of a table stand."""
 
-    pairs: tuple[Pair, ...]
-    """Judged pairs, column by column."""
+    pairs: tuple[Contrast, ...]
+    """Judged pairs, column by column: the arm with the higher published value minus the other."""
     close: int
     """Pairs that are not judged because their published values are too close."""
     tau: tuple[tuple[float | str, float], ...]
     """Column and Kendall's tau-b of its published and our values: a description, not a test."""
 
-    def of(self, ordering: Ordering) -> tuple[Pair, ...]:
-        return tuple(pair for pair in self.pairs if pair.ordering is ordering)
+    def of(self, ordering: Ordering) -> list[Contrast]:
+        return [pair for pair in self.pairs if pair.test is not None and pair.test.ordering is ordering]
 
 
 def order_of(entries: Sequence[Entry]) -> Order:
@@ -58,8 +49,8 @@ def order_of(entries: Sequence[Entry]) -> Order:
                 close += 1
                 continue
             between = contrast(one, other) if gap > 0 else contrast(other, one)
-            if between.test is not None and between.mean is not None:
-                found.append(Pair(between, ordering(between.mean, between.test)))
+            if between.test is not None:
+                found.append(between)
         published = [entry.published for entry in of_column if entry.published is not None]
         ours = [entry.mean for entry in of_column if entry.published is not None and entry.mean is not None]
         if (found_tau := tau_b(published, ours)) is not None:

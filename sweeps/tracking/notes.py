@@ -28,15 +28,9 @@ NOTE_CHARACTERS = 8000
 VIEW = "mlflow.sharedViewState."
 """Before the id of a saved view, in the name of its tag."""
 
-VIEW_METRICS = 6
-"""Columns of metrics in a saved view at most: a tag of an experiment holds 5,000 characters."""
-
 FIRST_CHARTS = ("validation", "train")
 FOLDED_CHARTS = ("best", "speed")
 """Sections of charts (a metric's name up to its last slash) that come first, and those that come folded."""
-
-HEADLINES = 3
-"""Numbers in the first line of a trial's description at most."""
 
 
 def experiment_note(name: str) -> str:
@@ -93,10 +87,11 @@ def run_note(view: RunView) -> str:
     """
     fields = view.fields
     place = [f"{name} {view.tags[name]}" for name in ("row", "column") if view.tags.get(name)]
-    place += [f"{word} {fields[name]}" for name, word in _NAMED.items() if name in fields]
+    words = {"model": "arm", "dataset": "data set", "seed": "seed"}
+    place += [f"{word} {fields[name]}" for name, word in words.items() if name in fields]
     epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
     final = dict(sorted(view.final.items(), key=lambda item: (not item[0].startswith("test/"), item[0])))
-    head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
+    head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:3]
     stands = f"{_STANDS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
     parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
     if view.error is not None:
@@ -145,7 +140,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
         when: now, in milliseconds since 1970.
         there: what the tag says; it stays if it is this view, whenever it was made.
     """
-    chosen = sweep.metrics[:VIEW_METRICS]
+    chosen = sweep.metrics[:6]  # a tag of an experiment holds 5,000 characters
     metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
     settings = [f"params.`{name}`" for name in sweep.settings]
     by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
@@ -187,10 +182,6 @@ _STANDS = {
     TrialState.DIVERGED: "Failed after",
     TrialState.PRUNED: "Given up by a search, since it lagged behind others, after",
 }
-
-
-_NAMED = {"model": "arm", "dataset": "data set", "seed": "seed"}
-"""Fields of a trial that its description names, and how."""
 
 
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:

@@ -136,10 +136,9 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
         for arm in arms
         for name in names
     }
-    title = "balanced accuracy of sampled attributes"
     return {
         **forms("figure-5", partial(figure, plots, report)),
-        **forms("attributes", partial(heat_map, details, shown, title, 0.5, 1.0)),
+        **forms("attributes", partial(heat_map, details, shown, "balanced accuracy of sampled attributes", 0.5, 1.0)),
     }
 
 

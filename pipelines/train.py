@@ -94,7 +94,7 @@ def measure_of(token: str, dataset: str) -> Measure:
 
 def statements(report: Report, store: Store) -> Iterator[str]:
     """How fast each model was trained, and what its workers gained."""
-    for run in (run for entry in report.entries.values() for run in entry.runs if run.value is not None):
+    for run in (run for run in report.runs if run.value is not None):
         result = store.results.read(run.key, run.measure)
         speed = result.provenance.get("speed", {}) if result else {}
         if speed:

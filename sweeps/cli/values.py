@@ -21,9 +21,6 @@ from mvae.storage.objects import RemotePath, place
 MOST_SEEDS = 10_000
 """More seeds than this in one range are a slip of the finger."""
 
-MOST_SUBSETS = 1000
-"""A step with more terms than this would take minutes."""
-
 Item = TypeVar("Item", bound=Hashable)
 
 
@@ -97,8 +94,7 @@ def gpus(value: object) -> object:
 def _absolute(text: str) -> Path:
     expanded = os.path.expanduser(text)
     if expanded == text and text.startswith("~"):
-        user = text[1:].partition("/")[0]
-        raise Refusal(f"there is no user {user}; write ./{text} for a name that begins with ~")
+        raise Refusal(f"there is no user {text[1:].partition('/')[0]}; write ./{text} for a name that begins with ~")
     return Path(os.path.abspath(expanded))
 
 
@@ -198,7 +194,7 @@ Probabilities = Annotated[
     Written("0.01,..."),
 ]
 Counts = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=MOST_SUBSETS)], ...],
+    tuple[Annotated[int, Field(ge=0, le=1000)], ...],  # a step with more terms than this would take minutes
     BeforeValidator(listed(partial(_range, what="whole number"))),
     Field(min_length=1),
     Written("0-2,..."),

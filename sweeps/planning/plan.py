@@ -116,11 +116,9 @@ class Plan:
 
     @property
     def todo(self) -> list[PlannedTrial]:
-        """Every trial that is to be run, in cell order."""
         return [planned for planned in self.trials.values() if planned.missing]
 
     def count(self, state: TrialState) -> int:
-        """How many unique trials are in a state."""
         return sum(planned.state is state for planned in self.trials.values())
 
     @property

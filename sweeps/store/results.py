@@ -117,8 +117,7 @@ class Results:
     def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
         """Every readable result whose key and measure (token) are wanted, by file name; the folder is listed once."""
         names = [(match["key"], match["measure"]) for match in self._files() if wanted(match["key"], match["measure"])]
-        read = each(lambda name: self.read(*name), names, self.folder)
-        return [result for result in read if result is not None]
+        return [result for result in each(lambda name: self.read(*name), names, self.folder) if result is not None]
 
     def keys(self, measure: str | None = None) -> list[str]:
         """Keys that have a file for this measure (token), or for any. The files are not opened."""

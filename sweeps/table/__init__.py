@@ -2,9 +2,8 @@
 
 published.py, published_likelihoods.py   the paper's tables, with their tolerances
 comparison.py    ours beside the published numbers, from results alone
-entries.py       one cell over its seeds, and the difference between two cells
+entries.py       one cell over its seeds, the difference between two cells, the order of a column's cells
 judgement.py     whether a number agrees with the paper: intervals, verdicts, tests
-order.py         whether our arms are in the published order
 findings.py      verdicts and differences in words
 protocol.py      how our set-up differs from the paper's
 quantities.py    tables whose rows are quantities

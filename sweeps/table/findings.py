@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from sweeps.cli.words import counted, figures
 from sweeps.table.comparison import Report
-from sweeps.table.entries import Contrast, Entry
+from sweeps.table.entries import Contrast, Entry, grouped
 from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
 from sweeps.table.published import Table, column_label
 from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
@@ -143,10 +143,7 @@ def _verdicts(report: Report) -> str:
 
 
 def _interval(report: Report, table: Table) -> str:
-    groups: dict[float | str, list[float | str]] = {}
-    for column in report.columns:
-        groups.setdefault(table.range_of(column), []).append(column)
-    shared = [of_range for of_range in groups.values() if len(of_range) > 1]
+    shared = [of_range for of_range in grouped(report.columns, table.range_of).values() if len(of_range) > 1]
     pooled = " and ".join(f"{column_label(first)} to {column_label(last)}" for first, *_, last in shared)
     over = f", s pooled over {pooled}" if pooled else ""
     return (
@@ -157,14 +154,11 @@ def _interval(report: Report, table: Table) -> str:
 
 def _agreements(report: Report) -> list[str]:
     """By what other protocol cells agree, each protocol once."""
-    by_protocol: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in report.judged:
-        if entry.verdict is Verdict.AGREES:
-            by_protocol.setdefault(entry.departures, []).append(entry)
-    where = {
-        found: _places(((entry.row, entry.column) for entry in cells), report) for found, cells in by_protocol.items()
-    }
-    return [f"Agrees by another protocol: {where[found]}: {'; '.join(found)}." for found in by_protocol]
+    agreeing = (entry for entry in report.judged if entry.verdict is Verdict.AGREES)
+    return [
+        f"Agrees by another protocol: {_places(((one.row, one.column) for one in cells), report)}: {'; '.join(found)}."
+        for found, cells in grouped(agreeing, lambda entry: entry.departures).items()
+    ]
 
 
 def _order(report: Report) -> list[str]:
@@ -187,17 +181,12 @@ def _order(report: Report) -> list[str]:
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
     """NN at 1%, 2%; MVAE in all columns."""
-    columns: dict[str, list[float | str]] = {}
-    for head, column in places:
-        columns.setdefault(head, []).append(column)
-    every = set(report.columns)
-    where = {
-        head: "in all columns"
-        if every <= set(found) and len(every) > 1
-        else f"at {', '.join(map(column_label, found))}"
-        for head, found in columns.items()
-    }
-    return "; ".join(f"{head} {found}" for head, found in where.items())
+    said = []
+    for head, found in grouped(places, lambda place: place[0]).items():
+        columns = [column for _, column in found]
+        everywhere = len(report.columns) > 1 and set(report.columns) <= set(columns)
+        said.append(f"{head} " + ("in all columns" if everywhere else f"at {', '.join(map(column_label, columns))}"))
+    return "; ".join(said)
 
 
 def _bootstrap(one: Contrast, end: int) -> str:

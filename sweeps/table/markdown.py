@@ -126,8 +126,7 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
 
 
 def _legend_words(report: Report) -> str:
-    whose = "row" if report.rows_are_quantities else "column"
-    shown = metric_words(report.metric) or f"the quantity of its {whose}"
+    shown = metric_words(report.metric) or f"the quantity of its {'row' if report.rows_are_quantities else 'column'}"
     said = f"Each number: {shown}, {seeds_in_words(report, 'mean ± standard deviation')}."
     if report.table is not None and report.published:
         said += f" Published: {report.table.source}; a difference up to {report.tolerance} counts as agreement."

@@ -204,8 +204,7 @@ def _field(name: str, trial: Trial) -> Any:
     `binarisation` is None if the data set has no grey values to draw bits from."""
     read = trial.hashed_fields()
     if name == "binarisation":
-        drawn = source(trial.dataset).grey and name in arm(trial.model).reads
-        return trial.binarisation if drawn else None
+        return trial.binarisation if source(trial.dataset).grey and name in arm(trial.model).reads else None
     if name == "annealing":
         return _annealing_epochs(trial)
     if name == "final_beta":

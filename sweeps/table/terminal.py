@@ -27,9 +27,6 @@ from sweeps.table.turned import differences_by_quantity, table_by_quantity, turn
 
 Column = TypeVar("Column", bound=float | str)
 
-NAME_WIDTH = 12
-"""Columns of output that a named column takes at most; its heading goes on below."""
-
 
 def show(report: Report, console: Console) -> None:
     """Print the table, what it says about the protocol, the differences between arms, and what failed."""
@@ -108,17 +105,13 @@ def _print_bands(console: Console, columns: Sequence[Column], make: Callable[[Se
 
 def _table_grid(report: Report, columns: Sequence[float | str], marks: Marks) -> Grid:
     grid = _grid(report.rows, report.axis, columns, marks, labels=True)
-    for row in report.rows:
-        entries = [report.entries.get((row, column)) for column in columns]
-        _add_block(grid, row, _lines(report, row, marks), entries, _entry_style)
-    return grid
-
-
-def _lines(report: Report, row: str, marks: Marks) -> list[Line[Entry]]:
     first: list[Line[Entry]] = [("ours", lambda entry: shown_value(entry.mean, entry.spread) or "-")]
     if any(entry.spread is not None for entry in report.entries.values()):
         first.append(("spread", lambda entry: shown_spread(entry.mean, entry.spread, marks.spread)))
-    return entry_lines(report, row, first, "diff", marks.seeds, marks.spread)
+    for row in report.rows:
+        lines = entry_lines(report, row, first, "diff", marks.seeds, marks.spread)
+        _add_block(grid, row, lines, [report.entries.get((row, column)) for column in columns], _entry_style)
+    return grid
 
 
 def _entry_style(label: str, entry: Entry) -> str:
@@ -200,9 +193,9 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     if labels:
         grid.add_column("", no_wrap=True, vertical="bottom")
     for column in columns:
-        narrow = NAME_WIDTH if isinstance(column, str) else None
+        most = 12 if isinstance(column, str) else None  # the heading of a named column goes on below
         label = column_label(column)
-        grid.add_column(label, justify="right", vertical="bottom", overflow="fold", min_width=7, max_width=narrow)
+        grid.add_column(label, justify="right", vertical="bottom", overflow="fold", min_width=7, max_width=most)
     return grid
 
 

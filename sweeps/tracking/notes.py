@@ -19,6 +19,7 @@ from mvae.training.records import MODEL
 from sweeps.cli.words import figures
 from sweeps.planning.state import TrialState
 from sweeps.table.markdown import markdown_table
+from sweeps.table.metric_names import capitalised
 from sweeps.table.rounding import shown_value
 from sweeps.tracking.view import RunView, SweepView, member_tag
 
@@ -93,7 +94,10 @@ def run_note(view: RunView) -> str:
     final = dict(sorted(view.final.items(), key=lambda item: (not item[0].startswith("test/"), item[0])))
     head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:3]
     stands = f"{_STANDS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
-    parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
+    parts = [
+        f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.",
+        f"{capitalised(', '.join(place))}.",
+    ]
     if view.error is not None:
         parts.append("Why it failed:\n\n" + "\n".join(f"    {line}" for line in view.error.splitlines()))
     parts.append(f"Key: `{view.key}`" + "".join(f", `{result.measure}`" for result in view.results))
@@ -187,10 +191,9 @@ _STANDS = {
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
     """Sections of charts in the order in which they are read; MLflow fills them, and adds those that are missing."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
-    names = dict.fromkeys((*FIRST_CHARTS, *own, *FOLDED_CHARTS))
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}
-        for name in names
+        for name in dict.fromkeys((*FIRST_CHARTS, *own, *FOLDED_CHARTS))
     ]
 
 
@@ -200,8 +203,3 @@ def _cut(text: str) -> str:
         return text
     rest = "\n\n(The rest is among the artifacts.)"
     return text[: NOTE_CHARACTERS - len(rest)].rpartition("\n")[0].rstrip() + rest
-
-
-def _sentence(parts: list[str]) -> str:
-    said = ", ".join(parts)
-    return f"{said[:1].upper()}{said[1:]}." if said else ""

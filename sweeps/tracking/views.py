@@ -22,6 +22,7 @@ from sweeps.planning.plan import Cell, Fingerprints, Plan, fingerprint_of
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
+from sweeps.table.entries import grouped
 from sweeps.table.published import column_label
 from sweeps.tracking.view import DatasetView, RunView
 
@@ -34,9 +35,8 @@ class Catalogue:
         self._cells: dict[str, list[Cell]] = {}
         for key, cell in zip(plan.keys, plan.cells, strict=True):
             self._cells.setdefault(key, []).append(cell)
-        results = dict[str, list[Result]]()
-        for result in store.results.where(lambda key, measure: key in plan.trials and _current(measure)):
-            results.setdefault(result.key, []).append(result)
+        there = store.results.where(lambda key, measure: key in plan.trials and _current(measure))
+        results = grouped(there, lambda result: result.key)
         views = each(lambda key: self._from_storage(key, results.get(key, [])), plan.trials, store.root)
         self._views = dict(zip(plan.trials, views, strict=True))
 

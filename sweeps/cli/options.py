@@ -272,8 +272,6 @@ def _metavar(field: FieldInfo) -> str:
 
 def _choices(annotation: Any) -> list[str]:
     """The words of a Literal, which may be optional."""
-    if annotation is type(None):
-        return []
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return [str(part) for part in parts]

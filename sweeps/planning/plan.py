@@ -180,7 +180,6 @@ def plan(
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
     for key, cell in zip(keys, cells, strict=True):
         asked.setdefault(key, (cell.trial, {}))[1][cell.measure] = None
-    measures = list(dict.fromkeys(cell.measure for cell in cells))
     results = store.results
     wanted = {(key, measure.token) for key, (_, of_key) in asked.items() for measure in of_key}
     done = {(one.key, one.measure) for one in results.where(lambda key, measure: (key, measure) in wanted)}
@@ -196,8 +195,12 @@ def plan(
         return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
     trials = dict(zip(asked, each(planned, asked, store.root), strict=True))
-    other = [name for measure in measures for name in results.superseded(measure)]
-    superseded = [name for name in other if name.partition(".")[0] in asked]
+    superseded = tuple(
+        name
+        for measure in dict.fromkeys(cell.measure for cell in cells)
+        for name in results.superseded(measure)
+        if name.partition(".")[0] in asked
+    )
     known_by = former or {}
     old_keys = {trial.key(known_by[trial.dataset]) for trial, _ in asked.values() if trial.dataset in known_by}
     todo = [one for one in trials.values() if one.missing]
@@ -205,7 +208,7 @@ def plan(
     costs = _costs([one.trial for one in todo], finished, probe, device)
     measuring = _measuring(finished) | _measuring(result for result in finished if _device(result) == device)
     old = tuple(results.names(old_keys)) if old_keys else ()
-    return Plan(tuple(cells), keys, trials, tuple(superseded), old, _estimate(todo, costs, measuring))
+    return Plan(tuple(cells), keys, trials, superseded, old, _estimate(todo, costs, measuring))
 
 
 def _estimate(

@@ -130,9 +130,8 @@ class Attempts:
             "started": started,
             "seconds": 0.0,
             "workers": workers,
+            **({"plugins": dict(plugins)} if plugins else {}),
         }
-        if plugins:
-            self._this["plugins"] = dict(plugins)
         earlier = before.provenance.get("attempts", []) if before else []
         self._all = [*(dict(one) for one in earlier), self._this]
 

@@ -16,7 +16,6 @@ from typing import TypeVar
 from sweeps.planning.state import TrialState
 from sweeps.table.judgement import (
     FEWEST_SEEDS,
-    SLACK,
     Ordering,
     Paired,
     Pooled,
@@ -153,11 +152,6 @@ class Entry(OverSeeds):
         if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
             return None
         return half_width(self.run_spread, self._pooled.freedom, self.n)
-
-    @property
-    def within_tolerance(self) -> bool:
-        """Whether the mean is within the tolerance of the published value, however few seeds it has."""
-        return self.difference is not None and abs(self.difference) <= self.tolerance + SLACK
 
     @property
     def verdict(self) -> Verdict:

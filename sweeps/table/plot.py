@@ -126,11 +126,6 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
     return made
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG."""
-    return saved(lambda: figure, "png")
-
-
 def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
     """The files of a figure by name: NAME.png, NAME.pdf and NAME.svg. The first that is made draws it for all."""
     once = cache(lambda: _laid_out(draw()))

@@ -83,10 +83,13 @@ class RunView:
         Args:
             sweep: name of a sweep that lists the key.
         """
-        own: dict[str, Any] = {"kind": "trial", "key": self.key, "error": self.error}
-        own["measures"] = sorted(result.measure for result in self.results) or None
-        if self.dataset is not None:
-            own["fingerprint"] = self.dataset.fingerprint
+        own: dict[str, Any] = {
+            "kind": "trial",
+            "key": self.key,
+            "error": self.error,
+            "measures": sorted(result.measure for result in self.results) or None,
+            "fingerprint": None if self.dataset is None else self.dataset.fingerprint,
+        }
         if self.checkpoint is not None:
             own["checkpoint.uri"] = str(self.checkpoint.path)
             own["checkpoint.sha256"] = self.checkpoint.files[MODEL].sha256

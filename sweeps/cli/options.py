@@ -38,7 +38,6 @@ from pydantic_settings import (
 from mvae.home import ensure_home
 from mvae.refusal import Refusal, first_mistake
 from sweeps.cli.console import error
-from sweeps.cli.encoding import check_names
 from sweeps.cli.tracking_uri import default_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import (
@@ -53,6 +52,7 @@ from sweeps.cli.values import (
     Token,
     Uri,
     Written,
+    check_names,
     in_a_name,
     names,
 )

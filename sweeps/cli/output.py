@@ -1,4 +1,4 @@
-"""Standard output and standard error that outlive their readers: a closed pipe or terminal stops no sweep."""
+"""Standard output and standard error that stop no sweep: by a closed pipe or terminal, or by a locale without UTF-8."""
 
 from __future__ import annotations
 
@@ -28,6 +28,13 @@ def outliving_readers(notice: str) -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
             sys.stdout, sys.stderr = before
+
+
+def print_every_character(stream: TextIO) -> None:
+    """Let a stream print ? for characters that its encoding lacks, where it would raise UnicodeEncodeError."""
+    reconfigure = getattr(stream, "reconfigure", None)  # _Outliving has it too
+    if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
+        reconfigure(errors="replace")
 
 
 class _Outliving:

@@ -77,8 +77,9 @@ class TrialOptions(BaseSettings):
 
         An option with several values is left out: the pipeline makes a row of each.
         """
-        names = self.model_fields_set & Settings.model_fields.keys() - {"dataset"}
-        given = {name: getattr(self, name) for name in names}
+        given = {
+            name: getattr(self, name) for name in self.model_fields_set & Settings.model_fields.keys() - {"dataset"}
+        }
         one = {name: value[0] for name, value in given.items() if isinstance(value, tuple) and len(value) == 1}
         return {name: value for name, value in {**given, **one}.items() if not isinstance(value, tuple | None)}
 

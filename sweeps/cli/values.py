@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable
+import sys
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -17,6 +18,9 @@ from pydantic import BeforeValidator, Field, InstanceOf
 
 from mvae.refusal import Refusal
 from mvae.storage.objects import RemotePath, place
+
+NAMED_BY = ("MVAE_STORAGE", "MVAE_DATA", "MLFLOW_TRACKING_URI", "HOME")
+"""Environment variables that name files of a command."""
 
 MOST_SEEDS = 10_000
 """More seeds than this in one range are a slip of the finger."""
@@ -37,6 +41,25 @@ def token(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
         raise Refusal("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
     return value
+
+
+def check_names(typed: Sequence[str]) -> None:
+    """Refuse names outside ASCII where the locale is not UTF-8: Python, SQLite and Arrow would mean different files.
+
+    Args:
+        typed: the arguments of a command.
+    Raises:
+        Refusal: one line with the name.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return
+    for name in (*typed, *(os.environ.get(variable, "") for variable in NAMED_BY), str(Path.cwd())):
+        if not name.isascii():
+            shown = os.fsencode(name).decode("utf-8", "replace")
+            raise Refusal(
+                f"{shown!a} has characters outside ASCII, but this locale names files in {encoding}: set PYTHONUTF8=1"
+            )
 
 
 def only(values: tuple[Item, ...]) -> tuple[Item, ...]:

@@ -116,7 +116,6 @@ class Attempts:
     ) -> None:
         self.device = device
         self._elastic = elastic
-        self._started = started
         import torch
 
         self._this: dict[str, Any] = {
@@ -137,7 +136,7 @@ class Attempts:
 
     def so_far(self) -> dict[str, Any]:
         """For a checkpoint; the time that the attempt has taken so far is noted now."""
-        self._this["seconds"] = time.time() - self._started
+        self._this["seconds"] = time.time() - self._this["started"]
         return {"device": self.device, "attempts": self._all}
 
     def result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:

@@ -301,9 +301,8 @@ def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> li
 
 def _float(content: Content, style: Style, number: int, tabulars: Sequence[Sequence[str]]) -> str:
     """A table of the paper; those after the first keep its number."""
-    caption = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
-    if number:
-        caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"]
+    first = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
+    caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"] if number else first
     lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]
     body = [r"\smallskip", rf"\{style.size}", rf"\setlength{{\tabcolsep}}{{{style.gap / 2:g}pt}}", *lines]
     return "\n".join([r"\begin{table}[tp]", r"\centering", *caption, *body, r"\end{table}"]) + "\n"

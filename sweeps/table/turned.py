@@ -23,10 +23,6 @@ BY = " by "
 """Separates a quantity from the estimate that it comes from; neighbours with the same one share a heading."""
 
 
-NAME_WIDTH = 24
-"""Columns of output that a quantity's name takes at most."""
-
-
 def turnable(report: Report) -> bool:
     """Whether every column is one quantity of its own."""
     named = all(isinstance(column, str) for column in report.columns)
@@ -77,8 +73,8 @@ def differences_by_quantity(report: Report, marks: Marks) -> Grid:
 def _grid(report: Report, heads: Sequence[Sequence[str]], marks: Marks, *, labels: bool) -> Grid:
     """An empty grid: names of quantities, labels of their lines if there are several, and a column for each head."""
     grid = Grid(box=box.SIMPLE_HEAD if marks is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, padding=0)
-    width = max(len(name) for _, names in _groups(report) for _, name in names)
-    grid.add_column(Text(axis_words(report.axis), style="dim"), width=min(width, NAME_WIDTH), overflow="fold")
+    longest = max(len(name) for _, names in _groups(report) for _, name in names)
+    grid.add_column(Text(axis_words(report.axis), style="dim"), width=min(longest, 24), overflow="fold")
     if labels:
         grid.add_column("", no_wrap=True)
     for words in heads:

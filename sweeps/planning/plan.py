@@ -250,11 +250,9 @@ def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
     timed: dict[tuple[Group, str], list[float]] = {}
     for result in finished:
         group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")
-        label, _, _version = result.measure.rpartition("-v")
-        name, _, parameters = label.partition("-")
-        samples = float(parameters[1:]) if parameters.startswith("s") else 1.0
         if group is not None and isinstance(seconds, int | float):
-            timed.setdefault((group, name), []).append(seconds / samples)
+            name = result.measure.partition("-")[0]
+            timed.setdefault((group, name), []).append(seconds / (result.samples or 1))
     return {kind: statistics.median(each) for kind, each in timed.items()}
 
 

@@ -51,6 +51,12 @@ class Result:
     history: list[Record]
     """One record an epoch of the training, so that MLflow can be rebuilt from the file."""
 
+    @property
+    def samples(self) -> int:
+        """Samples that the measure draws per example, as likelihood-s1000-v1; 0 if it draws none."""
+        found = re.search(r"-s(\d+)-v", self.measure)
+        return int(found[1]) if found else 0
+
 
 class Results:
     """The results in one folder, which need not exist before the first `write`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sweeps.table.comparison import Contrast, Entry, Report
 from sweeps.table.latex_text import escaped, stacked, typeset, width, wrapped
@@ -74,9 +74,6 @@ class Line:
     name: str
     values: tuple[Value, ...]
 
-    def among(self, places: range) -> Line:
-        return Line(self.name, tuple(self.values[place] for place in places))
-
 
 Block = tuple[Line, ...]
 """The lines of one row: ours and the paper's."""
@@ -93,9 +90,9 @@ class Content:
     columns: tuple[str, ...]
     blocks: tuple[Block, ...]
 
-    def band(self, places: range) -> Content:
-        blocks = tuple(tuple(line.among(places) for line in block) for block in self.blocks)
-        return Content(self.caption, self.label, self.axis, tuple(self.columns[place] for place in places), blocks)
+    def band(self, places: slice) -> Content:
+        blocks = tuple(tuple(replace(line, values=line.values[places]) for line in block) for block in self.blocks)
+        return replace(self, columns=self.columns[places], blocks=blocks)
 
 
 def latex(report: Report, part: str = "") -> str:
@@ -212,10 +209,10 @@ def _layout(content: Content) -> tuple[Style, list[Content]]:
     columns = len(content.columns)
     for number in range(2, columns + 1):
         size = math.ceil(columns / number)
-        bands = [content.band(range(start, min(start + size, columns))) for start in range(0, columns, size)]
+        bands = [content.band(slice(start, start + size)) for start in range(0, columns, size)]
         if all(_width(band, BANDED) <= TEXT_WIDTH for band in bands):
             return BANDED, bands
-    return STYLES[-1], [content.band(range(place, place + 1)) for place in range(columns)]
+    return STYLES[-1], [content.band(slice(place, place + 1)) for place in range(columns)]
 
 
 def _width(content: Content, style: Style) -> float:

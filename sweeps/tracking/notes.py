@@ -60,7 +60,6 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         look += f", [files of the report]({runs}/{run}/artifacts/report)"
     texts = [path.read_bytes().decode() for path in files if path.name == "table.md"]
     above, _, every_run = "".join(texts).partition("<details>")
-    pictures = sorted(path.name for path in files if path.name.endswith(".png"))
     parts = [
         f"**{sweep.title}**",
         f"Published: {sweep.source}." if sweep.source else "",
@@ -70,7 +69,7 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         above.strip(),
         *(
             f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
-            for picture in pictures
+            for picture in sorted(path.name for path in files if path.name.endswith(".png"))
         ),
     ]
     note = "\n\n".join(part for part in parts if part)

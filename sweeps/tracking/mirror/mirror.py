@@ -196,9 +196,9 @@ class Mirror:
         runs[name] = held
 
     def _create(self, name: str, started: float | None, tags: dict[str, str]) -> Held:
-        all_tags = {"mvae.namespace": self._namespace, **tags}
+        tags = {"mvae.namespace": self._namespace, **tags}
         when = milliseconds(started or self._clock.time())
-        return Held.of(self._client.create_run(self._experiment, start_time=when, tags=all_tags, run_name=name))
+        return Held.of(self._client.create_run(self._experiment, start_time=when, tags=tags, run_name=name))
 
     def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
         """Metrics, tags that differ and params that are not there (they never change: the key is their hash)."""

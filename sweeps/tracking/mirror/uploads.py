@@ -68,9 +68,7 @@ class Uploads:
         if given is None:
             return {}
         root = place(given)
-        versions = root.listing()
-        if not versions and root.is_file():
-            versions = {".": root.version()}
+        versions = root.listing() or ({".": root.version()} if root.is_file() else {})
         if not versions:
             return {}
         files = {path: root / path for path in versions}
@@ -138,21 +136,22 @@ class Uploads:
             loaded = None
         if loaded is None:
             return None
-        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)}
-        params = {name: str(value) for name, value in view.fields.items()}
         model = self._client.create_logged_model(
-            self._experiment, name="model", source_run_id=held.run_id, tags=tags, params=params
-        )
-        about = Model(
-            artifact_path=model.artifact_location,
-            run_id=held.run_id,
-            model_uuid=model.model_id,
-            model_id=model.model_id,
+            self._experiment,
+            name="model",
+            source_run_id=held.run_id,
+            tags={"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)},
+            params={name: str(value) for name, value in view.fields.items()},
         )
         mlflow.pytorch.save_model(
             loaded[0],
             str(folder),
-            mlflow_model=about,
+            mlflow_model=Model(
+                artifact_path=model.artifact_location,
+                run_id=held.run_id,
+                model_uuid=model.model_id,
+                model_id=model.model_id,
+            ),
             signature=signature,
             serialization_format="pickle",
             pip_requirements=["torch"],

@@ -124,7 +124,10 @@ class Report:
 
     @cached_property
     def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
-        """By (row, column): each row minus the first one that shows a quantity of its own, seed by seed."""
+        """By (row, column): each row minus the first one that shows a quantity of its own, seed by seed.
+
+        What the arms' order puts first is the baseline.
+        """
         baselines = self._baselines()
         pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in self.in_order()]
         return {

@@ -7,7 +7,7 @@ another length, whose values would stand in wrong columns.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from mvae.evaluation.words import WordTable
 from sweeps.table.comparison import Entry, Report, Run
@@ -85,7 +85,7 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
     lines: list[list[str]] = []
     for row in report.rows:
         of_row = entry_lines(report, row, [("ours", _mean_words)], "difference", _seeds_words)
-        lines += _lines(row, of_row, (report.entries.get((row, column)) for column in report.columns))
+        lines += _lines(row, of_row, [report.entries.get((row, column)) for column in report.columns])
     parts = [
         f"### {report.title}",
         markdown_table([axis_words(report.axis), ""], columns, lines, padded=True),
@@ -97,7 +97,7 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
     if any(contrast.n for contrast in contrasts):
         lines = []
         for row, baseline in {contrast.row: contrast.baseline for contrast in contrasts}.items():
-            across = (report.contrasts.get((row, column)) for column in report.columns)
+            across = [report.contrasts.get((row, column)) for column in report.columns]
             lines += _lines(f"{row} - {baseline}", contrast_lines(contrasts), across)
         parts += [
             f"#### {report.contrast_title}",
@@ -143,11 +143,10 @@ def _seeds_words(entry: Entry) -> str:
     return f"{entry.n}/{entry.of} {verdict_words(entry)}".strip()
 
 
-def _lines(name: str, lines: Iterable[Line[Compared]], cells: Iterable[Compared | None]) -> Iterator[list[str]]:
+def _lines(name: str, lines: Iterable[Line[Compared]], cells: Sequence[Compared | None]) -> list[list[str]]:
     """The lines of a row: its name beside the first, their labels, and the text of each cell."""
-    across = tuple(cells)
-    for place, (label, text) in enumerate(lines):
-        yield ["" if place else f"**{name}**", label, *("" if cell is None else text(cell) for cell in across)]
+    texts = [[label, *("" if cell is None else text(cell) for cell in cells)] for label, text in lines]
+    return [["" if place else f"**{name}**", *of_line] for place, of_line in enumerate(texts)]
 
 
 def _linked(run: Run) -> str:

@@ -10,12 +10,12 @@ from typing import TypeVar
 
 from sweeps.cli.words import counted, figures
 from sweeps.table.comparison import Report
-from sweeps.table.entries import Contrast, Entry, grouped
+from sweeps.table.entries import Contrast, Entry, OverSeeds, grouped
 from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
 from sweeps.table.published import Table, column_label
 from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
 
-Compared = TypeVar("Compared", Entry, Contrast)
+Compared = TypeVar("Compared", bound=OverSeeds)
 
 Line = tuple[str, Callable[[Compared], str]]
 """Label of a line, and its text for one cell or difference."""

@@ -26,13 +26,11 @@ from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Counts, Token, Written, names
 from sweeps.start import start
 from sweeps.sweep import Sweep
-from sweeps.table.figures import Line, figure
 from sweeps.table.files import Pictures, Report
-from sweeps.table.plot import forms
+from sweeps.table.plot import Line, figure, forms
 from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
 
 Noise = Literal["free", "fixed"]
-Noises = Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")]
 
 KS = (0, 1, 2, 4, 8, 16, 32, 50)
 """Random subsets a step, from none to the figure's 50."""
@@ -52,7 +50,7 @@ class Options(CommonOptions):
     none."""
     ks: Counts | None = None
     """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (default: the preset's)."""
-    noise: Noises = ("free", "fixed")
+    noise: Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")] = ("free", "fixed")
     """free: each ELBO term draws its own; fixed: all terms of a step share one draw, as in Figure 6 (c)."""
     samples: SampleCount = None
 

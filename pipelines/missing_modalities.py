@@ -26,9 +26,8 @@ from sweeps.cli.shared import Preset, SampleCount, report_name
 from sweeps.cli.values import Probabilities, Token
 from sweeps.start import start
 from sweeps.sweep import Sweep
-from sweeps.table.figures import Line, figure, heat_map
 from sweeps.table.files import Pictures, Report
-from sweeps.table.plot import forms
+from sweeps.table.plot import Line, figure, forms, heat_map
 from sweeps.table.protocol import remarks
 from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_reads, quantity_cells, variants
 from sweeps.table.rounding import shown_value
@@ -137,10 +136,9 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
         for arm in arms
         for name in names
     }
-    title = "balanced accuracy of sampled attributes"
     return {
         **forms("figure-5", partial(figure, plots, report)),
-        **forms("attributes", partial(heat_map, details, shown, title, 0.5, 1.0)),
+        **forms("attributes", partial(heat_map, details, shown, "balanced accuracy of sampled attributes", 0.5, 1.0)),
     }
 
 

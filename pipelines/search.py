@@ -47,9 +47,6 @@ from sweeps.store.store import Store
 from sweeps.sweep import Sweep
 from sweeps.table.protocol import remarks
 
-MINIMIZED = ("error", "loss")
-"""Ends of the names of metrics of which less is better."""
-
 
 def _metric(value: str) -> str:
     if not value.startswith("validation/") or value == "validation/":
@@ -100,7 +97,7 @@ def search(options: Options) -> Search:
         default=default,
         varied=ranges(default, list(options.trial_fields()), options.vary),
         metric=metric,
-        maximize=not metric.endswith(MINIMIZED),
+        maximize=not metric.endswith(("error", "loss")),
         total=options.trials,
         prune=options.prune,
         fingerprint=fingerprint(options.dataset, options.data_root, options.cache),

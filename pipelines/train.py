@@ -35,8 +35,6 @@ from sweeps.table.files import Report
 from sweeps.table.protocol import remarks
 
 PRESETS = {"demo": Preset(trial={"epochs": 20}), "paper": Preset()}
-SAMPLES = 100
-"""Importance samples a test example, of an arm that tells no label from an image."""
 
 
 class Options(CommonOptions):
@@ -89,12 +87,12 @@ def measure_of(token: str, dataset: str) -> Measure:
         return ACCURACY
     if Kind.LABEL in kinds and "readout" in able:
         return readout(1.0)
-    return likelihood(SAMPLES)
+    return likelihood(samples=100)
 
 
 def statements(report: Report, store: Store) -> Iterator[str]:
     """How fast each model was trained, and what its workers gained."""
-    for run in (run for entry in report.entries.values() for run in entry.runs if run.value is not None):
+    for run in (run for run in report.runs if run.value is not None):
         result = store.results.read(run.key, run.measure)
         speed = result.provenance.get("speed", {}) if result else {}
         if speed:

@@ -138,8 +138,7 @@ def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
     Args:
         titles: row to what is trained.
     """
-    runs = (run for entry in report.entries.values() for run in entry.runs)
-    return {run.key: f"{titles[run.row]} seed {run.seed}" for run in runs}
+    return {run.key: f"{titles[run.row]} seed {run.seed}" for run in report.runs}
 
 
 def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
@@ -199,8 +198,7 @@ def sweep(options: Options) -> Sweep:
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
     store = Store.open(options.storage, options.name, create=False)
-    shown = (*scores(modalities), *likelihoods(modalities, samples))
-    made = quantity_cells(shown, tuple(trained(options)))
+    made = quantity_cells((*scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
     titles = {cell.row: cell.variant for cell in made}
     return Sweep(
         f"translation-{options.dataset}",

@@ -38,15 +38,13 @@ from sweeps.table.quantities import quick_network, readings
 
 DEMO_ARMS = ("nn", "logreg", "mvae")
 
-Pairings = Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")]
-
 
 class Options(CommonOptions):
     """Weak supervision"""
 
     fractions: Fractions | None = None
     """Shares of the training pairs that stay together, 0 < f <= 1 (default: the preset's)."""
-    pairing: Pairings = ("reserved",)
+    pairing: Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")] = ("reserved",)
     """How often the paired set is shown: reserved, proportional, resampled; each is a row."""
     targets: TargetRows = ("own", "all")
 

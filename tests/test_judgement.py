@@ -19,7 +19,6 @@ from sweeps.table.judgement import (
     gap_is_clear,
     half_width,
     judge,
-    ordering,
     paired,
     pooled_spread,
     seeds_to_resolve,
@@ -177,10 +176,10 @@ def test_a_published_gap_is_clear_above_two_root_two_spreads() -> None:
 
 
 def test_two_arms_are_in_order_reversed_or_unresolved() -> None:
-    assert ordering(0.02, Paired((0.01, 0.03), 0.01)) is Ordering.IN_ORDER
-    assert ordering(-0.02, Paired((-0.03, -0.01), 0.01)) is Ordering.REVERSED
-    assert ordering(0.02, Paired((-0.01, 0.05), 0.2)) is Ordering.UNRESOLVED
-    assert ordering(0.0, Paired((0.0, 0.0), None)) is Ordering.UNRESOLVED
+    assert Paired((0.01, 0.03), 0.01).ordering is Ordering.IN_ORDER
+    assert Paired((-0.03, -0.01), 0.01).ordering is Ordering.REVERSED
+    assert Paired((-0.01, 0.05), 0.2).ordering is Ordering.UNRESOLVED
+    assert Paired((0.0, 0.0), None).ordering is Ordering.UNRESOLVED
 
 
 def test_tau_b_is_scipy_s_and_counts_ties() -> None:

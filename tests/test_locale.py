@@ -13,8 +13,8 @@ import pytest
 
 from mvae.refusal import Refusal
 from sweeps.cli.console import Console
-from sweeps.cli.encoding import check_names, print_every_character
-from sweeps.cli.output import outliving_readers
+from sweeps.cli.output import outliving_readers, print_every_character
+from sweeps.cli.values import check_names
 from sweeps.main import BAD_INPUT, COMPLETE
 from tests.corpora import write_corpus
 from tests.test_setup import REPOSITORY, python_files

@@ -65,10 +65,10 @@ def weights(tmp_path: Path, digest: str) -> Checkpoint:
 
 
 def test_parts_are_those_of_the_same_weights_on_the_same_device_alone(tmp_path: Path) -> None:
-    mine = PartFiles.of(tmp_path / "key", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu")
+    mine = PartFiles(tmp_path / "key", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu")
     found = {"log_joint": torch.randn(5, dtype=F64)}
     mine.write("0", found)
-    again = PartFiles.of(tmp_path / "key", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu").read("0")
+    again = PartFiles(tmp_path / "key", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu").read("0")
     assert again is not None and torch.equal(again["log_joint"], found["log_joint"])
     assert mine.read("500") is None
     for measure, digest, device in (
@@ -76,19 +76,20 @@ def test_parts_are_those_of_the_same_weights_on_the_same_device_alone(tmp_path: 
         ("likelihood-s10-v1", "b", "cpu"),
         ("likelihood-s10-v1", "a", "cuda"),
     ):
-        assert PartFiles.of(tmp_path / "key", measure, weights(tmp_path, digest), device).read("0") is None
+        assert PartFiles(tmp_path / "key", measure, weights(tmp_path, digest), device).read("0") is None
     mine.remove()
     assert mine.read("0") is None and not (tmp_path / "key").exists()
 
 
 def test_a_damaged_part_is_computed_again_and_one_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    mine = PartFiles(place(tmp_path / "parts"))
+    mine = PartFiles(tmp_path / "parts", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu")
     mine.write("0", {"x": torch.zeros(3)})
     path = mine.folder / "0.pt"
     path.write_bytes(path.read_bytes()[:-20])
     assert mine.read("0") is None
     (tmp_path / "file").write_text("in the way", encoding="utf-8")
-    PartFiles(place(tmp_path / "file" / "parts")).write("0", {"x": torch.zeros(3)})
+    in_the_way = PartFiles(tmp_path / "file", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu")
+    in_the_way.write("0", {"x": torch.zeros(3)})
 
 
 def test_a_trial_that_dies_while_it_is_measured_goes_on_with_the_rest_and_gives_the_same_result(

@@ -20,10 +20,9 @@ from sweeps.planning.plan import Cell, plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.comparison import Report
-from sweeps.table.figures import Line, figure, heat_map
 from sweeps.table.files import tabulate
 from sweeps.table.metric_names import axis_words, capitalised, dataset_words, metric_words
-from sweeps.table.plot import FORMS, forms, picture, saved
+from sweeps.table.plot import FORMS, Line, figure, forms, heat_map, picture, saved
 
 COLUMNS = (0.01, 0.1, 0.5, 1.0)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.store import provenance
-from sweeps.store.provenance import attempt_record, git_sha, source_digest, stale_package, versions
+from sweeps.store.provenance import Attempts, git_sha, source_digest, stale_package, versions
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,8 +47,8 @@ def test_versions_name_python_and_torch() -> None:
 
 
 def test_an_attempt_says_where_it_ran() -> None:
-    record = attempt_record("abc", "cpu", 3, 1.0)
-    assert (record["attempt"], record["from_epoch"], record["host"]) == ("abc", 3, platform.node())
+    (record,) = Attempts("abc", "cpu", None, started=1.0).so_far()["attempts"]
+    assert (record["attempt"], record["from_epoch"], record["host"]) == ("abc", 0, platform.node())
     assert record["device_name"]
 
 

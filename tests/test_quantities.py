@@ -20,7 +20,7 @@ from sweeps.store.store import Store
 from sweeps.table.arrow_tables import entry_table
 from sweeps.table.comparison import Report, Verdict
 from sweeps.table.files import markdown, show, tabulate
-from sweeps.table.plot import picture, png
+from sweeps.table.plot import picture, saved
 from sweeps.table.published_likelihoods import PUBLISHED_QUANTITIES, likelihood_table
 from sweeps.table.rounding import shown_value
 from sweeps.table.terminal import show_plan
@@ -107,7 +107,7 @@ def test_every_form_of_the_report_names_each_quantity_and_no_common_metric(tmp_p
     assert [line["metric"] for line in lines] == [JOINT.metric, VARIANCE.metric] * 2
     for form in (text.getvalue(), markdown(report)):
         assert "joint" in form and "-86.278" in form and "0.5% or 10%" in form and "test/" not in form
-    shown = Image.open(io.BytesIO(png(picture(report))))
+    shown = Image.open(io.BytesIO(saved(lambda: picture(report), "png")))
     assert shown.width > shown.height, "the two panels stand side by side"
 
 

@@ -51,7 +51,7 @@ def test_a_cell_is_the_mean_and_the_sample_deviation_over_its_seeds() -> None:
 def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -> None:
     seeds = {"nn": {0: 0.5, 1: 0.6, 2: 0.9}, "mvae": {0: 0.6, 1: 0.8}}
     report = build(grid(("nn", "mvae"), (0.1,)), lambda cell: seeds[cell.row].get(cell.trial.seed))
-    (contrast,) = report.contrasts()
+    (contrast,) = report.contrasts.values()
     assert (contrast.row, contrast.baseline, contrast.n) == ("mvae", "nn", 2)
     assert contrast.values == pytest.approx((0.1, 0.2))
     assert contrast.mean == pytest.approx(0.15)
@@ -78,7 +78,7 @@ def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: P
     means = {place: entry.mean for place, entry in report.entries.items()}
     assert means == {("vae", 0.1): 0.5, ("nn", 0.1): 0.6, ("vae", 1.0): 0.7, ("nn", 1.0): 0.8}
     assert report.complete
-    assert [contrast.mean for contrast in report.contrasts()] == pytest.approx([0.1, 0.1])
+    assert [contrast.mean for contrast in report.contrasts.values()] == pytest.approx([0.1, 0.1])
     assert place(tmp_path / "out" / "accuracy.png") in write(tmp_path / "out", report)
     assert set(run_table(report)["measure"].to_pylist()) == {"readout-f0.1-v1", "readout-f1-v1", "accuracy-v1"}
 

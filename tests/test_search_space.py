@@ -157,7 +157,7 @@ def test_the_table_calls_a_trial_that_runs_open_as_earlier_releases_did(
     study = reopen(wanted("--trials", "3"))
     asked(study, store)
     outcome = Outcome(study.search, tuple(study.known()))
-    assert [line["state"] for line in outcome.lines()] == ["open"]
+    assert [outcome.line(one)["state"] for one in outcome.known] == ["open"]
     assert outcome.counts() == "0 of 3 trials: 1 open"
 
 

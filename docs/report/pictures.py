@@ -21,7 +21,7 @@ from docs.report.tables import TABLES, options, table
 from mvae.storage.files import write_atomically
 from pipelines import k_sweep, missing_modalities
 from sweeps.table.comparison import Report
-from sweeps.table.plot import picture, png
+from sweeps.table.plot import picture, saved
 
 NOTE = "mvae-suite numbers"
 """Name of the PNG's text that holds the digest."""
@@ -48,8 +48,8 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
     figure_6 = k_sweep.pictures(subsets, of_subsets)["figure-6.png"]
     cells, numbers = table4.by_set_up(sources), table4.shown_numbers(sources)
     found = {
-        "digits-accuracy.png": Drawn(lambda: png(picture(digits)), _numbers(digits)),
-        "fashion-mnist-accuracy.png": Drawn(lambda: png(picture(fashion)), _numbers(fashion)),
+        "digits-accuracy.png": Drawn(lambda: saved(lambda: picture(digits), "png"), _numbers(digits)),
+        "fashion-mnist-accuracy.png": Drawn(lambda: saved(lambda: picture(fashion), "png"), _numbers(fashion)),
         "figure-5-mnist19.png": Drawn(figure_5, _numbers(missing)),
         "figure-6-mnist19.png": Drawn(figure_6, _numbers(subsets)),
         "table-4-batches.png": Drawn(lambda: table4.picture_of_batches(cells), numbers),

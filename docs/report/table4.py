@@ -20,7 +20,7 @@ from docs.report.tables import Means, table
 from mvae.models import arm
 from mvae.trial import Trial
 from sweeps.table.markdown import markdown_table
-from sweeps.table.plot import COLOURS, png
+from sweeps.table.plot import COLOURS, saved
 from sweeps.table.published import TABLE_4, column_label
 from sweeps.table.rounding import as_printed, shown, shown_value
 
@@ -227,7 +227,7 @@ def picture_of_batches(cells: Cells) -> bytes:
             x, y = zip(*wanted[set_up, share], strict=True)
             axes.plot(x, y, style, color=colour, marker="o", ms=2.5, label=label)
         _dress(axes, f"beta rises to {beta:g}", xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
-    return png(figure)
+    return saved(lambda: figure, "png")
 
 
 def picture_of_weights(sources: Sources) -> bytes:
@@ -242,7 +242,7 @@ def picture_of_weights(sources: Sources) -> bytes:
             axes.plot(range(1, 1 + len(values[name])), values[name], color=colour, label=f"{name}'s expert")
         title, precision = f"label weight {weight:g}, all pairs", "precision (the prior has 1)"
         _dress(axes, title, yscale="log", xlabel="latent dimension", ylabel=precision)
-    return png(figure)
+    return saved(lambda: figure, "png")
 
 
 def _panels(n: int) -> tuple[Figure, list[Axes]]:

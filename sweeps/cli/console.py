@@ -30,7 +30,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.cli.encoding import print_every_character
+from sweeps.cli.output import print_every_character
 from sweeps.cli.time_left import Work
 from sweeps.cli.words import duration
 
@@ -42,9 +42,6 @@ PATIENCE = 2.0
 
 NARROWEST_BAR, WIDEST_BAR = 10, 24
 """Columns of the progress bar: it yields to the words beside it."""
-
-PLAIN_WIDTH = 160
-"""Columns that a table may take where there is no terminal to ask."""
 
 
 class Console:
@@ -59,7 +56,7 @@ class Console:
         stream = sys.stdout if file is None else file
         print_every_character(stream)
         self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
-        width = None if self.live else PLAIN_WIDTH
+        width = None if self.live else 160  # for tables, where there is no terminal to ask
         self.rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
         self._progress: Progress | None = None
 

@@ -37,7 +37,6 @@ from pydantic_settings import (
 
 from mvae.home import ensure_home
 from mvae.refusal import Refusal, first_mistake
-from sweeps.cli.encoding import check_names
 from sweeps.cli.tracking_uri import default_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import (
@@ -52,6 +51,7 @@ from sweeps.cli.values import (
     Token,
     Uri,
     Written,
+    check_names,
     in_a_name,
     names,
 )
@@ -264,7 +264,7 @@ def _metavar(field: FieldInfo) -> str:
     of_parts = (mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ()))
     for mark in (*field.metadata, *of_parts):
         if isinstance(mark, Written):
-            return mark.example
+            return mark
     choices = _choices(field.annotation)
     assert choices, f"no way of writing is known for a field of type {field.annotation}"
     return "|".join(choices)
@@ -272,8 +272,6 @@ def _metavar(field: FieldInfo) -> str:
 
 def _choices(annotation: Any) -> list[str]:
     """The words of a Literal, which may be optional."""
-    if annotation is type(None):
-        return []
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return [str(part) for part in parts]

@@ -1,4 +1,4 @@
-"""Standard output and standard error that outlive their readers: a closed pipe or terminal stops no sweep."""
+"""Standard output and standard error that stop no sweep: by a closed pipe or terminal, or by a locale without UTF-8."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, cast
-
-GONE = (errno.EPIPE, errno.EIO)
-"""What writing to a pipe without a reader, and to a terminal that was closed, fails with."""
 
 
 @contextmanager
@@ -31,6 +28,13 @@ def outliving_readers(notice: str) -> Iterator[None]:
             sys.stdout.flush()
             sys.stderr.flush()
             sys.stdout, sys.stderr = before
+
+
+def print_every_character(stream: TextIO) -> None:
+    """Let a stream print ? for characters that its encoding lacks, where it would raise UnicodeEncodeError."""
+    reconfigure = getattr(stream, "reconfigure", None)  # _Outliving has it too
+    if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
+        reconfigure(errors="replace")
 
 
 class _Outliving:
@@ -53,7 +57,7 @@ class _Outliving:
         try:
             act()
         except OSError as error:
-            if error.errno not in GONE:
+            if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe without a reader, a terminal that was closed
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # also for what is still buffered, and for libraries that print

@@ -27,8 +27,6 @@ from sweeps.cli.values import (
 
 Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidator(names), Written("fixed,dynamic")]
 """`Trial.binarisation`, of which a pipeline makes a row each."""
-OneBinarisation = Annotated[Binarisations, AfterValidator(only), Written("fixed|dynamic")]
-"""One of them."""
 
 
 class TrialOptions(BaseSettings):
@@ -52,7 +50,7 @@ class TrialOptions(BaseSettings):
     """Weight (lambda) of every attribute's likelihood in the ELBO."""
     alpha: NotNegative | None = None
     """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (0.01 in the paper)."""
-    binarisation: OneBinarisation | None = None
+    binarisation: Annotated[Binarisations, AfterValidator(only), Written("fixed|dynamic")] | None = None
     """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch (default: fixed)."""
     train_examples: Annotated[int, Field(ge=2), Written("N")] | None = None
     """Train on the first N training examples alone (default: on all of them)."""
@@ -79,8 +77,9 @@ class TrialOptions(BaseSettings):
 
         An option with several values is left out: the pipeline makes a row of each.
         """
-        names = self.model_fields_set & Settings.model_fields.keys() - {"dataset"}
-        given = {name: getattr(self, name) for name in names}
+        given = {
+            name: getattr(self, name) for name in self.model_fields_set & Settings.model_fields.keys() - {"dataset"}
+        }
         one = {name: value[0] for name, value in given.items() if isinstance(value, tuple) and len(value) == 1}
         return {name: value for name, value in {**given, **one}.items() if not isinstance(value, tuple | None)}
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -19,20 +19,17 @@ from pydantic import BeforeValidator, Field, InstanceOf
 from mvae.refusal import Refusal
 from mvae.storage.objects import RemotePath, place
 
+NAMED_BY = ("MVAE_STORAGE", "MVAE_DATA", "MLFLOW_TRACKING_URI", "HOME")
+"""Environment variables that name files of a command."""
+
 MOST_SEEDS = 10_000
 """More seeds than this in one range are a slip of the finger."""
-
-MOST_SUBSETS = 1000
-"""A step with more terms than this would take minutes."""
 
 Item = TypeVar("Item", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(str):
     """How a value is written, as `--help` shows it after the option's name."""
-
-    example: str
 
 
 def token(value: object) -> object:
@@ -44,6 +41,25 @@ def token(value: object) -> object:
     if isinstance(value, str) and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value):
         raise Refusal("write letters, digits, '_', '.' and '-', beginning with a letter or digit")
     return value
+
+
+def check_names(typed: Sequence[str]) -> None:
+    """Refuse names outside ASCII where the locale is not UTF-8: Python, SQLite and Arrow would mean different files.
+
+    Args:
+        typed: the arguments of a command.
+    Raises:
+        Refusal: one line with the name.
+    """
+    encoding = sys.getfilesystemencoding()
+    if encoding == "utf-8":
+        return
+    for name in (*typed, *(os.environ.get(variable, "") for variable in NAMED_BY), str(Path.cwd())):
+        if not name.isascii():
+            shown = os.fsencode(name).decode("utf-8", "replace")
+            raise Refusal(
+                f"{shown!a} has characters outside ASCII, but this locale names files in {encoding}: set PYTHONUTF8=1"
+            )
 
 
 def only(values: tuple[Item, ...]) -> tuple[Item, ...]:
@@ -101,8 +117,7 @@ def gpus(value: object) -> object:
 def _absolute(text: str) -> Path:
     expanded = os.path.expanduser(text)
     if expanded == text and text.startswith("~"):
-        user = text[1:].partition("/")[0]
-        raise Refusal(f"there is no user {user}; write ./{text} for a name that begins with ~")
+        raise Refusal(f"there is no user {text[1:].partition('/')[0]}; write ./{text} for a name that begins with ~")
     return Path(os.path.abspath(expanded))
 
 
@@ -202,7 +217,7 @@ Probabilities = Annotated[
     Written("0.01,..."),
 ]
 Counts = Annotated[
-    tuple[Annotated[int, Field(ge=0, le=MOST_SUBSETS)], ...],
+    tuple[Annotated[int, Field(ge=0, le=1000)], ...],  # a step with more terms than this would take minutes
     BeforeValidator(listed(partial(_range, what="whole number"))),
     Field(min_length=1),
     Written("0-2,..."),

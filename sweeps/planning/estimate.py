@@ -13,19 +13,6 @@ Shape = tuple[int, int | None]
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Seconds of a trial: `fixed` + `epochs` * `each`."""
-
-    fixed: float
-    each: float
-    basis: str
-    """Where the numbers come from, for the reader."""
-
-    def seconds(self, epochs: int) -> float:
-        return self.fixed + self.each * epochs
-
-
-@dataclass(frozen=True)
 class Estimate:
     """What the trials to run will cost, one after the other."""
 

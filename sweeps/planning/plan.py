@@ -17,7 +17,7 @@ from mvae.models import arm
 from mvae.storage.place import each
 from mvae.trial import ADDED_AS, Trial
 from sweeps.cli.words import counted, timing
-from sweeps.planning.estimate import Cost, Estimate, Shape
+from sweeps.planning.estimate import Estimate, Shape
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
@@ -116,11 +116,9 @@ class Plan:
 
     @property
     def todo(self) -> list[PlannedTrial]:
-        """Every trial that is to be run, in cell order."""
         return [planned for planned in self.trials.values() if planned.missing]
 
     def count(self, state: TrialState) -> int:
-        """How many unique trials are in a state."""
         return sum(planned.state is state for planned in self.trials.values())
 
     @property
@@ -182,11 +180,9 @@ def plan(
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
     for key, cell in zip(keys, cells, strict=True):
         asked.setdefault(key, (cell.trial, {}))[1][cell.measure] = None
-    measures = list(dict.fromkeys(cell.measure for cell in cells))
     results = store.results
     wanted = {(key, measure.token) for key, (_, of_key) in asked.items() for measure in of_key}
-    there = results.where(lambda key, measure: (key, measure) in wanted)
-    done = {(result.key, result.measure) for result in there}
+    done = {(one.key, one.measure) for one in results.where(lambda key, measure: (key, measure) in wanted)}
     begun = store.begun()
 
     def planned(key: str) -> PlannedTrial:
@@ -199,8 +195,12 @@ def plan(
         return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
     trials = dict(zip(asked, each(planned, asked, store.root), strict=True))
-    other = [name for measure in measures for name in results.superseded(measure)]
-    superseded = [name for name in other if name.partition(".")[0] in asked]
+    superseded = tuple(
+        name
+        for measure in dict.fromkeys(cell.measure for cell in cells)
+        for name in results.superseded(measure)
+        if name.partition(".")[0] in asked
+    )
     known_by = former or {}
     old_keys = {trial.key(known_by[trial.dataset]) for trial, _ in asked.values() if trial.dataset in known_by}
     todo = [one for one in trials.values() if one.missing]
@@ -208,14 +208,17 @@ def plan(
     costs = _costs([one.trial for one in todo], finished, probe, device)
     measuring = _measuring(finished) | _measuring(result for result in finished if _device(result) == device)
     old = tuple(results.names(old_keys)) if old_keys else ()
-    return Plan(tuple(cells), keys, trials, tuple(superseded), old, _estimate(todo, costs, measuring))
+    return Plan(tuple(cells), keys, trials, superseded, old, _estimate(todo, costs, measuring))
 
 
 def _estimate(
-    todo: Iterable[PlannedTrial], costs: Mapping[Group, Cost], measuring: Mapping[tuple[Group, str], float]
+    todo: Iterable[PlannedTrial],
+    costs: Mapping[Group, tuple[float, str]],
+    measuring: Mapping[tuple[Group, str], float],
 ) -> Estimate:
     """
     Args:
+        costs: as `_costs` gives them.
         measuring: by kind of trial and name of measure: seconds per sample, or in all if a measure has no samples.
     """
     unknown, bases, shapes = 0, dict[str, None](), dict[Shape, list[float]]()
@@ -224,17 +227,21 @@ def _estimate(
         if group is None or group not in costs:
             unknown += 1
             continue
-        trained, cost = planned.epoch >= planned.trial.epochs, costs[group]
+        (each, basis), left = costs[group], max(0, planned.trial.epochs - planned.epoch)
         drawn = [(one.name, dict(one.parameters).get("s", 1.0)) for one in planned.missing]
         own = sum(samples * measuring.get((group, name), 0.0) for name, samples in drawn)
-        own += 0.0 if trained else cost.seconds(planned.trial.epochs - planned.epoch)
-        bases[cost.basis] = None
+        own += each * (left if _by_epoch(planned.trial) else left > 0)
+        bases[basis] = None
         shapes.setdefault(shape_of(planned.trial), []).append(own)
-    return Estimate({shape: tuple(each) for shape, each in shapes.items()}, unknown, tuple(bases))
+    return Estimate({shape: tuple(seconds) for shape, seconds in shapes.items()}, unknown, tuple(bases))
+
+
+def _by_epoch(trial: Trial) -> bool:
+    """Whether a trial takes longer the more epochs it has, as not where its arm is fitted in closed form."""
+    return "epochs" in arm(trial.model).reads
 
 
 def _first(names: Sequence[str]) -> str:
-    """The first three."""
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
@@ -243,11 +250,9 @@ def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
     timed: dict[tuple[Group, str], list[float]] = {}
     for result in finished:
         group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")
-        label, _, _version = result.measure.rpartition("-v")
-        name, _, parameters = label.partition("-")
-        samples = float(parameters[1:]) if parameters.startswith("s") else 1.0
         if group is not None and isinstance(seconds, int | float):
-            timed.setdefault((group, name), []).append(seconds / samples)
+            name = result.measure.partition("-")[0]
+            timed.setdefault((group, name), []).append(seconds / (result.samples or 1))
     return {kind: statistics.median(each) for kind, each in timed.items()}
 
 
@@ -258,21 +263,24 @@ def _device(result: Result) -> str:
 
 def _costs(
     todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None, device: str | None
-) -> dict[Group, Cost]:
-    """Cost of every kind of trial to run: the median of finished ones on the device, else one probe, else the median
-    of those on other devices, else no entry."""
+) -> dict[Group, tuple[float, str]]:
+    """Cost of every kind of trial to run: seconds an epoch, or of a trial without epochs, and where they come from.
+
+    That is the median of finished trials on the device, else one probe, else the median of those on other devices, else
+    there is no entry.
+    """
     timed: dict[Group, list[Result]] = {}
     for result in {one.key: one for one in finished}.values():
         group, seconds = kind_of(result.trial), result.provenance.get("seconds")
         if group is not None and isinstance(seconds, int | float) and seconds > 0:
             timed.setdefault(group, []).append(result)
-    costs: dict[Group, Cost] = {}
+    costs: dict[Group, tuple[float, str]] = {}
     for trial in todo:
         group = kind_of(trial.model_dump())
         assert group is not None
         if group in costs:
             continue
-        by_epoch = "epochs" in arm(trial.model).reads
+        by_epoch = _by_epoch(trial)
         samples = [one for one in timed.get(group, []) if not by_epoch or int(one.provenance.get("epochs") or 0) > 0]
         here = [one for one in samples if device is None or _device(one) == device]
         if not here and probe is not None and (whole := probe(trial)) is not None:
@@ -283,8 +291,7 @@ def _costs(
         else:
             continue
         kind = " ".join(part for part in group[1:] if part)
-        text = f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
-        costs[group] = Cost(0.0, each, text) if by_epoch else Cost(each, 0.0, text)
+        costs[group] = each, f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
     return costs
 
 

@@ -91,13 +91,9 @@ class Outcome:
         lines.append(f"To train it with more seeds: {self.search.command(best.trial)}")
         return [self.counts(), *lines]
 
-    def lines(self) -> list[dict[str, str]]:
-        """Every trial by number, as text by column."""
-        return [self._line(one) for one in self.known]
-
-    def _line(self, one: TriedTrial) -> dict[str, str]:
+    def line(self, one: TriedTrial) -> dict[str, str]:
+        """A trial as text by column."""
         epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
-        note = "default" if one.trial == self.search.default else ""
         return {
             "trial": str(one.number),
             "state": one.state.word,
@@ -105,7 +101,7 @@ class Outcome:
             self.search.metric: _number(one.value),
             self.search.measure.quantity: _number(self.tested.get(one.key)),
             **{name: str(value) for name, value in self.search.settings(one.trial).items()},
-            "note": note,
+            "note": "default" if one.trial == self.search.default else "",
             "key": one.key,
         }
 
@@ -118,7 +114,7 @@ def show(outcome: Outcome, console: Console) -> None:
         first = [*first, outcome.default]
     if first:
         grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-        lines = [{name: text for name, text in outcome._line(one).items() if name != "key"} for one in first]
+        lines = [{name: text for name, text in outcome.line(one).items() if name != "key"} for one in first]
         for name in lines[0]:
             grid.add_column(name.rpartition("/")[0] + "\n" + name.rpartition("/")[2], justify="right")
         for line in lines:
@@ -137,7 +133,7 @@ def write(folder: Place, outcome: Outcome) -> None:
         made |= forms("importances", partial(importances, outcome.search, outcome.known, outcome.importances))
     for name, picture in made.items():
         (folder / name).write_bytes(picture())
-    lines = outcome.lines()
+    lines = [outcome.line(one) for one in outcome.known]
     trials = [list(line) for line in lines[:1]] + [list(line.values()) for line in lines]
     runs = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
     (folder / "trials.csv").write_bytes(_csv(trials))
@@ -154,8 +150,7 @@ def markdown(outcome: Outcome) -> str:
     if outcome.importances:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.importances.items())
         parts.append(f"Importance of the settings: {shares}")
-    lines = outcome.lines()
-    if lines:
+    if lines := [outcome.line(one) for one in outcome.known]:
         parts.append(markdown_table(list(lines[0]), [], [list(line.values()) for line in lines]))
     return "\n\n".join(parts) + "\n"
 

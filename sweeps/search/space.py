@@ -50,7 +50,6 @@ class Span:
         return int(value) if self.whole else float(f"{value:.{DIGITS}g}")
 
     def __contains__(self, value: object) -> bool:
-        """Whether a value is one that could be chosen."""
         return isinstance(value, int | float) and self.low <= value <= self.high and self.rounded(value) == value
 
 
@@ -194,7 +193,6 @@ class Search:
         return trial.key(self.fingerprint)
 
     def settings(self, trial: Trial) -> dict[str, Any]:
-        """What a trial has of what is varied."""
         return {name: getattr(trial, name) for name in self.varied}
 
     def settings_of(self, fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:

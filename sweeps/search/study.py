@@ -28,9 +28,6 @@ from sweeps.store.pruned import Pruned
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 
-AT_RANDOM = 8
-"""Trials whose settings are drawn at random, before the sampler has something to go by."""
-
 PATIENCE, REPEATS = 10, 100
 """Answers in a row that only repeat what was tried, after which a setting that was not is taken where they can be
 counted, and after which there is nothing more to ask."""
@@ -172,7 +169,8 @@ class SearchRecord:
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         own = int(numpy_generator(self.search.default.seed, "search", number).integers(2**31))
-        return optuna.samplers.TPESampler(seed=own, n_startup_trials=AT_RANDOM, constant_liar=True)
+        # The first 8 are drawn at random, before the sampler has something to go by.
+        return optuna.samplers.TPESampler(seed=own, n_startup_trials=8, constant_liar=True)
 
     def _chosen(self, asked: optuna.Trial, store: Store) -> TriedTrial | None:
         """Names the trial that the sampler's answer means, and tells the study what storage knows of it already.

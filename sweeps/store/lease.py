@@ -237,6 +237,5 @@ def _parsed(content: bytes) -> Holder | None:
 
 
 def _is_dead(content: bytes | None) -> bool:
-    """Whether the holder is known to be gone."""
     holder = None if content is None else _parsed(content)
     return holder is not None and holder.is_dead()

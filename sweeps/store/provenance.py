@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds mvae, sweeps and pipelines."""
 
-PACKAGES = ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow")
-
 
 @cache
 def git_sha() -> str:
@@ -70,7 +68,7 @@ def stale_package(script: Path) -> str:
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that shape the numbers."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
@@ -118,17 +116,27 @@ class Attempts:
     ) -> None:
         self.device = device
         self._elastic = elastic
-        self._started = started
-        self._this = attempt_record(attempt, device, before.epoch if before else 0, started)
-        self._this["workers"] = workers
-        if plugins:
-            self._this["plugins"] = dict(plugins)
+        import torch
+
+        self._this: dict[str, Any] = {
+            "attempt": attempt,
+            "host": platform.node(),
+            "device": device,
+            "device_name": device_name(device),
+            "torch": torch.__version__,
+            "threads": torch.get_num_threads(),
+            "from_epoch": before.epoch if before else 0,
+            "started": started,
+            "seconds": 0.0,
+            "workers": workers,
+            **({"plugins": dict(plugins)} if plugins else {}),
+        }
         earlier = before.provenance.get("attempts", []) if before else []
         self._all = [*(dict(one) for one in earlier), self._this]
 
     def so_far(self) -> dict[str, Any]:
         """For a checkpoint; the time that the attempt has taken so far is noted now."""
-        self._this["seconds"] = time.time() - self._started
+        self._this["seconds"] = time.time() - self._this["started"]
         return {"device": self.device, "attempts": self._all}
 
     def result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
@@ -159,20 +167,3 @@ class Attempts:
             "seconds": sum(one["seconds"] for one in self._all),
             **({"plugins": self._this["plugins"]} if "plugins" in self._this else {}),
         }
-
-
-def attempt_record(attempt: str, device: str, from_epoch: int, started: float) -> dict[str, Any]:
-    """One attempt of a trial, as it begins."""
-    import torch
-
-    return {
-        "attempt": attempt,
-        "host": platform.node(),
-        "device": device,
-        "device_name": device_name(device),
-        "torch": torch.__version__,
-        "threads": torch.get_num_threads(),
-        "from_epoch": from_epoch,
-        "started": started,
-        "seconds": 0.0,
-    }

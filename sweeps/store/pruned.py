@@ -58,8 +58,7 @@ def of_search(store: Store, search: str) -> list[Pruned]:
     folder = store.results.folder
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     keys = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]
-    found = each(lambda key: read(store, key, search), keys, store.root)
-    return [pruned for pruned in found if pruned is not None]
+    return [found for found in each(lambda key: read(store, key, search), keys, store.root) if found is not None]
 
 
 def _path(store: Store, key: str) -> Place:

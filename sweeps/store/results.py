@@ -51,6 +51,12 @@ class Result:
     history: list[Record]
     """One record an epoch of the training, so that MLflow can be rebuilt from the file."""
 
+    @property
+    def samples(self) -> int:
+        """Samples that the measure draws per example, as likelihood-s1000-v1; 0 if it draws none."""
+        found = re.search(r"-s(\d+)-v", self.measure)
+        return int(found[1]) if found else 0
+
 
 class Results:
     """The results in one folder, which need not exist before the first `write`."""
@@ -114,15 +120,10 @@ class Results:
         """Every readable result, of all measures and versions, sorted by file name."""
         return iter(self.where(lambda *_: True))
 
-    def of(self, key: str) -> list[Result]:
-        """Every readable result of a key, of all measures and versions, by file name."""
-        return self.where(lambda other, _: other == key)
-
     def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
         """Every readable result whose key and measure (token) are wanted, by file name; the folder is listed once."""
         names = [(match["key"], match["measure"]) for match in self._files() if wanted(match["key"], match["measure"])]
-        read = each(lambda name: self.read(*name), names, self.folder)
-        return [result for result in read if result is not None]
+        return [result for result in each(lambda name: self.read(*name), names, self.folder) if result is not None]
 
     def keys(self, measure: str | None = None) -> list[str]:
         """Keys that have a file for this measure (token), or for any. The files are not opened."""

@@ -115,7 +115,6 @@ class Store:
 
     @property
     def reports(self) -> Place:
-        """Folder for reports, one folder a sweep in it."""
         return self.folder / "reports"
 
     def checkpoints(self, key: str, attempt: str = "reader") -> Checkpoints:
@@ -128,15 +127,12 @@ class Store:
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
     def artifacts(self, key: str) -> Place:
-        """Folder for what the trial with this key wants shown."""
         return self.folder / "artifacts" / key
 
     def measuring(self, key: str) -> Place:
-        """Folder for the finished parts of long measures of the trial with this key."""
         return self.folder / "measuring" / key
 
     def traceback(self, key: str) -> Place:
-        """File for the traceback of the trial with this key, which is there as long as its last attempt failed."""
         return self.folder / "errors" / f"{key}.txt"
 
     def plugin(self, name: str, digest: str) -> Place:

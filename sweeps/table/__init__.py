@@ -2,9 +2,8 @@
 
 published.py, published_likelihoods.py   the paper's tables, with their tolerances
 comparison.py    ours beside the published numbers, from results alone
-entries.py       one cell over its seeds, and the difference between two cells
+entries.py       one cell over its seeds, the difference between two cells, the order of a column's cells
 judgement.py     whether a number agrees with the paper: intervals, verdicts, tests
-order.py         whether our arms are in the published order
 findings.py      verdicts and differences in words
 protocol.py      how our set-up differs from the paper's
 quantities.py    tables whose rows are quantities
@@ -12,6 +11,6 @@ rounding.py, metric_names.py   numbers and names as they are printed
 terminal.py, turned.py, signs.py   in a terminal
 markdown.py      Markdown, for files and for MLflow
 latex.py, latex_text.py   LaTeX
-plot.py, figures.py   plots and figures
+plot.py          plots and figures
 files.py         all of it: make a report, show it, write its files
 """

@@ -14,10 +14,9 @@ from mvae.refusal import Refusal
 from sweeps.planning.plan import Cell, Plan
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Results
-from sweeps.table.entries import Contrast, Entry, Run, contrast
+from sweeps.table.entries import Contrast, Entry, Order, Run, contrast, grouped, order_of
 from sweeps.table.judgement import Verdict, pooled_spread
 from sweeps.table.metric_names import axis_words, metric_words
-from sweeps.table.order import Order, order_of
 from sweeps.table.protocol import departures, protocol_lines
 from sweeps.table.published import Table, ordered_columns
 
@@ -48,7 +47,6 @@ class Report:
 
     @property
     def title(self) -> str:
-        """One line that says what the table is."""
         if self.table is None and self.heading:
             return self.heading
         if self.table is None:
@@ -74,7 +72,6 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether every seed of every cell has a result."""
         return all(entry.n == entry.of for entry in self.entries.values())
 
     @property
@@ -93,7 +90,6 @@ class Report:
 
     @property
     def contrast_title(self) -> str:
-        """What the table of differences shows."""
         baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
         return f"{metric_words(self.metric) or 'each quantity'} minus that of {baseline}, seed by seed"
 
@@ -119,7 +115,6 @@ class Report:
 
     @cached_property
     def order(self) -> Order:
-        """Whether the arms are in the published order."""
         return order_of(self.in_order())
 
     def in_order(self) -> list[Entry]:
@@ -127,16 +122,19 @@ class Report:
         asked = ((row, column) for row in self.rows for column in self.columns)
         return [self.entries[place] for place in asked if place in self.entries]
 
-    def contrasts(self) -> list[Contrast]:
-        """Every row minus the first one that shows a quantity of its own, by seed: what the arms' order puts first is
-        the baseline."""
-        baselines, found = self._baselines(), []
-        for entry in self.in_order():
-            baseline = baselines[entry.row]
-            theirs = self.entries.get((baseline, entry.column))
-            if baseline != entry.row and theirs is not None:
-                found.append(contrast(entry, theirs))
-        return found
+    @cached_property
+    def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
+        """By (row, column): each row minus the first one that shows a quantity of its own, seed by seed.
+
+        What the arms' order puts first is the baseline.
+        """
+        baselines = self._baselines()
+        pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in self.in_order()]
+        return {
+            (entry.row, entry.column): contrast(entry, baseline)
+            for entry, baseline in pairs
+            if baseline is not None and baseline is not entry
+        }
 
     def _baselines(self) -> dict[str, str]:
         """Row to the first row that it shares a quantity with, itself at least."""
@@ -176,9 +174,7 @@ def tabulate(
         place = groups.setdefault((cell.row, cell.column), [])
         if all(run.key != key for _, run in place):
             place.append((cell, _run(cell, key, results, failures or {}, links or {})))
-    rows: dict[str, list[Cell]] = {}
-    for cell in plan.cells:
-        rows.setdefault(cell.row, []).append(cell)
+    rows = grouped(plan.cells, lambda cell: cell.row)
     made = [_entry(members, rows[row], table) for (row, _), members in groups.items()]
     entries = {(entry.row, entry.column): entry for entry in _with_pooled_spread(made, table)}
     first = plan.cells[0]
@@ -217,20 +213,13 @@ def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | N
 
 def _with_pooled_spread(entries: Iterable[Entry], table: Table | None) -> list[Entry]:
     """Entries, each with the spread of its row's columns in its range."""
-    groups: dict[tuple[str, float | str], list[Entry]] = {}
-    for entry in entries:
-        place = entry.column if table is None else table.range_of(entry.column)
-        groups.setdefault((entry.row, place), []).append(entry)
     found = []
-    for members in groups.values():
-        pooled = pooled_spread((entry.values, _models(entry)) for entry in members)
+    by_range = grouped(entries, lambda one: (one.row, one.column if table is None else table.range_of(one.column)))
+    for members in by_range.values():
+        models = [frozenset(run.key for run in entry.runs if run.value is not None) for entry in members]
+        pooled = pooled_spread(zip((entry.values for entry in members), models, strict=True))
         found += [replace(entry, pooled=pooled) for entry in members]
     return found
-
-
-def _models(entry: Entry) -> frozenset[str]:
-    """Keys of the models that a cell's values were measured on."""
-    return frozenset(run.key for run in entry.runs if run.value is not None)
 
 
 def _run(cell: Cell, key: str, results: Results, failures: Mapping[str, str], links: Mapping[str, str]) -> Run:

@@ -1,4 +1,4 @@
-"""One cell of a table over its seeds, and the difference between two cells.
+"""One cell of a table over its seeds, the difference between two cells, and the order of a column's cells.
 
 The statistics are in sweeps/table/judgement.py; this module holds their inputs.
 """
@@ -7,25 +7,40 @@ from __future__ import annotations
 
 import statistics
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import combinations
+from typing import TypeVar
 
 from sweeps.planning.state import TrialState
 from sweeps.table.judgement import (
     FEWEST_SEEDS,
-    SLACK,
+    Ordering,
     Paired,
     Pooled,
     Verdict,
     binomial_spread,
+    gap_is_clear,
     half_width,
     judge,
     paired,
     pooled_spread,
     seeds_to_resolve,
+    tau_b,
 )
 from sweeps.table.published import column_label
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
+
+
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items by key; keys stand in the order in which they first come."""
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
 
 
 @dataclass(frozen=True)
@@ -51,7 +66,6 @@ class Run:
 
     @property
     def state(self) -> TrialState:
-        """DONE, FAILED or PENDING."""
         if self.value is not None:
             return TrialState.DONE
         return TrialState.PENDING if self.error is None else TrialState.FAILED
@@ -71,7 +85,6 @@ class OverSeeds:
 
     @property
     def mean(self) -> float | None:
-        """None without any number."""
         return statistics.fmean(self.values) if self.values else None
 
     @property
@@ -108,7 +121,6 @@ class Entry(OverSeeds):
 
     @property
     def values(self) -> list[float]:
-        """The metric of every seed that has one."""
         return [run.value for run in self.runs if run.value is not None]
 
     @property
@@ -141,11 +153,6 @@ class Entry(OverSeeds):
         if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
             return None
         return half_width(self.run_spread, self._pooled.freedom, self.n)
-
-    @property
-    def within_tolerance(self) -> bool:
-        """Whether the mean is within the tolerance of the published value, however few seeds it has."""
-        return self.difference is not None and abs(self.difference) <= self.tolerance + SLACK
 
     @property
     def verdict(self) -> Verdict:
@@ -204,3 +211,47 @@ def contrast(entry: Entry, baseline: Entry) -> Contrast:
     theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
     pairs = tuple((run.value, theirs[run.seed]) for run in entry.runs if run.value is not None and run.seed in theirs)
     return Contrast(entry.row, baseline.row, entry.column, pairs)
+
+
+@dataclass(frozen=True)
+class Order:
+    """How the arms of a table stand."""
+
+    pairs: tuple[Contrast, ...]
+    """Judged pairs, column by column: the arm with the higher published value minus the other."""
+    close: int
+    """Pairs that are not judged because their published values are too close."""
+    tau: tuple[tuple[float | str, float], ...]
+    """Column and Kendall's tau-b of its published and our values: a description, not a test."""
+
+    def of(self, ordering: Ordering) -> list[Contrast]:
+        return [pair for pair in self.pairs if pair.test is not None and pair.test.ordering is ordering]
+
+
+def order_of(entries: Sequence[Entry]) -> Order:
+    """Whether our arms are in the published order, column by column, from the cells that have a verdict.
+
+    Only pairs of arms whose published gap exceeds 2 sqrt(2) s are judged. Arms whose order the paper itself does not
+    resolve say nothing about ours.
+
+    Args:
+        entries: of all rows and columns, in the table's order.
+    """
+    columns = grouped((entry for entry in entries if entry.verdict.judged), lambda entry: entry.column)
+    found, close, tau = [], 0, []
+    for column, of_column in columns.items():
+        for one, other in combinations(of_column, 2):
+            if one.arm == other.arm or one.quantity != other.quantity:
+                continue
+            gap = (one.published or 0.0) - (other.published or 0.0)
+            if not gap_is_clear(gap, one.run_spread or 0.0, other.run_spread or 0.0):
+                close += 1
+                continue
+            between = contrast(one, other) if gap > 0 else contrast(other, one)
+            if between.test is not None:
+                found.append(between)
+        published = [entry.published for entry in of_column if entry.published is not None]
+        ours = [entry.mean for entry in of_column if entry.published is not None and entry.mean is not None]
+        if (found_tau := tau_b(published, ours)) is not None:
+            tau.append((column, found_tau))
+    return Order(tuple(found), close, tuple(tau))

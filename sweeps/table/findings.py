@@ -5,20 +5,20 @@ Terminal, Markdown and LaTeX print these lines as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
+from typing import TypeVar
 
 from sweeps.cli.words import counted, figures
 from sweeps.table.comparison import Report
-from sweeps.table.entries import Contrast, Entry
+from sweeps.table.entries import Contrast, Entry, OverSeeds, grouped
 from sweeps.table.judgement import FEWEST_SEEDS, MAGNITUDES, Ordering, Verdict, by_chance
 from sweeps.table.published import Table, column_label
 from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
 
-Line = tuple[str, Callable[[Contrast], str]]
-"""Label of a line, and its text for one difference."""
+Compared = TypeVar("Compared", bound=OverSeeds)
 
-EntryLine = tuple[str, Callable[[Entry], str]]
-"""Label of a line, and its text for one cell."""
+Line = tuple[str, Callable[[Compared], str]]
+"""Label of a line, and its text for one cell or difference."""
 
 
 def verdict_words(entry: Entry) -> str:
@@ -66,8 +66,8 @@ def findings(report: Report) -> list[str]:
 
 
 def entry_lines(
-    report: Report, row: str, first: list[EntryLine], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
-) -> list[EntryLine]:
+    report: Report, row: str, first: list[Line[Entry]], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
+) -> list[Line[Entry]]:
     """The lines of a row's cells, each with its label; lines that are empty throughout are left out.
 
     Args:
@@ -87,13 +87,13 @@ def entry_lines(
     return [*lines, ("seeds", seeds)]
 
 
-def contrast_lines(contrasts: Sequence[Contrast], mark: str = "±") -> list[Line]:
+def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Line[Contrast]]:
     """The lines that differences between arms have, each with its label; lines that are empty throughout are left out.
 
     Args:
         mark: the sign in front of a spread or a half-width.
     """
-    lines: list[Line] = [
+    lines: list[Line[Contrast]] = [
         ("mean", lambda one: shown_value(one.mean, one.spread, signed=True) or "-"),
         ("spread", lambda one: shown_spread(one.mean, one.spread, mark)),
         ("95%", lambda one: half_interval(one, mark)),
@@ -115,7 +115,7 @@ def half_interval(one: Contrast, mark: str) -> str:
     return f"{mark}{shown_value(half, half)}"
 
 
-def contrast_legend(contrasts: Sequence[Contrast]) -> list[str]:
+def contrast_legend(contrasts: Collection[Contrast]) -> list[str]:
     """Returns the legend of the lines of differences that are shown."""
     labels = {label for label, _ in contrast_lines(contrasts)}
     words = {
@@ -143,10 +143,7 @@ def _verdicts(report: Report) -> str:
 
 
 def _interval(report: Report, table: Table) -> str:
-    groups: dict[float | str, list[float | str]] = {}
-    for column in report.columns:
-        groups.setdefault(table.range_of(column), []).append(column)
-    shared = [of_range for of_range in groups.values() if len(of_range) > 1]
+    shared = [of_range for of_range in grouped(report.columns, table.range_of).values() if len(of_range) > 1]
     pooled = " and ".join(f"{column_label(first)} to {column_label(last)}" for first, *_, last in shared)
     over = f", s pooled over {pooled}" if pooled else ""
     return (
@@ -157,14 +154,11 @@ def _interval(report: Report, table: Table) -> str:
 
 def _agreements(report: Report) -> list[str]:
     """By what other protocol cells agree, each protocol once."""
-    by_protocol: dict[tuple[str, ...], list[Entry]] = {}
-    for entry in report.judged:
-        if entry.verdict is Verdict.AGREES:
-            by_protocol.setdefault(entry.departures, []).append(entry)
-    where = {
-        found: _places(((entry.row, entry.column) for entry in cells), report) for found, cells in by_protocol.items()
-    }
-    return [f"Agrees by another protocol: {where[found]}: {'; '.join(found)}." for found in by_protocol]
+    agreeing = (entry for entry in report.judged if entry.verdict is Verdict.AGREES)
+    return [
+        f"Agrees by another protocol: {_places(((one.row, one.column) for one in cells), report)}: {'; '.join(found)}."
+        for found, cells in grouped(agreeing, lambda entry: entry.departures).items()
+    ]
 
 
 def _order(report: Report) -> list[str]:
@@ -176,8 +170,7 @@ def _order(report: Report) -> list[str]:
             f"Order of the arms: {counts}, of {counted(len(order.pairs), 'pair')} with a clear published gap"
             f" (above 2 sqrt(2) s); {order.close} too close to judge."
         )
-    below = [pair.contrast for pair in order.of(Ordering.REVERSED)]
-    if below:
+    if below := order.of(Ordering.REVERSED):
         said = _places(((f"{one.row} is below {one.baseline}", one.column) for one in below), report)
         lines.append(f"Reversed: {said}.")
     if order.tau:
@@ -188,17 +181,12 @@ def _order(report: Report) -> list[str]:
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
     """NN at 1%, 2%; MVAE in all columns."""
-    columns: dict[str, list[float | str]] = {}
-    for head, column in places:
-        columns.setdefault(head, []).append(column)
-    every = set(report.columns)
-    where = {
-        head: "in all columns"
-        if every <= set(found) and len(every) > 1
-        else f"at {', '.join(map(column_label, found))}"
-        for head, found in columns.items()
-    }
-    return "; ".join(f"{head} {found}" for head, found in where.items())
+    said = []
+    for head, found in grouped(places, lambda place: place[0]).items():
+        columns = [column for _, column in found]
+        everywhere = len(report.columns) > 1 and set(report.columns) <= set(columns)
+        said.append(f"{head} " + ("in all columns" if everywhere else f"at {', '.join(map(column_label, columns))}"))
+    return "; ".join(said)
 
 
 def _bootstrap(one: Contrast, end: int) -> str:

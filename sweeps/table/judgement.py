@@ -170,6 +170,13 @@ class Paired:
         low, high = self.interval
         return low > SLACK or high < -SLACK
 
+    @property
+    def ordering(self) -> Ordering:
+        """How our order compares with the published order, if the first arm has the higher published value."""
+        if not self.resolved:
+            return Ordering.UNRESOLVED
+        return Ordering.IN_ORDER if self.interval[0] > 0 else Ordering.REVERSED
+
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
     """Compares two arms over the seeds that both have, given in the same order.
@@ -229,18 +236,6 @@ def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:
         spread, other_spread: s of both arms; if they differ, s is their root mean square.
     """
     return abs(gap) > 2 * math.hypot(spread, other_spread)
-
-
-def ordering(difference: float, test: Paired) -> Ordering:
-    """Compares the order of two arms of ours with the published order.
-
-    Args:
-        difference: our mean difference, the arm with the higher published value first.
-        test: of the same difference.
-    """
-    if not test.resolved:
-        return Ordering.UNRESOLVED
-    return Ordering.IN_ORDER if difference > 0 else Ordering.REVERSED
 
 
 def tau_b(published: Sequence[float], ours: Sequence[float]) -> float | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sweeps.table.comparison import Contrast, Entry, Report
 from sweeps.table.latex_text import escaped, stacked, typeset, width, wrapped
@@ -74,9 +74,6 @@ class Line:
     name: str
     values: tuple[Value, ...]
 
-    def among(self, places: range) -> Line:
-        return Line(self.name, tuple(self.values[place] for place in places))
-
 
 Block = tuple[Line, ...]
 """The lines of one row: ours and the paper's."""
@@ -93,9 +90,9 @@ class Content:
     columns: tuple[str, ...]
     blocks: tuple[Block, ...]
 
-    def band(self, places: range) -> Content:
-        blocks = tuple(tuple(line.among(places) for line in block) for block in self.blocks)
-        return Content(self.caption, self.label, self.axis, tuple(self.columns[place] for place in places), blocks)
+    def band(self, places: slice) -> Content:
+        blocks = tuple(tuple(replace(line, values=line.values[places]) for line in block) for block in self.blocks)
+        return replace(self, columns=self.columns[places], blocks=blocks)
 
 
 def latex(report: Report, part: str = "") -> str:
@@ -110,14 +107,14 @@ def latex(report: Report, part: str = "") -> str:
 
 def latex_differences(report: Report) -> str:
     """The table of differences between arms, seed by seed; empty if no two rows have a seed in common."""
-    contrasts = report.contrasts()
-    if not any(contrast.n for contrast in contrasts):
+    contrasts = report.contrasts
+    most = max((contrast.n for contrast in contrasts.values()), default=0)
+    if not most:
         return ""
-    most = max(contrast.n for contrast in contrasts)
-    values = {(contrast.row, contrast.column): _value(contrast, most, signed=True) for contrast in contrasts}
+    values = {place: _value(contrast, most, signed=True) for place, contrast in contrasts.items()}
     blocks = tuple(
         (Line(f"{row} {MINUS} {baseline}", tuple(values.get((row, column), Value()) for column in report.columns)),)
-        for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts)
+        for row, baseline in dict.fromkeys((contrast.row, contrast.baseline) for contrast in contrasts.values())
     )
     caption = [
         f"{typeset(capitalised(metric_words(report.metric) if report.metric else 'each quantity'))}: difference"
@@ -212,10 +209,10 @@ def _layout(content: Content) -> tuple[Style, list[Content]]:
     columns = len(content.columns)
     for number in range(2, columns + 1):
         size = math.ceil(columns / number)
-        bands = [content.band(range(start, min(start + size, columns))) for start in range(0, columns, size)]
+        bands = [content.band(slice(start, start + size)) for start in range(0, columns, size)]
         if all(_width(band, BANDED) <= TEXT_WIDTH for band in bands):
             return BANDED, bands
-    return STYLES[-1], [content.band(range(place, place + 1)) for place in range(columns)]
+    return STYLES[-1], [content.band(slice(place, place + 1)) for place in range(columns)]
 
 
 def _width(content: Content, style: Style) -> float:
@@ -301,9 +298,8 @@ def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> li
 
 def _float(content: Content, style: Style, number: int, tabulars: Sequence[Sequence[str]]) -> str:
     """A table of the paper; those after the first keep its number."""
-    caption = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
-    if number:
-        caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"]
+    first = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
+    caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"] if number else first
     lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]
     body = [r"\smallskip", rf"\{style.size}", rf"\setlength{{\tabcolsep}}{{{style.gap / 2:g}pt}}", *lines]
     return "\n".join([r"\begin{table}[tp]", r"\centering", *caption, *body, r"\end{table}"]) + "\n"

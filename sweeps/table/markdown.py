@@ -10,8 +10,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mvae.evaluation.words import WordTable
-from sweeps.table.comparison import Contrast, Entry, Report, Run
+from sweeps.table.comparison import Entry, Report, Run
 from sweeps.table.findings import (
+    Compared,
+    Line,
     contrast_legend,
     contrast_lines,
     entry_lines,
@@ -80,21 +82,23 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
     """The table, what it says, its protocol, the differences between arms and every run (if wanted), as GitHub and
     MLflow render them."""
     columns = [column_label(column) for column in report.columns]
+    lines: list[list[str]] = []
+    for row in report.rows:
+        of_row = entry_lines(report, row, [("ours", _mean_words)], "difference", _seeds_words)
+        lines += _lines(row, of_row, [report.entries.get((row, column)) for column in report.columns])
     parts = [
         f"### {report.title}",
-        markdown_table(
-            [axis_words(report.axis), ""],
-            columns,
-            [line for row in report.rows for line in _markdown_rows(report, row)],
-            padded=True,
-        ),
+        markdown_table([axis_words(report.axis), ""], columns, lines, padded=True),
         _list(report.statements),
         _legend_words(report),
         _list([*findings(report), *report.caption]),
     ]
-    contrasts = report.contrasts()
+    contrasts = report.contrasts.values()
     if any(contrast.n for contrast in contrasts):
-        lines = [line for row in report.rows for line in _contrast_rows(row, contrasts, report.columns)]
+        lines = []
+        for row, baseline in {contrast.row: contrast.baseline for contrast in contrasts}.items():
+            across = [report.contrasts.get((row, column)) for column in report.columns]
+            lines += _lines(f"{row} - {baseline}", contrast_lines(contrasts), across)
         parts += [
             f"#### {report.contrast_title}",
             markdown_table(["", ""], columns, lines, padded=True),
@@ -122,21 +126,11 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
 
 
 def _legend_words(report: Report) -> str:
-    whose = "row" if report.rows_are_quantities else "column"
-    shown = metric_words(report.metric) or f"the quantity of its {whose}"
+    shown = metric_words(report.metric) or f"the quantity of its {'row' if report.rows_are_quantities else 'column'}"
     said = f"Each number: {shown}, {seeds_in_words(report, 'mean ± standard deviation')}."
     if report.table is not None and report.published:
         said += f" Published: {report.table.source}; a difference up to {report.tolerance} counts as agreement."
     return said
-
-
-def _markdown_rows(report: Report, row: str) -> list[list[str]]:
-    entries = [report.entries.get((row, column)) for column in report.columns]
-    lines = entry_lines(report, row, [("ours", _mean_words)], "difference", _verdict_words)
-    return [
-        [f"**{row}**" if place == 0 else "", label, *("" if entry is None else text(entry) for entry in entries)]
-        for place, (label, text) in enumerate(lines)
-    ]
 
 
 def _mean_words(entry: Entry) -> str:
@@ -145,24 +139,14 @@ def _mean_words(entry: Entry) -> str:
     return f"**{shown_value(entry.mean, entry.spread)}** {shown_spread(entry.mean, entry.spread)}".rstrip()
 
 
-def _verdict_words(entry: Entry) -> str:
+def _seeds_words(entry: Entry) -> str:
     return f"{entry.n}/{entry.of} {verdict_words(entry)}".strip()
 
 
-def _contrast_rows(row: str, contrasts: Sequence[Contrast], columns: Sequence[float | str]) -> list[list[str]]:
-    """The lines of one row's differences; none if it is a baseline."""
-    of_row = {contrast.column: contrast for contrast in contrasts if contrast.row == row}
-    if not of_row:
-        return []
-    baseline = next(iter(of_row.values())).baseline
-    return [
-        [
-            f"**{row} - {baseline}**" if place == 0 else "",
-            label,
-            *(text(of_row[column]) if column in of_row else "" for column in columns),
-        ]
-        for place, (label, text) in enumerate(contrast_lines(contrasts))
-    ]
+def _lines(name: str, lines: Iterable[Line[Compared]], cells: Sequence[Compared | None]) -> list[list[str]]:
+    """The lines of a row: its name beside the first, their labels, and the text of each cell."""
+    texts = [[label, *("" if cell is None else text(cell) for cell in cells)] for label, text in lines]
+    return [["" if place else f"**{name}**", *of_line] for place, of_line in enumerate(texts)]
 
 
 def _linked(run: Run) -> str:

@@ -54,7 +54,6 @@ WITHOUT_SPLIT = frozenset(name for name in NAMES if name.startswith(("log_", "va
 """Metrics that are computed on test data only, so that their words need no "test"."""
 
 PER_TOKEN = "_per_token"  # noqa: S105 (a token of a sentence)
-BY_IMAGE = "-x1"
 
 AXES = {
     "paired fraction": "share of paired examples",
@@ -119,7 +118,7 @@ def capitalised(words: str) -> str:
 
 def _variant(variant: str) -> str:
     """Returns the part after the dash in a metric's name, in words."""
-    if variant == BY_IMAGE[1:]:
+    if variant == "x1":
         return " by q(z|x1)"
     if share := re.fullmatch(r"f([\d.e-]+)", variant):
         return f" of a read-out, {float(share[1]) * 100:.6g}% of the labels"

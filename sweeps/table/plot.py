@@ -1,13 +1,15 @@
-"""The plot of a report: the metric against the column, ours with its spread, the published curve dashed.
+"""Plots of reports: the metric against the column, ours with its spread, the published curve dashed.
 
-Here too: how every figure is saved, as PNG, PDF and SVG whose bytes depend on the figure only.
+`picture` draws a whole report, `figure` several plots of its rows, as a published figure has them, and `heat_map` its
+means. `forms` saves any of them as PNG, PDF and SVG, whose bytes depend on the figure only.
 """
 
 from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import groupby, zip_longest
 from textwrap import wrap
@@ -41,6 +43,18 @@ METADATA: dict[str, dict[str, None]] = {
 """Metadata to leave out (date, version), so that equal figures give equal files."""
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row of a report as one line of a plot."""
+
+    report: Report
+    row: str
+    label: str = ""
+    """What the legend calls it; empty: the legend does not."""
+    faint: bool = False
+    """Grey and without its seeds, behind the others."""
+
+
 def picture(report: Report) -> Figure:
     """A line through the means, with a band of one standard deviation, and a point for every seed.
 
@@ -62,9 +76,54 @@ def picture(report: Report) -> Figure:
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as the bytes of a PNG."""
-    return saved(lambda: figure, "png")
+def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
+    """The plots side by side: lines through means, with a band of one standard deviation and a point per seed.
+
+    Args:
+        plots: title of each to its lines.
+        about: names data set and seeds.
+    """
+    from matplotlib.figure import Figure
+
+    made = Figure(figsize=(4.6 * len(plots), 4.2))
+    for axes, (title, lines) in zip(made.subplots(1, len(plots), squeeze=False).flat, plots.items(), strict=True):
+        coloured = [line for line in lines if not line.faint]
+        for line in sorted(lines, key=lambda line: not line.faint):
+            colour = "0.75" if line.faint else COLOURS[coloured.index(line) % len(COLOURS)]
+            entries = [entry for entry in line.report.in_order() if entry.row == line.row]
+            draw_line(axes, entries, line.report, colour, label=line.label, faint=line.faint)
+        draw_axis(axes, lines[0].report, lines[0].report.columns, size=8, grid="0.93")
+        axes.set_title(title, loc="left", fontsize=10)
+        if any(line.label for line in lines):
+            axes.legend(frameon=False, fontsize=8)
+    made.suptitle(_title(about), x=0.01, ha="left", fontsize=11)
+    return made
+
+
+def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high: float) -> Figure:
+    """The means of some rows, by column; a cell without a result is empty.
+
+    Args:
+        rows: of the report, to what they are called.
+        low, high: ends of the scale of colours.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    means = np.array([[report.mean(row, column) for column in report.columns] for row in rows], dtype=float)
+    made = Figure(layout="constrained", figsize=(2.4 + 0.62 * len(report.columns), 1.5 + 0.27 * len(rows)))
+    axes = made.add_subplot()
+    image = axes.imshow(means, aspect="auto", cmap="viridis", vmin=low, vmax=high)
+    for (line, column), mean in np.ndenumerate(means):
+        if np.isfinite(mean):
+            colour = "white" if mean < (low + high) / 2 else "black"
+            axes.text(column, line, f"{mean:.2f}", ha="center", va="center", fontsize=7, color=colour)
+    axes.set_xticks(range(len(report.columns)), [column_label(column) for column in report.columns], fontsize=8)
+    axes.set_yticks(range(len(rows)), list(rows.values()), fontsize=8)
+    axes.set_xlabel(axis_words(report.axis))
+    made.colorbar(image, ax=axes)
+    axes.set_title(f"{title}\n{_title(report, 'mean')}", loc="left", fontsize=10)
+    return made
 
 
 def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
@@ -223,5 +282,5 @@ def place_of(column: float | str, report: Report) -> float:
     return math.log10(column)
 
 
-def _title(report: Report) -> str:
-    return f"{capitalised(dataset_words(report.dataset))}: {seeds_in_words(report)}"
+def _title(report: Report, shown: str = "mean and standard deviation") -> str:
+    return f"{capitalised(dataset_words(report.dataset))}: {seeds_in_words(report, shown)}"

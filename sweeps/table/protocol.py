@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -188,10 +189,8 @@ def _and(names: Sequence[str]) -> str:
 def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
     """(row, value) of a field over the cells whose arm reads it."""
     if name == "seeds":
-        seeds: dict[tuple[str, float | str], set[int]] = {}
-        for cell in cells:
-            seeds.setdefault((cell.row, cell.column), set()).add(cell.trial.seed)
-        return [(row, len(those)) for (row, _), those in seeds.items()]
+        seeds = dict.fromkeys((cell.row, cell.column, cell.trial.seed) for cell in cells)
+        return [(row, count) for (row, _), count in Counter((row, column) for row, column, _ in seeds).items()]
     if name == "samples":
         drawn = ((cell.row, dict(cell.measure.parameters).get("s")) for cell in cells)
         return [(row, int(samples)) for row, samples in drawn if samples is not None]
@@ -204,8 +203,7 @@ def _field(name: str, trial: Trial) -> Any:
     `binarisation` is None if the data set has no grey values to draw bits from."""
     read = trial.hashed_fields()
     if name == "binarisation":
-        drawn = source(trial.dataset).grey and name in arm(trial.model).reads
-        return trial.binarisation if drawn else None
+        return trial.binarisation if source(trial.dataset).grey and name in arm(trial.model).reads else None
     if name == "annealing":
         return _annealing_epochs(trial)
     if name == "final_beta":

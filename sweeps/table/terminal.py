@@ -17,19 +17,15 @@ from rich.text import Text
 
 from sweeps.planning.plan import Plan
 from sweeps.planning.state import TrialState
-from sweeps.table.comparison import Contrast, Entry, Report, Verdict
-from sweeps.table.findings import EntryLine, contrast_legend, contrast_lines, entry_lines, findings
+from sweeps.table.comparison import Entry, Report, Verdict
+from sweeps.table.findings import Compared, Line, contrast_legend, contrast_lines, entry_lines, findings
 from sweeps.table.metric_names import axis_words
 from sweeps.table.published import column_label, ordered_columns
 from sweeps.table.rounding import shown_spread, shown_value
 from sweeps.table.signs import STATE_STYLES, STYLES, UNICODE, Marks, marks_of
 from sweeps.table.turned import differences_by_quantity, table_by_quantity, turnable
 
-Compared = TypeVar("Compared", Entry, Contrast)
 Column = TypeVar("Column", bound=float | str)
-
-NAME_WIDTH = 12
-"""Columns of output that a named column takes at most; its heading goes on below."""
 
 
 def show(report: Report, console: Console) -> None:
@@ -45,19 +41,18 @@ def show(report: Report, console: Console) -> None:
         console.print(Text(line))
     for line in [*_legend(report, marks), *findings(report), *report.caption]:
         console.print(Text(line, style="dim"))
-    contrasts = report.contrasts()
+    contrasts = report.contrasts.values()
     if any(contrast.n for contrast in contrasts):
         console.print()
         console.print(Text(report.contrast_title, style="bold"))
         if turned:
-            compared = tuple(dict.fromkeys(contrast.row for contrast in contrasts))
-            grid = differences_by_quantity(report, contrasts, compared, marks)
+            grid = differences_by_quantity(report, marks)
             if fits := _fits(console, grid):
                 console.print(grid)
             more = "p values and seeds of each difference" if fits else "Too wide for this terminal"
             console.print(Text(f"{more}: see table.md of the report", style="dim"))
         else:
-            _print_bands(console, report.columns, lambda part: _contrast_grid(report, contrasts, part, marks))
+            _print_bands(console, report.columns, lambda part: _contrast_grid(report, part, marks))
             for line in contrast_legend(contrasts):
                 console.print(Text(line, style="dim"))
     for line in report.notes():
@@ -110,17 +105,13 @@ def _print_bands(console: Console, columns: Sequence[Column], make: Callable[[Se
 
 def _table_grid(report: Report, columns: Sequence[float | str], marks: Marks) -> Grid:
     grid = _grid(report.rows, report.axis, columns, marks, labels=True)
-    for row in report.rows:
-        entries = [report.entries.get((row, column)) for column in columns]
-        _add_block(grid, row, _lines(report, row, marks), entries, _entry_style)
-    return grid
-
-
-def _lines(report: Report, row: str, marks: Marks) -> list[EntryLine]:
-    first: list[EntryLine] = [("ours", lambda entry: shown_value(entry.mean, entry.spread) or "-")]
+    first: list[Line[Entry]] = [("ours", lambda entry: shown_value(entry.mean, entry.spread) or "-")]
     if any(entry.spread is not None for entry in report.entries.values()):
         first.append(("spread", lambda entry: shown_spread(entry.mean, entry.spread, marks.spread)))
-    return entry_lines(report, row, first, "diff", marks.seeds, marks.spread)
+    for row in report.rows:
+        lines = entry_lines(report, row, first, "diff", marks.seeds, marks.spread)
+        _add_block(grid, row, lines, [report.entries.get((row, column)) for column in columns], _entry_style)
+    return grid
 
 
 def _entry_style(label: str, entry: Entry) -> str:
@@ -128,13 +119,12 @@ def _entry_style(label: str, entry: Entry) -> str:
     return {"ours": "bold", "spread": "dim", "paper": "", "95%": "dim"}.get(label, verdict)
 
 
-def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Sequence[float | str], marks: Marks) -> Grid:
-    baselines = {contrast.row: f"- {contrast.baseline}" for contrast in contrasts}
+def _contrast_grid(report: Report, columns: Sequence[float | str], marks: Marks) -> Grid:
+    baselines = {contrast.row: f"- {contrast.baseline}" for contrast in report.contrasts.values()}
     grid = _grid([*report.rows, *baselines.values()], report.axis, columns, marks, labels=True)
-    by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
-    lines = contrast_lines(contrasts, marks.spread)
+    lines = contrast_lines(report.contrasts.values(), marks.spread)
     for row, baseline in baselines.items():
-        across = [by_place.get((row, column)) for column in columns]
+        across = [report.contrasts.get((row, column)) for column in columns]
         _add_block(grid, f"{row}\n{baseline}", lines, across, lambda label, _: "bold" if label == "mean" else "dim")
     return grid
 
@@ -142,7 +132,7 @@ def _contrast_grid(report: Report, contrasts: Sequence[Contrast], columns: Seque
 def _add_block(
     grid: Grid,
     name: str,
-    lines: Sequence[tuple[str, Callable[[Compared], str]]],
+    lines: Sequence[Line[Compared]],
     cells: Sequence[Compared | None],
     style: Callable[[str, Compared], str],
 ) -> None:
@@ -203,9 +193,9 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     if labels:
         grid.add_column("", no_wrap=True, vertical="bottom")
     for column in columns:
-        narrow = NAME_WIDTH if isinstance(column, str) else None
+        most = 12 if isinstance(column, str) else None  # the heading of a named column goes on below
         label = column_label(column)
-        grid.add_column(label, justify="right", vertical="bottom", overflow="fold", min_width=7, max_width=narrow)
+        grid.add_column(label, justify="right", vertical="bottom", overflow="fold", min_width=7, max_width=most)
     return grid
 
 

@@ -23,10 +23,6 @@ BY = " by "
 """Separates a quantity from the estimate that it comes from; neighbours with the same one share a heading."""
 
 
-NAME_WIDTH = 24
-"""Columns of output that a quantity's name takes at most."""
-
-
 def turnable(report: Report) -> bool:
     """Whether every column is one quantity of its own."""
     named = all(isinstance(column, str) for column in report.columns)
@@ -56,15 +52,16 @@ def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid
     return grid
 
 
-def differences_by_quantity(report: Report, contrasts: Sequence[Contrast], rows: Sequence[str], marks: Marks) -> Grid:
-    """Differences between some of the table's rows and their baselines, with half the 95 % interval or the spread."""
+def differences_by_quantity(report: Report, marks: Marks) -> Grid:
+    """Differences between the table's rows and their baselines, with half the 95 % interval or the spread."""
+    contrasts = report.contrasts.values()
     baselines = {contrast.row: contrast.baseline for contrast in contrasts}
-    by_place = {(contrast.row, contrast.column): contrast for contrast in contrasts}
     certain = any(contrast.interval is not None for contrast in contrasts)
     several = certain or any(contrast.spread is not None for contrast in contrasts)
-    grid = _grid(report, [[*row.split(), f"- {baselines[row]}"] for row in rows], marks, labels=several)
+    heads = [[*row.split(), f"- {baseline}"] for row, baseline in baselines.items()]
+    grid = _grid(report, heads, marks, labels=several)
     for column, name in _with_headings(grid, report):
-        found = [by_place.get((row, column)) for row in rows]
+        found = [report.contrasts.get((row, column)) for row in baselines]
         means = [Text("" if one is None else shown_value(one.mean, one.spread, signed=True)) for one in found]
         _add(grid, Text(name), "mean", means)
         halves = [Text("" if one is None else _half(one, marks.spread, certain), style="dim") for one in found]
@@ -76,8 +73,8 @@ def differences_by_quantity(report: Report, contrasts: Sequence[Contrast], rows:
 def _grid(report: Report, heads: Sequence[Sequence[str]], marks: Marks, *, labels: bool) -> Grid:
     """An empty grid: names of quantities, labels of their lines if there are several, and a column for each head."""
     grid = Grid(box=box.SIMPLE_HEAD if marks is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, padding=0)
-    width = max(len(name) for _, names in _groups(report) for _, name in names)
-    grid.add_column(Text(axis_words(report.axis), style="dim"), width=min(width, NAME_WIDTH), overflow="fold")
+    longest = max(len(name) for _, names in _groups(report) for _, name in names)
+    grid.add_column(Text(axis_words(report.axis), style="dim"), width=min(longest, 24), overflow="fold")
     if labels:
         grid.add_column("", no_wrap=True)
     for words in heads:

@@ -19,6 +19,7 @@ from mvae.training.records import MODEL
 from sweeps.cli.words import figures
 from sweeps.planning.state import TrialState
 from sweeps.table.markdown import markdown_table
+from sweeps.table.metric_names import capitalised
 from sweeps.table.rounding import shown_value
 from sweeps.tracking.view import RunView, SweepView, member_tag
 
@@ -28,15 +29,9 @@ NOTE_CHARACTERS = 8000
 VIEW = "mlflow.sharedViewState."
 """Before the id of a saved view, in the name of its tag."""
 
-VIEW_METRICS = 6
-"""Columns of metrics in a saved view at most: a tag of an experiment holds 5,000 characters."""
-
 FIRST_CHARTS = ("validation", "train")
 FOLDED_CHARTS = ("best", "speed")
 """Sections of charts (a metric's name up to its last slash) that come first, and those that come folded."""
-
-HEADLINES = 3
-"""Numbers in the first line of a trial's description at most."""
 
 
 def experiment_note(name: str) -> str:
@@ -65,7 +60,6 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         look += f", [files of the report]({runs}/{run}/artifacts/report)"
     texts = [path.read_bytes().decode() for path in files if path.name == "table.md"]
     above, _, every_run = "".join(texts).partition("<details>")
-    pictures = sorted(path.name for path in files if path.name.endswith(".png"))
     parts = [
         f"**{sweep.title}**",
         f"Published: {sweep.source}." if sweep.source else "",
@@ -75,7 +69,7 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         above.strip(),
         *(
             f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
-            for picture in pictures
+            for picture in sorted(path.name for path in files if path.name.endswith(".png"))
         ),
     ]
     note = "\n\n".join(part for part in parts if part)
@@ -93,12 +87,16 @@ def run_note(view: RunView) -> str:
     """
     fields = view.fields
     place = [f"{name} {view.tags[name]}" for name in ("row", "column") if view.tags.get(name)]
-    place += [f"{word} {fields[name]}" for name, word in _NAMED.items() if name in fields]
+    words = {"model": "arm", "dataset": "data set", "seed": "seed"}
+    place += [f"{word} {fields[name]}" for name, word in words.items() if name in fields]
     epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
     final = dict(sorted(view.final.items(), key=lambda item: (not item[0].startswith("test/"), item[0])))
-    head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:HEADLINES]
+    head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:3]
     stands = f"{_STANDS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
-    parts = [f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.", _sentence(place)]
+    parts = [
+        f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.",
+        f"{capitalised(', '.join(place))}.",
+    ]
     if view.error is not None:
         parts.append("Why it failed:\n\n" + "\n".join(f"    {line}" for line in view.error.splitlines()))
     parts.append(f"Key: `{view.key}`" + "".join(f", `{result.measure}`" for result in view.results))
@@ -145,7 +143,7 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
         when: now, in milliseconds since 1970.
         there: what the tag says; it stays if it is this view, whenever it was made.
     """
-    chosen = sweep.metrics[:VIEW_METRICS]
+    chosen = sweep.metrics[:6]  # a tag of an experiment holds 5,000 characters
     metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
     settings = [f"params.`{name}`" for name in sweep.settings]
     by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
@@ -189,17 +187,12 @@ _STANDS = {
 }
 
 
-_NAMED = {"model": "arm", "dataset": "data set", "seed": "seed"}
-"""Fields of a trial that its description names, and how."""
-
-
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
     """Sections of charts in the order in which they are read; MLflow fills them, and adds those that are missing."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
-    names = dict.fromkeys((*FIRST_CHARTS, *own, *FOLDED_CHARTS))
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}
-        for name in names
+        for name in dict.fromkeys((*FIRST_CHARTS, *own, *FOLDED_CHARTS))
     ]
 
 
@@ -209,8 +202,3 @@ def _cut(text: str) -> str:
         return text
     rest = "\n\n(The rest is among the artifacts.)"
     return text[: NOTE_CHARACTERS - len(rest)].rpartition("\n")[0].rstrip() + rest
-
-
-def _sentence(parts: list[str]) -> str:
-    said = ", ".join(parts)
-    return f"{said[:1].upper()}{said[1:]}." if said else ""

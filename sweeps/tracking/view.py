@@ -7,7 +7,6 @@ newest of each to mirror/, which makes MLflow hold what they say. Neither Ray no
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,7 +70,7 @@ class RunView:
         Of a likelihood measured with several numbers of samples, that with the most is shown.
         """
         per_epoch = {name for record in self.history for name in record["metrics"]} | {"speed/examples_per_second"}
-        by_samples = sorted(self.results, key=lambda result: _samples(result.measure))
+        by_samples = sorted(self.results, key=lambda result: result.samples)
         metrics = [item for result in by_samples for item in result.metrics.items()]
         gained = [result.provenance.get("speed", {}) for result in by_samples]
         metrics += [(f"speed/{name}", value) for one in gained for name, value in one.items()]
@@ -83,10 +82,13 @@ class RunView:
         Args:
             sweep: name of a sweep that lists the key.
         """
-        own: dict[str, Any] = {"kind": "trial", "key": self.key, "error": self.error}
-        own["measures"] = sorted(result.measure for result in self.results) or None
-        if self.dataset is not None:
-            own["fingerprint"] = self.dataset.fingerprint
+        own: dict[str, Any] = {
+            "kind": "trial",
+            "key": self.key,
+            "error": self.error,
+            "measures": sorted(result.measure for result in self.results) or None,
+            "fingerprint": None if self.dataset is None else self.dataset.fingerprint,
+        }
         if self.checkpoint is not None:
             own["checkpoint.uri"] = str(self.checkpoint.path)
             own["checkpoint.sha256"] = self.checkpoint.files[MODEL].sha256
@@ -121,12 +123,6 @@ class SweepView:
     """Folder of the report; it need not exist. Its table and pictures are in the description."""
     started: float | None = None
     ended: float | None = None
-
-
-def _samples(token: str) -> int:
-    """S of a measure's token, as likelihood-s1000-v1; 0 where it has none."""
-    found = re.search(r"-s(\d+)-v", token)
-    return int(found[1]) if found else 0
 
 
 def member_tag(sweep: str) -> str:

@@ -21,6 +21,7 @@ from sweeps.planning.plan import Cell, Fingerprints, Plan, fingerprint_of
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
+from sweeps.table.entries import grouped
 from sweeps.table.published import column_label
 from sweeps.tracking.view import DatasetView, RunView
 
@@ -36,9 +37,8 @@ class Catalogue:
         self._cells: dict[str, list[Cell]] = {}
         for key, cell in zip(plan.keys, plan.cells, strict=True):
             self._cells.setdefault(key, []).append(cell)
-        results = dict[str, list[Result]]()
-        for result in store.results.where(lambda key, measure: key in plan.trials and _current(measure)):
-            results.setdefault(result.key, []).append(result)
+        there = store.results.where(lambda key, measure: key in plan.trials and _current(measure))
+        results = grouped(there, lambda result: result.key)
         views = each(lambda key: self._from_storage(key, results.get(key, [])), plan.trials, store.root)
         self._views = dict(zip(plan.trials, views, strict=True))
 
@@ -105,8 +105,7 @@ class Catalogue:
             return source(trial.dataset).modalities
         from mvae.data import load_converted
 
-        mark = fingerprint_of(trial.dataset, self._fingerprints)
-        data = load_converted(trial.dataset, mark, self._cache)
+        data = load_converted(trial.dataset, fingerprint_of(trial.dataset, self._fingerprints), self._cache)
         return None if data is None else data.knowing(trial.vocabulary).modalities
 
     def made_by_others(self) -> str:
@@ -141,22 +140,23 @@ class Catalogue:
 
     def _from_storage(self, key: str, found: Sequence[Result]) -> RunView:
         planned, cell = self._plan.trials[key], self._cells[key][0]
-        results = tuple(found)
-        finished = {measure.token for measure in planned.measures} <= {result.measure for result in results}
+        finished = {measure.token for measure in planned.measures} <= {result.measure for result in found}
         newest = self._store.checkpoints(key).latest(digests=not finished)
+        data = source(planned.trial.dataset)
+        about = {"split": data.split_rule, "version": data.version}
         return RunView(
             key=key,
             name=self.name(key),
             state=TrialState.DONE if finished else planned.state,
             fields=planned.trial.hashed_fields(),
             records=tuple(newest.history) if newest else (),
-            results=results,
+            results=tuple(found),
             tags={"cell": self._cell(key), "row": cell.trained, "column": self._column(key) or None},
-            dataset=_dataset(planned.trial.dataset, self._fingerprints),
+            dataset=DatasetView(data.name, fingerprint_of(data.name, self._fingerprints), about),
             checkpoint=newest,
             artifacts=self._store.artifacts(key),
-            started=min((r.provenance["started"] for r in results if "started" in r.provenance), default=None),
-            ended=max((r.provenance["finished"] for r in results if "finished" in r.provenance), default=None),
+            started=min((r.provenance["started"] for r in found if "started" in r.provenance), default=None),
+            ended=max((r.provenance["finished"] for r in found if "finished" in r.provenance), default=None),
         )
 
 
@@ -164,8 +164,3 @@ def _current(token: str) -> bool:
     """Whether a measure's token (likelihood-s1000-v1) is of a version that this package computes."""
     label, _, version = token.rpartition("-v")
     return (label.partition("-")[0], int(version)) in VERSIONS
-
-
-def _dataset(name: str, fingerprints: Fingerprints) -> DatasetView:
-    about = {"split": source(name).split_rule, "version": source(name).version}
-    return DatasetView(name, fingerprint_of(name, fingerprints), about)

@@ -10,31 +10,26 @@ from __future__ import annotations
 import hashlib
 import io
 from contextlib import suppress
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mvae.storage.objects import place
-from mvae.storage.place import AnyPlace, Place
+from mvae.storage.place import AnyPlace
 from mvae.training.records import Checkpoint
 
 
-@dataclass(frozen=True)
 class PartFiles:
-    """The parts of one measure of one trained module."""
+    """The parts of one measure of a trained module: of these very weights, computed as this process would compute them.
 
-    folder: Place
+    Args:
+        measuring: the trial's folder.
+        measure: token of the measure.
+    """
 
-    @classmethod
-    def of(cls, measuring: AnyPlace, measure: str, weights: Checkpoint, device: str) -> PartFiles:
-        """The parts that may be used again: of these very weights, computed as this process would compute them.
-
-        Args:
-            measuring: the trial's folder. measure: token of the measure.
-        """
+    def __init__(self, measuring: AnyPlace, measure: str, weights: Checkpoint, device: str) -> None:
         identity = f"{weights.files['model.pt'].sha256} {device} {torch.__version__}"
-        return cls(place(measuring) / f"{measure}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}")
+        self.folder = place(measuring) / f"{measure}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def read(self, name: str) -> dict[str, Tensor] | None:
         """What a part holds; None where it is not there, or not whole."""

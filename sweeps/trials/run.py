@@ -147,10 +147,9 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
     epoch = trained.checkpoint.epoch
     for measure in job.measures:
         began = time.time()
-        parts = PartFiles.of(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
+        parts = PartFiles(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
         host = Host(lambda done, of: throttled(Message(epoch, epoch, measured=done / of)), parts)
-        found = compute(measure, trained.model, job.trial, data, host)
-        metrics = {**found, **best_epoch(trained.history)}
+        metrics = compute(measure, trained.model, job.trial, data, host) | best_epoch(trained.history)
         about = {
             "git": job.git,
             **gained,
@@ -163,10 +162,6 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
     checkpoints.keep_final_weights()
 
 
-OF_ITS_SHARE = 0.9
-"""What a process may allocate of its share of a GPU's memory; CUDA itself takes the rest, some hundred MB a process."""
-
-
 def _take(device: str, share: float) -> None:
     """Claims the device for this process: a share of a GPU is a share of its memory."""
     if device == "cpu":
@@ -175,7 +170,8 @@ def _take(device: str, share: float) -> None:
         raise Refusal(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
     torch.cuda.set_device(torch.device(device).index or 0)
     if share < 1:
-        torch.cuda.set_per_process_memory_fraction(share * OF_ITS_SHARE)
+        # CUDA itself takes the rest of the share, some hundred MB a process.
+        torch.cuda.set_per_process_memory_fraction(0.9 * share)
 
 
 @lru_cache(maxsize=2)

@@ -24,9 +24,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow.utils import environment
 
-from sweeps.tracking.mirror.finished import FinishedRun, finished_runs
 from sweeps.tracking.mirror.mirror import Mirror
-from sweeps.tracking.mirror.stored import open_database
+from sweeps.tracking.mirror.stored import FinishedRun, finished_runs, open_database
 from sweeps.tracking.mirror.uploads import LoadModel
 
 __all__ = ["FinishedRun", "LoadModel", "Mirror", "finished_runs", "open_database"]

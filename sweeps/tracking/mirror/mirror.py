@@ -60,8 +60,7 @@ class Mirror:
         say: Callable[[str], None],
         clock: Clock = CLOCK,
     ) -> None:
-        self._uri = uri
-        self._clock = clock
+        self._uri, self._clock = uri, clock
         self._client = mlflow.MlflowClient(uri)
         self._namespace = namespace
         self._about: dict[str, str] = {}  # the experiment's tags
@@ -80,26 +79,23 @@ class Mirror:
         }
         for run in all_pages(self._client.search_runs, where):
             self._index(Held.of(run))
-        models = all_pages(self._client.search_logged_models, where)
-        there = {model.source_run_id: model for model in models}
+        models = {model.source_run_id: model for model in all_pages(self._client.search_logged_models, where)}
         self._uploads = Uploads(
             self._client,
             self._experiment,
             namespace,
             load_model,
             say,
-            there,
+            models,
             deep=artifacts is not None and not place(artifacts).is_remote,
             clock=clock,
         )
 
     def adopt(self, sweep: SweepView) -> None:
         """Find or make the parent run. Comes before the first `sync`: new runs become its children."""
-        held = self._sweeps.get(sweep.name)
-        if held is None:
-            held = self._create(sweep.name, sweep.started, {"mvae.sweep": sweep.name})
-            self._sweeps[sweep.name] = held
-        self._parent = held.run_id
+        if sweep.name not in self._sweeps:
+            self._sweeps[sweep.name] = self._create(sweep.name, sweep.started, {"mvae.sweep": sweep.name})
+        self._parent = self._sweeps[sweep.name].run_id
         self._source = source_tags(sweep)
 
     def sync_sweep(self, sweep: SweepView) -> None:
@@ -200,9 +196,9 @@ class Mirror:
         runs[name] = held
 
     def _create(self, name: str, started: float | None, tags: dict[str, str]) -> Held:
-        all_tags = {"mvae.namespace": self._namespace, **tags}
+        tags = {"mvae.namespace": self._namespace, **tags}
         when = milliseconds(started or self._clock.time())
-        return Held.of(self._client.create_run(self._experiment, start_time=when, tags=all_tags, run_name=name))
+        return Held.of(self._client.create_run(self._experiment, start_time=when, tags=tags, run_name=name))
 
     def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
         """Metrics, tags that differ and params that are not there (they never change: the key is their hash)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -48,8 +48,7 @@ def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> st
     Returns:
         A line for the user; empty if nothing had moved.
     """
-    engine = create_engine(uri, poolclass=NullPool)
-    with closing(engine.connect()) as connection, connection.begin():
+    with create_engine(uri, poolclass=NullPool).begin() as connection:
         before = str(connection.execute(LOCATION, {"experiment": experiment}).scalar())
         which = {"experiment": experiment, "namespace": namespace}
         runs = _moved(((key, key, at) for key, at in connection.execute(RUNS, which)), place(artifacts))
@@ -83,17 +82,9 @@ def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict
         if not at.startswith(f"{now}/") and f"/{folder}/" in at
     ]
 
-    def follows(one: tuple[str, str, str]) -> bool:
-        _, at, below = one
-        return (artifacts / below).exists() or _is_gone(at)
+    def followed(key: str, at: str, below: str) -> list[dict[str, str]]:
+        before = urlsplit(at)
+        gone = before.scheme in ("", "file") and not os.path.exists(url2pathname(before.path))  # nor if nobody may look
+        return [{"key": key, "now": f"{now}/{below}"}] if gone or (artifacts / below).exists() else []
 
-    follow_it = each(follows, elsewhere, artifacts)
-    return [
-        {"key": key, "now": f"{now}/{below}"} for (key, _, below), yes in zip(elsewhere, follow_it, strict=True) if yes
-    ]
-
-
-def _is_gone(at: str) -> bool:
-    """Whether a location is a folder that this machine does not have."""
-    parts = urlsplit(at)
-    return parts.scheme in ("", "file") and not os.path.exists(url2pathname(parts.path))  # nor if nobody may look
+    return list(chain.from_iterable(each(lambda one: followed(*one), elsewhere, artifacts)))

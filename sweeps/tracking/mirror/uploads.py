@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-MODEL_FILES = ("MLmodel", "data/model.pth")
-"""Files without which a model cannot be loaded from MLflow."""
-
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
 """The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none.
 
@@ -71,9 +68,7 @@ class Uploads:
         if given is None:
             return {}
         root = place(given)
-        versions = root.listing()
-        if not versions and root.is_file():
-            versions = {".": root.version()}
+        versions = root.listing() or ({".": root.version()} if root.is_file() else {})
         if not versions:
             return {}
         files = {path: root / path for path in versions}
@@ -81,7 +76,8 @@ class Uploads:
             marks = (f"{files[path].content_mark(version)} {path}" for path, version in versions.items())
             digest = {f"mvae.files.{name}": hashlib.sha256("\n".join(marks).encode()).hexdigest()}
             below = [str(PurePosixPath(path).parent / file.name) for path, file in files.items()]
-            if not digest.items() <= held.tags.items() or self._is_missing(held, name, below):
+            ask = self._client.list_artifacts
+            if not digest.items() <= held.tags.items() or self._lacks(ask, held.run_id, name, below):
                 with scratch("files") as copies:
                     for path, file in files.items():
                         folder = PurePosixPath(name, PurePosixPath(path).parent)
@@ -100,7 +96,8 @@ class Uploads:
         leaving would end a run that is not ours to end; this is what it does, without them.
         """
         model = self._models.get(held.run_id)
-        if model is not None and (model.status != LoggedModelStatus.READY or self._is_emptied(model.model_id)):
+        ask, needed = self._client.list_logged_model_artifacts, ("MLmodel", "data/model.pth")
+        if model and (model.status != LoggedModelStatus.READY or self._lacks(ask, model.model_id, "", needed)):
             self._client.delete_logged_model(model.model_id)
             model = None
         if model is None:
@@ -110,26 +107,18 @@ class Uploads:
                 return {}
         return {"mvae.logged_model": f"models:/{model.model_id}"}
 
-    def _is_missing(self, held: Held, name: str, files: Iterable[str]) -> bool:
-        """Whether somebody has deleted one of the files from a run's artifacts; asked once per run and name."""
-        if (held.run_id, name) in self._seen:
-            return False
-        self._seen.add((held.run_id, name))
-        ask = partial(self._client.list_artifacts, held.run_id)
-        return self._lacks(ask, name, {PurePosixPath(name, file) for file in files})
+    def _lacks(self, ask: Callable[..., Iterable[FileInfo]], owner: str, folder: str, files: Iterable[str]) -> bool:
+        """Whether somebody has deleted one of the files in a folder of artifacts; asked once per owner and folder.
 
-    def _is_emptied(self, model: str) -> bool:
-        """Whether somebody has deleted a model's files; asked once per model."""
-        if (model, "") in self._seen:
+        Args:
+            ask: lists a folder of the artifacts of `owner`, which is the id of a run or of a model.
+        """
+        if (owner, folder) in self._seen:
             return False
-        self._seen.add((model, ""))
-        ask = partial(self._client.list_logged_model_artifacts, model)
-        return self._lacks(ask, "", {PurePosixPath(file) for file in MODEL_FILES})
-
-    def _lacks(self, ask: Callable[[str], Iterable[FileInfo]], folder: str, wanted: set[PurePosixPath]) -> bool:
-        """Whether one of the wanted files is not below the folder: at any depth, or on its first level only."""
+        self._seen.add((owner, folder))
         depth = None if self._deep else len(PurePosixPath(folder).parts) + 1
-        return not set(self._names(ask, folder)) >= {PurePosixPath(*path.parts[:depth]) for path in wanted}
+        wanted = {PurePosixPath(*PurePosixPath(folder, file).parts[:depth]) for file in files}
+        return not wanted <= set(self._names(partial(ask, owner), folder))
 
     def _names(self, ask: Callable[[str], Iterable[FileInfo]], folder: str) -> Iterator[PurePosixPath]:
         for found in ask(folder):
@@ -147,21 +136,22 @@ class Uploads:
             loaded = None
         if loaded is None:
             return None
-        tags = {"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)}
-        params = {name: str(value) for name, value in view.fields.items()}
         model = self._client.create_logged_model(
-            self._experiment, name="model", source_run_id=held.run_id, tags=tags, params=params
-        )
-        about = Model(
-            artifact_path=model.artifact_location,
-            run_id=held.run_id,
-            model_uuid=model.model_id,
-            model_id=model.model_id,
+            self._experiment,
+            name="model",
+            source_run_id=held.run_id,
+            tags={"mvae.namespace": self._namespace, "mvae.key": view.key, NOTE: model_note(view, held.run_id)},
+            params={name: str(value) for name, value in view.fields.items()},
         )
         mlflow.pytorch.save_model(
             loaded[0],
             str(folder),
-            mlflow_model=about,
+            mlflow_model=Model(
+                artifact_path=model.artifact_location,
+                run_id=held.run_id,
+                model_uuid=model.model_id,
+                model_id=model.model_id,
+            ),
             signature=signature,
             serialization_format="pickle",
             pip_requirements=["torch"],

@@ -22,7 +22,6 @@ from collections.abc import Iterator
 
 from mvae.data import DATASETS, Kind, source
 from mvae.evaluation.measurable import check_measurable
-from mvae.evaluation.measures import estimates
 from mvae.measure import likelihood
 from mvae.models import arm
 from mvae.models.arm import Feature
@@ -110,6 +109,8 @@ def cells(options: Options) -> Iterator[Cell]:
     Raises:
         Refusal: an arm that has no likelihood estimate.
     """
+    from mvae.evaluation.measures import estimates
+
     chosen = preset(options).under(options)
     measure = likelihood(chosen.samples)
     table = likelihood_table(options.dataset)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from mvae.data import source, training_examples
-from mvae.evaluation.attributes import attribute_names
+from mvae.data.dataset import attribute_names
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
 from mvae.supervision import kept_values

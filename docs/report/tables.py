@@ -28,7 +28,7 @@ from typing import Any
 from docs.report.numbers import Committed, each_file, identity, lines_of, mean_and_spread
 from docs.report.sources import Sources, Value
 from mvae.data import source
-from mvae.evaluation.attributes import attribute_names
+from mvae.data.dataset import attribute_names
 from mvae.measure import TRANSLATION
 from mvae.refusal import Refusal
 from pipelines import missing_modalities, translation

@@ -95,6 +95,15 @@ def all_sentences(modalities: Sequence[Modality]) -> bool:
     return bool(modalities) and all(modality.sentences for modality in modalities)
 
 
+def attribute_names(modalities: tuple[Modality, ...]) -> tuple[str, ...]:
+    """All attributes, be they modalities of their own or one together; empty where there are none."""
+    return tuple(
+        name
+        for modality in modalities
+        for name in ((modality.name,) if modality.kind is Kind.ATTRIBUTE else modality.attributes)
+    )
+
+
 @dataclass(frozen=True)
 class Defaults:
     """What a trial on this data set uses where nothing else is said. Sections are those of the paper's supplement."""

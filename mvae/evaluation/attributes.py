@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, attribute_names
 from mvae.data.examples import Dataset, Split
 from mvae.evaluation.accuracy import evaluated
 from mvae.models.gaussian import Gaussian
@@ -35,15 +35,6 @@ class Scores(NamedTuple):
     balanced_accuracy: Tensor
     """Mean of that share among those that have the attribute and of that among those that have not; where a split has
     examples of one kind alone, that kind's."""
-
-
-def attribute_names(modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """All attributes, be they modalities of their own or one together; empty where there are none."""
-    return tuple(
-        name
-        for modality in modalities
-        for name in ((modality.name,) if modality.kind is Kind.ATTRIBUTE else modality.attributes)
-    )
 
 
 def attribute_values(modalities: tuple[Modality, ...], split: Split) -> Tensor:

@@ -7,10 +7,10 @@ attributes.
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, attribute_names
 from mvae.data.examples import Split
 from mvae.data.sentences.text import text_of
-from mvae.evaluation.attributes import attribute_logits, attribute_names, attribute_values
+from mvae.evaluation.attributes import attribute_logits, attribute_values
 from mvae.evaluation.sheets import Sheet
 from mvae.evaluation.words import WordTable
 from mvae.models.cvae import CVAE

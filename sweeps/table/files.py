@@ -10,10 +10,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import json
 from collections.abc import Callable, Iterable, Mapping
 
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
+from sweeps.store.provenance import source_digest
 from sweeps.table.comparison import Report, tabulate
 from sweeps.table.latex import latex, latex_differences
 from sweeps.table.markdown import markdown
@@ -37,6 +39,10 @@ MARK = "--"
 LONGEST = 80
 """Characters of such options at most; a digest stands for the rest."""
 
+MADE_OF = ".made_of"
+"""Folder of one record per report: a digest of what its files were made of, and their sizes and times. If neither has
+changed, nothing is drawn, computed or written."""
+
 Pictures = Mapping[str, Callable[[], bytes]]
 """Name of a file to what makes its content; `sweeps.table.plot.forms` makes those of a figure."""
 
@@ -59,9 +65,20 @@ def write(
     Returns:
         The paths of all of them.
     """
+    folder = place(folder)
+    record = folder.parent / MADE_OF / f"{folder.name}.json"
+    made_of = _digest(report, details, sorted(pictures or ()))
+    names = _up_to_date(folder, record, made_of)
+    if not names:
+        names = _write(folder, report, details, pictures)
+        record.write_bytes(json.dumps({"made_of": made_of, "files": _versions(folder, names)}, indent=1).encode())
+    return [folder / name for name in names]
+
+
+def _write(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> list[str]:
+    """Makes the files and writes those that are not up to date; returns the names of all."""
     from sweeps.table.arrow_tables import as_csv, as_parquet, entry_table, run_table
 
-    folder = place(folder)
     cells, runs = entry_table(report), run_table(report)
     texts = {
         "table.md": markdown(report).encode(),
@@ -93,7 +110,28 @@ def write(
             (folder / name).write_bytes(make())
         for name, data in texts.items():
             (folder / name).write_bytes(data)
-    return [folder / name for name in (*texts, *others)]
+    return [*texts, *others]
+
+
+def _digest(*inputs: object) -> str:
+    """Of what a report's files are made of, this package's source included."""
+    return hashlib.sha256(repr((source_digest(), inputs)).encode(errors="surrogatepass")).hexdigest()
+
+
+def _versions(folder: Place, names: Iterable[str]) -> dict[str, list[int]]:
+    """Size and time of change of files in a folder, those that exist."""
+    there = folder.listing()
+    return {name: list(there[name]) for name in names if name in there}
+
+
+def _up_to_date(folder: Place, record: Place, made_of: str) -> list[str]:
+    """Names of the files that the record says were made of the same; none if any has changed since."""
+    try:
+        kept = json.loads(record.read_bytes())
+        files = dict[str, list[int]](kept["files"])
+        return list(files) if kept["made_of"] == made_of and files == _versions(folder, files) else []
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
 
 
 def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:

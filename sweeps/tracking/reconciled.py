@@ -12,7 +12,6 @@ other database  no record: each command reconciles
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -30,6 +29,7 @@ from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place, each
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
+from sweeps.store.provenance import source_digest
 from sweeps.store.sqlite import BUSY_SECONDS, sqlite_path
 from sweeps.tracking.server import request_to
 from sweeps.tracking.view import RunView, SweepView
@@ -120,7 +120,7 @@ class Reconciled:
         folders = [place(view.artifacts) for view in views if view.artifacts is not None]
         pictures = each(lambda folder: folder.listing(), folders, self.path)
         shown = replace(sweep, state=state, started=None, ended=None)
-        digest = _digest(_source(), str(self.artifacts), shown, report, [_sent(view) for view in views], pictures)
+        digest = _digest(source_digest(), str(self.artifacts), shown, report, [_sent(view) for view in views], pictures)
         return {"tracking_uri": without_credentials(self.uri), "views": digest}
 
 
@@ -129,13 +129,6 @@ def _sent(view: RunView) -> tuple[object, ...]:
     results = [(result.measure, result.metrics, result.provenance) for result in view.results]
     history = view.history
     return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]
-
-
-@functools.cache
-def _source() -> str:
-    """Digest of this package's source: an upgrade may show more, or differently."""
-    package = Path(__file__).parents[1]
-    return _digest([path.read_bytes() for path in sorted(package.rglob("*.py"))])
 
 
 def _digest(*values: object) -> str:

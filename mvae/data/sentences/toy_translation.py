@@ -32,11 +32,11 @@ def pairs(count: int, start: int) -> Pairs:
     It uses the bit generator's raw stream, which never changes between numpy versions.
     """
     words = np.random.Philox(key=SEED).advance(start * 8).random_raw(count * 8).reshape(count, 8)
+    tables = [list(table.items()) for table in (NOUNS, VERBS, NOUNS, QUALITIES, QUALITIES, PLACES)]
     here, there = [], []
     for row in words.tolist():
         who, deed, whom, quality, second, place = (
-            list(table.items())[word % len(table)]
-            for table, word in zip((NOUNS, VERBS, NOUNS, QUALITIES, QUALITIES, PLACES), row, strict=False)
+            table[word % len(table)] for table, word in zip(tables, row, strict=False)
         )
         described, more, where = row[6] % 3 > 0, row[7] % 3 == 0, row[7] % 2 == 0
         here.append(

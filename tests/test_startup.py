@@ -1,0 +1,48 @@
+"""What a command imports before it trains: looks and finished sweeps answer without torch, MLflow, Ray or plots."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.sweeping import ROOT
+
+HEAVY = ("torch", "mlflow", "ray", "scipy", "pandas", "matplotlib", "sklearn", "optuna", "sqlalchemy", "pyarrow")
+PIPELINES = ("k_sweep", "likelihoods", "missing_modalities", "train", "weak_supervision")
+"""Those whose options and cells need no torch; search asks Optuna, translation and vision import their measures."""
+
+IMPORTED = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+except SystemExit as end:
+    code = end.code
+print("imported:", *(name for name in %r if name in sys.modules), file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def imported(pipeline: str, *options: str, expected: int = 0) -> set[str]:
+    """Heavy packages that a pipeline imports with these options."""
+    words = [sys.executable, "-c", IMPORTED % (HEAVY,), str(ROOT / "pipelines" / f"{pipeline}.py"), *options]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == expected, ended.stderr
+    return set(ended.stderr.rpartition("imported:")[2].split())
+
+
+@pytest.mark.parametrize("pipeline", PIPELINES)
+def test_help_and_refusals_import_nothing_heavy(pipeline: str) -> None:
+    assert imported(pipeline, "--help") == set()
+    assert imported(pipeline, "--epochs", "none", expected=2) == set()
+
+
+@pytest.mark.slow
+def test_a_finished_sweep_typed_again_planned_or_reported_imports_nothing_heavy(tmp_path: Path) -> None:
+    sweep = ("--arms", "nn", "--fractions", "1", "--seeds", "0-1", "--epochs", "1", "--storage", str(tmp_path))
+    assert "torch" in imported("weak_supervision", *sweep)
+    for more in ((), ("--plan",), ("--report",)):
+        assert imported("weak_supervision", *sweep, *more) == set()

@@ -100,8 +100,7 @@ def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) ->
     return {"train/iterations": float(fit.iterations), "train/accuracy": float((predicted == labels).mean())}
 
 
-def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> NeuralNetwork:
-    """The NN that a trial describes."""
+def _build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> NeuralNetwork:
     image, label = _positions(modalities)
     width = width_of(modalities)
     return NeuralNetwork(
@@ -111,8 +110,7 @@ def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> N
     )
 
 
-def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]) -> LogisticRegression:
-    """The LOGREG that a trial describes."""
+def _build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]) -> LogisticRegression:
     image, label = _positions(modalities)
     return LogisticRegression(modalities[image].shape, modalities[label].classes)
 
@@ -127,7 +125,7 @@ NN_ARM = Arm(
     "nn",
     "NN",
     IDENTITY | PAIRED | OPTIMISED | NETWORKS | BINARISED,
-    build_neural_network,
+    _build_neural_network,
     frozenset({"accuracy"}),
     learner=NeuralNetworkLearner,
     cuda_graphs=True,
@@ -136,7 +134,7 @@ LOGREG_ARM = Arm(
     "logreg",
     "LOGREG",
     IDENTITY | PAIRED,
-    build_logistic_regression,
+    _build_logistic_regression,
     frozenset({"accuracy"}),
     fit=fit_logistic_regression,
     handles=frozenset(),

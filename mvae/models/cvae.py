@@ -121,7 +121,7 @@ class CvaeLearner(PairedLearner):
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         image, given = batch.values
-        beta, weight = self.annealing.beta(step), self.trial.image_weight
+        beta, weight = self.beta(step), self.trial.image_weight
         return cvae_loss(self.model, image, given, batch.noise, beta=beta, weight=weight, batch_size=self.batch_size)
 
 
@@ -131,8 +131,7 @@ def watch_bound(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, f
     return validation_elbo(trial, data.validation, (0, 1), partial(cvae_loss, model))
 
 
-def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
-    """The CVAE that a trial describes."""
+def _build(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
     assert len(modalities) == 2 and position(modalities, Kind.IMAGE) == 0
     image, given = modalities
     size = condition_size(given)
@@ -145,7 +144,7 @@ CVAE_ARM = Arm(
     "cvae",
     "CVAE",
     IDENTITY | PAIRED | OPTIMISED | NETWORKS | ANNEALED | BINARISED | {"image_weight"},
-    build_cvae,
+    _build,
     frozenset({"likelihood"}),
     learner=CvaeLearner,
     cuda_graphs=True,

@@ -144,14 +144,13 @@ class JmvaeLearner(PairedLearner):
             batch.values,
             batch.noise,
             alpha=self.trial.alpha,
-            beta=self.annealing.beta(step),
+            beta=self.beta(step),
             weights=[weight_of(modality, self.trial) for modality in self.model.modalities],
             batch_size=self.batch_size,
         )
 
 
-def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
-    """The JMVAE that a trial describes."""
+def _build(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
     width = width_of(modalities)
     encoders, decoders = networks_of(trial, modalities)
     trunks, widths = zip(*(trunk_of(m, trial.image_network, width) for m in modalities), strict=True)
@@ -169,7 +168,7 @@ JMVAE_ARM = Arm(
     | ANNEALED
     | BINARISED
     | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight"},
-    build_jmvae,
+    _build,
     frozenset({"accuracy", "likelihood", "attributes", "translation"}),
     learner=JmvaeLearner,
     cuda_graphs=True,

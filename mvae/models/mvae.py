@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mvae.data.dataset import Dataset, Kind, Modality, Split
 from mvae.data.sentences.sentences import Padding
-from mvae.models.annealing import Annealing
+from mvae.models.annealing import annealed_beta, annealed_steps
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Settings
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
 from mvae.models.gaussian import FEW_EXPERTS, Gaussian, product, product_without_prior_expert
@@ -63,7 +63,7 @@ class ElboLearner:
             self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed)
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
-        self.annealing = Annealing.of(trial, self.steps_per_epoch)
+        self.annealed_steps = annealed_steps(trial, self.steps_per_epoch)
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
         """Of this worker's share of the epoch."""
@@ -102,7 +102,7 @@ class ElboLearner:
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
         examples = examples_of(self.split, trial, epoch)
-        self._padding.begin()
+        self._padding = Padding(self.lengths)
         self._complete = 0
         for step in self._steps(epoch):
             self._complete += int(step.present_RM.all(1).sum())
@@ -119,7 +119,7 @@ class ElboLearner:
             batch.plan,
             batch.values,
             batch.noise,
-            beta=self.annealing.beta(step),
+            beta=annealed_beta(step, self.annealed_steps),
             weights=self.weights,
             batch_size=self.trial.batch_size,
         )

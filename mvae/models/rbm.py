@@ -22,9 +22,6 @@ from mvae.workers import ALONE, Workers
 HIDDEN_UNITS = 128
 """H (section 8)."""
 
-INITIAL_SPREAD = 0.01
-"""Standard deviation of the weights before training; biases begin at 0."""
-
 
 class RBM(nn.Module):
     """p(v, h) proportional to exp(b.v + c.h + h.W v): `hidden` holds W [H, V] and c, `visible_bias` is b."""
@@ -33,7 +30,7 @@ class RBM(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(pixels, hidden)
         self.visible_bias = nn.Parameter(torch.zeros(pixels))
-        nn.init.normal_(self.hidden.weight, std=INITIAL_SPREAD)
+        nn.init.normal_(self.hidden.weight, std=0.01)
         nn.init.zeros_(self.hidden.bias)
 
     def free_energy(self, visible: Tensor) -> Tensor:
@@ -103,8 +100,7 @@ def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> d
     return {"validation/reconstruction_error": total / len(split)}
 
 
-def build_rbm(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
-    """The RBM of a data set's images."""
+def _build(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
     return RBM(prod(modalities[position(modalities, Kind.IMAGE)].shape))
 
 
@@ -112,7 +108,7 @@ RBM_ARM = Arm(
     "rbm",
     "RBM",
     IDENTITY | OPTIMISED | BINARISED,
-    build_rbm,
+    _build,
     frozenset({"readout"}),
     learner=RbmLearner,
     watch=watch_reconstruction,

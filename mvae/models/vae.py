@@ -52,7 +52,7 @@ class VaeLearner(ImageLearner):
     model: VAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
-        beta, weight = self.annealing.beta(step), self.trial.image_weight
+        beta, weight = self.beta(step), self.trial.image_weight
         (image,) = batch.values
         return vae_loss(self.model, image, batch.noise, beta=beta, weight=weight, batch_size=self.trial.batch_size)
 
@@ -64,8 +64,7 @@ def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, fl
     return validation_elbo(trial, data.validation, shown, partial(vae_loss, model))
 
 
-def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
-    """The VAE that a trial describes."""
+def _build(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
     image = modalities[position(modalities, Kind.IMAGE)]
     return VAE((image,), *networks_of(trial, (image,)), trial.latents)
 
@@ -74,7 +73,7 @@ VAE_ARM = Arm(
     "vae",
     "VAE",
     IDENTITY | OPTIMISED | NETWORKS | ANNEALED | BINARISED | {"image_weight"},
-    build_vae,
+    _build,
     frozenset({"readout", "likelihood"}),
     learner=VaeLearner,
     cuda_graphs=True,

@@ -158,9 +158,6 @@ class Padding:
     def __init__(self, lengths: np.ndarray | None) -> None:
         self._lengths, self._real, self._computed = lengths, 0, 0
 
-    def begin(self) -> None:
-        self._real = self._computed = 0
-
     def add(self, modality: int, index: np.ndarray) -> None:
         """Examples that a batch shows a modality of."""
         if self._lengths is not None:

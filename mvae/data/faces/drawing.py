@@ -14,9 +14,6 @@ SIZE = (178, 218)
 """Width and height of a face, CelebA's."""
 NUMBERS = 24
 """Random numbers that vary a face's looks."""
-NOISE_KEY = 218178
-GRAIN = 0.05
-"""Share of the picture that is noise, so that no area is perfectly flat."""
 
 Colour = tuple[int, int, int]
 
@@ -93,7 +90,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
         _hat(pen, wide, _varied((130, 60, 90), 200, vary))
     across, down = int(100 * next(vary)), int(100 * next(vary))
     grain = _noise().crop((across, down, across + SIZE[0], down + SIZE[1]))
-    return Image.blend(pen.picture, grain, GRAIN)
+    return Image.blend(pen.picture, grain, 0.05)  # so that no area is perfectly flat
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
@@ -180,8 +177,7 @@ def _features(pen: Pen, has: Set[str], skin: Colour, hair: Colour) -> None:
         pen.ellipse(x, EYES, 10, 6, (244, 244, 240))
         pen.ellipse(x, EYES, 4, 4, (50, 38, 32))
         pen.line([(x - 11, EYES - 3), (x, EYES - 7), (x + 11, EYES - 3)], (30, 20, 24), 4 if makeup else 1)
-        thick = 9 if "Bushy_Eyebrows" in has else 3
-        pen.line([(x - 13, 97), (x, 94), (x + 13, 97)], brow, thick)
+        pen.line([(x - 13, 97), (x, 94), (x + 13, 97)], brow, 9 if "Bushy_Eyebrows" in has else 3)
         if "Eyeglasses" in has:
             pen.ring(x, EYES, 17, 14, (20, 20, 24), 4)
             pen.line([(x + side * 17, EYES), (MIDDLE + side * 48, EYES - 3)], (20, 20, 24), 4)
@@ -264,6 +260,6 @@ def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
 @functools.cache
 def _noise() -> Image.Image:
     width, height = (side + 100 for side in SIZE)
-    words = np.random.Philox(key=NOISE_KEY).random_raw(-(-width * height * 3 // 8))
+    words = np.random.Philox(key=218178).random_raw(-(-width * height * 3 // 8))
     pixels = words.astype("<u8").view(np.uint8)[: width * height * 3].reshape(height, width, 3)
     return Image.fromarray(pixels)

@@ -107,19 +107,16 @@ def hull(points: np.ndarray) -> np.ndarray:
         return points
 
 
-def drawn_block(images: list[Image.Image], masks: list[Image.Image]) -> np.ndarray:
-    """As `described`, of images whose masks are drawn by whoever drew them: uint8 [n, 5, 64, 64]."""
-    rows = []
-    for image, drawn in zip(images, masks, strict=True):
-        picture, white = pictures.square(image), pictures.square(drawn)[:1] >= 128
-        rows.append(np.concatenate([picture, edges(picture), white * np.uint8(255)]))
-    return np.stack(rows)
+def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarray:
+    """Picture, edges and mask of an image: uint8 [5, 64, 64].
 
-
-def described(image: Image.Image) -> np.ndarray:
-    """Picture, edges and mask of an image: uint8 [5, 64, 64]."""
+    Args:
+        drawn: the mask, of the image's size, by whoever drew the image; None: from the landmarks.
+    """
     picture = pictures.square(image)
-    return np.concatenate([picture, edges(picture), mask(landmarks(image), image.size)])
+    if drawn is None:
+        return np.concatenate([picture, edges(picture), mask(landmarks(image), image.size)])
+    return np.concatenate([picture, edges(picture), (pictures.square(drawn)[:1] >= 128) * np.uint8(255)])
 
 
 @functools.cache

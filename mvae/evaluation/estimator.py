@@ -100,16 +100,13 @@ class Estimator:
                 gaussian_proposal(q[proposal]), weights, "likelihood", ids, q[proposal].mean.shape[-1]
             )
             for name, own in found.items():
-                if name.endswith(KNOWN):
-                    told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
-                    told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
-                    continue
-                told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
-                if name == "conditional" and self.joint:
-                    own = _quotient(found["joint"], x2[X2])
+                if not name.endswith(KNOWN):
+                    told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
+                    if name == "conditional" and self.joint:
+                        own = _quotient(found["joint"], x2[X2])
+                    told[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
                 told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
                 told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
-                told[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
         return told
 
     def _log_weights(self, values: Sequence[Tensor], q: dict[str, Gaussian]) -> LogWeights:

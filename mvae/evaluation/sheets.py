@@ -17,9 +17,6 @@ from mvae.storage.place import Place
 GAP = 1
 """Pixels between two images, before they are enlarged."""
 
-SMALLEST = 48
-"""Pixels that an image is high at least, once it is enlarged."""
-
 FONT, LINE, PADDING = 13, 17, 8
 """Pixels: size of the words, from one line of them to the next, and between them and the images."""
 
@@ -49,8 +46,8 @@ class Sheet:
 
     @property
     def scale(self) -> int:
-        """Pixels on a side that each pixel of an image takes: 2 at least, more for small images."""
-        return max(2, -(-SMALLEST // self.images.shape[-2]))
+        """Pixels on a side that each pixel of an image takes: at least 2, and enough for an image 48 pixels high."""
+        return max(2, -(-48 // self.images.shape[-2]))
 
 
 def grid(images: Tensor, columns: int, gap: int = GAP) -> Tensor:

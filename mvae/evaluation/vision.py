@@ -26,14 +26,10 @@ ROWS = 100
 SHOWN = 8
 """Examples of a figure, as in the paper."""
 
-MOST_DB = 100.0
-"""PSNR of two equal images, whose ratio has no bound: the usual limit."""
 BLUE, RED = 0.564, 0.713
 """Scale of B - Y to Cb, of R - Y to Cr (ITU-R BT.601): each then spans 1."""
 WINDOW, SPREAD = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window in pixels (Wang and others, 2004)."""
-STEADY = 0.01**2, 0.03**2
-"""SSIM's two constants, for values from 0 to 1."""
 
 Heard = Callable[[int, int], None]
 """Told, while a measure is computed, how many examples are done and of how many."""
@@ -106,7 +102,6 @@ FIGURES = {
     "figure-10": ("watermark",),
     "edges-and-mask-from-image": ("edges_from_image", "mask_from_image"),
 }
-"""Tasks of each picture."""
 
 
 def has_views(modalities: tuple[Modality, ...]) -> bool:
@@ -115,13 +110,15 @@ def has_views(modalities: tuple[Modality, ...]) -> bool:
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal to noise of each example in dB, 10 log10(1 / mean squared error), at most 100: float64 [n].
+    """Peak signal to noise of each example in dB, 10 log10(1 / mean squared error): float64 [n].
+
+    At most 100, the usual limit, which two equal images have.
 
     Args:
         made, truth: [n, ...] in a range of length 1.
     """
     error = (made.double() - truth.double()).square().flatten(1).mean(1)
-    return -10 * error.clamp(min=10 ** (-MOST_DB / 10)).log10()
+    return -10 * error.clamp(min=1e-10).log10()
 
 
 def ssim(made: Tensor, truth: Tensor) -> Tensor:
@@ -135,7 +132,7 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
     x, y = made.double(), truth.double()
     mean_x, mean_y, xx, yy, xy = _windowed(torch.stack([x, y, x * x, y * y, x * y])).unbind()
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    one, two = STEADY
+    one, two = 0.01**2, 0.03**2  # for values from 0 to 1
     above = (2 * mean_x * mean_y + one) * (2 * cov + two)
     below = (mean_x**2 + mean_y**2 + one) * (var_x + var_y + two)
     return (above / below).flatten(1).mean(1)

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.sentences.sentences import SPECIAL, UNKNOWN_WORD, ragged
 from mvae.refusal import Refusal
-from mvae.storage.files import sha256_cached
-
-FOLDER = "en-vi"
-"""Of the corpus under the data root."""
+from mvae.storage.files import file_version, sha256_cached
+from mvae.storage.place import Version
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
 """Stems of the files of each split."""
@@ -86,14 +86,12 @@ class Corpus:
     @property
     def arrays(self) -> Arrays:
         """The sentences as numbers of words."""
-        arrays: Arrays = {}
-        for split in SPLITS:
-            columns = []
-            for modality, sentences in zip(self.modalities, self.pairs[split], strict=True):
-                numbers = {word: number for number, word in enumerate(modality.words)}
-                columns.append(ragged([[numbers[word] for word in sentence] for sentence in sentences]))
-            arrays[split] = tuple(columns)
-        return arrays
+
+        def numbered(modality: Modality, sentences: list[list[str]]) -> np.ndarray:
+            numbers = {word: number for number, word in enumerate(modality.words)}
+            return ragged([[numbers[word] for word in sentence] for sentence in sentences])
+
+        return {split: tuple(map(numbered, self.modalities, self.pairs[split])) for split in SPLITS}
 
     def facts(self, known: int | None) -> tuple[str, ...]:
         """One line per part: how many pairs it has and how many were left out, and how much of either language is
@@ -120,7 +118,7 @@ def find(root: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         MissingFiles: one line: there is no corpus, it has not two languages, or a file is missing.
     """
-    folder = root if any(root.glob("train.*")) else root / FOLDER
+    folder = root if any(root.glob("train.*")) else root / "en-vi"
     names = sorted(path.name for path in folder.glob("train.*"))
     suffixes = [name.removeprefix("train.") for name in names]
     wanted = "train.A, train.B, valid.A, valid.B, test.A and test.B with any two suffixes A and B"
@@ -231,20 +229,11 @@ def read(root: Path) -> Corpus:
     Raises:
         Refusal: as `find`, `decoded`, `sentences_of` and `pairs_of`.
     """
-    return _read(root, _versions(root))
-
-
-_Versions = tuple[tuple[int, int], ...]
-
-
-def _versions(root: Path) -> _Versions:
-    """Time and size of each file."""
-    stats = [path.stat() for both in find(root).values() for path in both]
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+    return _read(root, tuple(file_version(path) for both in find(root).values() for path in both))
 
 
 @functools.lru_cache(maxsize=1)
-def _read(root: Path, _versions: _Versions) -> Corpus:
+def _read(root: Path, _versions: tuple[Version, ...]) -> Corpus:
     pairs, too_long, rewritten = {}, {}, False
     for split, (one, other) in find(root).items():
         texts = decoded(one), decoded(other)

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -133,8 +133,7 @@ class RemotePath(Keyed):
     def listing(self) -> dict[str, Version]:
         files = [info for info in self._listing(recursive=True) if info.type.name == "File"]
         start = len(self._full())
-        found = {info.path[start:].strip("/"): _version(info) for info in files}
-        return dict(sorted(found.items()))
+        return dict(sorted((info.path[start:].strip("/"), _version(info)) for info in files))
 
     def read_bytes(self) -> bytes:
         """What the object holds, of one version of it: pyarrow asks for the size, and then in one request for so much.
@@ -194,11 +193,8 @@ class RemotePath(Keyed):
 
     def remove_tree(self) -> None:
         """Raises OSError if the store refuses."""
-        try:
-            with self._refusals() as filesystem:
-                filesystem.delete_dir(self._full())
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError), self._refusals() as filesystem:
+            filesystem.delete_dir(self._full())
 
     @property
     def _bucket(self) -> str:

@@ -40,11 +40,6 @@ class Sheet:
         assert not self.rows or len(self.rows) == -(-len(self.images) // self.columns)
 
     @property
-    def pixels(self) -> Tensor:
-        """The images in their places, without words: [C, H', W']."""
-        return grid(self.images, self.columns)
-
-    @property
     def scale(self) -> int:
         """Pixels on a side that each pixel of an image takes: at least 2, and enough for an image 48 pixels high."""
         return max(2, -(-48 // self.images.shape[-2]))
@@ -74,11 +69,12 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
 
 def labelled(sheet: Sheet, scale: int) -> Image.Image:
     """The enlarged images, the words of each row left of it, and the title above."""
-    pixels = (sheet.pixels.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+    pixels = (grid(sheet.images, sheet.columns).permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
     pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     body = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
     tall = sheet.images.shape[-2] * scale
-    rows = [_lines(words, max(1, tall // LINE)) for words in sheet.rows]
+    most = max(1, tall // LINE)
+    rows = [wrap(words, LABEL, max_lines=most, placeholder=" ...") or [""] for words in sheet.rows]
     left = max((_width(line) for lines in rows for line in lines), default=0)
     left += 2 * PADDING if left else 0
     title = _title(sheet.title, left + body.width)
@@ -100,17 +96,9 @@ def _write(draw: ImageDraw.ImageDraw, line: str, left: float, middle: float) -> 
     draw.text((left, middle + FONT * 0.35), line, fill=0 if draw.mode == "L" else (0, 0, 0), font=_font(), anchor="ls")
 
 
-def _lines(words: str, most: int) -> list[str]:
-    """Wraps the words; dots replace the words that do not fit."""
-    lines = wrap(words, LABEL) or [""]
-    return lines if len(lines) <= most else wrap(words, LABEL, max_lines=most, placeholder=" ...")
-
-
 def _title(words: str, across: int) -> list[str]:
     """The title in lines that are not wider than the picture."""
-    if not words:
-        return []
-    characters = len(words)
+    characters = max(len(words), LABEL)
     while characters > LABEL and any(_width(line) > across - 2 * PADDING for line in wrap(words, characters)):
         characters -= 1
     return wrap(words, characters)

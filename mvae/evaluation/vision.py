@@ -130,17 +130,14 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
         made, truth: images [n, C, H, W] in [0, 1].
     """
     x, y = made.double(), truth.double()
-    mean_x, mean_y, xx, yy, xy = _windowed(torch.stack([x, y, x * x, y * y, x * y])).unbind()
+    maps = torch.stack([x, y, x * x, y * y, x * y])
+    means = _window(maps.shape[-2], maps).T @ (maps @ _window(maps.shape[-1], maps))
+    mean_x, mean_y, xx, yy, xy = means.unbind()
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
     one, two = 0.01**2, 0.03**2  # for values from 0 to 1
     above = (2 * mean_x * mean_y + one) * (2 * cov + two)
     below = (mean_x**2 + mean_y**2 + one) * (var_x + var_y + two)
     return (above / below).flatten(1).mean(1)
-
-
-def _windowed(maps: Tensor) -> Tensor:
-    """Gaussian means of [..., H, W] over each window inside: [..., H - 10, W - 10]."""
-    return _window(maps.shape[-2], maps).T @ (maps @ _window(maps.shape[-1], maps))
 
 
 def _window(size: int, like: Tensor) -> Tensor:

@@ -53,7 +53,6 @@ class _Learner(ABC):
         self.device = data.train.values[0].device
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
         self._padding = Padding(self.split.lengths)
-        """Of this worker's share of the epoch."""
 
     def beta(self, step: int | Tensor) -> float | Tensor:
         """The weight of the KL at a step, for a loss that has one."""

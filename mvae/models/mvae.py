@@ -66,7 +66,6 @@ class ElboLearner:
         self.annealed_steps = annealed_steps(trial, self.steps_per_epoch)
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
-        """Of this worker's share of the epoch."""
         self._complete = 0
         """Complete examples that the epoch showed; one that is shown twice counts twice."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
@@ -135,15 +134,15 @@ class ElboLearner:
         recurs = step.alike and (self.trial.k == 0 or len(self.model.modalities) <= FEW_EXPERTS)
         plan = self._plans.get(pattern) if recurs else None
         if plan is None:
-            made = layout(
+            plan = layout(
                 step.present_RM,
                 terms,
                 step.active_TR,
                 targets=self.trial.targets,
                 stacked=len(self.model.stacked),
                 workers=self.workers,
+                device=self.device,
             )
-            plan = made.to(self.device)
             if recurs:
                 if len(self._plans) >= 64:
                     self._plans.clear()

@@ -60,8 +60,8 @@ class VaeLearner(ImageLearner):
 def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/elbo: the mean bound on log p(x1), unweighted, in nats an image, always with the same noise."""
     assert isinstance(model, VAE)
-    shown = (position(data.modalities, Kind.IMAGE),)
-    return validation_elbo(trial, data.validation, shown, partial(vae_loss, model))
+    image = position(data.modalities, Kind.IMAGE)
+    return validation_elbo(trial, data.validation, (image,), partial(vae_loss, model))
 
 
 def _build(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:

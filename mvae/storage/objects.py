@@ -28,9 +28,6 @@ if TYPE_CHECKING:
     from pyarrow import fs
 
 
-RACES = 5
-"""Times that an object which is replaced meanwhile is read."""
-
 _S3_OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 _AWS = re.compile(r"AWS Error (?P<code>\w+) during \w+ operation: (?P<said>.*?)(?: \(Request ID.*|; Details.*)?$", re.S)
 
@@ -65,7 +62,6 @@ class RemotePath(Keyed):
     options: str = field(default="", repr=False)
     """What followed the question mark."""
     patience: Patience = field(default=WORK, repr=False, compare=False)
-    """How long its requests may take."""
 
     is_remote = True
 
@@ -145,7 +141,7 @@ class RemotePath(Keyed):
             FileNotFoundError: there is none.
             OSError: the store refuses, or the object is another one each time.
         """
-        for _ in range(RACES):
+        for _ in range(5):
             expected, failed = -1, None
             try:
                 with self._refusals() as filesystem, filesystem.open_input_file(self._full()) as file:

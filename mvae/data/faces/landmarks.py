@@ -21,8 +21,6 @@ from mvae.refusal import Refusal
 
 # P points, H height, W width
 
-SIGMA = 2.0
-"""Of the Gaussian that smooths an image before its edges are looked for, in pixels of the 64x64 image (section 10)."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue give to the grey value (ITU-R BT.601)."""
 
@@ -55,11 +53,14 @@ def check_installed(*modules: str) -> None:
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """Canny edges with sigma 2, of uint8 [3, H, W]: uint8 [1, H, W], 255 where an edge is, else 0."""
+    """Canny edges of uint8 [3, H, W]: uint8 [1, H, W], 255 where an edge is, else 0.
+
+    The image is first smoothed by a Gaussian of 2 pixels of the 64x64 image (section 10).
+    """
     from skimage.feature import canny
 
     grey = np.tensordot(np.array(LUMA), image / 255.0, axes=1)
-    return np.asarray(canny(grey, sigma=SIGMA))[None] * np.uint8(255)  # type: ignore[no-untyped-call]
+    return np.asarray(canny(grey, sigma=2.0))[None] * np.uint8(255)  # type: ignore[no-untyped-call]
 
 
 def landmarks(image: Image.Image) -> np.ndarray | None:

@@ -54,7 +54,6 @@ _LETTERS = (
 
 
 def _mark() -> Tensor:
-    """Where the watermark is: boolean [64, 64], the letters MVAE, each dot 2x2 pixels, across the middle."""
     rows = ["  ".join(letter[row] for letter in _LETTERS) for row in range(7)]
     dots = torch.tensor([[dot == "#" for dot in row] for row in rows]).repeat_interleave(2, 0).repeat_interleave(2, 1)
     mark = torch.zeros(SIDE, SIDE, dtype=torch.bool)
@@ -64,7 +63,7 @@ def _mark() -> Tensor:
 
 
 WATERMARKED = _mark()
-"""The watermark's pixels, boolean [64, 64]."""
+"""The watermark's pixels, boolean [64, 64]: the letters MVAE, each dot 2x2 pixels, across the middle."""
 HIDDEN = torch.arange(SIDE).expand(SIDE, SIDE) >= SIDE // 2
 """The obscured half, boolean [64, 64]."""
 

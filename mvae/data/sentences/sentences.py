@@ -149,7 +149,7 @@ def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor]
 
 
 class Padding:
-    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences.
+    """How much of what this worker's encoders compute of an epoch's sentences is padding; nothing without sentences.
 
     Args:
         lengths: int64 [N, M], stops counted.

@@ -61,7 +61,6 @@ class Corpus:
     rewritten: bool = False
     """Whether a file is not in normal form C or has unusual separators, so that words differ from the bytes there."""
     fewest: int = FEWEST
-    """Times that a word must be seen in training to be known."""
 
     @functools.cached_property
     def modalities(self) -> tuple[Modality, ...]:

@@ -39,11 +39,6 @@ class Sheet:
     def __post_init__(self) -> None:
         assert not self.rows or len(self.rows) == -(-len(self.images) // self.columns)
 
-    @property
-    def scale(self) -> int:
-        """Pixels on a side that each pixel of an image takes: at least 2, and enough for an image 48 pixels high."""
-        return max(2, -(-48 // self.images.shape[-2]))
-
 
 def grid(images: Tensor, columns: int, gap: int = GAP) -> Tensor:
     """Images [n, C, H, W] laid out in rows of `columns`, with `gap` pixels of 0.5 between: [C, H', W'] in [0, 1]."""
@@ -60,10 +55,12 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
     """Writes a sheet with its words as PNG.
 
     Args:
-        scale: pixels on a side that each pixel of an image takes; None: the sheet's own.
+        scale: pixels on a side that each pixel of an image takes; None: at least 2, and enough for an image to be 48
+            pixels high.
     """
+    enough = max(2, -(-48 // sheet.images.shape[-2]))
     content = io.BytesIO()
-    labelled(sheet, scale or sheet.scale).save(content, format="PNG")
+    labelled(sheet, scale or enough).save(content, format="PNG")
     path.write_bytes(content.getvalue())
 
 

@@ -142,8 +142,7 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
 
 def _window(size: int, like: Tensor) -> Tensor:
     """Takes a line of `size` pixels to its Gaussian means, as a matrix [size, size - 10]: faster than a convolution."""
-    apart = torch.arange(size)[:, None] - torch.arange(WINDOW // 2, size - WINDOW // 2)
-    place = apart.to(like)
+    place = (torch.arange(size)[:, None] - torch.arange(WINDOW // 2, size - WINDOW // 2)).to(like)
     weights = torch.exp(-(place**2) / (2 * SPREAD**2)).masked_fill(place.abs() > WINDOW // 2, 0.0)
     return weights / weights.sum(0)
 

@@ -76,14 +76,10 @@ class AttributeEncoders(nn.Module):
         self.hidden = StackedLinear(attributes, hidden, hidden)
         self.output = StackedLinear(attributes, hidden, outputs)
 
-    def table(self, only: slice = slice(None)) -> Tensor:
-        """The encodings of 0 and 1 by each network: [A, 2, outputs]."""
-        encoded: Tensor = self.output(F.silu(self.hidden(F.silu(self.embedding[only]), only)), only)
-        return encoded
-
     def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
         """Attributes int64 [n, A], 0 or 1, to [n, A, outputs]."""
-        table = self.table(only)
+        hidden = self.hidden(F.silu(self.embedding[only]), only)
+        table = self.output(F.silu(hidden), only)  # the encodings of 0 and 1 by each network: [A, 2, outputs]
         place = values + 2 * torch.arange(len(table), device=values.device)
         return F.embedding(place, table.flatten(0, 1))
 

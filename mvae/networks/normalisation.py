@@ -90,10 +90,9 @@ class TermBatchNorm(nn.Module):
                 running.lerp_((share @ seen).to(running.dtype), moved.to(running.dtype))
             self._seen_together = []
         if self._seen:
-            mean = torch.stack([seen[0] for seen in self._seen]).mean(0)
-            variance = torch.stack([seen[1] for seen in self._seen]).mean(0)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance, self.momentum)
+            means, variances = zip(*self._seen, strict=True)
+            self.running_mean.lerp_(torch.stack(means).mean(0), self.momentum)
+            self.running_var.lerp_(torch.stack(variances).mean(0), self.momentum)
         self._seen = None
 
 

@@ -8,6 +8,7 @@ covers them is complete.
 import math
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +139,7 @@ def train(
     looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
     saved_at = time.monotonic()
-    with Saving(checkpoints, background=background) as saving:
+    with closing(Saving(checkpoints, background=background)) as saving:
         for epoch in range(last.epoch if last else 0, trial.epochs):
             began = time.perf_counter()
             trained = _train_epoch(steps, epoch, workers)

@@ -159,11 +159,10 @@ def _head(pen: Pen, has: Set[str], wide: float, skin: Colour, cloth: Colour) -> 
     pen.ellipse(MIDDLE, (top + 186) / 2, wide, (186 - top) / 2, skin)
     if "Male" in has:
         pen.ellipse(MIDDLE, 152, wide - 6, 36, skin)  # a broad jaw
-    if "Receding_Hairline" in has:
-        for side in (-1, 1):
+    for side in (-1, 1):
+        if "Receding_Hairline" in has:
             pen.ellipse(MIDDLE + side * wide * 0.52, 68, wide * 0.36, 24, skin)
-    if "Rosy_Cheeks" in has:
-        for side in (-1, 1):
+        if "Rosy_Cheeks" in has:
             pen.ellipse(MIDDLE + side * 28, 134, 11, 8, _mixed(skin, (235, 90, 100), 0.4))
 
 

@@ -92,9 +92,8 @@ def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
         draw = ImageDraw.Draw(sheet)
         placed = pictures.placed(points, size)
         for part in (*BROWS, NOSE, *EYES, MOUTH):
-            corners = hull(placed[list(part)])
-            draw.polygon([(x, y) for x, y in corners.tolist()], fill=255)
-        draw.line([(x, y) for x, y in placed[list(JAW)].tolist()], fill=255, width=1)
+            draw.polygon(hull(placed[list(part)]).flatten().tolist(), fill=255)
+        draw.line(placed[list(JAW)].flatten().tolist(), fill=255, width=1)
     return np.asarray(sheet)[None]
 
 

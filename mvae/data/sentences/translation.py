@@ -198,11 +198,6 @@ def sentences_of(text: str, path: Path) -> list[list[str]]:
     return sentences
 
 
-def is_rewritten(text: str) -> bool:
-    """Whether the words of a text differ from its characters between blanks, tabs and line ends."""
-    return not unicodedata.is_normalized("NFC", text) or UNUSUAL.search(text) is not None
-
-
 def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
     """The sentence pairs of two files, line by line, without those that are too long, and the number of these.
 
@@ -236,7 +231,8 @@ def _read(root: Path, _versions: tuple[Version, ...]) -> Corpus:
     pairs, too_long, rewritten = {}, {}, False
     for split, (one, other) in find(root).items():
         texts = decoded(one), decoded(other)
-        rewritten = rewritten or any(map(is_rewritten, texts))
+        usual = (unicodedata.is_normalized("NFC", text) and not UNUSUAL.search(text) for text in texts)
+        rewritten = rewritten or not all(usual)
         both = sentences_of(texts[0], one), sentences_of(texts[1], other)
         pairs[split], too_long[split] = pairs_of(one, other, both)
     return Corpus(languages(root), pairs, too_long, rewritten)

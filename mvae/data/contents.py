@@ -81,14 +81,17 @@ def _read_others(
         with ThreadPoolExecutor(8) as pool, progress(what, len(files), len(known)) as advance:
             for start in range(0, len(others), BATCH):
                 batch = others[start : start + BATCH]
-                made = pool.map(lambda name: hashlib.blake2b(read(name), digest_size=32).hexdigest(), batch)
-                known.update(zip(batch, made, strict=True))
+                known.update(zip(batch, pool.map(lambda name: _digest(read(name)), batch), strict=True))
                 advance(len(batch))
                 if time.monotonic() - saved >= SAVE_EVERY_S:
                     _save(memory, files, known, fresh)
                     saved = time.monotonic()
     finally:
         _save(memory, files, known, fresh)
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=32).hexdigest()
 
 
 def _known(memory: Path | None, files: Mapping[str, Stamp]) -> dict[str, str]:

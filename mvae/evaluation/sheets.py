@@ -39,6 +39,11 @@ class Sheet:
     def __post_init__(self) -> None:
         assert not self.rows or len(self.rows) == -(-len(self.images) // self.columns)
 
+    @property
+    def pixels(self) -> Tensor:
+        """The images in their places, without words: [C, H', W']."""
+        return grid(self.images, self.columns)
+
 
 def grid(images: Tensor, columns: int, gap: int = GAP) -> Tensor:
     """Images [n, C, H, W] laid out in rows of `columns`, with `gap` pixels of 0.5 between: [C, H', W'] in [0, 1]."""
@@ -66,7 +71,7 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
 
 def labelled(sheet: Sheet, scale: int) -> Image.Image:
     """The enlarged images, the words of each row left of it, and the title above."""
-    pixels = (grid(sheet.images, sheet.columns).permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
+    pixels = (sheet.pixels.permute(1, 2, 0).cpu().numpy() * 255).round().astype(np.uint8)
     pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     body = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
     tall = sheet.images.shape[-2] * scale

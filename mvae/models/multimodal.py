@@ -46,7 +46,8 @@ class Multimodal(nn.Module):
         self.latents = latents
         self.encoders = nn.ModuleList(encoders)
         self.decoders = nn.ModuleList(decoders)
-        self.attribute_encoders, self.attribute_decoders = stacked or (None, None)
+        self.attribute_encoders = stacked[0] if stacked else None
+        self.attribute_decoders = stacked[1] if stacked else None
         self.stacked = single_attributes(modalities)
         self.likelihoods = tuple(likelihood_of(modality) for modality in modalities)
         assert len(encoders) == len(decoders) <= self.stacked.start

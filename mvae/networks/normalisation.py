@@ -138,8 +138,7 @@ class _NormalisedTogether(torch.autograd.Function):
         ]
         ctx.save_for_backward(x, weight, used_mean, torch.rsqrt(used_variance + eps), several / values.clamp(min=1))
         ctx.groups, ctx.workers = groups, workers
-        unbiased = variance * (values / (values - 1).clamp(min=1))
-        seen = several[:, 0].double(), mean, unbiased
+        seen = several[:, 0].double(), mean, variance * (values / (values - 1).clamp(min=1))
         ctx.mark_non_differentiable(*seen)
         return (normalised[0] if len(parts) == 1 else torch.cat(normalised)), *seen
 

@@ -125,8 +125,7 @@ def _begun(has: Set[str], vary: Iterator[float]) -> tuple[Pen, Colour, Colour, f
     hair = _varied(next((HAIR[name] for name in HAIR if name in has), BROWS_OF_THE_BALD), 20, vary)
     wide = (48 if "Male" in has else 43) + (7 if "Chubby" in has else 0) + 3 * next(vary)
     shift = 6 * next(vary) - 3, 6 * next(vary) - 3
-    pen = Pen(_varied((120, 130, 140), 180, vary), shift, 0.96 + 0.08 * next(vary))
-    return pen, skin, hair, wide
+    return Pen(_varied((120, 130, 140), 180, vary), shift, 0.96 + 0.08 * next(vary)), skin, hair, wide
 
 
 def _hair_behind(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:

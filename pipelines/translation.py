@@ -25,7 +25,7 @@ from mvae.data import Modality, modalities_of, source
 from mvae.data.sentences.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.tokens import KNOWN
-from mvae.evaluation.translation import BOTH, direction_name, directions
+from mvae.evaluation.translation import BOTH, directions
 from mvae.measure import TRANSLATION, sentence_likelihood
 from mvae.models import arm
 from mvae.settings import Pairing
@@ -109,8 +109,7 @@ def scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
     """BLEU and chrF of every direction: the table."""
     for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
         for heading, suffix in SCORES.items():
-            for pair in directions(modalities):
-                direction = direction_name(modalities, *pair)
+            for direction in directions(modalities):
                 yield ShownQuantity(f"{title} {heading}", f"{score}{suffix}/{direction}", TRANSLATION, direction)
 
 

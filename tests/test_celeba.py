@@ -48,9 +48,9 @@ from mvae.data.faces import celeba, celeba_files, pictures
 from mvae.data import progress
 pictures.BLOCK = 100
 read = celeba_files.Files.read_image
-def slowly(files, name):
+def slowly(files, name, made):
     time.sleep(0.002)
-    return read(files, name)
+    return read(files, name, made)
 celeba_files.Files.read_image = slowly
 if __name__ == "__main__":
     celeba.prepare(Path(sys.argv[1]), Path(sys.argv[2]))
@@ -164,9 +164,9 @@ def test_a_killed_conversion_goes_on_with_the_unfinished_blocks_and_leaves_no_pr
     read: list[str] = []
     read_image = celeba_files.Files.read_image
 
-    def noted(files: celeba_files.Files, name: str) -> np.ndarray:
+    def noted(files: celeba_files.Files, name: str, made: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
         read.append(name)
-        return read_image(files, name)
+        return read_image(files, name, made)
 
     with monkeypatch.context() as patch:
         patch.setattr(pictures, "BLOCK", 100)

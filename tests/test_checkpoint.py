@@ -73,7 +73,7 @@ def test_what_is_saved_loads_back_bit_for_bit_with_optimizer_state_and_history(f
     reader = Checkpoints(folder, "b")
     found = reader.latest()
     assert found is not None
-    assert (found.epoch, found.device, found.torch_version) == (1, "cpu", torch.__version__)
+    assert (found.epoch, found.device, found.provenance["torch_version"]) == (1, "cpu", torch.__version__)
     assert repr(found.history) == repr(odd)
     assert torch.equal(reader.load(found, MODEL)["weight"], model.weight)
     training = reader.load(found, "training.pt")

@@ -16,6 +16,7 @@ import mvae.models.elbo
 from mvae.data import DATASETS
 from mvae.data.dataset import Kind, Modality
 from mvae.models import arm
+from mvae.models.annealing import annealed_beta
 from mvae.models.elbo import elbo_terms, negative_elbo
 from mvae.models.layout import layout
 from mvae.models.multimodal import Multimodal
@@ -320,7 +321,7 @@ def test_a_learners_step_equals_a_plain_loop_over_its_rows() -> None:
         np.ones((len(terms), rows), bool),
         batch.noise.double(),
         targets="own",
-        beta=float(made.annealing.beta(1)),
+        beta=float(annealed_beta(1, made.annealed_steps)),
         weights=weights,
         batch_size=7,
     )

@@ -12,7 +12,8 @@ from scipy import stats
 from torch import Tensor
 
 import mvae.models.elbo
-from mvae.models.elbo import Loss, annealed_beta, elbo_terms, negative_elbo, negative_elbo_by_terms
+from mvae.models.annealing import annealed_beta
+from mvae.models.elbo import Loss, elbo_terms, negative_elbo, negative_elbo_by_terms
 from mvae.models.layout import chunks, layout
 from mvae.models.multimodal import Multimodal
 from mvae.networks.normalisation import TermBatchNorm
@@ -335,7 +336,7 @@ def test_subsets_of_two_modalities_are_refused() -> None:
 @pytest.mark.parametrize("share", [0.01, 0.2, 0.4, 1.0])
 def test_beta_rises_linearly_and_reaches_exactly_1(total: int, share: float) -> None:
     annealed = round(share * total)
-    betas = [annealed_beta(step, total, annealed) for step in range(total)]
+    betas = [annealed_beta(step, annealed) for step in range(total)]
     assert betas[-1] == 1.0
     assert all(beta == 1.0 for beta in betas[max(annealed - 1, 0) :])
     assert betas == [min(1.0, (step + 1) / max(annealed, 1)) for step in range(total)]
@@ -343,4 +344,4 @@ def test_beta_rises_linearly_and_reaches_exactly_1(total: int, share: float) -> 
 
 def test_beta_of_the_literal_200_epochs_in_a_100_epoch_run_ends_at_one_half() -> None:
     steps = 500
-    assert annealed_beta(100 * steps - 1, 100 * steps, 200 * steps) == 0.5
+    assert annealed_beta(100 * steps - 1, 200 * steps) == 0.5

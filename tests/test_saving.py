@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def record(epoch: int) -> Record:
 
 def test_what_is_written_is_the_state_at_the_time_whatever_becomes_of_it(tmp_path: Path) -> None:
     checkpoints, weight, history = Slow(tmp_path), torch.zeros(3), [record(1)]
-    with Saving(checkpoints, background=True) as saving:
+    with closing(Saving(checkpoints, background=True)) as saving:
         saving.save(1, {"model.pt": {"nested": [weight]}}, history, {})
         weight += 1
         history.append(record(2))
@@ -81,7 +82,7 @@ def test_what_is_being_written_at_the_end_of_the_block_is_complete(tmp_path: Pat
     checkpoints = Slow(tmp_path)
 
     def interrupted() -> None:
-        with Saving(checkpoints, background=True) as saving:
+        with closing(Saving(checkpoints, background=True)) as saving:
             saving.save(1, {"model.pt": {}}, [record(1)], {})
             threading.Timer(0.05, checkpoints.let.set).start()
             raise KeyboardInterrupt

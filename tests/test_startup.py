@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from mvae.models import ARMS
+from mvae.models.arm import Later
 from tests.sweeping import ROOT
 
 HEAVY = ("torch", "mlflow", "ray", "scipy", "pandas", "matplotlib", "sklearn", "optuna", "sqlalchemy", "pyarrow")
@@ -46,3 +49,11 @@ def test_a_finished_sweep_typed_again_planned_or_reported_imports_nothing_heavy(
     assert "torch" in imported("weak_supervision", *sweep)
     for more in ((), ("--plan",), ("--report",)):
         assert imported("weak_supervision", *sweep, *more) == set()
+
+
+def test_what_an_arm_is_declared_with_exists() -> None:
+    declared = [getattr(arm, name) for arm in ARMS.values() for name in ("build", "learner", "fit", "watch")]
+    later = [one for one in declared if isinstance(one, Later)]
+    assert len(later) >= 2 * len(ARMS)
+    for one in later:
+        assert callable(getattr(importlib.import_module(f"mvae.models.{one.module}"), one.name))

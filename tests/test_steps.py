@@ -14,7 +14,7 @@ import torch
 from benchmarks.timing import meaningless
 from mvae.data import Dataset, source
 from mvae.models import ARMS, arm
-from mvae.models.annealing import Annealing
+from mvae.models.annealing import annealed_beta, annealed_steps
 from mvae.training import steps
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import Trained, train
@@ -111,10 +111,10 @@ def test_a_batch_that_cannot_be_put_together_again_has_no_signature() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"annealing_share": 1.0}, {"annealing_epochs": 2}])
 def test_the_weight_of_the_kl_on_a_gpu_is_float32_of_the_one_on_a_processor(fields: dict[str, Any]) -> None:
-    annealing = Annealing.of(a_trial(epochs=7, **fields), 41)
+    annealed = annealed_steps(a_trial(epochs=7, **fields), 41)
     for step in range(7 * 41):
-        recorded = annealing.beta(torch.tensor(float(step), dtype=torch.float64))
-        assert torch.equal(torch.as_tensor(recorded, dtype=torch.float32), torch.tensor(annealing.beta(step)))
+        recorded = annealed_beta(torch.tensor(float(step), dtype=torch.float64), annealed)
+        assert torch.equal(torch.as_tensor(recorded, dtype=torch.float32), torch.tensor(annealed_beta(step, annealed)))
 
 
 def test_steps_are_recorded_on_a_gpu_by_one_worker_of_an_arm_that_allows_it_without_texts_or_compiler(

@@ -112,7 +112,8 @@ def joined(batches: Sequence[ElboBatch], plan: Layout | None = None) -> ElboBatc
         modalities, rows = len(batches[0].values), len(batches[0].values[0])
         present = np.ones((len(batches) * rows, modalities), dtype=bool)
         terms = elbo_terms(modalities, 0, np.random.default_rng(0))
-        plan = layout(present, terms, np.ones((len(terms), len(present)), dtype=bool)).to(batches[0].noise.device)
+        active = np.ones((len(terms), len(present)), dtype=bool)
+        plan = layout(present, terms, active, device=batches[0].noise.device)
     return ElboBatch(
         plan,
         tuple(torch.cat(values) for values in zip(*(batch.values for batch in batches), strict=True)),

@@ -155,28 +155,26 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
             raise Damaged(f"{path} holds {reader.num_record_batches} record batches instead of one")
         batch = reader.get_batch(0)
     values: list[Tensor] = []
-    said: list[Sentences | None] = []
+    said: list[Sentences | None] = [None] * len(modalities)
 
     def mapped_as(dtype: type[np.generic], buffer: pa.Buffer | None, count: int) -> Tensor:
         assert buffer is not None
         return torch.from_numpy(np.frombuffer(mapped, dtype, count=count, offset=buffer.address - whole.address))
 
-    for modality in modalities:
+    for place, modality in enumerate(modalities):
         if modality.view is not None:
             values.append(values[0])
-            said.append(None)
             continue
         column = batch.column(modality.name)
         if modality.sentences:
             _, offsets, _, words = column.buffers()
             ends = mapped_as(np.int64, offsets, entry.rows + 1)
-            said.append(Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes))
+            said[place] = Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes)
             values.append(ends.diff() + 1)
             continue
         assert column.null_count == 0
         content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
         bytes_N = mapped_as(np.uint8, content, entry.rows * math.prod(modality.shape))
         values.append(bytes_N.reshape(entry.rows, *modality.shape))
-        said.append(None)
     views = tuple(modality.view for modality in modalities)
     return Split(tuple(values), tuple(said) if any(said) else (), views if any(views) else ())

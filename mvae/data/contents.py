@@ -24,8 +24,6 @@ SETTLED_S = 2.0
 that a file changed twice in a moment may keep its times."""
 SAVE_EVERY_S = 10.0
 """Seconds between two savings of a first pass: a killed one resumes from the last."""
-THREADS = 8
-"""Files read at a time."""
 BATCH = 256
 """Files between two looks at the clock."""
 
@@ -80,7 +78,7 @@ def _read_others(
     others = [name for name in files if name not in known]
     saved = time.monotonic()
     try:
-        with ThreadPoolExecutor(THREADS) as pool, progress(what, len(files), len(known)) as advance:
+        with ThreadPoolExecutor(8) as pool, progress(what, len(files), len(known)) as advance:
             for start in range(0, len(others), BATCH):
                 batch = others[start : start + BATCH]
                 known.update(zip(batch, pool.map(lambda name: _digest(read(name)), batch), strict=True))

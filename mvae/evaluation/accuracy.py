@@ -28,11 +28,9 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
     put back.
     """
     image, label = position(modalities, Kind.IMAGE), position(modalities, Kind.LABEL)
-    right = 0
     with evaluated(model):
-        for rows in split.passes():
-            right += int((model(split.take(image, rows)).argmax(-1) == split.take(label, rows)).sum())
-    return right / len(split)
+        right = [model(split.take(image, rows)).argmax(-1) == split.take(label, rows) for rows in split.passes()]
+    return int(torch.cat(right).sum()) / len(split)
 
 
 @torch.no_grad()

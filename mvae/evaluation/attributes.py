@@ -10,7 +10,6 @@ Shapes: n examples, N of a split, A attributes, D latents.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,16 +24,6 @@ from mvae.streams import numpy_generator
 
 ROWS = 1000
 """Images a pass."""
-
-
-class Scores(NamedTuple):
-    """How well each attribute is predicted; float64 [A] each, on the CPU."""
-
-    accuracy: Tensor
-    """Share of examples whose value is the predicted one."""
-    balanced_accuracy: Tensor
-    """Mean of that share among those that have the attribute and of that among those that have not; where a split has
-    examples of one kind alone, that kind's."""
 
 
 def attribute_values(modalities: tuple[Modality, ...], split: Split) -> Tensor:
@@ -52,11 +41,18 @@ def attribute_logits(model: Multimodal, z: Tensor) -> Tensor:
     return model.all_attributes(z) if model.stacked else model.decode(model.index(Kind.ATTRIBUTES), z)
 
 
-def scores(guess: Tensor, truth: Tensor) -> Scores:
-    """Of predictions and true values, each bool [N, A]."""
+def scores(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    """How well each attribute is predicted, from predictions and true values, each bool [N, A].
+
+    Returns:
+        accuracy: share of examples whose value is the predicted one;
+        balanced_accuracy: mean of that share among those that have the attribute and of that among those that have not;
+        where a split has examples of one kind alone, that kind's. Float64 [A] each, on the CPU.
+    """
     right = guess == truth
     rates = torch.stack([(right & of_kind).double().sum(0) / of_kind.sum(0) for of_kind in (truth, ~truth)])
-    return Scores(right.double().mean(0).cpu(), rates.nanmean(0).cpu())  # 0 / 0: there are none of a kind
+    balanced = rates.nanmean(0)  # 0 / 0: there are none of a kind
+    return {"accuracy": right.double().mean(0).cpu(), "balanced_accuracy": balanced.cpu()}
 
 
 @torch.no_grad()
@@ -99,10 +95,10 @@ def attribute_metrics(model: Multimodal, data: Dataset, seed: int) -> dict[str, 
         ("", sampled_attributes(model, data.test, seed)),
         ("_likeliest", likeliest_attributes(model, data.test)),
     ):
-        for name, of_each in scores(guess, truth)._asdict().items():
+        for name, of_each in scores(guess, truth).items():
             found[f"attribute_{name}{end}"] = of_each
     frequent = attribute_values(data.modalities, data.train).double().mean(0) > 0.5
-    found["attribute_majority"] = scores(frequent.expand_as(truth), truth).accuracy
+    found["attribute_majority"] = scores(frequent.expand_as(truth), truth)["accuracy"]
     names = attribute_names(data.modalities)
     means = {f"test/{name}": float(of_each.mean()) for name, of_each in found.items()}
     return means | {
@@ -115,7 +111,7 @@ def attribute_metrics(model: Multimodal, data: Dataset, seed: int) -> dict[str, 
 def validation_attribute_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
     """validation/attribute_accuracy and validation/attribute_balanced_accuracy of the likeliest attributes, means."""
     found = scores(likeliest_attributes(model, data.validation), attribute_values(data.modalities, data.validation))
-    return {f"validation/attribute_{name}": float(of_each.mean()) for name, of_each in found._asdict().items()}
+    return {f"validation/attribute_{name}": float(of_each.mean()) for name, of_each in found.items()}
 
 
 def _posteriors(model: Multimodal, split: Split, examples: Sequence[int]) -> Iterator[tuple[Sequence[int], Gaussian]]:

@@ -100,16 +100,14 @@ class Estimator:
                 gaussian_proposal(q[proposal]), weights, "likelihood", ids, q[proposal].mean.shape[-1]
             )
             for name, own in found.items():
-                if name.endswith(KNOWN):
-                    told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
-                    told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
-                    continue
-                told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
-                if name == "conditional" and self.joint:
-                    own = _quotient(found["joint"], x2[X2])
+                if not name.endswith(KNOWN):
+                    told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
+                    if name == "conditional" and self.joint:  # the joint's less log p(x2), from noise of their own
+                        joint, error = found["joint"], torch.hypot(found["joint"].standard_error, x2[X2].standard_error)
+                        own = joint._replace(log_mean=joint.log_mean - x2[X2].log_mean, standard_error=error)
+                    told[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
                 told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
                 told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
-                told[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
         return told
 
     def _log_weights(self, values: Sequence[Tensor], q: dict[str, Gaussian]) -> LogWeights:
@@ -199,12 +197,6 @@ class Estimator:
         noise = Noise(self.seed, "prior of x2", [0], model.latents, self.device)
         prior = gaussian_proposal(Gaussian(origin, origin))
         self.of_class = importance_estimates(prior, weights, noise, samples=prior_samples, chunk=self.rows)[X2]
-
-
-def _quotient(joint: Estimate, x2: Estimate) -> Estimate:
-    """Of log p(x1, x2) - log p(x2), from noise of their own."""
-    error = torch.hypot(joint.standard_error, x2.standard_error)
-    return joint._replace(log_mean=joint.log_mean - x2.log_mean, standard_error=error)
 
 
 def _target(value: Tensor, samples: int) -> Tensor:

@@ -1,8 +1,10 @@
 """The read-out: how well a label can be told from the features of a model that never saw one (VAE, RBM)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, position
 from mvae.data.examples import Dataset, Split
@@ -28,24 +30,20 @@ def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dat
         Refusal: the fraction keeps fewer than two pairs.
     """
     image, label = position(data.modalities, Kind.IMAGE), position(data.modalities, Kind.LABEL)
-    kept = paired_set(len(data.train), measure.parameter("f"), trial.seed, dataset=data.name)
-    features, labels = _features(model, data.train, image, kept), _labels(data.train, label, kept)
+    paired = paired_set(len(data.train), measure.parameter("f"), trial.seed, dataset=data.name)
+    kept = torch.from_numpy(paired).to(data.train.values[label].device)
+    features = _features(model, data.train, image, torch.split(kept, ROWS))
+    labels = data.train.take(label, kept).cpu().numpy()
     fit = fit_linear(features, labels, data.modalities[label].classes)
-    test = np.arange(len(data.test))
-    predicted = fit.predict(_features(model, data.test, image, test))
+    predicted = fit.predict(_features(model, data.test, image, data.test.passes(ROWS)))
     return {
-        measure.metric: float((predicted == _labels(data.test, label, test)).mean()),
+        measure.metric: float((predicted == data.test.values[label].cpu().numpy()).mean()),
         measure.metric.replace("test/", "train/"): float((fit.predict(features) == labels).mean()),
     }
 
 
 @torch.no_grad()
-def _features(model: nn.Module, split: Split, image: int, index: np.ndarray) -> np.ndarray:
+def _features(model: nn.Module, split: Split, image: int, passes: Sequence[Tensor]) -> np.ndarray:
     """Float32 [n, F], in evaluation mode; the module's mode is put back."""
-    chosen = torch.from_numpy(index).to(split.values[image].device)
     with evaluated(model):
-        return np.concatenate([model(split.take(image, rows)).cpu().numpy() for rows in torch.split(chosen, ROWS)])
-
-
-def _labels(split: Split, label: int, index: np.ndarray) -> np.ndarray:
-    return np.asarray(split.take(label, torch.from_numpy(index).to(split.values[label].device)).cpu())
+        return np.concatenate([model(split.take(image, rows)).cpu().numpy() for rows in passes])

@@ -17,9 +17,6 @@ from mvae.storage.place import Place
 GAP = 1
 """Pixels between two images, before they are enlarged."""
 
-SMALLEST = 48
-"""Pixels that an image is high at least, once it is enlarged."""
-
 FONT, LINE, PADDING = 13, 17, 8
 """Pixels: size of the words, from one line of them to the next, and between them and the images."""
 
@@ -47,11 +44,6 @@ class Sheet:
         """The images in their places, without words: [C, H', W']."""
         return grid(self.images, self.columns)
 
-    @property
-    def scale(self) -> int:
-        """Pixels on a side that each pixel of an image takes: 2 at least, more for small images."""
-        return max(2, -(-SMALLEST // self.images.shape[-2]))
-
 
 def grid(images: Tensor, columns: int, gap: int = GAP) -> Tensor:
     """Images [n, C, H, W] laid out in rows of `columns`, with `gap` pixels of 0.5 between: [C, H', W'] in [0, 1]."""
@@ -68,10 +60,12 @@ def save_png(sheet: Sheet, path: Place, scale: int | None = None) -> None:
     """Writes a sheet with its words as PNG.
 
     Args:
-        scale: pixels on a side that each pixel of an image takes; None: the sheet's own.
+        scale: pixels on a side that each pixel of an image takes; None: at least 2, and enough for an image to be 48
+            pixels high.
     """
+    enough = max(2, -(-48 // sheet.images.shape[-2]))
     content = io.BytesIO()
-    labelled(sheet, scale or sheet.scale).save(content, format="PNG")
+    labelled(sheet, scale or enough).save(content, format="PNG")
     path.write_bytes(content.getvalue())
 
 
@@ -81,7 +75,8 @@ def labelled(sheet: Sheet, scale: int) -> Image.Image:
     pixels = np.repeat(np.repeat(pixels, scale, axis=0), scale, axis=1)
     body = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
     tall = sheet.images.shape[-2] * scale
-    rows = [_lines(words, max(1, tall // LINE)) for words in sheet.rows]
+    most = max(1, tall // LINE)
+    rows = [wrap(words, LABEL, max_lines=most, placeholder=" ...") or [""] for words in sheet.rows]
     left = max((_width(line) for lines in rows for line in lines), default=0)
     left += 2 * PADDING if left else 0
     title = _title(sheet.title, left + body.width)
@@ -103,17 +98,9 @@ def _write(draw: ImageDraw.ImageDraw, line: str, left: float, middle: float) -> 
     draw.text((left, middle + FONT * 0.35), line, fill=0 if draw.mode == "L" else (0, 0, 0), font=_font(), anchor="ls")
 
 
-def _lines(words: str, most: int) -> list[str]:
-    """Wraps the words; dots replace the words that do not fit."""
-    lines = wrap(words, LABEL) or [""]
-    return lines if len(lines) <= most else wrap(words, LABEL, max_lines=most, placeholder=" ...")
-
-
 def _title(words: str, across: int) -> list[str]:
     """The title in lines that are not wider than the picture."""
-    if not words:
-        return []
-    characters = len(words)
+    characters = max(len(words), LABEL)
     while characters > LABEL and any(_width(line) > across - 2 * PADDING for line in wrap(words, characters)):
         characters -= 1
     return wrap(words, characters)

@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mvae.data.dataset import SPLITS
-from mvae.data.examples import Dataset, Split
+from mvae.data.examples import Split
 from mvae.data.sentences.sentences import Sentences
 
 KNOWN = "_known"
@@ -24,20 +23,6 @@ def sentences_in(split: Split, m: int) -> Sentences:
     said = split.sentences[m]
     assert said is not None
     return said
-
-
-def unknown_share(sentences: Sentences) -> float:
-    """Share of the words that are <unk>."""
-    return float(sentences.unknown.sum()) / int((sentences.lengths - 1).sum())
-
-
-def unknown_shares(data: Dataset) -> dict[str, float]:
-    """unknown_share_test/en: share of <unk> among the words, by part and language."""
-    return {
-        f"unknown_share_{split}/{modality.name}": unknown_share(sentences_in(getattr(data, split), m))
-        for split in SPLITS
-        for m, modality in enumerate(data.modalities)
-    }
 
 
 def per_token(means: Mapping[str, float], split: Split) -> dict[str, float]:

@@ -20,12 +20,12 @@ from itertools import permutations
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import Modality
+from mvae.data.dataset import SPLITS, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Sentences, sentence_of
 from mvae.data.sentences.text import UNKNOWN, stop_token
 from mvae.evaluation.accuracy import evaluated
-from mvae.evaluation.tokens import KNOWN, sentences_in, unknown_shares
+from mvae.evaluation.tokens import KNOWN, sentences_in
 from mvae.evaluation.words import WordTable
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
@@ -35,9 +35,6 @@ from mvae.streams import torch_generator
 ROWS = 250
 """Sentences a pass."""
 
-VARIES = 0.01
-"""A latent dimension is active where the variance of its posterior mean over the split is above this (Burda et al.)."""
-
 BOTH = "both"
 """What stands for all languages together in the names of metrics."""
 
@@ -45,14 +42,10 @@ SHOWN = 12
 """Sentences of each table of examples."""
 
 
-def directions(modalities: tuple[Modality, ...]) -> tuple[tuple[int, int], ...]:
-    """Every language with every other: positions of source and target."""
-    return tuple(permutations(range(len(modalities)), 2))
-
-
-def direction_name(modalities: tuple[Modality, ...], source: int, target: int) -> str:
-    """en-vi."""
-    return f"{modalities[source].name}-{modalities[target].name}"
+def directions(modalities: tuple[Modality, ...]) -> dict[str, tuple[int, int]]:
+    """Every language with every other: positions of source and target by the direction's name, en-vi."""
+    pairs = permutations(range(len(modalities)), 2)
+    return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
 
 def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, float]:
@@ -108,12 +101,15 @@ def unigram_log_likelihood(training: Sentences, test: Sentences, *, known: bool 
 
 @torch.no_grad()
 def latent_use(model: Multimodal, split: Split, given: tuple[int, ...]) -> tuple[float, float]:
-    """Share of the latent dimensions that are active, and the mean KL(q(z | given) || p(z)) of an example in nats."""
+    """Share of the latent dimensions that are active, and the mean KL(q(z | given) || p(z)) of an example in nats.
+
+    A dimension is active if the variance of its posterior mean over the split is above 0.01 (Burda et al.).
+    """
     with evaluated(model):
         means, kls = zip(
             *((q.mean.double(), q.kl_to_prior().double()) for q in _posteriors(model, split, given)), strict=True
         )
-    varying = torch.cat(means).var(0, correction=0) > VARIES
+    varying = torch.cat(means).var(0, correction=0) > 0.01
     return float(varying.double().mean()), float(torch.cat([kl.reshape(-1) for kl in kls]).mean())
 
 
@@ -132,8 +128,9 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
     def scored(kind: str, direction: str, answers: list[str], references: list[str]) -> None:
         found[f"bleu{kind}/{direction}"], found[f"chrf{kind}/{direction}"] = bleu_and_chrf(answers, references)
 
-    for source, target in directions(data.modalities):
-        direction, references = direction_name(data.modalities, source, target), texts[target]
+    pairs = directions(data.modalities)
+    for direction, (source, target) in pairs.items():
+        references = texts[target]
         frequent = most_frequent(data.modalities[target], sentences_in(data.train, target))
         scored("", direction, translations(model, data.test, source, target), references)
         scored("_beam", direction, translations(model, data.test, source, target, beam), references)
@@ -151,15 +148,17 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
         active, kl = latent_use(model, data.test, given)
         found |= {f"active_units/{name}": active, f"kl/{name}": kl}
         found[f"kl_per_token/{name}"] = kl / sum(tokens[m] for m in given)
-    made = [found[f"bleu/{direction_name(data.modalities, *pair)}"] for pair in directions(data.modalities)]
-    return {"test/bleu": sum(made) / len(made), **found}
+    return {"test/bleu": sum(found[f"bleu/{direction}"] for direction in pairs) / len(pairs), **found}
 
 
 def unknown_metrics(data: Dataset) -> dict[str, float]:
     """unknown_share_test/en: share of <unk> among the words, by part and language; unigram_known_per_token/en: the
     unigram model's log-likelihood per test token other than <unk>, in nats."""
-    found = unknown_shares(data)
+    found = {}
     for m, modality in enumerate(data.modalities):
+        for split in SPLITS:
+            said = sentences_in(getattr(data, split), m)
+            found[f"unknown_share_{split}/{modality.name}"] = float(said.unknown.sum()) / int((said.lengths - 1).sum())
         total, count = unigram_log_likelihood(sentences_in(data.train, m), sentences_in(data.test, m), known=True)
         found[f"unigram{KNOWN}_per_token/{modality.name}"] = total / count
     return found
@@ -172,12 +171,11 @@ def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str
     found, split = {}, data.validation
     assert split.lengths is not None
     with evaluated(model):
-        for source, target in directions(data.modalities):
+        for name, (source, target) in directions(data.modalities).items():
             total = 0.0
             for rows in split.passes(ROWS):
                 z = model.infer_at({source: split.take(source, rows)}).mean
                 total += float(model.log_prob(target, z, split.take(target, rows)).double().sum())
-            name = direction_name(data.modalities, source, target)
             found[f"validation/log_likelihood_{name}"] = total / int(split.lengths[:, target].sum())
     return found
 
@@ -202,7 +200,7 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
             _table("Table 6: joint samples of the prior", names, of_prior),
             _table("Table 6: pairs of the test split, and their reconstruction given both", heads, [*truth, *rebuilt]),
         ]
-        for number, (source, target) in enumerate(directions(model.modalities), start=7):
+        for number, (source, target) in enumerate(directions(model.modalities).values(), start=7):
             z = model.infer_at({source: split.take(source, rows)}).mean
             heads = [names[source], f"{names[target]}, ours", f"{names[target]}, the corpus'"]
             columns = [truth[source], written_at(model, target, z), truth[target]]

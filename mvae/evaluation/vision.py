@@ -26,14 +26,10 @@ ROWS = 100
 SHOWN = 8
 """Examples of a figure, as in the paper."""
 
-MOST_DB = 100.0
-"""PSNR of two equal images, whose ratio has no bound: the usual limit."""
 BLUE, RED = 0.564, 0.713
 """Scale of B - Y to Cb, of R - Y to Cr (ITU-R BT.601): each then spans 1."""
 WINDOW, SPREAD = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window in pixels (Wang and others, 2004)."""
-STEADY = 0.01**2, 0.03**2
-"""SSIM's two constants, for values from 0 to 1."""
 
 Heard = Callable[[int, int], None]
 """Told, while a measure is computed, how many examples are done and of how many."""
@@ -106,17 +102,18 @@ FIGURES = {
     "figure-10": ("watermark",),
     "edges-and-mask-from-image": ("edges_from_image", "mask_from_image"),
 }
-"""Tasks of each picture."""
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal to noise of each example in dB, 10 log10(1 / mean squared error), at most 100: float64 [n].
+    """Peak signal to noise of each example in dB, 10 log10(1 / mean squared error): float64 [n].
+
+    At most 100, the usual limit, which two equal images have.
 
     Args:
         made, truth: [n, ...] in a range of length 1.
     """
     error = (made.double() - truth.double()).square().flatten(1).mean(1)
-    return -10 * error.clamp(min=10 ** (-MOST_DB / 10)).log10()
+    return -10 * error.clamp(min=1e-10).log10()
 
 
 def ssim(made: Tensor, truth: Tensor) -> Tensor:
@@ -128,23 +125,19 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
         made, truth: images [n, C, H, W] in [0, 1].
     """
     x, y = made.double(), truth.double()
-    mean_x, mean_y, xx, yy, xy = _windowed(torch.stack([x, y, x * x, y * y, x * y])).unbind()
+    maps = torch.stack([x, y, x * x, y * y, x * y])
+    means = _window(maps.shape[-2], maps).T @ (maps @ _window(maps.shape[-1], maps))
+    mean_x, mean_y, xx, yy, xy = means.unbind()
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    one, two = STEADY
+    one, two = 0.01**2, 0.03**2  # for values from 0 to 1
     above = (2 * mean_x * mean_y + one) * (2 * cov + two)
     below = (mean_x**2 + mean_y**2 + one) * (var_x + var_y + two)
     return (above / below).flatten(1).mean(1)
 
 
-def _windowed(maps: Tensor) -> Tensor:
-    """Gaussian means of [..., H, W] over each window inside: [..., H - 10, W - 10]."""
-    return _window(maps.shape[-2], maps).T @ (maps @ _window(maps.shape[-1], maps))
-
-
 def _window(size: int, like: Tensor) -> Tensor:
     """Takes a line of `size` pixels to its Gaussian means, as a matrix [size, size - 10]: faster than a convolution."""
-    apart = torch.arange(size)[:, None] - torch.arange(WINDOW // 2, size - WINDOW // 2)
-    place = apart.to(like)
+    place = (torch.arange(size)[:, None] - torch.arange(WINDOW // 2, size - WINDOW // 2)).to(like)
     weights = torch.exp(-(place**2) / (2 * SPREAD**2)).masked_fill(place.abs() > WINDOW // 2, 0.0)
     return weights / weights.sum(0)
 

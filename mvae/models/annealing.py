@@ -1,32 +1,23 @@
-"""How the weight of the KL rises during a training (supplement section 1)."""
-
-from dataclasses import dataclass
-from typing import Self
+"""How the weight of the KL, beta, rises during a training: linearly from 0 to 1 (supplement section 1)."""
 
 from torch import Tensor
 
 from mvae.models.arm import Settings
-from mvae.models.elbo import annealed_beta
 
 
-@dataclass(frozen=True)
-class Annealing:
-    """beta of every step of a training."""
+def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
+    """Steps until beta is 1, as the trial says: by epochs, or by a share of all steps."""
+    if trial.annealing_epochs is not None:
+        return trial.annealing_epochs * steps_per_epoch
+    return round(trial.annealing_share * (trial.epochs * steps_per_epoch))
 
-    total_steps: int
-    annealed_steps: int
-    """Steps until beta is 1."""
 
-    @classmethod
-    def of(cls, trial: Settings, steps_per_epoch: int) -> Self:
-        """As the trial says: by a share of all steps, or by epochs."""
-        total = trial.epochs * steps_per_epoch
-        if trial.annealing_epochs is not None:
-            return cls(total, trial.annealing_epochs * steps_per_epoch)
-        return cls(total, round(trial.annealing_share * total))
+def annealed_beta(step: int | Tensor, annealed: int) -> float | Tensor:
+    """The weight of the KL at a step counted from 0: 1 from step `annealed` - 1 on.
 
-    def beta(self, step: int | Tensor) -> float | Tensor:
-        """The weight of the KL at a step counted from 0: float32 of a float64 scalar, as a product with it would be."""
-        if not isinstance(step, Tensor):
-            return annealed_beta(step, self.total_steps, self.annealed_steps)
-        return 1.0 if self.annealed_steps <= 0 else ((step + 1) / self.annealed_steps).clamp(max=1.0).float()
+    Float32 of a float64 scalar, as a product with it would be.
+    """
+    if annealed <= 0:
+        return 1.0
+    risen = (step + 1) / annealed
+    return risen.clamp(max=1.0).float() if isinstance(risen, Tensor) else min(1.0, risen)

@@ -102,7 +102,7 @@ def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) ->
 
 
 def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> NeuralNetwork:
-    """The NN that a trial describes."""
+    """The classifier that a trial describes."""
     image, label = _positions(modalities)
     width = width_of(modalities)
     return NeuralNetwork(
@@ -113,7 +113,7 @@ def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> N
 
 
 def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]) -> LogisticRegression:
-    """The LOGREG that a trial describes."""
+    """The logistic regression of a data set's images."""
     image, label = _positions(modalities)
     return LogisticRegression(modalities[image].shape, modalities[label].classes)
 

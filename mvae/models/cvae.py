@@ -19,7 +19,7 @@ from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner, image_bound, validation_elbo
 from mvae.models.likelihoods import likelihood_of
-from mvae.models.multimodal import LOG_VAR_LIMIT, at_least_float32, by_position
+from mvae.models.multimodal import at_least_float32, by_position, expert
 from mvae.networks.image import image_decoder, image_encoder
 
 # n rows, D latents, C numbers of a condition
@@ -80,8 +80,7 @@ class CVAE(nn.Module):
         if set(values) != {0, 1}:
             raise ValueError(f"CVAE infers from both of its modalities, 0 and 1: given {sorted(values)}")
         condition = condition_of(self.modalities[1], values[1])
-        mean, log_var = at_least_float32(self.encoder(values[0], condition)).chunk(2, dim=-1)
-        return Gaussian(mean, log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))
+        return Gaussian(*expert(self.encoder(values[0], condition)))
 
     def decode(self, z: Tensor, given: Tensor) -> Tensor:
         """Logits of p(x1 | z, x2), for z [n, D] and n values of x2."""
@@ -122,7 +121,7 @@ class CvaeLearner(PairedLearner):
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         image, given = batch.values
-        beta, weight = self.annealing.beta(step), self.trial.image_weight
+        beta, weight = self.beta(step), self.trial.image_weight
         return cvae_loss(self.model, image, given, batch.noise, beta=beta, weight=weight, batch_size=self.batch_size)
 
 

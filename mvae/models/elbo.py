@@ -59,12 +59,6 @@ def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) ->
     return terms
 
 
-def annealed_beta(step: int, total_steps: int, annealed_steps: int) -> float:
-    """Weight of the KL at a step counted from 0: linear, 1 from step `annealed_steps` - 1 on (supplement section 1)."""
-    assert 0 <= step < total_steps
-    return 1.0 if annealed_steps <= 0 else min(1.0, (step + 1) / annealed_steps)
-
-
 @dataclass(frozen=True)
 class Loss:
     """A step's loss and what it is made of, each summed over terms and divided by the global batch size, in nats."""

@@ -14,7 +14,7 @@ from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
 from mvae.models.learners import Batch, PairedLearner
-from mvae.models.multimodal import LOG_VAR_LIMIT, Multimodal, at_least_float32, width_of
+from mvae.models.multimodal import Multimodal, expert, width_of
 from mvae.models.mvae import networks_of, weight_of
 from mvae.networks.image import hidden_width, image_encoder
 from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
@@ -90,8 +90,7 @@ class JMVAE(Multimodal):
         """
         given = sorted(values)
         if given == list(range(len(self.modalities))):
-            mean, log_var = at_least_float32(self.joint([values[m] for m in given])).chunk(2, dim=-1)
-            return Gaussian(mean, log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT))
+            return Gaussian(*expert(self.joint([values[m] for m in given])))
         if len(given) == 1 and 0 <= given[0] < len(self.modalities):
             return Gaussian(*self.encode(given[0], values[given[0]]))
         raise ValueError(f"JMVAE infers from one modality or from all {len(self.modalities)}: given {given}")
@@ -144,7 +143,7 @@ class JmvaeLearner(PairedLearner):
             batch.values,
             batch.noise,
             alpha=self.trial.alpha,
-            beta=self.annealing.beta(step),
+            beta=self.beta(step),
             weights=[weight_of(modality, self.trial) for modality in self.model.modalities],
             batch_size=self.batch_size,
         )

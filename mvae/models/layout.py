@@ -4,8 +4,8 @@ Shapes: R rows of a step, M modalities, T ELBO terms, P active (term, row) pairs
 whose networks are stacked, W pairs at most that one of them reconstructs.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -27,9 +27,6 @@ class Stacked:
     """Boolean [A, W]: False where a modality has fewer."""
     decoded: bool
     """Whether any worker has such a pair."""
-
-    def to(self, device: torch.device | str) -> "Stacked":
-        return Stacked(self.pairs.to(device), self.rows.to(device), self.real.to(device), self.decoded)
 
 
 @dataclass(frozen=True)
@@ -61,22 +58,6 @@ class Layout:
     the same; one that is alone has them all."""
     stacked: Stacked | None = None
 
-    def to(self, device: torch.device | str) -> "Layout":
-        def moved(index: Tensor | None) -> Tensor | None:
-            return None if index is None else index.to(device)
-
-        return replace(
-            self,
-            encoded=tuple(moved(index) for index in self.encoded),
-            members=self.members.to(device),
-            pairs=moved(self.pairs),
-            pair_rows=moved(self.pair_rows),
-            conditions=self.conditions.to(device),
-            decoded=tuple(moved(index) for index in self.decoded),
-            targets=tuple(index.to(device) for index in self.targets),
-            stacked=None if self.stacked is None else self.stacked.to(device),
-        )
-
 
 def layout(
     present: np.ndarray,
@@ -86,6 +67,7 @@ def layout(
     targets: str = "own",
     stacked: int = 0,
     workers: Workers = ALONE,
+    device: torch.device | str = "cpu",
 ) -> Layout:
     """Plans a step, or the share of it that a worker takes.
 
@@ -96,7 +78,12 @@ def layout(
             skipped all the same.
         targets: own, a term reconstructs what it conditions on; all, everything that the row has.
         stacked: A, how many of the last modalities have stacked networks.
+        device: where the plan's tensors are to lie.
     """
+
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
     everywhere = None if workers.alone else _pairs_to_reconstruct(present, terms, active, targets)
     present, active = workers.share(present), workers.share(active, dim=1)
     members = terms[None] & present[:, None]
@@ -104,13 +91,13 @@ def layout(
     pair_term, pair_row = np.nonzero(taken)
     reconstructs = members[pair_row, pair_term] if targets == "own" else present[pair_row]
     apart = present.shape[1] - stacked
-    encoded = [None if here.all() else torch.from_numpy(np.nonzero(here)[0]) for here in present.T]
+    encoded = [None if here.all() else tensor(np.nonzero(here)[0]) for here in present.T]
     decoded, target, groups, loads = [], [], [], []
     for m in range(apart):
         position = np.cumsum(present[:, m]) - 1
         wanted = reconstructs[:, m]
-        decoded.append(None if wanted.all() else torch.from_numpy(np.nonzero(wanted)[0]))
-        target.append(torch.from_numpy(position[pair_row[wanted]]))
+        decoded.append(None if wanted.all() else tensor(np.nonzero(wanted)[0]))
+        target.append(tensor(position[pair_row[wanted]]))
         counts = np.bincount(pair_term[wanted], minlength=len(terms))
         whole = counts if everywhere is None else everywhere[:, m]
         groups.append(tuple(counts[whole > 0].tolist()))
@@ -124,15 +111,15 @@ def layout(
     return Layout(
         rows=len(present),
         encoded=tuple(encoded),
-        members=torch.from_numpy(members),
-        pairs=None if every else torch.from_numpy(np.nonzero(taken.reshape(-1))[0]),
-        pair_rows=torch.from_numpy(pair_row) if by_pair else None,
-        conditions=torch.from_numpy(conditions),
+        members=tensor(members),
+        pairs=None if every else tensor(np.nonzero(taken.reshape(-1))[0]),
+        pair_rows=tensor(pair_row) if by_pair else None,
+        conditions=tensor(conditions),
         decoded=tuple(decoded),
         targets=tuple(target),
         groups=tuple(groups),
         loads=tuple(loads),
-        stacked=_side_by_side(reconstructs[:, apart:], pair_row, everywhere) if stacked else None,
+        stacked=_side_by_side(reconstructs[:, apart:], pair_row, everywhere, tensor) if stacked else None,
     )
 
 
@@ -144,14 +131,19 @@ def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.nda
     return np.asarray((reconstructs & taken[:, :, None]).sum(0))
 
 
-def _side_by_side(reconstructs: np.ndarray, pair_row: np.ndarray, everywhere: np.ndarray | None) -> "Stacked":
+def _side_by_side(
+    reconstructs: np.ndarray,
+    pair_row: np.ndarray,
+    everywhere: np.ndarray | None,
+    tensor: Callable[[np.ndarray], Tensor],
+) -> Stacked:
     """From boolean [P, A], the row of each pair, and what all workers reconstruct of every modality [T, M]."""
     counts = reconstructs.sum(0)
     real = np.arange(counts.max(initial=0)) < counts[:, None]
     pairs = np.zeros(real.shape, np.int64)
     pairs[real] = np.nonzero(reconstructs.T)[1]
     decoded = bool(counts.any() if everywhere is None else everywhere[:, -len(counts) :].any())
-    return Stacked(torch.from_numpy(pairs), torch.from_numpy(pair_row[pairs]), torch.from_numpy(real), decoded)
+    return Stacked(tensor(pairs), tensor(pair_row[pairs]), tensor(real), decoded)
 
 
 def chunks(groups: Sequence[int], most: int) -> list[tuple[int, ...]]:

@@ -6,7 +6,6 @@ Both draw from the streams that every arm of a seed shares: the paired set and i
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, position
 from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Padding
-from mvae.models.annealing import Annealing
+from mvae.models.annealing import annealed_beta, annealed_steps
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.gaussian import Gaussian
@@ -55,17 +54,15 @@ class _Learner(ABC):
         self.device = data.train.values[0].device
         self.steps_per_epoch = step_count(len(data.train), trial.batch_size)
         self._padding = Padding(self.split.lengths)
-        """Of this worker's share of the epoch."""
 
-    @cached_property
-    def annealing(self) -> Annealing:
-        """The weight of the KL, for a loss that has one."""
-        return Annealing.of(self.trial, self.steps_per_epoch)
+    def beta(self, step: int | Tensor) -> float | Tensor:
+        """The weight of the KL at a step, for a loss that has one."""
+        return annealed_beta(step, annealed_steps(self.trial, self.steps_per_epoch))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
         examples = examples_of(self.split, self.trial, epoch)
-        self._padding.begin()
+        self._padding = Padding(self.split.lengths)
         for index in self.indices(epoch):
             own = self.workers.share(index)
             for m in self.shown:

@@ -5,9 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-ITERATIONS = 1000
-"""Most L-BFGS iterations; scikit-learn's default of 100 stops early on 50,000 images."""
-
 
 class LinearFit(NamedTuple):
     """Logits of features x [n, F] are x @ weight.T + bias."""
@@ -37,7 +34,7 @@ def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> Linear
     if len(seen) == 1:
         bias[seen[0]] = 0.0
         return LinearFit(weight, bias, 0)
-    fit = LogisticRegression(max_iter=ITERATIONS)
+    fit = LogisticRegression(max_iter=1000)  # the default of 100 stops early on 50,000 images
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fit.fit(features.astype(np.float64), labels)

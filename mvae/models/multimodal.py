@@ -59,16 +59,12 @@ class Multimodal(nn.Module):
         if m in self.stacked:
             mean, spread = self.encode_attributes(value[:, None], self._one(m))
             return mean.squeeze(1), spread.squeeze(1)
-        return self._expert(self.encoders[m](value))
+        return expert(self.encoders[m](value))
 
     def encode_attributes(self, values: Tensor, only: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """Mean and spread of every single attribute's expert, each [n, A, D], from their values, int64 [n, A]."""
         assert self.attribute_encoders is not None
-        return self._expert(self.attribute_encoders(values, only))
-
-    def _expert(self, encoded: Tensor) -> tuple[Tensor, Tensor]:
-        mean, spread = at_least_float32(encoded).chunk(2, dim=-1)
-        return mean, spread.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
+        return expert(self.attribute_encoders(values, only))
 
     def decode(self, m: int, z: Tensor) -> Tensor:
         """Logits of p(x_m | z), one row a row of z [n, D]; not of a text, whose tokens depend on those before."""
@@ -180,6 +176,12 @@ def by_position(modalities: tuple[Modality, ...], values: Mapping[str, Tensor]) 
     if unknown := [name for name in values if name not in names]:
         raise ValueError(f"there is no modality {unknown[0]!r}: there are {', '.join(names)}")
     return {names.index(name): value for name, value in values.items()}
+
+
+def expert(encoded: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread (most often the log-variance), each [..., D], from an encoder's outputs [..., 2 D]."""
+    mean, spread = at_least_float32(encoded).chunk(2, dim=-1)
+    return mean, spread.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
 
 
 def at_least_float32(output: Tensor) -> Tensor:

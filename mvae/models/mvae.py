@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality
 from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Padding
-from mvae.models.annealing import Annealing
+from mvae.models.annealing import annealed_beta, annealed_steps
 from mvae.models.arm import Settings
 from mvae.models.arms import MVAE_ARM as MVAE_ARM  # plug-ins of earlier releases import it from here
 from mvae.models.elbo import Loss, elbo_terms, negative_elbo
@@ -65,10 +65,9 @@ class ElboLearner:
             self.kept = kept_values(n, modalities, trial.keep_probability, trial.seed)
         self.shown = n if self.kept is None else int(self.kept.any(1).sum())
         self.steps_per_epoch = step_count(self.shown, trial.batch_size)
-        self.annealing = Annealing.of(trial, self.steps_per_epoch)
+        self.annealed_steps = annealed_steps(trial, self.steps_per_epoch)
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
-        """Of this worker's share of the epoch."""
         self._complete = 0
         """Complete examples that the epoch showed; one that is shown twice counts twice."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
@@ -104,7 +103,7 @@ class ElboLearner:
         noise = torch_generator(trial.seed, "noise", epoch, self.device)
         subsets = numpy_generator(trial.seed, "subsets", epoch)
         examples = examples_of(self.split, trial, epoch)
-        self._padding.begin()
+        self._padding = Padding(self.lengths)
         self._complete = 0
         for step in self._steps(epoch):
             self._complete += int(step.present_RM.all(1).sum())
@@ -121,7 +120,7 @@ class ElboLearner:
             batch.plan,
             batch.values,
             batch.noise,
-            beta=self.annealing.beta(step),
+            beta=annealed_beta(step, self.annealed_steps),
             weights=self.weights,
             batch_size=self.trial.batch_size,
         )
@@ -137,15 +136,15 @@ class ElboLearner:
         recurs = step.alike and (self.trial.k == 0 or len(self.model.modalities) <= FEW_EXPERTS)
         plan = self._plans.get(pattern) if recurs else None
         if plan is None:
-            made = layout(
+            plan = layout(
                 step.present_RM,
                 terms,
                 step.active_TR,
                 targets=self.trial.targets,
                 stacked=len(self.model.stacked),
                 workers=self.workers,
+                device=self.device,
             )
-            plan = made.to(self.device)
             if recurs:
                 if len(self._plans) >= 64:
                     self._plans.clear()

@@ -23,9 +23,6 @@ from mvae.workers import ALONE, Workers
 HIDDEN_UNITS = 128
 """H (section 8)."""
 
-INITIAL_SPREAD = 0.01
-"""Standard deviation of the weights before training; biases begin at 0."""
-
 
 class RBM(nn.Module):
     """p(v, h) proportional to exp(b.v + c.h + h.W v): `hidden` holds W [H, V] and c, `visible_bias` is b."""
@@ -34,7 +31,7 @@ class RBM(nn.Module):
         super().__init__()
         self.hidden = nn.Linear(pixels, hidden)
         self.visible_bias = nn.Parameter(torch.zeros(pixels))
-        nn.init.normal_(self.hidden.weight, std=INITIAL_SPREAD)
+        nn.init.normal_(self.hidden.weight, std=0.01)
         nn.init.zeros_(self.hidden.bias)
 
     def free_energy(self, visible: Tensor) -> Tensor:

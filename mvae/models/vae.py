@@ -53,7 +53,7 @@ class VaeLearner(ImageLearner):
     model: VAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
-        beta, weight = self.annealing.beta(step), self.trial.image_weight
+        beta, weight = self.beta(step), self.trial.image_weight
         (image,) = batch.values
         return vae_loss(self.model, image, batch.noise, beta=beta, weight=weight, batch_size=self.trial.batch_size)
 
@@ -61,8 +61,8 @@ class VaeLearner(ImageLearner):
 def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
     """validation/elbo: the mean bound on log p(x1), unweighted, in nats an image, always with the same noise."""
     assert isinstance(model, VAE)
-    shown = (position(data.modalities, Kind.IMAGE),)
-    return validation_elbo(trial, data.validation, shown, partial(vae_loss, model))
+    image = position(data.modalities, Kind.IMAGE)
+    return validation_elbo(trial, data.validation, (image,), partial(vae_loss, model))
 
 
 def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:

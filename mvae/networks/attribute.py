@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.networks.layers import Layers, Shape
-from mvae.networks.normalisation import TermBatchNorm
+from mvae.networks.layers import Layers, Shape, mlp
 
 HIDDEN = 512
 """Width of the networks of several attributes as one modality."""
@@ -30,7 +29,7 @@ class AttributesEncoder(Layers):
 
     def __init__(self, attributes: int, outputs: int) -> None:
         super().__init__()
-        self.layers = normalised_mlp(attributes, 2, outputs)
+        self.layers = mlp(attributes, HIDDEN, 2, outputs, normalised=True)
 
     def forward(self, attributes: Tensor) -> Tensor:
         """Attributes int64 [n, A], 0 or 1, to [n, outputs]."""
@@ -42,15 +41,7 @@ class AttributesDecoder(Layers):
 
     def __init__(self, attributes: int, latents: int, layers: int) -> None:
         super().__init__()
-        self.layers = normalised_mlp(latents, layers, attributes)
-
-
-def normalised_mlp(inputs: int, layers: int, outputs: int) -> nn.Sequential:
-    """`layers` hidden layers of 512, each with batch normalisation and Swish, and a linear output."""
-    steps: list[nn.Module] = []
-    for layer in range(layers):
-        steps += [nn.Linear(HIDDEN if layer else inputs, HIDDEN), TermBatchNorm(HIDDEN), nn.SiLU()]
-    return nn.Sequential(*steps, nn.Linear(HIDDEN, outputs))
+        self.layers = mlp(latents, HIDDEN, layers, attributes, normalised=True)
 
 
 class StackedLinear(nn.Module):
@@ -85,14 +76,10 @@ class AttributeEncoders(nn.Module):
         self.hidden = StackedLinear(attributes, hidden, hidden)
         self.output = StackedLinear(attributes, hidden, outputs)
 
-    def table(self, only: slice = slice(None)) -> Tensor:
-        """The encodings of 0 and 1 by each network: [A, 2, outputs]."""
-        encoded: Tensor = self.output(F.silu(self.hidden(F.silu(self.embedding[only]), only)), only)
-        return encoded
-
     def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
         """Attributes int64 [n, A], 0 or 1, to [n, A, outputs]."""
-        table = self.table(only)
+        hidden = self.hidden(F.silu(self.embedding[only]), only)
+        table = self.output(F.silu(hidden), only)  # the encodings of 0 and 1 by each network: [A, 2, outputs]
         place = values + 2 * torch.arange(len(table), device=values.device)
         return F.embedding(place, table.flatten(0, 1))
 

@@ -16,7 +16,6 @@ from mvae.data.dataset import DCGAN_SIDES
 from mvae.networks.layers import Layers, Shape
 from mvae.networks.normalisation import TermBatchNorm
 
-DROPOUT = 0.1
 HIDDEN = 512
 """Width of the encoder's fully connected layer."""
 
@@ -67,7 +66,7 @@ class DcganEncoder(Layers):
             nn.Flatten(),
             nn.Linear(256 * size.bottom**2, HIDDEN),
             nn.SiLU(),
-            nn.Dropout(DROPOUT),
+            nn.Dropout(0.1),
             nn.Linear(HIDDEN, outputs),
         )
 

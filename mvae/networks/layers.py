@@ -4,6 +4,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from mvae.networks.normalisation import TermBatchNorm
+
 Shape = tuple[int, ...]
 """Channels, height, width of an image."""
 
@@ -18,10 +20,11 @@ class Layers(nn.Module):
         return outputs
 
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """`layers` hidden layers with Swish between, and a linear output."""
+def mlp(inputs: int, hidden: int, layers: int, outputs: int, *, normalised: bool = False) -> nn.Sequential:
+    """`layers` hidden layers with Swish between, if `normalised` after batch normalisation, and a linear output."""
     widths = [inputs, *[hidden] * layers]
     steps: list[nn.Module] = []
     for narrow, wide in pairwise(widths):
-        steps += [nn.Linear(narrow, wide), nn.SiLU()]
+        normalisation = [TermBatchNorm(wide)] if normalised else []
+        steps += [nn.Linear(narrow, wide), *normalisation, nn.SiLU()]
     return nn.Sequential(*steps, nn.Linear(widths[-1], outputs))

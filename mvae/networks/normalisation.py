@@ -90,10 +90,9 @@ class TermBatchNorm(nn.Module):
                 running.lerp_((share @ seen).to(running.dtype), moved.to(running.dtype))
             self._seen_together = []
         if self._seen:
-            mean = torch.stack([seen[0] for seen in self._seen]).mean(0)
-            variance = torch.stack([seen[1] for seen in self._seen]).mean(0)
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance, self.momentum)
+            means, variances = zip(*self._seen, strict=True)
+            self.running_mean.lerp_(torch.stack(means).mean(0), self.momentum)
+            self.running_var.lerp_(torch.stack(variances).mean(0), self.momentum)
         self._seen = None
 
 
@@ -139,8 +138,7 @@ class _NormalisedTogether(torch.autograd.Function):
         ]
         ctx.save_for_backward(x, weight, used_mean, torch.rsqrt(used_variance + eps), several / values.clamp(min=1))
         ctx.groups, ctx.workers = groups, workers
-        unbiased = variance * (values / (values - 1).clamp(min=1))
-        seen = several[:, 0].double(), mean, unbiased
+        seen = several[:, 0].double(), mean, variance * (values / (values - 1).clamp(min=1))
         ctx.mark_non_differentiable(*seen)
         return (normalised[0] if len(parts) == 1 else torch.cat(normalised)), *seen
 

@@ -17,8 +17,6 @@ from mvae.data.sentences.text import UNKNOWN, characters, start_token, stop_toke
 
 HIDDEN = 200
 """Width of embeddings and GRUs."""
-LAYERS = 2
-"""Of the decoder's GRU."""
 
 SENTENCE_HIDDEN, SENTENCE_LAYERS = 256, 1
 """The same for sentences (section 11)."""
@@ -75,7 +73,7 @@ class TextDecoder(nn.Module):
         length: int,
         latents: int,
         hidden: int = HIDDEN,
-        layers: int = LAYERS,
+        layers: int = 2,
         word_dropout: float = 0.0,
         rows: int | None = None,
         *,

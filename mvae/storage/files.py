@@ -22,7 +22,6 @@ from typing import Any, Self, TypeVar
 
 from mvae.storage.place import Place, Version
 
-CHUNK_BYTES = 1 << 20
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 """Errors of flock on file systems without locks: some of NFS, Lustre and FUSE."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -27,9 +27,6 @@ from mvae.storage.place import AnyPlace, Keyed, Place, Version, normal
 if TYPE_CHECKING:
     from pyarrow import fs
 
-
-RACES = 5
-"""Times that an object which is replaced meanwhile is read."""
 
 _S3_OPTIONS = ("endpoint_override", "region", "scheme", "tls_ca_file_path")
 _AWS = re.compile(r"AWS Error (?P<code>\w+) during \w+ operation: (?P<said>.*?)(?: \(Request ID.*|; Details.*)?$", re.S)
@@ -65,7 +62,6 @@ class RemotePath(Keyed):
     options: str = field(default="", repr=False)
     """What followed the question mark."""
     patience: Patience = field(default=WORK, repr=False, compare=False)
-    """How long its requests may take."""
 
     is_remote = True
 
@@ -133,8 +129,7 @@ class RemotePath(Keyed):
     def listing(self) -> dict[str, Version]:
         files = [info for info in self._listing(recursive=True) if info.type.name == "File"]
         start = len(self._full())
-        found = {info.path[start:].strip("/"): _version(info) for info in files}
-        return dict(sorted(found.items()))
+        return dict(sorted((info.path[start:].strip("/"), _version(info)) for info in files))
 
     def read_bytes(self) -> bytes:
         """What the object holds, of one version of it: pyarrow asks for the size, and then in one request for so much.
@@ -146,7 +141,7 @@ class RemotePath(Keyed):
             FileNotFoundError: there is none.
             OSError: the store refuses, or the object is another one each time.
         """
-        for _ in range(RACES):
+        for _ in range(5):
             expected, failed = -1, None
             try:
                 with self._refusals() as filesystem, filesystem.open_input_file(self._full()) as file:
@@ -194,11 +189,8 @@ class RemotePath(Keyed):
 
     def remove_tree(self) -> None:
         """Raises OSError if the store refuses."""
-        try:
-            with self._refusals() as filesystem:
-                filesystem.delete_dir(self._full())
-        except FileNotFoundError:
-            return
+        with suppress(FileNotFoundError), self._refusals() as filesystem:
+            filesystem.delete_dir(self._full())
 
     @property
     def _bucket(self) -> str:

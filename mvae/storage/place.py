@@ -20,9 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self, TypeVar
 
-AT_ONCE = 16
-"""Requests at a time, where there are many to make."""
-
 Item = TypeVar("Item")
 Found = TypeVar("Found")
 
@@ -217,5 +214,5 @@ def each(function: Callable[[Item], Found], items: Iterable[Item], where: Place 
     todo = list(items)
     if where is None or not where.is_remote or len(todo) < 2:
         return [function(item) for item in todo]
-    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="requests") as threads:
+    with ThreadPoolExecutor(16, thread_name_prefix="requests") as threads:
         return list(threads.map(function, todo))

@@ -87,7 +87,7 @@ class Checkpoints:
             epoch: finished epochs.
             files: file name to what torch.save shall write there: tensors and plain values, nested as you like.
             history: one record a finished epoch.
-            provenance: what may differ between attempts; "device" and "torch_version" are read again by others.
+            provenance: what may differ between attempts; "device" is read again by others.
         Raises:
             OSError: disk full, folder gone (another attempt finished the trial). Nothing half-written is left behind.
         """

@@ -8,6 +8,7 @@ covers them is complete.
 import math
 import time
 from collections.abc import Callable, Container, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, all_sentences
 from mvae.data.examples import Dataset
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
-from mvae.evaluation.translation import direction_name, directions, validation_translation_metrics
+from mvae.evaluation.translation import directions, validation_translation_metrics
 from mvae.models import arm
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
@@ -37,7 +38,6 @@ THREADS = 1
 """CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
 
 REMEDY = "the last checkpoint stays: a lower learning rate or likelihood weight usually mends it"
-"""What is said of numbers that are not finite."""
 
 LOOKS = 8
 """A trial is looked at when so many equal parts of its epochs are done, the last of them at its end."""
@@ -114,7 +114,7 @@ def train(
     if last:
         model.load_state_dict(weights)
         if workers.first:
-            heard(Progress(last.epoch, _epochs(trial), list(history)))
+            heard(Progress(last.epoch, trial.epochs if chosen.fit is None else 1, list(history)))
     if chosen.fit is not None:
         assert workers.alone, "what is fitted in closed form has no steps to share"
         if last is None:
@@ -140,7 +140,7 @@ def train(
     looks = {-(-trial.epochs * i // LOOKS) for i in range(1, LOOKS)} - {trial.epochs}
     committed = len(history)
     saved_at = time.monotonic()
-    with Saving(checkpoints, background=background) as saving:
+    with closing(Saving(checkpoints, background=background)) as saving:
         for epoch in range(last.epoch if last else 0, trial.epochs):
             began = time.perf_counter()
             trained = _train_epoch(steps, epoch, workers)
@@ -193,10 +193,6 @@ def best_epoch(history: Sequence[Record]) -> dict[str, float]:
         return {}
     value, epoch = max(scored)
     return {"best/validation_accuracy": value, "best/epoch": float(-epoch)}
-
-
-def _epochs(trial: Settings) -> int:
-    return 1 if arm(trial.model).fit is not None else trial.epochs
 
 
 def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str, float]:
@@ -290,8 +286,7 @@ def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[st
     if chosen.watch is not None:
         return (chosen.watched,) if chosen.watched else ()
     if "translation" in chosen.measures and all_sentences(modalities):
-        names = [direction_name(modalities, source, target) for source, target in directions(modalities)]
-        return tuple(f"validation/log_likelihood_{name}" for name in names)
+        return tuple(f"validation/log_likelihood_{name}" for name in directions(modalities))
     accuracy = _has_accuracy(token, modalities)
     attributes = "attributes" in chosen.measures and not kinds.isdisjoint(ATTRIBUTE_KINDS)
     of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")

@@ -51,7 +51,3 @@ class Checkpoint:
     def device(self) -> str:
         """Device that trained it, as the trainer recorded it; empty if it did not."""
         return str(self.provenance.get("device", ""))
-
-    @property
-    def torch_version(self) -> str:
-        return str(self.provenance["torch_version"])

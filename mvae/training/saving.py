@@ -3,8 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from torch import Tensor
 from torch.utils._pytree import tree_map
@@ -14,7 +13,7 @@ from mvae.training.records import Checkpoint, Record
 
 
 class Saving:
-    """Writes one checkpoint at a time, within its block; at its end, what is being written is complete.
+    """Writes one checkpoint at a time; once it is closed, what was being written is complete.
 
     Args:
         background: by a thread, from a copy in the CPU's memory; else within `save`.
@@ -26,12 +25,7 @@ class Saving:
         self._writing: Future[Checkpoint] | None = None
         self._complete: Checkpoint | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         if self._thread is not None:
             self._thread.shutdown()
 

@@ -32,8 +32,6 @@ from mvae.refusal import Refusal
 
 FOLDER = "celeba"
 IMAGES = "img_align_celeba"
-LAYOUT = f"{FOLDER}/ with {IMAGES}/ (or {IMAGES}.zip), {ATTRIBUTE_LIST} and {PARTITION_LIST}"
-HOME = "fetch them by hand from the authors' page (CelebA, CUHK Multimedia Laboratory)"
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
 """Ending of an image's name to the format that it must have."""
 PUBLISHED = 162_770, 19_867, 19_962
@@ -47,7 +45,6 @@ class Files:
     """Where everything is; each may be a zip."""
 
     images: Path
-    """Folder, or zip."""
     attributes: Path
     partitions: Path
 
@@ -145,12 +142,11 @@ class Files:
             raise Refusal(f"{self.images / place} {error}: fetch it again") from error
 
 
-def read_block(files: Files, places: tuple[str, ...]) -> np.ndarray:
-    """A block's pictures, uint8 [n, 3, 64, 64]. Errors as in `Files.read_image`."""
-    block = np.empty((len(places), *pictures.SHAPE), np.uint8)
-    for row, place in enumerate(places):
-        block[row] = files.read_image(place)
-    return block
+def read_block(
+    files: Files, places: tuple[str, ...], made: Callable[[Image], np.ndarray] = pictures.square
+) -> np.ndarray:
+    """A block's images, uint8 [n, C, 64, 64], as `made` makes them. Errors as in `Files.read_image`."""
+    return np.stack([files.read_image(place, made) for place in places])
 
 
 def find(root: Path) -> Files:
@@ -168,7 +164,11 @@ def find(root: Path) -> Files:
         forms = (folder / f"{name.removesuffix('.txt')}{ending}" for ending in endings)
         found = [path for path in forms if path.exists()]
         if not found:
-            raise MissingFiles(f"{folder} has no {name} (nor its zip): the data root must hold {LAYOUT}; {HOME}")
+            raise MissingFiles(
+                f"{folder} has no {name} (nor its zip): the data root must hold {FOLDER}/ with {IMAGES}/"
+                f" (or {IMAGES}.zip), {ATTRIBUTE_LIST} and {PARTITION_LIST};"
+                " fetch them by hand from the authors' page (CelebA, CUHK Multimedia Laboratory)"
+            )
         paths.append(found[0])
     return Files(*paths)
 

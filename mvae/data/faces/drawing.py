@@ -14,9 +14,6 @@ SIZE = (178, 218)
 """Width and height of a face, CelebA's."""
 NUMBERS = 24
 """Random numbers that vary a face's looks."""
-NOISE_KEY = 218178
-GRAIN = 0.05
-"""Share of the picture that is noise, so that no area is perfectly flat."""
 
 Colour = tuple[int, int, int]
 
@@ -93,7 +90,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
         _hat(pen, wide, _varied((130, 60, 90), 200, vary))
     across, down = int(100 * next(vary)), int(100 * next(vary))
     grain = _noise().crop((across, down, across + SIZE[0], down + SIZE[1]))
-    return Image.blend(pen.picture, grain, GRAIN)
+    return Image.blend(pen.picture, grain, 0.05)  # so that no area is perfectly flat
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
@@ -128,8 +125,7 @@ def _begun(has: Set[str], vary: Iterator[float]) -> tuple[Pen, Colour, Colour, f
     hair = _varied(next((HAIR[name] for name in HAIR if name in has), BROWS_OF_THE_BALD), 20, vary)
     wide = (48 if "Male" in has else 43) + (7 if "Chubby" in has else 0) + 3 * next(vary)
     shift = 6 * next(vary) - 3, 6 * next(vary) - 3
-    pen = Pen(_varied((120, 130, 140), 180, vary), shift, 0.96 + 0.08 * next(vary))
-    return pen, skin, hair, wide
+    return Pen(_varied((120, 130, 140), 180, vary), shift, 0.96 + 0.08 * next(vary)), skin, hair, wide
 
 
 def _hair_behind(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:
@@ -162,11 +158,10 @@ def _head(pen: Pen, has: Set[str], wide: float, skin: Colour, cloth: Colour) -> 
     pen.ellipse(MIDDLE, (top + 186) / 2, wide, (186 - top) / 2, skin)
     if "Male" in has:
         pen.ellipse(MIDDLE, 152, wide - 6, 36, skin)  # a broad jaw
-    if "Receding_Hairline" in has:
-        for side in (-1, 1):
+    for side in (-1, 1):
+        if "Receding_Hairline" in has:
             pen.ellipse(MIDDLE + side * wide * 0.52, 68, wide * 0.36, 24, skin)
-    if "Rosy_Cheeks" in has:
-        for side in (-1, 1):
+        if "Rosy_Cheeks" in has:
             pen.ellipse(MIDDLE + side * 28, 134, 11, 8, _mixed(skin, (235, 90, 100), 0.4))
 
 
@@ -180,8 +175,7 @@ def _features(pen: Pen, has: Set[str], skin: Colour, hair: Colour) -> None:
         pen.ellipse(x, EYES, 10, 6, (244, 244, 240))
         pen.ellipse(x, EYES, 4, 4, (50, 38, 32))
         pen.line([(x - 11, EYES - 3), (x, EYES - 7), (x + 11, EYES - 3)], (30, 20, 24), 4 if makeup else 1)
-        thick = 9 if "Bushy_Eyebrows" in has else 3
-        pen.line([(x - 13, 97), (x, 94), (x + 13, 97)], brow, thick)
+        pen.line([(x - 13, 97), (x, 94), (x + 13, 97)], brow, 9 if "Bushy_Eyebrows" in has else 3)
         if "Eyeglasses" in has:
             pen.ring(x, EYES, 17, 14, (20, 20, 24), 4)
             pen.line([(x + side * 17, EYES), (MIDDLE + side * 48, EYES - 3)], (20, 20, 24), 4)
@@ -264,6 +258,6 @@ def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
 @functools.cache
 def _noise() -> Image.Image:
     width, height = (side + 100 for side in SIZE)
-    words = np.random.Philox(key=NOISE_KEY).random_raw(-(-width * height * 3 // 8))
+    words = np.random.Philox(key=218178).random_raw(-(-width * height * 3 // 8))
     pixels = words.astype("<u8").view(np.uint8)[: width * height * 3].reshape(height, width, 3)
     return Image.fromarray(pixels)

@@ -35,9 +35,6 @@ COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
 """Random numbers of a face: one a column, then those that vary its looks."""
 
-Drawer = Callable[[Set[str], Sequence[float]], Image]
-"""Draws what a face's attributes and random numbers say."""
-
 DRAWN = (
     *ATTRIBUTES,
     *("5_o_Clock_Shadow", "Big_Nose", "Chubby", "Goatee", "No_Beard", "Rosy_Cheeks", "Sideburns", "Wearing_Earrings"),
@@ -112,7 +109,7 @@ def block(seed: int, start: int, stop: int) -> np.ndarray:
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
-def drawn(seed: int, start: int, stop: int, how: Drawer = draw) -> list[Image]:
+def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[float]], Image] = draw) -> list[Image]:
     """Faces start .. stop - 1, drawn, 178x218; or their masks, by `drawing.draw_mask`."""
     random = draws(seed, start, stop)
     has = columns(random)

@@ -17,9 +17,6 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-BACKGROUND = (255, 255, 255)
-"""Colour behind the transparent parts of a picture."""
-
 
 class BadImage(Exception):
     """A file whose picture cannot be used. The message continues the file's name: "is damaged (...)"."""
@@ -70,7 +67,7 @@ def rgb(image: Image.Image) -> Image.Image:
             image = image.convert("RGBA")
             if image.getchannel("A").getextrema() == (0, 0):
                 raise BadImage("is transparent throughout, so that nothing of it shows; save it without transparency")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (*BACKGROUND, 255)), image)
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
     except ValueError as error:
         raise BadImage(f"has colours that cannot be converted (mode {mode}); save it as 8-bit RGB") from error

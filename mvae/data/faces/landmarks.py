@@ -21,8 +21,6 @@ from mvae.refusal import Refusal
 
 # P points, H height, W width
 
-SIGMA = 2.0
-"""Of the Gaussian that smooths an image before its edges are looked for, in pixels of the 64x64 image (section 10)."""
 LUMA = (0.299, 0.587, 0.114)
 """What red, green and blue give to the grey value (ITU-R BT.601)."""
 
@@ -55,11 +53,14 @@ def check_installed(*modules: str) -> None:
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """Canny edges with sigma 2, of uint8 [3, H, W]: uint8 [1, H, W], 255 where an edge is, else 0."""
+    """Canny edges of uint8 [3, H, W]: uint8 [1, H, W], 255 where an edge is, else 0.
+
+    The image is first smoothed by a Gaussian of 2 pixels of the 64x64 image (section 10).
+    """
     from skimage.feature import canny
 
     grey = np.tensordot(np.array(LUMA), image / 255.0, axes=1)
-    return np.asarray(canny(grey, sigma=SIGMA))[None] * np.uint8(255)  # type: ignore[no-untyped-call]
+    return np.asarray(canny(grey, sigma=2.0))[None] * np.uint8(255)  # type: ignore[no-untyped-call]
 
 
 def landmarks(image: Image.Image) -> np.ndarray | None:
@@ -91,9 +92,8 @@ def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
         draw = ImageDraw.Draw(sheet)
         placed = pictures.placed(points, size)
         for part in (*BROWS, NOSE, *EYES, MOUTH):
-            corners = hull(placed[list(part)])
-            draw.polygon([(x, y) for x, y in corners.tolist()], fill=255)
-        draw.line([(x, y) for x, y in placed[list(JAW)].tolist()], fill=255, width=1)
+            draw.polygon(hull(placed[list(part)]).flatten().tolist(), fill=255)
+        draw.line(placed[list(JAW)].flatten().tolist(), fill=255, width=1)
     return np.asarray(sheet)[None]
 
 
@@ -107,19 +107,16 @@ def hull(points: np.ndarray) -> np.ndarray:
         return points
 
 
-def drawn_block(images: list[Image.Image], masks: list[Image.Image]) -> np.ndarray:
-    """As `described`, of images whose masks are drawn by whoever drew them: uint8 [n, 5, 64, 64]."""
-    rows = []
-    for image, drawn in zip(images, masks, strict=True):
-        picture, white = pictures.square(image), pictures.square(drawn)[:1] >= 128
-        rows.append(np.concatenate([picture, edges(picture), white * np.uint8(255)]))
-    return np.stack(rows)
+def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarray:
+    """Picture, edges and mask of an image: uint8 [5, 64, 64].
 
-
-def described(image: Image.Image) -> np.ndarray:
-    """Picture, edges and mask of an image: uint8 [5, 64, 64]."""
+    Args:
+        drawn: the mask, of the image's size, by whoever drew the image; None: from the landmarks.
+    """
     picture = pictures.square(image)
-    return np.concatenate([picture, edges(picture), mask(landmarks(image), image.size)])
+    if drawn is None:
+        return np.concatenate([picture, edges(picture), mask(landmarks(image), image.size)])
+    return np.concatenate([picture, edges(picture), (pictures.square(drawn)[:1] >= 128) * np.uint8(255)])
 
 
 @functools.cache

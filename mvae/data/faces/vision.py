@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ import numpy as np
 from mvae.data import contents
 from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.faces import celeba_files, celeba_lists, faces, image_files, landmarks, pictures
-from mvae.data.faces.celeba import PARTITIONS
+from mvae.data.faces.celeba import CELEBA, PARTITIONS
 from mvae.data.faces.drawing import draw_mask
 from mvae.data.faces.pictures import SIDE
 from mvae.refusal import Refusal
@@ -48,8 +49,6 @@ BLOCK = 500
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Endings of the files that count as images."""
 
-OPACITY = 0.6
-"""Opacity of the white watermark, from 0 to 1."""
 _LETTERS = (
     ("#   #", "## ##", "# # #", "#   #", "#   #", "#   #", "#   #"),
     ("#   #", "#   #", "#   #", "#   #", "#   #", " # # ", "  #  "),
@@ -90,8 +89,8 @@ def obscured(image: Tensor) -> Tensor:
 
 
 def watermarked(image: Tensor) -> Tensor:
-    """Images [B, 3, 64, 64] in [0, 1] under the mark."""
-    mark = watermark().to(image.device, image.dtype) * OPACITY
+    """Images [B, 3, 64, 64] in [0, 1] under the mark, which is white with an opacity of 0.6."""
+    mark = watermark().to(image.device, image.dtype) * 0.6
     return image * (1 - mark) + mark
 
 
@@ -136,17 +135,21 @@ def convert(folder: Path) -> Arrays:
     return pictures.cut(partitions, stored[:, :3], stored[:, 3:4], stored[:, 4:5])
 
 
-def _prepared(folder: Path, count: int, part: pictures.Part, partitions: np.ndarray, what: str) -> Path:
-    pictures.make(folder, count, part, beside={PARTITIONS: partitions}, what=what, channels=CHANNELS, block=BLOCK)
+def _prepared(cache: Path, name: str, digest: str, part: pictures.Part, partitions: np.ndarray, what: str) -> Path:
+    """The folder of what is prepared: named by the raw content, and by the versions of what is made of it.
+
+    Args:
+        digest: of the raw content.
+        part, what: as for `pictures.make`.
+    """
+    digits = hashlib.sha256(f"{digest} {pictures.VERSION} {VERSION}".encode()).hexdigest()[:16]
+    folder = cache / f"{name}-{digits}-pictures"
+    beside = {PARTITIONS: partitions}
+    pictures.make(folder, len(partitions), part, beside=beside, what=what, channels=CHANNELS, block=BLOCK)
     return folder
 
 
 # CelebA
-
-
-def celeba_block(files: celeba_files.Files, places: tuple[str, ...]) -> np.ndarray:
-    """A block of CelebA's images, uint8 [n, 5, 64, 64]. Errors as in `Files.read_image`."""
-    return np.stack([files.read_image(place, landmarks.described) for place in places])
 
 
 def prepare_celeba(root: Path, cache: Path) -> Path:
@@ -158,28 +161,23 @@ def prepare_celeba(root: Path, cache: Path) -> Path:
     order = np.argsort(partitions, kind="stable")
     ordered = tuple(places[number] for number in order)
     return _prepared(
-        cache / f"vision-{_digits(celeba_files.content_digest(root, cache))}-pictures",
-        len(ordered),
-        lambda start, stop: functools.partial(celeba_block, files, ordered[start:stop]),
+        cache,
+        "vision",
+        celeba_files.content_digest(root, cache),
+        lambda start, stop: functools.partial(celeba_files.read_block, files, ordered[start:stop], landmarks.described),
         partitions[order],
         "CelebA's edges and masks",
     )
 
 
-VISION = Source(
+VISION = replace(
+    CELEBA,
     name="vision",
     modalities=MODALITIES,
     defaults=DEFAULTS,
-    split_rule="CelebA's own partitions",
     version=VERSION,
-    check=celeba_files.find,
-    digest=celeba_files.content_digest,
-    remembered_digest=celeba_files.content_digest,
-    former_digest=celeba_files.names_and_sizes_digest,
-    examples=celeba_files.training_examples,
     prepare=prepare_celeba,
     convert=convert,
-    facts=celeba_files.facts,
 )
 
 
@@ -260,8 +258,9 @@ def prepare_images(root: Path, cache: Path) -> Path:
     landmarks.check_installed(*landmarks.NEEDED)
     paths = tuple(images_of(root))
     return _prepared(
-        cache / f"vision_images-{_digits(f'{images_digest(root, cache)} {UPRIGHT}')}-pictures",
-        len(paths),
+        cache,
+        "vision_images",
+        f"{images_digest(root, cache)} {UPRIGHT}",
         lambda start, stop: functools.partial(images_block, paths[start:stop]),
         faces.partitions(len(paths)),
         "images, their edges and masks",
@@ -289,15 +288,17 @@ VISION_IMAGES = Source(
 
 def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
     """Drawn faces start .. stop - 1 with edges and masks, uint8 [n, 5, 64, 64]."""
-    return landmarks.drawn_block(faces.drawn(seed, start, stop), faces.drawn(seed, start, stop, draw_mask))
+    masks = faces.drawn(seed, start, stop, draw_mask)
+    return np.stack(list(map(landmarks.described, faces.drawn(seed, start, stop), masks)))
 
 
 def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
     """Faces, edges and masks; as `mvae.data.faces.celeba.prepare`."""
     landmarks.check_installed("skimage")
     return _prepared(
-        cache / f"vision_faces-{_digits(faces.digest(_root, seed, count))}-pictures",
-        count,
+        cache,
+        "vision_faces",
+        faces.digest(_root, seed, count),
         lambda start, stop: functools.partial(faces_block, seed, start, stop),
         faces.partitions(count),
         "faces, their edges and masks",
@@ -306,16 +307,11 @@ def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
 
 def describe_faces(name: str, *, count: int, seed: int = faces.SEED) -> Source:
     """Returns a data set of this number of drawn faces."""
-    training = int((faces.partitions(count) == 0).sum())
-    return Source(
-        name=name,
+    return replace(
+        faces.describe(name, separate=False, seed=seed, count=count),
         modalities=MODALITIES,
         defaults=DEFAULTS,
-        split_rule="the last twelfth tests, the one before it validates",
         version=VERSION,
-        check=lambda _root: None,
-        digest=functools.partial(faces.digest, seed=seed, count=count),
-        examples=lambda _root: training,
         prepare=functools.partial(prepare_faces, seed=seed, count=count),
         convert=convert,
     )
@@ -323,8 +319,3 @@ def describe_faces(name: str, *, count: int, seed: int = faces.SEED) -> Source:
 
 VISION_FACES = describe_faces("vision_faces", count=6_000)
 VISION_FACES_SMALL = describe_faces("vision_faces_small", count=1_800)
-
-
-def _digits(digest: str) -> str:
-    """Names the folder of what is prepared: the raw content, and the versions of what is made of it."""
-    return hashlib.sha256(f"{digest} {pictures.VERSION} {VERSION}".encode()).hexdigest()[:16]

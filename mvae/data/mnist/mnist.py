@@ -25,7 +25,6 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -33,7 +32,7 @@ from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, So
 from mvae.data.mnist import known_files
 from mvae.data.mnist.binarisation import binarise
 from mvae.refusal import Refusal
-from mvae.storage.files import CHUNK_BYTES, file_version
+from mvae.storage.files import file_version
 
 log = logging.getLogger(__name__)
 
@@ -82,11 +81,8 @@ def _digests(found: dict[str, Path]) -> dict[str, str]:
 
 @functools.cache
 def _file_digest(path: Path, _version: tuple[int, int]) -> str:
-    digest = hashlib.sha256()
     with _opened(path) as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def training_examples(root: Path, folder: str) -> int:
@@ -197,7 +193,7 @@ def _validation_examples(count: int, path: Path) -> int:
     return count // 6
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
+def _read_header(file: io.BufferedIOBase, path: Path) -> tuple[int, ...]:
     head = file.read(4)
     dimensions = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
     sizes = file.read(4 * dimensions)
@@ -207,11 +203,11 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[int, ...]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
     """A raw file's uncompressed bytes; it is the user's file, so that what goes wrong becomes one clear line."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            yield cast(BinaryIO, file)
+            yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise Refusal(f"{path} is not a whole gzip file ({error}): fetch it again") from error
     except OSError as error:

@@ -22,22 +22,20 @@ are second moments. Sums are whole numbers, and a few correctly rounded operatio
 the same bytes with any numpy.
 """
 
-import functools
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, Modality, Source
+from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, Modality
 from mvae.data.mnist import mnist
 
 log = logging.getLogger(__name__)
 
 # N images, n images of a chunk, H height, W width
 
-FOLDER = "MNIST"
 INK = 128
 """Smallest grey value that counts as ink."""
 CHUNK = 5000
@@ -48,35 +46,31 @@ CHUNK = 5000
 class Ink:
     """What the shape's quantities are made of, counted in each image; every field is int64 [N].
 
-    The last four count the 2x2 windows of the image, framed by empty pixels, by the ink in them (Gray's bit quads).
+    Windows are the 2x2 windows of the image, framed by empty pixels (Gray's bit quads).
+
+    Attributes:
+        area: pixels of ink.
+        row, column: sums of the ink's rows, 0 at the top, and of its columns, 0 at the left.
+        row_row, row_column, column_column: sums of squared rows, of row times column, of squared columns.
+        top_bottom, left_right: first row with ink plus the last, and the same of columns.
+        matched: pixels of ink whose mirror image, left to right about the middle of the bounding box, is ink too.
+        ones, threes: windows with one pixel of ink, with three.
+        pairs, diagonals: windows with two, side by side and corner to corner.
     """
 
     area: np.ndarray
-    """Pixels of ink."""
     row: np.ndarray
-    """Sum of the ink's rows, 0 at the top."""
     column: np.ndarray
-    """Sum of the ink's columns, 0 at the left."""
     row_row: np.ndarray
-    """Sum of squared rows."""
     row_column: np.ndarray
-    """Sum of row times column."""
     column_column: np.ndarray
-    """Sum of squared columns."""
     top_bottom: np.ndarray
-    """First row with ink plus the last."""
     left_right: np.ndarray
-    """First column with ink plus the last."""
     matched: np.ndarray
-    """Pixels of ink whose mirror image, left to right about the middle of the bounding box, is ink too."""
     ones: np.ndarray
-    """Windows with one pixel of ink."""
     pairs: np.ndarray
-    """Windows with two, side by side."""
     diagonals: np.ndarray
-    """Windows with two, corner to corner."""
     threes: np.ndarray
-    """Windows with three."""
 
 
 def measure(images: np.ndarray) -> Ink:
@@ -226,7 +220,7 @@ def convert(root: Path) -> Arrays:
     Raises:
         Refusal: a damaged file, as for `mnist`.
     """
-    digits = mnist.convert(root, FOLDER, binary=False)
+    digits = mnist.MNIST.convert(root)
     inks = {split: measure(digits[split][0]) for split in SPLITS}
     above = thresholds(inks["train"])
     log.info("mnist19: thresholds %s", ", ".join(f"{name} {value:.4g}" for name, value in above.items()))
@@ -237,7 +231,8 @@ def convert(root: Path) -> Arrays:
     return arrays
 
 
-MNIST19 = Source(
+MNIST19 = replace(
+    mnist.MNIST,
     name="mnist19",
     modalities=(
         Modality("image", Kind.IMAGE, mnist.SHAPE),
@@ -246,12 +241,6 @@ MNIST19 = Source(
     defaults=Defaults(
         latents=64, epochs=100, image_network="mlp", image_networks=("mlp", "dcgan"), k=1, pairing="proportional"
     ),
-    split_rule=mnist.MNIST.split_rule,
     version=1,
-    check=functools.partial(mnist.find, folder=FOLDER),
-    digest=functools.partial(mnist.content_digest, folder=FOLDER),
-    examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,
-    download=functools.partial(mnist.download, folder=FOLDER),
-    facts=functools.partial(mnist.facts, folder=FOLDER),
 )

@@ -10,14 +10,13 @@ The text is the classes in the same order, then the stop token, which also fills
 10 digits, stop and start. Every draw comes from one seeded raw stream, so the same raw files give the same bytes.
 """
 
-import functools
 import logging
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, Modality, Source
+from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, Modality
 from mvae.data.mnist import mnist
 from mvae.data.sentences.text import stop_token
 
@@ -25,7 +24,6 @@ log = logging.getLogger(__name__)
 
 # N canvases of a split, n digits of a split
 
-FOLDER = "MNIST"
 SEED = 50
 SIDE = 50
 """Height and width of a canvas."""
@@ -40,37 +38,24 @@ LENGTH = len(PLACES) + 1
 """Tokens of a stored text."""
 
 
-@dataclass(frozen=True)
-class Composed:
-    """The canvases of a split, with their texts."""
-
-    images: np.ndarray
-    """uint8 [N, 1, 50, 50]."""
-    texts: np.ndarray
-    """uint8 [N, 5]."""
-    collisions: int
-    """Canvases with a pixel that two digits draw on."""
-
-
 def convert(root: Path) -> Arrays:
     """Read MNIST's raw files and compose each split's canvases.
 
     Raises:
         Refusal: a damaged file, as for `mnist`.
     """
-    digits = mnist.convert(root, FOLDER, binary=False)
+    digits = mnist.MNIST.convert(root)
     bits = np.random.Philox(key=SEED)
     arrays: Arrays = {}
     for split in SPLITS:
         images, labels = digits[split]
-        composed = compose(images, labels, bits)
-        count = len(composed.images)
-        log.info("multi_mnist: digits touch on %d of %d %s images", composed.collisions, count, split)
-        arrays[split] = composed.images, composed.texts
+        canvases, texts, collisions = compose(images, labels, bits)
+        log.info("multi_mnist: digits touch on %d of %d %s images", collisions, len(canvases), split)
+        arrays[split] = canvases, texts
     return arrays
 
 
-def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> Composed:
+def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> tuple[np.ndarray, np.ndarray, int]:
     """As many canvases as there are digits, drawn from these digits.
 
     Args:
@@ -78,6 +63,9 @@ def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> C
         labels: uint8 [n].
         bits: advanced by five words a canvas (the count, then one digit a place, used or not), whose raw stream never
             changes between numpy versions.
+    Returns:
+        Canvases uint8 [n, 1, 50, 50], texts uint8 [n, 5], and the number of canvases with a pixel that two digits
+        draw on.
     """
     n = len(images)
     words = bits.random_raw(n * LENGTH).reshape(n, LENGTH)
@@ -94,7 +82,7 @@ def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> C
     texts = np.full((n, LENGTH), STOP, np.uint8)
     drawn = np.arange(len(PLACES)) < counts[:, None]
     texts[:, :-1] = np.where(drawn, labels[chosen], STOP)
-    return Composed(canvases, texts, int(collided.sum()))
+    return canvases, texts, int(collided.sum())
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
@@ -116,7 +104,8 @@ def shrink(images: np.ndarray) -> np.ndarray:
     return small
 
 
-MULTI_MNIST = Source(
+MULTI_MNIST = replace(
+    mnist.MNIST,
     name="multi_mnist",
     modalities=(
         Modality("image", Kind.IMAGE, (1, SIDE, SIDE)),
@@ -125,10 +114,5 @@ MULTI_MNIST = Source(
     defaults=Defaults(latents=100, epochs=100, image_network="dcgan", image_networks=("dcgan",)),
     split_rule=f"as mnist's; a split's digits make its canvases, drawn with seed {SEED}",
     version=1,
-    check=functools.partial(mnist.find, folder=FOLDER),
-    digest=functools.partial(mnist.content_digest, folder=FOLDER),
-    examples=functools.partial(mnist.training_examples, folder=FOLDER),
     convert=convert,
-    download=functools.partial(mnist.download, folder=FOLDER),
-    facts=functools.partial(mnist.facts, folder=FOLDER),
 )

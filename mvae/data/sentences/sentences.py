@@ -133,7 +133,7 @@ def group_by_group(tokens: Tensor, classes: int, made: Callable[[Tensor, Tensor]
 
 
 class Padding:
-    """How much of what encoders compute of an epoch's sentences is padding; nothing, where there are no sentences.
+    """How much of what this worker's encoders compute of an epoch's sentences is padding; nothing without sentences.
 
     Args:
         lengths: int64 [N, M], stops counted.
@@ -141,9 +141,6 @@ class Padding:
 
     def __init__(self, lengths: np.ndarray | None) -> None:
         self._lengths, self._real, self._computed = lengths, 0, 0
-
-    def begin(self) -> None:
-        self._real = self._computed = 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
         """Examples that a batch shows a modality of."""

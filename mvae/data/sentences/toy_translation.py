@@ -18,8 +18,6 @@ SEED = 1802
 
 COUNTS = {"train": 2000, "validation": 100, "test": 100}
 
-LANGUAGES = ("here", "there")
-
 NOUNS = {"cat": "mio", "dog": "vuf", "bird": "tui", "fish": "olo", "child": "bim", "farmer": "gart", "queen": "rena"}
 VERBS = {"sees": "vid", "likes": "amo", "follows": "seku", "feeds": "nutri", "hears": "audi"}
 QUALITIES = {"red": "ruzo", "old": "vex", "small": "piko", "happy": "feli", "quiet": "kalm"}
@@ -56,7 +54,7 @@ def corpus() -> Corpus:
     part are in the training part too."""
     starts = dict(zip(SPLITS, np.cumsum([0, *COUNTS.values()]).tolist(), strict=False))
     made = {split: pairs(COUNTS[split], starts[split]) for split in SPLITS}
-    return Corpus(LANGUAGES, made, too_long=dict.fromkeys(SPLITS, 0), fewest=1)
+    return Corpus(("here", "there"), made, too_long=dict.fromkeys(SPLITS, 0), fewest=1)
 
 
 TOY_TRANSLATION = Source(

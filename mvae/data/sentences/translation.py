@@ -18,13 +18,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
 from mvae.data.sentences.text import SPECIAL, UNKNOWN_WORD, ragged
 from mvae.refusal import Refusal
-from mvae.storage.files import sha256_cached
-
-FOLDER = "en-vi"
-"""Of the corpus under the data root."""
+from mvae.storage.files import file_version, sha256_cached
+from mvae.storage.place import Version
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
 """Stems of the files of each split."""
@@ -61,7 +61,6 @@ class Corpus:
     rewritten: bool = False
     """Whether a file is not in normal form C or has unusual separators, so that words differ from the bytes there."""
     fewest: int = FEWEST
-    """Times that a word must be seen in training to be known."""
 
     @functools.cached_property
     def modalities(self) -> tuple[Modality, ...]:
@@ -86,14 +85,12 @@ class Corpus:
     @property
     def arrays(self) -> Arrays:
         """The sentences as numbers of words."""
-        arrays: Arrays = {}
-        for split in SPLITS:
-            columns = []
-            for modality, sentences in zip(self.modalities, self.pairs[split], strict=True):
-                numbers = {word: number for number, word in enumerate(modality.words)}
-                columns.append(ragged([[numbers[word] for word in sentence] for sentence in sentences]))
-            arrays[split] = tuple(columns)
-        return arrays
+
+        def numbered(modality: Modality, sentences: list[list[str]]) -> np.ndarray:
+            numbers = {word: number for number, word in enumerate(modality.words)}
+            return ragged([[numbers[word] for word in sentence] for sentence in sentences])
+
+        return {split: tuple(map(numbered, self.modalities, self.pairs[split])) for split in SPLITS}
 
     def facts(self, known: int | None) -> tuple[str, ...]:
         """One line per part: how many pairs it has and how many were left out, and how much of either language is
@@ -120,7 +117,7 @@ def find(root: Path) -> dict[str, tuple[Path, Path]]:
     Raises:
         MissingFiles: one line: there is no corpus, it has not two languages, or a file is missing.
     """
-    folder = root if any(root.glob("train.*")) else root / FOLDER
+    folder = root if any(root.glob("train.*")) else root / "en-vi"
     names = sorted(path.name for path in folder.glob("train.*"))
     suffixes = [name.removeprefix("train.") for name in names]
     wanted = "train.A, train.B, valid.A, valid.B, test.A and test.B with any two suffixes A and B"
@@ -201,11 +198,6 @@ def sentences_of(text: str, path: Path) -> list[list[str]]:
     return sentences
 
 
-def is_rewritten(text: str) -> bool:
-    """Whether the words of a text differ from its characters between blanks, tabs and line ends."""
-    return not unicodedata.is_normalized("NFC", text) or UNUSUAL.search(text) is not None
-
-
 def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
     """The sentence pairs of two files, line by line, without those that are too long, and the number of these.
 
@@ -231,24 +223,16 @@ def read(root: Path) -> Corpus:
     Raises:
         Refusal: as `find`, `decoded`, `sentences_of` and `pairs_of`.
     """
-    return _read(root, _versions(root))
-
-
-_Versions = tuple[tuple[int, int], ...]
-
-
-def _versions(root: Path) -> _Versions:
-    """Time and size of each file."""
-    stats = [path.stat() for both in find(root).values() for path in both]
-    return tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+    return _read(root, tuple(file_version(path) for both in find(root).values() for path in both))
 
 
 @functools.lru_cache(maxsize=1)
-def _read(root: Path, _versions: _Versions) -> Corpus:
+def _read(root: Path, _versions: tuple[Version, ...]) -> Corpus:
     pairs, too_long, rewritten = {}, {}, False
     for split, (one, other) in find(root).items():
         texts = decoded(one), decoded(other)
-        rewritten = rewritten or any(map(is_rewritten, texts))
+        usual = (unicodedata.is_normalized("NFC", text) and not UNUSUAL.search(text) for text in texts)
+        rewritten = rewritten or not all(usual)
         both = sentences_of(texts[0], one), sentences_of(texts[1], other)
         pairs[split], too_long[split] = pairs_of(one, other, both)
     return Corpus(languages(root), pairs, too_long, rewritten)

@@ -3,7 +3,8 @@
 Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
         about three minutes on 2 cores
 
-Each command runs several times in turn with `python -c 'import torch'`, and the smallest figure of each counts.
+Each command runs several times in turn with `python -c 'import torch'`, and the smallest figure of each counts. Python
+compiles each module once: the first round writes the bytecode.
 
 CPU seconds  user and system time of the process and of every process that it waited for
 ratio        CPU seconds divided by those of `import torch`: comparable between machines, unlike seconds
@@ -16,7 +17,7 @@ refusal         an option's value that is refused
 plan            --plan on the finished demo
 report          --report on it, nothing changed since the last one
 again           the finished demo typed again
-report drawn    --report with its report folder deleted, so that tables, intervals and plots are made anew
+report_drawn    --report with its report folder deleted, so that tables, intervals and plots are made anew
 
 Exempt from the bars, because what they need costs more: plug-ins, the conversion of data, a tracking server, and the
 few training steps that --plan times if no trial of a kind has finished.
@@ -42,7 +43,7 @@ from pipelines import weak_supervision
 
 PIPELINE = str(Path(weak_supervision.__file__))
 DEMO = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "1")
-BARS = {"help": 0.22, "refusal": 0.22, "plan": 0.37, "report": 0.45, "again": 0.45, "report drawn": 1.2}
+BARS = {"help": 0.22, "refusal": 0.22, "plan": 0.37, "report": 0.45, "again": 0.45, "report_drawn": 1.2}
 """Largest ratio of each command."""
 MEMORY_BAR = 150
 """Largest memory in MB of `help` and `refusal`."""
@@ -78,7 +79,8 @@ def cost(command: Sequence[str], expected: int) -> Cost:
         RuntimeError: it ended with another exit code.
     """
     with tempfile.TemporaryFile() as output:
-        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        variables = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables)
         _, status, used = os.wait4(running.pid, 0)
         running.returncode = os.waitstatus_to_exitcode(status)
         if running.returncode != expected:
@@ -94,15 +96,17 @@ def measured(repeats: int, home: Path) -> dict[str, Cost]:
     pipeline = (sys.executable, PIPELINE)
     reports = storage / "main" / "reports"
     commands: dict[str, tuple[Sequence[str], int, Callable[[], object]]] = {
-        "import torch": ((sys.executable, "-c", "import torch"), 0, _nothing),
+        "import_torch": ((sys.executable, "-c", "import torch"), 0, _nothing),
         "help": ((*pipeline, "--help"), 0, _nothing),
         "refusal": ((*pipeline, "--epochs", "none"), 2, _nothing),
         "plan": ((*pipeline, *demo, "--plan"), 0, _nothing),
         "report": ((*pipeline, *demo, "--report"), 0, _nothing),
         "again": ((*pipeline, *demo), 0, _nothing),
-        "report drawn": ((*pipeline, *demo, "--report"), 0, lambda: shutil.rmtree(reports)),
+        "report_drawn": ((*pipeline, *demo, "--report"), 0, lambda: shutil.rmtree(reports)),
     }
     cost((*pipeline, *demo), 0)
+    for command, expected, _ in commands.values():
+        cost(command, expected)
     found: dict[str, list[Cost]] = {name: [] for name in commands}
     for _ in range(repeats):
         for name, (command, expected, before) in commands.items():
@@ -120,7 +124,7 @@ def main() -> None:
     options = CliApp.run(Options)
     with tempfile.TemporaryDirectory(prefix="startup-") as home:
         found = measured(options.repeats, Path(home))
-    torch = found["import torch"].cpu
+    torch = found["import_torch"].cpu
     for name, one in found.items():
         bar = f"   at most {BARS[name]:.2f}" if name in BARS else ""
         print(f"{name:14}{one.cpu:8.2f} CPU s{one.cpu / torch:8.2f}{one.memory:8.0f} MB{bar}")

@@ -1,5 +1,6 @@
 """Runs a table's trials: plans them, trains them on Ray, shows them in MLflow, reports the table. From top to bottom:
 
+start.py     what a pipeline ends with: read the command line, then run
 main.py      from options to exit code: refuse, plan, report or drive
 search/      a search: which settings to try, what was tried, what came of it
 grid.py      a grid: a sweep whose cells are all known

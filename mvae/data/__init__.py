@@ -7,6 +7,12 @@ converting anything.
 Two folders, never mixed: the data root holds the raw files in torchvision's layout and may be read-only; the cache is
 ours. A data root that is given must hold the raw files, even when the cache is warm; the default one is filled by a
 download where possible.
+
+dataset.py     what a data set is before anything is read: modalities, defaults, origin
+examples.py    its examples in memory
+loading.py     `load`: conversion, once, and mapping; arrow.py: the stored files
+checks.py, contents.py, progress.py   checks of a plug-in's data set, digests of many files, progress
+mnist/, faces/, sentences/            the families of data sets
 """
 
 import hashlib

@@ -12,5 +12,6 @@ terminal.py, turned.py, signs.py   in a terminal
 markdown.py      Markdown, for files and for MLflow
 latex.py, latex_text.py   LaTeX
 plot.py          plots and figures
+arrow_tables.py  the report as Arrow tables, CSV and Parquet
 files.py         all of it: make a report, show it, write its files
 """

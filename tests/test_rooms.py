@@ -34,6 +34,7 @@ FLOORS = {
         "driver",
         "grid search",
         "main",
+        "start",
     ),
 }
 HOMES = {"ray": "sweeps/engine", "mlflow": "sweeps/tracking/mirror", "optuna": "sweeps/search"}

@@ -4,7 +4,7 @@ plugins.py   arms and data sets from a user's own file
 training/    the loop over epochs, steps, checkpoints, data-parallel training
 evaluation/  accuracy, likelihoods by importance sampling, samples, translation
 trial.py     Trial: rules between settings, and the content key
-models/      one file per arm with its loss; the MVAE's loss (elbo.py), product of experts (gaussian.py)
+models/      one file per arm with its loss; the MVAE's loss (elbo.py), product of experts (models/gaussian.py)
 networks/    encoders and decoders of Figures 1 to 4
 data/        data sets: mnist/, faces/, sentences/; conversion to Arrow; fingerprints
 sampling.py  which examples a step sees; supervision.py: which pairs are kept
@@ -13,6 +13,6 @@ storage/     files and object storage: written whole or not at all
 settings.py  every field of a training run
 workers.py, streams.py, limits.py, home.py, refusal.py   worker processes, random streams, cores and memory, errors
 
-gaussian.py, likelihood.py and data/vision.py are former names, kept for models that MLflow holds and for plug-ins.
+mvae/gaussian.py, mvae/likelihood.py and mvae/data/vision.py are former names, for models in MLflow and for plug-ins.
 A room imports only rooms below it (`tests/test_rooms.py`).
 """

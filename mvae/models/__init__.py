@@ -1,7 +1,7 @@
 """The arms of the tables, by the token that `--arms` takes, in the order of Table 4.
 
-classifiers.py, rbm.py, vae.py, jmvae.py, mvae.py, cvae.py   one arm or two each, with its loss
-elbo.py, layout.py, annealing.py   the MVAE's loss, the plan of its steps, the weight of the KL
+mvae.py   the MVAE; its loss is in elbo.py, the plan of its steps in layout.py, the weight of the KL in annealing.py
+classifiers.py, rbm.py, vae.py, jmvae.py, cvae.py   the other arms, each with its loss
 multimodal.py, gaussian.py, likelihoods.py   encoders and decoders together, product of experts, p(x|z)
 arms.py   the arms of the tables, declared: tokens, fields, measures
 arm.py, learners.py   what an arm is and what is asked of a plug-in's, what its learner sees

@@ -1,10 +1,11 @@
 """MLflow as a view of storage.
 
-view.py      RunView and SweepView: what MLflow shows of a run and of a sweep
-views.py     the catalogue: makes these values from storage, key by key
-notes.py     descriptions that people read in MLflow
-tracker.py   sends views to MLflow from a background thread
+view.py        RunView and SweepView: parameters, tags and numbers of a run and of a sweep
+notes.py       the text at the top of a run's page, and the Source column
+views.py       the catalogue: makes views from storage, key by key
+tracker.py     sends views to MLflow from a background thread
 reconciled.py  whether MLflow still holds everything; needs no mlflow
 database.py, server.py   checks before MLflow opens its database or server
-mirror/      writes what is missing; the only package that imports mlflow
+mirror/        writes what is missing: runs (mirror.py), metrics by epoch (stored.py), files and models (uploads.py).
+               The only package that imports mlflow
 """

@@ -149,7 +149,7 @@ def test_every_pipeline_says_what_it_costs(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.main.probed_seconds", lambda *_, **__: 3600.0)
+    monkeypatch.setattr("sweeps.planning.probe.probed_seconds", lambda *_, **__: 3600.0)
     options = read(
         pipeline.Options,  # type: ignore[attr-defined]
         ["--plan", "--price-per-hour", "2", "--storage", str(tmp_path / "runs"), "--data-root", str(tiny_root)],

@@ -263,7 +263,7 @@ def test_other_views_or_another_version_of_this_program_ask_mlflow(
     write_atomically(sweeping.storage.folder / "report" / "table.md", b"| another table |")
     assert sweeping.again()
     assert "| another table |" in sweeping.storage.runs()[SWEEP.name].data.tags["mlflow.note.content"]
-    monkeypatch.setattr(reconciled, "_source", lambda: "upgraded")
+    monkeypatch.setattr(reconciled, "source_digest", lambda: "upgraded")
     assert sweeping.again()
 
 

@@ -32,7 +32,7 @@ sys.exit(code)
 def imported(pipeline: str, *options: str, expected: int = 0) -> set[str]:
     """Heavy packages that a pipeline imports with these options."""
     words = [sys.executable, "-c", IMPORTED % (HEAVY,), str(ROOT / "pipelines" / f"{pipeline}.py"), *options]
-    ended = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
+    ended = subprocess.run(words, capture_output=True, encoding="utf-8", check=False, cwd=ROOT)
     assert ended.returncode == expected, ended.stderr
     return set(ended.stderr.rpartition("imported:")[2].split())
 

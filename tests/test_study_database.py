@@ -161,7 +161,7 @@ def test_a_study_that_is_locked_when_a_search_starts_is_asked_again(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("sweeps.main.probed_seconds", lambda *_, **__: 3600.0)
+    monkeypatch.setattr("sweeps.planning.probe.probed_seconds", lambda *_, **__: 3600.0)
     say = Console.say
     with locked(store) as other:
 

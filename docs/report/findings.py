@@ -160,6 +160,14 @@ def _claims(sources: Sources) -> Iterator[tuple[bool, str]]:
     variances = [one for one in most.report.in_order() if str(one.column).startswith("var") and one.arm == "mvae"]
     within = [_within_tolerance(one) for one in variances if one.published is not None]
     yield within == [True] * 3, "MVAE's three variances are within 10 % of the paper's"
+    light = Means(table(sources, "likelihoods.w1"))
+    yield (
+        all(
+            most[OWN, log] + 2 < light[OWN, log] < theirs
+            for log, theirs in zip(LOGS, PUBLISHED["binary_mnist"]["mvae"], strict=False)
+        ),
+        ("with label weight 1 all three likelihoods are higher than with weight 50 and below the paper's"),
+    )
     # docs/experiments/missing_modalities.md
     figure5 = Means(table(sources, "figure5"))
     loss = figure5[ACCURACY, 1.0] - figure5[ACCURACY, 0.1]

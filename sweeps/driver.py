@@ -44,7 +44,10 @@ PATIENTLY, BRIEFLY = 60.0, 15.0
 
 @dataclass
 class Driver:
-    """One driver at work, under the lease: trials run, MLflow follows, the table comes last."""
+    """One driver at work, under the lease: trials run, MLflow follows, the table comes last.
+
+    Its public methods except `run` are steps of `run`. A search does them in its own way (sweeps/search/driver.py).
+    """
 
     sweep: Sweep
     options: CommonOptions
@@ -63,9 +66,9 @@ class Driver:
         self._tidy()
         self._keep_plugins()
         self.catalogue = Catalogue(self.planned, self.store, self.data_marks, self.options.cache)
-        self._correct_views()
-        self.console.header(f"{self.sweep.title}: {self._what_there_is()}")
-        remarks = self.sweep.remarks if self._unfinished else ()
+        self.correct_views()
+        self.console.header(f"{self.sweep.title}: {self.what_there_is()}")
+        remarks = self.sweep.remarks if self.unfinished else ()
         for line in (*self.sweep.facts, *remarks):
             self.console.say(line)
         if changed := self.catalogue.made_by_others():
@@ -74,7 +77,7 @@ class Driver:
             self.uri,
             namespace=self.store.namespace(),
             experiment=self.store.name,
-            sweep=self._view(TrialState.RUNNING),
+            sweep=self.view(TrialState.RUNNING),
             artifacts=place_of_artifacts(self.uri, self.store.root),
             load_model=self.catalogue.load_model,
             say=self.console.say,
@@ -84,10 +87,10 @@ class Driver:
             tracker.update(self.catalogue.view(key))
         code = INCOMPLETE
         try:
-            if self._unfinished:
-                self._train(tracker)
+            if self.unfinished:
+                self.train(tracker)
             tracker.start()
-            code = self._report(tracker.links(BRIEFLY))
+            code = self.report(tracker.links(BRIEFLY))
         except KeyboardInterrupt as stop:
             code = INTERRUPTED
             self.console.say(stopped_by(self.interruption.heard or str(stop)))
@@ -97,7 +100,7 @@ class Driver:
             else:
                 state = {COMPLETE: TrialState.DONE, INTERRUPTED: TrialState.INTERRUPTED}.get(code, TrialState.FAILED)
                 tracker.start()
-                tracker.update_sweep(self._view(state))
+                tracker.update_sweep(self.view(state))
                 tracker.close(BRIEFLY if code == INTERRUPTED else PATIENTLY)
                 if tracker.stuck and code == COMPLETE:
                     code = INCOMPLETE
@@ -109,17 +112,17 @@ class Driver:
         try:
             self.console.stop_progress()
             error(f"stopped: {what}; what is finished stays. To go on: {command()}")
-            self._tracker.update_sweep(self._view(TrialState.FAILED))
+            self._tracker.update_sweep(self.view(TrialState.FAILED))
             self._tracker.close(BRIEFLY)
             self.lease.release()
             sys.stdout.flush()
         finally:
             os._exit(INCOMPLETE)
 
-    def _correct_views(self) -> None:
+    def correct_views(self) -> None:
         """Puts into the catalogue what storage alone does not say."""
 
-    def _what_there_is(self) -> str:
+    def what_there_is(self) -> str:
         """How many trials, and what of them is done already, in words."""
         done = self.planned.count(TrialState.DONE)
         partial = self.planned.count(TrialState.INTERRUPTED)
@@ -127,10 +130,12 @@ class Driver:
         return f"{counted(len(self.planned.trials), 'trial')}{kept}"
 
     @property
-    def _unfinished(self) -> bool:
+    def unfinished(self) -> bool:
+        """Whether there is anything to train."""
         return bool(self.planned.todo)
 
-    def _report(self, links: dict[str, str]) -> int:
+    def report(self, links: dict[str, str]) -> int:
+        """Shows and writes the table; the exit code says whether it is complete."""
         return report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
 
     def _tidy(self) -> None:
@@ -155,7 +160,8 @@ class Driver:
             if not kept.exists():
                 kept.write_bytes(plugin.content)
 
-    def _train(self, tracker: Tracker) -> None:
+    def train(self, tracker: Tracker) -> None:
+        """Runs what is missing."""
         todo = self.planned.todo
         work = {planned.key: float(planned.trial.epochs) for planned in todo}
         before = {planned.key: planned.epoch / planned.trial.epochs for planned in todo}
@@ -214,7 +220,7 @@ class Driver:
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
                 spent += sum(result.provenance.get("measured_in_seconds", 0.0) for result in view.results)
-                shown = self._metric(view)
+                shown = self.metric(view)
                 progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
                 tracker.update(view)
             else:
@@ -244,7 +250,7 @@ class Driver:
         with suppress(OSError):
             self.store.traceback(key).unlink()
 
-    def _metric(self, view: RunView) -> str:
+    def metric(self, view: RunView) -> str:
         """What a trial's line shows of its numbers: of several of one kind, the range."""
         key, final = view.key, view.final
         own = [cell.quantity for cell, of in zip(self.planned.cells, self.planned.keys, strict=True) if of == key]
@@ -263,7 +269,8 @@ class Driver:
         if self.lease.lost.is_set():
             raise Interrupted("the loss of the lease to another driver")
 
-    def _view(self, state: TrialState) -> SweepView:
+    def view(self, state: TrialState) -> SweepView:
+        """The sweep as MLflow shows it."""
         return SweepView(
             name=self.sweep.name,
             state=state,

@@ -118,21 +118,21 @@ class SearchDriver(Driver):
                 self.planned = plan(cells, self.store, self.data_marks)
             return super().run()
 
-    def _what_there_is(self) -> str:
+    def what_there_is(self) -> str:
         said = [counted(self.study.search.total, "trial"), counts(self.study.known())]
         return ", ".join(filter(None, said))
 
     @property
-    def _unfinished(self) -> bool:
+    def unfinished(self) -> bool:
         return self.study.left > 0
 
-    def _view(self, state: TrialState) -> SweepView:
+    def view(self, state: TrialState) -> SweepView:
         """The metric that decides comes first, and what was varied stands beside it; nothing is grouped."""
-        usual, search = super()._view(state), self.study.search
+        usual, search = super().view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
         return replace(usual, metrics=metrics, settings=tuple(search.varied))
 
-    def _train(self, tracker: Tracker) -> None:
+    def train(self, tracker: Tracker) -> None:
         search, epochs = self.study.search, float(self.study.search.default.epochs)
         waiting = [f"trial {place}" for place in range(self.study.left)]
         with (
@@ -196,7 +196,7 @@ class SearchDriver(Driver):
 
         return replace(usual, word=word)
 
-    def _metric(self, view: RunView) -> str:
+    def metric(self, view: RunView) -> str:
         search = self.study.search
         return f"{search.metric.rpartition('/')[2]} {search.value(view.history):.4f}"
 
@@ -214,7 +214,7 @@ class SearchDriver(Driver):
         )
         self.catalogue.add(self.planned, known.key)
 
-    def _correct_views(self) -> None:
+    def correct_views(self) -> None:
         """Of trials that were given up, and of those that diverged."""
         for one in self.study.known():
             if one.state is TrialState.DIVERGED:
@@ -222,7 +222,7 @@ class SearchDriver(Driver):
             elif one.state is TrialState.PRUNED and self.catalogue.view(one.key).state is not TrialState.DONE:
                 self.catalogue.pruned(one.key, max(one.steps, default=0))
 
-    def _report(self, links: dict[str, str]) -> int:
+    def report(self, links: dict[str, str]) -> int:
         code = report_on(self.study, self.store, links, self.console)
         for key, why in self.failures.items():
             self.console.say(f"failed: {self.catalogue.name(key)}: {why}")

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import math
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from mvae.limits import cores, free_memory, gpus
 from mvae.refusal import Refusal
+from mvae.storage.clock import CLOCK, Clock
 from sweeps.engine.machines import address, alive, look_at_machines
 from sweeps.engine.private import FOLDER, bare, hushed, own_signal_handlers
 from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
@@ -246,7 +247,7 @@ def _unusable(said: str) -> str:
     )
 
 
-def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], None]) -> None:
+def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], None], clock: Clock = CLOCK) -> None:
     """Waits until one such trial can start; asks the cluster to grow meanwhile.
 
     Raises:
@@ -254,11 +255,11 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
     """
     from ray.autoscaler.sdk import request_resources
 
-    until = time.monotonic() + 60 * minutes
+    until = clock.monotonic() + 60 * minutes
     asked = False
     try:
         while not needs.fits(there()):
-            if time.monotonic() >= until:
+            if clock.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
             # a cluster keeps one request, whoever makes the last
@@ -266,7 +267,7 @@ def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], 
             if not asked:
                 asked = True
                 say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
-            time.sleep(LOOK_EVERY)
+            clock.wait(Event(), LOOK_EVERY)
     finally:
         if asked:
             request_resources(bundles=[])

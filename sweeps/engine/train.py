@@ -9,12 +9,12 @@ wait without holding anything.
 from __future__ import annotations
 
 import pickle
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from mvae.storage.clock import CLOCK, Clock
 from sweeps.cli.words import counted
 from sweeps.engine.machines import alive
 from sweeps.engine.private import UNWATCHED, trainer_without_datasets
@@ -100,7 +100,13 @@ def _waits_for(needs: Demand) -> str:
     return f"waits for machines with room for {counted(needs.least, 'worker')} at a time{looks}"
 
 
-def _pass_on(words: Queue, say: Callable[[Message], None], attempt: Future[Exception | None], waits: Message) -> None:
+def _pass_on(
+    words: Queue,
+    say: Callable[[Message], None],
+    attempt: Future[Exception | None],
+    waits: Message,
+    clock: Clock = CLOCK,
+) -> None:
     """Says what the workers say, until the attempt has ended and all is said.
 
     Args:
@@ -110,7 +116,7 @@ def _pass_on(words: Queue, say: Callable[[Message], None], attempt: Future[Excep
     from ray.exceptions import RayActorError
     from ray.util.queue import Empty
 
-    deadline = time.monotonic() + SAYS_SO_AFTER
+    deadline = clock.monotonic() + SAYS_SO_AFTER
     while True:
         ended = attempt.done()
         try:
@@ -121,7 +127,7 @@ def _pass_on(words: Queue, say: Callable[[Message], None], attempt: Future[Excep
         except Empty:
             if ended:
                 return
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 deadline = float("inf")
                 say(waits)
         except RayActorError:  # the queue is gone, the workers may not be: their results say how it went

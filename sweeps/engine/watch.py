@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mvae.storage.clock import CLOCK, Clock
 from sweeps.engine.machines import alive
 
 LOOK_EVERY = 1.0
@@ -65,6 +65,7 @@ def watch(
     ended: threading.Event,
     patience: float,
     every: float = LOOK_EVERY,
+    clock: Clock = CLOCK,
 ) -> None:
     """Looks until one of the two is lost or the block has ended.
 
@@ -74,15 +75,15 @@ def watch(
             address is unknown, and it is not looked at.
     """
     silent_since: float | None = None
-    while not ended.wait(every):
+    while not clock.wait(ended, every):
         if raylet and isinstance(_refused(raylet), ConnectionRefusedError) and not ended.is_set():
             lost(f"Ray's process on this machine (raylet, {raylet}) is lost")
             return
         if _refused(head) is None:
             silent_since = None
             continue
-        silent_since = silent_since or time.monotonic()
-        if time.monotonic() - silent_since >= patience and not ended.is_set():
+        silent_since = silent_since or clock.monotonic()
+        if clock.monotonic() - silent_since >= patience and not ended.is_set():
             lost(f"the head of the Ray cluster at {head} is lost")
             return
 

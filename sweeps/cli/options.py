@@ -205,7 +205,7 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     except SettingsError as refusal:
         raise Refusal(str(refusal)) from None
     if chosen.plugins:
-        from mvae import plugins  # torch, which those do without who have no plug-in
+        from mvae import plugins
 
         plugins.load(plugins.read(chosen.plugins))
     return chosen

@@ -1,8 +1,7 @@
 """What a search is: the settings that vary and their ranges, what is wanted of them, and when a trial is given up.
 
-A plain value, made by pipelines/search.py. The study that chooses the settings is sweeps/search/study.py, the scheduler
-that gives trials up is in sweeps/engine/tune_search.py, and sweeps/search/driver.py drives them. Neither Optuna nor Ray
-is needed here.
+A plain value, made by pipelines/search.py. sweeps/search/study.py chooses the settings and decides which trials
+to prune; sweeps/search/driver.py drives the search. Neither Optuna nor Ray is needed here.
 """
 
 from __future__ import annotations

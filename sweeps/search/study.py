@@ -1,9 +1,9 @@
 """The study of a search: Optuna's record of what was tried and what came of it, in a database, and the next question.
 
-Only this file and database.py import Optuna. What the study says of a trial can be made from storage again: `settle`
-adds the results and the pruned trials that the study does not know. So a search resumes after its driver was killed or
-its database was deleted; only diverged trials are forgotten with the database. A setting that any sweep of the name has
-run counts as tried, and is not run again.
+Only this file, database.py and plots.py import Optuna. What the study says of a trial can be made from storage again:
+`settle` adds the results and the pruned trials that the study does not know. So a search resumes after its driver was
+killed or its database was deleted; only diverged trials are forgotten with the database. A setting that any sweep of
+the name has run counts as tried, and is not run again.
 
 The sampler is a pure function of (seed, number of the trial, what the study knows), so that it needs no saved state.
 """

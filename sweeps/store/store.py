@@ -8,7 +8,7 @@
     <root>/<name>/measuring/       finished parts of long measures (sweeps/trials/parts.py), until they are written
     <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
     <root>/<name>/plugins/         those that its trials ran with, in every state that they had
-    <root>/<name>/reports/         tables and plots, one folder a sweep
+    <root>/<name>/reports/         tables and plots, one folder a sweep; .made_of/: see sweeps/table/files.py
     <root>/<name>/mirrored/        that MLflow holds everything (sweeps/tracking/reconciled.py), one file a sweep
 
 MLflow's default database and artifacts lie beside the names, under <root>. The root is a folder, or a URI of a store

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place
@@ -40,8 +41,8 @@ LONGEST = 80
 """Characters of such options at most; a digest stands for the rest."""
 
 MADE_OF = ".made_of"
-"""Folder of one record per report: a digest of what its files were made of, and their sizes and times. If neither has
-changed, nothing is drawn, computed or written."""
+"""Folder of one record per report: digests of what its files were made of, and of the files. If none has
+changed, nothing is drawn or written."""
 
 Pictures = Mapping[str, Callable[[], bytes]]
 """Name of a file to what makes its content; `sweeps.table.plot.forms` makes those of a figure."""
@@ -68,15 +69,16 @@ def write(
     folder = place(folder)
     record = folder.parent / MADE_OF / f"{folder.name}.json"
     made_of = _digest(report, details, sorted(pictures or ()))
-    names = _up_to_date(folder, record, made_of)
-    if not names:
-        names = _write(folder, report, details, pictures)
-        record.write_bytes(json.dumps({"made_of": made_of, "files": _versions(folder, names)}, indent=1).encode())
-    return [folder / name for name in names]
+    files = _up_to_date(folder, record, made_of)
+    if not files:
+        files = _write(folder, report, details, pictures)
+        with suppress(OSError):  # a storage that may only be read: the next command compares the files again
+            record.write_bytes(json.dumps({"made_of": made_of, "files": files}, indent=1).encode())
+    return [folder / name for name in files]
 
 
-def _write(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> list[str]:
-    """Makes the files and writes those that are not up to date; returns the names of all."""
+def _write(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> dict[str, str]:
+    """Makes the files and writes those that are not up to date; returns name and sha256 of each."""
     from sweeps.table.arrow_tables import as_csv, as_parquet, entry_table, run_table
 
     cells, runs = entry_table(report), run_table(report)
@@ -110,28 +112,25 @@ def _write(folder: Place, report: Report, details: Report | None, pictures: Pict
             (folder / name).write_bytes(make())
         for name, data in texts.items():
             (folder / name).write_bytes(data)
-    return [*texts, *others]
+    # Of the texts as they were made: another command may have written its own meanwhile.
+    made = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
+    return made | {name: (folder / name).digest() for name in others}
 
 
 def _digest(*inputs: object) -> str:
-    """Of what a report's files are made of, this package's source included."""
+    """Digest of everything that a report's files are made from, source code included."""
     return hashlib.sha256(repr((source_digest(), inputs)).encode(errors="surrogatepass")).hexdigest()
 
 
-def _versions(folder: Place, names: Iterable[str]) -> dict[str, list[int]]:
-    """Size and time of change of files in a folder, those that exist."""
-    there = folder.listing()
-    return {name: list(there[name]) for name in names if name in there}
-
-
-def _up_to_date(folder: Place, record: Place, made_of: str) -> list[str]:
-    """Names of the files that the record says were made of the same; none if any has changed since."""
+def _up_to_date(folder: Place, record: Place, made_of: str) -> dict[str, str]:
+    """Name and sha256 of the files that the record says were made of the same; none if any has changed since."""
     try:
         kept = json.loads(record.read_bytes())
-        files = dict[str, list[int]](kept["files"])
-        return list(files) if kept["made_of"] == made_of and files == _versions(folder, files) else []
+        files = dict[str, str](kept["files"])
+        same = kept["made_of"] == made_of and all((folder / name).digest() == sha for name, sha in files.items())
+        return files if same else {}
     except (OSError, ValueError, KeyError, TypeError):
-        return []
+        return {}
 
 
 def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:

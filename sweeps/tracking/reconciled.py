@@ -146,13 +146,19 @@ def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
 
 
 def _names(location: str) -> list[tuple[str, list[str]]]:
-    """Every folder below a location on this machine, with the names of its files."""
+    """Every folder below a location on this machine, with the names of its files.
+
+    Raises:
+        ValueError: the location is on another machine or in object storage.
+    """
+    if urlsplit(location).scheme not in ("", "file"):
+        raise ValueError(f"{location} cannot be listed here")
     folder = url2pathname(urlsplit(location).path)
     return sorted((below, sorted(names)) for below, _, names in os.walk(folder))
 
 
 def _on_server(uri: str, experiment: str, namespace: str) -> list[object]:
-    """The same, as far as a few requests to a server tell."""
+    """State of the namespace on a server, from three requests."""
     about = _reply(uri, f"experiments/get-by-name?experiment_name={quote(experiment)}")["experiment"]
     where = {
         "experiment_ids": [about["experiment_id"]],

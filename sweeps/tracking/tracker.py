@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 CHECK_LIMIT = 8.0
 """Seconds for a server's answer with looking up its name, which no timeout covers."""
 RETRY_SECONDS = 60.0
+LOOK_AGAIN_SECONDS = 20.0
+"""Seconds that a closing tracker may take to check that MLflow holds everything, and to record it."""
+
 CLOSING_RETRY_SECONDS = 2.0
 
 View = TypeVar("View", RunView, SweepView)
@@ -170,8 +173,10 @@ class Tracker:
         written = 0
         while not self._done.wait(timeout) and len(self._written) > written:
             written = len(self._written)
+        if self._complete:
+            self._thread.join(LOOK_AGAIN_SECONDS)
+        self.give_up()
         if not self._complete:
-            self.give_up()
             filled = "the same command fills in what is missing there"
             then = f"{self.stuck}, then {filled}" if self.stuck else filled
             self._say(f"MLflow at {without_credentials(self._uri)} is behind; {then}")
@@ -195,9 +200,9 @@ class Tracker:
                     break
                 else:
                     self._changed.wait(CLOSING_RETRY_SECONDS)
+        self._done.set()
         if self._complete:
             self._look_again()
-        self._done.set()
 
     def _write_all(self) -> bool:
         """Write every view that waits. After an error the store is asked anew, and the view that failed comes last."""
@@ -270,10 +275,11 @@ class Tracker:
                 if self._given_up:
                     return
                 mirror.sync(view, self._sweep.name)
-            mirror.sync_sweep(self._sweep)
+            if not self._given_up:
+                mirror.sync_sweep(self._sweep)
         except Exception:  # everything was written before; the next command looks again
             return
-        if not without_model and self._record.state() == state:
+        if not self._given_up and not without_model and self._record.state() == state:
             self._record.write(self._sweep, self._views.values(), state, mirror.links())
 
     def _what_to_do(self, error: Exception) -> str:

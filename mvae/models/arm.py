@@ -63,7 +63,7 @@ class Learner(Protocol):
 
 
 class Feature(StrEnum):
-    """What a data set may have that not every arm can be trained on; a trial that its arm cannot handle is refused."""
+    """A property of a data set that not every arm can handle. A trial that its arm cannot handle is refused."""
 
     TEXTS = "texts"
     ATTRIBUTES = "attributes"
@@ -74,7 +74,7 @@ class Feature(StrEnum):
 
 
 def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
-    """What an arm must handle to be trained on these modalities."""
+    """Features that an arm must handle to be trained on these modalities."""
     kinds = {modality.kind for modality in modalities}
     has = {
         Feature.TEXTS: Kind.TEXT in kinds,

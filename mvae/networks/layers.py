@@ -1,4 +1,4 @@
-"""What most networks are made of: layers one after the other."""
+"""Networks of layers, one after the other."""
 
 from itertools import pairwise
 

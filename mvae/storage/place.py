@@ -41,7 +41,7 @@ class Place(ABC):
     """Whether each operation is a request over a network: then `each` makes many at a time, results, which never
     change, are read once, and nothing is read only to be checked."""
     looks = 1
-    """Times that a folder must look empty before it is: a disk's listing misses what is added while it is read."""
+    """Empty listings in a row before a folder counts as empty: a disk's listing misses files that are added meanwhile."""
 
     @property
     @abstractmethod
@@ -80,7 +80,7 @@ class Place(ABC):
 
     @abstractmethod
     def iterdir(self) -> Iterator[Self]:
-        """What lies directly below; nothing in object storage where there is nothing, an error on a disk."""
+        """Files and folders directly below. If the folder does not exist: an error on a disk, nothing in object storage."""
 
     @abstractmethod
     def listing(self) -> dict[str, Version]:
@@ -120,7 +120,7 @@ class Place(ABC):
         """Only a disk has folders that are empty."""
 
     def nearest(self) -> Self:
-        """What exists of this folder and those above it.
+        """The nearest of this folder and its parents that exists.
 
         In a store its parent: an object that is made and deleted in a folder would leave the folder behind.
         """

@@ -97,7 +97,7 @@ class Console:
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
-        """Shows on a terminal what goes on while its context lasts, from PATIENCE seconds on; gone afterwards."""
+        """Shows a progress line on a terminal once the block has taken PATIENCE seconds; removes it afterwards."""
         began = time.monotonic()
 
         def line() -> RenderableType:

@@ -24,7 +24,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of the trials whose cost is known."""
+        """Seconds of the trials whose cost is known."""
         return sum(map(sum, self.shapes.values()))
 
     @property

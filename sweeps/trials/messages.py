@@ -1,4 +1,4 @@
-"""What the driver and a trial process tell each other: the job, and messages on its progress. No torch."""
+"""Job: one trial, as the driver sends it to a process. Message: what the process reports. No torch."""
 
 from __future__ import annotations
 

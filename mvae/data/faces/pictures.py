@@ -137,7 +137,7 @@ def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
 
 
 def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
-    """What a data set's `convert` gives, from values [N, ...] of each modality and the split of each picture.
+    """Arrays for `Source.convert`, from values [N, ...] of each modality and the split of each picture.
 
     Args:
         partitions: uint8 [N], the number of a split each, ascending.

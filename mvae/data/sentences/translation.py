@@ -255,7 +255,7 @@ def vocabulary(
 
 
 def unknown_share(modality: Modality, sentences: list[list[str]], most: int | None) -> float:
-    """Share of the words of some sentences that a model does not know that knows `most` words, or as many as it can."""
+    """Share of the words outside a model's vocabulary of at most `most` words (None: as many as the modality has)."""
     classes = modality.classes if most is None else modality.knowing(most).classes
     known = set(modality.words[1 : classes - SPECIAL + 1])
     words = [word for sentence in sentences for word in sentence]

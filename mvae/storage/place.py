@@ -41,7 +41,7 @@ class Place(ABC):
     """Whether each operation is a request over a network: then `each` makes many at a time, results, which never
     change, are read once, and nothing is read only to be checked."""
     looks = 1
-    """Empty listings in a row before a folder counts as empty: a disk's listing misses files that are added meanwhile."""
+    """Empty listings in a row before a folder counts as empty: a disk's listing misses files added meanwhile."""
 
     @property
     @abstractmethod
@@ -80,7 +80,7 @@ class Place(ABC):
 
     @abstractmethod
     def iterdir(self) -> Iterator[Self]:
-        """Files and folders directly below. If the folder does not exist: an error on a disk, nothing in object storage."""
+        """Files and folders directly below. Without the folder: an error on a disk, nothing in object storage."""
 
     @abstractmethod
     def listing(self) -> dict[str, Version]:

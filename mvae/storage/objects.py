@@ -161,7 +161,7 @@ class RemotePath(Keyed):
         """Makes the object hold `data`: whole, or as it was before.
 
         A signal's exception (Ctrl-C) would end the stream early, and what had come that far would be the object. Only
-        the main thread gets such, so another one writes.
+        the main thread receives such exceptions, so a helper thread writes.
         """
 
         def write() -> None:

@@ -7,17 +7,21 @@ import io
 import statistics
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet
 import pytest
 
 from mvae.measure import ACCURACY, readout
+from mvae.storage.files import Folder
 from mvae.storage.objects import place
+from mvae.storage.place import Place
 from mvae.trial import Trial
 from sweeps.cli.console import Console
 from sweeps.planning.plan import Cell, plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
+from sweeps.table import files
 from sweeps.table.arrow_tables import entry_table, run_table
 from sweeps.table.comparison import Entry, Report, Run, Verdict
 from sweeps.table.files import markdown, show, tabulate, write
@@ -233,6 +237,45 @@ def test_a_report_that_is_there_already_is_not_drawn_again_and_one_that_is_not_w
             broken.write_bytes(whole[:-5])
         write(tmp_path / "out", wide)
         assert broken.read_bytes() == whole
+
+
+def test_a_report_whose_inputs_and_files_are_as_they_were_is_not_made_again(
+    wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [path.name for path in write(tmp_path / "out", wide)]
+    monkeypatch.setattr(files, "_write", lambda *_: pytest.fail("made again"))
+    assert [path.name for path in write(tmp_path / "out", wide)] == names
+
+
+def test_a_report_that_another_command_has_overwritten_meanwhile_is_made_again(
+    wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older, real = report_of(tmp_path / "older", grid(("nn",), (1.0,)), lambda _: 0.5), files._write
+
+    def overtaken(folder: Place, *given: Any) -> dict[str, str]:
+        made = real(folder, *given)
+        real(folder, older, None, None)
+        return made
+
+    with monkeypatch.context() as once:
+        once.setattr(files, "_write", overtaken)
+        write(tmp_path / "out", wide)
+    write(tmp_path / "out", wide)
+    assert (tmp_path / "out" / "table.md").read_text(encoding="utf-8") == markdown(wide)
+
+
+def test_a_report_is_complete_where_its_record_cannot_be_written(
+    wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Folder.write_bytes
+
+    def refused(path: Folder, data: Any) -> int:
+        if path.parent.name == files.MADE_OF:
+            raise PermissionError(13, "Permission denied")
+        return real(path, data)
+
+    monkeypatch.setattr(Folder, "write_bytes", refused)
+    assert all(path.exists() for path in write(tmp_path / "out", wide))
 
 
 def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:

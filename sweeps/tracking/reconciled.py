@@ -149,10 +149,10 @@ def _names(location: str) -> list[tuple[str, list[str]]]:
     """Every folder below a location on this machine, with the names of its files.
 
     Raises:
-        ValueError: the location is on another machine or in object storage.
+        NotADirectoryError: the location is on another machine or in object storage.
     """
     if urlsplit(location).scheme not in ("", "file"):
-        raise ValueError(f"{location} cannot be listed here")
+        raise NotADirectoryError(f"{location} cannot be listed here")
     folder = url2pathname(urlsplit(location).path)
     return sorted((below, sorted(names)) for below, _, names in os.walk(folder))
 

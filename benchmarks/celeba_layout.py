@@ -13,7 +13,7 @@ from mvae.refusal import Refusal
 from mvae.storage.files import locked, write_atomically
 
 QUALITY = 92
-"""Of the JPEG files."""
+"""Names of the JPEG files."""
 MARK = "faces.json"
 """File in the written folder that says what was written, last of all."""
 

@@ -1,4 +1,4 @@
-"""What a command costs before and after training: CPU seconds and memory of whole processes.
+"""Cost of a command before and after training: CPU seconds and memory of whole processes.
 
 Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
         about three minutes on 2 cores
@@ -50,7 +50,7 @@ MEMORY_BAR = 150
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, use_attribute_docstrings=True)
 

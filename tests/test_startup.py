@@ -1,4 +1,4 @@
-"""What a command imports before it trains: looks and finished sweeps answer without torch, MLflow, Ray or plots."""
+"""Imports of a command before it trains: looks and finished sweeps answer without torch, MLflow, Ray or plots."""
 
 from __future__ import annotations
 

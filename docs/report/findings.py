@@ -1,4 +1,4 @@
-"""What the pages say about the numbers: values derived from several others, and sentences held against them."""
+"""Statements of the pages about the numbers: values derived from several others, and sentences held against them."""
 
 from __future__ import annotations
 
@@ -236,7 +236,7 @@ def _above_plain(sources: Sources, part: str) -> float:
 
 
 def said(name: str, sources: Sources) -> str:
-    """What our runs say about an item of the supplement that prints no numbers."""
+    """Result of our runs for an item of the supplement that prints no numbers."""
     if name in CHANGED:
         better = all(_above_plain(sources, part) > 0 for part in CHANGED[name])
         n = table(sources, "faces").in_order()[0].n

@@ -93,7 +93,7 @@ def know_examples() -> None:
 
 
 def identity(trial: Trial) -> str:
-    """What the key hashes of a trial itself: equal for two trials that are the same."""
+    """Fields of a trial that its key hashes: equal for two trials that are the same."""
     return canonical_json(trial.hashed_fields())
 
 

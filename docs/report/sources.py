@@ -18,7 +18,7 @@ MOST_ITEMS = 9
 """Lists of more items in a benchmark's file have no addresses: a history, for example."""
 
 Value = str | int | float
-"""What a span shows: text as it is, a number in the format that the span gives."""
+"""Value of a span: text as it is, a number in the format that the span gives."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Sources:
         return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
 
     def outputs(self) -> dict[str, str]:
-        """What commands printed, docs/output/*.txt, as blocks by name."""
+        """Output of commands, docs/output/*.txt, as blocks by name."""
         files = sorted((self.root / "docs" / "output").glob("*.txt"))
         return {path.stem: f"```text\n{path.read_text(encoding='utf-8').rstrip()}\n```" for path in files}
 

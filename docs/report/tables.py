@@ -113,13 +113,13 @@ def table(sources: Sources, name: str) -> Report:
 
 
 def options(pipeline: str, arguments: str) -> Any:
-    """What a command says."""
+    """Options of a command."""
     return read(importlib.import_module(f"pipelines.{pipeline}").Options, arguments.split())
 
 
 @cache
 def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
-    """What a command asks for: its table's cells, with those of Figure 5's attributes, without likelihoods of
+    """Cells that a command asks for: its table's, with those of Figure 5's attributes, without likelihoods of
     sentences."""
     module, said = importlib.import_module(f"pipelines.{pipeline}"), options(pipeline, arguments)
     if pipeline in AXES:
@@ -138,7 +138,7 @@ def cells(pipeline: str, arguments: str) -> tuple[Cell, ...]:
 
 
 def published(pipeline: str, dataset: str) -> Table | None:
-    """The published table that a pipeline's numbers stand beside."""
+    """The published table next to a pipeline's numbers."""
     tables = {"likelihoods": likelihood_table, "weak_supervision": table_for}
     return tables[pipeline](dataset) if pipeline in tables else None
 

@@ -1,4 +1,4 @@
-"""What a data set is before anything is read: modalities, origin, and what the paper trains it with. No torch.
+"""A data set before anything is read: its modalities, its origin, and the settings that the paper uses. No torch.
 
 `Source` describes a data set; `mvae.data.examples.Dataset` holds its examples.
 Adding a data set means writing one `Source` in a file of its own and naming it in `mvae/data/__init__.py`; or, outside

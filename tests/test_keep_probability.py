@@ -24,6 +24,7 @@ from mvae.training.checkpoint import Checkpoints
 from mvae.training.loop import Progress, Trained, train
 from mvae.trial import Trial
 from tests.small_models import TINY_19, tiny_19
+from tests.small_training import assert_identical
 
 # N training examples, M modalities, R rows
 
@@ -77,16 +78,8 @@ def followed(trial: Trial, data: Dataset, epoch: int) -> Iterator[tuple[ElboBatc
         yield batch, rows
 
 
-def outcome(trained: Trained) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    return dict(trained.model.state_dict()), [record["metrics"] for record in trained.history]
-
-
-def assert_identical(one: Trained, other: Trained) -> None:
-    (weights, metrics), (other_weights, other_metrics) = outcome(one), outcome(other)
-    assert metrics == other_metrics
-    assert weights.keys() == other_weights.keys()
-    for name, weight in weights.items():
-        assert torch.equal(weight, other_weights[name]), name
+def metrics_by_epoch(trained: Trained) -> list[dict[str, float]]:
+    return [record["metrics"] for record in trained.history]
 
 
 def trained(trial: Trial, data: Dataset, folder: Path) -> Trained:
@@ -256,7 +249,7 @@ def test_steps_of_one_example_that_has_any_one_value_left_are_trained_on_like_ot
     kept = kept_values(70, 19, 0.05, seed=1)
     alone = kept[kept.sum(1) == 1]
     assert alone[:, 0].any() and alone[:, 1:].any(), "an image alone, and an attribute alone"
-    metrics = outcome(trained(trial, tiny_19(), tmp_path))[1][0]
+    metrics = metrics_by_epoch(trained(trial, tiny_19(), tmp_path))[0]
     assert metrics["train/steps_per_epoch"] == kept.any(1).sum()
     assert np.isfinite(list(metrics.values())).all()
 
@@ -295,13 +288,13 @@ def test_dropped_values_never_influence_anything_bit_for_bit(p: float, fields: d
 def test_each_kept_value_has_an_influence(tmp_path: Path) -> None:
     trial, data = tiny_trial(keep_probability=P, epochs=1), tiny_19()
     kept = kept_values(70, 19, P, seed=0)
-    clean = outcome(trained(trial, spoilt(data, kept & False), tmp_path / "clean"))[1]
+    clean = metrics_by_epoch(trained(trial, spoilt(data, kept & False), tmp_path / "clean"))
     for i, (example, modality) in enumerate(np.argwhere(kept)[::17]):
         one = np.zeros_like(kept)
         one[example, modality] = True
         flipped = 1 - int(data.train.values[modality][example]) if modality else 0
         changed = trained(trial, spoilt(data, one, pixel=77.0, attribute=flipped), tmp_path / str(i))
-        assert outcome(changed)[1] != clean, (example, modality)
+        assert metrics_by_epoch(changed) != clean, (example, modality)
 
 
 # ---- p = 1
@@ -323,18 +316,18 @@ def test_the_steps_of_kept_values_give_the_numbers_of_the_full_run_where_all_are
     full = trained(trial, tiny_19(), tmp_path / "full")
     monkeypatch.setattr(mvae.models.mvae, "kept_values", lambda n, modalities, *_: np.ones((n, modalities), bool))
     kept = trained(trial.with_(keep_probability=0.5), tiny_19(), tmp_path / "kept")
-    for mine, theirs in zip(outcome(kept)[1], outcome(full)[1], strict=True):
+    for mine, theirs in zip(metrics_by_epoch(kept), metrics_by_epoch(full), strict=True):
         assert (mine.pop("train/skipped_examples"), mine.pop("train/steps_per_epoch")) == (0, 4)
         assert mine == theirs
-    for name, weight in outcome(full)[0].items():
-        assert torch.equal(weight, outcome(kept)[0][name]), name
+    for name, weight in full.model.state_dict().items():
+        assert torch.equal(weight, kept.model.state_dict()[name]), name
 
 
 def test_two_modalities_may_be_dropped_too(cache: Path, tmp_path: Path) -> None:
     data = load("digits", cache=cache)
     trial = Trial.create(dataset="digits", model="mvae", pairing="proportional", keep_probability=P, epochs=1)
     kept = kept_values(len(data.train), 2, P, seed=0)
-    metrics = outcome(trained(trial, data, tmp_path))[1][0]
+    metrics = metrics_by_epoch(trained(trial, data, tmp_path))[0]
     assert metrics["train/skipped_examples"] == (~kept.any(1)).sum() > 900
     assert np.isfinite(list(metrics.values())).all()
 
@@ -366,4 +359,4 @@ def test_a_trial_with_dropped_values_that_is_cut_off_ends_with_the_numbers_of_an
     resumed = train(trial, data, Checkpoints(tmp_path / "key", "second"))
     assert_identical(resumed, trained(trial, data, tmp_path / "unbroken"))
     other = trained(trial.with_(seed=1), data, tmp_path / "other")
-    assert outcome(other)[1] != outcome(resumed)[1]
+    assert metrics_by_epoch(other) != metrics_by_epoch(resumed)

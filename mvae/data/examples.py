@@ -24,7 +24,7 @@ class Split:
     the tokens of each, stop counted, int64 [N]. Attributes: uint8 [N, A]. On a CPU they map the file. Of a view: the
     very tensor that it is made of."""
     sentences: tuple[Sentences | None, ...] = ()
-    """What is said, a modality each, None where it is no sentences; empty where none is."""
+    """Sentences of each modality, None for a modality of another kind; empty if no modality is sentences."""
     views: tuple[View | None, ...] = ()
     """One a modality; none at all where everything is stored."""
     grey: Tensor | None = None
@@ -75,11 +75,11 @@ class Split:
         return dataclasses.replace(self, values=(bits.to(self.values[0].device), *self.values[1:]))
 
     def knowing(self, words: int) -> "Split":
-        """The same examples, sentences with so many known words at most."""
+        """Returns these examples with a vocabulary of at most `words` words in each modality of sentences."""
         return dataclasses.replace(self, sentences=tuple(said and said.knowing(words) for said in self.sentences))
 
     def first(self, examples: int) -> "Split":
-        """The first so many examples, in the same memory."""
+        """Returns the first `examples` examples, in the same memory."""
         fewer = self._of_each(lambda value: value[:examples])
         return dataclasses.replace(
             fewer,
@@ -92,7 +92,7 @@ class Split:
         return dataclasses.replace(moved, sentences=tuple(said and said.to(device) for said in self.sentences))
 
     def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Split":
-        """The same split with each tensor changed once, however many modalities are made of it."""
+        """Returns this split with each tensor changed once, even if several modalities are views of it."""
         changed = {id(value): change(value) for value in self.values}
         return dataclasses.replace(self, values=tuple(changed[id(value)] for value in self.values))
 
@@ -110,7 +110,7 @@ class Dataset:
     test: Split
 
     def trained_on(self, examples: int | None) -> "Dataset":
-        """The same data set with the first so many training examples alone; None: with all of them.
+        """Returns this data set with only the first `examples` training examples; None: with all of them.
 
         Raises:
             Refusal: it has fewer.
@@ -121,8 +121,10 @@ class Dataset:
         return dataclasses.replace(self, train=self.train.first(examples))
 
     def knowing(self, words: int | None) -> "Dataset":
-        """The same data set with so many known words of each language, the most frequent; None, or more words than
-        there are: as it is. Other modalities stay."""
+        """Returns this data set with a vocabulary of the `words` most frequent words of each language.
+
+        None, or more words than the data set has, changes nothing. Modalities of other kinds stay as they are.
+        """
         if words is None:
             return self
         return dataclasses.replace(
@@ -132,7 +134,7 @@ class Dataset:
         )
 
     def to(self, device: torch.device | str) -> "Dataset":
-        """The same data set with all values on `device`, still uint8 (MNIST: 55 MB)."""
+        """Returns this data set with all values on `device`, still uint8 (MNIST: 55 MB)."""
         return dataclasses.replace(
             self, train=self.train.to(device), validation=self.validation.to(device), test=self.test.to(device)
         )

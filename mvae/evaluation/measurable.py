@@ -19,7 +19,7 @@ PREDICTED = {
     "readout": frozenset({Kind.LABEL}),
     "attributes": ATTRIBUTE_KINDS,
 }
-"""What a measure compares predictions with: the kinds of modality of which a data set must have one."""
+"""Kinds of modality that a measure compares predictions with. A data set must have one of them."""
 
 
 def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:

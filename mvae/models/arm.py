@@ -130,7 +130,7 @@ class Arm:
     decodes_labels: bool = True
     """Whether it has a decoder for labels, where there are labels."""
     handles: frozenset[Feature] = frozenset({Feature.TEXTS})
-    """What it can be trained on besides an image and a label."""
+    """Features of data sets that it can be trained on, besides an image and a label."""
     cuda_graphs: bool = False
     """Whether on a GPU its steps may be recorded and played (mvae/training/steps.py): `loss` then takes `step` as a
     tensor, asks for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is

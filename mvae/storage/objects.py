@@ -41,7 +41,7 @@ class Patience:
     request: float
     """Seconds without an answer."""
     attempts: int
-    """Of each request to S3, with growing pauses."""
+    """Attempts of each request to S3, with growing pauses."""
     gcs: int
     """GCS counts the seconds of all attempts instead."""
 

@@ -55,7 +55,7 @@ class Place(ABC):
 
     @property
     def impatient(self) -> Self:
-        """The same place for a first look: a user waits, so a store that does not answer fails within seconds."""
+        """This place for a first look: a store that does not answer fails within seconds, because a user is waiting."""
         return self
 
     @abstractmethod

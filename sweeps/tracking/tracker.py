@@ -154,6 +154,8 @@ class Tracker:
     def close(self, timeout: float = 60.0) -> bool:
         """Bring MLflow up to date, leave nothing RUNNING there, and stop; without a `start`, nothing.
 
+        Afterwards MLflow is compared once more, for LOOK_AGAIN_SECONDS at most, and the outcome is recorded in storage.
+
         Args:
             timeout: seconds in which at least one more key must have been written, not only the same ones again; after
                 as long without, it gives up.

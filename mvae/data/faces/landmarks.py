@@ -111,7 +111,7 @@ def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarra
     """Picture, edges and mask of an image: uint8 [5, 64, 64].
 
     Args:
-        drawn: the mask, of the image's size, by whoever drew the image; None: from the landmarks.
+        drawn: mask of the image's size, if the image was drawn; None: make it from the landmarks.
     """
     picture = pictures.square(image)
     if drawn is None:

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
+from mvae.decimals import plain
 from mvae.refusal import Refusal
 
 VERSIONS = frozenset(
@@ -56,7 +55,7 @@ class Measure:
 
     @property
     def _suffix(self) -> str:
-        return "".join(f"-{letter}{np.format_float_positional(value, trim='-')}" for letter, value in self.parameters)
+        return "".join(f"-{letter}{plain(value)}" for letter, value in self.parameters)
 
 
 ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -32,6 +31,8 @@ def torch_generator(seed: int, stream: str, epoch: int = 0, device: str | torch.
 
 def numpy_generator(seed: int, stream: str, epoch: int = 0) -> np.random.Generator:
     """A counter-based numpy generator (Philox) at the start of the stream."""
+    import numpy as np
+
     return np.random.Generator(np.random.Philox(key=derive(seed, stream, epoch)))
 
 

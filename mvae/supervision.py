@@ -1,11 +1,16 @@
 """Which examples stay paired, and which values are kept: drawn once before training (Tables 4 and 5, Figure 5)."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
-import numpy as np
-
+from mvae.decimals import plain
 from mvae.refusal import Refusal
 from mvae.streams import numpy_generator
+
+if TYPE_CHECKING:
+    import numpy as np
 
 FEWEST_PAIRS = 2
 
@@ -29,7 +34,7 @@ def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set"
 
 def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> None:
     """Refuse a fraction that `paired_set` would refuse, with a line that says which would do."""
-    shown = np.format_float_positional(fraction, trim="-")
+    shown = plain(fraction)
     if not 0 < fraction <= 1:
         raise Refusal(f"fraction {shown} is no share of the training pairs: it must be above 0 and at most 1")
     pairs = round(fraction * n)
@@ -52,11 +57,11 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
     Raises:
         Refusal: the probability is not in (0, 1], or nothing is kept of any two examples.
     """
-    shown = np.format_float_positional(probability, trim="-")
+    shown = plain(probability)
     if not 0 < probability <= 1:
         raise Refusal(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
     kept: np.ndarray = numpy_generator(seed, "values kept").random((n, modalities)) < probability
-    if np.count_nonzero(kept.any(1)) < FEWEST_PAIRS:
+    if kept.any(1).sum() < FEWEST_PAIRS:
         raise Refusal(
             f"keep probability {shown} leaves fewer than {FEWEST_PAIRS} of {n:,} training examples a value:"
             " choose a larger one"
@@ -67,4 +72,4 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
 def _rounded_up(share: float) -> str:
     """A share with two significant digits, never below the share itself."""
     digits = 1 - math.floor(math.log10(share))
-    return np.format_float_positional(math.ceil(share * 10**digits) / 10**digits, trim="-")
+    return plain(math.ceil(share * 10**digits) / 10**digits)

@@ -19,8 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mvae.data import Kind, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
-from mvae.data.faces.vision import has_views
+from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences, has_views
 from mvae.measure import ACCURACY, ATTRIBUTE_ACCURACY, TRANSLATION, VISION, Measure, likelihood, readout
 from mvae.models import arm
 from mvae.refusal import Refusal

@@ -13,7 +13,7 @@ PROJECT = Path(__file__).parents[1]
 # From bottom to top; rooms of one line do not import each other.
 FLOORS = {
     "mvae": (
-        "refusal home limits settings streams workers",
+        "refusal home limits settings streams workers decimals",
         "measure supervision storage",
         "sampling",
         "data",

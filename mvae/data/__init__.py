@@ -12,7 +12,7 @@ dataset.py     what a data set is before anything is read: modalities, defaults,
 examples.py    its examples in memory
 loading.py     `load`: conversion, once, and mapping; arrow.py: the stored files
 checks.py, contents.py, progress.py   checks of a plug-in's data set, digests of many files, progress
-mnist/, faces/, sentences/            the families of data sets
+registry.py    the data sets by name; mnist/, faces/, sentences/: their families
 """
 
 import hashlib
@@ -25,15 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.data.checks import check_source
 from mvae.data.dataset import SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.faces.celeba import CELEBA, CELEBA19
-from mvae.data.faces.faces import FACES, FACES19
-from mvae.data.faces.vision import VISION, VISION_FACES, VISION_FACES_SMALL, VISION_IMAGES
-from mvae.data.mnist.digits import DIGITS
-from mvae.data.mnist.mnist import BINARY_MNIST, FASHION_MNIST, MNIST
-from mvae.data.mnist.mnist19 import MNIST19
-from mvae.data.mnist.multi_mnist import MULTI_MNIST
-from mvae.data.sentences.toy_translation import TOY_TRANSLATION
-from mvae.data.sentences.translation import TRANSLATION
+from mvae.data.registry import Registry
 from mvae.home import ensure_home
 from mvae.refusal import Refusal
 from mvae.storage.files import locked
@@ -68,13 +60,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-_ALL = (
-    *(DIGITS, MNIST, BINARY_MNIST, FASHION_MNIST, MULTI_MNIST, MNIST19),
-    *(CELEBA, CELEBA19, FACES, FACES19, VISION, VISION_IMAGES, VISION_FACES, VISION_FACES_SMALL),
-    *(TRANSLATION, TOY_TRANSLATION),
-)
-
-DATASETS: dict[str, Source] = {each.name: each for each in _ALL}
+DATASETS = Registry()
 """Every data set by its name, the token of `--dataset`."""
 
 

@@ -6,13 +6,23 @@ be right.
 
 import math
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES, SPLITS, Arrays, Kind, Modality, Source, all_sentences
-from mvae.data.mnist.binarisation import PIXELS_A_COUNT
+from mvae.data.dataset import (
+    ATTRIBUTE_KINDS,
+    DCGAN_SIDES,
+    PIXELS_A_COUNT,
+    SPLITS,
+    Arrays,
+    Kind,
+    Modality,
+    Source,
+    all_sentences,
+)
 from mvae.refusal import Refusal
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A simple token: it is typed on the command line, and part of file names."""
@@ -129,13 +139,13 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
         raise Refusal(f"{where} gives {there:,} training examples, and examples says {examples:,}")
 
 
-def _check_views(found: Source, first: np.ndarray) -> None:
+def _check_views(found: Source, first: "np.ndarray") -> None:
     for modality in found.modalities:
         if modality.view is None:
             continue
         import torch
 
-        image = torch.from_numpy(np.array(first[:1])).float() / 255
+        image = torch.tensor(first[:1]).float() / 255
         made = tuple(modality.view(image).shape)
         if made != (1, *modality.shape):
             raise Refusal(
@@ -144,7 +154,7 @@ def _check_views(found: Source, first: np.ndarray) -> None:
 
 
 def _check_array(array: Any, modality: Modality, where: str) -> None:
-    if getattr(array, "dtype", None) != np.uint8:
+    if getattr(array, "dtype", None) != "uint8":
         given = getattr(array, "dtype", type(array).__name__)
         raise Refusal(f"{where}: values are stored as an array of uint8 (images from 0 to 255), not {given}")
     if array.shape[1:] != modality.shape:

@@ -14,12 +14,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from mvae.data.sentences.text import SPECIAL
 from mvae.refusal import Refusal
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 # N examples, C channels, H height, W width
@@ -47,7 +45,13 @@ class Kind(StrEnum):
 NO_IMAGES = "none"
 """The image network of a data set without images."""
 
+SPECIAL = 3
+"""Tokens of a model of sentences that are no words: <unk>, stop and start."""
+
 ATTRIBUTE_KINDS = frozenset({Kind.ATTRIBUTE, Kind.ATTRIBUTES})
+
+PIXELS_A_COUNT = 16
+"""Pixels per count of a Philox generator. Images binarised anew each epoch have a multiple of it (binarisation.py)."""
 
 DCGAN_SIDES = frozenset({50, 64})
 """Sides in pixels of the square images that have a DCGAN of their own, with batch normalisation (Figure 2)."""
@@ -93,6 +97,15 @@ def position(modalities: Sequence[Modality], kind: Kind) -> int:
 def all_sentences(modalities: Sequence[Modality]) -> bool:
     """Whether there is nothing but sentences, so that they can be translated."""
     return bool(modalities) and all(modality.sentences for modality in modalities)
+
+
+VIEWS = ("image", "grayscale", "edges", "mask", "obscured", "watermark")
+"""Modalities of the vision experiment (section 10), in this order."""
+
+
+def has_views(modalities: Sequence[Modality]) -> bool:
+    """Whether a data set has the six views of the vision experiment."""
+    return tuple(modality.name for modality in modalities) == VIEWS
 
 
 def attribute_names(modalities: tuple[Modality, ...]) -> tuple[str, ...]:
@@ -142,7 +155,7 @@ def check_train_examples(asked: int, there: int, dataset: str) -> None:
         raise Refusal(f"{asked:,} training examples are more than the {there:,} of {dataset}")
 
 
-Arrays = dict[str, tuple[np.ndarray, ...]]
+Arrays = dict[str, tuple["np.ndarray", ...]]
 """Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; of sentences what `ragged`
 gives."""
 

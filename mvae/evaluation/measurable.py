@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mvae.data import DATASETS
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences
-from mvae.data.faces.vision import has_views
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences, has_views
 from mvae.measure import Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal

@@ -20,9 +20,8 @@ import torch
 from torch import nn
 
 from mvae.data import load
-from mvae.data.dataset import all_sentences
+from mvae.data.dataset import all_sentences, has_views
 from mvae.data.examples import Dataset
-from mvae.data.faces.vision import has_views
 from mvae.evaluation.measures import Host, compute
 from mvae.evaluation.samples import conditional_grids, sample_grids, sample_words
 from mvae.evaluation.sheets import save_png

@@ -105,11 +105,6 @@ MODALITIES = (
 """In this order, stored ones with views between them."""
 
 
-def has_views(modalities: tuple[Modality, ...]) -> bool:
-    """Whether a data set has the six views."""
-    return [modality.name for modality in modalities] == [modality.name for modality in MODALITIES]
-
-
 DEFAULTS = Defaults(
     latents=250,
     epochs=100,

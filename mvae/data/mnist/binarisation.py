@@ -22,15 +22,13 @@ import math
 
 import numpy as np
 
+from mvae.data.dataset import PIXELS_A_COUNT
 from mvae.streams import derive
 
 # N images, C channels, H height, W width
 
 BLOCK = 5000
 """Images drawn at a time."""
-
-PIXELS_A_COUNT = 16
-"""Pixels that one count of a Philox generator draws: four words of four pixels each."""
 
 
 def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:

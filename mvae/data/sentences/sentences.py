@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mvae.data.sentences.text import SPECIAL, UNKNOWN, characters, stop_token
+from mvae.data.dataset import SPECIAL
+from mvae.data.sentences.text import UNKNOWN, characters, stop_token
 
 MOST_PADDING = 0.2
 """Share of what a network computes of a batch of sentences that may be padding."""

@@ -19,9 +19,6 @@ UNKNOWN = 0
 
 UNKNOWN_WORD = "<unk>"
 
-SPECIAL = 3
-"""Tokens of a model that are no words: <unk>, stop and start."""
-
 # n texts, L tokens a row, C tokens in the vocabulary
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mvae.data.dataset import NO_IMAGES, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
-from mvae.data.sentences.text import SPECIAL, UNKNOWN_WORD, ragged
+from mvae.data.dataset import NO_IMAGES, SPECIAL, SPLITS, Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.sentences.text import UNKNOWN_WORD, ragged
 from mvae.refusal import Refusal
 from mvae.storage.files import file_version, sha256_cached
 from mvae.storage.place import Version

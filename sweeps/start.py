@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 from sweeps.cli.options import Chosen, parse
+from sweeps.cli.words import error
 
 if TYPE_CHECKING:
     from sweeps.sweep import Sweep
@@ -19,7 +20,12 @@ def start(options: type[Chosen], sweep: Callable[[Chosen], Sweep]) -> NoReturn:
         options: the pipeline's options.
         sweep: makes the cells of given options; a Refusal in it is a user's mistake.
     """
-    chosen = parse(options)
-    from sweeps.main import main
+    try:
+        chosen = parse(options)
+        from sweeps.main import main
 
-    sys.exit(main(lambda: sweep(chosen), chosen))
+        code = main(lambda: sweep(chosen), chosen)
+    except KeyboardInterrupt:
+        error("interrupted; nothing was started")
+        code = 130
+    sys.exit(code)

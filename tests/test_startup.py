@@ -6,11 +6,14 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from mvae.models import ARMS
 from mvae.models.arm import Later
+from sweeps.cli.options import CommonOptions
+from sweeps.start import start
 from tests.sweeping import ROOT
 
 HEAVY = ("torch", "mlflow", "ray", "scipy", "pandas", "matplotlib", "sklearn", "optuna", "sqlalchemy", "pyarrow")
@@ -58,3 +61,21 @@ def test_what_an_arm_is_declared_with_exists() -> None:
     assert len(later) >= 2 * len(ARMS)
     for one in later:
         assert callable(getattr(importlib.import_module(f"mvae.models.{one.module}"), one.name))
+
+
+def test_a_command_interrupted_while_it_imports_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "sweeps.main", InterruptedImport("sweeps.main"))
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit) as end:
+        start(CommonOptions, lambda _: pytest.fail("no cells are made"))
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "interrupted; nothing was started\n"
+
+
+class InterruptedImport(ModuleType):
+    """A module during whose import the user typed Ctrl-C."""
+
+    def __getattr__(self, name: str) -> object:
+        raise KeyboardInterrupt

@@ -7,7 +7,7 @@ trial.py     Trial: rules between settings, and the content key
 models/      one file per arm with its loss; the MVAE's loss (elbo.py), product of experts (models/gaussian.py)
 networks/    encoders and decoders of Figures 1 to 4
 data/        data sets: mnist/, faces/, sentences/; conversion to Arrow; fingerprints
-sampling.py  which examples a step sees; supervision.py: which pairs are kept; decimals.py: numbers in names and messages
+sampling.py  which examples a step sees; supervision.py: which pairs are kept; decimals.py: how numbers are written
 measure.py   what can be computed from a trained trial
 storage/     files and object storage: written whole or not at all
 settings.py  every field of a training run

@@ -49,7 +49,7 @@ def standard_log_prob(z: Tensor) -> Tensor:
     return -0.5 * (LOG_TWO_PI + z.square()).sum(-1)
 
 
-def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool) -> Gaussian:
+def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool, nonempty: bool = False) -> Gaussian:
     """Products of experts, several at once: precisions add, means are precision-weighted (Lemma 2.1).
 
     Args:
@@ -57,12 +57,13 @@ def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool) -> G
         members: boolean [..., T, M], which experts each product multiplies. An expert outside a product never enters
             it, not even as nan.
         prior: whether N(0, I) is one more expert of every product, the universal expert of the MVAE.
+        nonempty: the caller's promise that every product has a member; checking would wait for a GPU.
     Returns:
         Gaussian of shape [..., T, D]. A product without any member is the prior.
     Raises:
         ValueError: without prior, a product without any member.
     """
-    if not prior and not bool(members.any(-1).all()):
+    if not (prior or nonempty) and not bool(members.any(-1).all()):
         raise ValueError("a product of no experts has no density: give every product a member, or include the prior")
     mean64, log_var64, chosen = mean.double(), log_var.double(), members.double()
     broken, spoilt = _broken_experts(mean64, log_var64, chosen)

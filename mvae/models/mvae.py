@@ -165,27 +165,33 @@ def weight_of(modality: Modality, trial: Settings) -> float:
             return trial.attribute_weight
 
 
-def networks_of(trial: Settings, modalities: tuple[Modality, ...]) -> tuple[list[nn.Module], list[nn.Module]]:
-    """An encoder to mean and spread, and a decoder, for each modality but the single attributes (Figures 1 to 4)."""
-    width = width_of(modalities)
+def networks_of(
+    trial: Settings, modalities: tuple[Modality, ...], latents: int | None = None
+) -> tuple[list[nn.Module], list[nn.Module]]:
+    """An encoder to mean and spread, and a decoder, for each modality but the single attributes (Figures 1 to 4).
+
+    Args:
+        latents: dimensions that each network knows; None: the trial's.
+    """
+    width, latents = width_of(modalities), latents or trial.latents
     apart = modalities[: single_attributes(modalities).start]
     return (
-        [encoder_of(m, trial.image_network, width, 2 * trial.latents) for m in apart],
-        [decoder_of(m, trial.image_network, width, trial.latents, trial.decoder_hidden) for m in apart],
+        [encoder_of(m, trial.image_network, width, 2 * latents) for m in apart],
+        [decoder_of(m, trial.image_network, width, latents, trial.decoder_hidden) for m in apart],
     )
 
 
 def stacked_networks_of(
-    trial: Settings, modalities: tuple[Modality, ...]
+    trial: Settings, modalities: tuple[Modality, ...], latents: int | None = None
 ) -> tuple[AttributeEncoders, AttributeDecoders] | None:
     """The networks of all single attributes, None where there are none."""
-    count = len(single_attributes(modalities))
+    count, latents = len(single_attributes(modalities)), latents or trial.latents
     if not count:
         return None
     width = attribute_width(next(modality.shape for modality in modalities if modality.kind is Kind.IMAGE))
     return (
-        AttributeEncoders(count, width, 2 * trial.latents),
-        AttributeDecoders(count, width, trial.latents, trial.decoder_hidden),
+        AttributeEncoders(count, width, 2 * latents),
+        AttributeDecoders(count, width, latents, trial.decoder_hidden),
     )
 
 

@@ -1,0 +1,206 @@
+"""MMVAE+: MMVAE with private latents that each modality keeps to itself (Palumbo et al. 2023).
+
+Modality m has shared latents z and private latents u_m. Its encoder gives q_m(z) and q(u_m | x_m). With z and u_m drawn
+from modality m of a row, x_m is reconstructed from (z, u_m), and every other x_n from (z, u_n) with u_n drawn from
+r_n, of mean 0 and learnt scale, which replaces the prior p(u_n) in training only.
+
+    log w_mk = beta * [log p(z) + log p(u_m) - log q(z) - log q(u_m | x_m)]
+               + w_m log p(x_m | z, u_m) + sum over the other n in A of w_n log p(x_n | z, u_n)
+    loss     = -1/|A| * sum over m in A of log (1/K sum over k of w_mk)
+
+with q(z) the mixture of A's unimodal posteriors, p(z) and p(u) of mean 0 and scale 1. For inference the latents of the
+model are z and all u_m side by side; those of a modality that is not given have their prior.
+
+Shapes: n rows, R rows of a step, M modalities, P pairs of a row and one of its modalities, K samples, D shared and U
+private latents.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from mvae.data.dataset import Kind, Modality
+from mvae.models.arm import Settings
+from mvae.models.elbo import Loss
+from mvae.models.mmvae import MMVAE, importance_bound, log_likelihoods, mixture_log_prob
+from mvae.models.mvae import networks_of, stacked_networks_of
+from mvae.models.posteriors import Component, Mixture, Posterior, beside, component, of_each, softmax_log_scale, stacked
+from mvae.models.rows import Presence, RowBatch, RowLearner, experts
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
+
+PREDICTION_SEED = 0
+"""Seed of the private latents of a modality that is predicted: they are drawn from their prior."""
+
+
+class MMVAEPlus(MMVAE):
+    """Latents [n, D + M U]: z, then u of each modality. `shared` is D, `private` is U."""
+
+    def __init__(
+        self,
+        modalities: tuple[Modality, ...],
+        encoders: list[nn.Module],
+        decoders: list[nn.Module],
+        shared: int,
+        private: int,
+        stacked: tuple[AttributeEncoders, AttributeDecoders] | None = None,
+        *,
+        family: str = "laplace",
+    ) -> None:
+        latents = shared + len(modalities) * private
+        super().__init__(modalities, encoders, decoders, latents, stacked, family=family, learn_prior=False)
+        self.shared, self.private = shared, private
+        self.replacement_raw = nn.Parameter(torch.zeros(len(modalities), private))
+
+    def prior(self) -> Component:
+        """p(z) and every p(u_m): mean 0, scale 1, [D + M U]."""
+        zeros = torch.zeros_like(self.prior_raw)
+        return component(self.family, zeros, zeros)
+
+    def replacement(self) -> Component:
+        """r_m of every modality, in place of p(u_m) in training: [M, U]."""
+        zeros = torch.zeros_like(self.replacement_raw)
+        return component(self.family, zeros, softmax_log_scale(self.replacement_raw))
+
+    def apart(self, mean: Tensor, spread: Tensor) -> tuple[Component, Component]:
+        """The shared and the private posterior from an encoder's outputs [..., D + U]."""
+        sizes = (self.shared, self.private)
+        pairs = zip(mean.split(sizes, dim=-1), spread.split(sizes, dim=-1), strict=True)
+        shared, private = (component(self.family, some, softmax_log_scale(raw)) for some, raw in pairs)
+        return shared, private
+
+    def private_of(self, m: int) -> slice:
+        """Where u_m is among the latents."""
+        start = self.shared + m * self.private
+        return slice(start, start + self.private)
+
+    def of_modality(self, m: int, z: Tensor) -> Tensor:
+        """What modality m's decoder sees, [..., D + U], of latents [..., D + M U]; of [..., D + U] all of it."""
+        if z.shape[-1] == self.shared + self.private:
+            return z
+        return torch.cat([z[..., : self.shared], z[..., self.private_of(m)]], dim=-1)
+
+    def decode(self, m: int, z: Tensor) -> Tensor:
+        return super().decode(m, self.of_modality(m, z))
+
+    def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
+        return super().log_prob(m, self.of_modality(m, z), target)
+
+    def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
+        return super().sentence_log_probs(m, self.of_modality(m, z), target)
+
+    def infer_at(self, values: dict[int, Tensor]) -> Posterior:
+        """q(z, u_1, ..., u_M | the given modalities): one component [n, D + M U], or a mixture of several.
+
+        The components differ in z alone: u_m has q(u_m | x_m) if modality m is given, else its prior.
+        """
+        given = sorted(values)
+        parts = {m: self.apart(*self.encode(m, values[m])) for m in given}
+        rows = len(next(iter(parts.values()))[0].mean)
+        prior = self.prior()
+
+        def private(m: int) -> Component:
+            if m in parts:
+                return parts[m][1]
+            return of_each(prior, lambda part: part[self.private_of(m)].expand(rows, -1))
+
+        privates = [private(m) for m in range(len(self.modalities))]
+        components = [beside([parts[m][0], *privates]) for m in given]
+        return components[0] if len(components) == 1 else Mixture(stacked(components))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """As every multimodal model: from the mean of q(z | image), with u of what is predicted from its prior."""
+        kinds = {modality.kind for modality in self.modalities}
+        target = Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL
+        if target not in kinds or target is Kind.TEXT:
+            return super().forward(image)
+        m = self.index(target)
+        z = self.infer_at({self.index(Kind.IMAGE): image}).mean.clone()
+        generator = torch.Generator(device=z.device).manual_seed(PREDICTION_SEED)
+        noise = torch.randn(len(z), self.private, generator=generator, device=z.device, dtype=z.dtype)
+        prior = self.prior()
+        z[:, self.private_of(m)] = of_each(prior, lambda part: part[self.private_of(m)]).rsample(noise)
+        return self.decode(m, z)
+
+
+def mmvae_plus_loss(
+    model: MMVAEPlus,
+    presence: Presence,
+    values: Sequence[Tensor],
+    noise: Tensor,
+    *,
+    beta: float | Tensor,
+    weights: Sequence[float],
+    batch_size: int,
+) -> Loss:
+    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+
+    Args:
+        values: per modality the n_m values that are there, in the order of rows.
+        noise: standard normal [R, K, M, D + U + M U]: of z and u_m of each modality, then of u_n from every r_n.
+        beta: weight of the log-ratios of the latents.
+        weights: w_m of each modality.
+        batch_size: the global batch size.
+    """
+    pairs, count = presence.pairs, len(model.modalities)
+    shared, private = model.apart(*experts(model, presence, values))
+    drawn = noise[pairs.rows, :, pairs.modalities].transpose(0, 1)
+    of_z, of_u, of_r = drawn.split((model.shared, model.private, count * model.private), dim=-1)
+    of_r = of_r.unflatten(-1, (count, model.private))
+    own_z, own_u = (of_each(q, lambda part: part[pairs.rows, pairs.modalities]) for q in (shared, private))
+    z, u = own_z.rsample(of_z), own_u.rsample(of_u)
+    prior, replaced = model.prior(), model.replacement()
+    log_ratio = (
+        of_each(prior, lambda part: part[: model.shared]).log_prob(z)
+        + of_each(prior, lambda part: part[model.private_of(0)]).log_prob(u)
+        - mixture_log_prob(shared, pairs, z)
+        - own_u.log_prob(u)
+    )
+    share = 1.0 / pairs.present.sum(1) / len(z) / batch_size
+    log_w, parts = beta * log_ratio, {"kl": -(log_ratio.detach() * share).sum()}
+    for m, modality in enumerate(model.modalities):
+        chosen = pairs.decoded[m]
+        r = of_each(replaced, partial(torch.select, dim=0, index=m))
+        other = r.rsample(of_r[:, chosen, m])
+        mine = (pairs.modalities[chosen] == m)[:, None]
+        latents = torch.cat([z[:, chosen], torch.where(mine, u[:, chosen], other)], dim=-1)
+        each = log_likelihoods(model, pairs, values, m, latents)
+        log_w = log_w.index_add(1, chosen, weights[m] * each)
+        parts[f"log_likelihood_{modality.name}"] = (each.detach() * share[chosen]).sum()
+    return Loss(importance_bound(log_w, pairs, batch_size), parts)
+
+
+class MmvaePlusLearner(RowLearner):
+    """Trains an MMVAE+ on rows with what they have."""
+
+    model: MMVAEPlus
+
+    def noise_shape(self) -> tuple[int, ...]:
+        model, count = self.model, len(self.model.modalities)
+        return (self.trial.own_value("samples"), count, model.shared + model.private * (1 + count))
+
+    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
+        return mmvae_plus_loss(
+            self.model,
+            batch.presence,
+            batch.values,
+            batch.noise,
+            beta=self.trial.own_value("beta"),
+            weights=self.weights,
+            batch_size=self.trial.batch_size,
+        )
+
+
+def build_mmvae_plus(trial: Settings, modalities: tuple[Modality, ...]) -> MMVAEPlus:
+    """Builds the MMVAE+ that a trial describes."""
+    private = trial.own_value("private_latents")
+    both = trial.latents + private
+    return MMVAEPlus(
+        modalities,
+        *networks_of(trial, modalities, both),
+        trial.latents,
+        private,
+        stacked_networks_of(trial, modalities, both),
+        family=trial.own_value("posterior"),
+    )

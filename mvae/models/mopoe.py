@@ -1,0 +1,136 @@
+"""MoPoE-VAE: a uniform mixture over the products of experts of all subsets of modalities (Sutter et al. 2021).
+
+A row with the modalities A has 2^|A| - 1 non-empty subsets of A. One of them is drawn per row and step; its product
+gives z. The loss of a row is
+
+    sum over m in A of -w_m log p(x_m | z)  +  beta / (2^|A| - 1) * sum over subsets S of A of KL(q_S || N(0, I))
+
+No product has the prior as an expert, except that of all modalities with `full_subset_prior`, as in the authors' code.
+
+Shapes: n rows, R rows of a step, M modalities, S subsets, D latents.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mvae.data.dataset import Modality
+from mvae.models.arm import Settings
+from mvae.models.elbo import Loss
+from mvae.models.gaussian import Gaussian, product
+from mvae.models.multimodal import Multimodal
+from mvae.models.mvae import networks_of, stacked_networks_of
+from mvae.models.posteriors import Mixture, Posterior
+from mvae.models.rows import Presence, RowBatch, RowLearner, experts, reconstruction
+from mvae.networks.attribute import AttributeDecoders, AttributeEncoders
+
+
+@cache
+def subsets(modalities: int) -> np.ndarray:
+    """Every non-empty subset, boolean [2^M - 1, M]: subset number s + 1 in binary, the full set last."""
+    numbers = np.arange(1, 2**modalities)
+    return np.asarray((numbers[:, None] >> np.arange(modalities)) & 1, dtype=bool)
+
+
+@cache
+def _subsets_on(modalities: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(subsets(modalities)).to(device)
+
+
+class MoPoE(Multimodal):
+    """Given modalities A, the posterior is the mixture over the products of all non-empty subsets of A."""
+
+    def __init__(
+        self,
+        modalities: tuple[Modality, ...],
+        encoders: list[nn.Module],
+        decoders: list[nn.Module],
+        latents: int,
+        stacked: tuple[AttributeEncoders, AttributeDecoders] | None = None,
+        *,
+        full_subset_prior: bool = False,
+    ) -> None:
+        super().__init__(modalities, encoders, decoders, latents, stacked)
+        self.full_subset_prior = full_subset_prior
+
+    def products(self, mean: Tensor, log_var: Tensor) -> Gaussian:
+        """The product of every subset of M experts [R, M, D]: [R, 2^M - 1, D]."""
+        members = _subsets_on(mean.shape[1], mean.device)
+        q = product(mean, log_var, members, prior=False, nonempty=True)
+        if not self.full_subset_prior or mean.shape[1] < len(self.modalities):
+            return q
+        full = product(mean, log_var, members[-1:], prior=True)
+        return Gaussian(*(torch.cat([some[:, :-1], last], 1) for some, last in zip(q, full, strict=True)))
+
+    def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
+        """q(z | the given modalities): a Gaussian [n, D] for one modality, else a mixture."""
+        given = sorted(values)
+        encoded = [self.encode(m, values[m]) for m in given]
+        q = self.products(*(torch.stack(parts, dim=1) for parts in zip(*encoded, strict=True)))
+        return Mixture(q) if len(given) > 1 else Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
+
+
+def negative_mopoe_elbo(
+    model: MoPoE,
+    presence: Presence,
+    values: Sequence[Tensor],
+    noise: Tensor,
+    choice: Tensor,
+    *,
+    beta: float | Tensor,
+    weights: Sequence[float],
+    batch_size: int,
+) -> Loss:
+    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+
+    Args:
+        values: per modality the n_m values that are there, in the order of rows.
+        noise: standard normal [R, D].
+        choice: uniform in [0, 1), [R]: a row with c subsets draws subset number floor(c * choice).
+        beta: weight of the KL.
+        weights: w_m of each modality.
+        batch_size: the global batch size.
+    """
+    q = model.products(*experts(model, presence, values))
+    members = _subsets_on(len(model.modalities), noise.device)
+    offered = ~(members & ~presence.present[:, None]).any(-1)
+    count = offered.sum(1)
+    kl = (torch.where(offered, q.kl_to_prior(), 0.0).sum(1) / count).sum() / batch_size
+    wanted = (choice * count).long() + 1
+    drawn = (offered.cumsum(1) == wanted[:, None]).int().argmax(1)
+    at = drawn[:, None, None].expand(-1, 1, q.mean.shape[-1])
+    z = Gaussian(*(part.gather(1, at).squeeze(1) for part in q)).rsample(noise)
+    likelihood, parts = reconstruction(model, presence, values, z, weights, batch_size)
+    return Loss(beta * kl - likelihood, {"kl": kl.detach(), **parts})
+
+
+class MoPoELearner(RowLearner):
+    """Trains a MoPoE-VAE on rows with what they have."""
+
+    model: MoPoE
+
+    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
+        return negative_mopoe_elbo(
+            self.model,
+            batch.presence,
+            batch.values,
+            batch.noise,
+            batch.choice,
+            beta=self.beta(step),
+            weights=self.weights,
+            batch_size=self.trial.batch_size,
+        )
+
+
+def build_mopoe(trial: Settings, modalities: tuple[Modality, ...]) -> MoPoE:
+    """Builds the MoPoE-VAE that a trial describes."""
+    return MoPoE(
+        modalities,
+        *networks_of(trial, modalities),
+        trial.latents,
+        stacked_networks_of(trial, modalities),
+        full_subset_prior=trial.own_value("full_subset_prior"),
+    )

@@ -1,0 +1,87 @@
+"""MVTCAE: a product of experts that is kept close to each of its experts (Hwang et al. 2021).
+
+With M modalities in the model, those of a row A, q the product of A's experts without a prior expert, and q_m the
+posterior of modality m alone, the loss of a row is
+
+    (M - a)/M * sum over m in A of -w_m log p(x_m | z)
+        + beta * [ (1 - a) KL(q || N(0, I))  +  a/M * sum over m in A of KL(q || q_m) ]
+
+Shapes: R rows of a step, M modalities, D latents.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mvae.data.dataset import Modality
+from mvae.models.arm import Settings
+from mvae.models.elbo import Loss
+from mvae.models.gaussian import Gaussian, product
+from mvae.models.multimodal import Multimodal
+from mvae.models.mvae import networks_of, stacked_networks_of
+from mvae.models.rows import Presence, RowBatch, RowLearner, experts, reconstruction
+
+
+class MVTCAE(Multimodal):
+    """Given modalities A, the posterior is the product of A's experts, without a prior expert."""
+
+    def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
+        """`spread` is each expert's log-variance."""
+        return product(mean, spread, members, prior=False, nonempty=True)
+
+
+def mvtcae_loss(
+    model: MVTCAE,
+    presence: Presence,
+    values: Sequence[Tensor],
+    noise: Tensor,
+    *,
+    a: float,
+    beta: float | Tensor,
+    weights: Sequence[float],
+    batch_size: int,
+) -> Loss:
+    """The loss at the head of this module, summed over rows and divided by the global batch size, in nats.
+
+    Args:
+        values: per modality the n_m values that are there, in the order of rows.
+        noise: standard normal [R, D].
+        a: from 0 (the joint ELBO) to 1, the weight of the KLs to the experts.
+        beta: weight of all KLs.
+        weights: w_m of each modality.
+        batch_size: the global batch size.
+    """
+    mean, log_var = experts(model, presence, values)
+    joint = model.posterior(mean, log_var, presence.present[:, None])
+    q = Gaussian(joint.mean.squeeze(1), joint.log_var.squeeze(1))
+    kl = q.kl_to_prior().sum() / batch_size
+    to_experts = joint.kl(Gaussian(mean, log_var))
+    apart = torch.where(presence.present, to_experts, 0.0).sum() / batch_size
+    likelihood, parts = reconstruction(model, presence, values, q.rsample(noise), weights, batch_size)
+    count = len(model.modalities)
+    total = beta * ((1 - a) * kl + a / count * apart) - (count - a) / count * likelihood
+    return Loss(total, {"kl": kl.detach(), "kl_to_experts": apart.detach(), **parts})
+
+
+class MvtcaeLearner(RowLearner):
+    """Trains an MVTCAE on rows with what they have."""
+
+    model: MVTCAE
+
+    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
+        return mvtcae_loss(
+            self.model,
+            batch.presence,
+            batch.values,
+            batch.noise,
+            a=self.trial.own_value("a"),
+            beta=self.beta(step),
+            weights=self.weights,
+            batch_size=self.trial.batch_size,
+        )
+
+
+def build_mvtcae(trial: Settings, modalities: tuple[Modality, ...]) -> MVTCAE:
+    """Builds the MVTCAE that a trial describes."""
+    return MVTCAE(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))

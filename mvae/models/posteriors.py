@@ -1,0 +1,104 @@
+"""Posteriors beyond the diagonal Gaussian: Laplace distributions, and uniform mixtures of components.
+
+Every distribution is reparameterised from standard normal noise, so that all arms of a seed share their noise.
+
+Shapes: ... any leading dimensions, C components, D latents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mvae.models.gaussian import Gaussian
+
+LOG_TWO = math.log(2.0)
+SMALLEST_SCALE = 1e-6
+"""Added to softmax scales (Shi et al. 2019)."""
+
+
+class Laplace(NamedTuple):
+    """A diagonal Laplace distribution; both tensors have shape [..., D]."""
+
+    mean: Tensor
+    log_scale: Tensor
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Draws by the quantile function at Phi(noise), differentiable in the parameters."""
+        quantile = -noise.sign() * (LOG_TWO + torch.special.log_ndtr(-noise.abs()))
+        return self.mean + torch.exp(self.log_scale) * quantile
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of z, summed over D: shape [...], in nats."""
+        distance = (z - self.mean).abs() * torch.exp(-self.log_scale)
+        return -(LOG_TWO + self.log_scale + distance).sum(-1)
+
+
+Component = Gaussian | Laplace
+FAMILIES = ("laplace", "normal")
+"""Values of the hyper-parameter `posterior`."""
+
+
+def component(family: str, mean: Tensor, log_scale: Tensor) -> Component:
+    """Returns a distribution of a family from mean and logarithm of its scale (a Gaussian's standard deviation)."""
+    return Laplace(mean, log_scale) if family == "laplace" else Gaussian(mean, 2 * log_scale)
+
+
+def softmax_log_scale(raw: Tensor) -> Tensor:
+    """Logarithm of the scales D * softmax(raw) + 1e-6, which sum to D over the latents (Shi et al. 2019)."""
+    return torch.log(raw.shape[-1] * F.softmax(raw, dim=-1) + SMALLEST_SCALE)
+
+
+def of_each(parts: Component, change: Callable[[Tensor], Tensor]) -> Component:
+    """The distribution of the same family whose two parameters are changed alike: some of its rows, say."""
+    first, second = (change(part) for part in parts)
+    return Laplace(first, second) if isinstance(parts, Laplace) else Gaussian(first, second)
+
+
+def stacked(parts: Sequence[Component]) -> Component:
+    """Components [n, D] of one family side by side: [n, C, D]."""
+    means, scales = zip(*parts, strict=True)
+    joined = (torch.stack(means, dim=1), torch.stack(scales, dim=1))
+    return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
+
+
+def beside(parts: Sequence[Component]) -> Component:
+    """Independent components [n, D'] of one family as one of all their latents: [n, sum of D']."""
+    means, scales = zip(*parts, strict=True)
+    joined = (torch.cat(means, dim=-1), torch.cat(scales, dim=-1))
+    return Laplace(*joined) if isinstance(parts[0], Laplace) else Gaussian(*joined)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """A uniform mixture of components: [n, C, D]."""
+
+    parts: Component
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean over the components: [n, D]."""
+        return self.parts.mean.mean(1)
+
+    @property
+    def components(self) -> int:
+        """Number of components C."""
+        return self.parts.mean.shape[1]
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log-density of z [n, s, D], in nats: [n, s]."""
+        each = of_each(self.parts, lambda part: part.unsqueeze(1)).log_prob(z.unsqueeze(2))
+        return torch.logsumexp(each, dim=2) - math.log(self.components)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """Draws s samples of every component from noise [n, s, C, D]: [n, s, C, D]."""
+        return of_each(self.parts, lambda part: part.unsqueeze(1)).rsample(noise)
+
+
+Posterior = Component | Mixture

@@ -1,0 +1,165 @@
+"""Steps of arms that see each example once, with the modalities it has: MoPoE, MVTCAE, MMVAE, MMVAE+.
+
+The MVAE sees an example in several ELBO terms. These arms have one loss per row, so that a step is its rows, a mask of
+what each row has, and noise. Which rows a step holds is the MVAE's business (`mvae/sampling.py`): all arms share it.
+
+Shapes: R rows of a step, M modalities, n_m rows that have modality m, P pairs of a row and one of its modalities, P_m
+pairs whose row has modality m, D latents.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mvae.data.examples import Dataset
+from mvae.data.sentences.sentences import Padding
+from mvae.models.annealing import annealed_beta
+from mvae.models.arm import Settings
+from mvae.models.elbo import Loss
+from mvae.models.learners import examples_of
+from mvae.models.multimodal import Multimodal
+from mvae.models.mvae import ElboLearner
+from mvae.sampling import Step
+from mvae.streams import numpy_generator, torch_generator
+from mvae.workers import ALONE, Workers
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Every pair of a row and a modality that it has, and what is decoded at the pair's z: all that the row has."""
+
+    rows: Tensor
+    """int64 [P]"""
+    modalities: Tensor
+    """int64 [P]"""
+    present: Tensor
+    """Boolean [P, M]: the modalities that a pair's row has."""
+    decoded: tuple[Tensor, ...]
+    """Per modality the pairs whose row has it, int64 [P_m]."""
+    targets: tuple[Tensor, ...]
+    """Per modality the position of each such pair's target among the n_m values, int64 [P_m]."""
+
+    @classmethod
+    def of(cls, present: np.ndarray, device: torch.device | str) -> "Pairs":
+        """Plans the pairs of rows with a mask, boolean [R, M]."""
+        rows, modalities = np.nonzero(present)
+        decoded = [np.flatnonzero(column) for column in present[rows].T]
+        positions = present.cumsum(0) - 1
+        targets = [positions[rows[pairs], m] for m, pairs in enumerate(decoded)]
+
+        def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
+            return tuple(torch.from_numpy(array).to(device) for array in arrays)
+
+        return cls(*tensors([rows, modalities, present[rows]]), tensors(decoded), tensors(targets))
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Which rows have which modalities."""
+
+    present: Tensor
+    """Boolean [R, M]; every row has a modality."""
+    where: tuple[Tensor | None, ...]
+    """Per modality the rows that have it, int64 [n_m]; None if all have."""
+    pairs: Pairs
+
+    @classmethod
+    def of(cls, present: np.ndarray, device: torch.device | str = "cpu") -> "Presence":
+        """Plans rows with a mask, boolean [R, M]."""
+        where = tuple(
+            None if column.all() else torch.from_numpy(np.flatnonzero(column)).to(device) for column in present.T
+        )
+        every = torch.from_numpy(np.ascontiguousarray(present)).to(device)
+        return cls(every, where, Pairs.of(present, device))
+
+    def spread(self, m: int, values: Tensor) -> Tensor:
+        """Values [n_m, ...] of the rows that have modality m, at their rows: [R, ...], 0 elsewhere."""
+        rows = self.where[m]
+        if rows is None:
+            return values
+        return values.new_zeros(len(self.present), *values.shape[1:]).index_copy(0, rows, values)
+
+    def taken(self, m: int, values: Tensor) -> Tensor:
+        """Those of the values [R, ...] whose row has modality m: [n_m, ...]."""
+        rows = self.where[m]
+        return values if rows is None else values.index_select(0, rows)
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """What one step sees, or a worker's share of it."""
+
+    presence: Presence
+    values: tuple[Tensor, ...]
+    """Per modality the n_m values that are there, in the order of rows."""
+    noise: Tensor
+    """Standard normal [R, ...], shaped by the arm."""
+    choice: Tensor
+    """Uniform in [0, 1), float64 [R]: the mixture component that a row draws."""
+
+
+def experts(model: Multimodal, presence: Presence, values: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Mean and spread of every modality's expert, [R, M, D] each; 0 where a row lacks the modality."""
+    encoded = [model.encode(m, value) for m, value in enumerate(values)]
+    mean = torch.stack([presence.spread(m, mean) for m, (mean, _) in enumerate(encoded)], dim=1)
+    spread = torch.stack([presence.spread(m, spread) for m, (_, spread) in enumerate(encoded)], dim=1)
+    return mean, spread
+
+
+def reconstruction(
+    model: Multimodal, presence: Presence, values: Sequence[Tensor], z: Tensor, weights: Sequence[float], rows: int
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted log-likelihood of all that rows have at their z [R, D], over `rows`; and each, unweighted."""
+    total, parts = z.new_zeros(()), {}
+    for m, modality in enumerate(model.modalities):
+        each = model.log_prob(m, presence.taken(m, z), values[m]).sum() / rows
+        total = total + weights[m] * each
+        parts[f"log_likelihood_{modality.name}"] = each.detach()
+    return total, parts
+
+
+class RowLearner(ElboLearner):
+    """Trains a model on rows with what they have, under a pairing protocol; subclasses give `loss`."""
+
+    annealed: ClassVar[bool] = True
+    """Whether beta rises at the start of training."""
+
+    def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
+        super().__init__(model, trial, data, workers)
+        self._presences: dict[int, Presence] = {}
+
+    def noise_shape(self) -> tuple[int, ...]:
+        """Shape of one row's noise."""
+        return (self.model.latents,)
+
+    def beta(self, step: int | Tensor) -> float | Tensor:
+        """Weight of the KL at a step: the hyper-parameter beta, annealed."""
+        return self.trial.own_value("beta") * annealed_beta(step, self.annealed_steps)
+
+    def batches(self, epoch: int) -> Iterator[RowBatch]:  # type: ignore[override]
+        generator = torch_generator(self.trial.seed, "noise", epoch, self.device)
+        choices = numpy_generator(self.trial.seed, "mixture component", epoch)
+        examples = examples_of(self.split, self.trial, epoch)
+        self._padding = Padding(self.lengths)
+        self._complete = 0
+        for step in self._steps(epoch):
+            self._complete += int(step.present_RM.all(1).sum())
+            rows = len(step.index_RM)
+            noise = torch.randn(rows, *self.noise_shape(), generator=generator, device=self.device, dtype=torch.float32)
+            choice = torch.from_numpy(self.workers.share(choices.random(rows))).to(self.device)
+            yield RowBatch(self._presence(step), self._values(step, examples), self.workers.share(noise), choice)
+
+    def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
+        raise NotImplementedError
+
+    def _presence(self, step: Step) -> Presence:
+        known = self._presences.get(id(step.present_RM)) if step.alike else None
+        if known is None:
+            known = Presence.of(self.workers.share(step.present_RM), self.device)
+            if step.alike:
+                self._presences[id(step.present_RM)] = known
+        return known

@@ -1,8 +1,10 @@
 """Every field of a training run, with its meaning, unit and source. Rules between fields and the key: mvae/trial.py."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from mvae.hyperparameters import Value
 
 Binarisation = Literal["fixed", "dynamic"]
 Pairing = Literal["reserved", "proportional", "resampled"]
@@ -76,6 +78,16 @@ class Settings(BaseModel):
     """Elastic: so few processes will do while others are lost. What it gives depends on what happened."""
     sync_batchnorm: bool = False
     """Batch normalisation by the statistics of all workers' rows, as one worker would have them."""
+    own: tuple[tuple[str, Value], ...] = ()
+    """The arm's own hyper-parameters by name, sorted; every one that the arm declares (mvae/hyperparameters.py)."""
+
+    def own_value(self, name: str) -> Any:
+        """Value of one of the arm's own hyper-parameters.
+
+        Raises:
+            KeyError: the arm declares no hyper-parameter of that name.
+        """
+        return dict(self.own)[name]
 
     @property
     def final_beta(self) -> float:

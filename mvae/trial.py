@@ -12,6 +12,7 @@ from pydantic import ValidationError, model_validator
 
 from mvae.data import DATASETS, Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, DCGAN_SIDES, Modality
+from mvae.hyperparameters import completed
 from mvae.models import ARMS, arm
 from mvae.models.arm import Feature, features
 from mvae.refusal import Refusal, first_mistake
@@ -98,6 +99,12 @@ class Trial(Settings):
             said = str(first["msg"]).removeprefix("Value error, ")
             raise Refusal(f"{where} = {first['input']!r}: {said}" if where else said) from None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_all_of_its_own(cls, given: dict[str, Any]) -> dict[str, Any]:
+        model = given["model"]
+        return {**given, "own": completed(arm(model).hyperparameters, dict(given.get("own") or ()), model)}
+
     @model_validator(mode="after")
     def _means_something(self) -> Self:
         arm(self.model)
@@ -111,6 +118,12 @@ class Trial(Settings):
             raise Refusal(
                 f"binarisation dynamic draws bits from grey values, and {self.dataset} has none:"
                 f" choose --dataset {able}, or binarisation fixed"
+            )
+        most = arm(self.model).most_modalities
+        if most is not None and len(data.modalities) > most:
+            raise Refusal(
+                f"arm {self.model!r} takes at most {most} modalities, and {self.dataset} has {len(data.modalities)}:"
+                " choose another arm"
             )
         self._can_be_shared()
         self._fits_the_number_of_modalities(len(data.modalities))
@@ -184,7 +197,7 @@ class Trial(Settings):
             meaningless.add("fewest_workers")
         if self.workers == 1 or not self._normalises():
             meaningless.add("sync_batchnorm")
-        return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS)
+        return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS) | dict(self.own)
 
     def _normalises(self) -> bool:
         """Whether a network of the arm has batch normalisation: the DCGAN of large images, and those of several

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mvae.data.checks import NAME
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality
+from mvae.hyperparameters import Hyperparameter
 from mvae.measure import NAMES
 from mvae.refusal import Refusal
 
@@ -131,6 +132,10 @@ class Arm:
     """Whether it has a decoder for labels, where there are labels."""
     handles: frozenset[Feature] = frozenset({Feature.TEXTS})
     """Features of data sets that it can be trained on, besides an image and a label."""
+    hyperparameters: tuple[Hyperparameter, ...] = ()
+    """Settings of its own, besides those of every trial: `trial.own_value(name)`. They are part of the key."""
+    most_modalities: int | None = None
+    """Largest number of modalities that it can be trained on; None: any."""
     cuda_graphs: bool = False
     """Whether on a GPU its steps may be recorded and played (mvae/training/steps.py): `loss` then takes `step` as a
     tensor, asks for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is
@@ -178,5 +183,13 @@ def check_arm(new: Arm) -> None:
         )
     if unknown := sorted(new.measures - NAMES):
         raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(sorted(NAMES))}")
+    names = [each.name for each in new.hyperparameters]
+    for name in names:
+        if name in Settings.model_fields or names.count(name) > 1:
+            raise Refusal(f"arm {new.token}: hyper-parameter {name!r} exists already: choose another name")
+        if not name.isidentifier():
+            raise Refusal(f"arm {new.token}: hyper-parameter {name!r}: name it like a Python variable")
+    for each in new.hyperparameters:
+        each.checked(each.default)
     if new.version < 1:
         raise Refusal(f"arm {new.token}: version = {new.version} is not from 1 on")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mvae.hyperparameters import Hyperparameter
 from mvae.models.arm import ANNEALED, BINARISED, IDENTITY, NETWORKS, OPTIMISED, PAIRED, Arm, Feature, Later
 
 NN_ARM = Arm(
@@ -104,4 +105,87 @@ CVAE_ARM = Arm(
     watched="validation/elbo",
     decodes_labels=False,
     handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES}),
+)
+
+_ROWS = (
+    IDENTITY
+    | PAIRED
+    | OPTIMISED
+    | NETWORKS
+    | BINARISED
+    | {"pairing", "keep_probability"}
+    | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
+)
+"""Fields read by the arms that see each example once, with what it has (mvae/models/rows.py)."""
+
+_BETA = Hyperparameter(
+    "beta", 1.0, "Weight of the KL, reached after annealing.", least=0.0, searched=(0.1, 10.0), log=True
+)
+_POSTERIOR = Hyperparameter("posterior", "laplace", "Family of posteriors and prior.", choices=("laplace", "normal"))
+
+MOPOE_ARM = replace(
+    MVAE_ARM,
+    token="mopoe",  # noqa: S106
+    title="MoPoE",
+    reads=_ROWS | ANNEALED,
+    measures=frozenset({"accuracy", "likelihood"}),
+    cuda_graphs=False,
+    build=Later("mopoe", "build_mopoe"),
+    learner=Later("mopoe", "MoPoELearner"),
+    hyperparameters=(
+        _BETA,
+        Hyperparameter("full_subset_prior", False, "Prior as an expert of the full subset, as in the authors' code."),
+    ),
+    most_modalities=10,
+)
+
+MVTCAE_ARM = replace(
+    MVAE_ARM,
+    token="mvtcae",  # noqa: S106
+    title="MVTCAE",
+    reads=_ROWS | ANNEALED,
+    measures=frozenset({"accuracy", "likelihood"}),
+    cuda_graphs=False,
+    build=Later("mvtcae", "build_mvtcae"),
+    learner=Later("mvtcae", "MvtcaeLearner"),
+    hyperparameters=(
+        _BETA,
+        Hyperparameter(
+            "a", 5 / 6, "Weight of the KLs to the unimodal posteriors.", least=0.0, most=1.0, searched=(0, 1)
+        ),
+    ),
+)
+
+MMVAE_ARM = replace(
+    MVAE_ARM,
+    token="mmvae",  # noqa: S106
+    title="MMVAE",
+    reads=_ROWS,
+    measures=frozenset({"accuracy", "likelihood"}),
+    cuda_graphs=False,
+    build=Later("mmvae", "build_mmvae"),
+    learner=Later("mmvae", "MmvaeLearner"),
+    hyperparameters=(
+        Hyperparameter("samples", 10, "Samples K of each unimodal posterior per step.", least=1, most=1000),
+        _POSTERIOR,
+        Hyperparameter("learn_prior", True, "Learn the scales of the prior."),
+        Hyperparameter("gradient", "dreg", "Gradient estimator for K > 1.", choices=("dreg", "exact")),
+    ),
+)
+
+MMVAE_PLUS_ARM = replace(
+    MVAE_ARM,
+    token="mmvae_plus",  # noqa: S106
+    title="MMVAE+",
+    reads=_ROWS,
+    measures=frozenset({"accuracy", "likelihood"}),
+    cuda_graphs=False,
+    build=Later("mmvae_plus", "build_mmvae_plus"),
+    learner=Later("mmvae_plus", "MmvaePlusLearner"),
+    hyperparameters=(
+        replace(_BETA, about="Weight of the log-ratios of the latents."),
+        Hyperparameter("samples", 1, "Samples K of each unimodal posterior per step.", least=1, most=1000),
+        Hyperparameter("private_latents", 32, "Private latents of each modality.", least=1, most=10_000),
+        _POSTERIOR,
+    ),
 )

@@ -73,7 +73,7 @@ class Presence:
         where = tuple(
             None if column.all() else torch.from_numpy(np.flatnonzero(column)).to(device) for column in present.T
         )
-        every = torch.from_numpy(np.ascontiguousarray(present)).to(device)
+        every = torch.from_numpy(present.copy()).to(device)
         return cls(every, where, Pairs.of(present, device))
 
     def spread(self, m: int, values: Tensor) -> Tensor:

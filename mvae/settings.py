@@ -66,6 +66,8 @@ class Settings(BaseModel):
     """Likelihood weight lambda of the text (1: the supplement names none; 10 in the authors' released code)."""
     attribute_weight: float = Field(gt=0)
     """Likelihood weight lambda of every attribute (1: the supplement names none; 10 in the authors' released code)."""
+    vector_weight: float = Field(1.0, gt=0)
+    """Likelihood weight lambda of every vector."""
     alpha: float = Field(0.01, ge=0)
     """JMVAE: weight of the KLs that draw the unimodal encoders towards the joint one (section 8: 0.01)."""
     precision: Precision = "float32"

@@ -32,6 +32,7 @@ ADDED_AS: dict[str, Any] = {
     "sync_batchnorm": False,
     "vocabulary": None,
     "binarisation": "fixed",
+    "vector_weight": 1.0,
 }
 """Fields added after the first release, with the value that means "as before": left out of the hash at that value.
 
@@ -43,6 +44,7 @@ WEIGHTS = {
     "label_weight": frozenset({Kind.LABEL}),
     "text_weight": frozenset({Kind.TEXT}),
     "attribute_weight": ATTRIBUTE_KINDS,
+    "vector_weight": frozenset({Kind.VECTOR}),
 }
 """Fields that say something of some kinds of modality: no part of the hash where the data set has none of them."""
 
@@ -220,7 +222,7 @@ class Trial(Settings):
         Args:
             fingerprint: of the data set, from `mvae.data.fingerprint`.
         """
-        fields = self.hashed_fields()
+        fields, modalities = self.hashed_fields(), source(self.dataset).modalities
         if fields.get("annealing_epochs") is not None:
             fields["annealing_share"] = UNREAD_SHARE
         identity = {"fields": fields, "data": fingerprint, "training": TRAINING_VERSION}
@@ -228,6 +230,8 @@ class Trial(Settings):
             identity["arm"] = arm(self.model).version
         if self._has_sentences():
             identity["sentences"] = SENTENCES_VERSION
+        if any(one.likelihood or one.network or one.kind is Kind.VECTOR for one in modalities):
+            identity["modalities"] = [[one.likelihood, one.scale, one.network] for one in modalities]
         return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:16]
 
 

@@ -44,6 +44,7 @@ OTHER: dict[str, Any] = {
     "alpha": 0.5,
     "text_weight": 3.0,
     "attribute_weight": 3.0,
+    "vector_weight": 3.0,
     "precision": "bfloat16",
     "compile": True,
     "vocabulary": 300,
@@ -176,14 +177,19 @@ def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
 def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = fashion(model, pairing="proportional").with_(image_network="mlp")
     meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm", "vocabulary"}
-    meaningless |= {"binarisation"}
+    meaningless |= {"binarisation", "vector_weight"}
     changed = key_changes(trial, set(OTHER) - {"k", "binarisation"})
     assert changed == ARMS[model].reads - meaningless, "there are no texts and no attributes in fashion_mnist"
 
 
 @pytest.mark.usefixtures("tiny19")
 @pytest.mark.parametrize(
-    "model", [token for token, arm in ARMS.items() if {Feature.ATTRIBUTES, Feature.MANY} <= arm.handles]
+    "model",
+    [
+        token
+        for token, arm in ARMS.items()
+        if {Feature.ATTRIBUTES, Feature.MANY} <= arm.handles and not arm.most_modalities
+    ],
 )
 def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_modalities(model: str) -> None:
     trial = Trial.create(dataset="tiny19", model=model)
@@ -192,6 +198,7 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_
         "dataset",
         "label_weight",
         "text_weight",
+        "vector_weight",
         "fewest_workers",
         "sync_batchnorm",
         "vocabulary",
@@ -221,7 +228,16 @@ def test_the_depth_of_mlp_decoders_is_read_beside_a_dcgan_where_there_are_attrib
 def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_sentences_and_no_image(model: str) -> None:
     trial = Trial.create(dataset="toy_translation", model=model)
     images = {"image_network", "decoder_hidden", "image_weight", "binarisation"}
-    others = {"label_weight", "attribute_weight", "k", "fewest_workers", "sync_batchnorm", "model", "keep_probability"}
+    others = {
+        "label_weight",
+        "attribute_weight",
+        "vector_weight",
+        "k",
+        "fewest_workers",
+        "sync_batchnorm",
+        "model",
+        "keep_probability",
+    }
     changed = key_changes(trial, set(OTHER) - images - {"k", "keep_probability", "dataset"})
     assert changed == ARMS[model].reads - images - others - {"dataset"}
     assert "image_network" not in trial.hashed_fields()
@@ -261,11 +277,11 @@ def test_a_share_whose_place_annealing_epochs_take_is_no_part_of_the_trial() -> 
 
 
 def test_these_tests_vary_every_field() -> None:
-    assert set(OTHER) == set(Trial.model_fields) - {"model"}
+    assert set(OTHER) == set(Trial.model_fields) - {"model", "own"}
 
 
 def test_every_field_is_read_by_some_arm() -> None:
-    assert frozenset().union(*(arm.reads for arm in ARMS.values())) == set(Trial.model_fields)
+    assert frozenset().union(*(arm.reads for arm in ARMS.values())) == set(Trial.model_fields) - {"own"}
 
 
 def test_two_arms_with_the_same_fields_have_different_keys() -> None:
@@ -319,6 +335,7 @@ def test_the_values_that_mean_as_before_are_frozen() -> None:
         "sync_batchnorm": False,
         "vocabulary": None,
         "binarisation": "fixed",
+        "vector_weight": 1.0,
     }
 
 

@@ -120,6 +120,11 @@ def discard(folder: Path) -> None:
             set_aside(path)
 
 
+def dtype_of(modality: Modality) -> type[np.generic]:
+    """Type in which the values of a modality that is not sentences are stored."""
+    return np.float32 if modality.kind is Kind.VECTOR else np.uint8
+
+
 def _path(folder: Path, split: str) -> Path:
     return folder / f"{split}.arrow"
 
@@ -131,7 +136,7 @@ def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ..
         if modality.sentences:
             columns.append(pa.array(array, pa.large_list(pa.int32())))
             continue
-        assert array.dtype == np.uint8 and array.shape[1:] == modality.shape, (modality.name, array.dtype, array.shape)
+        assert array.dtype == dtype_of(modality) and array.shape[1:] == modality.shape, (modality.name, array.dtype)
         flat = pa.array(np.ascontiguousarray(array).reshape(-1))
         columns.append(pa.FixedSizeListArray.from_arrays(flat, math.prod(modality.shape)) if modality.shape else flat)
     shapes = json.dumps({modality.name: modality.shape for modality in modalities})
@@ -174,7 +179,7 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
             continue
         assert column.null_count == 0
         content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
-        bytes_N = mapped_as(np.uint8, content, entry.rows * math.prod(modality.shape))
-        values.append(bytes_N.reshape(entry.rows, *modality.shape))
+        stored = mapped_as(dtype_of(modality), content, entry.rows * math.prod(modality.shape))
+        values.append(stored.reshape(entry.rows, *modality.shape))
     views = tuple(modality.view for modality in modalities)
     return Split(tuple(values), tuple(said) if any(said) else (), views if any(views) else ())

@@ -33,6 +33,7 @@ SHAPES = {
     Kind.TEXT: ("(most tokens,)", 1),
     Kind.ATTRIBUTE: ("()", 0),
     Kind.ATTRIBUTES: ("(attributes,)", 1),
+    Kind.VECTOR: ("(numbers,)", 1),
 }
 """The shape of one example of each kind, in words, and its length."""
 
@@ -48,9 +49,15 @@ def check_source(found: Source) -> None:
         raise Refusal(f"data set {found.name!r}: name it with letters, digits, '_', '.' and '-', beginning with one")
     kinds = [modality.kind for modality in found.modalities]
     imageless = all_sentences(found.modalities)
-    if len(kinds) < 2 or not (imageless or kinds[0] is Kind.IMAGE):
+    if len(kinds) < 2 or not (imageless or kinds[0] in (Kind.IMAGE, Kind.VECTOR)):
         said = ", ".join(kinds) or "none"
-        raise Refusal(f"data set {found.name}: its modalities are an image and then at least one more, not {said}")
+        raise Refusal(
+            f"data set {found.name}: its modalities are an image or a vector, then at least one more, not {said}"
+        )
+    for one in found.hidden:
+        if one.kind is not Kind.LABEL:
+            raise Refusal(f"data set {found.name}, {one.name}: what is hidden from models is a label, not {one.kind}")
+        _check_modality(one, found.name)
     if len({modality.name for modality in found.modalities}) < len(kinds):
         raise Refusal(f"data set {found.name}: two modalities have one name")
     if Kind.ATTRIBUTE in kinds and set(kinds[kinds.index(Kind.ATTRIBUTE) :]) != {Kind.ATTRIBUTE}:
@@ -78,12 +85,51 @@ def _check_modality(modality: Modality, dataset: str) -> None:
         )
     if modality.view is not None and modality.kind is not Kind.IMAGE:
         raise Refusal(f"data set {dataset}, {modality.name}: a view makes images, not values of kind {modality.kind}")
+    _check_likelihood(modality, dataset)
     if modality.sentences:
         return  # their words come with the raw files, and are stored as numbers of four bytes
     if modality.kind in (Kind.LABEL, Kind.TEXT) and not 2 <= modality.classes <= 256:
         raise Refusal(f"data set {dataset}, {modality.name}: classes = {modality.classes} is not from 2 to 256")
     if modality.kind is Kind.ATTRIBUTE and modality.classes != 2:
         raise Refusal(f"data set {dataset}, {modality.name}: an attribute has classes = 2, not {modality.classes}")
+
+
+SMALLEST_CONV_SIDE = 16
+"""Smallest side in pixels of a square image that the network conv takes."""
+
+LIKELIHOODS = {
+    Kind.IMAGE: ("bernoulli", "gaussian", "laplace"),
+    Kind.VECTOR: ("gaussian", "laplace"),
+    Kind.LABEL: ("categorical",),
+    Kind.TEXT: ("categorical",),
+    Kind.ATTRIBUTE: ("bernoulli",),
+    Kind.ATTRIBUTES: ("bernoulli",),
+}
+"""Likelihoods that fit a kind of modality, the default first."""
+
+
+def _check_likelihood(modality: Modality, dataset: str) -> None:
+    able = LIKELIHOODS[modality.kind]
+    if modality.likelihood and modality.likelihood not in able:
+        raise Refusal(
+            f"data set {dataset}, {modality.name}: likelihood {modality.likelihood!r} does not fit kind"
+            f" {modality.kind.value}: choose {' or '.join(able)}"
+        )
+    if modality.scale is not None and not 0 < modality.scale < math.inf:
+        raise Refusal(
+            f"data set {dataset}, {modality.name}: scale = {modality.scale:g}: give a positive number, or None to learn"
+        )
+
+
+def _check_vectors(array: Any, modality: Modality, where: str) -> None:
+    if getattr(array, "dtype", None) != "float32":
+        given = getattr(array, "dtype", type(array).__name__)
+        raise Refusal(f"{where}: vectors are stored as an array of float32, not {given}: convert them")
+    if array.shape[1:] != modality.shape:
+        raise Refusal(f"{where}: an example is shaped {modality.shape}, not {array.shape[1:]}")
+    finite = (abs(array) < math.inf).all(1)  # false for nan
+    if not finite.all():
+        raise Refusal(f"{where}: example {int((~finite).argmax())} has nan or inf: replace or drop it")
 
 
 def _check_networks(found: Source) -> None:
@@ -93,8 +139,12 @@ def _check_networks(found: Source) -> None:
         if modality.kind is not Kind.IMAGE:
             continue
         _, height, width = modality.shape
-        fitting = ("mlp", "dcgan") if height == width and (height == 28 or height in DCGAN_SIDES) else ("mlp",)
-        for network in (*able, chosen):
+        fitting = ["mlp"]
+        if height == width and (height == 28 or height in DCGAN_SIDES):
+            fitting.append("dcgan")
+        if height == width >= SMALLEST_CONV_SIDE:
+            fitting.append("conv")
+        for network in (modality.network,) if modality.network else (*able, chosen):
             if network not in fitting:
                 raise Refusal(
                     f"data set {found.name}, {modality.name}: image network {network!r} does not fit images of {height}"
@@ -118,7 +168,7 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
         Refusal: one line.
     """
     where = f"convert of data set {found.name}"
-    stored = [modality for modality in found.modalities if modality.view is None]
+    stored = [modality for modality in (*found.modalities, *found.hidden) if modality.view is None]
     if sorted(arrays) != sorted(SPLITS):
         raise Refusal(f"{where} gives {', '.join(map(str, arrays)) or 'nothing'}, not {', '.join(SPLITS)}")
     for split in SPLITS:
@@ -154,6 +204,9 @@ def _check_views(found: Source, first: "np.ndarray") -> None:
 
 
 def _check_array(array: Any, modality: Modality, where: str) -> None:
+    if modality.kind is Kind.VECTOR:
+        _check_vectors(array, modality, where)
+        return
     if getattr(array, "dtype", None) != "uint8":
         given = getattr(array, "dtype", type(array).__name__)
         raise Refusal(f"{where}: values are stored as an array of uint8 (images from 0 to 255), not {given}")

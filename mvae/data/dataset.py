@@ -40,6 +40,8 @@ class Kind(StrEnum):
     """One binary attribute, 0 or 1."""
     ATTRIBUTES = "attributes"
     """Several binary attributes as one modality."""
+    VECTOR = "vector"
+    """Real numbers."""
 
 
 NO_IMAGES = "none"
@@ -81,6 +83,13 @@ class Modality:
     """Words of sentences by their number, the known words first (mvae/data/sentences/sentences.py)."""
     sentences: bool = False
     """Whether a text is sentences of words, stored with offsets and as wide in a batch as its longest."""
+    likelihood: str = ""
+    """bernoulli (images, attributes), categorical (labels), gaussian or laplace (images, vectors). Empty: bernoulli for
+    an image, gaussian for a vector, and what the paper has for the other kinds."""
+    scale: float | None = 1.0
+    """Of a gaussian (standard deviation) or laplace likelihood, the same for all values; None: learnt."""
+    network: str = ""
+    """Network of an image, if it is not the one that the trial names: mlp, dcgan or conv."""
     view: View | None = None
     """Computed from the first modality a batch at a time, in place of being stored."""
 
@@ -190,6 +199,9 @@ class Source:
     them. Takes the data root and the largest number of known words (None: all)."""
     download: Callable[[Path], None] | None = None
     """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""
+    hidden: tuple[Modality, ...] = ()
+    """Labels that are stored behind the modalities and that no model sees: what a measure judges models by. `convert`
+    gives their arrays last."""
     grey: str = ""
     """Data set with the same examples in the same order, whose first modality holds the grey values of the black and
     white images here. With it, trials may draw bits anew each epoch; empty: they may not. No part of the fingerprint.

@@ -27,6 +27,8 @@ class Split:
     """Sentences of each modality, None for a modality of another kind; empty if no modality is sentences."""
     views: tuple[View | None, ...] = ()
     """One a modality; none at all where everything is stored."""
+    hidden: tuple[Tensor, ...] = ()
+    """Labels that no model sees, uint8 [N] each, in the order of `Source.hidden`."""
     grey: Tensor | None = None
     """Grey values of the first modality's images, uint8 [N, C, H, W], on the CPU whatever the device of `values`. They
     are loaded where training draws bits from them (mvae/data/mnist/binarisation.py)."""
@@ -57,6 +59,8 @@ class Split:
         if said is not None:
             return said.take(index)
         stored = self.values[modality].index_select(0, index)
+        if stored.dtype == torch.float32:  # a vector
+            return stored
         if stored.ndim <= 2:  # no image
             return stored.to(torch.int64)
         image = stored.to(torch.float32).div_(255)
@@ -83,13 +87,30 @@ class Split:
         fewer = self._of_each(lambda value: value[:examples])
         return dataclasses.replace(
             fewer,
+            hidden=tuple(label[:examples] for label in self.hidden),
             sentences=tuple(said and said[:examples] for said in self.sentences),
             grey=None if self.grey is None else self.grey[:examples],
         )
 
+    def hiding(self, shown: int) -> "Split":
+        """Returns these examples with the values behind the first `shown` modalities as `hidden`."""
+        if shown == len(self.values):
+            return self
+        return dataclasses.replace(
+            self,
+            values=self.values[:shown],
+            hidden=self.values[shown:],
+            sentences=self.sentences[:shown],
+            views=self.views[:shown],
+        )
+
     def to(self, device: torch.device | str) -> "Split":
         moved = self._of_each(lambda value: value.to(device))
-        return dataclasses.replace(moved, sentences=tuple(said and said.to(device) for said in self.sentences))
+        return dataclasses.replace(
+            moved,
+            hidden=tuple(label.to(device) for label in self.hidden),
+            sentences=tuple(said and said.to(device) for said in self.sentences),
+        )
 
     def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Split":
         """Returns this split with each tensor changed once, even if several modalities are views of it."""

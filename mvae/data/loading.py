@@ -85,8 +85,12 @@ def _stored(folder: Path, found: Source, mark: str) -> Dataset | None:
 
 
 def _read(folder: Path, found: Source, mark: str) -> Dataset | None:
-    stored = arrow.read(folder, None if found.made_of else found.modalities, mark)
-    return stored and Dataset(name=found.name, modalities=stored[0], fingerprint=mark, **stored[1])
+    stored = arrow.read(folder, None if found.made_of else (*found.modalities, *found.hidden), mark)
+    if stored is None:
+        return None
+    shown = len(stored[0]) - len(found.hidden)
+    splits = {name: split.hiding(shown) for name, split in stored[1].items()}
+    return Dataset(name=found.name, modalities=stored[0][:shown], fingerprint=mark, **splits)
 
 
 def _converted(folder: Path, found: Source, mark: str, root: Path) -> Dataset:
@@ -105,7 +109,7 @@ def _converted(folder: Path, found: Source, mark: str, root: Path) -> Dataset:
             check_source(made)
             arrays = found.convert(raw)
             check_arrays(made, arrays, found.examples(root))
-            arrow.write(folder, arrays, modalities, mark, described=found.made_of is not None)
+            arrow.write(folder, arrays, (*modalities, *found.hidden), mark, described=found.made_of is not None)
             stored = _read(folder, found, mark)
     assert stored is not None, folder
     return stored

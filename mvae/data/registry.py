@@ -25,6 +25,9 @@ DECLARED = {
     "vision_images": "faces.vision:VISION_IMAGES",
     "vision_faces": "faces.vision:VISION_FACES",
     "vision_faces_small": "faces.vision:VISION_FACES_SMALL",
+    "polymnist": "polymnist.polymnist:POLYMNIST",
+    "polymnist_free": "polymnist.polymnist:POLYMNIST_FREE",
+    "polymnist_digits": "polymnist.polymnist:POLYMNIST_DIGITS",
     "translation": "sentences.translation:TRANSLATION",
     "toy_translation": "sentences.toy_translation:TOY_TRANSLATION",
 }

@@ -65,7 +65,7 @@ JMVAE_ARM = Arm(
     | NETWORKS
     | ANNEALED
     | BINARISED
-    | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight"},
+    | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("jmvae", "build_jmvae"),
     frozenset({"accuracy", "likelihood", "attributes", "translation"}),
     learner=Later("jmvae", "JmvaeLearner"),
@@ -83,7 +83,7 @@ MVAE_ARM = Arm(
     | ANNEALED
     | BINARISED
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
-    | {"image_weight", "label_weight", "text_weight", "attribute_weight"},
+    | {"image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("mvae", "build_mvae"),
     frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"}),
     learner=Later("mvae", "ElboLearner"),
@@ -114,7 +114,7 @@ _ROWS = (
     | NETWORKS
     | BINARISED
     | {"pairing", "keep_probability"}
-    | {"image_weight", "label_weight", "text_weight", "attribute_weight"}
+    | {"image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"}
 )
 """Fields read by the arms that see each example once, with what it has (mvae/models/rows.py)."""
 

@@ -49,7 +49,11 @@ def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Mod
             assert isinstance(whole, nn.Sequential)
             first = whole[:1] if image_network == "mlp" else whole[:-1]
             trunk = [nn.Flatten(), *first, nn.SiLU()] if image_network == "mlp" else first
-            return nn.Sequential(*trunk), hidden_width(modality.shape)
+            last = whole[-1]
+            assert isinstance(last, nn.Linear)
+            return nn.Sequential(*trunk), hidden_width(modality.shape) if image_network == "mlp" else last.in_features
+        case Kind.VECTOR:
+            return nn.Sequential(nn.Linear(modality.shape[0], width), nn.SiLU()), width
         case Kind.LABEL:
             return nn.Sequential(nn.Embedding(modality.classes, width), nn.SiLU()), width
         case Kind.TEXT:

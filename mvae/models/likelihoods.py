@@ -6,9 +6,12 @@ expected value of each row; and `sample`, one draw a row.
 Shapes: n rows, any trailing dimensions of the modality, C classes, L tokens of a text.
 """
 
+import math
+from abc import ABC, abstractmethod
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mvae.data.dataset import Kind, Modality
 from mvae.data.sentences.text import UNKNOWN, characters
@@ -90,8 +93,67 @@ class Text:
         raise NotImplementedError("a text is drawn token by token: ask its decoder")
 
 
-def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text:
-    """The likelihood that the paper gives a modality (supplement section 1)."""
+class Real(nn.Module, ABC):
+    """Real numbers around the decoder's output, with one scale for all of them: a normalised density.
+
+    The output is the mean. The scale is fixed, or a parameter that training learns.
+    """
+
+    def __init__(self, scale: float | None) -> None:
+        super().__init__()
+        start = torch.tensor(math.log(1.0 if scale is None else scale))
+        if scale is None:
+            self.log_scale: Tensor = nn.Parameter(start)
+        else:
+            self.register_buffer("log_scale", start, persistent=False)
+
+    def log_prob(self, mean: Tensor, target: Tensor) -> Tensor:
+        """Log-density of each row's target, in nats: [n], summed in the wider of both precisions."""
+        each = self._log_density((target - mean) * torch.exp(-self.log_scale)) - self.log_scale
+        return each.flatten(1).sum(1)
+
+    def mean(self, mean: Tensor) -> Tensor:
+        return mean
+
+    @abstractmethod
+    def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+        """One draw per row."""
+
+    @abstractmethod
+    def _log_density(self, standardised: Tensor) -> Tensor:
+        """Log-density at scale 1."""
+
+
+class Normal(Real):
+    """A normal distribution with the scale as its standard deviation."""
+
+    def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        return mean + torch.exp(self.log_scale) * noise
+
+    def _log_density(self, standardised: Tensor) -> Tensor:
+        return -0.5 * (math.log(2 * math.pi) + standardised.square())
+
+
+class Laplace(Real):
+    """A Laplace distribution."""
+
+    def sample(self, mean: Tensor, generator: torch.Generator) -> Tensor:
+        uniform = torch.rand(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype) - 0.5
+        return mean - torch.exp(self.log_scale) * uniform.sign() * torch.log1p(-2 * uniform.abs())
+
+    def _log_density(self, standardised: Tensor) -> Tensor:
+        return -math.log(2.0) - standardised.abs()
+
+
+REAL: dict[str, type[Real]] = {"gaussian": Normal, "laplace": Laplace}
+
+
+def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text | Real:
+    """The likelihood that a modality declares, or the one that the paper gives its kind (supplement section 1)."""
+    name = modality.likelihood or ("gaussian" if modality.kind is Kind.VECTOR else "")
+    if name in REAL:
+        return REAL[name](modality.scale)
     match modality.kind:
         case Kind.IMAGE | Kind.ATTRIBUTES:
             return Bernoulli()
@@ -101,3 +163,5 @@ def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text:
             return Text(modality.classes)
         case Kind.ATTRIBUTE:
             return Attribute()
+        case Kind.VECTOR:
+            raise AssertionError("a vector has a gaussian or laplace likelihood")

@@ -22,6 +22,7 @@ from mvae.networks.text import (
     TextDecoder,
     TextEncoder,
 )
+from mvae.networks.vector import MlpVectorDecoder, MlpVectorEncoder
 
 LOG_VAR_LIMIT = 15.0
 """The encoders' log-variances (or raw spreads) are clamped to +- this."""
@@ -51,6 +52,7 @@ class Multimodal(nn.Module):
         self.attribute_decoders = stacked[1] if stacked else None
         self.stacked = single_attributes(modalities)
         self.likelihoods = tuple(likelihood_of(modality) for modality in modalities)
+        self.learnt_scales = nn.ModuleList(one for one in self.likelihoods if isinstance(one, nn.Module))
         assert len(encoders) == len(decoders) <= self.stacked.start
         assert bool(self.stacked) == (stacked is not None)
 
@@ -199,7 +201,7 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
     """The encoder of a modality (Figures 1 to 4)."""
     match modality.kind:
         case Kind.IMAGE:
-            return image_encoder(image_network, modality.shape, outputs)
+            return image_encoder(modality.network or image_network, modality.shape, outputs)
         case Kind.LABEL:
             return LabelEncoder(modality.classes, width, outputs)
         case Kind.TEXT:
@@ -207,6 +209,8 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
             return TextEncoder(modality.classes, outputs, hidden, modality.sentences)
         case Kind.ATTRIBUTES:
             return AttributesEncoder(modality.shape[0], outputs)
+        case Kind.VECTOR:
+            return MlpVectorEncoder(modality.shape[0], width, outputs)
         case Kind.ATTRIBUTE:
             raise AssertionError("single attributes have stacked networks")
 
@@ -215,7 +219,7 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
     """The decoder of a modality (Figures 1 to 4)."""
     match modality.kind:
         case Kind.IMAGE:
-            return image_decoder(image_network, modality.shape, latents, layers)
+            return image_decoder(modality.network or image_network, modality.shape, latents, layers)
         case Kind.LABEL:
             return LabelDecoder(modality.classes, width, latents, layers)
         case Kind.TEXT if modality.sentences:
@@ -234,6 +238,8 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
             return TextDecoder(modality.classes, modality.shape[0], latents)
         case Kind.ATTRIBUTES:
             return AttributesDecoder(modality.shape[0], latents, layers)
+        case Kind.VECTOR:
+            return MlpVectorDecoder(modality.shape[0], width, latents, layers)
         case Kind.ATTRIBUTE:
             raise AssertionError("single attributes have stacked networks")
 
@@ -246,6 +252,7 @@ def single_attributes(modalities: tuple[Modality, ...]) -> range:
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Width of the fully connected layers, by the image's size; without an image, that of the texts' networks."""
-    shapes = [modality.shape for modality in modalities if modality.kind is Kind.IMAGE]
+    """Width of the fully connected layers, by the size of the first image or vector; without one, that of the texts'
+    networks."""
+    shapes = [modality.shape for modality in modalities if modality.kind in (Kind.IMAGE, Kind.VECTOR)]
     return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

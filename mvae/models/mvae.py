@@ -163,6 +163,8 @@ def weight_of(modality: Modality, trial: Settings) -> float:
             return trial.text_weight
         case Kind.ATTRIBUTE | Kind.ATTRIBUTES:
             return trial.attribute_weight
+        case Kind.VECTOR:
+            return trial.vector_weight
 
 
 def networks_of(

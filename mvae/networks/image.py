@@ -8,6 +8,7 @@ from math import prod
 
 from torch import Tensor, nn
 
+from mvae.networks.convolutional import ConvolutionalDecoder, ConvolutionalEncoder
 from mvae.networks.dcgan import SIZES, DcganDecoder, DcganEncoder
 from mvae.networks.layers import Layers, Shape, mlp
 
@@ -83,6 +84,8 @@ def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
             return MlpImageEncoder(shape, outputs)
         case "dcgan":
             return DcganEncoder(shape, outputs) if shape[1] in SIZES else MiniDcganEncoder(shape, outputs)
+        case "conv":
+            return ConvolutionalEncoder(shape, outputs)
     raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")
 
 
@@ -93,4 +96,6 @@ def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.M
             return MlpImageDecoder(shape, latents, layers)
         case "dcgan":
             return DcganDecoder(shape, latents) if shape[1] in SIZES else MiniDcganDecoder(shape, latents)
+        case "conv":
+            return ConvolutionalDecoder(shape, latents)
     raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")

@@ -1,0 +1,193 @@
+"""`polymnist`, `polymnist_free` and `polymnist_digits`: five pictures of one digit, whose class stays hidden.
+
+polymnist          MNIST's digits on the five pictures in <data root>/polymnist_backgrounds/, in order of their names
+polymnist_free     MNIST's digits on five pictures that ship with scikit-image and scikit-learn. Published numbers do
+                   not stand beside this data set, because its backgrounds are others.
+polymnist_digits   scikit-learn's 8x8 digits, three times enlarged, on the same five pictures: for tests and the demo
+
+MNIST's training file gives 60,000 tuples, the last tenth of which validates (54,000 and 6,000, as in MultiVae's study);
+its test file gives 10,000. The class is hidden: no model sees it. Classifiers are trained on it, and judge what models
+generate.
+"""
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from mvae.data.dataset import Arrays, Defaults, Kind, MissingFiles, Modality, Source
+from mvae.data.mnist import digits as embedded
+from mvae.data.mnist import mnist
+from mvae.data.polymnist.composing import SIDE, composed
+from mvae.refusal import Refusal
+
+VERSION = 1
+MODALITIES = 5
+FOLDER = "polymnist_backgrounds"
+ENDINGS = (".jpg", ".jpeg", ".png")
+SHIPPED = (
+    ("skimage", "coffee.png"),
+    ("skimage", "astronaut.png"),
+    ("skimage", "hubble_deep_field.jpg"),
+    ("sklearn", "flower.jpg"),
+    ("sklearn", "china.jpg"),
+)
+"""Package and file of the pictures behind `polymnist_free`."""
+
+HIDDEN = (Modality("digit", Kind.LABEL, (), classes=10),)
+
+
+def picture_files(root: Path) -> list[Path]:
+    """The five background pictures of a data root, by name.
+
+    Raises:
+        MissingFiles: the folder is missing, or does not hold five pictures.
+    """
+    folder = root / FOLDER
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in ENDINGS)
+    if len(found) != MODALITIES:
+        raise MissingFiles(
+            f"{folder} holds {len(found)} pictures: put {MODALITIES} there ({', '.join(ENDINGS)}), one per modality,"
+            " or use --dataset polymnist_free, which needs none"
+        )
+    return found
+
+
+def shipped_files(_root: Path | None = None) -> list[Path]:
+    """The five pictures that ship with scikit-image and scikit-learn.
+
+    Raises:
+        MissingFiles: an installed package does not ship a picture.
+    """
+    import skimage
+    import sklearn
+
+    places = {
+        "skimage": Path(skimage.__file__).parent / "data",
+        "sklearn": Path(sklearn.__file__).parent / "datasets" / "images",
+    }
+    found = [places[package] / name for package, name in SHIPPED]
+    if missing := [path for path in found if not path.is_file()]:
+        raise MissingFiles(f"{missing[0]} is missing: reinstall scikit-image and scikit-learn")
+    return found
+
+
+def pictures(files: list[Path]) -> list[np.ndarray]:
+    """Pictures in colour, uint8 [height, width, 3].
+
+    Raises:
+        Refusal: a file that is no picture, or too small.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    found = []
+    for path in files:
+        try:
+            with Image.open(path) as image:
+                found.append(np.asarray(image.convert("RGB")))
+        except (UnidentifiedImageError, OSError) as error:
+            raise Refusal(f"{path} is no picture ({error}): put a whole PNG or JPEG file there") from error
+        if min(found[-1].shape[:2]) < SIDE:
+            raise Refusal(f"{path} is smaller than {SIDE}x{SIDE} pixels: put a larger picture there")
+    return found
+
+
+def _background_digest(files: list[Path]) -> str:
+    """Digest of the pictures' pixels: decoders may differ, and so would the data."""
+    found = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pictures(files)]
+    return hashlib.sha256("".join(found).encode()).hexdigest()
+
+
+def _check(root: Path, free: bool) -> None:
+    mnist.find(root, "MNIST")
+    if not free:
+        picture_files(root)
+
+
+def _digest(root: Path, free: bool) -> str:
+    own = _background_digest(shipped_files() if free else picture_files(root))
+    return hashlib.sha256(f"{mnist.content_digest(root, 'MNIST')} {own}".encode()).hexdigest()
+
+
+def _examples(root: Path) -> int:
+    held = mnist.training_examples(root, "MNIST")
+    whole = held + held // 5  # MNIST itself keeps five sixths
+    return whole - whole // 10
+
+
+def _convert(root: Path, free: bool) -> Arrays:
+    """Raises Refusal for a damaged file."""
+    backgrounds = pictures(shipped_files() if free else picture_files(root))
+    halves = mnist.convert(root, "MNIST", binary=False)
+    train = [np.concatenate([halves["train"][i], halves["validation"][i]]) for i in (0, 1)]
+    made = composed(train[0][:, 0], train[1], backgrounds, "train")
+    cut = len(train[1]) - len(train[1]) // 10
+    test = composed(halves["test"][0][:, 0], halves["test"][1], backgrounds, "test")
+    return {"train": tuple(v[:cut] for v in made), "validation": tuple(v[cut:] for v in made), "test": test}
+
+
+def _convert_digits(_root: Path) -> Arrays:
+    splits = embedded.convert(_root)
+    backgrounds = pictures(shipped_files())
+
+    def enlarged(images: np.ndarray) -> np.ndarray:
+        return np.pad(images[:, 0].repeat(3, 1).repeat(3, 2), ((0, 0), (2, 2), (2, 2)))
+
+    train = [np.concatenate([splits["train"][i], splits["validation"][i]]) for i in (0, 1)]
+    made = composed(enlarged(train[0]), train[1], backgrounds, "train")
+    cut = len(splits["train"][1])
+    test = composed(enlarged(splits["test"][0]), splits["test"][1], backgrounds, "test")
+    return {"train": tuple(v[:cut] for v in made), "validation": tuple(v[cut:] for v in made), "test": test}
+
+
+def _modalities() -> tuple[Modality, ...]:
+    return tuple(
+        Modality(f"m{m}", Kind.IMAGE, (3, SIDE, SIDE), likelihood="laplace", scale=0.75) for m in range(MODALITIES)
+    )
+
+
+def _source(name: str, *, free: bool, epochs: int) -> Source:
+    return Source(
+        name=name,
+        modalities=_modalities(),
+        hidden=HIDDEN,
+        defaults=Defaults(
+            latents=512,
+            epochs=epochs,
+            image_network="mlp",
+            image_networks=("mlp", "conv"),
+            batch_size=256,
+            pairing="proportional",
+        ),
+        split_rule="the last tenth of the training file validates",
+        version=VERSION,
+        check=functools.partial(_check, free=free),
+        digest=functools.partial(_digest, free=free),
+        examples=_examples,
+        convert=functools.partial(_convert, free=free),
+        download=functools.partial(mnist.download, folder="MNIST"),
+    )
+
+
+POLYMNIST = _source("polymnist", free=False, epochs=300)
+POLYMNIST_FREE = _source("polymnist_free", free=True, epochs=40)
+POLYMNIST_DIGITS = Source(
+    name="polymnist_digits",
+    modalities=_modalities(),
+    hidden=HIDDEN,
+    defaults=Defaults(
+        latents=32,
+        epochs=40,
+        image_network="mlp",
+        image_networks=("mlp", "conv"),
+        batch_size=64,
+        pairing="proportional",
+    ),
+    split_rule="that of digits",
+    version=VERSION,
+    check=lambda _root: None,
+    digest=lambda _root: f"{embedded.CONTENT} {_background_digest(shipped_files())}",
+    examples=lambda _root: embedded.SIZES["train"],
+    convert=_convert_digits,
+)

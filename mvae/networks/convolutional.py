@@ -1,0 +1,53 @@
+"""Convolutional image networks for any side from 16 pixels on: those of PolyMNIST's published results.
+
+Encoder: three convolutions C-32-64-128 (kernel 3, stride 2, padding 1, ReLU), then FC - D - 2 D for D latents. Decoder:
+FC D - 128*s*s, then three transposed convolutions 128-64-32-C, whose output padding restores the side. For 28x28 images
+s is 4 and the output padding 0, 1, 1 (Sutter et al. 2021, Hwang et al. 2021).
+"""
+
+from itertools import pairwise
+
+from torch import nn
+
+from mvae.networks.layers import Layers, Shape
+
+CHANNELS = (32, 64, 128)
+
+
+def sides(side: int) -> tuple[int, ...]:
+    """Sides of the feature maps, from the image down to the last convolution: 28, 14, 7, 4."""
+    found = [side]
+    for _ in CHANNELS:
+        found.append((found[-1] + 1) // 2)
+    return tuple(found)
+
+
+class ConvolutionalEncoder(Layers):
+    """Images [n, C, H, H] to [n, outputs]; the hidden layer has half as many units as there are outputs."""
+
+    def __init__(self, shape: Shape, outputs: int) -> None:
+        super().__init__()
+        last, hidden = sides(shape[1])[-1], max(1, outputs // 2)
+        convolutions = [
+            layer
+            for wide, narrow in pairwise((shape[0], *CHANNELS))
+            for layer in (nn.Conv2d(wide, narrow, 3, 2, 1), nn.ReLU())
+        ]
+        flat = CHANNELS[-1] * last * last
+        self.layers = nn.Sequential(
+            *convolutions, nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+        )
+
+
+class ConvolutionalDecoder(Layers):
+    """Latents [n, D] to the parameters of the image's likelihood [n, C, H, H]."""
+
+    def __init__(self, shape: Shape, latents: int) -> None:
+        super().__init__()
+        *_, last = down = sides(shape[1])
+        widths = (*reversed(CHANNELS), shape[0])
+        layers: list[nn.Module] = [nn.Linear(latents, CHANNELS[-1] * last * last), nn.ReLU()]
+        layers.append(nn.Unflatten(1, (CHANNELS[-1], last, last)))
+        for (narrow, wide), (small, large) in zip(pairwise(widths), pairwise(reversed(down)), strict=True):
+            layers += [nn.ConvTranspose2d(narrow, wide, 3, 2, 1, output_padding=large - 2 * small + 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers[:-1])

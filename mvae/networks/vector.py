@@ -1,0 +1,19 @@
+"""MLPs for vectors of real numbers, as wide as the image's (Figure 1)."""
+
+from mvae.networks.layers import Layers, mlp
+
+
+class MlpVectorEncoder(Layers):
+    """FC numbers - width - width - outputs: float [n, D] to [n, outputs]."""
+
+    def __init__(self, numbers: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.layers = mlp(numbers, width, 2, outputs)
+
+
+class MlpVectorDecoder(Layers):
+    """FC latents - width x `layers` - numbers: the mean of each number."""
+
+    def __init__(self, numbers: int, width: int, latents: int, layers: int) -> None:
+        super().__init__()
+        self.layers = mlp(latents, width, layers, numbers)

@@ -14,6 +14,8 @@ VERSIONS = frozenset(
         ("attributes", 1),
         ("translation", 1),
         ("vision", 1),
+        ("real", 1),
+        ("coherence", 1),
     }
 )
 """Name and version of every measure that mvae/evaluation/measures.py computes."""
@@ -58,7 +60,13 @@ class Measure:
         return "".join(f"-{letter}{plain(value)}" for letter, value in self.parameters)
 
 
-ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
+ATTRIBUTE_REAL = Measure("real", 1, "test/accuracy")
+"""Share of real test images that a classifier of one modality gets right (mvae/models/judge.py)."""
+
+COHERENCE = Measure("coherence", 1, "test/coherence-1")
+"""Whether generated images show the class of what was given (mvae/evaluation/coherence.py)."""
+
+ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
 """Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
 
 VISION = Measure("vision", 1, "psnr/reconstruction")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mvae.data import DATASETS
+from mvae.data import DATASETS, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences, has_views
 from mvae.measure import Measure
 from mvae.models import ARMS, arm
@@ -42,6 +42,8 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
             "attributes": f"attributes {given}",
             "translation": "sentences in two languages to translate",
             "vision": "edges and masks of faces to predict",
+            "real": "hidden label to classify",
+            "coherence": "hidden label to judge generated images by",
         }
         raise Refusal(f"{data.name} has no {lacks[measure.name]}: choose among {able}")
 
@@ -49,6 +51,8 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
     if measure.name == "translation":
         return len(data.modalities) > 1 and all_sentences(data.modalities)
+    if measure.name in ("real", "coherence"):
+        return bool(source(data.name).hidden)
     if measure.name == "vision":
         return has_views(data.modalities)
     predicted = PREDICTED.get(measure.name)

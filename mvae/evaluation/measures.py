@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from torch import nn
 
@@ -10,18 +11,23 @@ from mvae.data.dataset import Kind
 from mvae.data.examples import Dataset
 from mvae.evaluation.accuracy import prediction_accuracy, text_accuracy
 from mvae.evaluation.attributes import attribute_metrics
+from mvae.evaluation.coherence import coherence_metrics
 from mvae.evaluation.estimator import SUFFIX
 from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import Heard, vision_metrics
-from mvae.measure import ACCURACY, VERSIONS, Measure
+from mvae.measure import ACCURACY, REAL, VERSIONS, Measure
 from mvae.models import arm
+from mvae.models.judge import Judge, judge_accuracy, judged
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import BEAM
 from mvae.streams import torch_generator
 from mvae.trial import Trial
+
+JUDGE_EPOCHS = 20
+"""Epochs of the classifiers that judge generated images."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,8 @@ class Host:
     heard: Heard = lambda _done, _of: None
     parts: Parts | None = None
     """Keeps what is done, so that a killed measure goes on."""
+    trained: Callable[[Trial], nn.Module] | None = None
+    """Loads the model of another finished trial of the same storage."""
 
 
 Compute = Callable[[Measure, nn.Module, Trial, Dataset, Host], dict[str, float]]
@@ -73,6 +81,28 @@ def _vision(_measure: Measure, model: nn.Module, _trial: Trial, data: Dataset, h
     return vision_metrics(model, data, host.heard)
 
 
+def _real(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
+    return {REAL.metric: judge_accuracy(model, judged(trial, data.modalities), data.test)}
+
+
+def judge_trials(dataset: str) -> tuple[Trial, ...]:
+    """The classifiers that judge a data set's models, one per modality: trials of their own, shared by key.
+
+    Raises:
+        Refusal: the data set has no hidden label.
+    """
+    names = [modality.name for modality in source(dataset).modalities]
+    fields: dict[str, Any] = {"epochs": JUDGE_EPOCHS, "batch_size": 128, "learning_rate": 1e-3}
+    return tuple(Trial.create(dataset=dataset, model="judge", own={"modality": name}, **fields) for name in names)
+
+
+def _coherence(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
+    assert isinstance(model, Multimodal) and host.trained is not None
+    device = data.test.values[0].device
+    judges = [cast(Judge, host.trained(one)).to(device).eval() for one in judge_trials(trial.dataset)]
+    return coherence_metrics(model, data, judges, trial.seed, host.heard)
+
+
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
     ("readout", 1): _readout,
@@ -81,6 +111,8 @@ COMPUTES: dict[tuple[str, int], Compute] = {
     ("attributes", 1): _attributes,
     ("translation", 1): _translation,
     ("vision", 1): _vision,
+    ("real", 1): _real,
+    ("coherence", 1): _coherence,
 }
 """By name and version; the parameters are in the measure that a computation is given."""
 assert set(COMPUTES) == VERSIONS

@@ -13,6 +13,7 @@ from mvae.models.arm import Arm
 from mvae.models.arms import (
     CVAE_ARM,
     JMVAE_ARM,
+    JUDGE_ARM,
     LOGREG_ARM,
     MMVAE_ARM,
     MMVAE_PLUS_ARM,
@@ -30,7 +31,7 @@ ARMS: dict[str, Arm] = {
     known.token: known
     for known in (
         *(NN_ARM, LOGREG_ARM, RBM_ARM, VAE_ARM, JMVAE_ARM, MVAE_ARM, MVAE_Q_ARM, CVAE_ARM),
-        *(MOPOE_ARM, MVTCAE_ARM, MMVAE_ARM, MMVAE_PLUS_ARM),
+        *(MOPOE_ARM, MVTCAE_ARM, MMVAE_ARM, MMVAE_PLUS_ARM, JUDGE_ARM),
     )
 }
 

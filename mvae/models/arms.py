@@ -85,7 +85,7 @@ MVAE_ARM = Arm(
     | {"pairing", "targets", "k", "fixed_noise", "keep_probability"}
     | {"image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("mvae", "build_mvae"),
-    frozenset({"accuracy", "likelihood", "attributes", "translation", "vision"}),
+    frozenset({"accuracy", "likelihood", "attributes", "translation", "vision", "coherence"}),
     learner=Later("mvae", "ElboLearner"),
     handles=frozenset(Feature),
     cuda_graphs=True,
@@ -128,7 +128,7 @@ MOPOE_ARM = replace(
     token="mopoe",  # noqa: S106
     title="MoPoE",
     reads=_ROWS | ANNEALED,
-    measures=frozenset({"accuracy", "likelihood"}),
+    measures=frozenset({"accuracy", "likelihood", "coherence"}),
     cuda_graphs=False,
     build=Later("mopoe", "build_mopoe"),
     learner=Later("mopoe", "MoPoELearner"),
@@ -144,7 +144,7 @@ MVTCAE_ARM = replace(
     token="mvtcae",  # noqa: S106
     title="MVTCAE",
     reads=_ROWS | ANNEALED,
-    measures=frozenset({"accuracy", "likelihood"}),
+    measures=frozenset({"accuracy", "likelihood", "coherence"}),
     cuda_graphs=False,
     build=Later("mvtcae", "build_mvtcae"),
     learner=Later("mvtcae", "MvtcaeLearner"),
@@ -161,7 +161,7 @@ MMVAE_ARM = replace(
     token="mmvae",  # noqa: S106
     title="MMVAE",
     reads=_ROWS,
-    measures=frozenset({"accuracy", "likelihood"}),
+    measures=frozenset({"accuracy", "likelihood", "coherence"}),
     cuda_graphs=False,
     build=Later("mmvae", "build_mmvae"),
     learner=Later("mmvae", "MmvaeLearner"),
@@ -173,12 +173,27 @@ MMVAE_ARM = replace(
     ),
 )
 
+JUDGE_ARM = Arm(
+    "judge",
+    "Classifier",
+    IDENTITY | OPTIMISED,
+    Later("judge", "build_judge"),
+    frozenset({"real"}),
+    learner=Later("judge", "JudgeLearner"),
+    watch=Later("judge", "watch_accuracy"),
+    watched="validation/accuracy",
+    decodes_labels=False,
+    handles=frozenset({Feature.MANY}),
+    hyperparameters=(Hyperparameter("modality", "m0", "Modality whose images are classified."),),
+)
+"""Judges what models of PolyMNIST generate; no row of a table."""
+
 MMVAE_PLUS_ARM = replace(
     MVAE_ARM,
     token="mmvae_plus",  # noqa: S106
     title="MMVAE+",
     reads=_ROWS,
-    measures=frozenset({"accuracy", "likelihood"}),
+    measures=frozenset({"accuracy", "likelihood", "coherence"}),
     cuda_graphs=False,
     build=Later("mmvae_plus", "build_mmvae_plus"),
     learner=Later("mmvae_plus", "MmvaePlusLearner"),

@@ -50,6 +50,12 @@ class MMVAE(Multimodal):
         """p(z): mean 0, scales D * softmax + 1e-6 that may be learnt, [D]."""
         return component(self.family, torch.zeros_like(self.prior_raw), softmax_log_scale(self.prior_raw))
 
+    def prior_at(self, noise: Tensor) -> Tensor:
+        return self.prior().rsample(noise)
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        return self.prior().log_prob(z)
+
     def unimodal(self, mean: Tensor, spread: Tensor) -> Component:
         """Unimodal posteriors from the encoders' outputs, [..., D]."""
         return component(self.family, mean, softmax_log_scale(spread))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality
 from mvae.data.sentences.sentences import group_by_group
 from mvae.data.sentences.text import UNKNOWN
-from mvae.models.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.likelihoods import Text, likelihood_of
 from mvae.networks.attribute import AttributeDecoders, AttributeEncoders, AttributesDecoder, AttributesEncoder
 from mvae.networks.image import hidden_width, image_decoder, image_encoder
@@ -114,6 +114,14 @@ class Multimodal(nn.Module):
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """Posteriors [R, T, D] from experts [R, M, D] and the modalities that each conditions on, boolean [R, T, M]."""
         raise NotImplementedError(f"{type(self).__name__} has no rule that joins experts: ask infer")
+
+    def prior_at(self, noise: Tensor) -> Tensor:
+        """Samples of p(z) from standard normal noise [..., D]."""
+        return noise
+
+    def prior_log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, [...], of z [..., D]."""
+        return standard_log_prob(z)
 
     def index(self, kind: Kind) -> int:
         return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)

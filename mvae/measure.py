@@ -60,17 +60,17 @@ class Measure:
         return "".join(f"-{letter}{plain(value)}" for letter, value in self.parameters)
 
 
-ATTRIBUTE_REAL = Measure("real", 1, "test/accuracy")
-"""Share of real test images that a classifier of one modality gets right (mvae/models/judge.py)."""
-
-COHERENCE = Measure("coherence", 1, "test/coherence-1")
-"""Whether generated images show the class of what was given (mvae/evaluation/coherence.py)."""
-
-ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
+ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
 """Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
 
 VISION = Measure("vision", 1, "psnr/reconstruction")
 """PSNR and SSIM of each view of a face made of others (supplement section 10), beside plain baselines."""
+
+REAL = Measure("real", 1, "test/accuracy")
+"""Share of real test images that a classifier of one modality gets right (mvae/models/judge.py)."""
+
+COHERENCE = Measure("coherence", 1, "test/coherence-1")
+"""Whether generated images show the class of what was given (mvae/evaluation/coherence.py)."""
 
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
 """Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share

@@ -191,7 +191,7 @@ def test_training_examples_are_counted_without_converting(root: Path, own_cache:
 
 
 def test_an_unknown_data_set_is_refused_with_those_that_exist() -> None:
-    with pytest.raises(Refusal, match=r"no data set 'mnst': choose one of digits, mnist, binary_mnist, fashion_mni"):
+    with pytest.raises(Refusal, match=r"unknown data set 'mnst': choose one of digits, mnist, binary_mnist, fashion_mni"):
         data.load("mnst")
 
 

@@ -30,8 +30,8 @@ BAD = {
         ("--noise loud", "--noise loud: input should be 'free' or 'fixed'"),
         ("--arms vae", "arm vae samples no subsets of modalities: choose among mvae, mvae_q"),
         ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae"),
-        ("--dataset foo", "there is no data set 'foo'"),
-        ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
+        ("--dataset foo", "unknown data set 'foo'"),
+        ("--train-examples 51", "mnist19 has only 50 training examples, not 51"),
     ],
     "missing_modalities --data-root raw": [
         (
@@ -44,11 +44,11 @@ BAD = {
             "keep probability 0.00001 leaves fewer than 2 of 50 training examples a value",
         ),
         ("--dataset digits", "digits has no attributes to predict: choose among mnist19"),
-        ("--dataset foo", "there is no data set 'foo'"),
+        ("--dataset foo", "unknown data set 'foo'"),
         ("--arms vae", "arm vae has no attributes: choose among jmvae, mvae, mvae_q"),
         ("--arms jmvae", "arm jmvae is not trained with values missing: choose among mvae, mvae_q"),
         ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
-        ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
+        ("--train-examples 51", "mnist19 has only 50 training examples, not 51"),
         ("--train-examples 1", "--train-examples 1: input should be greater than or equal to 2"),
     ],
     "vision": [
@@ -65,7 +65,7 @@ BAD = {
     ],
     "translation": [
         ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
-        ("--dataset foo", "there is no data set 'foo'"),
+        ("--dataset foo", "unknown data set 'foo'"),
         ("--corpus here --data-root here", "--corpus and --data-root both say where the files are: give one of them"),
         (
             "--corpus here --dataset toy_translation",
@@ -84,7 +84,7 @@ BAD = {
         ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae\n"),
         ("--arms rbm", "arm rbm has no likelihood"),
         ("--preset paper", "--preset paper: Tables 1 and 2 have no column for digits\n"),
-        ("--dataset nothing", "there is no data set 'nothing'"),
+        ("--dataset nothing", "unknown data set 'nothing'"),
         ("--arms mvae19", "arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces\n"),
         ("--dataset celeba19 --arms jmvae", "arm 'jmvae' knows two modalities, and celeba19 has 19"),
         (

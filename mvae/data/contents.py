@@ -59,13 +59,13 @@ def digests(
     """
     name = hashlib.sha256(str(place.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     memory = cache and cache / "contents" / f"{name}.json"
-    known = _unchanged(memory, files)
+    known = _remembered(memory, files)
     if len(known) < len(files):
         with ExitStack() as stack:
             if memory is not None:
                 with suppress(OSError):  # a read-only folder cannot be locked
                     stack.enter_context(locked(memory))
-            known = _unchanged(memory, files)
+            known = _remembered(memory, files)
             _read_changed(files, known, read, memory, what)
     return [known[name] for name in files]
 
@@ -82,8 +82,7 @@ def _read_changed(
         with ThreadPoolExecutor(8) as pool, progress(what, len(files), len(known)) as advance:
             for start in range(0, len(changed), BATCH):
                 batch = changed[start : start + BATCH]
-                hashes = pool.map(lambda name: hashlib.blake2b(read(name), digest_size=32), batch)
-                known.update((name, digest.hexdigest()) for name, digest in zip(batch, hashes, strict=True))
+                known.update(zip(batch, pool.map(lambda name: _digest(read(name)), batch), strict=True))
                 advance(len(batch))
                 if time.monotonic() - saved >= SAVE_EVERY_S:
                     _save(memory, files, known, fresh)
@@ -92,7 +91,11 @@ def _read_changed(
         _save(memory, files, known, fresh)
 
 
-def _unchanged(memory: Path | None, files: Mapping[str, Stamp]) -> dict[str, str]:
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=32).hexdigest()
+
+
+def _remembered(memory: Path | None, files: Mapping[str, Stamp]) -> dict[str, str]:
     if memory is None:
         return {}
     try:

@@ -104,7 +104,7 @@ BAD = [
     ("--k 1", "--k is no option of this pipeline"),
     (
         "--dataset fashion_mnist --data-root {empty}",
-        "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): the data root must hold FashionMNIST/raw/",
+        "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): the data root must hold FashionMNIST/raw/",
     ),
     ("--cache {file}", "cannot use the cache {file} (Not a directory): give --cache a writable folder with free space"),
     ("--storage {file}", "--storage {file} is no folder: {file} is a file; choose a folder"),
@@ -245,7 +245,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
     assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist") == BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
-    assert "FashionMNIST and it could not be downloaded" in printed.err
+    assert "FashionMNIST, and downloading it failed" in printed.err
     assert "give --data-root a folder that holds FashionMNIST/raw/train-images-idx3-ubyte" in printed.err
     assert printed.out == ""
     assert not (place.root / "new").exists()
@@ -255,7 +255,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--dataset fashion_mnist", "FashionMNIST and it could not be downloaded"),
+        ("--dataset fashion_mnist", "FashionMNIST, and downloading it failed"),
         ("--tracking-uri http://example.org:5000", "tracking server http://example.org:5000 cannot be reached"),
     ],
 )
@@ -285,7 +285,7 @@ def test_who_only_looks_downloads_nothing(
     before = set(place.root.rglob("*"))
     assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look) == BAD_INPUT
     printed = capsys.readouterr()
-    assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): "))
+    assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): "))
     assert printed.err.endswith("; --plan and --report download nothing\n")
     assert asked == []
     assert set(place.root.rglob("*")) == before

@@ -182,7 +182,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
         ),
         (
             {"modalities": (replace(IMAGE, shape=(1, 9, 9)), LABEL), "grey": "digits"},
-            "an image has 81 grey values, not a multiple of 16, the number of bits drawn at a time: leave grey out",
+            "an image has 81 grey values, but bits are drawn 16 at a time: leave grey out",
         ),
         (
             {"defaults": Defaults(8, 1, "mlp", ())},

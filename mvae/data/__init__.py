@@ -1,4 +1,4 @@
-"""The data sets: their list, their raw files, and loading them into memory.
+"""Lists the data sets, finds their raw files, and loads them into memory.
 
 Training needs only `load`. Its first call converts the raw files to Arrow files in the cache: one process converts,
 the others wait. Later calls, in any process, map these files. `fingerprint` identifies the content without converting.
@@ -87,7 +87,7 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports names that need torch on first use, so that names, descriptions and fingerprints load fast."""
+    """Imports names that need torch on first use, which keeps `import mvae.data` fast."""
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_NEED_TORCH[name]), name)

@@ -31,7 +31,7 @@ def check_source(found: Source) -> None:
     """Checks that the rest of the code can work with a description.
 
     Raises:
-        Refusal: it cannot; the message names the data set, and the modality if one is wrong.
+        Refusal: the description is invalid; the message names the data set, and the modality if one is wrong.
     """
     if not NAME.fullmatch(found.name):
         raise Refusal(
@@ -95,8 +95,8 @@ def _check_networks(found: Source) -> None:
     values = math.prod(found.modalities[0].shape)
     if found.grey and values % PIXELS_A_COUNT:
         raise Refusal(
-            f"data set {found.name}: an image has {values} grey values, not a multiple of {PIXELS_A_COUNT}, the"
-            " number of bits drawn at a time: leave grey out, or change the size of the images"
+            f"data set {found.name}: an image has {values} grey values, but bits are drawn {PIXELS_A_COUNT} at a time:"
+            " leave grey out, or change the size of the images"
         )
 
 
@@ -106,7 +106,7 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
     Args:
         examples: number of training examples, from `Source.examples`.
     Raises:
-        Refusal: they do not match.
+        Refusal: the arrays do not match the description.
     """
     where = f"convert of data set {found.name}"
     stored = [modality for modality in found.modalities if modality.view is None]

@@ -1,4 +1,4 @@
-"""Digests of many files, reading each file once: the cache remembers the digest of every unchanged file.
+"""Computes digests of many files. Each file is read once: the cache remembers the digests of unchanged files.
 
     <cache>/contents/<16 digits>.json     one per folder or zip: name to size, times, inode and digest
 
@@ -20,14 +20,14 @@ from mvae.storage.files import locked, write_atomically
 VERSION = 1
 """Version of the digests. Raise it if the same content gets a different digest."""
 SETTLED_S = 2.0
-"""Seconds after its last change before a file's digest is remembered.
+"""Seconds that must pass after a file's last change before its digest is remembered.
 
 Clocks of file systems are coarse: a file changed twice in quick succession may keep its times.
 """
 SAVE_EVERY_S = 10.0
 """Seconds between saves during a long pass. A killed pass resumes from the last save."""
 BATCH = 256
-"""Number of files read between checks of the clock."""
+"""Number of files read between checks of whether to save."""
 
 Stamp = tuple[int, int, int, int]
 """Size, mtime in ns, ctime in ns and inode of a file."""

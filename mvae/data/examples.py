@@ -88,7 +88,7 @@ class Split:
         return dataclasses.replace(self, sentences=tuple(each and each.knowing(words) for each in self.sentences))
 
     def first(self, examples: int) -> "Split":
-        """Returns the first `examples` examples, in shared memory."""
+        """Returns the first `examples` examples without copying."""
         return dataclasses.replace(
             self._map_values(lambda value: value[:examples]),
             sentences=tuple(each and each[:examples] for each in self.sentences),

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def load(name: str, data_root: Path | None = None, cache: Path | None = None, *, grey: bool = False) -> Dataset:
-    """Returns a data set on the CPU, memory-mapped. One process converts it in its first call; all others wait.
+    """Returns a data set on the CPU, memory-mapped. The first call converts it: one process works, all others wait.
 
     If a stored file is truncated or corrupt, logs a warning, renames the file to `.bad` and converts again.
 
@@ -45,7 +45,7 @@ def load(name: str, data_root: Path | None = None, cache: Path | None = None, *,
 
 
 def load_converted(name: str, fingerprint: str, cache: Path | None = None) -> Dataset | None:
-    """Returns the data set with this fingerprint if the cache holds it, else None. Reads no raw file, converts nothing.
+    """Returns the data set with this fingerprint if the cache holds it, else None. Reads no raw files.
 
     Raises:
         Refusal: unknown data set.

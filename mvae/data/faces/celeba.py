@@ -1,8 +1,8 @@
 """Defines `celeba` and `celeba19`: aligned faces with 18 of CelebA's 40 attributes (files: celeba_files.py).
 
-Attributes and image size follow sections 1 and 6 of the supplement: scale the short side to 64, then take the 64x64
-pixels in the middle. `celeba` has two modalities, the image and all attributes together. `celeba19` has 19, the image
-and one per attribute.
+Attributes and image size follow sections 1 and 6 of the supplement. The short side is scaled to 64, and the 64x64
+pixels in the middle are kept. `celeba` has two modalities, the image and all attributes together. `celeba19` has 19,
+the image and one per attribute.
 
 Images are decoded once for both data sets, into `<cache>/celeba-<digits>-pictures` (mvae/data/faces/pictures.py; 2.5 GB
 for all of CelebA). The folder is kept, so converting the second data set only copies. Images are never all in memory.
@@ -43,7 +43,7 @@ ATTRIBUTES = (
 """The 18 visually distinct attributes that the paper uses, in this order."""
 
 PARTITIONS = "partitions.npy"
-"""File next to the pictures: uint8 [N], the split (0, 1, 2) of each picture, ascending like the pictures."""
+"""File next to the pictures: uint8 [N], the split (0, 1, 2) of each picture. Pictures are sorted by split."""
 VALUES = "attributes.npy"
 """File next to the pictures: uint8 [N, A], 0 or 1."""
 

@@ -76,8 +76,8 @@ class Files:
             (located if places else missing).append(places[0] if places else name)
         if missing:
             raise Refusal(
-                f"{self.images / missing[0]} is missing, one of {len(missing):,} missing images out of {len(names):,} in"
-                f" {PARTITION_LIST}: fetch the images again"
+                f"{len(missing):,} of the {len(names):,} images in {PARTITION_LIST} are missing, the first is"
+                f" {self.images / missing[0]}: fetch the images again"
             )
         return located
 
@@ -227,7 +227,7 @@ def facts(root: Path, _words: int | None = None) -> tuple[str, ...]:
     names, partitions = read_partitions(files.partitions)
     counts = tuple(np.bincount(partitions, minlength=len(PUBLISHED)).tolist())
     found, published = (", ".join(f"{count:,}" for count in each) for each in (counts, PUBLISHED))
-    differs = [f"{found} images to train, validate and test (published: {published})"] * (counts != PUBLISHED)
+    differs = [f"{found} images for training, validation and test (published: {published})"] * (counts != PUBLISHED)
     (place,) = files.located(names[:1])
     width, height = files.read_image(place, lambda image: np.array(image.size)).tolist()
     if (width, height) != ALIGNED:

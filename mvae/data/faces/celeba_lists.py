@@ -112,7 +112,8 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
     for place, words in enumerate(rows):
         if len(words) != len(columns) + 1 or not {"1", "-1"}.issuperset(words[1:]):
             raise Refusal(
-                f"{path}, line {before + place + 1} must hold a file name and {len(columns)} values of 1 or -1: fetch it again"
+                f"{path}, line {before + place + 1} must hold a file name and {len(columns)} values of 1 or -1:"
+                " fetch it again"
             )
         names.append(words[0])
         values[place] = [words[column] == "1" for column in places]
@@ -170,7 +171,7 @@ def content(path: Path) -> bytes:
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]], int]:
-    """Returns an attribute list's column names, the words of each image's line, and the number of lines before these."""
+    """Returns the column names of an attribute list, the words of each image's line, and the number of header lines."""
     rows, is_csv = _rows(path)
     if is_csv:
         return rows[0][1:], rows[1:], 1

@@ -1,8 +1,8 @@
 """Defines `faces` and `faces19`: small drawn faces with CelebA's attributes, for tests and for runs without CelebA.
 
-A face is drawn at 178x218 pixels (mvae/data/faces/drawing.py), with eyes and mouth about where CelebA's aligned images
-have them, and reduced to 64x64 like CelebA's images. The paper's 18 attributes and nine more (DRAWN) are really drawn;
-CelebA's other columns are always -1. Each of the 18 holds for 8 % to 92 % of the faces.
+A face is drawn at 178x218 pixels (mvae/data/faces/drawing.py), then reduced to 64x64 like CelebA's images. Eyes and
+mouth are about where CelebA's aligned images have them. The paper's 18 attributes and nine more (DRAWN) are really
+drawn; CelebA's other columns are always -1. Each of the 18 holds for 8 % to 92 % of the faces.
 
 The attributes are consistent. A face is bald or has exactly one hair colour. A bald face has no bangs, no receding
 hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have

@@ -1,7 +1,7 @@
 """Computes edges and landmark masks of pictures of faces (supplement, section 10), for `vision`.
 
-Edges are Canny edges from scikit-image. The mask is drawn from the 68 points that dlib's shape predictor finds: mouth,
-brows, eyes and nose filled, the jaw as a line, white on black.
+Edges are Canny edges from scikit-image. The mask is drawn, white on black, from the 68 points that dlib's shape
+predictor finds. Mouth, brows, eyes and nose are filled; the jaw is a line.
 
 Both libraries belong to the optional extra `vision` and are imported only when used. The predictor's file comes with
 the package face_recognition_models. That package is never imported, because it needs a module that setuptools removed.
@@ -67,7 +67,7 @@ def edges(image: np.ndarray) -> np.ndarray:
 def landmarks(image: Image.Image) -> np.ndarray | None:
     """Returns the 68 points of the largest face, float64 [68, 2], x and y in pixels; None if no face is found.
 
-    Larger images are scaled down to LONGEST pixels: dlib needs much memory for more pixels, and finds no more faces.
+    Larger images are scaled down to LONGEST pixels: with more, dlib needs much memory but finds no more faces.
     """
     scale = max(1.0, max(image.size) / LONGEST)
     if scale > 1:

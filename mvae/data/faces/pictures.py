@@ -6,7 +6,7 @@
              *.npy                      small data that belong to the pictures, for example labels
 
 The folder is in the cache. The picture file has its full length from the start. Each block is written to its place and
-flushed to disk before its `.done` mark appears, so a resumed run makes exactly the unfinished blocks. Once all marks
+flushed to disk before its `.done` mark appears. So a resumed run makes exactly the unfinished blocks. Once all marks
 exist, the folder never changes, and any process may read `mapped`.
 
 Processes are spawned, so a script run as a file must start its work under `if __name__ == "__main__":`.
@@ -146,7 +146,7 @@ def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
 
 
 def _unfinished_blocks(folder: Path, count: int, channels: int, block: int) -> list[Block]:
-    """Creates the picture file if necessary. Call it while holding the folder's lock."""
+    """Returns the blocks without a mark, after creating the picture file if necessary. Needs the folder's lock."""
     for abandoned in folder.glob(".*.tmp"):  # left by a killed process
         abandoned.unlink(missing_ok=True)
     path, size = folder / PICTURES, count * channels * SIDE**2
@@ -171,7 +171,8 @@ def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[B
             yield future.result()
     except BrokenProcessPool as error:
         raise Refusal(
-            "a process that makes pictures was killed (was memory full?): run the command again; it keeps finished blocks"
+            "a process that makes pictures was killed (is there enough memory?): run the command again;"
+            " finished blocks are kept"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ They correspond to Figures 7 to 10:
     watermark   the image with the letters MVAE over its middle          computed per batch
 
 `vision` uses CelebA, and `vision_images` any folder of images. `vision_faces` uses the drawn faces of
-mvae/data/faces/faces.py and draws their masks too; `vision_faces_small`, for the demo, is the first part of these.
+mvae/data/faces/faces.py and draws their masks too; `vision_faces_small`, for the demo, uses fewer of these.
 
 Finding the face in a photograph takes a tenth of a second, so edges and masks are computed once, on all cores, in
 blocks. A killed conversion keeps its finished blocks. An image without a detected face has an empty mask; the number of

@@ -4,15 +4,15 @@ A trial on black-and-white images (binary_mnist) gets its training images in one
 
 fixed
     The default. The conversion draws the bits of all images once, and all trials use these bits. The supplement
-    compares its numbers with its reference [5] (Larochelle and Murray, the NADE paper), whose MNIST is binarised once.
+    aligns its numbers with its reference [5] (Larochelle and Murray, the NADE paper), whose MNIST is binarised once.
 dynamic
     Each epoch draws new bits for the training images from their grey values. All arms trained by steps use them,
     including RBM. Much later work does this: it keeps a model from memorising one draw.
 
 The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
-data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. An epoch may show
-an image several times, alone and in pairs: its bits are the same each time. All ELBO terms of a step use one draw, for
-inputs and targets.
+data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch
+shows an image several times, alone or in pairs, its bits are the same each time. All ELBO terms of a step use one draw,
+for inputs and targets.
 
 Validation, test, read-outs and LOGREG (which is not trained by steps) always use the fixed bits, so that their numbers
 are comparable.
@@ -55,8 +55,8 @@ def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
 def redrawn(grey: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """Returns the images of a training split for one epoch of dynamic binarisation.
 
-    Image i starts at count i * C * H * W / 16 of the stream ("binarisation", seed, epoch), so its bits do not depend
-    on the number of images.
+    Image i starts at count i * C * H * W / 16 of the stream ("binarisation", seed, epoch). Its bits therefore do not
+    depend on the number of images.
 
     Args:
         grey: uint8 [N, C, H, W], with C * H * W a multiple of 16.

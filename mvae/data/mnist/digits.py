@@ -35,7 +35,9 @@ def convert(_root: Path) -> Arrays:
 
     digits = load_digits()
     if content_digest(digits.images, digits.target) != CONTENT:
-        raise Refusal("the installed scikit-learn has unknown digits: install a released scikit-learn, for example 1.9")
+        raise Refusal(
+            "scikit-learn's digits are not the expected ones: install a released scikit-learn, for example 1.9"
+        )
     images = np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.uint8)
     # A bit generator's raw stream is the same in all numpy versions; Generator.permutation may change.

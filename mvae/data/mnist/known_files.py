@@ -74,7 +74,7 @@ def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...],
         train, test: number of examples per class.
     """
     published = COUNTS[folder]
-    line = f"{raw} has {len(others)} of 4 files that differ from the published {folder} ({', '.join(others)}): "
+    line = f"{len(others)} of 4 files in {raw} differ from the published {folder} ({', '.join(others)}): "
     if (train, test) == published:
         return line + "as many examples per class as published, but other content"
     line += f"{sum(train):,} training and {sum(test):,} test examples"

@@ -204,7 +204,7 @@ def _read_header(file: io.BufferedIOBase, path: Path) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """Opens a raw file, uncompressed if necessary, and turns errors in reading it into a Refusal."""
+    """Opens a raw file, decompressing a gzip, and turns read errors into a Refusal."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield file

@@ -1,10 +1,11 @@
 """Defines `mnist19`: MNIST as 19 modalities, the image and 18 binary attributes computed from label and pixels.
 
-It uses MNIST's raw files (layout: `mvae/data/mnist/mnist.py`), images and splits. Ten attributes are the label's bits,
-`is_0` to `is_9`. Eight describe the shape of the ink, which is all pixels of at least 128. Each of the eight means that
-a quantity exceeds a threshold; the function that computes the quantity documents its formula. The threshold of
-`has_hole` is 0. The other thresholds are medians over the 50,000 training digits, so each attribute holds for half of
-these digits, minus the few that equal the median:
+It uses MNIST's raw files (layout: `mvae/data/mnist/mnist.py`), images and splits. Ten attributes, `is_0` to `is_9`,
+say which digit the label is. The other eight describe the shape of the ink, that is, of all pixels of at least 128.
+
+Each of the eight means that a quantity exceeds a threshold. The function that computes the quantity documents its
+formula. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training digits. So these
+attributes hold for half of the training digits, minus the few that equal the median:
 
                   quantity                                  median   share: training, validation, test
     thick         stroke width, in pixels                   2.371    0.5000   0.4569   0.5210

@@ -6,7 +6,7 @@ is uniform on 0..4. Each digit is shrunk by 1/1.3 to 21x21 and pasted by pixelwi
 right, bottom left, bottom right. Neighbouring boxes overlap by two pixels. Canvases on which two digits overlap are
 counted and logged, but not drawn again, because an overlap only affects the looks.
 
-The text is the classes in the same order, then stop tokens up to the length of 5 tokens. The vocabulary is 10 digits,
+The text is the classes in the same order, then stop tokens, 5 tokens in total. The vocabulary is 10 digits,
 stop and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.
 """
 
@@ -85,9 +85,10 @@ def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> t
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
-    """Shrinks 28x28 to 21x21 pixels by averaging areas, in integer arithmetic, so that every library gives the same result.
+    """Shrinks 28x28 to 21x21 pixels by averaging areas. Integer arithmetic gives the same result with every library.
 
-    A new pixel covers 4/3 of an old pixel in each direction. In units of 1/3, weights are integers that sum to 16.
+    A new pixel covers 4/3 of an old pixel in each direction. In units of 1/9, the weights of the old pixels are
+    integers that sum to 16.
 
     Args:
         images: uint8 [n, 28, 28].

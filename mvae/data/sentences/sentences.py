@@ -7,8 +7,8 @@ as it was written, and one file serves any number of known words.
 A model that knows K words uses token 0 for <unk>, 1 to K for the words, then stop and start: C = K + 3 tokens (see
 mvae/data/sentences/text.py).
 
-Most batches contain sentences of similar lengths (see mvae/sampling.py). If a batch does not, for example if a step
-shows a few pairs of all lengths, networks process it in groups of similar length.
+Most batches contain sentences of similar lengths (see mvae/sampling.py). Some do not, for example if a step shows a
+few pairs of all lengths. Networks then process the batch in groups of similar length.
 
 Shapes: N sentences, B sentences in a batch, L tokens in the longest of these, including its stop token.
 """
@@ -41,7 +41,7 @@ class Sentences:
         return len(self.offsets) - 1
 
     def __getitem__(self, chosen: slice) -> "Sentences":
-        """Returns consecutive sentences, in shared memory."""
+        """Returns consecutive sentences without copying."""
         start, stop, step = chosen.indices(len(self))
         assert step == 1
         return Sentences(self.tokens, self.offsets[start : max(start, stop) + 1], self.classes)

@@ -22,7 +22,7 @@ UNKNOWN_WORD = "<unk>"
 SPECIAL = 3
 """Number of tokens that are not words: <unk>, stop and start."""
 
-# n texts, L tokens a row, C tokens in the vocabulary
+# n texts, L tokens per row, C tokens in the vocabulary
 
 
 def stop_token(classes: int) -> int:

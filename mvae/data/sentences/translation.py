@@ -3,9 +3,9 @@
 A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B. A and B are any two suffixes; they name
 the modalities, in alphabetical order. The folder is either the data root itself or its subfolder en-vi.
 
-Words are in Unicode's normal form C and are separated by any white space. Models know a word if it occurs at least
-FEWEST times in the training split and is one of the CLASSES - 3 most frequent. All other words are <unk> to them. Pairs
-with a sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers.
+Words are in Unicode's normal form C and are separated by any white space. Models know the CLASSES - 3 most frequent
+words, if these occur at least FEWEST times in the training split. All other words are <unk> to models. Pairs with a
+sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers.
 """
 
 import codecs
@@ -156,7 +156,7 @@ def digest(root: Path) -> str:
 
 
 def _digest(root: Path, *also: str) -> str:
-    """Returns the digest of the unnormalised files, as releases did that did not normalise words."""
+    """Returns the digest of the unnormalised files. Earlier releases used it because they did not normalise words."""
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
     return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
 
@@ -183,7 +183,8 @@ def decoded(path: Path) -> str:
 def sentences_of(text: str, path: Path) -> list[list[str]]:
     """Returns the words of every line of a text.
 
-    Lines end in \\n or \\r\\n. In a text without \\n they end in \\r, as on the classic Mac OS.
+    Lines end in a line feed, as on Unix or Windows. In a text without line feeds they end in a carriage return, as on
+    the classic Mac OS.
 
     Args:
         path: the file, for error messages.
@@ -212,7 +213,7 @@ def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]
         longer, shorter = (one, other) if counts[0] > counts[1] else (other, one)
         raise Refusal(
             f"{longer}, line {min(counts) + 1} has no counterpart: {shorter} has {min(counts):,} lines,"
-            f" but {longer.name} has {max(counts):,}"
+            f" but {longer.name} has {max(counts):,}; give both the same number of lines"
         )
     kept = [pair for pair in zip(*both, strict=True) if max(map(len, pair)) <= MOST_TOKENS]
     if not kept:
@@ -248,8 +249,8 @@ def vocabulary(
 ) -> tuple[list[str], int]:
     """Returns all words, indexed by number, and C, the number of tokens that a model knows.
 
-    The order is: <unk>; known words by falling frequency, then alphabetically; other training words in the same order;
-    words that occur in no training sentence.
+    <unk> comes first. Known words follow by falling frequency, equally frequent ones alphabetically. Then come the
+    other training words in the same order, then words that occur in no training sentence.
     """
     counts = Counter(word for sentence in training for word in sentence)
     counts.update(dict.fromkeys({word for sentence in others for word in sentence}, 0))

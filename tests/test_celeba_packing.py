@@ -172,7 +172,7 @@ def test_a_csv_list_that_is_damaged_is_one_clear_line(root: Path, tmp_path: Path
     with_csv_lists(place)
     path = place / "list_attr_celeba.csv"
     path.write_text(path.read_text(encoding="utf-8").replace("000005.jpg,", "000005.jpg,2,", 1), encoding="utf-8")
-    with pytest.raises(Refusal, match=r"list_attr_celeba\.csv, line 6 is not a file name and 40 times 1 or -1"):
+    with pytest.raises(Refusal, match=r"list_attr_celeba\.csv, line 6 must hold a file name and 40 values of 1 or -1"):
         data.load("celeba", root, tmp_path)
 
 

@@ -145,7 +145,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
             "has the modalities label, image: give an image first, then at least one more",
         ),
         ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have the same name; rename one"),
-        ({"modalities": (IMAGE, SINGLE, LABEL)}, "put its single attributes after all other modalities"),
+        ({"modalities": (IMAGE, SINGLE, LABEL)}, "put modalities of kind attribute after all others"),
         (
             {"modalities": (IMAGE, replace(LABEL, classes=257))},
             "label: classes = 257 does not fit into a byte: give 2 to 256",

@@ -48,7 +48,7 @@ def check_source(found: Source) -> None:
     if len({modality.name for modality in found.modalities}) < len(kinds):
         raise Refusal(f"data set {found.name}: two modalities have the same name; rename one")
     if Kind.ATTRIBUTE in kinds and set(kinds[kinds.index(Kind.ATTRIBUTE) :]) != {Kind.ATTRIBUTE}:
-        raise Refusal(f"data set {found.name}: put its single attributes after all other modalities")
+        raise Refusal(f"data set {found.name}: put modalities of kind attribute after all others")
     for modality in found.modalities:
         _check_modality(modality, f"data set {found.name}, {modality.name}")
     if found.modalities[0].view is not None:

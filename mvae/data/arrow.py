@@ -136,8 +136,9 @@ def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ..
         if modality.sentences:
             columns.append(pa.array(array, pa.large_list(pa.int32())))
         else:
-            given = array.dtype, array.shape[1:]
-            assert given == (np.uint8, modality.shape), (modality.name, given)
+            assert array.dtype == np.uint8 and array.shape[1:] == modality.shape, (
+                f"{modality.name}: {array.dtype} of shape {array.shape}"
+            )
             flat, size = pa.array(np.ascontiguousarray(array).reshape(-1)), math.prod(modality.shape)
             columns.append(pa.FixedSizeListArray.from_arrays(flat, size) if modality.shape else flat)
     shapes = json.dumps({modality.name: modality.shape for modality in modalities})

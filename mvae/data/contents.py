@@ -27,7 +27,7 @@ Clocks of file systems are coarse: a file changed twice in quick succession may 
 SAVE_EVERY_S = 10.0
 """Seconds between saves during a long pass. A killed pass resumes from the last save."""
 BATCH = 256
-"""Number of files read between checks of whether to save."""
+"""Number of files after which to check again whether it is time to save."""
 
 Stamp = tuple[int, int, int, int]
 """Size, mtime in ns, ctime in ns and inode of a file."""

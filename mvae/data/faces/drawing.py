@@ -93,7 +93,7 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
-    """Draws the mask of the face that `draw` draws: white on black, features filled, the jaw as a line.
+    """Draws the mask for the same face as `draw`: white on black, features filled, the jaw as a line.
 
     The features are mouth, brows, eyes and nose.
 

@@ -34,7 +34,7 @@ VERSION = 1
 SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
-"""Number of random numbers per face: one per column, then those that vary its looks."""
+"""Random numbers drawn per face: one per column, then those that vary its looks."""
 
 DRAWN = (
     *ATTRIBUTES,

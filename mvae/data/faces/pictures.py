@@ -1,7 +1,7 @@
 """Converts pictures of faces to 64x64 bytes, once, in blocks and with several processes. A killed conversion resumes.
 
-    <folder>/pictures.u8                all pictures, [N, C, 64, 64]; C is 3, or more if a picture has more than its
-                                        colours (mvae/data/faces/vision.py)
+    <folder>/pictures.u8                all pictures, [N, C, 64, 64]; C is 3, or more if channels
+                                        besides the colours are stored (mvae/data/faces/vision.py)
              000000-002000.done ...     empty, one per finished block of 2,000 pictures
              *.npy                      small data that belong to the pictures, for example labels
 

@@ -56,8 +56,8 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
         owner, own_name = _OWNERS.get(digest, (folder, name))
         if owner != folder:
             raise Refusal(
-                f"{raw / name} is {owner}'s {own_name}: put {folder}'s file there, or move {owner}'s files to {owner}/raw"
-                f" and use --dataset {TOKENS[owner]}"
+                f"{raw / name} is {owner}'s {own_name}: put {folder}'s file there, or move {owner}'s files to"
+                f" {owner}/raw and use --dataset {TOKENS[owner]}"
             )
         if own_name != name:
             raise Refusal(f"{raw / name} is {owner}'s {own_name} under another name: put {owner}'s {name} there")

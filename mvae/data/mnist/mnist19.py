@@ -125,7 +125,7 @@ def stroke_width(ink: Ink) -> np.ndarray:
 
 
 def slant(ink: Ink) -> np.ndarray:
-    """`slanted`: -mu11 / mu02, the shear: how many columns the ink moves to the right per row upwards.
+    """`slanted`: -mu11 / mu02, the shear: columns that the ink moves to the right per row upwards.
 
     mu11 is the central moment of row and column, mu02 that of row and row. 0 if all ink is in one row.
     """
@@ -159,7 +159,7 @@ def holes(ink: Ink) -> np.ndarray:
 
 
 def weight_above(ink: Ink) -> np.ndarray:
-    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, by how many rows the centroid is above the box's middle."""
+    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, the number of rows from the box's middle up to the centroid."""
     return _ratio(ink.area * ink.top_bottom - 2 * ink.row, 2 * ink.area)
 
 
@@ -172,7 +172,7 @@ def symmetry(ink: Ink) -> np.ndarray:
 
 
 def weight_right(ink: Ink) -> np.ndarray:
-    """`heavy_right`: sum(c) / A - (left + right) / 2, by how many columns the centroid is right of the box's middle."""
+    """`heavy_right`: sum(c) / A - (left + right) / 2, the number of columns from the box's middle right to the centroid."""
     return _ratio(2 * ink.column - ink.area * ink.left_right, 2 * ink.area)
 
 

@@ -73,7 +73,7 @@ def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_da
     (raw / TEST_LABELS).unlink()
     fashion = (real_data / "FashionMNIST" / "raw" / TEST_LABELS).read_bytes()
     (raw / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(fashion, 1))
-    with pytest.raises(Refusal, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there"):
+    with pytest.raises(Refusal, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's file there"):
         data.load(name, tmp_path, tmp_path / "cache")
 
 

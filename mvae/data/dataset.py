@@ -96,11 +96,7 @@ class Modality:
 
 
 def position(modalities: Sequence[Modality], kind: Kind) -> int:
-    """Returns the position of the first modality of the given kind.
-
-    Raises:
-        ValueError: no modality has this kind.
-    """
+    """Returns the position of the first modality of the given kind. There must be one."""
     return [modality.kind for modality in modalities].index(kind)
 
 

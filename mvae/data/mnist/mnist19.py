@@ -159,7 +159,7 @@ def holes(ink: Ink) -> np.ndarray:
 
 
 def weight_above(ink: Ink) -> np.ndarray:
-    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, the number of rows from the box's middle up to the centroid."""
+    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, the rows from the box's middle up to the centroid."""
     return _ratio(ink.area * ink.top_bottom - 2 * ink.row, 2 * ink.area)
 
 
@@ -172,7 +172,7 @@ def symmetry(ink: Ink) -> np.ndarray:
 
 
 def weight_right(ink: Ink) -> np.ndarray:
-    """`heavy_right`: sum(c) / A - (left + right) / 2, the number of columns from the box's middle right to the centroid."""
+    """`heavy_right`: sum(c) / A - (left + right) / 2, the columns from the box's middle right to the centroid."""
     return _ratio(2 * ink.column - ink.area * ink.left_right, 2 * ink.area)
 
 

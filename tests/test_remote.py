@@ -187,7 +187,7 @@ def test_only_the_newest_weights_stay_and_work_of_others_that_may_go_on_is_left_
     final = Checkpoints(bucket, "b").keep_final_weights()
     assert final is not None and final.final
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt", "000003-c/model.pt"]
-    monkeypatch.setattr(mvae.training.checkpoint, "_IN_THE_MAKING", -60.0)
+    monkeypatch.setattr(mvae.training.checkpoint, "_ABANDONED_AFTER", -60.0)
     assert Checkpoints(bucket, "b").keep_final_weights() == final
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt"]
 

@@ -1,4 +1,4 @@
-"""The read-out: how well a label can be told from the features of a model that never saw one (VAE, RBM)."""
+"""Reads out labels: predicts them from the features of a model trained without labels (VAE, RBM)."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ from mvae.supervision import paired_set
 from mvae.trial import Trial
 
 ROWS = 1000
-"""Images a pass."""
+"""Images per pass."""
 
 
 def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
-    """Fits a logistic regression on `model(image)` of the paired set, and tells the test images' labels by it.
+    """Fits a logistic regression to `model(image)` of the paired set and predicts the labels of the test images.
 
-    The paired set is that of the measure's fraction and the trial's seed, so other arms of the seed see the same one.
-    Where it holds one class only, that class is predicted.
+    The measure's fraction and the trial's seed determine the paired set, so all arms with this seed use the same one.
+    If the paired set has only one class, that class is predicted.
 
     Returns:
-        Under names that carry the fraction: test/accuracy, and train/accuracy on the paired set itself.
+        test/accuracy, and train/accuracy on the paired set. Both names include the fraction.
     Raises:
         Refusal: the fraction keeps fewer than two pairs.
     """
@@ -44,6 +44,5 @@ def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dat
 
 @torch.no_grad()
 def _features(model: nn.Module, split: Split, image: int, passes: Sequence[Tensor]) -> np.ndarray:
-    """Float32 [n, F], in evaluation mode; the module's mode is put back."""
     with evaluated(model):
         return np.concatenate([model(split.take(image, rows)).cpu().numpy() for rows in passes])

@@ -102,7 +102,7 @@ BAD = {
     "train": [
         ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
         ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
-        ("--workers 1000 --batch-size 1000", "1000 workers a trial: there are "),
+        ("--workers 1000 --batch-size 1000", "1000 workers per trial: there are "),
         ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
     ],
     "search": [

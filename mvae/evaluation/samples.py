@@ -160,7 +160,7 @@ def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
 
 
 def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]: drawn if a generator is given, else likeliest."""
+    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]: drawn, or without generator likeliest."""
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
         return written(model.decoders[m], z, generator)

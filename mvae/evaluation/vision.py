@@ -210,7 +210,7 @@ def vision_metrics(
 
 @torch.no_grad()
 def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
-    """Returns sheets of the split's first examples, laid out as in the paper: images [., 3, H, W], a column per example.
+    """Returns sheets of the split's first examples as in the paper: images [., 3, H, W], one column per example.
 
     The rows of a task that changes part of an image are the input, the prediction and the truth. The rows of other
     tasks are the truth and the prediction.

@@ -1,4 +1,4 @@
-"""What a plan costs: hours of machines like this one, and their price."""
+"""Converts an estimate into machine-hours and their price."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from sweeps.planning.estimate import Estimate, Shape
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that trials run on, and what they run on there."""
+    """The machine that trials run on."""
 
     capacity: Capacity
     kind: str
-    """Of the device: cpu or cuda."""
+    """Kind of the device that trains: cpu or cuda."""
     device: str | None
-    """Its name, as results record it; None where trials run on a cluster's machines, of which nothing is known here."""
+    """Name of the device, as in results. None if trials run on a cluster, whose machines are not known here."""
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
-        """How much of a machine a trial takes; above 1 for one that needs several.
+        """Returns the share of the machine that a trial takes; above 1 if the trial needs several machines.
 
         Args:
-            wanted: GPUs of a trial, as asked for.
-            most: trials at a time, where that is limited.
+            wanted: value of `--gpus-per-trial`.
+            most: value of `--max-concurrent`; None if not given.
         """
         here = self.capacity
         needs = demand(*shape, wanted, here)
@@ -39,7 +39,10 @@ class Host:
 
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
-    """Host-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
+    """Returns lines with the machine-hours of an estimate and their price, if the user gave a price per hour.
+
+    Returns no lines if no trial's time is known.
+    """
     if not estimate.known:
         return []
     here, gpus, at_most = machine.capacity, options.gpus_per_trial, options.max_concurrent
@@ -51,19 +54,19 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
     bounds = (
         memory_bound(here, demand(*shape, gpus, here), at_most, len(each)) for shape, each in estimate.shapes.items()
     )
-    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
+    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} on one machine like this: {has}{at_once})"]
     if machine.device is None:
-        lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
+        lines[-1] += "; this assumes workers like the head: on other machines, times and prices differ"
     if options.price_per_hour is not None:
         price = seconds / 3600 * options.price_per_hour
-        lines.append(f"about {price:.2f} at {options.price_per_hour:g} a machine-hour")
+        lines.append(f"about {price:.2f} at {options.price_per_hour:g} per machine-hour")
     if estimate.unknown:
-        lines[-1] += f", without {counted(estimate.unknown, 'trial')} of which no time is known"
+        lines[-1] += f", without {counted(estimate.unknown, 'trial')} whose time is unknown"
     return [*lines, *dict.fromkeys(filter(None, bounds))]
 
 
 def _lasting(seconds: Sequence[float], share: float) -> float:
-    """Seconds for which a machine is held by trials that each take this share of it."""
+    """Returns the machine-seconds of trials that each take this share of a machine."""
     return makespan(seconds, round(1 / share)) if share < 1 else sum(seconds) * share
 
 

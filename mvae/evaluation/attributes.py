@@ -22,8 +22,7 @@ from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.streams import numpy_generator
 
-ROWS = 1000
-"""Images per pass."""
+IMAGES_PER_PASS = 1000
 
 
 def attribute_values(modalities: tuple[Modality, ...], split: Split) -> Tensor:
@@ -121,11 +120,10 @@ def validation_attribute_metrics(model: Multimodal, data: Dataset) -> dict[str, 
 
 
 def _posteriors(model: Multimodal, split: Split, examples: Sequence[int]) -> Iterator[tuple[Sequence[int], Gaussian]]:
-    """Yields the examples' positions and their q(z | image), ROWS examples at a time."""
     image = model.index(Kind.IMAGE)
     device = split.values[image].device
-    for start in range(0, len(examples), ROWS):
-        ids = examples[start : start + ROWS]
+    for start in range(0, len(examples), IMAGES_PER_PASS):
+        ids = examples[start : start + IMAGES_PER_PASS]
         yield ids, model.infer_at({image: split.take(image, torch.tensor(ids, device=device))})
 
 

@@ -188,7 +188,6 @@ def split_likelihoods(
 
 
 def _is_ready(model: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether all modules are in evaluation mode and all floating-point tensors have `dtype`."""
     tensors = (*model.parameters(), *model.buffers())
     return not any(module.training for module in model.modules()) and all(
         tensor.dtype == dtype for tensor in tensors if tensor.is_floating_point()

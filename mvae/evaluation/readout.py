@@ -14,8 +14,7 @@ from mvae.models.logistic import fit_linear
 from mvae.supervision import paired_set
 from mvae.trial import Trial
 
-ROWS = 1000
-"""Images per pass."""
+IMAGES_PER_PASS = 1000
 
 
 def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dataset) -> dict[str, float]:
@@ -32,10 +31,10 @@ def readout_accuracy(measure: Measure, model: nn.Module, trial: Trial, data: Dat
     image, label = position(data.modalities, Kind.IMAGE), position(data.modalities, Kind.LABEL)
     paired = paired_set(len(data.train), measure.parameter("f"), trial.seed, dataset=data.name)
     kept = torch.from_numpy(paired).to(data.train.values[label].device)
-    features = _features(model, data.train, image, torch.split(kept, ROWS))
+    features = _features(model, data.train, image, torch.split(kept, IMAGES_PER_PASS))
     labels = data.train.take(label, kept).cpu().numpy()
     fit = fit_linear(features, labels, data.modalities[label].classes)
-    predicted = fit.predict(_features(model, data.test, image, data.test.passes(ROWS)))
+    predicted = fit.predict(_features(model, data.test, image, data.test.passes(IMAGES_PER_PASS)))
     return {
         measure.metric: float((predicted == data.test.values[label].cpu().numpy()).mean()),
         measure.metric.replace("test/", "train/"): float((fit.predict(features) == labels).mean()),

@@ -17,8 +17,7 @@ from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal, written
 from mvae.streams import torch_generator
 
-ROWS = 8
-"""Images per row of a sheet."""
+IMAGES_PER_ROW = 8
 
 
 @torch.no_grad()
@@ -48,25 +47,24 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
     reconstructed = model.likelihoods[image].mean(model.decode(image, model.infer_at({image: truth}).mean))
     sheets = {"reconstructions": _reconstructions(truth, reconstructed)}
     if model.stacked:
-        one = torch.ones(ROWS, dtype=torch.int64, device=device)
+        one = torch.ones(IMAGES_PER_ROW, dtype=torch.int64, device=device)
         given = [model.infer_at({m: one}) for m in model.stacked]
         images = drawn(Gaussian(*map(torch.cat, zip(*given, strict=True))))
         rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
-        sheets["image_given_attribute"] = Sheet(images, ROWS, "Images drawn given one attribute", rows)
+        sheets["image_given_attribute"] = Sheet(images, IMAGES_PER_ROW, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
         other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
-        values = split.take(other, _shown(split)[:ROWS])
-        images = drawn(model.infer_at({other: values.repeat_interleave(ROWS - 1, dim=0)}))
+        values = split.take(other, _shown(split)[:IMAGES_PER_ROW])
+        images = drawn(model.infer_at({other: values.repeat_interleave(IMAGES_PER_ROW - 1, dim=0)}))
         sheets[f"image_given_{model.modalities[other].name}"] = _conditional(truth, images, model, other, values)
     if Kind.LABEL in kinds:
         label = model.index(Kind.LABEL)
         classes = torch.arange(model.modalities[label].classes, device=device)
-        images = drawn(model.infer_at({label: classes.repeat_interleave(ROWS)}))
-        name = model.modalities[label].name
-        rows = _row_labels(model, label, classes)
-        sheets["image_given_label"] = Sheet(images, ROWS, f"Images drawn given the {name}", rows)
+        images = drawn(model.infer_at({label: classes.repeat_interleave(IMAGES_PER_ROW)}))
+        title = f"Images drawn given the {model.modalities[label].name}"
+        sheets["image_given_label"] = Sheet(images, IMAGES_PER_ROW, title, _row_labels(model, label, classes))
     images = model.likelihoods[image].mean(model.decode(image, _prior(model, seed, device)))
-    return {**sheets, "prior": Sheet(images, ROWS, "Images drawn from the prior")}
+    return {**sheets, "prior": Sheet(images, IMAGES_PER_ROW, "Images drawn from the prior")}
 
 
 @torch.no_grad()
@@ -81,12 +79,12 @@ def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Sheet]:
     model.eval()
     device = split.values[0].device
     truth, given = (split.take(m, _shown(split)) for m in (0, 1))
-    repeated = given[:ROWS].repeat_interleave(ROWS - 1, dim=0)
+    repeated = given[:IMAGES_PER_ROW].repeat_interleave(IMAGES_PER_ROW - 1, dim=0)
     images = model.likelihood.mean(model.decode(_prior(model, seed, device)[: len(repeated)], repeated))
     name = model.modalities[1].name
     return {
         "reconstructions": _reconstructions(truth, model(truth, given), f", given their {name}"),
-        f"image_given_{name}": _conditional(truth, images, model, 1, given[:ROWS]),
+        f"image_given_{name}": _conditional(truth, images, model, 1, given[:IMAGES_PER_ROW]),
     }
 
 
@@ -98,9 +96,9 @@ def _reconstructions(truth: Tensor, reconstructed: Tensor, given: str = "") -> S
 def _conditional(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, values: Tensor) -> Sheet:
     """Lays out one row per test example: its image, then the images drawn given its value of modality m."""
     shown = truth[: len(values)]
-    rows = torch.cat([shown[:, None], drawn.view(len(values), ROWS - 1, *shown.shape[1:])], dim=1)
+    rows = torch.cat([shown[:, None], drawn.view(len(values), IMAGES_PER_ROW - 1, *shown.shape[1:])], dim=1)
     title = f"First column: test images. Other columns: drawn given the test image's {model.modalities[m].name}"
-    return Sheet(rows.flatten(0, 1), ROWS, title, _row_labels(model, m, values))
+    return Sheet(rows.flatten(0, 1), IMAGES_PER_ROW, title, _row_labels(model, m, values))
 
 
 def _row_labels(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
@@ -140,23 +138,23 @@ def sample_words(model: Multimodal, split: Split, seed: int) -> tuple[WordTable,
     columns = (truth, _predicted(model, other, q.mean, None), _predicted(model, other, z, noise))
     given = zip(*(_words(model, other, values) for values in columns), strict=True)
     of_prior = _words(model, other, _predicted(model, other, _prior(model, seed, device), noise))
-    sheet = tuple(tuple(of_prior[start : start + ROWS]) for start in range(0, len(of_prior), ROWS))
+    sheet = tuple(tuple(of_prior[start : start + IMAGES_PER_ROW]) for start in range(0, len(of_prior), IMAGES_PER_ROW))
     name = "attributes" if of_attributes else model.modalities[other].name
     return (
         WordTable(
             f"{name} given image (of `reconstructions`, left to right)", ("truth", "likeliest", "drawn"), tuple(given)
         ),
-        WordTable(f"{name} of the prior (laid out as `prior`)", ("",) * ROWS, sheet),
+        WordTable(f"{name} of the prior (laid out as `prior`)", ("",) * IMAGES_PER_ROW, sheet),
     )
 
 
 def _shown(split: Split) -> Tensor:
-    return torch.arange(min(ROWS * 2, len(split)), device=split.values[0].device)
+    return torch.arange(min(IMAGES_PER_ROW * 2, len(split)), device=split.values[0].device)
 
 
 def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
     noise = torch_generator(seed, "prior samples", 0, device)
-    return torch.randn(ROWS * ROWS, model.latents, generator=noise, device=device)
+    return torch.randn(IMAGES_PER_ROW * IMAGES_PER_ROW, model.latents, generator=noise, device=device)
 
 
 def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -93,8 +93,8 @@ def labelled(sheet: Sheet, scale: int) -> Image.Image:
 
 
 def _write(draw: ImageDraw.ImageDraw, line: str, left: float, middle: float) -> None:
-    """Draws a line of text with its lower-case letters centred at height `middle`."""
-    draw.text((left, middle + FONT * 0.35), line, fill=0 if draw.mode == "L" else (0, 0, 0), font=_font(), anchor="ls")
+    baseline = middle + FONT * 0.35  # centres lower-case letters at `middle`
+    draw.text((left, baseline), line, fill=0 if draw.mode == "L" else (0, 0, 0), font=_font(), anchor="ls")
 
 
 def _wrapped_title(title: str, max_width: int) -> list[str]:

@@ -31,8 +31,7 @@ from mvae.models.multimodal import Multimodal
 from mvae.networks.text import TextDecoder
 from mvae.streams import torch_generator
 
-ROWS = 250
-"""Sentences per pass."""
+SENTENCES_PER_PASS = 250
 
 BOTH = "both"
 """Name of all languages together in the names of metrics."""
@@ -147,14 +146,19 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
     for m, modality in enumerate(data.modalities):
         total, count = unigram_log_likelihood(sentences_in(data.train, m), sentences_in(data.test, m))
         tokens[m] = count / len(data.test)
-        found[f"tokens/{modality.name}"] = tokens[m]
-        found[f"unigram/{modality.name}"] = total / len(data.test)
-        found[f"unigram_per_token/{modality.name}"] = total / count
+        found |= {
+            f"tokens/{modality.name}": tokens[m],
+            f"unigram/{modality.name}": total / len(data.test),
+            f"unigram_per_token/{modality.name}": total / count,
+        }
     everything = tuple(range(len(texts)))
     for given, name in (*(((m,), data.modalities[m].name) for m in everything), (everything, BOTH)):
         active, kl = latent_use(model, data.test, given)
-        found |= {f"active_units/{name}": active, f"kl/{name}": kl}
-        found[f"kl_per_token/{name}"] = kl / sum(tokens[m] for m in given)
+        found |= {
+            f"active_units/{name}": active,
+            f"kl/{name}": kl,
+            f"kl_per_token/{name}": kl / sum(tokens[m] for m in given),
+        }
     return {"test/bleu": sum(found[f"bleu/{direction}"] for direction in pairs) / len(pairs), **found}
 
 
@@ -188,7 +192,7 @@ def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str
     with evaluated(model):
         for name, (source, target) in directions(data.modalities).items():
             total = 0.0
-            for rows in split.passes(ROWS):
+            for rows in split.passes(SENTENCES_PER_PASS):
                 z = model.infer_at({source: split.take(source, rows)}).mean
                 total += float(model.log_prob(target, z, split.take(target, rows)).double().sum())
             found[f"validation/log_likelihood_{name}"] = total / int(split.lengths[:, target].sum())
@@ -245,6 +249,5 @@ def _token_counts(sentences: Sentences) -> Tensor:
 
 
 def _posteriors(model: Multimodal, split: Split, given: tuple[int, ...]) -> Iterator[Gaussian]:
-    """Yields q(z | the given languages) of a split, ROWS sentences at a time."""
-    for rows in split.passes(ROWS):
+    for rows in split.passes(SENTENCES_PER_PASS):
         yield model.infer_at({m: split.take(m, rows) for m in given})

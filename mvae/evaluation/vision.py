@@ -195,8 +195,10 @@ def vision_metrics(
                 for whose, answer in answers.items():
                     if answer is None:
                         continue
-                    found = {f"psnr{whose}/{task.name}": psnr(answer, truth)}
-                    found[f"ssim{whose}/{task.name}"] = ssim(answer, truth)
+                    found = {
+                        f"psnr{whose}/{task.name}": psnr(answer, truth),
+                        f"ssim{whose}/{task.name}": ssim(answer, truth),
+                    }
                     if task.part is not None:
                         parts = task.part.extract(answer), task.part.extract(truth)
                         found[f"psnr{whose}/{task.name}-{task.part.name}"] = psnr(*parts)
@@ -220,23 +222,18 @@ def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
     sheets = {}
     with evaluated(model):
         for name, names in FIGURES.items():
-            rows: list[tuple[str, Tensor]] = []
-            if name == "edges-and-mask-from-image":
-                rows.append(("input", views["image"]))
+            rows = [("input", views["image"])] if name == "edges-and-mask-from-image" else []
             for task in (tasks[each] for each in names):
-                rows += _figure_rows(task, make(model, task, views), views)
+                made, truth = make(model, task, views), views[task.target]
+                if task.part is not None:
+                    rows += [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]
+                else:
+                    rows += [(f"{task.target}: ground truth", truth), (f"{task.target}: reconstruction", made)]
             images = torch.cat([row.expand(-1, 3, -1, -1) for _, row in rows])
             title = ", ".join(tasks[each].label for each in names)
             labels = tuple(label for label, _ in rows)
             sheets[name] = Sheet(images, len(views["image"]), title[:1].upper() + title[1:], labels)
     return sheets
-
-
-def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    truth = views[task.target]
-    if task.part is not None:
-        return [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]
-    return [(f"{task.target}: ground truth", truth), (f"{task.target}: reconstruction", made)]
 
 
 def _views(split: Split, rows: int = ROWS) -> Iterator[tuple[dict[str, Tensor], int]]:

@@ -278,21 +278,17 @@ def _verified(folder: Place, digests: bool = True) -> Checkpoint:
         raise Damaged(f"{path} cannot be read ({type(error).__name__}: {error})") from error
     if checkpoint.epoch != _epoch(folder) or MODEL not in checkpoint.files:
         raise Damaged(f"{path} does not match its folder's name, or lists no {MODEL}")
-    for name in checkpoint.files:
-        _verify(checkpoint, name, digests)
+    for name, expected in checkpoint.files.items():
+        path = folder / name
+        try:
+            size = path.version().size
+            if size != expected.bytes:
+                raise Damaged(f"{path} has {size:,} bytes; its manifest says {expected.bytes:,}")
+            if digests and path.digest() != expected.sha256:
+                raise Damaged(f"{path} does not have the sha256 in its manifest")
+        except OSError as error:
+            raise Damaged(f"{path} cannot be read ({error.strerror})") from error
     return checkpoint
-
-
-def _verify(checkpoint: Checkpoint, name: str, digest: bool = True) -> None:
-    path, expected = checkpoint.path / name, checkpoint.files[name]
-    try:
-        size = path.version().size
-        if size != expected.bytes:
-            raise Damaged(f"{path} has {size:,} bytes; its manifest says {expected.bytes:,}")
-        if digest and path.digest() != expected.sha256:
-            raise Damaged(f"{path} does not have the sha256 in its manifest")
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
 
 
 def _remove(folder: Place) -> None:

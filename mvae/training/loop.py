@@ -54,7 +54,6 @@ class Progress:
     epoch: int
     """Number of finished epochs."""
     epochs: int
-    """Total number of epochs."""
     committed: list[Record] = field(default_factory=list)
     """Records that complete checkpoints contain and earlier calls did not report."""
 
@@ -144,7 +143,7 @@ def train(
         for epoch in range(last.epoch if last else 0, trial.epochs):
             began = time.perf_counter()
             trained = _train_epoch(steps, epoch, workers)
-            rate = learner.steps_per_epoch * trial.batch_size / (time.perf_counter() - began)
+            speed = {"examples_per_second": learner.steps_per_epoch * trial.batch_size / (time.perf_counter() - began)}
             workers.align(model.buffers())
             _check_finite(model, epoch)
             if not workers.first:
@@ -152,7 +151,6 @@ def train(
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
             if test_curve and _has_accuracy(trial.model, data.modalities):
                 metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
-            speed = {"examples_per_second": rate}
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
@@ -278,7 +276,6 @@ def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, flo
 
 
 def _has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
-    """Whether the arm predicts labels or texts, and the data set has them."""
     return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
 
 

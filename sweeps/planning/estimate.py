@@ -34,8 +34,9 @@ class Estimate:
 
     def times(self, trials: int) -> Estimate:
         """Returns the estimate of this many trials, if this is the estimate of one trial."""
-        shapes = {shape: seconds * trials for shape, seconds in self.shapes.items()}
-        return Estimate(shapes, trials * self.unknown, self.bases)
+        return Estimate(
+            {shape: seconds * trials for shape, seconds in self.shapes.items()}, trials * self.unknown, self.bases
+        )
 
     def lasting(self, at_once: int) -> float:
         """Returns the seconds until the last of the known trials ends, if this many run at a time."""

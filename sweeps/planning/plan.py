@@ -216,12 +216,6 @@ def _estimate(
     costs: Mapping[Group, tuple[float, str]],
     measuring: Mapping[tuple[Group, str], float],
 ) -> Estimate:
-    """Sums the cost of training and measuring over the trials.
-
-    Args:
-        costs: result of `_costs`.
-        measuring: result of `_measuring`.
-    """
     unknown, bases, shapes = 0, dict[str, None](), dict[Shape, list[float]]()
     for planned in todo:
         group = kind_of(planned.trial.model_dump())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeps.cli.options import CommonOptions
@@ -30,12 +29,12 @@ class Host:
             wanted: value of `--gpus-per-trial`.
             most: value of `--max-concurrent`; None if not given.
         """
-        here = self.capacity
-        needs = demand(*shape, wanted, here)
-        if needs.fits(here):
-            return 1 / trials_at_once(here, needs, most)
-        by_gpus = needs.least * needs.gpus / here.gpus if needs.gpus and here.gpus else 0.0
-        return float(math.ceil(max(needs.least / here.cpus, by_gpus)))
+        needs = demand(*shape, wanted, self.capacity)
+        if needs.fits(self.capacity):
+            return 1 / trials_at_once(self.capacity, needs, most)
+        gpus = self.capacity.gpus
+        by_gpus = needs.least * needs.gpus / gpus if needs.gpus and gpus else 0.0
+        return float(math.ceil(max(needs.least / self.capacity.cpus, by_gpus)))
 
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
@@ -47,7 +46,10 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
         return []
     here, gpus, at_most = machine.capacity, options.gpus_per_trial, options.max_concurrent
     shares = {shape: machine.share(shape, gpus, at_most) for shape in estimate.shapes}
-    seconds = sum(_lasting(estimate.shapes[shape], share) for shape, share in shares.items())
+    seconds = sum(
+        makespan(estimate.shapes[shape], round(1 / share)) if share < 1 else sum(estimate.shapes[shape]) * share
+        for shape, share in shares.items()
+    )
     most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
     at_once = f", {most} trials at a time" if most > 1 else ""
     has = counted(int(here.cpus), "CPU") + f" and {counted(int(here.gpus), 'GPU')}" * bool(here.gpus)
@@ -63,11 +65,6 @@ def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str
     if estimate.unknown:
         lines[-1] += f", without {counted(estimate.unknown, 'trial')} whose time is unknown"
     return [*lines, *dict.fromkeys(filter(None, bounds))]
-
-
-def _lasting(seconds: Sequence[float], share: float) -> float:
-    """Returns the machine-seconds of trials that each take this share of a machine."""
-    return makespan(seconds, round(1 / share)) if share < 1 else sum(seconds) * share
 
 
 def _hours(seconds: float) -> str:

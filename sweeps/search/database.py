@@ -197,7 +197,6 @@ def _retried(
 
 
 def _may_recover(error: Exception) -> bool:
-    """Whether the database may answer later, because it is locked or its server is not reachable."""
     from sqlalchemy import exc
 
     temporary = (exc.DisconnectionError, exc.InterfaceError, exc.OperationalError, exc.TimeoutError)

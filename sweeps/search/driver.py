@@ -201,7 +201,6 @@ class SearchDriver(Driver):
         return f"{search.metric.rpartition('/')[2]} {search.value(view.history):.4f}"
 
     def _add(self, known: TriedTrial) -> None:
-        """Adds a trial that the study has just chosen to the plan and the catalogue."""
         if known.key in self.planned.trials:
             return
         cell = self.study.search.cell(known.number, known.trial)
@@ -215,7 +214,6 @@ class SearchDriver(Driver):
         self.catalogue.add(self.planned, known.key)
 
     def correct_views(self) -> None:
-        """Corrects the views of pruned and diverged trials."""
         for one in self.study.known():
             if one.state is TrialState.DIVERGED:
                 self.catalogue.failed(one.key, one.why)

@@ -51,7 +51,7 @@ def test_gpus_that_are_asked_for_are_shared_by_the_workers() -> None:
             2,
             None,
             "auto",
-            "2 workers per trial with 1 GPU each: there are 1 GPUs here; ask for at most 1 workers, or a"
+            "2 workers per trial with 1 GPU each: there is 1 GPU here; ask for at most 1 worker, or a"
             " smaller --gpus-per-trial",
         ),
         (

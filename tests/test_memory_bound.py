@@ -26,7 +26,7 @@ from tests.test_sweep import Heard, tracked
 __all__ = ["machine", "tracked"]
 
 SMALL = Capacity(64, 0, memory=3e9)
-BOUND = "2 trials at a time: 3.0 GB of memory are free for trials, and a trial takes about 1.3 GB."
+BOUND = "2 trials at a time: 3.0 GB of memory is free for trials, and a trial takes about 1.3 GB."
 
 
 @pytest.fixture(params=["version 1", "version 2"])
@@ -60,7 +60,7 @@ def test_a_plan_counts_the_trials_that_memory_holds_and_says_why_there_are_no_mo
     estimate = Estimate({(1, None): (3600.0,) * 8}, 0, ())
     hours, bound = costs(estimate, this_host(0), CommonOptions(plan=True))
     assert hours == "about 4 machine-hours (4 h 00 min on one machine like this: 64 CPUs, 2 trials at a time)"
-    assert bound.startswith("2 trials at a time: 3.3 GB of memory are free for trials")
+    assert bound.startswith("2 trials at a time: 3.3 GB of memory is free for trials")
     typed = CommonOptions(plan=True, max_concurrent=4)
     hours, bound = costs(estimate, this_host(0), typed)
     assert hours.endswith("64 CPUs, 4 trials at a time)")

@@ -198,7 +198,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
     a, b = Checkpoints(bucket, "a"), Checkpoints(bucket, "b")
     saved(a, 2)
     half_written, a_has_chosen, b_is_done = threading.Event(), threading.Event(), threading.Event()
-    write_manifest, newest_of = mvae.training.checkpoint._write_manifest, Checkpoints._newest_of
+    write_manifest, newest_of = mvae.training.checkpoint._write_manifest, Checkpoints._first_valid
 
     def late_manifest(checkpoint: Checkpoint) -> None:
         if checkpoint.attempt == "b" and not checkpoint.final:
@@ -214,7 +214,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
         return chosen
 
     monkeypatch.setattr(mvae.training.checkpoint, "_write_manifest", late_manifest)
-    monkeypatch.setattr(Checkpoints, "_newest_of", choose)
+    monkeypatch.setattr(Checkpoints, "_first_valid", choose)
 
     def second() -> None:
         saved(b, 2)

@@ -40,10 +40,11 @@ def text_accuracy(
     split: Split,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Returns the share of a split's characters that `model.transcribe(image, generator)` predicts at their position.
+    """Returns the share of a split's characters that `model.transcribe(image, generator)` predicts correctly.
 
-    The share is taken over all characters of the split, so a text without characters has no influence. An empty
-    prediction scores 0. Predicted characters beyond the end of the true text are ignored.
+    A character is correct only at its own position. The share is taken over all characters of the split, so a text
+    without characters has no influence. An empty prediction scores 0. Predicted characters beyond the end of the true
+    text are ignored.
 
     Args:
         generator: used to draw the predictions. With None, the likeliest tokens are the predictions.
@@ -61,10 +62,10 @@ def text_accuracy(
 
 
 def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
-    """Returns how many characters of the true texts [n, L] the guess [n, L] has at the same position, and the number
-    of true characters.
+    """Returns the number of correct characters of a guess [n, L], and the number of characters of the truth [n, L].
 
-    Tokens after the first stop token of a text do not count.
+    A character is correct if guess and truth have it at the same position. Tokens after the first stop token of a text
+    do not count.
 
     Args:
         classes: size of the vocabulary.

@@ -72,8 +72,8 @@ def gaussian_proposal(q: Gaussian) -> Proposal:
 def half_prior_proposal(q: Gaussian) -> Proposal:
     """Returns a proposal that maps noise [n, s, 2 D] to an equal mixture of each example's Gaussian [n, D] and N(0, I).
 
-    The log-density is the mixture's. Each draw of noise gives exactly one sample of either component. Such stratified
-    samples vary no more than independent ones, so standard errors are correct or too large.
+    The log-density is that of the mixture. Each draw of noise gives exactly one sample of each component. Such
+    stratified samples vary no more than independent ones, so standard errors are correct or too large.
 
     The proposal returns z [n, 2 s, D] and its log-density. The first s samples come from the Gaussian, the last s from
     the prior.

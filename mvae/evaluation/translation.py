@@ -89,8 +89,8 @@ def most_frequent(modality: Modality, sentences: Sentences) -> str:
 def unigram_log_likelihood(training: Sentences, test: Sentences, *, known: bool = False) -> tuple[float, int]:
     """Returns the unigram log-likelihood of all test tokens in nats, and the number of these tokens.
 
-    The log-likelihood of a token is log((count + 1) / (T + C - 1)), where T is the number of training tokens and C - 1
-    the number of different tokens. The vocabulary is the model's, including <unk> and the stop token.
+    The log-likelihood of a token is log((count + 1) / (T + C - 1)). T is the number of training tokens, and C - 1 the
+    number of different tokens in the model's vocabulary, including <unk> and the stop token.
 
     Args:
         known: whether to leave out <unk> among the test tokens.

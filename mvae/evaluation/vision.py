@@ -131,7 +131,7 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
     means = _window(maps.shape[-2], maps).T @ (maps @ _window(maps.shape[-1], maps))
     mean_x, mean_y, xx, yy, xy = means.unbind()
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    one, two = 0.01**2, 0.03**2  # for values from 0 to 1
+    one, two = 0.01**2, 0.03**2  # SSIM's constants for values from 0 to 1
     above = (2 * mean_x * mean_y + one) * (2 * cov + two)
     below = (mean_x**2 + mean_y**2 + one) * (var_x + var_y + two)
     return (above / below).flatten(1).mean(1)

@@ -222,7 +222,7 @@ def _epoch(folder: Place) -> int:
 
 
 def _write(path: Place, content: Any) -> StoredFile:
-    """Serialises in memory first, because a full disk must raise OSError and torch.save raises RuntimeError."""
+    """Serialises in memory first, so that a disk error is raised as OSError."""
     buffer = io.BytesIO()
     import torch
 

@@ -1,4 +1,4 @@
-"""The training loop, with checkpoints and exact resume. A single process, a Tune trial and each Train worker run it.
+"""The training loop, with checkpoints and exact resume. Runs in one process, a Tune trial, or each Ray Train worker.
 
 The loop saves state only at the end of an epoch, and every random stream restarts with each epoch. So a killed and
 resumed run gives the same numbers, bit for bit, as an uninterrupted run. The loop reports an epoch's metrics only after

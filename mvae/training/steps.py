@@ -106,7 +106,10 @@ class RecordedSteps(Steps):
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Uses a separate stream, because CUDA cannot record a graph on the default stream."""
+        """Runs all steps of the block, eager and recorded, on a separate stream.
+
+        CUDA cannot record a graph on the default stream.
+        """
         outer = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(outer)
         try:
@@ -175,8 +178,11 @@ def steps_of(
 
 
 def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
-    """Whether recurring steps are recorded: in a single process on a GPU, without torch.compile, if the arm and all
-    modalities allow it and `SWITCH` is not 0."""
+    """Whether recurring steps are recorded.
+
+    Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow it. `SWITCH`
+    turns it off.
+    """
     return (
         device.type == "cuda"
         and arm(trial.model).cuda_graphs
@@ -197,7 +203,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 def tensors_of(batch: Any) -> list[Tensor]:
     """Returns a batch's tensors, which differ from step to step, always in the same order.
 
-    This function and the next two do not use torch's pytree, which is private and slower and would not be shorter.
+    We do not use torch's pytree here and in the next two functions. It is private and slower, and saves no code.
     """
     parts = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else [batch]
     found: list[Tensor] = []

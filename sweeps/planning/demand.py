@@ -97,9 +97,9 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
             f"--gpus-per-trial {wanted:g}: several workers cannot share a GPU, so each takes whole GPUs;"
             f" ask for {needs.workers}, 0 or auto"
         )
-    if wanted != "auto" and needs.least * needs.gpus > there.gpus:
-        gpus = there.gpus
-        has = f"are {gpus:g} GPUs" if gpus > 1 else f"is {gpus:g} GPU" if gpus else "is no GPU"
+    gpus = there.gpus
+    has = f"are {gpus:g} GPUs" if gpus > 1 else f"is {gpus:g} GPU" if gpus else "is no GPU"
+    if wanted != "auto" and needs.least * needs.gpus > gpus:
         right = f"ask for at most {gpus:g}, or auto" if gpus else "write 0 or auto"
         raise Refusal(f"--gpus-per-trial {wanted:g}: there {has} {where}; {right}")
     if needs.least > there.cpus and needs.least > 1:
@@ -109,8 +109,8 @@ def check_fits(needs: Demand, wanted: Gpus, there: Capacity, where: str) -> None
         )
     if not needs.fits(there) and needs.gpus:
         raise Refusal(
-            f"{needs.least} workers per trial with {needs.gpus:g} GPU each: there are {there.gpus:g} GPUs {where};"
-            f" ask for at most {int(there.gpus / needs.gpus)} workers, or a smaller --gpus-per-trial"
+            f"{needs.least} workers per trial with {needs.gpus:g} GPU each: there {has} {where};"
+            f" ask for at most {counted(int(gpus / needs.gpus), 'worker')}, or a smaller --gpus-per-trial"
         )
 
 
@@ -159,7 +159,7 @@ def memory_bound(there: Capacity, needs: Demand, most: int | None, jobs: int) ->
     if min(unbounded, jobs) <= holds:
         return ""
     free, each = there.memory / 1e9, needs.memory / 1e9
-    has = f"{free:.1f} GB of memory are free for trials, and a trial takes about {each:.1f} GB"
+    has = f"{free:.1f} GB of memory is free for trials, and a trial takes about {each:.1f} GB"
     if most is None:
         return f"{counted(holds, 'trial')} at a time: {has}. To run more, set --max-concurrent"
     too_many = f"--max-concurrent {most} is more than memory holds ({counted(holds, 'trial')} at a time)"

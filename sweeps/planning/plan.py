@@ -258,10 +258,13 @@ def _device(result: Result) -> str:
 def _costs(
     todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None, device: str | None
 ) -> dict[Group, tuple[float, str]]:
-    """Returns the seconds per epoch (per trial, if it has no epochs) of each kind of trial, and their source as text.
+    """Returns the time of each kind of trial in seconds per epoch, and the source of the time as text.
 
-    The source is the first that exists of: the median of finished trials on the device, a probe, the median of finished
-    trials on other devices. A kind without a source has no entry.
+    For arms without epochs, the time is in seconds per trial. The source is the first of these that exists:
+    - the median of finished trials on the device
+    - a probe
+    - the median of finished trials on other devices
+    A kind without a source has no entry.
     """
     timed: dict[Group, list[Result]] = {}
     for result in {one.key: one for one in finished}.values():

@@ -43,9 +43,8 @@ def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None,
     if data is None:
         return None
     data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
-    trial = trial.with_(
-        binarisation="fixed"
-    )  # grey values are not loaded; drawing bits takes a few percent of an epoch
+    # Grey values are not loaded. Drawing bits would take a few percent of an epoch.
+    trial = trial.with_(binarisation="fixed")
     torch.set_num_threads(1)
     chosen = arm(trial.model)
     model = chosen.build(trial, data.modalities)

@@ -30,8 +30,8 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 PATIENCE, REPEATS = 10, 100
-"""Number of repeated settings in a row from the sampler after which an untried setting is taken from a list (if all
-settings can be listed), and after which the search ends."""
+"""How often in a row the sampler may repeat tried settings. After PATIENCE repeats, `ask` takes an untried setting from
+the list of all settings, if they can be listed. After REPEATS repeats, the search ends."""
 
 
 class SearchRecord:
@@ -103,8 +103,8 @@ class SearchRecord:
         that has continued at this rung before continues again. The value is recorded only once the trial continues or
         is pruned, so a kill in between loses nothing.
 
-        We do not use Optuna's pruner, because it stores rungs under private names, which a study rebuilt from storage
-        does not have.
+        We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
+        them.
         """
         at_rung = {one.key: one.steps[epoch] for one in self.known() if epoch in one.steps}
         if key in at_rung:
@@ -133,7 +133,7 @@ class SearchRecord:
         self._tell_pruned(key, epoch, value)
 
     def diverged(self, key: str, why: str) -> None:
-        """Records that a trial's loss or weights became nan or infinite. For the sampler it counts as pruned."""
+        """Records that a trial's loss or weights became nan or infinite. The sampler counts it as one of the worst."""
         self._handles[self._keys[key]].set_user_attr("diverged", why)
         self._study.tell(self._keys[key], state=optuna.trial.TrialState.PRUNED)
 

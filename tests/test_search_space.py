@@ -196,7 +196,7 @@ def test_a_damaged_study_is_refused_with_what_to_do(store: Store) -> None:
 
 
 def test_a_store_of_objects_needs_a_database_elsewhere() -> None:
-    with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: give --study-uri"):
+    with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: set --study-uri"):
         study_uri(Store(place("s3://bucket/runs"), "main"), None)
 
 

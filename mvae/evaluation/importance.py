@@ -1,7 +1,7 @@
 """Estimates log-likelihoods by importance sampling, in one pass over the samples. Independent of any model.
 
-The samples z_s come from a proposal r(z), and log w_s = log f(z_s) - log r(z_s). The estimate of log of the integral of
-f is logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and only a few float64 sums
+The samples z_s come from a proposal r(z), and log w_s = log f(z_s) - log r(z_s). The log of f's integral is estimated
+by logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and only a few float64 sums
 per example are kept. So memory is bounded, and the chunk size changes only rounding.
 
 Noise is a function of (seed, stream, example, sample). Each example has its own counter-based generator (numpy's

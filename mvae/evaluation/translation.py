@@ -34,7 +34,7 @@ from mvae.streams import torch_generator
 SENTENCES_PER_PASS = 250
 
 BOTH = "both"
-"""Name of all languages together in the names of metrics."""
+"""Name for all languages together in the names of metrics."""
 
 SHOWN = 12
 """Sentences per table of examples."""

@@ -84,7 +84,7 @@ def study_uri(store: Store, given: str | None) -> str:
         return given if path is None else sqlite_uri(path.absolute())
     if store.folder.is_remote:
         raise Refusal(
-            f"--storage {store.root} cannot hold the study's database: give --study-uri a database,"
+            f"--storage {store.root} cannot hold the study's database: set --study-uri to a database, for example"
             " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
         )
     return sqlite_uri(str(store.folder / "study.db"))

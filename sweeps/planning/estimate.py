@@ -57,6 +57,6 @@ class Estimate:
         if self.unknown:
             lines.append(
                 f"time unknown for {counted(self.unknown, 'trial')}: no similar trial has finished here yet,"
-                " and a probe needs data that a run has converted"
+                " and no trial can be probed before a run has converted the data"
             )
         return lines

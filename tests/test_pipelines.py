@@ -102,7 +102,7 @@ BAD = {
     "train": [
         ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
         ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
-        ("--workers 1000 --batch-size 1000", "1000 workers a trial: there are "),
+        ("--workers 1000 --batch-size 1000", "1000 workers per trial: there are "),
         ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
     ],
     "search": [
@@ -111,8 +111,8 @@ BAD = {
             "--objective validation/elbo",
             "--objective validation/elbo: arm mvae on digits has validation/accuracy; choose",
         ),
-        ("--vary seed", "--vary seed: arm mvae on digits has a choice of learning_rate, latents"),
-        ("--vary latents --latents 9", "--vary latents: it is given as an option too"),
+        ("--vary seed", "--vary seed: arm mvae on digits can vary only learning_rate, latents"),
+        ("--vary latents --latents 9", "--vary latents: another option fixes this setting"),
         ("--arms logreg", "nothing to search for: arm logreg on digits reads none of learning_rate"),
         ("--arms mvae,nn", "a search is for one arm and one seed"),
         ("--workers-per-trial 2", "a search trains each trial in one process"),
@@ -120,7 +120,7 @@ BAD = {
         ("--study-uri nonsense", "the study's database nonsense cannot be used"),
         (
             "--study-uri sqlite:////no/such/study.db",
-            "--study-uri sqlite:////no/such/study.db: the folder /no/such is not there or cannot be written",
+            "--study-uri sqlite:////no/such/study.db: folder /no/such does not exist or is not writable",
         ),
         (
             "--annealing-share 0.5 --annealing-epochs 3",

@@ -135,7 +135,7 @@ def test_a_disk_that_fills_up_is_one_clear_line_and_the_next_load_goes_through(
     with monkeypatch.context() as patch:
         patch.setattr("mvae.storage.files.os.fsync", fails_when_full(limit, os.fsync))
         with pytest.raises(
-            Refusal, match=r"cache .* cannot be used \(No space left on device\): give --cache a folder"
+            Refusal, match=r"cannot use the cache .* \(No space left on device\): give --cache a writable"
         ):
             data.load("mnist", root, own_cache)
     assert not list(own_cache.rglob(".*.tmp"))
@@ -170,6 +170,6 @@ def test_of_two_processes_that_need_a_conversion_one_converts(tmp_path: Path, ro
 
 def test_a_cache_that_cannot_be_used_is_one_clear_line(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(Refusal, match=r"the cache .*file cannot be used .*--cache") as refused:
+    with pytest.raises(Refusal, match=r"cannot use the cache .*file .*--cache") as refused:
         data.load("mnist", root, tmp_path / "file")
     assert "\n" not in str(refused.value)

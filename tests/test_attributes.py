@@ -185,7 +185,7 @@ def test_chunks_and_order_of_examples_do_not_matter(layout: str, rows: int, monk
     model, split = built(layout), dataset(layout, shares(40)).test
     whole, likeliest = sampled_attributes(model, split, seed=3), likeliest_attributes(model, split)
     assert whole.any() and not whole.all()
-    monkeypatch.setattr(attributes, "ROWS", rows)
+    monkeypatch.setattr(attributes, "IMAGES_PER_PASS", rows)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))[:25]
     assert torch.equal(sampled_attributes(model, split, seed=3, examples=order.tolist()), whole[order])
     assert torch.equal(likeliest_attributes(model, split), likeliest)

@@ -79,7 +79,7 @@ BAD = [
     ),
     ("--arms vae --fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012"),
     ("--arms mvae,", "--arms mvae,: write the items with commas between them and no spaces, as a,b,c"),
-    ("--dataset foo", "there is no data set 'foo': choose one of digits, mnist, binary_mnist, fashion_mnist"),
+    ("--dataset foo", "unknown data set 'foo': choose one of digits, mnist, binary_mnist, fashion_mnist"),
     ("--preset paper", "--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist"),
     ("--fractions 0", "--fractions 0: 0 is no fraction; write numbers above 0 and up to 1, as 0.001,0.01,1"),
     ("--fractions 0.5,1.5", "--fractions 0.5,1.5: 1.5 is no fraction; write numbers above 0 and up to 1"),
@@ -90,7 +90,7 @@ BAD = [
     ),
     ("--fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012 (2 pairs)"),
     ("--dataset mnist19", "mnist19 has no label or text to predict: choose among digits, mnist, binary_mnist"),
-    ("--train-examples 1298", "1,298 training examples are more than the 1,297 of digits"),
+    ("--train-examples 1298", "digits has only 1,297 training examples, not 1,298"),
     (
         "--train-examples 100 --fractions 0.005",
         "fraction 0.005 keeps no pair: digits has 100 training examples, so the smallest fraction is 0.015 (2 pairs)",
@@ -104,9 +104,9 @@ BAD = [
     ("--k 1", "--k is no option of this pipeline"),
     (
         "--dataset fashion_mnist --data-root {empty}",
-        "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): the data root must hold FashionMNIST/raw/",
+        "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): the data root must hold FashionMNIST/raw/",
     ),
-    ("--cache {file}", "the cache {file} cannot be used (Not a directory): give --cache a folder with room"),
+    ("--cache {file}", "cannot use the cache {file} (Not a directory): give --cache a writable folder with free space"),
     ("--storage {file}", "--storage {file} is no folder: {file} is a file; choose a folder"),
     ("--storage {file}/in/it", "--storage {file}/in/it is no folder: {file} is a file; choose a folder"),
     ("--storage {file} --plan", "--storage {file} is no folder"),
@@ -245,7 +245,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
     assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist") == BAD_INPUT
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
-    assert "FashionMNIST and it could not be downloaded" in printed.err
+    assert "FashionMNIST, and downloading it failed" in printed.err
     assert "give --data-root a folder that holds FashionMNIST/raw/train-images-idx3-ubyte" in printed.err
     assert printed.out == ""
     assert not (place.root / "new").exists()
@@ -255,7 +255,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--dataset fashion_mnist", "FashionMNIST and it could not be downloaded"),
+        ("--dataset fashion_mnist", "FashionMNIST, and downloading it failed"),
         ("--tracking-uri http://example.org:5000", "tracking server http://example.org:5000 cannot be reached"),
     ],
 )
@@ -285,7 +285,7 @@ def test_who_only_looks_downloads_nothing(
     before = set(place.root.rglob("*"))
     assert run("--storage", place.fill("{new}"), "--dataset", "fashion_mnist", look) == BAD_INPUT
     printed = capsys.readouterr()
-    assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (nor .gz): "))
+    assert printed.err.startswith(place.fill("{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): "))
     assert printed.err.endswith("; --plan and --report download nothing\n")
     assert asked == []
     assert set(place.root.rglob("*")) == before

@@ -171,7 +171,7 @@ def test_fewer_examples_and_another_device_keep_the_grey_values(tiny: Dataset) -
 
 
 def test_what_has_no_grey_values_is_refused_in_one_line(tiny_root: Path, own_cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"^mnist has no grey values to draw bits from$"):
+    with pytest.raises(Refusal, match=r"^mnist has no grey values to draw bits from: use --binarisation fixed$"):
         data.load("mnist", tiny_root, own_cache, grey=True)
     bits = data.load("binary_mnist", tiny_root, own_cache)
     with pytest.raises(ValueError, match=r"^no grey values to draw bits from: load the data set with grey=True$"):
@@ -183,7 +183,8 @@ def test_grey_values_of_other_examples_are_refused(
 ) -> None:
     write_tiny(tiny_root, "FashionMNIST", counts={"train": 66, "t10k": 12})
     monkeypatch.setitem(data.DATASETS, "binary_mnist", replace(data.source("binary_mnist"), grey="fashion_mnist"))
-    with pytest.raises(Refusal, match=r"^the training examples of fashion_mnist are not those of binary_mnist"):
+    line = r"^fashion_mnist cannot provide the grey values of binary_mnist, because their training examples differ: use"
+    with pytest.raises(Refusal, match=line):
         data.load("binary_mnist", tiny_root, own_cache, grey=True)
 
 

@@ -213,7 +213,7 @@ def test_the_data_root_is_only_read(root: Path, own_cache: Path) -> None:
 def test_a_process_that_dies_is_one_clear_line(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "BLOCK", 1)
     monkeypatch.setattr(pictures, "cores", lambda: 2)
-    with pytest.raises(Refusal, match=r"^a process that makes pictures was killed .*: run it again"):
+    with pytest.raises(Refusal, match=r"^a process that makes pictures was killed .*: run the command again"):
         pictures.make(own_cache, 2, lambda start, stop: functools.partial(os._exit, 3), beside={}, what="pictures")
 
 

@@ -53,7 +53,10 @@ def test_an_image_that_is_no_jpeg_is_named(root: Path, own_cache: Path, damage: 
 def test_an_image_that_is_missing_is_named_before_anything_is_decoded(root: Path, own_cache: Path) -> None:
     (root / "celeba" / IMAGES / "000003.jpg").unlink()
     (root / "celeba" / IMAGES / "000009.jpg").unlink()
-    with pytest.raises(Refusal, match=r"000003.jpg is missing, as 2 of the 24 images that list_eval_partition.txt"):
+    with pytest.raises(
+        Refusal,
+        match=r"^2 of the 24 images in list_eval_partition.txt are missing, the first is .*000003.jpg: fetch",
+    ):
         data.load("celeba", root, own_cache)
     assert not own_cache.exists()
 
@@ -71,7 +74,7 @@ def test_a_byte_that_is_wrong_in_a_zip_is_noticed_and_named(root: Path, tmp_path
 def test_a_zip_that_is_cut_short_is_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
     zipped(root, tmp_path / "zips")
     truncate(tmp_path / "zips" / "celeba" / f"{IMAGES}.zip")
-    with pytest.raises(Refusal, match=r"img_align_celeba.zip is not a whole zip file .*: fetch it again"):
+    with pytest.raises(Refusal, match=r"img_align_celeba.zip is not a complete zip file .*: fetch it again"):
         data.load("celeba", tmp_path / "zips", own_cache)
 
 
@@ -81,21 +84,21 @@ def test_what_is_missing_is_named_with_the_layout_and_where_it_comes_from(root: 
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(data.MissingFiles) as raised:
         data.load("celeba", root)
-    assert f"celeba has no {name} (nor its zip): the data root must hold celeba/ with" in str(raised.value)
-    assert "fetch them by hand from the authors' page" in str(raised.value)
+    assert f"celeba has no {name} (or its zip): the data root must hold celeba/ with" in str(raised.value)
+    assert "download them yourself from the authors' page" in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        (ATTRIBUTE_LIST, lambda lines: lines.pop(), r"says 24 images and lists 23: fetch it again"),
-        (PARTITION_LIST, lambda lines: lines.pop(), r"holds 24 images and list_eval_partition.txt 23: fetch both"),
-        (ATTRIBUTE_LIST, lambda lines: lines.pop(0), r"does not begin with a count and the attributes' names"),
+        (ATTRIBUTE_LIST, lambda lines: lines.pop(), r"begins with a count of 24 images, but lists 23: fetch it again"),
+        (PARTITION_LIST, lambda lines: lines.pop(), r"lists 24 images, but list_eval_partition.txt 23: fetch both"),
+        (ATTRIBUTE_LIST, lambda lines: lines.pop(0), r"must begin with a count and the names of the attributes"),
         (
             ATTRIBUTE_LIST,
             lambda lines: lines.__setitem__(1, lines[1].replace("Bald", "Blad")),
-            r"has a column Blad, which is none of CelebA's 40 attributes",
+            r"has a column Blad, which is not one of CelebA's 40 attributes",
         ),
         (
             ATTRIBUTE_LIST,
@@ -105,28 +108,28 @@ def test_what_is_missing_is_named_with_the_layout_and_where_it_comes_from(root: 
         (
             ATTRIBUTE_LIST,
             lambda lines: lines.__setitem__(7, lines[7][:-2] + "0"),
-            r"list_attr_celeba.txt, line 8 is not a file name and 40 times 1 or -1",
+            r"list_attr_celeba.txt, line 8 must hold a file name and 40 values of 1 or -1",
         ),
         (
             ATTRIBUTE_LIST,
             lambda lines: lines.__setitem__(7, lines[7] + " 1"),
-            r"list_attr_celeba.txt, line 8 is not a file name and 40 times 1 or -1",
+            r"list_attr_celeba.txt, line 8 must hold a file name and 40 values of 1 or -1",
         ),
         (
             PARTITION_LIST,
             lambda lines: lines.__setitem__(2, "000003.jpg 7"),
-            r"list_eval_partition.txt, line 3 is not a file name and 0, 1 or 2",
+            r"list_eval_partition.txt, line 3 must hold a file name and 0, 1 or 2",
         ),
-        (PARTITION_LIST, lambda lines: lines.__setitem__(1, lines[0]), r"names an image twice"),
+        (PARTITION_LIST, lambda lines: lines.__setitem__(1, lines[0]), r"lists an image twice"),
         (
             PARTITION_LIST,
             lambda lines: lines.__setitem__(slice(None), [f"{line[:-1]}0" for line in lines]),
-            r"names no validation image",
+            r"lists no validation image",
         ),
         (
             ATTRIBUTE_LIST,
             lambda lines: lines.__setitem__(slice(2, 4), reversed(lines[2:4])),
-            r"image 1 is 000002.jpg in .*list_attr_celeba.txt and 000001.jpg in list_eval_partition.txt",
+            r"image 1 is 000002.jpg in .*list_attr_celeba.txt, but 000001.jpg in list_eval_partition.txt",
         ),
     ],
 )

@@ -59,21 +59,21 @@ def test_only_trials_that_ran_on_this_kind_of_device_count_where_there_are_some(
     ran(store, 8, 1.0, "H100")
     estimate = plan([cell()], store, FINGERPRINT, never, "Laptop").estimate
     assert estimate.seconds == pytest.approx(100.0)
-    assert estimate.bases == ("mvae mlp: 10 s an epoch, from 1 finished trial on Laptop",)
+    assert estimate.bases == ("mvae mlp: 10 s per epoch, from 1 finished trial on Laptop",)
 
 
 def test_where_none_ran_on_this_kind_of_device_it_is_probed(store: Store) -> None:
     ran(store, 8, 1.0, "H100")
     estimate = plan([cell()], store, FINGERPRINT, lambda _: 50.0, "Laptop").estimate
     assert estimate.seconds == pytest.approx(50.0)
-    assert estimate.bases == ("mvae mlp: 5 s an epoch, measured by a probe on Laptop",)
+    assert estimate.bases == ("mvae mlp: 5 s per epoch, measured by a probe on Laptop",)
 
 
 def test_where_it_cannot_be_probed_either_another_device_is_named(store: Store) -> None:
     ran(store, 8, 1.0, "H100")
     estimate = plan([cell()], store, FINGERPRINT, lambda _: None, "Laptop").estimate
     assert estimate.seconds == pytest.approx(1.0)
-    assert estimate.bases == ("mvae mlp: 0.1 s an epoch, from 1 finished trial on H100",)
+    assert estimate.bases == ("mvae mlp: 0.1 s per epoch, from 1 finished trial on H100",)
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_machine_hours_and_their_price() -> None:
     estimate = Estimate({(1, None): (3600.0,) * 16}, unknown=1, bases=())
     options = CommonOptions(plan=True, price_per_hour=0.25)
     assert costs(estimate, LAPTOP, options) == [
-        "about 2 machine-hours (2 h 00 min of one like this, 8 CPUs, 8 trials at a time)",
-        "about 0.50 at 0.25 a machine-hour, without 1 trial of which no time is known",
+        "about 2 machine-hours (2 h 00 min on one machine like this: 8 CPUs, 8 trials at a time)",
+        "about 0.50 at 0.25 per machine-hour, without 1 trial whose time is unknown",
     ]
     assert costs(Estimate({}, 3, ()), LAPTOP, options) == []
 
@@ -111,9 +111,9 @@ TWO_CORES = Host(Capacity(cpus=2, gpus=0), kind="cpu", device="Laptop")
 @pytest.mark.parametrize(
     ("trials", "said"),
     [
-        ((41.0,), "41 s of one like this, 2 CPUs"),
-        ((30.0, 30.0, 30.0), "1 min 00 s of one like this, 2 CPUs, 2 trials at a time"),
-        ((10.0, 10.0, 50.0), "1 min 00 s of one like this, 2 CPUs, 2 trials at a time"),
+        ((41.0,), "41 s on one machine like this: 2 CPUs"),
+        ((30.0, 30.0, 30.0), "1 min 00 s on one machine like this: 2 CPUs, 2 trials at a time"),
+        ((10.0, 10.0, 50.0), "1 min 00 s on one machine like this: 2 CPUs, 2 trials at a time"),
     ],
 )
 def test_a_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float, ...], said: str) -> None:
@@ -126,7 +126,7 @@ def test_a_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float,
 
 def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -> None:
     estimate = plan([cell()], store, FINGERPRINT, lambda _: 1300.0, "Laptop").estimate
-    assert estimate.bases == ("mvae mlp: 2 min 10 s an epoch, measured by a probe on Laptop",)
+    assert estimate.bases == ("mvae mlp: 2 min 10 s per epoch, measured by a probe on Laptop",)
     for hours, said in ((99.7, "about 100 m"), (0.001, "under 0.01 m"), (12.3, "about 12 m"), (1.23, "about 1.2 m")):
         one = Estimate({(1, None): (hours * 3600,)}, 0, ())
         assert costs(one, TWO_CORES, CommonOptions(plan=True))[0].startswith(said)
@@ -135,7 +135,7 @@ def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -
 def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     (line,) = costs(Estimate({(1, None): (60.0,)}, 0, ()), this_host(0), CommonOptions(plan=True))
-    assert line.endswith("; like this one, the head: workers of another kind take other times, at another price")
+    assert line.endswith("; this assumes workers like the head: on other machines, times and prices differ")
 
 
 @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ def test_every_pipeline_says_what_it_costs(
     assert main(lambda: make(options), options) == 0  # type: ignore[arg-type, return-value]
     said = capsys.readouterr().out
     assert "machine-hours (" in said
-    assert "at 2 a machine-hour" in said
+    assert "at 2 per machine-hour" in said

@@ -46,20 +46,19 @@ def test_gpus_that_are_asked_for_are_shared_by_the_workers() -> None:
     ("workers", "fewest", "gpus", "line"),
     [
         (1, None, 2.0, "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto"),
-        (9, None, "auto", "9 workers a trial: there are 8 CPUs for them here; ask for at most 8"),
+        (9, None, "auto", "9 workers per trial: there are 8 CPUs for them here; ask for at most 8"),
         (
             2,
             None,
             "auto",
-            "2 workers a trial with 1 GPU each: there are 1 GPUs here; ask for at most 1 workers, or a"
+            "2 workers per trial with 1 GPU each: there is 1 GPU here; ask for at most 1 worker, or a"
             " smaller --gpus-per-trial",
         ),
         (
             2,
             None,
             1.0,
-            "--gpus-per-trial 1: each of several workers takes whole GPUs, which no two of them can share;"
-            " ask for 2, 0 or auto",
+            "--gpus-per-trial 1: several workers cannot share a GPU, so each takes whole GPUs; ask for 2, 0 or auto",
         ),
         (2, None, 2.0, "--gpus-per-trial 2: there is 1 GPU here; ask for at most 1, or auto"),
         (2, 1, 2.0, ""),

@@ -185,7 +185,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_too_few_faces_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"^11 faces are too few: at least 12 are needed"):
+    with pytest.raises(Refusal, match=r"^11 faces are too few: use at least 12"):
         write_faces(tmp_path, 11)
     assert not (tmp_path / "celeba").exists()
 

@@ -60,7 +60,7 @@ def test_a_ramp_of_16_bits_stays_a_ramp(tmp_path: Path) -> None:
 
 def test_an_image_that_a_plug_in_cannot_square_is_named(tmp_path: Path) -> None:
     Image.fromarray(ramp().astype(np.int32)).save(tmp_path / "deep.tif")
-    with Image.open(tmp_path / "deep.tif") as image, pytest.raises(Refusal, match=r"deep\.tif has grey values of 32"):
+    with Image.open(tmp_path / "deep.tif") as image, pytest.raises(Refusal, match=r"deep\.tif has 32-bit grey values"):
         pictures.square(image)
 
 
@@ -165,9 +165,9 @@ def test_a_picture_is_turned_as_its_exif_data_say(turn: int) -> None:
 @pytest.mark.parametrize(
     ("image", "kind", "line"),
     [
-        (Image.new("I", (64, 64), 70_000), "TIFF", "has grey values of 32 bits, of which nothing says how much is"),
-        (Image.new("F", (64, 64), 0.5), "TIFF", "has grey values of 32 bits, of which nothing says how much is white"),
-        (cut_out((0, 0)), "PNG", "is transparent throughout, so that nothing of it shows"),
+        (Image.new("I", (64, 64), 70_000), "TIFF", "has 32-bit grey values, for which white is not defined"),
+        (Image.new("F", (64, 64), 0.5), "TIFF", "has 32-bit grey values, for which white is not defined; save"),
+        (cut_out((0, 0)), "PNG", "is completely transparent; save it without transparency"),
     ],
     ids=["32 bits", "floats", "transparent"],
 )
@@ -181,6 +181,6 @@ def test_a_picture_that_cannot_be_converted_is_refused_by_name(
     for number in range(12):
         Image.new("RGB", (64, 64)).save(root / f"{number}.png")
     (root / "odd one.png").write_bytes(saved(image, kind).getvalue())
-    with pytest.raises(Refusal, match=r"take it out of the folder$") as refused:
+    with pytest.raises(Refusal, match=r"remove it from the folder$") as refused:
         data.load("vision_images", root, tmp_path / "cache")
     assert str(refused.value).startswith(f"{root / 'odd one.png'} {line}") and "\n" not in str(refused.value)

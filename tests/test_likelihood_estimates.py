@@ -354,8 +354,10 @@ def test_what_a_model_lacks_is_refused_in_one_line_that_says_what_it_has(split: 
     assert "has no likelihood estimates" in refusal(nothing)
     with pytest.raises(Refusal, match="has no likelihood estimates"):
         split_likelihoods(nothing, split, samples=5, seed=0)
-    assert refusal(LinearGaussian(1), proposals=["x1x2"]).endswith("since it sees x1 alone: choose x1")
-    assert refusal(FakeConditional(), proposals=["x1"]).endswith("since it infers from x1 and x2 together: choose x1x2")
-    assert refusal(LinearGaussian(2), proposals=["x3"]) == "there is no proposal 'x3': choose x1 or x1x2"
+    assert refusal(LinearGaussian(1), proposals=["x1x2"]).endswith("because it sees only x1: choose x1")
+    assert refusal(FakeConditional(), proposals=["x1"]).endswith(
+        "because it infers from x1 and x2 together: choose x1x2"
+    )
+    assert refusal(LinearGaussian(2), proposals=["x3"]) == "unknown proposal 'x3': choose x1 or x1x2"
     with pytest.raises(Refusal, match="samples = 1: a variance over samples needs at least 2"):
         split_likelihoods(build_mvae(Trial.create(dataset="digits", model="mvae"), DIGITS), split, samples=1, seed=0)

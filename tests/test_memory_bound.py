@@ -17,7 +17,7 @@ from sweeps.cli.options import CommonOptions, read
 from sweeps.engine import Capacity, Demand, attach, memory_bound, trials_at_once
 from sweeps.engine.machines import this_host
 from sweeps.main import main
-from sweeps.planning.demand import OF_A_PROCESS, OF_THE_DRIVER
+from sweeps.planning.demand import DRIVER_BYTES, PROCESS_BYTES
 from sweeps.planning.estimate import Estimate
 from sweeps.planning.price import costs
 from tests.test_limits import GIB, ROOT, V1, machine, write
@@ -26,7 +26,7 @@ from tests.test_sweep import Heard, tracked
 __all__ = ["machine", "tracked"]
 
 SMALL = Capacity(64, 0, memory=3e9)
-BOUND = "2 trials at a time: 3.0 GB of memory are free for trials, and a trial takes about 1.3 GB."
+BOUND = "2 trials at a time: 3.0 GB of memory is free for trials, and a trial takes about 1.3 GB."
 
 
 @pytest.fixture(params=["version 1", "version 2"])
@@ -59,8 +59,8 @@ def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_its_mem
 def test_a_plan_counts_the_trials_that_memory_holds_and_says_why_there_are_no_more() -> None:
     estimate = Estimate({(1, None): (3600.0,) * 8}, 0, ())
     hours, bound = costs(estimate, this_host(0), CommonOptions(plan=True))
-    assert hours == "about 4 machine-hours (4 h 00 min of one like this, 64 CPUs, 2 trials at a time)"
-    assert bound.startswith("2 trials at a time: 3.3 GB of memory are free for trials")
+    assert hours == "about 4 machine-hours (4 h 00 min on one machine like this: 64 CPUs, 2 trials at a time)"
+    assert bound.startswith("2 trials at a time: 3.3 GB of memory is free for trials")
     typed = CommonOptions(plan=True, max_concurrent=4)
     hours, bound = costs(estimate, this_host(0), typed)
     assert hours.endswith("64 CPUs, 4 trials at a time)")
@@ -87,7 +87,7 @@ def test_memory_bounds_the_trials_at_a_time_unless_the_user_says_how_many(
 
 
 def test_the_line_on_memory_appears_only_if_memory_decides() -> None:
-    assert memory_bound(SMALL, Demand(), None, 3) == f"{BOUND} To run more, give --max-concurrent"
+    assert memory_bound(SMALL, Demand(), None, 3) == f"{BOUND} To run more, set --max-concurrent"
     assert memory_bound(SMALL, Demand(), None, 2) == "", "there are no more trials"
     assert memory_bound(SMALL, Demand(), 2, 9) == ""
     assert memory_bound(SMALL, Demand(), 3, 9).startswith("--max-concurrent 3 is more than memory holds (2 trials at")
@@ -132,4 +132,4 @@ def test_every_run_keeps_to_memory_and_says_so_in_one_line(
 def test_the_bound_rests_on_the_gigabytes_that_the_readme_states() -> None:
     with (ROOT / "docs" / "results" / "noted.csv").open(encoding="utf-8") as file:
         noted = {row[0]: row[1] for row in csv.reader(file)}
-    assert (float(noted["memory.trial"]) * 1e9, float(noted["memory.driver"]) * 1e9) == (OF_A_PROCESS, OF_THE_DRIVER)
+    assert (float(noted["memory.trial"]) * 1e9, float(noted["memory.driver"]) * 1e9) == (PROCESS_BYTES, DRIVER_BYTES)

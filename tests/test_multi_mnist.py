@@ -152,7 +152,7 @@ def test_collisions_are_canvases_where_two_digits_draw_on_one_pixel(
     with caplog.at_level(logging.INFO):
         arrays = multi_mnist.convert(root)
     noise = int((with_counts(arrays["train"][1]) >= 2).sum())
-    assert f"digits touch on {noise} of 50 train images" in caplog.text
+    assert f"digits overlap on {noise} of 50 train images" in caplog.text
 
 
 def test_texts_round_trip_through_their_tokens(root: Path) -> None:

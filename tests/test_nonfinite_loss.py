@@ -47,7 +47,7 @@ def test_a_loss_that_is_not_finite_stops_the_trial_names_the_place_and_keeps_the
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
 def test_a_learning_rate_that_blows_up_is_a_loss_that_is_not_finite(model: str, digits: Dataset, folder: Path) -> None:
-    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+ .*label.*lower learning rate"):
+    with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+ .*label.*lower the learning rate"):
         train(small_trial(model, learning_rate=1e30), digits, Checkpoints(folder, "one"))
     assert Checkpoints(folder, "reader").latest() is None
 

@@ -30,8 +30,8 @@ BAD = {
         ("--noise loud", "--noise loud: input should be 'free' or 'fixed'"),
         ("--arms vae", "arm vae samples no subsets of modalities: choose among mvae, mvae_q"),
         ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae"),
-        ("--dataset foo", "there is no data set 'foo'"),
-        ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
+        ("--dataset foo", "unknown data set 'foo'"),
+        ("--train-examples 51", "mnist19 has only 50 training examples, not 51"),
     ],
     "missing_modalities --data-root raw": [
         (
@@ -44,11 +44,11 @@ BAD = {
             "keep probability 0.00001 leaves fewer than 2 of 50 training examples a value",
         ),
         ("--dataset digits", "digits has no attributes to predict: choose among mnist19"),
-        ("--dataset foo", "there is no data set 'foo'"),
+        ("--dataset foo", "unknown data set 'foo'"),
         ("--arms vae", "arm vae has no attributes: choose among jmvae, mvae, mvae_q"),
         ("--arms jmvae", "arm jmvae is not trained with values missing: choose among mvae, mvae_q"),
         ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
-        ("--train-examples 51", "51 training examples are more than the 50 of mnist19"),
+        ("--train-examples 51", "mnist19 has only 50 training examples, not 51"),
         ("--train-examples 1", "--train-examples 1: input should be greater than or equal to 2"),
     ],
     "vision": [
@@ -56,7 +56,7 @@ BAD = {
         ("--dataset vision_images", "vision_images is made of any folder of images: give --images FOLDER"),
         ("--images . --dataset vision", "--images is a data set of its own: leave --dataset vision out"),
         ("--images . --data-root .", "--images and --data-root both say where the files are: give one of them"),
-        ("--images none-there", "none-there is no folder: give one of images with --images"),
+        ("--images none-there", "none-there is not a folder: give a folder of images with --images"),
         ("--arms vae", "arm vae has no vision: choose among mvae, mvae_q"),
         ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
         ("-k 60", "k = 60 is more than the 56 subsets of 2 to 5 modalities"),
@@ -65,13 +65,13 @@ BAD = {
     ],
     "translation": [
         ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
-        ("--dataset foo", "there is no data set 'foo'"),
+        ("--dataset foo", "unknown data set 'foo'"),
         ("--corpus here --data-root here", "--corpus and --data-root both say where the files are: give one of them"),
         (
             "--corpus here --dataset toy_translation",
             "--corpus goes with --dataset translation, not with toy_translation: leave one of them out",
         ),
-        ("--corpus nowhere", "nowhere/en-vi is no corpus: put train.A, train.B"),
+        ("--corpus nowhere", "nowhere/en-vi holds no corpus: put train.A, train.B"),
         ("--corpus here", "here/valid.xx, line 2 is empty: each line of both files must hold a sentence"),
         ("--arms nn", "arm nn has no translation: choose among jmvae, mvae, mvae_q"),
         ("--vocabulary 0", "--vocabulary 0: input should be greater than or equal to 1"),
@@ -84,7 +84,7 @@ BAD = {
         ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae\n"),
         ("--arms rbm", "arm rbm has no likelihood"),
         ("--preset paper", "--preset paper: Tables 1 and 2 have no column for digits\n"),
-        ("--dataset nothing", "there is no data set 'nothing'"),
+        ("--dataset nothing", "unknown data set 'nothing'"),
         ("--arms mvae19", "arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces\n"),
         ("--dataset celeba19 --arms jmvae", "arm 'jmvae' knows two modalities, and celeba19 has 19"),
         (
@@ -102,7 +102,7 @@ BAD = {
     "train": [
         ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
         ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
-        ("--workers 1000 --batch-size 1000", "1000 workers a trial: there are "),
+        ("--workers 1000 --batch-size 1000", "1000 workers per trial: there are "),
         ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
     ],
     "search": [
@@ -111,8 +111,8 @@ BAD = {
             "--objective validation/elbo",
             "--objective validation/elbo: arm mvae on digits has validation/accuracy; choose",
         ),
-        ("--vary seed", "--vary seed: arm mvae on digits has a choice of learning_rate, latents"),
-        ("--vary latents --latents 9", "--vary latents: it is given as an option too"),
+        ("--vary seed", "--vary seed: arm mvae on digits can vary only learning_rate, latents"),
+        ("--vary latents --latents 9", "--vary latents: another option fixes this setting"),
         ("--arms logreg", "nothing to search for: arm logreg on digits reads none of learning_rate"),
         ("--arms mvae,nn", "a search is for one arm and one seed"),
         ("--workers-per-trial 2", "a search trains each trial in one process"),
@@ -120,7 +120,7 @@ BAD = {
         ("--study-uri nonsense", "the study's database nonsense cannot be used"),
         (
             "--study-uri sqlite:////no/such/study.db",
-            "--study-uri sqlite:////no/such/study.db: the folder /no/such is not there or cannot be written",
+            "--study-uri sqlite:////no/such/study.db: folder /no/such does not exist or is not writable",
         ),
         (
             "--annealing-share 0.5 --annealing-epochs 3",

@@ -115,7 +115,10 @@ def test_results_under_the_keys_of_an_earlier_release_are_listed_and_not_read(
     planned = plan([cell(), cell(seed=1)], store, now, former={"digits": FINGERPRINT})
     assert [planned.state(index) for index in range(2)] == [TrialState.PENDING] * 2
     assert planned.former == (f"{key}.accuracy-v1.json",)
-    assert "1 result under keys of an earlier release, which did not look into the data set's files," in shown(planned)
+    assert (
+        "1 result under keys of an earlier release, which did not check the contents of the data set's files,"
+        in shown(planned)
+    )
     assert plan([cell(seed=1)], store, now, former={"digits": FINGERPRINT}).former == ()
     assert plan([cell()], store, now, former={"mnist": FINGERPRINT}).former == ()
 

@@ -48,7 +48,7 @@ mvae.models.add(replace(arm("nn"), {}))
         ),
         (
             "import mvae.data\nmvae.data.add(mvae.data.source('digits'))\n",
-            ", line 2: there is a data set 'digits' already: choose another name",
+            ", line 2: data set 'digits' already exists: choose another name",
         ),
         (AN_ARM.format("title='mine'"), ", line 5: there is an arm 'nn' already: choose another token"),
         (AN_ARM.format("token='my arm'"), ": arm 'my arm': its token is of letters, digits, '_', '.' and '-'"),
@@ -78,7 +78,7 @@ def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
     options = read(Options, ["--dataset", "my_images"])
     assert main(lambda: sweep(options), options) == BAD_INPUT
-    assert "there is no data set 'my_images': choose one of digits," in capfd.readouterr().err
+    assert "unknown data set 'my_images': choose one of digits," in capfd.readouterr().err
 
 
 @pytest.mark.usefixtures("no_cluster")
@@ -90,15 +90,15 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
         (
             ".astype(np.uint8)[:, None]",
             "[:, None]",
-            "of data set my_images, train, image: values are stored as",
+            "of data set my_images, train, image: return an array of uint8 (images from 0 to 255), not",
         ),
-        ("[:, None]", "", "train, image: an example is shaped (1, 8, 8), not (8, 8)"),
-        ('file["labels"]', '(file["labels"] + 1)', "label: values go from 0 to 9, and one is 10"),
-        ('"test": 300', '"tests": 300', "gives train, validation, tests, not train, validation, test"),
+        ("[:, None]", "", "train, image: an example has shape (8, 8), not (1, 8, 8)"),
+        ('file["labels"]', '(file["labels"] + 1)', "label: value 10 is too large: return values from 0 to 9"),
+        ('"test": 300', '"tests": 300', "returned the splits train, validation, tests: return train, validation, test"),
         (
             'lambda _root: SIZES["train"]',
             "lambda _root: 1300",
-            "1,200 training examples, and examples says 1,300",
+            "1,200 training examples, but examples says 1,300",
         ),
         (".hexdigest()", ".digest()", "data set my_images: digest gives a text (hexdigest), not bytes"),
         (
@@ -137,45 +137,57 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"name": "my images"}, "data set 'my images': name it with letters, digits, '_', '.' and '-'"),
-        ({"modalities": ()}, "its modalities are an image and then at least one more, not none"),
-        ({"modalities": (IMAGE,)}, "its modalities are an image and then at least one more, not image"),
-        ({"modalities": (LABEL, IMAGE)}, "an image and then at least one more, not label, image"),
-        ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have one name"),
-        ({"modalities": (IMAGE, SINGLE, LABEL)}, "single attributes come last"),
-        ({"modalities": (IMAGE, replace(LABEL, classes=257))}, "label: classes = 257 is not from 2 to 256"),
-        ({"modalities": (IMAGE, replace(LABEL, shape=(1,)))}, "an example of kind label is (), not (1,)"),
-        ({"modalities": (IMAGE, replace(SINGLE, classes=3))}, "an attribute has classes = 2, not 3"),
-        ({"defaults": Defaults(8, 1, "dcgan", ("mlp", "dcgan"))}, "'dcgan' does not fit images of 8 by 8, which can"),
+        ({"name": "my images"}, "invalid data set name 'my images': use letters, digits, '_', '.' and '-'"),
+        ({"modalities": ()}, "digits has the modalities none: give an image first, then at least one more"),
+        ({"modalities": (IMAGE,)}, "has the modalities image: give an image first, then at least one more"),
+        (
+            {"modalities": (LABEL, IMAGE)},
+            "has the modalities label, image: give an image first, then at least one more",
+        ),
+        ({"modalities": (IMAGE, LABEL, LABEL)}, "two modalities have the same name; rename one"),
+        ({"modalities": (IMAGE, SINGLE, LABEL)}, "put modalities of kind attribute after all others"),
+        (
+            {"modalities": (IMAGE, replace(LABEL, classes=257))},
+            "label: classes = 257 does not fit into a byte: give 2 to 256",
+        ),
+        ({"modalities": (IMAGE, replace(LABEL, shape=(1,)))}, "shape (1,) does not fit kind label: give ()"),
+        ({"modalities": (IMAGE, replace(SINGLE, classes=3))}, "an attribute needs classes = 2, not 3"),
+        ({"defaults": Defaults(8, 1, "dcgan", ("mlp", "dcgan"))}, "'dcgan' does not fit images of 8 by 8: use mlp"),
         (
             {"modalities": (SQUARE, replace(SQUARE, name="second", shape=(3, 32, 32))), "defaults": DCGAN},
-            "digits, second: image network 'dcgan' does not fit images of 32 by 32, which can have mlp",
+            "digits, second: image network 'dcgan' does not fit images of 32 by 32: use mlp",
         ),
         (
             {
                 "modalities": (SQUARE, replace(SQUARE, name="half", shape=(3, 32, 32), view=left_half)),
                 "defaults": DCGAN,
             },
-            "digits, half: image network 'dcgan' does not fit images of 32 by 32, which can have mlp",
+            "digits, half: image network 'dcgan' does not fit images of 32 by 32: use mlp",
         ),
         (
             {"modalities": (IMAGE, replace(IMAGE, name="second", shape=(0, 8, 8)))},
-            "is (channels, height, width), not (0",
+            "shape (0, 8, 8) does not fit kind image: give (channels, height, width), each at least 1",
         ),
-        ({"modalities": (replace(IMAGE, view=left_half), LABEL)}, "image: the first modality is stored, and no view"),
+        (
+            {"modalities": (replace(IMAGE, view=left_half), LABEL)},
+            "image: the first modality cannot be a view; store it",
+        ),
         (
             {"modalities": (IMAGE, replace(LABEL, view=left_half))},
-            "label: a view makes images, not values of kind label",
+            "label: a view makes images, so its kind cannot be label: use Kind.IMAGE",
         ),
         (
             {"modalities": (IMAGE, Modality("traits", Kind.ATTRIBUTES, (3,), attributes=("round", "red")))},
-            "traits: 2 names of attributes for a shape of (3,)",
+            "traits: 2 attribute names do not fit shape (3,): name each one",
         ),
         (
             {"modalities": (replace(IMAGE, shape=(1, 9, 9)), LABEL), "grey": "digits"},
-            "bits are drawn from grey values 16 at a time, and an image has 81: leave grey out",
+            "an image has 81 grey values, but bits are drawn 16 at a time: leave grey out",
         ),
-        ({"defaults": Defaults(8, 1, "mlp", ())}, "the default image network 'mlp' is not among image_networks"),
+        (
+            {"defaults": Defaults(8, 1, "mlp", ())},
+            "the default image network 'mlp' is missing from image_networks: add it",
+        ),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
@@ -209,7 +221,7 @@ def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_
     found = replace(data.source("digits"), modalities=(IMAGE, replace(IMAGE, name="half", view=left_half)))
     check_source(found)
     images = np.zeros((5, 1, 8, 8), np.uint8)
-    with pytest.raises(Refusal, match=r"digits, half: its view makes images shaped \(1, 8, 4\), not \(1, 8, 8\)$"):
+    with pytest.raises(Refusal, match=r"digits, half: its view returns images of shape \(1, 8, 4\), not \(1, 8, 8\)"):
         check_arrays(found, {"train": (images,), "validation": (images,), "test": (images,)}, 5)
 
 
@@ -229,7 +241,7 @@ def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
         parse(Options, ["--plugins", str(path), "--dataset", "my_images", *folders])
     assert end.value.code == BAD_INPUT
     (said,) = capfd.readouterr().err.splitlines()
-    assert "my_images, second: image network 'dcgan' does not fit images of 32 by 32, which can have mlp" in said
+    assert "my_images, second: image network 'dcgan' does not fit images of 32 by 32: use mlp" in said
     assert not (tmp_path / "storage").exists()
 
 

@@ -44,11 +44,11 @@ def test_the_published_files_and_files_that_nobody_knows_are_taken() -> None:
 
 
 def test_files_of_another_family_are_refused_one_or_all_in_either_folder() -> None:
-    said = f"{RAW}/{TRAIN_IMAGES} is FashionMNIST's {TRAIN_IMAGES}: put MNIST's there, or move FashionMNIST's files to"
-    assert refused(DIGESTS["FashionMNIST"]).startswith(said)
-    assert refused(DIGESTS["FashionMNIST"]).endswith("FashionMNIST/raw and type --dataset fashion_mnist")
+    said = f"{RAW}/{TRAIN_IMAGES} is FashionMNIST's {TRAIN_IMAGES}: put MNIST's file there, or move FashionMNIST's "
+    assert refused(DIGESTS["FashionMNIST"]).startswith(f"{said}files to")
+    assert refused(DIGESTS["FashionMNIST"]).endswith("FashionMNIST/raw and use --dataset fashion_mnist")
     mixed = {**DIGESTS["MNIST"], TEST_LABELS: DIGESTS["FashionMNIST"][TEST_LABELS]}
-    assert f"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there" in refused(mixed)
+    assert f"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's file there" in refused(mixed)
     assert "is MNIST's" in refused(DIGESTS["MNIST"], "FashionMNIST")
 
 
@@ -73,7 +73,7 @@ def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_da
     (raw / TEST_LABELS).unlink()
     fashion = (real_data / "FashionMNIST" / "raw" / TEST_LABELS).read_bytes()
     (raw / f"{TEST_LABELS}.gz").write_bytes(gzip.compress(fashion, 1))
-    with pytest.raises(Refusal, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's there"):
+    with pytest.raises(Refusal, match=rf"{TEST_LABELS} is FashionMNIST's {TEST_LABELS}: put MNIST's file there"):
         data.load(name, tmp_path, tmp_path / "cache")
 
 
@@ -88,23 +88,21 @@ def test_the_published_counts_are_those_of_the_published_files(real_data: Path) 
 
 def test_own_files_are_described_beside_the_published_ones(tiny_root: Path) -> None:
     (said,) = data.facts_about("mnist", tiny_root)
-    assert said.startswith(
-        f"mnist: {tiny_root}/MNIST/raw holds 4 of 4 files that are not the published MNIST's (train-"
-    )
+    assert said.startswith(f"mnist: 4 of 4 files in {tiny_root}/MNIST/raw differ from the published MNIST (train-")
     assert said.endswith(": 60 training and 12 test examples (published: 60,000 and 10,000)")
 
 
 def test_another_data_set_of_as_many_examples_is_told_by_how_many_each_class_has() -> None:
     flat, mnist = COUNTS["FashionMNIST"], COUNTS["MNIST"]
     kmnist = known_files.described(RAW, "MNIST", list(FILES), *flat)
-    said = "60,000 training and 10,000 test examples as published, with other numbers of each class"
-    assert kmnist.endswith(f"{said}, as in FashionMNIST")
+    said = "60,000 training and 10,000 test examples as published, but other numbers per class"
+    assert kmnist.endswith(f"{said}, the same as FashionMNIST's")
     relabelled = known_files.described(RAW, "MNIST", [TRAIN_LABELS], (6000,) * 10, mnist[1])
     assert relabelled.endswith(said)
     redrawn = known_files.described(RAW, "MNIST", [TRAIN_IMAGES], *mnist)
     assert redrawn == (
-        f"{RAW} holds 1 of 4 files that are not the published MNIST's ({TRAIN_IMAGES}): as many examples of each class"
-        " as published, with other content"
+        f"1 of 4 files in {RAW} differ from the published MNIST ({TRAIN_IMAGES}): as many examples per class"
+        " as published, but other content"
     )
 
 
@@ -132,8 +130,8 @@ def test_the_plan_and_the_report_say_how_the_files_differ_from_the_published_one
 @pytest.mark.parametrize("name", ["celeba", "vision"])
 def test_files_of_celeba_that_are_fewer_or_not_aligned_are_described(name: str, tmp_path: Path) -> None:
     write_faces(tmp_path, 24)
-    said = f"{name}: {tmp_path}/celeba holds 20, 2, 2 images to train, validate and test (published: 162,770, 19,867,"
-    assert data.facts_about(name, tmp_path) == (f"{said} 19,962)",)
+    said = f"{name}: {tmp_path}/celeba holds 20, 2, 2 images for training, validation and test (published: "
+    assert data.facts_about(name, tmp_path) == (f"{said}162,770, 19,867, 19,962)",)
     Image.new("RGB", (409, 687)).save(tmp_path / "celeba" / IMAGES / "000001.jpg")
     assert "000001.jpg has 409x687 pixels (published, aligned: 178x218)" in data.facts_about(name, tmp_path)[0]
 

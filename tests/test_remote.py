@@ -187,7 +187,7 @@ def test_only_the_newest_weights_stay_and_work_of_others_that_may_go_on_is_left_
     final = Checkpoints(bucket, "b").keep_final_weights()
     assert final is not None and final.final
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt", "000003-c/model.pt"]
-    monkeypatch.setattr(mvae.training.checkpoint, "_IN_THE_MAKING", -60.0)
+    monkeypatch.setattr(mvae.training.checkpoint, "_ABANDONED_AFTER", -60.0)
     assert Checkpoints(bucket, "b").keep_final_weights() == final
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt"]
 
@@ -198,7 +198,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
     a, b = Checkpoints(bucket, "a"), Checkpoints(bucket, "b")
     saved(a, 2)
     half_written, a_has_chosen, b_is_done = threading.Event(), threading.Event(), threading.Event()
-    write_manifest, newest_of = mvae.training.checkpoint._write_manifest, Checkpoints._newest_of
+    write_manifest, newest_of = mvae.training.checkpoint._write_manifest, Checkpoints._first_valid
 
     def late_manifest(checkpoint: Checkpoint) -> None:
         if checkpoint.attempt == "b" and not checkpoint.final:
@@ -214,7 +214,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
         return chosen
 
     monkeypatch.setattr(mvae.training.checkpoint, "_write_manifest", late_manifest)
-    monkeypatch.setattr(Checkpoints, "_newest_of", choose)
+    monkeypatch.setattr(Checkpoints, "_first_valid", choose)
 
     def second() -> None:
         saved(b, 2)

@@ -55,7 +55,7 @@ def test_the_importances_are_those_that_the_report_states() -> None:
     widths: list[Any] = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
     shown = dict(zip([label.get_text() for label in axes.get_yticklabels()], widths, strict=True))
     assert shown == {"learning rate": 0.75, "latents": 0.25}
-    assert axes.get_xlabel() == "share in what makes validation accuracy differ"
+    assert axes.get_xlabel() == "share of the variance of validation accuracy"
 
 
 def test_a_search_of_which_nothing_is_finished_has_a_history() -> None:

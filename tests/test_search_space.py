@@ -111,7 +111,9 @@ def test_the_command_line_finds_storage_plugins_and_data_again(tmp_path: Path) -
 
 def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None:
     beyond = wanted().default.with_(latents=500)
-    with pytest.raises(Refusal, match=r"latents is varied among 8 to 256, .* begins with 500: give --latents"):
+    with pytest.raises(
+        Refusal, match=r"^latents = 500 of .* not in the search range 8 to 256 .*: fix it with --latents"
+    ):
         ranges(beyond, (), None)
     assert "latents" not in ranges(beyond, ("latents",), None)
 
@@ -189,12 +191,12 @@ def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
 
 def test_a_damaged_study_is_refused_with_what_to_do(store: Store) -> None:
     (store.folder / "study.db").write_bytes(b"not a database" * 100)
-    with pytest.raises(Refusal, match="move it away and it is made from storage again"):
+    with pytest.raises(Refusal, match="move it away and it is rebuilt from storage"):
         look(wanted(), study_uri(store, None))
 
 
 def test_a_store_of_objects_needs_a_database_elsewhere() -> None:
-    with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: give --study-uri"):
+    with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: set --study-uri"):
         study_uri(Store(place("s3://bucket/runs"), "main"), None)
 
 

@@ -164,7 +164,7 @@ def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(tm
     assert sentences(data, "train", 0) == [*(pair[0] for pair in PAIRS), longest]
     assert training_examples("translation", root) == len(data.train) == 5
     [said, *_] = facts_about("translation", root)
-    assert said.startswith("translation: train has 5 pairs, 2 left out for a sentence of more than 70 words; ")
+    assert said.startswith("translation: train has 5 pairs, 2 left out because a sentence has more than 70 words; ")
 
 
 def test_the_share_of_unknown_words_is_said_per_part_and_language(tmp_path: Path, cache: Path) -> None:
@@ -251,9 +251,9 @@ BAD = {
     "no width at all": ("test.yy", "mio\nvid\n\u200b\nvid\n".encode(), "test.yy, line 3 has only white space"),
     "a blank last line": ("test.yy", b"mio\nvid\nvuf\nmio\n\n", "test.yy, line 5 is empty"),
     "a blank last line of Windows": ("test.yy", b"mio\r\nvid\r\nvuf\r\nmio\r\n\r\n", "test.yy, line 5 is empty"),
-    "another encoding": ("train.yy", "mio\nĉapo\n".encode("iso8859-3"), "train.yy, line 2: byte 0xe6 is no UTF-8"),
-    "UTF-16": ("test.xx", "the cat\n".encode("utf-16"), "test.xx, line 1: byte 0xff is no UTF-8"),
-    "UTF-16 without a mark": ("test.xx", "the cat\na\n".encode("utf-16-le"), "test.xx, line 1: byte 0x00 is no UTF-8"),
+    "another encoding": ("train.yy", "mio\nĉapo\n".encode("iso8859-3"), "train.yy, line 2: byte 0xe6 is not UTF-8"),
+    "UTF-16": ("test.xx", "the cat\n".encode("utf-16"), "test.xx, line 1: byte 0xff is not UTF-8"),
+    "UTF-16 without a mark": ("test.xx", "the cat\na\n".encode("utf-16-le"), "test.xx, line 1: byte 0x00 is not UTF-8"),
     "another encoding with CR": ("train.yy", "mio\rĉapo\r".encode("iso8859-3"), "train.yy, line 2: byte 0xe6 is no"),
     "too many lines": ("test.xx", b"a\nb\nc\nd\ne\nf\n", "test.xx, line 5 has no counterpart: "),
     "too few lines": ("train.yy", b"mio\nvid\n", "train.xx, line 3 has no counterpart: "),
@@ -285,12 +285,12 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
     (missing / "valid.yy").unlink()
     too_long = write_corpus(tmp_path / "long", test=[("a " * 80, "b")])
     for root, said in (
-        (tmp_path / "nothing", "en-vi is no corpus: put train.A, train.B, valid.A"),
+        (tmp_path / "nothing", "en-vi holds no corpus: put train.A, train.B, valid.A"),
         (one, "one has train.xx: put"),
         (three, "three has train.xx, train.yy, train.zz: put"),
         (kept, "kept has train.en, train.en.bak, train.vi: put"),
-        (missing, "valid.yy is missing: a corpus is train.A"),
-        (too_long, "test.xx has no pair of at most 70 words"),
+        (missing, "valid.yy is missing: a corpus needs train.A"),
+        (too_long, "test.xx has no pair of sentences of at most 70 words"),
     ):
         with pytest.raises(Refusal, match=r".") as refusal:
             load("translation", root)
@@ -299,7 +299,9 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
 
 def test_a_corpus_too_small_for_any_word_to_be_known_is_refused(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", train=[("the cat", "mio"), ("a dog", "vid")])
-    with pytest.raises(Refusal, match=r"^no word of train\.xx occurs 5 times, so none would be known: give a larger"):
+    with pytest.raises(
+        Refusal, match=r"^no word in train\.xx occurs 5 times, so the vocabulary would be empty: give a larger"
+    ):
         load("translation", root)
 
 

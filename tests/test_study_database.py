@@ -118,7 +118,7 @@ def test_a_server_that_restarts_is_asked_again(store: Store, of: Search, monkeyp
             raise answer
         return answer
 
-    assert study_database._patiently("postgresql://me:secret@host/study", said.append, ask) == "answer"
+    assert study_database._retried("postgresql://me:secret@host/study", said.append, ask) == "answer"
     assert [line.partition(" (")[0] for line in said] == [
         "the study's database postgresql://host/study cannot be used",
         "the study's database postgresql://host/study answers again",
@@ -133,7 +133,7 @@ def test_a_study_that_is_damaged_in_the_middle_is_lost_at_once(store: Store, of:
         with on_disk(store.folder / "study.db").open("r+b") as file:
             file.seek(4096)
             file.write(b"x" * 200_000)
-        with pytest.raises(StudyLost, match="move it away and it is made from storage again"):
+        with pytest.raises(StudyLost, match="move it away and it is rebuilt from storage"):
             study.ask(store)
     assert said == []
 
@@ -238,8 +238,8 @@ def test_only_a_database_that_another_program_holds_is_asked_again_at_the_start(
 @pytest.mark.parametrize(
     ("version", "right"),
     [
-        ("v2.6.0.a", r"type `\S*optuna storage upgrade --storage sqlite:///\S+/main/study.db`$"),
-        ("v99.0.0.a", r"type `\S*python -m pip install --upgrade optuna`, or name another with --study-uri$"),
+        ("v2.6.0.a", r"run `\S*optuna storage upgrade --storage sqlite:///\S+/main/study.db`$"),
+        ("v99.0.0.a", r"run `\S*python -m pip install --upgrade optuna`, or name another with --study-uri$"),
     ],
 )
 def test_a_study_of_another_optuna_is_refused_with_what_to_type(

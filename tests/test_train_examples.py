@@ -67,7 +67,9 @@ def test_an_epoch_is_a_pass_over_the_first_examples(data: Dataset, tmp_path: Pat
 
 def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path) -> None:
     trial = Trial.create(dataset="digits", model="nn", epochs=1, train_examples=1298)
-    with pytest.raises(Refusal, match=r"^1,298 training examples are more than the 1,297 of digits$"):
+    with pytest.raises(
+        Refusal, match=r"^digits has only 1,297 training examples, not 1,298: give a smaller --train-examples$"
+    ):
         train(trial, data, Checkpoints(tmp_path, "a"))
 
 

@@ -91,7 +91,7 @@ def test_a_plan_says_how_many_pairs_are_left_out_and_how_much_of_each_part_is_un
     corpus = write_corpus(tmp_path / "corpus", test=test)
     asked = ("--storage", str(tmp_path / "new"), "--corpus", str(corpus), "--targets", "all", "--plan")
     assert run("translation", *asked) == COMPLETE
-    said = "translation: test has 1 pair, 1 left out for a sentence of more than 70 words; "
+    said = "translation: test has 1 pair, 1 left out because a sentence has more than 70 words; "
     assert f"{said}share of <unk>: xx 33.3%, yy 0.0%" in capsys.readouterr().out
 
 
@@ -117,7 +117,7 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     known, share = numbers["MVAE log p a known token", "here"], numbers["MVAE share of <unk>", "here"]
     without = numbers["MVAE unigram log p a known token", "here"]
     assert f"here {known:.3f} (unigram {without:.3f}, {share:.1%} of the words are <unk>)" in printed
-    assert "toy_translation: test has 100 pairs, 0 left out for a sentence of more than 70 words;" in printed
+    assert "toy_translation: test has 100 pairs, 0 left out because a sentence has more than 70 words;" in printed
     active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
     assert "minus that of" not in printed, "quantities are compared between models alone"

@@ -50,7 +50,7 @@ def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"dataset": "cifar"}, r"no data set 'cifar'.*digits, mnist, binary_mnist, fashion_mnist"),
+        ({"dataset": "cifar"}, r"unknown data set 'cifar'.*digits, mnist, binary_mnist, fashion_mnist"),
         ({"model": "gan"}, r"no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
         ({"paired_fraction": 0}, r"^paired_fraction = 0: .*greater than 0"),
         ({"paired_fraction": 1.5}, r"^paired_fraction = 1\.5: .*less than or equal to 1"),

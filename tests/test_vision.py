@@ -266,7 +266,7 @@ def test_celebas_images_and_partitions_are_those_of_the_other_data_set(
     write_faces(tmp_path / "root", 24)
     with caplog.at_level(logging.INFO, "mvae"):
         six = data.load("vision", tmp_path / "root", tmp_path / "cache")
-    assert "24 of 24 images have an empty mask, no face being found" in caplog.messages
+    assert "no face found in 24 of 24 images, which get an empty mask" in caplog.messages
     two = data.load("celeba", tmp_path / "root", tmp_path / "cache")
     for split in data.SPLITS:
         ours, theirs = getattr(six, split).values, getattr(two, split).values
@@ -301,23 +301,23 @@ def scribbled(path: Path) -> None:
 
 @pytest.mark.usefixtures("no_landmarks")
 @pytest.mark.parametrize(
-    ("damage", "said"), [(cut_short, "is damaged ("), (scribbled, "is no image, or a damaged one")]
+    ("damage", "said"), [(cut_short, "is damaged ("), (scribbled, "is not an image, or is damaged")]
 )
 def test_an_image_that_cannot_be_read_is_named(
     folder: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(folder / "deeper" / "5.png")
-    with pytest.raises(Refusal, match="take it out of the folder") as raised:
+    with pytest.raises(Refusal, match="remove it from the folder") as raised:
         data.load("vision_images", folder, tmp_path / "cache")
     assert str(raised.value).startswith(f"{folder / 'deeper' / '5.png'} {said}") and "\n" not in str(raised.value)
     assert not list((tmp_path / "cache").glob(f"vision_images-*/{MANIFEST}"))
 
 
 def test_too_few_images_or_no_folder_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(data.MissingFiles, match=r"is no folder: give one of images with --images$"):
+    with pytest.raises(data.MissingFiles, match=r"is not a folder: give a folder of images with --images$"):
         data.load("vision_images", tmp_path / "none")
     Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
-    with pytest.raises(data.MissingFiles, match=r"holds 1 images .*: at least 12 are needed"):
+    with pytest.raises(data.MissingFiles, match=r"holds 1 images .*: give --images a folder of at least 12, because"):
         data.load("vision_images", tmp_path)
 
 
@@ -327,7 +327,7 @@ def test_what_is_not_installed_is_named_before_anything_is_made(
     monkeypatch.setattr(landmarks, "find_spec", lambda module: None)
     with pytest.raises(Refusal, match=r"^scikit-image, dlib-bin, face-recognition-models missing, .*'.\[vision\]'$"):
         data.load("vision_images", folder, tmp_path / "cache")
-    with pytest.raises(Refusal, match=r"^scikit-image missing, by which edges and masks are made: pip install"):
+    with pytest.raises(Refusal, match=r"^scikit-image missing, needed for edges and masks: run pip install"):
         vision.prepare_faces(tmp_path, tmp_path / "cache", faces.SEED, 12)
 
 

@@ -177,9 +177,9 @@ def test_whether_half_an_image_is_hidden_or_marked_the_part_alone_counts() -> No
         part = parts[name]
         assert part is not None
         wrong_elsewhere = torch.where(pixels, truth, 1 - truth)
-        assert psnr(part.of(wrong_elsewhere), part.of(truth)).tolist() == [100, 100]
+        assert psnr(part.extract(wrong_elsewhere), part.extract(truth)).tolist() == [100, 100]
         whole = (view(truth).double() - truth.double()).square().mean((1, 2, 3))
-        of_part = 10 ** (-psnr(part.of(view(truth)), part.of(truth)) / 10)
+        of_part = 10 ** (-psnr(part.extract(view(truth)), part.extract(truth)) / 10)
         torch.testing.assert_close(of_part * pixels.double().mean(), whole, rtol=1e-6, atol=0)
 
 

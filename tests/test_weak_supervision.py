@@ -58,7 +58,7 @@ def test_plan_converts_nothing_and_says_that_the_time_is_unknown_then(
 ) -> None:
     assert run("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"), "--plan") == COMPLETE
     said = " ".join(capsys.readouterr().out.split())
-    assert "time unknown for 32 trials: no trial of that kind has finished here yet" in said
+    assert "time unknown for 32 trials: no similar trial has finished here yet" in said
     assert "before a run has converted the data" in said
     assert not list(tmp_path.iterdir())
 

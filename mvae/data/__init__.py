@@ -1,17 +1,17 @@
-"""The data sets: which there are, where their raw files lie, how they get into memory.
+"""Lists the data sets, finds their raw files, and loads them into memory.
 
-`load` is all that training needs. The first call converts the raw files to Arrow under the cache folder (one process
-converts, the others wait); later calls, in any process, map what is there. `fingerprint` names the content without
-converting anything.
+Training needs only `load`. Its first call converts the raw files to Arrow files in the cache: one process converts,
+the others wait. Later calls, in any process, map these files. `fingerprint` identifies the content without converting.
 
-Two folders, never mixed: the data root holds the raw files in torchvision's layout and may be read-only; the cache is
-ours. A data root that is given must hold the raw files, even when the cache is warm; the default one is filled by a
-download where possible.
+There are two separate folders. The data root holds the raw files in torchvision's layout and may be read-only. The
+cache holds our files. A data root given by the user must hold the raw files, even if the converted files already
+exist. Missing files are downloaded into the default data root if possible.
 
-dataset.py     what a data set is before anything is read: modalities, defaults, origin
-examples.py    its examples in memory
-loading.py     `load`: conversion, once, and mapping; arrow.py: the stored files
-checks.py, contents.py, progress.py   checks of a plug-in's data set, digests of many files, progress
+dataset.py     descriptions of data sets: modalities, defaults, origin
+examples.py    the examples in memory
+loading.py     `load`: converts once, then maps; arrow.py: the stored files
+checks.py      checks of a plug-in's data set
+contents.py    digests of many files; progress.py: progress of a long conversion
 registry.py    the data sets by name; mnist/, faces/, sentences/: their families
 """
 
@@ -61,7 +61,7 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 DATASETS = Registry()
-"""Every data set by its name, the token of `--dataset`."""
+"""All data sets by name, as typed after `--dataset`."""
 
 
 _NEED_TORCH = {
@@ -73,55 +73,55 @@ _NEED_TORCH = {
 
 
 def __getattr__(name: str) -> Any:
-    """Imports what needs torch at its first use, so that names, descriptions and fingerprints come at once."""
+    """Imports names that need torch on first use, which keeps `import mvae.data` fast."""
     if name not in _NEED_TORCH:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_NEED_TORCH[name]), name)
 
 
 def source(name: str) -> Source:
-    """The description of a data set.
+    """Returns the description of a data set.
 
     Raises:
-        Refusal: there is none of that name; the line names those that exist.
+        Refusal: unknown name; the message lists the known ones.
     """
     if name not in DATASETS:
-        raise Refusal(f"there is no data set {name!r}: choose one of {', '.join(DATASETS)}")
+        raise Refusal(f"unknown data set {name!r}: choose one of {', '.join(DATASETS)}")
     return DATASETS[name]
 
 
 def add(new: Source) -> None:
-    """One more data set, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
+    """Adds a data set from outside the package to this process (see mvae/plugins.py).
 
     Raises:
-        Refusal: one line: no Source, one that cannot be worked with, a name that is taken.
+        Refusal: `new` is not a Source, is invalid, or has a name that is already taken.
     """
     if not isinstance(new, Source):
         raise Refusal(f"mvae.data.add takes a Source, not {type(new).__name__}")
     check_source(new)
     if new.name in DATASETS:
-        raise Refusal(f"there is a data set {new.name!r} already: choose another name")
+        raise Refusal(f"data set {new.name!r} already exists: choose another name")
     DATASETS[new.name] = new
 
 
 def default_data_root() -> Path:
-    """Where raw files lie when nothing is said: $MVAE_DATA, else ~/.cache/mvae."""
+    """Returns the default folder of the raw files: $MVAE_DATA, else ~/.cache/mvae."""
     return Path(os.environ.get("MVAE_DATA") or default_cache()).expanduser().absolute()
 
 
 def default_cache() -> Path:
-    """Where the Arrow files go when nothing is said: ~/.cache/mvae."""
+    """Returns the default folder of the Arrow files: ~/.cache/mvae."""
     ensure_home()
     return Path("~/.cache/mvae").expanduser()
 
 
 def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = None) -> str:
-    """Hex sha256 over the raw files' content, the split rule and the transform's version; it converts nothing.
+    """Returns a hex sha256 of the raw files' content, the split rule and the conversion's version. Converts nothing.
 
-    The same raw content has the same fingerprint in any folder, gzipped or not, on any machine.
+    The same raw content has the same fingerprint in any folder, on any machine, gzipped or not.
 
     Args:
-        cache: folder that remembers what many files hold. None: `default_cache()`.
+        cache: folder that remembers the digests of many files. None: `default_cache()`.
     Raises:
         Refusal: unknown data set; raw files missing or damaged.
     """
@@ -130,7 +130,7 @@ def fingerprint(name: str, data_root: Path | None = None, cache: Path | None = N
 
 
 def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
-    """The fingerprint that earlier releases gave the same raw files; None if these releases could not read the files.
+    """Returns the fingerprint that earlier releases gave the same raw files, or None if they could not read the files.
 
     Equal to `fingerprint` if nothing has changed for this data set or for these files.
 
@@ -140,38 +140,38 @@ def former_fingerprint(name: str, data_root: Path | None = None) -> str | None:
     found = source(name)
     root = root_with_files(found, data_root)
     try:
-        return _of_content(found, (found.former_digest or found.digest)(root))
-    except (OSError, ValueError):  # earlier releases did not read files that are packed so
+        return _fingerprint_of(found, (found.former_digest or found.digest)(root))
+    except (OSError, ValueError):  # earlier releases could not read files packed this way
         return None
 
 
 def training_examples(name: str, data_root: Path | None = None) -> int:
-    """How many training examples a data set has, quickly: enough to refuse a paired fraction before anything starts.
+    """Returns the number of training examples, fast enough to refuse a bad paired fraction before anything starts.
 
     Raises:
-        Refusal: as `fingerprint`.
+        Refusal: same as `fingerprint`.
     """
     found = source(name)
     return found.examples(root_with_files(found, data_root))
 
 
 def modalities_of(name: str, data_root: Path | None = None) -> tuple[Modality, ...]:
-    """The modalities of a data set as its raw files make them: names and vocabularies of languages.
+    """Returns the modalities of a data set, with names and vocabularies of languages read from the raw files.
 
     Raises:
-        Refusal: as `fingerprint`.
+        Refusal: same as `fingerprint`.
     """
     found = source(name)
     return found.made_of(root_with_files(found, data_root)) if found.made_of else found.modalities
 
 
 def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None = None) -> tuple[str, ...]:
-    """Lines for the user about a data set's raw files, each with its name (`Source.facts`).
+    """Returns lines for the user about a data set's raw files (`Source.facts`), each preceded by the data set's name.
 
     Args:
-        vocabulary: known words at most; None: as the data set has it.
+        vocabulary: largest number of known words; None: the data set's own.
     Raises:
-        Refusal: as `fingerprint`.
+        Refusal: same as `fingerprint`.
     """
     found = source(name)
     lines = found.facts(root_with_files(found, data_root), vocabulary) if found.facts else ()
@@ -179,38 +179,29 @@ def facts_about(name: str, data_root: Path | None = None, vocabulary: int | None
 
 
 def content_fingerprint(found: Source, root: Path, cache: Path | None) -> str:
-    """`fingerprint` of a data set whose raw files lie below `root`."""
+    """Like `fingerprint`, for a data set whose raw files are known to be in `root`."""
     if found.remembered_digest is None:
-        return _of_content(found, found.digest(root))
+        return _fingerprint_of(found, found.digest(root))
     folder = (cache or default_cache()).expanduser().absolute()
-    return _of_content(found, found.remembered_digest(root, folder))
+    return _fingerprint_of(found, found.remembered_digest(root, folder))
 
 
-def _of_content(found: Source, digest: str) -> str:
-    content = {
-        "name": found.name,
-        "content": digest,
-        "split": found.split_rule,
-        "version": found.version,
-    }
+def _fingerprint_of(found: Source, digest: str) -> str:
+    content = {"name": found.name, "content": digest, "split": found.split_rule, "version": found.version}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def root_with_files(found: Source, data_root: Path | None) -> Path:
-    """The data root, absolute, with the raw files in it; the default root is filled by a download.
+    """Returns the absolute data root after checking its raw files. Downloads them into the default root if needed.
 
     Raises:
-        MissingFiles: they are not there and cannot be fetched.
+        MissingFiles: the files are missing and cannot be downloaded.
     """
-    if data_root is not None:
-        data_root = data_root.expanduser().absolute()
-        found.check(data_root)
-        return data_root
-    root = default_data_root()
+    root = default_data_root() if data_root is None else data_root.expanduser().absolute()
     try:
         found.check(root)
     except MissingFiles as missing:
-        if found.download is None:
+        if data_root is not None or found.download is None:
             raise
         _download(found, root, missing)
     return root
@@ -225,4 +216,4 @@ def _download(found: Source, root: Path, missing: MissingFiles) -> None:
             except MissingFiles:
                 found.download(root)
     except OSError as error:
-        raise MissingFiles(f"{missing}; nothing can be downloaded to {root} ({error.strerror})") from error
+        raise MissingFiles(f"{missing}; cannot download to {root} ({error.strerror})") from error

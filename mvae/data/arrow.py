@@ -1,13 +1,18 @@
-"""The on-disk form of a data set: one Arrow IPC file a split, memory-mapped without a copy.
+"""Stores data sets on disk: one Arrow IPC file per split, memory-mapped without a copy.
 
     <cache>/<name>-<first 16 digits of the fingerprint>/train.arrow, validation.arrow, test.arrow, manifest.json
 
-Each file is one record batch with one column a modality: a fixed-size list of uint8 for an image or a text, plain uint8
-for a label, a large list of int32 for sentences, which Arrow keeps as all words and the offsets of the sentences; none
-for a view, which is made of the first. So a column is one or two runs of bytes in the file, and all trials of a machine
-share one copy of it in the page cache. The manifest, written last, says each file's size and sha256, and what the
-modalities are where the raw files decide it: files without a manifest do not exist, and sizes are checked before
-anything is mapped.
+Each file is one record batch with one column per stored modality:
+
+    image, text, attributes   fixed-size list of uint8
+    label, attribute          uint8
+    sentences                 large list of int32: all words, and the offsets of the sentences
+    view                      no column: computed from the first modality
+
+So a column is one or two contiguous runs of bytes, and all trials on a machine share one copy in the page cache.
+
+The manifest is written last. It records the size and sha256 of each file, and the modalities if they depend on the raw
+files. Files without a manifest are ignored, and sizes are checked before anything is mapped.
 """
 
 import json
@@ -28,33 +33,33 @@ from mvae.data.sentences.sentences import Sentences
 from mvae.storage.files import Damaged, atomic_path, set_aside, sha256_cached, write_atomically
 
 FORMAT = 1
-"""Version of this layout. Another one on disk is made again; it is no part of the fingerprint."""
+"""Version of this layout, not part of the fingerprint. Data stored in another layout are converted again."""
 
 MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """What the manifest says of one split's file."""
+    """One split's file in the manifest."""
 
     rows: int
     size: int
-    """Bytes."""
+    """Size in bytes."""
     sha256: str
 
 
 def write(
     folder: Path, arrays: Arrays, modalities: tuple[Modality, ...], fingerprint: str, *, described: bool = False
 ) -> None:
-    """Store a data set; each file appears whole, the manifest last. Call it under the folder's lock.
+    """Stores a data set, each file atomically and the manifest last. Call it while holding the folder's lock.
 
     Args:
-        arrays: uint8, per split one array a modality, contiguous or not, [N, *shape]; ragged where it is sentences.
-        described: the manifest says what the modalities are, for `read`.
+        arrays: per split, one uint8 array [N, *shape] per stored modality, contiguous or not; ragged for sentences.
+        described: store the modalities in the manifest, so that `read` can return them.
     Raises:
-        OSError: the disk is full or the folder cannot be written.
+        OSError: the disk is full or the folder is not writable.
     """
-    for abandoned in folder.glob(".*.tmp"):  # of a process that was killed while it held the lock
+    for abandoned in folder.glob(".*.tmp"):  # left by a process killed while it held the lock
         abandoned.unlink()
     manifest: dict[str, Any] = {"format": FORMAT, "fingerprint": fingerprint, "splits": {}}
     if described:
@@ -76,28 +81,28 @@ def write(
 def read(
     folder: Path, modalities: tuple[Modality, ...] | None, fingerprint: str
 ) -> tuple[tuple[Modality, ...], dict[str, Split]] | None:
-    """The modalities and the three splits, mapped; None where nothing was stored, or not to the end.
+    """Returns the modalities and the three mapped splits; None if nothing, or only a part, was stored.
 
-    Sizes are checked at every call, digests once a process.
+    Checks sizes at every call, and digests once per process.
 
     Args:
-        modalities: None: those that the manifest describes.
+        modalities: None: read them from the manifest.
     Raises:
-        Damaged: a file is missing, or is not what the manifest says.
+        Damaged: a file is missing, or does not match the manifest.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
-        known = manifest["format"] == FORMAT and manifest["fingerprint"] == fingerprint
+        matches = manifest["format"] == FORMAT and manifest["fingerprint"] == fingerprint
         entries = {split: _Entry(**manifest["splits"][split]) for split in SPLITS}
         if modalities is None:
             modalities = tuple(_modality(**stored) for stored in manifest["modalities"])
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{path} is not a manifest of ours ({type(error).__name__}: {error})") from error
-    if not known:
-        raise Damaged(f"{path} is of another format or data set")
+        raise Damaged(f"{path} is not a valid manifest ({type(error).__name__}: {error})") from error
+    if not matches:
+        raise Damaged(f"{path} belongs to another format or data set")
     try:
         splits = {split: _read_split(_path(folder, split), modalities, entry) for split, entry in entries.items()}
     except FileNotFoundError as error:
@@ -106,7 +111,7 @@ def read(
 
 
 def _modality(kind: str, **stored: Any) -> Modality:
-    """A modality as the manifest describes it: JSON has lists for tuples."""
+    # JSON stores tuples as lists.
     tuples: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()
     }
@@ -114,14 +119,14 @@ def _modality(kind: str, **stored: Any) -> Modality:
 
 
 def discard(folder: Path) -> None:
-    """Set every file of a damaged data set aside, the manifest first. Call it under the folder's lock."""
+    """Renames a damaged data set's files to `.bad`, the manifest first. Call it while holding the folder's lock."""
     for path in (folder / MANIFEST, *(_path(folder, split) for split in SPLITS)):
         if path.exists():
             set_aside(path)
 
 
 def dtype_of(modality: Modality) -> type[np.generic]:
-    """Type in which the values of a modality that is not sentences are stored."""
+    """Returns the type in which the values of a modality other than sentences are stored."""
     return np.float32 if modality.kind is Kind.VECTOR else np.uint8
 
 
@@ -130,15 +135,17 @@ def _path(folder: Path, split: str) -> Path:
 
 
 def _record_batch(values: tuple[np.ndarray, ...], modalities: tuple[Modality, ...], fingerprint: str) -> pa.RecordBatch:
-    columns: list[pa.Array] = []
     modalities = tuple(modality for modality in modalities if modality.view is None)
+    columns: list[pa.Array] = []
     for array, modality in zip(values, modalities, strict=True):
         if modality.sentences:
             columns.append(pa.array(array, pa.large_list(pa.int32())))
-            continue
-        assert array.dtype == dtype_of(modality) and array.shape[1:] == modality.shape, (modality.name, array.dtype)
-        flat = pa.array(np.ascontiguousarray(array).reshape(-1))
-        columns.append(pa.FixedSizeListArray.from_arrays(flat, math.prod(modality.shape)) if modality.shape else flat)
+        else:
+            assert array.dtype == dtype_of(modality) and array.shape[1:] == modality.shape, (
+                f"{modality.name}: {array.dtype} of shape {array.shape}"
+            )
+            flat, size = pa.array(np.ascontiguousarray(array).reshape(-1)), math.prod(modality.shape)
+            columns.append(pa.FixedSizeListArray.from_arrays(flat, size) if modality.shape else flat)
     shapes = json.dumps({modality.name: modality.shape for modality in modalities})
     batch = pa.RecordBatch.from_arrays(columns, names=[modality.name for modality in modalities])
     return batch.replace_schema_metadata({"fingerprint": fingerprint, "shapes": shapes, "format": str(FORMAT)})
@@ -149,9 +156,9 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
     if size != entry.size:
         raise Damaged(f"{path} has {size:,} bytes instead of {entry.size:,}")
     if sha256_cached(path) != entry.sha256:
-        raise Damaged(f"{path} does not have the digest it was written with")
-    # Private pages: shared with all readers until someone writes, and then the file stays as it is. Arrow's own
-    # read-only map would make torch warn of tensors that must not be written, and a write to one kills the process.
+        raise Damaged(f"{path} does not match the sha256 in its manifest")
+    # Private pages: readers share them until one writes, and the file never changes. With Arrow's own read-only map,
+    # torch would warn about read-only tensors, and a write to one would kill the process.
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     whole = pa.py_buffer(mapped)
@@ -160,26 +167,25 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
             raise Damaged(f"{path} holds {reader.num_record_batches} record batches instead of one")
         batch = reader.get_batch(0)
     values: list[Tensor] = []
-    said: list[Sentences | None] = [None] * len(modalities)
+    sentences: list[Sentences | None] = [None] * len(modalities)
 
     def mapped_as(dtype: type[np.generic], buffer: pa.Buffer | None, count: int) -> Tensor:
         assert buffer is not None
         return torch.from_numpy(np.frombuffer(mapped, dtype, count=count, offset=buffer.address - whole.address))
 
-    for place, modality in enumerate(modalities):
+    for position, modality in enumerate(modalities):
         if modality.view is not None:
             values.append(values[0])
-            continue
-        column = batch.column(modality.name)
-        if modality.sentences:
-            _, offsets, _, words = column.buffers()
+        elif modality.sentences:
+            _, offsets, _, words = batch.column(modality.name).buffers()
             ends = mapped_as(np.int64, offsets, entry.rows + 1)
-            said[place] = Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes)
+            sentences[position] = Sentences(mapped_as(np.int32, words, int(ends[-1])), ends, modality.classes)
             values.append(ends.diff() + 1)
-            continue
-        assert column.null_count == 0
-        content = column.buffers()[-1]  # the bytes themselves, behind the validity bitmaps
-        stored = mapped_as(dtype_of(modality), content, entry.rows * math.prod(modality.shape))
-        values.append(stored.reshape(entry.rows, *modality.shape))
+        else:
+            column = batch.column(modality.name)
+            assert column.null_count == 0
+            content = column.buffers()[-1]  # the values, after the validity bitmaps
+            flat = mapped_as(dtype_of(modality), content, entry.rows * math.prod(modality.shape))
+            values.append(flat.reshape(entry.rows, *modality.shape))
     views = tuple(modality.view for modality in modalities)
-    return Split(tuple(values), tuple(said) if any(said) else (), views if any(views) else ())
+    return Split(tuple(values), tuple(sentences) if any(sentences) else (), views if any(views) else ())

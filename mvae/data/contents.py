@@ -1,9 +1,9 @@
-"""Digests of what many files hold, each file read once: the cache remembers the digest of a file that has not changed.
+"""Computes digests of many files. Each file is read once: the cache remembers the digests of unchanged files.
 
-    <cache>/contents/<16 digits>.json     one for each folder or zip: name to size, times, inode and digest
+    <cache>/contents/<16 digits>.json     one per folder or zip: name to size, times, inode and digest
 
-A file counts as unchanged while its size, both its times (mtime and ctime) and its inode stay the same. Nobody can set
-a ctime back, so a file that is rewritten with its old size and mtime is noticed.
+A file counts as unchanged if its size, mtime, ctime and inode are unchanged. A ctime cannot be set back, so a file
+rewritten with its old size and mtime still counts as changed.
 """
 
 import hashlib
@@ -18,24 +18,26 @@ from mvae.data.progress import progress
 from mvae.storage.files import locked, write_atomically
 
 VERSION = 1
-"""Version of the digests. Raise it if the digest of the same content changes."""
+"""Version of the digests. Raise it if the same content gets a different digest."""
 SETTLED_S = 2.0
-"""Seconds that a file must have been left alone before its digest is remembered: clocks of file systems are coarse, so
-that a file changed twice in a moment may keep its times."""
+"""Seconds that must pass after a file's last change before its digest is remembered.
+
+Clocks of file systems are coarse: a file changed twice in quick succession may keep its times.
+"""
 SAVE_EVERY_S = 10.0
-"""Seconds between two savings of a first pass: a killed one resumes from the last."""
+"""Seconds between saves during a long pass. A killed pass resumes from the last save."""
 BATCH = 256
-"""Files between two looks at the clock."""
+"""Number of files after which to check again whether it is time to save."""
 
 Stamp = tuple[int, int, int, int]
 """Size, mtime in ns, ctime in ns and inode of a file."""
 
 
 def stamp(path: Path) -> Stamp:
-    """The stamp of a file.
+    """Returns the stamp of a file.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
     status = path.stat()
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
@@ -44,43 +46,42 @@ def stamp(path: Path) -> Stamp:
 def digests(
     place: Path, files: Mapping[str, Stamp], read: Callable[[str], bytes], cache: Path | None, what: str
 ) -> list[str]:
-    """BLAKE2 digest of each file's content, in the order of `files`; only a file that has changed is read.
+    """Returns the BLAKE2 digest of each file's content, in the order of `files`. Reads only files that have changed.
 
-    One process reads, the others wait for what it remembers. A cache that cannot be written costs time only.
+    One process reads while the others wait for its results. If the cache is not writable, every call reads all files.
 
     Args:
-        place: the folder or zip that the files are in; what is remembered is kept by its path.
-        files: name to stamp, taken before now; a file in a zip has the stamp of the zip.
-        read: gives a file's bytes by its name. Its errors pass through.
-        cache: the cache folder; None: nothing is remembered.
-        what: name of the files for the progress bar.
+        place: folder or zip that holds the files; its path identifies the remembered digests.
+        files: name to stamp, taken before this call; a file in a zip has the stamp of the zip.
+        read: returns the bytes of the file of a given name. Its errors are not caught.
+        cache: the cache folder. None: remember nothing.
+        what: description of the files for the progress bar.
     """
     name = hashlib.sha256(str(place.absolute()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     memory = cache and cache / "contents" / f"{name}.json"
-    known = _known(memory, files)
+    known = _remembered(memory, files)
     if len(known) < len(files):
-        with ExitStack() as alone:
+        with ExitStack() as stack:
             if memory is not None:
-                with suppress(OSError):  # a folder that cannot be written has no lock
-                    alone.enter_context(locked(memory))
-            known = _known(memory, files)
-            _read_others(files, known, read, memory, what)
+                with suppress(OSError):  # a read-only folder cannot be locked
+                    stack.enter_context(locked(memory))
+            known = _remembered(memory, files)
+            _read_changed(files, known, read, memory, what)
     return [known[name] for name in files]
 
 
-def _read_others(
+def _read_changed(
     files: Mapping[str, Stamp], known: dict[str, str], read: Callable[[str], bytes], memory: Path | None, what: str
 ) -> None:
-    """Fill in the digests that are not known, and save them now and then."""
     now = time.time_ns()
-    settled = now - int(SETTLED_S * 1e9)  # an mtime in the future was set by hand and does not tell of a change
+    settled = now - int(SETTLED_S * 1e9)  # an mtime in the future was set by hand and says nothing about changes
     fresh = {name for name, (_, mtime, ctime, _) in files.items() if ctime > settled or settled < mtime <= now}
-    others = [name for name in files if name not in known]
+    changed = [name for name in files if name not in known]
     saved = time.monotonic()
     try:
         with ThreadPoolExecutor(8) as pool, progress(what, len(files), len(known)) as advance:
-            for start in range(0, len(others), BATCH):
-                batch = others[start : start + BATCH]
+            for start in range(0, len(changed), BATCH):
+                batch = changed[start : start + BATCH]
                 known.update(zip(batch, pool.map(lambda name: _digest(read(name)), batch), strict=True))
                 advance(len(batch))
                 if time.monotonic() - saved >= SAVE_EVERY_S:
@@ -94,15 +95,14 @@ def _digest(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=32).hexdigest()
 
 
-def _known(memory: Path | None, files: Mapping[str, Stamp]) -> dict[str, str]:
-    """The remembered digests of those files that have not changed since."""
+def _remembered(memory: Path | None, files: Mapping[str, Stamp]) -> dict[str, str]:
     if memory is None:
         return {}
     try:
         stored = json.loads(memory.read_bytes())
         remembered = stored["files"] if stored["version"] == VERSION else {}
-        there = {name: remembered[name] for name in files if name in remembered}
-        return {name: str(digest) for name, (*kept, digest) in there.items() if tuple(kept) == files[name]}
+        found = {name: remembered[name] for name in files if name in remembered}
+        return {name: str(digest) for name, (*kept, digest) in found.items() if tuple(kept) == files[name]}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -1,8 +1,8 @@
-"""A data set before anything is read: its modalities, its origin, and the settings that the paper uses. No torch.
+"""Describes data sets before any file is read: modalities, origin, and the paper's settings. Imports no torch.
 
-`Source` describes a data set; `mvae.data.examples.Dataset` holds its examples.
-Adding a data set means writing one `Source` in a file of its own and naming it in `mvae/data/__init__.py`; or, outside
-the package, handing it to `mvae.data.add` (docs/extend/data-set.md).
+`Source` describes a data set; `mvae.data.examples.Dataset` holds its examples in memory.
+To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/__init__.py`.
+To add one from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ SPLITS = ("train", "validation", "test")
 
 
 class MissingFiles(Refusal):
-    """A data set's raw files are not where we looked. The message is one line with what would be right."""
+    """Raised if a data set's raw files are missing. The one-line message says where the files should be."""
 
 
 class Kind(StrEnum):
-    """What a modality's values mean, which decides its likelihood and its networks."""
+    """What the values of a modality mean. The kind decides the likelihood and the networks."""
 
     IMAGE = "image"
     LABEL = "label"
@@ -39,13 +39,13 @@ class Kind(StrEnum):
     ATTRIBUTE = "attribute"
     """One binary attribute, 0 or 1."""
     ATTRIBUTES = "attributes"
-    """Several binary attributes as one modality."""
+    """Several binary attributes in one modality."""
     VECTOR = "vector"
     """Real numbers."""
 
 
 NO_IMAGES = "none"
-"""The image network of a data set without images."""
+"""Name of the image network for data sets without images."""
 
 SPECIAL = 3
 """Tokens of a model of sentences that are no words: <unk>, stop and start."""
@@ -56,55 +56,67 @@ PIXELS_A_COUNT = 16
 """Pixels per count of a Philox generator. Images binarised anew each epoch have a multiple of it (binarisation.py)."""
 
 DCGAN_SIDES = frozenset({50, 64})
-"""Sides in pixels of the square images that have a DCGAN of their own, with batch normalisation (Figure 2)."""
+"""Side lengths of square images, in pixels, that have their own DCGAN with batch normalisation (Figure 2)."""
 
 
 View = Callable[["Tensor"], "Tensor"]
-"""Makes one modality's values of another's: images [B, C, H, W] in [0, 1] of images [B, C', H, W]. A module's function,
-since it is pickled, and of each example alone."""
+"""Computes one modality from another: images [B, C, H, W] from images [B, C', H, W], both in [0, 1].
+
+It must be a module-level function, because it is pickled, and must treat each example independently.
+"""
 
 
 @dataclass(frozen=True)
 class Modality:
-    """One of the views x_1 ... x_M of an example."""
+    """One of the modalities x_1 ... x_M of an example."""
 
     name: str
     """Unique within the data set: "image", "label", "text"."""
     kind: Kind
     shape: tuple[int, ...]
-    """Of one example: (C, H, W) for an image, () for a label or an attribute, (A,) for A attributes, (most tokens, stop
-    counted) for a text."""
+    """Shape of one example.
+
+    (C, H, W) for an image, () for a label or a single attribute, (A,) for A attributes. For a text, (L,) with L the
+    largest number of tokens, including the stop token.
+    """
     classes: int = 0
-    """How many classes a label has, or tokens a text's vocabulary (mvae/data/sentences/text.py); 2 for an attribute, 0
-    for an image and for several attributes."""
+    """Number of classes of a label, or vocabulary size of a text (mvae/data/sentences/text.py).
+
+    2 for a single attribute; 0 for an image and for several attributes.
+    """
     attributes: tuple[str, ...] = ()
-    """Names of the attributes of a modality of several, in the order of its values."""
+    """Names of the attributes in a modality of kind `ATTRIBUTES`, in the order of its values."""
     words: tuple[str, ...] = ()
-    """Words of sentences by their number, the known words first (mvae/data/sentences/sentences.py)."""
+    """For sentences: the words, indexed by token, known words first (mvae/data/sentences/sentences.py)."""
     sentences: bool = False
-    """Whether a text is sentences of words, stored with offsets and as wide in a batch as its longest."""
+    """Whether a text consists of sentences of words.
+
+    Sentences are stored with offsets, and padded in a batch to the longest one.
+    """
     likelihood: str = ""
-    """bernoulli (images, attributes), categorical (labels), gaussian or laplace (images, vectors). Empty: bernoulli for
-    an image, gaussian for a vector, and what the paper has for the other kinds."""
+    """Likelihood of the values: bernoulli, gaussian or laplace (images); gaussian or laplace (vectors).
+
+    Empty: bernoulli for an image, gaussian for a vector, and the paper's likelihood for other kinds.
+    """
     scale: float | None = 1.0
-    """Of a gaussian (standard deviation) or laplace likelihood, the same for all values; None: learnt."""
+    """Scale of a laplace likelihood, standard deviation of a gaussian one, shared by all values. None: learnt."""
     network: str = ""
-    """Network of an image, if it is not the one that the trial names: mlp, dcgan or conv."""
+    """Network of an image: mlp, dcgan or conv. Empty: the network that the trial names."""
     view: View | None = None
-    """Computed from the first modality a batch at a time, in place of being stored."""
+    """Function that computes this modality from the first one, batch by batch. None: the modality is stored."""
 
     def knowing(self, words: int) -> Modality:
-        """The same with so many known words at most, where it is sentences."""
+        """Returns this modality with at most `words` known words. Modalities other than sentences do not change."""
         return dataclasses.replace(self, classes=min(self.classes, words + SPECIAL)) if self.sentences else self
 
 
 def position(modalities: Sequence[Modality], kind: Kind) -> int:
-    """Position of the first modality of a kind, which there must be."""
+    """Returns the position of the first modality of the given kind. There must be one."""
     return [modality.kind for modality in modalities].index(kind)
 
 
 def all_sentences(modalities: Sequence[Modality]) -> bool:
-    """Whether there is nothing but sentences, so that they can be translated."""
+    """Whether all modalities are sentences, so that they can be translated."""
     return bool(modalities) and all(modality.sentences for modality in modalities)
 
 
@@ -118,7 +130,7 @@ def has_views(modalities: Sequence[Modality]) -> bool:
 
 
 def attribute_names(modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """All attributes, be they modalities of their own or one together; empty where there are none."""
+    """Returns the names of all attributes, whether single or grouped in one modality; empty if there are none."""
     return tuple(
         name
         for modality in modalities
@@ -128,89 +140,113 @@ def attribute_names(modalities: tuple[Modality, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a trial on this data set uses where nothing else is said. Sections are those of the paper's supplement."""
+    """Settings that a trial on this data set uses by default. Section numbers refer to the paper's supplement."""
 
     latents: int
-    """Latent dimensions L (section 1: 64 for the MNIST family, 100 for MultiMNIST; digits: ours)."""
+    """Number of latent dimensions L (section 1: 64 for the MNIST family, 100 for MultiMNIST; digits: ours)."""
     epochs: int
     """Epochs of a weak-supervision trial (section 8: 500 for MNIST, 100 for Fashion- and MultiMNIST; digits: ours)."""
     image_network: str
     """Network of the image encoder and decoder: "mlp" (Figure 1) or "dcgan" (Figure 2); "none" without images."""
     image_networks: tuple[str, ...]
-    """Every image network that fits the data set's images, the default among them."""
+    """All image networks that fit the data set's images, including the default."""
     batch_size: int = 100
     """Global batch size, in examples of the image stream (section 1)."""
     learning_rate: float = 1e-3
-    """Of Adam (section 1)."""
+    """Learning rate of Adam (section 1)."""
     annealing_share: float = 0.4
-    """Share of the steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
+    """Share of the training steps over which beta rises from 0 to 1 (section 1: 200 of 500 epochs)."""
     label_weight: float = 1.0
-    """Weight lambda of a log-likelihood, as the next two; the image's is 1 (the supplement names no weights)."""
+    """Weights lambda of the log-likelihoods of label, text and attribute. The image's weight is 1.
+
+    The supplement names no weights.
+    """
     text_weight: float = 1.0
     attribute_weight: float = 1.0
     k: int = 0
-    """Random subsets of modalities a step (section 1: 1 for MVAE19, which makes 21 terms)."""
+    """Number of random subsets of modalities per step (section 1: 1 for MVAE19, which makes 21 terms)."""
     pairing: str = "reserved"
-    """How pairs are shown (mvae/sampling.py); where examples have many modalities: proportional, one batch."""
+    """Pairing protocol (mvae/sampling.py): "reserved", "resampled", or "proportional" for many modalities."""
 
 
-def check_train_examples(asked: int, there: int, dataset: str) -> None:
-    """Refuse to train on more examples than there are.
+def check_train_examples(requested: int, available: int, dataset: str) -> None:
+    """Checks that a data set has enough training examples.
 
     Raises:
-        Refusal: one line.
+        Refusal: more examples are requested than the data set has.
     """
-    if asked > there:
-        raise Refusal(f"{asked:,} training examples are more than the {there:,} of {dataset}")
+    if requested > available:
+        raise Refusal(
+            f"{dataset} has only {available:,} training examples, not {requested:,}: give a smaller --train-examples"
+        )
 
 
 Arrays = dict[str, tuple["np.ndarray", ...]]
-"""Split name to one uint8 array a modality that is stored, shaped as in `Split.values`; of sentences what `ragged`
-gives."""
+"""For each split, one uint8 array per stored modality, shaped as in `Split.values`.
+
+Sentences are stored as `ragged` returns them.
+"""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from. The callables get the data root, which embedded data ignore."""
+    """Describes where a data set comes from. Its functions take the data root, which embedded data sets ignore."""
 
     name: str
     modalities: tuple[Modality, ...]
-    """Of its examples; where `made_of` is given, only their number and kinds are sure."""
+    """Modalities of each example. If `made_of` is given, only their number and kinds are certain."""
     defaults: Defaults
     split_rule: str
-    """How examples are divided, in words; part of the fingerprint."""
+    """How the examples are divided into splits, in words. Part of the fingerprint."""
     version: int
-    """Of the transform from raw to stored values; raised by hand when stored values change; part of the fingerprint."""
+    """Version of the conversion; part of the fingerprint. Raise it by hand when the stored values change."""
     check: Callable[[Path], object]
-    """Raises MissingFiles where the raw files are not all there. Looks, does not read. What it returns is ignored."""
+    """Raises MissingFiles unless all raw files exist. Does not read the files. Its return value is ignored."""
     digest: Callable[[Path], str]
-    """Hex digest of the raw content (equal for a file and its gzip). Refusal for a damaged file."""
+    """Returns a hex digest of the raw content, equal for a file and its gzip. Raises Refusal if a file is damaged."""
     examples: Callable[[Path], int]
-    """Number of training examples, found without reading them all. Refusal for a damaged file."""
+    """Returns the number of training examples without reading all of them. Raises Refusal if a file is damaged."""
     convert: Callable[[Path], Arrays]
-    """Read everything and transform it. Refusal, one line, for a damaged file."""
+    """Reads the raw files and returns the stored arrays. Raises Refusal if a file is damaged."""
     prepare: Callable[[Path, Path], Path] | None = None
-    """The slow part of a long conversion, done in a folder of the cache so that a killed one goes on: data root, cache
-    to the folder, which `convert` then gets instead of the data root. Errors as `convert`. None: nothing is slow."""
+    """Does the slow part of a long conversion in a folder of the cache, so that a killed conversion can resume.
+
+    Takes the data root and the cache, and returns the folder that `convert` then gets instead of the data root. Raises
+    the same errors as `convert`. None: no part is slow.
+    """
     made_of: Callable[[Path], tuple[Modality, ...]] | None = None
-    """The modalities as the raw files make them, where `modalities` can name their kinds alone: vocabularies."""
+    """Returns the modalities if they depend on the raw files, as vocabularies do. None: `modalities` is complete."""
     facts: Callable[[Path, int | None], tuple[str, ...]] | None = None
-    """Lines for the user: what the raw files have, how they differ from the published data set, what was left out of
-    them. Takes the data root and the largest number of known words (None: all)."""
+    """Returns lines for the user about the raw files.
+
+    They say what the files hold, how they differ from the published data set, and what was left out. Takes the data
+    root and the largest number of known words (None: all).
+    """
     download: Callable[[Path], None] | None = None
-    """Fetch the raw files into the data root; MissingFiles, one line, where that fails. None: nothing to fetch."""
+    """Downloads the raw files into the data root. Raises MissingFiles if that fails. None: there is no download."""
     hidden: tuple[Modality, ...] = ()
-    """Labels that are stored behind the modalities and that no model sees: what a measure judges models by. `convert`
-    gives their arrays last."""
+    """Labels that are stored with the examples and hidden from models. Measures judge models by them.
+
+    `convert` returns their arrays after those of the modalities.
+    """
     grey: str = ""
-    """Data set with the same examples in the same order, whose first modality holds the grey values of the black and
-    white images here. With it, trials may draw bits anew each epoch; empty: they may not. No part of the fingerprint.
+    """For black-and-white images: name of the data set that holds the same examples, in the same order, in grey.
+
+    The grey images must be the first modality of that data set. Trials may then draw new bits every epoch. Empty: they
+    may not. Not part of the fingerprint.
     """
     remembered_digest: Callable[[Path, Path], str] | None = None
-    """As `digest`, of data root and cache, for data of many files: the cache remembers the digest of each file that has
-    not changed (mvae/data/contents.py). None: `digest` is fast enough."""
+    """Like `digest`, but takes data root and cache, for data sets of many files.
+
+    The cache remembers the digest of each unchanged file (mvae/data/contents.py). None: `digest` is fast enough.
+    """
     former_digest: Callable[[Path], str] | None = None
-    """Digest by which earlier releases knew the same raw content: results under its keys are listed as superseded."""
+    """Returns the digest that earlier releases gave the same raw content.
+
+    Results whose keys contain that digest are listed as superseded. None: the digest has not changed.
+    """
     code: str = ""
-    """Digest of the file that describes it, where that is a plug-in: what another state of the file converted is not
-    taken for its own. No part of the fingerprint."""
+    """Digest of the plug-in file that describes the data set; empty for data sets of the package.
+
+    Data converted by another version of that file are not reused. Not part of the fingerprint.
+    """

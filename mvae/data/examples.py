@@ -1,4 +1,4 @@
-"""The examples of a data set in memory: `Dataset` with its three `Split`s, as stored (uint8), on some device."""
+"""Holds a data set's examples in memory: `Dataset` with three `Split`s, stored as uint8, on any device."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,58 +17,67 @@ from mvae.data.sentences.sentences import Sentences
 
 @dataclass(frozen=True)
 class Split:
-    """The examples of one split, one value a modality, all with the same leading N, as they are stored."""
+    """The examples of one split as they are stored: one tensor per modality, all with the same leading N."""
 
     values: tuple[Tensor, ...]
-    """Image: uint8 [N, C, H, W], 0 black to 255 white. Label or attribute: uint8 [N]. Text: uint8 [N, L], of sentences
-    the tokens of each, stop counted, int64 [N]. Attributes: uint8 [N, A]. On a CPU they map the file. Of a view: the
-    very tensor that it is made of."""
+    """One tensor per modality. On a CPU the tensors map the stored file.
+
+    Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label or single attribute: uint8 [N]. Attributes: uint8
+    [N, A]. Text: uint8 [N, L]. Sentences: int64 [N], the number of tokens including the stop token. View: the same
+    tensor object as the modality from which it is computed.
+    """
     sentences: tuple[Sentences | None, ...] = ()
-    """Sentences of each modality, None for a modality of another kind; empty if no modality is sentences."""
+    """The sentences of each modality, None for other modalities. Empty if no modality consists of sentences."""
     views: tuple[View | None, ...] = ()
-    """One a modality; none at all where everything is stored."""
+    """The view of each modality, None for stored modalities. Empty if all modalities are stored."""
     hidden: tuple[Tensor, ...] = ()
-    """Labels that no model sees, uint8 [N] each, in the order of `Source.hidden`."""
+    """Labels hidden from models, uint8 [N] each, in the order of `Source.hidden`."""
     grey: Tensor | None = None
-    """Grey values of the first modality's images, uint8 [N, C, H, W], on the CPU whatever the device of `values`. They
-    are loaded where training draws bits from them (mvae/data/mnist/binarisation.py)."""
+    """Grey values of the first modality's images, uint8 [N, C, H, W], always on the CPU.
+
+    Loaded only if training draws bits from them (mvae/data/mnist/binarisation.py).
+    """
 
     def __len__(self) -> int:
         return len(self.values[0])
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """Tokens of every sentence of every example, stops counted, int64 [N, M]; None where not all modalities are
-        sentences."""
+        """Number of tokens of each sentence, including its stop token: int64 [N, M].
+
+        None unless every modality consists of sentences.
+        """
         if not self.sentences or None in self.sentences:
             return None
         return np.asarray(torch.stack(self.values, dim=1).cpu())
 
     def passes(self, rows: int = 1000) -> tuple[Tensor, ...]:
-        """Positions of all examples in order, `rows` at a time: int64, on the device of the values."""
+        """Returns the positions of all examples in order, in chunks of `rows`: int64, on the device of the values."""
         return torch.split(torch.arange(len(self), device=self.values[0].device), rows)
 
     def take(self, modality: int, index: Tensor) -> Tensor:
-        """The examples at `index` (int64 [B], no negative number) as networks and likelihoods want them.
+        """Returns the examples at `index` in the form that networks and likelihoods take.
 
+        Args:
+            index: int64 [B], no negative number.
         Returns:
-            Image: float32 [B, C, H, W] in [0, 1]. Label, attribute: int64 [B]. Text: int64 [B, L], of sentences
-            as wide as the longest of them. Attributes: int64 [B, A].
+            Image: float32 [B, C, H, W] in [0, 1]. Label, single attribute: int64 [B]. Text: int64 [B, L], with L the
+            longest text of the batch if it is sentences. Attributes: int64 [B, A].
         """
-        said = self.sentences[modality] if self.sentences else None
-        if said is not None:
-            return said.take(index)
+        sentences = self.sentences[modality] if self.sentences else None
+        if sentences is not None:
+            return sentences.take(index)
         stored = self.values[modality].index_select(0, index)
         if stored.dtype == torch.float32:  # a vector
             return stored
-        if stored.ndim <= 2:  # no image
+        if stored.ndim <= 2:  # not an image
             return stored.to(torch.int64)
         image = stored.to(torch.float32).div_(255)
         view = self.views[modality] if self.views else None
         return image if view is None else view(image)
 
     def redrawn(self, seed: int, epoch: int) -> "Split":
-        """Returns these examples with the bits of their images drawn anew for an epoch.
+        """Returns this split with the bits of its images drawn for the given epoch.
 
         Raises:
             ValueError: the grey values were not loaded.
@@ -79,21 +88,20 @@ class Split:
         return dataclasses.replace(self, values=(bits.to(self.values[0].device), *self.values[1:]))
 
     def knowing(self, words: int) -> "Split":
-        """Returns these examples with a vocabulary of at most `words` words in each modality of sentences."""
-        return dataclasses.replace(self, sentences=tuple(said and said.knowing(words) for said in self.sentences))
+        """Returns this split with at most `words` known words in each modality of sentences."""
+        return dataclasses.replace(self, sentences=tuple(each and each.knowing(words) for each in self.sentences))
 
     def first(self, examples: int) -> "Split":
-        """Returns the first `examples` examples, in the same memory."""
-        fewer = self._of_each(lambda value: value[:examples])
+        """Returns the first `examples` examples without copying."""
         return dataclasses.replace(
-            fewer,
+            self._map_values(lambda value: value[:examples]),
             hidden=tuple(label[:examples] for label in self.hidden),
-            sentences=tuple(said and said[:examples] for said in self.sentences),
+            sentences=tuple(each and each[:examples] for each in self.sentences),
             grey=None if self.grey is None else self.grey[:examples],
         )
 
     def hiding(self, shown: int) -> "Split":
-        """Returns these examples with the values behind the first `shown` modalities as `hidden`."""
+        """Returns this split with the values after the first `shown` modalities moved to `hidden`."""
         if shown == len(self.values):
             return self
         return dataclasses.replace(
@@ -105,36 +113,35 @@ class Split:
         )
 
     def to(self, device: torch.device | str) -> "Split":
-        moved = self._of_each(lambda value: value.to(device))
         return dataclasses.replace(
-            moved,
+            self._map_values(lambda value: value.to(device)),
             hidden=tuple(label.to(device) for label in self.hidden),
-            sentences=tuple(said and said.to(device) for said in self.sentences),
+            sentences=tuple(each and each.to(device) for each in self.sentences),
         )
 
-    def _of_each(self, change: Callable[[Tensor], Tensor]) -> "Split":
-        """Returns this split with each tensor changed once, even if several modalities are views of it."""
+    def _map_values(self, change: Callable[[Tensor], Tensor]) -> "Split":
+        """Returns this split with `change` applied once to each tensor, even if several modalities share one tensor."""
         changed = {id(value): change(value) for value in self.values}
         return dataclasses.replace(self, values=tuple(changed[id(value)] for value in self.values))
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set in memory (mapped, not read), ready for training."""
+    """A data set ready for training. Its files are mapped into memory, not read."""
 
     name: str
     modalities: tuple[Modality, ...]
     fingerprint: str
-    """Hex sha256 of raw content, split rule and transform version; part of every trial's key."""
+    """Hex sha256 of raw content, split rule and version of the conversion. Part of every trial's key."""
     train: Split
     validation: Split
     test: Split
 
     def trained_on(self, examples: int | None) -> "Dataset":
-        """Returns this data set with only the first `examples` training examples; None: with all of them.
+        """Returns this data set with only the first `examples` training examples. None: all of them.
 
         Raises:
-            Refusal: it has fewer.
+            Refusal: the data set has fewer examples.
         """
         if examples is None:
             return self
@@ -142,9 +149,9 @@ class Dataset:
         return dataclasses.replace(self, train=self.train.first(examples))
 
     def knowing(self, words: int | None) -> "Dataset":
-        """Returns this data set with a vocabulary of the `words` most frequent words of each language.
+        """Returns this data set with a vocabulary of the `words` most frequent words per language.
 
-        None, or more words than the data set has, changes nothing. Modalities of other kinds stay as they are.
+        None changes nothing; nor does a number above the data set's own. Other modalities stay as they are.
         """
         if words is None:
             return self

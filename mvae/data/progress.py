@@ -1,4 +1,4 @@
-"""Progress of a long first pass over many files: a bar on a terminal, lines in the log elsewhere."""
+"""Shows the progress of a long pass over many files: a bar on a terminal, log lines elsewhere."""
 
 import contextlib
 import logging
@@ -9,22 +9,22 @@ from collections.abc import Callable, Iterator
 log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0
-"""Seconds between two lines in the log."""
+"""Seconds between log lines."""
 
 
 @contextlib.contextmanager
 def progress(what: str, count: int, done: int) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr if that is a terminal, else a line in the log every ten seconds.
+    """Shows a progress bar on stderr if it is a terminal, else writes a log line every ten seconds.
 
     Args:
-        what: name of the work.
-        count: files in all.
-        done: files that are done already.
+        what: description of the work.
+        count: total number of files.
+        done: number of files already finished.
     Yields:
-        A function to call with the number of files that have been done since.
+        A function to call with the number of files finished since its last call.
     """
     if sys.stderr.isatty():
-        with contextlib.suppress(ImportError):  # machines that only train may be without rich
+        with contextlib.suppress(ImportError):  # rich may be missing on machines that only train
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -33,13 +33,13 @@ def progress(what: str, count: int, done: int) -> Iterator[Callable[[int], None]
                 task = bar.add_task(what, total=count, completed=done)
                 yield lambda more: bar.advance(task, more)
             return
-    said = time.monotonic()
+    logged = time.monotonic()
 
     def advance(more: int) -> None:
-        nonlocal done, said
+        nonlocal done, logged
         done += more
-        if time.monotonic() - said >= LOG_EVERY_S:
-            said = time.monotonic()
+        if time.monotonic() - logged >= LOG_EVERY_S:
+            logged = time.monotonic()
             log.info("%s: %s of %s", what, f"{done:,}", f"{count:,}")
 
     yield advance

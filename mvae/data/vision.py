@@ -1,3 +1,3 @@
-"""The former name of `mvae.data.faces.vision`: models that earlier releases logged to MLflow are pickled with it."""
+"""Former name of `mvae.data.faces.vision`, needed to unpickle models that earlier releases logged to MLflow."""
 
 from mvae.data.faces.vision import *  # noqa: F403

@@ -1,4 +1,4 @@
-"""Accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5)."""
+"""Computes the accuracy of predicting the label or the text from the image (supplement section 8, Tables 4 and 5)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,21 +11,21 @@ from mvae.data.dataset import Kind, Modality, position
 from mvae.data.examples import Split
 from mvae.data.sentences.text import characters
 
-# n images, N examples of a split, L tokens a row
+# n images, L tokens per row
 
 
 def prediction_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Split) -> float:
-    """`text_accuracy` of the likeliest tokens where there are texts, `label_accuracy` elsewhere."""
+    """Returns `text_accuracy` with the likeliest tokens if the data set has texts, else `label_accuracy`."""
     texts = Kind.TEXT in {modality.kind for modality in modalities}
     return (text_accuracy if texts else label_accuracy)(model, modalities, split)
 
 
 @torch.no_grad()
 def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Split) -> float:
-    """Share of a split's images whose label has the largest logit in `model(image)`.
+    """Returns the share of a split's images whose label has the largest logit in `model(image)`.
 
-    A multimodal VAE predicts at z = the mean of q(z|x1). Always in float32, in evaluation mode; the module's mode is
-    put back.
+    A multimodal VAE predicts at z = the mean of q(z|x1). The module runs in float32 and in evaluation mode; its own
+    mode is restored afterwards.
     """
     image, label = position(modalities, Kind.IMAGE), position(modalities, Kind.LABEL)
     with evaluated(model):
@@ -40,30 +40,35 @@ def text_accuracy(
     split: Split,
     generator: torch.Generator | None = None,
 ) -> float:
-    """Share of a split's characters that `model.transcribe(image, generator)` has right, each at its place.
+    """Returns the share of a split's characters that `model.transcribe(image, generator)` predicts correctly.
 
-    Summed over the split, right characters over true ones: a text without characters counts nowhere, an empty
-    prediction scores 0, and what a prediction has beyond the true end is neither right nor wrong.
+    A character is correct only at its own position. The share is taken over all characters of the split, so a text
+    without characters has no influence. An empty prediction scores 0. Predicted characters beyond the end of the true
+    text are ignored.
 
     Args:
-        generator: draws the predictions; None takes the likeliest tokens.
+        generator: used to draw the predictions. With None, the likeliest tokens are the predictions.
     """
     image, text = position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT)
     classes = modalities[text].classes
-    right = all_ = 0
+    correct = total = 0
     with evaluated(model):
         for rows in split.passes():
             guess = cast(Any, model).transcribe(split.take(image, rows), generator)
             matched, true = matches(guess, split.take(text, rows), classes)
-            right, all_ = right + matched, all_ + true
-    assert all_, "a split without a single character has no accuracy"
-    return right / all_
+            correct, total = correct + matched, total + true
+    assert total, "the split's texts have no characters"
+    return correct / total
 
 
 def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
-    """Characters of texts [n, L] that a guess [n, L] has at the same place, and how many there are in truth.
+    """Returns the number of correct characters of a guess [n, L], and the number of characters of the truth [n, L].
 
-    What follows the first stop of either, of a vocabulary of `classes`, does not count.
+    A character is correct if guess and truth have it at the same position. Tokens after the first stop token of a text
+    do not count.
+
+    Args:
+        classes: size of the vocabulary.
     """
     true = characters(truth, classes)
     right = (guess == truth) & true & characters(guess, classes)
@@ -72,7 +77,7 @@ def matches(guess: Tensor, truth: Tensor, classes: int) -> tuple[int, int]:
 
 @contextmanager
 def evaluated(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; the module's own mode is put back."""
+    """Puts the module in evaluation mode within the block, then restores its own mode."""
     was_training = model.training
     model.eval()
     try:

@@ -1,4 +1,4 @@
-"""Estimates of one model for one batch of examples: log weights from each proposal, and what follows from them."""
+"""Estimates the log-likelihoods of a batch of examples under one model, from the log weights of each proposal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,29 +26,29 @@ FROM_IMAGE, FROM_BOTH = "x1", "x1x2"
 """The proposals q(z|x1) and q(z|x1,x2)."""
 
 X2 = "x2"
-"""q(z|x2), and log p(x2)."""
+"""Name of q(z|x2) and of log p(x2)."""
 
 SUFFIX = {FROM_IMAGE: "-x1", FROM_BOTH: ""}
-"""What the names of a proposal's estimates end in."""
+"""Suffix of the names of each proposal's estimates."""
 
 PRIOR_SAMPLES = 100_000
-"""Samples of the prior from which a label's log p(x2) is estimated, once a class."""
+"""Samples of the prior used to estimate log p(x2) of each class, if x2 is a label."""
 
 
 @runtime_checkable
 class Conditional(Protocol):
-    """A model of x1 given x2 (CVAE): the prior of z is N(0, I) whatever x2."""
+    """A model of x1 given x2 (CVAE). The prior of z is N(0, I) for every x2."""
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """q(z | x1, x2), [n, D], from {0: x1, 1: x2}."""
+        """Returns q(z | x1, x2), [n, D], from {0: x1, 1: x2}."""
 
     def image_log_prob(self, z: Tensor, condition: Tensor, image: Tensor) -> Tensor:
-        """log p(x1 | z, x2) of each row, [n]."""
+        """Returns log p(x1 | z, x2) of each row, [n]."""
 
 
 @dataclass
 class Estimator:
-    """One model's estimates of a few examples at a time."""
+    """Estimates log-likelihoods under one model, a few examples at a time."""
 
     model: Multimodal | Conditional
     proposals: Sequence[str]
@@ -58,30 +58,30 @@ class Estimator:
     dtype: torch.dtype
     device: torch.device
     known: bool = False
-    """Whether sentences are estimated also without <unk>."""
-    of_class: Estimate | None = None
-    """log p(x2) a class [C], where x2 is a label and wanted."""
+    """Whether to estimate sentences also without <unk>."""
+    class_log_p: Estimate | None = None
+    """log p(x2) of each class [C], if x2 is a label. `prepare` computes it."""
 
     @property
     def modalities(self) -> range:
-        """Positions of x1 and of all that is x2."""
+        """Positions of the modalities: x1 first, then those of x2."""
         return range(len(self.model.modalities) if isinstance(self.model, Multimodal) else 2)
 
     @property
     def joint(self) -> bool:
-        """Whether x2 is modelled too, and so log p(x2) needed."""
+        """Whether the model also models x2, so that log p(x2) is needed."""
         return isinstance(self.model, Multimodal) and len(self.modalities) > 1
 
     def narrowed(self, values: Sequence[Tensor], part: slice) -> list[Tensor]:
-        """Some of the examples; sentences as wide as the longest of these."""
-        some = [value[part] for value in values]
+        """Returns a slice of the examples, with sentences trimmed to the longest in the slice."""
+        parts = [value[part] for value in values]
         if not isinstance(self.model, Multimodal):
-            return some
-        pairs = zip(self.model.modalities, some, strict=True)
-        return [trimmed(value, one.classes) if one.sentences else value for one, value in pairs]
+            return parts
+        pairs = zip(self.model.modalities, parts, strict=True)
+        return [trimmed(value, modality.classes) if modality.sentences else value for modality, value in pairs]
 
     def encoded(self, values: Sequence[Tensor]) -> dict[str, Gaussian]:
-        """The posteriors of examples: the proposals, and q(z|x2) where x2 is modelled."""
+        """Returns the posteriors of the examples by name: the proposals, and q(z|x2) if x2 is modelled."""
         conditions = {FROM_IMAGE: [0], FROM_BOTH: list(self.modalities), X2: list(self.modalities)[1:]}
         wanted = [*self.proposals, *([X2] if self.joint else [])]
         inputs = [value.to(self.dtype) if value.is_floating_point() else value for value in values]
@@ -89,11 +89,11 @@ class Estimator:
         return {name: Gaussian(q.mean.double(), q.log_var.double()) for name, q in found.items()}
 
     def estimates(self, values: Sequence[Tensor], q: dict[str, Gaussian], ids: Sequence[int]) -> dict[str, Tensor]:
-        """By name, [n] each."""
+        """Returns the estimates by name, [n] each."""
         x2 = self._log_x2(values, q[X2], ids) if self.joint else {}
-        told: dict[str, Tensor] = {}
+        named: dict[str, Tensor] = {}
         for name, estimate in x2.items():
-            told |= {f"log_{name}": estimate.log_mean, f"se_{name}": estimate.standard_error}
+            named |= {f"log_{name}": estimate.log_mean, f"se_{name}": estimate.standard_error}
         weights = self._log_weights(values, q)
         for proposal in self.proposals:
             found = self._importance(
@@ -101,14 +101,14 @@ class Estimator:
             )
             for name, own in found.items():
                 if not name.endswith(KNOWN):
-                    told[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
-                    if name == "conditional" and self.joint:  # the joint's less log p(x2), from noise of their own
+                    named[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
+                    if name == "conditional" and self.joint:  # log joint - log p(x2); their noise is independent
                         joint, error = found["joint"], torch.hypot(found["joint"].standard_error, x2[X2].standard_error)
                         own = joint._replace(log_mean=joint.log_mean - x2[X2].log_mean, standard_error=error)
-                    told[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
-                told[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
-                told[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
-        return told
+                    named[f"ess_{name}{SUFFIX[proposal]}"] = own.effective_samples
+                named[f"log_{name}{SUFFIX[proposal]}"] = own.log_mean
+                named[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
+        return named
 
     def _log_weights(self, values: Sequence[Tensor], q: dict[str, Gaussian]) -> LogWeights:
         def conditional(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
@@ -131,7 +131,7 @@ class Estimator:
         return conditional if isinstance(self.model, Conditional) else multimodal
 
     def _log_probs(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> dict[str, Tensor]:
-        """As `_log_prob`, under the name ""; of sentences, if that is asked for, also without <unk>, under KNOWN."""
+        """Returns `_log_prob` under the name "". If `known` is set, also returns the sum without <unk> under KNOWN."""
         if not self.known:
             return {"": self._log_prob(chosen, values, z)}
         assert isinstance(self.model, Multimodal)
@@ -142,9 +142,9 @@ class Estimator:
         return {"": both[..., 0], KNOWN: both[..., 1]}
 
     def _log_prob(self, chosen: Sequence[int], values: Sequence[Tensor], z: Tensor) -> Tensor:
-        """Sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
+        """Returns the sum of log p(x_m | z) over the chosen modalities m, float64 [n, s], for z [n, s, D].
 
-        Single attributes come all or none: all are decoded at once.
+        Either all or no single attributes are chosen, because one network decodes them together.
         """
         model = self.model
         assert isinstance(model, Multimodal)
@@ -164,15 +164,16 @@ class Estimator:
     def _importance(
         self, proposal: Proposal, weights: LogWeights, stream: str, ids: Sequence[int], latents: int, width: int = 1
     ) -> dict[str, Estimate]:
-        """The estimates from as many samples as asked for, where one draw of noise makes `width` samples."""
+        """Returns the estimates from `self.samples` samples. Each draw of noise gives `width` samples."""
         noise = Noise(self.seed, stream, ids, width * latents, self.device)
         draws, chunk = max(2, self.samples // width), max(1, self.rows // (width * len(ids)))
         return importance_estimates(proposal, weights, noise, samples=draws, chunk=chunk)
 
     def _log_x2(self, values: Sequence[Tensor], q: Gaussian, ids: Sequence[int]) -> dict[str, Estimate]:
-        """log p(x2) of each example, and what samples of the prior alone say where they do not say all."""
-        if self.of_class is not None:
-            return {X2: Estimate(*(part[values[1]] for part in self.of_class))}
+        """Returns estimates of log p(x2) of each example. Unless x2 is a label, adds the estimate that uses only the
+        samples of the prior."""
+        if self.class_log_p is not None:
+            return {X2: Estimate(*(part[values[1]] for part in self.class_log_p))}
 
         def weights(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
             others = self._log_probs(self.modalities[1:], values, z)
@@ -182,7 +183,7 @@ class Estimator:
         return self._importance(half_prior_proposal(q), weights, "likelihood of x2", ids, q.mean.shape[-1], width=2)
 
     def prepare(self, prior_samples: int) -> None:
-        """Estimates a label's log p(x2), where that is what x2 is: the same samples for all classes."""
+        """Estimates log p(x2) of every class from the same samples, if x2 is a label. Call it before `estimates`."""
         model = self.model
         if not isinstance(model, Multimodal) or [other.kind for other in model.modalities[1:]] != [Kind.LABEL]:
             return
@@ -196,14 +197,14 @@ class Estimator:
         origin = torch.zeros(1, model.latents, dtype=torch.float64, device=self.device)
         noise = Noise(self.seed, "prior of x2", [0], model.latents, self.device)
         prior = gaussian_proposal(Gaussian(origin, origin))
-        self.of_class = importance_estimates(prior, weights, noise, samples=prior_samples, chunk=self.rows)[X2]
+        self.class_log_p = importance_estimates(prior, weights, noise, samples=prior_samples, chunk=self.rows)[X2]
 
 
 def _target(value: Tensor, samples: int) -> Tensor:
-    """Each example's value as often as it has samples: [n, ...] to [n s, ...], example by example.
+    """Repeats each example's value once per sample: [n, ...] to [n s, ...], example by example.
 
-    What is a fraction comes in float64, which likelihoods take as the precision to sum in. Of a single example it is a
-    view, no copy a sample.
+    Floating-point values become float64, because likelihoods sum in the precision of the target. A single example is
+    expanded as a view, without copies.
     """
     wide = value.double() if value.is_floating_point() else value
     if len(wide) == 1:

@@ -1,14 +1,14 @@
-"""Importance sampling of log-likelihoods, in one pass over the samples. Knows functions and Gaussians, no model.
+"""Estimates log-likelihoods by importance sampling, in one pass over the samples. Independent of any model.
 
-From S samples z_s of a proposal r(z), log w_s = log f(z_s) - log r(z_s), the estimate of log of the integral of f is
-logsumexp(log w) - log S (reference: supplement, Tables 1 and 2). Samples come in chunks; what is kept of them is a
-handful of float64 sums an example, so that memory is bounded and the size of a chunk changes nothing but rounding.
+The samples z_s come from a proposal r(z), and log w_s = log f(z_s) - log r(z_s). The log of f's integral is estimated
+by logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and only a few float64 sums
+per example are kept. So memory is bounded, and the chunk size changes only rounding.
 
-Noise belongs to (seed, stream, example, sample): each example has its own counter-based generator (numpy's Philox),
-whose numbers come in the same sequence however they are asked for. It draws on the CPU, in float64, whatever the device
-and the decoders' precision, so that all of them see the same samples; that is a twentieth of an MLP decoder's time.
+Noise is a function of (seed, stream, example, sample). Each example has its own counter-based generator (numpy's
+Philox), whose sequence does not depend on the chunk size. The noise is drawn on the CPU in float64, so every device and
+decoder precision sees the same samples. Drawing takes a twentieth of an MLP decoder's time.
 
-Shapes: n examples, S samples of each, s of them in a chunk, D latents. Everything here is float64.
+Shapes: n examples, S samples per example, s samples per chunk, D latents. Everything here is float64.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,43 +23,43 @@ from mvae.models.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
-"""From standard normal noise [n, s, D']: samples z [n, s', D] and the log-density of the proposal there, [n, s']."""
+"""Maps standard normal noise [n, s, D'] to samples z [n, s', D] and their log-density under the proposal [n, s']."""
 
 LogWeights = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""From samples z [n, s, D] and log r(z) [n, s]: log-weights by name, each with n rows and a column a sample it uses."""
+"""Maps samples z [n, s, D] and log r(z) [n, s] to log-weights by name. Each has n rows and a column per sample used."""
 
 
 class Estimate(NamedTuple):
-    """What S log-weights of each example say; each [n]."""
+    """Estimates from the S log-weights of each example. Each field has shape [n]."""
 
     log_mean: Tensor
-    """logsumexp(log w) - log S, in nats: unbiased before the logarithm, on average too small after it."""
+    """logsumexp(log w) - log S, in nats. The mean of w is unbiased, but its logarithm is too small on average."""
     standard_error: Tensor
-    """Of log_mean, by the delta method: standard deviation of w over sqrt(S) times its mean. Too small where the
-    effective samples are few."""
+    """Standard error of log_mean by the delta method: std(w) / (sqrt(S) mean(w)). Too small if effective samples are
+    few."""
     effective_samples: Tensor
-    """(sum w)^2 / sum w^2, from 1 to S."""
+    """Effective sample size (sum w)^2 / sum w^2, from 1 to S."""
     variance: Tensor
-    """Of log w over the samples, with S - 1 below (Table 2), in nats^2."""
+    """Variance of log w over the samples, with divisor S - 1 (Table 2), in nats^2."""
 
 
 class Noise:
-    """Standard normal noise of some examples, sample after sample."""
+    """Draws standard normal noise for a list of examples, a few samples at a time."""
 
     def __init__(self, seed: int, stream: str, examples: Sequence[int], latents: int, device: torch.device) -> None:
         self._generators = [numpy_generator(seed, stream, example) for example in examples]
         self._latents, self._device = latents, device
 
     def next(self, samples: int) -> Tensor:
-        """The next samples of every example: float64 [n, samples, D]."""
+        """Returns the next samples of every example: float64 [n, samples, D]."""
         drawn = np.empty((len(self._generators), samples, self._latents))
-        for generator, own in zip(self._generators, drawn, strict=True):
-            generator.standard_normal(out=own)
+        for generator, row in zip(self._generators, drawn, strict=True):
+            generator.standard_normal(out=row)
         return torch.from_numpy(drawn).to(self._device)
 
 
 def gaussian_proposal(q: Gaussian) -> Proposal:
-    """Samples of each example's Gaussian [n, D], from noise [n, s, D]."""
+    """Returns a proposal that maps noise [n, s, D] to samples of each example's Gaussian [n, D]."""
     mean, log_var = (part.double().unsqueeze(1) for part in q)
     deviation, constant = torch.exp(0.5 * log_var), (LOG_TWO_PI + log_var).sum(-1)
 
@@ -70,13 +70,13 @@ def gaussian_proposal(q: Gaussian) -> Proposal:
 
 
 def half_prior_proposal(q: Gaussian) -> Proposal:
-    """Samples of each example's Gaussian [n, D] and as many of N(0, I), from noise [n, s, 2 D].
+    """Returns a proposal that maps noise [n, s, 2 D] to an equal mixture of each example's Gaussian [n, D] and N(0, I).
 
-    The density is the mixture's, half and half. Every pair holds one sample of each half, which is no worse than a coin
-    for each: standard errors that take the samples for independent are, if anything, too large.
+    The log-density is that of the mixture. Each draw of noise gives exactly one sample of each component. Such
+    stratified samples vary no more than independent ones, so standard errors are correct or too large.
 
-    Returns:
-        z [n, 2 s, D], first the s of the Gaussian, then the s of the prior, and the log-density there.
+    The proposal returns z [n, 2 s, D] and its log-density. The first s samples come from the Gaussian, the last s from
+    the prior.
     """
     own, density = gaussian_proposal(q), Gaussian(*(part.double().unsqueeze(1) for part in q))
 
@@ -90,17 +90,20 @@ def half_prior_proposal(q: Gaussian) -> Proposal:
 
 
 class RunningWeights:
-    """The sums over log-weights that estimates are made of: log-sum-exp by a moving peak, variance after Welford."""
+    """Running sums of log-weights: log-sum-exp with a running maximum, and Welford's variance.
+
+    Args:
+        log_w: the first log-weights, [n, s] with s >= 1.
+    """
 
     def __init__(self, log_w: Tensor) -> None:
-        """Starts with the first log-weights, [n, s] with s >= 1."""
         self.count = 0
         self._peak = log_w.new_full((len(log_w),), -torch.inf)
         self._sum, self._squares, self._mean, self._spread = torch.zeros(4, len(log_w)).to(log_w).unbind(0)
         self.add(log_w)
 
     def add(self, log_w: Tensor) -> None:
-        """Takes in the log-weights of further samples, [n, s] with s >= 1."""
+        """Adds the log-weights of more samples, [n, s] with s >= 1."""
         assert log_w.dtype == torch.float64 and log_w.shape[1] >= 1
         peak = torch.maximum(self._peak, log_w.amax(1))
         shrunk, weights = torch.exp(self._peak - peak), torch.exp(log_w - peak.unsqueeze(1))
@@ -116,7 +119,7 @@ class RunningWeights:
         self._mean = self._mean + apart * (added / self.count)
 
     def estimate(self) -> Estimate:
-        assert self.count >= 2, "a standard error needs two samples"
+        assert self.count >= 2, "a standard error needs at least two samples"
         effective = self._sum.square() / self._squares
         return Estimate(
             self._peak + torch.log(self._sum / self.count),
@@ -129,12 +132,13 @@ class RunningWeights:
 def importance_estimates(
     proposal: Proposal, log_weights: LogWeights, noise: Noise, *, samples: int, chunk: int
 ) -> dict[str, Estimate]:
-    """The estimates of every named weight, all from the same samples.
+    """Returns the estimates of every named weight, all from the same samples.
 
     Args:
-        samples: draws of the proposal an example. chunk: how many of them at a time.
+        samples: draws from the proposal per example.
+        chunk: maximum number of draws per pass.
     Raises:
-        Refusal: fewer than 2 samples.
+        Refusal: `samples` is less than 2.
     """
     check_samples(samples)
     running: dict[str, RunningWeights] = {}

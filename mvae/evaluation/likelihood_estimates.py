@@ -1,23 +1,26 @@
-"""log p(x1), log p(x1, x2) and log p(x1 | x2) of a trained model by importance sampling (supplement, Tables 1 and 2).
+"""Estimates log p(x1), log p(x1, x2) and log p(x1 | x2) by importance sampling (supplement, Tables 1 and 2).
 
-x1 is the first modality, the image; x2 all others together. S samples of a proposal r(z), q(z|x1) or q(z|x1,x2), give
-all estimates in one pass, each decoder run once a sample:
+x1 is the first modality (the image), and x2 is all other modalities together. The proposal r(z) is q(z|x1) or
+q(z|x1,x2). S samples give all estimates in one pass, with one run of each decoder per sample:
 
 marginal     log w = log p(x1|z) + log p(z) - log r(z)
 joint        log w = log p(x1|z) + log p(x2|z) + log p(z) - log r(z)
-conditional  the estimate is the joint's less log p(x2). For the variance of Table 2 the paper prints
-             var(log p(x1,z|x2) - log r(z)). With the exact p(z|x2) this is the joint's, log p(x2) being a constant, and
-             the published numbers are not. We read log w = log p(x1|z) + log q(z|x2) - log r(z).
+conditional  The estimate is log p(x1, x2) - log p(x2). For Table 2's variance the paper prints
+             var(log p(x1,z|x2) - log r(z)). With the exact p(z|x2) that equals the joint's variance, because log p(x2)
+             is a constant. But the published numbers differ from the joint's. So we use
+             log w = log p(x1|z) + log q(z|x2) - log r(z).
 
-log p(x2) comes from samples of the prior where x2 is a label, once a class. Of anything larger the prior's samples know
-too little: there half of the samples come from q(z|x2), and what the prior's half alone says is reported beside it.
+log p(x2) of a label comes from samples of the prior, once per class. For larger x2, few samples of the prior explain
+x2. So half of the samples come from q(z|x2), and the estimate from the prior's half is reported separately.
 
-Likelihood weights and beta do not enter. Posteriors, weights and sums over pixels are float64, decoders float32 or
-float64. Names: `log_marginal`, `se_marginal` (standard error of one example's estimate), `ess_marginal` (effective
-sample size), `variance_marginal`, the same for joint and conditional; with "-x1" at the end where q(z|x1) proposed.
-Sentences have, without <unk>, also `log_marginal_known`, `se_marginal_known` and so on (mvae/evaluation/tokens.py).
+Likelihood weights and beta are not used. Posteriors, weights and sums over pixels are float64. Decoders are float32 or
+float64.
 
-Shapes: n examples, S samples of each, s of them in a chunk, D latents.
+Names: `log_marginal`, `se_marginal` (standard error of one example's estimate), `ess_marginal` (effective sample size),
+`variance_marginal`, and the same for joint and conditional. The suffix "-x1" means that q(z|x1) was the proposal.
+For sentences, `log_marginal_known`, `se_marginal_known` and so on leave out <unk> (mvae/evaluation/tokens.py).
+
+Shapes: n examples, S samples per example, D latents.
 """
 
 import copy
@@ -37,24 +40,24 @@ from mvae.models.multimodal import Multimodal
 from mvae.refusal import Refusal
 
 ENCODED = 500
-"""Examples that are read and encoded at a time."""
+"""Number of examples that are read and encoded at a time."""
 
 ROWS = {"cpu": 256, "cuda": 32_768}
-"""Rows a decoder takes at a time, examples times samples: activations that stay in a CPU's cache, or fill a GPU."""
+"""Rows (examples times samples) per decoder pass: activations fit a CPU's cache, or fill a GPU."""
 
 
 class Parts(Protocol):
-    """Keeps what is found of some of the examples, for a later process."""
+    """Stores the estimates of blocks of examples, so that a later process can reuse them."""
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """What was kept under a name; None where nothing was."""
+        """Returns the block stored under this name; None if there is none."""
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
-        """Keeps it, or not."""
+        """Stores a block. May fail silently, because a missing block is computed again."""
 
 
 def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
-    """Which estimates a model has, by proposal; empty for one that has none. The one place that knows."""
+    """Returns the names of the estimates that a model offers, by proposal; empty if it offers none."""
     if isinstance(model, Conditional):
         return {FROM_BOTH: ("conditional",)}
     if isinstance(model, Multimodal):
@@ -65,21 +68,21 @@ def estimates_of(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 
 def check_offered(model: nn.Module, proposals: Sequence[str] | None) -> list[str]:
-    """The proposals to use, all that the model has where none are named.
+    """Returns the proposals to use: the given ones, or with None all that the model offers.
 
     Raises:
-        Refusal: the model has no likelihood estimates, or lacks a proposal.
+        Refusal: the model offers no likelihood estimates, or does not offer a given proposal.
     """
     offered, name = estimates_of(model), type(model).__name__
     if not offered:
-        raise Refusal(f"{name} has no likelihood estimates: it is no model of the image with a latent variable")
+        raise Refusal(f"{name} has no likelihood estimates: it does not model the image with a latent variable")
     chosen = list(offered) if proposals is None else list(proposals)
     for proposal in chosen:
         if proposal not in SUFFIX:
-            raise Refusal(f"there is no proposal {proposal!r}: choose {' or '.join(SUFFIX)}")
+            raise Refusal(f"unknown proposal {proposal!r}: choose {' or '.join(SUFFIX)}")
         if proposal not in offered:
-            lacks = "it sees x1 alone" if proposal == FROM_BOTH else "it infers from x1 and x2 together"
-            raise Refusal(f"{name} has no proposal {proposal}, since {lacks}: choose {', '.join(offered)}")
+            why = "it sees only x1" if proposal == FROM_BOTH else "it infers from x1 and x2 together"
+            raise Refusal(f"{name} has no proposal {proposal}, because {why}: choose {', '.join(offered)}")
     return chosen
 
 
@@ -93,11 +96,12 @@ def likelihood_metrics(
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
 ) -> dict[str, float]:
-    """Means over the test examples of everything that `split_likelihoods` gives, as metrics test/log_marginal etc., and
-    of sentences also per token.
+    """Returns the means of `split_likelihoods` over the test examples, as metrics test/log_marginal and so on.
+
+    For sentences, adds the means per token.
 
     Raises:
-        Refusal: as `split_likelihoods`.
+        Refusal: as in `split_likelihoods`.
     """
     found = split_likelihoods(
         model,
@@ -128,28 +132,33 @@ def split_likelihoods(
     progress: Callable[[int, int], None] | None = None,
     parts: Parts | None = None,
 ) -> dict[str, Tensor]:
-    """Every estimate of every example of a split. The model is left as it is: unless it is ready, a copy does the work.
+    """Estimates the likelihoods of each example of a split. Does not change the model.
+
+    If the model is not in evaluation mode or has another dtype, a copy of the model is used.
 
     Args:
-        samples: S, of each proposal. seed: of the noise, which belongs to (seed, position in the split, sample).
-        examples: positions in the split, in any order; None: all. proposals: of "x1", "x1x2"; None: all there are.
-        dtype: of the networks, float32 or float64. rows: that a decoder takes at a time; changes rounding alone.
-        prior_samples: of which a label's log p(x2) is made.
-        known: of sentences, estimate also what is left without <unk>.
-        progress: told the examples done and their number, after each few.
-        parts: keeps what is found of every ENCODED examples, and gives it back to a later call with the same arguments.
+        samples: S, number of samples per proposal.
+        seed: seed of the noise, which is a function of (seed, position in the split, sample).
+        examples: positions in the split, in any order. None means all examples.
+        proposals: "x1", "x1x2" or both. None means all that the model offers.
+        dtype: type of the networks' computations, float32 or float64.
+        rows: rows per decoder pass. Changes only rounding.
+        prior_samples: number of samples for log p(x2), if x2 is a label.
+        known: estimate sentences also without <unk>.
+        progress: called after every few examples with the number of finished examples and the total.
+        parts: stores the estimates of every ENCODED examples and returns them to a later call with the same arguments.
     Returns:
-        float64 [n] each, on the CPU, by the names that the module's head lists. Where there is a joint estimate also
-        log_x2 and se_x2, and log_x2_prior and se_x2_prior where x2 is more than one label.
+        The estimates by the names in the module docstring, float64 [n] each, on the CPU. If joint estimates exist,
+        adds log_x2 and se_x2. If x2 is not a single label, also adds log_x2_prior and se_x2_prior.
     Raises:
-        Refusal: fewer than 2 samples, a model without such estimates, or a proposal that it lacks.
+        Refusal: there are fewer than 2 samples, or the model does not offer estimates or a given proposal.
     """
     check_samples(samples)
     chosen = check_offered(model, proposals)
     positions = list(range(len(split))) if examples is None else list(examples)
     device = split.values[0].device
     rows = rows or ROWS.get(device.type, ROWS["cpu"])
-    few = max(1, rows // samples)
+    examples_per_pass = max(1, rows // samples)
     blocks: list[dict[str, Tensor]] = []
     with _full_precision(device):
         worker = model if _is_ready(model, dtype) else copy.deepcopy(model).to(dtype).eval()
@@ -166,20 +175,19 @@ def split_likelihoods(
             found: list[dict[str, Tensor]] = []
             values = [split.take(m, torch.tensor(ids, device=device)) for m in estimator.modalities]
             posteriors = estimator.encoded(values)
-            for first in range(0, len(ids), few):
-                part = slice(first, first + few)
+            for first in range(0, len(ids), examples_per_pass):
+                part = slice(first, first + examples_per_pass)
                 own = {name: Gaussian(q.mean[part], q.log_var[part]) for name, q in posteriors.items()}
                 found.append(estimator.estimates(estimator.narrowed(values, part), own, ids[part]))
                 if progress:
-                    progress(start + min(first + few, len(ids)), len(positions))
-            blocks.append({name: torch.cat([some[name] for some in found]).cpu() for name in found[0]})
+                    progress(start + min(first + examples_per_pass, len(ids)), len(positions))
+            blocks.append({name: torch.cat([estimates[name] for estimates in found]).cpu() for name in found[0]})
             if parts:
                 parts.write(part_name, blocks[-1])
     return {name: torch.cat([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _is_ready(model: nn.Module, dtype: torch.dtype) -> bool:
-    """Whether a model is in evaluation mode and in `dtype` throughout, so that it need not be copied."""
     tensors = (*model.parameters(), *model.buffers())
     return not any(module.training for module in model.modules()) and all(
         tensor.dtype == dtype for tensor in tensors if tensor.is_floating_point()
@@ -188,7 +196,7 @@ def _is_ready(model: nn.Module, dtype: torch.dtype) -> bool:
 
 @contextmanager
 def _full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32 and no autocast: with 10 or 8 bits a likelihood is off by up to half a nat."""
+    """Disables TF32 and autocast, whose 10 or 8 bits would change a likelihood by up to half a nat."""
     matmul, cudnn = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     try:

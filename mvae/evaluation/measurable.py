@@ -1,4 +1,4 @@
-"""Which measures an arm and a data set allow; no torch, so that a refusal comes at once."""
+"""Checks whether an arm and a data set support a measure. Does not import torch, so that errors appear at once."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ PREDICTED = {
     "readout": frozenset({Kind.LABEL}),
     "attributes": ATTRIBUTE_KINDS,
 }
-"""Kinds of modality that a measure compares predictions with. A data set must have one of them."""
+"""Kinds of modality that each measure predicts. A data set must have at least one of them."""
 
 
 def check_measurable(measure: Measure, token: str, data: Source | Dataset | None = None) -> None:
-    """Refuses an arm that cannot be given a measure, or a data set without what it predicts, with a line that names
-    those that will do.
+    """Checks that an arm and a data set support a measure.
 
     Args:
-        data: None says that any data set will do.
+        data: None skips the check of the data set.
     Raises:
-        Refusal: it cannot.
+        Refusal: the arm lacks the measure, or the data set lacks what the measure predicts. The message lists the arms
+            or data sets to choose from.
     """
     if measure.name not in arm(token).measures:
         able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
@@ -36,7 +36,7 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
     if data is not None and not _has_predicted(measure, data):
         able = ", ".join(other.name for other in DATASETS.values() if _has_predicted(measure, other))
         given = "to predict" if _has_image(data) else "to predict from an image"
-        lacks = {
+        missing = {
             "accuracy": f"label or text {given}",
             "readout": f"label {given}",
             "attributes": f"attributes {given}",
@@ -45,7 +45,7 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
             "real": "hidden label to classify",
             "coherence": "hidden label to judge generated images by",
         }
-        raise Refusal(f"{data.name} has no {lacks[measure.name]}: choose among {able}")
+        raise Refusal(f"{data.name} has no {missing[measure.name]}: choose among {able}")
 
 
 def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:

@@ -1,4 +1,4 @@
-"""The measures: what is computed from a trial's final model, by name and version."""
+"""Computes the measures of a trial's final model, by name and version."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
-from mvae.evaluation.vision import Heard, vision_metrics
+from mvae.evaluation.vision import OnProgress, vision_metrics
 from mvae.measure import ACCURACY, REAL, VERSIONS, Measure
 from mvae.models import arm
 from mvae.models.judge import Judge, judge_accuracy, judged
@@ -32,20 +32,20 @@ JUDGE_EPOCHS = 20
 
 @dataclass(frozen=True)
 class Host:
-    """What a long measure asks of the process that computes it."""
+    """What the process that runs a long measure provides to it."""
 
-    heard: Heard = lambda _done, _of: None
+    on_progress: OnProgress = lambda _done, _total: None
     parts: Parts | None = None
-    """Keeps what is done, so that a killed measure goes on."""
+    """Stores finished parts, so that a killed measure resumes."""
     trained: Callable[[Trial], nn.Module] | None = None
-    """Loads the model of another finished trial of the same storage."""
+    """Loads the model of another finished trial in the same storage."""
 
 
 Compute = Callable[[Measure, nn.Module, Trial, Dataset, Host], dict[str, float]]
 
 
 def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
-    """Of a text also test/accuracy-sampled: of characters that are drawn, with the trial's seed, not the likeliest."""
+    """For texts, adds test/accuracy-sampled, the accuracy of characters drawn with the trial's seed."""
     metrics = {ACCURACY.metric: prediction_accuracy(model, data.modalities, data.test)}
     if Kind.TEXT in {modality.kind for modality in data.modalities}:
         generator = torch_generator(trial.seed, "texts", device=data.test.values[0].device)
@@ -53,32 +53,18 @@ def _accuracy(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, 
     return metrics
 
 
-def _readout(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
-    return readout_accuracy(measure, model, trial, data)
-
-
 def _likelihood(measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
-    """Version 2, of sentences, also without <unk>."""
+    """Version 2, which is for sentences, adds the estimates without <unk>."""
     samples, known = int(measure.parameter("s")), measure.version == 2
     found = likelihood_metrics(
-        model, data, samples=samples, seed=trial.seed, known=known, progress=host.heard, parts=host.parts
+        model, data, samples=samples, seed=trial.seed, known=known, progress=host.on_progress, parts=host.parts
     )
     return found | unknown_metrics(data) if known else found
 
 
-def _attributes(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
+def _multimodal(model: nn.Module) -> Multimodal:
     assert isinstance(model, Multimodal)
-    return attribute_metrics(model, data, trial.seed)
-
-
-def _translation(_measure: Measure, model: nn.Module, _trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
-    assert isinstance(model, Multimodal)
-    return translation_metrics(model, data, BEAM)
-
-
-def _vision(_measure: Measure, model: nn.Module, _trial: Trial, data: Dataset, host: Host) -> dict[str, float]:
-    assert isinstance(model, Multimodal)
-    return vision_metrics(model, data, host.heard)
+    return model
 
 
 def _real(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
@@ -100,31 +86,37 @@ def _coherence(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset,
     assert isinstance(model, Multimodal) and host.trained is not None
     device = data.test.values[0].device
     judges = [cast(Judge, host.trained(one)).to(device).eval() for one in judge_trials(trial.dataset)]
-    return coherence_metrics(model, data, judges, trial.seed, host.heard)
+    return coherence_metrics(model, data, judges, trial.seed, host.on_progress)
 
 
 COMPUTES: dict[tuple[str, int], Compute] = {
     ("accuracy", 1): _accuracy,
-    ("readout", 1): _readout,
+    ("readout", 1): lambda measure, model, trial, data, _host: readout_accuracy(measure, model, trial, data),
     ("likelihood", 1): _likelihood,
     ("likelihood", 2): _likelihood,
-    ("attributes", 1): _attributes,
-    ("translation", 1): _translation,
-    ("vision", 1): _vision,
+    ("attributes", 1): lambda _measure, model, trial, data, _host: attribute_metrics(
+        _multimodal(model), data, trial.seed
+    ),
+    ("translation", 1): lambda _measure, model, _trial, data, _host: translation_metrics(
+        _multimodal(model), data, BEAM
+    ),
+    ("vision", 1): lambda _measure, model, _trial, data, host: vision_metrics(
+        _multimodal(model), data, host.on_progress
+    ),
     ("real", 1): _real,
     ("coherence", 1): _coherence,
 }
-"""By name and version; the parameters are in the measure that a computation is given."""
+"""Function of each measure, by its name and version."""
 assert set(COMPUTES) == VERSIONS
 
 
 def compute(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host | None = None
 ) -> dict[str, float]:
-    """The numbers of one measure, equal bit for bit whenever they are computed again.
+    """Computes the metrics of one measure. Repeated calls give bit for bit the same numbers.
 
     Raises:
-        Refusal: the trial's arm cannot be measured so, or the data set has nothing to compare with.
+        Refusal: the trial's arm lacks the measure, or the data set lacks what the measure predicts.
     """
     check_measurable(measure, trial.model, data)
     own = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
@@ -132,7 +124,7 @@ def compute(
 
 
 def estimates(trial: Trial) -> frozenset[str]:
-    """The metrics that the likelihood measure gives of a trial's arm; none where the arm has no such estimate."""
+    """Returns the names of the metrics that the likelihood measure gives for a trial's arm; empty if it gives none."""
     if "likelihood" not in arm(trial.model).measures:
         return frozenset()
     model = arm(trial.model).build(trial, source(trial.dataset).modalities)

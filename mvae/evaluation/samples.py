@@ -1,7 +1,6 @@
-"""Samples of a trained model, to look at: reconstructions, each modality given the other, and the prior, both at once.
+"""Draws samples of a trained model for people to look at: reconstructions, conditional samples, samples of the prior.
 
-`sample_grids` makes sheets of images; `sample_words` makes tables of what the model reads in them: labels, texts or
-attributes.
+`sample_grids` draws sheets of images. `sample_words` lists the labels, texts or attributes of the same examples.
 """
 
 import torch
@@ -18,21 +17,21 @@ from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal, written
 from mvae.streams import torch_generator
 
-ROWS = 8
-"""Images a class or a row of a grid."""
+IMAGES_PER_ROW = 8
 
 
 @torch.no_grad()
 def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]:
-    """Named sheets of images, drawn with the trial's seed.
+    """Draws sheets of images with the trial's seed.
 
     Returns:
-        reconstructions: test images above their reconstruction from q(z | image);
-        image_given_label: a row a class, z ~ q(z | label), where the model has labels;
-        image_given_text: a row a test example, its image first and then images by z ~ q(z | its text), where it has
-        texts; image_given_attributes: the same of several attributes as one modality;
-        image_given_attribute: a row a single attribute, z ~ q(z | it is there), all else unknown;
-        prior: z ~ N(0, I), the same z as in `sample_words`.
+        Sheets by name. Sheets for modalities that the model lacks are absent.
+        - reconstructions: test images, and below them their reconstructions from q(z | image).
+        - image_given_label: one row per class, with z ~ q(z | label).
+        - image_given_text: one row per test example: its image, then images with z ~ q(z | its text).
+        - image_given_attributes: the same for several attributes in one modality.
+        - image_given_attribute: one row per single attribute, with z ~ q(z | the attribute is present), given no other.
+        - prior: images with z ~ N(0, I), the same z as in `sample_words`.
     """
     model.eval()
     image = model.index(Kind.IMAGE)
@@ -45,65 +44,65 @@ def sample_grids(model: Multimodal, split: Split, seed: int) -> dict[str, Sheet]
 
     kinds = {modality.kind for modality in model.modalities}
     truth = split.take(image, _shown(split))
-    rebuilt = model.likelihoods[image].mean(model.decode(image, model.infer_at({image: truth}).mean))
-    sheets = {"reconstructions": _reconstructions(truth, rebuilt)}
+    reconstructed = model.likelihoods[image].mean(model.decode(image, model.infer_at({image: truth}).mean))
+    sheets = {"reconstructions": _reconstructions(truth, reconstructed)}
     if model.stacked:
-        one = torch.ones(ROWS, dtype=torch.int64, device=device)
+        one = torch.ones(IMAGES_PER_ROW, dtype=torch.int64, device=device)
         given = [model.infer_at({m: one}) for m in model.stacked]
         images = drawn(Gaussian(*map(torch.cat, zip(*given, strict=True))))
         rows = tuple(f"given {_spaced(model.modalities[m].name)}" for m in model.stacked)
-        sheets["image_given_attribute"] = Sheet(images, ROWS, "Images drawn given one attribute", rows)
+        sheets["image_given_attribute"] = Sheet(images, IMAGES_PER_ROW, "Images drawn given one attribute", rows)
     if kinds & {Kind.TEXT, Kind.ATTRIBUTES}:
         other = model.index(Kind.TEXT if Kind.TEXT in kinds else Kind.ATTRIBUTES)
-        values = split.take(other, _shown(split)[:ROWS])
-        of_other = drawn(model.infer_at({other: values.repeat_interleave(ROWS - 1, dim=0)}))
-        sheets[f"image_given_{model.modalities[other].name}"] = _beside(truth, of_other, model, other, values)
+        values = split.take(other, _shown(split)[:IMAGES_PER_ROW])
+        images = drawn(model.infer_at({other: values.repeat_interleave(IMAGES_PER_ROW - 1, dim=0)}))
+        sheets[f"image_given_{model.modalities[other].name}"] = _conditional(truth, images, model, other, values)
     if Kind.LABEL in kinds:
         label = model.index(Kind.LABEL)
         classes = torch.arange(model.modalities[label].classes, device=device)
-        images = drawn(model.infer_at({label: classes.repeat_interleave(ROWS)}))
-        name = model.modalities[label].name
-        rows = _given(model, label, classes)
-        sheets["image_given_label"] = Sheet(images, ROWS, f"Images drawn given the {name}", rows)
-    of_prior = model.likelihoods[image].mean(model.decode(image, _prior(model, seed, device)))
-    return {**sheets, "prior": Sheet(of_prior, ROWS, "Images drawn from the prior")}
+        images = drawn(model.infer_at({label: classes.repeat_interleave(IMAGES_PER_ROW)}))
+        title = f"Images drawn given the {model.modalities[label].name}"
+        sheets["image_given_label"] = Sheet(images, IMAGES_PER_ROW, title, _row_labels(model, label, classes))
+    images = model.likelihoods[image].mean(model.decode(image, _prior(model, seed, device)))
+    return {**sheets, "prior": Sheet(images, IMAGES_PER_ROW, "Images drawn from the prior")}
 
 
 @torch.no_grad()
 def conditional_grids(model: CVAE, split: Split, seed: int) -> dict[str, Sheet]:
-    """What a CVAE has to show, as in `sample_grids`: reconstructions, and images given x2 with z ~ N(0, I).
+    """Draws the sheets of a CVAE, like `sample_grids`.
 
     Returns:
-        reconstructions: test images above their reconstruction from the mean of q(z | image, x2);
-        image_given_<x2>: a row a test example, its image first and then images by its x2.
+        Sheets by name.
+        - reconstructions: test images, and below them their reconstructions from the mean of q(z | image, x2).
+        - image_given_<x2>: one row per test example: its image, then images given its x2, with z ~ N(0, I).
     """
     model.eval()
     device = split.values[0].device
     truth, given = (split.take(m, _shown(split)) for m in (0, 1))
-    repeated = given[:ROWS].repeat_interleave(ROWS - 1, dim=0)
+    repeated = given[:IMAGES_PER_ROW].repeat_interleave(IMAGES_PER_ROW - 1, dim=0)
     images = model.likelihood.mean(model.decode(_prior(model, seed, device)[: len(repeated)], repeated))
     name = model.modalities[1].name
     return {
         "reconstructions": _reconstructions(truth, model(truth, given), f", given their {name}"),
-        f"image_given_{name}": _beside(truth, images, model, 1, given[:ROWS]),
+        f"image_given_{name}": _conditional(truth, images, model, 1, given[:IMAGES_PER_ROW]),
     }
 
 
-def _reconstructions(truth: Tensor, rebuilt: Tensor, given: str = "") -> Sheet:
+def _reconstructions(truth: Tensor, reconstructed: Tensor, given: str = "") -> Sheet:
     title = f"Test images and their reconstructions{given}"
-    return Sheet(torch.cat([truth, rebuilt]), len(truth), title, ("input", "reconstruction"))
+    return Sheet(torch.cat([truth, reconstructed]), len(truth), title, ("input", "reconstruction"))
 
 
-def _beside(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, values: Tensor) -> Sheet:
-    """A row a test example: its image, then images drawn given its value of modality m."""
+def _conditional(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, values: Tensor) -> Sheet:
+    """Lays out one row per test example: its image, then the images drawn given its value of modality m."""
     shown = truth[: len(values)]
-    rows = torch.cat([shown[:, None], drawn.view(len(values), ROWS - 1, *shown.shape[1:])], dim=1)
-    title = f"First column: test images. Others: drawn given the test image's {model.modalities[m].name}"
-    return Sheet(rows.flatten(0, 1), ROWS, title, _given(model, m, values))
+    rows = torch.cat([shown[:, None], drawn.view(len(values), IMAGES_PER_ROW - 1, *shown.shape[1:])], dim=1)
+    title = f"First column: test images. Other columns: drawn given the test image's {model.modalities[m].name}"
+    return Sheet(rows.flatten(0, 1), IMAGES_PER_ROW, title, _row_labels(model, m, values))
 
 
-def _given(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
-    """Labels of the values beside a row: given label 3, given text 314, given bald, smile."""
+def _row_labels(model: Multimodal | CVAE, m: int, values: Tensor) -> tuple[str, ...]:
+    """For example "given label 3", "given text 314", "given bald, smile"."""
     modality = model.modalities[m]
     words = _words(model, m, values)
     if modality.kind is Kind.ATTRIBUTES:
@@ -117,49 +116,49 @@ def _spaced(name: str) -> str:
 
 @torch.no_grad()
 def sample_words(model: Multimodal, split: Split, seed: int) -> tuple[WordTable, ...]:
-    """Returns tables of the x2 that the model gives: label, text or attributes; none if it has none of them.
+    """Returns tables of x2 (label, text or attributes) as predicted by the model; empty if the model has no such x2.
 
-    For each image of the grid `reconstructions` the truth, the likeliest x2 at the mean of q(z | image), and one that
-    is drawn from p(x2 | z) with z ~ q(z | image). For each image of the grid `prior` an x2 drawn at the same z. Of
-    attributes those are named that hold.
+    For each image of the sheet `reconstructions`: the true x2, the likeliest x2 at the mean of q(z | image), and an x2
+    drawn from p(x2 | z) with z ~ q(z | image). For each image of the sheet `prior`: an x2 drawn at the same z. If x2
+    is attributes, the tables list the attributes that are present.
     """
     kinds = {modality.kind for modality in model.modalities}
-    spoken = next((kind for kind in (Kind.LABEL, Kind.TEXT, *ATTRIBUTE_KINDS) if kind in kinds), None)
-    if spoken is None:
+    shown_kind = next((kind for kind in (Kind.LABEL, Kind.TEXT, *ATTRIBUTE_KINDS) if kind in kinds), None)
+    if shown_kind is None:
         return ()
     model.eval()
-    image, other = model.index(Kind.IMAGE), model.index(spoken)
+    image, other = model.index(Kind.IMAGE), model.index(shown_kind)
     device = split.values[image].device
     noise = torch_generator(seed, "sampled words", 0, device)
     rows = _shown(split)
     q = model.infer_at({image: split.take(image, rows)})
     z = q.rsample(torch.randn(q.mean.shape, generator=noise, device=device))
-    truth = attribute_values(model.modalities, split)[rows] if spoken in ATTRIBUTE_KINDS else split.take(other, rows)
-    columns = (truth, _emitted(model, other, q.mean, None), _emitted(model, other, z, noise))
+    of_attributes = shown_kind in ATTRIBUTE_KINDS
+    truth = attribute_values(model.modalities, split)[rows] if of_attributes else split.take(other, rows)
+    columns = (truth, _predicted(model, other, q.mean, None), _predicted(model, other, z, noise))
     given = zip(*(_words(model, other, values) for values in columns), strict=True)
-    of_prior = _words(model, other, _emitted(model, other, _prior(model, seed, device), noise))
-    sheet = tuple(tuple(of_prior[start : start + ROWS]) for start in range(0, len(of_prior), ROWS))
-    name = "attributes" if spoken in ATTRIBUTE_KINDS else model.modalities[other].name
+    of_prior = _words(model, other, _predicted(model, other, _prior(model, seed, device), noise))
+    sheet = tuple(tuple(of_prior[start : start + IMAGES_PER_ROW]) for start in range(0, len(of_prior), IMAGES_PER_ROW))
+    name = "attributes" if of_attributes else model.modalities[other].name
     return (
         WordTable(
             f"{name} given image (of `reconstructions`, left to right)", ("truth", "likeliest", "drawn"), tuple(given)
         ),
-        WordTable(f"{name} of the prior (laid out as `prior`)", ("",) * ROWS, sheet),
+        WordTable(f"{name} of the prior (laid out as `prior`)", ("",) * IMAGES_PER_ROW, sheet),
     )
 
 
 def _shown(split: Split) -> Tensor:
-    """Positions of the examples that are shown: the first two rows' worth, or as many as there are."""
-    return torch.arange(min(ROWS * 2, len(split)), device=split.values[0].device)
+    return torch.arange(min(IMAGES_PER_ROW * 2, len(split)), device=split.values[0].device)
 
 
 def _prior(model: Multimodal | CVAE, seed: int, device: torch.device) -> Tensor:
     noise = torch_generator(seed, "prior samples", 0, device)
-    return torch.randn(ROWS * ROWS, model.latents, generator=noise, device=device)
+    return torch.randn(IMAGES_PER_ROW * IMAGES_PER_ROW, model.latents, generator=noise, device=device)
 
 
-def _emitted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Labels [n], texts [n, L] or attributes [n, A] at z [n, D]: the likeliest, or drawn where a generator is given."""
+def _predicted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Returns labels [n], texts [n, L] or attributes [n, A] at z [n, D]: drawn, or without generator likeliest."""
     kind = model.modalities[m].kind
     if kind is Kind.TEXT:
         return written(model.decoders[m], z, generator)
@@ -170,8 +169,7 @@ def _emitted(model: Multimodal, m: int, z: Tensor, generator: torch.Generator | 
 
 
 def _words(model: Multimodal | CVAE, m: int, values: Tensor) -> list[str]:
-    """Each value as a reader wants it: a label's number, a text's characters, the names of the attributes that hold; a
-    dash where there is nothing to say."""
+    """Returns each value as text: the label, the text, or the names of the present attributes; "-" if empty."""
     modality, rows = model.modalities[m], values.tolist()
     match modality.kind:
         case Kind.LABEL:

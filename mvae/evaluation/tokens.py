@@ -1,10 +1,8 @@
-"""Numbers per token of sentences, with <unk> and without it.
+"""Computes likelihoods per token of sentences, with and without the token <unk>.
 
-A word that a model does not know is the token <unk>. The more words are <unk>, the easier a sentence is to guess, so a
-likelihood over all tokens improves when test words stop matching the training words. "Known" numbers leave <unk> out:
-the sum of log p(token | z, tokens before) over all other tokens, stops included, and per token of these.
-
-Shapes: N sentences, M languages.
+A word outside the model's vocabulary is the token <unk>. The more words are <unk>, the easier a sentence is to predict.
+So a likelihood over all tokens improves if test words no longer match the training words. "Known" numbers leave out
+<unk>: they sum log p(token | z, tokens before) over all other tokens, stop tokens included, and divide by their number.
 """
 
 from collections.abc import Mapping
@@ -15,22 +13,23 @@ from mvae.data.examples import Split
 from mvae.data.sentences.sentences import Sentences
 
 KNOWN = "_known"
-"""Suffix of the names of numbers without <unk>: log_marginal_known."""
+"""Suffix of the metrics that leave out <unk>, for example log_marginal_known."""
 
 
 def sentences_in(split: Split, m: int) -> Sentences:
-    """The sentences of a language of a split."""
-    said = split.sentences[m]
-    assert said is not None
-    return said
+    """Returns the sentences of modality m."""
+    sentences = split.sentences[m]
+    assert sentences is not None
+    return sentences
 
 
 def per_token(means: Mapping[str, float], split: Split) -> dict[str, float]:
-    """test/log_marginal_per_token, log_x2_per_token and log_joint_per_token, by each proposal; stops count. Likewise
-    test/log_marginal_known_per_token and so on, if `means` has numbers without <unk>.
+    """Returns test/log_marginal_per_token, test/log_x2_per_token and test/log_joint_per_token for each proposal.
+
+    Stop tokens count. If `means` has numbers without <unk>, adds test/log_marginal_known_per_token and so on.
 
     Args:
-        means: over sentences, test/log_marginal, test/log_marginal-x1 and so on.
+        means: means over sentences: test/log_marginal, test/log_marginal-x1 and so on.
     """
     assert split.lengths is not None
     unknown = [sentences_in(split, m).unknown.cpu().numpy() for m in range(len(split.sentences))]

@@ -1,16 +1,15 @@
-"""Sentences of one language written given another's: BLEU and chrF beside plain baselines, and what z is used for.
+"""Translates sentences, scores them with BLEU and chrF, compares them with baselines, and measures the use of z.
 
-A translation is what the decoder of one language writes at z = the mean of q(z | the other language's sentence),
-greedily or by beam search, both of which never write <unk> (supplement, section 11, Tables 7 and 8, which show examples
-and no scores). References and sources are the words of the corpus, those included that the model does not know. BLEU
-and chrF are sacrebleu's, in percent, on the corpus' own tokens.
+A translation is decoded at z = the mean of q(z | the source sentence), greedily or by beam search. Neither ever writes
+<unk>. The paper's Tables 7 and 8 (supplement, section 11) show example translations without scores. Sources and
+references are the corpus' own words, including words outside the model's vocabulary. BLEU and chrF are sacrebleu's, in
+percent, on the corpus' own tokens.
 
-Beside them: always answering with the training part's most frequent sentence; answering with the source itself; the
-log-likelihood of a model that draws each token for itself (unigram); and how much of z is used, since a decoder that
-reads the words before may learn to do without it: the share of latent dimensions whose posterior mean varies, and the
-KL to the prior.
+There are three baselines: the most frequent training sentence as every answer, the source as its own translation, and
+the log-likelihood of a unigram model. A decoder that reads the previous words may learn to ignore z. So two metrics
+show how much z is used: the share of latent dimensions whose posterior mean varies, and the KL to the prior.
 
-Shapes: n sentences, N of a split, L tokens a row, D latents.
+Shapes: n sentences, D latents.
 """
 
 from collections import Counter
@@ -32,24 +31,23 @@ from mvae.models.multimodal import Multimodal
 from mvae.networks.text import TextDecoder
 from mvae.streams import torch_generator
 
-ROWS = 250
-"""Sentences a pass."""
+SENTENCES_PER_PASS = 250
 
 BOTH = "both"
-"""What stands for all languages together in the names of metrics."""
+"""Name for all languages together in the names of metrics."""
 
 SHOWN = 12
-"""Sentences of each table of examples."""
+"""Sentences per table of examples."""
 
 
 def directions(modalities: tuple[Modality, ...]) -> dict[str, tuple[int, int]]:
-    """Every language with every other: positions of source and target by the direction's name, en-vi."""
+    """Returns every pair of languages: the positions of source and target, by a name such as en-vi."""
     pairs = permutations(range(len(modalities)), 2)
     return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
 
 def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, float]:
-    """Of a corpus of answers, one reference each, in percent; words are what stands between blanks."""
+    """Returns BLEU and chrF of a corpus of answers with one reference each, in percent. Words are split at spaces."""
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -59,7 +57,11 @@ def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, flo
 
 @torch.no_grad()
 def written_at(model: Multimodal, m: int, z: Tensor, beam: int | None = None) -> list[str]:
-    """The sentences that modality m's decoder writes at z [n, D]: greedily, or by a beam of that width."""
+    """Returns the sentences that modality m's decoder writes at z [n, D].
+
+    Args:
+        beam: width of the beam search. None means greedy decoding.
+    """
     modality, decoder = model.modalities[m], model.decoders[m]
     assert isinstance(decoder, TextDecoder)
     tokens = decoder.greedy(z) if beam is None else decoder.beam(z, beam)
@@ -68,28 +70,30 @@ def written_at(model: Multimodal, m: int, z: Tensor, beam: int | None = None) ->
 
 @torch.no_grad()
 def translations(model: Multimodal, split: Split, source: int, target: int, beam: int | None = None) -> list[str]:
-    """A split's sentences of one language, in the other."""
+    """Translates a split's sentences from the source modality to the target modality."""
     with evaluated(model):
         posteriors = _posteriors(model, split, (source,))
-        return [said for q in posteriors for said in written_at(model, target, q.mean, beam)]
+        return [sentence for q in posteriors for sentence in written_at(model, target, q.mean, beam)]
 
 
 def as_written(modality: Modality, sentences: Sentences) -> list[str]:
-    """The sentences of the corpus, words that no model knows included."""
+    """Returns the sentences as written in the corpus, including words outside the model's vocabulary."""
     return [sentence_of(sentences.words(position), modality.words) for position in range(len(sentences))]
 
 
 def most_frequent(modality: Modality, sentences: Sentences) -> str:
-    """The sentence that occurs most often, of equals the first."""
+    """Returns the sentence that occurs most often; the first one if several do."""
     return Counter(as_written(modality, sentences)).most_common(1)[0][0]
 
 
 def unigram_log_likelihood(training: Sentences, test: Sentences, *, known: bool = False) -> tuple[float, int]:
-    """Of all test sentences in nats, by log((count + 1) / (T + C - 1)) of each token, T training tokens, stops counted;
-    and how many tokens these are. It has the vocabulary of the models, <unk> and stop among its tokens.
+    """Returns the unigram log-likelihood of all test tokens in nats, and the number of these tokens.
+
+    The log-likelihood of a token is log((count + 1) / (T + C - 1)). T is the number of training tokens, and C - 1 the
+    number of different tokens in the model's vocabulary, including <unk> and the stop token.
 
     Args:
-        known: count the test tokens without <unk>.
+        known: whether to leave out <unk> among the test tokens.
     """
     counts = _token_counts(training).double()
     log_p = torch.log((counts + 1) / (counts.sum() + len(counts)))
@@ -101,7 +105,7 @@ def unigram_log_likelihood(training: Sentences, test: Sentences, *, known: bool 
 
 @torch.no_grad()
 def latent_use(model: Multimodal, split: Split, given: tuple[int, ...]) -> tuple[float, float]:
-    """Share of the latent dimensions that are active, and the mean KL(q(z | given) || p(z)) of an example in nats.
+    """Returns the share of active latent dimensions, and the mean KL(q(z | given) || p(z)) per example in nats.
 
     A dimension is active if the variance of its posterior mean over the split is above 0.01 (Burda et al.).
     """
@@ -114,13 +118,15 @@ def latent_use(model: Multimodal, split: Split, given: tuple[int, ...]) -> tuple
 
 
 def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str, float]:
-    """What is measured on the test split.
+    """Returns the translation metrics of the test split.
 
     Returns:
-        For each direction (en-vi) bleu and chrf of greedy translations, the same of beam search (bleu_beam), of the
-        most frequent sentence (bleu_frequent) and of the source (bleu_copy). For each language its tokens a sentence,
-        stop counted, and unigram, unigram_per_token: log-likelihoods in nats. For each language and for both:
-        active_units, a share, kl and kl_per_token in nats. test/bleu is the mean over directions.
+        - bleu/<direction>, chrf/<direction>: scores of greedy translations, for each direction such as en-vi.
+        - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: the same for beam search and the two baselines.
+        - tokens/<language>: mean number of tokens per sentence, stop token included.
+        - unigram/<language>, unigram_per_token/<language>: log-likelihood per sentence and per token in nats.
+        - active_units (a share), kl and kl_per_token (nats), for each language and for both.
+        - test/bleu: mean of bleu over directions.
     """
     found: dict[str, float] = {}
     texts = [as_written(modality, sentences_in(data.test, m)) for m, modality in enumerate(data.modalities)]
@@ -140,25 +146,36 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
     for m, modality in enumerate(data.modalities):
         total, count = unigram_log_likelihood(sentences_in(data.train, m), sentences_in(data.test, m))
         tokens[m] = count / len(data.test)
-        found[f"tokens/{modality.name}"] = tokens[m]
-        found[f"unigram/{modality.name}"] = total / len(data.test)
-        found[f"unigram_per_token/{modality.name}"] = total / count
+        found |= {
+            f"tokens/{modality.name}": tokens[m],
+            f"unigram/{modality.name}": total / len(data.test),
+            f"unigram_per_token/{modality.name}": total / count,
+        }
     everything = tuple(range(len(texts)))
     for given, name in (*(((m,), data.modalities[m].name) for m in everything), (everything, BOTH)):
         active, kl = latent_use(model, data.test, given)
-        found |= {f"active_units/{name}": active, f"kl/{name}": kl}
-        found[f"kl_per_token/{name}"] = kl / sum(tokens[m] for m in given)
+        found |= {
+            f"active_units/{name}": active,
+            f"kl/{name}": kl,
+            f"kl_per_token/{name}": kl / sum(tokens[m] for m in given),
+        }
     return {"test/bleu": sum(found[f"bleu/{direction}"] for direction in pairs) / len(pairs), **found}
 
 
 def unknown_metrics(data: Dataset) -> dict[str, float]:
-    """unknown_share_test/en: share of <unk> among the words, by part and language; unigram_known_per_token/en: the
-    unigram model's log-likelihood per test token other than <unk>, in nats."""
+    """Returns two metrics per language.
+
+    Returns:
+        - unknown_share_<split>/<language>: share of <unk> among the words of each split.
+        - unigram_known_per_token/<language>: the unigram model's log-likelihood per test token without <unk>, in nats.
+    """
     found = {}
     for m, modality in enumerate(data.modalities):
         for split in SPLITS:
-            said = sentences_in(getattr(data, split), m)
-            found[f"unknown_share_{split}/{modality.name}"] = float(said.unknown.sum()) / int((said.lengths - 1).sum())
+            sentences = sentences_in(getattr(data, split), m)
+            found[f"unknown_share_{split}/{modality.name}"] = float(sentences.unknown.sum()) / int(
+                (sentences.lengths - 1).sum()
+            )
         total, count = unigram_log_likelihood(sentences_in(data.train, m), sentences_in(data.test, m), known=True)
         found[f"unigram{KNOWN}_per_token/{modality.name}"] = total / count
     return found
@@ -166,14 +183,16 @@ def unknown_metrics(data: Dataset) -> dict[str, float]:
 
 @torch.no_grad()
 def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str, float]:
-    """validation/log_likelihood_en-vi: mean over tokens of log p(target's token | z, those before), at z = the mean of
-    q(z | source), for each direction, in nats. The module's mode stays."""
+    """Returns validation/log_likelihood_<direction>: the mean over tokens of log p(token | z, tokens before) in nats.
+
+    The tokens are the target's, at z = the mean of q(z | source). Restores the module's mode.
+    """
     found, split = {}, data.validation
     assert split.lengths is not None
     with evaluated(model):
         for name, (source, target) in directions(data.modalities).items():
             total = 0.0
-            for rows in split.passes(ROWS):
+            for rows in split.passes(SENTENCES_PER_PASS):
                 z = model.infer_at({source: split.take(source, rows)}).mean
                 total += float(model.log_prob(target, z, split.take(target, rows)).double().sum())
             found[f"validation/log_likelihood_{name}"] = total / int(split.lengths[:, target].sum())
@@ -182,8 +201,11 @@ def validation_translation_metrics(model: Multimodal, data: Dataset) -> dict[str
 
 @torch.no_grad()
 def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[WordTable, ...]:
-    """Tables 6 to 8: joint samples of the prior, pairs and their reconstructions, and each language given
-    the other beside the corpus' own translation, in place of the paper's rows by Google Translate. All are greedy."""
+    """Returns the examples of Tables 6 to 8, decoded greedily.
+
+    Table 6 shows joint samples of the prior, and pairs with their reconstructions. Tables 7 and 8 show translations in
+    both directions. Where the paper shows Google's translations, we show the corpus' own.
+    """
     names = [modality.name for modality in model.modalities]
     device = split.values[0].device
     rows = torch.arange(min(SHOWN, len(split)), device=device)
@@ -193,12 +215,16 @@ def translation_tables(model: Multimodal, split: Split, seed: int) -> tuple[Word
         noise = torch_generator(seed, "prior samples", 0, device)
         prior = torch.randn(len(rows), model.latents, generator=noise, device=device)
         of_prior = [written_at(model, m, prior) for m in every]
-        together = model.infer_at({m: split.take(m, rows) for m in every}).mean
-        rebuilt = [written_at(model, m, together) for m in every]
+        joint_mean = model.infer_at({m: split.take(m, rows) for m in every}).mean
+        reconstructed = [written_at(model, m, joint_mean) for m in every]
         heads = [*names, *(f"{name}, reconstructed" for name in names)]
         tables = [
             _table("Table 6: joint samples of the prior", names, of_prior),
-            _table("Table 6: pairs of the test split, and their reconstruction given both", heads, [*truth, *rebuilt]),
+            _table(
+                "Table 6: pairs of the test split, and their reconstruction given both",
+                heads,
+                [*truth, *reconstructed],
+            ),
         ]
         for number, (source, target) in enumerate(directions(model.modalities).values(), start=7):
             z = model.infer_at({source: split.take(source, rows)}).mean
@@ -213,7 +239,7 @@ def _table(heading: str, heads: list[str], columns: list[list[str]]) -> WordTabl
 
 
 def _token_counts(sentences: Sentences) -> Tensor:
-    """How often each token that can be emitted occurs, stops counted: int64 [C - 1], on the CPU."""
+    """Returns the count of each token except start: int64 [C - 1], on the CPU."""
     stop = stop_token(sentences.classes)
     first, last = sentences.offsets[[0, -1]].tolist()
     words = sentences.tokens[first:last].to(torch.int64)
@@ -223,6 +249,5 @@ def _token_counts(sentences: Sentences) -> Tensor:
 
 
 def _posteriors(model: Multimodal, split: Split, given: tuple[int, ...]) -> Iterator[Gaussian]:
-    """q(z | the given languages) of a split, ROWS at a time."""
-    for rows in split.passes(ROWS):
+    for rows in split.passes(SENTENCES_PER_PASS):
         yield model.infer_at({m: split.take(m, rows) for m in given})

@@ -1,11 +1,12 @@
-"""What section 10 of the supplement shows of six views of a face: as pictures (Figures 7 to 10), and as numbers.
+"""Predicts views of faces from other views (supplement, section 10): pictures as in Figures 7 to 10, and metrics.
 
-A task makes one view of others: of all six, of the grey image, of the half that is seen, of the image under a mark, of
-the image alone. What is made is the mean of p(x_i|z) at z = the mean of q(z|given), so nothing here is drawn at random.
-PSNR and SSIM on the test split stand beside two plain baselines: what was given, taken as the answer, and the mean of
-the training split. Where a task changes a part of an image alone, that part has numbers of its own.
+A task predicts one view from other views: for example from all six, from the grey image, or from the visible half. The
+prediction is the mean of p(x_i|z) at z = the mean of q(z|given views), so it is deterministic.
 
-Shapes: n examples, C channels, H height, W width, P numbers of an example.
+The metrics are PSNR and SSIM on the test split. There are two baselines: the given view as the answer, and the mean of
+the training split. If a task changes only part of an image, that part also has its own PSNR.
+
+Shapes: n examples, C channels, H height, W width, P values per example.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,17 +23,17 @@ from mvae.evaluation.sheets import Sheet
 from mvae.models.multimodal import Multimodal
 
 ROWS = 100
-"""Examples a pass; sums do not depend on the machine's memory that way."""
+"""Examples per pass. Fixed, so that rounding of sums does not depend on the machine's memory."""
 SHOWN = 8
-"""Examples of a figure, as in the paper."""
+"""Examples per figure, as in the paper."""
 
 BLUE, RED = 0.564, 0.713
-"""Scale of B - Y to Cb, of R - Y to Cr (ITU-R BT.601): each then spans 1."""
+"""Factors from B - Y to Cb and from R - Y to Cr (ITU-R BT.601). With them, each has a range of length 1."""
 WINDOW, SPREAD = 11, 1.5
-"""Side and standard deviation of SSIM's Gaussian window in pixels (Wang and others, 2004)."""
+"""Side and standard deviation of SSIM's Gaussian window, in pixels (Wang et al., 2004)."""
 
-Heard = Callable[[int, int], None]
-"""Told, while a measure is computed, how many examples are done and of how many."""
+OnProgress = Callable[[int, int], None]
+"""Called during a measure with the number of finished examples and the total."""
 
 
 @dataclass(frozen=True)
@@ -41,33 +42,33 @@ class Part:
 
     name: str
     label: str
-    of: Callable[[Tensor], Tensor]
-    """[n, P] of images [n, C, H, W]."""
+    extract: Callable[[Tensor], Tensor]
+    """Maps images [n, C, H, W] to the part's values [n, P]."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One view made of others."""
+    """A task: predict the view `target` from the views `given`."""
 
     name: str
-    """Ends its metrics' names: psnr/colour."""
+    """Suffix of the task's metrics, for example psnr/colour."""
     label: str
-    """Heads its row of a table."""
+    """Heading of the task's row in a table."""
     target: str
     given: tuple[str, ...]
     part: Part | None = None
     keep: Tensor | None = None
-    """Pixels that stay as they were given, boolean [H, W]; None: all are made."""
+    """Pixels that are copied from the given view, boolean [H, W]. None means that all pixels are predicted."""
 
 
 def chroma(image: Tensor) -> Tensor:
-    """Cb and Cr of images [n, 3, H, W] in [0, 1], as [n, 2 H W], each from -0.5 to 0.5 (ITU-R BT.601)."""
+    """Returns Cb and Cr (ITU-R BT.601) of images [n, 3, H, W] in [0, 1]: [n, 2 H W], in [-0.5, 0.5]."""
     luma = grayscale(image)
     return torch.cat([BLUE * (image[:, 2:] - luma), RED * (image[:, :1] - luma)], dim=1).flatten(1)
 
 
 def pixels(where: Tensor, image: Tensor) -> Tensor:
-    """Some pixels of images, [n, P], by a mask, boolean [H, W]."""
+    """Returns the pixels [n, P] of images [n, C, H, W] where the mask, boolean [H, W], is true."""
     return image[:, :, where.to(image.device)].flatten(1)
 
 
@@ -93,7 +94,7 @@ TASKS = (
     Task("edges_from_image", "edges from image", "edges", ("image",)),
     Task("mask_from_image", "mask from image", "mask", ("image",)),
 )
-"""Figure 7 is the first three, Figures 8 to 10 the next; the paper shows no edges or masks of the image alone."""
+"""The first three tasks are Figure 7, the next three Figures 8 to 10. The last two are not in the paper."""
 
 FIGURES = {
     "figure-7": ("reconstruction", "edges", "mask"),
@@ -105,21 +106,22 @@ FIGURES = {
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
-    """Peak signal to noise of each example in dB, 10 log10(1 / mean squared error): float64 [n].
+    """Returns each example's peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error): float64 [n].
 
-    At most 100, the usual limit, which two equal images have.
+    The value is capped at 100, which equal images reach.
 
     Args:
-        made, truth: [n, ...] in a range of length 1.
+        made, truth: [n, ...], with values in a range of length 1.
     """
     error = (made.double() - truth.double()).square().flatten(1).mean(1)
     return -10 * error.clamp(min=1e-10).log10()
 
 
 def ssim(made: Tensor, truth: Tensor) -> Tensor:
-    """Structural similarity of each example, float64 [n], mean over channels and over windows that lie inside.
+    """Returns each example's structural similarity, float64 [n]: the mean over channels and over complete windows.
 
-    Gaussian windows as in Wang and others (2004); scikit-image's `structural_similarity` with gaussian_weights.
+    The windows are Gaussian, as in Wang et al. (2004) and in scikit-image's `structural_similarity` with
+    gaussian_weights.
 
     Args:
         made, truth: images [n, C, H, W] in [0, 1].
@@ -129,21 +131,27 @@ def ssim(made: Tensor, truth: Tensor) -> Tensor:
     means = _window(maps.shape[-2], maps).T @ (maps @ _window(maps.shape[-1], maps))
     mean_x, mean_y, xx, yy, xy = means.unbind()
     var_x, var_y, cov = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
-    one, two = 0.01**2, 0.03**2  # for values from 0 to 1
+    one, two = 0.01**2, 0.03**2  # SSIM's constants for values from 0 to 1
     above = (2 * mean_x * mean_y + one) * (2 * cov + two)
     below = (mean_x**2 + mean_y**2 + one) * (var_x + var_y + two)
     return (above / below).flatten(1).mean(1)
 
 
 def _window(size: int, like: Tensor) -> Tensor:
-    """Takes a line of `size` pixels to its Gaussian means, as a matrix [size, size - 10]: faster than a convolution."""
+    """Returns a matrix [size, size - 10] that maps a line of `size` pixels to its Gaussian-window means.
+
+    Multiplying by it is faster than a convolution.
+    """
     place = (torch.arange(size)[:, None] - torch.arange(WINDOW // 2, size - WINDOW // 2)).to(like)
     weights = torch.exp(-(place**2) / (2 * SPREAD**2)).masked_fill(place.abs() > WINDOW // 2, 0.0)
     return weights / weights.sum(0)
 
 
 def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
-    """A task's target [n, C, H, W] in [0, 1] of the given views, each [n, C', H, W], by a module that evaluates."""
+    """Predicts a task's target [n, C, H, W] in [0, 1] from the given views, each [n, C', H, W].
+
+    The model must be in evaluation mode.
+    """
     target = ALL.index(task.target)
     q = model.infer_at({ALL.index(name): views[name] for name in task.given})
     made = model.likelihoods[target].mean(model.decode(target, q.mean))
@@ -153,7 +161,7 @@ def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
 
 
 def given_as_answer(task: Task, views: dict[str, Tensor]) -> Tensor | None:
-    """The one view that is given, in the target's channels; None where all are, the truth among them."""
+    """Returns the given view with the target's channels; None if several views are given, as they include the truth."""
     if len(task.given) > 1:
         return None
     given, channels = views[task.given[0]], len(views[task.target][0])
@@ -161,13 +169,17 @@ def given_as_answer(task: Task, views: dict[str, Tensor]) -> Tensor | None:
 
 
 @torch.no_grad()
-def vision_metrics(model: Multimodal, data: Dataset, heard: Heard = lambda _done, _of: None) -> dict[str, float]:
-    """What is measured on the test split, each number a mean over its examples.
+def vision_metrics(
+    model: Multimodal, data: Dataset, on_progress: OnProgress = lambda _done, _total: None
+) -> dict[str, float]:
+    """Returns the vision metrics, each a mean over the test examples.
 
     Returns:
-        psnr/<task> and ssim/<task> of what the model makes; the same of the baselines as psnr_input/..., ssim_input/...
-        (where one view is given) and psnr_mean/..., ssim_mean/...; psnr/<task>-<part> and so on of the part that a task
-        changes; test/empty_masks, the share of examples in which no face was found.
+        - psnr/<task>, ssim/<task>: scores of the model's predictions.
+        - psnr_input/<task>, ssim_input/<task>: scores of the given view as the answer, if one view is given.
+        - psnr_mean/<task>, ssim_mean/<task>: scores of the mean training image as the answer.
+        - psnr/<task>-<part>, and likewise psnr_input and psnr_mean: scores of the part that a task changes.
+        - test/empty_masks: share of examples in which no face was found.
     """
     means = {name: _mean(data.train, ALL.index(name)) for name in dict.fromkeys(task.target for task in TASKS)}
     totals: dict[str, Tensor] = {}
@@ -183,58 +195,55 @@ def vision_metrics(model: Multimodal, data: Dataset, heard: Heard = lambda _done
                 for whose, answer in answers.items():
                     if answer is None:
                         continue
-                    found = {f"psnr{whose}/{task.name}": psnr(answer, truth)}
-                    found[f"ssim{whose}/{task.name}"] = ssim(answer, truth)
+                    found = {
+                        f"psnr{whose}/{task.name}": psnr(answer, truth),
+                        f"ssim{whose}/{task.name}": ssim(answer, truth),
+                    }
                     if task.part is not None:
-                        parts = task.part.of(answer), task.part.of(truth)
+                        parts = task.part.extract(answer), task.part.extract(truth)
                         found[f"psnr{whose}/{task.name}-{task.part.name}"] = psnr(*parts)
                     for name, values in found.items():
                         totals[name] = totals.get(name, values.new_zeros(())) + values.sum()
             empty = (~views["mask"].flatten(1).any(1)).double().sum()
             totals["test/empty_masks"] = totals.get("test/empty_masks", torch.zeros_like(empty)) + empty
-            heard(done, len(data.test))
+            on_progress(done, len(data.test))
     return {name: float(total) / len(data.test) for name, total in totals.items()}
 
 
 @torch.no_grad()
 def figures(model: Multimodal, split: Split) -> dict[str, Sheet]:
-    """The first examples of a split as the paper shows them: sheets of images [., 3, H, W], a column an example.
+    """Returns sheets of the split's first examples as in the paper: images [., 3, H, W], one column per example.
 
-    Where something is to be mended, its row is followed by what the model makes of it, and by the truth; else the truth
-    is followed by what the model makes.
+    The rows of a task that changes part of an image are the input, the prediction and the truth. The rows of other
+    tasks are the truth and the prediction.
     """
     views, _ = next(_views(split, min(SHOWN, len(split))))
     tasks = {task.name: task for task in TASKS}
     sheets = {}
     with evaluated(model):
         for name, names in FIGURES.items():
-            rows: list[tuple[str, Tensor]] = []
-            if name == "edges-and-mask-from-image":
-                rows.append(("input", views["image"]))
+            rows = [("input", views["image"])] if name == "edges-and-mask-from-image" else []
             for task in (tasks[each] for each in names):
-                rows += _figure_rows(task, make(model, task, views), views)
+                made, truth = make(model, task, views), views[task.target]
+                if task.part is not None:
+                    rows += [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]
+                else:
+                    rows += [(f"{task.target}: ground truth", truth), (f"{task.target}: reconstruction", made)]
             images = torch.cat([row.expand(-1, 3, -1, -1) for _, row in rows])
             title = ", ".join(tasks[each].label for each in names)
-            words = tuple(word for word, _ in rows)
-            sheets[name] = Sheet(images, len(views["image"]), title[:1].upper() + title[1:], words)
+            labels = tuple(label for label, _ in rows)
+            sheets[name] = Sheet(images, len(views["image"]), title[:1].upper() + title[1:], labels)
     return sheets
 
 
-def _figure_rows(task: Task, made: Tensor, views: dict[str, Tensor]) -> list[tuple[str, Tensor]]:
-    truth = views[task.target]
-    if task.part is not None:
-        return [("input", views[task.given[0]]), ("reconstruction", made), ("ground truth", truth)]
-    return [(f"{task.target}: ground truth", truth), (f"{task.target}: reconstruction", made)]
-
-
 def _views(split: Split, rows: int = ROWS) -> Iterator[tuple[dict[str, Tensor], int]]:
-    """All views of the examples, some at a time, and how many examples that makes so far."""
+    """Yields all views of the next examples, and the number of examples yielded so far."""
     for index in split.passes(rows):
         yield {name: split.take(m, index) for m, name in enumerate(ALL)}, int(index[-1]) + 1
 
 
 def _mean(split: Split, m: int) -> Tensor:
-    """The mean example of a stored modality, float32 [C, H, W] in [0, 1]."""
+    """Returns the mean of a stored (not derived) modality over the examples, float32 [C, H, W] in [0, 1]."""
     values = split.values[m]
     assert not split.views or split.views[m] is None
     total = values.new_zeros(values.shape[1:], dtype=torch.int64)

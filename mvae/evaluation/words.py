@@ -1,13 +1,13 @@
-"""Tables of what a model writes: labels, texts, sentences. sweeps/table/markdown.py draws them."""
+"""Tables of a model's labels, texts and sentences. sweeps/table/markdown.py writes them as Markdown."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class WordTable:
-    """A table of words under a heading."""
+    """A table of text with a heading."""
 
     heading: str
     heads: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    """Words as they are, nothing escaped."""
+    """Cells without Markdown escapes."""

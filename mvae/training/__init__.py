@@ -1,10 +1,10 @@
-"""Training: the loop over epochs, and what it needs.
+"""Trains a model: the loop over epochs and its parts.
 
-loop.py           the loop: steps, validation, checkpoints, exact resume
-steps.py          steps recorded as CUDA graphs
-records.py        what a checkpoint says of itself
-checkpoint.py     checkpoints: written whole, verified, the newest valid one found
-saving.py         checkpoints written by a background thread
+loop.py           the training loop: steps, validation, checkpoints, exact resume
+steps.py          optimiser steps, recorded as CUDA graphs on a GPU
+records.py        the contents of a checkpoint's manifest
+checkpoint.py     writes, verifies, finds and deletes checkpoints
+saving.py         writes checkpoints from a background thread
 optimiser.py      Adam
-data_parallel.py  one step shared by several processes
+data_parallel.py  shares each step between several processes
 """

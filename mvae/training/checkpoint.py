@@ -1,11 +1,14 @@
-"""Checkpoints of one trial: complete or absent, whatever was killed, and never deleted by another attempt.
+"""Writes, verifies, finds and deletes the checkpoints of one trial.
 
     <folder>/<epoch>-<attempt>/model.pt, training.pt     torch.save, read back with weights_only=True
     <folder>/<epoch>-<attempt>/manifest.json             written last: sizes, sha256, epoch, metric history
 
-A folder whose manifest is missing, or does not verify, is no checkpoint. The folder of the trial is named by its
-content key; each attempt at the trial (a process) writes under its own id, so that one which was given up for dead and
-comes back cannot touch the work of its successor. All of it holds for folders and for objects of a store alike.
+A kill at any moment leaves a checkpoint complete or absent. A folder without a valid manifest is not a checkpoint.
+
+The trial's folder is named by the content key. Each attempt at the trial (a process) writes under its own id. So an
+attempt that was believed dead and wakes up cannot overwrite its successor's checkpoints.
+
+Folders and object storage behave the same.
 """
 
 from __future__ import annotations
@@ -32,68 +35,69 @@ if TYPE_CHECKING:
 
 _FOLDER = re.compile(r"(\d{6,})-([A-Za-z0-9][A-Za-z0-9._-]*)")
 _FORMAT = 1
-_IN_THE_MAKING = 600.0
-"""Seconds since its last file, by the storage's clock and ours, for which a checkpoint without a manifest may still get
-one, where no lock keeps others from finishing the trial meanwhile."""
+_ABANDONED_AFTER = 600.0
+"""Seconds after which a checkpoint that got no new file counts as abandoned, if its storage has no locks. The file's
+time comes from the storage, the present time from this machine."""
 _log = logging.getLogger(__name__)
 _reported: set[Place] = set()
-"""Damaged checkpoints that this process has named already."""
+"""Damaged checkpoints that this process has already warned about."""
 
 
 class Checkpoints:
-    """The checkpoints of one trial, read by anyone and written by one attempt.
+    """The checkpoints of one trial. Any process may read them; each attempt writes only its own.
 
     Args:
-        folder: of the trial; made at the first `save`.
-        attempt: id of this attempt, unique, a simple token.
+        folder: the trial's folder. The first `save` creates it.
+        attempt: unique id of this attempt; letters, digits, dots, dashes and underscores.
         keep: how many of its own checkpoints an attempt keeps while the trial runs.
     """
 
     def __init__(self, folder: AnyPlace, attempt: str, keep: int = 2, clock: Clock = CLOCK) -> None:
-        assert _FOLDER.fullmatch(f"000000-{attempt}"), f"attempt {attempt!r} is not a simple token"
-        assert keep >= 1, "an attempt that keeps no checkpoint loses its work"
+        assert _FOLDER.fullmatch(f"000000-{attempt}"), f"invalid attempt id {attempt!r}"
+        assert keep >= 1, "an attempt must keep at least one checkpoint"
         self.folder = place(folder)
         self.attempt = attempt
         self.keep = keep
         self._clock = clock
-        self._lock_of_the_end = self.folder / "final"
+        self._final_lock = self.folder / "final"
 
     def latest(self, *, digests: bool = True) -> Checkpoint | None:
-        """The newest valid checkpoint of any attempt: highest epoch, of equal ones the last written.
+        """Returns the newest valid checkpoint of any attempt: the highest epoch, and the last written at that epoch.
 
-        A damaged one is passed over with a warning; one that its owner deletes meanwhile is not damaged, so look again.
+        Skips damaged checkpoints with a warning. If a checkpoint is deleted during the search, the search restarts.
 
         Args:
-            digests: read every file and check its sha256; else the manifest and the sizes alone, for who only wants to
-                know of it (`load` checks the file that it loads in any case).
+            digests: whether to read every file and check its sha256. If not, checks only the manifest and file sizes.
+                `load` always checks the file that it loads.
         """
-        nothing = 0
-        while nothing < self.folder.looks:
+        empty_searches = 0
+        while empty_searches < self.folder.looks:
             with suppress(FileNotFoundError):
-                newest = self._newest_of(self._newest_first(self.folder.listing()), digests)
+                newest = self._first_valid(self._newest_first(self.folder.listing()), digests)
                 if newest is not None:
                     return newest
-                nothing += 1
+                empty_searches += 1
         return None
 
     def save(
         self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
     ) -> Checkpoint:
-        """Write a checkpoint, then delete this attempt's older ones. What is saved survives kill -9 and power cuts.
+        """Writes a checkpoint, then deletes this attempt's older ones. The checkpoint survives kill -9 and power cuts.
 
-        An attempt that saves an epoch again keeps what it has.
+        If this attempt already has a valid checkpoint of the epoch, returns that one.
 
         Args:
-            epoch: finished epochs.
-            files: file name to what torch.save shall write there: tensors and plain values, nested as you like.
-            history: one record a finished epoch.
-            provenance: what may differ between attempts; "device" is read again by others.
+            epoch: number of finished epochs.
+            files: file name to its content for torch.save: tensors and plain values, nested at will.
+            history: one record per finished epoch.
+            provenance: facts that may differ between attempts. `Checkpoint.device` reads "device".
         Raises:
-            OSError: disk full, folder gone (another attempt finished the trial). Nothing half-written is left behind.
+            OSError: the disk is full, or another attempt finished the trial and deleted the folder. Partly written
+                files are deleted.
         """
         import torch
 
-        assert MODEL in files, f"a checkpoint without {MODEL}"
+        assert MODEL in files, f"checkpoint has no {MODEL}"
         path = self.folder / f"{epoch:06d}-{self.attempt}"
         if path.exists():
             try:
@@ -122,29 +126,38 @@ class Checkpoints:
         return checkpoint
 
     def load(self, checkpoint: Checkpoint, name: str, map_location: str | torch.device = "cpu") -> Any:
-        """What was saved under this name.
+        """Returns the content that `save` wrote to this file.
 
         Raises:
-            Damaged: the file is not what the manifest says.
+            Damaged: the file cannot be read, or differs from the manifest in size or sha256.
         """
-        assert name in checkpoint.files, f"{checkpoint.path} has no {name}, it has {', '.join(checkpoint.files)}"
+        assert name in checkpoint.files, f"{checkpoint.path} has no {name}; its files: {', '.join(checkpoint.files)}"
         import torch
 
-        return torch.load(io.BytesIO(_fetched(checkpoint, name)), map_location=map_location, weights_only=True)
+        path, expected = checkpoint.path / name, checkpoint.files[name]
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise Damaged(f"{path} cannot be read ({error.strerror})") from error
+        if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
+            raise Damaged(f"{path} does not have the size and sha256 in its manifest")
+        return torch.load(io.BytesIO(data), map_location=map_location, weights_only=True)
 
     def keep_final_weights(self) -> Checkpoint | None:
-        """Once the result is written: keep the weights of the newest checkpoint, delete all else of every attempt.
+        """Keeps only the weights of the newest checkpoint and deletes all other files. Call it once the trial has a
+        result.
 
-        Safe to call again, and to be killed in: what was left over goes the next time. Does nothing, and returns None,
-        where there is no checkpoint or where one newer than the newest valid one is damaged.
+        If a kill interrupts it, the next call deletes the rest. Deletes nothing and returns None in two cases: there is
+        no checkpoint, or a checkpoint newer than the newest valid one is damaged.
 
-        Two attempts at once delete nothing that the other keeps, without locks too: each deletes only what the listing
-        shows from which it chose. Of two complete checkpoints all choose the same one, and one that may be in the
-        making is left alone. So the last that finishes keeps what the others keep, or its own.
+        Several attempts may call it at once, even on storage without locks:
+        - Each attempt chooses from one listing and deletes only files in that listing.
+        - All attempts choose the same checkpoint if they see the same complete ones.
+        - A checkpoint that may still be being written is left alone.
         """
         if not self.folder.is_dir():
             return None
-        with self._lock_of_the_end.lock():
+        with self._final_lock.lock():
             while True:
                 with suppress(FileNotFoundError):
                     return self._keep_newest()
@@ -152,46 +165,51 @@ class Checkpoints:
     def _keep_newest(self) -> Checkpoint | None:
         found = self.folder.listing()
         complete = self._newest_first(found)
-        newest = self._newest_of(complete, digests=True)
+        newest = self._first_valid(complete, digests=True)
         if newest is None or any(_epoch(folder) > newest.epoch for folder in complete):
             return None
         for other in list(self.folder.iterdir()):
-            a_checkpoint = _FOLDER.fullmatch(other.name) and other != newest.path
-            if a_checkpoint and (other in complete or self._is_abandoned(other, found)):
+            is_checkpoint = _FOLDER.fullmatch(other.name) and other != newest.path
+            if is_checkpoint and (other in complete or self._is_abandoned(other, found)):
                 _remove(other)
-        final = _stripped(newest)
+        final = replace(newest, files={MODEL: newest.files[MODEL]}, final=True)
+        if not newest.final:
+            _write_manifest(final)  # before the deletions, so that the manifest never lists a missing file
+        for file in final.path.iterdir():
+            if file.name not in (MODEL, MANIFEST):
+                file.unlink(missing_ok=True)
         _check_not_deleted(final)
         return final
 
     def _is_abandoned(self, folder: Place, found: Mapping[str, Version]) -> bool:
-        """Whether a checkpoint that has no manifest in the listing gets none any more."""
-        if self._lock_of_the_end.has_locks():
-            return True  # its writer finds out that files are gone (`_check_not_deleted`)
+        """Whether a checkpoint without a manifest may be deleted because its writer has stopped."""
+        if self._final_lock.has_locks():
+            return True  # a writer that is still running notices the deletion (`_check_not_deleted`)
         changed = [version.changed for path, version in found.items() if path.startswith(f"{folder.name}/")]
-        return self._clock.time() - max(changed, default=math.inf) / 1e9 > _IN_THE_MAKING
+        return self._clock.time() - max(changed, default=math.inf) / 1e9 > _ABANDONED_AFTER
 
-    def _newest_of(self, folders: Sequence[Place], digests: bool) -> Checkpoint | None:
-        """The first that is valid; who comes upon one that is damaged is told.
+    def _first_valid(self, folders: Sequence[Place], digests: bool) -> Checkpoint | None:
+        """Returns the first valid checkpoint and warns about damaged ones.
 
         Raises:
-            FileNotFoundError: one was deleted meanwhile, by its owner or by whoever finished the trial.
+            FileNotFoundError: another attempt deleted one of the checkpoints during the search.
         """
         for folder in folders:
             try:
                 return _verified(folder, digests)
             except Damaged as error:
                 if not (folder / MANIFEST).exists():
-                    raise FileNotFoundError(f"{folder} was deleted meanwhile") from None
+                    raise FileNotFoundError(f"{folder} was deleted by another attempt") from None
                 if folder not in _reported:
                     _reported.add(folder)
-                    _log.warning("a damaged checkpoint is passed over: %s", error)
+                    _log.warning("skipping a damaged checkpoint: %s", error)
         return None
 
     def _newest_first(self, found: Mapping[str, Version]) -> list[Place]:
-        """Folders with a manifest, valid or not, by epoch, time of the weights, and name: of equal ones the last first.
+        """Returns the folders with a manifest, valid or not, in descending order of epoch, weights' time, and name.
 
-        A store's time is coarse, and the manifest is written again at the end: this order is the same whoever asks,
-        when.
+        The order uses the weights' time because `keep_final_weights` rewrites the manifest. The name breaks ties
+        because object storage has coarse times. So every attempt sees the same order.
         """
         names = [path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")]
         weights = {name: found.get(f"{name}/{MODEL}", Version(0, 0)) for name in names if _FOLDER.fullmatch(name)}
@@ -204,7 +222,7 @@ def _epoch(folder: Place) -> int:
 
 
 def _write(path: Place, content: Any) -> StoredFile:
-    """Write one file. Serialised in memory, so that a failing disk gives OSError."""
+    """Serialises in memory first, so that a disk error is raised as OSError."""
     buffer = io.BytesIO()
     import torch
 
@@ -228,22 +246,22 @@ def _write_manifest(checkpoint: Checkpoint) -> None:
 
 
 def _check_not_deleted(checkpoint: Checkpoint) -> None:
-    """Raise FileNotFoundError if another attempt finished the trial meanwhile, and deleted the files."""
+    """Raises FileNotFoundError if another attempt has finished the trial and deleted these files."""
     for name in checkpoint.files:
         (checkpoint.path / name).version()
 
 
 def _verified(folder: Place, digests: bool = True) -> Checkpoint:
-    """The checkpoint in this folder, every file's size checked, and its digest if `digests`.
+    """Reads a folder's checkpoint and checks the size of every file, and the sha256 if `digests` is set.
 
     Raises:
-        Damaged: no manifest, or one that the files do not match.
+        Damaged: the manifest is missing or invalid, or a file does not match it.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != _FORMAT:
-            raise Damaged(f"{path} has format {manifest['format']!r}, this version reads {_FORMAT}")
+            raise Damaged(f"{path} has format {manifest['format']!r}; this version reads format {_FORMAT}")
         checkpoint = Checkpoint(
             path=folder,
             epoch=int(manifest["epoch"]),
@@ -259,52 +277,20 @@ def _verified(folder: Place, digests: bool = True) -> Checkpoint:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"{path} cannot be read ({type(error).__name__}: {error})") from error
     if checkpoint.epoch != _epoch(folder) or MODEL not in checkpoint.files:
-        raise Damaged(f"{path} does not belong to its folder")
-    for name in checkpoint.files:
-        _verify(checkpoint, name, digests)
+        raise Damaged(f"{path} does not match its folder's name, or lists no {MODEL}")
+    for name, expected in checkpoint.files.items():
+        path = folder / name
+        try:
+            size = path.version().size
+            if size != expected.bytes:
+                raise Damaged(f"{path} has {size:,} bytes; its manifest says {expected.bytes:,}")
+            if digests and path.digest() != expected.sha256:
+                raise Damaged(f"{path} does not have the sha256 in its manifest")
+        except OSError as error:
+            raise Damaged(f"{path} cannot be read ({error.strerror})") from error
     return checkpoint
 
 
-def _verify(checkpoint: Checkpoint, name: str, digest: bool = True) -> None:
-    path, expected = checkpoint.path / name, checkpoint.files[name]
-    try:
-        size = path.version().size
-        if size != expected.bytes:
-            raise Damaged(f"{path} has {size:,} bytes, its manifest says {expected.bytes:,}")
-        if digest and path.digest() != expected.sha256:
-            raise Damaged(f"{path} does not have the sha256 that its manifest says")
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
-
-
-def _fetched(checkpoint: Checkpoint, name: str) -> bytes:
-    """A file's bytes, which are what the manifest says.
-
-    Raises:
-        Damaged: they are not, or cannot be read.
-    """
-    path, expected = checkpoint.path / name, checkpoint.files[name]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise Damaged(f"{path} cannot be read ({error.strerror})") from error
-    if len(data) != expected.bytes or hashlib.sha256(data).hexdigest() != expected.sha256:
-        raise Damaged(f"{path} does not have the size and sha256 that its manifest says")
-    return data
-
-
-def _stripped(checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its weights alone. The manifest goes first: at no moment does it list a file that is gone."""
-    final = replace(checkpoint, files={MODEL: checkpoint.files[MODEL]}, final=True)
-    if not checkpoint.final:
-        _write_manifest(final)
-    for file in final.path.iterdir():
-        if file.name not in (MODEL, MANIFEST):
-            file.unlink(missing_ok=True)
-    return final
-
-
 def _remove(folder: Place) -> None:
-    """Delete a checkpoint, the manifest first: killed half-way, it is no checkpoint rather than a damaged one."""
-    (folder / MANIFEST).unlink(missing_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)  # first: a half-deleted checkpoint then counts as absent, not damaged
     folder.remove_tree()

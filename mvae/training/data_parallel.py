@@ -1,7 +1,7 @@
-"""A learner whose steps several workers share: DistributedDataParallel adds up their gradients in the backward pass.
+"""Shares each training step between several workers: DistributedDataParallel sums their gradients.
 
-Buffers, the running statistics of batch normalisation, are each worker's own during an epoch, and the first worker's
-after it (`mvae.training.loop.train`): a step in training does not read them, but for groups of a single row.
+Buffers (the running statistics of batch normalisation) differ between workers during an epoch. After each epoch
+`mvae.training.loop.train` copies the first worker's buffers to all. Training steps read them only for one-row groups.
 """
 
 import warnings
@@ -18,14 +18,14 @@ from mvae.models.elbo import Loss
 
 
 class _Step(nn.Module):
-    """What DistributedDataParallel wraps: from a batch to the number that is differentiated."""
+    """The module that DistributedDataParallel wraps: takes a batch and returns the loss to differentiate."""
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:
         super().__init__()
         self.learner, self.model = learner, model
         self.parts: dict[str, Tensor] = {}
         device = next(model.parameters()).device
-        self.unused = nn.Parameter(torch.zeros(1, device=device))  # torch warns of every step that uses all parameters
+        self.unused = nn.Parameter(torch.zeros(1, device=device))  # otherwise torch warns if a step uses all parameters
 
     def forward(self, batch: Any, step: int | Tensor) -> Tensor:
         loss = self.learner.loss(batch, step)
@@ -34,30 +34,33 @@ class _Step(nn.Module):
 
 
 class DataParallel:
-    """A worker's learner, made for its share of each step; `backward` gives every worker the whole step's gradients.
+    """Wraps a worker's learner, which handles this worker's share of each step.
 
-    The loss that it gives is the worker's own part: the parts of all workers add up to the step's.
+    `loss` returns this worker's share of the step's loss; the shares of all workers sum to the step's loss. `backward`
+    gives every worker the gradients of the whole step.
     """
 
     def __init__(self, learner: Learner, model: nn.Module) -> None:
         self.learner, self._step = learner, _Step(learner, model)
         self.batches, self.facts, self.steps_per_epoch = learner.batches, learner.facts, learner.steps_per_epoch
-        # Networks that no row of a step needs keep their gradient None, and Adam passes them over, as without workers.
-        # Buckets, moreover, then stay as they are; else they are laid out anew after a process's first step
-        # (reducer.hpp, should_rebuild_buckets), and a resumed run of three workers or more sums in another order.
-        with warnings.catch_warnings():  # torch 2.14 has another name for broadcast_buffers, which 2.9 does not know
+        # find_unused_parameters has two effects:
+        # - A network that no row of a step needs keeps gradient None. Adam skips it, as in a single process.
+        # - torch never rebuilds its gradient buckets after the first step (reducer.hpp, should_rebuild_buckets). With
+        #   rebuilt buckets, a resumed run of three or more workers would sum gradients in another order.
+        with warnings.catch_warnings():  # torch 2.14 renamed broadcast_buffers; torch 2.9 knows only the old name
             warnings.simplefilter("ignore", FutureWarning)
             self._shared = DistributedDataParallel(
                 self._step, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
             )
-        self._shared.register_comm_hook(None, lambda _, bucket: _summed(bucket))  # it reads annotations, not as text
+        # A lambda, because it has no annotations: register_comm_hook rejects annotations that are text.
+        self._shared.register_comm_hook(None, lambda _, bucket: _summed(bucket))
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
         return Loss(self._shared(batch, step), self._step.parts)
 
 
 def _summed(bucket: GradBucket) -> torch.futures.Future[Tensor]:
-    """Sums gradients, where DistributedDataParallel would take their mean."""
+    """Sums the workers' gradients. By default DistributedDataParallel averages them."""
     work = dist.all_reduce(bucket.buffer(), async_op=True)
     assert work is not None
     summed: torch.futures.Future[Tensor] = work.get_future().then(lambda done: done.value()[0])

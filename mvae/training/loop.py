@@ -1,8 +1,8 @@
-"""The one training loop, with its checkpoints and exact resume: used alone, in a Tune trial and in each Train worker.
+"""The training loop, with checkpoints and exact resume. Runs in one process, a Tune trial, or each Ray Train worker.
 
-State is saved at the end of an epoch only, and every random stream begins anew with each epoch, so a run that was cut
-off and resumed gives the numbers of an unbroken one bit for bit. Metrics reach the caller after the checkpoint that
-covers them is complete.
+The loop saves state only at the end of an epoch, and every random stream restarts with each epoch. So a killed and
+resumed run gives the same numbers, bit for bit, as an uninterrupted run. The loop reports an epoch's metrics only after
+a checkpoint of that epoch is complete.
 """
 
 import math
@@ -29,39 +29,38 @@ from mvae.streams import global_stream
 from mvae.training.checkpoint import Checkpoints
 from mvae.training.data_parallel import DataParallel
 from mvae.training.optimiser import Adam
-from mvae.training.records import Checkpoint, Record
+from mvae.training.records import MODEL, Checkpoint, Record
 from mvae.training.saving import Saving
 from mvae.training.steps import Steps, steps_of
 from mvae.workers import ALONE, Workers
 
 THREADS = 1
-"""CPU threads a trial, whatever the environment says: a laptop and a cluster then give the same numbers."""
+"""CPU threads per trial, whatever the environment says, so that a laptop and a cluster give the same numbers."""
 
-REMEDY = "the last checkpoint stays: a lower learning rate or likelihood weight usually mends it"
+REMEDY = "the last checkpoint is kept; lower the learning rate or a likelihood weight"
 
 LOOKS = 8
-"""A trial is looked at when so many equal parts of its epochs are done, the last of them at its end."""
+"""Number of equal parts into which the epochs are divided. `train` calls `look` after each part except the last."""
 
 
 class NonFiniteLoss(ArithmeticError):
-    """The loss became nan or infinite; the message names epoch, step and modality."""
+    """The loss or a weight became nan or infinite. The message names the epoch, the step and the modality."""
 
 
 @dataclass
 class Progress:
-    """What a caller hears of a running trial."""
+    """The progress of a running trial, as `train` reports it after each epoch."""
 
     epoch: int
-    """Epochs done."""
+    """Number of finished epochs."""
     epochs: int
-    """Epochs in all."""
     committed: list[Record] = field(default_factory=list)
-    """Records that a complete checkpoint has covered since the last call."""
+    """Records that complete checkpoints contain and earlier calls did not report."""
 
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained module in evaluation mode, its whole history and the checkpoint that holds both."""
+    """A trained module in evaluation mode, its complete history, and the checkpoint that contains both."""
 
     model: nn.Module
     history: list[Record]
@@ -82,24 +81,24 @@ def train(
     background: bool = False,
     test_curve: bool = False,
 ) -> Trained:
-    """Trains a trial, or goes on from its newest valid checkpoint.
+    """Trains a trial, resuming from its newest valid checkpoint.
 
     Args:
-        data: on the device that is to do the work.
-        provenance: asked for at each checkpoint: what to keep beside the weights of where and when they were made.
-        heard: called after every epoch; its records are those that a checkpoint newly covers.
-        look: called with the module in evaluation mode, and the epochs done, at `LOOKS` times spread over training; it
-            may draw pictures and must leave the module as it is.
-        checkpoint_every: seconds after which the next end of an epoch is saved; the last epoch always is.
-        checkpoint_at: epochs whose ends are saved whatever the time.
-        workers: which of several processes this is; all of them call this function, within a process group of
-            torch.distributed. The first alone reads and writes checkpoints, validates, and calls the functions above.
-        background: checkpoints are written by a thread while training goes on.
+        data: data set on the device that trains.
+        provenance: returns where and when the weights were made; called at each checkpoint, which stores the result.
+        heard: called after every epoch with the progress.
+        look: called with the module in evaluation mode and the number of finished epochs, at times spread over training
+            (see `LOOKS`). It may draw pictures and must not change the module.
+        checkpoint_every: seconds between checkpoints. Each is written at the end of an epoch; the last epoch always is.
+        checkpoint_at: epochs that are saved regardless of the time.
+        workers: this process's place among the workers. All workers call this function within a torch.distributed
+            process group. Only the first reads and writes checkpoints, validates, and calls the functions above.
+        background: whether a thread writes the checkpoints while training continues.
         test_curve: also measure test accuracy after every epoch, as `diagnostic/test_accuracy`, if the arm predicts
-            labels or texts; it influences nothing and is never a table's value.
+            labels or texts. It influences nothing and never enters a table.
     Raises:
-        NonFiniteLoss: the loss became nan or infinite, at every worker; the last checkpoint stays.
-        Refusal: the trial is to train on more examples than there are.
+        NonFiniteLoss: the loss or a weight became nan or infinite; raised by every worker. The last checkpoint is kept.
+        Refusal: the trial asks for more training examples than the data set has.
     """
     torch.set_num_threads(THREADS)
     torch.backends.cudnn.deterministic = True
@@ -116,16 +115,16 @@ def train(
         if workers.first:
             heard(Progress(last.epoch, trial.epochs if chosen.fit is None else 1, list(history)))
     if chosen.fit is not None:
-        assert workers.alone, "what is fitted in closed form has no steps to share"
+        assert workers.alone, "an arm that is fitted in closed form cannot use several workers"
         if last is None:
             metrics = {**chosen.fit(model, trial, data), **validated(model, trial, data)}
             history = [Record(epoch=1, time=time.time(), metrics=metrics)]
-            last = checkpoints.save(1, {"model.pt": model.state_dict()}, history, provenance())
+            last = checkpoints.save(1, {MODEL: model.state_dict()}, history, provenance())
             heard(Progress(1, 1, list(history)))
         return Trained(model.eval(), history, last)
 
     assert chosen.learner is not None
-    assert (trial.fewest_workers or trial.workers) <= workers.count <= trial.workers, "the key would name other workers"
+    assert (trial.fewest_workers or trial.workers) <= workers.count <= trial.workers, "wrong number of workers"
     learner = chosen.learner(model, trial, data, workers)
     optimizer = Adam(model.parameters(), lr=trial.learning_rate, fused=True)
     if moments is not None:
@@ -144,7 +143,7 @@ def train(
         for epoch in range(last.epoch if last else 0, trial.epochs):
             began = time.perf_counter()
             trained = _train_epoch(steps, epoch, workers)
-            rate = learner.steps_per_epoch * trial.batch_size / (time.perf_counter() - began)
+            speed = {"examples_per_second": learner.steps_per_epoch * trial.batch_size / (time.perf_counter() - began)}
             workers.align(model.buffers())
             _check_finite(model, epoch)
             if not workers.first:
@@ -152,13 +151,12 @@ def train(
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
             if test_curve and _has_accuracy(trial.model, data.modalities):
                 metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
-            speed = {"examples_per_second": rate}
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
             if epoch + 1 in looks:
                 look(model.eval(), epoch + 1)
             due = time.monotonic() - saved_at >= checkpoint_every and not saving.busy
             if due or epoch + 1 == trial.epochs or epoch + 1 in checkpoint_at:
-                state = {"model.pt": model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
+                state = {MODEL: model.state_dict(), "training.pt": {"optimizer": optimizer.state_dict()}}
                 saving.save(epoch + 1, state, history, provenance())
                 saved_at = time.monotonic()
             fresh: list[Record] = []
@@ -174,19 +172,21 @@ def train(
 def _start(
     checkpoints: Checkpoints, trial: Settings, device: torch.device | str, workers: Workers
 ) -> tuple[Checkpoint | None, Any, Any]:
-    """The checkpoint to go on from, its weights, and the optimiser's state where there are epochs to come: what the
-    first worker finds, whatever the others would."""
+    """Returns the checkpoint to resume from, its weights, and the optimiser's state if epochs are left.
+
+    Only the first worker searches for a checkpoint. The other workers get its result by broadcast.
+    """
     last = checkpoints.latest() if workers.first else None
     if last is None:
         return None, None, None
-    weights = checkpoints.load(last, "model.pt", map_location=device)
+    weights = checkpoints.load(last, MODEL, map_location=device)
     if arm(trial.model).fit is not None or last.epoch >= trial.epochs:
         return last, weights, None
     return last, weights, checkpoints.load(last, "training.pt", map_location=device)["optimizer"]
 
 
 def best_epoch(history: Sequence[Record]) -> dict[str, float]:
-    """The best validation accuracy of a history and its (first) epoch: logged, never put into a table."""
+    """Returns the best validation accuracy of a history and the first epoch that reached it. No table uses either."""
     watched = "validation/accuracy"
     scored = [(record["metrics"][watched], -record["epoch"]) for record in history if watched in record["metrics"]]
     if not scored:
@@ -196,7 +196,7 @@ def best_epoch(history: Sequence[Record]) -> dict[str, float]:
 
 
 def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str, float]:
-    """One pass; returns the mean over steps of the loss and its parts, as train/<part>, of all workers together."""
+    """Trains one epoch. Returns the loss and its parts summed over workers and averaged over steps, as train/<part>."""
     steps.model.train()
     learner = steps.learner
     every = 1 if steps.device.type == "cpu" and workers.alone else 50
@@ -208,7 +208,7 @@ def _train_epoch(steps: Steps, epoch: int, workers: Workers = ALONE) -> dict[str
 
 
 def _check_finite(model: nn.Module, epoch: int) -> None:
-    """Refuses weights that the epoch's last step has spoilt, which no loss of that epoch shows."""
+    """Catches a non-finite update in the epoch's last step, which no loss of that epoch shows."""
     broken = [name for name, value in model.state_dict().items() if not bool(torch.isfinite(value).all())]
     if broken:
         raise NonFiniteLoss(
@@ -217,9 +217,9 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
 
 
 class _FiniteWatch:
-    """Keeps each step's loss and parts on the device and looks at them now and then, without a wait a step.
+    """Collects each step's loss and parts on the device and checks them every `check_every` steps.
 
-    Workers look at the same steps, of which each has a part, and see the same.
+    So the GPU does not wait for the CPU at every step. All workers check the same steps and the same summed values.
     """
 
     def __init__(self, epoch: int, check_every: int, workers: Workers) -> None:
@@ -257,7 +257,7 @@ class _FiniteWatch:
 
 
 def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Validation metrics of an epoch: watched, logged, and without influence on any arm. The module's mode stays."""
+    """Returns an epoch's validation metrics, which do not influence training. Restores the module's mode."""
     chosen = arm(trial.model)
     if chosen.watch is not None:
         with evaluated(model):
@@ -276,12 +276,11 @@ def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, flo
 
 
 def _has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
-    """Whether an arm predicts labels or texts that the data set has."""
     return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """The metrics of `validated` for an arm, by name; none where it validates nothing."""
+    """Returns the names of the metrics that `validated` computes for an arm; empty if it computes none."""
     chosen, kinds = arm(token), {modality.kind for modality in modalities}
     if chosen.watch is not None:
         return (chosen.watched,) if chosen.watched else ()
@@ -294,7 +293,7 @@ def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[st
 
 
 def compile_networks(model: nn.Module) -> None:
-    """torch.compile of each network in place: parameters and their names stay as they are."""
+    """Compiles each network in place with torch.compile. Parameters and their names do not change."""
     keep_exchanges_out_of_graphs()
     for child in model.children():
         for network in child if isinstance(child, nn.ModuleList) else [child]:

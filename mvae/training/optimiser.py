@@ -1,7 +1,7 @@
-"""torch's own Adam, which does not load torch's compiler at its first step.
+"""torch's Adam without the import of torch's compiler at the first step.
 
-Methods of torch.optim keep themselves out of compiled graphs, and import the compiler (torch._dynamo) to say so: two
-seconds of every trial process, whether it compiles anything or not. Ours are called outside any graph.
+torch.optim's methods are wrapped to exclude themselves from compiled graphs. The wrapper imports torch._dynamo, which
+takes two seconds in every trial process. We call these methods only outside compiled graphs, so we unwrap them.
 """
 
 import inspect
@@ -10,7 +10,7 @@ import torch
 
 
 class Adam(torch.optim.Adam):
-    """torch.optim.Adam: same arguments but `differentiable`, same state, same steps bit for bit."""
+    """Like torch.optim.Adam, with the same state and bit for bit the same steps. `differentiable` is not supported."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
     zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)

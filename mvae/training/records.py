@@ -1,4 +1,4 @@
-"""What a checkpoint says of itself: its files with their digests, and the history of its trial."""
+"""The contents of a checkpoint's manifest: its files with their digests, and the trial's history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,20 +8,19 @@ from mvae.storage.place import Place
 
 MANIFEST = "manifest.json"
 
-
 MODEL = "model.pt"
-"""The file that holds the weights: the only one that stays once the trial's result is written."""
+"""File with the weights. Once the trial has a result, the checkpoint's other data files are deleted."""
 
 
 class Record(TypedDict):
-    """What one finished epoch reports. Its metrics are equal bit for bit when it runs again, time and speed not."""
+    """Record of one finished epoch. A repeated run gives bit for bit the same metrics, but another time and speed."""
 
     epoch: int
     time: float
-    """Unix time of the epoch's end, seconds."""
+    """Unix time at the end of the epoch, in seconds."""
     metrics: dict[str, float]
     speed: NotRequired[dict[str, float]]
-    """What depends on the machine and its other work: examples_per_second of the epoch's training steps."""
+    """examples_per_second of the epoch's training steps, which depends on the machine and its other work."""
 
 
 @dataclass(frozen=True)
@@ -34,20 +33,20 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint, as its manifest describes it."""
+    """A complete checkpoint, as described by its manifest."""
 
     path: Place
     epoch: int
-    """Finished epochs."""
+    """Number of finished epochs."""
     attempt: str
     files: Mapping[str, StoredFile]
     history: list[Record]
-    """One record a finished epoch, of all attempts up to this one."""
+    """One record per finished epoch, including epochs that earlier attempts trained."""
     provenance: dict[str, Any]
     final: bool
-    """The trial's result is written, and only the weights are left."""
+    """Whether the trial has a result, so that only the weights are kept."""
 
     @property
     def device(self) -> str:
-        """Device that trained it, as the trainer recorded it; empty if it did not."""
+        """Device that trained the epoch; empty if it was not recorded."""
         return str(self.provenance.get("device", ""))

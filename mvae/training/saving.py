@@ -1,4 +1,4 @@
-"""Checkpoints of a running trial: written on the spot, or by a thread while training goes on."""
+"""Writes the checkpoints of a running trial, either at once or from a background thread."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from mvae.training.records import Checkpoint, Record
 
 
 class Saving:
-    """Writes one checkpoint at a time; once it is closed, what was being written is complete.
+    """Writes one checkpoint at a time. `close` waits until the current one is complete.
 
     Args:
-        background: by a thread, from a copy in the CPU's memory; else within `save`.
+        background: whether a thread writes from a copy in CPU memory. If not, `save` writes before it returns.
     """
 
     def __init__(self, checkpoints: Checkpoints, *, background: bool) -> None:
@@ -31,31 +31,31 @@ class Saving:
 
     @property
     def busy(self) -> bool:
-        """Whether `save` would have to wait for the one before."""
+        """Whether `save` would have to wait for the previous checkpoint."""
         return self._writing is not None and not self._writing.done()
 
     def save(
         self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
     ) -> None:
-        """As `Checkpoints.save`. Waits for the one before.
+        """Saves as `Checkpoints.save` does, after the previous checkpoint is complete.
 
         Raises:
-            OSError: this one cannot be written or, in the background, the one before could not.
+            OSError: the checkpoint cannot be written. With `background`: the previous checkpoint could not be written.
         """
         if self._thread is None:
             self._complete = self._checkpoints.save(epoch, files, history, provenance)
             return
         self._wait()
-        kept = tree_map(_copied, dict(files)), list(history), copy.deepcopy(dict(provenance))
-        self._writing = self._thread.submit(self._checkpoints.save, epoch, *kept)
+        snapshot = tree_map(_copied, dict(files)), list(history), copy.deepcopy(dict(provenance))
+        self._writing = self._thread.submit(self._checkpoints.save, epoch, *snapshot)
 
     def complete(self, *, wait: bool = False) -> Checkpoint | None:
-        """The checkpoint that became complete since the last call, the newest if there are several.
+        """Returns the newest checkpoint completed since the last call; None if there is none.
 
         Args:
-            wait: for the one that is being written.
+            wait: whether to wait for the checkpoint that is being written.
         Raises:
-            OSError: it could not be written.
+            OSError: that checkpoint could not be written.
         """
         if wait or (self._writing is not None and self._writing.done()):
             self._wait()
@@ -69,5 +69,4 @@ class Saving:
 
 
 def _copied(part: Any) -> Any:
-    """A part of a state, on the CPU, of which nothing is shared with what training changes."""
     return part.detach().to("cpu", copy=True) if isinstance(part, Tensor) else copy.deepcopy(part)

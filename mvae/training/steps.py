@@ -1,8 +1,8 @@
-"""Optimiser steps of a training: one kernel after the other, or on a GPU as CUDA graphs.
+"""Takes optimiser steps, either eagerly or, on a GPU, by replaying CUDA graphs.
 
-A step of these networks is hundreds of small kernels, and a GPU waits for the processor that launches them. Steps that
-are alike, with the same plan and the same shapes, launch the same kernels; so after a few of them the step is recorded
-once, and from then on its inputs are copied into place and the record is played. The numbers are the same bit for bit.
+A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Steps with
+the same plan and shapes launch the same kernels. So after a few such steps, one is recorded as a CUDA graph. Later
+steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit for bit the same.
 """
 
 import os
@@ -26,20 +26,20 @@ EAGER_STEPS = 3
 """Eager steps per signature before recording, so that Adam's state and library workspaces exist."""
 
 MOST_GRAPHS = 16
-"""Signatures that are recorded; steps of further ones stay eager."""
+"""Maximum number of recorded signatures. Steps with other signatures stay eager."""
 
 MOST_SEEN = 64
-"""Signatures that are counted at a time."""
+"""Maximum number of signatures whose steps are counted. All counts are dropped when it is reached."""
 
 RECORDED_KINDS = frozenset({Kind.IMAGE, Kind.LABEL, Kind.ATTRIBUTE, Kind.ATTRIBUTES})
-"""Modalities whose steps are recorded. Of texts, lengths vary from step to step."""
+"""Kinds of modality whose steps can be recorded. Texts are excluded because their lengths vary from step to step."""
 
 SWITCH = "MVAE_CUDA_GRAPHS"
-"""Environment variable of the process that trains: 0 keeps every step eager."""
+"""Environment variable of the training process. Value 0 keeps every step eager."""
 
 
 class Steps:
-    """Takes optimiser steps, one kernel after the other."""
+    """Takes eager optimiser steps."""
 
     def __init__(
         self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
@@ -52,7 +52,11 @@ class Steps:
         yield
 
     def __call__(self, batch: Any, step: int) -> Loss:
-        """One step, the `step`th of the training; returns its loss."""
+        """Takes one optimiser step and returns its loss.
+
+        Args:
+            step: number of the step since the start of the training.
+        """
         return self._step(batch, step)
 
     def _step(self, batch: Any, step: int | Tensor) -> Loss:
@@ -66,28 +70,28 @@ class Steps:
 
 @dataclass
 class _Recorded:
-    """A step as a CUDA graph, with its inputs and outputs in place."""
+    """A step recorded as a CUDA graph, with its input and output tensors."""
 
     graph: torch.cuda.CUDAGraph
     batch: Any
-    """The one that was recorded: its constants live as long as their id counts."""
+    """The recorded batch. It keeps the constants alive, because the signature identifies each constant by its id."""
     inputs: list[Tensor]
     step: Tensor
     names: list[str]
-    outcome: Tensor
+    losses: Tensor
     """The loss and its parts, float32 [1 + parts]."""
 
     def play(self, batch: Any, step: int) -> Loss:
-        for place, value in zip(self.inputs, tensors_of(batch), strict=True):
-            place.copy_(value, non_blocking=True)
+        for recorded, value in zip(self.inputs, tensors_of(batch), strict=True):
+            recorded.copy_(value, non_blocking=True)
         self.step.fill_(step)
         self.graph.replay()
-        total, *parts = self.outcome.clone().unbind()  # the next step writes over it
+        total, *parts = self.losses.clone().unbind()  # cloned, because the next replay overwrites `losses`
         return Loss(total, dict(zip(self.names, parts, strict=True)))
 
 
 class RecordedSteps(Steps):
-    """Steps on one GPU, as graphs where they recur."""
+    """Takes steps on one GPU and records the steps that recur as CUDA graphs."""
 
     def __init__(
         self, learner: Learner | DataParallel, model: nn.Module, optimizer: torch.optim.Optimizer, trial: Settings
@@ -96,20 +100,23 @@ class RecordedSteps(Steps):
         self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
-        """How often each signature was seen, and a batch's constants, which must live as long as their id counts."""
-        self._memory: Any = None
-        """The graphs' own, which they share: of one nothing but its outcome is read after it."""
+        """Per signature: the number of eager steps, and a batch's constants, which keep their ids valid."""
+        self._pool: Any = None
+        """Memory pool that all graphs share. Sharing is safe because only `losses` is read after a replay."""
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """On a stream of its own: what is recorded must not meet the default one, which other steps would use."""
-        around = torch.cuda.current_stream(self.device)
-        self.stream.wait_stream(around)
+        """Runs all steps of the block, eager and recorded, on a separate stream.
+
+        CUDA cannot record a graph on the default stream.
+        """
+        outer = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(outer)
         try:
             with torch.cuda.stream(self.stream):
                 yield
-        finally:  # whoever takes over the memory of what is freed now must not be written over
-            around.wait_stream(self.stream)
+        finally:  # memory freed here may be reused on the outer stream, which must wait for this stream's writes
+            outer.wait_stream(self.stream)
 
     def __call__(self, batch: Any, step: int) -> Loss:
         signed = step_signature(batch)
@@ -132,26 +139,29 @@ class RecordedSteps(Steps):
         step = torch.zeros((), dtype=torch.float64, device=self.device)
         graph = torch.cuda.CUDAGraph()
         self.optimizer.zero_grad(set_to_none=True)
-        self._capturable(True)
-        try:  # other threads of the process are not this one's business
-            with torch.cuda.graph(graph, pool=self._memory, stream=self.stream, capture_error_mode="thread_local"):
+        self._set_capturable(True)
+        try:  # thread_local: CUDA calls of other threads do not invalidate the recording
+            with torch.cuda.graph(graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"):
                 loss = self._step(in_place, step)
-                outcome = torch.stack([loss.total.detach(), *loss.parts.values()]).float()
+                losses = torch.stack([loss.total.detach(), *loss.parts.values()]).float()
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            said = " ".join(str(error).split())
-            raise RuntimeError(f"a step cannot be recorded ({said}): {SWITCH}=0 trains without records") from error
+            cause = " ".join(str(error).split())
+            raise RuntimeError(f"cannot record a step as a CUDA graph ({cause}): set {SWITCH}=0") from error
         finally:
-            self._capturable(False)
-        self._memory = graph.pool()
+            self._set_capturable(False)
+        self._pool = graph.pool()
         self.optimizer.zero_grad(set_to_none=True)
-        return _Recorded(graph, in_place, inputs, step, list(loss.parts), outcome)
+        return _Recorded(graph, in_place, inputs, step, list(loss.parts), losses)
 
-    def _capturable(self, yes: bool) -> None:
-        """Fused Adam is so at all times; it wants to be told, and kept in checkpoints it would bind a CPU."""
+    def _set_capturable(self, value: bool) -> None:
+        """Sets the flag only while recording, because a checkpoint with the flag cannot be resumed on a CPU.
+
+        Fused Adam can always be captured, but torch requires the flag.
+        """
         for group in self.optimizer.param_groups:
-            group["capturable"] = yes
+            group["capturable"] = value
 
 
 def steps_of(
@@ -162,13 +172,17 @@ def steps_of(
     modalities: tuple[Modality, ...],
     workers: Workers,
 ) -> Steps:
-    """The way to take a trial's steps."""
+    """Returns `RecordedSteps` if the trial's steps may be recorded, else `Steps`."""
     recorded = may_be_recorded(trial, modalities, workers, next(model.parameters()).device)
     return (RecordedSteps if recorded else Steps)(learner, model, optimizer, trial)
 
 
 def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: Workers, device: torch.device) -> bool:
-    """Whether steps that recur are recorded: on a GPU, where the arm allows it and nothing else forbids it."""
+    """Whether recurring steps are recorded.
+
+    Recording needs a single process on a GPU without torch.compile, and an arm and modalities that allow it. `SWITCH`
+    turns it off.
+    """
     return (
         device.type == "cuda"
         and arm(trial.model).cuda_graphs
@@ -181,15 +195,15 @@ def may_be_recorded(trial: Settings, modalities: tuple[Modality, ...], workers: 
 
 @lru_cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One a process: libraries keep a workspace for every stream that they were used on."""
-    made: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-    return made
+    """Returns one stream per process, because libraries keep a workspace for each stream."""
+    stream: torch.cuda.Stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return stream
 
 
 def tensors_of(batch: Any) -> list[Tensor]:
-    """The tensors of a batch that differ from step to step, always in the same order.
+    """Returns a batch's tensors, which differ from step to step, always in the same order.
 
-    By hand, and so are the two functions below: torch's pytree is private, takes longer and makes nothing shorter.
+    We do not use torch's pytree here and in the next two functions. It is private and slower, and saves no code.
     """
     parts = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else [batch]
     found: list[Tensor] = []
@@ -199,23 +213,26 @@ def tensors_of(batch: Any) -> list[Tensor]:
 
 
 def with_tensors(batch: Any, tensors: list[Tensor]) -> Any:
-    """The batch with other tensors."""
-    given = iter(tensors)
+    """Returns the batch with its tensors replaced, in the order of `tensors_of`."""
+    remaining = iter(tensors)
 
-    def other(part: Any) -> Any:
+    def replaced(part: Any) -> Any:
         if isinstance(part, Tensor):
-            return next(given)
-        return tuple(next(given) for _ in part) if _all_tensors(part) else part
+            return next(remaining)
+        return tuple(next(remaining) for _ in part) if _all_tensors(part) else part
 
     if not is_dataclass(batch):
-        return other(batch)
+        return replaced(batch)
     assert not isinstance(batch, type)
-    return replace(batch, **{field.name: other(getattr(batch, field.name)) for field in fields(batch)})
+    return replace(batch, **{field.name: replaced(getattr(batch, field.name)) for field in fields(batch)})
 
 
 def step_signature(batch: Any) -> tuple[Hashable, list[Any]] | None:
-    """What two steps must have in common to launch the same kernels, and the constants that it names by their id; None
-    for a batch that is neither a dataclass with tensors, nor a tensor, nor a tuple of them, and nothing else."""
+    """Returns the batch's signature and the constants that the signature identifies by their id.
+
+    Steps with equal signatures launch the same kernels. Returns None for a batch without tensors. A batch may be a
+    dataclass, a tensor or a tuple of tensors.
+    """
     if not (tensors := tensors_of(batch)):
         return None
     constants = [getattr(batch, field.name) for field in fields(batch)] if is_dataclass(batch) else []

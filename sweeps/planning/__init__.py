@@ -1,9 +1,9 @@
-"""From cells to trials, hours and machines; nothing is trained here.
+"""Plans a sweep: which trials are missing, and how many hours and machines they need. Trains nothing.
 
-plan.py      which trials are done, half done or missing
-state.py     where a trial stands: one vocabulary for plans, tables, searches and MLflow
-estimate.py  seconds that the missing ones will take
-probe.py     times a few steps if nothing similar has finished yet
-demand.py    what a trial takes (CPUs, its share of a GPU, memory), and how many fit
+plan.py      turns cells into trials and finds which are done, partial or missing
+state.py     the states of a trial, for plans, tables, searches and MLflow
+estimate.py  estimates the time of the missing trials
+probe.py     times a few steps if no similar trial has finished
+demand.py    the CPUs, GPUs and memory per trial, and how many trials fit
 price.py     machine-hours and their price
 """

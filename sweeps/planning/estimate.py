@@ -1,4 +1,4 @@
-"""What trials will cost: seconds of one of a kind, and of all that are still to run."""
+"""Estimates the time of the trials that are still to run."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from sweeps.cli.time_left import makespan
 from sweeps.cli.words import counted, duration
 
 Shape = tuple[int, int | None]
-"""Processes that a trial runs in, and the fewest of an elastic one."""
+"""Number of processes of a trial, and the minimum number if the trial is elastic."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the trials to run will cost, one after the other."""
+    """The estimated time of the trials to run."""
 
     shapes: Mapping[Shape, tuple[float, ...]]
-    """Seconds of every trial whose cost is known, by the processes that it runs in."""
+    """Seconds of each trial whose time is known, by the trial's shape."""
     unknown: int
-    """Trials of whose kind nothing has finished yet and nothing was probed."""
+    """Number of trials whose time is unknown, because no similar trial has finished and none was probed."""
     bases: tuple[str, ...]
+    """One line per kind of trial that says where its time comes from."""
 
     @property
     def seconds(self) -> float:
-        """Seconds of the trials whose cost is known."""
+        """Sum over the trials whose time is known."""
         return sum(map(sum, self.shapes.values()))
 
     @property
@@ -32,19 +33,20 @@ class Estimate:
         return sum(map(len, self.shapes.values()))
 
     def times(self, trials: int) -> Estimate:
-        """The estimate of this many trials like the one that this is of."""
-        shapes = {shape: seconds * trials for shape, seconds in self.shapes.items()}
-        return Estimate(shapes, trials * self.unknown, self.bases)
+        """Returns the estimate of this many trials, if this is the estimate of one trial."""
+        return Estimate(
+            {shape: seconds * trials for shape, seconds in self.shapes.items()}, trials * self.unknown, self.bases
+        )
 
     def lasting(self, at_once: int) -> float:
-        """Seconds until the last of the known trials ends, if this many run at a time."""
+        """Returns the seconds until the last of the known trials ends, if this many run at a time."""
         return makespan((seconds for of_shape in self.shapes.values() for seconds in of_shape), at_once)
 
     def lines(self, at_once: int | None = None) -> list[str]:
-        """The estimate in words.
+        """Returns the estimate as lines of text.
 
         Args:
-            at_once: how many trials run at a time, where that is known.
+            at_once: how many trials run at a time; None if unknown.
         """
         lines = []
         if self.known:
@@ -54,7 +56,7 @@ class Estimate:
             lines += [line, *(f"  {basis}" for basis in self.bases)]
         if self.unknown:
             lines.append(
-                f"time unknown for {counted(self.unknown, 'trial')}: no trial of that kind has finished here yet,"
-                " and none can be tried out before a run has converted the data"
+                f"time unknown for {counted(self.unknown, 'trial')}: no similar trial has finished here yet,"
+                " and no trial can be probed before a run has converted the data"
             )
         return lines

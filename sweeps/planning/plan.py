@@ -1,7 +1,7 @@
-"""Cells to trials: which of them are done, half done or missing in a storage folder, and what the rest will cost.
+"""Turns cells into trials, finds which trials are done, partial or missing in storage, and estimates the time left.
 
-A cell of a table is a trial and a measure of it. Cells that need the same trained model share its key, so the plan
-counts unique keys. Nothing is started or trained here; `--plan` shows this and stops.
+A cell of a table is a trial and a measure. Cells that need the same trained model share its key, so the plan counts
+unique keys. This module trains nothing. `--plan` prints the plan and stops.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 Probe = Callable[[Trial], float | None]
-"""Measures how many seconds a whole trial takes, by running a little of it; None where it cannot."""
+"""Estimates the seconds of a whole trial from a few of its steps; returns None if it cannot."""
 
 Fingerprints = str | Mapping[str, str]
-"""Of the data sets that trials are on, by their names; one alone where there is one data set."""
+"""Fingerprint of each data set by name, or a single fingerprint if there is only one data set."""
 
 Group = tuple[str, str, str]
-"""Trials that cost the same an epoch: data set, model, image network ("" where the arm reads none) with what else
-decides it (SIZES)."""
+"""Trials that take the same time per epoch: data set, model, and image network with the fields in SIZES.
+
+The network is empty if the arm does not read that field."""
 
 SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": None}
-"""Fields that decide how much an epoch holds, with the value that goes without saying."""
+"""Fields that change the time per epoch, with their default. Only other values are shown."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +42,19 @@ class Cell:
     """One seed's contribution to one entry of a table."""
 
     row: str
-    """Row heading: the arm, or the arm and what is varied."""
+    """Row heading: the arm, or the arm and the varied setting."""
     column: float | str
     """Column: a share (printed in percent) or a name."""
     trial: Trial
     measure: Measure
     published: float | None
-    """The published value of this row and column, None where there is none."""
+    """The published value of this row and column; None if there is none."""
     arm: str
-    """Token of the arm, also the row of the published table that this row is compared with."""
+    """Token of the arm. It also names the row of the published table to compare with."""
     quantity: str = ""
-    """The metric that stands in the cell, where the measure has several; empty: the measure's own."""
+    """The metric shown in the cell, if the measure has several. Empty means the measure's main metric."""
     variant: str = ""
-    """What is trained, where the row's heading says more: the arm, without the quantity. Empty: the heading."""
+    """Description of the trained model, if the row heading says more than that. Empty means the row heading."""
 
     @property
     def metric(self) -> str:
@@ -61,7 +62,7 @@ class Cell:
 
     @property
     def trained(self) -> str:
-        """What is trained, in words that tell it from the other rows' trials."""
+        """Description of the trained model, which differs between rows with different trials."""
         return self.variant or self.row
 
 
@@ -72,15 +73,15 @@ class PlannedTrial:
     key: str
     trial: Trial
     measures: tuple[Measure, ...]
-    """All measures that cells ask of it."""
+    """All measures that the cells need."""
     missing: tuple[Measure, ...]
-    """Those without a result."""
+    """Measures without a result."""
     epoch: int
-    """Finished epochs that a valid checkpoint covers; `trial.epochs` where every result is there."""
+    """Number of epochs in the newest valid checkpoint; `trial.epochs` if no result is missing."""
 
     @property
     def state(self) -> TrialState:
-        """DONE when no measure is missing; a fully trained trial that lacks a measure is INTERRUPTED."""
+        """DONE if no measure is missing. A fully trained trial with a missing measure is INTERRUPTED."""
         if not self.missing:
             return TrialState.DONE
         return TrialState.INTERRUPTED if self.epoch > 0 else TrialState.PENDING
@@ -88,27 +89,27 @@ class PlannedTrial:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a sweep with their keys, and what storage holds of each."""
+    """The cells of a sweep, their trials, and which results and checkpoints are in storage."""
 
     cells: tuple[Cell, ...]
     keys: tuple[str, ...]
-    """The key of each cell, in the cells' order."""
+    """The key of each cell's trial, in the order of the cells."""
     trials: Mapping[str, PlannedTrial]
-    """Key to unique trial, in the order in which cells first name them."""
+    """Key to unique trial, in the order of the cells."""
     superseded: tuple[str, ...]
-    """Result files of these trials, of another version of a measure: never read."""
+    """Result files of these trials from another version of a measure. They are not read."""
     former: tuple[str, ...]
-    """Result files under the keys that earlier releases gave these trials: never read."""
+    """Result files under the keys that earlier releases gave to these trials. They are not read."""
     estimate: Estimate
-    """Seconds left: what is done costs nothing, a partial trial only its remaining epochs."""
+    """Estimated time left. A partial trial counts only its remaining epochs."""
 
     def over(self, cells: Sequence[Cell]) -> Plan:
-        """Other cells of the same trials and measures: what a second table shows of them."""
+        """Returns a plan with other cells of the same trials and measures, for another table of them."""
         keys = {planned.trial: key for key, planned in self.trials.items()}
         return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
 
     def state(self, index: int) -> TrialState:
-        """State of a cell: done as soon as its own measure is there."""
+        """Returns the state of a cell, which is DONE as soon as its own measure has a result."""
         planned = self.trials[self.keys[index]]
         if self.cells[index].measure not in planned.missing:
             return TrialState.DONE
@@ -123,7 +124,7 @@ class Plan:
 
     @property
     def summary(self) -> list[str]:
-        """The plan in a few lines of plain text, without the estimate."""
+        """The plan as a few lines of text, without the estimate."""
         seeds = len({cell.trial.seed for cell in self.cells})
         entries = len({(cell.row, cell.column) for cell in self.cells})
         lines = [
@@ -133,27 +134,27 @@ class Plan:
         ]
         if self.superseded:
             count = counted(len(self.superseded), "result")
-            lines.append(f"{count} of another measure version, superseded and not read: {_first(self.superseded)}")
+            lines.append(f"{count} of another measure version, superseded and not read: {_shortened(self.superseded)}")
         return [*lines, *self.former_line]
 
     @property
     def former_line(self) -> list[str]:
-        """One line on results that earlier releases stored under other keys; none if there are none."""
+        """One line about results that earlier releases stored under other keys; empty if there are none."""
         if not self.former:
             return []
         return [
-            f"{counted(len(self.former), 'result')} under keys of an earlier release, which did not look into the data"
-            f" set's files, superseded and not read: {_first(self.former)}"
+            f"{counted(len(self.former), 'result')} under keys of an earlier release, which did not check the contents"
+            f" of the data set's files, superseded and not read: {_shortened(self.former)}"
         ]
 
 
 def fingerprint_of(dataset: str, fingerprints: Fingerprints) -> str:
-    """That of one data set."""
+    """Returns the fingerprint of one data set."""
     return fingerprints if isinstance(fingerprints, str) else fingerprints[dataset]
 
 
 def shape_of(trial: Trial) -> Shape:
-    """Processes that a trial runs in, and the fewest of an elastic one; an arm in closed form is fitted in one."""
+    """Returns the shape of a trial. An arm that is fitted in closed form always uses one process."""
     return (trial.workers, trial.fewest_workers) if arm(trial.model).fit is None else (1, None)
 
 
@@ -165,16 +166,15 @@ def plan(
     device: str | None = None,
     former: Mapping[str, str] | None = None,
 ) -> Plan:
-    """Look every cell up in storage.
+    """Looks up every cell in storage.
 
     Args:
-        cells: the table's cells.
-        store: where results and checkpoints lie; an empty one makes everything missing.
-        fingerprints: of the cells' data sets, part of every key.
-        probe: asked once a kind of trial that has no finished trial to estimate from; None leaves the time unknown.
-        device: name of the device that trials will run on: the time of those that ran on others is used where nothing
-            better is known. None: that of all of them.
-        former: fingerprints that earlier releases gave to the data sets, of those whose fingerprint has changed.
+        store: storage of results and checkpoints.
+        fingerprints: fingerprints of the cells' data sets, which are part of every key.
+        probe: called once per kind of trial that has no finished trial to estimate from. None leaves the time unknown.
+        device: name of the device that trials will run on. Times on other devices are used only if there is nothing
+            better. None uses the times on all devices.
+        former: data set to the fingerprint of an earlier release, for data sets whose fingerprint has changed.
     """
     keys = tuple(cell.trial.key(fingerprint_of(cell.trial.dataset, fingerprints)) for cell in cells)
     asked: dict[str, tuple[Trial, dict[Measure, None]]] = {}
@@ -190,7 +190,7 @@ def plan(
         missing = tuple(measure for measure in measures if (key, measure.token) not in done)
         if not missing:
             return PlannedTrial(key, trial, measures, (), trial.epochs)
-        digests = not store.root.is_remote  # a store of objects would send the files whole
+        digests = not store.root.is_remote  # checking a digest would download the whole file
         checkpoint = store.checkpoints(key).latest(digests=digests) if key in begun else None
         return PlannedTrial(key, trial, measures, missing, 0 if checkpoint is None else checkpoint.epoch)
 
@@ -216,11 +216,6 @@ def _estimate(
     costs: Mapping[Group, tuple[float, str]],
     measuring: Mapping[tuple[Group, str], float],
 ) -> Estimate:
-    """
-    Args:
-        costs: as `_costs` gives them.
-        measuring: by kind of trial and name of measure: seconds per sample, or in all if a measure has no samples.
-    """
     unknown, bases, shapes = 0, dict[str, None](), dict[Shape, list[float]]()
     for planned in todo:
         group = kind_of(planned.trial.model_dump())
@@ -237,16 +232,16 @@ def _estimate(
 
 
 def _by_epoch(trial: Trial) -> bool:
-    """Whether a trial takes longer the more epochs it has, as not where its arm is fitted in closed form."""
+    """Whether the time of a trial depends on its epochs. An arm that is fitted in closed form has no epochs."""
     return "epochs" in arm(trial.model).reads
 
 
-def _first(names: Sequence[str]) -> str:
+def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + ", ..." * (len(names) > 3)
 
 
 def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
-    """Seconds that measures took, by kind of trial and measure, a sample where they draw samples: the median."""
+    """Returns the median seconds of each measure, per sample if it has samples, by kind of trial and measure."""
     timed: dict[tuple[Group, str], list[float]] = {}
     for result in finished:
         group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")
@@ -257,17 +252,19 @@ def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
 
 
 def _device(result: Result) -> str:
-    """The name of the device that a trial ran on, empty where it is not recorded."""
     return str(result.provenance.get("device_name") or "")
 
 
 def _costs(
     todo: Iterable[Trial], finished: Iterable[Result], probe: Probe | None, device: str | None
 ) -> dict[Group, tuple[float, str]]:
-    """Cost of every kind of trial to run: seconds an epoch, or of a trial without epochs, and where they come from.
+    """Returns the time of each kind of trial in seconds per epoch, and the source of the time as text.
 
-    That is the median of finished trials on the device, else one probe, else the median of those on other devices, else
-    there is no entry.
+    For arms without epochs, the time is in seconds per trial. The source is the first of these that exists:
+    - the median of finished trials on the device
+    - a probe
+    - the median of finished trials on other devices
+    A kind without a source has no entry.
     """
     timed: dict[Group, list[Result]] = {}
     for result in {one.key: one for one in finished}.values():
@@ -291,12 +288,11 @@ def _costs(
         else:
             continue
         kind = " ".join(part for part in group[1:] if part)
-        costs[group] = each, f"{kind}: {timing(each)} {'an epoch' if by_epoch else 'a trial'}, {basis}"
+        costs[group] = each, f"{kind}: {timing(each)} per {'epoch' if by_epoch else 'trial'}, {basis}"
     return costs
 
 
 def _median_of(samples: Sequence[Result], by_epoch: bool) -> tuple[float, str]:
-    """Seconds of the typical trial, or of one of its epochs, and on what that rests."""
     each = statistics.median(
         float(one.provenance["seconds"]) / (int(one.provenance["epochs"]) if by_epoch else 1) for one in samples
     )
@@ -305,12 +301,12 @@ def _median_of(samples: Sequence[Result], by_epoch: bool) -> tuple[float, str]:
 
 
 def kind_of(fields: Mapping[str, Any]) -> Group | None:
-    """The kind of a trial by its fields, None for one that this version does not know."""
+    """Returns the kind of a trial from its fields; None if this version does not know its arm or fields."""
     try:
         reads = arm(str(fields["model"])).reads
         network = str(fields["image_network"]).replace(NO_IMAGES, "") if "image_network" in reads else ""
         sizes = {name: fields.get(name, ADDED_AS.get(name)) for name in SIZES if name in reads}
-        said = [f"{name} {value:g}" for name, value in sizes.items() if value != SIZES[name]]
-        return str(fields["dataset"]), str(fields["model"]), " ".join([network, *said]).strip()
+        shown = [f"{name} {value:g}" for name, value in sizes.items() if value != SIZES[name]]
+        return str(fields["dataset"]), str(fields["model"]), " ".join([network, *shown]).strip()
     except (KeyError, ValueError):
         return None

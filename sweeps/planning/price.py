@@ -1,9 +1,8 @@
-"""What a plan costs: hours of machines like this one, and their price."""
+"""Converts an estimate into machine-hours and their price."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sweeps.cli.options import CommonOptions
@@ -15,56 +14,57 @@ from sweeps.planning.estimate import Estimate, Shape
 
 @dataclass(frozen=True)
 class Host:
-    """A machine that trials run on, and what they run on there."""
+    """The machine that trials run on."""
 
     capacity: Capacity
     kind: str
-    """Of the device: cpu or cuda."""
+    """Kind of the device that trains: cpu or cuda."""
     device: str | None
-    """Its name, as results record it; None where trials run on a cluster's machines, of which nothing is known here."""
+    """Name of the device, as in results. None if trials run on a cluster, whose machines are not known here."""
 
     def share(self, shape: Shape, wanted: Gpus, most: int | None) -> float:
-        """How much of a machine a trial takes; above 1 for one that needs several.
+        """Returns the share of the machine that a trial takes; above 1 if the trial needs several machines.
 
         Args:
-            wanted: GPUs of a trial, as asked for.
-            most: trials at a time, where that is limited.
+            wanted: value of `--gpus-per-trial`.
+            most: value of `--max-concurrent`; None if not given.
         """
-        here = self.capacity
-        needs = demand(*shape, wanted, here)
-        if needs.fits(here):
-            return 1 / trials_at_once(here, needs, most)
-        by_gpus = needs.least * needs.gpus / here.gpus if needs.gpus and here.gpus else 0.0
-        return float(math.ceil(max(needs.least / here.cpus, by_gpus)))
+        needs = demand(*shape, wanted, self.capacity)
+        if needs.fits(self.capacity):
+            return 1 / trials_at_once(self.capacity, needs, most)
+        gpus = self.capacity.gpus
+        by_gpus = needs.least * needs.gpus / gpus if needs.gpus and gpus else 0.0
+        return float(math.ceil(max(needs.least / self.capacity.cpus, by_gpus)))
 
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
-    """Host-hours of an estimate, and their price where an hour has one; nothing where no time is known."""
+    """Returns lines with the machine-hours of an estimate and their price, if the user gave a price per hour.
+
+    Returns no lines if no trial's time is known.
+    """
     if not estimate.known:
         return []
     here, gpus, at_most = machine.capacity, options.gpus_per_trial, options.max_concurrent
     shares = {shape: machine.share(shape, gpus, at_most) for shape in estimate.shapes}
-    seconds = sum(_lasting(estimate.shapes[shape], share) for shape, share in shares.items())
+    seconds = sum(
+        makespan(estimate.shapes[shape], round(1 / share)) if share < 1 else sum(estimate.shapes[shape]) * share
+        for shape, share in shares.items()
+    )
     most = max(min(round(1 / share), len(estimate.shapes[shape])) for shape, share in shares.items())
     at_once = f", {most} trials at a time" if most > 1 else ""
     has = counted(int(here.cpus), "CPU") + f" and {counted(int(here.gpus), 'GPU')}" * bool(here.gpus)
     bounds = (
         memory_bound(here, demand(*shape, gpus, here), at_most, len(each)) for shape, each in estimate.shapes.items()
     )
-    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} of one like this, {has}{at_once})"]
+    lines = [f"{_hours(seconds)} machine-hours ({duration(seconds)} on one machine like this: {has}{at_once})"]
     if machine.device is None:
-        lines[-1] += "; like this one, the head: workers of another kind take other times, at another price"
+        lines[-1] += "; this assumes workers like the head: on other machines, times and prices differ"
     if options.price_per_hour is not None:
         price = seconds / 3600 * options.price_per_hour
-        lines.append(f"about {price:.2f} at {options.price_per_hour:g} a machine-hour")
+        lines.append(f"about {price:.2f} at {options.price_per_hour:g} per machine-hour")
     if estimate.unknown:
-        lines[-1] += f", without {counted(estimate.unknown, 'trial')} of which no time is known"
+        lines[-1] += f", without {counted(estimate.unknown, 'trial')} whose time is unknown"
     return [*lines, *dict.fromkeys(filter(None, bounds))]
-
-
-def _lasting(seconds: Sequence[float], share: float) -> float:
-    """Seconds for which a machine is held by trials that each take this share of it."""
-    return makespan(seconds, round(1 / share)) if share < 1 else sum(seconds) * share
 
 
 def _hours(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""A probe: what a trial will take, from a few of its steps, for `--plan` where nothing like it has finished yet."""
+"""Estimates the time of a trial from a few of its steps, for `--plan`, if no similar trial has finished yet."""
 
 from __future__ import annotations
 
@@ -20,30 +20,31 @@ from mvae.workers import ALONE
 from sweeps.planning.plan import Fingerprints, fingerprint_of
 
 STEPS = 20
-"""Steps that are timed."""
+"""Maximum number of timed steps."""
 WARM_UP = EAGER_STEPS + 2
-"""Steps before them, until on a GPU they are recorded."""
+"""Steps before the timed ones. By then, a GPU replays recorded steps."""
 LONG_ENOUGH = 5.0
-"""Seconds after which fewer steps will do."""
+"""Seconds of timed steps after which the probe stops early."""
 FITTED = 2000
-"""Most pairs that a closed-form arm is fitted on in a probe; more are scaled in proportion."""
+"""Maximum number of pairs to which a probe fits a closed-form arm. The time is scaled to the trial's pairs."""
 
 
 def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None, device: str = "cpu") -> float | None:
-    """Seconds of a trial on one CPU thread of this machine, or on its GPU; None if its data set is not converted yet.
+    """Returns the seconds of a trial on one CPU thread or on the GPU; None if its data set is not converted yet.
 
-    They last from its start to its last epoch, evaluation of every epoch included.
+    The time covers all epochs with their validation.
 
     Args:
-        fingerprints: of the data sets that the trials are on.
-        cache: where they lie converted, if they do; nothing is written there.
-        device: cpu or cuda. An arm that is fitted in closed form is fitted on the CPU.
+        fingerprints: fingerprints of the trials' data sets.
+        cache: folder of converted data sets. Nothing is written there.
+        device: cpu or cuda. Closed-form arms are always fitted on the CPU.
     """
     data = load_converted(trial.dataset, fingerprint_of(trial.dataset, fingerprints), cache)
     if data is None:
         return None
     data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
-    trial = trial.with_(binarisation="fixed")  # no grey values here; drawing bits is a few percent of an epoch
+    # Grey values are not loaded. Drawing bits would take a few percent of an epoch.
+    trial = trial.with_(binarisation="fixed")
     torch.set_num_threads(1)
     chosen = arm(trial.model)
     model = chosen.build(trial, data.modalities)
@@ -62,11 +63,11 @@ def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None,
 
 
 def seconds_a_step(model: nn.Module, trial: Trial, data: Dataset) -> tuple[float, int]:
-    """Seconds that a training step takes in this process alone, from a few of them, and the steps of an epoch.
+    """Returns the seconds per training step in a single process, and the number of steps per epoch.
 
     Args:
-        model: of an arm that is trained by steps; its weights change.
-        data: where the model is.
+        model: model of an arm that is trained by steps. The probe changes its weights.
+        data: data set on the model's device.
     """
     make = arm(trial.model).learner
     assert make is not None

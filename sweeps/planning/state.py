@@ -1,31 +1,31 @@
-"""Where a trial stands: the one vocabulary of plans, tables, searches and MLflow's views."""
+"""The states of a trial, for plans, tables, searches and MLflow's views."""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
 WORDS = {"pending": "missing", "interrupted": "partial", "running": "open"}
-"""States that tables and their CSV files name otherwise; files of earlier releases hold these words."""
+"""Names in tables and CSV files that differ from the state's value, because earlier releases wrote these names."""
 
 
 class TrialState(StrEnum):
-    """Where a trial stands. A cell and a whole sweep stand in one of the same states."""
+    """The state of a trial, a cell or a whole sweep."""
 
     PENDING = "pending"
-    """Nothing of it is stored, or it waits to be resumed."""
+    """Nothing is stored, or the trial waits to be resumed."""
     RUNNING = "running"
-    """A driver is at work on it; in a search, also a trial that the next command resumes."""
+    """A driver is running the trial. In a search, also a trial that the next command resumes."""
     DONE = "done"
     """Every result is stored."""
     FAILED = "failed"
     INTERRUPTED = "interrupted"
     """A checkpoint is stored, and the next command resumes from it."""
     PRUNED = "pruned"
-    """A search ended it at a rung, because others were better there."""
+    """A search stopped the trial at a rung, because other trials were better there."""
     DIVERGED = "diverged"
-    """Its numbers ceased to be finite."""
+    """The loss or a weight became nan or infinite."""
 
     @property
     def word(self) -> str:
-        """Its name in tables and CSV files."""
+        """The state's name in tables and CSV files."""
         return WORDS.get(self, self.value)

@@ -1,8 +1,8 @@
-"""A search: what varies, what was tried, what came of it.
+"""Searches for better settings of an arm.
 
-space.py     which settings vary, their ranges, and at which epochs trials are compared
-study.py     what was tried, and what to try next (tried.py: a trial of it)
-database.py  where the study lies
-driver.py    from command to exit code
-report.py, plots.py   its table, its command to paste, its pictures
+space.py     the settings to vary, their ranges, and the epochs at which trials are compared
+study.py     the record of tried settings, and the choice of the next (tried.py: one tried trial)
+database.py  the database of the study
+driver.py    runs a search, from the command to the exit code
+report.py, plots.py   the search's table, plots, and command for the best settings
 """

@@ -1,6 +1,6 @@
-"""Where a search's study lies: a SQLite file beside the results, or a database that the user names.
+"""Opens the database of a search's study: a SQLite file next to the results, or a database that the user names.
 
-A database that is locked, or whose server restarts, is asked again for PATIENCE_SECONDS; trials train on meanwhile.
+If the database is locked or its server restarts, requests are retried for PATIENCE_SECONDS while trials keep training.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from sweeps.store.sqlite import sqlite_path, sqlite_uri
 from sweeps.store.store import Store
 
 BUSY_SECONDS = 5.0
-"""Seconds that one request waits while another program holds the SQLite file."""
+"""Seconds that one request waits while another program locks the SQLite file."""
 PATIENCE_SECONDS = 300.0
-"""Seconds after which a database that does not answer ends the search."""
+"""Seconds without an answer from the database after which the search ends."""
 PAUSE_SECONDS = 1.0
-"""Seconds between two attempts."""
+"""Seconds between two retries."""
 
 REQUESTS = (
     *("create_new_study", "get_study_id_from_name", "get_study_name_from_id", "get_study_directions"),
@@ -41,7 +41,8 @@ REQUESTS = (
     *("_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value", "set_trial_user_attr"),
     "set_trial_system_attr",
 )
-"""Methods of Optuna's storage that ask the database, each in a transaction of its own: one that failed did nothing."""
+"""Methods of Optuna's storage that query the database. Each uses its own transaction, so a failed call has no effect
+and can be retried."""
 
 HELD = re.compile(
     r"(database|table|schema) is locked|lock (wait )?timeout"
@@ -49,7 +50,7 @@ HELD = re.compile(
     "|too many (clients|connections)|terminating connection",
     re.IGNORECASE,
 )
-"""What SQLite, PostgreSQL and MySQL answer while another program holds the database, or its server restarts."""
+"""Errors of SQLite, PostgreSQL and MySQL while another program locks the database, or its server restarts."""
 
 FILE_TROUBLE = {
     "disk is full": "free space on its disk",
@@ -57,23 +58,23 @@ FILE_TROUBLE = {
     "unable to open database file": "make the file and its folder readable and writable",
     "disk I/O error": "check its disk",
 }
-"""What SQLite says of a file that is not damaged, and what helps."""
+"""SQLite's errors about a file that is not damaged, and the remedy for each."""
 
 Answer = TypeVar("Answer")
 
 
 class StudyLost(OSError):
-    """The study's database cannot be used. The text says why, then what to do."""
+    """The study's database cannot be used. The message says why and what to do."""
 
     held = False
-    """Whether another program holds it, or its server is about to answer: the same command may succeed later."""
+    """Whether the same command may succeed later, because another program locks the database or its server restarts."""
 
 
 def study_uri(store: Store, given: str | None) -> str:
-    """Where the study lies: the database that was given, else a file in the storage folder of the name.
+    """Returns the URI of the study's database: the given one, else that of a file in the sweep's storage folder.
 
     Raises:
-        Refusal: storage is a store of objects, which holds no database; the URI means no file.
+        Refusal: no database was given and storage is object storage, or the given SQLite URI names no file.
     """
     if given is not None:
         try:
@@ -83,46 +84,46 @@ def study_uri(store: Store, given: str | None) -> str:
         return given if path is None else sqlite_uri(path.absolute())
     if store.folder.is_remote:
         raise Refusal(
-            f"--storage {store.root} cannot hold the study's database: give --study-uri a database,"
+            f"--storage {store.root} cannot hold the study's database: set --study-uri to a database, for example"
             " postgresql://HOST/NAME or sqlite:////ABSOLUTE/study.db"
         )
     return sqlite_uri(str(store.folder / "study.db"))
 
 
 def exists(uri: str) -> bool:
-    """Whether a file holds the study; True where it is no file."""
+    """Whether the database's file exists; True for a database server."""
     path = sqlite_path(uri)
     return path is None or path.exists()
 
 
 def check_can_be_made(uri: str) -> None:
-    """Raise Refusal where a file that is named cannot be made: its folder is not there, or not ours."""
+    """Raises Refusal if the database's file does not exist and its folder does not exist or is not writable."""
     path = sqlite_path(uri)
     if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
-        raise Refusal(f"--study-uri {uri}: the folder {path.parent} is not there or cannot be written; choose another")
+        raise Refusal(f"--study-uri {uri}: folder {path.parent} does not exist or is not writable; choose another")
 
 
 @contextmanager
 def database(
     uri: str, say: Callable[[str], None] | None = None, *, only_held: bool = False
 ) -> Iterator[optuna.storages.RDBStorage]:
-    """Optuna's storage, whose requests are repeated while the database does not answer.
+    """Opens Optuna's storage, whose requests are retried while the database does not answer.
 
     Args:
-        say: takes a line when the database stops to answer, and when it answers again; None: nothing is repeated.
-        only_held: repeat requests only while another program holds the database. At a command's start a server that is
-            not there is taken for a mistake in its URI.
+        say: called with a line when the database stops answering, and when it answers again. None disables retries.
+        only_held: retry only while another program locks the database or its server restarts. Used at the start of a
+            command, when an unreachable server probably means a wrong URI.
     Raises:
-        StudyLost: on entry, and from every request: the database cannot be used.
+        StudyLost: the database cannot be used. Raised on entry and by every request.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("alembic").setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        patiently = functools.partial(_patiently, uri, say, only_held=only_held)
-        storage = patiently(_opened, uri)
+        retried = functools.partial(_retried, uri, say, only_held=only_held)
+        storage = retried(_opened, uri)
         for name in REQUESTS:
-            setattr(storage, name, functools.partial(patiently, getattr(storage, name)))
+            setattr(storage, name, functools.partial(retried, getattr(storage, name)))
         try:
             yield storage
         finally:
@@ -131,10 +132,10 @@ def database(
 
 
 def make(uri: str, say: Callable[[str], None] | None = None) -> None:
-    """Makes the database's file where there is none, whole or not at all: Optuna makes its tables in steps.
+    """Creates the database's file atomically if it does not exist. Optuna alone would create its tables one by one.
 
     Raises:
-        StudyLost: it cannot be made.
+        StudyLost: the file cannot be created.
     """
     path = sqlite_path(uri)
     if path is None:
@@ -143,46 +144,47 @@ def make(uri: str, say: Callable[[str], None] | None = None) -> None:
         if path.exists():
             return
         with atomic_path(path) as temporary:
-            made = _patiently(uri, say, _opened, sqlite_uri(temporary))
-            made.remove_session()
-            made.engine.dispose()
+            storage = _retried(uri, say, _opened, sqlite_uri(temporary))
+            storage.remove_session()
+            storage.engine.dispose()
 
 
 def _opened(uri: str) -> optuna.storages.RDBStorage:
-    file = sqlite_path(uri) is not None
-    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if file else {"pool_pre_ping": True}
+    is_file = sqlite_path(uri) is not None
+    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_SECONDS}} if is_file else {"pool_pre_ping": True}
     try:
         return optuna.storages.RDBStorage(uri, engine_kwargs=options)
-    except (ImportError, RuntimeError, ValueError) as error:  # no driver, tables of another version, no port
+    except (ImportError, RuntimeError, ValueError) as error:  # missing driver, tables of another version, invalid port
         raise _lost(uri, error) from None
 
 
-def _patiently(
+def _retried(
     uri: str,
     say: Callable[[str], None] | None,
-    ask: Callable[..., Answer],
+    request: Callable[..., Answer],
     *args: Any,
     only_held: bool = False,
     **kwargs: Any,
 ) -> Answer:
-    """Asks the database, again and again while it does not answer.
+    """Calls `request(*args, **kwargs)` and retries while the database does not answer.
 
     Args:
-        only_held: as `database` has it.
+        only_held: as in `database`.
     Raises:
-        StudyLost: it did not answer for PATIENCE_SECONDS, or will not: it is damaged, or no database.
-        KeyError, RuntimeError, ValueError: Optuna's own answers, about what it was asked.
+        StudyLost: the database did not answer for PATIENCE_SECONDS, or a retry cannot help because it is damaged or
+            not a database.
+        KeyError, RuntimeError, ValueError: raised by Optuna about the request itself.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
     began, attempts = time.monotonic(), 0
     while True:
         try:
-            answer = ask(*args, **kwargs)
+            answer = request(*args, **kwargs)
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             lost = _lost(uri, error)
-            may_pass = lost.held if only_held else _may_pass(error)
-            if say is None or not may_pass or time.monotonic() - began > PATIENCE_SECONDS:
+            may_recover = lost.held if only_held else _may_recover(error)
+            if say is None or not may_recover or time.monotonic() - began > PATIENCE_SECONDS:
                 raise lost from None
             if not attempts:
                 say(f"{lost}; trying again for {PATIENCE_SECONDS / 60:g} min")
@@ -194,31 +196,30 @@ def _patiently(
             return answer
 
 
-def _may_pass(error: Exception) -> bool:
-    """Whether the database may answer later: it is locked, or its server is not there."""
+def _may_recover(error: Exception) -> bool:
     from sqlalchemy import exc
 
-    passing = (exc.DisconnectionError, exc.InterfaceError, exc.OperationalError, exc.TimeoutError)
-    return isinstance(error, passing) or isinstance(error.__cause__, passing)
+    temporary = (exc.DisconnectionError, exc.InterfaceError, exc.OperationalError, exc.TimeoutError)
+    return isinstance(error, temporary) or isinstance(error.__cause__, temporary)
 
 
 def _lost(uri: str, error: Exception) -> StudyLost:
     cause = error.__cause__ if error.__cause__ is not None and not hasattr(error, "orig") else error
-    said = str(getattr(cause, "orig", None) or cause).strip() or type(error).__name__
+    reason = str(getattr(cause, "orig", None) or cause).strip() or type(error).__name__
     path = sqlite_path(uri)
-    if "locked" in said and path is not None:
-        right = "end the other program that has it open"
-    elif "optuna storage upgrade" in said:
-        right = f"type `{installed('optuna')} storage upgrade --storage {shlex.quote(without_credentials(uri))}`"
-    elif "pip install -U optuna" in said:
-        right = f"type `{installed('python')} -m pip install --upgrade optuna`, or name another with --study-uri"
-    elif path is not None and (helps := next((what for trouble, what in FILE_TROUBLE.items() if trouble in said), "")):
-        right = helps
+    if "locked" in reason and path is not None:
+        advice = "end the other program that has it open"
+    elif "optuna storage upgrade" in reason:
+        advice = f"run `{installed('optuna')} storage upgrade --storage {shlex.quote(without_credentials(uri))}`"
+    elif "pip install -U optuna" in reason:
+        advice = f"run `{installed('python')} -m pip install --upgrade optuna`, or name another with --study-uri"
+    elif path is not None and (remedy := next((todo for text, todo in FILE_TROUBLE.items() if text in reason), "")):
+        advice = remedy
     elif path is not None and path.exists():
-        right = "move it away and it is made from storage again"
+        advice = "move it away and it is rebuilt from storage"
     else:
-        right = "start its server, or correct --study-uri"
-    said_briefly = textwrap.shorten(said, 200, placeholder=" ...")
-    lost = StudyLost(without_credentials(f"the study's database {uri} cannot be used ({said_briefly}): {right}"))
-    lost.held = bool(HELD.search(said))
+        advice = "start its server, or correct --study-uri"
+    short_reason = textwrap.shorten(reason, 200, placeholder=" ...")
+    lost = StudyLost(without_credentials(f"the study's database {uri} cannot be used ({short_reason}): {advice}"))
+    lost.held = bool(HELD.search(reason))
     return lost

@@ -1,7 +1,7 @@
-"""A search from its command to its exit code: the driver of a sweep, whose cells a study chooses as it goes on.
+"""Runs a search, from its command to its exit code. It is a sweep whose cells the study chooses during the run.
 
-The same call starts, resumes, extends and reports it, as of any sweep (sweeps/main.py). What was running when a driver
-died is in the study, and is put back with its number; `--trials` is a total.
+As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports it. If a driver died, the study
+still has its running trials, and they resume under their numbers. `--trials` is the total over all commands.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from sweeps.tracking.view import RunView, SweepView
 from sweeps.trials.messages import Message
 
 OTHER_SEEDS = 1_000_000
-"""Added to a seed, it is one that nobody has run: the time is asked of a trial that is still to be run."""
+"""Added to the seed to get a trial that nobody has run, because only trials without a result get a time estimate."""
 
 
 def sweep_of(search: Search, uri: str) -> Sweep:
-    """The sweep of a search: its cells are the default and what the study has chosen so far.
+    """Returns the sweep of a search. Its cells are the default settings and those that the study has chosen so far.
 
     Args:
-        uri: of the study's database.
+        uri: URI of the study's database.
     Raises:
         Refusal: the database cannot be used.
-        StudyLost: another program still holds it after minutes of retries.
+        StudyLost: another program still locks the database after minutes of retries.
     """
     searching = Searching(search, uri)
     cells = [search.cell(one.number, one.trial) for one in searching.known]
@@ -58,38 +58,38 @@ def sweep_of(search: Search, uri: str) -> Sweep:
 
 @dataclass(frozen=True)
 class Searching:
-    """A search, as `sweeps.main.main` works on it. Implements `sweeps.sweep.Work`."""
+    """Implements `sweeps.sweep.Work` for a search, so that `sweeps.main.main` can run it."""
 
     search: Search
     uri: str
 
     @cached_property
     def known(self) -> list[TriedTrial]:
-        """The trials so far, as the study had them at the start of the command."""
+        """The trials in the study at the start of the command."""
         return look(self.search, self.uri, Console().say)
 
     def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
         return sweep.name
 
     def left(self, planned: Plan) -> int:
-        """The study knows them, the plan does not."""
+        """Counts the trials in the study, because the plan does not know them."""
         return self.search.left(self.known)
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Costs are an upper bound: as if no trial were given up."""
+        """Prints costs that are an upper bound, because they assume that no trial is pruned."""
         search, default = self.search, self.search.default
         console.say(Outcome(search, tuple(self.known)).counts())
         ranges = ", ".join(f"{name} ({words(span)})" for name, span in search.varied.items())
         console.say(f"varied: {ranges}")
         if search.milestones:
             rungs = ", ".join(map(str, search.milestones))
-            console.say(f"given up where they lag behind: at epochs {rungs} of {default.epochs}")
+            console.say(f"trials that lag behind are pruned at epochs {rungs} of {default.epochs}")
         another = search.cell(0, default.with_(seed=default.seed + OTHER_SEEDS))
         estimate = look_up([another]).estimate.times(search.left(self.known))
         for line in [*estimate.lines(options.max_concurrent), *costs(estimate, host, options)]:
             console.say(line)
         if estimate.known and search.milestones:
-            console.say("at most: trials that are given up take less")
+            console.say("this is an upper bound: pruned trials take less")
         return COMPLETE
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
@@ -104,7 +104,7 @@ class Searching:
 
 
 class SearchDriver(Driver):
-    """One driver of a search at work: the study is open, and the plan grows with what it asks."""
+    """Drives a search. The study stays open, and the plan grows with each trial that the study chooses."""
 
     study: SearchRecord
     _loss: StudyLost | None = None
@@ -119,15 +119,15 @@ class SearchDriver(Driver):
             return super().run()
 
     def what_there_is(self) -> str:
-        said = [counted(self.study.search.total, "trial"), counts(self.study.known())]
-        return ", ".join(filter(None, said))
+        parts = [counted(self.study.search.total, "trial"), counts(self.study.known())]
+        return ", ".join(filter(None, parts))
 
     @property
     def unfinished(self) -> bool:
         return self.study.left > 0
 
     def view(self, state: TrialState) -> SweepView:
-        """The metric that decides comes first, and what was varied stands beside it; nothing is grouped."""
+        """Shows the search's metric first, then the varied settings."""
         usual, search = super().view(state), self.study.search
         metrics = (search.metric, *(name for name in usual.metrics if name != search.metric))
         return replace(usual, metrics=metrics, settings=tuple(search.varied))
@@ -148,7 +148,7 @@ class SearchDriver(Driver):
 
             def ask() -> engine.Question | None:
                 self._stop_if_told()
-                with self._keeping_the_loss():
+                with self._ending_if_study_lost():
                     known = self.study.ask(self.store)
                 if known is None:
                     return None
@@ -157,12 +157,12 @@ class SearchDriver(Driver):
                 return engine.Question(known.key, search.settings(known.trial))
 
             def stop(key: str, epoch: int, value: float) -> bool:
-                with self._keeping_the_loss():
+                with self._ending_if_study_lost():
                     if not self.study.lags_behind(key, epoch, value):
                         return False
                     self.study.give_up(key, epoch, value, self.store)
-                said = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
-                progress.stopped(key, self.catalogue.name(key), said)
+                line = f"pruned at epoch {epoch}  {search.metric.rpartition('/')[2]} {value:.4f}"
+                progress.stopped(key, self.catalogue.name(key), line)
                 tracker.update(self.catalogue.pruned(key, epoch))
                 return True
 
@@ -174,8 +174,8 @@ class SearchDriver(Driver):
                     raise self._loss
 
     @contextmanager
-    def _keeping_the_loss(self) -> Iterator[None]:
-        """Ends the trials if the study is lost: Tune lets through nothing but the exception of an interruption."""
+    def _ending_if_study_lost(self) -> Iterator[None]:
+        """Ends the trials if the study is lost. Raises Interrupted, because Tune swallows any other exception."""
         try:
             yield
         except StudyLost as lost:
@@ -185,14 +185,14 @@ class SearchDriver(Driver):
     def _listening(self, tracker: Tracker, progress: Progress) -> engine.Listener:
         usual = self._listener(tracker, progress)
 
-        def word(key: str, said: Message) -> None:
-            usual.word(key, said)
-            with self._keeping_the_loss():
-                if said.done:
+        def word(key: str, message: Message) -> None:
+            usual.word(key, message)
+            with self._ending_if_study_lost():
+                if message.done:
                     self.study.done(key, self.store)
-                elif said.diverged:
+                elif message.diverged:
                     self.failures.pop(key)
-                    self.study.diverged(key, said.failed)
+                    self.study.diverged(key, message.failed)
 
         return replace(usual, word=word)
 
@@ -201,7 +201,6 @@ class SearchDriver(Driver):
         return f"{search.metric.rpartition('/')[2]} {search.value(view.history):.4f}"
 
     def _add(self, known: TriedTrial) -> None:
-        """The plan and the catalogue get a trial that the study has just chosen."""
         if known.key in self.planned.trials:
             return
         cell = self.study.search.cell(known.number, known.trial)
@@ -215,7 +214,6 @@ class SearchDriver(Driver):
         self.catalogue.add(self.planned, known.key)
 
     def correct_views(self) -> None:
-        """Of trials that were given up, and of those that diverged."""
         for one in self.study.known():
             if one.state is TrialState.DIVERGED:
                 self.catalogue.failed(one.key, one.why)
@@ -230,10 +228,10 @@ class SearchDriver(Driver):
 
 
 def report_on(study: SearchRecord, store: Store, links: dict[str, str], console: Console) -> int:
-    """Shows and writes the table of the trials so far; the exit code says whether it is complete.
+    """Prints and writes the report of the trials so far. Returns the exit code, which says whether all trials ended.
 
     Args:
-        links: key to MLflow run; those of an earlier report stay.
+        links: key to MLflow run, added to the links in the last report.
     """
     known, folder = tuple(study.known()), store.reports / study.search.name
     tested = search_report.tested(store, study.search, known)

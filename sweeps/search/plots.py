@@ -1,6 +1,6 @@
-"""The pictures of a search, as Optuna draws them: its history, its settings as parallel coordinates, and what matters.
+"""Draws the plots of a search with Optuna: history, parallel coordinates, and importance of the settings.
 
-Ours is only what Optuna does not show: pruned trials and the default in the history, and which line is the best trial.
+We add what Optuna does not show: pruned trials and the default in the history, and the best trial's line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def history(search: Search, known: Sequence[TriedTrial]) -> Figure:
-    """The metric by trial number, with the best so far as a line; pruned trials at their last epoch."""
+    """Plots the metric by trial number, with a line for the best value so far. Pruned trials show their last value."""
     words = metric_words(search.metric)
     figure, axes = _drawn("plot_optimization_history", _study(search, known), (8, 4.2), target_name=words)
     pruned = {one.number: one.value for one in known if one.state is TrialState.PRUNED}
@@ -36,7 +36,7 @@ def history(search: Search, known: Sequence[TriedTrial]) -> Figure:
 
 
 def parallel(search: Search, known: Sequence[TriedTrial]) -> Figure:
-    """A line for each finished trial through its metric and its settings, darker where the metric is better."""
+    """Plots one line per finished trial through its metric and settings. Darker lines have better metrics."""
     size, words = (2.4 + 1.5 * len(search.varied), 4.2), metric_words(search.metric)
     figure, axes = _drawn("plot_parallel_coordinate", _study(search, known), size, target_name=words)
     lines = sorted(axes.collections[0].get_segments(), key=lambda line: line[0, 1])  # by the metric, the first axis
@@ -47,29 +47,27 @@ def parallel(search: Search, known: Sequence[TriedTrial]) -> Figure:
 
 
 def importances(search: Search, known: Sequence[TriedTrial], shares: Mapping[str, float]) -> Figure:
-    """How much of what makes the metric differ each setting explains (fANOVA).
+    """Plots the share of the metric's variance that each setting explains (fANOVA).
 
     Args:
-        shares: of each setting, as the report states them.
+        shares: setting to its share, as in the report.
     """
     import optuna
 
-    class Stated(optuna.importance.BaseImportanceEvaluator):
-        """Computes nothing anew."""
-
+    class GivenShares(optuna.importance.BaseImportanceEvaluator):
         def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
             return {axis_words(name): share for name, share in shares.items()}
 
     size = (6.4, 0.8 + 0.4 * len(shares))
-    figure, axes = _drawn("plot_param_importances", _study(search, known), size, evaluator=Stated())
-    axes.set(xlabel=f"share in what makes {metric_words(search.metric)} differ", ylabel="")
+    figure, axes = _drawn("plot_param_importances", _study(search, known), size, evaluator=GivenShares())
+    axes.set(xlabel=f"share of the variance of {metric_words(search.metric)}", ylabel="")
     axes.get_legend().remove()
     axes.set_title("Importance of the settings", loc="left", fontsize=10)
     return figure
 
 
 def _study(search: Search, known: Sequence[TriedTrial]) -> optuna.Study:
-    """The finished trials under their own numbers, their settings under readable names."""
+    """Returns an in-memory study of the finished trials with their numbers, and settings under readable names."""
     import optuna
 
     study = optuna.create_study(direction="maximize" if search.maximize else "minimize")
@@ -86,10 +84,9 @@ def _study(search: Search, known: Sequence[TriedTrial]) -> optuna.Study:
 
 
 def _drawn(plot: str, study: optuna.Study, size: tuple[float, float], **options: Any) -> tuple[Figure, Any]:
-    """One of Optuna's plots, without its title. By itself it would open a window, restyle later figures, and warn.
+    """Draws one of Optuna's plots without its title, and returns the figure and its axes.
 
-    Returns:
-        The figure and its axes.
+    Keeps Optuna from opening a window, changing the style of later figures, and warning.
     """
     from matplotlib import pyplot
     from optuna.visualization import matplotlib as plots

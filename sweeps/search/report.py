@@ -1,7 +1,7 @@
-"""The report of a search: what is best so far beside the default, every trial, and the command line to paste.
+"""Writes the report of a search: the best settings next to the default, every trial, and a command line to paste.
 
-Files: table.md, trials.csv and runs.csv (the MLflow run of each key); the plots history, parallel and importances, each
-as PNG, PDF and SVG. MLflow's run of the search has all of them.
+The files are table.md, trials.csv and runs.csv (the MLflow run of each key). The plots history, parallel and
+importances are saved as PNG, PDF and SVG. The search's run in MLflow also has all files.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ from sweeps.table.metric_names import metric_words
 from sweeps.table.plot import forms
 
 SHOWN = 8
-"""Trials that the terminal's table shows, the best first."""
+"""Number of trials in the terminal's table, the best first."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a search so far."""
+    """The outcome of a search so far."""
 
     search: Search
     known: tuple[TriedTrial, ...]
     tested: Mapping[str, float] = field(default_factory=dict)
-    """Key to the test metric of trials that are done."""
+    """Key to test metric, for finished trials."""
     importances: Mapping[str, float] = field(default_factory=dict)
-    """Share of each setting in what makes the metric differ."""
+    """Share of the metric's variance that each setting explains."""
     links: Mapping[str, str] = field(default_factory=dict)
     """Key to MLflow run."""
 
     @property
     def ranked(self) -> list[TriedTrial]:
-        """Done trials, the best first; of equal ones the first tried."""
+        """Finished trials, the best first. Equal trials are in the order in which they were tried."""
         sign = -1.0 if self.search.maximize else 1.0
         done = [one for one in self.known if one.state is TrialState.DONE and one.value is not None]
         return sorted(done, key=lambda one: (sign * (one.value or 0.0), one.number))
@@ -65,26 +65,26 @@ class Outcome:
         return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"
 
     def counts(self) -> str:
-        """How many trials ended and how, in words."""
+        """Returns how many trials have ended and in which state, as text."""
         ended = sum(one.ended for one in self.known)
         return f"{ended} of {self.search.total} trials: {counts(self.known) or 'none begun'}"
 
     def statements(self) -> list[str]:
-        """What is best, what the default gives, what the settings are, and what to type."""
+        """Returns the counts of trials, the best and the default's metrics, the best settings, and a command line."""
         best, default = self.best, self.default
         if best is None:
             return [self.counts()]
         if best == default:
-            beside = "which is the default"
+            comparison = "which is the default"
         elif default is None or default.value is None:
-            beside = "the default is not done yet"
+            comparison = "the default is not done yet"
         else:
-            beside = f"the default's {_number(default.value)}"
+            comparison = f"the default's {_number(default.value)}"
         metric = metric_words(self.search.measure.quantity)
-        lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {beside}"]
+        lines = [f"Best: {metric_words(self.search.metric)} {_number(best.value)} (trial {best.number}), {comparison}"]
         if best.key in self.tested:
-            theirs = self.tested.get(default.key) if default is not None else None
-            of_default = "" if theirs is None or best == default else f", the default's {_number(theirs)}"
+            default_value = self.tested.get(default.key) if default is not None else None
+            of_default = "" if default_value is None or best == default else f", the default's {_number(default_value)}"
             lines.append(f"Its {metric}: {_number(self.tested[best.key])}{of_default}")
         settings = self.search.settings(best.trial)
         lines.append("Settings: " + ", ".join(f"{name} {value}" for name, value in settings.items()))
@@ -92,7 +92,7 @@ class Outcome:
         return [self.counts(), *lines]
 
     def line(self, one: TriedTrial) -> dict[str, str]:
-        """A trial as text by column."""
+        """Returns a trial's row of the table: column name to text."""
         epochs = max(one.steps, default=0) if one.state is not TrialState.DONE else one.trial.epochs
         return {
             "trial": str(one.number),
@@ -107,7 +107,7 @@ class Outcome:
 
 
 def show(outcome: Outcome, console: Console) -> None:
-    """Prints the best trials and the default, then what they say."""
+    """Prints the table of the best trials and the default, then the statements."""
     console.print(Text(outcome.title, style="bold"))
     first = outcome.ranked[:SHOWN]
     if outcome.default is not None and outcome.default not in first:
@@ -126,13 +126,13 @@ def show(outcome: Outcome, console: Console) -> None:
 
 def write(folder: Place, outcome: Outcome) -> None:
     """Writes the report's files, each atomically."""
-    made = forms("history", partial(history, outcome.search, outcome.known))
+    plots = forms("history", partial(history, outcome.search, outcome.known))
     if outcome.best is not None:
-        made |= forms("parallel", partial(parallel, outcome.search, outcome.known))
+        plots |= forms("parallel", partial(parallel, outcome.search, outcome.known))
     if outcome.importances:
-        made |= forms("importances", partial(importances, outcome.search, outcome.known, outcome.importances))
-    for name, picture in made.items():
-        (folder / name).write_bytes(picture())
+        plots |= forms("importances", partial(importances, outcome.search, outcome.known, outcome.importances))
+    for name, draw in plots.items():
+        (folder / name).write_bytes(draw())
     lines = [outcome.line(one) for one in outcome.known]
     trials = [list(line) for line in lines[:1]] + [list(line.values()) for line in lines]
     runs = [[one.key, outcome.search.measure.token, outcome.links.get(one.key, "")] for one in outcome.known]
@@ -142,11 +142,11 @@ def write(folder: Place, outcome: Outcome) -> None:
 
 
 def markdown(outcome: Outcome) -> str:
-    """The report as GitHub and MLflow render it."""
-    *said, command = outcome.statements()
-    parts = [f"### {outcome.title}", "\n".join(f"- {line}" for line in said)]
-    what, colon, typed = command.partition(": ")
-    parts.append(f"{what}:\n\n    {typed}" if outcome.best is not None and colon else f"- {command}")
+    """Returns the report as Markdown for GitHub and MLflow."""
+    *statements, last = outcome.statements()
+    parts = [f"### {outcome.title}", "\n".join(f"- {line}" for line in statements)]
+    purpose, colon, command = last.partition(": ")
+    parts.append(f"{purpose}:\n\n    {command}" if outcome.best is not None and colon else f"- {last}")
     if outcome.importances:
         shares = ", ".join(f"{name} {share:.0%}" for name, share in outcome.importances.items())
         parts.append(f"Importance of the settings: {shares}")
@@ -156,7 +156,7 @@ def markdown(outcome: Outcome) -> str:
 
 
 def tested(store: Store, search: Search, known: tuple[TriedTrial, ...]) -> dict[str, float]:
-    """The test metric of trials that are done, by key."""
+    """Returns the test metric of each finished trial, by key."""
     done = {one.key for one in known if one.state is TrialState.DONE}
     found = store.results.where(lambda key, measure: key in done and measure == search.measure.token)
     metric = search.measure.metric

@@ -1,7 +1,7 @@
-"""What a search is: the settings that vary and their ranges, what is wanted of them, and when a trial is given up.
+"""Defines a search: the settings that vary, their ranges, the metric to optimise, and the epochs of pruning.
 
-A plain value, made by pipelines/search.py. sweeps/search/study.py chooses the settings and decides which trials
-to prune; sweeps/search/driver.py drives the search. Neither Optuna nor Ray is needed here.
+`Search` is a plain value, created by pipelines/search.py. sweeps/search/study.py chooses the settings and decides which
+trials to prune. sweeps/search/driver.py runs the search. This module imports neither Optuna nor Ray.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ from sweeps.planning.plan import Cell
 from sweeps.search.tried import TriedTrial
 
 DIGITS = 3
-"""Significant digits of a setting that is chosen from a range: a command line that shows it names the very same key."""
+"""Significant digits of a number chosen from a range. A command line that shows the number gives the same key."""
 
 REDUCTION = 3
-"""Of the trials that come to a rung, the best one in so many goes on; each rung is so many times higher."""
+"""At each rung the best third of the trials continues; each rung trains three times as long as the last."""
 
 FIRST_RUNG = 0.1
-"""Share of a trial's epochs that it trains in any case."""
+"""Share of its epochs that every trial trains before it can be pruned."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A range of numbers, both ends in it."""
+    """A range of numbers, including both ends."""
 
     low: float
     high: float
     log: bool = False
-    """Chosen by its logarithm."""
+    """Whether to sample the logarithm uniformly."""
     whole: bool = False
 
     def rounded(self, value: float) -> float:
-        """The number as it is used: whole, or to DIGITS significant digits."""
+        """Returns the number as an integer if `whole` is set, else rounded to DIGITS significant digits."""
         return int(value) if self.whole else float(f"{value:.{DIGITS}g}")
 
     def __contains__(self, value: object) -> bool:
@@ -67,19 +67,20 @@ RANGES: dict[str, Range] = {
     "image_network": (),
     "decoder_hidden": (1, 2, 3),
 }
-"""What a search may vary, and within which bounds. An image network is chosen among the data set's own. Pairing
-`resampled` is left out: it shows every pair sooner or later, whatever the paired fraction, and would win for that."""
+"""Settings that a search may vary, with their ranges. The image networks come from the data set.
+
+Pairing `resampled` is left out. It shows every pair sooner or later, whatever the paired fraction, so it would win."""
 
 
 def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -> dict[str, Range]:
-    """What is varied of a trial: what its arm reads, less what the user has set.
+    """Returns the settings to vary with their ranges: settings that the arm reads, except those that the user set.
 
     Args:
-        default: where the search begins; its other fields stay as they are.
+        default: the trial at which the search starts.
         given: fields that the user has set.
-        wanted: names of the fields to vary; None: all that can be.
+        wanted: fields to vary. None means all that can vary.
     Raises:
-        Refusal: one line: nothing is left to vary, or a wanted field cannot be.
+        Refusal: nothing is left to vary, a wanted field cannot vary, or the default is outside a range.
     """
     read = default.hashed_fields()
     fixed = {*given, *(("annealing_share",) if default.annealing_epochs is not None else ())}
@@ -91,48 +92,47 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
         raise Refusal(f"nothing to search for: {what} reads none of {', '.join(RANGES)}; choose another arm")
     for name in wanted or ():
         if name not in able:
-            raise Refusal(f"--vary {name}: {what} has a choice of {', '.join(able)} alone")
+            raise Refusal(f"--vary {name}: {what} can vary only {', '.join(able)}")
         if name in fixed:
-            raise Refusal(f"--vary {name}: it is given as an option too, which fixes it; leave one of them out")
+            raise Refusal(f"--vary {name}: another option fixes this setting; remove one of the two")
     free = {name: span for name, span in able.items() if name not in fixed and (wanted is None or name in wanted)}
     if not free:
-        raise Refusal(f"nothing to search for: all of {', '.join(able)} are given; leave one of them out")
+        raise Refusal(f"nothing to search for: options fix all of {', '.join(able)}; remove one of them")
     for name, span in free.items():
         value = getattr(default, name)
         if value not in span:
-            option = f"--{name.replace('_', '-')}"
             raise Refusal(
-                f"{name} is varied among {words(span)}, to three digits, and {what} begins with {value}: give {option},"
-                " which fixes it, or choose with --vary what is varied"
+                f"{name} = {value} of {what} is not in the search range {words(span)} ({DIGITS} significant digits):"
+                f" fix it with --{name.replace('_', '-')}, or exclude it with --vary"
             )
     return free
 
 
 def words(span: Range) -> str:
-    """8 to 256; reserved, proportional."""
+    """Returns the range as text, for example "8 to 256" or "reserved, proportional"."""
     return f"{span.low:g} to {span.high:g}" if isinstance(span, Span) else ", ".join(map(str, span))
 
 
 @dataclass(frozen=True)
 class Search:
-    """What is searched for, and among what."""
+    """A search: its default trial, the settings to vary, and the metric to optimise."""
 
     default: Trial
-    """Where the search begins: the data set's and the arm's own settings, and those that the user has fixed."""
+    """The trial at which the search starts: the default settings, and those that the user has fixed."""
     varied: Mapping[str, Range]
     metric: str
-    """The validation metric that decides, at a trial's last epoch."""
+    """The validation metric to optimise, at a trial's last epoch."""
     maximize: bool
     total: int
-    """Distinct settings in all, those of earlier commands among them."""
+    """Total number of distinct settings to try, including those of earlier commands."""
     prune: bool
-    """Give up trials that lag behind."""
+    """Whether to stop trials early that lag behind."""
     fingerprint: str
-    """Of the data set."""
+    """Fingerprint of the data set."""
     measure: Measure
-    """What is computed of a trial that comes to its end."""
+    """The measure that is computed for each finished trial."""
     command: Callable[[Trial], str]
-    """The command line that trains a trial again, with more seeds."""
+    """Returns the command line that trains a trial with more seeds."""
 
     def __post_init__(self) -> None:
         every = self.countable
@@ -144,7 +144,7 @@ class Search:
 
     @property
     def countable(self) -> dict[str, dict[str, Any]]:
-        """Key to settings of all trials that there can be; empty if a range makes them too many."""
+        """Key to settings of all possible trials; empty if a numeric range makes them too many to list."""
         choices = [span for span in self.varied.values() if not isinstance(span, Span)]
         if len(choices) < len(self.varied):
             return {}
@@ -157,7 +157,8 @@ class Search:
 
     @property
     def name(self) -> str:
-        """Of the study and of the report: equal for the commands that go on with one search, whatever their total."""
+        """Name of the study and of the report. Commands that resume the same search give the same name, with any
+        total."""
         spans = {name: repr(span) for name, span in self.varied.items()}
         identity = canonical_json({"default": self.key(self.default), "spans": spans, "metric": self.metric})
         digest = hashlib.sha256(identity.encode()).hexdigest()[:8]
@@ -165,7 +166,7 @@ class Search:
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        """Epochs at which a trial may be given up: none in its second half, where little would be saved."""
+        """Epochs at which a trial may be pruned. None is in the second half, where pruning would save little."""
         if not self.prune or arm(self.default.model).fit is not None:
             return ()
         found, rung = [], math.ceil(FIRST_RUNG * self.default.epochs)
@@ -175,14 +176,14 @@ class Search:
         return tuple(found)
 
     def left(self, known: Iterable[TriedTrial]) -> int:
-        """How many trials are still to be run, those begun among them."""
+        """Returns how many trials are still to be run, including partial ones."""
         return max(0, self.total - sum(one.ended for one in known))
 
     def trial(self, chosen: Mapping[str, Any]) -> Trial:
-        """The trial with these settings, rounded.
+        """Returns the trial with these settings, rounded.
 
         Raises:
-            Refusal: they mean nothing together.
+            Refusal: the settings contradict each other.
         """
         spans = ((name, value, self.varied[name]) for name, value in chosen.items())
         fields = {name: span.rounded(value) if isinstance(span, Span) else value for name, value, span in spans}
@@ -195,10 +196,10 @@ class Search:
         return {name: getattr(trial, name) for name in self.varied}
 
     def settings_of(self, fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-        """The settings of a trial that any sweep of this name has run; None where it is none of this search's.
+        """Returns the settings of a trial from any sweep; None if the trial is not one of this search.
 
         Args:
-            fields: of the trial, as a result has them.
+            fields: the trial's fields, as in its result.
         """
         found = {name: fields.get(name) for name in self.varied}
         inside = all(found[name] in span for name, span in self.varied.items())
@@ -208,7 +209,7 @@ class Search:
             return None
 
     def value(self, history: Sequence[Record]) -> float:
-        """What a trained trial is worth: the metric at its last epoch; nan where it has none."""
+        """Returns the metric at the last epoch; nan if there is none."""
         return history[-1]["metrics"].get(self.metric, math.nan) if history else math.nan
 
     def cell(self, number: int, trial: Trial) -> Cell:

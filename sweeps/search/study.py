@@ -1,11 +1,12 @@
-"""The study of a search: Optuna's record of what was tried and what came of it, in a database, and the next question.
+"""Records a search's trials in Optuna's database (the study), and chooses the next settings to try.
 
-Only this file, database.py and plots.py import Optuna. What the study says of a trial can be made from storage again:
-`settle` adds the results and the pruned trials that the study does not know. So a search resumes after its driver was
-killed or its database was deleted; only diverged trials are forgotten with the database. A setting that any sweep of
-the name has run counts as tried, and is not run again.
+Only this file, database.py and plots.py import Optuna.
 
-The sampler is a pure function of (seed, number of the trial, what the study knows), so that it needs no saved state.
+The study can be rebuilt from storage: `settle` adds the results and pruned trials that the study lacks. So a search
+resumes after its driver was killed or its database was deleted. Only diverged trials are lost with the database.
+Settings that another sweep of the same name has run count as tried and do not run again.
+
+The sampler is a pure function of (seed, trial number, contents of the study), so it needs no saved state.
 """
 
 from __future__ import annotations
@@ -29,16 +30,16 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 PATIENCE, REPEATS = 10, 100
-"""Answers in a row that only repeat what was tried, after which a setting that was not is taken where they can be
-counted, and after which there is nothing more to ask."""
+"""How often in a row the sampler may repeat tried settings. After PATIENCE repeats, `ask` takes an untried setting from
+the list of all settings, if they can be listed. After REPEATS repeats, the search ends."""
 
 
 class SearchRecord:
-    """One search's study. Opened by one driver at a time to be changed; anybody may look.
+    """The study of one search. One driver at a time may change it; any process may read it.
 
     Args:
-        search: what is searched.
-        storage: of Optuna.
+        search: the search.
+        storage: Optuna's storage.
     """
 
     def __init__(self, search: Search, storage: optuna.storages.BaseStorage) -> None:
@@ -55,7 +56,7 @@ class SearchRecord:
         self._handles: dict[int, optuna.Trial] = {}
 
     def known(self) -> list[TriedTrial]:
-        """Every trial that counts, by number; as the database has it, nothing is changed."""
+        """Returns the trials in the database in the order of their numbers, without repeated or refused settings."""
         found = (self._known(frozen) for frozen in self._study.get_trials(deepcopy=False))
         return [one for one in found if one is not None]
 
@@ -64,25 +65,22 @@ class SearchRecord:
         return self.search.left(self.known())
 
     def settle(self, store: Store) -> None:
-        """Brings the study to what storage holds, and finds the trials that are to be taken up again.
-
-        The first trial of a new study is the default.
-        """
+        """Adds to the study what storage has, and finds the trials to resume. A new study tries the default first."""
         self._keys = {one.key: one.number for one in self.known()}
         for frozen in self._study.get_trials(deepcopy=False):
             if frozen.state is optuna.trial.TrialState.RUNNING:
-                self._study.sampler = self._sampler(frozen.number)  # for what it was not asked yet
+                self._study.sampler = self._sampler(frozen.number)  # a kill may have left settings unsampled
                 known = self._chosen(optuna.Trial(self._study, frozen._trial_id), store)
                 if known is not None and not known.ended:
                     self._open.append(known.number)
         self._adopt(store)
-        self._open = self._open[: self.left]  # a smaller total than before leaves the rest where they are
+        self._open = self._open[: self.left]  # if the total is smaller than before, the rest stay partial
         default = self.search.default
         if self.search.key(default) not in self._keys and len(self._keys) < self.search.total:
             self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
 
     def ask(self, store: Store) -> TriedTrial | None:
-        """The next trial to run: one that was begun, with its number, or a new one; None where there is no more."""
+        """Returns the next trial to run: first the trials to resume, then new ones. None if the search is complete."""
         if self._open:
             return self._tried(self._open.pop(0))
         repeats = 0
@@ -98,19 +96,20 @@ class SearchRecord:
         return None
 
     def lags_behind(self, key: str, epoch: int, value: float) -> bool:
-        """Whether a trial is to be pruned at a rung, by asynchronous successive halving (ASHA).
+        """Whether to prune a trial at a rung, by asynchronous successive halving (ASHA).
 
-        A trial continues if its value is among the best third of those known at that rung, or is the best of fewer than
-        three. The default, to which all others are compared, always continues, and so does a trial that continued
-        there before. A value is recorded once the trial continues or is pruned, so a kill in between loses nothing.
+        A trial continues if its value is among the best third of the values known at that rung. With fewer than three
+        values, only the best continues. The default always continues, because all others are compared with it. A trial
+        that has continued at this rung before continues again. The value is recorded only once the trial continues or
+        is pruned, so a kill in between loses nothing.
 
-        The rule is written here because Optuna's pruner keeps the rungs of a trial under private names, which a study
-        made from storage again does not have.
+        We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
+        them.
         """
-        there = {one.key: one.steps[epoch] for one in self.known() if epoch in one.steps}
-        if key in there:
+        at_rung = {one.key: one.steps[epoch] for one in self.known() if epoch in one.steps}
+        if key in at_rung:
             return False
-        values = sorted([*there.values(), value], reverse=self.search.maximize)
+        values = sorted([*at_rung.values(), value], reverse=self.search.maximize)
         worst = values[max(len(values) // REDUCTION, 1) - 1]
         good = value >= worst if self.search.maximize else value <= worst
         if good or key == self.search.key(self.search.default):
@@ -119,29 +118,29 @@ class SearchRecord:
         return True
 
     def done(self, key: str, store: Store) -> None:
-        """A trial has come to its end: its result is in storage."""
+        """Records that a trial is done. Its result must be in storage."""
         result = store.results.read(key, self.search.measure.token)
-        assert result is not None, f"{key} is said to be done and has no result"
+        assert result is not None, f"{key} is done but has no result"
         self._tell(key, self.search.value(result.history))
 
     def give_up(self, key: str, epoch: int, value: float, store: Store) -> None:
-        """A trial lags behind at a rung: this is written to storage first, then to the study."""
+        """Records in storage, then in the study, that a trial is pruned."""
         newest = store.checkpoints(key).latest(digests=False)
         trial = self._tried(self._keys[key]).trial
         history = [] if newest is None else newest.history
-        about = Pruned(key, self.search.name, self.search.metric, value, epoch, trial.model_dump(), history)
-        pruned.write(store, about)
+        record = Pruned(key, self.search.name, self.search.metric, value, epoch, trial.model_dump(), history)
+        pruned.write(store, record)
         self._tell_pruned(key, epoch, value)
 
     def diverged(self, key: str, why: str) -> None:
-        """A trial's numbers ceased to be finite; it counts, as one of the worst."""
+        """Records that a trial's loss or weights became nan or infinite. The sampler counts it as one of the worst."""
         self._handles[self._keys[key]].set_user_attr("diverged", why)
         self._study.tell(self._keys[key], state=optuna.trial.TrialState.PRUNED)
 
     def importances(self) -> dict[str, float]:
-        """Share, 0 to 1, of each setting in what makes the metric differ between finished trials, largest first.
+        """Returns the share (0 to 1) of the metric's variance between finished trials that each setting explains.
 
-        Empty where too few are finished, or none differs.
+        The largest share comes first. Empty if fewer than 4 trials are finished, or all have equal metrics or settings.
         """
         finished = [one for one in self.known() if one.state is TrialState.DONE]
         if len(finished) < 4 or len({one.value for one in finished}) < 2:
@@ -149,7 +148,7 @@ class SearchRecord:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         try:
             return optuna.importance.get_param_importances(self._study, evaluator=evaluator, params=list(self._space))
-        except (ValueError, RuntimeError):  # no setting differs between them
+        except (ValueError, RuntimeError):  # all finished trials have the same settings
             return {}
 
     def _known(self, frozen: optuna.trial.FrozenTrial) -> TriedTrial | None:
@@ -168,15 +167,16 @@ class SearchRecord:
         return next(one for one in self.known() if one.number == number)
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
-        own = int(numpy_generator(self.search.default.seed, "search", number).integers(2**31))
-        # The first 8 are drawn at random, before the sampler has something to go by.
-        return optuna.samplers.TPESampler(seed=own, n_startup_trials=8, constant_liar=True)
+        seed = int(numpy_generator(self.search.default.seed, "search", number).integers(2**31))
+        # The first 8 trials are drawn at random, because the sampler needs data.
+        return optuna.samplers.TPESampler(seed=seed, n_startup_trials=8, constant_liar=True)
 
     def _chosen(self, asked: optuna.Trial, store: Store) -> TriedTrial | None:
-        """Names the trial that the sampler's answer means, and tells the study what storage knows of it already.
+        """Samples the settings of a trial, and records in the study what storage already has of it.
 
         Returns:
-            None where it repeats another, or means nothing; the study is told so.
+            The trial. None if its settings repeat another trial's or contradict each other; it is then recorded as
+            failed.
         """
         number = asked.number
         self._handles[number] = asked
@@ -196,20 +196,23 @@ class SearchRecord:
         if asked.user_attrs.get("key") != key:
             asked.set_user_attr("key", key)
         result = store.results.read(key, self.search.measure.token)
-        given_up = pruned.read(store, key, self.search.name)
-        if given_up is not None:
-            self._tell_pruned(key, given_up.epoch, given_up.value)
+        stored = pruned.read(store, key, self.search.name)
+        if stored is not None:
+            self._tell_pruned(key, stored.epoch, stored.value)
         elif result is not None:
             self._tell(key, self.search.value(result.history))
         return self._tried(number)
 
     def _adopt(self, store: Store) -> None:
-        """Tells the study what this name has run of its settings: results of any sweep, and trials given up before."""
+        """Adds trials to the study that it lacks: results of any sweep of this name, and pruned trials of this search.
+
+        Adds the default first, then the others in the order of their time.
+        """
         gone = {one.key: one for one in pruned.of_search(store, self.search.name) if one.key not in self._keys}
-        mine = store.results.where(
+        results = store.results.where(
             lambda key, measure: key not in {*self._keys, *gone} and measure == self.search.measure.token
         )
-        ended: list[tuple[float, Result | Pruned]] = [(one.provenance.get("finished", 0.0), one) for one in mine]
+        ended: list[tuple[float, Result | Pruned]] = [(one.provenance.get("finished", 0.0), one) for one in results]
         ended += [(one.history[-1]["time"] if one.history else 0.0, one) for one in gone.values()]
         default = self.search.key(self.search.default)
         ended.sort(key=lambda item: (item[1].key != default, item[0], item[1].key))
@@ -224,7 +227,7 @@ class SearchRecord:
                 continue
             rungs = [epoch for epoch in self.search.milestones if epoch < last and epoch <= len(one.history)]
             steps = {epoch: one.history[epoch - 1]["metrics"][self.search.metric] for epoch in rungs}
-            told = optuna.trial.create_trial(
+            adopted = optuna.trial.create_trial(
                 state=state,
                 value=None if isinstance(one, Pruned) else value,
                 params=settings,
@@ -232,18 +235,17 @@ class SearchRecord:
                 user_attrs={"key": one.key},
                 intermediate_values={**steps, last: value} if isinstance(one, Pruned) else steps,
             )
-            self._study.add_trial(told)
+            self._study.add_trial(adopted)
             self._keys[one.key] = len(self._study.get_trials(deepcopy=False)) - 1
 
     def _untried(self) -> dict[str, Any] | None:
-        """Some settings that were not tried, where they can be counted."""
         return next((settings for key, settings in self.search.countable.items() if key not in self._keys), None)
 
     def _tell(self, key: str, value: float) -> None:
         if math.isfinite(value):
             self._study.tell(self._keys[key], value)
         else:
-            self.diverged(key, f"{self.search.metric} is {value} at its end")
+            self.diverged(key, f"{self.search.metric} is {value} after the last epoch")
 
     def _tell_pruned(self, key: str, epoch: int, value: float) -> None:
         number = self._keys[key]
@@ -253,7 +255,7 @@ class SearchRecord:
 
 
 def distribution(span: Range) -> optuna.distributions.BaseDistribution:
-    """A range as Optuna describes it."""
+    """Returns Optuna's distribution of a range."""
     if not isinstance(span, Span):
         return optuna.distributions.CategoricalDistribution(span)
     if span.whole:
@@ -270,12 +272,12 @@ def _suggested(asked: optuna.Trial, name: str, span: Range) -> Any:
 
 
 def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> list[TriedTrial]:
-    """The trials of a search so far; nothing is changed or made.
+    """Returns the trials of a search so far, without creating or changing anything.
 
     Args:
-        say: as `database` has it; only a database that another program holds is asked again.
+        say: as in `database`. Retries only while another program locks the database or its server restarts.
     Raises:
-        StudyLost: another program holds the database: the same command may succeed later.
+        StudyLost: another program still locks the database. The same command may succeed later.
         Refusal: the database cannot be used.
     """
     if not exists(uri):
@@ -293,12 +295,12 @@ def look(search: Search, uri: str, say: Callable[[str], None] | None = None) -> 
 
 @contextmanager
 def opened(search: Search, uri: str, say: Callable[[str], None] | None = None) -> Iterator[SearchRecord]:
-    """The study, new where there is none.
+    """Opens the study, and creates it if it does not exist.
 
     Args:
-        say: as `database` has it.
+        say: as in `database`.
     Raises:
-        StudyLost: as `database` has it; so does every method of the study.
+        StudyLost: as in `database`. Also raised by every method of the study.
     """
     make(uri, say)
     with database(uri, say) as storage:

@@ -1,4 +1,4 @@
-"""A trial of a search: its settings, where it stands, and its values at the rungs."""
+"""A trial of a search: its settings, its state, and its metric at the rungs."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mvae.trial import Trial
 from sweeps.planning.state import TrialState
 
 STATES = (TrialState.DONE, TrialState.PRUNED, TrialState.DIVERGED, TrialState.RUNNING)
-"""States of a search's trials, in the order in which they are counted."""
+"""States of a search's trials, in the order of the report."""
 
 
 @dataclass(frozen=True)
 class TriedTrial:
-    """A trial of the study; a setting that the sampler repeated is none."""
+    """A trial of the study. Settings that the sampler repeated are not counted as trials."""
 
     number: int
     key: str
@@ -23,19 +23,19 @@ class TriedTrial:
     state: TrialState
     """One of STATES; RUNNING also if the next command resumes it."""
     value: float | None
-    """The metric: at the last epoch of one that is done, where a pruned one was given up."""
+    """The metric: at the last epoch of a finished trial, or at the rung where a trial was pruned."""
     steps: Mapping[int, float] = field(default_factory=dict)
-    """Epoch to metric, at the rungs that it has passed; of a pruned one, also where it did not."""
+    """Epoch to metric at the rungs that the trial has passed, and at the rung where it was pruned."""
     why: str = ""
-    """What was said of one that diverged."""
+    """The error message, if the trial diverged."""
 
     @property
     def ended(self) -> bool:
-        """Whether it is not to be trained on."""
+        """Whether the trial needs no more training."""
         return self.state is not TrialState.RUNNING
 
 
 def counts(known: Iterable[TriedTrial]) -> str:
-    """How many trials are in each state: 3 done, 1 pruned."""
+    """Returns how many trials are in each state, for example "3 done, 1 pruned"."""
     numbers = Counter(one.state for one in known)
     return ", ".join(f"{numbers[state]} {state.word}" for state in STATES if numbers[state])

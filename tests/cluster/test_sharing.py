@@ -82,7 +82,7 @@ def test_storage_that_a_machine_does_not_share_is_refused(made: Cluster) -> None
 
 def test_more_workers_than_the_cluster_can_have_are_refused(made: Cluster) -> None:
     refused = made.submit(*ONE, "--workers-per-trial", "5", "--wait-for-nodes", "0.05").ended()
-    assert_one_line(refused, r"5 workers a trial: there are 4 CPUs .* ask for at most 4")
+    assert_one_line(refused, r"5 workers per trial: there are 4 CPUs .* ask for at most 4")
 
 
 def test_a_head_without_its_token_says_what_is_missing(made: Cluster) -> None:

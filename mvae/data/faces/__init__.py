@@ -1,7 +1,9 @@
-"""Faces: CelebA, drawn faces with the same attributes, and the views of section 10.
+"""Data sets of faces: CelebA, drawn faces with the same attributes, and the six views of section 10.
 
-celeba.py, celeba_files.py, celeba_lists.py   CelebA, its files as they are packed, its lists
+celeba.py                    CelebA
+celeba_files.py              CelebA's files in all supported packings
+celeba_lists.py              CelebA's lists of attributes and splits
 faces.py, drawing.py         drawn faces
-vision.py, landmarks.py      six views of a face (Figures 7 to 10), and where a face is
-pictures.py, image_files.py  any image file to 64x64 bytes
+vision.py, landmarks.py      six views of a face (Figures 7 to 10); face detection
+pictures.py, image_files.py  conversion of any image file to 64x64 bytes
 """

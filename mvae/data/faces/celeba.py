@@ -1,10 +1,11 @@
-"""`celeba` and `celeba19`: aligned faces with 18 of CelebA's 40 attributes (layout: mvae/data/faces/celeba_files.py).
+"""Defines `celeba` and `celeba19`: aligned faces with 18 of CelebA's 40 attributes (files: celeba_files.py).
 
-Attributes and image size are those of the supplement's sections 1 and 6: short side to 64, then the 64x64 pixels in the
-middle. `celeba` has two modalities, the image and all attributes; `celeba19` has 19, the image and each attribute.
+Attributes and image size follow sections 1 and 6 of the supplement. The short side is scaled to 64, and the 64x64
+pixels in the middle are kept. `celeba` has two modalities, the image and all attributes together. `celeba19` has 19,
+the image and one per attribute.
 
-Images are decoded once for both, into `<cache>/celeba-<digits>-pictures` (mvae/data/faces/pictures.py, 2.5 GB for all
-of CelebA), which stays: the other data set is then no more than a copy. Nothing passes through memory as a whole.
+Images are decoded once for both data sets, into `<cache>/celeba-<digits>-pictures` (mvae/data/faces/pictures.py; 2.5 GB
+for all of CelebA). The folder is kept, so converting the second data set only copies. Images are never all in memory.
 """
 
 import functools
@@ -39,30 +40,30 @@ ATTRIBUTES = (
     "Wavy_Hair",
     "Wearing_Hat",
 )
-"""The 18 visually distinct ones that the paper uses, in this order."""
+"""The 18 visually distinct attributes that the paper uses, in this order."""
 
 PARTITIONS = "partitions.npy"
-"""Beside the pictures: uint8 [N], which split (0, 1, 2) each is of; ascending, as pictures are in that order."""
+"""File next to the pictures: uint8 [N], the split (0, 1, 2) of each picture. Pictures are sorted by split."""
 VALUES = "attributes.npy"
-"""Beside the pictures: uint8 [N, A], 0 or 1."""
+"""File next to the pictures: uint8 [N, A], 0 or 1."""
 
 
 def prepare(root: Path, cache: Path) -> Path:
-    """Read the lists and decode all images, into a folder of the cache that both data sets share.
+    """Reads the lists and decodes all images, into a folder of the cache that both data sets share.
 
     Returns:
         The folder, for `convert`.
     Raises:
-        Refusal: a damaged list, lists that do not fit each other, a damaged image; one line.
-        OSError: the cache cannot be written.
+        Refusal: a list or an image is damaged, or the lists do not match each other.
+        OSError: the cache is not writable.
     """
     files = celeba_files.find(root)
-    mark = hashlib.sha256(f"{celeba_files.content_digest(root, cache)} {pictures.VERSION}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{celeba_files.content_digest(root, cache)} {pictures.VERSION}".encode()).hexdigest()
     names, partitions, values = celeba_lists.read_lists(files.attributes, files.partitions, ATTRIBUTES)
     places = files.located(names)
     order = np.argsort(partitions, kind="stable")
     ordered = tuple(places[number] for number in order)
-    folder = cache / f"celeba-{mark[:16]}-pictures"
+    folder = cache / f"celeba-{digest[:16]}-pictures"
     pictures.make(
         folder,
         len(ordered),
@@ -74,14 +75,14 @@ def prepare(root: Path, cache: Path) -> Path:
 
 
 def convert(folder: Path, separate: bool) -> Arrays:
-    """The splits of what was prepared, images mapped; `separate` makes a modality of each attribute."""
+    """Returns the splits of the prepared folder, images mapped. `separate` gives one modality per attribute."""
     partitions, values = np.load(folder / PARTITIONS), np.load(folder / VALUES)
     images = pictures.mapped(folder, len(partitions))
     return pictures.cut(partitions, images, *(values.T if separate else (values,)))
 
 
 def modalities(separate: bool) -> tuple[Modality, ...]:
-    """The image, and the 18 attributes one by one or all as one."""
+    """Returns the image's modality and the attributes': one per attribute if `separate`, else one for all."""
     image = Modality("image", Kind.IMAGE, pictures.SHAPE)
     if separate:
         return image, *(Modality(name, Kind.ATTRIBUTE, (), classes=2) for name in ATTRIBUTES)
@@ -89,7 +90,7 @@ def modalities(separate: bool) -> tuple[Modality, ...]:
 
 
 def defaults(separate: bool) -> Defaults:
-    """Section 1 of the supplement: Adam 1e-4, 100 epochs, beta annealed over 20 of them; MVAE19 with k = 1."""
+    """Returns the settings of section 1 (supplement): Adam 1e-4, 100 epochs, annealing over 20; k = 1 for MVAE19."""
     common = Defaults(
         latents=100,
         epochs=100,

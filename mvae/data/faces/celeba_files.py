@@ -1,11 +1,11 @@
-"""CelebA's own files, in torchvision's layout: where they are, and one image at a time.
+"""Finds CelebA's files, in torchvision's layout, and reads its images.
 
-    <data root>/celeba/img_align_celeba/000001.jpg ...   or img_align_celeba.zip, whose members are read in place
+    <data root>/celeba/img_align_celeba/000001.jpg ...   or img_align_celeba.zip, which is read without unpacking
                        list_attr_celeba.txt              attributes   (both lists: mvae/data/faces/celeba_lists.py)
                        list_eval_partition.txt           splits
 
-Other ways in which these files are packed are read too: images in an inner folder, PNG images, lists as .csv, and lists
-each in a zip of its name. The authors let nobody else pass the files on, so there is no download.
+Other packings are accepted too: images in an inner folder, PNG images, lists as .csv, and each list in its own zip.
+There is no download, because the authors do not allow others to distribute the files.
 """
 
 import functools
@@ -33,16 +33,16 @@ from mvae.refusal import Refusal
 FOLDER = "celeba"
 IMAGES = "img_align_celeba"
 FORMATS = {".jpg": "JPEG", ".jpeg": "JPEG", ".png": "PNG"}
-"""Ending of an image's name to the format that it must have."""
+"""Required format of an image, by the ending of its name."""
 PUBLISHED = 162_770, 19_867, 19_962
-"""Images of CelebA's three splits."""
+"""Number of images in CelebA's three splits."""
 ALIGNED = 178, 218
-"""Width and height of CelebA's aligned images."""
+"""Width and height of CelebA's aligned images, in pixels."""
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where everything is; each may be a zip."""
+    """Paths of CelebA's three parts, each of which may be a zip."""
 
     images: Path
     attributes: Path
@@ -53,10 +53,12 @@ class Files:
         return self.images.suffix == ".zip"
 
     def located(self, names: Sequence[str]) -> list[str]:
-        """Where each image is, relative to the folder or in the zip: at any depth, and PNG or JPEG whatever its ending.
+        """Returns each image's path, relative to the folder or in the zip, at any depth.
+
+        An image may be PNG or JPEG, whatever ending the list gives it.
 
         Raises:
-            Refusal: the folder cannot be read, an image is missing, or two images have one name.
+            Refusal: the folder cannot be read, an image is missing, or two images have the same name.
         """
         found: dict[str, list[str]] = {}
         for place in self._places():
@@ -69,18 +71,17 @@ class Files:
             places = found.get(os.path.splitext(name)[0], [])
             if len(places) > 1:
                 raise Refusal(
-                    f"{self.images} holds {name} twice, as {places[0]} and as {places[1]}: leave one folder of images"
+                    f"{self.images} holds {name} twice, as {places[0]} and {places[1]}: keep only one folder of images"
                 )
             (located if places else missing).append(places[0] if places else name)
         if missing:
             raise Refusal(
-                f"{self.images / missing[0]} is missing, as {len(missing):,} of the {len(names):,} images that "
-                f"{PARTITION_LIST} names: fetch the images again"
+                f"{len(missing):,} of the {len(names):,} images in {PARTITION_LIST} are missing, the first is"
+                f" {self.images / missing[0]}: fetch the images again"
             )
         return located
 
     def _places(self) -> list[str]:
-        """Every file, at any depth, relative to the folder or in the zip."""
         if self.zipped:
             members = _archive(self.images, contents.stamp(self.images)).infolist()
             return [each.filename for each in members if not (each.is_dir() or each.filename.startswith("__MACOSX/"))]
@@ -95,7 +96,7 @@ class Files:
         return places
 
     def stamps(self, places: Sequence[str]) -> dict[str, contents.Stamp]:
-        """Stamp of each image's file by its place; in a zip, the stamp of the zip."""
+        """Returns the stamp of each image's file by its path; in a zip, the stamp of the zip."""
         if self.zipped:
             return dict.fromkeys(places, contents.stamp(self.images))
         try:
@@ -104,16 +105,16 @@ class Files:
             raise Refusal(f"{error.filename} cannot be read: {error.strerror}") from error
 
     def size(self, place: str) -> int:
-        """Bytes of an image's file, unzipped."""
+        """Returns the size of an image's file in bytes, unzipped."""
         if self.zipped:
             return _archive(self.images, contents.stamp(self.images)).getinfo(place).file_size
         return (self.images / place).stat().st_size
 
     def image_bytes(self, place: str) -> bytes:
-        """An image's file, unzipped.
+        """Returns the content of an image's file, unzipped.
 
         Raises:
-            Refusal: it is missing or cannot be read, or a checksum in the zip does not match.
+            Refusal: the file is missing or cannot be read, or its checksum in the zip is wrong.
         """
         where = self.images / place
         try:
@@ -121,7 +122,7 @@ class Files:
                 return where.read_bytes()
             return _archive(self.images, contents.stamp(self.images)).read(place)
         except (FileNotFoundError, KeyError) as error:
-            raise Refusal(f"{where} is missing, and {PARTITION_LIST} names it: fetch the images again") from error
+            raise Refusal(f"{where} is missing, but {PARTITION_LIST} lists it: fetch the images again") from error
         except (EOFError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             said = " ".join(str(error).split()) or type(error).__name__
             raise Refusal(f"{where} is damaged ({said}): fetch it again") from error
@@ -129,11 +130,11 @@ class Files:
             raise Refusal(f"{where} cannot be read: {error.strerror}") from error
 
     def read_image(self, place: str, made: Callable[[Image], np.ndarray] = pictures.square) -> np.ndarray:
-        """One image, as `pictures.square` makes it, or another.
+        """Reads an image and returns `made(image)`.
 
         Raises:
-            Refusal: it is missing, cut short or of another format. Bytes that are wrong in the middle go unnoticed
-                in a folder (the decoder fills in), and are noticed in a zip, by its checksum.
+            Refusal: the image is missing, truncated or of another format. Wrong bytes in the middle are noticed only in
+                a zip, by its checksum; in a folder the decoder fills them in.
         """
         wanted = FORMATS.get(Path(place).suffix.lower(), "JPEG")
         try:
@@ -145,15 +146,15 @@ class Files:
 def read_block(
     files: Files, places: tuple[str, ...], made: Callable[[Image], np.ndarray] = pictures.square
 ) -> np.ndarray:
-    """A block's images, uint8 [n, C, 64, 64], as `made` makes them. Errors as in `Files.read_image`."""
+    """Reads a block of images as `made` returns them, uint8 [n, C, 64, 64]. Raises the same errors as `read_image`."""
     return np.stack([files.read_image(place, made) for place in places])
 
 
 def find(root: Path) -> Files:
-    """The three parts of the layout, a plain one before its zip.
+    """Finds CelebA's three parts. If a part exists both unpacked and as a zip, the unpacked one is used.
 
     Raises:
-        MissingFiles: one of them is not there.
+        MissingFiles: a part is missing.
     """
     folder = root / FOLDER
     paths = []
@@ -165,21 +166,21 @@ def find(root: Path) -> Files:
         found = [path for path in forms if path.exists()]
         if not found:
             raise MissingFiles(
-                f"{folder} has no {name} (nor its zip): the data root must hold {FOLDER}/ with {IMAGES}/"
+                f"{folder} has no {name} (or its zip): the data root must hold {FOLDER}/ with {IMAGES}/"
                 f" (or {IMAGES}.zip), {ATTRIBUTE_LIST} and {PARTITION_LIST};"
-                " fetch them by hand from the authors' page (CelebA, CUHK Multimedia Laboratory)"
+                " download them yourself from the authors' page (CelebA, CUHK Multimedia Laboratory)"
             )
         paths.append(found[0])
     return Files(*paths)
 
 
 def content_digest(root: Path, cache: Path | None = None) -> str:
-    """Hex sha256 over what both lists say and over each listed image's name and content, however they are packed.
+    """Returns a hex sha256 of the lists' entries and of each listed image's name and content, in any packing.
 
     Args:
-        cache: remembers the digests of files that have not changed (mvae/data/contents.py); without it, all are read.
+        cache: remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
     Raises:
-        Refusal: a damaged list, or an image that the partition list names is not there.
+        Refusal: a list is damaged, or an image of the partition list is missing.
     """
     files = find(root)
     names, partitions = read_partitions(files.partitions)
@@ -196,10 +197,10 @@ def content_digest(root: Path, cache: Path | None = None) -> str:
 
 
 def names_and_sizes_digest(root: Path) -> str:
-    """Hex sha256 over both lists' bytes and each listed image's name and size: the digest of releases before this one.
+    """Returns the digest of earlier releases: a hex sha256 of the lists' bytes and each listed image's name and size.
 
     Raises:
-        Refusal: as `content_digest`.
+        Refusal: same as `content_digest`.
     """
     files = find(root)
     names, _ = read_partitions(files.partitions)
@@ -212,21 +213,21 @@ def names_and_sizes_digest(root: Path) -> str:
 
 
 def training_examples(root: Path) -> int:
-    """How many images the partition list gives to training. Refusal where it is damaged."""
+    """Returns the number of training images in the partition list. Raises Refusal if the list is damaged."""
     return int((read_partitions(find(root).partitions)[1] == 0).sum())
 
 
 def facts(root: Path, _words: int | None = None) -> tuple[str, ...]:
-    """How the files differ from the published CelebA, in one line; none if number and size of images agree.
+    """Returns one line on how the files differ from the published CelebA; empty if image counts and sizes agree.
 
     Raises:
-        Refusal: a damaged list or first image.
+        Refusal: a list or the first image is damaged.
     """
     files = find(root)
     names, partitions = read_partitions(files.partitions)
     counts = tuple(np.bincount(partitions, minlength=len(PUBLISHED)).tolist())
-    there, published = (", ".join(f"{count:,}" for count in each) for each in (counts, PUBLISHED))
-    differs = [f"{there} images to train, validate and test (published: {published})"] * (counts != PUBLISHED)
+    found, published = (", ".join(f"{count:,}" for count in each) for each in (counts, PUBLISHED))
+    differs = [f"{found} images for training, validation and test (published: {published})"] * (counts != PUBLISHED)
     (place,) = files.located(names[:1])
     width, height = files.read_image(place, lambda image: np.array(image.size)).tolist()
     if (width, height) != ALIGNED:
@@ -236,10 +237,10 @@ def facts(root: Path, _words: int | None = None) -> tuple[str, ...]:
 
 @functools.lru_cache(maxsize=4)
 def _archive(path: Path, _stamp: contents.Stamp) -> zipfile.ZipFile:
-    """An image zip, opened once a process, because reading its directory takes seconds."""
+    """Opens an image zip once per process, because reading its directory takes seconds."""
     try:
         return zipfile.ZipFile(path)
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error.strerror}") from error
     except zipfile.BadZipFile as error:
-        raise Refusal(f"{path} is not a whole zip file ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a complete zip file ({error}): fetch it again") from error

@@ -1,10 +1,10 @@
-"""CelebA's two lists: which attributes each image has, and which split it is of.
+"""Reads CelebA's two lists: the attributes of each image, and its split.
 
-    list_attr_celeba.txt         count; 40 names; then a line an image: file name, 40 x 1 or -1
-    list_eval_partition.txt      a line an image: file name, 0 train, 1 validation, 2 test
+    list_attr_celeba.txt         count; 40 names; then one line per image: file name, 40 values of 1 or -1
+    list_eval_partition.txt      one line per image: file name, then 0 (train), 1 (validation) or 2 (test)
 
-The lists may also be CSV files, as Kaggle packs them: a header (image_id, then names), then a line an image. Each may
-lie in a zip. A byte order mark and any line ends are fine.
+The lists may also be CSV files, as on Kaggle: a header (image_id, then names), then one line per image. Each list may
+be in a zip. A byte order mark and all kinds of line ends are accepted.
 """
 
 import codecs
@@ -67,44 +67,44 @@ COLUMNS = (
 """CelebA's 40 attributes in the order of its list."""
 
 _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-"""Byte order marks, and the encodings that they announce."""
+"""Byte order marks, and the encoding of each."""
 
 
 def read_partitions(path: Path) -> tuple[list[str], np.ndarray]:
-    """The images' names and the splits that they are of (0, 1, 2), uint8 [N].
+    """Returns the images' names and their splits (0, 1, 2), uint8 [N].
 
     Raises:
-        Refusal: it is not such a list, or a split is without an image.
+        Refusal: the file is not such a list, or a split has no images.
     """
     rows, is_csv = _rows(path)
     headed = is_csv and not rows[0][1].isdecimal()
-    number = {str(value): value for value in range(len(SPLITS))}
+    splits = {str(value): value for value in range(len(SPLITS))}
     names, parts = [], []
     for line, row in enumerate(rows, 1):
         if not row or (headed and line == 1):
             continue
-        if len(row) != 2 or row[1] not in number:
-            raise Refusal(f"{path}, line {line} is not a file name and 0, 1 or 2: fetch it again")
+        if len(row) != 2 or row[1] not in splits:
+            raise Refusal(f"{path}, line {line} must hold a file name and 0, 1 or 2: fetch it again")
         names.append(row[0])
-        parts.append(number[row[1]])
+        parts.append(splits[row[1]])
     if len(set(names)) != len(names):
-        raise Refusal(f"{path} names an image twice: fetch it again")
+        raise Refusal(f"{path} lists an image twice: fetch it again")
     partitions = np.array(parts, np.uint8)
     for value, split in enumerate(SPLITS):
         if not (partitions == value).any():
-            raise Refusal(f"{path} names no {split} image (with a {value}): fetch it again")
+            raise Refusal(f"{path} lists no {split} image (marked {value}): fetch it again")
     return names, partitions
 
 
 def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray]:
-    """The images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 where CelebA says 1, 0 where it says -1.
+    """Returns the images' names and the chosen attributes, uint8 [N, len(chosen)]: 1 for CelebA's 1, 0 for its -1.
 
     Raises:
-        Refusal: it is not such a list, lacks a column, or holds fewer or more lines than it says.
+        Refusal: the file is not such a list, lacks a column, or has a number of lines other than its count.
     """
     columns, rows, before = _table(path)
     if unknown := [column for column in columns if column not in COLUMNS]:
-        raise Refusal(f"{path} has a column {unknown[0]}, which is none of CelebA's 40 attributes: fetch it again")
+        raise Refusal(f"{path} has a column {unknown[0]}, which is not one of CelebA's 40 attributes: fetch it again")
     if absent := [attribute for attribute in chosen if attribute not in columns]:
         raise Refusal(f"{path} has no column {absent[0]}: CelebA's 40 attributes are expected; fetch it again")
     places = [1 + columns.index(attribute) for attribute in chosen]
@@ -112,7 +112,8 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
     for place, words in enumerate(rows):
         if len(words) != len(columns) + 1 or not {"1", "-1"}.issuperset(words[1:]):
             raise Refusal(
-                f"{path}, line {before + place + 1} is not a file name and {len(columns)} times 1 or -1: fetch it again"
+                f"{path}, line {before + place + 1} must hold a file name and {len(columns)} values of 1 or -1:"
+                " fetch it again"
             )
         names.append(words[0])
         values[place] = [words[column] == "1" for column in places]
@@ -120,42 +121,42 @@ def read_attributes(path: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.
 
 
 def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Both lists, which must name the same images in the same order.
+    """Reads both lists, which must contain the same images in the same order.
 
     Returns:
         Names, partitions uint8 [N], chosen attributes uint8 [N, len(chosen)].
     Raises:
-        Refusal: a damaged list, or lists that do not fit each other.
+        Refusal: a list is damaged, or the lists do not match.
     """
     names, splits = read_partitions(partitions)
     described, values = read_attributes(attributes, chosen)
     if len(described) != len(names):
         raise Refusal(
-            f"{attributes} holds {len(described):,} images and {partitions.name} {len(names):,}: fetch both again"
+            f"{attributes} lists {len(described):,} images, but {partitions.name} {len(names):,}: fetch both again"
         )
     for number, (here, there) in enumerate(zip(described, names, strict=True), 1):
         if here != there:
             raise Refusal(
-                f"image {number:,} is {here} in {attributes} and {there} in {partitions.name}: fetch both again"
+                f"image {number:,} is {here} in {attributes}, but {there} in {partitions.name}: fetch both again"
             )
     return names, splits, values
 
 
 def canonical(path: Path) -> bytes:
-    """Returns the text of an attribute list in one form: names of columns, then one line per image, single spaces.
+    """Returns the text of an attribute list in a unique form: the column names, then one line per image, single spaces.
 
     Raises:
-        Refusal: it is not such a list.
+        Refusal: the file is not such a list.
     """
     columns, rows, _ = _table(path)
     return "\n".join(" ".join(words) for words in (columns, *rows)).encode()
 
 
 def content(path: Path) -> bytes:
-    """A list's bytes, unzipped where it is in a zip.
+    """Returns a list's bytes, unzipped if it is in a zip.
 
     Raises:
-        Refusal: it cannot be read, or is not a zip with one list in it.
+        Refusal: the file cannot be read, or is not a zip that contains exactly one list.
     """
     try:
         if path.suffix != ".zip":
@@ -166,23 +167,23 @@ def content(path: Path) -> bytes:
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error.strerror}") from error
     except (EOFError, RuntimeError, ValueError, zlib.error, zipfile.BadZipFile) as error:
-        raise Refusal(f"{path} is not a whole zip with one list in it ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a complete zip file with one list ({error}): fetch it again") from error
 
 
 def _table(path: Path) -> tuple[list[str], list[list[str]], int]:
-    """Names of an attribute list's columns, the words of each image's line, and the lines before these."""
+    """Returns the column names of an attribute list, the words of each image's line, and the number of header lines."""
     rows, is_csv = _rows(path)
     if is_csv:
         return rows[0][1:], rows[1:], 1
     if len(rows) < 2 or len(rows[0]) != 1 or not rows[0][0].isdecimal():
-        raise Refusal(f"{path} does not begin with a count and the attributes' names: fetch it again")
+        raise Refusal(f"{path} must begin with a count and the names of the attributes: fetch it again")
     if (count := int(rows[0][0])) != len(rows) - 2:
-        raise Refusal(f"{path} says {count:,} images and lists {len(rows) - 2:,}: fetch it again")
+        raise Refusal(f"{path} begins with a count of {count:,} images, but lists {len(rows) - 2:,}: fetch it again")
     return rows[1], rows[2:], 2
 
 
 def _rows(path: Path) -> tuple[list[list[str]], bool]:
-    """The words of each line, and whether commas part them; blank lines at the end do not count."""
+    """Returns the words of each line, and whether the file is CSV. Ignores blank lines at the end."""
     raw = content(path)
     encoding = next((encoding for mark, encoding in _MARKS.items() if raw.startswith(mark)), "utf-8")
     lines = raw.decode(encoding, "replace").rstrip().splitlines()

@@ -1,6 +1,6 @@
-"""How a face of `mvae/data/faces/faces.py` is drawn, stroke by stroke, from its attributes and a few random numbers.
+"""Draws the faces of `mvae/data/faces/faces.py`, stroke by stroke, from attributes and a few random numbers.
 
-Coordinates are pixels of CelebA's aligned 178x218 images: eyes at (70, 111) and (108, 111), the mouth at (89, 153).
+Coordinates are pixels of CelebA's aligned 178x218 images: eyes at (70, 111) and (108, 111), mouth at (89, 153).
 """
 
 import functools
@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 SIZE = (178, 218)
-"""Width and height of a face, CelebA's."""
+"""Width and height of a face in pixels, as in CelebA."""
 NUMBERS = 24
-"""Random numbers that vary a face's looks."""
+"""Number of random numbers that vary a face's looks."""
 
-Colour = tuple[int, int, int]
+Colour = tuple[int, ...]
 
 HAIR: dict[str, Colour] = {
     "Black_Hair": (28, 24, 26),
@@ -30,7 +30,7 @@ MIDDLE, EYES, MOUTH = 89, 111, 153
 
 
 class Pen:
-    """Draws into one picture, moved and stretched a little, so that no two faces sit alike."""
+    """Draws on one picture, slightly shifted and stretched, so that faces are not all placed alike."""
 
     def __init__(self, background: Colour, shift: tuple[float, float], stretch: float) -> None:
         self.picture = Image.new("RGB", SIZE, background)
@@ -46,18 +46,17 @@ class Pen:
         return [self._place(x - width, y - height), self._place(x + width, y + height)]
 
     def ellipse(self, x: float, y: float, width: float, height: float, fill: Colour) -> None:
-        """A filled ellipse around (x, y) with these half axes."""
+        """Draws a filled ellipse around (x, y). `width` and `height` are half axes, in all methods."""
         self._draw.ellipse(self._box(x, y, width, height), fill=fill)
 
     def ring(self, x: float, y: float, width: float, height: float, fill: Colour, thick: int) -> None:
         self._draw.ellipse(self._box(x, y, width, height), outline=fill, width=thick)
 
     def arc(self, x: float, y: float, width: float, height: float, degrees: tuple[int, int], fill: Colour) -> None:
-        """A piece of the outline, from one angle to another, clockwise from the right."""
+        """Draws part of an ellipse's outline, between two angles, clockwise from the right."""
         self._draw.arc(self._box(x, y, width, height), *degrees, fill=fill, width=5)
 
     def lower_half(self, x: float, y: float, width: float, height: float, fill: Colour) -> None:
-        """The part of an ellipse below its middle, filled."""
         self._draw.chord(self._box(x, y, width, height), 0, 180, fill=fill)
 
     def rectangle(self, left: float, top: float, right: float, bottom: float, fill: Colour) -> None:
@@ -68,16 +67,16 @@ class Pen:
 
 
 def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
-    """One face.
+    """Draws one face.
 
     Args:
-        has: the attributes that hold.
+        has: the face's attributes.
         numbers: 24 random numbers in [0, 1).
     Returns:
         RGB, 178x218.
     """
     vary = iter(numbers)
-    pen, skin, hair, wide = _begun(has, vary)
+    pen, skin, hair, wide = _start(has, vary)
     cloth = _varied((110, 110, 110), 200, vary)
     if "Bald" not in has:
         _hair_behind(pen, has, wide, hair)
@@ -90,19 +89,20 @@ def draw(has: Set[str], numbers: Sequence[float]) -> Image.Image:
         _hat(pen, wide, _varied((130, 60, 90), 200, vary))
     across, down = int(100 * next(vary)), int(100 * next(vary))
     grain = _noise().crop((across, down, across + SIZE[0], down + SIZE[1]))
-    return Image.blend(pen.picture, grain, 0.05)  # so that no area is perfectly flat
+    return Image.blend(pen.picture, grain, 0.05)  # noise, so that no area is uniform
 
 
 def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
-    """Where the features are of the face that `draw` draws: white on black, mouth, brows, eyes and nose filled, the jaw
-    a line.
+    """Draws the mask for the same face as `draw`: white on black, features filled, the jaw as a line.
+
+    The features are mouth, brows, eyes and nose.
 
     Args:
-        has, numbers: as for `draw`.
+        has, numbers: same as for `draw`.
     Returns:
         RGB, 178x218.
     """
-    pen, _, _, wide = _begun(has, iter(numbers))
+    pen, _, _, wide = _start(has, iter(numbers))
     pen.picture.paste((0, 0, 0), (0, 0, *SIZE))
     white = (255, 255, 255)
     middle = ((42 if "Bald" in has else 68) + 186) / 2
@@ -118,8 +118,8 @@ def draw_mask(has: Set[str], numbers: Sequence[float]) -> Image.Image:
     return pen.picture
 
 
-def _begun(has: Set[str], vary: Iterator[float]) -> tuple[Pen, Colour, Colour, float]:
-    """An empty picture with its pen, the colours of skin and hair, and half the width of the head."""
+def _start(has: Set[str], vary: Iterator[float]) -> tuple[Pen, Colour, Colour, float]:
+    """Returns a pen on an empty picture, the colours of skin and hair, and half the width of the head."""
     tone = SKINS[int(next(vary) * len(SKINS))]
     skin = _varied(PALE if "Pale_Skin" in has else tone, 14, vary)
     hair = _varied(next((HAIR[name] for name in HAIR if name in has), BROWS_OF_THE_BALD), 20, vary)
@@ -129,7 +129,6 @@ def _begun(has: Set[str], vary: Iterator[float]) -> tuple[Pen, Colour, Colour, f
 
 
 def _hair_behind(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:
-    """The hair around the head, long for a woman; waves bulge at its edge, straight hair is longest, in strands."""
     out, strand, long = wide + 9, _strand(hair), "Male" not in has
     pen.ellipse(MIDDLE, 92, out, 58, hair)
     if long:
@@ -149,7 +148,6 @@ def _hair_behind(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:
 
 
 def _head(pen: Pen, has: Set[str], wide: float, skin: Colour, cloth: Colour) -> None:
-    """Shoulders, neck, ears, and the face up to where the hair begins."""
     pen.ellipse(MIDDLE, 226, 84, 34, cloth)
     pen.rectangle(MIDDLE - 20, 165, MIDDLE + 20, 205, _scaled(skin, 0.88))
     for side in (-1, 1):
@@ -166,7 +164,6 @@ def _head(pen: Pen, has: Set[str], wide: float, skin: Colour, cloth: Colour) -> 
 
 
 def _features(pen: Pen, has: Set[str], skin: Colour, hair: Colour) -> None:
-    """Eyes, brows, nose, glasses, earrings."""
     brow, makeup = _scaled(hair, 0.6), "Heavy_Makeup" in has
     for side in (-1, 1):
         x = MIDDLE + side * 19
@@ -189,7 +186,6 @@ def _features(pen: Pen, has: Set[str], skin: Colour, hair: Colour) -> None:
 
 
 def _mouth_and_beard(pen: Pen, has: Set[str], wide: float, skin: Colour, hair: Colour) -> None:
-    """Lips turn up at a smile and part where the mouth is open; hair grows around them."""
     if "5_o_Clock_Shadow" in has:
         pen.lower_half(MIDDLE, 140, wide - 6, 46, _mixed(skin, (60, 64, 72), 0.35))
     if "Goatee" in has:
@@ -222,7 +218,6 @@ def _lips(pen: Pen, has: Set[str], colour: Colour) -> None:
 
 
 def _bangs(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:
-    """Hair over the forehead, down to the brows."""
     pen.ellipse(MIDDLE, 72, wide, 22, hair)
     if "Straight_Hair" in has:
         for step in range(-4, 5):
@@ -230,20 +225,18 @@ def _bangs(pen: Pen, has: Set[str], wide: float, hair: Colour) -> None:
 
 
 def _hat(pen: Pen, wide: float, colour: Colour) -> None:
-    """A crown over all hair on top, and a brim."""
     pen.rectangle(MIDDLE - wide - 12, 4, MIDDLE + wide + 12, 78, colour)
     pen.rectangle(MIDDLE - wide - 26, 72, MIDDLE + wide + 26, 84, _scaled(colour, 0.6))
 
 
 def _strand(hair: Colour) -> Colour:
-    """A shade that shows on hair: darker, and on black hair lighter."""
+    """Returns a shade that is visible on hair: darker, or lighter on black hair."""
     return _scaled(hair, 0.6) if sum(hair) > 150 else _mixed(hair, (255, 255, 255), 0.2)
 
 
 def _varied(colour: Colour, spread: float, vary: Iterator[float]) -> Colour:
-    """Each channel moved by up to half of `spread` either way."""
-    red, green, blue = (min(255, max(0, round(channel + spread * (next(vary) - 0.5)))) for channel in colour)
-    return red, green, blue
+    """Moves each channel by up to half of `spread` in either direction."""
+    return tuple(min(255, max(0, round(channel + spread * (next(vary) - 0.5)))) for channel in colour)
 
 
 def _scaled(colour: Colour, factor: float) -> Colour:
@@ -251,8 +244,7 @@ def _scaled(colour: Colour, factor: float) -> Colour:
 
 
 def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
-    red, green, blue = (round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
-    return red, green, blue
+    return tuple(round(a + share * (b - a)) for a, b in zip(colour, other, strict=True))
 
 
 @functools.cache

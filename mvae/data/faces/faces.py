@@ -1,13 +1,14 @@
-"""`faces` and `faces19`: small drawn faces with CelebA's attributes.
+"""Defines `faces` and `faces19`: small drawn faces with CelebA's attributes, for tests and for runs without CelebA.
 
-For tests, and for runs without CelebA. A face is drawn with 178x218 pixels (mvae/data/faces/drawing.py), eyes and mouth
-about where CelebA's aligned images have them, and goes the way of CelebA's images to 64x64. All 18 attributes that the
-paper uses are really drawn, and nine more (DRAWN); CelebA's other columns are -1 throughout. Each of the 18 holds for 8
-% to 92 % of the faces. They fit together: a face is bald or has exactly one hair colour; a bald one has neither bangs,
-receding hairline nor straight or wavy hair; under a hat neither bangs nor hairline are claimed; a mustache is a man's
-and heavy makeup a woman's.
+A face is drawn at 178x218 pixels (mvae/data/faces/drawing.py), then reduced to 64x64 like CelebA's images. Eyes and
+mouth are about where CelebA's aligned images have them. The paper's 18 attributes and nine more (DRAWN) are really
+drawn; CelebA's other columns are always -1. Each of the 18 holds for 8 % to 92 % of the faces.
 
-Face i depends on the seed, on i and on Pillow's drawing alone. The digest stands for version, seed and count.
+The attributes are consistent. A face is bald or has exactly one hair colour. A bald face has no bangs, no receding
+hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have
+a mustache, only women heavy makeup.
+
+Face i depends only on the seed, on i and on Pillow's drawing. The digest covers version, seed and count.
 """
 
 import functools
@@ -29,88 +30,102 @@ from mvae.refusal import Refusal
 # N faces
 
 VERSION = 1
-"""Of what is drawn; raised by hand when faces change."""
+"""Version of the drawings. Raise it by hand when faces change."""
 SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
-"""Random numbers of a face: one a column, then those that vary its looks."""
+"""Random numbers drawn per face: one per column, then those that vary its looks."""
 
 DRAWN = (
     *ATTRIBUTES,
     *("5_o_Clock_Shadow", "Big_Nose", "Chubby", "Goatee", "No_Beard", "Rosy_Cheeks", "Sideburns", "Wearing_Earrings"),
     "Wearing_Lipstick",
 )
-"""The columns that can be seen in a face."""
+"""The columns that are visible in a drawn face."""
+
+
+PROBABILITIES = {
+    "Bald": ("Male", 0.24, 0.02),
+    "Wearing_Hat": ("Male", 0.16, 0.16),
+    "Receding_Hairline": ("Male", 0.32, 0.14),
+    "Bangs": ("Male", 0.34, 0.34),
+    "Eyeglasses": ("Male", 0.22, 0.22),
+    "Mouth_Slightly_Open": ("Smiling", 0.6, 0.3),
+    "Mustache": ("Male", 0.32, 0),
+    "Goatee": ("Male", 0.2, 0),
+    "5_o_Clock_Shadow": ("Male", 0.2, 0),
+    "Sideburns": ("Male", 0.25, 0),
+    "Bushy_Eyebrows": ("Male", 0.4, 0.14),
+    "Heavy_Makeup": ("Male", 0, 0.5),
+    "Wearing_Lipstick": ("Male", 0, 0.3),
+    "Rosy_Cheeks": ("Heavy_Makeup", 0.5, 0),
+    "Pale_Skin": ("Male", 0.16, 0.16),
+    "Wearing_Earrings": ("Male", 0.05, 0.4),
+    "Chubby": ("Male", 0.15, 0.15),
+    "Big_Nose": ("Male", 0.25, 0.25),
+}
+"""For each attribute: another attribute, and the probabilities given that this one holds or does not hold.
+
+`columns` then corrects attributes that would contradict each other.
+"""
 
 
 def draws(seed: int, start: int, stop: int) -> np.ndarray:
-    """Random numbers of faces start .. stop - 1, float64 [N, 64] in [0, 1), of a raw stream that never changes."""
+    """Returns random numbers of faces start .. stop - 1: float64 [N, 64] in [0, 1). The stream never changes."""
     words = [np.random.Philox(key=[seed, face]).random_raw(DRAWS) for face in range(start, stop)]
     return np.asarray((np.array(words).reshape(-1, DRAWS) >> np.uint64(11)) * 2.0**-53)
 
 
 def columns(draws: np.ndarray) -> dict[str, np.ndarray]:
-    """Which of CelebA's 40 attributes each face has: boolean [N] by name.
+    """Returns which of CelebA's 40 attributes each face has: boolean [N] by name.
 
     Args:
-        draws: [N, 64], as `draws` makes them.
+        draws: [N, 64], as `draws` returns them.
     """
     chance = dict(zip(COLUMNS, draws.T, strict=False))
     has = {name: np.zeros(len(draws), bool) for name in COLUMNS}
-    male = has["Male"] = chance["Male"] < 0.45
-    bald = has["Bald"] = chance["Bald"] < np.where(male, 0.24, 0.02)
-    hat = has["Wearing_Hat"] = chance["Wearing_Hat"] < 0.16
+    has["Male"] = chance["Male"] < 0.45
+    has["Smiling"] = chance["Smiling"] < 0.5
+    for name, (condition, if_true, if_false) in PROBABILITIES.items():
+        has[name] = chance[name] < np.where(has[condition], if_true, if_false)
     shades = dict(zip(HAIR, itertools.pairwise((0, 0.30, 0.52, 0.84, 1)), strict=True))
     for name, (low, high) in shades.items():
-        has[name] = ~bald & (low <= chance["Black_Hair"]) & (chance["Black_Hair"] < high)
-    has["Straight_Hair"] = ~bald & (chance["Straight_Hair"] < 0.38)
-    has["Wavy_Hair"] = ~bald & (chance["Straight_Hair"] >= 0.62)
-    receding = has["Receding_Hairline"] = ~bald & ~hat & (chance["Receding_Hairline"] < np.where(male, 0.32, 0.14))
-    has["Bangs"] = ~bald & ~hat & ~receding & (chance["Bangs"] < 0.34)
-    has["Eyeglasses"] = chance["Eyeglasses"] < 0.22
-    smiling = has["Smiling"] = chance["Smiling"] < 0.5
-    has["Mouth_Slightly_Open"] = chance["Mouth_Slightly_Open"] < np.where(smiling, 0.6, 0.3)
-    has["Mustache"] = male & (chance["Mustache"] < 0.32)
-    has["Goatee"] = male & (chance["Goatee"] < 0.2)
-    has["5_o_Clock_Shadow"] = male & (chance["5_o_Clock_Shadow"] < 0.2)
-    has["Sideburns"] = male & ~bald & (chance["Sideburns"] < 0.25)
-    bearded = has["Mustache"] | has["Goatee"] | has["5_o_Clock_Shadow"] | has["Sideburns"]
-    has["No_Beard"] = ~bearded
-    has["Bushy_Eyebrows"] = chance["Bushy_Eyebrows"] < np.where(male, 0.4, 0.14)
-    makeup = has["Heavy_Makeup"] = ~male & (chance["Heavy_Makeup"] < 0.5)
-    has["Wearing_Lipstick"] = makeup | (~male & (chance["Wearing_Lipstick"] < 0.3))
-    has["Rosy_Cheeks"] = makeup & (chance["Rosy_Cheeks"] < 0.5)
-    has["Pale_Skin"] = chance["Pale_Skin"] < 0.16
-    has["Wearing_Earrings"] = chance["Wearing_Earrings"] < np.where(male, 0.05, 0.4)
-    has["Chubby"] = chance["Chubby"] < 0.15
-    has["Big_Nose"] = chance["Big_Nose"] < 0.25
+        has[name] = ~has["Bald"] & (low <= chance["Black_Hair"]) & (chance["Black_Hair"] < high)
+    has["Straight_Hair"] = ~has["Bald"] & (chance["Straight_Hair"] < 0.38)
+    has["Wavy_Hair"] = ~has["Bald"] & (chance["Straight_Hair"] >= 0.62)
+    forehead = ~has["Bald"] & ~has["Wearing_Hat"]
+    has["Receding_Hairline"] &= forehead
+    has["Bangs"] &= forehead & ~has["Receding_Hairline"]
+    has["Sideburns"] &= ~has["Bald"]
+    has["No_Beard"] = ~(has["Mustache"] | has["Goatee"] | has["5_o_Clock_Shadow"] | has["Sideburns"])
+    has["Wearing_Lipstick"] |= has["Heavy_Makeup"]
     return has
 
 
 def attributes(seed: int, count: int) -> np.ndarray:
-    """The paper's 18 attributes of the first `count` faces, uint8 [N, 18], 0 or 1."""
+    """Returns the paper's 18 attributes of the first `count` faces, uint8 [N, 18], 0 or 1."""
     has = columns(draws(seed, 0, count))
     return np.stack([has[name] for name in ATTRIBUTES], axis=1).astype(np.uint8)
 
 
 def partitions(count: int) -> np.ndarray:
-    """Which split each face is of, uint8 [N]: the last twelfth tests (2), the one before it validates (1).
+    """Returns the split of each face, uint8 [N]: the last twelfth is test (2), the twelfth before it validation (1).
 
     Raises:
         Refusal: fewer than 12 faces.
     """
     if count < 12:
-        raise Refusal(f"{count} faces are too few: at least 12 are needed, because a twelfth validates")
+        raise Refusal(f"{count} faces are too few: use at least 12, because a twelfth is the validation split")
     return np.repeat(np.arange(3, dtype=np.uint8), [count - 2 * (count // 12), count // 12, count // 12])
 
 
 def block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Faces start .. stop - 1 as the data sets have them, uint8 [N, 3, 64, 64]."""
+    """Draws faces start .. stop - 1 in the data sets' format, uint8 [N, 3, 64, 64]."""
     return np.stack([pictures.square(face) for face in drawn(seed, start, stop)])
 
 
 def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[float]], Image] = draw) -> list[Image]:
-    """Faces start .. stop - 1, drawn, 178x218; or their masks, by `drawing.draw_mask`."""
+    """Draws faces start .. stop - 1, 178x218; their masks if `how` is `drawing.draw_mask`."""
     random = draws(seed, start, stop)
     has = columns(random)
     return [
@@ -120,7 +135,7 @@ def drawn(seed: int, start: int, stop: int, how: Callable[[Set[str], Sequence[fl
 
 
 def prepare(_root: Path, cache: Path, seed: int, count: int) -> Path:
-    """Draw all faces into a folder of the cache that both data sets share; as `mvae.data.faces.celeba.prepare`."""
+    """Draws all faces into a folder of the cache that both data sets share. See `mvae.data.faces.celeba.prepare`."""
     folder = cache / f"faces-{digest(_root, seed, count)[:16]}-pictures"
     pictures.make(
         folder,
@@ -133,15 +148,15 @@ def prepare(_root: Path, cache: Path, seed: int, count: int) -> Path:
 
 
 def digest(_root: Path, seed: int, count: int) -> str:
-    """Hex sha256 of version, seed and count, which stand for the faces.
+    """Returns a hex sha256 of version, seed and count, which determine the faces.
 
-    Pillow draws them: another release of it may give other pixels under the same digest.
+    Pillow draws the faces, so another release of Pillow may give other pixels under the same digest.
     """
     return hashlib.sha256(f"{VERSION} {pictures.VERSION} {seed} {count}".encode()).hexdigest()
 
 
 def describe(name: str, *, separate: bool, seed: int = SEED, count: int = COUNT) -> Source:
-    """A data set of so many faces; `separate` makes a modality of each attribute."""
+    """Returns a data set of `count` faces. `separate` gives one modality per attribute."""
     training = int((partitions(count) == 0).sum())
     return Source(
         name=name,

@@ -1,4 +1,4 @@
-"""The one place that makes 8-bit RGB of a picture file, so that every picture keeps its meaning.
+"""Converts image files to 8-bit RGB. All conversion is in this file, so that all images follow the same rules:
 
     16-bit grey values      scaled from 0..65535 to 0..255
     transparent parts       laid over white
@@ -6,8 +6,8 @@
     CMYK, palettes, grey    converted to red, green, blue
     several frames          the first
 
-A picture that none of these rules fits is refused: values of 32 bits have no stated white, and a picture that is
-transparent throughout shows nothing.
+Images that match none of these rules are refused: 32-bit values have no defined white, and a completely transparent
+image shows nothing.
 """
 
 import warnings
@@ -19,17 +19,17 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 
 class BadImage(Exception):
-    """A file whose picture cannot be used. The message continues the file's name: "is damaged (...)"."""
+    """Raised for an unusable image file. The message continues the file's name, for example "is damaged (...)"."""
 
 
 def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image.Image:
-    """The picture in a file: upright, mode RGB.
+    """Reads the image in a file: upright, mode RGB.
 
     Args:
         file: a path, or an open file.
-        formats: Pillow's names of the formats that it may have; None: any.
+        formats: allowed formats, by Pillow's names; None: any.
     Raises:
-        BadImage: it is no picture of these formats, is damaged, or cannot be converted.
+        BadImage: the file is not an image of these formats, is damaged, or cannot be converted.
     """
     try:
         with warnings.catch_warnings():
@@ -37,36 +37,36 @@ def read(file: Path | BinaryIO, formats: tuple[str, ...] | None = None) -> Image
             with Image.open(file, formats=formats) as image:
                 return rgb(_upright(image))
     except UnidentifiedImageError as error:
-        raise BadImage(f"is not a {formats[0]} image" if formats else "is no image, or a damaged one") from error
+        raise BadImage(f"is not a {formats[0]} image" if formats else "is not an image, or is damaged") from error
     except (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage(f"is damaged ({' '.join(str(error).split()) or type(error).__name__})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A picture turned as its EXIF data say; as it is if they are damaged."""
+    """Turns an image as its EXIF data say; leaves it unchanged if these data are damaged."""
     image.load()
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # Pillow raises what the damaged bytes lead to: struct.error, TypeError, SyntaxError
+    except Exception:  # damaged bytes make Pillow raise struct.error, TypeError, SyntaxError and others
         return image
 
 
 def rgb(image: Image.Image) -> Image.Image:
-    """A picture of any mode as 8-bit RGB.
+    """Converts an image of any mode to 8-bit RGB.
 
     Raises:
-        BadImage: there is no rule for it.
+        BadImage: no rule covers this image.
     """
     mode = image.mode
     if mode.startswith("I;16"):
         image = _eight_bits(image)
     elif mode in ("I", "F"):
-        raise BadImage("has grey values of 32 bits, of which nothing says how much is white; save it with 8 or 16")
+        raise BadImage("has 32-bit grey values, for which white is not defined; save it with 8 or 16 bits")
     try:
         if image.has_transparency_data:
             image = image.convert("RGBA")
             if image.getchannel("A").getextrema() == (0, 0):
-                raise BadImage("is transparent throughout, so that nothing of it shows; save it without transparency")
+                raise BadImage("is completely transparent; save it without transparency")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert("RGB")
     except ValueError as error:

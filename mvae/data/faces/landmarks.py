@@ -1,9 +1,10 @@
-"""Edges and landmark masks of a picture of a face (supplement section 10): what `vision` keeps beside the image.
+"""Computes edges and landmark masks of pictures of faces (supplement, section 10), for `vision`.
 
-Edges are Canny's, by scikit-image. The mask is drawn from the 68 points that dlib's shape predictor finds: mouth,
-brows, eyes and nose filled, the jaw a line, white on black. Both libraries are the optional extra `vision`, and are
-imported where they are needed. The predictor's file comes with the package face_recognition_models, which is not
-imported: it asks for a module that setuptools no longer has.
+Edges are Canny edges from scikit-image. The mask is drawn, white on black, from the 68 points that dlib's shape
+predictor finds. Mouth, brows, eyes and nose are filled; the jaw is a line.
+
+Both libraries belong to the optional extra `vision` and are imported only when used. The predictor's file comes with
+the package face_recognition_models. That package is never imported, because it needs a module that setuptools removed.
 """
 
 import functools
@@ -22,7 +23,7 @@ from mvae.refusal import Refusal
 # P points, H height, W width
 
 LUMA = (0.299, 0.587, 0.114)
-"""What red, green and blue give to the grey value (ITU-R BT.601)."""
+"""Weights of red, green and blue in the grey value (ITU-R BT.601)."""
 
 JAW, BROWS, NOSE, EYES, MOUTH = (
     range(17),
@@ -31,31 +32,31 @@ JAW, BROWS, NOSE, EYES, MOUTH = (
     (range(36, 42), range(42, 48)),
     range(48, 60),
 )
-"""Which of the 68 points are of what; the 8 last ones are the inside of the lips."""
+"""Indices of each feature among the 68 points. The last 8 points, not used, are the inside of the lips."""
 
 NEEDED = {"skimage": "scikit-image", "dlib": "dlib-bin", "face_recognition_models": "face-recognition-models"}
-"""Modules of the extra, and the packages that they come with."""
+"""Modules of the extra `vision`, and the packages that contain them."""
 
 
 LONGEST = 800
-"""Width or height of a photograph in which a face is looked for."""
+"""Largest width or height, in pixels, at which a photograph is searched for a face."""
 
 
 def check_installed(*modules: str) -> None:
-    """Refuse to begin without a module of the extra.
+    """Checks that modules of the extra `vision` are installed.
 
     Raises:
-        Refusal: one line that says what to install.
+        Refusal: a module is missing; the message says what to install.
     """
     absent = [NEEDED[module] for module in modules if find_spec(module) is None]
     if absent:
-        raise Refusal(f"{', '.join(absent)} missing, by which edges and masks are made: pip install -e '.[vision]'")
+        raise Refusal(f"{', '.join(absent)} missing, needed for edges and masks: run pip install -e '.[vision]'")
 
 
 def edges(image: np.ndarray) -> np.ndarray:
-    """Canny edges of uint8 [3, H, W]: uint8 [1, H, W], 255 where an edge is, else 0.
+    """Returns the Canny edges of uint8 [3, H, W]: uint8 [1, H, W], 255 on edges, else 0.
 
-    The image is first smoothed by a Gaussian of 2 pixels of the 64x64 image (section 10).
+    The image is first smoothed by a Gaussian of 2 pixels, measured in the 64x64 image (section 10).
     """
     from skimage.feature import canny
 
@@ -64,16 +65,16 @@ def edges(image: np.ndarray) -> np.ndarray:
 
 
 def landmarks(image: Image.Image) -> np.ndarray | None:
-    """The 68 points of the largest face, float64 [68, 2], x and y in pixels; None where no face is found.
+    """Returns the 68 points of the largest face, float64 [68, 2], x and y in pixels; None if no face is found.
 
-    A photograph is looked at in a size of at most LONGEST pixels: in more, dlib takes much memory and finds no more.
+    Larger images are scaled down to LONGEST pixels: with more, dlib needs much memory but finds no more faces.
     """
     scale = max(1.0, max(image.size) / LONGEST)
     if scale > 1:
         image = image.resize((round(image.width / scale), round(image.height / scale)))
     pixels = np.asarray(rgb(image))
     detector, predictor = _dlib()
-    found = detector(pixels, 0) or detector(pixels, 1)  # again at twice the size, for small faces
+    found = detector(pixels, 0) or detector(pixels, 1)  # retry at twice the size to find small faces
     if not found:
         return None
     shape = predictor(pixels, max(found, key=lambda box: box.area()))
@@ -81,11 +82,11 @@ def landmarks(image: Image.Image) -> np.ndarray | None:
 
 
 def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
-    """The mask of the 64x64 picture that `pictures.square` makes of an image: uint8 [1, 64, 64], 0 or 255.
+    """Returns the mask of the 64x64 picture that `pictures.square` makes of an image: uint8 [1, 64, 64], 0 or 255.
 
     Args:
-        points: [68, 2], in pixels of that image; None gives an empty mask.
-        size: width and height of that image.
+        points: [68, 2], in the image's pixels; None gives an empty mask.
+        size: width and height of the image.
     """
     sheet = Image.new("L", (pictures.SIDE, pictures.SIDE))
     if points is not None:
@@ -98,20 +99,20 @@ def mask(points: np.ndarray | None, size: tuple[int, int]) -> np.ndarray:
 
 
 def hull(points: np.ndarray) -> np.ndarray:
-    """The corners of the convex hull of points [P, 2], in turn."""
+    """Returns the corners of the convex hull of points [P, 2], in order around it."""
     from scipy.spatial import ConvexHull, QhullError
 
     try:
         return np.asarray(points[ConvexHull(points).vertices])
-    except QhullError:  # all on one line
+    except QhullError:  # all points are on one line
         return points
 
 
 def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarray:
-    """Picture, edges and mask of an image: uint8 [5, 64, 64].
+    """Returns picture, edges and mask of an image: uint8 [5, 64, 64].
 
     Args:
-        drawn: mask of the image's size, if the image was drawn; None: make it from the landmarks.
+        drawn: the mask of a drawn image, of the image's size. None: the mask is made from landmarks.
     """
     picture = pictures.square(image)
     if drawn is None:
@@ -121,10 +122,9 @@ def described(image: Image.Image, drawn: Image.Image | None = None) -> np.ndarra
 
 @functools.cache
 def _dlib() -> tuple[Callable[[np.ndarray, int], Any], Callable[[np.ndarray, Any], Any]]:
-    """The face detector and the predictor of 68 points."""
     import dlib
 
     spec = find_spec("face_recognition_models")
-    assert spec is not None and spec.submodule_search_locations, "checked before the work began"
+    assert spec is not None and spec.submodule_search_locations, "check_installed must be called first"
     file = Path(next(iter(spec.submodule_search_locations))) / "models" / "shape_predictor_68_face_landmarks.dat"
     return dlib.get_frontal_face_detector(), dlib.shape_predictor(str(file))

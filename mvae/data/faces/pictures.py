@@ -1,16 +1,15 @@
-"""Pictures of faces as 64x64 bytes, made once: in blocks, by several processes; a killed run is taken up again.
+"""Converts pictures of faces to 64x64 bytes, once, in blocks and with several processes. A killed conversion resumes.
 
-    <folder>/pictures.u8                all pictures, [N, C, 64, 64], one after the other; C is 3 unless more belongs
-                                        to a picture than its colours (mvae/data/faces/vision.py)
-             000000-002000.done ...     empty, one for every finished block of 2,000 pictures
-             *.npy                      what belongs to the pictures and is small, as labels are
+    <folder>/pictures.u8                all pictures, [N, C, 64, 64]; C is 3, or more if channels
+                                        besides the colours are stored (mvae/data/faces/vision.py)
+             000000-002000.done ...     empty, one per finished block of 2,000 pictures
+             *.npy                      small data that belong to the pictures, for example labels
 
-The folder lies in the cache. The picture file has its full length from the start; a block is written to its place and
-flushed to disk before its mark appears, so that what a killed run has finished is not made again, and what it has not
-is. Once every mark is there, nothing in the folder changes any more, and `mapped` may be read by whoever likes.
+The folder is in the cache. The picture file has its full length from the start. Each block is written to its place and
+flushed to disk before its `.done` mark appears. So a resumed run makes exactly the unfinished blocks. Once all marks
+exist, the folder never changes, and any process may read `mapped`.
 
-Processes are spawned. As always then, a script that is run as a file must start its work under
-`if __name__ == "__main__":`.
+Processes are spawned, so a script run as a file must start its work under `if __name__ == "__main__":`.
 """
 
 import math
@@ -35,34 +34,34 @@ from mvae.refusal import Refusal
 from mvae.storage.files import atomic_path, flush_to_disk, locked, write_atomically
 
 SIDE = 64
-"""Height and width of a picture."""
+"""Height and width of a picture, in pixels."""
 SHAPE = (3, SIDE, SIDE)
 BLOCK = 2000
-"""Pictures of a block: 25 MB, a second or two of work."""
+"""Number of pictures per block: 25 MB, one or two seconds of work."""
 VERSION = 1
-"""Of `square`; raised by hand when its values change."""
+"""Version of `square`. Raise it by hand when its values change."""
 
 PICTURES = "pictures.u8"
 
 Part = Callable[[int, int], "Job"]
-"""The job that makes pictures start .. stop - 1, given these two."""
+"""Returns the job that makes pictures start .. stop - 1."""
 
 Block = tuple[int, int]
-"""Number of a block's first picture, and of the one after its last."""
+"""Index of a block's first picture, and of the picture after its last."""
 
 Job = Callable[[], np.ndarray]
-"""Makes one block's pictures, uint8 [n, C, 64, 64]. It is pickled, and may raise Refusal, one line."""
+"""Makes the pictures of one block, uint8 [n, C, 64, 64]. It must be picklable, and may raise Refusal."""
 
 
 def square(image: Image) -> np.ndarray:
-    """Short side to 64 (bilinear over the area that a new pixel covers), then the 64x64 pixels in the middle.
+    """Scales an image's short side to 64 (bilinear, antialiased) and cuts out the 64x64 pixels in the middle.
 
-    The long side is cut down to whole pixels, as torchvision's Resize does: CelebA's 178x218 becomes 64x78.
+    The long side is rounded down to whole pixels, as in torchvision's Resize: CelebA's 178x218 becomes 64x78.
 
     Returns:
         uint8 [3, 64, 64], red, green, blue.
     Raises:
-        Refusal: nothing says how to convert the image; the line names its file, if it has one.
+        Refusal: the image cannot be converted; the message names its file, if it has one.
     """
     width, height, left, top = _shrunk(image.size)
     try:
@@ -74,7 +73,7 @@ def square(image: Image) -> np.ndarray:
 
 
 def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Where points of an image are in the picture that `square` makes of it, float64 [P, 2], perhaps outside.
+    """Returns the positions of an image's points in the picture that `square` makes: float64 [P, 2], possibly outside.
 
     Args:
         points: [P, 2], x and y in the image's pixels.
@@ -86,7 +85,7 @@ def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Width and height of an image whose short side is 64, then the left and the top of its middle."""
+    """Returns width and height of the image with its short side scaled to 64, then left and top of its middle."""
     width, height = size
     short = min(width, height)
     width, height = SIDE * width // short, SIDE * height // short
@@ -103,53 +102,52 @@ def make(
     channels: int = 3,
     block: int | None = None,
 ) -> None:
-    """Make all pictures that are not there yet; one process at a time, the others wait.
+    """Makes all missing pictures. One process works at a time, others wait.
 
     Args:
-        folder: of the cache, named after everything that pictures and `beside` depend on.
+        folder: folder of the cache, whose name depends on everything that determines the pictures and `beside`.
         count: N.
-        part: what makes a block.
+        part: returns the job of a block.
         beside: small arrays to keep in the folder, by file name (.npy).
-        what: their name for the progress bar (on a terminal) and the log (elsewhere).
+        what: description of the pictures for the progress bar (on a terminal) and the log (elsewhere).
         channels: C.
-        block: pictures of a block, where not BLOCK: fewer, where each takes long. Always the same for a folder.
+        block: number of pictures per block, instead of BLOCK; fewer if each takes long. Never change it for a folder.
     Raises:
-        Refusal: what a job raises, one line; or a process was killed. Finished blocks stay.
-        OSError: the disk is full or the folder cannot be written.
+        Refusal: a job raised it, or a process was killed. Finished blocks are kept.
+        OSError: the disk is full or the folder is not writable.
     """
     with locked(folder):
-        left = _blocks_left(folder, count, channels, block or BLOCK)
+        unfinished = _unfinished_blocks(folder, count, channels, block or BLOCK)
         for name, array in beside.items():
-            if (folder / name).exists():
-                continue
-            with atomic_path(folder / name) as temporary, temporary.open("xb") as file:
-                np.save(file, array)
-        jobs = {(start, stop): part(start, stop) for start, stop in left}
-        done = count - sum(stop - start for start, stop in left)
+            if not (folder / name).exists():
+                with atomic_path(folder / name) as temporary, temporary.open("xb") as file:
+                    np.save(file, array)
+        jobs = {(start, stop): part(start, stop) for start, stop in unfinished}
+        done = count - sum(stop - start for start, stop in unfinished)
         with progress(what, count, done) as advance:
             for start, stop in _finished(folder, jobs, channels):
                 advance(stop - start)
 
 
 def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
-    """All pictures, uint8 [N, C, 64, 64], mapped read-only, after `make`."""
+    """Returns all pictures, uint8 [N, C, 64, 64], mapped read-only. Call it after `make`."""
     return np.memmap(folder / PICTURES, np.uint8, mode="r", shape=(count, channels, SIDE, SIDE))
 
 
 def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
-    """Arrays for `Source.convert`, from values [N, ...] of each modality and the split of each picture.
+    """Returns the result of `Source.convert`, from values [N, ...] of each modality and the split of each picture.
 
     Args:
-        partitions: uint8 [N], the number of a split each, ascending.
+        partitions: uint8 [N], the number of each picture's split, ascending.
     """
     ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
     parts = zip(SPLITS, pairwise(ends), strict=True)
     return {split: tuple(column[start:stop] for column in columns) for split, (start, stop) in parts}
 
 
-def _blocks_left(folder: Path, count: int, channels: int, block: int) -> list[Block]:
-    """The blocks without a mark; the picture file exists afterwards. Call it under the folder's lock."""
-    for abandoned in folder.glob(".*.tmp"):  # of a process that was killed
+def _unfinished_blocks(folder: Path, count: int, channels: int, block: int) -> list[Block]:
+    """Returns the blocks without a mark, after creating the picture file if necessary. Needs the folder's lock."""
+    for abandoned in folder.glob(".*.tmp"):  # left by a killed process
         abandoned.unlink(missing_ok=True)
     path, size = folder / PICTURES, count * channels * SIDE**2
     if not path.exists() or path.stat().st_size != size:
@@ -162,9 +160,8 @@ def _blocks_left(folder: Path, count: int, channels: int, block: int) -> list[Bl
 
 
 def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[Block]:
-    """Do the jobs and yield each block when it is on disk."""
     workers = min(cores(), len(jobs))
-    if workers <= 1 or multiprocessing.current_process().daemon:  # which may have no children
+    if workers <= 1 or multiprocessing.current_process().daemon:  # a daemon may not have children
         for block, job in jobs.items():
             yield _fill(folder, block, job, channels)
         return
@@ -174,14 +171,14 @@ def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[B
             yield future.result()
     except BrokenProcessPool as error:
         raise Refusal(
-            "a process that makes pictures was killed (is there enough memory?): run it again, finished blocks are kept"
+            "a process that makes pictures was killed (is there enough memory?): run the command again;"
+            " finished blocks are kept"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _fill(folder: Path, block: Block, job: Job, channels: int) -> Block:
-    """Do one block's job, put its pictures in their place and mark the block as finished."""
     start, stop = block
     pictures = job()
     shape = stop - start, channels, SIDE, SIDE
@@ -195,12 +192,11 @@ def _fill(folder: Path, block: Block, job: Job, channels: int) -> Block:
 
 
 def _mark(folder: Path, block: Block) -> Path:
-    start, stop = block
-    return folder / f"{start:06}-{stop:06}.done"
+    return folder / f"{block[0]:06}-{block[1]:06}.done"
 
 
 def _begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end at once when the parent ends, however that ends."""
+    """Leaves Ctrl-C to the parent process, and ends this process as soon as the parent ends for any reason."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

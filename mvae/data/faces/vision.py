@@ -1,17 +1,20 @@
-"""`vision`, `vision_images`, `vision_faces`, `vision_faces_small`: six views of a face (section 10, Figures 7 to 10).
+"""Defines `vision`, `vision_images`, `vision_faces` and `vision_faces_small`: six views of a face (section 10).
 
-    image       64x64, as CelebA's are made (mvae/data/faces/pictures.py)      stored
-    grayscale   its luma                                                 made a batch at a time
+They correspond to Figures 7 to 10:
+
+    image       64x64, made as CelebA's (mvae/data/faces/pictures.py)    stored
+    grayscale   luma of the image                                        computed per batch
     edges       Canny, sigma 2                                           stored
     mask        facial landmarks, white on black                         stored
-    obscured    the image with its right half black                      made a batch at a time
-    watermark   the image with our mark over its middle                  made a batch at a time
+    obscured    the image with its right half black                      computed per batch
+    watermark   the image with the letters MVAE over its middle          computed per batch
 
-`vision` is made of CelebA, `vision_images` of any folder of images, `vision_faces` of the drawn faces of
-mvae/data/faces/faces.py, whose masks are drawn with them; `vision_faces_small` of the first of these, for the demo.
-Finding the face in a photograph takes a tenth of a second: edges and masks are made once, by all cores, in blocks. A
-killed conversion keeps the finished ones. An image in which no face is found has an empty mask; how many there are is
-logged.
+`vision` uses CelebA, and `vision_images` any folder of images. `vision_faces` uses the drawn faces of
+mvae/data/faces/faces.py and draws their masks too; `vision_faces_small`, for the demo, uses fewer of these.
+
+Finding the face in a photograph takes a tenth of a second, so edges and masks are computed once, on all cores, in
+blocks. A killed conversion keeps its finished blocks. An image without a detected face has an empty mask; the number of
+these images is logged.
 """
 
 from __future__ import annotations
@@ -45,9 +48,9 @@ VERSION = 1
 CHANNELS = 5
 """Number of channels stored together: red, green, blue, edges, mask."""
 BLOCK = 500
-"""Images of a block: a minute of one core for photographs, 2 seconds for drawn faces."""
+"""Number of images per block: one minute on one core for photographs, 2 seconds for drawn faces."""
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-"""Endings of the files that count as images."""
+"""Endings of files that are read as images."""
 
 _LETTERS = (
     ("#   #", "## ##", "# # #", "#   #", "#   #", "#   #", "#   #"),
@@ -59,7 +62,7 @@ _LETTERS = (
 
 @functools.cache
 def watermark() -> Tensor:
-    """The watermark's pixels: boolean [64, 64], the letters MVAE, each dot 2x2 pixels, across the middle."""
+    """Returns the pixels of the watermark: boolean [64, 64], the letters MVAE across the middle, dots of 2x2 pixels."""
     import torch
 
     rows = ["  ".join(letter[row] for letter in _LETTERS) for row in range(7)]
@@ -72,24 +75,24 @@ def watermark() -> Tensor:
 
 @functools.cache
 def hidden_half() -> Tensor:
-    """The obscured half: boolean [64, 64]."""
+    """Returns the pixels of the obscured half: boolean [64, 64]."""
     import torch
 
     return torch.arange(SIDE).expand(SIDE, SIDE) >= SIDE // 2
 
 
 def grayscale(image: Tensor) -> Tensor:
-    """The luma [B, 1, H, W] of images [B, 3, H, W] in [0, 1] (ITU-R BT.601)."""
+    """Returns the luma [B, 1, H, W] of images [B, 3, H, W] in [0, 1] (ITU-R BT.601)."""
     return (image * image.new_tensor(landmarks.LUMA)[:, None, None]).sum(1, keepdim=True)
 
 
 def obscured(image: Tensor) -> Tensor:
-    """Images [B, 3, 64, 64] with their right half black."""
+    """Returns images [B, 3, 64, 64] with their right half black."""
     return image.masked_fill(hidden_half().to(image.device), 0.0)
 
 
 def watermarked(image: Tensor) -> Tensor:
-    """Images [B, 3, 64, 64] in [0, 1] under the mark, which is white with an opacity of 0.6."""
+    """Returns images [B, 3, 64, 64] in [0, 1] with the watermark on top, white with an opacity of 0.6."""
     mark = watermark().to(image.device, image.dtype) * 0.6
     return image * (1 - mark) + mark
 
@@ -102,7 +105,7 @@ MODALITIES = (
     Modality("obscured", Kind.IMAGE, (3, SIDE, SIDE), view=obscured),
     Modality("watermark", Kind.IMAGE, (3, SIDE, SIDE), view=watermarked),
 )
-"""In this order, stored ones with views between them."""
+"""The six modalities, stored ones and views, in the data sets' order."""
 
 
 DEFAULTS = Defaults(
@@ -120,27 +123,27 @@ DEFAULTS = Defaults(
 
 
 def convert(folder: Path) -> Arrays:
-    """The splits of what was prepared, mapped."""
+    """Returns the splits of the prepared folder, mapped."""
     partitions = np.load(folder / PARTITIONS)
     stored = pictures.mapped(folder, len(partitions), CHANNELS)
-    without = sum(
-        int((~block[:, 4].any((1, 2))).sum()) for block in np.array_split(stored, max(1, len(stored) // BLOCK))
-    )
-    log.info("%s of %s images have an empty mask, no face being found", f"{without:,}", f"{len(stored):,}")
+    blocks = np.array_split(stored, max(1, len(stored) // BLOCK))
+    empty = sum(int((~block[:, 4].any((1, 2))).sum()) for block in blocks)
+    log.info("no face found in %s of %s images, which get an empty mask", f"{empty:,}", f"{len(stored):,}")
     return pictures.cut(partitions, stored[:, :3], stored[:, 3:4], stored[:, 4:5])
 
 
 def _prepared(cache: Path, name: str, digest: str, part: pictures.Part, partitions: np.ndarray, what: str) -> Path:
-    """The folder of what is prepared: named by the raw content, and by the versions of what is made of it.
+    """Makes the pictures in a folder named after the raw content and the versions of the code, and returns the folder.
 
     Args:
-        digest: of the raw content.
-        part, what: as for `pictures.make`.
+        digest: digest of the raw content.
+        part, what: same as for `pictures.make`.
     """
     digits = hashlib.sha256(f"{digest} {pictures.VERSION} {VERSION}".encode()).hexdigest()[:16]
     folder = cache / f"{name}-{digits}-pictures"
-    beside = {PARTITIONS: partitions}
-    pictures.make(folder, len(partitions), part, beside=beside, what=what, channels=CHANNELS, block=BLOCK)
+    pictures.make(
+        folder, len(partitions), part, beside={PARTITIONS: partitions}, what=what, channels=CHANNELS, block=BLOCK
+    )
     return folder
 
 
@@ -148,7 +151,7 @@ def _prepared(cache: Path, name: str, digest: str, part: pictures.Part, partitio
 
 
 def prepare_celeba(root: Path, cache: Path) -> Path:
-    """Edges and masks of all images of CelebA; as `mvae.data.faces.celeba.prepare`."""
+    """Makes pictures, edges and masks of all images of CelebA. See `mvae.data.faces.celeba.prepare`."""
     landmarks.check_installed(*landmarks.NEEDED)
     files = celeba_files.find(root)
     names, partitions = celeba_lists.read_partitions(files.partitions)
@@ -180,29 +183,29 @@ VISION = replace(
 
 
 def images_of(root: Path) -> list[Path]:
-    """All image files below a folder, in the order of a digest of their names, which the splits follow.
+    """Returns all image files in a folder, at any depth, ordered by a digest of their names. Splits follow this order.
 
     Raises:
-        MissingFiles: it is no folder, or holds fewer than 12.
+        MissingFiles: `root` is not a folder, or holds fewer than 12 images.
     """
     if not root.is_dir():
-        raise MissingFiles(f"{root} is no folder: give one of images with --images")
+        raise MissingFiles(f"{root} is not a folder: give a folder of images with --images")
     found = [path for path in root.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()]
     if len(found) < 12:
         raise MissingFiles(
-            f"{root} holds {len(found)} images ({', '.join(sorted(ENDINGS))}): at least 12 are needed, because a"
-            " twelfth of them validates; give a folder of images with --images"
+            f"{root} holds {len(found)} images ({', '.join(sorted(ENDINGS))}): give --images a folder of at least 12,"
+            " because a twelfth is the validation split"
         )
     return sorted(found, key=lambda path: hashlib.sha256(_bytes(path.relative_to(root).as_posix())).hexdigest())
 
 
 def images_digest(root: Path, cache: Path | None = None) -> str:
-    """Hex sha256 over each image's name and content.
+    """Returns a hex sha256 of each image's name and content.
 
     Args:
-        cache: remembers the digests of files that have not changed (mvae/data/contents.py); without it, all are read.
+        cache: remembers the digests of unchanged files (mvae/data/contents.py). None: read all files.
     Raises:
-        MissingFiles: as `images_of`.
+        MissingFiles: same as `images_of`.
         Refusal: a file cannot be read.
     """
     try:
@@ -217,7 +220,7 @@ def images_digest(root: Path, cache: Path | None = None) -> str:
 
 
 def names_and_sizes_digest(root: Path) -> str:
-    """Hex sha256 over each image's name and size: the digest of releases before this one."""
+    """Returns the digest of earlier releases: a hex sha256 of each image's name and size."""
     digest = hashlib.sha256()
     for path in images_of(root):
         digest.update(_bytes(f"{path.relative_to(root).as_posix()} {path.stat().st_size}\n"))
@@ -225,31 +228,31 @@ def names_and_sizes_digest(root: Path) -> str:
 
 
 def _bytes(name: str) -> bytes:
-    """A file's name in bytes, whatever its encoding."""
+    """Returns a file's name as bytes, whatever its encoding."""
     return name.encode("utf-8", "surrogateescape")
 
 
 UPRIGHT = 1
-"""Version of how files of any kind are read: upright, and large ones smaller where a face is looked for."""
+"""Version of the reading of image files. Version 1 turns them upright, and shrinks large ones before face detection."""
 
 
 def images_block(paths: tuple[Path, ...]) -> np.ndarray:
-    """A block of image files, uint8 [n, 5, 64, 64].
+    """Reads a block of image files, uint8 [n, 5, 64, 64].
 
     Raises:
-        Refusal: a file is no image, is damaged or cannot be converted; the line names it.
+        Refusal: a file is not an image, is damaged or cannot be converted; the message names the file.
     """
     rows = []
     for path in paths:
         try:
             rows.append(landmarks.described(image_files.read(path)))
         except image_files.BadImage as error:
-            raise Refusal(f"{path} {error}: take it out of the folder") from error
+            raise Refusal(f"{path} {error}: remove it from the folder") from error
     return np.stack(rows)
 
 
 def prepare_images(root: Path, cache: Path) -> Path:
-    """Pictures, edges and masks of a folder of images; as `mvae.data.faces.celeba.prepare`."""
+    """Makes pictures, edges and masks of a folder of images. See `mvae.data.faces.celeba.prepare`."""
     landmarks.check_installed(*landmarks.NEEDED)
     paths = tuple(images_of(root))
     return _prepared(
@@ -282,13 +285,13 @@ VISION_IMAGES = Source(
 
 
 def faces_block(seed: int, start: int, stop: int) -> np.ndarray:
-    """Drawn faces start .. stop - 1 with edges and masks, uint8 [n, 5, 64, 64]."""
+    """Draws faces start .. stop - 1 with edges and masks, uint8 [n, 5, 64, 64]."""
     masks = faces.drawn(seed, start, stop, draw_mask)
     return np.stack(list(map(landmarks.described, faces.drawn(seed, start, stop), masks)))
 
 
 def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
-    """Faces, edges and masks; as `mvae.data.faces.celeba.prepare`."""
+    """Makes drawn faces, edges and masks. See `mvae.data.faces.celeba.prepare`."""
     landmarks.check_installed("skimage")
     return _prepared(
         cache,
@@ -301,7 +304,7 @@ def prepare_faces(_root: Path, cache: Path, seed: int, count: int) -> Path:
 
 
 def describe_faces(name: str, *, count: int, seed: int = faces.SEED) -> Source:
-    """Returns a data set of this number of drawn faces."""
+    """Returns a data set of `count` drawn faces."""
     return replace(
         faces.describe(name, separate=False, seed=seed, count=count),
         modalities=MODALITIES,

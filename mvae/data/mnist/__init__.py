@@ -1,8 +1,8 @@
-"""MNIST and what is made of it.
+"""MNIST and the data sets derived from it.
 
-mnist.py        MNIST, FashionMNIST and BinaryMNIST, from raw files in torchvision's layout
+mnist.py        MNIST, FashionMNIST and BinaryMNIST, read from raw files in torchvision's layout
 known_files.py  digests of the published raw files
-binarisation.py bits of images, fixed or drawn anew each epoch
-multi_mnist.py, mnist19.py   several digits with a text; the image with 18 computed attributes
-digits.py       scikit-learn's digits, embedded
+binarisation.py bits of images, fixed or drawn every epoch
+multi_mnist.py, mnist19.py   several digits with a text; one digit with 18 computed attributes
+digits.py       scikit-learn's digits, no files needed
 """

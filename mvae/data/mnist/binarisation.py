@@ -1,21 +1,21 @@
-"""Binarisation: black and white images drawn from grey ones, each pixel white with probability grey value / 255.
+"""Binarisation: draws black-and-white images from grey ones. A pixel is white with probability grey value / 255.
 
-A trial on black and white images (binary_mnist) takes its training images in one of two ways:
+A trial on black-and-white images (binary_mnist) gets its training images in one of two ways:
 
 fixed
-    The default. The conversion draws the bits of all images once, and every trial sees these bits. The supplement
+    The default. The conversion draws the bits of all images once, and all trials use these bits. The supplement
     aligns its numbers with its reference [5] (Larochelle and Murray, the NADE paper), whose MNIST is binarised once.
 dynamic
-    Every epoch draws the bits of the training images anew from their grey values. Every arm that is trained by steps
-    sees them, RBM included. Much later work does so: it keeps a model from memorising one draw.
+    Each epoch draws new bits for the training images from their grey values. All arms trained by steps use them,
+    including RBM. Much later work does this: it keeps a model from memorising one draw.
 
-The dynamic bits of a training image are a pure function of (seed, epoch, position in the training split). So resumed
-runs, data-parallel workers and any order of the batches see the same bits, and so does every arm of a seed. An image
-that an epoch shows more than once, alone and in a pair or again and again in a small paired set, has the same bits
-each time. All ELBO terms of a step take their inputs and their targets from one draw.
+The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
+data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch
+shows an image several times, alone or in pairs, its bits are the same each time. All ELBO terms of a step use one draw,
+for inputs and targets.
 
-Validation, test, read-outs and LOGREG, which is not trained by steps, use the fixed bits in both cases, so that their
-numbers can be compared.
+Validation, test, read-outs and LOGREG (which is not trained by steps) always use the fixed bits, so that their numbers
+are comparable.
 """
 
 import math
@@ -28,17 +28,17 @@ from mvae.streams import derive
 # N images, C channels, H height, W width
 
 BLOCK = 5000
-"""Images drawn at a time."""
+"""Number of images drawn at a time."""
 
 
 def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
-    """Draws every pixel from Bernoulli(value / 255), to the nearest 1/65536, as 0 or 255.
+    """Draws every pixel, 0 or 255, from Bernoulli(value / 255), with probabilities rounded to 1/65536.
 
-    It uses the bit generator's raw stream, four pixels a word, because that never changes between numpy versions.
+    Uses the bit generator's raw stream, four pixels per word, because it is the same in all numpy versions.
 
     Args:
         images: uint8 [N, C, H, W].
-        bits: advanced by one word for every four pixels.
+        bits: advances by one word per four pixels.
     """
     drawn = np.empty_like(images)
     for start in range(0, len(images), BLOCK):
@@ -51,15 +51,15 @@ def binarise(images: np.ndarray, bits: np.random.Philox) -> np.ndarray:
 
 
 def redrawn(grey: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """The images of a training split as one epoch shows them under dynamic binarisation.
+    """Returns the images of a training split for one epoch of dynamic binarisation.
 
-    Image i starts at count i * C * H * W / 16 of the stream ("binarisation", seed, epoch), so its bits do not depend
-    on how many images there are.
+    Image i starts at count i * C * H * W / 16 of the stream ("binarisation", seed, epoch). Its bits therefore do not
+    depend on the number of images.
 
     Args:
         grey: uint8 [N, C, H, W], with C * H * W a multiple of 16.
     Returns:
         uint8 [N, C, H, W], 0 or 255.
     """
-    assert math.prod(grey.shape[1:]) % PIXELS_A_COUNT == 0, "an image must begin with a count of its own"
+    assert math.prod(grey.shape[1:]) % PIXELS_A_COUNT == 0, "every image must start at a whole count of the generator"
     return binarise(grey, np.random.Philox(key=derive(seed, "binarisation", epoch)))

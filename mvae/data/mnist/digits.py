@@ -1,6 +1,6 @@
-"""`digits`: the 1,797 handwritten 8x8 digits inside scikit-learn (UCI, Alpaydin and Kaynak 1998). No download.
+"""Defines `digits`: the 1,797 handwritten 8x8 digits in scikit-learn (UCI, Alpaydin and Kaynak 1998). No download.
 
-Default of the demo and of most tests. Not in the paper, so its latents, epochs and split are ours.
+It is the default of the demo and of most tests. It is not in the paper: we chose latents, epochs and split.
 """
 
 import hashlib
@@ -12,31 +12,35 @@ from mvae.data.dataset import Arrays, Defaults, Kind, Modality, Source
 from mvae.refusal import Refusal
 
 CONTENT = "87ff0c9e40dc7e2c0e34e7257799c2e3f3aec1a016363bb11cad869ec428a826"
-"""Digest of the values that scikit-learn ships, so that the fingerprint costs no import; `convert` checks it."""
+"""Digest of scikit-learn's values, so that the fingerprint needs no import. `convert` checks it."""
 
 SHUFFLE_SEED = 1797
 SIZES = {"train": 1297, "validation": 250, "test": 250}
 
 
 def content_digest(images: np.ndarray, labels: np.ndarray) -> str:
-    """Hex sha256 of the shipped values: images [1797, 8, 8] in 0..16 and labels [1797], both as uint8 bytes."""
+    """Returns a hex sha256 of scikit-learn's values: images [1797, 8, 8] in 0..16, labels [1797]; both as uint8."""
     return hashlib.sha256(images.astype(np.uint8).tobytes() + labels.astype(np.uint8).tobytes()).hexdigest()
 
 
 def convert(_root: Path) -> Arrays:
-    """Images scaled from 0..16 to 0..255, in one fixed random order, cut into 1,297 / 250 / 250.
+    """Scales images from 0..16 to 0..255, shuffles with a fixed seed, and cuts into 1,297 / 250 / 250.
 
     Raises:
-        Refusal: the digits of this scikit-learn do not match the fingerprint.
+        Refusal: the digits of the installed scikit-learn do not match the fingerprint.
     """
-    from sklearn.datasets import load_digits  # a second of import that a warm cache saves
+    from sklearn.datasets import (
+        load_digits,
+    )  # imported here because it takes a second, and a warm cache needs no conversion
 
     digits = load_digits()
     if content_digest(digits.images, digits.target) != CONTENT:
-        raise Refusal("scikit-learn's digits are not the known ones: install a released scikit-learn (1.9 is fine)")
+        raise Refusal(
+            "scikit-learn's digits are not the expected ones: install a released scikit-learn, for example 1.9"
+        )
     images = np.rint(digits.images * 255 / 16).astype(np.uint8)[:, None]
     labels = digits.target.astype(np.uint8)
-    # The raw stream of a bit generator never changes between numpy versions; Generator.permutation may.
+    # A bit generator's raw stream is the same in all numpy versions; Generator.permutation may change.
     order = np.argsort(np.random.Philox(key=SHUFFLE_SEED).random_raw(len(labels)), kind="stable")
     cuts = np.cumsum(list(SIZES.values()))[:-1]
     parts = zip(np.split(images[order], cuts), np.split(labels[order], cuts), strict=True)

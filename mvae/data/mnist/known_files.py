@@ -1,9 +1,9 @@
-"""The published raw files of the MNIST family, by which a user's files are recognised.
+"""Recognises the published raw files of the MNIST family by their digests.
 
-A file that is known to belong elsewhere is refused: FashionMNIST's file in MNIST's folder, or a training file under the
-name of a test file. A file that is not known is the user's own: it is used, and described beside the published one.
+A known file in the wrong place is refused: FashionMNIST's file in MNIST's folder, or a training file under the name of
+a test file. An unknown file is used as the user's own, and its difference from the published file is reported.
 
-Digests are hex sha256 of the uncompressed files, so that compression does not matter.
+Digests are hex sha256 of the uncompressed files, so compression does not matter.
 """
 
 from collections.abc import Mapping
@@ -34,30 +34,30 @@ COUNTS = {
     ),
     "FashionMNIST": ((6000,) * 10, (1000,) * 10),
 }
-"""Folder to examples of each class, in the training file and in the test file."""
+"""Folder to the number of examples per class, in the training file and in the test file."""
 
 TOKENS = {"MNIST": "mnist", "FashionMNIST": "fashion_mnist"}
-"""Folder to the data set that reads it."""
+"""Folder to the name of the data set that reads it."""
 
 _OWNERS = {digest: (folder, name) for folder, files in DIGESTS.items() for name, digest in files.items()}
 
 
 def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None:
-    """Refuse files that are known to be others than their place says.
+    """Checks that no published file is in the wrong place.
 
     Args:
-        raw: the folder that they are in.
-        folder: name of the data set that it is to hold.
-        digests: of the files, by name.
+        raw: the folder of the files.
+        folder: name of the data set that belongs there.
+        digests: digest of each file, by file name.
     Raises:
-        Refusal: one line that names the file, what it is, and what to do.
+        Refusal: a file is in the wrong place; the message names the file, its content, and what to do.
     """
     for name, digest in digests.items():
         owner, own_name = _OWNERS.get(digest, (folder, name))
         if owner != folder:
             raise Refusal(
-                f"{raw / name} is {owner}'s {own_name}: put {folder}'s there, or move {owner}'s files to {owner}/raw"
-                f" and type --dataset {TOKENS[owner]}"
+                f"{raw / name} is {owner}'s {own_name}: put {folder}'s file there, or move {owner}'s files to"
+                f" {owner}/raw and use --dataset {TOKENS[owner]}"
             )
         if own_name != name:
             raise Refusal(f"{raw / name} is {owner}'s {own_name} under another name: put {owner}'s {name} there")
@@ -67,18 +67,18 @@ def refuse_misplaced(raw: Path, folder: str, digests: Mapping[str, str]) -> None
 
 
 def described(raw: Path, folder: str, others: list[str], train: tuple[int, ...], test: tuple[int, ...]) -> str:
-    """Describes, in one line, a folder whose files are not all published ones.
+    """Returns one line about a folder whose files are not all published ones.
 
     Args:
-        others: names of the files that are not the published ones.
-        train, test: examples of each class.
+        others: names of the files that differ from the published ones.
+        train, test: number of examples per class.
     """
     published = COUNTS[folder]
-    line = f"{raw} holds {len(others)} of 4 files that are not the published {folder}'s ({', '.join(others)}): "
+    line = f"{len(others)} of 4 files in {raw} differ from the published {folder} ({', '.join(others)}): "
     if (train, test) == published:
-        return line + "as many examples of each class as published, with other content"
+        return line + "as many examples per class as published, but other content"
     line += f"{sum(train):,} training and {sum(test):,} test examples"
     if (sum(train), sum(test)) != tuple(map(sum, published)):
         return line + f" (published: {sum(published[0]):,} and {sum(published[1]):,})"
-    alike = next((f", as in {other}" for other, counts in COUNTS.items() if counts == (train, test)), "")
-    return f"{line} as published, with other numbers of each class{alike}"
+    same = next((f", the same as {other}'s" for other, counts in COUNTS.items() if counts == (train, test)), "")
+    return f"{line} as published, but other numbers per class{same}"

@@ -1,4 +1,4 @@
-"""`mnist`, `binary_mnist` and `fashion_mnist`: 28x28 grey images with ten classes, read from torchvision's raw layout.
+"""Defines `mnist`, `binary_mnist` and `fashion_mnist`: 28x28 grey images of ten classes, in torchvision's raw layout.
 
     <data root>/MNIST/raw/train-images-idx3-ubyte          (60,000 images; also with .gz)
     <data root>/MNIST/raw/train-labels-idx1-ubyte
@@ -6,9 +6,11 @@
     <data root>/MNIST/raw/t10k-labels-idx1-ubyte
     <data root>/FashionMNIST/raw/...                       (the same four names)
 
-The paper trains on 50,000, validates on 10,000 and tests on 10,000 (supplement, section 1); ours: the last sixth of the
-training file validates. An idx file is a big-endian header (0, 0, type 8 = uint8, number of dimensions, one uint32 a
-dimension), then bytes.
+The paper uses 50,000 examples for training, 10,000 for validation and 10,000 for testing (supplement, section 1). Here
+the last sixth of the training file is the validation split.
+
+An idx file has a big-endian header, then the values as bytes. The header is 0, 0, the type (8 = uint8), the number of
+dimensions, then one uint32 per dimension.
 """
 
 import contextlib
@@ -44,30 +46,30 @@ DOWNLOAD_TIMEOUT_S = 20.0
 
 
 def raw_folder(root: Path, folder: str) -> Path:
-    """Where torchvision keeps the raw files of the data set that it calls `folder`."""
+    """Returns the folder in which torchvision keeps the raw files of a data set, named `folder` there."""
     return root / folder / "raw"
 
 
 def find(root: Path, folder: str) -> dict[str, Path]:
-    """The four raw files by their plain names; a plain file goes before its gzip.
+    """Returns the four raw files by their uncompressed names. If a file and its gzip both exist, the file is used.
 
     Raises:
-        MissingFiles: one of them is not there.
+        MissingFiles: a file is missing.
     """
     raw = raw_folder(root, folder)
     found = {name: path for name in FILES for path in (raw / f"{name}.gz", raw / name) if path.is_file()}
     if missing := [name for name in FILES if name not in found]:
         raise MissingFiles(
-            f"{raw} has no {missing[0]} (nor .gz): the data root must hold {folder}/raw/ with {', '.join(FILES)}"
+            f"{raw} has no {missing[0]} (or .gz): the data root must hold {folder}/raw/ with {', '.join(FILES)}"
         )
     return found
 
 
 def content_digest(root: Path, folder: str) -> str:
-    """Hex sha256 over the four files' contents, uncompressed: a gzip and its plain file have one digest.
+    """Returns a hex sha256 of the four files' uncompressed contents, equal for a file and its gzip.
 
     Raises:
-        Refusal: a damaged file, or one that is known to be another file or of another data set.
+        Refusal: a file is damaged, or is known to belong elsewhere.
     """
     digests = _digests(find(root, folder))
     known_files.refuse_misplaced(raw_folder(root, folder), folder, digests)
@@ -75,7 +77,6 @@ def content_digest(root: Path, folder: str) -> str:
 
 
 def _digests(found: dict[str, Path]) -> dict[str, str]:
-    """Hex sha256 of each file's content, uncompressed, by its plain name."""
     return {name: _file_digest(path, file_version(path)) for name, path in found.items()}
 
 
@@ -86,7 +87,7 @@ def _file_digest(path: Path, _version: tuple[int, int]) -> str:
 
 
 def training_examples(root: Path, folder: str) -> int:
-    """How many examples are left for training, from the file's header alone."""
+    """Returns the number of training examples, reading only the header of the images' file."""
     path = find(root, folder)[FILES[0]]
     with _opened(path) as file:
         count = _read_header(file, path)[0]
@@ -94,26 +95,26 @@ def training_examples(root: Path, folder: str) -> int:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """One idx file, plain or gzip, as a uint8 array shaped by its header.
+    """Reads an idx file, plain or gzip, into a uint8 array of the shape in its header.
 
     Raises:
-        Refusal: it is not an idx file of bytes, is cut short, or has bytes too many.
+        Refusal: it is not an idx file of bytes, or has too few or too many bytes.
     """
     with _opened(path) as file:
         shape = _read_header(file, path)
         data = file.read()
     if len(data) != math.prod(shape):
         raise Refusal(
-            f"{path} is damaged: {math.prod(shape):,} bytes are promised and {len(data):,} follow; fetch it again"
+            f"{path} is damaged: its header says {math.prod(shape):,} bytes, but {len(data):,} follow; fetch it again"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def convert(root: Path, folder: str, binary: bool) -> Arrays:
-    """Read all four files and cut them into splits; `binary` draws each pixel once (see binarisation.py).
+    """Reads all four files and cuts them into splits. If `binary`, draws the bits of all images once (binarisation.py).
 
     Raises:
-        Refusal: a damaged file, images of another size, labels that do not fit the images.
+        Refusal: damaged file, images of the wrong size, or labels that do not match the images.
     """
     found = find(root, folder)
     train, test = (_read_pair(found[images], found[labels]) for images, labels in (FILES[:2], FILES[2:]))
@@ -126,10 +127,10 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
 
 
 def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
-    """How the raw files differ from the published ones, in one line; none if they do not.
+    """Returns one line on how the raw files differ from the published ones; empty if they do not.
 
     Raises:
-        Refusal: a damaged file.
+        Refusal: a file is damaged.
     """
     found = find(root, folder)
     others = [name for name, digest in _digests(found).items() if digest != known_files.DIGESTS[folder][name]]
@@ -140,15 +141,15 @@ def facts(root: Path, _words: int | None, folder: str) -> tuple[str, ...]:
 
 
 def download(root: Path, folder: str) -> None:
-    """Fetch the raw files with torchvision, into `<root>/<folder>/raw`; each appears there complete or not at all.
+    """Downloads the raw files with torchvision into `<root>/<folder>/raw`. Each file appears complete or not at all.
 
     Raises:
-        MissingFiles: no torchvision, no internet, or `root` cannot be written.
+        MissingFiles: torchvision is not installed, the download failed, or `root` is not writable.
     """
     log.info("downloading %s to %s", folder, root)
     timeout = socket.getdefaulttimeout()
     try:
-        from torchvision import datasets  # three seconds of import that nobody pays who has the files
+        from torchvision import datasets  # imported here because it takes three seconds
 
         socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_S)
         root.mkdir(parents=True, exist_ok=True)
@@ -161,8 +162,8 @@ def download(root: Path, folder: str) -> None:
     except (ImportError, OSError, RuntimeError, MissingFiles) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise MissingFiles(
-            f"{raw_folder(root, folder)} has no {folder} and it could not be downloaded ({reason}): "
-            f"give --data-root a folder that holds {folder}/raw/{FILES[0]} and the like"
+            f"{raw_folder(root, folder)} has no {folder}, and downloading it failed ({reason}): "
+            f"give --data-root a folder that holds {folder}/raw/{FILES[0]} and the other files"
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
@@ -171,25 +172,24 @@ def download(root: Path, folder: str) -> None:
 def _read_pair(images_path: Path, labels_path: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = read_idx(images_path), _labels(labels_path)
     if images.ndim != 3 or images.shape[1:] != SHAPE[1:]:
-        raise Refusal(f"{images_path} holds values shaped {images.shape}: 28x28 images are expected")
+        raise Refusal(f"{images_path} holds values of shape {images.shape}: replace it by a file of 28x28 images")
     if labels.shape != (len(images),):
         raise Refusal(f"{labels_path} holds {len(labels):,} labels for {len(images):,} images: fetch both again")
     return images.reshape(-1, *SHAPE), labels
 
 
 def _labels(path: Path) -> np.ndarray:
-    """The labels in a file, uint8 [N]."""
     labels = read_idx(path)
     if labels.ndim != 1:
-        raise Refusal(f"{path} holds values shaped {labels.shape}: one label per image is expected")
+        raise Refusal(f"{path} holds values of shape {labels.shape}: replace it by a file with one label per image")
     if labels.max(initial=0) >= CLASSES:
-        raise Refusal(f"{path} holds the label {labels.max()}: 0 to {CLASSES - 1} are expected")
+        raise Refusal(f"{path} holds the label {labels.max()}: use labels from 0 to {CLASSES - 1}")
     return labels
 
 
 def _validation_examples(count: int, path: Path) -> int:
     if count < 6:
-        raise Refusal(f"{path} holds {count} images: at least 6 are needed, because the last sixth validates")
+        raise Refusal(f"{path} holds {count} images: use at least 6, because the last sixth is the validation split")
     return count // 6
 
 
@@ -204,12 +204,12 @@ def _read_header(file: io.BufferedIOBase, path: Path) -> tuple[int, ...]:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[io.BufferedIOBase]:
-    """A raw file's uncompressed bytes; it is the user's file, so that what goes wrong becomes one clear line."""
+    """Opens a raw file, decompressing a gzip, and turns read errors into a Refusal."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             yield file
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise Refusal(f"{path} is not a whole gzip file ({error}): fetch it again") from error
+        raise Refusal(f"{path} is not a complete gzip file ({error}): fetch it again") from error
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error.strerror}") from error
 

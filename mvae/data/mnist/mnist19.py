@@ -1,10 +1,11 @@
-"""`mnist19`: real MNIST as 19 modalities, the image and 18 binary attributes computed from its label and its pixels.
+"""Defines `mnist19`: MNIST as 19 modalities, the image and 18 binary attributes computed from label and pixels.
 
-Made from MNIST's raw files (the layout is in `mvae/data/mnist/mnist.py`), with its images and splits. Ten attributes
-are the label's bits, `is_0` to `is_9`; eight describe the shape of the ink, the pixels of at least 128. Each of the
-eight is "a quantity is above a threshold"; the docstring of the quantity's function is the formula. The threshold of
-`has_hole` is 0, the others' is the median over the 50,000 training digits, so that they hold for half of those, less
-the few that tie with the median:
+It uses MNIST's raw files (layout: `mvae/data/mnist/mnist.py`), images and splits. Ten attributes, `is_0` to `is_9`,
+say which digit the label is. The other eight describe the shape of the ink, that is, of all pixels of at least 128.
+
+Each of the eight means that a quantity exceeds a threshold. The function that computes the quantity documents its
+formula. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training digits. So these
+attributes hold for half of the training digits, minus the few that equal the median:
 
                   quantity                                  median   share: training, validation, test
     thick         stroke width, in pixels                   2.371    0.5000   0.4569   0.5210
@@ -16,10 +17,10 @@ the few that tie with the median:
     symmetric     share of ink with ink opposite            0.4368   0.4995   0.4897   0.5353
     heavy_right   columns from the box's middle to the ink  0.02941  0.4998   0.5157   0.5043
 
-MNIST centres each digit by its mass and scales its longer side to 20 pixels, so that neither the centroid in the
-picture nor the box's longer side says anything: a digit is heavy on a side of its own bounding box, and wide and tall
-are second moments. Sums are whole numbers, and a few correctly rounded operations follow, so the same raw files give
-the same bytes with any numpy.
+MNIST centres each digit by its mass and scales its longer side to 20 pixels. Therefore neither the centroid's position
+in the image nor the longer side of the bounding box is informative. Instead, "heavy" refers to the digit's own bounding
+box, and "wide" and "tall" are second moments. All sums are integers, followed by a few correctly rounded operations, so
+the same raw files give the same bytes with any numpy.
 """
 
 import logging
@@ -39,23 +40,24 @@ log = logging.getLogger(__name__)
 INK = 128
 """Smallest grey value that counts as ink."""
 CHUNK = 5000
-"""Images measured at a time."""
+"""Number of images measured at a time."""
 
 
 @dataclass(frozen=True)
 class Ink:
-    """What the shape's quantities are made of, counted in each image; every field is int64 [N].
+    """Counts per image from which the quantities are computed; every field is int64 [N].
 
-    Windows are the 2x2 windows of the image, framed by empty pixels (Gray's bit quads).
+    Windows are the 2x2 windows of the image after padding it with empty pixels (Gray's bit quads).
 
     Attributes:
-        area: pixels of ink.
-        row, column: sums of the ink's rows, 0 at the top, and of its columns, 0 at the left.
+        area: number of ink pixels.
+        row, column: sums of the rows of all ink pixels (0 is the top) and of their columns (0 is the left).
         row_row, row_column, column_column: sums of squared rows, of row times column, of squared columns.
-        top_bottom, left_right: first row with ink plus the last, and the same of columns.
-        matched: pixels of ink whose mirror image, left to right about the middle of the bounding box, is ink too.
-        ones, threes: windows with one pixel of ink, with three.
-        pairs, diagonals: windows with two, side by side and corner to corner.
+        top_bottom, left_right: first plus last row with ink, first plus last column with ink.
+        matched: number of ink pixels whose mirror image is ink too, mirrored left to right about the middle of the
+            bounding box.
+        ones, threes: number of windows with one ink pixel, with three.
+        pairs, diagonals: number of windows with two ink pixels side by side, and with two on a diagonal.
     """
 
     area: np.ndarray
@@ -74,7 +76,7 @@ class Ink:
 
 
 def measure(images: np.ndarray) -> Ink:
-    """Count each image's ink, a chunk at a time (70,000 digits: about one second).
+    """Counts the ink of each image (70,000 digits: about one second).
 
     Args:
         images: uint8 [N, 1, H, W], at most 28x28.
@@ -84,15 +86,15 @@ def measure(images: np.ndarray) -> Ink:
 
 
 def _counts(ink: np.ndarray) -> np.ndarray:
-    """The fields of `Ink` in their order, int64 [fields, n], of bool [n, H, W]."""
+    """Returns the fields of `Ink` in order, int64 [fields, n], from bool [n, H, W]."""
     n, height, width = ink.shape
     rows, columns = (axis.reshape(-1) for axis in np.indices((height, width)))
     moments = np.stack([rows**0, rows, columns, rows**2, rows * columns, columns**2], axis=1)
     sums = ink.reshape(n, height * width).astype(np.float32) @ moments.astype(
         np.float32
-    )  # below 2^24: exact in any order
+    )  # below 2^24: exact in any order of summation
     top_bottom, left_right = (_first_plus_last(np.asarray(ink.any(axis=axis))) for axis in (2, 1))
-    opposite = np.clip(left_right[:, None] - np.arange(width), 0, width - 1)  # what is clipped faces no ink
+    opposite = np.clip(left_right[:, None] - np.arange(width), 0, width - 1)  # a clipped column has no ink opposite
     mirrored = np.take_along_axis(ink, opposite[:, None], axis=2)
     framed = np.pad(ink, ((0, 0), (1, 1), (1, 1))).view(np.uint8)
     a, b, c, d = framed[:, :-1, :-1], framed[:, :-1, 1:], framed[:, 1:, :-1], framed[:, 1:, 1:]
@@ -108,24 +110,24 @@ def _counts(ink: np.ndarray) -> np.ndarray:
 
 
 def _first_plus_last(holds: np.ndarray) -> np.ndarray:
-    """First true place plus the last, [n], of bool [n, places]; places - 1 where none is true."""
+    """Returns the first true position plus the last, [n], from bool [n, positions]; positions - 1 if none is true."""
     return np.asarray(holds.argmax(axis=1) + holds.shape[1] - 1 - holds[:, ::-1].argmax(axis=1))
 
 
 def stroke_width(ink: Ink) -> np.ndarray:
-    """`thick`: 2 A / P, twice the area over the perimeter, in pixels: w for a long stroke of width w.
+    """`thick`: 2 A / P, twice the area divided by the perimeter, in pixels. It is w for a long stroke of width w.
 
-    P = pairs + (ones + threes + 2 diagonals) / sqrt(2), the bit quads' estimate, right for straight and for
-    diagonal edges (Pratt, Digital Image Processing).
+    P = pairs + (ones + threes + 2 diagonals) / sqrt(2) is the estimate from bit quads. It is right for straight and
+    for diagonal edges (Pratt, Digital Image Processing).
     """
     perimeter = ink.pairs + (ink.ones + ink.threes + 2 * ink.diagonals) / np.sqrt(2)
     return _ratio(2 * ink.area, perimeter)
 
 
 def slant(ink: Ink) -> np.ndarray:
-    """`slanted`: -mu11 / mu02, the shear: how many columns to the right the ink moves for each row up.
+    """`slanted`: -mu11 / mu02, the shear: columns that the ink moves to the right per row upwards.
 
-    mu11 and mu02 are the central moments of row with column and of row with row; 0 where all ink is in one row.
+    mu11 is the central moment of row and column, mu02 that of row and row. 0 if all ink is in one row.
     """
     return _ratio(ink.row * ink.column - ink.area * ink.row_column, ink.area * ink.row_row - ink.row**2)
 
@@ -141,41 +143,41 @@ def row_spread(ink: Ink) -> np.ndarray:
 
 
 def euler_number(ink: Ink) -> np.ndarray:
-    """Pieces less holes: (ones - threes - 2 diagonals) / 4, int64 [N] (Gray, Local properties of binary images, 1971).
+    """Pieces minus holes: (ones - threes - 2 diagonals) / 4, int64 [N] (Gray, Local properties of binary images, 1971).
 
-    Ink hangs together over sides and corners, the empty pixels of a hole over sides.
+    Ink pixels are connected across sides and corners, empty pixels of a hole across sides only.
     """
     return np.asarray((ink.ones - ink.threes - 2 * ink.diagonals) // 4)
 
 
 def holes(ink: Ink) -> np.ndarray:
-    """`has_hole`: 1 - E, with E the Euler number: the holes of a digit in one piece; 0 where there is no ink.
+    """`has_hole`: 1 - E, with E the Euler number. This is the number of holes of a digit in one piece; 0 without ink.
 
-    Each further piece hides one hole; 0.65 % of the training digits have a hole and yet E >= 1.
+    Every further piece cancels one hole: 0.65 % of the training digits have a hole, but E >= 1.
     """
     return np.asarray(np.minimum(ink.area, 1) - euler_number(ink))
 
 
 def weight_above(ink: Ink) -> np.ndarray:
-    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, how many rows the centroid is above the bounding box's middle."""
+    """`heavy_above`: (top + bottom) / 2 - sum(r) / A, the rows from the box's middle up to the centroid."""
     return _ratio(ink.area * ink.top_bottom - 2 * ink.row, 2 * ink.area)
 
 
 def symmetry(ink: Ink) -> np.ndarray:
-    """`symmetric`: the share of ink that stays ink when mirrored left to right about the bounding box's middle.
+    """`symmetric`: the share of ink that is still ink after mirroring left to right about the bounding box's middle.
 
-    It is 1 - D / 2A, with D the pixels in which the digit and its mirror image differ.
+    Equals 1 - D / 2A, with D the number of pixels in which the digit and its mirror image differ.
     """
     return _ratio(ink.matched, ink.area)
 
 
 def weight_right(ink: Ink) -> np.ndarray:
-    """`heavy_right`: sum(c) / A - (left + right) / 2, how many columns the centroid is right of the box's middle."""
+    """`heavy_right`: sum(c) / A - (left + right) / 2, the columns from the box's middle right to the centroid."""
     return _ratio(2 * ink.column - ink.area * ink.left_right, 2 * ink.area)
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """float64 [N], 0 where the denominator is 0."""
+    """Returns float64 [N], 0 where the denominator is 0."""
     quotient = np.zeros(len(numerator))
     np.divide(numerator, denominator, out=quotient, where=denominator != 0)
     return quotient
@@ -191,23 +193,23 @@ QUANTITIES: dict[str, Callable[[Ink], np.ndarray]] = {
     "symmetric": symmetry,
     "heavy_right": weight_right,
 }
-"""What each attribute of shape compares with its threshold: [N], larger where the attribute holds."""
+"""For each shape attribute, the function that returns its quantity, [N]. The attribute holds above the threshold."""
 
 ATTRIBUTES = (*(f"is_{label}" for label in range(mnist.CLASSES)), *QUANTITIES)
-"""The 18 attributes, in the order of their modalities, which follow the image's."""
+"""Names of the 18 attributes, in the order of their modalities, which follow the image."""
 
 
 def thresholds(ink: Ink) -> dict[str, float]:
-    """What each quantity must exceed: 0 holes, else the median over `ink`, which is the training part's."""
+    """Returns the threshold of each quantity: 0 for holes, else the median over `ink`, the training split's."""
     return {name: 0.0 if name == "has_hole" else float(np.median(of(ink))) for name, of in QUANTITIES.items()}
 
 
 def attributes(labels: np.ndarray, ink: Ink, above: dict[str, float]) -> tuple[np.ndarray, ...]:
-    """The values of all 18 attributes, each uint8 [N], 0 or 1.
+    """Returns the values of all 18 attributes, each uint8 [N], 0 or 1.
 
     Args:
         labels: uint8 [N].
-        above: the thresholds.
+        above: the threshold of each quantity.
     """
     bits = [labels == label for label in range(mnist.CLASSES)]
     shapes = [of(ink) > above[name] for name, of in QUANTITIES.items()]
@@ -215,20 +217,16 @@ def attributes(labels: np.ndarray, ink: Ink, above: dict[str, float]) -> tuple[n
 
 
 def convert(root: Path) -> Arrays:
-    """Read MNIST's raw files and compute each split's attributes.
+    """Reads MNIST's raw files and computes the attributes of each split.
 
     Raises:
-        Refusal: a damaged file, as for `mnist`.
+        Refusal: damaged file, as for `mnist`.
     """
     digits = mnist.MNIST.convert(root)
     inks = {split: measure(digits[split][0]) for split in SPLITS}
     above = thresholds(inks["train"])
     log.info("mnist19: thresholds %s", ", ".join(f"{name} {value:.4g}" for name, value in above.items()))
-    arrays: Arrays = {}
-    for split in SPLITS:
-        images, labels = digits[split]
-        arrays[split] = images, *attributes(labels, inks[split], above)
-    return arrays
+    return {split: (images, *attributes(labels, inks[split], above)) for split, (images, labels) in digits.items()}
 
 
 MNIST19 = replace(

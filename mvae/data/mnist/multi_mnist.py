@@ -1,13 +1,13 @@
-"""`multi_mnist`: 0 to 4 of MNIST's digits at fixed places on a 50x50 canvas, and their classes as a text.
+"""Defines `multi_mnist`: 0 to 4 MNIST digits at fixed places on a 50x50 canvas, with their classes as a text.
 
-Made from MNIST's raw files (the layout is in `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has as many
-canvases as MNIST's split has digits, and draws its digits from that split alone, with replacement. The count of digits
-is uniform on 0..4. A digit is shrunk by 1/1.3 to 21x21 and pasted by pixelwise maximum, in this order: top left, top
-right, bottom left, bottom right. Neighbouring boxes share a border of two pixels; canvases on which two digits really
-meet there are counted and logged (a collision costs nothing but beauty, so none is drawn again).
+It is made from MNIST's raw files (layout: `mvae/data/mnist/mnist.py`; supplement, section 1). Each split has as many
+canvases as MNIST's split has digits, and draws its digits with replacement from that split only. The number of digits
+is uniform on 0..4. Each digit is shrunk by 1/1.3 to 21x21 and pasted by pixelwise maximum, in this order: top left, top
+right, bottom left, bottom right. Neighbouring boxes overlap by two pixels. Canvases on which two digits overlap are
+counted and logged, but not drawn again, because an overlap only affects the looks.
 
-The text is the classes in the same order, then the stop token, which also fills the row: 5 tokens, of a vocabulary of
-10 digits, stop and start. Every draw comes from one seeded raw stream, so the same raw files give the same bytes.
+The text is the classes in the same order, then stop tokens, 5 tokens in total. The vocabulary is 10 digits,
+stop and start. All random numbers come from one seeded raw stream, so the same raw files give the same bytes.
 """
 
 import logging
@@ -26,23 +26,23 @@ log = logging.getLogger(__name__)
 
 SEED = 50
 SIDE = 50
-"""Height and width of a canvas."""
+"""Height and width of a canvas, in pixels."""
 SMALL = 21
-"""Height and width of a digit on it: 28 / 1.3, cut off."""
+"""Height and width of a digit on the canvas, in pixels: 28 / 1.3, rounded down."""
 PLACES = ((4, 4), (4, 23), (23, 4), (23, 23))
-"""Top and left of each digit's box, in the order in which digits are pasted and read."""
+"""Top and left of each digit's box, in the order of pasting and of the text."""
 VOCABULARY = 12
 """Ten digits, stop, start."""
 STOP = stop_token(VOCABULARY)
 LENGTH = len(PLACES) + 1
-"""Tokens of a stored text."""
+"""Number of tokens of a stored text."""
 
 
 def convert(root: Path) -> Arrays:
-    """Read MNIST's raw files and compose each split's canvases.
+    """Reads MNIST's raw files and composes the canvases of each split.
 
     Raises:
-        Refusal: a damaged file, as for `mnist`.
+        Refusal: damaged file, as for `mnist`.
     """
     digits = mnist.MNIST.convert(root)
     bits = np.random.Philox(key=SEED)
@@ -50,22 +50,21 @@ def convert(root: Path) -> Arrays:
     for split in SPLITS:
         images, labels = digits[split]
         canvases, texts, collisions = compose(images, labels, bits)
-        log.info("multi_mnist: digits touch on %d of %d %s images", collisions, len(canvases), split)
+        log.info("multi_mnist: digits overlap on %d of %d %s images", collisions, len(canvases), split)
         arrays[split] = canvases, texts
     return arrays
 
 
 def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> tuple[np.ndarray, np.ndarray, int]:
-    """As many canvases as there are digits, drawn from these digits.
+    """Composes as many canvases as there are digits, from these digits.
 
     Args:
         images: uint8 [n, 1, 28, 28].
         labels: uint8 [n].
-        bits: advanced by five words a canvas (the count, then one digit a place, used or not), whose raw stream never
-            changes between numpy versions.
+        bits: advances by five words per canvas: the count, then one digit per place, even if unused. Its raw stream
+            is the same in all numpy versions.
     Returns:
-        Canvases uint8 [n, 1, 50, 50], texts uint8 [n, 5], and the number of canvases with a pixel that two digits
-        draw on.
+        Canvases uint8 [n, 1, 50, 50], texts uint8 [n, 5], and the number of canvases on which digits overlap.
     """
     n = len(images)
     words = bits.random_raw(n * LENGTH).reshape(n, LENGTH)
@@ -86,20 +85,21 @@ def compose(images: np.ndarray, labels: np.ndarray, bits: np.random.Philox) -> t
 
 
 def shrink(images: np.ndarray) -> np.ndarray:
-    """28x28 to 21x21 by the mean over the area that a pixel comes to cover, rounded: whole numbers in any library.
+    """Shrinks 28x28 to 21x21 pixels by averaging areas. Integer arithmetic gives the same result with every library.
 
-    A new pixel covers 4/3 of an old one each way, so weights are thirds and sixteen of ninths make a whole.
+    A new pixel covers 4/3 of an old pixel in each direction. In units of 1/9, the weights of the old pixels are
+    integers that sum to 16.
 
     Args:
         images: uint8 [n, 28, 28].
     Returns:
         uint8 [n, 21, 21].
     """
-    old, new = 3 * np.arange(28), 4 * np.arange(SMALL)[:, None]  # where pixels begin, in thirds of an old one
+    old, new = 3 * np.arange(28), 4 * np.arange(SMALL)[:, None]  # starts of pixels, in thirds of an old pixel
     thirds = np.clip(np.minimum(old + 3, new + 4) - np.maximum(old, new), 0, None).astype(np.float32)  # [21, 28]
     small = np.empty((len(images), SMALL, SMALL), np.uint8)
     for start in range(0, len(images), 5000):
-        sums = thirds @ images[start : start + 5000].astype(np.float32) @ thirds.T  # whole numbers, exact as floats
+        sums = thirds @ images[start : start + 5000].astype(np.float32) @ thirds.T  # integers, exact in float32
         small[start : start + 5000] = (sums.astype(np.uint32) + 8) // 16
     return small
 

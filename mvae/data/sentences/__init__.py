@@ -1,5 +1,5 @@
-"""Texts and pairs of sentences.
+"""Texts, and data sets of sentence pairs.
 
-sentences.py, text.py   sentences as stored and batched, tokens
-translation.py, toy_translation.py   the corpus of section 11, a small grammar
+sentences.py, text.py                sentences in storage and in batches; tokens
+translation.py, toy_translation.py   the corpus of section 11; a small grammar
 """

@@ -1,7 +1,7 @@
-"""Texts as rows of tokens: characters first, then a stop token, then whatever fills the row up.
+"""Represents texts as rows of tokens: characters first, then a stop token, then padding.
 
-The last two tokens of a vocabulary of C are stop (C - 2) and start (C - 1). Start is what a decoder sees before the
-first character; it is never stored and never part of a text. What follows the first stop means nothing to anybody.
+In a vocabulary of C tokens, the last two are stop (C - 2) and start (C - 1). Start is a decoder's input before the
+first character. It is never stored and never part of a text. Tokens after the first stop have no meaning.
 """
 
 from __future__ import annotations
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 UNKNOWN = 0
-"""The token of every word that a model does not know."""
+"""Token of all words that a model does not know."""
 
 UNKNOWN_WORD = "<unk>"
 
-# n texts, L tokens a row, C tokens in the vocabulary
+# n texts, L tokens per row, C tokens in the vocabulary
 
 
 def stop_token(classes: int) -> int:
-    """The token that ends a text, of a vocabulary of `classes`."""
+    """Returns the token that ends a text, for a vocabulary of `classes` tokens."""
     return classes - 2
 
 
 def start_token(classes: int) -> int:
-    """The token that a decoder sees first, of a vocabulary of `classes`."""
+    """Returns a decoder's first input token, for a vocabulary of `classes` tokens."""
     return classes - 1
 
 
 def characters(tokens: Tensor, classes: int) -> Tensor:
-    """Boolean [n, L]: which tokens of each row come before its first stop."""
+    """Returns boolean [n, L]: which tokens of each row come before its first stop."""
     return (tokens == stop_token(classes)).cumsum(1) == 0
 
 
 def text_of(tokens: list[int], classes: int) -> str:
-    """A row of tokens as people read it: its characters, which are digits, up to the first stop."""
+    """Returns a row of tokens as readable text: its characters, which are digits, up to the first stop."""
     stop = stop_token(classes)
     return "".join(str(token) for token in tokens[: [*tokens, stop].index(stop)])
 
 
 def ragged(sentences: Sequence[Sequence[int]]) -> np.ndarray:
-    """Sentences on their way to disk, from the words of each: an array [N] of arrays int32 [words]."""
+    """Returns sentences in the form in which they are stored: an array [N] of int32 arrays [words]."""
     rows = np.empty(len(sentences), object)
     for position, sentence in enumerate(sentences):
         rows[position] = np.array(sentence, np.int32)

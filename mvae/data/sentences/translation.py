@@ -1,11 +1,11 @@
-"""`translation`: sentences of two languages, one tokenised sentence a line, as of IWSLT 2015 (supplement, section 11).
+"""Defines `translation`: pairs of tokenised sentences, one per line, as in IWSLT 2015 (supplement, section 11).
 
-A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B; the suffixes A and B, any two, name the
-modalities, in alphabetical order. It is looked for as the data root itself, then as its folder en-vi.
+A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B. A and B are any two suffixes; they name
+the modalities, in alphabetical order. The folder is either the data root itself or its subfolder en-vi.
 
-Words are in Unicode's normal form C, and white space of any kind separates them. Words that occur at least FEWEST times
-in the training part, and are among the CLASSES - 3 most frequent, are known to models; all others are <unk> to them. A
-pair with more than MOST_TOKENS words in a sentence is left out of its part. `facts` says how many of each there are.
+Words are in Unicode's normal form C and are separated by any white space. Models know the CLASSES - 3 most frequent
+words, if these occur at least FEWEST times in the training split. All other words are <unk> to models. Pairs with a
+sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers.
 """
 
 import codecs
@@ -27,20 +27,22 @@ from mvae.storage.files import file_version, sha256_cached
 from mvae.storage.place import Version
 
 FILES = {"train": "train", "validation": "valid", "test": "test"}
-"""Stems of the files of each split."""
+"""File name of each split, without suffix."""
 
 MOST_TOKENS = 70
-"""Words of a sentence at most (supplement, section 11)."""
+"""Largest number of words in a sentence (supplement, section 11)."""
 
 CLASSES = 10_000
-"""Tokens that a model knows at most: words, <unk>, stop and start."""
+"""Largest number of tokens that a model knows: words, <unk>, stop and start."""
 
 FEWEST = 5
-"""Times that a word must be seen in training to be known."""
+"""Number of times that a word must occur in the training split to be known."""
 
 SEPARATORS = {0x200B: " ", 0xFEFF: " ", 0x00AD: "", 0x2060: ""}
-"""Characters without width: the zero width space and byte order marks (where files were joined) separate words, soft
-hyphens and word joiners are left out of them."""
+"""Characters without width, and their replacement.
+
+The zero width space and byte order marks (from joined files) separate words. Soft hyphens and word joiners are removed.
+"""
 
 UNUSUAL = re.compile(r"[^\S \t\n\r]|\r(?!\n|\Z)|[\u200b\ufeff\u00ad\u2060]")
 """Separators of words and lines other than blanks, tabs and the line ends of Unix and Windows."""
@@ -51,20 +53,20 @@ Pairs = tuple[list[list[str]], list[list[str]]]
 
 @dataclass(frozen=True)
 class Corpus:
-    """A corpus as it was read."""
+    """A corpus after reading its files."""
 
     languages: tuple[str, str]
     pairs: dict[str, Pairs]
-    """By split, without the pairs that are too long."""
+    """The pairs of each split, without those that are too long."""
     too_long: dict[str, int]
-    """By split: pairs left out."""
+    """Number of pairs left out of each split."""
     rewritten: bool = False
-    """Whether a file is not in normal form C or has unusual separators, so that words differ from the bytes there."""
+    """Whether a file is not in normal form C or has unusual separators, so that words differ from its bytes."""
     fewest: int = FEWEST
 
     @functools.cached_property
     def modalities(self) -> tuple[Modality, ...]:
-        """Both languages, with their words.
+        """Both languages as modalities, with their words.
 
         Raises:
             Refusal: no word occurs often enough to be known.
@@ -76,7 +78,7 @@ class Corpus:
             words, classes = vocabulary(training, others, self.fewest)
             if classes == SPECIAL:
                 raise Refusal(
-                    f"no word of train.{language} occurs {self.fewest} times, so none would be known:"
+                    f"no word in train.{language} occurs {self.fewest} times, so the vocabulary would be empty:"
                     " give a larger corpus"
                 )
             made.append(_language(language, classes, tuple(words)))
@@ -84,7 +86,7 @@ class Corpus:
 
     @property
     def arrays(self) -> Arrays:
-        """The sentences as numbers of words."""
+        """The sentences as arrays of word numbers."""
 
         def numbered(modality: Modality, sentences: list[list[str]]) -> np.ndarray:
             numbers = {word: number for number, word in enumerate(modality.words)}
@@ -93,11 +95,10 @@ class Corpus:
         return {split: tuple(map(numbered, self.modalities, self.pairs[split])) for split in SPLITS}
 
     def facts(self, known: int | None) -> tuple[str, ...]:
-        """One line per part: how many pairs it has and how many were left out, and how much of either language is
-        <unk>.
+        """Returns one line per split: the number of pairs, of pairs left out, and the share of <unk> per language.
 
         Args:
-            known: known words at most; None: as many as the corpus gives.
+            known: largest number of known words; None: the corpus's own.
         """
         lines = []
         for split, stem in FILES.items():
@@ -105,66 +106,66 @@ class Corpus:
             shares = [f"{one.name} {unknown_share(one, sentences, known):.1%}" for one, sentences in texts]
             count = len(self.pairs[split][0])
             lines.append(
-                f"{stem} has {count:,} pair{'s' * (count != 1)}, {self.too_long[split]:,} left out for a sentence of"
-                f" more than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
+                f"{stem} has {count:,} pair{'s' * (count != 1)}, {self.too_long[split]:,} left out because a sentence"
+                f" has more than {MOST_TOKENS} words; share of {UNKNOWN_WORD}: {', '.join(shares)}"
             )
         return tuple(lines)
 
 
 def find(root: Path) -> dict[str, tuple[Path, Path]]:
-    """The two files of each split.
+    """Returns the two files of each split.
 
     Raises:
-        MissingFiles: one line: there is no corpus, it has not two languages, or a file is missing.
+        MissingFiles: there is no corpus, it does not have two languages, or a file is missing.
     """
     folder = root if any(root.glob("train.*")) else root / "en-vi"
     names = sorted(path.name for path in folder.glob("train.*"))
     suffixes = [name.removeprefix("train.") for name in names]
     wanted = "train.A, train.B, valid.A, valid.B, test.A and test.B with any two suffixes A and B"
     if len(names) != 2 or any("." in suffix for suffix in suffixes):
-        found = f"has {', '.join(names)}" if names else "is no corpus"
-        raise MissingFiles(f"{folder} {found}: put {wanted} there, one sentence a line, or give --corpus a folder")
+        found = f"has {', '.join(names)}" if names else "holds no corpus"
+        raise MissingFiles(f"{folder} {found}: put {wanted} there, one sentence per line, or give --corpus a folder")
     files = {
         split: (folder / f"{stem}.{suffixes[0]}", folder / f"{stem}.{suffixes[1]}") for split, stem in FILES.items()
     }
     for path in (path for both in files.values() for path in both):
         if not path.is_file():
-            raise MissingFiles(f"{path} is missing: a corpus is {wanted}")
+            raise MissingFiles(f"{path} is missing: a corpus needs {wanted}")
     return files
 
 
 def languages(root: Path) -> tuple[str, str]:
-    """The names of the two languages: the suffixes of the files.
+    """Returns the names of the two languages, which are the suffixes of the files.
 
     Raises:
-        MissingFiles: as `find`.
+        MissingFiles: same as `find`.
     """
     one, other = find(root)["train"]
     return one.suffix[1:], other.suffix[1:]
 
 
 def digest(root: Path) -> str:
-    """Hex sha256 over the six files' contents and the names of the languages.
+    """Returns a hex sha256 of the six files' contents and the names of the languages.
 
-    Corpora whose words are the bytes in their files keep the digest that they had before words were normalised.
+    A corpus whose words match the bytes of its files keeps the digest from before words were normalised.
 
     Raises:
-        Refusal: as `read`.
+        Refusal: same as `read`.
     """
     return _digest(root, *["normalised-2"] * read(root).rewritten)
 
 
 def _digest(root: Path, *also: str) -> str:
-    """Digest of the files' bytes alone: that of releases that did not normalise words."""
+    """Returns the digest of the unnormalised files. Earlier releases used it because they did not normalise words."""
     digests = [sha256_cached(path) for both in find(root).values() for path in both]
     return hashlib.sha256(" ".join([*languages(root), *digests, *also]).encode()).hexdigest()
 
 
 def decoded(path: Path) -> str:
-    """The text of a file, without its byte order mark.
+    """Returns the text of a file, without its byte order mark.
 
     Raises:
-        Refusal: one line with file and line number: bytes that are no UTF-8, or zeros, as UTF-16 has.
+        Refusal: the file is not UTF-8 or has zero bytes, as UTF-16 does; the message has the line number.
     """
     content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     bad = content.find(0)
@@ -176,16 +177,19 @@ def decoded(path: Path) -> str:
         return text
     end = b"\n" if b"\n" in content else b"\r"
     number = content.count(end, 0, bad) + 1
-    raise Refusal(f"{path}, line {number}: byte {content[bad]:#04x} is no UTF-8: convert the file to UTF-8")
+    raise Refusal(f"{path}, line {number}: byte {content[bad]:#04x} is not UTF-8: convert the file to UTF-8")
 
 
 def sentences_of(text: str, path: Path) -> list[list[str]]:
-    """The words of every line of a text. Lines end as Unix, Windows or, if all do, the classic Mac OS end them.
+    """Returns the words of every line of a text.
+
+    Lines end in a line feed, as on Unix or Windows. In a text without line feeds they end in a carriage return, as on
+    the classic Mac OS.
 
     Args:
-        path: its file, for the error's sake.
+        path: the file, for error messages.
     Raises:
-        Refusal: one line with file and line number: a line without words.
+        Refusal: a line has no words; the message has the line number.
     """
     end = "\n" if "\n" in text else "\r"
     sentences = []
@@ -199,29 +203,31 @@ def sentences_of(text: str, path: Path) -> list[list[str]]:
 
 
 def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
-    """The sentence pairs of two files, line by line, without those that are too long, and the number of these.
+    """Returns the sentence pairs of two files without those that are too long, and the number left out.
 
     Raises:
-        Refusal: one line: the files have not the same number of lines; no pair is left.
+        Refusal: the files have different numbers of lines, or no pair is left.
     """
     counts = tuple(map(len, both))
     if counts[0] != counts[1]:
         longer, shorter = (one, other) if counts[0] > counts[1] else (other, one)
         raise Refusal(
             f"{longer}, line {min(counts) + 1} has no counterpart: {shorter} has {min(counts):,} lines,"
-            f" and {longer.name} has {max(counts):,}"
+            f" but {longer.name} has {max(counts):,}; give both the same number of lines"
         )
     kept = [pair for pair in zip(*both, strict=True) if max(map(len, pair)) <= MOST_TOKENS]
     if not kept:
-        raise Refusal(f"{one} has no pair of at most {MOST_TOKENS} words a sentence")
+        raise Refusal(
+            f"{one} has no pair of sentences of at most {MOST_TOKENS} words: give a corpus of shorter sentences"
+        )
     return ([pair[0] for pair in kept], [pair[1] for pair in kept]), counts[0] - len(kept)
 
 
 def read(root: Path) -> Corpus:
-    """A whole corpus.
+    """Reads a whole corpus.
 
     Raises:
-        Refusal: as `find`, `decoded`, `sentences_of` and `pairs_of`.
+        Refusal: same as `find`, `decoded`, `sentences_of` and `pairs_of`.
     """
     return _read(root, tuple(file_version(path) for both in find(root).values() for path in both))
 
@@ -241,10 +247,10 @@ def _read(root: Path, _versions: tuple[Version, ...]) -> Corpus:
 def vocabulary(
     training: Sequence[Sequence[str]], others: Sequence[Sequence[str]], fewest: int
 ) -> tuple[list[str], int]:
-    """Every word by its number, and C, how many tokens a model knows.
+    """Returns all words, indexed by number, and C, the number of tokens that a model knows.
 
-    <unk> first, then the words that are known, the most frequent first, equally frequent ones by the alphabet; then,
-    in the same order, the other words of the training part, and those of no training sentence.
+    <unk> comes first. Known words follow by falling frequency, equally frequent ones alphabetically. Then come the
+    other training words in the same order, then words that occur in no training sentence.
     """
     counts = Counter(word for sentence in training for word in sentence)
     counts.update(dict.fromkeys({word for sentence in others for word in sentence}, 0))
@@ -255,7 +261,10 @@ def vocabulary(
 
 
 def unknown_share(modality: Modality, sentences: list[list[str]], most: int | None) -> float:
-    """Share of the words outside a model's vocabulary of at most `most` words (None: as many as the modality has)."""
+    """Returns the share of words that a model with at most `most` known words does not know.
+
+    None: the modality's own number of known words.
+    """
     classes = modality.classes if most is None else modality.knowing(most).classes
     known = set(modality.words[1 : classes - SPECIAL + 1])
     words = [word for sentence in sentences for word in sentence]

@@ -108,7 +108,7 @@ class Driver:
         return code
 
     def _head_lost(self, reason: str) -> None:
-        """Reports the failure and exits, from a thread of the engine: calls to Ray in the main thread may hang."""
+        """Reports the loss and exits. Runs in a thread of the engine, because the main thread may hang in Ray."""
         try:
             self.console.stop_progress()
             error(f"stopped: {reason}; finished trials are kept. To resume: {command()}")
@@ -120,7 +120,7 @@ class Driver:
             os._exit(INCOMPLETE)
 
     def correct_views(self) -> None:
-        """Adds to the catalogue what storage does not record."""
+        """Adds information to the catalogue that storage does not contain."""
 
     def what_there_is(self) -> str:
         """Returns the number of trials, and how many are done or half done: "32 trials, 8 done, 2 half done"."""
@@ -138,7 +138,7 @@ class Driver:
         return report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
 
     def _tidy(self) -> None:
-        """Removes what killed processes left behind: temporary folders, and checkpoints of finished trials."""
+        """Cleans up after killed processes: temporary folders, and finished trials' files except final weights."""
         remove_folders_of_the_dead()
 
         def tidy(key: str) -> None:
@@ -294,10 +294,10 @@ def report_on(
     """
     folder = store.reports / sweep.name
     links = known_links(folder) | links
-    made = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
-    report = made(planned, store.results)
+    build = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
+    report = build(planned, store.results)
     report = replace(report, statements=(*sweep.facts, *sweep.statements(report)))
-    details = made(planned.over(sweep.details), store.results) if sweep.details else None
+    details = build(planned.over(sweep.details), store.results) if sweep.details else None
     show(report, console.rich)
     if store.folder.exists():
         try:

@@ -48,8 +48,8 @@ __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """Runs a sweep with the given options and returns the exit code.
 
-    A Refusal is a user's mistake and prints one line on stderr. Other exceptions are bugs and keep their traceback;
-    OSError and KeyboardInterrupt print one line with the command that resumes.
+    Prints one line for a Refusal, which is a user's mistake. Prints one line with the command that resumes for an
+    OSError or KeyboardInterrupt. Any other exception is a bug and keeps its traceback.
 
     Args:
         sweep: builds the sweep; may raise Refusal for a user's mistake.
@@ -166,7 +166,7 @@ def _facts_about_data(sweep: Sweep, options: CommonOptions) -> tuple[str, ...]:
 
 
 def _former_fingerprints(now: Mapping[str, str], options: CommonOptions, store: Store) -> dict[str, str]:
-    """Returns earlier releases' fingerprints of the data sets whose fingerprint has changed; empty for an empty store.
+    """Returns the fingerprints that earlier releases gave to data sets, if they differ; empty for an empty store.
 
     Results stored under these fingerprints are reported to the user but never read.
     """

@@ -1,4 +1,4 @@
-"""Compares our results with the published numbers, and writes the comparison in every output format.
+"""Compares our results with the published numbers, and writes the comparison in all output formats.
 
 published.py, published_likelihoods.py   the paper's tables, with their tolerances
 comparison.py    builds a report from stored results: our numbers and the published ones

@@ -10,7 +10,7 @@ from sweeps.table.comparison import Report
 
 
 def entry_table(report: Report) -> pa.Table:
-    """Returns one line per (row, column). `keys` holds the trials' keys, in seed order, separated by spaces."""
+    """Returns a table with one line per (row, column). `keys` lists the trials' keys in seed order, with spaces."""
     schema = pa.schema(
         [
             ("row", pa.string()),
@@ -41,7 +41,7 @@ def entry_table(report: Report) -> pa.Table:
 
 
 def run_table(report: Report) -> pa.Table:
-    """Returns one line per (row, column, seed), with the value and the key of its trial."""
+    """Returns a table with one line per (row, column, seed): the value, and the key of its trial."""
     schema = pa.schema(
         [
             ("row", pa.string()),

@@ -1,7 +1,7 @@
 """Builds the report that compares our table with the published one, from stored results only.
 
-Each cell has a mean, a spread, a verdict and its runs, so that a number can be traced to its keys and MLflow runs.
-Cells are defined in sweeps/table/entries.py, the rules for verdicts in sweeps/table/judgement.py.
+Each cell keeps its runs, so every number can be traced to keys and MLflow runs. Cells are defined in
+sweeps/table/entries.py, the rules for verdicts in sweeps/table/judgement.py.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class Report:
         return f"{metric_words(self.metric) or 'each quantity'}: difference from {baseline}, seed by seed"
 
     def mean(self, row: str, column: float | str) -> float | None:
-        """Our mean in a cell; None if it has no result, or if no cell is at this row and column."""
+        """Our mean in a cell; None if the cell is absent or has no result."""
         entry = self.entries.get((row, column))
         return None if entry is None else entry.mean
 
     def notes(self) -> list[str]:
-        """Returns one line per failed or mixed trial."""
+        """Returns one line per trial that failed or that ran on different machines or versions ("mixed")."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
             run.key: f"mixed: {run.where} ran on several device types, torch versions or versions of a plug-in"

@@ -197,7 +197,7 @@ class Contrast(OverSeeds):
     def seeds_needed(self) -> int | None:
         """Number of seeds that would resolve the difference, to an order of magnitude.
 
-        None if the difference is resolved already, with fewer than 3 seeds, or if more than 1000 would be needed.
+        None if the difference is already resolved, if there are fewer than 3 seeds, or if 1000 seeds are not enough.
         """
         if self.test is None or self.test.resolved or self.mean is None or self.spread is None:
             return None

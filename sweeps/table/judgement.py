@@ -1,6 +1,6 @@
 """Statistics of a table: verdicts on cells, differences between arms, and the order of the arms.
 
-All functions are pure functions of numbers. scipy is imported only where it is used, because the import takes a second.
+All functions are pure functions of numbers. They import scipy only when they need it, because that takes a second.
 
     s      standard deviation of one run, pooled over the columns of one range of a row; at least the binomial one
     nu     degrees of freedom of s
@@ -32,7 +32,7 @@ BOOTSTRAP_SEEDS = 10
 """Minimum number of seeds for a bootstrap interval."""
 
 RESAMPLES = 9999
-"""Number of resamples for bootstrap intervals, and for permutation tests with more sign patterns than this."""
+"""Number of resamples for bootstrap intervals, and for permutation tests that have more permutations than this."""
 
 MAGNITUDES = (10, 30, 100, 300, 1000)
 """Numbers of seeds that `seeds_to_resolve` may return."""
@@ -128,9 +128,9 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
     """Returns the verdict on a cell with enough seeds.
 
     Args:
-        difference: d.
-        half_width: h.
-        tolerance: delta.
+        difference: d, our mean minus the published value.
+        half_width: h, of the interval that contains one more run.
+        tolerance: delta, the largest difference that counts as agreement.
         as_published: whether our protocol is the published one.
     """
     distance = abs(difference)
@@ -146,7 +146,7 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
 
 
 def by_chance(judged: int) -> float:
-    """Returns the expected number of judged cells that are above or below although nothing differs."""
+    """Returns how many of the judged cells are expected to be above or below the paper by chance."""
     return (1 - CONFIDENCE) * judged
 
 

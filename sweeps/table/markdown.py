@@ -1,7 +1,7 @@
 """Writes Markdown tables, and the report of a sweep as Markdown for README files and MLflow.
 
-All Markdown tables are written by `markdown_table`. It escapes characters that would end a cell, and fails if a line
-has more or fewer cells than the table has columns.
+All Markdown tables are written by `markdown_table`. It escapes characters that would end a cell, and fails if a line's
+number of cells is not the number of columns.
 """
 
 from __future__ import annotations

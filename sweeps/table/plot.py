@@ -56,7 +56,7 @@ class Line:
 
 
 def picture(report: Report) -> Figure:
-    """Plots each row as a line through its means, with a band of one standard deviation and a point per seed.
+    """Plots each row: a line through its means, a band of one standard deviation, and a point per seed.
 
     - The band is drawn between columns with at least two seeds.
     - The axis is logarithmic if columns are shares; other columns are evenly spaced.
@@ -85,8 +85,8 @@ def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(4.6 * len(plots), 4.2))
-    for axes, (title, lines) in zip(made.subplots(1, len(plots), squeeze=False).flat, plots.items(), strict=True):
+    drawn = Figure(figsize=(4.6 * len(plots), 4.2))
+    for axes, (title, lines) in zip(drawn.subplots(1, len(plots), squeeze=False).flat, plots.items(), strict=True):
         coloured = [line for line in lines if not line.faint]
         for line in sorted(lines, key=lambda line: not line.faint):
             colour = "0.75" if line.faint else COLOURS[coloured.index(line) % len(COLOURS)]
@@ -96,8 +96,8 @@ def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
         axes.set_title(title, loc="left", fontsize=10)
         if any(line.label for line in lines):
             axes.legend(frameon=False, fontsize=8)
-    made.suptitle(_title(about), x=0.01, ha="left", fontsize=11)
-    return made
+    drawn.suptitle(_title(about), x=0.01, ha="left", fontsize=11)
+    return drawn
 
 
 def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high: float) -> Figure:
@@ -111,8 +111,8 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
     from matplotlib.figure import Figure
 
     means = np.array([[report.mean(row, column) for column in report.columns] for row in rows], dtype=float)
-    made = Figure(layout="constrained", figsize=(2.4 + 0.62 * len(report.columns), 1.5 + 0.27 * len(rows)))
-    axes = made.add_subplot()
+    drawn = Figure(layout="constrained", figsize=(2.4 + 0.62 * len(report.columns), 1.5 + 0.27 * len(rows)))
+    axes = drawn.add_subplot()
     image = axes.imshow(means, aspect="auto", cmap="viridis", vmin=low, vmax=high)
     for (line, column), mean in np.ndenumerate(means):
         if np.isfinite(mean):
@@ -121,9 +121,9 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
     axes.set_xticks(range(len(report.columns)), [column_label(column) for column in report.columns], fontsize=8)
     axes.set_yticks(range(len(rows)), list(rows.values()), fontsize=8)
     axes.set_xlabel(axis_words(report.axis))
-    made.colorbar(image, ax=axes)
+    drawn.colorbar(image, ax=axes)
     axes.set_title(f"{title}\n{_title(report, 'mean')}", loc="left", fontsize=10)
-    return made
+    return drawn
 
 
 def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:

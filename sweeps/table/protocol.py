@@ -144,8 +144,8 @@ def _line(head: str, parts: Iterable[str]) -> list[str]:
 def _described(name: str, cells: Sequence[Cell]) -> str:
     """Returns name and value of a setting: one value for all rows, the most frequent with exceptions, or all values.
 
-    Also lists the rows that do not use the setting, or those that do, whichever are fewer. Returns "" if the setting
-    varies along a row, if no row uses it, or if it is `k` and 0 everywhere.
+    Also lists the rows that do not use the setting, or the rows that do, whichever are fewer. Returns "" for a setting
+    that varies along a row, a setting that no row uses, and `k` if it is 0 everywhere.
     """
     rows_by_value: dict[Any, dict[str, None]] = {}
     for row, value in _values(name, cells):
@@ -171,7 +171,7 @@ def _described(name: str, cells: Sequence[Cell]) -> str:
 
 
 def _short(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
-    """Replaces all rows of an arm by the arm's title, if the arm has several rows and all are listed."""
+    """Replaces an arm's rows by the arm's title, if it has several rows and all are listed."""
     by_arm: dict[str, set[str]] = {}
     for cell in cells:
         by_arm.setdefault(cell.trial.model, set()).add(cell.row)

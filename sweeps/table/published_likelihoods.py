@@ -1,7 +1,7 @@
 """Tables 1 and 2 of the supplement as data: likelihood estimates and the variance of their log weights, in nats.
 
-The published numbers use samples from q(z|x1,x2) (supplement, section 4). The estimates with q(z|x1) are in the main
-paper, whose text we do not have, so our estimates have no published values. A `Table` here holds one data set from both
+The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) have no published
+values, because those are in the main paper, whose text we do not have. A `Table` here holds one data set from both
 tables: its arms are the rows, its quantities the columns.
 """
 

@@ -168,8 +168,10 @@ def _plan_grid(
 
 
 def _columns_of(plan: Plan) -> dict[float | str, float | str]:
-    """Returns the plan's column for each column of the table: a single one if each row has the same trials in all
-    columns, as in tables whose quantities come from one measure."""
+    """Returns the plan's column for each column of the table.
+
+    If each row has the same trials in all columns, for example if one measure fills them, the plan has one column.
+    """
     columns = ordered_columns(cell.column for cell in plan.cells)
     by_row: dict[str, dict[float | str, list[tuple[str, str]]]] = {}
     for cell, key in zip(plan.cells, plan.keys, strict=True):

@@ -1,4 +1,4 @@
-"""Prints a wide table of quantities transposed, with one line per quantity and one column per row of the table.
+"""Transposes a wide table of quantities for the terminal: one line per quantity, one column per row of the table.
 
 For example, seventeen quantities of seven models fit in one block instead of five bands of columns.
 """
@@ -30,7 +30,7 @@ def turnable(report: Report) -> bool:
 
 
 def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid:
-    """Returns the values of some rows, with spread, published value and verdict of each quantity that has them."""
+    """Returns the grid of some rows: ours, spread, paper and verdict per quantity, without empty lines."""
     lines: list[tuple[str, Callable[[Entry], Text]]] = [
         ("ours", lambda entry: Text(shown_value(entry.mean, entry.spread) or "-", style="bold")),
         ("spread", lambda entry: Text(shown_spread(entry.mean, entry.spread, marks.spread), style="dim")),
@@ -53,7 +53,7 @@ def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid
 
 
 def differences_by_quantity(report: Report, marks: Marks) -> Grid:
-    """Returns the differences from the baselines, with half the 95 % interval or, without intervals, the spread."""
+    """Returns the grid of differences from the baselines: mean, and half the 95 % interval, or else the spread."""
     contrasts = report.contrasts.values()
     baselines = {contrast.row: contrast.baseline for contrast in contrasts}
     certain = any(contrast.interval is not None for contrast in contrasts)

@@ -153,7 +153,7 @@ class Driver:
         each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
-        """Copies the plug-ins into storage, because no commit of this repository contains them."""
+        """Copies the plug-ins into storage: results name their digests, and no commit of ours contains them."""
         for plugin in plugins.loaded():
             copy = self.store.plugin(plugin.path.name, plugin.digest)
             if not copy.exists():

@@ -48,8 +48,8 @@ __all__ = ["BAD_INPUT", "COMPLETE", "INCOMPLETE", "INTERRUPTED", "main"]
 def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
     """Runs a sweep with the given options and returns the exit code.
 
-    Prints one line for a Refusal, which is a user's mistake. Prints one line with the command that resumes for an
-    OSError or KeyboardInterrupt. Any other exception is a bug and keeps its traceback.
+    A Refusal, which is a user's mistake, prints one line. An OSError or KeyboardInterrupt prints one line with the
+    command that resumes. Any other exception is a bug and keeps its traceback.
 
     Args:
         sweep: builds the sweep; may raise Refusal for a user's mistake.

@@ -99,7 +99,7 @@ def _with_headings(grid: Grid, report: Report) -> Iterator[tuple[float | str, st
 
 
 def _groups(report: Report) -> Iterator[tuple[str, list[tuple[float | str, str]]]]:
-    """Yields heading, columns and labels of neighbouring columns with the same estimator; "" heads a single column."""
+    """Groups neighbouring columns by estimator: yields the heading ("" for a single column), columns and labels."""
     for estimator, columns in groupby(report.columns, lambda column: column_label(column).partition(BY)[2]):
         labels = {column: column_label(column) for column in columns}
         if estimator and len(labels) > 1:

@@ -1,4 +1,4 @@
-"""One driver at work, under the lease: trials run, MLflow follows, the table comes last, made from storage again."""
+"""Runs one command while holding the lease: trains the missing trials, updates MLflow, then reports from storage."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ COMPLETE, INCOMPLETE, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 """Exit codes of every pipeline."""
 
 PATIENTLY, BRIEFLY = 60.0, 15.0
-"""Seconds without progress that MLflow gets to catch up at the end; few where the user waits for a sweep to stop."""
+"""Seconds without progress after which the driver stops waiting for MLflow: at the end, and after an interruption."""
 
 
 @dataclass
 class Driver:
-    """One driver at work, under the lease: trials run, MLflow follows, the table comes last.
+    """Trains the missing trials, keeps MLflow up to date, and reports the table.
 
-    Its public methods except `run` are steps of `run`. A search does them in its own way (sweeps/search/driver.py).
+    `run` calls the other public methods as its steps. A search overrides some of them (sweeps/search/driver.py).
     """
 
     sweep: Sweep
@@ -61,7 +61,7 @@ class Driver:
     failures: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> int:
-        """Runs what is missing and reports everything; the exit code says how it went."""
+        """Trains the missing trials, reports the table, and returns the exit code."""
         self.started = time.time()
         self._tidy()
         self._keep_plugins()
@@ -95,7 +95,7 @@ class Driver:
             code = INTERRUPTED
             self.console.say(stopped_by(self.interruption.heard or str(stop)))
         finally:
-            if self.lease.lost.is_set():  # MLflow has another writer now
+            if self.lease.lost.is_set():  # another driver writes to MLflow now
                 tracker.give_up()
             else:
                 state = {COMPLETE: TrialState.DONE, INTERRUPTED: TrialState.INTERRUPTED}.get(code, TrialState.FAILED)
@@ -107,11 +107,11 @@ class Driver:
         self.console.say(f"Browse: {_how_to_browse(self.uri)}")
         return code
 
-    def _head_lost(self, what: str) -> None:
-        """Ends this process in order, from a thread of the engine: no call of Ray's in the main thread may return."""
+    def _head_lost(self, reason: str) -> None:
+        """Reports the loss and exits. Runs in a thread of the engine, because the main thread may hang in Ray."""
         try:
             self.console.stop_progress()
-            error(f"stopped: {what}; what is finished stays. To go on: {command()}")
+            error(f"stopped: {reason}; finished trials are kept. To resume: {command()}")
             self._tracker.update_sweep(self.view(TrialState.FAILED))
             self._tracker.close(BRIEFLY)
             self.lease.release()
@@ -120,26 +120,25 @@ class Driver:
             os._exit(INCOMPLETE)
 
     def correct_views(self) -> None:
-        """Puts into the catalogue what storage alone does not say."""
+        """Adds information to the catalogue that storage does not contain."""
 
     def what_there_is(self) -> str:
-        """How many trials, and what of them is done already, in words."""
+        """Returns the number of trials, and how many are done or half done: "32 trials, 8 done, 2 half done"."""
         done = self.planned.count(TrialState.DONE)
-        partial = self.planned.count(TrialState.INTERRUPTED)
-        kept = f", {done} done" * bool(done) + f", {partial} half done" * bool(partial)
-        return f"{counted(len(self.planned.trials), 'trial')}{kept}"
+        half_done = self.planned.count(TrialState.INTERRUPTED)
+        progress = f", {done} done" * bool(done) + f", {half_done} half done" * bool(half_done)
+        return f"{counted(len(self.planned.trials), 'trial')}{progress}"
 
     @property
     def unfinished(self) -> bool:
-        """Whether there is anything to train."""
         return bool(self.planned.todo)
 
     def report(self, links: dict[str, str]) -> int:
-        """Shows and writes the table; the exit code says whether it is complete."""
+        """Prints and writes the table; returns COMPLETE if every cell has its result, else INCOMPLETE."""
         return report_on(self.sweep, self.planned, self.store, self.console, self.failures, links)
 
     def _tidy(self) -> None:
-        """Finishes what killed processes left undone: temporary folders, and all but the final weights of a result."""
+        """Cleans up after killed processes: temporary folders, and finished trials' files except final weights."""
         remove_folders_of_the_dead()
 
         def tidy(key: str) -> None:
@@ -154,14 +153,13 @@ class Driver:
         each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
-        """The plug-ins as they are, beside the results that name their digests: no commit of ours holds them."""
+        """Copies the plug-ins into storage: results name their digests, and no commit of ours contains them."""
         for plugin in plugins.loaded():
-            kept = self.store.plugin(plugin.path.name, plugin.digest)
-            if not kept.exists():
-                kept.write_bytes(plugin.content)
+            copy = self.store.plugin(plugin.path.name, plugin.digest)
+            if not copy.exists():
+                copy.write_bytes(plugin.content)
 
     def train(self, tracker: Tracker) -> None:
-        """Runs what is missing."""
         todo = self.planned.todo
         work = {planned.key: float(planned.trial.epochs) for planned in todo}
         before = {planned.key: planned.epoch / planned.trial.epochs for planned in todo}
@@ -177,8 +175,8 @@ class Driver:
             progress.expect(None if estimate.unknown else estimate.lasting(expected))
             for needs, alike in groups:
                 at_once = engine.trials_at_once(capacity, needs, most, len(alike))
-                if bound := engine.memory_bound(capacity, needs, most, len(alike)):
-                    self.console.say(bound)
+                if memory_limit := engine.memory_bound(capacity, needs, most, len(alike)):
+                    self.console.say(memory_limit)
                 engine.run_jobs(alike, self._listener(tracker, progress), max_concurrent=at_once)
 
     def _job(self, planned: PlannedTrial, capacity: engine.Capacity) -> Job:
@@ -202,20 +200,20 @@ class Driver:
             self._stop_if_told()
             progress.started(key, self.catalogue.name(key))
             tracker.update(self.catalogue.running(key))
-            tracker.start()  # not before: its imports would hold the start of the cluster up
+            tracker.start()  # only now, because its imports would delay the start of the cluster
 
-        def word(key: str, said: Message) -> None:
+        def received(key: str, message: Message) -> None:
             self._stop_if_told()
-            if said.again:
-                again(key, said.again)
-            elif said.waits:
-                self.console.say(f"{self.catalogue.name(key)}: {said.waits}")
-            elif said.failed:
-                kept = self._keep_traceback(key, said)
-                self.failures[key] = said.failed + f" (traceback: {kept})" * bool(kept)
+            if message.again:
+                restarted(key, message.again)
+            elif message.waits:
+                self.console.say(f"{self.catalogue.name(key)}: {message.waits}")
+            elif message.failed:
+                traceback = self._write_traceback(key, message)
+                self.failures[key] = message.failed + f" (traceback: {traceback})" * bool(traceback)
                 progress.failed(key, self.catalogue.name(key), self.failures[key])
-                tracker.update(self.catalogue.failed(key, said.failed, kept))
-            elif said.done:
+                tracker.update(self.catalogue.failed(key, message.failed, traceback))
+            elif message.done:
                 self._drop_traceback(key)
                 view = self.catalogue.finished(key)
                 spent = max((result.provenance.get("seconds", 0.0) for result in view.results), default=0.0)
@@ -224,41 +222,36 @@ class Driver:
                 progress.finished(key, self.catalogue.name(key), f"{shown}  {duration(spent)}")
                 tracker.update(view)
             else:
-                progress.epoch(key, said.epoch, said.epochs)
-                if said.measured is not None:
-                    progress.relabelled(key, f"{self.catalogue.name(key)} measured to {said.measured:.0%}")
-                if said.committed:
-                    tracker.update(self.catalogue.committed(key, said.committed))
+                progress.epoch(key, message.epoch, message.epochs)
+                if message.measured is not None:
+                    progress.relabelled(key, f"{self.catalogue.name(key)}: measured {message.measured:.0%}")
+                if message.committed:
+                    tracker.update(self.catalogue.committed(key, message.committed))
 
-        def again(key: str, why: str) -> None:
-            self.console.say(f"{self.catalogue.name(key)}: {why}, it goes on from its last checkpoint")
+        def restarted(key: str, reason: str) -> None:
+            self.console.say(f"{self.catalogue.name(key)}: {reason}; resuming from the last checkpoint")
 
-        return engine.Listener(started, word, again)
+        return engine.Listener(started, received, restarted)
 
-    def _keep_traceback(self, key: str, said: Message) -> Place | None:
-        """Writes it down and returns where; None where there is none, or no room for it."""
-        if not said.details:
-            return None
+    def _write_traceback(self, key: str, message: Message) -> Place | None:
         path = self.store.traceback(key)
-        try:
-            path.write_bytes(f"{self.catalogue.name(key)}\n{said.failed}\n\n{said.details}\n".encode())
-        except OSError:
-            return None
-        return path
+        if message.details:
+            with suppress(OSError):
+                path.write_bytes(f"{self.catalogue.name(key)}\n{message.failed}\n\n{message.details}\n".encode())
+                return path
+        return None
 
     def _drop_traceback(self, key: str) -> None:
         with suppress(OSError):
             self.store.traceback(key).unlink()
 
     def metric(self, view: RunView) -> str:
-        """What a trial's line shows of its numbers: of several of one kind, the range."""
-        key, final = view.key, view.final
-        own = [cell.quantity for cell, of in zip(self.planned.cells, self.planned.keys, strict=True) if of == key]
-        if own[0]:
-            return f"{own[0].rpartition('/')[2]} {shown_value(final[own[0]])}" if own[0] in final else "done"
-        measures = self.planned.trials[key].measures
-        quantity = measures[0].quantity
-        values = sorted(final[m.metric] for m in measures if m.quantity == quantity and m.metric in final)
+        """Returns the metric printed when a trial finishes: "accuracy 0.352"; a range if it has several values."""
+        cell = self.planned.cells[self.planned.keys.index(view.key)]
+        measures = self.planned.trials[view.key].measures
+        quantity = cell.quantity or measures[0].quantity
+        metrics = [cell.quantity] if cell.quantity else [m.metric for m in measures if m.quantity == quantity]
+        values = sorted(view.final[metric] for metric in metrics if metric in view.final)
         if not values:
             return "done"
         shown = " to ".join(map(shown_value, [values[0], values[-1]][: len(values)]))
@@ -267,10 +260,9 @@ class Driver:
     def _stop_if_told(self) -> None:
         self.interruption.check()
         if self.lease.lost.is_set():
-            raise Interrupted("the loss of the lease to another driver")
+            raise Interrupted("another driver, which took over the lease")
 
     def view(self, state: TrialState) -> SweepView:
-        """The sweep as MLflow shows it."""
         return SweepView(
             name=self.sweep.name,
             state=state,
@@ -294,43 +286,44 @@ class Driver:
 def report_on(
     sweep: Sweep, planned: Plan, store: Store, console: Console, failures: dict[str, str], links: dict[str, str]
 ) -> int:
-    """Shows and writes the table of what is in storage; the exit code says whether it is complete.
+    """Prints and writes the table of the stored results; returns COMPLETE if every cell has its result.
 
     Args:
-        failures: key to what went wrong in this command.
-        links: key to MLflow run; those of an earlier report stay.
+        failures: error message of each trial that failed in this command, by key.
+        links: MLflow run of each trial, by key; links of an earlier report are kept.
     """
     folder = store.reports / sweep.name
     links = known_links(folder) | links
-    made = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
-    report = made(planned, store.results)
+    build = partial(tabulate, table=sweep.table, failures=failures, links=links, axis=sweep.axis, heading=sweep.heading)
+    report = build(planned, store.results)
     report = replace(report, statements=(*sweep.facts, *sweep.statements(report)))
-    details = made(planned.over(sweep.details), store.results) if sweep.details else None
+    details = build(planned.over(sweep.details), store.results) if sweep.details else None
     show(report, console.rich)
     if store.folder.exists():
         try:
             pictures = sweep.pictures(report, details) if sweep.pictures else None
             write(folder, report, details, pictures)
-        except OSError as refused:
-            console.say(f"The report is not written: {refused}")
+        except OSError as failure:
+            console.say(f"Cannot write the report: {failure}")
             return INCOMPLETE
         console.say(f"Report: {folder}")
     return COMPLETE if report.complete else INCOMPLETE
 
 
 def command() -> str:
-    """What was typed, to be typed again; --fresh and --resume are dropped, since the next start is neither."""
+    """Returns the command to type again; without --fresh and --resume, which may refuse a second start."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
     return without_credentials(shlex.join([installed("python"), sys.argv[0], *words]))
 
 
-def stopped_by(what: str) -> str:
-    """The last line of a driver that was stopped."""
-    return f"Stopped by {what}; what is finished stays. To go on: {command()}"
+def stopped_by(cause: str) -> str:
+    """Returns the last line that a stopped driver prints."""
+    return f"Stopped by {cause}; finished trials are kept. To resume: {command()}"
 
 
 def _how_to_browse(uri: str) -> str:
     if uri.startswith("http"):
-        here = urlsplit(uri).hostname in ("127.0.0.1", "localhost") and engine.address()
-        return without_credentials(uri) + " of this machine (from yours: ray attach CLUSTER.yaml -p 5000)" * bool(here)
+        on_cluster = urlsplit(uri).hostname in ("127.0.0.1", "localhost") and engine.address()
+        advice = " on this machine (from your own: ray attach CLUSTER.yaml -p 5000)" if on_cluster else ""
+        return without_credentials(uri) + advice
     return f"{installed('mlflow')} ui --backend-store-uri {shlex.quote(without_credentials(uri))}"

@@ -1,4 +1,4 @@
-"""A grid: a sweep whose cells are all known at the start, as `main` works on it."""
+"""A grid: a sweep whose cells are all known at the start."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from sweeps.table.terminal import show_plan
 
 
 class Grid:
-    """Implements `sweeps.sweep.Work`."""
+    """Implements `sweeps.sweep.Work` for a grid."""
 
     def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
-        """The sweep's name, with what was asked if another command's report has that name."""
         wanted = ((key, cell.measure.token) for key, cell in zip(planned.keys, planned.cells, strict=True))
         return own_name(store.reports, sweep.name, wanted, options.asked())
 

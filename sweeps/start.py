@@ -1,4 +1,4 @@
-"""Where every pipeline starts. `--help` and refusals of options come before the rest of the suite is imported."""
+"""Entry point of every pipeline. Parses the options before importing the rest, so that `--help` answers at once."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def start(options: type[Chosen], sweep: Callable[[Chosen], Sweep]) -> NoReturn:
-    """Runs a pipeline as its command line says, and ends the process with the exit code.
+    """Parses the command line, runs the pipeline, and exits the process with its exit code.
 
     Args:
-        options: the pipeline's options.
-        sweep: makes the cells of given options; a Refusal in it is a user's mistake.
+        options: the pipeline's class of options.
+        sweep: builds the sweep from the parsed options; may raise Refusal for a user's mistake.
     """
     try:
         chosen = parse(options)

@@ -1,4 +1,4 @@
-"""What a pipeline asks for: a table's cells and how they are shown, or a search. Plain values that know no driver."""
+"""Sweep: everything a pipeline defines, either the cells of a table and their presentation, or a search."""
 
 from __future__ import annotations
 
@@ -19,60 +19,59 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "LookUp", "Sweep", "Table", "Work"]
 
 LookUp = Callable[[Sequence[Cell]], Plan]
-"""Looks cells up in storage, with what they will cost."""
+"""Plans cells: looks up which results are stored, and estimates the time for the rest."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a pipeline asks for: the cells of a table, and how they are shown."""
+    """Everything a pipeline defines: the cells of a table, and how they are shown."""
 
     name: str
-    """A simple token, unique among the sweeps of a storage name: weak_supervision-digits."""
+    """Unique among the sweeps of a storage name, for example weak_supervision-digits."""
     title: str
-    """One line: what is computed."""
     cells: tuple[Cell, ...]
     table: Table | None = None
-    """The published table that the cells stand beside."""
+    """The published table that the cells are compared with."""
     axis: str = ""
-    """What the columns are; empty: as the published table says, or paired fractions."""
+    """Name of the column axis. Default: the axis of the published table, or "paired fraction" without one."""
     heading: str = ""
-    """Title of the table, where none is published; empty: as the data set, metric and axis say."""
+    """Title of a table that has no published counterpart. Default: made from data set, metric and axis."""
     source: str = ""
-    """What is reproduced, where it is no table: supplement, section 6, Figure 5."""
+    """The published item, if it is not a table: "supplement, section 6, Figure 5"."""
     remarks: tuple[str, ...] = ()
-    """Lines that are said before anything starts: what a preset or a measure chooses and nobody typed."""
+    """Lines printed before anything starts: values that a preset or a measure chose for the user."""
     statements: Callable[[Report], Iterable[str]] = lambda _: ()
-    """What the numbers say, as lines below the table."""
+    """Returns lines to print below the table: what its numbers show."""
     details: tuple[Cell, ...] = ()
-    """A second table of the same trials and measures: written beside the first, not printed."""
+    """Cells of a second table with the same trials and measures. It is written to the report but not printed."""
     facts: tuple[str, ...] = ()
-    """Lines about the data, printed at the start, by --plan and below the table; filled in by `main`."""
+    """Lines about the data, printed at the start, by --plan, and below the table. `main` fills them in."""
     speeds: bool = False
-    """Measure what the workers of a trial gain."""
+    """Whether to measure the speed-up from several workers per trial."""
     pictures: Callable[[Report, Report | None], Pictures] | None = None
-    """Makes the report's pictures of the table and of the details; None: the one that every table has."""
+    """Draws the report's pictures from the table and the details. Default: one plot of the table."""
     search: Work | None = None
-    """The search that chooses the cells; None: a grid of these cells."""
+    """The search that chooses the cells; None for a grid of `cells`."""
 
 
 class Work(Protocol):
-    """What `main` asks of a sweep: a grid knows all its cells (sweeps/grid.py), a search chooses them as it runs."""
+    """The part of a sweep that differs between a grid (sweeps/grid.py) and a search (sweeps/search/)."""
 
     def folder(self, sweep: Sweep, planned: Plan, store: Store, options: CommonOptions) -> str:
-        """Name of the folder of its report."""
+        """Returns the name of the report's folder."""
 
     def left(self, planned: Plan) -> int:
-        """Trials that are still to be run."""
+        """Returns the number of trials that are still to be run."""
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints what is done and what the rest will cost; returns the exit code."""
+        """Prints which trials are done and what the rest will cost; returns the exit code."""
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
         """Prints and writes the table; returns the exit code."""
 
     def drive(self, *start: Any) -> int:
-        """Runs what is missing and reports everything; returns the exit code.
+        """Runs the missing trials and reports all of them; returns the exit code.
 
         Args:
-            start: what a `sweeps.driver.Driver` is made of.
+            start: the arguments of `sweeps.driver.Driver`.
         """

@@ -46,7 +46,7 @@ def test_a_k_that_the_columns_vary_is_not_in_the_caption_whether_or_not_one_colu
 
 
 def test_a_row_without_subsets_is_told_from_one_with_them() -> None:
-    assert "k 0, but 1 in apart" in said(
+    assert "k 0, but 1 for apart" in said(
         *(cell(row, dataset="mnist19", k=k) for row, k in (("a", 0), ("b", 0), ("apart", 1)))
     )
 
@@ -57,22 +57,22 @@ def test_a_field_is_never_said_of_a_row_whose_arm_does_not_read_it() -> None:
     def of(*names: str) -> str:
         return said(*(cell(name, model=rows[name]) for name in names))
 
-    assert "targets own in MVAE;" in of("NN", "MVAE") and "targets own in MVAE;" in of("JMVAE", "MVAE")
-    assert "epochs 100, none in LOGREG;" in of("NN", "LOGREG", "MVAE", "JMVAE")
-    assert "targets own in MVAE and MVAE-Q;" in of("NN", "MVAE", "JMVAE", "MVAE-Q")
+    assert "targets own for MVAE;" in of("NN", "MVAE") and "targets own for MVAE;" in of("JMVAE", "MVAE")
+    assert "epochs 100, not used by LOGREG;" in of("NN", "LOGREG", "MVAE", "JMVAE")
+    assert "targets own for MVAE and MVAE-Q;" in of("NN", "MVAE", "JMVAE", "MVAE-Q")
     assert "targets own;" in of("MVAE", "MVAE-Q")
 
 
 def test_rows_that_read_a_field_are_counted_where_both_sides_are_many() -> None:
     cells = [replace(cell(f"{n}"), measure=likelihood(20) if n % 2 else ACCURACY) for n in range(8)]
-    assert "samples 20, in 4 of 8 rows." in said(*cells)
-    assert "samples 20 in 1, 3 and 5." in said(*cells[:7])
+    assert "samples 20, used by 4 of 8 rows." in said(*cells)
+    assert "samples 20 for 1, 3 and 5." in said(*cells[:7])
 
 
 def test_all_rows_of_an_arm_are_called_by_its_title_and_some_of_them_by_their_own() -> None:
     options = read(weak_supervision.Options, ["--arms", "nn,mvae"])
     text = " ".join(protocol_lines(tuple(weak_supervision.cells(options)), None))
-    assert "pairing reserved in MVAE; targets own in MVAE (own), all in MVAE (all); label weight 1 in MVAE." in text
+    assert "pairing reserved for MVAE; targets own for MVAE (own), all for MVAE (all); label weight 1 for MVAE." in text
 
 
 def test_a_field_of_the_published_set_up_that_varies_along_a_row_leaves_no_empty_words() -> None:
@@ -101,9 +101,9 @@ def test_a_table_of_which_the_paper_has_no_cell_does_not_say_that_it_stands_besi
     (first, *others) = grid(("mvae_q",), (0.1,), seeds=1)
     report = report_of(tmp_path, [first, *others], lambda _: 0.8)
     assert not report.published
-    assert report.title.endswith("ours alone, since the paper has none of these cells")
+    assert report.title.endswith(": our results; the paper has none of these cells")
     for text in (printed(report), markdown(report), latex(report)):
-        assert "beside the published" not in text and "counts as agreement" not in text and "Paper:" not in text
+        assert "and the paper's" not in text and "counts as agreement" not in text and "Paper:" not in text
 
 
 @pytest.mark.parametrize("values", [{0: 0.8}, {0: 0.8, 1: 0.9}])
@@ -154,16 +154,16 @@ def test_a_measure_of_several_images_and_labels_says_which_one_it_uses() -> None
     )
     cells = tuple(weak_supervision.cells(options))
     lines = [
-        "Predicted from left alone, of views's images left, right.",
-        "Predicted is shape alone, of views's labels shape, colour.",
+        "views has several images (left, right): predictions use only left.",
+        "views has several labels (shape, colour): only shape is predicted.",
     ]
-    assert [line for line in protocol_lines(cells, None) if line.startswith("Predicted")] == lines
+    assert [line for line in protocol_lines(cells, None) if "has several" in line] == lines
     assert list(remarks(cells, network_given=False)) == lines
-    assert "Predicted" not in said(cell("MVAE")), "one image and one label need no word"
+    assert "has several" not in said(cell("MVAE")), "one image and one label need no word"
 
 
 def test_a_demo_that_replaces_a_network_says_so_before_it_starts_and_below_its_table() -> None:
-    line = "Image network mlp in place of dcgan, fashion_mnist's own."
+    line = "Image network mlp instead of dcgan, the default for fashion_mnist."
     for pipeline in (weak_supervision, likelihoods):
         options = read(pipeline.Options, ["--dataset", "fashion_mnist", "--arms", "mvae"])
         cells = tuple(pipeline.cells(options))
@@ -171,7 +171,9 @@ def test_a_demo_that_replaces_a_network_says_so_before_it_starts_and_below_its_t
         assert line in protocol_lines(cells, None)
         assert line not in protocol_lines(cells, TABLE_4), "there it is said beside the paper's"
     made = vision.cells(read(vision.Options, []))
-    assert remarks(made, network_given=False) == ("Image network mlp in place of dcgan, vision_faces_small's own.",)
+    assert remarks(made, network_given=False) == (
+        "Image network mlp instead of dcgan, the default for vision_faces_small.",
+    )
 
 
 def test_only_networks_that_a_data_set_has_are_put_in_place_of_its_own() -> None:

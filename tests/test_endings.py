@@ -74,7 +74,7 @@ def test_each_signal_that_ends_a_sweep_says_how_to_resume_it(
         assert command() == INTERRUPTED
     finally:
         signal.signal(number, before)
-    assert f"Stopped by {number.name}; what is finished stays. To go on: " in capsys.readouterr().out
+    assert f"Stopped by {number.name}; finished trials are kept. To resume: " in capsys.readouterr().out
     assert tracked[-1].sweep.state is TrialState.INTERRUPTED
 
 
@@ -91,7 +91,7 @@ def test_sigint_three_times_ends_a_sweep_once_in_order_and_with_nothing_on_stand
     printed = capfd.readouterr()
     assert printed.err == ""
     assert printed.out.count("Stopping after SIGINT") == 1
-    assert printed.out.count("Stopped by SIGINT; what is finished stays. To go on: ") == 1
+    assert printed.out.count("Stopped by SIGINT; finished trials are kept. To resume: ") == 1
     assert printed.out.index("Stopping after SIGINT") < printed.out.index("Stopped by SIGINT")
     assert tracked[-1].sweep.state is TrialState.INTERRUPTED
     assert not (storage / "main" / "lease.json").exists()
@@ -324,5 +324,7 @@ def test_a_lost_head_ends_a_sweep_with_one_line_on_how_to_resume(
         once.setattr(engine, "cluster", loses)
         command()
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("stopped: the head of the Ray cluster at 10.0.0.1:6379 is lost; what is finished stays. To")
+    assert line.startswith(
+        "stopped: the head of the Ray cluster at 10.0.0.1:6379 is lost; finished trials are kept. To"
+    )
     assert command() == COMPLETE

@@ -62,7 +62,7 @@ def test_nobody_joins_the_private_cluster_of_a_sweep_and_a_sweep_whose_head_is_l
         ended = driver.ended()
         assert ended.code == 1, ended
         assert ended.err.count("\n") == 1 and re.match(
-            r"stopped: the head of the Ray cluster at \S+ is lost; what is finished stays. To go on: ", ended.err
+            r"stopped: the head of the Ray cluster at \S+ is lost; finished trials are kept. To resume: ", ended.err
         )
         assert here.running() == []
         assert not (here.store.folder / "lease.json").exists()
@@ -75,7 +75,7 @@ def test_a_sweep_whose_raylet_is_lost_says_so() -> None:
         kill(raylet)
         ended = driver.ended()
         assert ended.code == 1, ended
-        assert ended.err.count("\n") == 1 and "; what is finished stays" in ended.err, ended
+        assert ended.err.count("\n") == 1 and "; finished trials are kept" in ended.err, ended
         assert here.running() == []
 
 

@@ -118,7 +118,7 @@ def killed() -> Iterator[Killed]:
 def test_a_trial_process_that_is_killed_costs_one_line_and_its_trial_goes_on_by_itself(killed: Killed) -> None:
     assert killed.ended is not None and killed.ended.code == 0, killed.ended
     assert killed.ended.err == ""
-    assert killed.ended.out.count(": its process died, it goes on from its last checkpoint\n") == 1
+    assert killed.ended.out.count(": its process died; resuming from the last checkpoint\n") == 1
 
 
 def test_a_sweep_killed_at_any_moment_ends_with_the_same_numbers_as_an_unbroken_one(
@@ -166,7 +166,7 @@ def test_sigint_stops_cleanly_and_what_it_says_resumes_the_sweep(unbroken: Unbro
         stopped = driver.signalled(signal.SIGINT)
         assert_stopped(stopped, "SIGINT", here)
         assert alive(processes) == []
-        typed = shlex.split(stopped.out.partition("To go on: ")[2].splitlines()[0])
+        typed = shlex.split(stopped.out.partition("To resume: ")[2].splitlines()[0])
         ended = here.launch([here.command()[0], *typed[1:]]).ended()
         assert ended.code == 0, ended
         assert_as_unbroken(here, unbroken, trials=4)
@@ -199,7 +199,7 @@ def test_a_signal_while_ray_starts_is_a_clean_stop_too(number: signal.Signals) -
 
 def assert_stopped(stopped: Ended, by: str, here: Place) -> None:
     assert stopped.code == 130, stopped
-    assert re.search(rf"Stopped by {by}; what is finished stays. To go on: \S*python ", stopped.out), stopped
+    assert re.search(rf"Stopped by {by}; finished trials are kept. To resume: \S*python ", stopped.out), stopped
     assert stopped.err == ""
     assert stopped.seconds < 30
     assert here.running() == []
@@ -237,9 +237,9 @@ def test_resume_insists_on_something_and_fresh_on_nothing(unbroken: Unbroken) ->
         other = here.start(*SWEEP, "--storage", str(unbroken.place.storage), "--fresh")
         nothing, something = one.ended(), other.ended()
     assert (nothing.code, nothing.out) == (2, "")
-    assert re.fullmatch(r"nothing to resume: .*; leave --resume out to start them\n", nothing.err)
+    assert re.fullmatch(r"nothing to resume: .*; start them without --resume\n", nothing.err)
     assert (something.code, something.out) == (2, "")
-    assert re.fullmatch(r"--fresh: .* exists already; choose a --name that does not, .*\n", something.err)
+    assert re.fullmatch(r"--fresh: .* already exists; choose a new --name, .*\n", something.err)
     assert not here.storage.exists()
 
 

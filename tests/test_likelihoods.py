@@ -145,10 +145,12 @@ def test_the_caption_says_how_bits_were_drawn_where_there_are_bits() -> None:
         )
 
     binary = ("--dataset", "binary_mnist", "--preset", "paper")
-    silent = "Ours, where the paper is silent: seeds 1; targets own in MVAE (own); label weight 1; binarisation fixed."
+    silent = (
+        "Our choices, not stated in the paper: seeds 1; targets own for MVAE (own); label weight 1; binarisation fixed."
+    )
     assert silent in said(*binary)
     assert "binarisation dynamic." in said(*binary, "--binarisation", "dynamic")
-    both = "binarisation fixed, but dynamic in JMVAE, dynamic and MVAE, dynamic (own)."
+    both = "binarisation fixed, but dynamic for JMVAE, dynamic and MVAE, dynamic (own)."
     assert both in said(*binary, "--binarisation", "fixed,dynamic")
     assert "binarisation" not in said("--dataset", "mnist", "--preset", "paper") + said("--dataset", "digits")
 

@@ -140,11 +140,11 @@ def test_the_caption_is_computed_from_the_trials(build: Build) -> None:
         for c in cells
     ]
     caption = "\n".join(build(longer, lambda _: 0.8).caption)
-    assert "epochs 100, but 10 in mvae (paper 100)" in caption
+    assert "epochs 100, but 10 for mvae (paper 100)" in caption
     assert "image network mlp (paper dcgan)" in caption
-    assert "beta at the end 1 in mvae (paper 0.5)" in caption
-    assert "As in the paper: latents 64; batch size 100" in caption
-    assert "seeds 2; pairing reserved in mvae; targets own in mvae" in caption
+    assert "beta at the end 1 for mvae (paper 0.5)" in caption
+    assert "Same as the paper: latents 64; batch size 100" in caption
+    assert "seeds 2; pairing reserved for mvae; targets own for mvae" in caption
 
 
 def test_a_caption_of_many_rows_names_the_values_and_not_every_row(build: Build) -> None:
@@ -167,7 +167,7 @@ def test_a_field_that_no_arm_reads_is_not_in_the_caption(build: Build) -> None:
 def test_a_data_set_without_a_published_table_has_no_comparison(build: Build) -> None:
     trials = [Trial.create(dataset="digits", model="nn", paired_fraction=0.5, seed=seed) for seed in range(2)]
     report = build([Cell("nn", 0.5, trial, ACCURACY, None, "nn") for trial in trials], lambda _: 0.9, table=None)
-    assert "no table is published" in report.title
+    assert "no published table" in report.title
     assert report.entries["nn", 0.5].verdict is Verdict.UNPUBLISHED
     assert "paper" not in printed(report)
 
@@ -243,14 +243,14 @@ def test_a_report_whose_inputs_and_files_are_as_they_were_is_not_made_again(
     wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [path.name for path in write(tmp_path / "out", wide)]
-    monkeypatch.setattr(files, "_write", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(files, "_write_files", lambda *_: pytest.fail("made again"))
     assert [path.name for path in write(tmp_path / "out", wide)] == names
 
 
 def test_a_report_that_another_command_has_overwritten_meanwhile_is_made_again(
     wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    older, real = report_of(tmp_path / "older", grid(("nn",), (1.0,)), lambda _: 0.5), files._write
+    older, real = report_of(tmp_path / "older", grid(("nn",), (1.0,)), lambda _: 0.5), files._write_files
 
     def overtaken(folder: Place, *given: Any) -> dict[str, str]:
         made = real(folder, *given)
@@ -258,7 +258,7 @@ def test_a_report_that_another_command_has_overwritten_meanwhile_is_made_again(
         return made
 
     with monkeypatch.context() as once:
-        once.setattr(files, "_write", overtaken)
+        once.setattr(files, "_write_files", overtaken)
         write(tmp_path / "out", wide)
     write(tmp_path / "out", wide)
     assert (tmp_path / "out" / "table.md").read_text(encoding="utf-8") == markdown(wide)
@@ -270,7 +270,7 @@ def test_a_report_is_complete_where_its_record_cannot_be_written(
     real = Folder.write_bytes
 
     def refused(path: Folder, data: Any) -> int:
-        if path.parent.name == files.MADE_OF:
+        if path.parent.name == files.RECORDS:
             raise PermissionError(13, "Permission denied")
         return real(path, data)
 
@@ -291,7 +291,7 @@ def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:
         (),
     )
     assert report.notes() == [
-        f"mixed: nn 10% seed 0 (key {'a' * 16}) ran on several kinds of device, torch versions or states of a plug-in"
+        f"mixed: nn 10% seed 0 (key {'a' * 16}) ran on several device types, torch versions or versions of a plug-in"
     ]
 
 

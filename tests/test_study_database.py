@@ -193,7 +193,8 @@ def test_a_study_that_stays_locked_when_a_search_starts_ends_it_in_one_line_on_h
     assert printed.out.count("trying again for") == 1
     assert printed.err.count("\n") == 1
     assert (
-        "(database is locked): end the other program that has it open; what is finished stays, to go on:" in printed.err
+        "(database is locked): end the other program that has it open; finished trials are kept. To resume:"
+        in printed.err
     )
 
 
@@ -294,7 +295,7 @@ def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(
     printed = capsys.readouterr()
     assert printed.err.count("\n") == 1
     assert "study's database" in printed.err and "database is locked" in printed.err
-    assert "what is finished stays, to go on: " in printed.err
+    assert "finished trials are kept. To resume: " in printed.err
     assert "Traceback" not in printed.out + printed.err
     assert not (store.folder / "lease.json").exists()
     with opened(search(options), study_uri(store, None)) as study:

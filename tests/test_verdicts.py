@@ -76,7 +76,9 @@ def test_a_short_run_of_one_seed_is_no_reproduction(build: Build) -> None:
 def test_three_seeds_that_agree_by_another_protocol_agree_and_the_protocol_is_named(build: Build) -> None:
     report = build(grid(("nn",), (0.01, 0.1), epochs=2), around(0.002))
     assert {entry.verdict for entry in report.in_order()} == {Verdict.AGREES}
-    said = "Agrees by another protocol: nn in all columns: epochs 2 (paper 100); image network mlp (paper dcgan)."
+    said = (
+        "Agrees under a different protocol: nn in all columns: epochs 2 (paper 100); image network mlp (paper dcgan)."
+    )
     assert said in findings(report)
     assert "3/3 agrees |" in markdown(report)
 
@@ -135,9 +137,9 @@ def test_the_verdicts_are_counted_with_those_that_chance_would_give(build: Build
     offsets = {"nn": 0.0, "logreg": 0.02, "mvae": -0.2}
     report = build(grid(tuple(offsets), (0.01, 0.1)), lambda cell: around(0.002)(cell) + offsets[cell.arm])
     lines = findings(report)
-    said = "2 agree by another protocol, 2 above by less than 0.03, 2 below"
-    assert f"Verdicts on 6 cells with 3 seeds or more: {said}." in lines
-    assert "Expected above or below by chance: 0.3 of 6 cells (5 %)." in lines
+    said = "2 agree under a different protocol, 2 above by less than 0.03, 2 below"
+    assert f"Verdicts on 6 cells with at least 3 seeds: {said}." in lines
+    assert "Expected by chance: 0.3 of 6 cells (5 %) above or below the paper." in lines
     text = printed(report)
     assert all(sign in text for sign in ("≈ 3/3", "△ 3/3", "▼ 3/3", "▼ below"))
 
@@ -168,7 +170,10 @@ def test_arms_in_the_opposite_order_are_named(build: Build) -> None:
     lines = "\n".join(findings(report))
     assert "Order of the arms: 2 in order, 4 reversed, 0 unresolved, of 6 pairs with a clear published gap" in lines
     assert "Reversed: mvae is below nn in all columns; mvae is below logreg in all columns." in lines
-    assert "Kendall's tau-b of the order, as a description: -0.33 at 1%, -0.33 at 10%." in lines
+    assert (
+        "Kendall's tau-b between our order and the paper's (descriptive, not a test): -0.33 at 1%, -0.33 at 10%."
+        in lines
+    )
 
 
 def test_differences_between_arms_show_interval_and_p_from_three_seeds_on(build: Build) -> None:

@@ -77,7 +77,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     outputs = sources.outputs()
     demo, again = (outputs[name].splitlines() for name in ("demo", "demo-again"))
     trials = [number for number, line in enumerate(demo) if line.startswith("[")]
-    caption = next(number for number, line in enumerate(demo) if line.startswith("Ours: "))
+    caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
     after = demo.index("", caption)  # a long caption takes several lines
     short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
     return {

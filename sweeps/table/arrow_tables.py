@@ -1,4 +1,4 @@
-"""The report as Arrow tables, and these as CSV and Parquet files."""
+"""Converts a report to Arrow tables, and these to CSV and Parquet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sweeps.table.comparison import Report
 
 
 def entry_table(report: Report) -> pa.Table:
-    """One line a (row, column), `to_pandas()` away from a DataFrame; keys are joined by spaces, in seed order."""
+    """Returns a table with one line per (row, column). `keys` lists the trials' keys in seed order, with spaces."""
     schema = pa.schema(
         [
             ("row", pa.string()),
@@ -41,7 +41,7 @@ def entry_table(report: Report) -> pa.Table:
 
 
 def run_table(report: Report) -> pa.Table:
-    """One line a (row, column, seed): the value, and the run it came from."""
+    """Returns a table with one line per (row, column, seed): the value, and the key of its trial."""
     schema = pa.schema(
         [
             ("row", pa.string()),
@@ -66,14 +66,14 @@ def _column_type(report: Report) -> pa.DataType:
 
 
 def as_csv(table: pa.Table) -> bytes:
-    """A table as a CSV file, quoted where needed."""
+    """Returns the table as CSV, with quotes where needed."""
     sink = pa.BufferOutputStream()
     pyarrow.csv.write_csv(table, sink, pyarrow.csv.WriteOptions(quoting_style="needed"))
     return bytes(sink.getvalue())
 
 
 def as_parquet(table: pa.Table) -> bytes:
-    """A table as a Parquet file."""
+    """Returns the table as Parquet."""
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(table, sink)
     return bytes(sink.getvalue())

@@ -1,7 +1,7 @@
-"""Ours beside the published one, cell by cell: means, spreads, verdicts and differences, made from results alone.
+"""Builds the report that compares our table with the published one, from stored results only.
 
-Every cell keeps the runs it came from, so that a number can be followed to its key and its MLflow run. A cell is
-sweeps/table/entries.py, the rules of its verdict are sweeps/table/judgement.py.
+Each cell keeps its runs, so every number can be traced to keys and MLflow runs. Cells are defined in
+sweeps/table/entries.py, the rules for verdicts in sweeps/table/judgement.py.
 """
 
 from __future__ import annotations
@@ -25,45 +25,42 @@ __all__ = ["Contrast", "Entry", "Order", "Report", "Run", "Verdict", "tabulate"]
 
 @dataclass(frozen=True)
 class Report:
-    """A table of ours, with the published one if there is one."""
+    """Our table, and the published one if it exists."""
 
     dataset: str
     metric: str
-    """What every cell shows, whichever measure it takes it from; empty where each column is a quantity of its own."""
+    """The metric that all cells show; empty if each column is a different quantity."""
     axis: str
-    """What the columns are."""
     table: Table | None
     rows: tuple[str, ...]
     columns: tuple[float | str, ...]
-    """Ascending where they are numbers."""
+    """In ascending order if they are numbers."""
     entries: Mapping[tuple[str, float | str], Entry]
-    """By (row, column); a pair that no cell asks for is absent."""
+    """By (row, column); pairs without cells are absent."""
     caption: tuple[str, ...]
-    """How our protocol compares with the paper's, from the trials themselves."""
+    """How our protocol compares with the paper's, one line each, computed from the trials."""
     heading: str = ""
-    """The title of a table that has no published one beside it; empty: made of the fields above."""
+    """Title of a table that has no published counterpart; empty: made from data set, metric and axis."""
     statements: tuple[str, ...] = ()
-    """What the numbers say, one line each."""
+    """What the numbers show, one line each."""
 
     @property
     def title(self) -> str:
-        if self.table is None and self.heading:
-            return self.heading
-        if self.table is None:
-            axis = axis_words(self.axis)
-            shown = f"{metric_words(self.metric)} by {axis}" if self.metric else axis
-            return f"{self.dataset}: {shown} (no table is published for this data set)"
-        beside = "beside the published one" if self.published else "alone, since the paper has none of these cells"
-        return f"{self.table.name}, {self.table.title}: ours {beside}"
+        if self.table is not None:
+            paper = " and the paper's" if self.published else "; the paper has none of these cells"
+            return f"{self.table.name}, {self.table.title}: our results{paper}"
+        axis = axis_words(self.axis)
+        shown = f"{metric_words(self.metric)} by {axis}" if self.metric else axis
+        return self.heading or f"{self.dataset}: {shown} (no published table for this data set)"
 
     @property
     def published(self) -> bool:
-        """Whether any cell stands beside a published value."""
+        """Whether any cell has a published value."""
         return any(entry.published is not None for entry in self.entries.values())
 
     @property
     def runs(self) -> list[Run]:
-        """Every (row, column, seed), in table order."""
+        """All runs, one per (row, column, seed), in table order."""
         return [run for entry in self.in_order() for run in entry.runs]
 
     @property
@@ -84,25 +81,25 @@ class Report:
 
     @property
     def rows_are_quantities(self) -> bool:
-        """Whether rows show other quantities than other rows, in the same column."""
+        """Whether two rows show different quantities in the same column."""
         by_column = ({entry.quantity for entry in self.in_order() if entry.column == c} for c in self.columns)
         return any(len(quantities) > 1 for quantities in by_column)
 
     @property
     def contrast_title(self) -> str:
         baseline = "its first row" if len(set(self._baselines().values())) > 1 else self.rows[0]
-        return f"{metric_words(self.metric) or 'each quantity'} minus that of {baseline}, seed by seed"
+        return f"{metric_words(self.metric) or 'each quantity'}: difference from {baseline}, seed by seed"
 
     def mean(self, row: str, column: float | str) -> float | None:
-        """Our mean in a cell; None without a result, and where no cell asks for one."""
+        """Our mean in a cell; None if the cell is absent or has no result."""
         entry = self.entries.get((row, column))
         return None if entry is None else entry.mean
 
     def notes(self) -> list[str]:
-        """One line a failed or mixed run, each key once."""
+        """Returns one line per trial that failed or that ran on different machines or versions ("mixed")."""
         failed = {run.key: f"failed: {run.where}: {run.error}" for run in self.failed}
         mixed = {
-            run.key: f"mixed: {run.where} ran on several kinds of device, torch versions or states of a plug-in"
+            run.key: f"mixed: {run.where} ran on several device types, torch versions or versions of a plug-in"
             for run in self.runs
             if run.mixed
         }
@@ -110,7 +107,7 @@ class Report:
 
     @property
     def judged(self) -> list[Entry]:
-        """Cells that were compared with the published value: complete, with at least 3 seeds."""
+        """Cells with a verdict: complete, published, and with at least 3 seeds."""
         return [entry for entry in self.in_order() if entry.verdict.judged]
 
     @cached_property
@@ -118,15 +115,15 @@ class Report:
         return order_of(self.in_order())
 
     def in_order(self) -> list[Entry]:
-        """Entries row by row."""
-        asked = ((row, column) for row in self.rows for column in self.columns)
-        return [self.entries[place] for place in asked if place in self.entries]
+        """Returns the entries row by row."""
+        places = ((row, column) for row in self.rows for column in self.columns)
+        return [self.entries[place] for place in places if place in self.entries]
 
     @cached_property
     def contrasts(self) -> dict[tuple[str, float | str], Contrast]:
-        """By (row, column): each row minus the first one that shows a quantity of its own, seed by seed.
+        """Differences between rows, seed by seed, by (row, column).
 
-        What the arms' order puts first is the baseline.
+        The baseline of a row is the first row that shows one of the same quantities.
         """
         baselines = self._baselines()
         pairs = [(entry, self.entries.get((baselines[entry.row], entry.column))) for entry in self.in_order()]
@@ -137,7 +134,6 @@ class Report:
         }
 
     def _baselines(self) -> dict[str, str]:
-        """Row to the first row that it shares a quantity with, itself at least."""
         quantities: dict[str, set[str]] = {row: set() for row in self.rows}
         for entry in self.entries.values():
             quantities[entry.row].add(entry.quantity)
@@ -154,18 +150,18 @@ def tabulate(
     axis: str = "",
     heading: str = "",
 ) -> Report:
-    """Make the table from what lies in storage now.
+    """Builds the report from the results that are stored now.
 
     Args:
-        plan: the cells and their keys; its states are not used, results are read afresh.
-        results: where they lie.
-        table: the published one.
-        failures: key to what went wrong in this start of the sweep.
-        links: key to MLflow run.
-        axis: what the columns are; empty: as the published table says.
-        heading: title, where no table is published.
+        plan: the cells and their keys; its states are ignored, since results are read again.
+        results: the stored results.
+        table: the published table.
+        failures: error message of each trial that failed in this command, by key.
+        links: MLflow run of each trial, by key.
+        axis: name of the column axis; empty: the published table's.
+        heading: title of a table that has no published counterpart.
     Raises:
-        Refusal: no cells.
+        Refusal: the plan has no cells.
     """
     if not plan.cells:
         raise Refusal("a table needs at least one arm, one column and one seed")
@@ -175,8 +171,8 @@ def tabulate(
         if all(run.key != key for _, run in place):
             place.append((cell, _run(cell, key, results, failures or {}, links or {})))
     rows = grouped(plan.cells, lambda cell: cell.row)
-    made = [_entry(members, rows[row], table) for (row, _), members in groups.items()]
-    entries = {(entry.row, entry.column): entry for entry in _with_pooled_spread(made, table)}
+    single = [_entry(members, rows[row], table) for (row, _), members in groups.items()]
+    entries = {(entry.row, entry.column): entry for entry in _with_pooled_spread(single, table)}
     first = plan.cells[0]
     return Report(
         dataset=first.trial.dataset,
@@ -212,7 +208,7 @@ def _entry(members: list[tuple[Cell, Run]], of_row: list[Cell], table: Table | N
 
 
 def _with_pooled_spread(entries: Iterable[Entry], table: Table | None) -> list[Entry]:
-    """Entries, each with the spread of its row's columns in its range."""
+    """Adds to each entry the spread pooled over all columns of its row that are in the same range."""
     found = []
     by_range = grouped(entries, lambda one: (one.row, one.column if table is None else table.range_of(one.column)))
     for members in by_range.values():

@@ -1,6 +1,6 @@
-"""One cell of a table over its seeds, the difference between two cells, and the order of a column's cells.
+"""Cells of a table with their seeds, differences between two cells, and the order of the arms.
 
-The statistics are in sweeps/table/judgement.py; this module holds their inputs.
+The statistical formulas are in sweeps/table/judgement.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
-    """The items by key; keys stand in the order in which they first come."""
+    """Groups items by key. Keys are in order of first appearance."""
     groups: dict[Key, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -45,7 +45,7 @@ def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list
 
 @dataclass(frozen=True)
 class Run:
-    """One seed of one cell."""
+    """One cell's result for one seed."""
 
     row: str
     column: float | str
@@ -54,15 +54,15 @@ class Run:
     measure: str
     """The measure's token."""
     value: float | None
-    """The metric, None without a result."""
+    """The metric; None without a result."""
     epochs: int | None
-    """Epochs trained, None for an arm that has none."""
+    """Epochs trained; None for an arm without epochs."""
     link: str | None
-    """MLflow run (id or address) of the key."""
+    """ID or URL of the key's MLflow run."""
     error: str | None
-    """Why the trial failed, None where it did not."""
+    """Why the trial failed; None if it did not fail."""
     mixed: bool
-    """Attempts of the trial ran on different device types, torch versions or states of a plug-in."""
+    """Whether attempts of the trial ran on different device types, torch versions or versions of a plug-in."""
 
     @property
     def state(self) -> TrialState:
@@ -76,12 +76,12 @@ class Run:
 
 
 class OverSeeds:
-    """Numbers, one per seed that has a result."""
+    """Mean and spread of one number per seed."""
 
     @property
     @abstractmethod
     def values(self) -> Sequence[float]:
-        """The numbers, by seed."""
+        """One number per seed that has a result."""
 
     @property
     def mean(self) -> float | None:
@@ -89,7 +89,7 @@ class OverSeeds:
 
     @property
     def spread(self) -> float | None:
-        """Standard deviation over seeds (n - 1 in the denominator), None for fewer than two."""
+        """Standard deviation over seeds (n - 1 in the denominator); None for fewer than two seeds."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
     @property
@@ -99,7 +99,7 @@ class OverSeeds:
 
 @dataclass(frozen=True)
 class Entry(OverSeeds):
-    """One cell of the table: a row and a column over its seeds."""
+    """One cell of the table with all its seeds."""
 
     row: str
     column: float | str
@@ -108,16 +108,16 @@ class Entry(OverSeeds):
     tolerance: float
     """Largest difference from the published value that counts as agreement."""
     runs: tuple[Run, ...]
-    """By seed, those without a result included."""
+    """One per seed, including seeds without a result."""
     metric: str = ""
     quantity: str = ""
-    """Metric without parameters; cells with equal ones are comparable."""
+    """The metric without parameters. Cells are compared only if they have the same quantity."""
     pooled: Pooled | None = None
-    """Spread over seeds of the row's columns in this cell's range; None: of this cell alone."""
+    """Spread pooled over the row's columns in this cell's range; None: the spread of this cell only."""
     test_examples: int | None = None
-    """Size of the test split that an accuracy is measured on; None where the value is no share of examples."""
+    """Size of the test split of an accuracy; None for other metrics."""
     departures: tuple[str, ...] = ()
-    """Where our protocol differs from the published one: epochs 10 (paper 100)."""
+    """Differences between our protocol and the published one: "epochs 10 (paper 100)"."""
 
     @property
     def values(self) -> list[float]:
@@ -125,22 +125,21 @@ class Entry(OverSeeds):
 
     @property
     def of(self) -> int:
-        """Seeds asked for."""
+        """Number of seeds asked for."""
         return len(self.runs)
 
     @property
     def failed(self) -> int:
-        """Seeds whose trial failed."""
         return sum(run.state is TrialState.FAILED for run in self.runs)
 
     @property
     def difference(self) -> float | None:
-        """Ours minus published."""
+        """Our mean minus the published value."""
         return None if self.mean is None or self.published is None else self.mean - self.published
 
     @cached_property
     def run_spread(self) -> float | None:
-        """s: standard deviation of one run, at least the binomial one; None where no seeds say anything about it."""
+        """s: standard deviation of one run, at least the binomial one; None if the seeds do not determine it."""
         pooled = self._pooled
         if pooled is None or self.mean is None:
             return None
@@ -149,14 +148,14 @@ class Entry(OverSeeds):
 
     @cached_property
     def half_width(self) -> float | None:
-        """h: one more run falls within the mean plus or minus h with probability .95; None with fewer than 3 seeds."""
+        """h: one more run lies within mean plus or minus h with probability .95. None with fewer than 3 seeds."""
         if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
             return None
         return half_width(self.run_spread, self._pooled.freedom, self.n)
 
     @property
     def verdict(self) -> Verdict:
-        """How ours compares with the published value (docs/glossary.md)."""
+        """How our mean compares with the published value (docs/glossary.md)."""
         if self.n < self.of:
             return Verdict.INCOMPLETE
         if self.difference is None:
@@ -172,34 +171,33 @@ class Entry(OverSeeds):
 
 @dataclass(frozen=True)
 class Contrast(OverSeeds):
-    """Difference between two rows at one column, taken seed by seed."""
+    """A row minus its baseline in one column, for each seed that both have."""
 
     row: str
     baseline: str
     column: float | str
     pairs: tuple[tuple[float, float], ...]
-    """(value of the row, value of the baseline) of every seed that both have."""
+    """(value of the row, value of the baseline) by seed."""
 
     @property
     def values(self) -> tuple[float, ...]:
-        """Row minus baseline, by seed that both have."""
         return tuple(ours - theirs for ours, theirs in self.pairs)
 
     @cached_property
     def test(self) -> Paired | None:
-        """Paired test over the seeds; None with fewer than 3."""
+        """Paired test over the seeds; None with fewer than 3 seeds."""
         return paired([ours for ours, _ in self.pairs], [theirs for _, theirs in self.pairs])
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Student's 95 % interval of the mean difference; None with fewer than 3 seeds."""
+        """Student's 95 % confidence interval of the mean difference; None with fewer than 3 seeds."""
         return None if self.test is None else self.test.interval
 
     @property
     def seeds_needed(self) -> int | None:
-        """Order of magnitude of the seeds that would resolve the difference.
+        """Number of seeds that would resolve the difference, to an order of magnitude.
 
-        None if it is resolved, if there are fewer than 3 seeds, or if even 1000 would not do.
+        None if the difference is already resolved, if there are fewer than 3 seeds, or if 1000 seeds are not enough.
         """
         if self.test is None or self.test.resolved or self.mean is None or self.spread is None:
             return None
@@ -207,7 +205,7 @@ class Contrast(OverSeeds):
 
 
 def contrast(entry: Entry, baseline: Entry) -> Contrast:
-    """One cell minus another of the same column, over the seeds that both have."""
+    """Returns one cell minus another of the same column, over the seeds that both have."""
     theirs = {run.seed: run.value for run in baseline.runs if run.value is not None}
     pairs = tuple((run.value, theirs[run.seed]) for run in entry.runs if run.value is not None and run.seed in theirs)
     return Contrast(entry.row, baseline.row, entry.column, pairs)
@@ -215,30 +213,30 @@ def contrast(entry: Entry, baseline: Entry) -> Contrast:
 
 @dataclass(frozen=True)
 class Order:
-    """How the arms of a table stand."""
+    """Whether our arms are in the published order."""
 
     pairs: tuple[Contrast, ...]
-    """Judged pairs, column by column: the arm with the higher published value minus the other."""
+    """Judged pairs, column by column: our value of the arm with the higher published value, minus the other's."""
     close: int
-    """Pairs that are not judged because their published values are too close."""
+    """Number of pairs that are not judged because their published values are too close."""
     tau: tuple[tuple[float | str, float], ...]
-    """Column and Kendall's tau-b of its published and our values: a description, not a test."""
+    """Per column, Kendall's tau-b between the published values and ours: a description, not a test."""
 
     def of(self, ordering: Ordering) -> list[Contrast]:
         return [pair for pair in self.pairs if pair.test is not None and pair.test.ordering is ordering]
 
 
 def order_of(entries: Sequence[Entry]) -> Order:
-    """Whether our arms are in the published order, column by column, from the cells that have a verdict.
+    """Checks for each column whether our arms are in the published order. Only cells with a verdict are used.
 
-    Only pairs of arms whose published gap exceeds 2 sqrt(2) s are judged. Arms whose order the paper itself does not
-    resolve say nothing about ours.
+    A pair of arms is judged only if their published values differ by more than 2 sqrt(2) s. Otherwise the paper itself
+    does not resolve their order.
 
     Args:
-        entries: of all rows and columns, in the table's order.
+        entries: all entries, in the table's order.
     """
     columns = grouped((entry for entry in entries if entry.verdict.judged), lambda entry: entry.column)
-    found, close, tau = [], 0, []
+    judged, close, tau = [], 0, []
     for column, of_column in columns.items():
         for one, other in combinations(of_column, 2):
             if one.arm == other.arm or one.quantity != other.quantity:
@@ -247,11 +245,11 @@ def order_of(entries: Sequence[Entry]) -> Order:
             if not gap_is_clear(gap, one.run_spread or 0.0, other.run_spread or 0.0):
                 close += 1
                 continue
-            between = contrast(one, other) if gap > 0 else contrast(other, one)
-            if between.test is not None:
-                found.append(between)
+            difference = contrast(one, other) if gap > 0 else contrast(other, one)
+            if difference.test is not None:
+                judged.append(difference)
         published = [entry.published for entry in of_column if entry.published is not None]
         ours = [entry.mean for entry in of_column if entry.published is not None and entry.mean is not None]
-        if (found_tau := tau_b(published, ours)) is not None:
-            tau.append((column, found_tau))
-    return Order(tuple(found), close, tuple(tau))
+        if (column_tau := tau_b(published, ours)) is not None:
+            tau.append((column, column_tau))
+    return Order(tuple(judged), close, tuple(tau))

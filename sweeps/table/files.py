@@ -1,8 +1,7 @@
-"""The report of a sweep: the table beside the published one, in the terminal and as files that others read.
+"""Builds the report of a sweep with `tabulate`, prints it with `show`, and writes its files with `write`.
 
-The numbers are made in sweeps/table/comparison.py; how they look is sweeps/table/terminal.py (terminal),
-sweeps/table/markdown.py, sweeps/table/latex.py and sweeps/table/plot.py (picture). This module offers all of it:
-`tabulate`, then `show` and `write`.
+`tabulate` is defined in sweeps/table/comparison.py, `show` in sweeps/table/terminal.py. The contents of the files come
+from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
 """
 
 from __future__ import annotations
@@ -35,50 +34,52 @@ __all__ = [
 ]
 
 MARK = "--"
-"""Between the name of a sweep and the options that tell one of its tables from another, in a folder's name."""
+"""Separates a sweep's name from its options in the name of a report folder."""
 
 LONGEST = 80
-"""Characters of such options at most; a digest stands for the rest."""
+"""Maximum number of characters of the options in a folder's name; longer ones are cut and get a digest."""
 
-MADE_OF = ".made_of"
-"""Folder of one record per report: digests of what its files were made of, and of the files. If none has
-changed, nothing is drawn or written."""
+RECORDS = ".made_of"
+"""Folder with one record per report: digests of its inputs and of its files. If both are unchanged, nothing is drawn or
+written."""
 
 Pictures = Mapping[str, Callable[[], bytes]]
-"""Name of a file to what makes its content; `sweeps.table.plot.forms` makes those of a figure."""
+"""File names, each with a function that returns the file's content; `sweeps.table.plot.forms` makes them."""
 
 
 def write(
     folder: AnyPlace, report: Report, details: Report | None = None, pictures: Pictures | None = None
 ) -> list[Place]:
-    """Write the table, its runs and the pictures into a folder, each file atomically; files that are up to date stay.
+    """Writes the report into a folder, each file atomically. Files that are up to date are not written again.
 
     Files:
-        table.md, table.tex: the table to read, and to \\input into a paper; differences.tex: that between arms;
-        table.csv, table.parquet: one line per (row, column);
-        runs.csv, runs.parquet: one line per (row, column, seed), with key and MLflow run;
-        details.md, .tex, .csv, .parquet: the second table, likewise;
-        pictures, each as PNG, PDF and SVG.
+        table.md, table.tex: the table for readers, and for \\input in a paper
+        differences.tex: the differences between arms, if two arms share a seed
+        table.csv, table.parquet: one line per (row, column)
+        runs.csv, runs.parquet: one line per (row, column, seed), with key and MLflow run
+        details.md, details.tex, details.csv, details.parquet: the second table, if there is one
+        pictures, each as PNG, PDF and SVG
 
     Args:
         details: a second table.
-        pictures: None: one, named after the metric.
+        pictures: default: one plot, named after the metric.
     Returns:
-        The paths of all of them.
+        The paths of all files.
     """
     folder = place(folder)
-    record = folder.parent / MADE_OF / f"{folder.name}.json"
-    made_of = _digest(report, details, sorted(pictures or ()))
-    files = _up_to_date(folder, record, made_of)
+    record = folder.parent / RECORDS / f"{folder.name}.json"
+    inputs = repr((source_digest(), (report, details, sorted(pictures or ()))))
+    digest = hashlib.sha256(inputs.encode(errors="surrogatepass")).hexdigest()
+    files = _files_up_to_date(folder, record, digest)
     if not files:
-        files = _write(folder, report, details, pictures)
-        with suppress(OSError):  # a storage that may only be read: the next command compares the files again
-            record.write_bytes(json.dumps({"made_of": made_of, "files": files}, indent=1).encode())
+        files = _write_files(folder, report, details, pictures)
+        with suppress(OSError):  # on read-only storage, the next command compares the files again
+            record.write_bytes(json.dumps({"made_of": digest, "files": files}, indent=1).encode())
     return [folder / name for name in files]
 
 
-def _write(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> dict[str, str]:
-    """Makes the files and writes those that are not up to date; returns name and sha256 of each."""
+def _write_files(folder: Place, report: Report, details: Report | None, pictures: Pictures | None) -> dict[str, str]:
+    """Creates the contents and writes the files that are not up to date; returns the SHA-256 of each file by name."""
     from sweeps.table.arrow_tables import as_csv, as_parquet, entry_table, run_table
 
     cells, runs = entry_table(report), run_table(report)
@@ -90,58 +91,53 @@ def _write(folder: Place, report: Report, details: Report | None, pictures: Pict
     }
     if differences := latex_differences(report):
         texts["differences.tex"] = differences.encode()
-    others: dict[str, Callable[[], bytes]] = {
+    binaries: dict[str, Callable[[], bytes]] = {
         "table.parquet": lambda: as_parquet(cells),
         "runs.parquet": lambda: as_parquet(runs),
     }
     if details is not None:
-        more = entry_table(details)
+        detail_cells = entry_table(details)
         texts |= {
             "details.md": markdown(details, every_run=False).encode(),
             "details.tex": latex(details, "details").encode(),
-            "details.csv": as_csv(more),
+            "details.csv": as_csv(detail_cells),
         }
-        others["details.parquet"] = lambda: as_parquet(more)
+        binaries["details.parquet"] = lambda: as_parquet(detail_cells)
     if pictures is None:
         pictures = forms(report.metric.rpartition("/")[2] or "quantities", lambda: picture(report))
-    others |= pictures
-    written = all((folder / name).is_file() for name in others)
-    if not (written and all(_holds(folder / name, data) for name, data in texts.items())):
-        # The texts come last: where they are as they should be, the others were made from the same numbers.
-        for name, make in others.items():
+    binaries |= pictures
+    written = all((folder / name).is_file() for name in binaries)
+    if not (written and all(_contains(folder / name, data) for name, data in texts.items())):
+        # Texts are written last, so that up-to-date texts imply up-to-date binaries.
+        for name, make in binaries.items():
             (folder / name).write_bytes(make())
         for name, data in texts.items():
             (folder / name).write_bytes(data)
-    # Of the texts as they were made: another command may have written its own meanwhile.
-    made = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
-    return made | {name: (folder / name).digest() for name in others}
+    # Digests of the texts in memory, because another command may have overwritten the files.
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in texts.items()}
+    return digests | {name: (folder / name).digest() for name in binaries}
 
 
-def _digest(*inputs: object) -> str:
-    """Digest of everything that a report's files are made from, source code included."""
-    return hashlib.sha256(repr((source_digest(), inputs)).encode(errors="surrogatepass")).hexdigest()
-
-
-def _up_to_date(folder: Place, record: Place, made_of: str) -> dict[str, str]:
-    """Name and sha256 of the files that the record says were made of the same; none if any has changed since."""
+def _files_up_to_date(folder: Place, record: Place, inputs: str) -> dict[str, str]:
+    """Returns the SHA-256 of each file by name; empty if the inputs or any file have changed since the record."""
     try:
-        kept = json.loads(record.read_bytes())
-        files = dict[str, str](kept["files"])
-        same = kept["made_of"] == made_of and all((folder / name).digest() == sha for name, sha in files.items())
+        recorded = json.loads(record.read_bytes())
+        files = dict[str, str](recorded["files"])
+        same = recorded["made_of"] == inputs and all((folder / name).digest() == sha for name, sha in files.items())
         return files if same else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
 def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], asked: str) -> str:
-    """The folder of a report, such that no report is overwritten, except by one that has all of its cells and more.
+    """Returns the name of a report's folder. A report is overwritten only by one that includes all of its cells.
 
-    The first of these that is free: `name`; `name--asked`; `name--asked-DIGEST`. A report of these cells that an
+    Returns the first free name of: `name`; `name--asked`; `name--asked-DIGEST`. A report of the same cells that an
     earlier version called `name-DIGEST` keeps its folder.
 
     Args:
-        cells: key and measure of each.
-        asked: what tells this table from others of the same name, from the command line.
+        cells: key and measure of each cell.
+        asked: the command-line options that distinguish this table from others of the same name.
     """
     mine = set(cells)
     digest = hashlib.sha256(repr(sorted(mine)).encode()).hexdigest()[:8]
@@ -153,19 +149,19 @@ def own_name(reports: AnyPlace, name: str, cells: Iterable[tuple[str, str]], ask
         return name
     if _runs(reports / f"{name}-{digest}"):
         return f"{name}-{digest}"
-    telling = f"{name}{MARK}{asked}"
+    full = f"{name}{MARK}{asked}"
     if len(asked) > LONGEST:
-        return f"{telling[: len(name) + len(MARK) + LONGEST].rstrip('-_.')}-{digest}"
-    return telling if free(telling) else f"{telling}-{digest}"
+        return f"{full[: len(name) + len(MARK) + LONGEST].rstrip('-_.')}-{digest}"
+    return full if free(full) else f"{full}-{digest}"
 
 
 def known_links(folder: AnyPlace) -> dict[str, str]:
-    """Key to MLflow run, as the report in the folder has it."""
+    """Returns the MLflow run of each trial by key, as recorded in the folder's report."""
     return {run["key"]: run["link"] for run in _runs(folder) if run["link"]}
 
 
 def _runs(folder: AnyPlace) -> list[dict[str, str]]:
-    """The lines of a report's runs.csv; none where there is none that can be read."""
+    """Returns the lines of a report's runs.csv; empty if it is missing or damaged."""
     try:
         lines = csv.DictReader(io.StringIO((folder / "runs.csv").read_bytes().decode(), newline=""))
         return [{name: line[name] or "" for name in ("key", "measure", "link")} for line in lines]
@@ -173,7 +169,7 @@ def _runs(folder: AnyPlace) -> list[dict[str, str]]:
         return []
 
 
-def _holds(path: Place, data: bytes) -> bool:
+def _contains(path: Place, data: bytes) -> bool:
     try:
         return path.read_bytes() == data
     except OSError:

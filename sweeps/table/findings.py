@@ -1,6 +1,6 @@
-"""Words for a table: its verdicts, the order of its arms, and the lines of a difference between two arms.
+"""Describes a report in words: verdicts, the order of the arms, and differences between arms.
 
-Terminal, Markdown and LaTeX print these lines as they are.
+The terminal and Markdown print these lines unchanged.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sweeps.table.rounding import as_printed, shown_p, shown_spread, shown_value
 Compared = TypeVar("Compared", bound=OverSeeds)
 
 Line = tuple[str, Callable[[Compared], str]]
-"""Label of a line, and its text for one cell or difference."""
+"""A line's label, and a function that returns its text for a cell or a difference."""
 
 
 def verdict_words(entry: Entry) -> str:
-    """The verdict of a cell in words; empty if it has none."""
+    """Returns the verdict of a cell in words; empty if it has none."""
     if entry.failed:
         return "failed"
     verdict = entry.verdict
@@ -33,18 +33,11 @@ def verdict_words(entry: Entry) -> str:
     return str(verdict)
 
 
-def shown_half_width(entry: Entry, mark: str = "±") -> str:
-    """h of a cell that has a verdict, with its sign in front; empty for any other cell."""
-    if entry.half_width is None or not entry.verdict.judged:
-        return ""
-    return f"{mark}{shown_value(entry.half_width, entry.half_width)}"
-
-
 def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -> str:
-    """How many seeds the numbers are from: "one seed", or what is shown over how many."""
+    """Returns "one seed", or the statistic and the number of seeds: "mean and standard deviation over 3 seeds"."""
     seeds = sorted({entry.n for entry in report.entries.values() if entry.n})
     if not seeds:
-        return "no seed yet"
+        return "no seeds yet"
     if seeds == [1]:
         return "one seed"
     count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
@@ -52,7 +45,10 @@ def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -
 
 
 def findings(report: Report) -> list[str]:
-    """Returns the conclusions, one line each: verdicts, chance, the interval, protocols, order."""
+    """Returns the conclusions, one line each.
+
+    They are: counts of verdicts, verdicts expected by chance, the interval, protocols, and the order of the arms.
+    """
     if report.table is None:
         return []
     lines = []
@@ -60,22 +56,27 @@ def findings(report: Report) -> list[str]:
         lines.append(f"Cells with fewer than {FEWEST_SEEDS} seeds get no verdict.")
     if judged := len(report.judged):
         chance = f"{figures(by_chance(judged), 2)} of {counted(judged, 'cell')} (5 %)"
-        lines += [_verdicts(report), f"Expected above or below by chance: {chance}."]
-        lines += [_interval(report, report.table), *_agreements(report)]
+        lines += [_verdict_counts(report), f"Expected by chance: {chance} above or below the paper."]
+        lines += [_interval(report, report.table), *_protocols_of_agreement(report)]
     return [*lines, *_order(report)]
 
 
 def entry_lines(
     report: Report, row: str, first: list[Line[Entry]], difference: str, seeds: Callable[[Entry], str], mark: str = "±"
 ) -> list[Line[Entry]]:
-    """The lines of a row's cells, each with its label; lines that are empty throughout are left out.
+    """Returns the lines to print for a row, without lines that are empty in every cell.
 
     Args:
-        first: the lines with ours.
+        first: the lines with our numbers.
         difference: label of the line with the differences from the published values.
-        seeds: text of the last line.
-        mark: the sign in front of a half-width.
+        seeds: returns the text of the last line.
+        mark: printed before a half-width.
     """
+
+    def half_width(entry: Entry) -> str:
+        width = entry.half_width if entry.verdict.judged else None
+        return "" if width is None else f"{mark}{shown_value(width, width)}"
+
     of_row = [entry for entry in report.in_order() if entry.row == row]
     lines = list(first)
     if report.published:
@@ -83,15 +84,15 @@ def entry_lines(
     if any(entry.published is not None for entry in of_row):
         lines.append((difference, lambda entry: shown_value(entry.difference, entry.spread, signed=True)))
     if any(entry.verdict.judged for entry in of_row):
-        lines.append(("95%", lambda entry: shown_half_width(entry, mark)))
+        lines.append(("95%", half_width))
     return [*lines, ("seeds", seeds)]
 
 
 def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Line[Contrast]]:
-    """The lines that differences between arms have, each with its label; lines that are empty throughout are left out.
+    """Returns the lines to print for differences between arms, without lines that are empty in every difference.
 
     Args:
-        mark: the sign in front of a spread or a half-width.
+        mark: printed before a spread or a half-width.
     """
     lines: list[Line[Contrast]] = [
         ("mean", lambda one: shown_value(one.mean, one.spread, signed=True) or "-"),
@@ -108,7 +109,7 @@ def contrast_lines(contrasts: Collection[Contrast], mark: str = "±") -> list[Li
 
 
 def half_interval(one: Contrast, mark: str) -> str:
-    """Half the width of a difference's 95 % interval, with its sign in front; empty if there is none."""
+    """Returns half the width of a difference's 95 % interval, after the mark; empty if it has no interval."""
     if one.interval is None:
         return ""
     half = (one.interval[1] - one.interval[0]) / 2
@@ -116,21 +117,21 @@ def half_interval(one: Contrast, mark: str) -> str:
 
 
 def contrast_legend(contrasts: Collection[Contrast]) -> list[str]:
-    """Returns the legend of the lines of differences that are shown."""
+    """Returns the legend for the lines of differences, only for lines that are printed."""
     labels = {label for label, _ in contrast_lines(contrasts)}
     words = {
-        "95%": "95%: Student's interval of the mean difference, over seeds that both arms have; p: its paired t test.",
-        "p perm.": "p perm.: permutation test.",
-        "boot from": "boot: bootstrap interval of 95 %.",
-        "needed": "needed: order of magnitude of the seeds that would resolve the difference.",
+        "95%": "95%: Student's interval of the mean difference over the seeds that both arms have; p: paired t test.",
+        "p perm.": "p perm.: p of the permutation test.",
+        "boot from": "boot from, boot to: 95 % bootstrap interval.",
+        "needed": "needed: number of seeds that would resolve the difference (order of magnitude).",
     }
     return [text for label, text in words.items() if label in labels]
 
 
-def _verdicts(report: Report) -> str:
+def _verdict_counts(report: Report) -> str:
     words = {
         Verdict.REPRODUCED: "reproduced",
-        Verdict.AGREES: "agree by another protocol",
+        Verdict.AGREES: "agree under a different protocol",
         Verdict.UNRESOLVED: "unresolved",
         Verdict.SLIGHTLY_ABOVE: f"above by less than {report.tolerance}",
         Verdict.SLIGHTLY_BELOW: f"below by less than {report.tolerance}",
@@ -138,26 +139,26 @@ def _verdicts(report: Report) -> str:
         Verdict.BELOW: "below",
     }
     judged = [entry.verdict for entry in report.judged]
-    said = ", ".join(f"{judged.count(verdict)} {text}" for verdict, text in words.items() if verdict in judged)
-    return f"Verdicts on {counted(len(judged), 'cell')} with {FEWEST_SEEDS} seeds or more: {said}."
+    counts = ", ".join(f"{judged.count(verdict)} {text}" for verdict, text in words.items() if verdict in judged)
+    return f"Verdicts on {counted(len(judged), 'cell')} with at least {FEWEST_SEEDS} seeds: {counts}."
 
 
 def _interval(report: Report, table: Table) -> str:
     shared = [of_range for of_range in grouped(report.columns, table.range_of).values() if len(of_range) > 1]
     pooled = " and ".join(f"{column_label(first)} to {column_label(last)}" for first, *_, last in shared)
-    over = f", s pooled over {pooled}" if pooled else ""
+    over = f", with s pooled over {pooled}" if pooled else ""
     return (
-        f"95%: h = t(.975, nu) s sqrt(1 + 1/n){over}; one more run falls within ours"
-        " plus or minus h, if the paper's runs vary as ours do."
+        f"95%: h = t(.975, nu) s sqrt(1 + 1/n){over}. One more run lies within our mean plus or minus h"
+        " with 95 % probability, if the paper's runs vary as much as ours."
     )
 
 
-def _agreements(report: Report) -> list[str]:
-    """By what other protocol cells agree, each protocol once."""
+def _protocols_of_agreement(report: Report) -> list[str]:
     agreeing = (entry for entry in report.judged if entry.verdict is Verdict.AGREES)
     return [
-        f"Agrees by another protocol: {_places(((one.row, one.column) for one in cells), report)}: {'; '.join(found)}."
-        for found, cells in grouped(agreeing, lambda entry: entry.departures).items()
+        "Agrees under a different protocol:"
+        f" {_places(((entry.row, entry.column) for entry in cells), report)}: {'; '.join(departures)}."
+        for departures, cells in grouped(agreeing, lambda entry: entry.departures).items()
     ]
 
 
@@ -170,23 +171,23 @@ def _order(report: Report) -> list[str]:
             f"Order of the arms: {counts}, of {counted(len(order.pairs), 'pair')} with a clear published gap"
             f" (above 2 sqrt(2) s); {order.close} too close to judge."
         )
-    if below := order.of(Ordering.REVERSED):
-        said = _places(((f"{one.row} is below {one.baseline}", one.column) for one in below), report)
-        lines.append(f"Reversed: {said}.")
+    if reversed_pairs := order.of(Ordering.REVERSED):
+        places = ((f"{pair.row} is below {pair.baseline}", pair.column) for pair in reversed_pairs)
+        lines.append(f"Reversed: {_places(places, report)}.")
     if order.tau:
-        said = ", ".join(f"{tau:.2f} at {column_label(column)}" for column, tau in order.tau)
-        lines.append(f"Kendall's tau-b of the order, as a description: {said}.")
+        taus = ", ".join(f"{tau:.2f} at {column_label(column)}" for column, tau in order.tau)
+        lines.append(f"Kendall's tau-b between our order and the paper's (descriptive, not a test): {taus}.")
     return lines
 
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
-    """NN at 1%, 2%; MVAE in all columns."""
-    said = []
-    for head, found in grouped(places, lambda place: place[0]).items():
-        columns = [column for _, column in found]
+    """Returns for example "NN at 1%, 2%; MVAE in all columns"."""
+    texts = []
+    for head, of_head in grouped(places, lambda place: place[0]).items():
+        columns = [column for _, column in of_head]
         everywhere = len(report.columns) > 1 and set(report.columns) <= set(columns)
-        said.append(f"{head} " + ("in all columns" if everywhere else f"at {', '.join(map(column_label, columns))}"))
-    return "; ".join(said)
+        texts.append(f"{head} " + ("in all columns" if everywhere else f"at {', '.join(map(column_label, columns))}"))
+    return "; ".join(texts)
 
 
 def _bootstrap(one: Contrast, end: int) -> str:

@@ -1,14 +1,13 @@
-"""Statistics of a table: how far one more run may be from ours, and what follows for a cell, two arms, and their order.
+"""Statistics of a table: verdicts on cells, differences between arms, and the order of the arms.
 
-Pure functions of numbers: nothing is read, written or printed here. scipy is imported where it is used, because
-importing it takes a second.
+All functions are pure functions of numbers. They import scipy only when they need it, because that takes a second.
 
-    s      standard deviation of one run, pooled over the columns of one range of a row, never below the binomial floor
+    s      standard deviation of one run, pooled over the columns of one range of a row; at least the binomial one
     nu     degrees of freedom of s
-    n      seeds of the cell
-    h      t(.975, nu) * s * sqrt(1 + 1/n): half-width of the interval that holds one more run with probability .95
+    n      number of seeds in the cell
+    h      t(.975, nu) * s * sqrt(1 + 1/n): half-width of the interval that contains one more run with probability .95
     d      our mean minus the published value
-    delta  largest difference that the table's definition calls agreement
+    delta  largest difference that counts as agreement, set in the table's definition
 """
 
 from __future__ import annotations
@@ -21,39 +20,39 @@ from enum import StrEnum
 from functools import lru_cache
 
 CONFIDENCE = 0.95
-"""Probability that an interval covers what it is about; the rest is the rate of errors by chance."""
+"""Coverage probability of intervals; 1 - CONFIDENCE is the rate of errors by chance."""
 
 FEWEST_SEEDS = 3
-"""Seeds below which a cell, or a difference between arms, shows its numbers and no verdict."""
+"""Minimum number of seeds for a verdict on a cell or on a difference between arms."""
 
 PERMUTATION_SEEDS = 6
-"""Seeds from which differences get a permutation test: with fewer, its smallest p is above 1 - CONFIDENCE."""
+"""Minimum number of seeds for a permutation test; with fewer, its smallest possible p exceeds 1 - CONFIDENCE."""
 
 BOOTSTRAP_SEEDS = 10
-"""Seeds from which differences get a bootstrap interval."""
+"""Minimum number of seeds for a bootstrap interval."""
 
 RESAMPLES = 9999
-"""Resamples of a bootstrap interval; also of a permutation test that has more than these signs to go through."""
+"""Number of resamples for bootstrap intervals, and for permutation tests that have more permutations than this."""
 
 MAGNITUDES = (10, 30, 100, 300, 1000)
-"""Numbers of seeds that `seeds_to_resolve` answers with."""
+"""Numbers of seeds that `seeds_to_resolve` may return."""
 
 POWER_Z = 0.84
-"""Standard errors beyond the interval's half-width at which a difference is found with a probability of 80 %."""
+"""Standard errors by which a difference must exceed the interval's half-width to be found with 80 % probability."""
 
 SLACK = 1e-9
-"""Differences by this little are rounding errors of the arithmetic."""
+"""Tolerance for floating-point rounding errors in comparisons."""
 
 
 class Verdict(StrEnum):
     """How a cell compares with the published value."""
 
     REPRODUCED = "reproduced"
-    """Agrees, by the published protocol."""
+    """|d| <= h <= delta, under the published protocol."""
     AGREES = "agrees"
-    """|d| <= h <= delta, by another protocol than the published one."""
+    """|d| <= h <= delta, under a different protocol."""
     UNRESOLVED = "unresolved"
-    """|d| <= h, but h > delta: the seeds vary too much to tell."""
+    """|d| <= h, but h > delta: the seeds vary too much to decide."""
     SLIGHTLY_ABOVE = "slightly above"
     """d > h, and d <= delta."""
     SLIGHTLY_BELOW = "slightly below"
@@ -63,11 +62,11 @@ class Verdict(StrEnum):
     BELOW = "below"
     """-d > h, and -d > delta."""
     FEW_SEEDS = "too few seeds"
-    """Complete, with fewer than 3 seeds: no verdict."""
+    """Complete, but with fewer than 3 seeds: no verdict."""
     INCOMPLETE = "incomplete"
-    """A seed that was asked for has no result."""
+    """At least one seed has no result."""
     UNPUBLISHED = "-"
-    """Complete, with no published value."""
+    """Complete, but without a published value."""
 
     @property
     def judged(self) -> bool:
@@ -86,7 +85,7 @@ class Ordering(StrEnum):
 
 @dataclass(frozen=True)
 class Pooled:
-    """A standard deviation taken over several columns."""
+    """A standard deviation pooled over several columns."""
 
     spread: float
     freedom: int
@@ -94,12 +93,12 @@ class Pooled:
 
 
 def pooled_spread(samples: Iterable[tuple[Sequence[float], Hashable]]) -> Pooled | None:
-    """Standard deviation of one run, from several columns with means of their own.
+    """Pools the standard deviation of one run over several columns, each with a different mean.
 
     Args:
-        samples: the values of each column over seeds, and a mark of the models that they were measured on. Columns
-            with equal marks vary together (a read-out of one VAE at several fractions), so their degrees of freedom
-            count once.
+        samples: for each column, its values over seeds, and an identifier of the models they were measured on. Columns
+            with the same identifier vary together, for example read-outs of one VAE at several fractions. Their
+            degrees of freedom count once.
     Returns:
         None if no column has two finite values.
     """
@@ -115,23 +114,23 @@ def pooled_spread(samples: Iterable[tuple[Sequence[float], Hashable]]) -> Pooled
 
 
 def binomial_spread(share: float, examples: int) -> float:
-    """Standard deviation of an accuracy that is measured on this many test examples."""
+    """Returns the standard deviation of an accuracy measured on the given number of test examples."""
     share = min(max(share, 0.0), 1.0)
     return math.sqrt(share * (1 - share) / examples)
 
 
 def half_width(spread: float, freedom: int, n: int) -> float:
-    """h: one more run falls within our mean of n runs plus or minus h with probability .95."""
+    """Returns h: one more run lies within the mean of n runs plus or minus h with probability .95."""
     return student(freedom) * spread * math.sqrt(1 + 1 / n)
 
 
 def judge(difference: float, half_width: float, tolerance: float, *, as_published: bool) -> Verdict:
-    """The verdict of a cell that has enough seeds.
+    """Returns the verdict on a cell with enough seeds.
 
     Args:
-        difference: d.
-        half_width: h.
-        tolerance: delta.
+        difference: d, our mean minus the published value.
+        half_width: h, of the interval that contains one more run.
+        tolerance: delta, the largest difference that counts as agreement.
         as_published: whether our protocol is the published one.
     """
     distance = abs(difference)
@@ -147,22 +146,22 @@ def judge(difference: float, half_width: float, tolerance: float, *, as_publishe
 
 
 def by_chance(judged: int) -> float:
-    """Number of judged cells that are expected above or below although nothing differs."""
+    """Returns how many of the judged cells are expected to be above or below the paper by chance."""
     return (1 - CONFIDENCE) * judged
 
 
 @dataclass(frozen=True)
 class Paired:
-    """Paired test of the mean difference of two arms."""
+    """Paired test of the mean difference between two arms."""
 
     interval: tuple[float, float]
-    """Student's 95 % interval; without width if all differences are equal."""
+    """Student's 95 % confidence interval; of width 0 if all differences are equal."""
     p: float | None
-    """Student's p, two-sided; None if all differences are equal."""
+    """Two-sided p of Student's t test; None if all differences are equal."""
     permutation_p: float | None = None
-    """p of the permutation test, two-sided; None with fewer than 6 seeds."""
+    """Two-sided p of the permutation test; None with fewer than 6 seeds."""
     bootstrap: tuple[float, float] | None = None
-    """Bootstrap 95 % interval (BCa); None with fewer than 10 seeds."""
+    """95 % bootstrap interval (BCa); None with fewer than 10 seeds."""
 
     @property
     def resolved(self) -> bool:
@@ -172,17 +171,19 @@ class Paired:
 
     @property
     def ordering(self) -> Ordering:
-        """How our order compares with the published order, if the first arm has the higher published value."""
+        """How our order compares with the published one, assuming that the first arm's published value is higher."""
         if not self.resolved:
             return Ordering.UNRESOLVED
         return Ordering.IN_ORDER if self.interval[0] > 0 else Ordering.REVERSED
 
 
 def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
-    """Compares two arms over the seeds that both have, given in the same order.
+    """Compares two arms over the seeds that both have.
 
+    Args:
+        ours, theirs: values of both arms, in the same order of seeds.
     Returns:
-        None with fewer than 3 seeds, or with a value that is not finite.
+        None with fewer than 3 seeds, or if any difference is not finite.
     """
     assert len(ours) == len(theirs)
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
@@ -200,10 +201,10 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
     permutation_p, bootstrap = None, None
     sample = (np.array(differences),)
     if len(differences) >= PERMUTATION_SEEDS:
-        signs = stats.permutation_test(
+        permutation = stats.permutation_test(
             sample, np.mean, permutation_type="samples", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
         )
-        permutation_p = float(signs.pvalue)
+        permutation_p = float(permutation.pvalue)
     if len(differences) >= BOOTSTRAP_SEEDS:
         found = stats.bootstrap(
             sample, np.mean, n_resamples=RESAMPLES, confidence_level=CONFIDENCE, rng=np.random.default_rng(0)
@@ -213,14 +214,14 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
 
 
 def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
-    """Order of magnitude of the seeds with which a difference this large would be found in four of five tries.
+    """Estimates how many seeds would show that a difference is not 0, with a probability of 80 %.
 
     Args:
-        mean: of the differences, seed by seed.
-        spread: their standard deviation.
-        n: seeds that did not suffice.
+        mean: mean of the differences over seeds.
+        spread: standard deviation of the differences.
+        n: number of seeds so far.
     Returns:
-        One of 10, 30, 100, 300 and 1000, above n; None if even 1000 would not do.
+        One of 10, 30, 100, 300 and 1000, greater than n; None if more than 1000 would be needed.
     """
     for seeds in MAGNITUDES:
         if seeds > n and abs(mean) >= (student(seeds - 1) + POWER_Z) * spread / math.sqrt(seeds):
@@ -229,17 +230,17 @@ def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
 
 
 def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:
-    """Whether two published values are further apart than chance explains: by more than 2 sqrt(2) s.
+    """Returns whether two published values differ by more than chance explains: by more than 2 sqrt(2) s.
 
     Args:
         gap: one published value minus the other.
-        spread, other_spread: s of both arms; if they differ, s is their root mean square.
+        spread, other_spread: s of each arm; the root mean square of both is used.
     """
     return abs(gap) > 2 * math.hypot(spread, other_spread)
 
 
 def tau_b(published: Sequence[float], ours: Sequence[float]) -> float | None:
-    """Kendall's tau-b of two orders; None for fewer than 3 arms, or if all values on one side are equal."""
+    """Returns Kendall's tau-b of two orders; None for fewer than 3 arms, or if all values on one side are equal."""
     if len(published) < 3:
         return None
     from scipy import stats
@@ -250,7 +251,7 @@ def tau_b(published: Sequence[float], ours: Sequence[float]) -> float | None:
 
 @lru_cache
 def student(freedom: int) -> float:
-    """Quantile of Student's t that an interval of 95 % reaches to on both sides."""
+    """Returns the quantile of Student's t distribution for a two-sided 95 % interval."""
     from scipy import stats
 
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom))

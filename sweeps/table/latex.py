@@ -1,7 +1,7 @@
-"""The finished table as LaTeX, to be \\input into a paper; it needs the package booktabs and no other.
+"""Writes the table as LaTeX for \\input in a paper. The only package it needs is booktabs.
 
-A wide table fits the page without being scaled. The first of these that is narrow enough is taken: a smaller type, the
-spread below its mean, the columns in several bands below one another. A long table continues in further floats.
+A wide table is not scaled to fit the page. Instead, the first layout that fits is used: smaller type, the spread below
+its mean, or the columns split into several bands below one another. A long table continues in further floats.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sweeps.table.published import column_label
 from sweeps.table.rounding import as_printed, shown_spread, shown_value
 
 TEXT_WIDTH, TEXT_HEIGHT = 345.0, 550.0
-"""Points of a page of the class article at 10 pt, the narrowest that is common."""
+"""Size of the text area in points: class article at 10 pt, the narrowest in common use."""
 
 HEAD = 12
-"""Characters of a line in a column's heading."""
+"""Maximum number of characters per line in a column's heading."""
 
 PAPER, MINUS = "paper", "\u2212"
 MISSING, FAILED = "--", "failed"
@@ -29,20 +29,20 @@ MISSING, FAILED = "--", "failed"
 
 @dataclass(frozen=True)
 class Style:
-    """How a table is set."""
+    """Font size and spacing of a table."""
 
     size: str
-    """Size of its type, a key of `SIZES`."""
+    """Font size, a key of `SIZES`."""
     gap: float
     """Points between two columns."""
     below: str = ""
-    """Size of a spread that stands below its mean; empty: it stands behind the mean."""
+    """Font size of spreads printed below their means; empty: spreads are printed after their means."""
     name: int = 22
-    """Characters of a line in a row's name."""
+    """Maximum number of characters per line in a row's name."""
 
 
 SIZES = {"small": (0.93, 11.0), "footnotesize": (0.86, 9.5), "scriptsize": (0.81, 8.0), "tiny": (0.70, 6.0)}
-"""Width of characters as a share of those at 10 pt, and points from one line to the next, by the size's command."""
+"""LaTeX command of each font size: width of characters relative to 10 pt, and points from one line to the next."""
 
 STYLES = (
     Style("small", 8.0),
@@ -52,9 +52,9 @@ STYLES = (
     Style("scriptsize", 3.0, below="tiny"),
     Style("scriptsize", 3.0, below="tiny", name=12),
 )
-"""From the most readable to the narrowest."""
+"""Ordered from the most readable to the narrowest."""
 BANDED = STYLES[1]
-"""The style of a table that none of them makes narrow enough."""
+"""Style of a table that is split into bands because it is too wide for all of `STYLES`."""
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,27 @@ class Value:
     text: str = ""
     spread: str = ""
     partial: bool = False
-    """Some of its seeds have no result."""
+    """Whether some of its seeds have no result."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row's name, or what its second line is, with a value for each column."""
+    """One printed line: a label (the row's name, or "paper") and a value per column."""
 
     name: str
     values: tuple[Value, ...]
 
 
 Block = tuple[Line, ...]
-"""The lines of one row: ours and the paper's."""
+"""The lines of one row: our numbers and the paper's."""
 
 
 @dataclass(frozen=True)
 class Content:
-    """A table before it is set."""
+    """A table before its layout is chosen."""
 
     caption: str
-    """In LaTeX."""
+    """LaTeX source."""
     label: str
     axis: str
     columns: tuple[str, ...]
@@ -96,17 +96,17 @@ class Content:
 
 
 def latex(report: Report, part: str = "") -> str:
-    """The table: a row for each of ours, mean and spread over its seeds, and the published value below it.
+    """Returns the table: our mean and spread in each cell, with the published value below.
 
     Args:
-        part: ends the label of a table that is not the report's only one.
+        part: suffix of the label, for a report with several tables.
     """
     blocks = tuple(_block(report, row) for row in report.rows)
     return _document(report, _caption(report, blocks), part, blocks)
 
 
 def latex_differences(report: Report) -> str:
-    """The table of differences between arms, seed by seed; empty if no two rows have a seed in common."""
+    """Returns the table of differences between arms, seed by seed; empty if no two rows have a seed in common."""
     contrasts = report.contrasts
     most = max((contrast.n for contrast in contrasts.values()), default=0)
     if not most:
@@ -118,7 +118,7 @@ def latex_differences(report: Report) -> str:
     )
     caption = [
         f"{typeset(capitalised(metric_words(report.metric) if report.metric else 'each quantity'))}: difference"
-        f" between two rows on {escaped(dataset_words(report.dataset))}, taken seed by seed:"
+        f" between two rows on {escaped(dataset_words(report.dataset))}, seed by seed:"
         f" {_spread_words(most)}.",
         _partial_words(blocks),
     ]
@@ -134,11 +134,11 @@ def _block(report: Report, row: str) -> Block:
     return ours, Line(PAPER, tuple(paper))
 
 
-def _value(of: Entry | Contrast, seeds: int, *, signed: bool = False) -> Value:
-    if of.mean is None:
-        return Value(FAILED if isinstance(of, Entry) and of.failed else MISSING)
-    spread = shown_spread(of.mean, of.spread, mark="")
-    return Value(shown_value(of.mean, of.spread, signed=signed), spread, partial=of.n < seeds)
+def _value(numbers: Entry | Contrast, seeds: int, *, signed: bool = False) -> Value:
+    if numbers.mean is None:
+        return Value(FAILED if isinstance(numbers, Entry) and numbers.failed else MISSING)
+    spread = shown_spread(numbers.mean, numbers.spread, mark="")
+    return Value(shown_value(numbers.mean, numbers.spread, signed=signed), spread, partial=numbers.n < seeds)
 
 
 def _caption(report: Report, blocks: Sequence[Block]) -> list[str]:
@@ -168,15 +168,15 @@ def _spread_words(seeds: int) -> str:
 
 def _partial_words(blocks: Sequence[Block]) -> str:
     values = [value for block in blocks for line in block for value in line.values]
-    said = [
+    notes = [
         r"$\dagger$: fewer seeds" if any(value.partial for value in values) else "",
         f"{MISSING}: no value" if any(value.text == MISSING for value in values) else "",
     ]
-    return "; ".join(part for part in said if part) + "." * any(said)
+    return "; ".join(note for note in notes if note) + "." * any(notes)
 
 
 def _slug(report: Report) -> str:
-    """The table's name in labels: table-4-fashion-mnist."""
+    """Returns the table's name for LaTeX labels, for example table-4-fashion-mnist."""
     if report.table is not None:
         name = f"{report.table.name} {report.dataset}"
     else:
@@ -193,16 +193,14 @@ def _document(report: Report, caption: Sequence[str], part: str, blocks: tuple[B
         blocks=blocks,
     )
     style, bands = _layout(content)
-    floats = list(_floats(content, style, bands))
     head = (
-        "% Made by the report of a sweep. To use it: \\usepackage{booktabs} in the preamble, and \\input this file.\n"
-        f"% It fits a text width of {TEXT_WIDTH:g} pt (article, 10 pt). In two columns, put table* for table.\n"
+        "% Generated by a sweep's report. Put \\usepackage{booktabs} in the preamble, and \\input this file.\n"
+        f"% Fits a text width of {TEXT_WIDTH:g} pt (article, 10 pt). In two-column text, replace table with table*.\n"
     )
-    return head + "\n".join(_float(content, style, number, tabulars) for number, tabulars in enumerate(floats))
+    return head + "\n".join(_float(content, style, *numbered) for numbered in enumerate(_floats(content, style, bands)))
 
 
 def _layout(content: Content) -> tuple[Style, list[Content]]:
-    """The style, and the bands of columns that stand below one another."""
     for style in STYLES:
         if _width(content, style) <= TEXT_WIDTH:
             return style, [content]
@@ -216,7 +214,6 @@ def _layout(content: Content) -> tuple[Style, list[Content]]:
 
 
 def _width(content: Content, style: Style) -> float:
-    """Points that the table takes across."""
     scale = SIZES[style.size][0]
     lines = [line for block in content.blocks for line in block]
     points = scale * max(width(name) for line in lines for name in wrapped(line.name, style.name))
@@ -235,28 +232,27 @@ def _value_width(value: Value, style: Style) -> float:
 
 
 def _floats(content: Content, style: Style, bands: Sequence[Content]) -> Iterator[list[list[str]]]:
-    """Groups tabulars, each a list of lines, into floats."""
+    """Yields the floats. A float is a list of tabulars, a tabular a list of lines."""
     room = TEXT_HEIGHT - 12 * (2 + len(content.caption) / 70)
     gathered: list[list[str]] = []
     height = 0.0
     for band in bands:
         head = _head(band)
-        of_head = SIZES[style.size][1] * (2 + max(len(wrapped(column, HEAD)) for column in band.columns))
+        head_height = SIZES[style.size][1] * (2 + max(len(wrapped(column, HEAD)) for column in band.columns))
         blocks: list[str] = []
-        height += of_head
+        height += head_height
         for block in band.blocks:
-            taken = _height(block, style)
-            if (blocks or gathered) and height + taken > room:
+            block_height = _height(block, style)
+            if (blocks or gathered) and height + block_height > room:
                 yield [*gathered, *([_tabular(band, head, blocks)] if blocks else [])]
-                gathered, blocks, height = [], [], of_head
+                gathered, blocks, height = [], [], head_height
             blocks.append(_rows(block, style))
-            height += taken
+            height += block_height
         gathered.append(_tabular(band, head, blocks))
     yield gathered
 
 
 def _height(block: Block, style: Style) -> float:
-    """Points that a row's lines take down the page."""
     below = bool(style.below) and any(value.spread for line in block for value in line.values)
     names = sum(len(wrapped(line.name, style.name)) for line in block)
     return SIZES[style.size][1] * (max(names, len(block) + below) + 0.5)
@@ -297,7 +293,7 @@ def _tabular(content: Content, head: Sequence[str], blocks: Sequence[str]) -> li
 
 
 def _float(content: Content, style: Style, number: int, tabulars: Sequence[Sequence[str]]) -> str:
-    """A table of the paper; those after the first keep its number."""
+    """Returns one LaTeX table. Floats after the first keep its table number."""
     first = [rf"\caption{{{content.caption}}}", rf"\label{{{content.label}}}"]
     caption = [r"\addtocounter{table}{-1}", r"\caption{Continued.}"] if number else first
     lines = [*(line for tabular in tabulars for line in [*tabular, r"\par\medskip"])][:-1]

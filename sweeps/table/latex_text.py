@@ -1,4 +1,4 @@
-"""Text for LaTeX: escaped, with formulas in math mode, wrapped into lines, and measured."""
+"""Escapes, typesets, wraps and measures text for LaTeX."""
 
 from __future__ import annotations
 
@@ -41,44 +41,44 @@ SPECIAL = {
     "\u03c3": r"$\sigma$",
     "\u03c4": r"$\tau$",
 }
-"""LaTeX for special characters. Brackets and stars are in braces: after a line's end they would be its options."""
+"""LaTeX for special characters. Brackets and stars are in braces, because after \\\\ they would be read as options."""
 
 ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
 LETTERS = frozenset("\u00df\u00c6\u00e6\u00d8\u00f8\u0141\u0142\u0152\u0153")
-"""Accents and letters that every font of LaTeX has."""
+"""Accents and letters that every LaTeX font has."""
 
 FORMULA = re.compile(r"(?:\blog )?\b[pq]\([a-z0-9,| ]+\)")
-"""A density in a name: log p(x1|x2), q(z|x1)."""
+"""A density, for example log p(x1|x2) or q(z|x1)."""
 
 WORD = re.compile(rf"(?:{FORMULA.pattern}|\S)+")
-"""A word, or a formula with the signs around it."""
+"""A word, or a formula with adjacent punctuation."""
 
 NARROW, WIDE = frozenset(".,:;'!|()[]ijlt "), frozenset("mwMW%±&@+-\u2212")
 """Characters that are much narrower or wider than a digit."""
 
 DIGIT, CAPITAL = 5.0, 7.2
-"""Widths in points at 10 pt, Computer Modern."""
+"""Widths in points, in Computer Modern at 10 pt."""
 
 
 def escaped(text: str) -> str:
-    """Text on one line, as LaTeX prints it with no package; a character that it does not know as [U+1F600]."""
+    """Escapes text for LaTeX without packages, on one line. Unsupported characters become [U+1F600]."""
     return "".join(SPECIAL.get(character) or _known(character) for character in " ".join(text.split()))
 
 
 def typeset(text: str) -> str:
-    """As `escaped`, with densities in math mode: log p(x1|x2) becomes $\\log p(x_1 \\mid x_2)$."""
+    """Escapes text and puts densities in math mode: log p(x1|x2) becomes $\\log p(x_1 \\mid x_2)$."""
     parts = re.split(f"({FORMULA.pattern})", text)
-    return "".join(_formula(part) if FORMULA.fullmatch(part) else escaped_part(part) for part in parts)
+    return "".join(_formula(part) if FORMULA.fullmatch(part) else _escaped_with_spaces(part) for part in parts)
 
 
-def escaped_part(text: str) -> str:
-    """As `escaped`, keeping a space at either end."""
+def _escaped_with_spaces(text: str) -> str:
+    """Escapes text, and keeps a space at the start and end."""
     before, after = text[: len(text) - len(text.lstrip())], text[len(text.rstrip()) :]
     return " " * bool(before) + escaped(text) + " " * bool(after and text.strip())
 
 
 def wrapped(text: str, most: int) -> list[str]:
-    """Lines of at most `most` characters each, unless a word or a formula is longer."""
+    """Wraps text into lines of at most `most` characters; a longer word or formula has its own line."""
     lines: list[str] = []
     for word in WORD.findall(" ".join(text.split())):
         if lines and len(lines[-1]) + 1 + len(word) <= most:
@@ -89,11 +89,11 @@ def wrapped(text: str, most: int) -> list[str]:
 
 
 def stacked(lines: list[str], side: str, place: str) -> str:
-    """Lines below one another in one cell.
+    """Returns one cell with the lines below one another.
 
     Args:
-        side: l, c or r.
-        place: which line stands on the row's: t, the first; b, the last.
+        side: horizontal alignment: l, c or r.
+        place: vertical alignment: t aligns the first line with the row, b the last.
     """
     if len(lines) == 1:
         return typeset(lines[0])
@@ -102,7 +102,7 @@ def stacked(lines: list[str], side: str, place: str) -> str:
 
 
 def width(text: str) -> float:
-    """About how wide the text is in points, in a font of 10 pt; not narrower than it is, for text of usual words."""
+    """Estimates the width of text in points at 10 pt. For ordinary words the estimate is not too narrow."""
     return sum(
         0.6 * DIGIT
         if character in NARROW

@@ -1,7 +1,7 @@
-"""Markdown: every table that we write in it, and the finished table of a sweep for README files and MLflow.
+"""Writes Markdown tables, and the report of a sweep as Markdown for README files and MLflow.
 
-Only `markdown_table` writes a table. It gets cells as they are, escapes what would end a cell, and refuses a line of
-another length, whose values would stand in wrong columns.
+All Markdown tables are written by `markdown_table`. It escapes characters that would end a cell, and fails if a line's
+number of cells is not the number of columns.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from sweeps.table.rounding import shown_spread, shown_value
 def markdown_table(
     stubs: Sequence[str], columns: Sequence[str], lines: Iterable[Sequence[str]], *, padded: bool = False
 ) -> str:
-    """A Markdown table: stubs to the left, columns to the right.
+    """Returns a Markdown table: first the stubs, aligned left, then the columns, aligned right.
 
     Args:
-        stubs: headings of the columns of words in front.
-        columns: headings of the columns of numbers.
-        lines: Markdown text of each cell; bars and line breaks need no care.
-        padded: align the source too, for readers of the file itself.
+        stubs: headings of the columns with words.
+        columns: headings of the columns with numbers.
+        lines: Markdown text of each cell; bars and line breaks are escaped here.
+        padded: whether to align the Markdown source, for people who read the file itself.
     """
     head = [*stubs, *columns]
     cells = [[_in_cell(text) for text in line] for line in (head, *lines)]
@@ -58,14 +58,18 @@ def markdown_table(
 
 
 def word_tables(tables: Iterable[WordTable]) -> str:
-    """Tables of what models write, each under its heading; empty if there are none."""
+    """Returns tables of the sentences that models generate, each with a heading; empty if there are no tables."""
+
+    def without_html(row: Sequence[str]) -> list[str]:
+        return [text.replace("<", "&lt;") or "-" for text in row]
+
     return "\n\n".join(
-        f"### {one.heading}\n\n{markdown_table(one.heads, [], map(_plain, one.rows))}\n" for one in tables
+        f"### {one.heading}\n\n{markdown_table(one.heads, [], map(without_html, one.rows))}\n" for one in tables
     )
 
 
 def _in_cell(text: str) -> str:
-    """Text that stays in its cell: a bar would end it, and so would a line break."""
+    """Escapes bars and removes line breaks, since both would end the cell."""
     return re.sub(r"(\\*)\|", lambda bar: bar[1] * 2 + r"\|", " ".join(text.splitlines()))
 
 
@@ -73,14 +77,11 @@ def _list(lines: Iterable[str]) -> str:
     return "\n".join(f"- {' '.join(line.splitlines())}" for line in lines)
 
 
-def _plain(row: Sequence[str]) -> list[str]:
-    """Words of a data set or a model, of which none is HTML."""
-    return [text.replace("<", "&lt;") or "-" for text in row]
-
-
 def markdown(report: Report, *, every_run: bool = True) -> str:
-    """The table, what it says, its protocol, the differences between arms and every run (if wanted), as GitHub and
-    MLflow render them."""
+    """Returns the report as Markdown that GitHub and MLflow render.
+
+    It contains the table, its conclusions, the protocol, the differences between arms and, if wanted, every run.
+    """
     columns = [column_label(column) for column in report.columns]
     lines: list[list[str]] = []
     for row in report.rows:
@@ -127,10 +128,11 @@ def markdown(report: Report, *, every_run: bool = True) -> str:
 
 def _legend_words(report: Report) -> str:
     shown = metric_words(report.metric) or f"the quantity of its {'row' if report.rows_are_quantities else 'column'}"
-    said = f"Each number: {shown}, {seeds_in_words(report, 'mean ± standard deviation')}."
+    legend = f"Each number: {shown}, {seeds_in_words(report, 'mean ± standard deviation')}."
     if report.table is not None and report.published:
-        said += f" Published: {report.table.source}; a difference up to {report.tolerance} counts as agreement."
-    return said
+        legend += f" Published values: {report.table.source}."
+        legend += f" A difference of at most {report.tolerance} counts as agreement."
+    return legend
 
 
 def _mean_words(entry: Entry) -> str:
@@ -144,7 +146,6 @@ def _seeds_words(entry: Entry) -> str:
 
 
 def _lines(name: str, lines: Iterable[Line[Compared]], cells: Sequence[Compared | None]) -> list[list[str]]:
-    """The lines of a row: its name beside the first, their labels, and the text of each cell."""
     texts = [[label, *("" if cell is None else text(cell) for cell in cells)] for label, text in lines]
     return [["" if place else f"**{name}**", *of_line] for place, of_line in enumerate(texts)]
 

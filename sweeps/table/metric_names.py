@@ -1,7 +1,7 @@
-"""Names of metrics, axes and data sets in the words of a paper: "test accuracy" for test/accuracy.
+"""Readable names of metrics, axes and data sets: "test accuracy" for test/accuracy.
 
-Plots, LaTeX tables and headings take their words from here. A name that is not listed, for example a plug-in's, is
-written with spaces in place of its slashes and underscores.
+Plots, LaTeX tables and headings use these names. In names that are not listed, for example a plug-in's, slashes and
+underscores are replaced by spaces.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 SPLITS = ("test", "validation", "train", "best")
-"""First parts of a metric's name that a reader needs to see."""
+"""First parts of metric names that are kept in the readable name."""
 
 NAMES = {
     "log_marginal": ("log p(x1)", "nats"),
@@ -48,10 +48,10 @@ NAMES = {
     "active_units": ("share of active latent dimensions", ""),
     "examples_per_second": ("training examples per second", ""),
 }
-"""Words and unit of a metric, by the part of its name that says what is measured."""
+"""Readable name and unit of a metric, by the part of its name that says what is measured."""
 
 WITHOUT_SPLIT = frozenset(name for name in NAMES if name.startswith(("log_", "variance_", "ess_", "attribute_")))
-"""Metrics that are computed on test data only, so that their words need no "test"."""
+"""Metrics that are computed on test data only, so their readable names omit "test"."""
 
 PER_TOKEN = "_per_token"  # noqa: S105 (a token of a sentence)
 
@@ -62,7 +62,7 @@ AXES = {
     "of test images": "answer on test images",
     "epoch": "epochs",
 }
-"""Axis names in words, for tables with a short name of their own."""
+"""Readable names of axes, for tables that use a short name."""
 
 DATASETS = {
     "mnist": "MNIST",
@@ -72,13 +72,13 @@ DATASETS = {
     "celeba": "CelebA",
     "mnist19": "MNIST with 18 attributes",
 }
-"""Data sets whose usual name is not their token."""
+"""Data sets whose usual name differs from their token."""
 
 
 def metric_words(metric: str) -> str:
-    """Words and unit of a metric: "log p(x1) (nats)" for test/log_marginal.
+    """Returns the readable name and unit of a metric: "log p(x1) (nats)" for test/log_marginal.
 
-    A name has up to four parts: SPLIT/WHAT-VARIANT/OF. The split and OF may be missing.
+    The name of a metric has the form SPLIT/WHAT-VARIANT/OF. All parts except WHAT are optional.
     """
     split, _, rest = metric.partition("/")
     if split not in SPLITS:
@@ -102,22 +102,21 @@ def metric_words(metric: str) -> str:
 
 
 def axis_words(axis: str) -> str:
-    """Returns the axis in words: "share of paired examples" for paired fraction."""
+    """Returns the readable name of an axis: "share of paired examples" for paired fraction."""
     return AXES.get(axis, axis.replace("_", " "))
 
 
 def dataset_words(dataset: str) -> str:
-    """The usual name of a data set: FashionMNIST for fashion_mnist."""
+    """Returns the usual name of a data set: FashionMNIST for fashion_mnist."""
     return DATASETS.get(dataset, _spaced(dataset))
 
 
 def capitalised(words: str) -> str:
-    """The words with a capital first letter, except where a formula begins them."""
+    """Returns the words with a capital first letter, unless they start with a formula."""
     return words if re.match(r"(log )?[pq]\(", words) else words[:1].upper() + words[1:]
 
 
 def _variant(variant: str) -> str:
-    """Returns the part after the dash in a metric's name, in words."""
     if variant == "x1":
         return " by q(z|x1)"
     if share := re.fullmatch(r"f([\d.e-]+)", variant):

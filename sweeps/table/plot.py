@@ -1,7 +1,7 @@
-"""Plots of reports: the metric against the column, ours with its spread, the published curve dashed.
+"""Plots reports: the metric by column, with our spread as a band and the published curve dashed.
 
-`picture` draws a whole report, `figure` several plots of its rows, as a published figure has them, and `heat_map` its
-means. `forms` saves any of them as PNG, PDF and SVG, whose bytes depend on the figure only.
+`picture` plots a whole report, `figure` several panels of selected rows, and `heat_map` the means. `forms` saves a
+figure as PNG, PDF and SVG. Equal figures give identical files.
 """
 
 from __future__ import annotations
@@ -25,43 +25,43 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#7f7f7f")
-"""Okabe and Ito's, told apart by colour-blind readers too, darkest first."""
+"""Palette of Okabe and Ito, which colour-blind readers can distinguish; darkest first."""
 
-DOTS_AN_INCH = 150
+DOTS_PER_INCH = 150
 
 FORMS = ("png", "pdf", "svg")
-"""Formats of a figure: to look at, for LaTeX, and for the web or an editor."""
+"""File formats of a figure: PNG for viewing, PDF for LaTeX, SVG for the web and for editing."""
 
 SETTINGS: dict[Any, Any] = {"pdf.fonttype": 42, "svg.hashsalt": "mvae"}
-"""Embed TrueType fonts, since many venues refuse Type 3; name an SVG's parts the same each time."""
+"""Embeds TrueType fonts, because many venues refuse Type 3, and gives the parts of an SVG reproducible names."""
 
 METADATA: dict[str, dict[str, None]] = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
     "svg": {"Creator": None, "Date": None},
 }
-"""Metadata to leave out (date, version), so that equal figures give equal files."""
+"""Metadata to omit (date, version), so that equal figures give identical files."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a report as one line of a plot."""
+    """A row of a report, drawn as one line of a plot."""
 
     report: Report
     row: str
     label: str = ""
-    """What the legend calls it; empty: the legend does not."""
+    """Name in the legend; empty: not in the legend."""
     faint: bool = False
-    """Grey and without its seeds, behind the others."""
+    """Whether to draw only the means, in grey, behind the other lines."""
 
 
 def picture(report: Report) -> Figure:
-    """A line through the means, with a band of one standard deviation, and a point for every seed.
+    """Plots each row: a line through its means, a band of one standard deviation, and a point per seed.
 
-    The band is drawn between columns with two seeds or more. Where columns are shares the axis is logarithmic; other
-    columns stand at equal distances. An arm's published curve is shown over the whole published table, dashed, in the
-    colour of the first of our rows of that arm. Where columns are quantities of their own, each has a panel with a
-    point per row.
+    - The band is drawn between columns with at least two seeds.
+    - The axis is logarithmic if columns are shares; other columns are evenly spaced.
+    - An arm's published curve covers the whole published table. It is dashed, in the colour of the arm's first row.
+    - If columns are different quantities, each gets a panel with one point per row.
     """
     from matplotlib.figure import Figure
 
@@ -77,16 +77,16 @@ def picture(report: Report) -> Figure:
 
 
 def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
-    """The plots side by side: lines through means, with a band of one standard deviation and a point per seed.
+    """Draws panels side by side: lines through means, with a band of one standard deviation and a point per seed.
 
     Args:
-        plots: title of each to its lines.
-        about: names data set and seeds.
+        plots: lines of each panel, by the panel's title.
+        about: the report that gives data set and seeds for the figure's title.
     """
     from matplotlib.figure import Figure
 
-    made = Figure(figsize=(4.6 * len(plots), 4.2))
-    for axes, (title, lines) in zip(made.subplots(1, len(plots), squeeze=False).flat, plots.items(), strict=True):
+    drawn = Figure(figsize=(4.6 * len(plots), 4.2))
+    for axes, (title, lines) in zip(drawn.subplots(1, len(plots), squeeze=False).flat, plots.items(), strict=True):
         coloured = [line for line in lines if not line.faint]
         for line in sorted(lines, key=lambda line: not line.faint):
             colour = "0.75" if line.faint else COLOURS[coloured.index(line) % len(COLOURS)]
@@ -96,23 +96,23 @@ def figure(plots: Mapping[str, Sequence[Line]], about: Report) -> Figure:
         axes.set_title(title, loc="left", fontsize=10)
         if any(line.label for line in lines):
             axes.legend(frameon=False, fontsize=8)
-    made.suptitle(_title(about), x=0.01, ha="left", fontsize=11)
-    return made
+    drawn.suptitle(_title(about), x=0.01, ha="left", fontsize=11)
+    return drawn
 
 
 def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high: float) -> Figure:
-    """The means of some rows, by column; a cell without a result is empty.
+    """Draws the means of some rows by column as a heat map; cells without a result are empty.
 
     Args:
-        rows: of the report, to what they are called.
-        low, high: ends of the scale of colours.
+        rows: label of each row to draw, by its name in the report.
+        low, high: limits of the colour scale.
     """
     import numpy as np
     from matplotlib.figure import Figure
 
     means = np.array([[report.mean(row, column) for column in report.columns] for row in rows], dtype=float)
-    made = Figure(layout="constrained", figsize=(2.4 + 0.62 * len(report.columns), 1.5 + 0.27 * len(rows)))
-    axes = made.add_subplot()
+    drawn = Figure(layout="constrained", figsize=(2.4 + 0.62 * len(report.columns), 1.5 + 0.27 * len(rows)))
+    axes = drawn.add_subplot()
     image = axes.imshow(means, aspect="auto", cmap="viridis", vmin=low, vmax=high)
     for (line, column), mean in np.ndenumerate(means):
         if np.isfinite(mean):
@@ -121,35 +121,35 @@ def heat_map(report: Report, rows: dict[str, str], title: str, low: float, high:
     axes.set_xticks(range(len(report.columns)), [column_label(column) for column in report.columns], fontsize=8)
     axes.set_yticks(range(len(rows)), list(rows.values()), fontsize=8)
     axes.set_xlabel(axis_words(report.axis))
-    made.colorbar(image, ax=axes)
+    drawn.colorbar(image, ax=axes)
     axes.set_title(f"{title}\n{_title(report, 'mean')}", loc="left", fontsize=10)
-    return made
+    return drawn
 
 
 def forms(name: str, draw: Callable[[], Figure]) -> dict[str, Callable[[], bytes]]:
-    """The files of a figure by name: NAME.png, NAME.pdf and NAME.svg. The first that is made draws it for all."""
+    """Returns the files of a figure by name: NAME.png, NAME.pdf and NAME.svg. The figure is drawn only once."""
     once = cache(lambda: _laid_out(draw()))
     return {f"{name}.{form}": partial(saved, once, form) for form in FORMS}
 
 
 def saved(draw: Callable[[], Figure], form: str) -> bytes:
-    """The figure as the bytes of a file in one of `FORMS`."""
+    """Returns the figure as a file in one of the formats `FORMS`."""
     from matplotlib import rc_context
 
     buffer = io.BytesIO()
     with rc_context(SETTINGS):
-        _laid_out(draw()).savefig(buffer, format=form, dpi=DOTS_AN_INCH, facecolor="white", metadata=METADATA[form])
+        _laid_out(draw()).savefig(buffer, format=form, dpi=DOTS_PER_INCH, facecolor="white", metadata=METADATA[form])
     return buffer.getvalue()
 
 
 def _laid_out(figure: Figure) -> Figure:
-    """Places the figure's parts, once: each further drawing would move them a little."""
+    """Computes the layout once, because each further drawing would move the parts slightly."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.layout_engine import PlaceHolderLayoutEngine
 
     if not isinstance(figure.get_layout_engine(), PlaceHolderLayoutEngine):
         FigureCanvasAgg(figure)
-        figure.dpi = DOTS_AN_INCH
+        figure.dpi = DOTS_PER_INCH
         figure.set_layout_engine("constrained")
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -157,7 +157,6 @@ def _laid_out(figure: Figure) -> Figure:
 
 
 def _draw_panels(figure: Figure, report: Report, colours: dict[str, str], across: int) -> None:
-    """One panel a quantity: each row's seeds, mean and spread, and a dash where the paper stands."""
     dashed = " (dashed: paper)" if report.published else ""
     grid = figure.subplots(-(-len(report.columns) // across), across, squeeze=False)
     for axes, column in zip_longest(grid.flat, report.columns):
@@ -189,7 +188,7 @@ def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> Non
     draw_axis(axes, report, dict.fromkeys([*report.columns, *drawn]))
     axes.set_ylabel(metric_words(report.metric))
     axes.margins(x=0.04)
-    labels = _labels(report)
+    labels = _legend_labels(report)
     handles = [
         Line2D([], [], color=colours[row], linewidth=2, marker="o", markersize=4, label=labels[row])
         for row in report.rows
@@ -203,9 +202,9 @@ def _draw_curves(figure: Figure, report: Report, colours: dict[str, str]) -> Non
 def draw_line(
     axes: Axes, entries: list[Entry], report: Report, colour: str, *, label: str = "", faint: bool = False
 ) -> None:
-    """A row of the report: means, a band of one standard deviation, and a point per seed; `faint` is the means.
+    """Draws a row: its means, a band of one standard deviation, and a point per seed. `faint` draws only the means.
 
-    The band lies between neighbouring columns that have two seeds or more each.
+    The band is drawn between neighbouring columns that have at least two seeds each.
     """
     known = [(place_of(entry.column, report), entry) for entry in entries if entry.mean is not None]
     places = [place for place, _ in known]
@@ -225,7 +224,6 @@ def draw_line(
 
 
 def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list[float | str]:
-    """Draw the published curve of every arm once; returns the columns at which it has values."""
     columns: dict[float | str, None] = {}
     rows: dict[str, str] = {}
     for entry in report.in_order():
@@ -238,14 +236,19 @@ def _draw_published(axes: Axes, report: Report, colours: dict[str, str]) -> list
             points = {entry.column: entry.published for entry in of_row if entry.published is not None}
         if points:
             columns |= dict.fromkeys(points)
-            places = [place_of(column, report) for column in points]
-            values = list(points.values())
-            axes.plot(places, values, color=colours[row], linestyle=(0, (5, 3)), linewidth=1.4, alpha=0.9, zorder=2)
+            axes.plot(
+                [place_of(column, report) for column in points],
+                list(points.values()),
+                color=colours[row],
+                linestyle=(0, (5, 3)),
+                linewidth=1.4,
+                alpha=0.9,
+                zorder=2,
+            )
     return list(columns)
 
 
-def _labels(report: Report) -> dict[str, str]:
-    """A row's name in the legend, with its number of seeds where the rows differ in it."""
+def _legend_labels(report: Report) -> dict[str, str]:
     seeds = {row: {entry.n for entry in report.in_order() if entry.row == row and entry.n} for row in report.rows}
     if len({frozenset(counts) for counts in seeds.values()}) == 1:
         return {row: row for row in report.rows}
@@ -256,11 +259,11 @@ def _labels(report: Report) -> dict[str, str]:
 def draw_axis(
     axes: Axes, report: Report, columns: Iterable[float | str], *, size: float | None = None, grid: str = "0.9"
 ) -> None:
-    """The columns along the horizontal axis, and a grid of horizontal lines.
+    """Labels the horizontal axis with the columns, and draws horizontal grid lines.
 
     Args:
-        size: points of the columns' labels.
-        grid: colour of the lines.
+        size: font size of the column labels, in points.
+        grid: colour of the grid lines.
     """
     places = {column: place_of(column, report) for column in columns}
     axes.set_xticks(list(places.values()), [column_label(column) for column in places], fontsize=size)
@@ -276,7 +279,7 @@ def _lighten(axes: Axes, grid: str = "0.9") -> None:
 
 
 def place_of(column: float | str, report: Report) -> float:
-    """Where a column stands: log10 of a share, else its number in the row of columns."""
+    """Returns a column's horizontal position: log10 if all columns are positive numbers, else its index."""
     if isinstance(column, str) or any(isinstance(other, str) or other <= 0 for other in report.columns):
         return float(report.columns.index(column))
     return math.log10(column)

@@ -1,4 +1,4 @@
-"""How our trials were set up beside what the paper says, in words computed from the trials themselves."""
+"""Compares the settings of our trials with those that the paper states, and describes the differences in words."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ NAMES = {
     "annealing": "epochs of annealing",
     "final_beta": "beta at the end",
 }
-"""Protocol fields whose words differ from their names."""
+"""Readable names of protocol fields, where they differ from the field's name."""
 
 EXCEPTIONS = 2
-"""Rows that differ from the others are named if there are at most this many."""
+"""Maximum number of rows that are listed as exceptions from a common value."""
 
 NAMED = 3
-"""Rows, or arms, that read a field, or that do not, are named if there are at most this many."""
+"""Maximum number of rows or arms that are listed as using a setting, or as not using it."""
 
 WITHOUT_A_TABLE = (
     "epochs",
@@ -49,80 +49,78 @@ WITHOUT_A_TABLE = (
     "binarisation",
     "samples",
 )
-"""What a reader wants to know of a table that has no published one beside it."""
+"""Settings to print below a table that has no published counterpart."""
 
 
 def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
-    """Where our set-up differs from the published one, and what that one leaves open.
+    """Describes how our settings differ from the published ones, and which settings the paper does not state.
 
-    A field counts for the rows whose arm reads it; a field that differs between rows is given row by row. A field that
-    differs along a row is what the columns are, and is left out.
+    A setting is described only for rows whose arm reads it, and row by row if rows differ. A setting that varies along
+    a row is the table's axis, and is omitted.
 
     Returns:
-        One line a kind of statement, none for a kind without members.
+        At most one line per kind of statement.
     """
     if table is None:
-        own = _line("Ours", [_ours(name, cells) for name in WITHOUT_A_TABLE])
-        return [*own, *_other_networks(cells), *_one_of_several(cells)]
+        settings = _line("Settings", [_described(name, cells) for name in WITHOUT_A_TABLE])
+        return [*settings, *_replaced_networks(cells), *_first_of_several(cells)]
     differing = [
         f"{ours} (paper {_text(stated)})"
         for name, stated in table.protocol.items()
-        if any(value != stated for _, value in _values(name, cells)) and (ours := _ours(name, cells))
+        if any(value != stated for _, value in _values(name, cells)) and (ours := _described(name, cells))
     ]
     agreeing = [
-        _ours(name, cells)
+        _described(name, cells)
         for name, stated in table.protocol.items()
         if _values(name, cells) and all(value == stated for _, value in _values(name, cells))
     ]
-    fewer = _ours("train_examples", cells)  # without a stated number, the paper's trials see all
+    fewer = _described("train_examples", cells)  # the paper trains on all examples unless it states a number
     return [
         *_line("Differs from the paper", [*differing, f"{fewer} (paper all)" if fewer else ""]),
-        *_line("As in the paper", agreeing),
-        *_line("Ours, where the paper is silent", [_ours(name, cells) for name in table.unstated]),
-        *([] if "image_network" in table.protocol else _other_networks(cells)),
-        *_one_of_several(cells),
+        *_line("Same as the paper", agreeing),
+        *_line("Our choices, not stated in the paper", [_described(name, cells) for name in table.unstated]),
+        *([] if "image_network" in table.protocol else _replaced_networks(cells)),
+        *_first_of_several(cells),
     ]
 
 
 def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
-    """Returns what a user should know before trials start, one line each: choices that nobody typed.
+    """Returns choices that were made for the user, one line each, to print before trials start.
 
     Args:
-        network_given: whether the user has chosen the image network.
+        network_given: whether the user chose the image network.
     """
-    return (*([] if network_given else _other_networks(cells)), *_one_of_several(cells))
+    return (*([] if network_given else _replaced_networks(cells)), *_first_of_several(cells))
 
 
 def departures(members: Sequence[Cell], of_row: Sequence[Cell], table: Table) -> tuple[str, ...]:
-    """Where one cell's trials differ from the published protocol: epochs 10 (paper 100).
+    """Returns how the trials of one cell differ from the published protocol: "epochs 10 (paper 100)".
 
     Args:
         members: the cell's seeds.
-        of_row: all cells of its row; a number of training examples that differs along the row is what the columns are.
+        of_row: all cells of its row. If the number of training examples varies along the row, it is the table's axis.
     """
     found = []
     for name, stated in table.protocol.items():
         values = list(dict.fromkeys(value for _, value in _values(name, members) if value != stated))
         if values:
             found.append(f"{NAMES.get(name, name)} {', '.join(map(_text, values))} (paper {_text(stated)})")
-    if fewer := _ours("train_examples", of_row):
+    if fewer := _described("train_examples", of_row):
         found.append(f"{fewer} (paper all)")
     return tuple(found)
 
 
-def _other_networks(cells: Sequence[Cell]) -> list[str]:
-    """Image networks that are not the data set's own."""
-    own = {cell.trial: source(cell.trial.dataset).defaults.image_network for cell in cells}
+def _replaced_networks(cells: Sequence[Cell]) -> list[str]:
+    defaults = {cell.trial: source(cell.trial.dataset).defaults.image_network for cell in cells}
     lines = (
-        f"Image network {trial.image_network} in place of {network}, {trial.dataset}'s own."
-        for trial, network in own.items()
+        f"Image network {trial.image_network} instead of {network}, the default for {trial.dataset}."
+        for trial, network in defaults.items()
         if "image_network" in trial.hashed_fields() and trial.image_network != network
     )
     return list(dict.fromkeys(lines))
 
 
-def _one_of_several(cells: Sequence[Cell]) -> list[str]:
-    """Data sets with several images, or several labels, of which a measure uses the first."""
+def _first_of_several(cells: Sequence[Cell]) -> list[str]:
     lines = dict[str, None]()
     for dataset, measure in dict.fromkeys((cell.trial.dataset, cell.measure.name) for cell in cells):
         names: dict[Kind, list[str]] = {}
@@ -132,62 +130,62 @@ def _one_of_several(cells: Sequence[Cell]) -> list[str]:
         given = names.get(Kind.IMAGE, []) if measure in PREDICTED else []
         target = [] if predicted is None else names.get(predicted, [])
         if len(given) > 1:
-            lines[f"Predicted from {given[0]} alone, of {dataset}'s images {', '.join(given)}."] = None
+            lines[f"{dataset} has several images ({', '.join(given)}): predictions use only {given[0]}."] = None
         if len(target) > 1:
-            lines[f"Predicted is {target[0]} alone, of {dataset}'s {predicted}s {', '.join(target)}."] = None
+            lines[f"{dataset} has several {predicted}s ({', '.join(target)}): only {target[0]} is predicted."] = None
     return list(lines)
 
 
 def _line(head: str, parts: Iterable[str]) -> list[str]:
-    said = [part for part in parts if part]
-    return [f"{head}: {'; '.join(said)}."] if said else []
+    text = "; ".join(part for part in parts if part)
+    return [f"{head}: {text}."] if text else []
 
 
-def _ours(name: str, cells: Sequence[Cell]) -> str:
-    """Name and value of a field: one for all rows, or most rows' with the exceptions, or the values there are.
+def _described(name: str, cells: Sequence[Cell]) -> str:
+    """Returns name and value of a setting: one value for all rows, the most frequent with exceptions, or all values.
 
-    Rows whose arm does not read the field are named, or else the rows whose arm does, whichever are few. Empty if the
-    field differs along a row, or if no row reads it; `k` also if it is 0 everywhere.
+    Also lists the rows that do not use the setting, or the rows that do, whichever are fewer. Returns "" for a setting
+    that varies along a row, a setting that no row uses, and `k` if it is 0 everywhere.
     """
     rows_by_value: dict[Any, dict[str, None]] = {}
     for row, value in _values(name, cells):
         rows_by_value.setdefault(value, {})[row] = None
-    rows = [row for those in rows_by_value.values() for row in those]
+    rows = [row for with_value in rows_by_value.values() for row in with_value]
     if not rows or len(set(rows)) < len(rows) or (name == "k" and set(rows_by_value) == {0}):
         return ""
-    every = list(dict.fromkeys(cell.row for cell in cells))
-    readers, without = _called(rows, cells), _called([row for row in every if row not in rows], cells)
-    if without and len(readers) <= min(NAMED, len(without)):
-        said = ", ".join(f"{_text(value)} in {_and(_called(those, cells))}" for value, those in rows_by_value.items())
-        return f"{NAMES.get(name, name)} {said}"
+    all_rows = list(dict.fromkeys(cell.row for cell in cells))
+    using, without = _short(rows, cells), _short([row for row in all_rows if row not in rows], cells)
+    if without and len(using) <= min(NAMED, len(without)):
+        texts = (f"{_text(value)} for {_and(_short(of, cells))}" for value, of in rows_by_value.items())
+        return f"{NAMES.get(name, name)} {', '.join(texts)}"
     (most, _), *others = sorted(rows_by_value.items(), key=lambda item: -len(item[1]))
     if sum(len(rows) for _, rows in others) <= EXCEPTIONS:
-        said = ", ".join([_text(most), *(f"but {_text(value)} in {' and '.join(rows)}" for value, rows in others)])
+        text = ", ".join([_text(most), *(f"but {_text(value)} for {' and '.join(rows)}" for value, rows in others)])
     else:
-        said = f"by row ({', '.join(map(_text, rows_by_value))})"
-    if without:
-        said += f", none in {_and(without)}" if len(without) <= NAMED else f", in {len(rows)} of {len(every)} rows"
-    return f"{NAMES.get(name, name)} {said}"
+        text = f"by row ({', '.join(map(_text, rows_by_value))})"
+    if without and len(without) <= NAMED:
+        text += f", not used by {_and(without)}"
+    elif without:
+        text += f", used by {len(rows)} of {len(all_rows)} rows"
+    return f"{NAMES.get(name, name)} {text}"
 
 
-def _called(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
-    """Rows in few words: several rows by their arm's title, if they are all that the arm has."""
-    of_arm: dict[str, set[str]] = {}
+def _short(rows: Iterable[str], cells: Sequence[Cell]) -> list[str]:
+    """Replaces an arm's rows by the arm's title, if it has several rows and all are listed."""
+    by_arm: dict[str, set[str]] = {}
     for cell in cells:
-        of_arm.setdefault(cell.trial.model, set()).add(cell.row)
-    chosen = list(rows)
-    whole = {token: those for token, those in of_arm.items() if len(those) > 1 and those <= set(chosen)}
-    titles = {row: arm(token).title for token, those in whole.items() for row in those}
-    return list(dict.fromkeys(titles.get(row, row) for row in chosen))
+        by_arm.setdefault(cell.trial.model, set()).add(cell.row)
+    listed = list(rows)
+    complete = {token: of_arm for token, of_arm in by_arm.items() if len(of_arm) > 1 and of_arm <= set(listed)}
+    titles = {row: arm(token).title for token, of_arm in complete.items() for row in of_arm}
+    return list(dict.fromkeys(titles.get(row, row) for row in listed))
 
 
 def _and(names: Sequence[str]) -> str:
-    """A, B and C."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
-    """(row, value) of a field over the cells whose arm reads it."""
     if name == "seeds":
         seeds = dict.fromkeys((cell.row, cell.column, cell.trial.seed) for cell in cells)
         return [(row, count) for (row, _), count in Counter((row, column) for row, column, _ in seeds).items()]
@@ -199,20 +197,18 @@ def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
 
 
 def _field(name: str, trial: Trial) -> Any:
-    """A field's value, None if the trial's arm does not read it. `annealing` is in epochs, however it is given.
+    """Returns a setting's value; None if the trial's arm does not read it. `annealing` is always in epochs.
     `binarisation` is None if the data set has no grey values to draw bits from."""
-    read = trial.hashed_fields()
     if name == "binarisation":
         return trial.binarisation if source(trial.dataset).grey and name in arm(trial.model).reads else None
     if name == "annealing":
         return _annealing_epochs(trial)
     if name == "final_beta":
         return None if _annealing_epochs(trial) is None else trial.final_beta
-    return read.get(name)
+    return trial.hashed_fields().get(name)
 
 
 def _annealing_epochs(trial: Trial) -> int | None:
-    """Epochs over which beta rises; None if the trial's arm has no beta."""
     read = trial.hashed_fields()
     if read.get("annealing_epochs") is not None:
         return int(read["annealing_epochs"])

@@ -1,8 +1,8 @@
-"""The published tables as data: arms, columns, values, where they stand, and how they were made.
+"""The published tables as data: arms, columns, values, source and protocol.
 
-A table here is what a pipeline's grid and report start from. The values are transcribed from the text of the
-supplement to "Multimodal Generative Models for Scalable Weakly-Supervised Learning" (Wu and Goodman, 2018);
-tests/test_tables.py compares them with its verbatim lines.
+Pipelines build their grids and reports from these tables. The values are transcribed from the text of the supplement
+to "Multimodal Generative Models for Scalable Weakly-Supervised Learning" (Wu and Goodman, 2018). tests/test_tables.py
+compares them with the supplement's lines.
 """
 
 from __future__ import annotations
@@ -19,49 +19,44 @@ from sweeps.table.rounding import printed
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column with a metric of its own."""
+    """A column of a table in which each column shows a different metric."""
 
     label: str
-    """The column's heading."""
     metric: str
-    """The metric of our results that stands in it."""
     tolerance: float
     """Largest difference that counts as agreement, as a share of the published value."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One published table, and what its text says about the runs behind it."""
+    """A published table, with the protocol that the paper states for it."""
 
     number: str
-    """The table's number in the supplement."""
     title: str
-    """What it shows, in a few words."""
     source: str
-    """Where the values and the protocol are written."""
+    """Where the paper gives the values and the protocol."""
     dataset: str
-    """Data set, by its name in `mvae.data.DATASETS`."""
+    """Name of the data set in `mvae.data.DATASETS`."""
     metric: str
     """The metric of our results that the values are compared with."""
     axis: str
-    """What the columns are."""
     columns: tuple[float | str, ...]
-    """Shares, ascending (0.001 is printed as 0.1%), or names of quantities."""
+    """Shares in ascending order (0.001 is printed as 0.1%), or names of quantities."""
     rows: Mapping[str, tuple[float, ...]]
-    """Arm token to one published value a column."""
+    """Published values of each arm, one per column, by the arm's token."""
     protocol: Mapping[str, Any] = field(default_factory=dict)
-    """Stated set-up, by the name of the trial's field. `annealing`: epochs over which beta rises; `final_beta`: beta at
-    the end of training."""
+    """Settings that the paper states, by field of `Trial`. `annealing`: epochs over which beta rises. `final_beta`:
+    beta at the end of training."""
     unstated: tuple[str, ...] = ()
-    """Trial fields that decide the numbers and on which the text is silent (`seeds`: how many runs a cell)."""
+    """Settings that affect the numbers but are not stated in the paper. `seeds`: number of runs per cell."""
     tolerance: float = 0.03
-    """Largest difference that counts as agreement (delta of sweeps/table/judgement.py)."""
+    """Largest difference that counts as agreement (delta in sweeps/table/judgement.py)."""
     ranges: tuple[float, ...] = ()
-    """First column of each range of shares; over the columns of a range, a row's spread is pooled."""
+    """First column of each range of shares. A row's spread is pooled over the columns of a range."""
     test_examples: int | None = None
-    """Examples in the data set's test split, where the values are accuracies: no spread is below the binomial one."""
+    """Size of the test split if the values are accuracies: their spread is at least the binomial one."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
-    """What each named column is, where columns are quantities rather than points on an axis."""
+    """The quantity of each named column, if the columns are quantities rather than points on an axis."""
 
     def __post_init__(self) -> None:
         for arm, values in self.rows.items():
@@ -69,7 +64,7 @@ class Table:
 
     @property
     def name(self) -> str:
-        """Table 4, or Tables 1 and 2."""
+        """For example "Table 4" or "Tables 1 and 2"."""
         return f"Table{'s' if ' ' in self.number else ''} {self.number}"
 
     @property
@@ -77,19 +72,19 @@ class Table:
         return tuple(column for column in self.columns if not isinstance(column, str))
 
     def range_of(self, column: float | str) -> float | str:
-        """The range that a column belongs to: a named column is one of its own."""
+        """Returns the range of a column; each named column is its own range."""
         if isinstance(column, str):
             return column
         return float(bisect_right(self.ranges, column * (1 + 1e-9)))
 
     def published(self, row: str, column: float | str) -> float | None:
-        """The published value of an arm at a column, None where the table has no such cell."""
+        """Returns the published value of an arm in a column; None if the table has no such cell."""
         cells = zip(self.columns, self.rows.get(row, ()), strict=False)
         return next((value for known, value in cells if _same(known, column)), None)
 
 
 RANGES = (0.001, 0.01)
-"""0.1 to 0.5 % and 1 to 100 % of the pairs: with few pairs, seeds differ more."""
+"""First shares of the two ranges, 0.1 to 0.5 % and 1 to 100 % of the pairs: seeds vary more if there are few pairs."""
 
 
 TABLE_4 = Table(
@@ -144,12 +139,12 @@ TABLES = (TABLE_4, TABLE_5)
 
 
 def table_for(dataset: str, metric: str = "test/accuracy") -> Table | None:
-    """The published table of a data set and metric, None where the supplement has none."""
+    """Returns the published table of a data set and metric; None if the supplement has none."""
     return next((table for table in TABLES if (table.dataset, table.metric) == (dataset, metric)), None)
 
 
 def column_label(column: float | str) -> str:
-    """A column's heading: shares in percent as the paper prints them, anything else as it is."""
+    """Returns a column's heading: numbers as percentages, like in the paper; names unchanged."""
     return column if isinstance(column, str) else f"{figures(column * 100, 6)}%"
 
 
@@ -160,7 +155,7 @@ def _same(known: float | str, column: float | str) -> bool:
 
 
 def ordered_columns(columns: Iterable[float | str]) -> tuple[float | str, ...]:
-    """Each column once: numbers ascending, names (or a mixture) as they come."""
+    """Returns each column once: numbers in ascending order; names, or names and numbers, in the given order."""
     unique = tuple(dict.fromkeys(columns))
     numbers = [column for column in unique if not isinstance(column, str)]
     return tuple(sorted(numbers)) if len(numbers) == len(unique) else unique

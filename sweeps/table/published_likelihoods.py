@@ -1,8 +1,8 @@
 """Tables 1 and 2 of the supplement as data: likelihood estimates and the variance of their log weights, in nats.
 
-The published numbers are by q(z|x1,x2) (supplement, section 4). The same quantities by q(z|x1) stand in the main paper,
-whose text we do not have, so ours are shown without a published value beside them. One `Table` here is one data set's
-column of both tables, turned: its arms are rows, its quantities columns.
+The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) have no published
+values, because those are in the main paper, whose text we do not have. A `Table` here holds one data set from both
+tables: its arms are the rows, its quantities the columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sweeps.table.rounding import printed
 BY_BOTH, BY_IMAGE = "q(z|x1,x2)", "q(z|x1)"
 
 LOG_TOLERANCE, VARIANCE_TOLERANCE = 0.005, 0.1
-"""Largest difference that counts as agreement, as a share of the published value: of log-likelihoods, of variances."""
+"""Largest differences that count as agreement, relative to the published value: log-likelihoods, variances."""
 
 
 def _quantities(proposal: str, suffix: str) -> tuple[Quantity, ...]:
@@ -33,15 +33,15 @@ def _quantities(proposal: str, suffix: str) -> tuple[Quantity, ...]:
 
 
 PUBLISHED_QUANTITIES = _quantities(BY_BOTH, "")[:6]
-"""The columns of Tables 1 and 2, in their order."""
+"""The columns of Tables 1 and 2, in the published order."""
 QUANTITIES = (
     *_quantities(BY_BOTH, ""),
     *_quantities(BY_IMAGE, "-x1"),
     Quantity("log p(x2)", "test/log_x2", 0.0),
     Quantity("log p(x2) by p(z)", "test/log_x2_prior", 0.0),
 )
-"""All columns that the likelihood measure fills. ESS, the effective sample size, from 1 to S, says how far to trust the
-estimates beside it."""
+"""All columns that the likelihood measure fills. ESS is the effective sample size, from 1 to S; if it is near 1, do not
+trust the estimates."""
 
 PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
     "binary_mnist": {
@@ -66,7 +66,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, ...]]] = {
         "mvae19": printed("-6236.113 -6239.957 -6233.330 71.546 71.953 71.603"),
     },
 }
-"""Data set to arm to the six values, in the order of `PUBLISHED_QUANTITIES`."""
+"""By data set and arm: the six values, in the order of `PUBLISHED_QUANTITIES`."""
 
 PROTOCOL = {"epochs": 500, "batch_size": 100, "learning_rate": 1e-3, "annealing": 200, "samples": 1000}
 NETWORKS = {
@@ -82,11 +82,11 @@ NETWORKS = {
         "annealing": 20,
     },
 }
-"""What section 1 says of each data set; CelebA's latents are the authors' released code's."""
+"""Settings of each data set from section 1; CelebA's number of latents is from the authors' released code."""
 
 
 def likelihood_table(dataset: str) -> Table | None:
-    """A data set's column of Tables 1 and 2, None where the supplement has none."""
+    """Returns a data set's part of Tables 1 and 2; None if the supplement has none."""
     if dataset not in PUBLISHED:
         return None
     return Table(
@@ -99,11 +99,11 @@ def likelihood_table(dataset: str) -> Table | None:
         columns=tuple(quantity.label for quantity in PUBLISHED_QUANTITIES),
         rows=PUBLISHED[dataset],
         protocol={**PROTOCOL, **NETWORKS[dataset]},
-        # A caption leaves out fields that mean nothing on a data set. BinaryMNIST's binarisation is fixed by default,
-        # since the supplement aligns its numbers with reference [5], which draws bits once.
+        # Captions omit fields that do not apply to a data set. BinaryMNIST's binarisation is fixed by default, because
+        # the supplement compares its numbers with reference [5], which draws bits once.
         unstated=(
             *("seeds", "targets", "label_weight", "text_weight", "binarisation"),
-            *(("attribute_weight", "k", "pairing") if dataset == "celeba" else ()),  # a row may differ in these
+            *(("attribute_weight", "k", "pairing") if dataset == "celeba" else ()),  # rows may differ in these
         ),
         quantities={quantity.label: quantity for quantity in QUANTITIES},
     )

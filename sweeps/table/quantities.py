@@ -1,4 +1,4 @@
-"""Tables whose rows are quantities, one under the other; columns are often what the trials were trained with."""
+"""Builds tables whose rows are quantities; the columns are often a setting of the trials."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from mvae.trial import Trial
 from sweeps.planning.plan import Cell
 
 SLOW = frozenset({"fashion_mnist", "vision", "vision_faces", "vision_faces_small", "vision_images"})
-"""Our data sets whose own network is a DCGAN and whose demo trains an MLP: minutes of a CPU instead of hours. The
+"""Data sets whose default network is a DCGAN, which demos replace by an MLP: minutes on a CPU instead of hours. The
 network of any other data set, for example a plug-in's, is never replaced."""
 
 
 @dataclass(frozen=True)
 class ShownQuantity:
-    """A quantity that a measure gives."""
+    """A quantity that a measure computes."""
 
     label: str
-    """What the row's heading calls it."""
     metric: str
     measure: Measure
     column: str = ""
-    """The column that it fills; empty: the trial's own."""
+    """The column that shows it; empty: the trial's column."""
 
     def row(self, variant: str) -> str:
         return f"{variant} {self.label}"
@@ -35,16 +34,16 @@ class ShownQuantity:
 
 @dataclass(frozen=True)
 class TrialAt:
-    """A trial, and where it stands."""
+    """A trial with its place in the table."""
 
     variant: str
-    """What is trained, one row of every quantity: MVAE19, or MVAE19 fixed noise."""
+    """What is trained, for example "MVAE19 fixed noise". Each variant has one row per quantity."""
     column: float | str
     trial: Trial
 
 
 def quantity_cells(shown: Iterable[ShownQuantity], trained: Sequence[TrialAt]) -> tuple[Cell, ...]:
-    """Each quantity of each trial; rows are quantities, and of each quantity what is trained."""
+    """Returns one cell per quantity and trial. Rows are ordered by quantity, then by variant."""
     return tuple(
         Cell(
             row=quantity.row(one.variant),
@@ -62,20 +61,20 @@ def quantity_cells(shown: Iterable[ShownQuantity], trained: Sequence[TrialAt]) -
 
 
 def variants(trained: Iterable[TrialAt]) -> tuple[str, ...]:
-    """What is trained, each once."""
+    """Returns each variant once."""
     return tuple(dict.fromkeys(one.variant for one in trained))
 
 
 def arm_title(token: str, dataset: str) -> str:
-    """MVAE19: an arm's title, with the number of modalities where there are more than two."""
+    """Returns an arm's title, followed by the number of modalities if there are more than two: MVAE19."""
     modalities = len(source(dataset).modalities)
     return f"{arm(token).title}{modalities if modalities > 2 else ''}"
 
 
 def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
-    """The targets that an arm is trained with, and what each adds to the row's title: " (own)", " (all)".
+    """Returns the targets to train an arm with, each with the suffix of its row's title: " (own)", " (all)".
 
-    An arm that does not read `targets` is one row without an addition.
+    An arm that does not read `targets` has one row without a suffix.
     """
     if "targets" not in arm(token).reads:
         return [("own", "")]
@@ -83,17 +82,18 @@ def readings(token: str, asked: Sequence[Targets]) -> list[tuple[Targets, str]]:
 
 
 def quick_network(dataset: str) -> str | None:
-    """The image network of a short demo: mlp for a data set in `SLOW`, else None, which is the data set's own."""
+    """Returns the image network for a short demo: mlp for data sets in `SLOW`, else None, the data set's default."""
     return "mlp" if dataset in SLOW else None
 
 
 def check_reads(token: str, name: str, what: str) -> None:
-    """Refuses an arm on which a field of the trial has no effect.
+    """Refuses an arm that does not read a field of the trial.
 
     Args:
-        what: the arm does not do, where it does not read the field: samples subsets.
+        name: the field.
+        what: says what the arm cannot do, for example "samples no subsets of modalities".
     Raises:
-        Refusal: the line names the arms that do.
+        Refusal: the arm does not read the field; the message names the arms that do.
     """
     if name not in arm(token).reads:
         able = ", ".join(other for other, known in ARMS.items() if name in known.reads)

@@ -1,4 +1,4 @@
-"""Signs and colours of verdicts and states in a terminal."""
+"""Symbols and colours for verdicts and states in the terminal."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from sweeps.table.comparison import Entry, Verdict
 
 @dataclass(frozen=True)
 class Marks:
-    """Signs of verdicts and states; a second set for outputs that cannot encode the first."""
+    """A set of symbols for verdicts and states."""
 
     verdicts: str
-    """One sign for each member of Verdict, in its order."""
+    """One symbol per member of Verdict, in its order."""
     failed: str
     states: tuple[str, str, str]
-    """One sign for each state in STATE_STYLES, in its order."""
+    """One symbol per state in STATE_STYLES, in its order."""
     spread: str
 
     def verdict(self, entry: Entry) -> str:
-        """The sign of a cell: a failed seed shows before an incomplete one."""
+        """Returns a cell's symbol; a failed seed takes precedence over an incomplete cell."""
         if entry.failed:
             return self.failed
         return self.verdicts[list(Verdict).index(entry.verdict)]
 
     def seeds(self, entry: Entry) -> str:
-        """The sign of a cell, with its seeds that have a result of those asked for."""
+        """Returns a cell's symbol, and its number of seeds with a result out of those asked for: "✓ 3/3"."""
         return f"{self.verdict(entry)} {entry.n}/{entry.of}".strip()
 
 
@@ -49,5 +49,5 @@ STATE_STYLES = {TrialState.DONE: "green", TrialState.INTERRUPTED: "yellow", Tria
 
 
 def marks_of(console: Console) -> Marks:
-    """The signs that a console can show."""
+    """Returns the symbols that the console's encoding supports."""
     return UNICODE if console.encoding.startswith("utf") else ASCII

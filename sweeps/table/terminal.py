@@ -1,13 +1,13 @@
-"""How the finished table and the plan look in a terminal, with colour or without.
+"""Prints the table and the plan to the terminal.
 
-A row of the table is a block of lines (ours, spread, paper, difference, half-width, seeds with verdict), so that nine
-fractions fit 100 columns. Where they do not fit, the remaining columns follow below instead of breaking numbers.
+Each row of the table is a block of lines: ours, spread, paper, difference, half-width, seeds with verdict. So nine
+fractions fit in 100 characters. In a narrower terminal, the remaining columns are printed below the first ones.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 from rich import box
@@ -29,7 +29,7 @@ Column = TypeVar("Column", bound=float | str)
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the table, what it says about the protocol, the differences between arms, and what failed."""
+    """Prints the table, its conclusions, the protocol, the differences between arms, and failed trials."""
     marks = marks_of(console)
     console.print(Text(report.title, style="bold"))
     turned = turnable(report) and not _fits(console, _table_grid(report, report.columns, marks))
@@ -37,10 +37,8 @@ def show(report: Report, console: Console) -> None:
         _print_bands(console, report.rows, lambda part: table_by_quantity(report, part, marks))
     else:
         _print_bands(console, report.columns, lambda part: _table_grid(report, part, marks))
-    for line in report.statements:
-        console.print(Text(line))
-    for line in [*_legend(report, marks), *findings(report), *report.caption]:
-        console.print(Text(line, style="dim"))
+    _print_lines(console, report.statements)
+    _print_lines(console, [*_legend(report, marks), *findings(report), *report.caption], "dim")
     contrasts = report.contrasts.values()
     if any(contrast.n for contrast in contrasts):
         console.print()
@@ -49,33 +47,31 @@ def show(report: Report, console: Console) -> None:
             grid = differences_by_quantity(report, marks)
             if fits := _fits(console, grid):
                 console.print(grid)
-            more = "p values and seeds of each difference" if fits else "Too wide for this terminal"
-            console.print(Text(f"{more}: see table.md of the report", style="dim"))
+            subject = "p values and seeds per difference" if fits else "Too wide for this terminal"
+            console.print(Text(f"{subject}: see table.md in the report folder", style="dim"))
         else:
             _print_bands(console, report.columns, lambda part: _contrast_grid(report, part, marks))
-            for line in contrast_legend(contrasts):
-                console.print(Text(line, style="dim"))
+            _print_lines(console, contrast_legend(contrasts), "dim")
     for line in report.notes():
         console.print(Text(line, style="red" if line.startswith("failed") else "yellow"))
 
 
 def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: Sequence[str] = ()) -> None:
-    """Print the cells with the state of every seed, what is half done, what is superseded, and the estimate.
+    """Prints the state of every seed, half-done trials, superseded results, and the estimated time and cost.
 
     Args:
-        at_once: how many trials will run at a time, where that is known.
-        costs: lines on what the estimate costs (sweeps/planning/price.py).
+        at_once: how many trials will run in parallel, if known.
+        costs: lines on the estimated cost (sweeps/planning/price.py).
     """
     marks = marks_of(console)
     rows = list(dict.fromkeys(cell.row for cell in plan.cells))
     shown_in = _columns_of(plan)
     columns = tuple(dict.fromkeys(shown_in.values()))
     places = dict(zip(reversed(plan.keys), reversed(plan.cells), strict=True))
-    for line in plan.summary:
-        console.print(Text(line))
+    _print_lines(console, plan.summary)
     _print_bands(console, columns, lambda part: _plan_grid(plan, rows, part, shown_in, marks))
     signs = "   ".join(f"{sign} {state.word}" for sign, state in zip(marks.states, STATE_STYLES, strict=True))
-    console.print(Text(f"one sign a seed:   {signs}", style="dim"))
+    console.print(Text(f"one symbol per seed:   {signs}", style="dim"))
     for planned in plan.trials.values():
         if planned.state is TrialState.INTERRUPTED:
             cell = places[planned.key]
@@ -83,8 +79,12 @@ def show_plan(plan: Plan, console: Console, at_once: int | None = None, costs: S
             console.print(
                 Text(f"partial: {where}: epoch {planned.epoch} of {planned.trial.epochs} (key {planned.key})")
             )
-    for line in [*plan.estimate.lines(at_once), *costs]:
-        console.print(Text(line))
+    _print_lines(console, [*plan.estimate.lines(at_once), *costs])
+
+
+def _print_lines(console: Console, lines: Iterable[str], style: str = "") -> None:
+    for line in lines:
+        console.print(Text(line, style=style))
 
 
 def _fits(console: Console, grid: Grid) -> bool:
@@ -93,7 +93,6 @@ def _fits(console: Console, grid: Grid) -> bool:
 
 
 def _print_bands(console: Console, columns: Sequence[Column], make: Callable[[Sequence[Column]], Grid]) -> None:
-    """Print a grid in as many bands of columns as the width asks for."""
     fitting = len(columns)
     while fitting > 1 and not _fits(console, make(columns[:fitting])):
         fitting -= 1
@@ -136,7 +135,6 @@ def _add_block(
     cells: Sequence[Compared | None],
     style: Callable[[str, Compared], str],
 ) -> None:
-    """Adds a row of several lines: its name, their labels, and the texts of each column; nothing if it has no cell."""
     if any(cells):
         texts = [
             Text("\n").join(Text(text(cell), style=style(label, cell)) for label, text in lines if cell)
@@ -170,20 +168,21 @@ def _plan_grid(
 
 
 def _columns_of(plan: Plan) -> dict[float | str, float | str]:
-    """Where each column of the table is shown in the plan: all in one if every row has the same trials in all of its
-    columns, as rows of quantities that one measure gives."""
+    """Returns the plan's column for each column of the table.
+
+    If each row has the same trials in all columns, for example if one measure fills them, the plan has one column.
+    """
     columns = ordered_columns(cell.column for cell in plan.cells)
-    asked: dict[str, dict[float | str, list[tuple[str, str]]]] = {}
+    by_row: dict[str, dict[float | str, list[tuple[str, str]]]] = {}
     for cell, key in zip(plan.cells, plan.keys, strict=True):
-        asked.setdefault(cell.row, {}).setdefault(cell.column, []).append((key, cell.measure.token))
-    alike = all(len(set(map(tuple, of_row.values()))) == 1 for of_row in asked.values())
-    if alike and len(columns) > 1:
+        by_row.setdefault(cell.row, {}).setdefault(cell.column, []).append((key, cell.measure.token))
+    same_in_all_columns = all(len(set(map(tuple, of_row.values()))) == 1 for of_row in by_row.values())
+    if same_in_all_columns and len(columns) > 1:
         return dict.fromkeys(columns, f"all {len(columns)} columns")
     return {column: column for column in columns}
 
 
 def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks: Marks, *, labels: bool) -> Grid:
-    """An empty grid: the rows' names (the axis heads them, folded), the lines' labels, one column a cell."""
     grid = Grid(
         box=box.SIMPLE_HEAD if marks is UNICODE else box.ASCII_DOUBLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
     )
@@ -193,19 +192,18 @@ def _grid(rows: Sequence[str], axis: str, columns: Sequence[float | str], marks:
     if labels:
         grid.add_column("", no_wrap=True, vertical="bottom")
     for column in columns:
-        most = 12 if isinstance(column, str) else None  # the heading of a named column goes on below
+        most = 12 if isinstance(column, str) else None  # a long name is folded into several lines
         label = column_label(column)
         grid.add_column(label, justify="right", vertical="bottom", overflow="fold", min_width=7, max_width=most)
     return grid
 
 
 def _legend(report: Report, marks: Marks) -> list[str]:
-    """What the lines and the signs mean: only the signs that the table has."""
     signs = dict(zip(Verdict, marks.verdicts, strict=True))
     verdicts = {entry.verdict for entry in report.entries.values() if not entry.failed}
     words = {
         Verdict.REPRODUCED: f"reproduced within {report.tolerance}",
-        Verdict.AGREES: f"agrees within {report.tolerance}, by another protocol",
+        Verdict.AGREES: f"agrees within {report.tolerance}, under a different protocol",
         Verdict.UNRESOLVED: "unresolved",
         Verdict.SLIGHTLY_ABOVE: f"above by less than {report.tolerance}",
         Verdict.SLIGHTLY_BELOW: f"below by less than {report.tolerance}",
@@ -213,9 +211,9 @@ def _legend(report: Report, marks: Marks) -> list[str]:
         Verdict.BELOW: "below",
         Verdict.INCOMPLETE: "incomplete",
     }
-    said = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
+    symbols = [f"{signs[verdict]} {text}" for verdict, text in words.items() if verdict in verdicts]
     if report.failed:
-        said.append(f"{marks.failed} failed, see below")
+        symbols.append(f"{marks.failed} failed, see below")
     several = any(entry.spread is not None for entry in report.entries.values())
-    lines = ["ours: mean over seeds; spread: their standard deviation" if several else "", "   ".join(said)]
+    lines = ["ours: mean over seeds; spread: standard deviation over seeds" if several else "", "   ".join(symbols)]
     return [line for line in lines if line]

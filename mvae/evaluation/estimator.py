@@ -17,10 +17,13 @@ from mvae.evaluation.importance import (
     gaussian_proposal,
     half_prior_proposal,
     importance_estimates,
+    mixture_proposal,
+    mixture_with_prior,
 )
 from mvae.evaluation.tokens import KNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
+from mvae.models.posteriors import Mixture, Posterior, double, of_each
 
 FROM_IMAGE, FROM_BOTH = "x1", "x1x2"
 """The proposals q(z|x1) and q(z|x1,x2)."""
@@ -80,15 +83,15 @@ class Estimator:
         pairs = zip(self.model.modalities, parts, strict=True)
         return [trimmed(value, modality.classes) if modality.sentences else value for modality, value in pairs]
 
-    def encoded(self, values: Sequence[Tensor]) -> dict[str, Gaussian]:
+    def encoded(self, values: Sequence[Tensor]) -> dict[str, Posterior]:
         """Returns the posteriors of the examples by name: the proposals, and q(z|x2) if x2 is modelled."""
         conditions = {FROM_IMAGE: [0], FROM_BOTH: list(self.modalities), X2: list(self.modalities)[1:]}
         wanted = [*self.proposals, *([X2] if self.joint else [])]
         inputs = [value.to(self.dtype) if value.is_floating_point() else value for value in values]
         found = {name: self.model.infer_at({m: inputs[m] for m in conditions[name]}) for name in wanted}
-        return {name: Gaussian(q.mean.double(), q.log_var.double()) for name, q in found.items()}
+        return {name: double(q) for name, q in found.items()}
 
-    def estimates(self, values: Sequence[Tensor], q: dict[str, Gaussian], ids: Sequence[int]) -> dict[str, Tensor]:
+    def estimates(self, values: Sequence[Tensor], q: dict[str, Posterior], ids: Sequence[int]) -> dict[str, Tensor]:
         """Returns the estimates by name, [n] each."""
         x2 = self._log_x2(values, q[X2], ids) if self.joint else {}
         named: dict[str, Tensor] = {}
@@ -96,9 +99,7 @@ class Estimator:
             named |= {f"log_{name}": estimate.log_mean, f"se_{name}": estimate.standard_error}
         weights = self._log_weights(values, q)
         for proposal in self.proposals:
-            found = self._importance(
-                gaussian_proposal(q[proposal]), weights, "likelihood", ids, q[proposal].mean.shape[-1]
-            )
+            found = self._importance(q[proposal], weights, ids)
             for name, own in found.items():
                 if not name.endswith(KNOWN):
                     named[f"variance_{name}{SUFFIX[proposal]}"] = own.variance
@@ -110,7 +111,7 @@ class Estimator:
                 named[f"se_{name}{SUFFIX[proposal]}"] = own.standard_error
         return named
 
-    def _log_weights(self, values: Sequence[Tensor], q: dict[str, Gaussian]) -> LogWeights:
+    def _log_weights(self, values: Sequence[Tensor], q: dict[str, Posterior]) -> LogWeights:
         def conditional(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
             assert isinstance(self.model, Conditional)
             n, s = log_r.shape
@@ -119,13 +120,13 @@ class Estimator:
             return {"conditional": log_image + standard_log_prob(z) - log_r}
 
         def multimodal(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
-            images = self._log_probs([0], values, z)
-            found = {f"marginal{of}": log_image + standard_log_prob(z) - log_r for of, log_image in images.items()}
+            assert isinstance(self.model, Multimodal)
+            images, log_prior = self._log_probs([0], values, z), self.model.prior_log_prob(z)
+            found = {f"marginal{of}": log_image + log_prior - log_r for of, log_image in images.items()}
             if self.joint:
                 others = self._log_probs(self.modalities[1:], values, z)
                 found |= {f"joint{of}": found[f"marginal{of}"] + log_rest for of, log_rest in others.items()}
-                of_x2 = Gaussian(*(part.unsqueeze(1) for part in q[X2]))
-                found["conditional"] = images[""] + of_x2.log_prob(z) - log_r
+                found["conditional"] = images[""] + density(q[X2], z) - log_r
             return found
 
         return conditional if isinstance(self.model, Conditional) else multimodal
@@ -162,25 +163,43 @@ class Estimator:
         return torch.stack(each).sum(0).view(n, s)
 
     def _importance(
-        self, proposal: Proposal, weights: LogWeights, stream: str, ids: Sequence[int], latents: int, width: int = 1
+        self, q: Posterior, weights: LogWeights, ids: Sequence[int], *, with_prior: bool = False
     ) -> dict[str, Estimate]:
-        """Returns the estimates from `self.samples` samples. Each draw of noise gives `width` samples."""
-        noise = Noise(self.seed, stream, ids, width * latents, self.device)
-        draws, chunk = max(2, self.samples // width), max(1, self.rows // (width * len(ids)))
-        return importance_estimates(proposal, weights, noise, samples=draws, chunk=chunk)
+        """Returns the estimates from `self.samples` samples of q, or of an equal mixture of q and the prior.
 
-    def _log_x2(self, values: Sequence[Tensor], q: Gaussian, ids: Sequence[int]) -> dict[str, Estimate]:
+        Each draw of noise gives one sample of every component.
+        """
+        components = q.components if isinstance(q, Mixture) else 1
+        width = components * (2 if with_prior else 1)
+        noise = Noise(
+            self.seed, "likelihood of x2" if with_prior else "likelihood", ids, width * q.mean.shape[-1], self.device
+        )
+        draws, chunk = max(2, self.samples // width), max(1, self.rows // (width * len(ids)))
+        stratified = not isinstance(q, Gaussian)
+        proposal = self._proposal(q, with_prior=with_prior)
+        return importance_estimates(proposal, weights, noise, samples=draws, chunk=chunk, stratified=stratified)
+
+    def _proposal(self, q: Posterior, *, with_prior: bool) -> Proposal:
+        if isinstance(q, Gaussian):
+            return half_prior_proposal(q) if with_prior else gaussian_proposal(q)
+        if not with_prior:
+            return mixture_proposal(q)
+        assert isinstance(self.model, Multimodal)
+        return mixture_with_prior(q, self.model.prior_at, self.model.prior_log_prob)
+
+    def _log_x2(self, values: Sequence[Tensor], q: Posterior, ids: Sequence[int]) -> dict[str, Estimate]:
         """Returns estimates of log p(x2) of each example. Unless x2 is a label, adds the estimate that uses only the
         samples of the prior."""
         if self.class_log_p is not None:
             return {X2: Estimate(*(part[values[1]] for part in self.class_log_p))}
 
         def weights(z: Tensor, log_r: Tensor) -> dict[str, Tensor]:
-            others = self._log_probs(self.modalities[1:], values, z)
-            found = {f"{X2}{of}": log_rest + standard_log_prob(z) - log_r for of, log_rest in others.items()}
+            assert isinstance(self.model, Multimodal)
+            others, log_prior = self._log_probs(self.modalities[1:], values, z), self.model.prior_log_prob(z)
+            found = {f"{X2}{of}": log_rest + log_prior - log_r for of, log_rest in others.items()}
             return {**found, f"{X2}_prior": others[""][:, z.shape[1] // 2 :]}
 
-        return self._importance(half_prior_proposal(q), weights, "likelihood of x2", ids, q.mean.shape[-1], width=2)
+        return self._importance(q, weights, ids, with_prior=True)
 
     def prepare(self, prior_samples: int) -> None:
         """Estimates log p(x2) of every class from the same samples, if x2 is a label. Call it before `estimates`."""
@@ -194,10 +213,16 @@ class Estimator:
             each = [model.likelihoods[1].log_prob(logits, label.expand(len(logits))) for label in classes]
             return {X2: torch.stack(each).double()}
 
-        origin = torch.zeros(1, model.latents, dtype=torch.float64, device=self.device)
+        def prior(noise: Tensor) -> tuple[Tensor, Tensor]:
+            return model.prior_at(noise), noise[..., 0]
+
         noise = Noise(self.seed, "prior of x2", [0], model.latents, self.device)
-        prior = gaussian_proposal(Gaussian(origin, origin))
         self.class_log_p = importance_estimates(prior, weights, noise, samples=prior_samples, chunk=self.rows)[X2]
+
+
+def density(q: Posterior, z: Tensor) -> Tensor:
+    """Returns log q(z) of each example's posterior [n, D] at its samples z [n, s, D]: [n, s]."""
+    return q.log_prob(z) if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1)).log_prob(z)
 
 
 def _target(value: Tensor, samples: int) -> Tensor:

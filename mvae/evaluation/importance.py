@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mvae.measure import check_samples
 from mvae.models.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
+from mvae.models.posteriors import Laplace, Mixture, double, of_each
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -89,6 +90,40 @@ def half_prior_proposal(q: Gaussian) -> Proposal:
     return draw
 
 
+def mixture_proposal(q: Laplace | Mixture) -> Proposal:
+    """Returns a proposal that maps noise [n, s, C D] to s samples of each of the C components of a mixture.
+
+    The log-density is that of the whole mixture. The proposal returns z [n, C s, D], component by component.
+    """
+    mixture = double(q if isinstance(q, Mixture) else Mixture(of_each(q, lambda part: part.unsqueeze(1))))
+
+    def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
+        z = mixture.rsample(noise.unflatten(-1, (mixture.components, -1))).transpose(1, 2).flatten(1, 2)
+        return z, mixture.log_prob(z)
+
+    return draw
+
+
+def mixture_with_prior(
+    q: Laplace | Mixture, prior_at: Callable[[Tensor], Tensor], prior_log_prob: Callable[[Tensor], Tensor]
+) -> Proposal:
+    """Returns a proposal that maps noise [n, s, 2 C D] to an equal mixture of each example's q and the prior.
+
+    The proposal returns z [n, 2 C s, D] and its log-density. The first half of the samples comes from q, component by
+    component, the second half from the prior.
+    """
+    own = mixture_proposal(q)
+    density = double(q if isinstance(q, Mixture) else Mixture(of_each(q, lambda part: part.unsqueeze(1))))
+
+    def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
+        of_q, of_prior = noise.chunk(2, dim=-1)
+        from_prior = prior_at(of_prior.unflatten(-1, (density.components, -1)).transpose(1, 2).flatten(1, 2))
+        z = torch.cat([own(of_q)[0], from_prior], dim=1)
+        return z, torch.logaddexp(density.log_prob(z), prior_log_prob(z)) - np.log(2.0)
+
+    return draw
+
+
 class RunningWeights:
     """Running sums of log-weights: log-sum-exp with a running maximum, and Welford's variance.
 
@@ -129,24 +164,58 @@ class RunningWeights:
         )
 
 
+class StratifiedWeights:
+    """Running sums of log-weights whose samples come equally from C components, one stratum each.
+
+    The standard error is that of the mean over strata: it uses the variance within each stratum only.
+
+    Args:
+        log_w: the first log-weights, [n, C s], stratum by stratum.
+        strata: C.
+    """
+
+    def __init__(self, log_w: Tensor, strata: int) -> None:
+        self._strata = strata
+        self._all = RunningWeights(log_w)
+        self._each = RunningWeights(self._by_stratum(log_w))
+
+    def add(self, log_w: Tensor) -> None:
+        """Adds the log-weights of more samples, [n, C s]."""
+        self._all.add(log_w)
+        self._each.add(self._by_stratum(log_w))
+
+    def estimate(self) -> Estimate:
+        found, each = self._all.estimate(), self._each.estimate()
+        log_error = (each.log_mean + each.standard_error.log()).view(-1, self._strata)
+        relative = 2 * (log_error - found.log_mean.unsqueeze(1))
+        return found._replace(standard_error=torch.exp(0.5 * torch.logsumexp(relative, dim=1)) / self._strata)
+
+    def _by_stratum(self, log_w: Tensor) -> Tensor:
+        return log_w.view(len(log_w) * self._strata, -1)
+
+
 def importance_estimates(
-    proposal: Proposal, log_weights: LogWeights, noise: Noise, *, samples: int, chunk: int
+    proposal: Proposal, log_weights: LogWeights, noise: Noise, *, samples: int, chunk: int, stratified: bool = False
 ) -> dict[str, Estimate]:
     """Returns the estimates of every named weight, all from the same samples.
 
     Args:
         samples: draws from the proposal per example.
         chunk: maximum number of draws per pass.
+        stratified: whether each draw gives one sample per component, and weights come component by component.
     Raises:
         Refusal: `samples` is less than 2.
     """
     check_samples(samples)
-    running: dict[str, RunningWeights] = {}
+    running: dict[str, RunningWeights | StratifiedWeights] = {}
     for start in range(0, samples, chunk):
-        z, log_r = proposal(noise.next(min(chunk, samples - start)))
+        draws = min(chunk, samples - start)
+        z, log_r = proposal(noise.next(draws))
         for name, log_w in log_weights(z, log_r).items():
             if name in running:
                 running[name].add(log_w)
+            elif stratified:
+                running[name] = StratifiedWeights(log_w, log_w.shape[1] // draws)
             else:
                 running[name] = RunningWeights(log_w)
     return {name: weights.estimate() for name, weights in running.items()}

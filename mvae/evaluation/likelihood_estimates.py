@@ -35,8 +35,8 @@ from mvae.data.examples import Dataset, Split
 from mvae.evaluation.estimator import FROM_BOTH, FROM_IMAGE, PRIOR_SAMPLES, SUFFIX, Conditional, Estimator
 from mvae.evaluation.tokens import per_token
 from mvae.measure import check_samples
-from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
+from mvae.models.posteriors import mapped
 from mvae.refusal import Refusal
 
 ENCODED = 500
@@ -177,7 +177,7 @@ def split_likelihoods(
             posteriors = estimator.encoded(values)
             for first in range(0, len(ids), examples_per_pass):
                 part = slice(first, first + examples_per_pass)
-                own = {name: Gaussian(q.mean[part], q.log_var[part]) for name, q in posteriors.items()}
+                own = {name: mapped(q, lambda tensor, part=part: tensor[part]) for name, q in posteriors.items()}
                 found.append(estimator.estimates(estimator.narrowed(values, part), own, ids[part]))
                 if progress:
                     progress(start + min(first + examples_per_pass, len(ids)), len(positions))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -102,3 +102,15 @@ class Mixture:
 
 
 Posterior = Component | Mixture
+
+Q = TypeVar("Q", Gaussian, Laplace, Mixture, Posterior)
+
+
+def mapped(q: Q, change: Callable[[Tensor], Tensor]) -> Q:
+    """A posterior with both parameters changed alike, those of all components of a mixture."""
+    return Mixture(of_each(q.parts, change)) if isinstance(q, Mixture) else of_each(q, change)  # type: ignore[return-value]
+
+
+def double(q: Q) -> Q:
+    """A posterior in float64."""
+    return mapped(q, Tensor.double)

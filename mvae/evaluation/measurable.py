@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mvae.data import DATASETS, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences, has_views
 from mvae.measure import Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
+from mvae.trial import Trial
 
 if TYPE_CHECKING:
     from mvae.data.examples import Dataset
@@ -62,3 +63,18 @@ def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
 
 def _has_image(data: Source | Dataset) -> bool:
     return any(modality.kind is Kind.IMAGE for modality in data.modalities)
+
+
+JUDGE_EPOCHS = 20
+"""Epochs of the classifiers that judge generated images."""
+
+
+def judge_trials(dataset: str) -> tuple[Trial, ...]:
+    """The classifiers that judge a data set's models, one per modality: trials of their own, shared by key.
+
+    Raises:
+        Refusal: the data set has no hidden label.
+    """
+    names = [modality.name for modality in source(dataset).modalities]
+    fields: dict[str, Any] = {"epochs": JUDGE_EPOCHS, "batch_size": 128, "learning_rate": 1e-3}
+    return tuple(Trial.create(dataset=dataset, model="judge", own={"modality": name}, **fields) for name in names)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 from torch import nn
 
@@ -14,7 +14,7 @@ from mvae.evaluation.attributes import attribute_metrics
 from mvae.evaluation.coherence import coherence_metrics
 from mvae.evaluation.estimator import SUFFIX
 from mvae.evaluation.likelihood_estimates import Parts, estimates_of, likelihood_metrics
-from mvae.evaluation.measurable import check_measurable
+from mvae.evaluation.measurable import check_measurable, judge_trials
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import OnProgress, vision_metrics
@@ -25,9 +25,6 @@ from mvae.models.multimodal import Multimodal
 from mvae.networks.text import BEAM
 from mvae.streams import torch_generator
 from mvae.trial import Trial
-
-JUDGE_EPOCHS = 20
-"""Epochs of the classifiers that judge generated images."""
 
 
 @dataclass(frozen=True)
@@ -69,17 +66,6 @@ def _multimodal(model: nn.Module) -> Multimodal:
 
 def _real(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, _host: Host) -> dict[str, float]:
     return {REAL.metric: judge_accuracy(model, judged(trial, data.modalities), data.test)}
-
-
-def judge_trials(dataset: str) -> tuple[Trial, ...]:
-    """The classifiers that judge a data set's models, one per modality: trials of their own, shared by key.
-
-    Raises:
-        Refusal: the data set has no hidden label.
-    """
-    names = [modality.name for modality in source(dataset).modalities]
-    fields: dict[str, Any] = {"epochs": JUDGE_EPOCHS, "batch_size": 128, "learning_rate": 1e-3}
-    return tuple(Trial.create(dataset=dataset, model="judge", own={"modality": name}, **fields) for name in names)
 
 
 def _coherence(_measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host) -> dict[str, float]:

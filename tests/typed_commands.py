@@ -1,13 +1,13 @@
-"""Commands as documents have them, each run as far as it can be here: what would train or start machines stops before.
+"""Runs each command of the documents as far as possible without training or starting machines.
 
-python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing; where the raw files of
-                              its data set are not at hand, up to the line that says so; docs/examples/X.py likewise
-python -m benchmarks.X ...    its options are read
-python -m docs.report ...       runs with --check or --names
-make X ...                    make says what it would do
-ray ...                       Ray's own command line reads it; files, variables and a submitted pipeline's options are
-                              looked up
-mlflow ...                    MLflow's own command line reads it
+python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing. If the raw files of its
+                              data set are missing, it must end with the error that says so. docs/examples/X.py likewise
+python -m benchmarks.X ...    its options are parsed
+python -m docs.report ...     runs with --check or --names
+make X ...                    make prints what it would do
+ray ...                       Ray's command line parses it; files, variables and a submitted pipeline's options are
+                              checked
+mlflow ...                    MLflow's command line parses it
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ ACTIVATION = ". .venv/bin/activate"
 
 
 def run(line: str, scratch: Path) -> None:
-    """Run a line as far as it goes.
+    """Runs a line as far as possible.
 
     Args:
         scratch: an empty folder, for storage and converted data.
     Raises:
-        Wrong: it would not do what it is there for; or nothing here knows such a command.
+        Wrong: the command does not work, or is of an unknown kind.
     """
     check_shell(line)
     check_variables(line)
@@ -93,7 +93,7 @@ def _module(name: str, arguments: list[str]) -> None:
 
 
 def _documents(arguments: list[str]) -> None:
-    if "--store" in arguments:  # which need not be there
+    if "--store" in arguments:  # which may be missing
         arguments = [*arguments, "--help"]
     elif not {"--names", "--check"} & set(arguments):
         arguments = [*arguments, "--check"]

@@ -55,7 +55,7 @@ def test_the_plain_loop_over_19_modalities_has_our_networks_and_our_loss(
     dataset: str, every_encoder: bool, hand: plain.Hand
 ) -> None:
     trial = many_modalities.trial_of(dataset, K, ROWS)
-    data = timing.meaningless(dataset, source(dataset).modalities, ROWS)
+    data = timing.random_data(dataset, source(dataset).modalities, ROWS)
     ours = build_mvae(trial, data.modalities)
     theirs = many_modalities.plain_model(trial, hand, every_encoder=every_encoder)
     copied(ours, theirs)
@@ -81,7 +81,7 @@ def test_the_plain_loop_over_19_modalities_has_our_networks_and_our_loss(
 
 def test_both_contenders_take_the_same_subsets_at_every_step() -> None:
     trial = many_modalities.trial_of("mnist19", K, ROWS)
-    data = timing.meaningless("mnist19", source("mnist19").modalities, many_modalities.BATCHES * ROWS)
+    data = timing.random_data("mnist19", source("mnist19").modalities, many_modalities.BATCHES * ROWS)
     learner = ElboLearner(build_mvae(trial, data.modalities), trial, data)
     theirs = many_modalities.terms_of_steps(trial)
     for epoch in range(2):

@@ -54,7 +54,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 @pytest.mark.parametrize("hand", [plain.RELEASED, plain.MODERN], ids=["released", "modern"])
 def test_the_plain_loop_has_our_networks_and_our_loss(network: str, hand: plain.Hand) -> None:
     trial = Trial.create(dataset="fashion_mnist", model="mvae", image_network=network, pairing="proportional", epochs=1)
-    data = timing.meaningless("fashion_mnist", source("fashion_mnist").modalities, 100)
+    data = timing.random_data("fashion_mnist", source("fashion_mnist").modalities, 100)
     ours, theirs = build_mvae(trial, data.modalities), plain.PlainMvae(network, hand)
     for name, encoder, decoder in zip(("image", "label"), ours.encoders, ours.decoders, strict=True):
         for mine, other in ((encoder, theirs.encoders[name]), (decoder, theirs.decoders[name])):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from benchmarks.timing import meaningless
+from benchmarks.timing import random_data
 from mvae.data import Dataset, source
 from mvae.models import ARMS, arm
 from mvae.models.annealing import annealed_beta, annealed_steps
@@ -35,7 +35,7 @@ def a_trial(model: str = "mvae", dataset: str = "mnist", **fields: Any) -> Trial
 
 
 def the_data(trial: Trial) -> Dataset:
-    return meaningless(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
+    return random_data(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
 
 
 def taken(trial: Trial, way: type[Steps] | None = None) -> Steps:

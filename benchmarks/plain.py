@@ -180,7 +180,7 @@ class PlainTraining:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns their mean loss, which such loops collect to print."""
+        """Takes the next steps; returns their mean loss, because simple loops collect it for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

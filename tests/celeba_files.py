@@ -33,7 +33,7 @@ def lists(root: Path) -> tuple[list[str], list[list[str]], list[list[str]]]:
 
 
 def zipped(root: Path, to: Path) -> None:
-    """The same data set, with all files in zips."""
+    """Copies the data set, with all files in zips."""
     (to / "celeba").mkdir(parents=True)
     with zipfile.ZipFile(to / "celeba" / f"{IMAGES}.zip", "w") as archive:
         archive.mkdir(IMAGES)

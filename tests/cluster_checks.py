@@ -96,7 +96,7 @@ def check_provider(config: dict[str, Any]) -> None:
     known = {*schema["properties"]["provider"]["properties"], "key_pair"}
     for key in config["provider"]:
         if key not in known:
-            raise Wrong(f"provider.{key}: Ray knows no such setting")
+            raise Wrong(f"provider.{key}: Ray does not know this setting")
 
 
 def check_instances(config: dict[str, Any]) -> None:
@@ -113,9 +113,9 @@ def check_instances(config: dict[str, Any]) -> None:
             raise Wrong(f"{name}: {report.generate_report().splitlines()[0]}")
         for where, value, allowed in _enumerated(call, shape):
             if value not in allowed:
-                raise Wrong(f"{name}: {where}: EC2 knows no {value}")
+                raise Wrong(f"{name}: {where}: EC2 does not know {value}")
         if not IMAGE.fullmatch(node["node_config"].get("ImageId", "")):
-            raise Wrong(f"{name}: ImageId is neither an image nor resolve:ssm: and a parameter")
+            raise Wrong(f"{name}: ImageId must be an image id or resolve:ssm: with a parameter")
         if "IamInstanceProfile" not in node["node_config"]:
             raise Wrong(f"{name}: without an instance profile it cannot reach the bucket")
 
@@ -138,12 +138,12 @@ def check_places(config: dict[str, Any]) -> None:
     """
     for remote, local in config["file_mounts"].items():
         if not local.startswith("~") and not (REPOSITORY / local).exists():
-            raise Wrong(f"file_mounts: {local} is not there")
+            raise Wrong(f"file_mounts: {local} does not exist")
         if remote.removeprefix("~/").strip("/").isidentifier():
             raise Wrong(f"file_mounts: a folder {remote} hides a package of that name from a script in ~")
     for name in config.get("rsync_filter", []):
         if not (REPOSITORY / name).is_file():
-            raise Wrong(f"rsync_filter: {name} is not there")
+            raise Wrong(f"rsync_filter: {name} does not exist")
 
 
 def commands(config: dict[str, Any]) -> list[str]:
@@ -190,7 +190,7 @@ def check_environment(config: dict[str, Any]) -> None:
     if not re.fullmatch(r"(s3|gs)://[a-z0-9.-]+/.+|/.+", said.get("MVAE_STORAGE", "")):
         raise Wrong(f"the head's MVAE_STORAGE is {said.get('MVAE_STORAGE')}, neither a URI nor an absolute path")
     if said.get("RAY_AUTH_MODE") not in ("token", "disabled"):
-        raise Wrong("the head's RAY_AUTH_MODE is not set, and Ray's default depends on what ran there before")
+        raise Wrong("the head's RAY_AUTH_MODE is not set: set it, because Ray's default depends on earlier runs")
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
@@ -212,7 +212,7 @@ def home_after(config: dict[str, Any], times: int) -> dict[str, str]:
         bare = {"HOME": home, "PATH": os.environ["PATH"]}
         ran = subprocess.run(["bash", "-e", "-c", script], env=bare, capture_output=True, encoding="utf-8", timeout=60)
         if ran.returncode != 0:
-            raise Wrong(f"the commands about ~/.mvae.env end with {ran.returncode}: {ran.stderr.strip()}")
+            raise Wrong(f"the commands about ~/.mvae.env fail with exit code {ran.returncode}: {ran.stderr.strip()}")
         missing = [name for name in (".bashrc", ".mvae.env") if not (Path(home) / name).is_file()]
         if missing:
             raise Wrong(f"no command writes ~/{missing[0]}")

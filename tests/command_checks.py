@@ -80,7 +80,7 @@ def check_variables(text: str) -> None:
     """Checks that we, Ray or MLflow read each MVAE_, RAY_ and MLFLOW_ variable."""
     for name in re.findall(r"\b(?:MVAE|RAY|MLFLOW)_\w+", text):
         if not _is_read(name):
-            raise Wrong(f"{name}: nothing reads a variable of that name")
+            raise Wrong(f"{name}: no program reads this variable")
 
 
 @cache

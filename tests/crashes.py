@@ -81,7 +81,7 @@ def _files(folder: str) -> list[tuple[str, int, int]]:
 
 
 def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """Replaces `os.fsync` with a disk that is full after `limit` calls: later ones raise OSError(ENOSPC)."""
+    """Returns an `os.fsync` for a disk that is full after `limit` calls: later calls raise OSError(ENOSPC)."""
     calls = 0
 
     def fsync(descriptor: int) -> Any:

@@ -40,7 +40,7 @@ def check_kubernetes_file(text: str) -> None:
     if cluster.get("authOptions", {}).get("mode") != "token":
         raise Wrong("authOptions.mode is not token: anyone who reaches the head could run code there")
     if cluster["headGroupSpec"]["rayStartParams"].get("num-cpus") != "0":
-        raise Wrong("the head offers CPUs: num-cpus is not 0")
+        raise Wrong("the head offers CPUs: set num-cpus to 0")
     for group in cluster["workerGroupSpecs"]:
         if not 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
             raise Wrong(f"{group['groupName']}: replicas are not between their bounds")
@@ -71,12 +71,12 @@ def check_names(parts: list[dict[str, Any]]) -> None:
         for volume in volumes.values():
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim is not None and claim not in claims:
-                raise Wrong(f"no claim is called {claim}")
+                raise Wrong(f"no claim has the name {claim}")
         for container in pod["containers"]:
             images.add(container["image"])
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in volumes:
-                    raise Wrong(f"{container['name']}: no volume is called {mount['name']}")
+                    raise Wrong(f"{container['name']}: no volume has the name {mount['name']}")
     if len(images) != 1:
         raise Wrong(f"more than one image: {sorted(images)}")
     service, server = part(parts, "Service"), part(parts, "Deployment")
@@ -91,7 +91,7 @@ def check_names(parts: list[dict[str, Any]]) -> None:
             raise Wrong(f"MVAE_STORAGE is {storage!r}, which is neither on a shared volume nor a bucket")
     labels = server["spec"]["template"]["metadata"]["labels"]
     if service["spec"]["selector"] != labels or server["spec"]["selector"]["matchLabels"] != labels:
-        raise Wrong("the service selects other pods than the deployment makes")
+        raise Wrong("the service selects other pods than those of the deployment")
 
 
 def part(parts: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def check_kubernetes_header(text: str) -> None:
         check_shell(line)
         for target in re.findall(r"\b(?:rayjob|job|service)/[\w-]+", line):
             if target not in named:
-                raise Wrong(f"{line}: nothing is called {target}")
+                raise Wrong(f"{line}: no object has the name {target}")
         for path in re.findall(r"\bcluster/[\w.]+", line):
             if not (REPOSITORY / path).is_file():
                 raise Wrong(f"{line}: the repository has no {path}")
@@ -136,7 +136,7 @@ def check_image(dockerfile: str) -> None:
         raise Wrong(f"not FROM, COPY and RUN: {[line[0] for line in lines]}")
     base = re.fullmatch(r"rayproject/ray:(\d+\.\d+\.\d+)-py3(\d+)-gpu", lines[0][1])
     if base is None:
-        raise Wrong(f"{lines[0][1]} is no image of Ray's for a GPU with an exact version")
+        raise Wrong(f"{lines[0][1]} is not a GPU image of Ray with an exact version")
     check_ray_version(base[1])
     if int(base[2]) < 11:
         raise Wrong(f"{lines[0][1]}: Python 3.11 or newer is needed")
@@ -155,7 +155,7 @@ def definition() -> dict[str, Any]:
 
 
 def closed(schema: Any) -> Any:
-    """The same schema, in which objects with named properties accept no others."""
+    """A copy of a schema in which objects with named properties accept no others."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
@@ -196,9 +196,9 @@ def check_definition(text: str) -> None:
     }
     for one in yaml.safe_load_all(text):
         if set(one) != {"apiVersion", "kind", "metadata", "spec"} or not set(one["metadata"]) <= METADATA:
-            raise Wrong(f"{one.get('kind')}: unknown fields beside spec: {sorted(one)}, {sorted(one['metadata'])}")
+            raise Wrong(f"{one.get('kind')}: unknown fields next to spec: {sorted(one)}, {sorted(one['metadata'])}")
         if one["kind"] not in kinds or one["apiVersion"] != kinds[one["kind"]][0]:
-            raise Wrong(f"{one['apiVersion']} {one['kind']} is of no known kind")
+            raise Wrong(f"{one['apiVersion']} {one['kind']} has an unknown kind")
         errors = jsonschema.Draft202012Validator(kinds[one["kind"]][1]).iter_errors(one["spec"])
         refusal = jsonschema.exceptions.best_match(errors)
         if refusal is not None:

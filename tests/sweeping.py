@@ -156,7 +156,7 @@ class Driver:
 
 @dataclass
 class Place:
-    """Where a sweep runs, with its files and MLflow runs."""
+    """The folders in which a sweep runs, with its files and MLflow runs."""
 
     root: Path
     storage: Path

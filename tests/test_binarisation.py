@@ -46,7 +46,7 @@ BY_STEPS = [token for token, known in ARMS.items() if known.learner is not None]
 
 @pytest.fixture
 def own_cache(tmp_path: Path) -> Path:
-    """A cold cache of one test."""
+    """An empty cache for one test."""
     return tmp_path / "cache"
 
 

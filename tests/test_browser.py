@@ -76,7 +76,7 @@ def test_the_links_of_a_sweep_open_its_view_and_its_curves(browsed: Browsed) -> 
     browsed.keep("curves", height=1000)
 
 
-def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
+def test_trials_can_be_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
     browsed.open(browsed.runs)
     browsed.sees(SWEEP)
     browsed.page.get_by_role("button", name="Group by").click()

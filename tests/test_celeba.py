@@ -204,7 +204,7 @@ def test_a_picture_file_of_the_wrong_length_is_converted_again(root: Path, own_c
     np.testing.assert_array_equal(pictures.mapped(celeba.prepare(root, own_cache), 24), whole)
 
 
-def test_the_data_root_is_only_read(root: Path, own_cache: Path) -> None:
+def test_converting_celeba_never_writes_to_the_data_root(root: Path, own_cache: Path) -> None:
     before = files_below(root)
     data.load("celeba", root, own_cache)
     assert files_below(root) == before

@@ -88,7 +88,7 @@ class Updater:
 
 @pytest.fixture(scope="module")
 def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """What `ray up -y cluster/gpu.yaml` launches, and then the autoscaler for one worker."""
+    """Machines that `ray up -y cluster/gpu.yaml` launches, and one worker that the autoscaler adds."""
     from ray.autoscaler._private import commands
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 

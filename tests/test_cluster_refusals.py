@@ -102,7 +102,7 @@ def test_lost_machines_do_not_count_as_ray_train_failures(storage: Path, cache: 
     assert len(heard) == 6 and not [word.failed for word in heard if word.failed]
 
 
-def test_a_different_ray_or_python_and_a_missing_token_are_reported_in_plain_words() -> None:
+def test_a_different_ray_or_python_and_a_missing_token_are_reported_clearly() -> None:
     mismatch = "Version mismatch: The cluster was started with: Ray: 2.60.0 Python: 3.11.7 This process: 3.12.1"
     assert attach._unusable(mismatch).startswith("this machine runs another Ray or Python than the cluster: install")
     assert "~/.ray/auth_token" in attach._unusable("Unauthenticated: InvalidAuthToken: Authentication token is missing")

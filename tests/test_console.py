@@ -104,7 +104,7 @@ def test_a_dropped_trial_does_not_count_for_the_speed() -> None:
     assert work.seconds_left() == pytest.approx(60.0)
 
 
-def test_a_sweep_without_work_is_done() -> None:
+def test_a_sweep_without_work_counts_as_done() -> None:
     assert Work({}, {}).fraction == 1.0
 
 

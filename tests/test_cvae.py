@@ -101,6 +101,6 @@ def test_a_condition_is_one_hot_and_a_text_condition_is_one_hot_per_position() -
 
 
 @pytest.mark.parametrize("given", [[], [0], [1], [0, 1, 2]])
-def test_anything_but_both_modalities_is_refused(given: list[int]) -> None:
+def test_cvae_infers_only_from_both_modalities(given: list[int]) -> None:
     with pytest.raises(ValueError, match="CVAE infers from both of its modalities, 0 and 1: given"):
         built("digits").infer_at({m: torch.zeros(1) for m in given})

@@ -31,7 +31,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_cache(tmp_path: Path) -> Path:
-    """A cold cache that one test may damage."""
+    """An empty cache that one test may damage."""
     return tmp_path / "cache"
 
 

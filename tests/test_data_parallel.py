@@ -72,7 +72,7 @@ def again(ended: Ended, cache: Path) -> Ended:
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Here:
-    """The same scene with one worker, in this process."""
+    """Runs a scene with one worker, in this process."""
     folder = tmp_path_factory.mktemp("alone")
     told: dict[str, dict[str, Any]] = {}
 

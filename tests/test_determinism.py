@@ -1,4 +1,4 @@
-"""The same seed gives the same numbers bit for bit, in any process, next to any other work, in any environment."""
+"""Equal seeds give equal numbers bit for bit, in any process, next to any other work, in any environment."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def test_a_cluster_that_may_grow_is_asked_for_all_waiting_trials() -> None:
     assert trials_at_once(Capacity(4, 1), Demand(1, 0.25), None, jobs=300) == 4
 
 
-def test_the_heads_memory_bounds_how_many_trials_of_several_workers_run_at_once() -> None:
+def test_the_heads_memory_limits_concurrent_trials_of_several_workers() -> None:
     head = Capacity(64, 0, together=3.4)
     assert trials_at_once(head, Demand(2), None) == 3
     assert trials_at_once(head, Demand(1), None) == 64, "trials of one worker have no process there"
@@ -143,7 +143,7 @@ available_node_types:
     ],
     ids=["as configured", "not known before all machines are there", "all machines are there"],
 )
-def test_a_cluster_can_have_at_most_what_its_configuration_says(
+def test_a_cluster_can_grow_only_to_the_limits_of_its_configuration(
     tmp_path: Path, machines: int, resources: str, expected: Capacity
 ) -> None:
     (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources, encoding="utf-8")

@@ -32,7 +32,7 @@ from tests.digits_learners import (
 __all__ = ["digits", "spoilt"]
 
 
-def test_arms_of_one_seed_share_the_paired_set(digits: Dataset) -> None:
+def test_arms_with_equal_seeds_share_the_paired_set(digits: Dataset) -> None:
     sets = [learner(digits, digits_trial(token, seed=5)) for token in ("mvae", "mvae_q", "nn", "jmvae", "cvae")]
     expected = paired_set(1297, FRACTION, 5)
     for each in sets:
@@ -40,7 +40,7 @@ def test_arms_of_one_seed_share_the_paired_set(digits: Dataset) -> None:
         assert (each.paired == expected).all()
 
 
-def test_arms_of_one_seed_share_the_batch_order(digits: Dataset) -> None:
+def test_arms_with_equal_seeds_share_the_batch_order(digits: Dataset) -> None:
     def seen(token: str, **fields: Any) -> list[tuple[list[int], list[int]]]:
         trial = digits_trial(token, seed=5, **fields)
         return [(images.tolist(), labels.tolist()) for _, images, labels in followed(digits, trial, 2)]

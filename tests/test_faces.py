@@ -190,7 +190,7 @@ def test_too_few_faces_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "celeba").exists()
 
 
-def test_a_core_writes_150_faces_a_second(tmp_path: Path) -> None:
+def test_one_core_writes_150_faces_per_second(tmp_path: Path) -> None:
     start = time.process_time()
     write_faces(tmp_path, 300)
     assert 300 / (time.process_time() - start) > 150
@@ -236,7 +236,7 @@ def test_the_default_is_10_000_training_faces_and_the_papers_settings(tmp_path: 
     np.testing.assert_array_equal(np.bincount(faces.partitions(faces.COUNT)), [10_000, 1_000, 1_000])
 
 
-def test_the_attributes_are_those_of_version_1() -> None:
+def test_the_drawn_attributes_are_unchanged_since_version_1() -> None:
     values = np.stack(list(columns(draws(SEED, 0, 64)).values()))
     assert faces.VERSION == 1
     assert hashlib.sha256(values.tobytes()).hexdigest() == VERSION_1, "stored values changed: raise version"

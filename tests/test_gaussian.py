@@ -128,7 +128,7 @@ def test_the_order_of_experts_does_not_matter() -> None:
     )
 
 
-def test_the_prior_is_counted_once_however_many_experts_there_are() -> None:
+def test_the_prior_counts_once_for_any_number_of_experts() -> None:
     zero = torch.zeros(6, 1, dtype=torch.float64)
     members = torch.tril(torch.ones(6, 6)).bool()
     precision = product(zero, zero, members, prior=True).log_var.neg().exp().squeeze(-1)

@@ -70,7 +70,7 @@ def test_one_more_run_falls_within_the_interval_in_95_of_100_cases() -> None:
         h = half_width(pooled.spread, pooled.freedom, seeds)
         covered += sum(abs(values[seeds] - statistics.fmean(values[:seeds])) <= h for values in of_try)
     share = covered / (tries * columns)
-    assert abs(share - 0.95) < 0.02, "four standard errors of tries that share their spread"
+    assert abs(share - 0.95) < 0.02, "off by more than four standard errors; columns of a try share their spread"
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ def test_with_all_values_kept_the_mask_gives_the_numbers_of_the_full_run(
         assert torch.equal(weight, kept.model.state_dict()[name]), name
 
 
-def test_two_modalities_may_be_dropped_too(cache: Path, tmp_path: Path) -> None:
+def test_values_can_be_dropped_from_data_of_two_modalities(cache: Path, tmp_path: Path) -> None:
     data = load("digits", cache=cache)
     trial = Trial.create(dataset="digits", model="mvae", pairing="proportional", keep_probability=P, epochs=1)
     kept = kept_values(len(data.train), 2, P, seed=0)

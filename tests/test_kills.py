@@ -244,7 +244,7 @@ def test_resume_requires_an_existing_name_and_fresh_a_new_one(unbroken: Unbroken
 
 
 def impatient(command: list[str]) -> list[str]:
-    """The same command line with a shorter wait for MLflow."""
+    """Adds a shorter wait for MLflow to a command line."""
     return [command[0], "-c", IMPATIENT, *command[1:]]
 
 
@@ -264,7 +264,7 @@ def small_disk() -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(here.storage)], check=True)  # MLflow keeps databases open
 
 
-def test_a_full_disk_fails_trials_in_plain_words_and_freeing_space_is_enough(
+def test_a_full_disk_fails_trials_with_a_clear_message_and_freeing_space_is_enough(
     small_disk: Path, unbroken: Unbroken
 ) -> None:
     sweep = (*SWEEP, "--arms", "nn", *ONE_AT_A_TIME)

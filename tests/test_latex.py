@@ -156,7 +156,7 @@ def test_a_narrow_table_has_each_spread_after_its_mean(narrow: Report) -> None:
     assert nn == ["nn", r"$0.810 \pm 0.010$", r"$0.810 \pm 0.010$"]
 
 
-def test_cells_without_every_seed_are_marked_and_the_caption_says_so(narrow: Report) -> None:
+def test_cells_with_missing_seeds_are_marked_and_explained_in_the_caption(narrow: Report) -> None:
     text = latex(narrow)
     mvae = next(row for row in rows_of(text) if row[0] == "mvae")
     assert mvae == ["mvae", r"$0.800$\rlap{$^\dagger$}", "failed"]
@@ -242,7 +242,7 @@ def test_a_long_table_continues_in_further_floats_with_one_number_and_one_label(
         ("é ± 模", r"é $\pm$ {[}U+6A21{]}"),
     ],
 )
-def test_text_is_escaped(text: str, written: str) -> None:
+def test_special_characters_are_escaped_for_latex(text: str, written: str) -> None:
     assert escaped(text) == written
 
 

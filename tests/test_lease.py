@@ -24,9 +24,9 @@ from tests.crashes import killed_at_any_line
 
 RENEW = 0.1
 DEAD = 0.8
-"""Seconds until a lease counts as dead, in tests that wait for this."""
+"""Seconds until a lease counts as dead, in tests that wait for it."""
 NEVER = 60.0
-"""The same in tests that must not wait for it, even on a slow machine."""
+"""Seconds until a lease counts as dead, in tests that must not reach it, even on a slow machine."""
 SOON = 20.0
 """Far below NEVER: shorter times mean that nothing waited for a dead lease."""
 

@@ -69,7 +69,7 @@ def estimated() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_closed_form_lies_within_three_standard_errors(
+def test_estimates_agree_with_the_closed_form_within_three_standard_errors(
     name: str, suffix: str, estimated: tuple[dict[str, Tensor], dict[str, Tensor]]
 ) -> None:
     truth, found = estimated
@@ -79,7 +79,7 @@ def test_the_closed_form_lies_within_three_standard_errors(
 
 
 @pytest.mark.parametrize("name", ["x2", "x2_prior"])
-def test_the_closed_form_of_x2_that_is_no_label_lies_within_three_standard_errors(
+def test_estimates_with_an_x2_that_is_no_label_agree_with_the_closed_form(
     name: str, estimated: tuple[dict[str, Tensor], dict[str, Tensor]]
 ) -> None:
     truth, found = estimated

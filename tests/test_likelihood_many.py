@@ -132,7 +132,7 @@ def integrals(model: MVAE, split: Split) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_the_integrals_over_z_lie_within_three_standard_errors(layout: str) -> None:
+def test_estimates_agree_with_integrals_over_z_within_three_standard_errors(layout: str) -> None:
     model, split = tiny(layout)
     truth = integrals(model, split)
     assert_close(truth["x2"][:8].exp().sum(), torch.ones((), dtype=F64))  # of all 8 sets of attributes

@@ -289,7 +289,7 @@ def test_the_k_subsets_depend_on_the_seed_and_change_each_step() -> None:
 
 @pytest.mark.usefixtures("tiny19")
 @pytest.mark.parametrize(("fields", "draws"), [({}, 21), ({"k": 0}, 20), ({"k": 5}, 25), ({"fixed_noise": True}, 1)])
-def test_a_step_of_mvae19_has_21_terms_unless_k_says_otherwise(fields: dict[str, Any], draws: int) -> None:
+def test_a_step_of_mvae19_has_21_terms_by_default(fields: dict[str, Any], draws: int) -> None:
     batch = next(iter(learner(**fields).batches(0)))
     assert batch.plan.members.shape == (20, 21 if "k" not in fields else draws, 19)
     assert batch.noise.shape == (draws, 20, 4)

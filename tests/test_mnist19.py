@@ -187,7 +187,7 @@ def test_the_thickness_of_a_long_stroke_is_its_width_in_any_direction() -> None:
     np.testing.assert_allclose(stroke_width(measure(images)), [3, 3, 8**0.5, 8**0.5], rtol=0.15)
 
 
-def test_slant_is_columns_to_the_right_for_each_row_up() -> None:
+def test_slant_is_the_shift_to_the_right_per_row_upwards() -> None:
     images = drawn("...# ..#. .#.. #...", "#... .#.. ..#. ...#", "# # # #", "..# ..# .#. .#. #.. #..", "####")
     np.testing.assert_allclose(slant(measure(images)), [1, -1, 0, 16 / 35, 0], atol=1e-12)
 
@@ -275,7 +275,7 @@ def test_the_same_raw_files_give_the_same_bytes(tmp_path: Path, root: Path) -> N
         assert torch.equal(ours, theirs)
 
 
-def test_the_bytes_are_those_of_version_1() -> None:
+def test_the_converted_bytes_are_unchanged_since_version_1() -> None:
     grey = (np.arange(40 * 784, dtype=np.int64) ** 2 * 7919 // 97 % 256).reshape(40, 1, 28, 28)
     lit = 135 + 3 * np.arange(40)[:, None, None, None]  # from nearly black to full noise
     ink = measure((grey * lit // 255).astype(np.uint8))

@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, root: Path) -> None:
     assert not np.array_equal(composed(images, np.zeros(60)).images, other)
 
 
-def test_the_bytes_are_those_of_version_1() -> None:
+def test_the_converted_bytes_are_unchanged_since_version_1() -> None:
     images = (np.arange(40 * 784, dtype=np.int64) * 7919 % 256).astype(np.uint8).reshape(40, 1, 28, 28)
     made = composed(images)
     digest = hashlib.sha256(made.images.tobytes() + made.texts.tobytes()).hexdigest()
@@ -122,7 +122,7 @@ def test_counts_of_digits_and_the_digits_themselves_are_uniform() -> None:
     assert np.abs(digits - 0.1).max() < 5 * np.sqrt(0.1 * 0.9 / 10_000)
 
 
-def test_collisions_are_counted_as_a_plain_loop_counts_them() -> None:
+def test_the_number_of_collisions_equals_a_plain_loop() -> None:
     random = np.random.default_rng(3)
     images = random.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8) * (random.random((60, 1, 28, 28)) < 0.02)
     made = composed(images.astype(np.uint8))

@@ -88,13 +88,13 @@ def test_separate_attribute_networks_are_as_wide_as_section_1_says(side: int, wi
 
 
 @pytest.mark.parametrize(("width", "latents"), [(512, 100), (64, 64)], ids=["celeba19", "mnist19"])
-def test_separate_attribute_networks_have_the_sizes_of_their_shapes(width: int, latents: int) -> None:
+def test_separate_attribute_networks_have_as_many_parameters_as_their_shapes(width: int, latents: int) -> None:
     encoders, decoders = AttributeEncoders(18, width, 2 * latents), AttributeDecoders(18, width, latents, 2)
     assert parameters(encoders) == 18 * (2 * width + dense(width, width, 2 * latents))
     assert parameters(decoders) == 18 * dense(latents, width, width, 1)
 
 
-def test_the_digits_networks_have_the_sizes_of_their_shapes() -> None:
+def test_the_digits_networks_have_as_many_parameters_as_their_shapes() -> None:
     image, label = inference_networks("digits", "mlp")
     assert parameters(image) == dense(64, 128, 128, 32)
     assert parameters(label) == 10 * 128 + dense(128, 128, 32)
@@ -104,7 +104,7 @@ def test_the_digits_networks_have_the_sizes_of_their_shapes() -> None:
 
 
 @pytest.mark.parametrize("layers", [2, 3])
-def test_decoders_of_the_mnist_family_have_the_sizes_of_their_shapes(layers: int) -> None:
+def test_decoders_of_the_mnist_family_have_as_many_parameters_as_their_shapes(layers: int) -> None:
     hidden = (512,) * layers
     image, label = generative_networks("mnist", "mlp", layers)
     assert parameters(image) == dense(64, *hidden, 784)
@@ -114,7 +114,7 @@ def test_decoders_of_the_mnist_family_have_the_sizes_of_their_shapes(layers: int
     assert parameters(label) == dense(64, *hidden, 10)
 
 
-def test_decoders_of_multi_mnist_have_the_sizes_of_their_shapes() -> None:
+def test_decoders_of_multi_mnist_have_as_many_parameters_as_their_shapes() -> None:
     image, text = generative_networks("multi_mnist", "dcgan")
     convolutions = 256 * 128 * 16 + 128 * 64 * 16 + 64 * 32 * 25 + 32 * 1 * 16
     assert parameters(image) == dense(100, 1024) + convolutions + 2 * (128 + 64 + 32)

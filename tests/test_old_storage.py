@@ -62,7 +62,7 @@ AS_THEN = {
     "missing_modalities.py": "--attribute-weight 10",
 }
 ADDED = "train/paired_batches"
-"""A metric of every epoch that newer trials also have."""
+"""A per-epoch metric that the old trials do not have."""
 SENTENCES = "translation.py"
 """Pipeline whose likelihoods have a newer version, so it has results of both versions."""
 

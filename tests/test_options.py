@@ -47,7 +47,7 @@ class Options(CommonOptions):
     fractions: Fractions = (0.01, 1.0)
     """Shares of the training pairs that stay together."""
     targets: Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")] = ("own",)
-    """What a term reconstructs."""
+    """Modalities that a term reconstructs."""
 
 
 @pytest.fixture

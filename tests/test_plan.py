@@ -90,7 +90,7 @@ def test_cells_that_need_the_same_model_share_one_trial(store: Store) -> None:
     assert len(planned.todo) == 1
 
 
-def test_another_measure_of_a_finished_trial_trains_nothing_again(store: Store, finish: Callable[..., str]) -> None:
+def test_a_new_measure_of_a_finished_trial_needs_no_training(store: Store, finish: Callable[..., str]) -> None:
     key = finish(cell())
     checkpoint(store, cell(), epoch=10)
     planned = plan([cell(), cell(measure=OTHER)], store, FINGERPRINT)

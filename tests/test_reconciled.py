@@ -292,7 +292,7 @@ def test_a_record_that_cannot_be_read_is_ignored(sweeping: Sweeping) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Sweeping]:
-    """The same with a server: MLflow's own REST interface, in this process."""
+    """Like `sweeping`, with a server: MLflow's own REST interface, in this process."""
     from mlflow.server import app, handlers
 
     folder = tmp_path_factory.mktemp("served")

@@ -62,7 +62,7 @@ def test_arms_are_compared_seed_by_seed_over_their_common_seeds(build: Build) ->
     assert contrast.spread == pytest.approx(statistics.stdev([0.1, 0.2]))
 
 
-def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: Path) -> None:
+def test_accuracies_and_read_outs_share_one_table(tmp_path: Path) -> None:
     cells = [
         Cell(row, fraction, trial, measure, 0.8, row)
         for fraction in (0.1, 1.0)

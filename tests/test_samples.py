@@ -140,7 +140,7 @@ def test_long_words_are_wrapped_and_cut_to_the_height_of_their_row() -> None:
     assert (short == tall[:40]).all(), "and stays within its row"
 
 
-def test_every_sheet_says_what_its_rows_are(model: Multimodal, digits: Dataset) -> None:
+def test_every_sheet_labels_its_rows(model: Multimodal, digits: Dataset) -> None:
     sheets = sample_grids(model, digits.test, seed=0)
     assert sheets["reconstructions"].rows == ("input", "reconstruction")
     assert sheets["image_given_label"].rows == tuple(f"given label {label}" for label in range(10))
@@ -152,7 +152,7 @@ def test_every_sheet_says_what_its_rows_are(model: Multimodal, digits: Dataset) 
     assert given.rows == tuple(f"given label {int(label)}" for label in labels)
 
 
-def test_rows_of_attributes_are_named_by_those_that_hold() -> None:
+def test_rows_given_attributes_are_named_after_the_present_ones() -> None:
     apart, together = (of_attributes(layout) for layout in ("apart", "together"))
     rows = sample_grids(*apart, seed=0)["image_given_attribute"].rows
     assert rows == ("given bald", "given hat", "given smile")

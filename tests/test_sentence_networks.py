@@ -40,7 +40,7 @@ def log_prob(network: TextDecoder, z: Tensor, text: Tensor) -> Tensor:
     return Text(network.classes).log_prob(network(z, text), text)
 
 
-def test_a_language_has_the_networks_of_section_11() -> None:
+def test_each_language_has_the_networks_of_section_11() -> None:
     encoder, made = encoder_of(LANGUAGE, "none", 1, 2 * 100), decoder_of(LANGUAGE, "none", 1, 100, 1)
     assert isinstance(made, TextDecoder)
     assert (made.gru.input_size, made.gru.hidden_size, made.gru.num_layers) == (SENTENCE_HIDDEN, SENTENCE_HIDDEN, 1)

@@ -86,7 +86,7 @@ def test_the_posterior_given_some_of_19_modalities_equals_a_plain_sum_of_precisi
     torch.testing.assert_close(q.log_var, -total.log())
 
 
-def test_a_model_of_19_modalities_predicts_all_attributes_at_the_mean_given_the_image() -> None:
+def test_a_model_of_19_modalities_predicts_all_attributes_at_the_posterior_mean() -> None:
     model = many_model(MANY, MVAE).eval()
     image = torch.rand(4, 2, 2, 3).double()
     mean = model.infer_at({0: image}).mean

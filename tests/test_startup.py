@@ -1,4 +1,4 @@
-"""Imports of a command before it trains: views of finished sweeps load neither torch, MLflow, Ray nor plotting."""
+"""Imports of commands that do not train: they load neither torch, MLflow, Ray nor plotting libraries."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ def test_every_example_of_every_modality_is_seen_once_per_epoch_except_reserved_
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize(("n", "count"), [(1297, 13), (1300, 13), (99, 1)])
-def test_an_epoch_is_one_pass_over_the_images_whatever_the_protocol(pairing: str, n: int, count: int) -> None:
+def test_under_every_protocol_an_epoch_is_one_pass_over_the_images(pairing: str, n: int, count: int) -> None:
     assert len(an_epoch(pairing, n=n)) == count == step_count(n, BATCH)
     assert len(list(paired_batches(n, paired_set(n, 0.05, SEED), BATCH, SEED, 0))) == count
 
@@ -335,7 +335,7 @@ def test_with_all_pairs_kept_proportional_is_plain_joint_training() -> None:
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
-def test_a_step_costs_less_than_fifty_microseconds(pairing: str) -> None:
+def test_choosing_the_rows_of_a_step_takes_less_than_fifty_microseconds(pairing: str) -> None:
     n = 50_000
     paired = paired_set(n, 0.01, SEED)
 

@@ -28,7 +28,7 @@ def sources(root: Path, *numbers: Number) -> Sources:
     return Sources(root)
 
 
-def test_seeds_of_one_configuration_are_averaged_and_each_configuration_has_its_line(tmp_path: Path) -> None:
+def test_seeds_of_one_configuration_are_averaged_and_other_configurations_have_their_own_lines(tmp_path: Path) -> None:
     found = sources(
         tmp_path,
         number("a", 0.80, seed=0),

@@ -87,7 +87,7 @@ def test_a_cell_outside_the_table_has_no_published_value() -> None:
     assert TABLE_4.published("mvae", "k=1") is None
 
 
-def test_a_data_set_without_a_published_table_has_none() -> None:
+def test_only_a_published_data_set_and_metric_has_a_table() -> None:
     assert table_for("fashion_mnist") is TABLE_4
     assert table_for("multi_mnist") is TABLE_5
     assert table_for("digits") is None

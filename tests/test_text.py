@@ -36,7 +36,7 @@ def log_prob(decoder: TextDecoder, z: Tensor, text: Tensor) -> Tensor:
 
 
 def padded_anew(text: Tensor, classes: int) -> Tensor:
-    """The same texts with random tokens after their stops."""
+    """Replaces the tokens after the stops of texts by random ones."""
     noise = torch.randint(classes, text.shape, generator=torch.Generator().manual_seed(0))
     behind = (text == classes - 2).cumsum(1) > 1
     return torch.where(behind, noise, text)

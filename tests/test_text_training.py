@@ -101,7 +101,7 @@ def test_the_elbo_uses_the_weight_of_texts(tiny: Dataset) -> None:
     assert ElboLearner(model, trial(image_weight=2.0, label_weight=5.0, text_weight=7.0), tiny).weights == [2.0, 7.0]
 
 
-def test_the_nn_learns_by_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
+def test_the_nn_minimises_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
     model = built("nn", tiny).eval()
     assert isinstance(model, NeuralNetwork)
     assert isinstance(model.decoder, TextDecoder)

@@ -22,7 +22,7 @@ from tests.tracked import KEYS, PROJECT, SWEEP, Storage, expected_rows, finished
 __all__ = ["storage"]
 
 
-def test_nothing_is_running_after_close_and_failed_stays_failed(storage: Storage) -> None:
+def test_after_close_no_run_is_running_and_failed_runs_stay_failed(storage: Storage) -> None:
     failed = replace(running(KEYS[1], 1), state=TrialState.FAILED, error="loss is nan")
     waiting = RunView(KEYS[2], "waits", TrialState.PENDING, {"seed": 2})
     assert storage.driver(running(KEYS[0], 1), failed, waiting).close()
@@ -39,7 +39,7 @@ def test_nothing_is_running_after_close_and_failed_stays_failed(storage: Storage
 
 def test_runs_left_running_by_a_dead_driver_are_corrected(storage: Storage) -> None:
     dead = storage.driver(*(running(key, 1) for key in KEYS), sweep=replace(SWEEP, name="other"))
-    until(lambda: len(storage.runs()) == 4)  # and is never closed
+    until(lambda: len(storage.runs()) == 4)  # the dead driver is never closed
     interrupted = replace(running(KEYS[1], 2), state=TrialState.PENDING)
     driver = storage.driver(finished(KEYS[0]), interrupted)
     until(lambda: "RUNNING" not in {run.info.status for name, run in storage.runs().items() if name != "table4"})

@@ -29,7 +29,7 @@ def data(cache: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def spoilt(data: Dataset) -> Dataset:
-    """The same data set with other values after the first training examples."""
+    """The data set with other values after the first training examples."""
     values = tuple(torch.cat([value[:FIRST], torch.ones_like(value[FIRST:])]) for value in data.train.values)
     return replace(data, train=Split(values))
 

@@ -65,7 +65,7 @@ KNOWN = ["the cat sat on the mat", "there is a dog in the garden", "hello"]
 ANSWERS = ["the cat is on the mat", "there is a dog here", "good bye"]
 
 
-def test_bleu_and_chrf_are_sacrebleus_corpus_scores() -> None:
+def test_bleu_and_chrf_equal_sacrebleus_corpus_scores() -> None:
     import sacrebleu
 
     bleu, chrf = bleu_and_chrf(ANSWERS, KNOWN)

@@ -72,7 +72,7 @@ def real() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def batch(real: np.ndarray) -> torch.Tensor:
-    """The same pictures as input for views, float32 in [0, 1]."""
+    """The real pictures as input for views, float32 in [0, 1]."""
     return torch.from_numpy(real).float() / 255
 
 

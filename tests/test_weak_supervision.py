@@ -220,7 +220,7 @@ def test_the_command_prints_a_line_per_trial_and_the_table_and_typed_again_only_
 
 
 @pytest.mark.slow
-def test_arms_without_labels_are_trained_once_for_all_present_and_added_fractions(tmp_path: Path, cache: Path) -> None:
+def test_arms_without_labels_are_trained_once_and_a_new_fraction_trains_nothing(tmp_path: Path, cache: Path) -> None:
     asked = (
         *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "rbm,vae,jmvae"),
         *("--seeds", "0", "--epochs", "2", *ONE_AT_A_TIME),

@@ -19,7 +19,7 @@ def made(*argv: str) -> list[Cell]:
     return list(cells(read(Options, argv)))
 
 
-def test_the_demo_is_four_rows_four_fractions_and_two_seeds_of_digits() -> None:
+def test_the_demo_has_four_rows_four_fractions_and_two_seeds_of_digits() -> None:
     grid = made()
     assert len(grid) == 32
     assert {cell.trial.dataset for cell in grid} == {"digits"}

@@ -56,7 +56,7 @@ def run(line: str, scratch: Path) -> None:
         elif words[0] == "benchmarks/gpu":
             _gpu(words[1:])
         elif line != ACTIVATION:
-            raise Wrong(f"{line}: tests/typed_commands.py knows no way to try {words[0]}")
+            raise Wrong(f"{line}: tests/typed_commands.py cannot try {words[0]}")
 
 
 def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
@@ -82,12 +82,12 @@ def _module(name: str, arguments: list[str]) -> None:
         _documents(arguments)
         return
     if name in ("pytest", "mkdocs"):
-        raise Wrong(f"python -m {name}: write it as a target of make")
+        raise Wrong(f"python -m {name}: use a make target instead")
     try:
         module = importlib.import_module(name)
         CliApp.run(module.Options, cli_args=arguments)
     except (ImportError, AttributeError):
-        raise Wrong(f"python -m {name}: there is no such module with options") from None
+        raise Wrong(f"python -m {name}: no such module, or it has no options") from None
     except (ValidationError, SettingsError, SystemExit) as refusal:
         raise Wrong(f"python -m {name} {' '.join(arguments)}: {refusal}") from None
 
@@ -123,7 +123,7 @@ def _make(words: list[str]) -> None:
     if unset := [
         name for name in variables if f"\n{name} ?=" not in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     ]:
-        raise Wrong(f"{' '.join(words)}: the Makefile reads no {', '.join(unset)}")
+        raise Wrong(f"{' '.join(words)}: the Makefile does not read {', '.join(unset)}")
     said = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=60)
     if said.returncode != 0:
         raise Wrong(f"{' '.join(words)}: {said.stderr.strip()}")
@@ -147,4 +147,4 @@ def _gpu(words: list[str]) -> None:
     try:
         _parser().parse_args(words)
     except SystemExit:
-        raise Wrong(f"benchmarks/gpu {' '.join(words)}: it does not take these words") from None
+        raise Wrong(f"benchmarks/gpu {' '.join(words)}: invalid arguments") from None

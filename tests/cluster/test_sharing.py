@@ -85,7 +85,7 @@ def test_more_workers_than_the_cluster_can_have_are_refused(made: Cluster) -> No
     assert_one_line(refused, r"5 workers a trial: there are 4 CPUs .* ask for at most 4")
 
 
-def test_a_head_without_its_token_says_what_is_missing(made: Cluster) -> None:
+def test_a_head_without_its_token_is_refused_with_the_missing_token_named(made: Cluster) -> None:
     made.lab.head.run("mv ~/.ray/auth_token ~/token")
     refused = made.submit(*ONE).ended()
     made.lab.head.run("mv ~/token ~/.ray/auth_token")

@@ -133,7 +133,7 @@ def test_every_epoch_and_every_seed_draws_its_own_bits() -> None:
     drawn = [redrawn(half, seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
     for i, one in enumerate(drawn):
         for other in drawn[:i]:
-            assert 0.48 < (one == other).mean() < 0.52, "like two independent coins"
+            assert 0.48 < (one == other).mean() < 0.52, "bits must agree as often as independent coins"
 
 
 def test_the_mean_of_the_bits_over_many_epochs_is_the_grey_value() -> None:

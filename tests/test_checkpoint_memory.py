@@ -88,7 +88,7 @@ def test_a_save_killed_anywhere_leaves_a_checkpoint_to_resume_from(two_saved: Ca
         assert (resumed.load(found, MODEL)["weight"] == found.epoch).all()
         epochs.append(found.epoch)
         assert saved(resumed, 3, 4) == resumed.latest()
-    assert epochs == [2, 2, 2, 3, 3, 3, 3], "3 once its manifest, the third change, is written"
+    assert epochs == [2, 2, 2, 3, 3, 3, 3], "epoch 3 counts only after its manifest, the third change"
 
 
 def test_a_final_clean_up_killed_anywhere_is_completed_by_the_next(two_saved: Callable[[], Memory]) -> None:

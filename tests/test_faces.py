@@ -52,7 +52,7 @@ def has() -> dict[str, np.ndarray]:
 
 
 def test_attributes_of_a_face_are_consistent(has: dict[str, np.ndarray]) -> None:
-    assert (np.sum([has[name] for name in HAIR], axis=0) == 1).all(), "bald, or exactly one hair colour"
+    assert (np.sum([has[name] for name in HAIR], axis=0) == 1).all(), "each face is bald or has exactly one hair colour"
     for name in ("Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair", "Sideburns"):
         assert not (has[name] & has["Bald"]).any()
     for one, other in (("Bangs", "Receding_Hairline"), ("Straight_Hair", "Wavy_Hair"), ("Mustache", "No_Beard")):

@@ -334,7 +334,7 @@ def test_values_can_be_dropped_from_data_of_two_modalities(cache: Path, tmp_path
 
 
 class Cut(Exception):
-    """The trial's process was taken away."""
+    """Simulates the death of the trial's process."""
 
 
 def _cut_after(epoch: int) -> Callable[[Progress], None]:

@@ -146,7 +146,9 @@ def test_our_values_are_above_the_published_values_of_the_same_column(wide: Repo
         place = next(place for place, row in enumerate(rows) if row[0] == arm)
         ours, spread, paper = rows[place : place + 3]
         assert paper[0] == r"\quad\emph{paper}" and paper[1:] == [f"${as_printed(value)}$" for value in published]
-        assert all(re.fullmatch(r"\$0\.\d{3}\$", one) for one in ours[1:]), "two digits of the spread, .010"
+        assert all(re.fullmatch(r"\$0\.\d{3}\$", one) for one in ours[1:]), (
+            "a value shows two digits of its spread, .010"
+        )
         assert [float(one.strip("$")) for one in ours[1:]] == pytest.approx([p + 0.01 for p in published], abs=6e-4)
         assert all(r"\pm 0.010" in one for one in spread[1:])
 

@@ -32,7 +32,7 @@ SOON = 20.0
 
 
 class Said(list[str]):
-    """Collects the lines that a lease says."""
+    """Collects the lines that a lease prints."""
 
     def __call__(self, line: str) -> None:
         self.append(line)

@@ -88,10 +88,12 @@ def test_memory_limits_concurrent_trials_unless_the_user_sets_their_number(
 
 def test_the_line_about_memory_appears_only_if_memory_is_the_limit() -> None:
     assert memory_bound(SMALL, Demand(), None, 3) == f"{BOUND} To run more, give --max-concurrent"
-    assert memory_bound(SMALL, Demand(), None, 2) == "", "there are no more trials"
+    assert memory_bound(SMALL, Demand(), None, 2) == "", "memory is no limit: there are no more trials"
     assert memory_bound(SMALL, Demand(), 2, 9) == ""
     assert memory_bound(SMALL, Demand(), 3, 9).startswith("--max-concurrent 3 is more than memory holds (2 trials at")
-    assert memory_bound(Capacity(2, 0, memory=3e9), Demand(), None, 9) == "", "there are no more CPUs"
+    assert memory_bound(Capacity(2, 0, memory=3e9), Demand(), None, 9) == "", (
+        "memory is no limit: there are no more CPUs"
+    )
     assert memory_bound(Capacity(2, 0, final=False), Demand(), None, 9) == "", "the memory of a cluster is unknown"
 
 

@@ -41,9 +41,7 @@ def test_mvae_q_precisions_are_positive_in_float32_for_raw_outputs_from_minus_30
     assert raw.grad is not None
     assert torch.isfinite(raw.grad).all()
     subtracted = (0.5 / torch.sigmoid(raw.detach()[-1])).sum() - 1
-    assert subtracted <= 0, (
-        "a case in which the subtraction formula gives no precision in float32 should be among these"
-    )
+    assert subtracted <= 0, "one of these cases must break the subtraction formula in float32"
 
 
 def test_mvae_q_gradients_equal_those_of_the_subtraction_formula() -> None:

@@ -168,7 +168,7 @@ def test_a_checkpoint_is_saved_found_skipped_if_damaged_and_reduced_to_weights_a
     (root / "key" / "000003-a" / MANIFEST).unlink()
     found = a.latest()
     assert found is not None and found.epoch == 2
-    assert a.keep_final_weights() is None, "a newer one is damaged"
+    assert a.keep_final_weights() is None, "a newer checkpoint is damaged"
     (root / "key" / "000003-b").remove_tree()
     final = b.keep_final_weights()
     assert final is not None and final.final and a.latest() == final

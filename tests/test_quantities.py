@@ -140,7 +140,9 @@ def test_a_table_too_wide_for_the_terminal_has_one_line_per_quantity(tmp_path: P
         assert shown_value(entry.mean, entry.spread) in text
     head = next(line for line in lines if "JMVAE" in line)
     assert head.split()[-7:] == ["JMVAE", "(own)", "(all)", "(own)", "(all)", "VAE", "CVAE"]
-    assert sum(line.strip().startswith("log p(x1|x2)") for line in lines) == 4, "by two estimates, also as differences"
+    assert sum(line.strip().startswith("log p(x1|x2)") for line in lines) == 4, (
+        "one line for each of two estimates, and for their differences"
+    )
     assert next(line for line in lines if line.strip().startswith("seeds")).split()[1:] == [f"{seeds}/{seeds}"] * 7
 
 
@@ -170,7 +172,7 @@ def test_a_plan_shows_all_quantities_of_one_measure_in_one_column(tmp_path: Path
 def test_a_bar_in_a_quantitys_name_does_not_break_the_markdown_report(tmp_path: Path) -> None:
     report, _ = many(tmp_path)
     tables = [block for block in markdown(report).split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3, "the table, the differences, every run"
+    assert len(tables) == 3, "one table each of values, differences and runs"
     for block in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     every = tables[-1].splitlines()[2:]

@@ -314,7 +314,7 @@ def test_a_contested_killed_and_damaged_sweep_in_a_bucket_ends_as_in_a_folder(
         holder.kill()
         for process in tree:  # Ray's processes outlive the driver for a while, and would save more checkpoints
             kill(process)
-        assert jobs["mvae"].key not in numbers(store.results), "killed in the middle"
+        assert jobs["mvae"].key not in numbers(store.results), "the trial had finished before the kill"
         newest = checkpoints.latest()
         assert newest is not None and isinstance(newest.path, RemotePath)
         (newest.path / MANIFEST).write_bytes(b"{")

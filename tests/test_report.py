@@ -73,7 +73,7 @@ def test_accuracies_and_read_outs_share_one_table(tmp_path: Path) -> None:
     ]
     store = Store.open(tmp_path, "main", create=True)
     planned = plan(cells, store, "f")
-    assert len(planned.trials) == 3, "one VAE for both fractions"
+    assert len(planned.trials) == 3, "both fractions must share one VAE"
     for cell, key, value in zip(cells, planned.keys, (0.5, 0.6, 0.7, 0.8), strict=True):
         metrics = {cell.measure.metric: value}
         store.results.write(Result(key, cell.measure.token, cell.trial.model_dump(), metrics, {}, []))

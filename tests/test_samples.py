@@ -137,7 +137,7 @@ def test_long_words_are_wrapped_and_cut_to_the_height_of_their_row() -> None:
     two = Sheet(torch.ones(2, 1, 20, 20), 1, rows=(words, words))
     short, tall = np.asarray(labelled(one, 2)), np.asarray(labelled(two, 2))
     assert short.shape[1] < 40 + 24 * 10, "a label takes at most 24 characters across"
-    assert (short == tall[:40]).all(), "and stays within its row"
+    assert (short == tall[:40]).all(), "a label stays within its row"
 
 
 def test_every_sheet_labels_its_rows(model: Multimodal, digits: Dataset) -> None:

@@ -69,7 +69,7 @@ def test_sentences_are_computed_in_groups_with_at_most_a_fifth_of_padding() -> N
     groups = of_like_length(lengths)
     assert len(groups) > 1 and sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
     assert all(lengths[group].sum() >= 0.8 * lengths[group].max() * len(group) for group in groups)
-    assert lengths.sum() < 0.8 * 12 * 12, "these would need no groups"
+    assert lengths.sum() < 0.8 * 12 * 12, "these lengths would need no groups"
     assert lengths.sum() >= 0.8 * padded(lengths)
 
     text, encoder = rows((lengths - 1).tolist(), LENGTH), encoder_of(LANGUAGE, "none", 1, 2 * LATENTS)
@@ -140,7 +140,9 @@ def test_word_dropout_hides_about_a_third_of_the_words_in_training_and_none_in_e
     z = torch.zeros(400, LATENTS).double()
     network.train()(z, texts)
     dropped = (seen[0][:, 1:] == 0).double().mean()
-    assert 0.27 < float(dropped) < 0.33 and bool((seen[0][:, 0] == CLASSES - 1).all()), "start is never dropped"
+    assert 0.27 < float(dropped) < 0.33 and bool((seen[0][:, 0] == CLASSES - 1).all()), (
+        "the start token is never dropped"
+    )
     first = network.eval()(z, texts)
     assert not bool((seen[1] == 0).any())
     assert torch.equal(first, network(z, texts))
@@ -164,7 +166,7 @@ def test_decoding_never_writes_unknown_but_sampling_may(width: int) -> None:
     network, z = decoder(), torch.randn(40, LATENTS).double()
     with torch.no_grad():
         network.output.bias[0] = 10.0
-    assert bool((network.greedy(z) == 0).any()), "a decoder without a silent token writes it"
+    assert bool((network.greedy(z) == 0).any()), "a decoder without a silent token writes <unk>"
     network.silent = 0
     assert not bool((network.greedy(z) == 0).any()) and not bool((network.beam(z, width) == 0).any())
     assert bool((network.sample(z, torch.Generator().manual_seed(0)) == 0).any())

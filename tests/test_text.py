@@ -108,7 +108,7 @@ def test_sampled_texts_have_the_frequencies_of_their_probabilities() -> None:
     p = log_prob(decoder, z.expand(40, -1), texts).exp()
     drawn = decoder.sample(z.expand(draws, -1), torch.Generator().manual_seed(0))
     seen = torch.tensor([int((drawn == text).all(1).sum()) for text in texts])
-    assert seen.sum() == draws, "a row that is no text, or not filled by its stop"
+    assert seen.sum() == draws, "a sample is no text, or has no stops after its end"
     assert (p * draws).min() >= 5
     assert stats.chisquare(seen.tolist(), (p * draws).tolist()).pvalue > 0.001
 

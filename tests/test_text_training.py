@@ -228,7 +228,7 @@ def test_a_decoder_that_copies_the_text_scores_1() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert text_accuracy(Teller(split, decoder.greedy(z)), MULTI_MNIST.modalities, split) == 1.0
-    assert torch.equal(decoder.greedy(z), texts), "ends where the text ends"
+    assert torch.equal(decoder.greedy(z), texts), "predictions must end where the texts end"
 
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])

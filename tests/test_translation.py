@@ -95,7 +95,7 @@ def test_the_unigram_model_equals_its_closed_form() -> None:
     expected = sum(log((counts[token] + 1) / (total + 4)) for token in (2, 0, 3, 0, 3))
     found, tokens = unigram_log_likelihood(training, test)
     assert (found, tokens) == pytest.approx((expected, 5), abs=1e-12)
-    assert unigram_log_likelihood(training, training[:2])[1] == 5, "some sentences of a file"
+    assert unigram_log_likelihood(training, training[:2])[1] == 5, "a slice of sentences must count its own tokens"
 
 
 def test_unigram_probabilities_add_up_to_1(data: Dataset) -> None:

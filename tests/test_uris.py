@@ -113,7 +113,7 @@ def test_a_relative_study_path_is_made_absolute(tmp_path: Path, monkeypatch: pyt
 def test_an_object_uri_round_trips(character: str) -> None:
     path = RemotePath(f"a{character}b/{character}2F", "s3", "bucket", "endpoint_override=127.0.0.1:9000&scheme=http")
     assert RemotePath.of(path.uri) == path
-    assert place(replace(path, authority="KEY:SECRET@bucket").uri) == path, "without credentials"
+    assert place(replace(path, authority="KEY:SECRET@bucket").uri) == path, "a URI contains no credentials"
 
 
 def test_a_bucket_folder_that_mlflow_would_truncate_is_refused(tmp_path: Path) -> None:

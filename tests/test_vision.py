@@ -188,8 +188,10 @@ def test_a_mask_fills_the_hulls_of_facial_features_and_draws_the_jaw_as_a_line()
     depths = np.stack([depth(points[list(part)], places) for part in parts]).max(0)
     jaw = points[list(landmarks.JAW)]
     distance = np.stack([to_segment(places, *ends) for ends in pairwise(jaw)]).min(0)
-    assert (found[depths > 1] == 255).all(), "inside a hull"
-    assert (found[(depths < -1.5) & (distance > 1.5)] == 0).all(), "far from all hulls and from the jaw"
+    assert (found[depths > 1] == 255).all(), "pixels inside a hull are white"
+    assert (found[(depths < -1.5) & (distance > 1.5)] == 0).all(), (
+        "pixels far from all hulls and from the jaw are black"
+    )
     assert (depths > 1).sum() > 200 and ((depths < -1.5) & (distance > 1.5)).sum() > 200
 
 

@@ -74,7 +74,7 @@ def test_command_line_options_override_the_preset() -> None:
 
 def test_more_drawn_faces_get_the_settings_used_in_the_documents() -> None:
     (trial,) = {cell.trial for cell in cells(read(Options, ("--dataset", "vision_faces")))}
-    assert trial.key(data.fingerprint("vision_faces")) == "576cb9d7aead9aec", "as in docs/results"
+    assert trial.key(data.fingerprint("vision_faces")) == "576cb9d7aead9aec", "the key must be the one in docs/results"
 
 
 def test_a_folder_of_images_is_its_own_data_set(tmp_path: Path) -> None:

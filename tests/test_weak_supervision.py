@@ -249,7 +249,7 @@ def test_arms_without_labels_are_trained_once_and_a_new_fraction_trains_nothing(
         if result.measure == "readout-f0.2-v1":
             first_attempt, second_attempt = result.provenance["attempts"]
             assert (first_attempt["attempt"], first_attempt["from_epoch"]) == (trained[result.key], 0)
-            assert second_attempt["from_epoch"] == 2, "only measured"
+            assert second_attempt["from_epoch"] == 2, "a second fraction must only measure, not train"
     runs = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db").search_runs(["1"], "tags.`mvae.kind` = 'trial'")
     assert {run.info.run_name: run.info.status for run in runs} == dict.fromkeys(
         ("RBM seed 0", "VAE seed 0", "JMVAE 5% seed 0", "JMVAE 100% seed 0"), "FINISHED"

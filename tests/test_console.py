@@ -166,7 +166,7 @@ def test_on_a_terminal_the_progress_line_is_redrawn_and_erased_at_the_end() -> N
         progress.finished("a", "mvae seed 0", "accuracy 0.7834")
     drawn = file.getvalue()
     assert "0/1 trials" in drawn
-    assert "1 min 30 s left" in drawn, "the plan's estimate is shown until a speed is known"
+    assert "1 min 30 s left" in drawn, "the plan's estimate stands until there is a speed"
     assert "[1/1] mvae seed 0  accuracy 0.7834" in drawn
     assert drawn.endswith("\x1b[2K"), "the screen must end with the erased progress line"
 

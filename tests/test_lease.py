@@ -251,7 +251,7 @@ def test_exactly_one_of_the_waiting_drivers_wins_and_the_others_name_it(tmp_path
     assert all(any(f"process {driver.pid} " in answer for driver in drivers) for answer in answers[:2])
 
 
-def test_a_stopped_driver_that_wakes_up_notices_its_lost_lease_and_keeps_the_successors(
+def test_a_stopped_driver_that_wakes_up_notices_its_lost_lease_and_keeps_the_new_owners(
     tmp_path: Path, said: Said, drive: Callable[[], int]
 ) -> None:
     pid = drive()

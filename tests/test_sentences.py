@@ -173,7 +173,7 @@ def test_the_share_of_unknown_words_is_reported_per_part_and_language(tmp_path: 
     *_, of_test = facts_about("translation", root)
     assert of_test.endswith("share of <unk>: xx 25.0%, yy 40.0%")
     *_, of_test = facts_about("translation", root, 1)
-    assert of_test.endswith("share of <unk>: xx 75.0%, yy 60.0%"), "shares must be those of one known word per language"
+    assert of_test.endswith("share of <unk>: xx 75.0%, yy 60.0%"), "with one known word in each language"
     assert all(line.endswith("share of <unk>: here 0.0%, there 0.0%") for line in facts_about("toy_translation"))
 
 

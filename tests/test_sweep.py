@@ -98,9 +98,7 @@ def test_a_failed_trials_traceback_is_kept_and_its_file_named_until_the_trial_su
     kept = Store.open(storage, "main", create=False).traceback(key)
     printed = capsys.readouterr().out
     assert printed.count(f"failed: nobody's input (traceback: {kept})") == 1
-    assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, (
-        "the report must name the traceback too"
-    )
+    assert " ".join(printed.split()).count(f"nobody's input (traceback: {kept})") == 2, "in the report too"
     assert (view.state, view.error, view.traceback) == (TrialState.FAILED, "nobody's input", kept)
     assert kept.read_bytes().decode().startswith("NN 5% seed 0\nnobody's input\n\nTraceback (most recent call last):\n")
     assert 'raise ValueError("nobody\'s input")' in kept.read_bytes().decode()

@@ -122,7 +122,7 @@ def test_the_report_has_likelihoods_next_to_the_unigram_models_active_latents_an
     assert "toy_translation: test has 100 pairs, 0 left out for a sentence of more than 70 words;" in printed
     active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
-    assert "minus that of" not in printed, "quantities are compared only between models"
+    assert "minus that of" not in printed, "quantities are compared between models alone"
     assert "MVAE seed 0: 5.7% of the tokens of the last epoch were padding." in printed
     tables = (store.reports / whole.name / TRANSLATIONS).read_bytes().decode()
     assert tables.startswith(f"## MVAE seed 0 ({key})\n\n### Table 6")

@@ -1,4 +1,4 @@
-"""Bad input: one clear line on stderr that says what would be right, exit code 2, nothing started, nothing written."""
+"""Bad input gives a one-line error with advice on stderr and exit code 2; nothing is started or written."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ run = partial(pipelines_run.run, "weak_supervision")
 
 @dataclass(frozen=True)
 class Place:
-    """A folder in which a command line may point at things."""
+    """A folder with paths for command lines."""
 
     root: Path
 
     def files(self) -> set[Path]:
-        """All files and folders, but for the raw data's lock, which a download waits for."""
+        """All files and folders, except the raw data's lock that downloads use."""
         return {path for path in self.root.rglob("*") if path.suffix != ".lock"}
 
     def fill(self, text: str) -> str:
-        """A test's text with the paths of this place in it."""
+        """Replaces names in a test's text by paths of this place."""
         names = {name: self.root / name for name in ("new", "file", "empty", "taken")}
         return text.format(**names)
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """`empty` and `taken` (a storage that has the name main) are folders, `file` is a file, `new` is not there."""
+    """`empty` and `taken` (a storage with the name main) are folders, `file` is a file, `new` does not exist."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken" / "main").mkdir(parents=True)
     (tmp_path / "file").write_text("no folder, no database", encoding="utf-8")
@@ -60,7 +60,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray cluster or an MLflow writer that starts fails the test."""
+    """Makes a test fail if it starts a Ray cluster or an MLflow writer."""
 
     def started(*_: object, **__: object) -> NoReturn:
         raise AssertionError("something was started")
@@ -142,7 +142,7 @@ BAD = [
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
-def test_bad_input_is_one_clear_line_and_nothing_starts_or_is_written(
+def test_bad_input_gives_a_one_line_error_and_starts_and_writes_nothing(
     place: Place, capsys: pytest.CaptureFixture[str], typed: str, said: str
 ) -> None:
     argv = [place.fill(word) for word in typed.split()]
@@ -159,7 +159,7 @@ def test_bad_input_is_one_clear_line_and_nothing_starts_or_is_written(
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
+def test_too_many_gpus_are_refused_with_the_number_that_exists(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for there, said in ((0, "there is no GPU here; write 0 or auto"), (2, "there are 2 GPUs here; ask for at most 2")):
@@ -195,7 +195,7 @@ def test_ray_client_is_refused_before_anything_starts(
     assert said.startswith("RAY_ADDRESS ray://127.0.0.1:10001: a sweep is not driven through Ray Client; run it on the")
 
 
-def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
+def test_more_gpus_than_a_cluster_has_are_refused_before_anything_is_written(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, silent_server: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", silent_server.removeprefix("http://"))
@@ -211,7 +211,7 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_namespace_edited_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.root / "taken" / "main" / "namespace").write_text("mine", encoding="utf-8")
     assert run("--storage", place.fill("{taken}"), "--cache", place.fill("{new}")) == BAD_INPUT
     assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
@@ -219,7 +219,7 @@ def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: p
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize("uri", ["./mlruns", "sqlite:////a/b.db?mode=ro", "https//forgotten:5000"])
-def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_not_need_it(
+def test_a_bad_tracking_uri_in_the_environment_is_named_but_plan_and_report_ignore_it(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -235,7 +235,7 @@ def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
+def test_missing_data_that_cannot_be_downloaded_are_refused(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_internet(*_: object, **__: object) -> NoReturn:
@@ -259,7 +259,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
         ("--tracking-uri http://example.org:5000", "tracking server http://example.org:5000 cannot be reached"),
     ],
 )
-def test_dead_proxies_are_one_line(
+def test_dead_proxies_give_a_one_line_error(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: str, said: str
 ) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -277,7 +277,7 @@ def test_dead_proxies_are_one_line(
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize("look", ["--plan", "--report"])
-def test_who_only_looks_downloads_nothing(
+def test_plan_and_report_download_nothing(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, look: str
 ) -> None:
     asked: list[object] = []
@@ -293,13 +293,13 @@ def test_who_only_looks_downloads_nothing(
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
+    """Address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
+def test_a_tracking_server_that_does_not_answer_is_refused_within_10_seconds(
     place: Place, capsys: pytest.CaptureFixture[str], silent_server: str
 ) -> None:
     began = time.monotonic()
@@ -323,7 +323,7 @@ def test_random_subsets_of_two_modalities_are_refused() -> None:
         ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     ],
 )
-def test_the_command_itself_ends_with_code_2_and_one_line(place: Place, typed: str, said: str) -> None:
+def test_a_refused_command_exits_with_code_2_and_prints_one_line(place: Place, typed: str, said: str) -> None:
     before = place.files()
     done = subprocess.run(
         [sys.executable, str(PIPELINE), *(place.fill(word) for word in typed.split())],

@@ -1,4 +1,4 @@
-"""docs/results/: committed numbers, what is taken from a tracking store, and what is noted by hand."""
+"""docs/results/: committed numbers, numbers from a tracking store, and numbers noted by hand."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILES = [path.name for path in each_file(Sources().results)]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_file_of_numbers_reads_back_as_it_was_written(name: str) -> None:
+def test_a_file_of_numbers_is_read_back_unchanged(name: str) -> None:
     path = Sources().results / name
     assert written(read(path).numbers) == path.read_text(encoding="utf-8")
 
@@ -39,7 +39,7 @@ def test_every_committed_key_follows_from_its_fields_and_the_data(name: str, req
         assert trial.key(fingerprint(trial.dataset, root)) == key
 
 
-def test_every_committed_number_says_which_commit_made_it() -> None:
+def test_every_committed_number_names_its_commit() -> None:
     for name in FILES:
         for number in read(Sources().results / name).numbers:
             assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?", number.about["git"]), number.key
@@ -50,13 +50,13 @@ def _number(value: float, **fields: object) -> Number:
     return Number("ab" * 8, "accuracy-v1", "test/accuracy", value, trial, {})
 
 
-def test_a_field_that_an_arm_does_not_read_fits_any_value() -> None:
+def test_a_field_that_an_arm_does_not_read_matches_any_value() -> None:
     found = Committed([_number(0.5, seed=1), _number(0.7, seed=0)])
     assert found.key_of(Trial.create(dataset="digits", model="nn", seed=1, pairing="resampled")) == "ab" * 8
     assert found.key_of(Trial.create(dataset="digits", model="nn", seed=2)) is None
 
 
-def test_a_store_s_number_that_differs_from_the_committed_one_is_refused() -> None:
+def test_a_number_in_a_store_that_differs_from_the_committed_one_is_refused() -> None:
     known = Committed([_number(0.5)])
     assert merged(known, [_number(0.5)], "x.csv") == list(known.numbers)
     with pytest.raises(Refusal, match=r"x.csv: test/accuracy of (ab){8} is 0.5 there and 0.25 in the store"):
@@ -79,7 +79,7 @@ def _run(**changes: str) -> tuple[dict[str, str], dict[str, str]]:
     return params, {**tags, **changes}
 
 
-def test_a_run_s_parameters_give_back_its_trial_and_its_numbers() -> None:
+def test_a_trial_and_its_numbers_can_be_rebuilt_from_a_runs_parameters() -> None:
     params, tags = _run()
     (found,) = numbers(params, tags, {"test/accuracy": 0.75, "train/loss": 3.0})
     assert (found.key, found.measure, found.value) == (tags["mvae.key"], "accuracy-v1", 0.75)
@@ -104,13 +104,13 @@ def test_a_run_whose_key_does_not_follow_from_its_parameters_is_refused() -> Non
         ("best/epoch", "accuracy-v1 attributes-v1 likelihood-s100-v1 likelihood-s1000-v1 readout-f0.01-v1"),
     ],
 )
-def test_a_metric_is_told_its_measure_where_that_can_be_known(metric: str, token: str) -> None:
+def test_a_metric_gets_its_measure_if_it_is_unambiguous(metric: str, token: str) -> None:
     names = ["accuracy-v1", "attributes-v1", "likelihood-s100-v1", "likelihood-s1000-v1", "readout-f0.01-v1"]
     assert measure_of(metric, names) == token
 
 
 @pytest.mark.slow
-def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_table(
+def test_finished_runs_in_a_tracking_store_become_a_file_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     checkout, uri = copied(tmp_path / "checkout"), open_database(tmp_path / "mlflow.db")
@@ -139,7 +139,7 @@ def test_what_a_tracking_store_holds_of_a_finished_run_becomes_a_file_and_a_tabl
     assert values["value.weak_supervision-else.test/accuracy"] == "0.750"
 
 
-def test_every_committed_curve_is_of_a_trial_with_committed_numbers_and_ends_no_better_than_its_best() -> None:
+def test_every_committed_curve_belongs_to_a_committed_trial_and_ends_no_better_than_its_best() -> None:
     for path in sorted((Sources().results / kept.CURVES).glob("*.csv")):
         numbers = read(Sources().results / path.name).numbers
         best = {number.key: number.value for number in numbers if number.metric == "best/validation_accuracy"}
@@ -163,7 +163,7 @@ def test_a_report_of_other_cells_adds_to_the_file_of_its_sweep(tmp_path: Path) -
     assert _file(tmp_path, "search-digits-mvae-1a2b3c4d").name == "search-digits-mvae-1a2b3c4d.csv"
 
 
-def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(
+def test_a_missing_store_gives_a_one_line_error_and_exit_code_2(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--store", f"sqlite:///{tmp_path}/none.db"]) == 2
@@ -171,7 +171,7 @@ def test_a_store_that_is_not_there_is_one_line_and_exit_code_2(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_line_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
+def test_an_invalid_line_is_refused_with_its_line_number(tmp_path: Path) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(
         "key,measure,metric,value,dataset,model\nabc,accuracy-v1,test/accuracy,much,digits,nn\n", encoding="utf-8"
@@ -180,7 +180,7 @@ def test_a_line_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> N
         read(path)
 
 
-def test_what_was_noted_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_every_noted_number_has_a_source(tmp_path: Path) -> None:
     checkout = copied(tmp_path)
     assert Sources(checkout).noted()["lab.down"]
     path = checkout / "docs" / "results" / "noted.csv"

@@ -1,4 +1,4 @@
-"""What many modalities refuse: probabilities, subsets and arms that mean nothing, in one line that says what would."""
+"""Invalid probabilities, subsets and arms for many modalities are refused in one line with advice."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_bad_input_is_refused_in_one_line(fields: dict[str, Any], said: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained(tmp_path: Path) -> None:
+def test_arms_accepted_on_19_modalities_can_be_built_and_trained(tmp_path: Path) -> None:
     fit = []
     for model in ARMS:
         try:
@@ -69,7 +69,7 @@ def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained
 
 
 @pytest.mark.parametrize("p", [0.0, -1.0, 1.5, float("nan"), float("inf")])
-def test_a_mask_for_what_is_no_probability_is_refused(p: float) -> None:
+def test_a_keep_probability_outside_0_to_1_is_refused(p: float) -> None:
     with pytest.raises(Refusal, match=r"^keep probability \S+ is no share .* above 0 and at most 1$"):
         kept_values(100, 19, p, seed=0)
 

@@ -1,4 +1,4 @@
-"""Claims about the command line: what it understands, what it refuses in one line, and what it never looks at."""
+"""The command line: how it parses values, what it refuses in one line, and which settings it ignores."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Options(CommonOptions):
     fractions: Fractions = (0.01, 1.0)
     """Shares of the training pairs that stay together."""
     targets: Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")] = ("own",)
-    """What a term reconstructs."""
+    """Modalities that a term reconstructs."""
 
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Path:
-    """A pipeline file outside the repository, as `ray submit` copies it to a head's home."""
+    """A pipeline file outside the repository; `ray submit` copies it like this to a head's home directory."""
     path = tmp_path / "example.py"
     path.write_text(PIPELINE, encoding="utf-8")
     return path
@@ -68,7 +68,7 @@ def run(pipeline: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_without_arguments_every_choice_is_left_to_the_preset() -> None:
+def test_without_arguments_the_preset_decides_everything() -> None:
     options = read(Options, [])
     assert (options.dataset, options.preset, options.name) == ("digits", "demo", "main")
     assert (options.arms, options.seeds, options.epochs, options.max_concurrent) == (None, None, None, None)
@@ -94,7 +94,7 @@ def test_without_arguments_every_choice_is_left_to_the_preset() -> None:
         (["--report", "--resume"], "resume", True),
     ],
 )
-def test_simple_tokens_become_typed_values(argv: list[str], name: str, value: object) -> None:
+def test_command_line_tokens_become_typed_values(argv: list[str], name: str, value: object) -> None:
     assert getattr(read(Options, argv), name) == value
 
 
@@ -107,11 +107,11 @@ def test_simple_tokens_become_typed_values(argv: list[str], name: str, value: ob
         (["--fractions", "1", "--fractions", "0.5,0.1"], "fractions", (0.5, 0.1)),
     ],
 )
-def test_the_last_of_a_repeated_option_wins(argv: list[str], name: str, value: object) -> None:
+def test_the_last_value_of_a_repeated_option_wins(argv: list[str], name: str, value: object) -> None:
     assert getattr(read(Options, argv), name) == value
 
 
-def test_only_what_the_user_set_overrides_a_trial() -> None:
+def test_only_options_set_by_the_user_override_a_trial() -> None:
     options = read(
         Options,
         [
@@ -129,12 +129,12 @@ def test_only_what_the_user_set_overrides_a_trial() -> None:
     }
 
 
-def test_options_made_in_code_equal_those_from_the_command_line() -> None:
+def test_options_created_in_code_equal_those_from_the_command_line() -> None:
     made = Options(seeds=(0, 1), arms=("nn",), storage=Path("elsewhere"))
     assert made == read(Options, ["--seeds", "0-1", "--arms", "nn", "--storage", "elsewhere"])
 
 
-def test_options_do_not_change() -> None:
+def test_options_are_immutable() -> None:
     options = read(Options, [])
     with pytest.raises(ValueError, match="frozen"):
         options.name = "other"
@@ -182,7 +182,7 @@ def test_bad_input_is_refused_in_one_line(argv: list[str], said: str) -> None:
     assert len(str(refusal.value).splitlines()) == 1
 
 
-def test_a_refusal_ends_the_process_with_code_2_and_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_exits_with_code_2_and_prints_nothing_on_stdout(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         parse(Options, ["--epochs", "many"])
     printed = capsys.readouterr()
@@ -192,7 +192,7 @@ def test_a_refusal_ends_the_process_with_code_2_and_nothing_on_stdout(capsys: py
     assert printed.err.count("\n") == 1
 
 
-def test_the_environment_does_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_ignore_unrelated_environment_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = read(Options, [])
     for name in Options.model_fields:
         if name not in ("storage", "tracking_uri"):
@@ -201,7 +201,7 @@ def test_the_environment_does_not_leak_in(monkeypatch: pytest.MonkeyPatch) -> No
     assert read(Options, []) == expected
 
 
-def test_the_storage_is_absolute_and_the_environment_stands_in_for_it(
+def test_the_storage_is_absolute_and_defaults_to_the_environment_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -236,7 +236,7 @@ PIPELINES = sorted(path.stem for path in (Path(__file__).parents[1] / "pipelines
 
 
 @pytest.mark.parametrize("name", PIPELINES)
-def test_help_shows_how_a_value_is_written_and_nothing_of_python(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_how_to_write_a_value_and_no_python_types(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = importlib.import_module(f"pipelines.{name}").Options
     with pytest.raises(SystemExit):
         parse(options, ["--help"])
@@ -248,7 +248,7 @@ def test_help_shows_how_a_value_is_written_and_nothing_of_python(name: str, caps
 
 
 @pytest.mark.parametrize("argv", [["--help"], ["--seeds", "x"], ["--seeds", "0-2"]])
-def test_help_refusals_and_parsing_come_at_once_and_import_nothing_heavy(pipeline: Path, argv: list[str]) -> None:
+def test_help_refusals_and_parsing_are_fast_and_import_nothing_heavy(pipeline: Path, argv: list[str]) -> None:
     start = time.perf_counter()
     done = run(pipeline, *argv)
     assert done.returncode == (2 if "x" in argv else 0), done.stderr

@@ -1,4 +1,4 @@
-"""What holds for every pipeline: bad input is one line, and a sweep that is killed ends with the same numbers."""
+"""Claims about every pipeline: bad input gives a one-line error, and a killed sweep ends with the same numbers."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ BAD = {
         ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: digits has"),
     ],
 }
-"""Commands, and the begin of the line that each gets; that of weak_supervision is in tests/test_bad_input.py."""
+"""Commands with the start of their error line; weak_supervision's are in tests/test_bad_input.py."""
 
 EVERY = [(f"{pipeline} {typed}", said) for pipeline, lines in BAD.items() for typed, said in lines]
 
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: `raw` holds MNIST's files in miniature, `here` a corpus with an empty line."""
+    """The working directory: `raw` has MNIST's files in miniature, `here` a corpus with an empty line."""
     monkeypatch.chdir(tmp_path)
     write_tiny(tmp_path / "raw")
     (write_corpus(tmp_path / "here") / "valid.xx").write_text("a\n\nb\nc\n", encoding="utf-8")
@@ -150,7 +150,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize(("typed", "said"), EVERY, ids=[typed for typed, _ in EVERY])
-def test_bad_input_is_one_line_and_nothing_is_written(
+def test_bad_input_gives_a_one_line_error_and_nothing_is_written(
     here: Path, capsys: pytest.CaptureFixture[str], typed: str, said: str
 ) -> None:
     before = set(here.rglob("*"))
@@ -163,19 +163,19 @@ def test_bad_input_is_one_line_and_nothing_is_written(
 
 @dataclass(frozen=True)
 class Cut:
-    """A sweep that is cut off."""
+    """A sweep that is interrupted."""
 
     asked: str
     data: str
-    """The option that names its data."""
+    """Option that names its data."""
     write: Callable[[Path], object]
-    """Writes the data."""
+    """Function that writes the data."""
     runs: set[str]
-    """Its runs in MLflow."""
+    """Names of its runs in MLflow."""
     report: set[str]
-    """Files of its report, some of them."""
+    """Some of the files in its report."""
     after: int | None = None
-    """Epochs of all trials after which the driver is killed; None: one trial is cut off after 3 epochs."""
+    """Total epochs after which the driver is killed; None: one trial is interrupted after 3 epochs."""
 
 
 def write_faces(root: Path) -> None:
@@ -217,7 +217,7 @@ CUTS = {
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("pipeline", CUTS)
-def test_a_sweep_that_is_cut_off_ends_with_the_numbers_of_undisturbed_trials_and_mlflow_has_its_report(
+def test_an_interrupted_sweep_ends_with_the_numbers_of_undisturbed_trials_and_its_report_in_mlflow(
     pipeline: str, tmp_path: Path
 ) -> None:
     cut = CUTS[pipeline]
@@ -247,22 +247,22 @@ def test_a_sweep_that_is_cut_off_ends_with_the_numbers_of_undisturbed_trials_and
 
 
 def resumed(here: Place, _: Ended) -> None:
-    """The trial that was cut off goes on from its checkpoint."""
+    """Asserts that the interrupted trial resumed from its checkpoint."""
     attempts = [[one["from_epoch"] for one in result.provenance["attempts"]] for result in here.results().values()]
     assert attempts.count([0, 3]) == 1
 
 
 def drew(here: Place, _: Ended) -> None:
-    """A trial's figures lie beside its other pictures."""
+    """Asserts that a trial's figures are stored with its other pictures."""
     (key,) = here.results()
     pictures = {path.name for path in Path(str(here.store.artifacts(key))).glob("*.png")}
     assert pictures >= {f"{name}.png" for name in FIGURES}
 
 
 def counted(_: Place, again: Ended) -> None:
-    """The facts of a corpus are printed at the start and below the table."""
+    """Asserts that a corpus's facts are printed at the start and below the table."""
     assert again.out.count("translation: train has 200 pairs, 0 left out") == 2
 
 
 ALSO: dict[str, Callable[[Place, Ended], None]] = {"vision": drew, "translation": counted}
-"""What else holds of one pipeline."""
+"""Further checks of single pipelines."""

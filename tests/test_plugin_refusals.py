@@ -1,4 +1,4 @@
-"""Plug-ins that cannot be loaded, and data sets and arms the code cannot work with, are refused in one line."""
+"""Plug-ins that cannot be loaded, and invalid data sets and arms, are refused in one line."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ mvae.models.add(replace(arm("nn"), {}))
     ],
     ids=lambda value: value.split(":")[0][-30:],
 )
-def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
+def test_an_unusable_plug_in_gives_a_one_line_error_and_leaves_nothing_behind(
     text: str, line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     known = dict(data.DATASETS), dict(models.ARMS), set(sys.modules)
@@ -70,12 +70,12 @@ def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
     assert not [name for name in sys.modules.keys() - known[2] if name.startswith("mvae_plugin")]
 
 
-def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+def test_a_missing_plug_in_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
         read(Options, ["--plugins", "nowhere.py"])
 
 
-def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plug_in_data_set_is_unknown_without_its_plug_in(capfd: pytest.CaptureFixture[str]) -> None:
     options = read(Options, ["--dataset", "my_images"])
     assert main(lambda: sweep(options), options) == BAD_INPUT
     assert "unknown data set 'my_images': choose one of digits," in capfd.readouterr().err
@@ -110,7 +110,7 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
     ],
     ids=lambda value: value[:20],
 )
-def test_a_mistake_in_a_data_set_is_one_line_before_anything_starts(
+def test_a_mistake_in_a_data_set_gives_a_one_line_error_before_anything_starts(
     old: str, new: str, line: str, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(tmp_path, IMAGES, (old, new))
@@ -130,7 +130,7 @@ DCGAN = Defaults(8, 1, "dcgan", ("dcgan",))
 
 
 def left_half(image: torch.Tensor) -> torch.Tensor:
-    """A view of another width than its image."""
+    """A view with another width than its image."""
     return image[..., : image.shape[-1] // 2]
 
 
@@ -191,7 +191,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+def test_an_invalid_data_set_is_refused(fields: dict[str, Any], line: str) -> None:
     with pytest.raises(Refusal) as refusal:
         check_source(replace(data.source("digits"), **fields))
     assert line in str(refusal.value)
@@ -211,13 +211,13 @@ def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[st
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_an_arm_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+def test_an_invalid_arm_is_refused(fields: dict[str, Any], line: str) -> None:
     with pytest.raises(Refusal) as refusal:
         check_arm(replace(models.arm("nn"), **fields))
     assert line in str(refusal.value)
 
 
-def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_converted() -> None:
+def test_a_view_of_another_shape_is_refused_when_the_data_are_converted() -> None:
     found = replace(data.source("digits"), modalities=(IMAGE, replace(IMAGE, name="half", view=left_half)))
     check_source(found)
     images = np.zeros((5, 1, 8, 8), np.uint8)
@@ -226,7 +226,7 @@ def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
+def test_a_second_image_without_a_fitting_network_is_refused_before_anything_starts(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(
@@ -245,14 +245,14 @@ def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
     assert not (tmp_path / "storage").exists()
 
 
-def test_the_packages_own_data_sets_and_arms_would_be_taken() -> None:
+def test_the_packages_own_data_sets_and_arms_pass_the_plug_in_checks() -> None:
     for known in data.DATASETS.values():
         check_source(known)
     for own in models.ARMS.values():
         check_arm(own)
 
 
-def test_an_arm_that_looks_at_a_field_which_it_does_not_read_is_stopped(tmp_path: Path) -> None:
+def test_reading_a_field_that_the_arm_does_not_declare_is_an_error(tmp_path: Path) -> None:
     load(changed(tmp_path, MEAN, ("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"latents"},')))
     trial = Trial.create(dataset="digits", model="mvae_mean")
     with pytest.raises(AttributeError, match=r"^arm mvae_mean looks at trial.latents, which is not among its reads"):

@@ -1,4 +1,4 @@
-"""The scorecard: each published number is counted once, and only runs that are long enough fill a cell."""
+"""The scorecard: each published number counts once, and only long enough runs fill a cell."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def values() -> dict[str, Value]:
 
 
 def numbers(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Number]:
-    """A number for each cell that weak_supervision.py is asked for."""
+    """A number for each cell of a weak_supervision.py command."""
     cells = weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
     return [
         Number(f"{arguments} {cell.trial.seed}", cell.measure.token, cell.metric, value, cell.trial, about)
@@ -49,7 +49,7 @@ def with_runs(*rows: tuple[str, str, tuple[str, ...]]) -> Item:
     return replace(TABLE_4, rows=tuple(Row(*row) for row in rows))
 
 
-def test_every_number_of_the_published_tables_is_counted_once_and_there_are_138() -> None:
+def test_the_138_numbers_of_the_published_tables_are_counted_once_each() -> None:
     counts = Counter(
         (item.table.dataset, arm, column) for item in ITEMS if item.table for arm, column in item.published
     )
@@ -73,7 +73,7 @@ def test_every_number_of_the_published_tables_is_counted_once_and_there_are_138(
     assert all(f", {item.table.protocol['epochs']} epochs," in item.paper for item in ITEMS if item.table)
 
 
-def test_numbers_with_ours_without_data_and_not_run_add_up(values: dict[str, Value]) -> None:
+def test_the_counts_of_run_missing_and_impossible_cells_add_up(values: dict[str, Value]) -> None:
     parts = [int(values[f"scorecard.{name}"]) for name in ("filled", "no_data", "not_run")]
     assert sum(parts) == int(values["scorecard.published"]) == 138
     assert f"| All |  | {parts[0]} of 138 | {parts[1]} no data, {parts[2]} not run |" in str(values["scorecard.short"])
@@ -93,7 +93,7 @@ def test_an_arm_without_epochs_fills_a_cell() -> None:
     assert list(line.cells) == [("logreg", 0.01)]
 
 
-def test_two_readings_of_a_published_row_count_once_and_the_paper_s_own_comes_first() -> None:
+def test_two_variants_of_a_published_row_count_once_and_the_papers_own_comes_first() -> None:
     runs = {targets: f"{BASE} --arms mvae --targets {targets} --seeds 0 --epochs 20" for targets in ("own", "all")}
     item = with_runs(*((f"MVAE ({targets})", "mvae", (arguments,)) for targets, arguments in runs.items()))
     found = {
@@ -105,7 +105,7 @@ def test_two_readings_of_a_published_row_count_once_and_the_paper_s_own_comes_fi
     assert counted(item, Committed(found["all"])).cells["mvae", 0.01].entry.mean == 0.9
 
 
-def test_the_run_nearest_to_the_paper_speaks_for_a_cell_unless_only_another_has_three_seeds() -> None:
+def test_a_cell_uses_the_run_nearest_to_the_paper_unless_only_another_has_three_seeds() -> None:
     near, far = (f"{BASE} --arms nn --seeds {seeds} --epochs {epochs}" for seeds, epochs in (("0", 100), ("0-2", 20)))
     two = f"{BASE} --arms nn --seeds 0,1 --epochs 20"
     item = with_runs(("NN", "nn", (near, far)))
@@ -114,20 +114,20 @@ def test_the_run_nearest_to_the_paper_speaks_for_a_cell_unless_only_another_has_
     assert counted(item, Committed([*numbers(near, 0.9), *numbers(far, 0.7)])).cells[place].entry.n == 3
 
 
-def test_verdicts_are_counted_by_their_words() -> None:
+def test_verdicts_are_counted_by_name() -> None:
     arguments = f"{BASE} --arms nn --seeds 0-2 --epochs 20"
     line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments, 0.7944)))
     (one,) = line.cells.values()
     assert agreement(line, Sources()) == f"1 {one.entry.verdict}"
 
 
-def test_an_item_without_a_committed_number_counts_nothing_and_says_so() -> None:
+def test_an_item_without_committed_numbers_counts_as_not_run() -> None:
     line = counted(TABLE_4, Committed(()))
     assert (line.cells, line.not_run, line.no_data) == ({}, 54, 0)
     assert agreement(line, Sources()) == "not run"
 
 
-def test_no_data_is_another_thing_than_not_run() -> None:
+def test_the_scorecard_distinguishes_no_data_from_not_run() -> None:
     without = [item for item in ITEMS if item.no_data]
     assert {item.name.partition(", ")[2] for item in without} == {"CelebA", "MVAE19"}
     for item in without:
@@ -136,7 +136,7 @@ def test_no_data_is_another_thing_than_not_run() -> None:
         assert agreement(line, Sources()).startswith("no data: ")
 
 
-def test_every_item_is_on_the_page_and_the_absent_ones_are_named(values: dict[str, Value]) -> None:
+def test_every_item_is_on_the_page_and_absent_ones_are_named(values: dict[str, Value]) -> None:
     names = [line.split(" | ")[0].removeprefix("| ") for line in str(values["scorecard.table"]).splitlines()[2:]]
     assert names == [*(item.name for item in ITEMS), *ABSENT]
     assert set(ABSENT) == {"Section 7", "Figure 3", "Table 3"}
@@ -145,7 +145,7 @@ def test_every_item_is_on_the_page_and_the_absent_ones_are_named(values: dict[st
     assert all(short.count(f"| {item.line} |") == 1 for item in ITEMS)
 
 
-def test_the_items_are_those_that_have_a_caption_in_the_supplement() -> None:
+def test_the_items_are_exactly_the_captions_of_the_supplement() -> None:
     paper = os.environ.get("MVAE_PAPER")
     if not paper:
         pytest.skip("MVAE_PAPER does not name the supplement's text")
@@ -157,7 +157,7 @@ def test_the_items_are_those_that_have_a_caption_in_the_supplement() -> None:
     assert 7 not in sections and {6, 8} <= set(sections)
 
 
-def test_the_tests_that_hold_the_architectures_exist() -> None:
+def test_the_tests_named_for_the_architectures_exist() -> None:
     held = {item.name: item.test for item in ITEMS if item.test}
     assert list(held) == ["Figure 1", "Figure 2", "Figure 4"]
     for name in held.values():
@@ -194,12 +194,12 @@ def test_every_command_of_a_committed_number_runs_as_far_as_it_can_be_tried(
         ((1.0,), "no verdict (1 seed)"),
     ],
 )
-def test_a_claim_is_judged_by_the_interval_over_seeds(ours: tuple[float, ...], words: str) -> None:
+def test_a_claim_is_judged_by_its_interval_over_seeds(ours: tuple[float, ...], words: str) -> None:
     assert judged(ours, [0.0] * len(ours)) == words
 
 
 @pytest.mark.parametrize("shift", [0.5, 0.9, 1.1, 2.0])
-def test_the_interval_of_a_claim_is_student_s(shift: float) -> None:
+def test_the_interval_of_a_claim_is_students_t_interval(shift: float) -> None:
     ours, theirs = [shift + one for one in (2.5, 3.0, 1.4, 7.1)], [3.0, 3.0, 1.0, 7.0]
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
     low = statistics.fmean(differences) - 3.182446 * statistics.stdev(differences) / 2
@@ -207,7 +207,7 @@ def test_the_interval_of_a_claim_is_student_s(shift: float) -> None:
     assert judged(ours, theirs, low + 0.01) == "not resolved"
 
 
-def test_hours_hold_each_trial_and_each_measure_once_by_device() -> None:
+def test_hours_count_each_trial_and_each_measure_once_per_device() -> None:
     about = {"training_seconds": "3600", "measured_in_seconds": "1800", "device": "cpu"}
     (one,) = numbers(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
     other = replace(one, metric="test/else")

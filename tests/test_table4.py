@@ -1,4 +1,4 @@
-"""Table 4's investigation: which trials are its candidates, how they are averaged, and what its curves stand on."""
+"""The investigation of Table 4: its candidate trials, how they are averaged, and the x axis of its curves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def sources(root: Path, *numbers: Number) -> Sources:
     return Sources(root)
 
 
-def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_own(tmp_path: Path) -> None:
+def test_seeds_of_one_configuration_are_averaged_and_other_configurations_have_their_own_lines(tmp_path: Path) -> None:
     found = sources(
         tmp_path,
         number("a", 0.80, seed=0),
@@ -49,7 +49,7 @@ def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_o
 @pytest.mark.parametrize(
     "other", [{"epochs": 10}, {"image_network": "dcgan"}, {"learning_rate": 1e-4}, {"latents": 20}, {"model": "nn"}]
 )
-def test_a_trial_that_differs_elsewhere_is_no_candidate(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_a_trial_that_differs_in_another_field_is_no_candidate(tmp_path: Path, other: dict[str, Any]) -> None:
     assert table4.by_set_up(sources(tmp_path, number("a", 0.5, **other))) == {}
 
 

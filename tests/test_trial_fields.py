@@ -1,4 +1,4 @@
-"""Trial: its fields' defaults, the values it refuses, and how it is copied."""
+"""Trial: defaults of its fields, refused values, and copies."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_steps_that_workers_cannot_share_are_refused_in_one_line(fields: dict[st
         Trial.create(dataset="fashion_mnist", model="mvae", **fields)
 
 
-def test_defaults_are_those_of_the_data_set() -> None:
+def test_a_trials_defaults_are_those_of_the_data_set() -> None:
     digits, mnist, fashion_mnist = (
         Trial.create(dataset=name, model="mvae") for name in ("digits", "mnist", "fashion_mnist")
     )
@@ -103,18 +103,18 @@ def test_bad_input_is_refused_in_one_line_that_names_the_field(fields: dict[str,
     assert "\n" not in str(error.value)
 
 
-def test_with_changes_what_it_names_and_nothing_else() -> None:
+def test_with_changes_only_the_named_fields() -> None:
     trial = Trial.create(dataset="fashion_mnist", model="mvae", seed=4, epochs=9)
     changed = trial.with_(paired_fraction="0.5")
     assert changed.model_dump() == {**trial.model_dump(), "paired_fraction": 0.5}
     assert trial.paired_fraction == 1.0
 
 
-def test_a_trial_cannot_be_changed_in_place() -> None:
+def test_a_trial_is_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Trial.create(dataset="digits", model="nn").seed = 1
 
 
-def test_a_trial_made_from_its_own_fields_is_the_same_trial() -> None:
+def test_a_trial_rebuilt_from_its_fields_is_equal() -> None:
     trial = Trial.create(dataset="fashion_mnist", model="mvae", annealing_epochs=3, targets="all")
     assert Trial.model_validate_json(trial.model_dump_json()) == trial

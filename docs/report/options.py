@@ -1,4 +1,4 @@
-"""The options of all pipelines as one table, from what their `--help` says."""
+"""Makes one table of all pipelines' options, from their `--help`."""
 
 from __future__ import annotations
 
@@ -12,28 +12,29 @@ from sweeps.table.markdown import markdown_table
 
 
 def figures(_: Sources | None = None) -> dict[str, Value]:
-    """The table as `options.table`."""
+    """Returns the table as `options.table`."""
     lines = [[f"`{option}`", meaning, where] for option, meaning, where in rows()]
     return {"options.table": markdown_table(["option", "meaning", "pipeline"], [], lines)}
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """Option, its help, and the pipelines that have it with this help; the options of all pipelines come first."""
+    """Returns each option, its help, and the pipelines that share this help; options of all pipelines come first."""
+    of_pipelines = classes()
     found: dict[tuple[str, str], list[str]] = {}
-    for name, options in classes().items():
+    for name, options in of_pipelines.items():
         for field, about in options.model_fields.items():
             assert about.description, f"{name}: --{field} has no help"
             option = f"--{'no-' if about.default is True else ''}{field.replace('_', '-')}"
             found.setdefault((option, about.description), []).append(name)
-    where = {key: "all" if len(names) == len(classes()) else ", ".join(names) for key, names in found.items()}
+    where = {key: "all" if len(names) == len(of_pipelines) else ", ".join(names) for key, names in found.items()}
     return [(*key, where[key]) for key in sorted(found, key=lambda key: (where[key] != "all", key[0]))]
 
 
 def classes() -> dict[str, type[CommonOptions]]:
-    """Options of every pipeline, by its name."""
-    found = {}
-    for module in pkgutil.iter_modules(pipelines.__path__):
-        options = getattr(importlib.import_module(f"pipelines.{module.name}"), "Options", None)
-        if options is not None and issubclass(options, CommonOptions):
-            found[module.name] = options
-    return found
+    """Returns the options class of every pipeline, by the pipeline's name."""
+    modules = {
+        found.name: importlib.import_module(f"pipelines.{found.name}")
+        for found in pkgutil.iter_modules(pipelines.__path__)
+    }
+    options = {name: getattr(module, "Options", None) for name, module in modules.items()}
+    return {name: one for name, one in options.items() if one is not None and issubclass(one, CommonOptions)}

@@ -1,7 +1,7 @@
-"""Pictures drawn from committed numbers: docs/pictures/NAME.png, each with the digest of what it shows inside.
+"""Draws docs/pictures/NAME.png from committed numbers.
 
-Bytes of a PNG depend on versions of matplotlib and fonts; the digest does not. A picture is drawn again only if its
-numbers have changed.
+The bytes of a PNG depend on the versions of matplotlib and fonts, so each picture holds a digest of its numbers. It is
+drawn again only if its numbers have changed.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,11 +25,11 @@ from sweeps.table.comparison import Report
 from sweeps.table.plot import picture, saved
 
 NOTE = "mvae-suite numbers"
-"""Name of the PNG's text that holds the digest."""
+"""Name of the text in a PNG that holds the digest."""
 
 
 class Drawn(NamedTuple):
-    """A picture, and every number that it shows."""
+    """A picture and its numbers."""
 
     draw: Callable[[], bytes]
     shows: Sequence[object]
@@ -40,38 +41,38 @@ class Drawn(NamedTuple):
 
 
 def drawn(sources: Sources) -> dict[str, Drawn]:
-    """Every picture of numbers, by file name."""
-    fashion, digits, missing, subsets = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
-    of_missing = options("missing_modalities", TABLES["figure5"]["arguments"])
-    of_subsets = options("k_sweep", TABLES["figure6"]["arguments"])
-    figure_5 = missing_modalities.pictures(missing, missing, of_missing)["figure-5.png"]
-    figure_6 = k_sweep.pictures(subsets, of_subsets)["figure-6.png"]
-    cells, numbers = table4.by_set_up(sources), table4.shown_numbers(sources)
-    found = {
-        "digits-accuracy.png": Drawn(lambda: saved(lambda: picture(digits), "png"), _numbers(digits)),
-        "fashion-mnist-accuracy.png": Drawn(lambda: saved(lambda: picture(fashion), "png"), _numbers(fashion)),
-        "figure-5-mnist19.png": Drawn(figure_5, _numbers(missing)),
-        "figure-6-mnist19.png": Drawn(figure_6, _numbers(subsets)),
-        "table-4-batches.png": Drawn(lambda: table4.picture_of_batches(cells), numbers),
+    """Returns every picture by file name."""
+    fashion, digits, figure5, figure6 = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
+    of_figure5 = options("missing_modalities", TABLES["figure5"]["arguments"])
+    of_figure6 = options("k_sweep", TABLES["figure6"]["arguments"])
+    cells, precisions = table4.by_set_up(sources), table4.precisions(sources)
+    batches, weights = table4.accuracy_by_batches(cells).items(), table4.by_weight(cells).items()
+    of_table4 = (*batches, *weights, *map(repr, precisions.values()))
+    return {
+        "digits-accuracy.png": Drawn(partial(saved, lambda: picture(digits), "png"), _numbers(digits)),
+        "fashion-mnist-accuracy.png": Drawn(partial(saved, lambda: picture(fashion), "png"), _numbers(fashion)),
+        "figure-5-mnist19.png": Drawn(
+            missing_modalities.pictures(figure5, figure5, of_figure5)["figure-5.png"], _numbers(figure5)
+        ),
+        "figure-6-mnist19.png": Drawn(k_sweep.pictures(figure6, of_figure6)["figure-6.png"], _numbers(figure6)),
+        "table-4-batches.png": Drawn(partial(table4.picture_of_batches, cells), of_table4),
+        "table-4-weights.png": Drawn(partial(table4.picture_of_weights, cells, precisions), of_table4),
     }
-    if table4.by_weight(cells):
-        found["table-4-weights.png"] = Drawn(lambda: table4.picture_of_weights(sources), numbers)
-    return found
 
 
-def _numbers(shown: Report) -> list[object]:
-    """Every number of a table, ours and the paper's, with its place."""
-    pairs = ((entry, run) for entry in shown.in_order() for run in entry.runs)
+def _numbers(report: Report) -> list[object]:
+    """Returns every number of a table, ours and the paper's, with its place."""
+    pairs = ((entry, run) for entry in report.in_order() for run in entry.runs)
     return [(run.row, run.column, run.seed, run.value, entry.published) for entry, run in pairs]
 
 
 def stale(folder: Path, pictures: dict[str, Drawn]) -> list[str]:
-    """Names of the pictures that do not exist or show other numbers."""
-    return [name for name, one in pictures.items() if _noted(folder / name) != one.digest]
+    """Returns the names of pictures that do not exist or show other numbers."""
+    return [name for name, one in pictures.items() if _digest(folder / name) != one.digest]
 
 
 def draw(path: Path, one: Drawn) -> None:
-    """Write a picture with its digest."""
+    """Writes a picture with its digest."""
     about = PngInfo()
     about.add_text(NOTE, one.digest)
     buffer = io.BytesIO()
@@ -80,7 +81,7 @@ def draw(path: Path, one: Drawn) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _noted(path: Path) -> str | None:
+def _digest(path: Path) -> str | None:
     if not path.exists():
         return None
     with Image.open(path) as image:

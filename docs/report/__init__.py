@@ -8,12 +8,11 @@ address of a committed value, or of a value derived from several. A format may f
 
     spans.py        finds and fills the spans of a page
     numbers.py      docs/results/*.csv: numbers with their trials, and metrics by epoch
-    sources.py      all committed files; addresses of benchmarks, of command output and of values noted by hand
+    sources.py      all committed files; addresses of benchmarks, command output, values noted by hand, and options
     tables.py       tables of numbers and addresses of their cells; tables.csv lists them, rows.csv names their rows
     findings.py     values derived from several cells or benchmarks; checks that the pages' sentences are still true
     table4.py       the runs behind docs/table4.md
-    scorecard.py    our numbers for each item of the supplement; items.py and items.csv describe the items
-    options.py      the table of all pipelines' options
+    scorecard.py    our numbers for each item of the supplement; items.csv describes the items
     pictures.py     pictures, redrawn only if their numbers have changed
     refresh.py      takes new numbers from a storage
 

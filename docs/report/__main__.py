@@ -14,7 +14,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import findings, options, scorecard, sources, table4, tables
+from docs.report import findings, scorecard, sources, table4, tables
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources, Value
@@ -24,7 +24,7 @@ from mvae.storage.files import write_atomically
 from sweeps.cli.words import error
 from sweeps.store.store import Store
 
-TOPICS = (sources, tables, findings, scorecard, table4, options)
+TOPICS = (sources, tables, findings, scorecard, table4)
 
 
 def figures(sources: Sources) -> dict[str, Value]:
@@ -65,7 +65,8 @@ def run(options: Namespace, sources: Sources) -> int:
             print(line)
     values = figures(sources)
     if options.names:
-        print("\n".join(f"{name}    {str(value).partition(chr(10))[0]}" for name, value in sorted(values.items())))
+        for name, value in sorted(values.items()):
+            print(f"{name}    {str(value).partition(chr(10))[0]}")
         return 0
     texts, pictures = refilled(sources.root, values), drawn(sources)
     folder = sources.root / "docs" / "pictures"

@@ -1,8 +1,9 @@
-"""What the pages say about the numbers: values derived from several others, and checks that sentences are still true."""
+"""What the pages say about the numbers: values derived from several others, and checks that sentences still hold."""
 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 from docs.report.sources import Sources, Value, holds
@@ -36,15 +37,20 @@ CHANGED = {
 """Part of the image that each figure's task changes, as in the names of metrics."""
 
 
+@cache
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns every derived value by name.
+    """Returns every derived value by name. `agreement(...)` says what our runs show for an item without numbers.
 
     Raises:
         Refusal: a sentence of a page is no longer true.
     """
-    _check_generation(sources)
-    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _speed)
+    pages = (_table_4, _dcgan, _likelihoods, _figure_5, _figure_6, _vision, _translation, _speed)
     return {name: value for page in pages for name, value in page(sources).items()}
+
+
+def agreement(item: str) -> str:
+    """Returns the name of the value that says what our runs show for an item, for example agreement.figure5."""
+    return f"agreement.{item.replace(' ', '').lower()}"
 
 
 def _table_4(sources: Sources) -> dict[str, Value]:
@@ -57,20 +63,20 @@ def _table_4(sources: Sources) -> dict[str, Value]:
     holds(reproduced == ["LOGREG"] * 3, "LOGREG alone reproduces, at three fractions")
     features = [one.verdict for one in from_one if one.row in ("RBM", "VAE")]
     holds(features == [Verdict.AGREES] * 12, "RBM and VAE agree with the paper at every fraction from 1 % on")
-    missing = [arm(token).title for token in TABLE_4.rows if all(one.arm != token for one in entries)]
+
+    not_run = ", ".join(arm(token).title for token in TABLE_4.rows if all(one.arm != token for one in entries))
     ours = {row: [fashion.mean(row, share) for share in TABLE_4.shares] for row in ("NN", OWN, ALL)}
-    minus_nn = {
-        f"{OWN} minus NN, ours": zip(ours[OWN], ours["NN"], strict=True),
-        f"{ALL} minus NN, ours": zip(ours[ALL], ours["NN"], strict=True),
-        "MVAE minus NN, paper": zip(TABLE_4.rows["mvae"], TABLE_4.rows["nn"], strict=True),
-    }
     lines = [
-        [name, *("-" if one is None or nn is None else f"{one - nn:+.3f}" for one, nn in pairs)]
-        for name, pairs in minus_nn.items()
+        [name, *("-" if one is None or nn is None else f"{one - nn:+.3f}" for one, nn in zip(mvae, nns, strict=True))]
+        for name, mvae, nns in (
+            (f"{OWN} minus NN, ours", ours[OWN], ours["NN"]),
+            (f"{ALL} minus NN, ours", ours[ALL], ours["NN"]),
+            ("MVAE minus NN, paper", TABLE_4.rows["mvae"], TABLE_4.rows["nn"]),
+        )
     ]
     return {
-        "fashion.missing": f"- Not run yet: {', '.join(missing)}."
-        if missing
+        "fashion.missing": f"- Not run yet: {not_run}."
+        if not_run
         else "- Every arm of the table has at least one run.",
         "fashion.minus_nn": markdown_table(["accuracy"], list(map(column_label, TABLE_4.shares)), lines),
     }
@@ -79,42 +85,40 @@ def _table_4(sources: Sources) -> dict[str, Value]:
 def _dcgan(sources: Sources) -> dict[str, Value]:
     shown = table(sources, "dcgan")
     near = {(entry.row, entry.column) for entry in shown.in_order() if _within_tolerance(entry)}
-    expected = {(ALL, 0.001), ("NN", 0.01), ("NN", 0.1)}
-    holds(near == expected, "the DCGAN's NN is near the paper at 1 % and 10 %")
+    holds(near == {(ALL, 0.001), ("NN", 0.01), ("NN", 0.1)}, "the DCGAN's NN is near the paper at 1 % and 10 %")
     means = Means(shown)
     few, *gaps = (means[ALL, share] - means["NN", share] for share in (0.001, 0.01, 0.1, 1.0))
-    apart = max(map(abs, gaps))
-    holds(apart < 0.01, "the MVAE and NN are alike from 1 % on")
+    holds(max(map(abs, gaps)) < 0.01, "the MVAE and NN are alike from 1 % on")
     holds(few < -0.1, "the MVAE is worse than NN at 0.1 %")
     (run,) = shown.entries[ALL, 0.001].runs
     fewest = sources.numbers("weak_supervision-fashion_mnist").read(run.key, run.measure)
     assert fewest is not None
     holds(fewest.metrics["best/epoch"] == 1, "at 0.1 % the first epoch is the best")
-    return {"dcgan.first": fewest.metrics["best/validation_accuracy"], "dcgan.apart": apart}
+    return {"dcgan.first": fewest.metrics["best/validation_accuracy"], "dcgan.apart": max(map(abs, gaps))}
 
 
 def _likelihoods(sources: Sources) -> dict[str, Value]:
-    report = table(sources, "likelihoods")
-    most, few, light = (Means(table(sources, name)) for name in ("likelihoods", "likelihoods.s100", "likelihoods.w1"))
+    most, few, light = (Means(table(sources, f"likelihoods{name}")) for name in ("", ".s100", ".w1"))
     ahead = most[OWN, LOG + BY_BOTH] < most[JMVAE, LOG + BY_BOTH]
     holds(ahead, "by q(z given x1, x2) JMVAE is ahead, and by q(z given x1) MVAE")
     holds(most[OWN, LOG + BY_IMAGE] > most[JMVAE, LOG + BY_IMAGE], "the order of the two models turns round")
-    variances = [one for one in report.in_order() if str(one.column).startswith("var") and one.arm == "mvae"]
-    within = [_within_tolerance(one) for one in variances if one.published is not None]
+    entries = table(sources, "likelihoods").in_order()
+    variances = [one for one in entries if str(one.column).startswith("var") and one.arm == "mvae" and one.published]
+    within = [_within_tolerance(one) for one in variances]
     holds(within == [True] * 3, "MVAE's three variances are within 10 % of the paper's")
     paper = {row: PUBLISHED["binary_mnist"][token] for row, token in ((JMVAE, "jmvae"), (OWN, "mvae"))}
+    between = [most[OWN, log] + 2 < light[OWN, log] < theirs for log, theirs in zip(LOGS, paper[OWN], strict=False)]
     holds(
-        all(most[OWN, log] + 2 < light[OWN, log] < theirs for log, theirs in zip(LOGS, paper[OWN], strict=False)),
-        "with label weight 1 all three likelihoods are higher than with weight 50 and below the paper's",
+        all(between), "with label weight 1 all three likelihoods are higher than with weight 50 and below the paper's"
     )
-    below = [theirs - most[row, log] for row in paper for log, theirs in zip(LOGS, paper[row], strict=False)]
-    lower = [most[row, log] - few[row, log] for row in paper for log in LOGS]
-    effective = [most[row, f"ESS joint by {BY_BOTH}"] for row in paper]
     return {
         "likelihoods.gap": most[OWN, LOG + BY_IMAGE] - most[OWN, LOG + BY_BOTH],
-        **_range("likelihoods.below", below),
-        **_range("likelihoods.lower", lower),
-        **_range("likelihoods.ess", effective),
+        **_range(
+            "likelihoods.below",
+            [theirs - most[row, log] for row in paper for log, theirs in zip(LOGS, paper[row], strict=False)],
+        ),
+        **_range("likelihoods.lower", [most[row, log] - few[row, log] for row in paper for log in LOGS]),
+        **_range("likelihoods.ess", [most[row, f"ESS joint by {BY_BOTH}"] for row in paper]),
         "likelihoods.conditional.ours": most[JMVAE, CONDITIONAL + BY_BOTH] - most[OWN, CONDITIONAL + BY_BOTH],
         "likelihoods.conditional.paper": paper[JMVAE][-1] - paper[OWN][-1],
         "likelihoods.image.mvae_conditional": most[OWN, CONDITIONAL + BY_IMAGE],
@@ -123,12 +127,13 @@ def _likelihoods(sources: Sources) -> dict[str, Value]:
 
 
 def _figure_5(sources: Sources) -> dict[str, Value]:
-    shown = Means(table(sources, "figure5"))
-    shares = [float(share) for share in shown.report.columns]
+    report = table(sources, "figure5")
+    shown, shares = Means(report), [float(share) for share in report.columns]
     loss = shown[ACCURACY, 1.0] - shown[ACCURACY, 0.1]
     holds(loss > 0.15, "accuracy at p = 0.1 is far below that at p = 1")
     better = [p for p in shares if shown[ACCURACY, p] > shown[MAJORITY, p]]
     holds(better == [0.3, 1.0], "sampled attributes beat the more frequent value from p = 0.3 on")
+    losses = contrast(report.entries[ACCURACY, 1.0], report.entries[ACCURACY, 0.1])
     return {
         "figure5.from": shares[0],
         "figure5.sampled_share": shown[BALANCED, 0.1] / shown[BALANCED, 1.0],
@@ -138,45 +143,72 @@ def _figure_5(sources: Sources) -> dict[str, Value]:
         "figure5.above_coin_full": shown[LIKELIEST, 1.0] - 0.5,
         "figure5.above_coin_few": shown[LIKELIEST, 0.1] - 0.5,
         "figure5.nats": shown[LOG_X1, 1.0] - shown[LOG_X1, 0.1],
+        agreement("Figure 5"): f"p = 0.1 close to full data: {judged(losses, -math.inf, CLOSE)}",
     }
 
 
 def _figure_6(sources: Sources) -> dict[str, Value]:
     report = table(sources, "figure6")
-    shown = Means(report)
-    none, one, most = (f"k={k}" for k in (0, 1, 50))
-    holds(
-        shown[FREE, none] - shown[FREE, one] < shown[FREE, one] - shown[FREE, most],
-        "most of the fall of the variance comes after k = 1",
-    )
-    first_nats = shown[JOINT, one] - shown[JOINT, none]
-    holds(first_nats > 0, "the likelihood rises from k = 0 to k = 1")
-    fixed = judged(contrast(report.entries[FIXED, none], report.entries[FIXED, one]))
-    holds(fixed == "not resolved", "whether the variance drops with fixed noise is not resolved")
+    shown, cells = Means(report), report.entries
+    ratios = {(row, k): shown[row, f"k={k}"] / shown[row, "k=0"] for row in (FREE, FIXED) for k in (1, 50)}
+    drops = {place: judged(contrast(cells[place[0], "k=0"], cells[place[0], f"k={place[1]}"])) for place in ratios}
+    nats = {k: shown[JOINT, f"k={k}"] - shown[JOINT, "k=0"] for k in (1, 50)}
+    rises = judged(contrast(cells[JOINT, "k=50"], cells[JOINT, "k=0"]))
     counts = {entry.n for entry in report.in_order()}
+    holds(
+        1 - ratios[FREE, 1] < ratios[FREE, 1] - ratios[FREE, 50], "most of the fall of the variance comes after k = 1"
+    )
+    holds(nats[1] > 0, "the likelihood rises from k = 0 to k = 1")
+    holds(drops[FIXED, 1] == "not resolved", "whether the variance drops with fixed noise is not resolved")
     holds(len(counts) == 1, "all points of Figure 6 have as many seeds")
+    claims = (
+        ("(b) variance drops at k = 1", (FREE, 1)),
+        ("(c) with fixed noise too", (FIXED, 1)),
+        ("variance drops by k = 50", (FREE, 50)),
+    )
+    said = [f"{claim}: {drops[place]}, {ratios[place]:.3f} of k = 0" for claim, place in claims]
     return {
         "figure6.seeds": counts.pop(),
-        "figure6.free_ratio": shown[FREE, one] / shown[FREE, none],
-        "figure6.fixed_ratio": shown[FIXED, one] / shown[FIXED, none],
-        "figure6.most_ratio": shown[FREE, most] / shown[FREE, none],
-        "figure6.first_nats": first_nats,
-        "figure6.nats": shown[JOINT, most] - shown[JOINT, none],
+        "figure6.free_ratio": ratios[FREE, 1],
+        "figure6.fixed_ratio": ratios[FIXED, 1],
+        "figure6.most_ratio": ratios[FREE, 50],
+        "figure6.first_nats": nats[1],
+        "figure6.nats": nats[50],
+        agreement("Figure 6"): "; ".join([f"(a) likelihood rises: {rises}", *said]),
     }
 
 
-def _check_generation(sources: Sources) -> None:
-    """Checks the sentences of docs/experiments/vision.md and translation.md."""
-    parts = ("colour-cbcr", "fill_in-hidden", "watermark-marked", "edges_from_image", "mask_from_image")
-    gaps = [_above_plain(sources, part) for part in parts]
-    holds(min(gaps) > 0, "each task beats both plain answers where it changes the image")
-    holds(min(gaps[:3]) == gaps[0], "of the changed parts colour has the narrowest gap")
-    scores = by_metric(table(sources, "sentences"))
+def _vision(sources: Sources) -> dict[str, Value]:
+    faces = table(sources, "faces")
+    psnr, gaps = by_metric(faces), dict[str, float]()
+    for part in (name.removeprefix("psnr/") for name in psnr if name.startswith("psnr/")):
+        plain = (f"psnr_input/{part}", f"psnr_mean/{part}")  # not every task has an input to compare with
+        gaps[part] = psnr[f"psnr/{part}"] - max(psnr[name] for name in plain if name in psnr)
+    changed = [gaps[part] for part in ("colour-cbcr", "fill_in-hidden", "watermark-marked")]
+    made = [gaps[part] for part in ("edges_from_image", "mask_from_image")]
+    holds(min(changed + made) > 0, "each task beats both plain answers where it changes the image")
+    holds(min(changed) == changed[0], "of the changed parts colour has the narrowest gap")
+    seeds = counted(faces.in_order()[0].n, "seed")
+    above = {name: "above" if all(gaps[part] > 0 for part in parts) else "not above" for name, parts in CHANGED.items()}
+    return {agreement(name): f"PSNR {words} the plain baselines ({seeds})" for name, words in above.items()}
+
+
+def _translation(sources: Sources) -> dict[str, Value]:
+    sentences = table(sources, "sentences")
+    scores, seeds = by_metric(sentences), counted(sentences.in_order()[0].n, "seed")
     for score in ("bleu", "chrf"):
         for pair in DIRECTIONS.values():
             plain = max(scores[f"{score}_{kind}/{pair}"] for kind in ("copy", "frequent"))
             ours = min(scores[f"{score}{kind}/{pair}"] for kind in ("", "_beam"))
             holds(ours > 1.5 * plain, "both directions score well above both answers that need no model")
+    shown = {name: (scores[f"bleu/{pair}"], scores[f"bleu_copy/{pair}"]) for name, pair in DIRECTIONS.items()}
+    return {
+        agreement("Table 6"): "examples only",
+        **{
+            agreement(name): f"BLEU {ours:.1f}, source copied {copied:.1f} ({seeds})"
+            for name, (ours, copied) in shown.items()
+        },
+    }
 
 
 def _speed(sources: Sources) -> dict[str, Value]:
@@ -197,21 +229,18 @@ def _speed(sources: Sources) -> dict[str, Value]:
     runs = benchmarks["orchestration-cpu"]["trivial"]
     assert len({run["trials"] for run in runs}) == 1
     lines = [[label, *(f"{ways[way]:,.0f}" if way in ways else "-" for way in WAYS)] for label, ways in speeds.items()]
-    recorded = speeds["mvae mnist mlp"]["graphed"]
+    scaling = {one["batch"]: one["ratio"] for one in benchmarks["scaling-cpu"]["compared"]}
+    lockstep = benchmarks["gpu-h200"]["lockstep"]["16 models"]["graphed"]
     return {
         "speed.engine.repeats": len(runs),
         "speed.engine.each": ", ".join(f"{seconds:.2f}" for seconds in sorted(run["a_trial"] for run in runs)),
         **_range("speed.engine.cpu", [run["a_trial_cpu"] for run in runs]),
         **_range("speed.engine.start", [run["start"] for run in runs]),
         "speed.engine.again": max(run["again"] for run in runs),
-        **{
-            f"speed.scaling.{one['batch']}.{part}": ratio
-            for one in benchmarks["scaling-cpu"]["compared"]
-            for part, ratio in one["ratio"].items()
-        },
+        **{f"speed.scaling.{batch}.{part}": ratio[part] for batch, ratio in scaling.items() for part in ratio},
         "speed.gpu.table": markdown_table(["examples per second"], list(WAYS.values()), lines),
         **_range("speed.gpu.times", [ways["graphed"] / ways["eager"] for ways in speeds.values()]),
-        "speed.gpu.lockstep": benchmarks["gpu-h200"]["lockstep"]["16 models"]["graphed"] / recorded,
+        "speed.gpu.lockstep": lockstep / speeds["mvae mnist mlp"]["graphed"],
         "speed.machines": _machines(benchmarks),
     }
 
@@ -236,43 +265,8 @@ def _within_tolerance(entry: Entry) -> bool:
     return entry.difference is not None and abs(entry.difference) <= entry.tolerance + SLACK
 
 
-def _above_plain(sources: Sources, part: str) -> float:
-    """Our PSNR minus that of the better plain answer: the mean image, or the input if the task has one."""
-    psnr = by_metric(table(sources, "faces"))
-    plain = (f"psnr_input/{part}", f"psnr_mean/{part}")
-    return psnr[f"psnr/{part}"] - max(psnr[name] for name in plain if name in psnr)
-
-
-def without_numbers(name: str, sources: Sources) -> str:
-    """Returns what our runs show for an item for which the supplement prints no numbers."""
-    if name in CHANGED:
-        better = all(_above_plain(sources, part) > 0 for part in CHANGED[name])
-        seeds = counted(table(sources, "faces").in_order()[0].n, "seed")
-        return f"PSNR {'above' if better else 'not above'} the plain baselines ({seeds})"
-    if name in DIRECTIONS:
-        report = table(sources, "sentences")
-        ours, copied = (by_metric(report)[f"{score}/{DIRECTIONS[name]}"] for score in ("bleu", "bleu_copy"))
-        return f"BLEU {ours:.1f}, source copied {copied:.1f} ({counted(report.in_order()[0].n, 'seed')})"
-    if name == "Figure 5":
-        cells = table(sources, "figure5").entries
-        return f"p = 0.1 close to full data: {judged(contrast(cells[ACCURACY, 1.0], cells[ACCURACY, 0.1]), -math.inf, CLOSE)}"
-    if name == "Figure 6":
-        report = table(sources, "figure6")
-        shown, cells, last = Means(report), report.entries, str(report.columns[-1])
-        lines = [f"(a) likelihood rises: {judged(contrast(cells[JOINT, last], cells[JOINT, 'k=0']))}"]
-        for label, row, column in (
-            ("(b) variance drops at k = 1", FREE, "k=1"),
-            ("(c) with fixed noise too", FIXED, "k=1"),
-            (f"variance drops by {last.replace('=', ' = ')}", FREE, last),
-        ):
-            drop = judged(contrast(cells[row, "k=0"], cells[row, column]))
-            lines.append(f"{label}: {drop}, {shown[row, column] / shown[row, 'k=0']:.3f} of k = 0")
-        return "; ".join(lines)
-    return "examples only"
-
-
 def judged(between: Contrast, low: float = 0.0, high: float = math.inf) -> str:
-    """Returns whether a difference lies between two bounds, by Student's interval of its mean over seeds.
+    """Judges whether a difference lies between two bounds, by Student's interval of its mean over seeds.
 
     Returns:
         "seen" if the whole interval lies between the bounds, "not seen" if it lies outside, else "not resolved";

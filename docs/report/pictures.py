@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -22,10 +22,17 @@ from docs.report.tables import TABLES, options, table
 from mvae.storage.files import write_atomically
 from pipelines import k_sweep, missing_modalities
 from sweeps.table.comparison import Report
-from sweeps.table.plot import picture, saved
+from sweeps.table.plot import COLOURS, picture, saved
+from sweeps.table.published import TABLE_4, column_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NOTE = "mvae-suite numbers"
 """Name of the text in a PNG that holds the digest."""
+PAPER_BATCHES = 100 * 500
+"""Batches in 100 epochs of the paper's training; with all pairs, each of them is paired."""
 
 
 class Drawn(NamedTuple):
@@ -55,8 +62,8 @@ def drawn(sources: Sources) -> dict[str, Drawn]:
             missing_modalities.pictures(figure5, figure5, of_figure5)["figure-5.png"], _numbers(figure5)
         ),
         "figure-6-mnist19.png": Drawn(k_sweep.pictures(figure6, of_figure6)["figure-6.png"], _numbers(figure6)),
-        "table-4-batches.png": Drawn(partial(table4.picture_of_batches, cells), of_table4),
-        "table-4-weights.png": Drawn(partial(table4.picture_of_weights, cells, precisions), of_table4),
+        "table-4-batches.png": Drawn(partial(_batches, cells), of_table4),
+        "table-4-weights.png": Drawn(partial(_weights, cells, precisions), of_table4),
     }
 
 
@@ -87,3 +94,55 @@ def _digest(path: Path) -> str | None:
     with Image.open(path) as image:
         image.load()
         return image.info.get(NOTE)
+
+
+def _batches(cells: table4.Cells) -> bytes:
+    """Draws test accuracy against paired batches and the published row, in one panel per final beta."""
+    figure, panels = _panels(2)
+    published = [(share * PAPER_BATCHES, TABLE_4.published("mvae", share)) for share in TABLE_4.shares]
+    for axes, beta in zip(panels, (1.0, 0.5), strict=True):
+        axes.plot(*zip(*published, strict=True), color="black", linestyle="--", marker="s", ms=3, label="published row")
+        plain = {
+            (set_up, share): points
+            for (set_up, share), points in table4.accuracy_by_batches(cells).items()
+            if (set_up.arm, set_up.label_weight, set_up.final_beta) == ("mvae", 1.0, beta)
+        }
+        for number, ((set_up, share), points) in enumerate(plain.items()):
+            label = f"{set_up.targets}, {set_up.pairing}, {column_label(share)}"
+            style, colour = ":" if set_up.targets == "own" else "-", COLOURS[number % len(COLOURS)]
+            axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", ms=2.5, label=label)
+        _dress(axes, f"beta rises to {beta:g}", xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
+    return saved(lambda: figure, "png")
+
+
+def _weights(cells: table4.Cells, measured: Mapping[float, Any]) -> bytes:
+    """Draws the test accuracy of `own` against the label weight, and the precision of both experts at each weight.
+
+    Args:
+        measured: from `table4.precisions`.
+    """
+    figure, (first, *others) = _panels(1 + len(measured))
+    for number, (share, points) in enumerate(table4.by_weight(cells).items()):
+        first.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
+    _dress(first, "accuracy of MVAE (own)", xscale="log", xlabel="label weight", ylabel="test accuracy")
+    for axes, (weight, values) in zip(others, measured.items(), strict=True):
+        for name, colour in (("label", COLOURS[1]), ("image", COLOURS[0])):
+            axes.plot(range(1, 1 + len(values[name])), values[name], color=colour, label=f"{name}'s expert")
+        title, precision = f"label weight {weight:g}, all pairs", "precision (the prior has 1)"
+        _dress(axes, title, yscale="log", xlabel="latent dimension", ylabel=precision)
+    return saved(lambda: figure, "png")
+
+
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * n, 4.4), layout="constrained")
+    return figure, list(figure.subplots(1, n, squeeze=False).flat)
+
+
+def _dress(axes: Axes, title: str, **settings: str) -> None:
+    axes.set(**settings)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7)

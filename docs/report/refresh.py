@@ -11,18 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from docs.report.numbers import (
-    BY_EPOCH,
-    CURVES,
-    Committed,
-    Curves,
-    know_examples,
-    lines_of,
-    read,
-    read_curves,
-    written,
-    written_curves,
-)
+from docs.report import numbers as kept
+from docs.report.numbers import CURVES, Committed, Curves, lines_of
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
 from mvae.trial import Trial
@@ -50,32 +40,32 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
     wanted = {file_of(sweep) for sweep in sweeps} or {name for name in reported if (folder / name).exists()}
     if missing := sorted(wanted - reported.keys()) or ["any sweep"] * (not reported):
         known = ", ".join(sorted(reported)) or "none"
-        raise Refusal(f"{store.folder} has no report of {missing[0]}, only {known}: run the sweep with --report first")
+        raise Refusal(f"{store.reports} has no report of {missing[0]} (found: {known}): run the sweep with --report")
     changed = []
     for name in sorted(wanted):
         results = (store.results.read(*place) for place in sorted(reported[name]))
         own = [result for result in results if result is not None and not result.provenance.get("elastic")]
-        committed, new = read(folder / name), [committable(result) for result in own]
+        committed, new = kept.read(folder / name), [committable(result) for result in own]
         check_equal(_numbers(committed), _numbers(new), name)
         more = [result for result in new if committed.read(result.key, result.measure) is None]
         if more:
-            write_atomically(folder / name, written(Committed([*committed, *more])).encode())
+            write_atomically(folder / name, kept.written(Committed([*committed, *more])).encode())
             changed.append(f"{name}: {len(_numbers(more))} new numbers")
         drawn = folder / CURVES / name
         if drawn.exists():
-            old_curves, new_curves = read_curves(drawn), curves(own)
+            old_curves, new_curves = kept.read_curves(drawn), curves(own)
             check_equal(old_curves, new_curves, name)
-            write_atomically(drawn, written_curves(old_curves | new_curves).encode())
+            write_atomically(drawn, kept.written_curves(old_curves | new_curves).encode())
     return changed
 
 
 def committable(result: Result) -> Result:
-    """Returns a storage's result as docs/results/ keeps it: without metrics of the training split and with less about it.
+    """Returns a storage's result as docs/results/ keeps it, without metrics of the training split.
 
     Raises:
         Refusal: the key does not follow from the trial and its data.
     """
-    know_examples()
+    kept.know_examples()
     trial, made = Trial.create(**result.trial), result.provenance
     if trial.key(made.get("data", "")) != result.key:
         raise Refusal(f"{result.key}: the trial and its data give another key, so its numbers cannot be taken")
@@ -96,7 +86,7 @@ def curves(results: Iterable[Result]) -> Curves:
     return {
         (key, metric): tuple(metrics[metric] for metrics in history)
         for key, history in histories.items()
-        for metric in BY_EPOCH
+        for metric in kept.BY_EPOCH
         if history and metric in history[0]
     }
 

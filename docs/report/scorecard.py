@@ -1,18 +1,26 @@
-"""The scorecard: for each item of the supplement, how many of its numbers we have, and how well they agree."""
+"""The scorecard: for each item of the supplement, how many of its numbers we have, and how well they agree.
+
+An item is a table, a figure, or one data set's column of Tables 1 and 2: a line of items.csv. Columns that are not
+fields of `Item`: `arms` lists the published rows, `networks` our image networks with the paper's first, `weight` the
+option of the second modality's likelihood weight, and `table` the line of tables.csv with the runs of an item without
+numbers.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from docs.report.findings import without_numbers
-from docs.report.items import ABSENT, ITEMS, Item, Row
-from docs.report.numbers import Committed, identity
+from docs.report import findings
+from docs.report.numbers import Committed, identity, lines_of
 from docs.report.sources import Sources, Value
-from docs.report.tables import Place, cells, report
+from docs.report.tables import TABLES, Place, cells, published, report
+from mvae.models import ARMS, arm
 from mvae.trial import Trial
-from sweeps.cli.words import counted
 from sweeps.store.results import Result
 from sweeps.table.comparison import Entry
 from sweeps.table.entries import grouped
@@ -20,24 +28,49 @@ from sweeps.table.findings import verdict_words
 from sweeps.table.judgement import FEWEST_SEEDS, Verdict
 from sweeps.table.markdown import markdown_table
 
+ABSENT = ("Section 7", "Figure 3", "Table 3")
+"""Items that the supplement's numbering implies but its text does not contain."""
+SEEDS = "--seeds 0-4"
+"""Seeds to look for. A cell counts the seeds that have a committed number."""
+EPOCHS = {
+    "likelihoods": ("500", "100", "50", "20"),
+    "weak_supervision": ("100 --annealing-epochs 200", "100", "20", "20 --annealing-epochs 40"),
+}
+"""Epochs to look for, the paper's first."""
 FEWEST_EPOCHS = 20
 """Epochs that a run needs to fill a cell."""
-SLIGHT = (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
-WORDS = {
-    Verdict.FEW_SEEDS: f"without a verdict (fewer than {FEWEST_SEEDS} seeds)",
+SLIGHT = {
     Verdict.SLIGHTLY_ABOVE: "above, within the tolerance",
     Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
 }
-"""Verdicts that need other words after a count."""
-NOT_RUN, NO_DATA = "not run", "no data"
-MISSING = "absent from the supplement's text"
+"""Verdicts in words where cells have several tolerances."""
+FEW_SEEDS = f"without a verdict (fewer than {FEWEST_SEEDS} seeds)"
+NOT_RUN, NO_DATA, MISSING = "not run", "no data", "absent from the supplement's text"
 
 
 @dataclass(frozen=True)
-class Filled:
+class Item:
+    """A line of the scorecard."""
+
+    name: str  # number in the supplement
+    line: str  # line of the short table; items that share a line are added up
+    line_shows: str  # contents of that line, at its first item
+    shows: str  # contents of the item, in a few words
+    paper: str  # the paper's data, epochs and seeds
+    data: str  # our data; empty if there are none
+    pipeline: str  # module in pipelines/; empty if nothing is trained
+    dataset: str  # our data set; with the pipeline it names the file of numbers
+    same_runs_as: str  # item whose hours already include this item's runs
+    no_data: str  # why the data are unavailable; empty if they are available
+    test: str  # test of an architecture, in tests/test_networks.py
+    command: str  # runs the paper's set-up; for architectures, the test
+    published: Mapping[Place, float | None]  # by arm and column: all numbers that the item prints
+    runs: tuple[str, ...]  # arguments of runs to look for; for an arm, the set-up nearest to the paper's first
+
+
+class Filled(NamedTuple):
     """One of our numbers beside a published one."""
 
-    row: Row
     run: str  # arguments of the command behind the number
     entry: Entry
 
@@ -47,9 +80,8 @@ class Line:
     """An item with our numbers."""
 
     item: Item
-    filled: Mapping[tuple[str, Place], Filled]  # by row label, arm and column, in the order of the rows
-    results: Sequence[Result]  # of all trials that the item's commands ask for
-    trials: Mapping[str, Trial]  # of these results, by key
+    filled: Mapping[tuple[str, Place], Filled]  # by our row, published arm and column
+    ours: Committed  # results of all trials that the item's runs ask for
 
     @property
     def cells(self) -> dict[Place, Filled]:
@@ -60,34 +92,87 @@ class Line:
         return found
 
     @property
-    def no_data(self) -> int:
-        """Published numbers without ours because the data are unavailable."""
-        return len(self.item.published) - len(self.cells) if self.item.no_data else 0
+    def without_ours(self) -> int:
+        """Published numbers without ours: not run, or without data if the item says so."""
+        return len(self.item.published) - len(self.cells)
 
-    @property
-    def not_run(self) -> int:
-        """Published numbers without ours although the data are available."""
-        return len(self.item.published) - len(self.cells) - self.no_data
+
+def _items() -> Iterator[Item]:
+    for line in lines_of(Path(__file__).with_name("items.csv")):
+        fields: dict[str, Any] = dict(line)
+        arms, networks, weight, ours = (fields.pop(name) for name in ("arms", "networks", "weight", "table"))
+        table = published(line["pipeline"], line["dataset"])
+        if table is None:
+            yield Item(**fields, published={}, runs=(TABLES[ours]["arguments"],) if ours else ())
+            continue
+        parts = {"Table 1": table.columns[:3], "Table 2": table.columns[3:]}
+        columns = parts.get(line["name"].partition(",")[0], table.columns)
+        places = {place: table.published(*place) for place in product(arms.split(), columns)}
+        runs = tuple(run for token in arms.split() for run in _runs(token, line, networks.split(), weight))
+        yield Item(**fields, published=places, runs=runs)
+
+
+def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str) -> Iterator[str]:
+    """Yields the arguments of an arm's runs: the paper's own targets first, then the set-up nearest to the paper's."""
+    reads = arm(token if token in ARMS else "mvae").reads
+    epochs = [length for length in EPOCHS[line["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
+    of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
+    of_epochs = [f" --epochs {length}" for length in epochs] if "epochs" in reads else [""]
+    set_ups = [network + length for network, length in product(of_networks, of_epochs)]
+    if weight.removeprefix("--").replace("-", "_") in reads:
+        heavy = [f"{network} --epochs 100 {weight} 50" for network in of_networks if weight == "--label-weight"]
+        set_ups = [*(f"{set_up} {weight} 1" for set_up in set_ups), *heavy]
+    for targets in (" --targets own", " --targets all") if "targets" in reads else ("",):
+        for set_up in set_ups:
+            yield f"--dataset {line['dataset']} --preset paper {SEEDS} --arms {token}{targets}{set_up}"
+
+
+ITEMS = tuple(_items())
+"""In the order of the supplement's numbers: tables, then figures."""
 
 
 def figures(sources: Sources) -> dict[str, Value]:
     """Returns the tables and counts of the scorecard by name."""
     lines = [compared(item, sources.numbers(f"{item.pipeline}-{item.dataset}")) for item in ITEMS]
     agreements = {line.item.name: agreement(line, sources) for line in lines}
-    no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
+    no_data = sum(line.without_ours for line in lines if line.item.no_data)
+    not_run = sum(line.without_ours for line in lines if not line.item.no_data)
     absent = f"{', '.join(ABSENT[:-1])} and {ABSENT[-1]}"
-    total = ["All", "", _share(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"]
-    short = [*_short(lines, agreements), total, [absent, MISSING, "-", "-"]]
-    whole = [*(_whole(line, agreements[line.item.name]) for line in lines)]
-    whole += [[name, MISSING, *["-"] * 7] for name in ABSENT]
-    commands = [command for line in lines for command in _commands(line)]
-    count = "numbers with ours"
-    heads = ["item", "shows", count, "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
+
+    short = []
+    for items in grouped(lines, lambda line: line.item.line).values():
+        first, filled = items[0].item, [one for line in items for one in line.cells.values()]
+        words = "; ".join(dict.fromkeys(agreements[line.item.name] for line in items))
+        if first.test:
+            words = "numbers of parameters hold (tests)"
+        elif filled:
+            words = _verdicts(filled)
+        elif any(line.item.no_data for line in items):
+            words = NO_DATA
+        short.append([first.line, first.line_shows, _share(items), words])
+    short.append(["All", "", _share(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"])
+
+    whole, rows, commands = [], [], dict[str, None]()  # each command once
+    for line in lines:
+        item, spent = line.item, [_hours(value) for value in hours(line.ours)]
+        if item.same_runs_as and line.ours.trials:
+            spent = [f"as {item.same_runs_as}"] * 2
+        count = [_share([line]), agreements[item.name]]
+        whole.append([item.name, item.shows, *count, item.paper, _ours(line), *spent, f"`{item.command}`"])
+        for row, of_row in grouped(line.filled.values(), lambda one: one.entry.row).items():
+            of = sum(arm == of_row[0].entry.arm for arm, _ in item.published)
+            rows.append([item.name, row, f"{len(of_row)} of {of}", _verdicts(of_row), _set_ups(of_row)])
+        used = {one.run for one in line.filled.values()}
+        runs = [run for run in item.runs if (run in used if item.published else line.ours.trials)]
+        commands |= dict.fromkeys(f"python pipelines/{item.pipeline}.py {run}" for run in runs)
+
+    heads = ["item", "shows", "numbers with ours", "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
+    absent_lines = [[name, MISSING, *["-"] * 7] for name in ABSENT]
     return {
-        "scorecard.short": markdown_table(["item", "shows", count, "agreement"], [], short),
-        "scorecard.table": markdown_table(heads, [], whole),
-        "scorecard.rows": markdown_table(["item", "row", count, "agreement", "ours"], [], _rows(lines)),
-        "scorecard.commands": "\n".join(["```sh", *dict.fromkeys(commands), "```"]),
+        "scorecard.short": markdown_table(heads[:4], [], [*short, [absent, MISSING, "-", "-"]]),
+        "scorecard.table": markdown_table(heads, [], [*whole, *absent_lines]),
+        "scorecard.rows": markdown_table(["item", "row", *heads[2:4], "ours"], [], rows),
+        "scorecard.commands": "\n".join(["```sh", *commands, "```"]),
         "scorecard.published": sum(len(line.item.published) for line in lines),
         "scorecard.filled": sum(len(line.cells) for line in lines),
         "scorecard.no_data": no_data,
@@ -100,25 +185,22 @@ def figures(sources: Sources) -> dict[str, Value]:
 def compared(item: Item, committed: Committed) -> Line:
     """Puts the committed numbers of an item's file beside the published ones.
 
-    A cell takes the set-up nearest to the paper's of those with enough seeds for a verdict; if none has enough, the
-    nearest of all.
+    A cell takes the set-up nearest to the paper's of those with enough seeds for a verdict, else the nearest of all.
     """
     filled: dict[tuple[str, Place], Filled] = {}
     keys: set[str] = set()
-    for row in item.rows if committed.trials else ():
-        for run in row.runs:  # nearest to the paper first
-            asked = [cell for cell in cells(item.pipeline, run) if _long_enough(cell.trial)]
-            made = report(item.pipeline, asked, committed)
-            for entry in made.in_order() if made else ():
-                keys |= {one.key for one in entry.runs}
-                place = row.label, (entry.arm, entry.column)
-                better = place not in filled or filled[place].entry.n < FEWEST_SEEDS <= entry.n
-                if place[1] in item.published and better:
-                    filled[place] = Filled(row, run, entry)
-    for run in item.runs:
-        keys |= {key for _, key in committed.having(cells(item.pipeline, run))}
-    trials = {key: trial for key, trial in committed.trials.items() if key in keys}
-    return Line(item, filled, [result for result in committed if result.key in keys], trials)
+    for run in item.runs if committed.trials else ():
+        asked = cells(item.pipeline, run)
+        if item.published:
+            asked = tuple(cell for cell in asked if _long_enough(cell.trial))
+        keys |= {key for _, key in committed.having(asked)}
+        made = report(item.pipeline, asked, committed) if item.published else None
+        for entry in made.in_order() if made else ():
+            place = entry.row, (entry.arm, entry.column)
+            better = place not in filled or filled[place].entry.n < FEWEST_SEEDS <= entry.n
+            if place[1] in item.published and better:
+                filled[place] = Filled(run, entry)
+    return Line(item, filled, Committed(result for result in committed if result.key in keys))
 
 
 def _long_enough(trial: Trial) -> bool:
@@ -134,65 +216,28 @@ def agreement(line: Line, sources: Sources) -> str:
         return _verdicts(line.cells.values())
     if line.item.no_data:
         return f"{NO_DATA}: {line.item.no_data}"
-    return without_numbers(line.item.name, sources) if line.trials else NOT_RUN
+    return str(findings.figures(sources)[findings.agreement(line.item.name)]) if line.ours.trials else NOT_RUN
 
 
 def hours(results: Iterable[Result]) -> tuple[float, float]:
     """Returns hours of training and measuring on CPUs and on GPUs. The training of a trial counts once."""
-    spent = {"cpu": 0.0, "cuda": 0.0}
+    spent = {False: 0.0, True: 0.0}
     for of_trial in grouped(results, lambda result: result.key).values():
-        seconds = [float(result.provenance["measured_in_seconds"] or 0) for result in of_trial]
+        measured = sum(float(result.provenance["measured_in_seconds"] or 0) for result in of_trial)
         trained = max(float(result.provenance["training_seconds"] or 0) for result in of_trial)
-        spent["cuda" if of_trial[0].provenance["device"].startswith("cuda") else "cpu"] += trained + sum(seconds)
-    return spent["cpu"] / 3600, spent["cuda"] / 3600
-
-
-def _short(lines: Sequence[Line], agreements: Mapping[str, str]) -> Iterator[list[str]]:
-    """Yields the lines of the short table, which add up several items."""
-    for items in grouped(lines, lambda line: line.item.line).values():
-        first, filled = items[0].item, [one for line in items for one in line.cells.values()]
-        words = "; ".join(dict.fromkeys(agreements[line.item.name] for line in items))
-        if first.test:
-            words = "numbers of parameters hold (tests)"
-        elif filled:
-            words = _verdicts(filled)
-        elif any(line.item.no_data for line in items):
-            words = NO_DATA
-        yield [first.line, first.line_shows, _share(items), words]
-
-
-def _whole(line: Line, agrees: str) -> list[str]:
-    item, spent = line.item, [_hours(value) for value in hours(line.results)]
-    if item.same_runs_as and line.trials:
-        spent = [f"as {item.same_runs_as}"] * 2
-    return [item.name, item.shows, _share([line]), agrees, item.paper, _ours(line), *spent, f"`{item.command}`"]
-
-
-def _rows(lines: Sequence[Line]) -> Iterator[list[str]]:
-    """Yields the rows with at least one number. Each reading of a published row is one of them."""
-    for line in lines:
-        for row, found in grouped(line.filled.values(), lambda one: one.row).items():
-            of = sum(arm == row.arm for arm, _ in line.item.published)
-            yield [line.item.name, row.label, f"{len(found)} of {of}", _verdicts(found), _set_ups(found)]
-
-
-def _commands(line: Line) -> Iterator[str]:
-    """Yields the commands behind the numbers that count, nearest to the paper first."""
-    used = {one.run for one in line.filled.values()}
-    runs = [run for row in line.item.rows for run in row.runs if run in used]
-    for run in [*runs, *(line.item.runs if line.trials else ())]:
-        yield f"python pipelines/{line.item.pipeline}.py {run}"
+        spent[of_trial[0].provenance["device"].startswith("cuda")] += (trained + measured) / 3600
+    return spent[False], spent[True]
 
 
 def _ours(line: Line) -> str:
     """Our data, epochs and seeds."""
     if line.filled:
         return f"{line.item.data}; {_set_ups(line.cells.values())}"
-    if not line.trials:
+    trials = line.ours.trials.values()
+    if not trials:
         return line.item.data if line.item.test else "-"
-    trials = line.trials.values()
-    seeds = Counter(identity(trial.with_(seed=0)) for trial in trials)
-    return f"{line.item.data}; {_range([trial.epochs for trial in trials])} epochs, {_seeds([*seeds.values()])}"
+    seeds = Counter(identity(trial.with_(seed=0)) for trial in trials).values()
+    return f"{line.item.data}; {_range([trial.epochs for trial in trials])} epochs, {_seeds(seeds)}"
 
 
 def _set_ups(filled: Iterable[Filled]) -> str:
@@ -215,22 +260,24 @@ def _verdicts(filled: Iterable[Filled]) -> str:
     """Counts the verdicts, the most frequent first."""
     counts: Counter[str] = Counter()
     for entry in (one.entry for one in filled):
-        # in a table of quantities each cell has its own tolerance, so it is left out
-        in_words = entry.verdict in SLIGHT and "accuracy" in entry.metric
-        counts[verdict_words(entry) if in_words else WORDS.get(entry.verdict, str(entry.verdict))] += 1
+        if entry.verdict is Verdict.FEW_SEEDS:
+            counts[FEW_SEEDS] += 1
+        else:
+            several = entry.verdict in SLIGHT and "accuracy" not in entry.metric
+            counts[SLIGHT[entry.verdict] if several else verdict_words(entry)] += 1
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 
 def _share(lines: Sequence[Line]) -> str:
-    published = sum(len(line.item.published) for line in lines)
-    return f"{sum(len(line.cells) for line in lines)} of {published}" if published else "none printed"
+    of = sum(len(line.item.published) for line in lines)
+    return f"{sum(len(line.cells) for line in lines)} of {of}" if of else "none printed"
 
 
-def _seeds(counts: Sequence[int]) -> str:
-    return counted(counts[0], "seed") if len(set(counts)) == 1 else f"{_range(counts)} seeds"
+def _seeds(counts: Collection[int]) -> str:
+    return f"{_range(counts)} seed{'s' * (max(counts) > 1)}"
 
 
-def _range(values: Sequence[int]) -> str:
+def _range(values: Collection[int]) -> str:
     low, high = min(values), max(values)
     return f"{low}" if low == high else f"{low} to {high}"
 

@@ -1,16 +1,24 @@
-"""The committed files that pages are filled from: numbers, benchmarks, output of commands, and values noted by hand."""
+"""The committed files that pages are filled from: numbers, benchmarks, output of commands, and values noted by hand.
+
+The table of all options is the only value that comes from the code itself.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pipelines
 from docs.report.numbers import CURVES, Committed, Curves, know_examples, lines_of, read, read_curves
 from mvae.refusal import Refusal
+from sweeps.cli.options import CommonOptions
+from sweeps.table.markdown import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
@@ -70,7 +78,7 @@ class Sources:
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
+    """Returns `options.table`, `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
 
     The README shows the demo's output shortened: `output.demo.short` has the first and last trials, the table with its
     caption, and where the report is; `output.demo.again` has the first lines and the last of the second run.
@@ -81,7 +89,9 @@ def figures(sources: Sources) -> dict[str, Value]:
     caption = next(number for number, line in enumerate(demo) if line.startswith("Ours: "))
     after = demo.index("", caption)  # a long caption takes several lines
     short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
+    options = [[f"`{option}`", meaning, where] for option, meaning, where in option_rows()]
     return {
+        "options.table": markdown_table(["option", "meaning", "pipeline"], [], options),
         **{f"noted.{name}": value for name, value in sources.noted().items()},
         **{f"output.{name}": block for name, block in outputs.items()},
         "output.demo.short": "\n".join(short),
@@ -109,3 +119,23 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
         return
     for name, inner in value.items():
         yield from _leaves(inner, f"{address}.{name}")
+
+
+def option_rows() -> list[tuple[str, str, str]]:
+    """Returns each option, its help, and the pipelines that share this help; options of all pipelines come first."""
+    classes = option_classes()
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, options in classes.items():
+        for field, about in options.model_fields.items():
+            assert about.description, f"{name}: --{field} has no help"
+            option = f"--{'no-' if about.default is True else ''}{field.replace('_', '-')}"
+            found.setdefault((option, about.description), []).append(name)
+    where = {key: "all" if len(names) == len(classes) else ", ".join(names) for key, names in found.items()}
+    return [(*key, where[key]) for key in sorted(found, key=lambda key: (where[key] != "all", key[0]))]
+
+
+def option_classes() -> dict[str, type[CommonOptions]]:
+    """Returns the options class of every pipeline, by the pipeline's name."""
+    names = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
+    found = {name: getattr(importlib.import_module(f"pipelines.{name}"), "Options", None) for name in names}
+    return {name: one for name, one in found.items() if one is not None and issubclass(one, CommonOptions)}

@@ -57,7 +57,6 @@ class Means(dict[Place, float]):
     """Means over seeds of a table's cells. A missing one raises a `Refusal`."""
 
     def __init__(self, report: Report) -> None:
-        self.report = report
         super().__init__(((one.row, one.column), one.mean) for one in report.in_order() if one.mean is not None)
 
     def __missing__(self, place: Place) -> float:

@@ -17,6 +17,7 @@ from docs.report.sources import Sources
 from mvae.data import fingerprint
 from mvae.measure import ACCURACY
 from mvae.refusal import Refusal
+from mvae.training.records import Record
 from mvae.trial import Trial
 from sweeps.planning.plan import Cell
 from sweeps.store.results import Result
@@ -53,7 +54,7 @@ def _result(accuracy: float = 0.75, **fields: Any) -> Result:
     """A result as a storage has it."""
     trial, data = Trial.create(dataset="digits", model="nn", **fields), fingerprint("digits")
     made = {"data": data, "git": "f" * 40, "versions": {"torch": "2.14.1"}, "device": "cpu", "seconds": 12.34}
-    history = [
+    history: list[Record] = [
         {"epoch": epoch, "time": 0.0, "metrics": {kept.VALIDATION: value}, "speed": {}}
         for epoch, value in ((1, 0.5), (2, 0.7))
     ]

@@ -95,6 +95,8 @@ def read(path: Path) -> Committed:
     for line, row in enumerate(lines_of(path), start=2):
         try:
             place = row["key"], row["measure"]
+            if not all(place):
+                raise ValueError("it has no key or no measure")
             if place not in results:
                 fields = {name: text for name, text in row.items() if text and name not in (*HEAD, *ABOUT)}
                 made = {name: row[name] for name in ABOUT}

@@ -87,7 +87,7 @@ def curves(results: Iterable[Result]) -> Curves:
         (key, metric): tuple(metrics[metric] for metrics in history)
         for key, history in histories.items()
         for metric in kept.BY_EPOCH
-        if history and metric in history[0]
+        if history and all(metric in metrics for metrics in history)
     }
 
 

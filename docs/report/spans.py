@@ -60,7 +60,7 @@ def fill(text: str, values: Mapping[str, Value], where: str) -> str:
 
 
 def _formatted(value: Value, form: str) -> str:
-    """0.641 as .0% is 64 %, with a space."""
+    """Formats a value; 0.641 as .0% is 64 %, with a space."""
     return format(value, form).replace("%", " %") if form.endswith("%") else format(value, form)
 
 

@@ -10,7 +10,8 @@ Columns of tables.csv: `measured` is the heading of the first column; `proposal`
 show, empty for all; `alone` leaves out the published values, the seeds and the verdicts. rows.csv selects and names the
 rows of a table; a table without lines there shows all rows. Files whose trials differ only in their seeds also give:
 
-    table.FILE, value.FILE.METRIC   one line per metric; one metric. A metric of two measures has the measure behind it
+    table.FILE                      all metrics of the file, one per line
+    value.FILE.METRIC               one of them; METRIC.MEASURE if two measures give the metric
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def committable(result: Result) -> Result:
     trial, made = Trial.create(**result.trial), result.provenance
     if trial.key(made.get("data", "")) != result.key:
         raise Refusal(f"{result.key}: the trial and its data give another key, so its numbers cannot be taken")
-    metrics = {name: value for name, value in result.metrics.items() if not name.startswith("train/")}
+    metrics = {name: value for name, value in sorted(result.metrics.items()) if not name.startswith("train/")}
     about = {
         "git": made.get("git") or "",
         "torch": made.get("versions", {}).get("torch", ""),

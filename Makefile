@@ -10,14 +10,14 @@
 # ARGS="--seeds 0-4"         further options of the demo
 # PYTEST_ARGS="-k options"   further options of pytest
 # SIDE_BY_SIDE=              one test after another, not two files at a time
-# STORE=URI SWEEPS=a,b       an MLflow store from which `make report` first takes new numbers; of these sweeps alone
+# STORAGE=runs SWEEPS=a,b    the storage from which `make report` first takes new numbers; only those of these sweeps
 
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 PYTEST_ARGS ?=
 SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
-STORE ?=
+STORAGE ?=
 SWEEPS ?=
 
 VENV := .venv
@@ -52,7 +52,7 @@ docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 report: $(MADE)
-	$(VENV)/bin/python -m docs.report $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
+	$(VENV)/bin/python -m docs.report $(if $(STORAGE),--storage "$(STORAGE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
 
 lint: $(TOOLS)
 	$(VENV)/bin/python -m ruff check .

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from docs.report.__main__ import documents
-from docs.report.spans import outside
+from docs.report.spans import SPAN
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [str(path.relative_to(REPOSITORY)) for path in documents(REPOSITORY)]
@@ -46,6 +46,11 @@ class Block:
             return []
         typed = ((number, re.sub(r"(\s{2,}#.*|\s+#\s.*)$", "", line).strip()) for number, line in self.lines)
         return [(number, line.removeprefix("$ ")) for number, line in typed if line and not line.startswith("#")]
+
+
+def outside(text: str) -> str:
+    """The text without what its spans hold; line numbers stay."""
+    return SPAN.sub(lambda span: "\n" * span.group().count("\n"), text)
 
 
 def split(text: str) -> tuple[str, list[Block]]:

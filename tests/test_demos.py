@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.report.options import classes
+from docs.report.sources import option_classes
 from mvae.data import training_examples
 from mvae.data.faces import vision
 from mvae.trial import Trial
@@ -58,7 +58,7 @@ def examples(trial: Trial) -> int:
     return min(there, trial.train_examples or there)
 
 
-@pytest.mark.parametrize("pipeline", classes())
+@pytest.mark.parametrize("pipeline", option_classes())
 def test_each_demo_is_no_larger_than_one_that_took_five_minutes_on_two_cores(pipeline: str, tiny_root: Path) -> None:
     module = importlib.import_module(f"pipelines.{pipeline}")
     demo, most = size(module.sweep(read(module.Options, ("--data-root", str(tiny_root))))), MOST[pipeline]

@@ -10,7 +10,7 @@ import pytest
 from ray.scripts.scripts import cli as ray_cli
 
 from docs.report.__main__ import documents
-from docs.report.options import rows
+from docs.report.sources import option_rows
 from tests.command_checks import REPOSITORY, Wrong
 from tests.document_checks import inline, split
 from tests.typed_commands import _targets, run
@@ -68,9 +68,9 @@ def test_a_command_that_would_not_run_is_found(
 
 @cache
 def _flags() -> set[str]:
-    """Options of all pipelines, and of other commands in the text."""
-    found = {"--help", "--out", "--check", "--names", "--store", "--sweeps", "--extra-index-url"}
-    return found | {option for option, _, _ in rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
+    """Every option of a pipeline, and those of other commands that the text names."""
+    found = {"--help", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
+    return found | {option for option, _, _ in option_rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))

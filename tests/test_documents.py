@@ -10,10 +10,9 @@ import pytest
 from PIL import Image
 
 from docs.report.__main__ import figures, main, refilled
-from docs.report.numbers import each_file, mean_and_spread, read, written
-from docs.report.options import rows
+from docs.report.numbers import Committed, each_file, mean_and_spread, read, written
 from docs.report.pictures import NOTE, draw, drawn, stale
-from docs.report.sources import Sources, Value, holds
+from docs.report.sources import Sources, Value, holds, option_rows
 from mvae.refusal import Refusal
 from sweeps.table.published import TABLE_4
 from sweeps.table.rounding import as_printed, shown
@@ -68,16 +67,17 @@ def test_a_measured_number_typed_by_hand_is_found(text: str, found: list[str]) -
 def _change(checkout: Path, model: str, share: float, epochs: int | None, to: float) -> str:
     """Changes one seed's accuracy in a checkout; returns the old mean and spread of its cell as shown."""
     path = checkout / "docs" / "results" / "weak_supervision-fashion_mnist.csv"
-    before = read(path).numbers
-    place = ("test/accuracy", model, share, epochs)
-    found = [
-        number
-        for number in before
-        if (number.metric, number.trial.model, number.trial.paired_fraction, number.trial.hashed_fields().get("epochs"))
-        == place
+    before = read(path)
+    keys = [
+        key
+        for key, trial in before.trials.items()
+        if (trial.model, trial.paired_fraction, trial.hashed_fields().get("epochs")) == (model, share, epochs)
     ]
-    path.write_text(written([replace(n, value=to) if n is found[0] else n for n in before]), encoding="utf-8")
-    return shown(*mean_and_spread([number.value for number in found]))
+    found = [result for result in before if result.key in keys and "test/accuracy" in result.metrics]
+    shown_before = shown(*mean_and_spread([result.metrics["test/accuracy"] for result in found]))
+    found[0].metrics["test/accuracy"] = to
+    path.write_text(written(before), encoding="utf-8")
+    return shown_before
 
 
 @pytest.mark.slow
@@ -107,10 +107,12 @@ def test_a_claim_that_holds_is_accepted() -> None:
 
 def test_numbers_of_other_trials_in_a_file_do_not_change_the_text(checkout: Path, values: dict[str, Value]) -> None:
     for path in each_file(Sources(checkout).results):
-        there = read(path).numbers
-        others = [number for number in there if "epochs" in number.trial.hashed_fields()][:12]
-        longer = [replace(number, key="f" * 16, value=0.5, trial=number.trial.with_(epochs=77)) for number in others]
-        path.write_text(written([*there, *longer]), encoding="utf-8")
+        there = read(path)
+        other = next(result for result in there if "epochs" in there.trials[result.key].hashed_fields())
+        longer = replace(
+            other, key="f" * 16, trial={**other.trial, "epochs": 77}, metrics=dict.fromkeys(other.metrics, 0.5)
+        )
+        path.write_text(written(Committed([*there, longer])), encoding="utf-8")
     after = figures(Sources(checkout))
     assert {
         name for name, value in values.items() if after.get(name) != value and not name.startswith(("table.", "value."))
@@ -124,12 +126,9 @@ def test_published_values_in_the_text_are_the_papers(values: dict[str, Value]) -
 
 
 def test_a_table_shows_mean_spread_and_verdict_of_the_existing_seeds(values: dict[str, Value]) -> None:
-    seeds = [
-        number.value
-        for number in read(Sources().results / "weak_supervision-fashion_mnist.csv").numbers
-        if number.metric == "test/accuracy"
-        and (number.trial.model, number.trial.epochs, number.trial.paired_fraction) == ("nn", 20, 0.001)
-    ]
+    committed = read(Sources().results / "weak_supervision-fashion_mnist.csv")
+    trials = {key: (trial.model, trial.epochs, trial.paired_fraction) for key, trial in committed.trials.items()}
+    seeds = [result.metrics["test/accuracy"] for result in committed if trials[result.key] == ("nn", 20, 0.001)]
     mean = sum(seeds) / len(seeds)
     spread = (sum((value - mean) ** 2 for value in seeds) / (len(seeds) - 1)) ** 0.5
     row = next(line for line in str(values["fashion.table"]).splitlines() if line.startswith("| NN | ours |"))
@@ -156,10 +155,10 @@ def test_the_glossary_explains_every_committed_metric_and_every_option() -> None
         if row.startswith("| `")
         for name in re.findall(r"`([^`]+)`", row.split(" | ")[0])
     ]
-    shown = {number.metric for path in each_file(Sources().results) for number in read(path).numbers}
+    shown = {metric for path in each_file(Sources().results) for result in read(path) for metric in result.metrics}
     assert shown
     missing = [metric for metric in sorted(shown) if not any(re.fullmatch(name, metric) for name in explained)]
     assert missing == []
-    options = {option for option, _, _ in rows()}
+    options = {option for option, _, _ in option_rows()}
     assert {"--paired-fraction", "--no-prune", "--corpus", "--images", "--workers", "--plugins"} <= options
     assert all(f"| `{option}` |" in glossary for option in options)

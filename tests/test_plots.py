@@ -157,7 +157,7 @@ def test_metrics_are_shown_in_words(metric: str, words: str) -> None:
 
 
 def test_every_committed_metric_has_words_without_slashes_and_underscores() -> None:
-    metrics = {number.metric for path in each_file(Sources().results) for number in read(path).numbers}
+    metrics = {metric for path in each_file(Sources().results) for result in read(path) for metric in result.metrics}
     assert metrics
     assert [metric for metric in metrics if re.search(r"[/_]", metric_words(metric))] == []
 

@@ -6,7 +6,7 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,13 +14,15 @@ from types import MappingProxyType
 import pytest
 
 from docs.report.findings import judged
-from docs.report.items import ABSENT, ITEMS, Item, Row
-from docs.report.numbers import Committed, Number
-from docs.report.scorecard import agreement, counted, figures, hours
+from docs.report.numbers import Committed
+from docs.report.scorecard import ABSENT, ITEMS, Item, agreement, compared, figures, hours
 from docs.report.sources import Sources, Value
+from docs.report.tables import published
 from pipelines import weak_supervision
 from sweeps.cli.options import read
-from sweeps.table.published import TABLES
+from sweeps.store.results import Result
+from sweeps.table.entries import Contrast
+from sweeps.table.published import TABLES, Table
 from sweeps.table.published_likelihoods import PUBLISHED, PUBLISHED_QUANTITIES
 from tests import test_networks
 from tests.command_checks import REPOSITORY
@@ -35,24 +37,34 @@ def values() -> dict[str, Value]:
     return figures(Sources())
 
 
-def numbers(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Number]:
-    """A number for each cell of a weak_supervision.py command."""
-    cells = weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
+def results(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Result]:
+    """A result for each cell of a weak_supervision.py command."""
     return [
-        Number(f"{arguments} {cell.trial.seed}", cell.measure.token, cell.metric, value, cell.trial, about)
-        for cell in cells
+        Result(
+            f"{arguments} {cell.trial.seed}",
+            cell.measure.token,
+            cell.trial.model_dump(),
+            {cell.metric: value},
+            {**about},
+            [],
+        )
+        for cell in weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
     ]
 
 
-def with_runs(*rows: tuple[str, str, tuple[str, ...]]) -> Item:
-    """Table 4 with other rows."""
-    return replace(TABLE_4, rows=tuple(Row(*row) for row in rows))
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Contrast:
+    """The difference of two rows, seed by seed."""
+    return Contrast("ours", "theirs", "", tuple(zip(ours, theirs, strict=True)))
 
 
-def test_the_138_numbers_of_the_published_tables_are_counted_once_each() -> None:
-    counts = Counter(
-        (item.table.dataset, arm, column) for item in ITEMS if item.table for arm, column in item.published
-    )
+def with_table() -> list[tuple[Item, Table]]:
+    """Items that print numbers, each with its table."""
+    found = ((item, published(item.pipeline, item.dataset)) for item in ITEMS)
+    return [(item, table) for item, table in found if table is not None]
+
+
+def test_every_number_of_the_published_tables_is_counted_once_and_there_are_138() -> None:
+    counts = Counter((table.dataset, arm, column) for item, table in with_table() for arm, column in item.published)
     labels = [quantity.label for quantity in PUBLISHED_QUANTITIES]
     known = {
         (dataset, arm, label): value
@@ -67,10 +79,10 @@ def test_the_138_numbers_of_the_published_tables_are_counted_once_each() -> None
     }
     assert counts == Counter(known.keys())
     assert {
-        (item.table.dataset, *place): value for item in ITEMS if item.table for place, value in item.published.items()
+        (table.dataset, *place): value for item, table in with_table() for place, value in item.published.items()
     } == known
     assert len(known) == 138
-    assert all(f", {item.table.protocol['epochs']} epochs," in item.paper for item in ITEMS if item.table)
+    assert all(f", {table.protocol['epochs']} epochs," in item.paper for item, table in with_table())
 
 
 def test_the_counts_of_run_missing_and_impossible_cells_add_up(values: dict[str, Value]) -> None:
@@ -82,48 +94,46 @@ def test_the_counts_of_run_missing_and_impossible_cells_add_up(values: dict[str,
 @pytest.mark.parametrize(("epochs", "filled"), [(2, 0), (10, 0), (19, 0), (20, 1), (100, 1)])
 def test_a_run_of_fewer_than_20_epochs_fills_no_cell(epochs: int, filled: int) -> None:
     arguments = f"{BASE} --arms nn --seeds 0 --epochs {epochs}"
-    line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments)))
+    line = compared(replace(TABLE_4, runs=(arguments,)), Committed(results(arguments)))
     assert len(line.cells) == filled
-    assert line.not_run == 54 - filled
+    assert line.without_ours == 54 - filled
 
 
 def test_an_arm_without_epochs_fills_a_cell() -> None:
     arguments = f"{BASE} --arms logreg --seeds 0"
-    line = counted(with_runs(("LOGREG", "logreg", (arguments,))), Committed(numbers(arguments)))
+    line = compared(replace(TABLE_4, runs=(arguments,)), Committed(results(arguments)))
     assert list(line.cells) == [("logreg", 0.01)]
 
 
 def test_two_variants_of_a_published_row_count_once_and_the_papers_own_comes_first() -> None:
     runs = {targets: f"{BASE} --arms mvae --targets {targets} --seeds 0 --epochs 20" for targets in ("own", "all")}
-    item = with_runs(*((f"MVAE ({targets})", "mvae", (arguments,)) for targets, arguments in runs.items()))
-    found = {
-        targets: numbers(arguments, value) for (targets, arguments), value in zip(runs.items(), (0.5, 0.9), strict=True)
-    }
-    both = counted(item, Committed([*found["own"], *found["all"]]))
+    item = replace(TABLE_4, runs=tuple(runs.values()))
+    found = {targets: results(runs[targets], value) for targets, value in (("own", 0.5), ("all", 0.9))}
+    both = compared(item, Committed([*found["own"], *found["all"]]))
     assert (len(both.cells), len(both.filled)) == (1, 2)
     assert both.cells["mvae", 0.01].entry.mean == 0.5
-    assert counted(item, Committed(found["all"])).cells["mvae", 0.01].entry.mean == 0.9
+    assert compared(item, Committed(found["all"])).cells["mvae", 0.01].entry.mean == 0.9
 
 
 def test_a_cell_uses_the_run_nearest_to_the_paper_unless_only_another_has_three_seeds() -> None:
     near, far = (f"{BASE} --arms nn --seeds {seeds} --epochs {epochs}" for seeds, epochs in (("0", 100), ("0-2", 20)))
     two = f"{BASE} --arms nn --seeds 0,1 --epochs 20"
-    item = with_runs(("NN", "nn", (near, far)))
+    item = replace(TABLE_4, runs=(near, far))
     place = ("nn", 0.01)
-    assert counted(item, Committed([*numbers(near, 0.9), *numbers(two, 0.7)])).cells[place].entry.mean == 0.9
-    assert counted(item, Committed([*numbers(near, 0.9), *numbers(far, 0.7)])).cells[place].entry.n == 3
+    assert compared(item, Committed([*results(near, 0.9), *results(two, 0.7)])).cells[place].entry.mean == 0.9
+    assert compared(item, Committed([*results(near, 0.9), *results(far, 0.7)])).cells[place].entry.n == 3
 
 
 def test_verdicts_are_counted_by_name() -> None:
     arguments = f"{BASE} --arms nn --seeds 0-2 --epochs 20"
-    line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments, 0.7944)))
+    line = compared(replace(TABLE_4, runs=(arguments,)), Committed(results(arguments, 0.7944)))
     (one,) = line.cells.values()
     assert agreement(line, Sources()) == f"1 {one.entry.verdict}"
 
 
-def test_an_item_without_committed_numbers_counts_as_not_run() -> None:
-    line = counted(TABLE_4, Committed(()))
-    assert (line.cells, line.not_run, line.no_data) == ({}, 54, 0)
+def test_an_item_without_a_committed_number_counts_nothing_and_says_so() -> None:
+    line = compared(TABLE_4, Committed())
+    assert (line.cells, line.without_ours, line.item.no_data) == ({}, 54, "")
     assert agreement(line, Sources()) == "not run"
 
 
@@ -131,8 +141,8 @@ def test_the_scorecard_distinguishes_no_data_from_not_run() -> None:
     without = [item for item in ITEMS if item.no_data]
     assert {item.name.partition(", ")[2] for item in without} == {"CelebA", "MVAE19"}
     for item in without:
-        line = counted(item, Committed(()))
-        assert (line.no_data, line.not_run) == (len(item.published), 0)
+        line = compared(item, Committed())
+        assert line.without_ours == len(item.published)
         assert agreement(line, Sources()).startswith("no data: ")
 
 
@@ -194,8 +204,8 @@ def test_every_command_of_a_committed_number_runs_as_far_as_it_can_be_tried(
         ((1.0,), "no verdict (1 seed)"),
     ],
 )
-def test_a_claim_is_judged_by_its_interval_over_seeds(ours: tuple[float, ...], words: str) -> None:
-    assert judged(ours, [0.0] * len(ours)) == words
+def test_a_claim_is_judged_by_the_interval_over_seeds(ours: tuple[float, ...], words: str) -> None:
+    assert judged(difference(ours, [0.0] * len(ours))) == words
 
 
 @pytest.mark.parametrize("shift", [0.5, 0.9, 1.1, 2.0])
@@ -203,14 +213,13 @@ def test_the_interval_of_a_claim_is_students_t_interval(shift: float) -> None:
     ours, theirs = [shift + one for one in (2.5, 3.0, 1.4, 7.1)], [3.0, 3.0, 1.0, 7.0]
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
     low = statistics.fmean(differences) - 3.182446 * statistics.stdev(differences) / 2
-    assert judged(ours, theirs, low - 0.01) == "seen"
-    assert judged(ours, theirs, low + 0.01) == "not resolved"
+    assert judged(difference(ours, theirs), low - 0.01) == "seen"
+    assert judged(difference(ours, theirs), low + 0.01) == "not resolved"
 
 
 def test_hours_count_each_trial_and_each_measure_once_per_device() -> None:
     about = {"training_seconds": "3600", "measured_in_seconds": "1800", "device": "cpu"}
-    (one,) = numbers(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
-    other = replace(one, metric="test/else")
-    measured = replace(one, measure="else-v1", metric="test/more")
-    gpu = replace(one, key="another", trial=one.trial.with_(seed=7), about={**about, "device": "cuda"})
-    assert hours(Committed([one, other, measured, gpu])) == (2.0, 1.5)
+    (one,) = results(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
+    measured = replace(one, measure="else-v1")
+    gpu = replace(one, key="another", provenance={**about, "device": "cuda"})
+    assert hours([one, measured, gpu]) == (2.0, 1.5)

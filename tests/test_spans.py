@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from docs.report.spans import fill, outside
+from docs.report.spans import fill
 from mvae.refusal import Refusal
+from tests.document_checks import outside
 
 
 @pytest.mark.parametrize(

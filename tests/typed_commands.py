@@ -93,7 +93,7 @@ def _module(name: str, arguments: list[str]) -> None:
 
 
 def _documents(arguments: list[str]) -> None:
-    if "--store" in arguments:  # which may be missing
+    if "--storage" in arguments:  # it need not exist
         arguments = [*arguments, "--help"]
     elif not {"--names", "--check"} & set(arguments):
         arguments = [*arguments, "--check"]

@@ -25,10 +25,10 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 from mlflow.utils import environment
 
 from sweeps.tracking.mirror.mirror import Mirror
-from sweeps.tracking.mirror.stored import FinishedRun, finished_runs, open_database
+from sweeps.tracking.mirror.stored import open_database
 from sweeps.tracking.mirror.uploads import LoadModel
 
-__all__ = ["FinishedRun", "LoadModel", "Mirror", "finished_runs", "open_database"]
+__all__ = ["LoadModel", "Mirror", "open_database"]
 
 for _logger in ("mlflow", "alembic"):
     logging.getLogger(_logger).setLevel(logging.CRITICAL)  # what fails is raised, and said once by the caller

@@ -47,7 +47,7 @@ def test_versions_name_python_and_torch() -> None:
 
 
 def test_an_attempt_says_where_it_ran() -> None:
-    (record,) = Attempts("abc", "cpu", None, started=1.0).so_far()["attempts"]
+    (record,) = Attempts("abc", "cpu", None, started=1.0).for_checkpoint()["attempts"]
     assert (record["attempt"], record["from_epoch"], record["host"]) == ("abc", 0, platform.node())
     assert record["device_name"]
 

@@ -15,7 +15,7 @@ from sweeps.planning.plan import plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.files import tabulate
-from sweeps.trials.speed import alone, speeds
+from sweeps.trials.speed import speed_of_one, speeds
 from tests.sweeping import digits_job
 
 
@@ -94,7 +94,7 @@ def test_a_lone_worker_is_timed_without_a_trace_on_the_random_numbers_of_trainin
 
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
     before = torch.random.get_rng_state()
-    assert (alone(job.trial, load("digits", None, cache)) or 0) > 0
+    assert (speed_of_one(job.trial, load("digits", None, cache)) or 0) > 0
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -111,7 +111,7 @@ def test_a_batch_that_fits_no_single_gpu_is_trained_and_only_not_timed_alone(
 
     monkeypatch.setattr(speed, "seconds_a_step", full)
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
-    assert alone(job.trial, load("digits", None, cache)) is None
+    assert speed_of_one(job.trial, load("digits", None, cache)) is None
     assert "scaling_efficiency" not in speeds([record(1, 150.0)], 2, None)
 
 

@@ -225,7 +225,7 @@ def machine(labels: dict[str, str] | None) -> dict[str, object]:
 def test_the_private_cluster_of_another_sweep_is_never_joined(address: str) -> None:
     others = {"ray.io/node-id": "a"}
     attach.check_joinable(address, [machine(others), machine(None)])
-    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: the cluster there is private to another sweep"):
+    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: this cluster is private to another sweep"):
         attach.check_joinable(address, [machine(others), machine({**others, **attach.PRIVATE})])
 
 

@@ -130,7 +130,7 @@ def test_a_driver_that_is_at_work_is_refused_with_one_line(
     with pytest.raises(Refusal, match=f"process {pid} of .* on .*, since .* another --name") as error:
         hold_for_a_moment(tmp_path, said)
     assert "\n" not in str(error.value)
-    assert "is held by" in said[0]
+    assert "is in use by" in said[0]
     assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["pid"] == pid
 
 
@@ -167,7 +167,7 @@ def test_a_driver_killed_on_this_host_is_followed_at_once_reaped_or_not(
         else:
             time.sleep(0.1)
         assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
-        assert "took the lease over" in said[-1]
+        assert "died; taking over" in said[-1]
         assert str(pid) in said[-1]
 
 
@@ -191,7 +191,7 @@ def test_a_lease_of_another_host_that_stands_still_is_taken_over_after_the_wait(
     assert DEAD <= seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) < SOON
     assert "process 1 of ada on far-away" in said[0]
     assert "waiting up to" in said[0]
-    assert "took the lease over" in said[1]
+    assert "died; taking over" in said[1]
 
 
 def test_the_same_host_in_another_pid_namespace_is_watched_not_presumed_dead(tmp_path: Path, said: Said) -> None:
@@ -217,7 +217,7 @@ def test_a_lease_given_back_while_the_next_one_waits_is_taken(tmp_path: Path, sa
 def test_a_lease_file_that_cannot_be_read_is_watched_and_taken_over(tmp_path: Path, said: Said) -> None:
     (tmp_path / "lease.json").write_bytes(b'{"owner": 1')
     assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
-    assert "an unreadable lease" in said[0]
+    assert "unreadable lease" in said[0]
 
 
 def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Path) -> None:

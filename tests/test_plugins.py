@@ -166,5 +166,5 @@ def test_what_another_state_of_a_plug_in_gave_stands_and_is_told_of(root: Path, 
     assert told() == (0, "")
     ran, line = told(("Returns one array", "Returns an array"))
     assert ran == 0
-    assert line.startswith("Warning: 1 trial ran with another my_images.py than today's, and what it gave stands. To")
+    assert line.startswith("Warning: 1 trial ran with another version of my_images.py; the results are kept. To")
     assert told(("Returns one array", "Returns an array"), ("version=1", "version=2")) == (1, "")

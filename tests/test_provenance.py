@@ -58,7 +58,7 @@ def test_a_script_that_differs_from_the_packages_own_is_told_and_any_other_is_no
     copied.write_bytes(own.read_bytes())
     assert stale_package(own) == stale_package(copied) == stale_package(tmp_path / "mine.py") == ""
     copied.write_text(own.read_text(encoding="utf-8") + "\n# changed on the laptop\n", encoding="utf-8")
-    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the one in the package at ")
+    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the copy in the package at ")
     assert "ray up --no-restart" in stale_package(copied)
 
 

@@ -182,7 +182,7 @@ def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store,
     store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
     words: list[Message] = []
     run(job, words.append)
-    assert "differs from what was computed now: test/accuracy is 0.5 there" in words[-1].failed
+    assert "the new numbers differ from it: test/accuracy is 0.5 there" in words[-1].failed
 
 
 def test_a_trial_given_a_gpu_where_there_is_none_says_so(
@@ -232,5 +232,5 @@ def test_a_process_allocates_less_than_its_share_of_a_gpu_since_cuda_takes_some_
     worker._take("cpu", 0.0)
     assert len(limits) == 1, "who has the whole GPU has no limit"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Refusal, match=r"the trial was given 0\.25 GPUs on .*, where torch sees none"):
+    with pytest.raises(Refusal, match=r"the trial got 0\.25 GPUs on .*, but torch finds no GPU there"):
         worker._take("cuda", 0.25)

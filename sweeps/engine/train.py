@@ -154,7 +154,11 @@ def _attempt(job: Job, needs: Demand, messages: Queue) -> Exception | None:
         "resources_per_worker": needs.of_each,
         "elastic_resize_monitor_interval_s": RESIZE_EVERY,
     }
-    failures = FailureConfig(max_failures=0, max_preemption_failures=-1, controller_failure_limit=-1 if elastic else 10)
+    failures: dict[str, Any] = {
+        "max_failures": 0,
+        "max_preemption_failures": -1,
+        "controller_failure_limit": -1 if elastic else 10,
+    }
     settings = {**UNWATCHED, "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(LOOK_EVERY)}
     if not elastic:
         settings["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(WAIT_SECONDS)
@@ -163,7 +167,7 @@ def _attempt(job: Job, needs: Demand, messages: Queue) -> Exception | None:
             _worker,
             train_loop_config={"job": ray.put(job), "messages": messages},
             scaling_config=ScalingConfig(**scaling),
-            run_config=RunConfig(name=job.key, storage_path=str(folder), failure_config=failures),
+            run_config=RunConfig(name=job.key, storage_path=str(folder), failure_config=FailureConfig(**failures)),
         )
         try:
             trainer.fit()
@@ -197,4 +201,8 @@ def _sender(messages: Queue) -> Iterator[Callable[[Message], None]]:
     trial's Tune process is gone, messages are lost, and Ray soon ends this process.
     """
     with ThreadPoolExecutor(1) as thread:
-        yield lambda message: thread.submit(messages.put, pickle.dumps(message))
+
+        def send(message: Message) -> None:
+            thread.submit(messages.put, pickle.dumps(message))
+
+        yield send

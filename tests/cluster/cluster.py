@@ -220,4 +220,4 @@ def finished_lines(said: str) -> list[str]:
 
 def lost_lines(said: str) -> int:
     """How often it was said that a trial was lost and goes on."""
-    return said.count(", it goes on from its last checkpoint")
+    return said.count("; resuming from the last checkpoint")

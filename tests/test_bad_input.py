@@ -122,7 +122,7 @@ BAD = [
     ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not one that MLflow takes: write http://HOST:PORT"),
     ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not one that MLflow takes"),
     ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not one that MLflow takes"),
-    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "/proc is not a folder that can be written; name one that can"),
+    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "cannot write to the folder /proc; choose another"),
     ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     (

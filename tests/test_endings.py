@@ -313,7 +313,7 @@ def test_a_lost_head_ends_a_sweep_with_one_line_on_how_to_resume(
     monkeypatch.setattr(os, "_exit", exits.append)
 
     @contextmanager
-    def loses(lost: Callable[[str], None]) -> Iterator[Capacity]:
+    def loses(lost: Callable[[str], None], _say: object) -> Iterator[Capacity]:
         lost("the head of the Ray cluster at 10.0.0.1:6379 is lost")
         assert exits == [INCOMPLETE]
         assert tracked[-1].sweep.state is TrialState.FAILED

@@ -120,7 +120,7 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
 
 def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
     on_disk(store.folder / "namespace").write_text("mine", encoding="utf-8")
-    with pytest.raises(Refusal, match="not the UUID"):
+    with pytest.raises(Refusal, match="instead of the UUID"):
         store.namespace()
 
 
@@ -140,5 +140,5 @@ def test_a_folder_of_the_same_path_on_another_machine_is_not_taken_for_the_stora
     with pytest.raises(Refusal, match=r"does not see the sweep's storage in .*shared/main \([0-9a-f-]{36}\)"):
         store.check_is("12345678-1234-1234-1234-123456789012")
     other = Store.open(tmp_path / "own", "main", create=False)
-    with pytest.raises(Refusal, match=r"\(No such file or directory\): storage must be a folder that every machine"):
+    with pytest.raises(Refusal, match=r"\(No such file or directory\): use a folder that every machine"):
         other.check_is(store.namespace())

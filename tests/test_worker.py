@@ -182,7 +182,7 @@ def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store,
     store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
     words: list[Message] = []
     run(job, words.append)
-    assert "the new numbers differ from it: test/accuracy is 0.5 there" in words[-1].failed
+    assert "the new numbers differ: test/accuracy is 0.5 there" in words[-1].failed
 
 
 def test_a_trial_given_a_gpu_where_there_is_none_says_so(
@@ -191,7 +191,7 @@ def test_a_trial_given_a_gpu_where_there_is_none_says_so(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words: list[Message] = []
     run(replace(digits_job(store, cache), gpus=0.25), words.append)
-    assert "the trial was given 0.25 GPUs" in words[-1].failed
+    assert "the trial got 0.25 GPUs" in words[-1].failed
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def cluster(
             with own_signal_handlers():
                 ray.init(address=at, **quiet)
         else:
-            stack.callback(remove_folders_of_the_dead)  # their last processes may have written until now
+            stack.callback(remove_folders_of_the_dead)  # their processes may have written until now
             folder = stack.enter_context(scratch("ray"))
             with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers(), without_hangups():
                 _start(
@@ -298,7 +298,7 @@ def missing_workers(alive: Sequence[str], configuration: Path) -> str:
     absent = wanted - (len(alive) - 1)
     if absent <= 0:
         return ""
-    recognised = set(named) & set(alive) or absent >= wanted  # else the file's addresses differ from those of Ray
+    recognised = set(named) & set(alive) or absent >= wanted  # else the file uses other addresses than Ray
     which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}. The"

@@ -17,7 +17,7 @@ RAY_TRAIN_ENABLE_PREEMPTION_WATCHER                 C  0.8   Train starts a proc
 worker.print_to_stdstream                           -        Ray prints errors of its processes on stdout
 utils.set_sigterm_handler                           -        SIGTERM ends the driver while Ray starts
 _temp_dir                                           -        sockets and logs stay in /tmp/ray
-node:__internal_head__                              -        losing a worker machine can end a trial's own process
+node:__internal_head__                              -        the process that drives a trial may be lost with a machine
 """
 
 from __future__ import annotations

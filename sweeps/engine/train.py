@@ -39,7 +39,7 @@ A start is broken if Train itself fails, or if workers are lost before the first
 """
 
 WAIT_SECONDS = 3600
-"""Seconds for which Train waits for the machines of a fixed number of workers. It holds no resources meanwhile."""
+"""Seconds for which Train waits for the machines of a fixed number of workers. Meanwhile Train holds no resources."""
 
 WAIT_NOTICE_SECONDS = 60.0
 """Seconds without workers after which a trial reports that it waits for machines."""

@@ -43,8 +43,8 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     """Runs trials until `ask` returns None, within `cluster()`.
 
     Args:
-        template: job of each trial, except for its key and settings. Trials are compared at its `checkpoint_at`.
-        metric: name of the validation metric that `stop` gets.
+        template: job of each trial, except for its key and settings. Its `checkpoint_at` are the rungs.
+        metric: name of the validation metric whose value `stop` gets.
         max_concurrent: largest number of trials at a time.
     """
     import ray

@@ -32,9 +32,9 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
-"""Largest number of polling intervals that one gap between two reads counts as time without change.
+"""A gap between two reads counts as at most this many polling intervals without a change.
 
-A longer gap means that this machine slept, and then the holder may have slept too.
+A longer gap means that this machine slept, so the holder may have slept too.
 """
 
 
@@ -233,7 +233,7 @@ def _read(path: Place) -> bytes | None:
 
 
 def _parsed(content: bytes) -> Holder | None:
-    """The holder; None if the content is not a lease. Drivers watch such a file too, although it names nobody."""
+    """The holder; None if the content is not a valid lease. Such a file still counts as the lease of some driver."""
     try:
         holder = Holder(**json.loads(content))
         return replace(holder, pid=int(holder.pid), since=float(holder.since))

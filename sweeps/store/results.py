@@ -111,7 +111,7 @@ class Results:
                 path.write_bytes(data)
                 return _parsed(path)
         if difference := _difference(existing.metrics, metrics):
-            raise ResultConflict(f"{path} exists, but the new numbers differ from it: {difference}")
+            raise ResultConflict(f"{path} already exists, and the new numbers differ: {difference}")
         return existing
 
     def __iter__(self) -> Iterator[Result]:
@@ -153,7 +153,7 @@ def _undamaged(path: Place) -> Result | None:
     except FileNotFoundError:
         return None
     except Damaged as error:
-        _log.warning("%s; renamed to %s, will be computed again", error, set_aside(path).name)
+        _log.warning("%s; renamed to %s and will be computed again", error, set_aside(path).name)
         return None
 
 

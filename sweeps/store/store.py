@@ -142,7 +142,7 @@ class Store:
         return self.folder / "mirrored" / f"{sweep}.json"
 
     def namespace(self) -> str:
-        """Returns the UUID of this name, which the first call makes. It never changes.
+        """Returns the UUID of this name. The first call creates it; after that it never changes.
 
         Raises:
             Refusal: the file was edited by hand.

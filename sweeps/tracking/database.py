@@ -21,7 +21,7 @@ from sweeps.store.sqlite import MAGIC, Unusable, look_into, sqlite_uri
 
 REBUILT = "move it away, and the same command rebuilds it from storage"
 OUT_OF_DATE = "out-of-date database schema"
-"""Words in MLflow's error about a database whose tables have another version."""
+"""Part of MLflow's error message about a database whose tables have another version."""
 
 _REVISION = re.compile(r"^(down_)?revision\s*(?::[^=]*)?=\s*[\"']([^\"']+)[\"']", re.M)
 
@@ -34,7 +34,8 @@ def check_file(path: Path) -> None:
     """
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     try:
-        with tempfile.TemporaryFile(dir=folder) as probe:  # because permissions say little about what root may do
+        # writes a file, because permissions say little about what root may do
+        with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"probe")
     except OSError:
         raise Unusable(f"tracking database {path}: cannot write to the folder {folder}; choose another") from None

@@ -29,7 +29,7 @@ def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = Non
         The server's JSON.
     Raises:
         OSError: no answer, or an HTTP error.
-        ValueError: the answer is not JSON.
+        json.JSONDecodeError: the answer is not JSON.
     """
     parts = urlsplit(uri)
     address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))

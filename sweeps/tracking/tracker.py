@@ -37,7 +37,7 @@ LOOK_AGAIN_SECONDS = 20.0
 CLOSING_RETRY_SECONDS = 2.0
 """Seconds between attempts while the tracker closes."""
 NOTICE_SECONDS = 2.0
-"""Seconds of waiting for a server after which a progress line says so."""
+"""Seconds to wait for a server before a progress line says so."""
 
 View = TypeVar("View", RunView, SweepView)
 

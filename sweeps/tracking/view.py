@@ -94,8 +94,11 @@ class RunView:
             own["checkpoint.uri"] = str(self.checkpoint.path)
             own["checkpoint.sha256"] = self.checkpoint.files[MODEL].sha256
             own["checkpoint.epoch"] = self.checkpoint.epoch
-        every = (self.fields, *(result.provenance for result in self.results), self.tags, own)
-        tags = {name: value for values in every for name, value in tagged(values).items()}
+        tags = {
+            name: value
+            for values in (self.fields, *(result.provenance for result in self.results), self.tags, own)
+            for name, value in tagged(values).items()
+        }
         return {**tags, member_tag(sweep): "yes"}
 
 
@@ -116,7 +119,7 @@ class SweepView:
     metrics: tuple[str, ...] = ()
     """Metrics in the table's cells. They are columns of the saved view."""
     settings: tuple[str, ...] = ()
-    """Settings that a search varies. They are further columns of the saved view, which then does not group by cell."""
+    """Settings that a search varies. They become columns of the saved view, which then does not group trials."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
     report: AnyPlace | None = None

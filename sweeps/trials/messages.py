@@ -54,7 +54,7 @@ class Message:
     epoch: int = 0
     epochs: int = 0
     committed: tuple[Record, ...] = ()
-    """Records of epochs that the newest checkpoint includes and earlier checkpoints do not."""
+    """Records of the epochs that the newest checkpoint has added."""
     done: bool = False
     failed: str = ""
     """One line: why the trial ended without a result. The traceback is in `details`."""
@@ -70,7 +70,7 @@ class Message:
 
 
 class Repeats(Exception):
-    """A failure that would happen again in another attempt; the loss of a worker is not one."""
+    """The trial itself failed in a worker, and a restart would fail again. The loss of a worker is another error."""
 
     def __init__(self, message: Message) -> None:
         super().__init__(message)

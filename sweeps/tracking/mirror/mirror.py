@@ -192,7 +192,7 @@ class Mirror:
     def _index(self, held: Held) -> None:
         """Registers a run by its key or sweep.
 
-        If there are two (because a server died and its reply was lost), the older run is kept and the other deleted.
+        If there are two runs (because a server died and its reply was lost), keeps the older run and deletes the other.
         """
         key, sweep = held.tags.get("mvae.key"), held.tags.get("mvae.sweep")
         runs, name = (self._sweeps, sweep) if key is None else (self._runs, key)
@@ -230,7 +230,7 @@ class Mirror:
         history = view.history
         if held.steps is None:
             names = {metric.key for metric in metrics_of(history[0])} if history else {"epoch"}
-            asks = names <= held.metrics.keys()  # if a name is missing, all epochs are logged again, without doubling
+            asks = names <= held.metrics.keys()  # if a name is missing, all epochs are logged again; none is doubled
             there = self._client.get_metric_history(held.run_id, "epoch") if asks else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]

@@ -79,7 +79,7 @@ def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict
     """Ids of runs or models whose location must change, with the new location.
 
     Args:
-        found: id; folder of that run or model, relative to the experiment's location; location recorded in MLflow.
+        found: of each run or model, its id, its folder below the experiment's location, and the recorded location.
     """
     now = location(artifacts)
     elsewhere = [

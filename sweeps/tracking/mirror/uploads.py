@@ -61,7 +61,7 @@ class Uploads:
         self._client, self._experiment, self._namespace = client, experiment, namespace
         self._load_model, self._say, self._models = load_model, say, models
         self._deep, self._clock = deep, clock
-        self._seen: set[tuple[str, str]] = set()  # folders of runs (id, name) and models (id, "") known to be complete
+        self._seen: set[tuple[str, str]] = set()  # folders of runs (id, name) and models (id, "") already compared
 
     def files(self, held: Held, source: AnyPlace | None, name: str) -> dict[str, str]:
         """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
@@ -167,9 +167,7 @@ class Uploads:
         epoch, when = last_step(view, self._clock)
         final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
         if final:
-            self._client.log_batch(
-                held.run_id, metrics=final
-            )  # for the model; the run has them, and they do not double
+            self._client.log_batch(held.run_id, metrics=final)  # links the numbers to the model; none is doubled
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -39,7 +39,7 @@ def address() -> str | None:
 
 
 def this_host(wanted: Gpus) -> Host:
-    """Returns this machine, as the estimate of time and cost needs it.
+    """Returns CPUs, GPUs, memory and device of this machine, for estimates of time and cost.
 
     Args:
         wanted: GPUs per trial, as the user typed it.

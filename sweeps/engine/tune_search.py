@@ -67,7 +67,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
             return {"key": question.key, "settings": dict(question.settings)}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            """Does nothing, because `listener.trials` is told about it."""
+            """Does nothing, because the listener hears about it through `trials`."""
 
     class Stopping(tune.Stopper):
         def __reduce__(self) -> tuple[type[tune.Stopper], tuple[()]]:

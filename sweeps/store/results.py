@@ -31,7 +31,7 @@ _fetched: dict[Place, Result] = {}
 
 
 class ResultConflict(Exception):
-    """A key was computed twice with different numbers: it is not reproducible, or two things share the key."""
+    """A key was computed twice with different numbers: not reproducible, or two trials share the key."""
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ class Store:
             mark.path.unlink(missing_ok=True)
 
     def check_is(self, namespace: str) -> None:
-        """Refuses another folder with the path of the storage, for example a local folder of this machine.
+        """Refuses a folder that has the path of the storage but is another folder, for example on a local disk.
 
         Args:
             namespace: the UUID that the driver reads; empty to skip the check.

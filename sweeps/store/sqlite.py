@@ -81,6 +81,15 @@ def sqlite_path(uri: str) -> Path | None:
     return path
 
 
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Returns device and inode of a file, which change if the file is deleted and made again; None if it is missing."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 @dataclass(frozen=True)
 class Found:
     """Content of a SQLite file."""

@@ -2,8 +2,7 @@
 
 The driver passes views to `update`, which returns at once. The thread writes the newest view of each key: always the
 difference between MLflow and the view. If MLflow cannot be written to, the thread reports that once, retries every
-minute, and later writes everything that is missing. MLflow is imported in the thread, so that `--plan` and refusals are
-fast.
+minute, and later writes everything that is missing. The thread imports MLflow, so `--plan` and refusals are fast.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.refusal import Refusal
 from mvae.storage.place import AnyPlace, Place
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
-from sweeps.store.sqlite import Unusable, sqlite_path
+from sweeps.store.sqlite import Unusable, identity_of, sqlite_path
 from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
 from sweeps.tracking.reconciled import Reconciled
 from sweeps.tracking.server import ask, ask_database
@@ -88,8 +86,7 @@ class Tracker:
         load_model: called in the tracker's thread, once per finished key without a model in MLflow.
         say: gets a line for the user; called in the tracker's thread, in `links` and in `close`.
         retry_seconds: seconds between attempts while MLflow cannot be written to.
-        record: file that tells the next command that MLflow holds everything (reconciled.py). If None, the next command
-            asks MLflow.
+        record: file that tells the next command that MLflow holds everything (reconciled.py), or None.
     """
 
     def __init__(
@@ -107,6 +104,7 @@ class Tracker:
     ) -> None:
         self._uri, self._namespace, self._experiment = uri, namespace, experiment
         self._artifacts, self._load_model, self._say = artifacts, load_model, say
+        self._shown_uri = without_credentials(uri)
         self._retry_seconds = retry_seconds
         self._record = Reconciled(record, uri, namespace, experiment, artifacts) if record is not None else None
         self._changed = threading.Condition()
@@ -151,10 +149,8 @@ class Tracker:
     def links(self, timeout: float) -> dict[str, str]:
         """Returns the MLflow run of each key: the URL of its page on a server, otherwise its id.
 
-        Waits until all views are written, or MLflow cannot be written to.
-
         Args:
-            timeout: seconds to wait. After that, unknown keys are left out.
+            timeout: longest time in seconds to wait until all views are written. Unknown keys are left out.
         """
         with self._changed:
             self._wait(
@@ -168,8 +164,7 @@ class Tracker:
     def close(self, timeout: float = 60.0) -> bool:
         """Brings MLflow up to date, leaves no run RUNNING there, and stops. Does nothing if `start` was not called.
 
-        Afterwards, MLflow is compared with the views once more, for at most LOOK_AGAIN_SECONDS, and the outcome is
-        recorded in storage.
+        Afterwards, compares MLflow with the views once more, and records the outcome in storage.
 
         Args:
             timeout: seconds without progress after which to give up. Progress means that one more key was written.
@@ -194,7 +189,7 @@ class Tracker:
         self.give_up()
         if not self._complete:
             do = f"{self.stuck}, then " * bool(self.stuck) + "run the same command again to fill in what is missing"
-            self._say(f"MLflow at {without_credentials(self._uri)} is incomplete; {do}")
+            self._say(f"MLflow at {self._shown_uri} is incomplete; {do}")
         return self._complete
 
     def give_up(self) -> None:
@@ -207,8 +202,10 @@ class Tracker:
             return True
         if timeout > NOTICE_SECONDS and not self._noticed and sqlite_path(self._uri) is None:
             self._noticed = True
-            server = without_credentials(self._uri)
-            self._say(f"Waiting for MLflow at {server} to store the latest results, which usually takes a few seconds")
+            self._say(
+                f"Waiting for MLflow at {self._shown_uri} to store the latest results,"
+                " which usually takes a few seconds"
+            )
         return wait(max(0.0, timeout - NOTICE_SECONDS))
 
     def _work(self) -> None:
@@ -254,9 +251,8 @@ class Tracker:
             stuck, self.stuck = self.stuck, self._what_to_do(error)
             if not self._down or self.stuck != stuck:
                 self._say(
-                    f"cannot write to MLflow at {without_credentials(self._uri)}"
-                    f" ({self.stuck or _first_line(error)}); training continues, retrying every"
-                    f" {self._retry_seconds:.0f} s"
+                    f"cannot write to MLflow at {self._shown_uri} ({self.stuck or _first_line(error)});"
+                    f" training continues, retrying every {self._retry_seconds:.0f} s"
                 )
             with self._changed:
                 self._sweep_is_new = True
@@ -265,7 +261,7 @@ class Tracker:
                 self._changed.notify_all()
             return False
         if self._down:
-            self._say(f"MLflow at {without_credentials(self._uri)} is available again and up to date")
+            self._say(f"MLflow at {self._shown_uri} is available again and up to date")
         self._down, self.stuck = False, ""
         return True
 
@@ -314,7 +310,7 @@ class Tracker:
                 check_content(path)
         except Unusable as refusal:
             return str(refusal)
-        return how_to_migrate(without_credentials(self._uri)) if OUT_OF_DATE in str(error) else ""
+        return how_to_migrate(self._shown_uri) if OUT_OF_DATE in str(error) else ""
 
     def _next(self) -> RunView | None:
         with self._changed:
@@ -327,14 +323,14 @@ class Tracker:
     def _open(self) -> Mirror:
         """The mirror in use; a new one after an error, or if the database file was deleted."""
         path = sqlite_path(self._uri)
-        if self._mirror is not None and (path is None or _identity(path) == self._database):
+        if self._mirror is not None and (path is None or identity_of(path) == self._database):
             return self._mirror
         from sweeps.tracking.mirror import Mirror, open_database
 
         if self._record is not None:
             self._record.path.unlink(missing_ok=True)
         uri = self._uri if path is None else open_database(path)
-        self._database = None if path is None else _identity(path)
+        self._database = None if path is None else identity_of(path)
         mirror = Mirror(uri, self._namespace, self._experiment, self._artifacts, self._load_model, self._say)
         with self._changed:
             sweep, keys = self._sweep, list(self._views)
@@ -349,18 +345,6 @@ def _stopped(view: View) -> View:
     return replace(view, state=TrialState.INTERRUPTED) if view.state is TrialState.RUNNING else view
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (
-        textwrap.shorten(f"{type(error).__name__}: {lines[0]}", 200, placeholder=" ...")
-        if lines
-        else type(error).__name__
-    )
+    text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    return textwrap.shorten(text, 200, placeholder=" ...")

@@ -19,7 +19,7 @@ from mvae.storage.clock import Clock
 from mvae.storage.files import atomic_path, locked
 from mvae.training.records import Record
 from sweeps.planning.state import TrialState
-from sweeps.store.sqlite import sqlite_uri
+from sweeps.store.sqlite import identity_of, sqlite_uri
 from sweeps.tracking.view import DatasetView, RunView, member_tag
 
 METRICS_A_REQUEST = 800
@@ -40,7 +40,7 @@ MLFLOW_STATUS = {
 }
 
 
-_opened: dict[Path, list[tuple[int, int]]] = {}
+_opened: dict[Path, list[tuple[int, int] | None]] = {}
 
 
 def open_database(path: Path) -> str:
@@ -56,9 +56,8 @@ def open_database(path: Path) -> str:
         if not path.exists():
             with atomic_path(path) as temporary:
                 mlflow.MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
-        found = path.stat()
+        identity = identity_of(path)
     files = _opened.setdefault(path, [])
-    identity = (found.st_dev, found.st_ino)
     if identity not in files:
         files.append(identity)
     return sqlite_uri(f"{path.parent}{'/.' * files.index(identity)}/{path.name}")

@@ -111,20 +111,23 @@ BAD = [
     ("--storage {file}/in/it", "--storage {file}/in/it is no folder: {file} is a file; choose a folder"),
     ("--storage {file} --plan", "--storage {file} is no folder"),
     ("--storage {file} --report", "--storage {file} is no folder"),
-    ("--storage /proc/mvae", "--storage /proc/mvae cannot be written (No such file or directory): choose a folder"),
+    (
+        "--storage /proc/mvae",
+        "--storage /proc/mvae cannot be written (No such file or directory): choose another folder",
+    ),
     ("--storage s3://bucket/runs", "--storage s3://bucket/runs cannot hold MLflow's database: give --tracking-uri (or"),
     ("--storage ftp://host/runs", "--storage ftp://host/runs: pyarrow cannot open it"),
     ("--name a/b", "--name a/b: write letters, digits, '_', '.' and '-', beginning with a letter or digit"),
-    ("--name mlruns", "--name 'mlruns' cannot name a folder here"),
+    ("--name mlruns", "--name 'mlruns' is not a valid name"),
     ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not one that MLflow takes: write http://HOST:PORT"),
     ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not one that MLflow takes"),
     ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not one that MLflow takes"),
-    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "/proc is not a folder that can be written; name one that can"),
+    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "cannot write to the folder /proc; choose another"),
     ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     (
         "--tracking-uri mysql+nodriver://127.0.0.1/mlflow",
-        "tracking server mysql+nodriver://127.0.0.1/mlflow is no address",
+        "tracking server mysql+nodriver://127.0.0.1/mlflow is not the address",
     ),
     ("--tracking-uri postgresql://me:secret@127.0.0.1:9/m", "tracking server postgresql://127.0.0.1:9/m "),
     ("--tracking-uri http://nowhere.invalid:5000", "tracking server http://nowhere.invalid:5000 "),
@@ -180,7 +183,7 @@ def test_a_cluster_that_cannot_be_reached_is_refused_at_once_and_nothing_is_writ
     assert run("--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")) == BAD_INPUT
     assert time.monotonic() - began < 10
     printed = capsys.readouterr()
-    assert printed.err.startswith(f"RAY_ADDRESS {address}: no Ray cluster can be used there (")
+    assert printed.err.startswith(f"RAY_ADDRESS {address}: cannot connect to a Ray cluster there (")
     assert printed.err.count("\n") == 1
     assert place.files() == before
 
@@ -192,7 +195,9 @@ def test_ray_client_is_refused_before_anything_starts(
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
     assert run("--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")) == BAD_INPUT
     said = capsys.readouterr().err
-    assert said.startswith("RAY_ADDRESS ray://127.0.0.1:10001: a sweep is not driven through Ray Client; run it on the")
+    assert said.startswith(
+        "RAY_ADDRESS ray://127.0.0.1:10001: a sweep cannot run through Ray Client. Run the command on the"
+    )
 
 
 def test_more_gpus_than_a_cluster_has_are_refused_before_anything_is_written(
@@ -214,7 +219,7 @@ def test_more_gpus_than_a_cluster_has_are_refused_before_anything_is_written(
 def test_a_namespace_edited_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.root / "taken" / "main" / "namespace").write_text("mine", encoding="utf-8")
     assert run("--storage", place.fill("{taken}"), "--cache", place.fill("{new}")) == BAD_INPUT
-    assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
+    assert "instead of the UUID that marks the MLflow runs: restore or delete the file" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nothing_starts")

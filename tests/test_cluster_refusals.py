@@ -104,9 +104,13 @@ def test_lost_machines_do_not_count_as_ray_train_failures(storage: Path, cache: 
 
 def test_a_different_ray_or_python_and_a_missing_token_are_reported_clearly() -> None:
     mismatch = "Version mismatch: The cluster was started with: Ray: 2.60.0 Python: 3.11.7 This process: 3.12.1"
-    assert attach._unusable(mismatch).startswith("this machine runs another Ray or Python than the cluster: install")
-    assert "~/.ray/auth_token" in attach._unusable("Unauthenticated: InvalidAuthToken: Authentication token is missing")
-    assert "no Ray cluster can be used there" in attach._unusable("timed out")
+    assert attach._why_unreachable(mismatch).startswith(
+        "this machine runs another Ray or Python version than the cluster. Install"
+    )
+    assert "~/.ray/auth_token" in attach._why_unreachable(
+        "Unauthenticated: InvalidAuthToken: Authentication token is missing"
+    )
+    assert "cannot connect to a Ray cluster there (timed out)" in attach._why_unreachable("timed out")
 
 
 def test_a_cluster_whose_workers_never_join_is_refused_with_the_missing_workers_named(
@@ -114,8 +118,8 @@ def test_a_cluster_whose_workers_never_join_is_refused_with_the_missing_workers_
 ) -> None:
     (tmp_path / "cluster.yaml").write_text(LOCAL, encoding="utf-8")
     monkeypatch.setattr(attach, "BOOTSTRAP", tmp_path / "cluster.yaml")
-    monkeypatch.setattr(attach, "_alive", lambda: ["10.0.0.1"])
-    monkeypatch.setattr(attach, "there", lambda: Capacity(0, 0, final=False))
+    monkeypatch.setattr(attach, "_addresses", lambda: ["10.0.0.1"])
+    monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(0, 0, final=False))
     with pytest.raises(Refusal) as refusal:
         attach._check_after(15, Demand(), "auto")
     line = str(refusal.value)

@@ -225,7 +225,7 @@ def machine(labels: dict[str, str] | None) -> dict[str, object]:
 def test_the_private_cluster_of_another_sweep_is_never_joined(address: str) -> None:
     others = {"ray.io/node-id": "a"}
     attach.check_joinable(address, [machine(others), machine(None)])
-    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: the cluster there is private to another sweep"):
+    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: this cluster is private to another sweep"):
         attach.check_joinable(address, [machine(others), machine({**others, **attach.PRIVATE})])
 
 
@@ -313,7 +313,7 @@ def test_a_lost_head_ends_a_sweep_with_one_line_on_how_to_resume(
     monkeypatch.setattr(os, "_exit", exits.append)
 
     @contextmanager
-    def loses(lost: Callable[[str], None]) -> Iterator[Capacity]:
+    def loses(lost: Callable[[str], None], _say: object) -> Iterator[Capacity]:
         lost("the head of the Ray cluster at 10.0.0.1:6379 is lost")
         assert exits == [INCOMPLETE]
         assert tracked[-1].sweep.state is TrialState.FAILED

@@ -146,7 +146,7 @@ def test_a_cluster_can_grow_only_to_the_limits_of_its_configuration(
     tmp_path: Path, machines: int, resources: str, expected: Capacity
 ) -> None:
     (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources, encoding="utf-8")
-    assert attach.most(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
+    assert attach.largest_capacity(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
 
 
 LOCAL = """
@@ -162,14 +162,14 @@ available_node_types: {head: {min_workers: 0}, worker: {min_workers: 2}}
         (
             LOCAL,
             ["10.0.0.1", "10.0.0.2"],
-            "1 of 2 workers has not joined (10.0.0.3): the sweep uses them when they do.",
+            "1 of 2 workers has not joined (10.0.0.3). The sweep uses a worker as soon as it joins.",
         ),
-        (LOCAL, ["10.0.0.1"], "2 of 2 workers have not joined (10.0.0.2, 10.0.0.3): the sweep uses them"),
+        (LOCAL, ["10.0.0.1"], "2 of 2 workers have not joined (10.0.0.2, 10.0.0.3). The sweep uses"),
         (LOCAL, ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ""),
         (
             LOCAL.replace("worker_ips: [10.0.0.2, 10.0.0.3]", "a: 1"),
             ["10.0.0.1"],
-            "2 of 2 workers have not joined: the",
+            "2 of 2 workers have not joined. The",
         ),
         (CONFIGURATION % "{}", ["10.0.0.1"], ""),
         ("", ["10.0.0.1"], ""),
@@ -177,7 +177,7 @@ available_node_types: {head: {min_workers: 0}, worker: {min_workers: 2}}
 )
 def test_missing_workers_are_named(tmp_path: Path, text: str, alive: list[str], line: str) -> None:
     (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
-    said = attach.missing(alive, tmp_path / "cluster.yaml")
+    said = attach.missing_workers(alive, tmp_path / "cluster.yaml")
     assert said.startswith(line) and bool(said) == bool(line)
 
 
@@ -186,7 +186,7 @@ def test_without_a_readable_configuration_only_existing_machines_are_known(tmp_p
     if text is not None:
         (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     now = Capacity(8, 1, final=False)
-    assert attach.most(now, 2, tmp_path / "cluster.yaml") == now
+    assert attach.largest_capacity(now, 2, tmp_path / "cluster.yaml") == now
 
 
 @dataclass
@@ -213,14 +213,14 @@ class TuneTrial:
 
 def test_only_a_process_death_is_reported_as_one_and_other_errors_keep_tunes_words(tmp_path: Path) -> None:
     trial = TuneTrial(tmp_path)
-    assert trials._happened_to(trial) == "Tune reports an error without a word"
-    assert trials._happened_to(trial.lost(RayActorError(), pickled=True)) == "its process died"
+    assert trials._why_lost(trial) == "Tune reports an error without a message"
+    assert trials._why_lost(trial.lost(RayActorError(), pickled=True)) == "process died"
     task = "Traceback (most recent call last):\n  File x, line 1\nValueError: cannot unpickle the jobs"
-    assert trials._happened_to(trial.lost(RuntimeError(task), pickled=True)) == (
+    assert trials._why_lost(trial.lost(RuntimeError(task), pickled=True)) == (
         "Tune reports ValueError: cannot unpickle the jobs"
     )
     trial.lost(RayActorError(), pickled=True)
-    assert trials._happened_to(trial.lost(RuntimeError("no node fits"), pickled=False)) == "Tune reports no node fits"
+    assert trials._why_lost(trial.lost(RuntimeError("no node fits"), pickled=False)) == "Tune reports no node fits"
 
 
 class Unreadable(Job):
@@ -255,10 +255,10 @@ def test_workers_waiting_for_machines_are_reported_once_and_running_ones_are_not
         timer.join()
         return heard
 
-    monkeypatch.setattr(together, "SAYS_SO_AFTER", 0.1)
+    monkeypatch.setattr(together, "WAIT_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr(together, "LOOK_EVERY", 0.02)
     waits, epoch = Message(waits=together._waits_for(Demand(4, 0.0))), Message(epoch=1, epochs=2)
-    assert waits.waits == "waits for machines with room for 4 workers at a time"
+    assert waits.waits == "waiting for machines with room for 4 workers at once"
     assert said(Silent()) == [waits]
     assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
 
@@ -304,7 +304,7 @@ def test_a_private_cluster_runs_jobs_reports_failures_and_leaves_nothing_behind(
         )
     assert started == [good.key, bad.key]
     assert again == ["Tune reports ValueError: these bytes are no job"]
-    assert lost[-1].failed == f"{again[0]}, the last of 2 times"
+    assert lost[-1].failed == f"{again[0]}; no retries left after 2 failures"
     assert "Traceback" in lost[-1].details
     assert said[good.key][-1].done
     assert "another key" in said[bad.key][-1].failed

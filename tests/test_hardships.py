@@ -56,7 +56,7 @@ def test_nobody_can_join_a_sweeps_private_cluster_and_a_lost_head_is_reported() 
         # "auto" searches the whole machine, and might find another cluster than this test's
         joining = here.run(*SHORT, "--name", "other", RAY_ADDRESS=found[1])
         assert joining.code == 2, joining
-        assert joining.err.startswith(f"RAY_ADDRESS {found[1]}: the cluster there is private to another sweep")
+        assert joining.err.startswith(f"RAY_ADDRESS {found[1]}: this cluster is private to another sweep")
         assert joining.err.count("\n") == 1
         kill(gcs)
         ended = driver.ended()

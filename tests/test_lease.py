@@ -130,7 +130,7 @@ def test_a_second_driver_of_a_running_name_is_refused_in_one_line(
     with pytest.raises(Refusal, match=f"process {pid} of .* on .*, since .* another --name") as error:
         hold_for_a_moment(tmp_path, said)
     assert "\n" not in str(error.value)
-    assert "is held by" in said[0]
+    assert "is in use by" in said[0]
     assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["pid"] == pid
 
 
@@ -169,7 +169,7 @@ def test_a_driver_killed_on_this_host_is_replaced_at_once_even_as_a_zombie(
         else:
             time.sleep(0.1)
         assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
-        assert "took the lease over" in said[-1]
+        assert "died; taking over" in said[-1]
         assert str(pid) in said[-1]
 
 
@@ -193,7 +193,7 @@ def test_another_hosts_lease_that_is_not_renewed_is_taken_over_after_the_wait(tm
     assert DEAD <= seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) < SOON
     assert "process 1 of ada on far-away" in said[0]
     assert "waiting up to" in said[0]
-    assert "took the lease over" in said[1]
+    assert "died; taking over" in said[1]
 
 
 def test_the_same_host_in_another_pid_namespace_is_watched_and_not_presumed_dead(tmp_path: Path, said: Said) -> None:
@@ -219,7 +219,7 @@ def test_a_lease_released_while_the_next_driver_waits_is_taken(tmp_path: Path, s
 def test_a_lease_file_that_cannot_be_read_is_watched_and_taken_over(tmp_path: Path, said: Said) -> None:
     (tmp_path / "lease.json").write_bytes(b'{"owner": 1')
     assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
-    assert "an unreadable lease" in said[0]
+    assert "unreadable lease" in said[0]
 
 
 def test_exactly_one_of_the_waiting_drivers_wins_and_the_others_name_it(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_lease_that_is_being_renewed_is_refused(folder: Memory, clock: FakeClo
     mine, late = lease(folder, clock, said), lease(folder, clock, said)
     mine.acquire()
     clock.meanwhile = mine.renew
-    with pytest.raises(Refusal, match="and at work"):
+    with pytest.raises(Refusal, match="is being renewed"):
         late.acquire()
     assert counter(mine) > 0
     assert said == [line for line in said if "waiting up to 20 s" in line]
@@ -50,10 +50,10 @@ def test_a_lease_that_is_not_renewed_is_taken_over_and_its_holder_notices(folder
     began = clock.now
     heir.acquire()
     assert DEAD <= clock.now - began < DEAD + SETTLE + 1
-    assert "took the lease over" in said[-1]
+    assert "died; taking over" in said[-1]
     assert not zombie.renew()
     zombie.keep_renewed()
-    assert zombie.lost.is_set() and "the lease was lost" in said[-1]
+    assert zombie.lost.is_set() and "lost the lease" in said[-1]
     assert heir.renew() and not heir.lost.is_set()
 
 
@@ -88,7 +88,7 @@ def test_without_locks_the_last_of_two_rival_writers_has_the_lease(clock: FakeCl
     written = rival.path.read_bytes()
     rival.release()
     clock.meanwhile = lambda: mine.path.write_bytes(written)
-    with pytest.raises(Refusal, match="and at work"):
+    with pytest.raises(Refusal, match="is being renewed"):
         mine.acquire()
     mine.release()
     assert mine.path.read_bytes() == written

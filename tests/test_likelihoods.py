@@ -216,7 +216,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
             self.stuck = False
 
     @contextmanager
-    def here(_lost: object) -> Iterator[engine.Capacity]:
+    def here(*_: object) -> Iterator[engine.Capacity]:
         yield engine.Capacity(1, 0)
 
     def run(jobs: Sequence[Job], listener: engine.Listener, **_: Any) -> None:

@@ -46,7 +46,7 @@ def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_memory_
 ) -> None:
     started: dict[str, Any] = {}
     monkeypatch.setattr(ray, "init", lambda **options: started.update(options))
-    monkeypatch.setattr(attach, "there", lambda: Capacity(started["num_cpus"], 0, final=False))
+    monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(started["num_cpus"], 0, final=False))
     monkeypatch.setattr(attach, "watched", nullcontext)
     monkeypatch.setattr(attach, "shut_down", lambda: None)
     with attach.cluster() as capacity:
@@ -112,7 +112,7 @@ def test_every_run_respects_the_memory_limit_and_says_so_in_one_line(
     ran = list[int]()
 
     @contextmanager
-    def here(_lost: object) -> Iterator[Capacity]:
+    def here(*_: object) -> Iterator[Capacity]:
         yield SMALL
 
     def run(*_: object, max_concurrent: int, **__: object) -> None:

@@ -70,13 +70,13 @@ def of_a_browser(path: Path) -> None:
 
 
 BAD = [
-    (older, r"is from an older MLflow: make a copy, then type `.*mlflow db upgrade .*` to migrate it; or move it away"),
-    (newer, r"is from a newer MLflow than \d+\.\d+.*: `.*python -m pip install --upgrade mlflow`, or move it away"),
-    (half_made, r"is half made: move it away and it is rebuilt from storage$"),
-    (cut_off, r"is damaged \(.+\): move it away and it is rebuilt from storage$"),
-    (overwritten, r"is damaged \(.+\): move it away and it is rebuilt from storage$"),
-    (of_optuna, r"belongs to another program: name another file$"),
-    (of_a_browser, r"belongs to another program: name another file$"),
+    (older, r"is from an older MLflow: back it up and run `.*mlflow db upgrade .*` to migrate it, or move it away"),
+    (newer, r"is from a newer MLflow than \d+\.\d+.*: run `.*python -m pip install --upgrade mlflow`, or move it away"),
+    (half_made, r"is incomplete: move it away, and the same command rebuilds it from storage$"),
+    (cut_off, r"is damaged \(.+\): move it away, and the same command rebuilds it from storage$"),
+    (overwritten, r"is damaged \(.+\): move it away, and the same command rebuilds it from storage$"),
+    (of_optuna, r"belongs to another program: choose another file$"),
+    (of_a_browser, r"belongs to another program: choose another file$"),
 ]
 
 
@@ -152,10 +152,12 @@ def test_a_database_that_becomes_unusable_is_reported_at_once_without_a_wait_at_
     assert time.monotonic() - began < 60
     assert driver.stuck
     first, last = storage.said
-    assert "is from an older MLflow: make a copy, then type `" in first and "training continues" in first
-    assert last.startswith(f"MLflow at {storage.uri} is behind; tracking database {path} is from an older MLflow: make")
-    assert last.endswith("then the same command fills in what is missing there")
-    path.unlink()  # as the printed line tells the user to do
+    assert "is from an older MLflow: back it up and run `" in first and "training continues" in first
+    assert last.startswith(
+        f"MLflow at {storage.uri} is incomplete; tracking database {path} is from an older MLflow: back"
+    )
+    assert last.endswith("then run the same command again to fill in what is missing")
+    path.unlink()  # as the line says
     shutil.copyfile(empty_database, path)
     again = Storage(path.parent, storage.uri)
     assert again.driver(finished(KEYS[0])).close()
@@ -171,7 +173,7 @@ def test_a_database_repaired_during_the_sweep_is_filled(path: Path, empty_databa
     with_version(path, revisions()[0])
     assert driver.close()
     assert not driver.stuck
-    assert "can be written again" in storage.said[-1]
+    assert "is available again and up to date" in storage.said[-1]
 
 
 def test_a_complete_sweep_with_a_stuck_mlflow_does_not_exit_with_code_0(

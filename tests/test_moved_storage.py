@@ -92,9 +92,7 @@ def test_a_moved_storage_has_all_old_and_new_artifacts_at_its_new_path(
     there = opened(new)
     assert there.driver(with_pictures(there, OLD), with_pictures(there, NEW)).close()
     assert len(there.said) == 1
-    assert there.said[0].startswith(
-        "MLflow's artifacts moved with the storage: 2 runs and 1 model now have their files"
-    )
+    assert there.said[0].startswith("the storage has moved: MLflow now finds the artifacts of 2 runs and 1 model")
     assert old.exists() == (how is not moved)
     assert not before or files(old) == before, "the original of a copied storage must not change"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", there.uri)

@@ -94,7 +94,7 @@ def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_tab
     (sweep.report / "table.md").write_text("| MVAE | 0.8000 |\n" * 1000, encoding="utf-8")
     note = sweep_note(sweep, "7", RUN)
     assert len(note) <= NOTE_CHARACTERS
-    assert note.splitlines()[-3:] == ["| MVAE | 0.8000 |", "", "(The rest is among the artifacts.)"]
+    assert note.splitlines()[-3:] == ["| MVAE | 0.8000 |", "", "(The rest is in the artifacts.)"]
 
 
 def test_a_trials_description_begins_with_its_outcome_and_names_its_weights_file() -> None:

@@ -47,7 +47,7 @@ def test_recorded_versions_include_python_and_torch() -> None:
 
 
 def test_an_attempt_records_where_it_ran() -> None:
-    (record,) = Attempts("abc", "cpu", None, started=1.0).so_far()["attempts"]
+    (record,) = Attempts("abc", "cpu", None, started=1.0).for_checkpoint()["attempts"]
     assert (record["attempt"], record["from_epoch"], record["host"]) == ("abc", 0, platform.node())
     assert record["device_name"]
 
@@ -58,7 +58,7 @@ def test_a_changed_copy_of_a_pipeline_is_reported_and_other_scripts_are_not(tmp_
     copied.write_bytes(own.read_bytes())
     assert stale_package(own) == stale_package(copied) == stale_package(tmp_path / "mine.py") == ""
     copied.write_text(own.read_text(encoding="utf-8") + "\n# changed on the laptop\n", encoding="utf-8")
-    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the one in the package at ")
+    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the copy in the package at ")
     assert "ray up --no-restart" in stale_package(copied)
 
 

@@ -46,7 +46,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
         return trackers[-1]
 
     @contextmanager
-    def here(_lost: object) -> Iterator[Capacity]:
+    def here(*_: object) -> Iterator[Capacity]:
         yield Capacity(1, 0)
 
     def one_by_one(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) -> None:

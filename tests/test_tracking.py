@@ -150,7 +150,9 @@ def test_a_model_that_cannot_be_built_is_reported_and_only_that_model_is_missing
     storage.load_model = damaged
     assert storage.driver(finished(KEYS[0])).close()
     assert storage.runs()[KEYS[0]].info.status == "FINISHED"
-    assert storage.said == [f"MLflow: the model of mvae {KEYS[0]} is left out: ValueError: weights are damaged"]
+    assert storage.said == [
+        f"cannot log the model of mvae {KEYS[0]} to MLflow (ValueError: weights are damaged); skipping it"
+    ]
 
 
 def test_epochs_are_logged_one_by_one_and_never_twice(storage: Storage) -> None:

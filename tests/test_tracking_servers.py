@@ -101,7 +101,7 @@ def test_a_server_that_restarts_during_a_sweep_gives_one_warning_and_ends_comple
     server.start()
     assert driver.close()
     assert [line.split(" (")[0] for line in storage.said if "training continues" in line] == [
-        f"MLflow at {server.uri} cannot be written"
+        f"cannot write to MLflow at {server.uri}"
     ]
     assert storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 2))])
     statuses = {name: run.info.status for name, run in storage.runs().items()}
@@ -116,7 +116,7 @@ def test_closing_waits_a_limited_time_for_a_dead_server(storage: Storage) -> Non
     assert not driver.close(1.0)
     assert time.monotonic() - start < 2
     until(lambda: len(storage.said) == 2)
-    assert any("the same command fills in what is missing" in line for line in storage.said)
+    assert any("run the same command again to fill in what is missing" in line for line in storage.said)
 
 
 @pytest.mark.timeout(60)
@@ -218,9 +218,9 @@ def test_a_file_that_is_no_database_is_refused_and_a_new_database_is_not_created
     text.write_text("not a database at all", encoding="utf-8")
     with pytest.raises(Refusal, match="is not a SQLite file"):
         check(f"sqlite:///{text}")
-    with pytest.raises(Refusal, match="is not a folder that can be written"):
+    with pytest.raises(Refusal, match="cannot write to the folder"):
         check(f"sqlite:///{text}/mlflow.db")
-    with pytest.raises(Refusal, match="is not a file that can be read and written"):
+    with pytest.raises(Refusal, match="is not a readable and writable file"):
         check(f"sqlite:///{tmp_path}")
     check(default_uri(tmp_path / "new"))
     assert not (tmp_path / "new").exists()

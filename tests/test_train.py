@@ -15,7 +15,7 @@ from sweeps.planning.plan import plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.files import tabulate
-from sweeps.trials.speed import alone, speeds
+from sweeps.trials.speed import speed_of_one, speeds
 from tests.sweeping import digits_job
 
 
@@ -94,7 +94,7 @@ def test_timing_a_single_worker_does_not_change_the_random_numbers_of_training(s
 
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
     before = torch.random.get_rng_state()
-    assert (alone(job.trial, load("digits", None, cache)) or 0) > 0
+    assert (speed_of_one(job.trial, load("digits", None, cache)) or 0) > 0
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -111,7 +111,7 @@ def test_a_batch_too_large_for_one_gpu_is_trained_but_not_timed_on_one_worker(
 
     monkeypatch.setattr(speed, "seconds_a_step", full)
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
-    assert alone(job.trial, load("digits", None, cache)) is None
+    assert speed_of_one(job.trial, load("digits", None, cache)) is None
     assert "scaling_efficiency" not in speeds([record(1, 150.0)], 2, None)
 
 

@@ -184,7 +184,7 @@ def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store,
     store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
     words: list[Message] = []
     run(job, words.append)
-    assert "differs from what was computed now: test/accuracy is 0.5 there" in words[-1].failed
+    assert "the new numbers differ: test/accuracy is 0.5 there" in words[-1].failed
 
 
 def test_a_trial_that_needs_a_gpu_says_if_there_is_none(
@@ -193,7 +193,7 @@ def test_a_trial_that_needs_a_gpu_says_if_there_is_none(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words: list[Message] = []
     run(replace(digits_job(store, cache), gpus=0.25), words.append)
-    assert "the trial was given 0.25 GPUs" in words[-1].failed
+    assert "the trial got 0.25 GPUs" in words[-1].failed
 
 
 @pytest.mark.slow
@@ -234,5 +234,5 @@ def test_a_process_allocates_less_than_its_share_of_a_gpu_because_cuda_needs_mem
     worker._take("cpu", 0.0)
     assert len(limits) == 1, "a trial with the whole GPU has no limit"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Refusal, match=r"the trial was given 0\.25 GPUs on .*, where torch sees none"):
+    with pytest.raises(Refusal, match=r"the trial got 0\.25 GPUs on .*, but torch finds no GPU there"):
         worker._take("cuda", 0.25)

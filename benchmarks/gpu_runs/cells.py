@@ -114,7 +114,7 @@ def trained_cell(
         trial,
         data,
         checkpoints,
-        provenance=attempts.so_far,
+        provenance=attempts.for_checkpoint,
         heard=heard,
         checkpoint_every=CHECKPOINT_EVERY,
     )
@@ -126,7 +126,7 @@ def trained_cell(
         "made_by": "benchmarks/gpu",
         "machine": machine(),
         "git": pack.git,
-        **attempts.result(trained.checkpoint, data.fingerprint, pack.training_version, began),
+        **attempts.for_result(trained.checkpoint, data.fingerprint, pack.training_version, began),
     }
     return {
         "key": packed.key,

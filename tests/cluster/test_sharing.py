@@ -89,7 +89,7 @@ def test_a_head_without_its_token_is_refused_with_the_missing_token_named(made: 
     made.lab.head.run("mv ~/.ray/auth_token ~/token")
     refused = made.submit(*ONE).ended()
     made.lab.head.run("mv ~/token ~/.ray/auth_token")
-    assert_one_line(refused, r"RAY_ADDRESS auto: the cluster wants an authentication token .*")
+    assert_one_line(refused, r"RAY_ADDRESS auto: the cluster requires an authentication token, .*")
 
 
 def test_a_worker_with_another_ray_version_is_named_and_the_others_do_the_work() -> None:

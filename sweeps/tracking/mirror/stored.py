@@ -1,4 +1,4 @@
-"""What MLflow holds, and the forms in which it wants to be told: runs, epochs, data sets, pages of answers."""
+"""What MLflow holds of a run, and conversions to MLflow's types: metrics of epochs, data sets, pages of replies."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from mvae.storage.clock import Clock
 from mvae.storage.files import atomic_path, locked
+from mvae.training.records import Record
 from sweeps.planning.state import TrialState
-from sweeps.store.sqlite import sqlite_uri
+from sweeps.store.sqlite import identity_of, sqlite_uri
 from sweeps.tracking.view import DatasetView, RunView
 
-if TYPE_CHECKING:
-    from mvae.training.records import Record
-
-
 METRICS_A_REQUEST = 800
+"""Largest number of metrics per request. MLflow allows 1000 metrics, tags and parameters together."""
 PAGE = 1000
-"""Below MLflow's limit on a batch (1000 metrics, tags and params together); a page is ours."""
+"""Largest number of runs or models in one reply."""
 NOTE = "mlflow.note.content"
-"""The tag that MLflow shows as a description, in Markdown."""
+"""Name of the tag that MLflow shows as a description, in Markdown."""
 
 MLFLOW_STATUS = {
     TrialState.PENDING: "KILLED",  # it has a run, so it was interrupted
@@ -38,22 +36,24 @@ MLFLOW_STATUS = {
 }
 
 
-_opened: dict[Path, list[tuple[int, int]]] = {}
+_opened: dict[Path, list[tuple[int, int] | None]] = {}
 
 
 def open_database(path: Path) -> str:
-    """The tracking URI of the SQLite database at `path`; where there is none a new one is made, whole or not at all.
+    """Returns the tracking URI of the SQLite database at `path`. Makes the database if it does not exist.
 
-    MLflow migrates an empty database in steps, which two processes at once, or one that is killed, leave broken. And it
-    keeps connections by URI for as long as the process lives, so each new file at an old path gets a new spelling.
+    A new database appears complete or not at all. MLflow fills an empty database in steps, and a kill or a second
+    process would leave it broken.
+
+    MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, its URI gets a
+    different spelling of the same path.
     """
     with locked(path):
         if not path.exists():
             with atomic_path(path) as temporary:
                 mlflow.MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
-        found = path.stat()
+        identity = identity_of(path)
     files = _opened.setdefault(path, [])
-    identity = (found.st_dev, found.st_ino)
     if identity not in files:
         files.append(identity)
     return sqlite_uri(f"{path.parent}{'/.' * files.index(identity)}/{path.name}")
@@ -71,7 +71,7 @@ class Held:
     metrics: dict[str, float]
     has_dataset: bool
     steps: set[int] | None = None
-    """Epochs that are logged; None until the server was asked."""
+    """Epochs that are logged; None until MLflow was asked."""
 
     @classmethod
     def of(cls, run: Run) -> Held:
@@ -87,7 +87,7 @@ class Held:
 
 
 def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any]:
-    """All that a search finds, however many answers it takes."""
+    """Yields everything that a search finds, over all pages of replies."""
     token: str | None = None
     while True:
         page = search(**where, page_token=token)
@@ -97,7 +97,7 @@ def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any
 
 
 def metrics_of(record: Record) -> list[Metric]:
-    """One epoch's metrics. The time kept with the record makes them equal however often they are logged."""
+    """Returns the metrics of one epoch. They have the time of the record, so logging twice does not double them."""
     speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
     values = {**record["metrics"], **speed, "epoch": record["epoch"]}
     when = milliseconds(record["time"])
@@ -105,7 +105,7 @@ def metrics_of(record: Record) -> list[Metric]:
 
 
 def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
-    """Step and time of the final numbers: those of the last epoch."""
+    """Returns step and time for the final numbers: those of the last epoch."""
     if not view.history:
         return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]
@@ -113,7 +113,7 @@ def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
 
 
 def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
-    """Whole steps, as many as fit into one request."""
+    """Yields batches of whole steps, as many as fit into one request."""
     batch: list[Metric] = []
     for step in steps:
         if batch and len(batch) + len(step) > METRICS_A_REQUEST:
@@ -125,12 +125,12 @@ def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
 
 
 def dataset_input(view: DatasetView) -> DatasetInput:
-    """A data set as the input of a run."""
+    """Returns a data set as MLflow's input of a run."""
     source = json.dumps(dict(view.source), sort_keys=True, default=str)
     shown = Dataset(name=view.name, digest=view.fingerprint[:36], source_type="code", source=source)
     return DatasetInput(shown, [InputTag("mlflow.data.context", "training")])
 
 
 def milliseconds(seconds: float) -> int:
-    """A time as MLflow keeps it."""
+    """Returns a time in milliseconds, as MLflow stores it."""
     return round(seconds * 1000)

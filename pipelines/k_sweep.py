@@ -60,8 +60,8 @@ class Options(CommonOptions):
     """Random subsets of modalities per step, one column each. Each subset adds an ELBO term to the joint term and the
     terms of single modalities (default: the preset's)."""
     noise: Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")] = ("free", "fixed")
-    """Noise of the ELBO terms, one row each: free (each term draws its own) or fixed (all terms of a step share one draw,
-    as in Figure 6 c)."""
+    """Noise of the ELBO terms, one row each: free (each term draws its own) or fixed (all terms of a step share one
+    draw, as in Figure 6 c)."""
     samples: SampleCount = None
 
 

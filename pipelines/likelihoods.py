@@ -2,7 +2,7 @@
 
 Type    python pipelines/likelihoods.py                                          # digits, about 2 minutes on 2 cores
         python pipelines/likelihoods.py --dataset binary_mnist --preset paper    # the tables' first column
-        python pipelines/likelihoods.py --dataset celeba --preset paper          # --dataset faces: the same, drawn faces
+        python pipelines/likelihoods.py --dataset celeba --preset paper          # or --dataset faces, drawn here
         python pipelines/likelihoods.py --dataset binary_mnist --binarisation fixed,dynamic
 
 Paper   supplement, section 4: 1,000 samples from the proposal q(z|x1,x2). BinaryMNIST, MVAE:
@@ -77,7 +77,7 @@ def preset(options: Options) -> Preset:
 
 
 def separated(dataset: str) -> str | None:
-    """Returns the data set with the same examples and each attribute as a modality of its own; None if there is none."""
+    """Returns the data set of the same examples with each attribute as a modality, or None."""
     together = any(modality.kind is Kind.ATTRIBUTES for modality in source(dataset).modalities)
     return f"{dataset}19" if together and f"{dataset}19" in DATASETS else None
 

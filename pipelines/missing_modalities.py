@@ -44,7 +44,8 @@ LIKELIEST = (
     ShownQuantity("likeliest accuracy", "test/attribute_accuracy_likeliest", ATTRIBUTE_ACCURACY),
     ShownQuantity("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
 )
-"""Accuracy of sampled attributes, as in the figure; of always guessing the more frequent value; of the likelier value."""
+"""ACCURACY and BALANCED are of sampled attributes, as in the figure. MAJORITY always guesses the more frequent value.
+LIKELIEST takes the likelier value."""
 
 LOG_MARGINAL, LOG_CONDITIONAL = "log p(x1)", "log p(x1|others)"
 """Rows of Figure 5 (b) and (c)."""

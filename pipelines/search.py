@@ -8,10 +8,10 @@ Paper   none: the supplement has one setting per data set, and leaves some open 
 Expect  on digits with 5 % of the pairs, settings with a better validation accuracy than the default's, within 20 trials
 Runs    digits, 20 trials of 20 epochs
 
-By default the search varies learning rate, latents, likelihood weights, annealing share, pairing, targets, image network
-and decoder depth, as far as the arm reads them. A setting that you give, for example --learning-rate 0.001, is fixed.
---trials is a total: after an interruption the same command resumes, and a larger total adds trials. At the end the
-search prints a command that trains the best settings with more seeds.
+By default the search varies learning rate, latents, likelihood weights, annealing share, pairing, targets, image
+network and decoder depth, as far as the arm reads them. A setting that you give, for example --learning-rate 0.001, is
+fixed. --trials is a total: after an interruption the same command resumes, and a larger total adds trials. At the end
+the search prints a command that trains the best settings with more seeds.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def objective(options: Options, token: str) -> str:
         raise Refusal(f"arm {token} on {options.dataset} has no validation metric: choose another arm or data set")
     if options.objective is not None and options.objective not in able:
         raise Refusal(
-            f"--objective {options.objective}: arm {token} on {options.dataset} has only {', '.join(able)}: choose one of these"
+            f"--objective {options.objective}: arm {token} on {options.dataset} does not have it: choose among"
+            f" {', '.join(able)}"
         )
     return options.objective or able[0]
 
@@ -129,7 +130,7 @@ def measured(token: str, options: Options) -> Measure:
 
 
 def command(trial: Trial, options: Options) -> str:
-    """Returns the command that trains a trial's settings with three seeds. The first seed is the search's, so it is done."""
+    """Returns the command that trains a trial's settings with three seeds. The search has trained the first one."""
     labelled = Kind.LABEL in {modality.kind for modality in source(trial.dataset).modalities}
     of_table = labelled and (measured(trial.model, options) == ACCURACY or "readout" in arm(trial.model).measures)
     pipeline = "weak_supervision" if of_table else "train"
@@ -151,7 +152,7 @@ def command(trial: Trial, options: Options) -> str:
 
 
 def _for_any_folder(name: str, given: object) -> object:
-    """Returns an option's value with absolute paths and without credentials, so that the command works in any folder."""
+    """Returns an option's value with absolute paths, so that it works in any folder, and without credentials."""
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":

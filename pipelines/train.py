@@ -44,7 +44,8 @@ class Options(CommonOptions):
     """One model"""
 
     workers: WorkerRange = (1, 1)
-    """Number of processes that share each training step, on as many machines as needed. MIN-MAX is elastic (default: 1)."""
+    """Number of processes that share each training step, on as many machines as needed; MIN-MAX is elastic (default:
+    1)."""
     precision: Annotated[Precision, Written("NAME")] = "float32"
     """Number format of the networks in training: float32 or bfloat16. Evaluation always uses float32."""
     compile: bool = False

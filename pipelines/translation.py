@@ -108,7 +108,7 @@ SCORES = {
 
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
-"""Log-likelihood of each language, estimated with samples of its own posterior, and of both, with the joint posterior."""
+"""Log-likelihood of each language with samples of its own posterior, and of both with samples of the joint one."""
 
 
 def known(estimate: str) -> str:

@@ -1,6 +1,6 @@
 """Figures 7 to 10: six views of a face, each reconstructed from others.
 
-Type    python pipelines/vision.py                                     # a small set of drawn faces, 3.5 minutes of a core
+Type    python pipelines/vision.py                                     # 1,500 drawn faces, 3.5 minutes of a core
         python pipelines/vision.py --dataset vision_faces              # 5,000 drawn faces, half an hour of a core
         python pipelines/vision.py --dataset vision --preset paper     # CelebA, on a GPU
         python pipelines/vision.py --images FOLDER-OF-FACES
@@ -121,7 +121,7 @@ def part_title(task: Task) -> str:
 
 
 def cells(options: Options) -> tuple[Cell, ...]:
-    """Rows are tasks, columns are PSNR and SSIM of the model and of the baselines. Cells of an arm and seed share a trial.
+    """Rows are tasks, columns are PSNR and SSIM of the model and the baselines. Cells of an arm and seed share a trial.
 
     Raises:
         Refusal: like `trials`.

@@ -1,9 +1,9 @@
 """Tables 4 and 5: test accuracy when only a fraction of the training pairs is kept.
 
 Type    python pipelines/weak_supervision.py                                         # digits, 1.5 minutes on 2 cores
-        python pipelines/weak_supervision.py --dataset fashion_mnist                 # smaller Table 4, 2 hours of a core
-        python pipelines/weak_supervision.py --dataset fashion_mnist --preset paper  # Table 4, for GPUs
-        python pipelines/weak_supervision.py --dataset multi_mnist --preset paper    # Table 5, for GPUs
+        python pipelines/weak_supervision.py --dataset fashion_mnist                 # smaller Table 4, 2 core hours
+        python pipelines/weak_supervision.py --dataset fashion_mnist --preset paper  # Table 4, on GPUs
+        python pipelines/weak_supervision.py --dataset multi_mnist --preset paper    # Table 5, on GPUs
 
 Paper   supplement, section 8
         Table 4 (FashionMNIST), 0.1 % to 100 % of the pairs: MVAE 0.4548 to 0.9470, NN 0.6755 to 0.9318,
@@ -50,7 +50,7 @@ class Options(CommonOptions):
 
     offers: ClassVar = {
         "dataset": data_sets_with(
-            lambda views: views[0].kind is Kind.IMAGE and views[1].kind in (Kind.LABEL, Kind.TEXT)
+            lambda parts: parts[0].kind is Kind.IMAGE and parts[1].kind in {Kind.LABEL, Kind.TEXT}
         ),
         "arms": arms_for(ACCURACY, readout(1.0)),
     }

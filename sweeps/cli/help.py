@@ -1,8 +1,8 @@
 """The two help pages: `--help` fits one screen, `--help-all` explains every option.
 
-`--help` shows the first two paragraphs of the pipeline's docstring, then the pipeline's own options, then the options of
-every pipeline in groups. It only names the options of the last two groups. Of each other option it shows the first
-paragraph of the docstring. `--help-all` shows all docstrings in full.
+`--help` shows the first two paragraphs of the pipeline's docstring, then the pipeline's own options, then those of
+every pipeline in groups. For most options it shows the first paragraph of the docstring. It only names the options of the
+last two groups. `--help-all` shows all docstrings in full.
 """
 
 import difflib
@@ -28,8 +28,8 @@ GROUPS = {
     "What to run": ("dataset", "arms", "seeds", "epochs", "preset", "plan", "report", "plugins"),
     "Where things are": ("name", "storage", "data_root", "cache", "tracking_uri"),
 }
-HOW = f"How it runs (explained by {FULL})"
-EVERY_TRIAL = f"Every trial (explained by {FULL})"
+ONLY_NAMED = HOW, EVERY_TRIAL = "How it runs", "Every trial"
+"""Groups whose options `--help` does not explain."""
 
 
 def explanation(options: type[TrialOptions], name: str) -> str:
@@ -77,7 +77,9 @@ class Parser(ArgumentParser):
         )
         self.options, self.full = options, full
         self.own = cleandoc(options.__doc__ or options.__name__)
-        self.groups = {title: self.add_argument_group(title) for title in (self.own, *GROUPS, HOW, EVERY_TRIAL)}
+        hint = "" if full else f" (explained by {FULL})"
+        titles = {title: title for title in (self.own, *GROUPS)} | {title: title + hint for title in ONLY_NAMED}
+        self.groups = {title: self.add_argument_group(shown) for title, shown in titles.items()}
         self.add_argument("-h", "--help", FULL, action="help", help=SUPPRESS)
 
     def add_field(self, *flags: str, **kwargs: Any) -> None:
@@ -86,12 +88,15 @@ class Parser(ArgumentParser):
         field = self.options.model_fields[name]
         if not isinstance(field.default, bool):
             kwargs |= {"metavar": _metavar(field), "action": "store"}
-        common = next((title for title, names in GROUPS.items() if name in names), HOW)
-        title = EVERY_TRIAL if name in TrialOptions.model_fields else common
-        group = self.groups[self.own if name in get_annotations(self.options) else title]
+        title = next((title for title, names in GROUPS.items() if name in names), HOW)
+        if name in get_annotations(self.options):
+            title = self.own
+        elif name in TrialOptions.model_fields:
+            title = EVERY_TRIAL
+        group = self.groups[title]
         text = explanation(self.options, name)
         kwargs["help"] = (text if self.full else text.split("\n\n")[0]).replace("%", "%%")
-        if group.title in (HOW, EVERY_TRIAL) and not self.full:
+        if title in ONLY_NAMED and not self.full:
             named = f"{group.description or ''}  {flags[-1]}\xa0{kwargs.get('metavar', '')}".strip()
             group.description = textwrap.fill(named.replace("\n", "  "), WIDTH - 4, break_on_hyphens=False)
             kwargs["help"] = SUPPRESS

@@ -90,7 +90,7 @@ class CommonOptions(TrialOptions):
     plan: bool = False
     """Print the cells, what is done, and the cost of the rest. Trains and downloads nothing."""
     price_per_hour: NotNegative | None = None
-    """Price of one hour of a machine like this one, in any currency. --plan then prints the price of the missing cells."""
+    """Price per hour of a machine like this one, in any currency; --plan then prints the price of the missing cells."""
     report: bool = False
     """Print and write the table from existing results. Trains and downloads nothing."""
     resume: bool = False

@@ -56,7 +56,7 @@ class TrialOptions(BaseSettings):
     batch_size: Count | None = None
     learning_rate: Positive | None = None
     annealing_epochs: Whole | None = None
-    """Epochs over which beta rises linearly from 0 to 1 (default: annealing_share of all epochs)."""
+    """Epochs over which beta rises linearly from 0 to 1 (default: --annealing-share of all epochs)."""
     annealing_share: Share | None = None
 
     @model_validator(mode="after")
@@ -88,5 +88,5 @@ class TrialOptions(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Reads only the command line and the caller's arguments, never environment variables such as NAME or EPOCHS."""
+        """Ignores environment variables such as NAME or EPOCHS."""
         return (init_settings,)

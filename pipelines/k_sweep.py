@@ -12,8 +12,6 @@ Runs    --preset demo: mnist19, k = 0, 1, 4, free and fixed noise, 1 seed, 1 epo
         With --train-examples, the table's caption says how many examples were used.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from typing import Annotated, ClassVar, Literal
@@ -36,9 +34,6 @@ Noise = Literal["free", "fixed"]
 
 KS = (0, 1, 2, 4, 8, 16, 32, 50)
 """Random subsets per step in the figure."""
-
-FEW, MORE = "k=0", "k=1"
-"""Columns that the paper's claim compares."""
 
 LOG_JOINT, VARIANCE = "log joint", "var joint"
 """Rows of Figure 6 (a), and of (b) and (c). The figure does not say which of Table 2's weights it shows; ours are the
@@ -94,23 +89,22 @@ def _variant(token: str, noise: Noise, dataset: str) -> str:
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
     """Returns the quantities of the table. Each has one row per arm and noise."""
-    names = {
-        LOG_JOINT: "log_joint",
-        VARIANCE: "variance_joint",
-        "var marginal": "variance_marginal",
-        "var conditional": "variance_conditional",
-        "ESS joint": "ess_joint",
-    }
-    return tuple(ShownQuantity(label, f"test/{name}", likelihood(samples)) for label, name in names.items())
+    return (
+        ShownQuantity(LOG_JOINT, "test/log_joint", likelihood(samples)),
+        ShownQuantity(VARIANCE, "test/variance_joint", likelihood(samples)),
+        ShownQuantity("var marginal", "test/variance_marginal", likelihood(samples)),
+        ShownQuantity("var conditional", "test/variance_conditional", likelihood(samples)),
+        ShownQuantity("ESS joint", "test/ess_joint", likelihood(samples)),
+    )
 
 
 def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
     """Compares the variance at k = 0 with that at k = 1, as the paper claims, for each variant."""
     for one in variants:
-        few, more = (report.mean(f"{one} {VARIANCE}", column) for column in (FEW, MORE))
+        few, more = (report.mean(f"{one} {VARIANCE}", column) for column in ("k=0", "k=1"))
         if few is not None and more is not None:
-            values = f"{few:.3f} at {FEW}, {more:.3f} at {MORE} (ratio {more / few:.2f})"
-            yield f"{one}: variance of the joint log weights {values}."
+            ratio = more / few
+            yield f"{one}: variance of the joint log weights {few:.3f} at k=0, {more:.3f} at k=1 (ratio {ratio:.2f})."
 
 
 def pictures(report: Report, options: Options) -> Pictures:
@@ -118,8 +112,8 @@ def pictures(report: Report, options: Options) -> Pictures:
     chosen = PRESETS[options.preset].under(options)
 
     def lines(label: str, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
-        made = (_variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
-        return tuple(Line(report, f"{one} {label}", label=one) for one in made)
+        variants = (_variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
+        return tuple(Line(report, f"{one} {label}", label=one) for one in variants)
 
     letters: dict[Noise, str] = {"free": "(b)", "fixed": "(c)"}
     plots = {"(a) joint log-likelihood, nats": lines(LOG_JOINT, options.noise)} | {

@@ -19,8 +19,6 @@ Runs    --preset demo: digits, 5 arms x 1 seed
 reference [5]; dynamic, again in each epoch.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import ClassVar
@@ -29,7 +27,7 @@ from mvae.data import DATASETS, Kind, source
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import likelihood
 from mvae.models import arm
-from mvae.models.arm import Feature
+from mvae.models.arm import features
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import Preset, SampleCount, TargetRows, arms_for, report_name
@@ -82,15 +80,10 @@ def separated(dataset: str) -> str | None:
     return f"{dataset}19" if together and f"{dataset}19" in DATASETS else None
 
 
-def default_arms(dataset: str) -> tuple[str, ...]:
-    """Returns the rows that fit the data set."""
+def _default_arms(dataset: str) -> tuple[str, ...]:
     if separated(dataset):
         return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
-    if all(modality.kind is not Kind.IMAGE for modality in source(dataset).modalities):
-        return tuple(token for token in ARMS if Feature.IMAGELESS in arm(token).handles)
-    if len(source(dataset).modalities) > 2:
-        return tuple(token for token in ARMS if Feature.MANY in arm(token).handles)
-    return ARMS
+    return tuple(token for token in ARMS if features(source(dataset).modalities) <= arm(token).handles)
 
 
 def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
@@ -122,7 +115,7 @@ def cells(options: Options) -> Iterator[Cell]:
     chosen = preset(options).under(options)
     measure = likelihood(chosen.samples)
     table = likelihood_table(options.dataset)
-    rows = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
+    rows = itertools.product(options.arms or _default_arms(options.dataset), options.binarisation or ("fixed",))
     for (token, binarisation), (targets, suffix) in (
         (row, reading) for row in rows for reading in readings(trained_as(row[0], options.dataset)[2], options.targets)
     ):
@@ -155,9 +148,14 @@ def sweep(options: Options) -> Sweep:
     table = likelihood_table(options.dataset)
     samples = int(made[0].measure.parameter("s"))
     title = f"{table.name}, {table.title}" if table else f"Likelihoods on {options.dataset}"
-    name = report_name(f"likelihoods-{options.dataset}", samples)
-    said = remarks(made, network_given=options.image_network is not None)
-    return Sweep(name, title, made, table, axis=f"quantity in nats, {samples:,} samples", remarks=said)
+    return Sweep(
+        report_name(f"likelihoods-{options.dataset}", samples),
+        title,
+        made,
+        table,
+        axis=f"quantity in nats, {samples:,} samples",
+        remarks=remarks(made, network_given=options.image_network is not None),
+    )
 
 
 if __name__ == "__main__":

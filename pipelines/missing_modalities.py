@@ -12,8 +12,6 @@ Runs    --preset demo: 3 keep probabilities x 1 seed, 5 epochs
         --preset paper: 9 keep probabilities x 3 seeds, 100 epochs, likelihoods from 1,000 samples
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from typing import ClassVar
@@ -100,11 +98,11 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
     """Returns the quantities of the table. Each has one row per arm."""
-    likelihoods = (
+    return (
+        *(ACCURACY, BALANCED, MAJORITY, *LIKELIEST),
         ShownQuantity(LOG_MARGINAL, "test/log_marginal", likelihood(samples)),
         ShownQuantity(LOG_CONDITIONAL, "test/log_conditional", likelihood(samples)),
     )
-    return (ACCURACY, BALANCED, MAJORITY, *LIKELIEST, *likelihoods)
 
 
 def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
@@ -164,8 +162,8 @@ def sweep(options: Options) -> Sweep:
     for one in trials:
         examples = min(available, one.trial.train_examples or available)
         kept_values(examples, len(modalities), one.trial.keep_probability, one.trial.seed)
-    each = (ACCURACY, BALANCED, MAJORITY)
-    per_attribute = [of_attribute(shown, name) for name in attribute_names(modalities) for shown in each]
+    names = attribute_names(modalities)
+    per_attribute = [of_attribute(shown, name) for name in names for shown in (ACCURACY, BALANCED, MAJORITY)]
     title = f"Figure 5 on {options.dataset}"
     cells = quantity_cells(quantities(samples), trials)
     return Sweep(

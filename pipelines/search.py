@@ -14,8 +14,6 @@ fixed. --trials is a total: after an interruption the same command resumes, and 
 the search prints a command that trains the best settings with more seeds.
 """
 
-from __future__ import annotations
-
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -134,19 +132,22 @@ def command(trial: Trial, options: Options) -> str:
     labelled = Kind.LABEL in {modality.kind for modality in source(trial.dataset).modalities}
     of_table = labelled and (measured(trial.model, options) == ACCURACY or "readout" in arm(trial.model).measures)
     pipeline = "weak_supervision" if of_table else "train"
-    fraction = "--fractions" if of_table else "--paired-fraction"
-    words: dict[str, object] = {"--dataset": trial.dataset, "--arms": trial.model}
-    words["--seeds"] = f"{trial.seed}-{trial.seed + 2}"
+    fraction = "fractions" if of_table else "paired_fraction"
+    words: dict[str, object] = {
+        "dataset": trial.dataset,
+        "arms": trial.model,
+        "seeds": f"{trial.seed}-{trial.seed + 2}",
+    }
     if options.paired_fraction is not None or of_table:
         words[fraction] = np.format_float_positional(options.paired_fraction or 1.0, trim="-")
     reads = trial.hashed_fields()
-    for name in ("epochs", *TrialOptions.model_fields, "pairing", "targets"):
-        if name in reads and reads[name] is not None:
-            words[f"--{name.replace('_', '-')}"] = reads[name]
-    for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
-        if name in options.model_fields_set:
-            words[f"--{name.replace('_', '-')}"] = _for_any_folder(name, getattr(options, name))
-    typed = [part for name, value in words.items() for part in (name, str(value))]
+    settings = ("epochs", *TrialOptions.model_fields, "pairing", "targets")
+    words |= {name: reads[name] for name in settings if reads.get(name) is not None}
+    places = ("name", "storage", "data_root", "cache", "tracking_uri", "plugins")
+    words |= {
+        name: _for_any_folder(name, getattr(options, name)) for name in places if name in options.model_fields_set
+    }
+    typed = [part for name, value in words.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     file = Path(pipelines.__path__[0], f"{pipeline}.py")  # not Path(__file__), because `ray submit` runs a copy
     return shlex.join(["python", from_here(file), *typed])
 

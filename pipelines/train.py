@@ -16,8 +16,6 @@ MLflow has the speed of each epoch: speed/examples_per_second and speed/scaling_
 divided by the number of workers times the speed of a single worker, which is measured on a few steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -46,8 +44,7 @@ class Options(CommonOptions):
     workers: WorkerRange = (1, 1)
     """Number of processes that share each training step, on as many machines as needed; MIN-MAX is elastic (default:
     1)."""
-    precision: Annotated[Precision, Written("NAME")] = "float32"
-    """Number format of the networks in training: float32 or bfloat16. Evaluation always uses float32."""
+    precision: Precision = "float32"
     compile: bool = False
     paired_fraction: PairedFraction = None
     pairing: Annotated[Pairing | None, Written("NAME")] = None
@@ -66,9 +63,8 @@ def cells(options: Options) -> Iterator[Cell]:
     fewest, most = options.workers
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
     chosen = PRESETS[options.preset].under(options)
-    workers = {"workers": most, "fewest_workers": fewest if fewest < most else None}
     for token in chosen.arms:
-        for trial in chosen.trials(options, token, **workers):
+        for trial in chosen.trials(options, token, workers=most, fewest_workers=fewest if fewest < most else None):
             yield Cell(arm(token).title, shown, trial, measure_of(token, options.dataset), None, arm=token)
 
 

@@ -16,8 +16,6 @@ Runs    --preset demo: toy_translation, MVAE with two sets of targets
         --preset paper --corpus DIR: MVAE x 3 seeds, 20 epochs
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
@@ -73,8 +71,8 @@ class Options(CommonOptions):
     @model_validator(mode="before")
     @classmethod
     def _a_corpus_is_the_data_set(cls, typed: Any) -> Any:
-        otherwise = "--corpus needs --dataset translation, not {}: leave one of the two options out"
-        return folder_as_data_set(typed, "corpus", CORPUS.name, otherwise)
+        conflict = "--corpus needs --dataset translation, not {}: leave one of the two options out"
+        return folder_as_data_set(typed, "corpus", CORPUS.name, conflict)
 
 
 PRESETS = {"demo": Preset(samples=20), "paper": Preset(seeds=(0, 1, 2))}
@@ -98,14 +96,8 @@ def trained(options: Options) -> Iterator[TrialAt]:
                 yield TrialAt(title, "", trial)
 
 
-SCORES = {
-    "greedy": "",
-    "beam": "_beam",
-    "source copied": "_copy",
-    "most frequent": "_frequent",
-}
-"""Scored translation to the suffix of its metrics."""
-
+SCORES = {"greedy": "", "beam": "_beam", "source copied": "_copy", "most frequent": "_frequent"}
+"""What is scored, to the suffix of its metrics."""
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
 """Log-likelihood of each language with samples of its own posterior, and of both with samples of the joint one."""
@@ -117,8 +109,7 @@ def known(estimate: str) -> str:
     return f"{kind}{KNOWN}{dash}{proposal}"
 
 
-def scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
-    """Yields BLEU and chrF of every direction."""
+def _scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
     for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
         for heading, suffix in SCORES.items():
             for direction in directions(modalities):
@@ -130,26 +121,25 @@ def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[Show
     one, other = (modality.name for modality in modalities)
     measure = sentence_likelihood(samples)
     for name, metric in zip((one, other, BOTH), ESTIMATES, strict=True):
-        yield ShownQuantity("log p a token", f"test/{metric}_per_token", measure, name)
-        yield ShownQuantity("log p a sentence", f"test/{metric}", measure, name)
-        yield ShownQuantity("log p a known token", f"test/{known(metric)}_per_token", measure, name)
+        yield from (
+            ShownQuantity("log p per token", f"test/{metric}_per_token", measure, name),
+            ShownQuantity("log p per sentence", f"test/{metric}", measure, name),
+            ShownQuantity("log p per known token", f"test/{known(metric)}_per_token", measure, name),
+        )
     for name in (one, other):
-        yield ShownQuantity("unigram log p a known token", f"unigram_known_per_token/{name}", measure, name)
-        yield ShownQuantity("share of <unk>", f"unknown_share_test/{name}", measure, name)
-        yield ShownQuantity("unigram log p a token", f"unigram_per_token/{name}", TRANSLATION, name)
-        yield ShownQuantity("unigram log p a sentence", f"unigram/{name}", TRANSLATION, name)
+        yield from (
+            ShownQuantity("unigram log p per known token", f"unigram_known_per_token/{name}", measure, name),
+            ShownQuantity("share of <unk>", f"unknown_share_test/{name}", measure, name),
+            ShownQuantity("unigram log p per token", f"unigram_per_token/{name}", TRANSLATION, name),
+            ShownQuantity("unigram log p per sentence", f"unigram/{name}", TRANSLATION, name),
+        )
     for name in (one, other, BOTH):
         yield ShownQuantity("active units", f"active_units/{name}", TRANSLATION, name)
-        yield ShownQuantity("KL a token", f"kl_per_token/{name}", TRANSLATION, name)
+        yield ShownQuantity("KL per token", f"kl_per_token/{name}", TRANSLATION, name)
 
 
-def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
-    """Returns trial key to title.
-
-    Args:
-        titles: row to variant.
-    """
-    return {run.key: f"{titles[run.row]} seed {run.seed}" for run in report.runs}
+def _titles_by_key(report: Report, variants: dict[str, str]) -> dict[str, str]:
+    return {run.key: f"{variants[run.row]} seed {run.seed}" for run in report.runs}
 
 
 def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
@@ -188,8 +178,7 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
             yield f"{model}: {padding:.1%} of the tokens of the last epoch were padding."
 
 
-def examples(models: dict[str, str], store: Store) -> bytes:
-    """Returns the tables of examples of every model, in Markdown."""
+def _example_tables(models: dict[str, str], store: Store) -> bytes:
     parts = []
     for key, model in models.items():
         path = store.artifacts(key) / TRANSLATIONS
@@ -209,8 +198,8 @@ def sweep(options: Options) -> Sweep:
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
     store = Store.open(options.storage, options.name, create=False)
-    made = quantity_cells((*scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
-    titles = {cell.row: cell.variant for cell in made}
+    made = quantity_cells((*_scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
+    variants = {cell.row: cell.variant for cell in made}
     return Sweep(
         f"translation-{options.dataset}",
         f"Translation on {options.dataset}",
@@ -219,8 +208,8 @@ def sweep(options: Options) -> Sweep:
         heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
         f" log-likelihoods in nats, {samples:,} samples",
         source="supplement, section 11, Tables 6 to 8",
-        statements=lambda report: statements(models(report, titles), store, modalities, samples),
-        pictures=lambda report, _: {TRANSLATIONS: lambda: examples(models(report, titles), store)},
+        statements=lambda report: statements(_titles_by_key(report, variants), store, modalities, samples),
+        pictures=lambda report, _: {TRANSLATIONS: lambda: _example_tables(_titles_by_key(report, variants), store)},
     )
 
 

@@ -17,8 +17,6 @@ Runs    --preset demo: vision_faces_small (1,500 drawn faces), MLP networks, eve
         --preset paper: the paper's numbers, with the DCGAN of CelebA
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar
 
@@ -67,22 +65,20 @@ class Options(CommonOptions):
     targets: Annotated[Targets | None, Written("own|all")] = None
     """What an ELBO term reconstructs: own (the views that it conditions on) or all (default: the preset's)."""
     k: Whole | None = None
-    """Random subsets of the six views per step (default: the data set's)."""
 
     @model_validator(mode="before")
     @classmethod
     def _images_are_a_data_set(cls, typed: Any) -> Any:
-        otherwise = "--images replaces the data set: leave --dataset {} out"
-        return folder_as_data_set(typed, "images", VISION_IMAGES.name, otherwise)
+        conflict = "--images replaces the data set: leave --dataset {} out"
+        return folder_as_data_set(typed, "images", VISION_IMAGES.name, conflict)
 
 
 def preset(options: Options) -> Preset:
     """Returns the preset of the chosen data set. The demo is shortest on the small one."""
     if options.preset == "paper":
         return Preset()
-    demo = {"epochs": 8, "image_network": quick_network(options.dataset), "learning_rate": 1e-3}
-    small = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {}
-    return Preset(trial={**demo, **small})
+    length = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {"epochs": 8}
+    return Preset(trial={**length, "image_network": quick_network(options.dataset), "learning_rate": 1e-3})
 
 
 def trials(options: Options) -> Iterator[Trial]:

@@ -19,8 +19,6 @@ An arm that reads `targets` (the MVAE) has two rows. (own) is the paper's formul
 reconstructs the label. RBM and VAE see no labels: each is trained once per seed, with one read-out per fraction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, ClassVar
 
@@ -69,12 +67,12 @@ def preset(options: Options) -> Preset:
         Refusal: the paper has no experiment on this data set.
     """
     if options.preset == "demo":
-        if options.dataset == "digits":
-            return Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS)
-        if options.dataset == TABLE_5.dataset:
-            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), trial={"epochs": 20})
         quick = {"epochs": 20, "image_network": quick_network(options.dataset)}
-        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, trial=quick)
+        presets = {
+            "digits": Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS),
+            TABLE_5.dataset: Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), trial={"epochs": 20}),
+        }
+        return presets.get(options.dataset, Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, trial=quick))
     if options.dataset == "digits":
         raise Refusal("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
     published = table_for(options.dataset) or TABLE_4
@@ -146,10 +144,16 @@ def sweep(options: Options) -> Sweep:
     made = tuple(cells(options))
     check_pairs(options, *(options.fractions or preset(options).columns))
     table = table_for(options.dataset)
-    shown = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
-    said = remarks(made, network_given=options.image_network is not None)
-    heading = f"{shown}: test accuracy (Table 3 is missing from the supplement's text)" * (options.dataset == "mnist")
-    return Sweep(f"weak_supervision-{options.dataset}", shown, made, table, heading=heading, remarks=said)
+    title = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
+    no_table = f"{title}: test accuracy (Table 3 is missing from the supplement's text)"
+    return Sweep(
+        f"weak_supervision-{options.dataset}",
+        title,
+        made,
+        table,
+        heading=no_table if options.dataset == "mnist" else "",
+        remarks=remarks(made, network_given=options.image_network is not None),
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """The two help pages: `--help` fits one screen, `--help-all` explains every option.
 
 `--help` shows the first two paragraphs of the pipeline's docstring, then the pipeline's own options, then those of
-every pipeline in groups. For most options it shows the first paragraph of the docstring. It only names the options of the
-last two groups. `--help-all` shows all docstrings in full.
+every pipeline in groups. For most options it shows the first paragraph of the docstring. It only names the options
+of the last two groups. `--help-all` shows all docstrings in full.
 """
 
 import difflib
@@ -53,19 +53,14 @@ def explanation(options: type[TrialOptions], name: str) -> str:
         from mvae.data import DATASETS
         from mvae.models import ARMS
 
-        every = {"dataset": DATASETS, "arms": ARMS, **options.offers}
-        summary = summary.replace("{names}", ", ".join(every[name]))
+        summary = summary.replace("{names}", ", ".join({"dataset": DATASETS, "arms": ARMS, **options.offers}[name]))
     return "\n\n".join([summary, *details])
 
 
 class Parser(ArgumentParser):
-    """Parses a pipeline's command line on behalf of pydantic-settings, and prints the help pages."""
+    """Parses a pipeline's command line on behalf of pydantic-settings, and prints a help page: the full one or a screen."""
 
     def __init__(self, options: type[TrialOptions], full: bool) -> None:
-        """
-        Args:
-            full: whether a help page explains every option.
-        """
         paragraphs = cleandoc(sys.modules[options.__module__].__doc__ or "").split("\n\n")
         super().__init__(
             usage="%(prog)s [options]",
@@ -76,10 +71,13 @@ class Parser(ArgumentParser):
             add_help=False,
         )
         self.options, self.full = options, full
-        self.own = cleandoc(options.__doc__ or options.__name__)
-        hint = "" if full else f" (explained by {FULL})"
-        titles = {title: title for title in (self.own, *GROUPS)} | {title: title + hint for title in ONLY_NAMED}
-        self.groups = {title: self.add_argument_group(shown) for title, shown in titles.items()}
+        own, hint = cleandoc(options.__doc__ or options.__name__), "" if full else f" (explained by {FULL})"
+        self.groups = {title: self.add_argument_group(title) for title in (own, *GROUPS)}
+        self.groups |= {title: self.add_argument_group(title + hint) for title in ONLY_NAMED}
+        self.titles = {name: title for title, names in GROUPS.items() for name in names}
+        self.titles |= dict.fromkeys(TrialOptions.model_fields, EVERY_TRIAL) | dict.fromkeys(
+            get_annotations(options), own
+        )
         self.add_argument("-h", "--help", FULL, action="help", help=SUPPRESS)
 
     def add_field(self, *flags: str, **kwargs: Any) -> None:
@@ -88,11 +86,7 @@ class Parser(ArgumentParser):
         field = self.options.model_fields[name]
         if not isinstance(field.default, bool):
             kwargs |= {"metavar": _metavar(field), "action": "store"}
-        title = next((title for title, names in GROUPS.items() if name in names), HOW)
-        if name in get_annotations(self.options):
-            title = self.own
-        elif name in TrialOptions.model_fields:
-            title = EVERY_TRIAL
+        title = self.titles.get(name, HOW)
         group = self.groups[title]
         text = explanation(self.options, name)
         kwargs["help"] = (text if self.full else text.split("\n\n")[0]).replace("%", "%%")

@@ -17,8 +17,6 @@ A pipeline adds its own options in a subclass. The docstrings of file, class and
 - This module imports neither torch, Ray nor MLflow, so that help and refusals are fast.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence
@@ -59,10 +57,6 @@ Chosen = TypeVar("Chosen", bound="CommonOptions")
 
 TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")]
 """Values of `Trial.targets`, one row of the table each."""
-
-
-def _default_storage() -> Any:
-    return os.environ.get("MVAE_STORAGE") or "runs"
 
 
 def _default_data_root(chosen: dict[str, Any]) -> Path | None:
@@ -110,7 +104,7 @@ class CommonOptions(TrialOptions):
 
     name: Token = "main"
     """Name of the experiment. Sweeps with the same name share trials."""
-    storage: Storage = Field(default_factory=_default_storage)
+    storage: Storage = Field(default_factory=lambda: Path(os.environ.get("MVAE_STORAGE") or "runs"))
     """Folder or URI (s3://, gs://) of results and checkpoints (default: $MVAE_STORAGE, else ./runs).
 
     MLflow's database is in this folder unless --tracking-uri names another one."""
@@ -152,9 +146,11 @@ class CommonOptions(TrialOptions):
             ("resume", "fresh", "one needs existing results, the other a new name"),
             ("plan", "report", "each only prints something"),
             ("fresh", "report", "a new name has nothing to report"),
+            ("annealing_epochs", "annealing_share", "both set how long beta rises"),
         ):
-            if getattr(self, one) and getattr(self, other):
-                raise Refusal(f"--{one} and --{other} exclude each other ({why}): give only one of them")
+            if all(getattr(self, name) is not type(self).model_fields[name].default for name in (one, other)):
+                options = f"--{one} and --{other}".replace("_", "-")
+                raise Refusal(f"{options} exclude each other ({why}): give only one of them")
         if self.price_per_hour is not None and not self.plan:
             raise Refusal("--price-per-hour has an effect only with --plan: add --plan, or leave --price-per-hour out")
         return self

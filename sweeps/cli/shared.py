@@ -8,11 +8,9 @@
 Options of every pipeline are in options.py, options of only one pipeline in that pipeline's file.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import Field
 
@@ -57,18 +55,16 @@ def data_sets_with(condition: Callable[[tuple[Modality, ...]], object]) -> list[
 
 @dataclass(frozen=True)
 class Preset:
-    """Values that the command line can override."""
+    """Values that the command line can override. `trial` has fields of every trial."""
 
     columns: tuple[float, ...] = ()
     """Values of the table's columns: numbers of subsets, keep probabilities or fractions of pairs."""
     seeds: tuple[int, ...] = (0,)
     arms: tuple[str, ...] = ("mvae",)
     samples: int = PAPER_SAMPLES
-    """Importance samples per test example."""
     trial: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of every trial."""
 
-    def under(self, options: CommonOptions) -> Preset:
+    def under(self, options: CommonOptions) -> Self:
         """Returns the preset, overridden by the options of the same names. `columns` stays."""
         given = {own.name: getattr(options, own.name, None) for own in fields(self)}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
@@ -101,13 +97,13 @@ def check_pairs(options: CommonOptions, *fractions: float | None) -> None:
         check_fraction(min(examples, options.train_examples or examples), fraction or 1.0, options.dataset)
 
 
-def folder_as_data_set(typed: Any, option: str, dataset: str, otherwise: str) -> Any:
+def folder_as_data_set(typed: Any, option: str, dataset: str, conflict: str) -> Any:
     """Replaces an option that names a folder by `--dataset` and `--data-root`.
 
     Args:
         typed: options by name, before validation.
         dataset: the data set that reads the folder.
-        otherwise: message if another data set is given; `{}` is its name.
+        conflict: message if another data set is given; `{}` is its name.
     Raises:
         Refusal: `--data-root` or another data set is given too.
     """
@@ -116,5 +112,5 @@ def folder_as_data_set(typed: Any, option: str, dataset: str, otherwise: str) ->
     if typed.get("data_root") is not None:
         raise Refusal(f"--{option} and --data-root both name the folder of the raw files: give only one of them")
     if typed.get("dataset") not in (None, dataset):
-        raise Refusal(otherwise.format(typed["dataset"]))
+        raise Refusal(conflict.format(typed["dataset"]))
     return {**typed, "dataset": dataset, "data_root": typed[option]}

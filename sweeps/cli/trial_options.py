@@ -1,18 +1,15 @@
 """Options that set the hyper-parameters of every trial."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
-from mvae.refusal import Refusal
 from mvae.settings import Settings
 from sweeps.cli.values import (
     Count,
@@ -58,15 +55,6 @@ class TrialOptions(BaseSettings):
     annealing_epochs: Whole | None = None
     """Epochs over which beta rises linearly from 0 to 1 (default: --annealing-share of all epochs)."""
     annealing_share: Share | None = None
-
-    @model_validator(mode="after")
-    def _annealed_in_one_way(self) -> Self:
-        if self.annealing_epochs is not None and self.annealing_share is not None:
-            raise Refusal(
-                "--annealing-epochs and --annealing-share exclude each other (both set how long beta rises):"
-                " give only one of them"
-            )
-        return self
 
     def trial_fields(self) -> dict[str, Any]:
         """Returns the fields of a Trial that the user has set, by name, except the data set.

@@ -76,8 +76,8 @@ def preset(options: Options) -> Preset:
 
 def separated(dataset: str) -> str | None:
     """Returns the data set of the same examples with each attribute as a modality, or None."""
-    together = any(modality.kind is Kind.ATTRIBUTES for modality in source(dataset).modalities)
-    return f"{dataset}19" if together and f"{dataset}19" in DATASETS else None
+    kinds = {modality.kind for modality in source(dataset).modalities}
+    return f"{dataset}19" if Kind.ATTRIBUTES in kinds and f"{dataset}19" in DATASETS else None
 
 
 def _default_arms(dataset: str) -> tuple[str, ...]:

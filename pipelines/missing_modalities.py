@@ -159,9 +159,10 @@ def sweep(options: Options) -> Sweep:
     trials = trained(options)
     samples, modalities = PRESETS[options.preset].under(options).samples, source(options.dataset).modalities
     available = training_examples(options.dataset, options.data_root)
-    for one in trials:
-        examples = min(available, one.trial.train_examples or available)
-        kept_values(examples, len(modalities), one.trial.keep_probability, one.trial.seed)
+    for trial in (one.trial for one in trials):
+        kept_values(
+            min(available, trial.train_examples or available), len(modalities), trial.keep_probability, trial.seed
+        )
     names = attribute_names(modalities)
     per_attribute = [of_attribute(shown, name) for name in names for shown in (ACCURACY, BALANCED, MAJORITY)]
     title = f"Figure 5 on {options.dataset}"

@@ -21,8 +21,7 @@ from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import Written
 
 FULL = "--help-all"
-WIDTH = 120
-"""Columns of a help page."""
+PAGE_WIDTH = 120
 
 GROUPS = {
     "What to run": ("dataset", "arms", "seeds", "epochs", "preset", "plan", "report", "plugins"),
@@ -58,7 +57,7 @@ def explanation(options: type[TrialOptions], name: str) -> str:
 
 
 class Parser(ArgumentParser):
-    """Parses a pipeline's command line on behalf of pydantic-settings, and prints a help page: the full one or a screen."""
+    """Parses a pipeline's command line on behalf of pydantic-settings, and prints the full or the brief help page."""
 
     def __init__(self, options: type[TrialOptions], full: bool) -> None:
         paragraphs = cleandoc(sys.modules[options.__module__].__doc__ or "").split("\n\n")
@@ -66,7 +65,7 @@ class Parser(ArgumentParser):
             usage="%(prog)s [options]",
             prog=f"python {sys.argv[0]}",
             description="\n\n".join(paragraphs if full else paragraphs[:2]),
-            formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=26, width=WIDTH),
+            formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=26, width=PAGE_WIDTH),
             allow_abbrev=False,
             add_help=False,
         )
@@ -92,7 +91,7 @@ class Parser(ArgumentParser):
         kwargs["help"] = (text if self.full else text.split("\n\n")[0]).replace("%", "%%")
         if title in ONLY_NAMED and not self.full:
             named = f"{group.description or ''}  {flags[-1]}\xa0{kwargs.get('metavar', '')}".strip()
-            group.description = textwrap.fill(named.replace("\n", "  "), WIDTH - 4, break_on_hyphens=False)
+            group.description = textwrap.fill(named.replace("\n", "  "), PAGE_WIDTH - 4, break_on_hyphens=False)
             kwargs["help"] = SUPPRESS
         group.add_argument(*flags, **kwargs)
 

@@ -1,6 +1,6 @@
 """Presets, options and checks that several pipelines share.
 
-    PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(KS, seeds=(0, 1, 2))}
+    PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(seeds=(0, 1, 2))}
 
     chosen = PRESETS[options.preset].under(options)
     trials = chosen.trials(options, "mvae", k=4)

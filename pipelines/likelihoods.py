@@ -70,8 +70,11 @@ def preset(options: Options) -> Preset:
     published = likelihood_table(options.dataset)
     if published is None:
         raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
-    stated = {name: published.protocol[name] for name in ("epochs", "image_network", "latents")}
-    return Preset(seeds=(0, 1, 2), samples=published.protocol["samples"], trial=stated)
+    return Preset(
+        seeds=(0, 1, 2),
+        samples=published.protocol["samples"],
+        trial={name: published.protocol[name] for name in ("epochs", "image_network", "latents")},
+    )
 
 
 def separated(dataset: str) -> str | None:

@@ -94,8 +94,8 @@ def statements(report: Report, store: Store) -> Iterator[str]:
         if speed:
             shown = f"{speed['examples_per_second']:,.0f} examples/s"
             if "scaling_efficiency" in speed:
-                alone, efficiency = speed["examples_per_second_alone"], speed["scaling_efficiency"]
-                shown += f", single worker {alone:,.0f}: scaling efficiency {efficiency:.0%}"
+                shown += f", single worker {speed['examples_per_second_alone']:,.0f}"
+                shown += f": scaling efficiency {speed['scaling_efficiency']:.0%}"
             yield f"{run.row} {run.column} seed {run.seed}: {shown}."
 
 

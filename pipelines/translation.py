@@ -152,12 +152,11 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
         )
         if translated is None:
             continue
-        values = translated.metrics
         if likely is not None:
             estimates = dict(zip((one, other), ESTIMATES, strict=False))
             parts = [
                 f"{name} {likely.metrics[f'test/{metric}_per_token']:.3f}"
-                f" (unigram {values[f'unigram_per_token/{name}']:.3f})"
+                f" (unigram {translated.metrics[f'unigram_per_token/{name}']:.3f})"
                 for name, metric in estimates.items()
             ]
             yield f"{model}: log p per token in nats, {samples:,} samples: {', '.join(parts)}."
@@ -169,7 +168,7 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
             ]
             yield f"{model}: log p per token other than <unk>: {', '.join(parts)}."
         uses = [
-            f"{name} {values[f'active_units/{name}']:.0%}, {values[f'kl_per_token/{name}']:.2f}"
+            f"{name} {translated.metrics[f'active_units/{name}']:.0%}, {translated.metrics[f'kl_per_token/{name}']:.2f}"
             for name in (one, other, BOTH)
         ]
         yield f"{model}: active latent units, and KL per token in nats, given {'; '.join(uses)}."

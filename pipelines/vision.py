@@ -147,9 +147,9 @@ def _row(label: str, trial: Trial, several: bool) -> str:
     return f"{arm_title(trial.model, trial.dataset)} {label}" if several else label
 
 
-def statements(report: Report, made: tuple[Trial, ...]) -> Iterator[str]:
+def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
     """Says of each task that changes a part of the image whether the model beats both baselines on that part."""
-    models = {trial.model: trial for trial in made}
+    models = {cell.trial.model: cell.trial for cell in grid}
     for trial in models.values():
         for part in filter(None, map(part_title, TASKS)):
             row = _row(part, trial, len(models) > 1)
@@ -179,7 +179,6 @@ def sweep(options: Options) -> Sweep:
     """
     if options.dataset == VISION_IMAGES.name and "data_root" not in options.model_fields_set:
         raise Refusal(f"{VISION_IMAGES.name} reads a folder of images: name it with --images FOLDER")
-    made = tuple(trials(options))
     title = f"Figures 7 to 10 on {options.dataset}"
     grid = cells(options)
     return Sweep(
@@ -190,7 +189,7 @@ def sweep(options: Options) -> Sweep:
         axis="of test images",
         heading=f"{title}: PSNR in dB and SSIM of the model, of the unchanged input, and of the mean image",
         source="supplement, section 10, Figures 7 to 10",
-        statements=lambda report: statements(report, made),
+        statements=lambda report: statements(report, grid),
         pictures=lambda report, _: pictures(report, Store.open(options.storage, options.name, create=False)),
     )
 

@@ -9,7 +9,7 @@ import difflib
 import sys
 import textwrap
 from argparse import SUPPRESS, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from inspect import cleandoc, get_annotations
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
@@ -27,7 +27,8 @@ GROUPS = {
     "What to run": ("dataset", "arms", "seeds", "epochs", "preset", "plan", "report", "plugins"),
     "Where things are": ("name", "storage", "data_root", "cache", "tracking_uri"),
 }
-ONLY_NAMED = HOW, EVERY_TRIAL = "How it runs", "Every trial"
+HOW, EVERY_TRIAL = "How it runs", "Every trial"
+ONLY_NAMED = (HOW, EVERY_TRIAL)
 """Groups whose options `--help` does not explain."""
 
 
@@ -52,12 +53,17 @@ def explanation(options: type[TrialOptions], name: str) -> str:
         from mvae.data import DATASETS
         from mvae.models import ARMS
 
-        summary = summary.replace("{names}", ", ".join({"dataset": DATASETS, "arms": ARMS, **options.offers}[name]))
+        names: dict[str, Iterable[str]] = {"dataset": DATASETS, "arms": ARMS, **options.offers}
+        summary = summary.replace("{names}", ", ".join(names[name]))
     return "\n\n".join([summary, *details])
 
 
 class Parser(ArgumentParser):
-    """Parses a pipeline's command line on behalf of pydantic-settings, and prints the full or the brief help page."""
+    """Parses a pipeline's command line on behalf of pydantic-settings. Raises Refusal for every mistake.
+
+    Args:
+        full: whether the help page explains every option.
+    """
 
     def __init__(self, options: type[TrialOptions], full: bool) -> None:
         paragraphs = cleandoc(sys.modules[options.__module__].__doc__ or "").split("\n\n")
@@ -70,13 +76,13 @@ class Parser(ArgumentParser):
             add_help=False,
         )
         self.options, self.full = options, full
-        own, hint = cleandoc(options.__doc__ or options.__name__), "" if full else f" (explained by {FULL})"
+        own = cleandoc(options.__doc__ or options.__name__)
+        hint = "" if full else f" (explained by {FULL})"
         self.groups = {title: self.add_argument_group(title) for title in (own, *GROUPS)}
         self.groups |= {title: self.add_argument_group(title + hint) for title in ONLY_NAMED}
         self.titles = {name: title for title, names in GROUPS.items() for name in names}
-        self.titles |= dict.fromkeys(TrialOptions.model_fields, EVERY_TRIAL) | dict.fromkeys(
-            get_annotations(options), own
-        )
+        self.titles |= dict.fromkeys(TrialOptions.model_fields, EVERY_TRIAL)
+        self.titles |= dict.fromkeys(get_annotations(options), own)
         self.add_argument("-h", "--help", FULL, action="help", help=SUPPRESS)
 
     def add_field(self, *flags: str, **kwargs: Any) -> None:
@@ -99,7 +105,6 @@ class Parser(ArgumentParser):
         return super().format_help().replace("\xa0", " ")
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Like argparse, but an unknown option is a Refusal that suggests the nearest option."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if not unknown:
             return parsed
@@ -110,7 +115,6 @@ class Parser(ArgumentParser):
         raise Refusal(f"unknown option {flag}: " + (f"did you mean {near[0]}?" if near else "--help lists all options"))
 
     def error(self, message: str) -> NoReturn:
-        """Raises Refusal, where argparse prints the usage and exits."""
         raise Refusal(message.removeprefix("argument "))
 
 

@@ -44,8 +44,8 @@ TargetRows = Annotated[
 
 def arms_for(*measures: Measure, reads: str = "model") -> list[str]:
     """Returns the arms that have one of the measures and read a field of the trial, for `--help`."""
-    able = {measure.name for measure in measures}
-    return [token for token, arm in ARMS.items() if reads in arm.reads and able & arm.measures]
+    names = {measure.name for measure in measures}
+    return [token for token, arm in ARMS.items() if reads in arm.reads and names & arm.measures]
 
 
 def data_sets_with(condition: Callable[[tuple[Modality, ...]], object]) -> list[str]:

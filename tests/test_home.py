@@ -68,7 +68,7 @@ def test_a_storage_in_the_home_directory_lies_in_the_folder_that_stands_in(homel
 
 @pytest.mark.parametrize("option", ["--storage", "--cache", "--data-root", "--plugins"])
 def test_the_home_directory_of_nobody_is_refused_and_not_made_in_the_working_directory(option: str) -> None:
-    with pytest.raises(Refusal, match=rf"^{option} ~nobody-at-all/x: there is no user nobody-at-all"):
+    with pytest.raises(Refusal, match=rf"^{option} ~nobody-at-all/x: unknown user nobody-at-all"):
         read(Options, (option, "~nobody-at-all/x"))
 
 

@@ -71,7 +71,7 @@ def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
 
 
 def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
+    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: file {Path.cwd()}/nowhere.py does not exist; write"):
         read(Options, ["--plugins", "nowhere.py"])
 
 

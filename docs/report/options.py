@@ -7,6 +7,7 @@ import pkgutil
 
 import pipelines
 from docs.report.sources import Sources, Value
+from sweeps.cli.help import explanation
 from sweeps.cli.options import CommonOptions
 from sweeps.table.markdown import markdown_table
 
@@ -22,9 +23,9 @@ def rows() -> list[tuple[str, str, str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes().items():
         for field, about in options.model_fields.items():
-            assert about.description, f"{name}: --{field} has no help"
+            help_text = " ".join(explanation(options, field).split())
             option = f"--{'no-' if about.default is True else ''}{field.replace('_', '-')}"
-            found.setdefault((option, about.description), []).append(name)
+            found.setdefault((option, help_text), []).append(name)
     where = {key: "all" if len(names) == len(classes()) else ", ".join(names) for key, names in found.items()}
     return [(*key, where[key]) for key in sorted(found, key=lambda key: (where[key] != "all", key[0]))]
 

@@ -29,7 +29,7 @@ start() {
   export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}
   export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-${MVAE_STORAGE:-$HOME/runs}/mlartifacts}
   # One worker and no job runner: 2 processes and 0.5 GB instead of the default's 15 and 2.5 GB.
-  unset MLFLOW_TRACKING_URI # this is the server's own address, not a store
+  unset MLFLOW_TRACKING_URI # it names this server, which must not use itself as its store
   export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
   cd "$folder"
   setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers 1 </dev/null >"$folder/log" 2>&1 &

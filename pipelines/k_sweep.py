@@ -1,4 +1,4 @@
-"""Figure 6: how the number of random subsets of modalities per step, i.e. of ELBO terms, affects the MVAE19.
+"""Figure 6: the MVAE19 with more random subsets of modalities per step, that is, with more ELBO terms.
 
 Type    python pipelines/k_sweep.py                                           # mnist19, about 3 minutes on 2 cores
         python pipelines/k_sweep.py --preset paper --train-examples 10000     # the figure, on a fifth of mnist19

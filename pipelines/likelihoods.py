@@ -147,17 +147,17 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: unknown name, or arm without a likelihood estimate.
     """
-    made = tuple(cells(options))
+    grid = tuple(cells(options))
     table = likelihood_table(options.dataset)
-    samples = int(made[0].measure.parameter("s"))
+    samples = int(grid[0].measure.parameter("s"))
     title = f"{table.name}, {table.title}" if table else f"Likelihoods on {options.dataset}"
     return Sweep(
         report_name(f"likelihoods-{options.dataset}", samples),
         title,
-        made,
+        grid,
         table,
         axis=f"quantity in nats, {samples:,} samples",
-        remarks=remarks(made, network_given=options.image_network is not None),
+        remarks=remarks(grid, network_given=options.image_network is not None),
     )
 
 

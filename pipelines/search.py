@@ -172,8 +172,8 @@ def sweep(options: Options) -> Sweep:
     store = Store.open(options.storage, options.name, create=False)
     if options.study_uri is not None and not (options.plan or options.report):
         check_can_be_made(options.study_uri)
-    made = sweep_of(wanted, study_uri(store, options.study_uri))
-    return replace(made, remarks=remarks(made.cells, network_given=True))
+    found = sweep_of(wanted, study_uri(store, options.study_uri))
+    return replace(found, remarks=remarks(found.cells, network_given=True))
 
 
 if __name__ == "__main__":

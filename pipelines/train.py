@@ -4,7 +4,7 @@ Type    python pipelines/train.py --workers 2                            # digit
         ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 4 --precision bfloat16 --compile
         ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 2-4           # elastic
 
-Paper   sections 1, 6 and 8 to 11 train each model on one GPU. The batch size here is theirs, shared by the workers.
+Paper   sections 1, 6 and 8 to 11 train each model on one GPU. The batch size is the paper's; the workers share it.
 Expect  the numbers of one worker, up to rounding. With batch normalisation this holds only if the workers share its
         statistics (--sync-batchnorm).
 Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
@@ -105,19 +105,19 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: like `cells`; or missing data.
     """
-    made = tuple(cells(options))
+    grid = tuple(cells(options))
     check_pairs(options, options.paired_fraction)
     title = f"Training on {options.dataset}"
     return Sweep(
         f"train-{options.dataset}",
         title,
-        made,
+        grid,
         axis="workers",
         heading=title,
         source="supplement, section 1",
         statements=lambda report: statements(report, Store.open(options.storage, options.name, create=False)),
         speeds=True,
-        remarks=remarks(made, network_given=options.image_network is not None),
+        remarks=remarks(grid, network_given=options.image_network is not None),
     )
 
 

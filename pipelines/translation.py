@@ -197,12 +197,12 @@ def sweep(options: Options) -> Sweep:
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
     store = Store.open(options.storage, options.name, create=False)
-    made = quantity_cells((*_scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
-    variants = {cell.row: cell.variant for cell in made}
+    grid = quantity_cells((*_scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
+    variants = {cell.row: cell.variant for cell in grid}
     return Sweep(
         f"translation-{options.dataset}",
         f"Translation on {options.dataset}",
-        made,
+        grid,
         axis="direction",
         heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
         f" log-likelihoods in nats, {samples:,} samples",

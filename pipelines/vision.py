@@ -95,7 +95,7 @@ def trials(options: Options) -> Iterator[Trial]:
 
 
 def task_rows(task: Task) -> dict[str, dict[str, str]]:
-    """Returns row title to metric per column. If the task changes only a part of the image, that part has a second row.
+    """Maps each row title to the metric of each column. If a task changes a part of the image, that part has a row.
 
     The input is a baseline only if it is a single view.
     """
@@ -122,8 +122,8 @@ def cells(options: Options) -> tuple[Cell, ...]:
     Raises:
         Refusal: like `trials`.
     """
-    made = tuple(trials(options))
-    several = len({trial.model for trial in made}) > 1
+    every_trial = tuple(trials(options))
+    several = len({trial.model for trial in every_trial}) > 1
     return tuple(
         Cell(
             row=_row(label, trial, several),
@@ -138,7 +138,7 @@ def cells(options: Options) -> tuple[Cell, ...]:
         for column in COLUMNS
         for task in TASKS
         for label, metrics in task_rows(task).items()
-        for trial in made
+        for trial in every_trial
         if column in metrics
     )
 

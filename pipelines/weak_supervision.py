@@ -141,7 +141,7 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: unknown name, fraction that keeps fewer than 2 pairs, or missing data.
     """
-    made = tuple(cells(options))
+    grid = tuple(cells(options))
     check_pairs(options, *(options.fractions or preset(options).columns))
     table = table_for(options.dataset)
     title = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
@@ -149,10 +149,10 @@ def sweep(options: Options) -> Sweep:
     return Sweep(
         f"weak_supervision-{options.dataset}",
         title,
-        made,
+        grid,
         table,
         heading=no_table if options.dataset == "mnist" else "",
-        remarks=remarks(made, network_given=options.image_network is not None),
+        remarks=remarks(grid, network_given=options.image_network is not None),
     )
 
 

@@ -1,4 +1,4 @@
-"""The options of all pipelines as one table, from what their `--help` says."""
+"""The options of all pipelines in one table, from their `--help-all`."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def _default_data_root(chosen: dict[str, Any]) -> Path | None:
 
 
 class CommonOptions(TrialOptions):
-    """Every pipeline"""
+    """The options that every pipeline has."""
 
     dataset: Token = "digits"
     """Data set: {names} (default: digits, which needs no download)."""
@@ -210,8 +210,8 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
 
 def _one_line(refusal: ValidationError) -> str:
     first = first_mistake(refusal)
-    said = str(first["msg"]).removeprefix("Value error, ")
+    message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
-        return said
+        return message
     flag = f"--{first['loc'][0]}".replace("_", "-")
-    return f"{flag} {without_credentials(str(first['input']))}: {said[:1].lower()}{said[1:]}"
+    return f"{flag} {without_credentials(str(first['input']))}: {message[:1].lower()}{message[1:]}"

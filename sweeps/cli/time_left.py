@@ -29,7 +29,7 @@ class Work:
 
     - All trials of a kind have the same unit of work (expected seconds, or epochs).
     - Seconds per unit are measured per kind, on this run's trials, including their starts.
-    - A kind without measurements counts as slow as the slowest measured kind.
+    - A kind without measurements is assumed to be as slow as the slowest measured kind.
     - A trial that has reported progress twice is extrapolated from its own speed between the reports.
     """
 

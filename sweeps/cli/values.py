@@ -40,7 +40,7 @@ def token(value: object) -> object:
 
 
 def check_names(typed: Sequence[str]) -> None:
-    """Refuses names outside ASCII if the locale is not UTF-8: Python, SQLite and Arrow would use different files.
+    """Refuses names outside ASCII if the locale is not UTF-8: Python, SQLite and Arrow encode such names differently.
 
     Args:
         typed: arguments of the command.

@@ -2,16 +2,15 @@
 
 Type    python pipelines/train.py --workers 2                            # digits, half a minute on 2 cores
         ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 4 --precision bfloat16 --compile
-        ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 2-4           # elastic
 
 Paper   sections 1, 6 and 8 to 11 train each model on one GPU. The batch size is the paper's; the workers share it.
 Expect  the numbers of one worker, up to rounding. With batch normalisation this holds only if the workers share its
         statistics (--sync-batchnorm).
 Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
 
-With a range such as 2-4, training is elastic. It starts with the workers that are available, continues with fewer when
-machines are lost, and grows when they return. It needs the cluster for itself. The numbers of such a run depend on what
-happened, so no table uses them.
+With a range, such as --workers 2-4, training is elastic. It starts with the workers that are available, continues with
+fewer when machines are lost, and grows when they return. It needs the cluster for itself. The numbers of such a run
+depend on what happened, so no table uses them.
 MLflow has the speed of each epoch: speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed,
 divided by the number of workers times the speed of a single worker, which is measured on a few steps.
 """

@@ -69,7 +69,7 @@ def test_a_command_that_would_not_run_is_found(
 @cache
 def _flags() -> set[str]:
     """Every option of a pipeline, and those of other commands that the text names."""
-    found = {"--help", "--out", "--check", "--names", "--store", "--sweeps", "--extra-index-url"}
+    found = {"--help", "--help-all", "--out", "--check", "--names", "--store", "--sweeps", "--extra-index-url"}
     return found | {option for option, _, _ in rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
 
 

@@ -117,7 +117,7 @@ def test_the_uri_of_an_object_is_read_back(character: str) -> None:
 
 
 def test_a_bucket_whose_folder_mlflow_would_cut_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow reads"):
+    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow cuts"):
         place_of_artifacts("postgresql://host/mlflow", place("s3://bucket/a%3Fb"))
 
 

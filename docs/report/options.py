@@ -14,7 +14,7 @@ from sweeps.table.markdown import markdown_table
 
 def figures(_: Sources | None = None) -> dict[str, Value]:
     """The table as `options.table`."""
-    lines = [[f"`{option}`", meaning, where] for option, meaning, where in rows()]
+    lines = [[f"`{option}`", meaning, where] for option, meaning, where in ROWS]
     return {"options.table": markdown_table(["option", "meaning", "pipeline"], [], lines)}
 
 
@@ -38,3 +38,7 @@ def classes() -> dict[str, type[CommonOptions]]:
         if options is not None and issubclass(options, CommonOptions):
             found[module.name] = options
     return found
+
+
+ROWS = rows()
+"""Computed at import, before a plug-in of the documents adds arms or data sets."""

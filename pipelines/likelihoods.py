@@ -8,7 +8,8 @@ Type    python pipelines/likelihoods.py                                         
 Paper   supplement, section 4: 1,000 samples from the proposal q(z|x1,x2). BinaryMNIST, MVAE:
         log p(x1) -86.051, log p(x1,x2) -86.278, log p(x1|x2) -83.940;
         variances 21.791 marginal, 21.917 joint, 23.035 conditional (JMVAE 40.646)
-        The main paper has the same table with the proposal q(z|x1). Ours is shown without its published values.
+        The main paper has the same table with the proposal q(z|x1). Our estimates with it have no published values
+        next to them.
 Runs    --preset demo: digits, 5 arms x 1 seed
         --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP. Measuring one trial takes about
         20 minutes of one core: 10,000 test images, 1,000 samples, two proposals (with a DCGAN: 3 hours)

@@ -1,6 +1,6 @@
 """Types of option values: each reads one word of the command line.
 
-A value that is typed already passes unchanged, so that options can also be created in code.
+A value that already has the right type passes unchanged, so that options can also be created in code.
 """
 
 import math

@@ -13,7 +13,7 @@ Precision = Literal["float32", "bfloat16"]
 class Settings(BaseModel):
     """The fields of a training run, as models and training read them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     dataset: str
     """Data set, by its name in `mvae.data.DATASETS`."""

@@ -52,7 +52,7 @@ Frozen: it was every data set's share when such trials were made first, so their
 """
 
 
-class Trial(Settings):
+class Trial(Settings, use_attribute_docstrings=False):
     """One training run. Make it with `Trial.create`, which fills in the data set's own defaults.
 
     Raises:

@@ -153,7 +153,7 @@ HEADER_TYPOS = {
     "command of ray": ("#   ray attach", "#   ray atach", "ray atach"),
     "file": ("ray down -y cluster/gpu.yaml", "ray down -y cluster/gpus.yaml", "cluster/gpus.yaml"),
     "script": ("pipelines/weak_supervision.py", "pipelines/weak_supervison.py", "weak_supervison.py"),
-    "option of the pipeline": ("--dataset fashion", "--datset fashion", "do you mean --dataset?"),
+    "option of the pipeline": ("--dataset fashion", "--datset fashion", "did you mean --dataset?"),
     "value of the pipeline": ("--preset paper", "--preset papper", "--preset"),
 }
 LOCAL_HEADER_TYPOS = {
@@ -168,7 +168,7 @@ KUBERNETES_TYPOS = {
     "replicas": ("minReplicas: 0", "minReplicas: 9", "bounds"),
     "script": ("weak_supervision.py --dataset", "weak_supervison.py --dataset", "weak_supervison"),
     "folder of the image": ("python /home/ray/mvae-suite", "python /home/ray/mvea-suite", "mvea-suite"),
-    "option of the pipeline": ("--dataset fashion", "--datset fashion", "do you mean --dataset?"),
+    "option of the pipeline": ("--dataset fashion", "--datset fashion", "did you mean --dataset?"),
     "storage": ("{name: MVAE_STORAGE", "{name: MVAE_STORGAE", "MVAE_STORGAE"),
     "storage in the pod": ("value: /storage/sweeps", "value: /stroage/sweeps", "/stroage/sweeps"),
     "tracking": ("{name: MLFLOW_TRACKING_URI", "{name: MLFLOW_TRAKING_URI", "MLFLOW_TRAKING_URI"),

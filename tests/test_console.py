@@ -229,7 +229,7 @@ def test_running_trials_that_do_not_fit_on_the_line_are_counted(width: int, monk
     for key in "abcd":
         progress.started(key, f"MVAE (own) 100% seed {key}")
     (line,) = drawn(progress, width).splitlines()
-    assert "…" not in line and "time left not known yet" in line
+    assert "…" not in line and "time left unknown" in line
     shown = line.count("MVAE (own)")
     assert {0: "  4 running", 4: ""}.get(shown, f" and {4 - shown} more") in line
     assert shown == {60: 0, 80: 0, 120: 2, 200: 4}[width]

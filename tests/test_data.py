@@ -17,6 +17,7 @@ from mvae import data
 from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
 from mvae.data.mnist import digits, mnist
 from mvae.data.mnist.binarisation import binarise
+from mvae.data.registry import DECLARED, examples_are
 from mvae.refusal import Refusal
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 
@@ -338,3 +339,9 @@ def test_every_data_set_declaration_is_consistent() -> None:
         else:
             assert {(other.kind, other.shape, other.classes) for other in others} == {(Kind.ATTRIBUTE, (), 2)}
             assert len({other.name for other in others}) == len(others) == 18
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_help_knows_what_each_data_sets_examples_are(name: str) -> None:
+    assert DECLARED[name][1] == examples_are(data.source(name))
+    assert data.source(name).name == name

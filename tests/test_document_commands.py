@@ -41,7 +41,7 @@ def test_every_documented_command_works_as_far_as_it_can_be_tried(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("python pipelines/weak_supervision.py --fraction 0.1", "do you mean --fractions"),
+        ("python pipelines/weak_supervision.py --fraction 0.1", "did you mean --fractions"),
         ("python pipelines/weak_supervision.py --arms mvea", "mvea"),
         ("python pipelines/strong_supervision.py", "the repository has no"),
         ("python -m benchmarks.trainings", "no such module"),
@@ -50,7 +50,7 @@ def test_every_documented_command_works_as_far_as_it_can_be_tried(
         ("make demos", "no target demos"),
         ("make demo ARG=--plan", "does not read ARG"),
         ("ray submitt cluster/local.yaml", "no such command"),
-        ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "do you mean --workers"),
+        ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "did you mean --workers"),
         ("mlflow uii", "no such command"),
         ("mlflow ui --backend-uri x", "backend-uri"),
         ("MVAE_STORE=x make demo", "no program reads"),
@@ -69,7 +69,7 @@ def test_a_command_that_would_not_run_is_found(
 @cache
 def _flags() -> set[str]:
     """Every option of a pipeline, and those of other commands that the text names."""
-    found = {"--help", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
+    found = {"--help", "--help-all", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
     return found | {option for option, _, _ in option_rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
 
 

@@ -126,7 +126,7 @@ def test_vietnamese_sentences_are_trained_and_reported_in_a_locale_other_than_ut
 def test_a_name_outside_ascii_is_refused_in_a_locale_other_than_utf_8() -> None:
     command = [sys.executable, str(REPOSITORY / "pipelines" / "weak_supervision.py"), "--storage", "Läufe", "--plan"]
     ran = subprocess.run(command, capture_output=True, encoding="utf-8", env={**os.environ, **NO_UTF_8}, timeout=60)
-    said = r"'L\xe4ufe' has characters outside ASCII, but this locale names files in ascii: set PYTHONUTF8=1"
+    said = r"'L\xe4ufe' has characters outside ASCII, but this locale encodes file names as ascii: set PYTHONUTF8=1"
     assert (ran.returncode, ran.stdout, ran.stderr) == (BAD_INPUT, "", f"{said}\n")
 
 
@@ -137,7 +137,9 @@ def test_names_from_the_environment_are_checked_too_and_utf_8_accepts_all(
     monkeypatch.setenv(variable, "/Läufe")
     check_names(["--name", "ö"])
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
-    with pytest.raises(Refusal, match="ufe' has characters outside ASCII, but this locale names files in iso8859-1"):
+    with pytest.raises(
+        Refusal, match="ufe' has characters outside ASCII, but this locale encodes file names as iso8859-1"
+    ):
         check_names([])
 
 

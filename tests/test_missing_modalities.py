@@ -113,7 +113,7 @@ def test_the_report_judges_the_papers_claim_and_has_the_figure_and_every_attribu
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:
     code, printed, files = report((0.01, 0.1, 1.0))
-    said = "MVAE19: balanced accuracy at keep_probability 0.1 is 0.530, 70.2% of the 0.755 at 1 (a coin has 0.5)."
+    said = "MVAE19: balanced accuracy at keep_probability 0.1 is 0.530, 70.2% of the 0.755 at 1 (guessing gives 0.5)."
     assert code == COMPLETE
     assert said in printed and said in files["table.md"].decode()
     assert "keep_probability" in printed and "no published table" not in printed

@@ -22,10 +22,10 @@ from tests.tiny_mnist import write_tiny
 
 BAD = {
     "k_sweep --data-root raw": [
-        ("--ks -1", "--ks -1: -1 is no whole number; write whole numbers and ranges, as 0-2 or 0,3,5-7"),
-        ("--ks 1.5", "--ks 1.5: 1.5 is no whole number"),
+        ("--ks -1", "--ks -1: -1 is not a whole number; write whole numbers or ranges, such as 0-2 or 0,3,5-7"),
+        ("--ks 1.5", "--ks 1.5: 1.5 is not a whole number"),
         ("--ks 1001", "--ks 1001: input should be less than or equal to 1000"),
-        ("--ks 0-99999999", "--ks 0-99999999: the range 0-99999999 holds more than 10,000 whole numbers"),
+        ("--ks 0-99999999", "--ks 0-99999999: the range 0-99999999 has more than 10,000 whole numbers"),
         ("--ks 1 --dataset digits", "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0"),
         ("--noise loud", "--noise loud: input should be 'free' or 'fixed'"),
         ("--arms vae", "arm vae samples no subsets of modalities: choose among mvae, mvae_q"),
@@ -36,9 +36,9 @@ BAD = {
     "missing_modalities --data-root raw": [
         (
             "--keep-probabilities 0",
-            "--keep-probabilities 0: 0 is no probability to keep a value; write numbers above 0",
+            "--keep-probabilities 0: 0 is not a keep probability; write numbers above 0",
         ),
-        ("--keep-probabilities 0.1,1.5", "--keep-probabilities 0.1,1.5: 1.5 is no probability to keep a value; write"),
+        ("--keep-probabilities 0.1,1.5", "--keep-probabilities 0.1,1.5: 1.5 is not a keep probability; write"),
         (
             "--keep-probabilities 0.00001",
             "keep probability 0.00001 leaves fewer than 2 of 50 training examples a value",
@@ -46,16 +46,19 @@ BAD = {
         ("--dataset digits", "digits has no attributes to predict: choose among mnist19"),
         ("--dataset foo", "unknown data set 'foo'"),
         ("--arms vae", "arm vae has no attributes: choose among jmvae, mvae, mvae_q"),
-        ("--arms jmvae", "arm jmvae is not trained with values missing: choose among mvae, mvae_q"),
+        ("--arms jmvae", "arm jmvae cannot be trained with missing values: choose among mvae, mvae_q"),
         ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
         ("--train-examples 51", "mnist19 has only 50 training examples, not 51"),
         ("--train-examples 1", "--train-examples 1: input should be greater than or equal to 2"),
     ],
     "vision": [
         ("--dataset digits", "digits has no edges and masks of faces to predict: choose among vision, "),
-        ("--dataset vision_images", "vision_images is made of any folder of images: give --images FOLDER"),
-        ("--images . --dataset vision", "--images is a data set of its own: leave --dataset vision out"),
-        ("--images . --data-root .", "--images and --data-root both say where the files are: give one of them"),
+        ("--dataset vision_images", "vision_images reads a folder of images: name it with --images FOLDER"),
+        ("--images . --dataset vision", "--images replaces the data set: leave --dataset vision out"),
+        (
+            "--images . --data-root .",
+            "--images and --data-root both name the folder of the raw files: give only one of them",
+        ),
         ("--images none-there", "none-there is not a folder: give a folder of images with --images"),
         ("--arms vae", "arm vae has no vision: choose among mvae, mvae_q"),
         ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
@@ -66,10 +69,13 @@ BAD = {
     "translation": [
         ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
         ("--dataset foo", "unknown data set 'foo'"),
-        ("--corpus here --data-root here", "--corpus and --data-root both say where the files are: give one of them"),
+        (
+            "--corpus here --data-root here",
+            "--corpus and --data-root both name the folder of the raw files: give only one of them",
+        ),
         (
             "--corpus here --dataset toy_translation",
-            "--corpus goes with --dataset translation, not with toy_translation: leave one of them out",
+            "--corpus needs --dataset translation, not toy_translation: leave one of the two options out",
         ),
         ("--corpus nowhere", "nowhere/en-vi holds no corpus: put train.A, train.B"),
         ("--corpus here", "here/valid.xx, line 2 is empty: each line of both files must hold a sentence"),
@@ -85,7 +91,11 @@ BAD = {
         ("--arms rbm", "arm rbm has no likelihood"),
         ("--preset paper", "--preset paper: Tables 1 and 2 have no column for digits\n"),
         ("--dataset nothing", "unknown data set 'nothing'"),
-        ("--arms mvae19", "arm mvae19 takes attributes apart that digits has not: give --dataset celeba or faces\n"),
+        (
+            "--arms mvae19",
+            "arm mvae19 needs a data set with attributes as one modality, unlike digits:"
+            " give --dataset celeba or faces\n",
+        ),
         ("--dataset celeba19 --arms jmvae", "arm 'jmvae' knows two modalities, and celeba19 has 19"),
         (
             "--binarisation fixed,dynamic",
@@ -100,7 +110,7 @@ BAD = {
         ("--samples 99999999999", "--samples 99999999999: input should be less than or equal to 1000000\n"),
     ],
     "train": [
-        ("--workers-per-trial 2", "--workers-per-trial: of the one model here --workers says how many train it"),
+        ("--workers-per-trial 2", "--workers-per-trial has no effect on a single model: give --workers instead"),
         ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
         ("--workers 1000 --batch-size 1000", "1000 workers per trial: there are "),
         ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
@@ -109,12 +119,12 @@ BAD = {
         ("--objective test/accuracy", "--objective test/accuracy: write a validation metric"),
         (
             "--objective validation/elbo",
-            "--objective validation/elbo: arm mvae on digits has validation/accuracy; choose",
+            "--objective validation/elbo: arm mvae on digits does not have it: choose among validation/accuracy",
         ),
         ("--vary seed", "--vary seed: arm mvae on digits can vary only learning_rate, latents"),
         ("--vary latents --latents 9", "--vary latents: another option fixes this setting"),
         ("--arms logreg", "nothing to search for: arm logreg on digits reads none of learning_rate"),
-        ("--arms mvae,nn", "a search is for one arm and one seed"),
+        ("--arms mvae,nn", "a search has one arm and one seed: give only one of each"),
         ("--workers-per-trial 2", "a search trains each trial in one process"),
         ("--trials 0", "--trials 0: input should be greater than or equal to 1"),
         ("--study-uri nonsense", "the study's database nonsense cannot be used"),
@@ -124,9 +134,9 @@ BAD = {
         ),
         (
             "--annealing-share 0.5 --annealing-epochs 3",
-            "--annealing-epochs and --annealing-share exclude each other: both say how long beta rises",
+            "--annealing-epochs and --annealing-share exclude each other (both set how long beta rises)",
         ),
-        ("--price-per-hour 2", "--price-per-hour says what a plan costs: give --plan too"),
+        ("--price-per-hour 2", "--price-per-hour has an effect only with --plan: add --plan"),
         ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: digits has"),
     ],
 }

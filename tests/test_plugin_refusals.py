@@ -71,7 +71,7 @@ def test_an_unusable_plug_in_gives_a_one_line_error_and_leaves_nothing_behind(
 
 
 def test_a_missing_plug_in_gives_a_one_line_error(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
+    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: file {Path.cwd()}/nowhere.py does not exist; write"):
         read(Options, ["--plugins", "nowhere.py"])
 
 

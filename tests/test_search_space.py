@@ -60,7 +60,7 @@ def test_a_search_can_use_exactly_the_validation_metrics(token: str, cache: Path
 
 
 def test_a_data_set_without_labels_is_searched_by_its_arms_validation_metric() -> None:
-    with pytest.raises(Refusal, match=r"^arm mvae on vision_faces has no validation metric to go by"):
+    with pytest.raises(Refusal, match=r"^arm mvae on vision_faces has no validation metric"):
         wanted("--dataset", "vision_faces")
     of = wanted("--dataset", "vision_faces", "--arms", "vae")
     assert (of.metric, of.maximize) == ("validation/elbo", True)

@@ -68,7 +68,7 @@ def test_each_arm_gets_the_measures_it_supports_on_the_data_set(token: str, data
 
 @pytest.mark.parametrize("written", ["0", "2-1", "a", "1-2-3", "-1", ""])
 def test_an_invalid_number_of_workers_is_refused(written: str) -> None:
-    with pytest.raises(Refusal, match=f"^--workers {written}: write a number from 1, as 4, or the fewest and the"):
+    with pytest.raises(Refusal, match=f"^--workers {written}: write a number from 1 on, such as 4, or a minimum and"):
         read(Options, (f"--workers={written}",))
 
 
@@ -124,7 +124,7 @@ def test_the_table_shows_the_training_speed_of_each_model(storage: Path, cache: 
     metrics, trial = {"test/accuracy": 0.5}, cell.trial.model_dump()
     store.results.write(Result(made.keys[0], cell.measure.token, trial, metrics, {"speed": gained}, []))
     report = tabulate(plan((cell,), store, {"digits": "data"}), store.results)
-    said = "MVAE 2 workers seed 0: 1,500 examples/s, one worker alone 1,000: scaling efficiency 75%."
+    said = "MVAE 2 workers seed 0: 1,500 examples/s, single worker 1,000: scaling efficiency 75%."
     assert list(statements(report, store)) == [said]
 
 

@@ -114,13 +114,13 @@ def test_the_report_has_likelihoods_next_to_the_unigram_models_active_latents_an
     assert run("translation", *asked, "--report") == COMPLETE
     printed = " ".join(capsys.readouterr().out.split())
     numbers = {(cell.row, cell.column): number / 100 for number, cell in enumerate(whole.cells)}
-    ours, unigram = numbers["MVAE log p a token", "here"], numbers["MVAE unigram log p a token", "here"]
-    assert f"MVAE seed 0: log p a token in nats, 20 samples: here {ours:.3f} (unigram {unigram:.3f})" in printed
-    known, share = numbers["MVAE log p a known token", "here"], numbers["MVAE share of <unk>", "here"]
-    without = numbers["MVAE unigram log p a known token", "here"]
+    ours, unigram = numbers["MVAE log p per token", "here"], numbers["MVAE unigram log p per token", "here"]
+    assert f"MVAE seed 0: log p per token in nats, 20 samples: here {ours:.3f} (unigram {unigram:.3f})" in printed
+    known, share = numbers["MVAE log p per known token", "here"], numbers["MVAE share of <unk>", "here"]
+    without = numbers["MVAE unigram log p per known token", "here"]
     assert f"here {known:.3f} (unigram {without:.3f}, {share:.1%} of the words are <unk>)" in printed
     assert "toy_translation: test has 100 pairs, 0 left out because a sentence has more than 70 words;" in printed
-    active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
+    active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL per token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
     assert "difference from" not in printed, "quantities are compared between models alone"
     assert "MVAE seed 0: 5.7% of the tokens of the last epoch were padding." in printed

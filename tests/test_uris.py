@@ -117,7 +117,7 @@ def test_an_object_uri_round_trips(character: str) -> None:
 
 
 def test_a_bucket_folder_that_mlflow_would_truncate_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow reads"):
+    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow cuts"):
         place_of_artifacts("postgresql://host/mlflow", place("s3://bucket/a%3Fb"))
 
 

@@ -171,13 +171,17 @@ def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_opens_with_the_paper_and_fits_120_columns(tmp_path: Path) -> None:
+def test_help_opens_with_what_to_type_and_help_all_has_the_paper(tmp_path: Path) -> None:
     shown = command("--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "Paper   supplement, section 8, Table 4 (FashionMNIST)" in shown.stdout
-    for option in ("--arms", "--fractions", "--pairing", "--targets", "--preset", "--plan", "--report", "--resume"):
+    for option in ("--arms", "--fractions", "--pairing", "--targets", "--preset", "--plan", "--report"):
         assert f"\n  {option} " in shown.stdout
-    assert max(map(len, shown.stdout.splitlines())) <= 120
+    full = command("--help-all", cwd=tmp_path).stdout
+    assert "Paper   supplement, section 8\n        Table 4 (FashionMNIST)" in full
+    assert "\n  --resume " in full
+    for output in (shown.stdout, full):
+        assert "\nType    python pipelines/weak_supervision.py " in output
+        assert max(map(len, output.splitlines())) <= 120
     assert not list(tmp_path.iterdir())
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pipelines
 from docs.report.numbers import CURVES, Committed, Curves, know_examples, lines_of, read, read_curves
 from mvae.refusal import Refusal
+from sweeps.cli.help import explanation
 from sweeps.cli.options import CommonOptions
 from sweeps.table.markdown import markdown_table
 
@@ -89,7 +90,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
     after = demo.index("", caption)  # a long caption takes several lines
     short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
-    options = [[f"`{option}`", meaning, where] for option, meaning, where in option_rows()]
+    options = [[f"`{option}`", meaning, where] for option, meaning, where in OPTION_ROWS]
     return {
         "options.table": markdown_table(["option", "meaning", "pipeline"], [], options),
         **{f"noted.{name}": value for name, value in sources.noted().items()},
@@ -127,9 +128,8 @@ def option_rows() -> list[tuple[str, str, str]]:
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes.items():
         for field, about in options.model_fields.items():
-            assert about.description, f"{name}: --{field} has no help"
             option = f"--{'no-' if about.default is True else ''}{field.replace('_', '-')}"
-            found.setdefault((option, about.description), []).append(name)
+            found.setdefault((option, " ".join(explanation(options, field).split())), []).append(name)
     where = {key: "all" if len(names) == len(classes) else ", ".join(names) for key, names in found.items()}
     return [(*key, where[key]) for key in sorted(found, key=lambda key: (where[key] != "all", key[0]))]
 
@@ -139,3 +139,7 @@ def option_classes() -> dict[str, type[CommonOptions]]:
     names = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
     found = {name: getattr(importlib.import_module(f"pipelines.{name}"), "Options", None) for name in names}
     return {name: one for name, one in found.items() if one is not None and issubclass(one, CommonOptions)}
+
+
+OPTION_ROWS = option_rows()
+"""Computed at import, before a plug-in of the documents adds arms or data sets."""

@@ -158,7 +158,10 @@ def steps(
         pairs = paired_batches(n, paired, batch_size, seed, epoch)
         if lengths is not None:
             pairs = _slices(sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size))
-        made = _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
+        made = (
+            _step([order[start : start + batch_size] for order in orders], paired_batch, subsets, targets == "all")
+            for start, paired_batch in zip(range(0, n, batch_size), pairs, strict=True)
+        )
     elif pairing == "proportional":
         is_paired = np.zeros(n, bool)
         is_paired[paired] = True
@@ -227,14 +230,6 @@ def _shuffled(steps: Sequence[Any], seed: int, epoch: int, wanted: bool = True) 
     return [steps[i] for i in order]
 
 
-def _reserved(
-    orders: Sequence[np.ndarray], pairs: Iterator[np.ndarray], batch_size: int, subsets: int, unimodal_on_pairs: bool
-) -> Iterator[Step]:
-    for start, paired in zip(range(0, len(orders[0]), batch_size), pairs, strict=True):
-        single = [order[start : start + batch_size] for order in orders]
-        yield _step(single, paired, subsets, unimodal_on_pairs)
-
-
 def _proportional(
     order: np.ndarray, others: Sequence[np.ndarray], is_paired: np.ndarray, batch_size: int, subsets: int
 ) -> Iterator[Step]:
@@ -269,7 +264,6 @@ def _step(single: Sequence[np.ndarray], paired: np.ndarray, subsets: int, unimod
 def _row_masks(
     single: int, paired: int, modalities: int, subsets: int, unimodal_on_pairs: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """present_RM and active_TR of a step with `single` single rows per modality and `paired` pairs."""
     rows = modalities * single + paired
     present_RM = np.zeros((rows, modalities), bool)
     active_TR = np.zeros((1 + modalities + subsets, rows), bool)

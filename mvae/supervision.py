@@ -35,7 +35,7 @@ def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> No
     pairs = round(fraction * n)
     if pairs < FEWEST_PAIRS:
         kept = "no pairs" if pairs == 0 else f"only {pairs} pair"
-        smallest = _rounded_up((FEWEST_PAIRS - 0.5) / n)  # times n, this rounds to FEWEST_PAIRS
+        smallest = _ceil_to_two_digits((FEWEST_PAIRS - 0.5) / n)  # times n, this rounds to FEWEST_PAIRS
         raise Refusal(
             f"fraction {shown} keeps {kept}: {dataset} has {n:,} training examples, "
             f"so the smallest fraction is {smallest} ({FEWEST_PAIRS} pairs)"
@@ -64,7 +64,6 @@ def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.nd
     return kept
 
 
-def _rounded_up(share: float) -> str:
-    """Rounds a share up to two significant digits."""
+def _ceil_to_two_digits(share: float) -> str:
     digits = 1 - math.floor(math.log10(share))
     return np.format_float_positional(math.ceil(share * 10**digits) / 10**digits, trim="-")

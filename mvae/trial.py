@@ -116,8 +116,8 @@ class Trial(Settings, use_attribute_docstrings=False):
         self._check_k(len(data.modalities))
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise Refusal(
-                f"keep_probability = {self.keep_probability:g} drops single values, not pairings:"
-                " combine it only with paired_fraction 1 and pairing proportional"
+                f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
+                " use it only with paired_fraction 1 and pairing proportional"
             )
         return self
 
@@ -125,9 +125,7 @@ class Trial(Settings, use_attribute_docstrings=False):
         unsupported = features(modalities) - arm(self.model).handles
         if Feature.IMAGELESS in unsupported:
             able = ", ".join(token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles)
-            raise Refusal(
-                f"arm {self.model!r} needs images, which {self.dataset} does not have: choose one of {able}"
-            )
+            raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} does not have: choose one of {able}")
         for feature in (Feature.TEXTS, Feature.ATTRIBUTES):
             if feature in unsupported:
                 raise Refusal(

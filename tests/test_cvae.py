@@ -100,5 +100,5 @@ def test_a_condition_is_one_hot_and_that_of_a_text_is_one_hot_at_each_position()
 
 @pytest.mark.parametrize("given", [[], [0], [1], [0, 1, 2]])
 def test_anything_but_both_modalities_is_refused(given: list[int]) -> None:
-    with pytest.raises(ValueError, match="CVAE infers from both of its modalities, 0 and 1: given"):
+    with pytest.raises(ValueError, match="CVAE needs both modalities, 0 and 1, for inference: got"):
         built("digits").infer_at({m: torch.zeros(1) for m in given})

@@ -170,7 +170,7 @@ def test_posteriors_come_from_the_encoder_of_what_is_given_without_a_universal_e
 
 @pytest.mark.parametrize("given", [[], [2], [0, 2], [0, 1, 2]])
 def test_any_other_set_of_modalities_is_refused(given: list[int], model: JMVAE) -> None:
-    with pytest.raises(ValueError, match=r"JMVAE infers from one modality or from all 2: given \["):
+    with pytest.raises(ValueError, match=r"JMVAE needs one modality or all 2 for inference: got \["):
         model.infer_at({m: torch.zeros(1, dtype=torch.int64) for m in given})
 
 

@@ -88,7 +88,7 @@ def test_an_arm_is_given_the_measures_that_it_names_and_no_other(digits: Dataset
 
 def test_fewer_than_two_pairs_are_refused(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
-    with pytest.raises(Refusal, match="keeps 1 pair"):
+    with pytest.raises(Refusal, match="keeps only 1 pair"):
         compute(readout(1 / 1297), module, trial, digits)
 
 

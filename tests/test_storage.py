@@ -48,9 +48,9 @@ def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path)
     ("uri", "said"),
     [
         ("ftp://host/runs", "pyarrow cannot open it"),
-        ("s3:///runs", "the URI names no bucket"),
-        ("s3://bucket/runs?endpoint=127.0.0.1", "endpoint is no option of s3://; there are endpoint_override, region"),
-        ("file://host/runs", "a file URI is absolute"),
+        ("s3:///runs", "the URI has no bucket"),
+        ("s3://bucket/runs?endpoint=127.0.0.1", "unknown s3:// option endpoint: choose from endpoint_override, region"),
+        ("file://host/runs", "a file URI must be absolute"),
     ],
 )
 def test_a_uri_of_no_known_store_is_refused_in_one_line(uri: str, said: str) -> None:

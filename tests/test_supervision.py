@@ -82,9 +82,9 @@ def test_a_seed_gives_one_paired_set_and_another_seed_another() -> None:
     [
         (
             0.00001,
-            r"^fraction 0.00001 keeps no pair: digits has 1,297 training examples, so the smallest fraction is 0.0",
+            r"^fraction 0.00001 keeps no pairs: digits has 1,297 training examples, so the smallest fraction is 0.0",
         ),
-        (0.0008, r"^fraction 0.0008 keeps 1 pair: "),
+        (0.0008, r"^fraction 0.0008 keeps only 1 pair: "),
         (0.0, "must be above 0 and at most 1"),
         (1.5, "fraction 1.5 is no share"),
         (-0.1, "must be above 0"),

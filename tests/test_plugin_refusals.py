@@ -198,7 +198,7 @@ def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[st
             {"reads": IDENTITY},
             "arm nn must read batch_size: start its `reads` with IDENTITY | OPTIMISED, like every",
         ),
-        ({"measures": frozenset({"beauty"})}, "measure beauty: choose among accuracy, attributes, likelihood, readout"),
+        ({"measures": frozenset({"beauty"})}, "measure beauty: choose from accuracy, attributes, likelihood, readout"),
         ({"version": 0}, "arm nn has version 0: set it to 1 or more"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",

@@ -88,7 +88,7 @@ class Text:
         raise NotImplementedError("a text has no mean")
 
     def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
-        raise NotImplementedError("use the decoder's `sample`, which samples a text token by token")
+        raise NotImplementedError("a text is sampled token by token: use its decoder")
 
 
 def likelihood_of(modality: Modality) -> Bernoulli | Categorical | Text:

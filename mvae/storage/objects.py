@@ -228,7 +228,7 @@ class RemotePath(Keyed):
 
 
 def place(given: str | AnyPlace) -> Place:
-    """Turns a path or a URI into a Place. Makes paths absolute, also those of file:///FOLDER. Returns a Place unchanged.
+    """Turns a path or URI into a Place. Makes paths absolute, also those of file:///FOLDER. Returns a Place unchanged.
 
     Raises:
         Refusal: as in `RemotePath.of`, or a relative file: URI.

@@ -20,8 +20,8 @@ def first_mistake(error: ValidationError) -> ErrorDetails:
     """Returns the first error that pydantic found in a value.
 
     Raises:
-        Exception: the exception that a validator raised, unless it is a Refusal. It is a bug, which pydantic reports as
-            an invalid value.
+        Exception: a validator raised it, and it is not a Refusal. It is then a bug, although pydantic reports an
+            invalid value.
     """
     first = error.errors()[0]
     raised = first.get("ctx", {}).get("error")

@@ -43,7 +43,7 @@ class NeuralNetwork(nn.Module):
 
 
 class NeuralNetworkLearner(PairedLearner):
-    """Cross-entropy on the paired set."""
+    """Trains a NeuralNetwork by cross-entropy on the paired set."""
 
     model: NeuralNetwork
 

@@ -118,7 +118,7 @@ def cvae_loss(
 
 
 class CvaeLearner(PairedLearner):
-    """The conditional ELBO on the paired set."""
+    """Trains a CVAE by its conditional ELBO on the paired set."""
 
     model: CVAE
 

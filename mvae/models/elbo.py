@@ -139,17 +139,17 @@ def negative_elbo(
     kl = q.kl_to_prior().sum() / batch_size
     total = beta * kl
     parts = {"kl": kl.detach()}
-    apart = len(plan.decoded)
-    for m, modality in enumerate(model.modalities[:apart]):
+    separate = len(plan.decoded)
+    for m, modality in enumerate(model.modalities[:separate]):
         log_likelihood = _log_likelihood(model, m, z, plan, values[m]) / batch_size
         total = total - weights[m] * log_likelihood
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
     if stacked is not None:
         weighted, each = _stacked_log_likelihoods(
-            model, z, plan, stacked, _constant(tuple(weights[apart:]), z.device, z.dtype)
+            model, z, plan, stacked, _constant(tuple(weights[separate:]), z.device, z.dtype)
         )
         total = total - weighted / batch_size
-        for modality, own in zip(model.modalities[apart:], each / batch_size, strict=True):
+        for modality, own in zip(model.modalities[separate:], each / batch_size, strict=True):
             parts[f"log_likelihood_{modality.name}"] = own
     return Loss(total, parts)
 

@@ -133,7 +133,7 @@ def negative_joint_elbo(
 
 
 class JmvaeLearner(PairedLearner):
-    """The joint objective on the paired set."""
+    """Trains a JMVAE by its joint objective on the paired set."""
 
     model: JMVAE
 

@@ -84,22 +84,22 @@ def layout(
     def tensor(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(device)
 
-    everywhere = None if workers.alone else _pairs_to_reconstruct(present, terms, active, targets)
+    all_workers = None if workers.alone else _pairs_to_reconstruct(present, terms, active, targets)
     present, active = workers.share(present), workers.share(active, dim=1)
     members = terms[None] & present[:, None]
     taken = active & members.any(-1).T
     pair_term, pair_row = np.nonzero(taken)
     reconstructs = members[pair_row, pair_term] if targets == "own" else present[pair_row]
-    apart = present.shape[1] - stacked
-    encoded = [None if here.all() else tensor(np.nonzero(here)[0]) for here in present.T]
+    separate = present.shape[1] - stacked
+    encoded = [None if column.all() else tensor(np.nonzero(column)[0]) for column in present.T]
     decoded, target, groups, loads = [], [], [], []
-    for m in range(apart):
+    for m in range(separate):
         position = np.cumsum(present[:, m]) - 1
         wanted = reconstructs[:, m]
         decoded.append(None if wanted.all() else tensor(np.nonzero(wanted)[0]))
         target.append(tensor(position[pair_row[wanted]]))
         counts = np.bincount(pair_term[wanted], minlength=len(terms))
-        whole = counts if everywhere is None else everywhere[:, m]
+        whole = counts if all_workers is None else all_workers[:, m]
         groups.append(tuple(counts[whole > 0].tolist()))
         loads.append(tuple(-(-count // workers.count) for count in whole[whole > 0].tolist()))
     every, alike = bool(taken.all()), bool((members == members[:1]).all()) and len(members) > 0
@@ -119,7 +119,7 @@ def layout(
         targets=tuple(target),
         groups=tuple(groups),
         loads=tuple(loads),
-        stacked=_stacked(reconstructs[:, apart:], pair_row, everywhere, tensor) if stacked else None,
+        stacked=_stacked(reconstructs[:, separate:], pair_row, all_workers, tensor) if stacked else None,
     )
 
 
@@ -134,14 +134,14 @@ def _pairs_to_reconstruct(present: np.ndarray, terms: np.ndarray, active: np.nda
 def _stacked(
     reconstructs: np.ndarray,
     pair_row: np.ndarray,
-    everywhere: np.ndarray | None,
+    all_workers: np.ndarray | None,
     tensor: Callable[[np.ndarray], Tensor],
 ) -> Stacked:
     counts = reconstructs.sum(0)
     real = np.arange(counts.max(initial=0)) < counts[:, None]
     pairs = np.zeros(real.shape, np.int64)
     pairs[real] = np.nonzero(reconstructs.T)[1]
-    decoded = bool(counts.any() if everywhere is None else everywhere[:, -len(counts) :].any())
+    decoded = bool(counts.any() if all_workers is None else all_workers[:, -len(counts) :].any())
     return Stacked(tensor(pairs), tensor(pair_row[pairs]), tensor(real), decoded)
 
 

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 # K sums per piece
 
 Summed = Callable[[Tensor, int, int], Tensor]
-"""Returns a piece's sum, a scalar or [K], from the piece, its start and its end in the whole tensor."""
+"""Takes a piece, its start and its end in the whole tensor, and returns the piece's sum: a scalar, or [K]."""
 
 
 def piece_by_piece(
@@ -73,22 +73,22 @@ class _PieceByPiece(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         sums: list[Tensor] = []
-        of_whole, of_parameters = torch.empty_like(whole), [torch.zeros_like(one) for one in parameters]
+        grad_whole, grad_parameters = torch.empty_like(whole), [torch.zeros_like(one) for one in parameters]
         for start, end in pairwise([0, *ends]):
             with torch.enable_grad():
                 piece = whole.narrow(dim, start, end - start).detach().requires_grad_()
                 each = summed(piece, start, end)
                 own, *rest = torch.autograd.grad(_weighted(each, weights), (piece, *parameters))
             sums.append(each.detach())
-            of_whole.narrow(dim, start, end - start).copy_(own)
-            torch._foreach_add_(of_parameters, rest)
-        ctx.save_for_backward(of_whole, *of_parameters)
+            grad_whole.narrow(dim, start, end - start).copy_(own)
+            torch._foreach_add_(grad_parameters, rest)
+        ctx.save_for_backward(grad_whole, *grad_parameters)
         total = torch.stack(sums).sum(0)
         ctx.mark_non_differentiable(total)
         return _weighted(total, weights).clone(), total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_total: Tensor, _of_sums: Tensor) -> tuple[Tensor | None, ...]:
-        of_whole, *of_parameters = ctx.saved_tensors
-        return None, None, None, None, of_total * of_whole, *(of_total * own for own in of_parameters)
+    def backward(ctx: Any, grad_total: Tensor, _grad_sums: Tensor) -> tuple[Tensor | None, ...]:
+        grad_whole, *grad_parameters = ctx.saved_tensors
+        return None, None, None, None, grad_total * grad_whole, *(grad_total * own for own in grad_parameters)

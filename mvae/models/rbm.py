@@ -72,7 +72,7 @@ def contrastive_divergence(
 
 
 class RbmLearner(ImageLearner):
-    """CD-1 on all images."""
+    """Trains an RBM by CD-1 on all images."""
 
     model: RBM
 

@@ -48,7 +48,7 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, 
 
 
 class VaeLearner(ImageLearner):
-    """The ELBO of all images."""
+    """Trains a VAE by its ELBO on all images."""
 
     model: VAE
 

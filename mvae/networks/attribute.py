@@ -55,9 +55,7 @@ class StackedLinear(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor, only: slice = slice(None)) -> Tensor:
-        """Args:
-        only: the layers, among the A, that x is for.
-        """
+        """Applies only the layers in the slice `only`; x then has rows for just these layers."""
         if only == slice(None):  # without slicing, whose gradient copies the weights into zeros
             return torch.baddbmm(self.bias, x, self.weight)
         return torch.baddbmm(self.bias[only], x, self.weight[only])

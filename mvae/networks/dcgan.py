@@ -28,7 +28,7 @@ class _Size:
     stride: int  # of the innermost convolution, in encoder and decoder
     kernel: int  # of the decoder's second last transposed convolution
     rows: int  # maximum number of rows per decoder pass, in whole terms
-    channels_last: bool  # memory format of the convolutions on a CPU
+    channels_last: bool  # whether convolutions on a CPU use the channels-last memory format
 
 
 SIZES = {

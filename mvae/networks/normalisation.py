@@ -144,28 +144,28 @@ class _SharedNormalisation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_normalised: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse, weighing = ctx.saved_tensors
-        parts = zip(torch.split(x, list(ctx.groups)), torch.split(of_normalised, list(ctx.groups)), strict=True)
-        over = [dim for dim in range(x.dim()) if dim != 1]
+    def backward(ctx: Any, grad_normalised: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse, row_weight = ctx.saved_tensors
+        parts = zip(torch.split(x, list(ctx.groups)), torch.split(grad_normalised, list(ctx.groups)), strict=True)
+        dims = [dim for dim in range(x.dim()) if dim != 1]
 
         def by_channel(statistics: Tensor) -> Tensor:
             return statistics.view(-1, *[1] * (x.dim() - 2))
 
         pieces = []
-        for (part, of_part), own_mean, own_inverse in zip(parts, mean, inverse, strict=True):
+        for (part, grad_part), own_mean, own_inverse in zip(parts, mean, inverse, strict=True):
             standard = (part.to(mean.dtype) - by_channel(own_mean)) * by_channel(own_inverse)
-            pieces.append((standard, of_part.to(mean.dtype)))
-        of_bias = torch.stack([of_part.sum(over) for _, of_part in pieces])
-        of_weight = torch.stack([(of_part * standard).sum(over) for standard, of_part in pieces])
-        everywhere = ctx.workers.add_(torch.stack([of_bias, of_weight]).double())
-        constant, along = (everywhere * weighing).to(mean.dtype)
+            pieces.append((standard, grad_part.to(mean.dtype)))
+        grad_bias = torch.stack([grad_part.sum(dims) for _, grad_part in pieces])
+        grad_weight = torch.stack([(grad_part * standard).sum(dims) for standard, grad_part in pieces])
+        over_workers = ctx.workers.add_(torch.stack([grad_bias, grad_weight]).double())
+        constant, along = (over_workers * row_weight).to(mean.dtype)
         gradients = [
-            by_channel(weight * own_inverse) * (of_part - by_channel(c) - standard * by_channel(a))
-            for (standard, of_part), own_inverse, c, a in zip(pieces, inverse, constant, along, strict=True)
+            by_channel(weight * own_inverse) * (grad_part - by_channel(c) - standard * by_channel(a))
+            for (standard, grad_part), own_inverse, c, a in zip(pieces, inverse, constant, along, strict=True)
         ]
-        of_x = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
-        return of_x.to(x.dtype), of_weight.sum(0), of_bias.sum(0), None, None, None, None, None
+        grad_x = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+        return grad_x.to(x.dtype), grad_weight.sum(0), grad_bias.sum(0), None, None, None, None, None
 
 
 def _moments(x: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ class TextDecoder(nn.Module):
         `sample` emits it with its probability."""
         self.classes, self.length, self.layers, self.word_dropout = classes, length, layers, word_dropout
         if rows is not None:
-            self.rows = rows  # per pass in training (mvae/models/elbo.py)
+            self.rows = rows  # maximum number of texts per pass in training (mvae/models/elbo.py)
         self.state = nn.Linear(latents, hidden)
         self.embedding = nn.Embedding(classes, hidden)
         self.gru = nn.GRU(hidden + latents * reads_z, hidden, layers, batch_first=True)
@@ -174,8 +174,9 @@ class TextDecoder(nn.Module):
         if not self.reads_z:
             read, state = self.gru(words, state)
             weight, bias = (part[: start_token(self.classes)] for part in (self.output.weight, self.output.bias))
-            of_state, of_z = weight[:, : read.shape[2]], weight[:, read.shape[2] :]
-            return F.linear(read, of_state) + F.linear(z, of_z, bias)[:, None], state  # z: once per text, not per token
+            state_weight, z_weight = weight[:, : read.shape[2]], weight[:, read.shape[2] :]
+            # the part of z is computed once per text, not per token
+            return F.linear(read, state_weight) + F.linear(z, z_weight, bias)[:, None], state
         z = z[:, None].expand(-1, tokens.shape[1], -1)
         read, state = self.gru(torch.cat([words, z], dim=2), state)
         logits = self.output(torch.cat([read, z], dim=2))

@@ -30,7 +30,7 @@ Moved = TypeVar("Moved", Path, Place)
 
 
 class Damaged(Exception):
-    """A file written by this package is damaged. The message names the file and the damage."""
+    """Raised if a file written by this package is damaged. The message names the file and the damage."""
 
 
 @contextmanager

@@ -228,7 +228,7 @@ class RemotePath(Keyed):
 
 
 def place(given: str | AnyPlace) -> Place:
-    """Turns a path or URI into a Place. Makes paths absolute, also those of file:///FOLDER. Returns a Place unchanged.
+    """Turns a path or URI into a Place. A path becomes absolute, file:///FOLDER is a path, a Place stays unchanged.
 
     Raises:
         Refusal: as in `RemotePath.of`, or a relative file: URI.

@@ -78,7 +78,7 @@ class Place(ABC):
 
     @abstractmethod
     def iterdir(self) -> Iterator[Self]:
-        """Yields the files and folders directly below. If the folder is missing: an error on a disk, else nothing."""
+        """Yields the files and folders directly below. A missing folder is an error on a disk, but empty elsewhere."""
 
     @abstractmethod
     def listing(self) -> dict[str, Version]:
@@ -125,7 +125,7 @@ class Place(ABC):
         return self.parent
 
     def why_unusable(self) -> str:
-        """Returns why this place cannot hold a storage, with advice, to complete a sentence; empty if it can.
+        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if it can.
 
         Raises:
             OSError: the store does not respond.

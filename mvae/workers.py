@@ -72,7 +72,7 @@ class Workers:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Broadcasts rank 0's value to all workers. The value must be picklable, with tensors on the CPU."""
         if self.alone:
             return value
@@ -81,7 +81,7 @@ class Workers:
         return cast(T, box[0])
 
     def named(self, stream: str) -> str:
-        """Returns a name for this worker's own copy of a random stream."""
+        """Returns the name of a random stream that differs between workers."""
         return stream if self.alone else f"{stream}, worker {self.rank}"
 
 

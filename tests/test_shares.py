@@ -164,7 +164,7 @@ def test_steps_of_the_same_make_up_are_planned_once(workers: Workers) -> None:
 
 def test_a_worker_that_is_alone_gets_the_very_same_rows_and_needs_no_process_group() -> None:
     rows, told = torch.arange(5.0), {"any": "thing"}
-    assert ALONE.share(rows) is rows and ALONE.add_(rows) is rows and ALONE.told(told) is told
+    assert ALONE.share(rows) is rows and ALONE.add_(rows) is rows and ALONE.broadcast(told) is told
     assert ALONE.named("dropout") == "dropout" != Workers(0, 2).named("dropout") != Workers(1, 2).named("dropout")
     ALONE.align([rows])
     assert torch.equal(rows, torch.arange(5.0))

@@ -158,7 +158,7 @@ def steps(
         pairs = paired_batches(n, paired, batch_size, seed, epoch)
         if lengths is not None:
             pairs = _slices(sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size))
-        made = (
+        made: Iterator[Step] = (
             _step([order[start : start + batch_size] for order in orders], paired_batch, subsets, targets == "all")
             for start, paired_batch in zip(range(0, n, batch_size), pairs, strict=True)
         )

@@ -109,7 +109,9 @@ def train(
     with global_stream(trial.seed, "initialisation"):
         model = chosen.build(trial, data.modalities)
     model.to(device)
-    last, weights, moments = workers.broadcast(_start(checkpoints, trial, "cpu" if workers.count > 1 else device, workers))
+    last, weights, moments = workers.broadcast(
+        _start(checkpoints, trial, "cpu" if workers.count > 1 else device, workers)
+    )
     history: list[Record] = list(last.history) if last else []
     if last:
         model.load_state_dict(weights)

@@ -107,7 +107,7 @@ def work(rank: int, port: int, sizes: list[int], options: Options, comparisons: 
         two = Side(trial, Workers(rank, COUNT))
         first = one.run(3) / 3 if one else 0.0
         two.run(3)
-        steps = Workers(rank, COUNT).told(max(2, round(options.seconds / max(first, 1e-9))))
+        steps = Workers(rank, COUNT).broadcast(max(2, round(options.seconds / max(first, 1e-9))))
         taken: list[tuple[float, float]] = []
         for _ in range(options.blocks):
             alone = one.run(steps) if one else 0.0

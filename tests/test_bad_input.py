@@ -71,8 +71,8 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD = [
-    ("--arms foo", "no arm 'foo': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
-    ("--arms nn,gan", "no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+    ("--arms foo", "unknown arm 'foo': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+    ("--arms nn,gan", "unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
     (
         "--arms mvae,cvae",
         "arm cvae cannot predict the label of an image: choose among nn, logreg, rbm, vae, jmvae, mvae, mvae_q",
@@ -85,7 +85,7 @@ BAD = [
     ("--fractions 0.5,1.5", "--fractions 0.5,1.5: 1.5 is not a fraction; write numbers above 0 and up to 1"),
     (
         "--fractions 0.5,0.00001",
-        "fraction 0.00001 keeps no pair: digits has 1,297 training examples,"
+        "fraction 0.00001 keeps no pairs: digits has 1,297 training examples,"
         " so the smallest fraction is 0.0012 (2 pairs)",
     ),
     ("--fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012 (2 pairs)"),
@@ -93,13 +93,13 @@ BAD = [
     ("--train-examples 1298", "digits has only 1,297 training examples, not 1,298"),
     (
         "--train-examples 100 --fractions 0.005",
-        "fraction 0.005 keeps no pair: digits has 100 training examples, so the smallest fraction is 0.015 (2 pairs)",
+        "fraction 0.005 keeps no pairs: digits has 100 training examples, so the smallest fraction is 0.015 (2 pairs)",
     ),
     ("--seeds two", "--seeds two: two is not a seed; write whole numbers or ranges, such as 0-2 or 0,3,5-7"),
     ("--pairing foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
     ("--pairing reserved,foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
     ("--targets foo", "--targets foo: input should be 'own' or 'all'"),
-    ("--image-network dcgan", "image network 'dcgan' does not fit digits: it has mlp"),
+    ("--image-network dcgan", "image network 'dcgan' does not fit digits: choose mlp"),
     ("--epochs 0", "--epochs 0: input should be greater than or equal to 1"),
     ("--k 1", "unknown option --k: "),
     (
@@ -107,10 +107,10 @@ BAD = [
         "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): the data root must hold FashionMNIST/raw/",
     ),
     ("--cache {file}", "cannot use the cache {file} (Not a directory): give --cache a writable folder with free space"),
-    ("--storage {file}", "--storage {file} is no folder: {file} is a file; choose a folder"),
-    ("--storage {file}/in/it", "--storage {file}/in/it is no folder: {file} is a file; choose a folder"),
-    ("--storage {file} --plan", "--storage {file} is no folder"),
-    ("--storage {file} --report", "--storage {file} is no folder"),
+    ("--storage {file}", "--storage {file} is not a folder: {file} is a file; choose a folder"),
+    ("--storage {file}/in/it", "--storage {file}/in/it is not a folder: {file} is a file; choose a folder"),
+    ("--storage {file} --plan", "--storage {file} is not a folder"),
+    ("--storage {file} --report", "--storage {file} is not a folder"),
     (
         "--storage /proc/mvae",
         "--storage /proc/mvae cannot be written (No such file or directory): choose another folder",
@@ -320,14 +320,16 @@ def test_a_tracking_server_that_does_not_answer_is_refused_within_10_seconds(
 def test_random_subsets_of_two_modalities_are_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         Trial.create(dataset="digits", model="mvae", k=1)
-    assert str(refusal.value) == ("k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0")
+    assert str(refusal.value) == (
+        "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so use k = 0"
+    )
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--arms gan", "no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
-        ("--storage {file}/in/it", "--storage {file}/in/it is no folder"),
+        ("--arms gan", "unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+        ("--storage {file}/in/it", "--storage {file}/in/it is not a folder"),
         ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     ],
 )

@@ -102,5 +102,5 @@ def test_a_condition_is_one_hot_and_a_text_condition_is_one_hot_per_position() -
 
 @pytest.mark.parametrize("given", [[], [0], [1], [0, 1, 2]])
 def test_cvae_infers_only_from_both_modalities(given: list[int]) -> None:
-    with pytest.raises(ValueError, match="CVAE infers from both of its modalities, 0 and 1: given"):
+    with pytest.raises(ValueError, match="CVAE needs both modalities, 0 and 1, for inference: got"):
         built("digits").infer_at({m: torch.zeros(1) for m in given})

@@ -56,5 +56,5 @@ def test_a_plug_in_with_outdated_keywords_is_told_what_to_write_instead(former: 
     with pytest.raises(Refusal) as refused:
         plugins.load(plugins.read([path]))
     said = str(refused.value).replace("Feature.", "")
-    assert said == f"{path}, line 4: an Arm no longer takes {line} (from mvae.models.arm import Feature)"
+    assert said == f"{path}, line 4: Arm no longer takes {line} (from mvae.models.arm import Feature)"
     assert "own" not in ARMS

@@ -170,7 +170,7 @@ def test_posteriors_come_from_the_given_modalitys_encoder_without_a_universal_ex
 
 @pytest.mark.parametrize("given", [[], [2], [0, 2], [0, 1, 2]])
 def test_jmvae_infers_only_from_one_modality_or_from_all(given: list[int], model: JMVAE) -> None:
-    with pytest.raises(ValueError, match=r"JMVAE infers from one modality or from all 2: given \["):
+    with pytest.raises(ValueError, match=r"JMVAE needs one modality or all 2 for inference: got \["):
         model.infer_at({m: torch.zeros(1, dtype=torch.int64) for m in given})
 
 

@@ -27,7 +27,7 @@ __all__ = ["digits"]
 def test_inferring_from_an_unknown_modality_lists_the_known_ones() -> None:
     model = small_model(3, RULES["mvae"], normalised=False)
     names = ", ".join(modality.name for modality in model.modalities)
-    with pytest.raises(ValueError, match=f"there is no modality 'sound': there are {names}"):
+    with pytest.raises(ValueError, match=f"unknown modality 'sound': choose from {names}"):
         model.infer({"sound": torch.zeros(1)})
 
 
@@ -103,7 +103,9 @@ def test_the_prediction_is_the_label_decoded_at_the_posterior_mean_given_the_ima
 
 
 def test_an_unknown_arm_is_refused_with_a_list_of_known_arms() -> None:
-    with pytest.raises(Refusal, match=r"^no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"):
+    with pytest.raises(
+        Refusal, match=r"^unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"
+    ):
         arm("gan")
 
 

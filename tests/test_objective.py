@@ -186,13 +186,13 @@ def test_a_term_with_a_single_row_is_normalised_by_the_running_statistics() -> N
 def test_running_statistics_are_updated_once_per_step_for_any_terms_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", 1)
     moves: Counter[int] = Counter()
-    moved = TermBatchNorm._move
+    update = TermBatchNorm._update_running_statistics
 
     def counted(norm: TermBatchNorm) -> None:
         moves[id(norm)] += bool(norm._seen)
-        moved(norm)
+        update(norm)
 
-    monkeypatch.setattr(TermBatchNorm, "_move", counted)
+    monkeypatch.setattr(TermBatchNorm, "_update_running_statistics", counted)
     model = small_model(3, RULES["mvae"], normalised=True)
     Scene(3, 3).loss(model)
     norms = [module for module in model.modules() if isinstance(module, TermBatchNorm)]
@@ -242,10 +242,10 @@ def test_experts_of_missing_modalities_may_hold_nan(rule: str, monkeypatch: pyte
 
     clean = outcome()
 
-    def spread_out_over_nan(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
+    def nan_elsewhere(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
         return present if rows is None else present.new_full((total, LATENTS), torch.nan).index_copy(0, rows, present)
 
-    monkeypatch.setattr(mvae.models.elbo, "_spread_out", spread_out_over_nan)
+    monkeypatch.setattr(mvae.models.elbo, "_all_rows", nan_elsewhere)
     torch.testing.assert_close(outcome(), clean, rtol=1e-12, atol=1e-14)
 
 

@@ -170,7 +170,7 @@ def test_options_are_immutable() -> None:
         (["--gpus-per-trial", "-1"], "--gpus-per-trial -1: write auto"),
         (
             ["--storage", "s3:///runs"],
-            "--storage s3:///runs: the URI names no bucket: write s3://BUCKET/FOLDER or gs://",
+            "--storage s3:///runs: the URI has no bucket: write s3://BUCKET/FOLDER or gs://",
         ),
         (["--cache", "s3://bucket/runs"], "--cache s3://bucket/runs: write the path of a folder, not a URI"),
         (["--name", "../other"], "--name ../other: use only letters, digits, '_', '.' and '-'"),

@@ -26,7 +26,10 @@ BAD = {
         ("--ks 1.5", "--ks 1.5: 1.5 is not a whole number"),
         ("--ks 1001", "--ks 1001: input should be less than or equal to 1000"),
         ("--ks 0-99999999", "--ks 0-99999999: the range 0-99999999 has more than 10,000 whole numbers"),
-        ("--ks 1 --dataset digits", "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0"),
+        (
+            "--ks 1 --dataset digits",
+            "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so use k = 0",
+        ),
         ("--noise loud", "--noise loud: input should be 'free' or 'fixed'"),
         ("--arms vae", "arm vae samples no subsets of modalities: choose among mvae, mvae_q"),
         ("--arms nn", "arm nn has no likelihood: choose among vae, jmvae, mvae, mvae_q, cvae"),
@@ -41,7 +44,7 @@ BAD = {
         ("--keep-probabilities 0.1,1.5", "--keep-probabilities 0.1,1.5: 1.5 is not a keep probability; write"),
         (
             "--keep-probabilities 0.00001",
-            "keep probability 0.00001 leaves fewer than 2 of 50 training examples a value",
+            "keep probability 0.00001 is too small: fewer than 2 of 50 training examples keep a value",
         ),
         ("--dataset digits", "digits has no attributes to predict: choose among mnist19"),
         ("--dataset foo", "unknown data set 'foo'"),
@@ -62,9 +65,9 @@ BAD = {
         ("--images none-there", "none-there is not a folder: give a folder of images with --images"),
         ("--arms vae", "arm vae has no vision: choose among mvae, mvae_q"),
         ("--arms jmvae", "arm jmvae has no vision: choose among mvae, mvae_q"),
-        ("-k 60", "k = 60 is more than the 56 subsets of 2 to 5 modalities"),
+        ("-k 60", "k = 60 is too large: at most 56 subsets have 2 to 5 modalities"),
         ("--targets some", "--targets some: input should be 'own' or 'all'"),
-        ("--image-network cnn", "image network 'cnn' does not fit vision_faces_small: it has dcgan, mlp"),
+        ("--image-network cnn", "image network 'cnn' does not fit vision_faces_small: choose dcgan, mlp"),
     ],
     "translation": [
         ("--dataset digits", "digits has no sentences in two languages to translate: choose among translation"),
@@ -81,9 +84,9 @@ BAD = {
         ("--corpus here", "here/valid.xx, line 2 is empty: each line of both files must hold a sentence"),
         ("--arms nn", "arm nn has no translation: choose among jmvae, mvae, mvae_q"),
         ("--vocabulary 0", "--vocabulary 0: input should be greater than or equal to 1"),
-        ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: toy_translation has 2,000 training examples"),
+        ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pairs: toy_translation has 2,000 training examples"),
         ("--targets some", "--targets some: input should be 'own' or 'all'"),
-        ("--image-network dcgan", "image network 'dcgan' does not fit toy_translation: it has none"),
+        ("--image-network dcgan", "image network 'dcgan' does not fit toy_translation: choose none"),
         ("--samples 1", "--samples 1: input should be greater than or equal to 2"),
     ],
     "likelihoods": [
@@ -96,10 +99,10 @@ BAD = {
             "arm mvae19 needs a data set with attributes as one modality, unlike digits:"
             " give --dataset celeba or faces\n",
         ),
-        ("--dataset celeba19 --arms jmvae", "arm 'jmvae' knows two modalities, and celeba19 has 19"),
+        ("--dataset celeba19 --arms jmvae", "arm 'jmvae' supports only two modalities, and celeba19 has 19"),
         (
             "--binarisation fixed,dynamic",
-            "binarisation dynamic draws bits from grey values, and digits has none: choose --dataset binary_mnist",
+            "binarisation dynamic needs grey images, which digits does not have: choose --dataset binary_mnist",
         ),
         (
             "--dataset binary_mnist --binarisation twice",
@@ -111,9 +114,9 @@ BAD = {
     ],
     "train": [
         ("--workers-per-trial 2", "--workers-per-trial has no effect on a single model: give --workers instead"),
-        ("--workers 3 --batch-size 100", "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102"),
+        ("--workers 3 --batch-size 100", "batch size 100 cannot be split evenly between 3 workers: choose 99 or 102"),
         ("--workers 1000 --batch-size 1000", "1000 workers per trial: there are "),
-        ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pair: digits has"),
+        ("--paired-fraction 0.00001", "fraction 0.00001 keeps no pairs: digits has"),
     ],
     "search": [
         ("--objective test/accuracy", "--objective test/accuracy: write a validation metric"),
@@ -137,7 +140,7 @@ BAD = {
             "--annealing-epochs and --annealing-share exclude each other (both set how long beta rises)",
         ),
         ("--price-per-hour 2", "--price-per-hour has an effect only with --plan: add --plan"),
-        ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pair: digits has"),
+        ("--paired-fraction 0.0001", "fraction 0.0001 keeps no pairs: digits has"),
     ],
 }
 """Commands with the start of their error line; weak_supervision's are in tests/test_bad_input.py."""

@@ -39,8 +39,8 @@ mvae.models.add(replace(arm("nn"), {}))
         ("x = 1\nif x\n", ", line 2: SyntaxError: expected ':'"),
         ("\nimport nowhere\n", ", line 2: ModuleNotFoundError: No module named 'nowhere'"),
         ("def f():\n    return y\n\nf()\n", ", line 2: NameError: name 'y' is not defined"),
-        ("raise SystemExit(3)\n", ", line 1: it ends the process: a plug-in adds data sets and arms, a pipeline of"),
-        ("x = 1\n", ": it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)"),
+        ("raise SystemExit(3)\n", ", line 1: exits the process: only add data sets and arms in a plug-in, and run"),
+        ("x = 1\n", ": adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(Arm(...))"),
         ("import mvae.data\nmvae.data.add({})\n", ", line 2: mvae.data.add takes a Source, not dict"),
         (
             "import mvae.models\nmvae.models.add(1)\n",
@@ -50,8 +50,8 @@ mvae.models.add(replace(arm("nn"), {}))
             "import mvae.data\nmvae.data.add(mvae.data.source('digits'))\n",
             ", line 2: data set 'digits' already exists: choose another name",
         ),
-        (AN_ARM.format("title='mine'"), ", line 5: there is an arm 'nn' already: choose another token"),
-        (AN_ARM.format("token='my arm'"), ": arm 'my arm': its token is of letters, digits, '_', '.' and '-'"),
+        (AN_ARM.format("title='mine'"), ", line 5: arm 'nn' already exists: choose another token"),
+        (AN_ARM.format("token='my arm'"), ": invalid arm token 'my arm': use only letters, digits, '_', '.' and '-'"),
         ("\0", ": SyntaxError: source code string cannot contain null bytes"),
     ],
     ids=lambda value: value.split(":")[0][-30:],
@@ -66,7 +66,7 @@ def test_an_unusable_plug_in_gives_a_one_line_error_and_leaves_nothing_behind(
     assert end.value.code == BAD_INPUT
     (said,) = capfd.readouterr().err.splitlines()
     assert f"{path}{line}" in said
-    assert known[:2] == (data.DATASETS, models.ARMS)
+    assert known[:2] == (dict(data.DATASETS), models.ARMS)
     assert not [name for name in sys.modules.keys() - known[2] if name.startswith("mvae_plugin")]
 
 
@@ -100,7 +100,11 @@ def test_a_plug_in_data_set_is_unknown_without_its_plug_in(capfd: pytest.Capture
             "lambda _root: 1300",
             "1,200 training examples, but examples says 1,300",
         ),
-        (".hexdigest()", ".digest()", "data set my_images: digest gives a text (hexdigest), not bytes"),
+        (
+            ".hexdigest()",
+            ".digest()",
+            "data set my_images: digest returned bytes: return a str, for example hexdigest()",
+        ),
         (
             "return root / ",
             "return root / 'x' / ",
@@ -200,14 +204,14 @@ def test_an_invalid_data_set_is_refused(fields: dict[str, Any], line: str) -> No
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"token": "my arm"}, "arm 'my arm': its token is of letters, digits"),
-        ({"reads": models.arm("nn").reads | {"dropout"}}, "arm nn reads dropout, which is no field of a trial"),
+        ({"token": "my arm"}, "invalid arm token 'my arm': use only letters, digits"),
+        ({"reads": models.arm("nn").reads | {"dropout"}}, "arm nn reads dropout, which is not a field of a trial"),
         (
             {"reads": IDENTITY},
-            "arm nn must read batch_size: begin its reads with IDENTITY | OPTIMISED, as every",
+            "arm nn must read batch_size: start its `reads` with IDENTITY | OPTIMISED, like every",
         ),
-        ({"measures": frozenset({"beauty"})}, "measure beauty: choose among accuracy, attributes, likelihood, readout"),
-        ({"version": 0}, "arm nn: version = 0 is not from 1 on"),
+        ({"measures": frozenset({"beauty"})}, "measure beauty: choose from accuracy, attributes, likelihood, readout"),
+        ({"version": 0}, "arm nn has version 0: set it to 1 or more"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
@@ -255,5 +259,5 @@ def test_the_packages_own_data_sets_and_arms_pass_the_plug_in_checks() -> None:
 def test_reading_a_field_that_the_arm_does_not_declare_is_an_error(tmp_path: Path) -> None:
     load(changed(tmp_path, MEAN, ("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"latents"},')))
     trial = Trial.create(dataset="digits", model="mvae_mean")
-    with pytest.raises(AttributeError, match=r"^arm mvae_mean looks at trial.latents, which is not among its reads"):
+    with pytest.raises(AttributeError, match=r"^arm mvae_mean reads trial.latents, which is not in its `reads`"):
         models.arm("mvae_mean").build(trial, data.source("digits").modalities)

@@ -90,7 +90,7 @@ def test_an_arm_gets_only_the_measures_it_declares(digits: Dataset) -> None:
 
 def test_fewer_than_two_pairs_are_refused(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
-    with pytest.raises(Refusal, match="keeps 1 pair"):
+    with pytest.raises(Refusal, match="keeps only 1 pair"):
         compute(readout(1 / 1297), module, trial, digits)
 
 

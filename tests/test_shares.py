@@ -164,7 +164,7 @@ def test_steps_with_the_same_row_masks_are_planned_once(workers: Workers) -> Non
 
 def test_a_single_worker_gets_the_same_rows_without_a_process_group() -> None:
     rows, told = torch.arange(5.0), {"any": "thing"}
-    assert ALONE.share(rows) is rows and ALONE.add_(rows) is rows and ALONE.told(told) is told
+    assert ALONE.share(rows) is rows and ALONE.add_(rows) is rows and ALONE.broadcast(told) is told
     assert ALONE.named("dropout") == "dropout" != Workers(0, 2).named("dropout") != Workers(1, 2).named("dropout")
     ALONE.align([rows])
     assert torch.equal(rows, torch.arange(5.0))

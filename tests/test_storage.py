@@ -48,9 +48,9 @@ def test_an_unwritable_storage_is_refused_in_one_line(tmp_path: Path) -> None:
     ("uri", "said"),
     [
         ("ftp://host/runs", "pyarrow cannot open it"),
-        ("s3:///runs", "the URI names no bucket"),
-        ("s3://bucket/runs?endpoint=127.0.0.1", "endpoint is no option of s3://; there are endpoint_override, region"),
-        ("file://host/runs", "a file URI is absolute"),
+        ("s3:///runs", "the URI has no bucket"),
+        ("s3://bucket/runs?endpoint=127.0.0.1", "unknown s3:// option endpoint: choose from endpoint_override, region"),
+        ("file://host/runs", "a file URI must be absolute"),
     ],
 )
 def test_a_uri_with_an_unknown_scheme_is_refused_in_one_line(uri: str, said: str) -> None:

@@ -82,13 +82,13 @@ def test_each_seed_has_its_own_paired_set() -> None:
     [
         (
             0.00001,
-            r"^fraction 0.00001 keeps no pair: digits has 1,297 training examples, so the smallest fraction is 0.0",
+            r"^fraction 0.00001 keeps no pairs: digits has 1,297 training examples, so the smallest fraction is 0.0",
         ),
-        (0.0008, r"^fraction 0.0008 keeps 1 pair: "),
-        (0.0, "must be above 0 and at most 1"),
-        (1.5, "fraction 1.5 is no share"),
-        (-0.1, "must be above 0"),
-        (float("nan"), "must be above 0"),
+        (0.0008, r"^fraction 0.0008 keeps only 1 pair: "),
+        (0.0, "choose a value above 0 and at most 1"),
+        (1.5, "fraction 1.5 is not a share"),
+        (-0.1, "choose a value above 0"),
+        (float("nan"), "choose a value above 0"),
     ],
 )
 def test_an_invalid_fraction_or_one_that_keeps_fewer_than_two_pairs_is_refused(fraction: float, message: str) -> None:

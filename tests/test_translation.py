@@ -279,7 +279,9 @@ def test_a_refusal_names_what_the_data_set_or_arm_lacks(data: Dataset) -> None:
         check_measurable(TRANSLATION, "mvae", load("digits"))
     with pytest.raises(Refusal, match="translation has no label or text to predict from an image: choose among dig"):
         check_measurable(ACCURACY, "mvae", data)
-    with pytest.raises(Refusal, match="arm 'vae' needs images, which translation has not: choose one of jmvae, mv"):
+    with pytest.raises(
+        Refusal, match="arm 'vae' needs images, which translation does not have: choose one of jmvae, mv"
+    ):
         Trial.create(dataset="translation", model="vae")
-    with pytest.raises(Refusal, match="image network 'mlp' does not fit translation: it has none"):
+    with pytest.raises(Refusal, match="image network 'mlp' does not fit translation: choose none"):
         Trial.create(dataset="translation", model="mvae", image_network="mlp")

@@ -1,36 +1,40 @@
-# make demo   a table from the embedded digits, in minutes       make lint    style and types
-# make test   every test                                         make clean   remove the environment and caches; runs/ stays
-# make lab    clusters of several machines, made on this one, and everything that can happen to them (root, Debian)
-# make docs   the pages in docs/ as a site, in site/             make report  fill their tables, figures and pictures anew
+# make demo     print a table from the embedded digits, in minutes
+# make test     run every test
+# make lab      simulate clusters of several machines on this one, and kill parts of them (needs root, Debian)
+# make docs     build the pages in docs/ as a site in site/
+# make report   fill the tables, figures and pictures in the docs
+# make lint     check style and types
+# make format   fix the style
+# make clean    remove the environment and caches, but not runs/
 #
-# Each first makes what it needs in .venv: demo and report what pipelines need, the others also the tools of tests and docs.
+# Each command first installs what it needs into .venv. Only demo and report need no tools for tests and docs.
 #
-# PYTHON=python3.12          which Python the environment is made from (3.11 or newer)
-# PIP_ARGS="..."             passed on to pip: "--extra-index-url URL", PyTorch's CPU index, for a CPU-only torch
-# ARGS="--seeds 0-4"         further options of the demo
-# PYTEST_ARGS="-k options"   further options of pytest
-# SIDE_BY_SIDE=              one test after another, not two files at a time
-# STORE=URI SWEEPS=a,b       an MLflow store from which `make report` first takes new numbers; of these sweeps alone
+# PYTHON=python3.12          Python for the environment (3.11 or newer)
+# PIP_ARGS="..."             options for pip: "--extra-index-url URL", with PyTorch's CPU index, for a CPU-only torch
+# ARGS="--seeds 0-4"         more options for the demo
+# PYTEST_ARGS="-k options"   more options for pytest
+# SIDE_BY_SIDE=              run the test files one after another, not two at a time
+# STORAGE=runs SWEEPS=a,b    storage from which `make report` takes new numbers first, only of these sweeps
 
 PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 PYTEST_ARGS ?=
 SIDE_BY_SIDE ?= -n 2 --dist loadfile --no-loadscope-reorder
-STORE ?=
+STORAGE ?=
 SWEEPS ?=
 
 VENV := .venv
-# Each stamp is touched last, so that an interrupted installation resumes. One older than pyproject.toml is out of date.
+# Each stamp is touched last, so that an interrupted installation resumes. It is out of date if pyproject.toml is newer.
 MADE := $(VENV)/made
 TOOLS := $(VENV)/made-dev
 PIP_LOG := $(VENV)/pip.log
 PIP := $(VENV)/bin/python -m pip install --no-compile $(PIP_ARGS)
 LOGGED := > $(PIP_LOG) 2>&1 < /dev/null
-# Prints the log from the first error on: all that pip says about it.
-FAILED := { sed -nE '/^ *(ERROR|error):/,$$p' $(PIP_LOG); echo "pip failed; everything it printed is in $(PIP_LOG)."; \
+# Prints the log from the first error on.
+FAILED := { sed -nE '/^ *(ERROR|error):/,$$p' $(PIP_LOG); echo "pip failed; its full output is in $(PIP_LOG)."; \
   echo "Type the same command again to resume."; exit 2; } >&2
-# A new pip looks packages up in a third of the time; pip compiles 22,000 files one by one, compileall on all cores.
+# pip would compile 22,000 files one by one; compileall uses all cores. A new pip resolves packages three times as fast.
 COMPILE := $(VENV)/bin/python -m compileall -qq -j 0 -x '/tests/' $(VENV)/lib || true
 
 .DEFAULT_GOAL := help
@@ -52,7 +56,7 @@ docs: $(TOOLS)
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 report: $(MADE)
-	$(VENV)/bin/python -m docs.report $(if $(STORE),--store "$(STORE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
+	$(VENV)/bin/python -m docs.report $(if $(STORAGE),--storage "$(STORAGE)") $(if $(SWEEPS),--sweeps "$(SWEEPS)")
 
 lint: $(TOOLS)
 	$(VENV)/bin/python -m ruff check .
@@ -65,11 +69,11 @@ format: $(TOOLS)
 
 $(MADE): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Say which one to take, as in: make PYTHON=python3.12" >&2; exit 2; }
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version 2>&1). Choose another one, for example: make PYTHON=python3.12" >&2; exit 2; }
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || { \
-	  echo "$(PYTHON) cannot make an environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	  echo "$(PYTHON) cannot create an environment. On Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
 	@if [ -e $@ ]; then echo "Updating .venv: pyproject.toml has changed"; else \
-	  echo "Making .venv: torch, Ray, MLflow; 7 GB, 2 to 10 minutes. Without CUDA it is 2 GB: stop this, and type"; \
+	  echo "Creating .venv with torch, Ray and MLflow: 7 GB, 2 to 10 minutes. Without CUDA it is 2 GB: stop this, and type"; \
 	  echo '    make $(MAKECMDGOALS) PIP_ARGS="--extra-index-url URL"'; \
 	  echo "with the URL of PyTorch's CPU index. To watch pip: tail -F $(PIP_LOG)"; fi
 	@$(PIP) --upgrade pip $(LOGGED) || true
@@ -78,7 +82,7 @@ $(MADE): pyproject.toml
 	@touch $@
 
 $(TOOLS): pyproject.toml $(MADE)
-	@echo "Adding to .venv what tests, docs and style need"
+	@echo "Adding the tools for tests, docs and style to .venv"
 	@$(PIP) -e '.[dev]' $(LOGGED) || $(FAILED)
 	@$(COMPILE)
 	@touch $@

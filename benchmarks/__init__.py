@@ -1,1 +1,1 @@
-"""Speed, measured beside what a user would write or pick instead; each file is a command and says how to run it."""
+"""Speed measurements, compared with what a user would write or choose instead; each file is a command with usage."""

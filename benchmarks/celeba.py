@@ -1,14 +1,14 @@
-"""How fast CelebA's images are made into 64x64 pictures.
+"""Measures how fast CelebA's images are converted to 64x64 pictures.
 
 Type    python -m benchmarks.celeba                     about a minute on two cores
-        python -m benchmarks.celeba --images 2000       a rough idea
+        python -m benchmarks.celeba --images 2000       a rough estimate
         python -m benchmarks.celeba --cores 1           with one process
 
-Drawn faces stand for CelebA's: as large, 178x218, and with 11 KB about as long (CelebA's: 7 KB). They are converted
-from the folder and from a zip, with everything that `mvae.data.load` does before it writes Arrow: lists, digest,
-decoding, scaling, writing to disk, and the start of the processes.
+Drawn faces replace CelebA's images. They have the same size, 178x218, and similar files (11 KB, CelebA's have 7 KB).
+They are converted from a folder and from a zip. Everything that `mvae.data.load` does before it writes Arrow counts:
+lists, digest, decoding, scaling, writing to disk, and the start of the processes.
 
-images/s    pictures made, over wall time
+images/s    converted pictures per second of wall time
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ from mvae import limits
 from mvae.data.faces import celeba, celeba_files, celeba_lists, pictures
 
 CLAIM = 400.0
-"""Images a second on two cores, at least."""
+"""Claimed images per second on two cores."""
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     images: int = Field(20_000, ge=12)
-    """Images to convert."""
+    """Number of images."""
     cores: int | None = Field(None, ge=1)
-    """Processes (default: as many as there are cores)."""
+    """Number of processes (default: one per core)."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 def rate(root: Path, *, cpu_time: bool = False) -> float:
-    """Images a second of one cold conversion.
+    """Images per second of one conversion without a cache.
 
     Args:
         root: a data root with CelebA's layout.
-        cpu_time: this process alone converts, and seconds are those of its CPU time.
+        cpu_time: convert in this process only, and measure its CPU time instead of wall time.
     """
     names, _ = celeba_lists.read_partitions(celeba_files.find(root).partitions)
     with tempfile.TemporaryDirectory() as cache:
@@ -64,7 +64,7 @@ def rate(root: Path, *, cpu_time: bool = False) -> float:
 
 
 def zip_images(root: Path, to: Path) -> None:
-    """A data root with the same images in a zip."""
+    """Writes a data root with the same images in a zip."""
     (to / celeba_files.FOLDER).mkdir(parents=True)
     for name in (celeba_lists.ATTRIBUTE_LIST, celeba_lists.PARTITION_LIST):
         (to / celeba_files.FOLDER / name).write_bytes((root / celeba_files.FOLDER / name).read_bytes())
@@ -74,19 +74,19 @@ def zip_images(root: Path, to: Path) -> None:
 
 
 def main(options: Options) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark: measures, prints and writes."""
     cores = options.cores or limits.cores()
     with tempfile.TemporaryDirectory() as folder, mock.patch.object(pictures, "cores", return_value=cores):
         root, zipped = Path(folder) / "plain", Path(folder) / "zipped"
         write_faces(root, options.images)
         zip_images(root, zipped)
-        told = {"folder": rate(root), "zip": rate(zipped)}
+        rates = {"folder": rate(root), "zip": rate(zipped)}
     print(f"{options.images:,} images, {cores} processes")
-    for form, images in told.items():
+    for form, images in rates.items():
         print(f"{form:<8}{images:8,.0f} images/s")
-    print(f"claim: at least {CLAIM:g} on two cores; {'reached' if min(told.values()) >= CLAIM else 'missed'}")
+    print(f"claim: at least {CLAIM:g} on two cores; {'reached' if min(rates.values()) >= CLAIM else 'missed'}")
     if options.out:
-        write_comparison(options.out, CLAIM, {"images": options.images, "processes": cores, "images_per_s": told})
+        write_comparison(options.out, CLAIM, {"images": options.images, "processes": cores, "images_per_s": rates})
 
 
 if __name__ == "__main__":

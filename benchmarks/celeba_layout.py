@@ -13,26 +13,26 @@ from mvae.refusal import Refusal
 from mvae.storage.files import locked, write_atomically
 
 QUALITY = 92
-"""Names of the JPEG files."""
+"""Quality of the JPEG files."""
 MARK = "faces.json"
-"""File in the written folder that says what was written, last of all."""
+"""File in the written folder that describes its contents; written last."""
 
 
 def write_faces(root: Path, count: int, seed: int = SEED) -> None:
-    """Write faces in CelebA's layout to `<root>/celeba/`; what an interrupted call left is thrown away by the next.
+    """Writes faces in CelebA's layout to `<root>/celeba/`; first deletes what an interrupted call has left.
 
-    The folder appears under its name when all is in it. One that holds these very faces already stays as it is.
+    The folder gets its name when it is complete. A folder that already holds the same faces is not changed.
 
     Raises:
         Refusal: too few faces, or the folder exists and holds something else.
         OSError: the disk is full or the folder cannot be written.
     """
     parts, folder = partitions(count), root / FOLDER
-    told = json.dumps({"version": VERSION, "seed": seed, "count": count}).encode()
+    description = json.dumps({"version": VERSION, "seed": seed, "count": count}).encode()
     with locked(folder):
         if folder.exists():
             mark = folder / MARK
-            if mark.is_file() and mark.read_bytes() == told:
+            if mark.is_file() and mark.read_bytes() == description:
                 return
             raise Refusal(f"{folder} exists and does not hold these {count:,} faces: name a folder without {FOLDER}/")
         growing = root / f".{FOLDER}.growing"
@@ -49,5 +49,5 @@ def write_faces(root: Path, count: int, seed: int = SEED) -> None:
         write_atomically(growing / ATTRIBUTE_LIST, "\n".join([str(count), " ".join(COLUMNS), *rows, ""]).encode())
         split = [f"{name} {part}\n" for name, part in zip(names, parts, strict=True)]
         write_atomically(growing / PARTITION_LIST, "".join(split).encode())
-        write_atomically(growing / MARK, told)
+        write_atomically(growing / MARK, description)
         growing.rename(folder)

@@ -1,12 +1,12 @@
-"""Which latent dimensions do the image's and the label's experts of a trained MVAE hold? (docs/table4.md)
+"""Measures in which latent dimensions the image's and the label's experts of trained MVAEs are precise.
 
-Type    python -m benchmarks.expert_precisions --storage DIR                 every finished MVAE of that storage
+Type    python -m benchmarks.expert_precisions --storage DIR                 every finished MVAE in the storage
         python -m benchmarks.expert_precisions --storage DIR --out FILE      writes the numbers as JSON too
 
-An expert's precision in a latent dimension is how strongly it pulls the product of experts there (Lemma 2.1): the
-prior's is 1. If the label's expert is precise in dimensions in which the image's expert is not, an image says nothing
-about them, and the decoder cannot predict the label at the mean of q(z | image). Precisions are means over the test
-split, from the final weights of each trial.
+An expert's precision in a latent dimension is its weight there in the product of experts (Lemma 2.1); the prior's is 1.
+Suppose that the label's expert is precise in dimensions in which the image's expert is not. Then an image says nothing
+about these dimensions, and the decoder cannot predict the label at the mean of q(z | image). Precisions are means over
+the test split, from the final weights of each trial. docs/table4.md uses the numbers.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 CHUNK = 1000
-"""Test examples encoded at a time."""
+"""Test examples per encoder call."""
 
 LABEL_DIMENSION = 1.0
-"""A dimension belongs to the label if the label's expert is at least as precise in it as the prior, which has 1."""
+"""A dimension belongs to the label if the label's expert is at least this precise in it; the prior's precision is 1."""
 
 
 class Options(BaseSettings):
@@ -44,18 +44,18 @@ class Options(BaseSettings):
     storage: Path
     """Folder of a finished sweep."""
     name: str = "main"
-    """Name of the experiment in the storage."""
+    """Name of the sweep in the storage."""
     data_root: Path | None = None
     """Folder with the raw files (default: $MVAE_DATA)."""
     cache: Path | None = None
     """Folder for the converted data (default: ~/.cache/mvae)."""
     out: Path | None = None
-    """File for the numbers as JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
 class Precisions:
-    """One trained MVAE."""
+    """Precisions of both experts of one trained MVAE."""
 
     key: str
     targets: str
@@ -66,11 +66,11 @@ class Precisions:
     """Beta at the last step."""
     seed: int
     accuracy: float
-    """On the test split."""
+    """Accuracy on the test split."""
     image: tuple[float, ...]
-    """Mean precision of the image's expert per latent dimension, sorted by the label's."""
+    """Mean precision of the image's expert per latent dimension, in the order of `label`."""
     label: tuple[float, ...]
-    """Mean precision of the label's expert per latent dimension, descending."""
+    """Mean precision of the label's expert per latent dimension, in descending order."""
 
     @property
     def label_dimensions(self) -> int:
@@ -79,14 +79,14 @@ class Precisions:
 
     @property
     def image_there(self) -> float:
-        """Mean precision of the image's expert in those dimensions; nan if there are none."""
+        """Mean precision of the image's expert in the label's dimensions; nan if there are none."""
         held = self.image[: self.label_dimensions]
         return sum(held) / len(held) if held else float("nan")
 
 
 @torch.no_grad()
 def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[float]]:
-    """Mean precision [D] of the image's and of the label's expert over the test split, by the label's, descending."""
+    """Mean precisions [D] of the image's and the label's expert on the test split, descending in the label's."""
     image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
     totals = torch.zeros(2, model.latents, dtype=torch.float64)
     with evaluated(model):
@@ -100,10 +100,10 @@ def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[floa
 
 
 def measure(options: Options) -> list[Precisions]:
-    """Every finished MVAE of images and labels in the storage.
+    """Precisions of every finished MVAE of images and labels in the storage.
 
     Raises:
-        Refusal: there is none.
+        Refusal: the storage has none.
     """
     store = Store.open(options.storage, options.name, create=False)
     found = [result for result in store.results if result.trial["model"] == "mvae" and result.measure == ACCURACY.token]
@@ -138,7 +138,7 @@ def _of(result: Result, store: Store, options: Options) -> Precisions:
 
 
 def main(options: Options) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark: measures, prints and writes."""
     found = sorted(measure(options), key=lambda one: (one.targets, one.paired_fraction, one.label_weight, one.seed))
     print(f"{'targets':<9}{'pairs':>7}{'weight':>8}{'beta':>6}{'accuracy':>10}{'label dims':>12}{'image there':>13}")
     for one in found:

@@ -1,17 +1,17 @@
-"""Our likelihood estimates against the loop over samples that one writes first, side by side.
+"""Compares the speed of our likelihood estimates with simple loops over samples.
 
 Type    python -m benchmarks.likelihood               about a minute on one core
-        python -m benchmarks.likelihood --quick       a few seconds, a rough idea
-        python -m benchmarks.likelihood --out FILE    the numbers as JSON too
+        python -m benchmarks.likelihood --quick       a few seconds, a rough estimate
+        python -m benchmarks.likelihood --out FILE    writes the numbers as JSON too
 
-All do the same work for an example: q(z|x1,x2) proposes S samples, and from each come the marginal, joint and
-conditional log-weights, in float32 with sums in float64. Networks of MNIST (MLP) and of FashionMNIST (miniature DCGAN),
-untrained; log p(x2), which is made once a model, is left out. They run in turn in one process, with one thread; what is
-compared is CPU time, block by block.
+All contenders do the same work per example: q(z|x1,x2) proposes S samples, and each sample gives the marginal, joint
+and conditional log-weights, in float32 with sums in float64. The networks are MNIST's (MLP) and FashionMNIST's
+(miniature DCGAN), untrained. log p(x2), which is computed once per model, is left out. The contenders take turns in one
+process with one thread. Their CPU times are compared block by block.
 
-example     CPU milliseconds of ours for one example
-literal     CPU time of the literal loop, one decoder call a sample, over ours: median (quartiles over the blocks)
-batched     the same for a loop over samples that decodes a batch of 100 examples at each
+example     CPU milliseconds of our estimator per example
+literal     CPU time of a loop with one decoder call per sample, divided by ours: median (quartiles over blocks)
+batched     the same for a loop over samples with a batch of 100 examples per decoder call
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from torch import Tensor
 
-from benchmarks.timing import Spread, in_turn, meaningless, write_comparison
+from benchmarks.timing import Spread, in_turn, random_data, write_comparison
 from mvae.data import source
 from mvae.data.examples import Split
 from mvae.evaluation.estimator import FROM_BOTH
@@ -41,23 +41,23 @@ from mvae.trial import Trial
 
 BATCH = 100
 CLAIM = 15.0
-"""What the literal loop takes on MNIST's networks, over what ours takes, at least."""
+"""Claimed CPU time of the literal loop divided by ours, on MNIST's networks."""
 SEED = 0
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     quick: bool = False
     """Fewer blocks and samples."""
     samples: int | None = Field(None, ge=2)
-    """Samples an example (default 1000, the paper's number; quick: 200)."""
+    """Samples per example (default 1000, the paper's number; quick: 200)."""
     blocks: int | None = Field(None, ge=3)
-    """Blocks of each contender (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
+    """Blocks per contender (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,23 @@ class Comparison:
     networks: str
     blocks: int
     steps: int
-    """Examples of a block."""
+    """Examples per block."""
     samples: int
     ours_ms: Spread
-    """CPU time of an example."""
+    """CPU time per example."""
     literal_ms: Spread
     batched_ms: Spread
     literal: Spread
-    """Literal over ours."""
+    """CPU time of the literal loop divided by ours."""
     batched: Spread
 
 
 class Contenders:
-    """The ways to estimate, on one model and its data; each call goes on with the next examples."""
+    """The contenders on one model and its data; each call takes the next examples."""
 
     def __init__(self, dataset: str, image_network: str, samples: int) -> None:
         trial = Trial.create(dataset=dataset, model="mvae", image_network=image_network)
-        data = meaningless(dataset, source(dataset).modalities, BATCH)
+        data = random_data(dataset, source(dataset).modalities, BATCH)
         with global_stream(SEED, "benchmark"):
             self.model: MVAE = build_mvae(trial, data.modalities).eval()
         self.split: Split = data.train
@@ -91,7 +91,7 @@ class Contenders:
         self._next = count()
 
     def ours(self, examples: int) -> dict[str, Tensor]:
-        """The estimator that evaluation uses."""
+        """Our estimator, as evaluation uses it."""
         chosen = [next(self._next) % BATCH for _ in range(examples)]
         return split_likelihoods(
             self.model,
@@ -104,16 +104,16 @@ class Contenders:
         )
 
     def literal(self, examples: int) -> list[Tensor]:
-        """One example and one sample after the other; as `loop` for each."""
+        """One example and one sample at a time."""
         return [self.loop([next(self._next) % BATCH], self.samples) for _ in range(examples)]
 
     def batched(self, examples: int) -> Tensor:
-        """A batch of 100 at each sample, for as many samples as make the decoded rows of so many examples."""
+        """A batch of 100 per sample; decodes as many rows as `ours` with this number of examples."""
         return self.loop(list(range(BATCH)), max(2, examples * self.samples // BATCH))
 
     @torch.no_grad()
     def loop(self, examples: list[int], samples: int) -> Tensor:
-        """[5, n]: log p(x1), log p(x1, x2), and the three variances, by a loop over samples."""
+        """log p(x1), log p(x1, x2), and the three variances, [5, n], by a loop over samples."""
         image, label = (self.split.take(m, torch.tensor(examples)) for m in (0, 1))
         q, of_label = self.model.infer_at({0: image, 1: label}), self.model.infer_at({1: label})
         noise = Noise(SEED, "likelihood", examples, self.model.latents, torch.device("cpu")).next(samples).float()
@@ -152,7 +152,7 @@ def compare(networks: str, dataset: str, image_network: str, *, samples: int, st
 
 
 def measure(options: Options) -> list[Comparison]:
-    """Both pairs of networks; prints the table line by line."""
+    """Measures both pairs of networks; prints the table line by line."""
     torch.set_num_threads(training.THREADS)
     samples = options.samples or (200 if options.quick else 1000)
     print(f"{'networks':<22}{''.join(f'{head:>24}' for head in ('example, ms', 'literal / ours', 'batched / ours'))}")
@@ -170,7 +170,7 @@ def measure(options: Options) -> list[Comparison]:
 
 
 def main(options: Options) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark: measures, prints and writes."""
     lines = measure(options)
     reached = lines[0].literal.median
     print(f"claim: at least {CLAIM:g} on MNIST's networks; {'reached' if reached >= CLAIM else 'missed'}")

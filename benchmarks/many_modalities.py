@@ -1,22 +1,23 @@
-"""A training step of MVAE19 against the plain loop over its ELBO terms: time, its growth with k, memory.
+"""Compares a training step of MVAE19 with a plain loop over its ELBO terms: time, growth with k, memory.
 
 Type    python -m benchmarks.many_modalities               about 6 minutes on one core
-        python -m benchmarks.many_modalities --quick       about a minute, a rough idea
-        python -m benchmarks.many_modalities --out FILE    the numbers as JSON too
+        python -m benchmarks.many_modalities --quick       about a minute, a rough estimate
+        python -m benchmarks.many_modalities --out FILE    writes the numbers as JSON too
 
-19 modalities, the image and 18 attributes, batches of 100, all values present; data of no meaning. Networks of mnist19
-(MLP, 28x28, L = 64, attribute nets of 64) and of CelebA (DCGAN, 64x64, L = 100, attribute nets of 512). Ours is the
-training loop itself, with its checks. The plain loop, benchmarks/plain_many.py, runs encoders and all 19 decoders anew
-at each of the 1 + 19 + k terms; its images are floats in memory before it starts. All take the same subsets at the same
-step. They run in turn in one process, with one thread; what is compared is CPU time, block by block.
+The data are random: 19 modalities (the image and 18 attributes), batches of 100, no missing values. The networks are
+mnist19's (MLP, 28x28, L = 64, attribute networks of width 64) and CelebA's (DCGAN, 64x64, L = 100, attribute networks
+of width 512). Ours is the training loop itself, with its checks. The plain loop, benchmarks/plain_many.py, runs
+encoders and all 19 decoders again at each of the 1 + 19 + k terms; its images are floats in memory before it starts.
+All contenders use the same subsets at the same step. They take turns in one process with one thread. Their CPU times
+are compared block by block.
 
 step        CPU milliseconds of our step
-every       CPU time of the plain loop that runs all 19 encoders at every term, over ours: median (quartiles over the
+every       CPU time of the plain loop that runs all 19 encoders at every term, divided by ours: median (quartiles over
             blocks)
-given       the same where a term's own encoders alone run
+given       the same, if each term runs only its own encoders
 modern      as given, with torch's SiLU and cross-entropies
-a term      milliseconds that one more subset adds to our step, by a straight line through k = 0, 8, 16, 32, 50; R^2 is
-            the share of the variance of the medians over blocks that the line explains
+per term    milliseconds that one more subset adds to our step, from a line fitted to k = 0, 8, 16, 32, 50; R^2 is the
+            share of the variance of the medians over blocks that the line explains
 peak        largest resident memory of a process that takes two of our steps at k = 50 on 64x64 images
 """
 
@@ -37,7 +38,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
 from benchmarks import plain
 from benchmarks.plain_many import ATTRIBUTES, PlainMvae19, PlainTraining19
-from benchmarks.timing import FewSteps, Spread, in_turn, meaningless, write_comparison
+from benchmarks.timing import FewSteps, Spread, in_turn, random_data, write_comparison
 from mvae.data import source
 from mvae.models.elbo import elbo_terms
 from mvae.models.mvae import ElboLearner, build_mvae
@@ -50,29 +51,29 @@ from mvae.trial import Trial
 
 BATCH = 100
 BATCHES = 4
-"""Of the data set: what a step costs does not depend on how often its examples come again."""
+"""Batches in the data set; few suffice, because repeating examples does not change the cost of a step."""
 KS = (0, 8, 16, 32, 50)
 CLAIM = 4.5
-"""What the plain loop that runs every encoder takes on 64x64 images at k = 1, over what ours takes, at least."""
+"""Claimed CPU time of the plain loop with every encoder divided by ours, on 64x64 images at k = 1."""
 CLAIM_MANY = 1.8
-"""What the plain loop that runs the given encoders takes on mnist19's networks at k = 50, over ours, at least."""
+"""Claimed CPU time of the plain loop with given encoders divided by ours, on mnist19's networks at k = 50."""
 CLAIM_GIB = 8.0
-"""Peak memory at k = 50 on 64x64 images, at most."""
+"""Claimed upper limit of peak memory at k = 50 on 64x64 images."""
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     quick: bool = False
     """Fewer and shorter blocks."""
     blocks: int | None = Field(None, ge=3)
-    """Blocks of each contender (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
+    """Blocks per contender (default 11 for the MLP and 7 for the DCGAN; quick: 3)."""
     batch: int = Field(BATCH, ge=2)
-    """Rows of a step; the claims are about 100."""
+    """Rows per step; the claims are about 100."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,14 @@ class Comparison:
     k: int
     blocks: int
     steps: int
-    """Of a block."""
+    """Steps per block."""
     ours_ms: Spread
-    """CPU time of a step."""
+    """CPU time per step."""
     every_ms: Spread
     given_ms: Spread
     modern_ms: Spread
     every: Spread
-    """Plain over ours."""
+    """CPU time of the plain loop divided by ours."""
     given: Spread
     modern: Spread
 
@@ -104,32 +105,32 @@ class Growth:
     steps: int
     ks: tuple[int, ...]
     ours_ms: tuple[Spread, ...]
-    """CPU time of a step at each k."""
+    """CPU time per step at each k."""
     term_ms: float
     """Slope of the line through the medians."""
     at_0_ms: float
-    """Where it meets k = 0."""
+    """Value of the line at k = 0."""
     r_squared: float
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that is measured."""
+    """All measurements."""
 
     lines: tuple[Comparison, ...]
     growth: Growth
     peak_gib: float
-    """Of two steps at k = 50 on 64x64 images, in a process of their own."""
+    """Peak memory of two steps at k = 50 on 64x64 images, in a separate process."""
 
 
 def trial_of(dataset: str, k: int, batch: int) -> Trial:
-    """An MVAE19, with the data set's own settings."""
+    """An MVAE19 trial with the data set's default settings."""
     return Trial.create(dataset=dataset, model="mvae", k=k, batch_size=batch)
 
 
 def our_training(trial: Trial) -> Callable[[int], object]:
     """Our training loop as a contender."""
-    data = meaningless(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
+    data = random_data(trial.dataset, source(trial.dataset).modalities, BATCHES * trial.batch_size)
     model = build_mvae(trial, data.modalities)
     few = FewSteps(ElboLearner(model, trial, data))
     steps_of_ours = Steps(few, model, Adam(model.parameters(), lr=trial.learning_rate, fused=True), trial)
@@ -142,7 +143,7 @@ def our_training(trial: Trial) -> Callable[[int], object]:
 
 
 def terms_of_steps(trial: Trial) -> Iterator[list[list[int]]]:
-    """The very terms that our learner draws for each step to come, each as the modalities that it conditions on."""
+    """Terms that our learner draws for each step, each a list of the modalities that it conditions on."""
     modalities = len(source(trial.dataset).modalities)
     for epoch in count():
         generator = numpy_generator(trial.seed, "subsets", epoch)
@@ -159,7 +160,7 @@ def plain_model(trial: Trial, hand: plain.Hand, *, every_encoder: bool) -> Plain
 def compare(networks: str, dataset: str, k: int, *, steps: int, blocks: int, batch: int) -> Comparison:
     """Measures one pair of networks."""
     trial = trial_of(dataset, k, batch)
-    images, *attributes = meaningless(dataset, source(dataset).modalities, BATCHES * batch).train.values
+    images, *attributes = random_data(dataset, source(dataset).modalities, BATCHES * batch).train.values
     assert len(attributes) == ATTRIBUTES
 
     def loop(hand: plain.Hand, *, every_encoder: bool) -> PlainTraining19:
@@ -203,30 +204,32 @@ def growth(networks: str, dataset: str, *, steps: int, blocks: int, batch: int) 
 
 
 def line_through(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Slope, value at 0 and R^2 of the straight line of least squares."""
+    """Slope, value at 0 and R^2 of a least-squares line."""
     slope, start = np.polyfit(x, y, 1)
     missed = np.square(np.array(y) - start - slope * np.array(x)).mean()
     return float(slope), float(start), float(1 - missed / np.var(y))
 
 
 def print_peak(dataset: str, k: int, batch: int) -> None:
-    """Takes two steps, of which the second has Adam's moments beside it, and prints the process's peak memory, GiB."""
+    """Takes two steps and prints the process's peak memory in GiB; the second step includes Adam's moments."""
     torch.set_num_threads(training.THREADS)
     our_training(trial_of(dataset, k, batch))(2)
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30)
 
 
 def peak_of_its_own_process(dataset: str, k: int, batch: int) -> float:
-    """Peak memory of two steps, GiB; a process starts with the peak of the one that started it, so call this first."""
+    """Peak memory of two steps in GiB. A process inherits its parent's peak, so call this before other measurements."""
     code = f"from benchmarks.many_modalities import print_peak; print_peak({dataset!r}, {k}, {batch})"
     root = Path(__file__).resolve().parents[1]
-    told = subprocess.run([sys.executable, "-c", code], cwd=root, check=True, stdout=subprocess.PIPE, encoding="utf-8")
-    return float(told.stdout)
+    printed = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, check=True, stdout=subprocess.PIPE, encoding="utf-8"
+    )
+    return float(printed.stdout)
 
 
 def measure(options: Options) -> Report:
-    """Everything; prints the table line by line."""
+    """Runs all measurements; prints the table line by line."""
     torch.set_num_threads(training.THREADS)
     peak = peak_of_its_own_process("celeba19", KS[-1], options.batch)
     heads = ("step, ms", "every / ours", "given / ours", "modern / ours")
@@ -245,13 +248,13 @@ def measure(options: Options) -> Report:
     grown = growth("mnist19 (MLP)", "mnist19", steps=steps, blocks=blocks, batch=options.batch)
     for k, spread in zip(grown.ks, grown.ours_ms, strict=True):
         print(f"{f'mnist19 (MLP), k = {k}':<26}{spread!s:>26}")
-    print(f"a term: {grown.term_ms:.2f} ms from {grown.at_0_ms:.1f} ms on, R^2 {grown.r_squared:.4f}")
+    print(f"per term: {grown.term_ms:.2f} ms, {grown.at_0_ms:.1f} ms at k = 0, R^2 {grown.r_squared:.4f}")
     print(f"peak at k = {KS[-1]} on 64x64 images: {peak:.2f} GiB")
     return Report(tuple(lines), grown, peak)
 
 
 def main(options: Options) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark: measures, prints and writes."""
     report = measure(options)
     many, images = report.lines
     for what, reached in (

@@ -1,24 +1,24 @@
-"""What the engine costs: 162 trivial trials through the real command, and what the same work takes without it.
+"""Measures the engine's overhead: 162 trivial trials by the real command, compared with the same work without it.
 
 Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration-cpu.json
-        about a minute a repeat on 2 quiet cores
+        about a minute per repeat on 2 idle cores
 
-162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as the paper's table has) run as a user runs them:
-results, checkpoints, sample pictures and MLflow included. The same trials then run one after the other in this process,
-by the same training code and with nothing stored: that is the trials' own work.
+162 trials of one epoch (NN, LOGREG and MVAE on the digits, as many as in the paper's table) run as a user runs them,
+with results, checkpoints, sample pictures and MLflow. Then the same trials run one after the other in this process, by
+the same training code but without storing anything. This second time is the trials' own work.
 
-Overhead a trial   (span x trials at once - own work) / trials, in seconds of wall time. The span goes from the start of
-                   the first trial to the end of the last. So everything counts that is not training and evaluation:
-                   checkpoints, results, pictures, Ray, and whatever the driver and MLflow take away from the trials.
-                   What each process does once is in it too: MLflow's import, scikit-learn's and the optimiser's.
-                   The same in CPU seconds of all processes of the command is beside it: other work on the machine
-                   lengthens the wall time, and the CPU time hardly.
-Start, end         what comes once a command: until the first trial begins, and from the last one's end.
-Nothing to do      the same command again.
-Share of a minute  what a trial of a minute costs beside its own work: the overhead a trial and the words that it says
-                   to the driver meanwhile, in CPU seconds (a word's cost is measured on two trials that only talk).
+Overhead per trial  (span x concurrent trials - own work) / trials, in seconds of wall time. The span is the time from
+                    the start of the first trial to the end of the last. So the overhead includes everything except
+                    training and evaluation: checkpoints, results, pictures, Ray, and the time that the driver and
+                    MLflow take from the trials. It also includes what each process does once: importing MLflow,
+                    scikit-learn and the optimiser. The same is also given in CPU seconds of all processes of the
+                    command, because other work on the machine lengthens wall time but hardly CPU time.
+Start, end          time per command before the first trial begins, and after the last one ends.
+Again               the same command with nothing left to do.
+Share of a minute   overhead of a trial of one minute: the overhead per trial and the messages that it sends to the
+                    driver, in CPU seconds. The cost of a message comes from trials that only send messages.
 
-CPU time is read from /proc, so it is missing on systems without it.
+CPU time is read from /proc, so systems without /proc have none.
 """
 
 from __future__ import annotations
@@ -67,41 +67,41 @@ TRIVIAL = (
     *("--epochs", "1"),
 )
 """3 arms x 9 fractions x 6 seeds = 162 trials."""
-WORDS = 200
-"""Words of a trial that only talks."""
+MESSAGES = 200
+"""Messages of a trial that only sends messages."""
 SAMPLE_EVERY = 0.25
-"""Seconds between two looks at the CPU time of the command's processes."""
+"""Seconds between samples of the CPU time of the command's processes."""
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     repeats: int = Field(1, ge=1)
-    """Sweeps in a row, each in a storage of its own; all of them are told."""
+    """Number of sweeps, each in its own storage; all of them are reported."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
 class Command:
-    """One run of the pipeline, as seen from outside. Times in Unix seconds."""
+    """One run of the pipeline. Times in Unix seconds."""
 
     began: float
     ended: float
     cpu: Sequence[tuple[float, float]]
-    """(time, CPU seconds so far of all its processes), empty where there is no /proc."""
+    """(time, CPU seconds of all processes so far); empty without /proc."""
 
     def cpu_between(self, start: float, end: float) -> float | None:
-        """CPU seconds of all processes between two moments."""
+        """CPU seconds of all processes between two times; None if unknown."""
         inside = [used for when, used in self.cpu if start <= when <= end]
         return inside[-1] - inside[0] if len(inside) > 1 else None
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """What one sweep of trivial trials cost, in seconds."""
+    """Cost of one sweep of trivial trials, in seconds."""
 
     trials: int
     at_once: int
@@ -109,28 +109,28 @@ class Overhead:
     span: float
     end: float
     own: float
-    """Wall time of the trials' own work, one after the other."""
+    """Wall time of the trials' own work, one trial after the other."""
     own_cpu: float
     span_cpu: float | None
     again: float
-    """Wall time of the same command when nothing is left to do."""
+    """Wall time of the same command with nothing left to do."""
     again_cpu: float | None
     load: float
-    """Processes of the whole machine that wanted to run, mean of the last minute of the sweep."""
+    """Load average of the machine over the last minute of the sweep."""
 
     @property
     def a_trial(self) -> float:
-        """Seconds of wall time, summed over the trials at once."""
+        """Wall seconds of overhead per trial, summed over concurrent trials."""
         return (self.span * self.at_once - self.own) / self.trials
 
     @property
     def a_trial_cpu(self) -> float | None:
-        """CPU seconds."""
+        """CPU seconds of overhead per trial; None if unknown."""
         return None if self.span_cpu is None else (self.span_cpu - self.own_cpu) / self.trials
 
 
 class Nowhere(Checkpoints):
-    """Checkpoints that are not kept."""
+    """Checkpoints that are not stored."""
 
     def __init__(self) -> None:
         super().__init__(Path("nowhere"), "own")
@@ -143,7 +143,7 @@ class Nowhere(Checkpoints):
 
 
 def own_work(trials: Sequence[Trial], cache: Path) -> tuple[float, float]:
-    """Wall and CPU seconds of training and evaluating trials one after the other; imports and data come before."""
+    """Wall and CPU seconds of training and evaluating trials one after the other, without imports and loading."""
     data = load("digits", cache=cache)
     one_of_each = {trial.model: trial for trial in trials}
     for trial in one_of_each.values():
@@ -165,17 +165,17 @@ def command(*options: str) -> Command:
         [sys.executable, str(PIPELINE), *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     with _watched(running.pid) as samples:
-        said, _ = running.communicate()
+        output, _ = running.communicate()
     if running.returncode != 0:
-        raise RuntimeError(f"the sweep ended with code {running.returncode}: {said.decode()[-2000:]}")
+        raise RuntimeError(f"the sweep ended with code {running.returncode}: {output.decode()[-2000:]}")
     return Command(began, time.time(), samples)
 
 
 def trivial(folder: Path, cache: Path) -> Overhead:
-    """162 trivial trials, and the same command again."""
+    """Measures 162 trivial trials, and the same command again."""
     options = (*TRIVIAL, "--storage", str(folder), "--cache", str(cache))
     first = command(*options)
-    load_then = os.getloadavg()[0]
+    load = os.getloadavg()[0]
     results = list(Results(folder / "main" / "results"))
     again = command(*options)
     trials = [cell.trial for cell in weak_supervision.cells(read(weak_supervision.Options, options))]
@@ -193,36 +193,36 @@ def trivial(folder: Path, cache: Path) -> Overhead:
         span_cpu=first.cpu_between(start, end),
         again=again.ended - again.began,
         again_cpu=again.cpu_between(again.began, again.ended),
-        load=load_then,
+        load=load,
     )
 
 
-def word_cpu(folder: Path) -> float:
-    """CPU seconds, in the trial's process and in the driver, of one word that a trial says to the driver."""
+def message_cpu(folder: Path) -> float:
+    """CPU seconds of one message from a trial to the driver, in both processes together."""
     store = Store.open(folder, "words", create=True)
     trials = [Trial.create(dataset="digits", model="nn", seed=seed) for seed in range(cores())]
     jobs = [Job(trial.key("words"), trial, (ACCURACY,), store) for trial in trials]
-    told: list[float] = []
+    sent: list[float] = []
     before: list[float] = []
 
-    def word(_key: str, said: Message) -> None:
-        if said.failed:
-            told.append(float(said.failed))
+    def on_message(_key: str, message: Message) -> None:
+        if message.failed:
+            sent.append(float(message.failed))
         elif not before:
             before.append(time.process_time())
 
-    with mock.patch.object(engine_trials, "run", _chatter), engine.cluster():
-        engine.run_jobs(jobs, engine.Listener(lambda _: None, word), max_concurrent=len(jobs))
-    return statistics.mean(told) + (time.process_time() - before[0]) / (len(jobs) * WORDS)
+    with mock.patch.object(engine_trials, "run", _send_messages), engine.cluster():
+        engine.run_jobs(jobs, engine.Listener(lambda _: None, on_message), max_concurrent=len(jobs))
+    return statistics.mean(sent) + (time.process_time() - before[0]) / (len(jobs) * MESSAGES)
 
 
-def _chatter(_job: Job, say: Callable[[Message], None]) -> None:
-    """In place of a trial: says WORDS words, not as fast as it can, and at last what one took, in CPU seconds."""
+def _send_messages(_job: Job, send: Callable[[Message], None]) -> None:
+    """Replaces a trial: sends MESSAGES messages at a moderate rate, then the CPU seconds of one of them."""
     began = time.process_time()
-    for number in range(WORDS):
-        say(Message(number, WORDS))
+    for number in range(MESSAGES):
+        send(Message(number, MESSAGES))
         time.sleep(0.02)
-    say(Message(failed=str((time.process_time() - began) / WORDS)))
+    send(Message(failed=str((time.process_time() - began) / MESSAGES)))
 
 
 def _span(results: Sequence[Result]) -> tuple[float, float]:
@@ -234,7 +234,7 @@ def _span(results: Sequence[Result]) -> tuple[float, float]:
 
 @contextmanager
 def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Samples the CPU time of a process and of all that it starts, those that have ended too."""
+    """Samples the CPU time of a process and its descendants, including ended ones."""
     samples: list[tuple[float, float]] = []
     used: dict[tuple[int, int], float] = {}
     over = threading.Event()
@@ -274,7 +274,7 @@ def _cpu_of_tree(root: int) -> dict[tuple[int, int], float]:
 
 
 def main(options: Options) -> None:
-    """Measures and says it, line by line."""
+    """Runs the benchmark: measures, prints line by line, and writes."""
     os.environ["PYTHONPATH"] = str(PIPELINE.parents[1])
     torch.set_num_threads(1)
     sweeps = []
@@ -284,20 +284,20 @@ def main(options: Options) -> None:
         for number in range(options.repeats):
             sweeps.append(trivial(folder / str(number), cache))
             print(_line(sweeps[-1]), flush=True)
-        a_word = word_cpu(folder / "words")
+        a_message = message_cpu(folder / "words")
     fixed = [one.a_trial_cpu for one in sweeps if one.a_trial_cpu is not None]
-    share = (statistics.median(fixed) + a_word * 60 / REPORT_EVERY) / 60 if fixed else None
+    share = (statistics.median(fixed) + a_message * 60 / REPORT_EVERY) / 60 if fixed else None
     shown = "-" if share is None else f"{share:.2%}"
-    print(f"a word {a_word * 1000:.1f} ms CPU; of a trial of a minute {shown} is overhead", flush=True)
+    print(f"per message {a_message * 1000:.1f} ms CPU; overhead of a one-minute trial {shown}", flush=True)
     if options.out:
-        told = {
+        record = {
             "machine": {"cpu": device_name("cpu"), "cores": cores(), "system": platform.system()},
             "versions": versions(),
             "trivial": [{**asdict(one), "a_trial": one.a_trial, "a_trial_cpu": one.a_trial_cpu} for one in sweeps],
-            "word_cpu": a_word,
+            "word_cpu": a_message,
             "share_of_a_minute": share,
         }
-        write_atomically(options.out.absolute(), json.dumps(told, indent=1).encode() + b"\n")
+        write_atomically(options.out.absolute(), json.dumps(record, indent=1).encode() + b"\n")
 
 
 def _line(one: Overhead) -> str:
@@ -305,7 +305,7 @@ def _line(one: Overhead) -> str:
         return "-" if value is None else f"{value:.2f}"
 
     return (
-        f"{one.trials} trials, {one.at_once} at once: overhead a trial {one.a_trial:.3f} s wall,"
+        f"{one.trials} trials, {one.at_once} at once: overhead per trial {one.a_trial:.3f} s wall,"
         f" {seconds(one.a_trial_cpu)} s CPU (own work {one.own / one.trials:.3f} s);"
         f" start {one.start:.1f} s, span {one.span:.1f} s, end {one.end:.1f} s;"
         f" again {one.again:.1f} s ({seconds(one.again_cpu)} s CPU); load {one.load:.1f}"

@@ -1,13 +1,14 @@
-"""The MVAE as one writes it down first, to compare with: a loop over the ELBO terms, a DataLoader, Adam as it comes.
+"""A simple MVAE to compare with: a loop over the ELBO terms, a DataLoader, and torch's default Adam.
 
-Each term encodes the modalities it conditions on with their networks, multiplies the experts by the textbook formula,
-decodes every modality and uses the reconstructions of its own. This is how released code does it. Nothing of `mvae/`
-is used, so that no improvement of ours slips in; the networks are the same, layer by layer (supplement, Figures 1, 2).
+Each term encodes the modalities it conditions on, multiplies the experts by the textbook formula, decodes every
+modality and uses the reconstructions of its own ones. Released code works like this. Nothing of `mvae/` is used, so
+none of our improvements can enter. The networks are the same, layer by layer (supplement, Figures 1, 2).
 
-Two ways to feed it: `in_memory`, all images converted beforehand, and OneByOne, as torchvision's data sets do.
+There are two ways to load data: `in_memory` converts all images beforehand, and OneByOne works like torchvision's data
+sets.
 
-Two hands: RELEASED writes Swish and both cross-entropies out, as released code of that age does; MODERN takes torch's
-own functions for them, as one would today.
+There are two implementations of the small parts: RELEASED writes Swish and both cross-entropies out, like released code
+of that time; MODERN uses torch's functions, as one would today.
 
 Shapes: B batch, D latents, E experts.
 """
@@ -51,7 +52,7 @@ def written_out_label(logits: Tensor, label: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Hand:
-    """How the small pieces are written."""
+    """Implementations of the small parts."""
 
     activation: Callable[[], nn.Module]
     pixels: Callable[[Tensor, Tensor], Tensor]
@@ -67,7 +68,7 @@ MODERN = Hand(
 
 
 def dense(hand: Hand, *widths: int) -> nn.Sequential:
-    """Linear layers with the activation between."""
+    """Linear layers with the activation between them."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
         layers += [nn.Linear(inputs, outputs), hand.activation()]
@@ -75,7 +76,7 @@ def dense(hand: Hand, *widths: int) -> nn.Sequential:
 
 
 def networks(image_network: str, hand: Hand) -> tuple[nn.ModuleDict, nn.ModuleDict]:
-    """Encoders and decoders of both modalities, for 28x28 images, by the name of the image network: mlp or dcgan."""
+    """Encoders and decoders of both modalities for 28x28 images; the image network is mlp or dcgan."""
     if image_network == "mlp":
         image_encoder = nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * LATENTS))
         image_decoder = nn.Sequential(dense(hand, LATENTS, 512, 512, 784), nn.Unflatten(1, (1, 28, 28)))
@@ -105,14 +106,14 @@ def networks(image_network: str, hand: Hand) -> tuple[nn.ModuleDict, nn.ModuleDi
 
 
 class PlainMvae(nn.Module):
-    """Encoders, decoders and the product of experts with the prior as one of them."""
+    """Encoders, decoders and a product of experts that includes the prior."""
 
     def __init__(self, image_network: str, hand: Hand) -> None:
         super().__init__()
         self.encoders, self.decoders = networks(image_network, hand)
 
     def forward(self, given: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-        """Reconstructions of every modality, mean and log-variance [B, D] of q(z | given)."""
+        """Reconstructions of every modality, and mean and log-variance [B, D] of q(z | given)."""
         some = next(iter(given.values()))
         prior = torch.zeros(len(some), LATENTS, device=some.device)
         means, log_vars = [prior], [prior]
@@ -126,14 +127,14 @@ class PlainMvae(nn.Module):
 
 
 def product_of_experts(mean_EBD: Tensor, log_var_EBD: Tensor, eps: float = 1e-8) -> tuple[Tensor, Tensor]:
-    """Mean and log-variance [B, D] of the product, in plain variances."""
+    """Mean and log-variance [B, D] of the product, computed from variances."""
     precision = 1.0 / (torch.exp(log_var_EBD) + eps)
     variance = 1.0 / precision.sum(0)
     return (mean_EBD * precision).sum(0) * variance, torch.log(variance + eps)
 
 
 def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: float) -> Tensor:
-    """The sum of the terms' negative ELBOs, each a mean over the batch."""
+    """Sum of the terms' negative ELBOs, each a mean over the batch."""
     total = torch.zeros((), device=batch["image"].device)
     for names in TERMS:
         rebuilt, mean, log_var = model({name: batch[name] for name in names})
@@ -147,15 +148,15 @@ def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: floa
 
 
 def in_memory(images: Tensor, labels: Tensor) -> TensorDataset:
-    """Examples converted beforehand, images uint8 [N, 1, 28, 28] and labels [N]: the quickest way with a DataLoader."""
+    """Examples converted beforehand: images uint8 [N, 1, 28, 28] and labels [N]; the fastest way with a DataLoader."""
     return TensorDataset(images.float() / 255, labels.long())
 
 
 class OneByOne(Dataset[Any]):
-    """Examples as torchvision's MNIST with ToTensor gives them: bytes, to a picture, to numbers, at every access."""
+    """Examples like torchvision's MNIST with ToTensor: each access converts bytes to a picture and to numbers."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        from torchvision.transforms import ToTensor  # seconds of import that only this contender needs
+        from torchvision.transforms import ToTensor  # only this contender needs this import, which takes seconds
 
         self.images, self.labels, self.transform = images.squeeze(1), labels, ToTensor()
 
@@ -168,7 +169,7 @@ class OneByOne(Dataset[Any]):
 
 
 class PlainTraining:
-    """The loop around it, a few steps at a time."""
+    """The training loop, a few steps at a time."""
 
     def __init__(self, image_network: str, examples: Dataset[Any], batch_size: int, hand: Hand) -> None:
         """Takes examples of image float32 [1, 28, 28] in [0, 1] and label."""
@@ -179,7 +180,7 @@ class PlainTraining:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns the mean loss, which such loops collect to print it."""
+        """Takes the next steps; returns their mean loss, because simple loops collect it for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

@@ -1,20 +1,19 @@
-"""MVAE19 as one writes it down first, to compare with: 19 encoder and 19 decoder modules, a loop over the ELBO terms.
+"""A simple MVAE19 to compare with: 19 encoder and 19 decoder modules, and a loop over the ELBO terms.
 
-A step takes 1 + 19 + k terms: all modalities, each alone, k random subsets. This is all it does at each term:
+A step has 1 + 19 + k terms: all modalities, each single one, and k random subsets. Each term does the following:
 
-1. every modality that the term conditions on is encoded anew by its own module, one after the other;
-2. the experts are multiplied by the textbook formula, with the prior as one of them, and z is drawn;
-3. all 19 decoders run on z, one after the other, whether the term reconstructs their modality or not;
-4. the cross-entropies of the term's own modalities and the KL are added up, and their mean over the batch is added to
-   the loss.
+1. encode every modality that the term conditions on again, one module after the other;
+2. multiply the experts by the textbook formula, with the prior as one of them, and draw z;
+3. run all 19 decoders on z one after the other, even those whose modality the term does not reconstruct;
+4. add up the cross-entropies of the term's own modalities and the KL, and add their mean over the batch to the loss.
 
-One backward pass through the sum of all terms follows (autograd itself leaves out decoders that no loss hangs on), and
-a step of Adam as it comes. Batch normalisation is PyTorch's, so its running statistics move at every pass. This is how
-released code does it. With `every_encoder` all 19 modalities are encoded at each term, and the experts of those that
-it does not condition on are left out.
+Then follow one backward pass through the sum of all terms and a step of torch's default Adam. Autograd itself skips
+decoders without influence on the loss. Batch normalisation is PyTorch's, so each pass updates its running statistics.
+Released code works like this. With `every_encoder`, each term encodes all 19 modalities and ignores the experts of
+those that it does not condition on.
 
-As in benchmarks/plain.py nothing of `mvae/` is used, the networks are the same layer by layer (supplement, Figures 1
-and 4), and there are two hands to write the small pieces in.
+As in benchmarks/plain.py, nothing of `mvae/` is used, the networks are the same layer by layer (supplement, Figures 1
+and 4), and the small parts have two implementations.
 
 Shapes: B batch, D latents, E experts.
 """
@@ -35,7 +34,7 @@ ATTRIBUTE_WEIGHT = 1.0
 
 
 def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Module, nn.Module]:
-    """Encoder and decoder of the image: mlp, of 28x28 (Figure 1), or dcgan, of 3x64x64 (Figure 4)."""
+    """Encoder and decoder of the image: mlp for 28x28 (Figure 1), or dcgan for 3x64x64 (Figure 4)."""
     if image_network == "mlp":
         return (
             nn.Sequential(nn.Flatten(), dense(hand, 784, 512, 512, 2 * latents)),
@@ -78,17 +77,17 @@ def image_networks(image_network: str, latents: int, hand: Hand) -> tuple[nn.Mod
 
 
 def attribute_encoder(hidden: int, latents: int, hand: Hand) -> nn.Module:
-    """Of one attribute, from int64 [B]."""
+    """Encoder of one attribute, from int64 [B]."""
     return nn.Sequential(nn.Embedding(2, hidden), hand.activation(), dense(hand, hidden, hidden, 2 * latents))
 
 
 def attribute_decoder(hidden: int, latents: int, hand: Hand) -> nn.Module:
-    """Of one attribute, to logits [B]."""
+    """Decoder of one attribute, to logits [B]."""
     return nn.Sequential(dense(hand, latents, hidden, hidden, 1), nn.Flatten(0))
 
 
 class PlainMvae19(nn.Module):
-    """The image, and attributes with a module each; modality 0 is the image."""
+    """An image and attributes with one module each; modality 0 is the image."""
 
     def __init__(self, image_network: str, latents: int, hidden: int, hand: Hand, *, every_encoder: bool) -> None:
         """`hidden` is the width of the attributes' networks."""
@@ -100,7 +99,7 @@ class PlainMvae19(nn.Module):
         self.decoders = nn.ModuleList([image_decoder, *(attribute_decoder(hidden, latents, hand) for _ in attributes)])
 
     def forward(self, values: Sequence[Tensor], given: Sequence[int]) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Reconstructions of every modality, mean and log-variance [B, D] of q(z | those given)."""
+        """Reconstructions of every modality, and mean and log-variance [B, D] of q(z | given)."""
         prior = torch.zeros(len(values[0]), self.latents, device=values[0].device)
         means, log_vars = [prior], [prior]
         for m in range(len(values)) if self.every_encoder else given:
@@ -116,11 +115,11 @@ class PlainMvae19(nn.Module):
 def elbo_loss(
     model: PlainMvae19, hand: Hand, values: Sequence[Tensor], terms: Sequence[Sequence[int]], beta: float
 ) -> Tensor:
-    """The sum of the terms' negative ELBOs, each a mean over the batch.
+    """Sum of the terms' negative ELBOs, each a mean over the batch.
 
     Args:
-        values: images float32 [B, C, H, W], and of each attribute int64 [B].
-        terms: of each the modalities that it conditions on and reconstructs.
+        values: images float32 [B, C, H, W], and int64 [B] for each attribute.
+        terms: for each term, the modalities that it conditions on and reconstructs.
     """
     total = torch.zeros((), device=values[0].device)
     for given in terms:
@@ -136,7 +135,7 @@ def elbo_loss(
 
 
 class PlainTraining19:
-    """The loop around it, a few steps at a time."""
+    """The training loop, a few steps at a time."""
 
     def __init__(
         self,
@@ -147,7 +146,7 @@ class PlainTraining19:
         terms: Iterator[list[list[int]]],
         batch_size: int,
     ) -> None:
-        """Takes images uint8 [N, C, H, W], attributes [N, 18], and the terms of each step to come."""
+        """Takes images uint8 [N, C, H, W], attributes [N, 18], and the terms of all steps to come."""
         self.model, self.hand, self.terms = model, hand, terms
         self.optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
         examples = TensorDataset(images.float() / 255, attributes.long())
@@ -155,7 +154,7 @@ class PlainTraining19:
         self._batches = self._forever()
 
     def run(self, steps: int) -> float:
-        """Takes the next steps; returns the mean loss, which such loops collect to print it."""
+        """Takes the next steps; returns their mean loss, because simple loops collect it for printing."""
         self.model.train()
         losses = []
         for _ in range(steps):

@@ -1,15 +1,15 @@
-"""Two workers against one: training steps of the MNIST networks shared by two processes of a thread each.
+"""Compares two workers with one: training steps of the MNIST networks, shared by two single-threaded processes.
 
 Type    python -m benchmarks.scaling                        about 3 minutes on two cores
-        python -m benchmarks.scaling --batches 100,1600     these batch sizes alone
-        python -m benchmarks.scaling --out FILE             the numbers as JSON too
+        python -m benchmarks.scaling --batches 100,1600     only these batch sizes
+        python -m benchmarks.scaling --out FILE             writes the numbers as JSON too
 
-Both sides train on the same whole batches, by the training loop itself: one process alone while the other waits, then
-both together, each with half of the rows, over gloo. They take turns, block by block, and what is compared is the time
-on the clock: a machine that does other things tells less than the truth.
+Both sides run the training loop itself on the same whole batches. On one side a single process trains while the other
+one waits. On the other side both train together over gloo, each with half of the rows. The sides take turns, block by
+block, and their wall times are compared. So the machine should be idle: other work falsifies the ratio.
 
-one, two    examples a second
-ratio       two over one: median (quartiles over the blocks); 2 is the most there is
+one, two    examples per second
+ratio       two divided by one: median (quartiles over blocks); at most 2
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from torch.multiprocessing.spawn import spawn
 
-from benchmarks.timing import FewSteps, Spread, meaningless, write_comparison
+from benchmarks.timing import FewSteps, Spread, random_data, write_comparison
 from mvae.data import source
 from mvae.models import arm
 from mvae.training import loop as training
@@ -41,22 +41,22 @@ from mvae.workers import ALONE, Workers
 COUNT = 2
 EXAMPLES = 20_000
 CLAIM = 1.7
-"""Examples a second of two workers over those of one, at the largest batch."""
+"""Claimed examples per second of two workers divided by those of one, at the largest batch."""
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     batches: str = "100,400,1600,3200"
-    """Sizes of the whole batch."""
+    """Whole batch sizes, separated by commas."""
     blocks: int = Field(9, ge=3)
-    """Blocks of each side."""
+    """Blocks per side."""
     seconds: float = Field(1.0, gt=0)
-    """Of a block, about."""
+    """Approximate seconds per block."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ class Comparison:
     batch: int
     blocks: int
     steps: int
-    """Of a block."""
+    """Steps per block."""
     one: Spread
-    """Examples a second."""
+    """Examples per second."""
     two: Spread
     ratio: Spread
 
 
 class Side:
-    """A training of this process's own, with its share of each step."""
+    """A training in this process, with its share of each step."""
 
     def __init__(self, trial: Trial, workers: Workers) -> None:
-        data = meaningless(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
+        data = random_data(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
         chosen = arm(trial.model)
         assert chosen.learner is not None
         self.trial, self.workers = trial, workers
@@ -90,15 +90,15 @@ class Side:
         self.steps = Steps(self.few, self.model, optimizer, trial)
 
     def run(self, steps: int) -> float:
-        """Seconds that so many steps take."""
+        """Takes the given number of steps; returns the seconds."""
         self.few.steps = steps
         began = time.perf_counter()
         training._train_epoch(self.steps, 0, self.workers)
         return time.perf_counter() - began
 
 
-def work(rank: int, port: int, sizes: list[int], options: Options, told: Any) -> None:
-    """What each of the two processes does; the first tells the comparisons."""
+def work(rank: int, port: int, sizes: list[int], options: Options, comparisons: Any) -> None:
+    """Runs one of the two processes; the first one puts the comparisons into the queue."""
     torch.set_num_threads(training.THREADS)
     dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=COUNT)
     for size in sizes:
@@ -107,7 +107,7 @@ def work(rank: int, port: int, sizes: list[int], options: Options, told: Any) ->
         two = Side(trial, Workers(rank, COUNT))
         first = one.run(3) / 3 if one else 0.0
         two.run(3)
-        steps = Workers(rank, COUNT).told(max(2, round(options.seconds / max(first, 1e-9))))
+        steps = Workers(rank, COUNT).broadcast(max(2, round(options.seconds / max(first, 1e-9))))
         taken: list[tuple[float, float]] = []
         for _ in range(options.blocks):
             alone = one.run(steps) if one else 0.0
@@ -116,25 +116,27 @@ def work(rank: int, port: int, sizes: list[int], options: Options, told: Any) ->
         if rank == 0:
             alone_s, together_s = np.array(taken).T
             one_rate, two_rate = (Spread.of(size * steps / seconds) for seconds in (alone_s, together_s))
-            told.put(Comparison(size, options.blocks, steps, one_rate, two_rate, Spread.of(alone_s / together_s)))
+            comparisons.put(
+                Comparison(size, options.blocks, steps, one_rate, two_rate, Spread.of(alone_s / together_s))
+            )
     dist.destroy_process_group()
 
 
 def measure(options: Options) -> list[Comparison]:
-    """All batch sizes; prints the table line by line."""
+    """Measures all batch sizes; prints the table line by line."""
     sizes = [int(size) for size in options.batches.split(",")]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = multiprocessing.get_context("spawn")
-    told = context.Queue()
-    both = spawn(work, (port, sizes, options, told), nprocs=COUNT, join=False)  # type: ignore[no-untyped-call]
+    comparisons = context.Queue()
+    both = spawn(work, (port, sizes, options, comparisons), nprocs=COUNT, join=False)  # type: ignore[no-untyped-call]
     print(f"{'whole batch':<14}{'one, examples/s':>28}{'two, examples/s':>28}{'ratio':>20}")
     lines = []
     for _ in sizes:
-        while told.empty():
-            both.join(timeout=0.1)  # raises what a process raised
-        line = told.get()
+        while comparisons.empty():
+            both.join(timeout=0.1)  # raises an error of a process
+        line = comparisons.get()
         print(f"{line.batch:<14}{line.one!s:>28}{line.two!s:>28}{line.ratio!s:>20}", flush=True)
         lines.append(line)
     while not both.join(timeout=10):
@@ -143,7 +145,7 @@ def measure(options: Options) -> list[Comparison]:
 
 
 def main(options: Options) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark: measures, prints and writes."""
     lines = measure(options)
     reached = lines[-1].ratio.median
     print(f"claim: at least {CLAIM} at a batch of {lines[-1].batch}; {'reached' if reached >= CLAIM else 'missed'}")

@@ -1,10 +1,10 @@
-"""Cost of a command before and after training: CPU seconds and memory of whole processes.
+"""Measures commands that do not train: CPU seconds and memory of whole processes.
 
 Type    python -m benchmarks.startup --out benchmarks/results/startup-cpu.json
         about three minutes on 2 cores
 
-Each command runs several times in turn with `python -c 'import torch'`, and the smallest figure of each counts. Python
-compiles each module once: the first round writes the bytecode.
+Each command runs several times in turn with `python -c 'import torch'`, and the best run of each counts. A round before
+them lets Python write its bytecode.
 
 CPU seconds  user and system time of the process and of every process that it waited for
 ratio        CPU seconds divided by those of `import torch`: comparable between machines, unlike seconds
@@ -55,9 +55,9 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, use_attribute_docstrings=True)
 
     repeats: int = Field(5, ge=1)
-    """Runs of each command; the best counts."""
+    """Runs of each command; the best one counts."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def cost(command: Sequence[str], expected: int) -> Cost:
     """Runs a command and returns its cost.
 
     Args:
-        expected: its exit code.
+        expected: the expected exit code.
     Raises:
         RuntimeError: it ended with another exit code.
     """
@@ -90,7 +90,7 @@ def cost(command: Sequence[str], expected: int) -> Cost:
 
 
 def measured(repeats: int, home: Path) -> dict[str, Cost]:
-    """The least CPU time and memory of every command, measured in turn."""
+    """Lowest CPU time and memory of every command, measured in turn."""
     storage = home / "runs"
     demo = (*DEMO, "--storage", str(storage), "--cache", str(home / "cache"))
     pipeline = (sys.executable, PIPELINE)
@@ -116,11 +116,11 @@ def measured(repeats: int, home: Path) -> dict[str, Cost]:
 
 
 def _nothing() -> None:
-    """Nothing to do before the command."""
+    """Does nothing before the command."""
 
 
 def main() -> None:
-    """Measures, prints and writes the numbers."""
+    """Runs the benchmark: measures, prints and writes."""
     options = CliApp.run(Options)
     with tempfile.TemporaryDirectory(prefix="startup-") as home:
         found = measured(options.repeats, Path(home))

@@ -1,7 +1,7 @@
-"""What the benchmarks share: timing several contenders in turn, the machine's matrix-product peak, data of no meaning.
+"""Shared parts of the benchmarks: timing contenders in turn, the machine's matrix-product peak, random data.
 
-Contenders run in turn, block by block in one process, and are compared block by block: a noisy neighbour then slows
-all of them, and the ratio's spread over the blocks says how much of it got through.
+Contenders take turns block by block in one process, and are compared block by block. Then other work on the machine
+slows all of them, and the ratio's spread over blocks shows how much it still matters.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from mvae.training.loop import THREADS
 from sweeps.store.provenance import device_name
 
 PEAK_SIZE = 1536
-"""Rows and columns of the matrices whose product measures the peak."""
+"""Rows and columns of the matrices in the product that measures the peak."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A quantity measured once a block."""
+    """Quartiles of a quantity measured once per block."""
 
     low: float
     """First quartile."""
@@ -54,7 +54,7 @@ class Spread:
 
 
 def in_turn(contenders: Mapping[str, Callable[[int], object]], *, steps: int, blocks: int) -> dict[str, np.ndarray]:
-    """CPU milliseconds a step of each contender, one number a block; every second block runs in reverse order."""
+    """CPU milliseconds per step of each contender, one number per block; every second block runs in reverse order."""
     for run in contenders.values():
         run(min(steps, 3))
     taken: dict[str, list[float]] = {name: [] for name in contenders}
@@ -68,20 +68,20 @@ def in_turn(contenders: Mapping[str, Callable[[int], object]], *, steps: int, bl
 
 
 class MatrixProduct:
-    """One large float32 matrix product after the other: what the processor can do at most."""
+    """Repeats a large float32 matrix product, which shows the processor's peak speed."""
 
     def __init__(self, size: int = PEAK_SIZE) -> None:
         self.left, self.right, self.result = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
         self.gflop = 2 * size**3 / 1e9
 
     def run(self, steps: int) -> None:
-        """That many products."""
+        """Computes the given number of products."""
         for _ in range(steps):
             torch.mm(self.left, self.right, out=self.result)
 
 
 class FewSteps:
-    """A learner whose epochs are a few steps long, and go on where the last one ended: the real loop, in blocks."""
+    """A learner with short epochs that continue where the last one ended, so that the real loop runs in blocks."""
 
     def __init__(self, learner: Learner) -> None:
         self.learner, self.steps = learner, 1
@@ -89,31 +89,31 @@ class FewSteps:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Of the real learner, which counts its steps for the annealing."""
+        """Steps per epoch of the real learner, which annealing uses."""
         return self.learner.steps_per_epoch
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The next `steps` batches, whatever the epoch."""
+        """The next `steps` batches, for any epoch."""
         return islice(self._batches, self.steps)
 
     def facts(self) -> dict[str, float]:
-        """As the real learner's."""
+        """Facts of the real learner."""
         return self.learner.facts()
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
-        """As the real learner's."""
+        """Loss of the real learner."""
         return self.learner.loss(batch, step)
 
     def forever(self) -> Iterator[Any]:
-        """Epoch after epoch."""
+        """Batches of all epochs, without end."""
         epoch = 0
         while True:
             yield from self.learner.batches(epoch)
             epoch += 1
 
 
-def meaningless(name: str, modalities: tuple[Modality, ...], examples: int) -> Dataset:
-    """A data set with the shapes of a real one, four pixels in five black; time does not depend on what images show."""
+def random_data(name: str, modalities: tuple[Modality, ...], examples: int) -> Dataset:
+    """A random data set with the shapes of a real one, four of five pixels black; the contents do not affect time."""
     draw = torch.Generator().manual_seed(0)
     values = []
     for modality in modalities:
@@ -129,22 +129,22 @@ def meaningless(name: str, modalities: tuple[Modality, ...], examples: int) -> D
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers were measured on: processor, GPU and versions; no name of a host."""
-    told: dict[str, Any] = {"processor": device_name("cpu"), "python": platform.python_version()}
-    told |= {"torch": torch.__version__, "numpy": version("numpy")}
+    """Processor, GPU and versions of this machine, without its host name."""
+    found: dict[str, Any] = {"processor": device_name("cpu"), "python": platform.python_version()}
+    found |= {"torch": torch.__version__, "numpy": version("numpy")}
     if torch.cuda.is_available():
-        told["gpu"], told["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
-    return told
+        found["gpu"], found["cuda"] = torch.cuda.get_device_name(), torch.version.cuda
+    return found
 
 
 def write_comparison(out: Path, claim: float, compared: object) -> None:
-    """Writes the numbers of a comparison as JSON, atomically, with the machine that they are of."""
-    told = {"machine": machine(), "threads": THREADS, "claim": claim, "compared": compared}
-    write_atomically(out.absolute(), json.dumps(plain(told), indent=1).encode() + b"\n")
+    """Writes the numbers of a comparison as JSON, atomically, together with a description of this machine."""
+    found = {"machine": machine(), "threads": THREADS, "claim": claim, "compared": compared}
+    write_atomically(out.absolute(), json.dumps(plain(found), indent=1).encode() + b"\n")
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses within a structure as dictionaries, numbers to five digits: what JSON is to hold."""
+    """Converts a structure for JSON: dataclasses to dictionaries, floats to five digits."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return plain(dataclasses.asdict(value))
     if isinstance(value, Mapping):

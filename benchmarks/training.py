@@ -1,22 +1,22 @@
-"""Our training step against a plain loop over the ELBO terms, with a DataLoader and Adam as it comes.
+"""Compares our training step with a plain loop over the ELBO terms, with a DataLoader and torch's default Adam.
 
 Type    python -m benchmarks.training               about 4 minutes on one core
-        python -m benchmarks.training --quick       half a minute, a rough idea
-        python -m benchmarks.training --out FILE    the numbers as JSON too
+        python -m benchmarks.training --quick       half a minute, a rough estimate
+        python -m benchmarks.training --out FILE    writes the numbers as JSON too
 
 Both sides do the same work: the joint, the image and the label term on one batch of 100, all examples paired, on the
-networks of MNIST (MLP) and of FashionMNIST (miniature DCGAN). Ours is the training loop itself, with its checks; the
-plain one, benchmarks/plain.py, comes as released code is written (that ratio is the claim), with torch's own functions
-for its small pieces, and with torchvision's way of loading. They run in turn in one process, with one thread; what is
-compared is CPU time, block by block.
+networks of MNIST (MLP) and of FashionMNIST (miniature DCGAN). Ours is the training loop itself, with its checks. The
+plain loop, benchmarks/plain.py, has three variants: like released code (the claim is about this one), with torch's
+functions for its small parts, and with torchvision's way of loading. All take turns in one process with one thread.
+Their CPU times are compared block by block.
 
 step        CPU milliseconds of our step
-released    CPU time of the plain loop as released code is written, over ours: median (quartiles over the blocks). Its
+released    CPU time of the plain loop, written like released code, divided by ours: median (quartiles over blocks). Its
             images are floats in memory before it starts.
 modern      the same with torch's SiLU and cross-entropies
-loaded      as released, and the images come as torchvision's data sets give them, one by one through a picture
-of peak     floating-point operations of our step's matrix products and convolutions, over our step's CPU time, as a
-            share of what one large matrix product reaches in the same minutes
+loaded      as released, but images are loaded one by one through a picture, as in torchvision's data sets
+of peak     floating-point operations of our step's matrix products and convolutions per second of its CPU time, as a
+            share of the rate of one large matrix product in the same minutes
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import plain
-from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, meaningless, write_comparison
+from benchmarks.timing import FewSteps, MatrixProduct, Spread, in_turn, random_data, write_comparison
 from mvae.data import source
 from mvae.models import arm
 from mvae.training import loop as training
@@ -42,20 +42,20 @@ from mvae.trial import Trial
 EXAMPLES = 50_000
 BATCH = 100
 CLAIM = 2.0
-"""What the plain loop as released takes on MNIST's networks, over what ours takes, at least."""
+"""Claimed CPU time of the released plain loop divided by ours, on MNIST's networks."""
 
 
 class Options(BaseSettings):
-    """What to measure."""
+    """Options of the benchmark."""
 
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     quick: bool = False
     """Fewer and shorter blocks, and less data."""
     blocks: int | None = Field(None, ge=3)
-    """Blocks of each contender (default 25; quick: 5)."""
+    """Blocks per contender (default 25; quick: 5)."""
     out: Path | None = None
-    """File for the numbers, JSON."""
+    """JSON file for the numbers."""
 
 
 @dataclass(frozen=True)
@@ -65,25 +65,25 @@ class Comparison:
     networks: str
     blocks: int
     steps: int
-    """Of a block."""
+    """Steps per block."""
     ours_ms: Spread
-    """CPU time of a step."""
+    """CPU time per step."""
     released_ms: Spread
     modern_ms: Spread
     loaded_ms: Spread
     released: Spread
-    """Plain over ours."""
+    """CPU time of the plain loop divided by ours."""
     modern: Spread
     loaded: Spread
     peak_gflops: Spread
     of_peak: Spread
     gflop: float
-    """Of one of our steps, forward and backward."""
+    """Operations (10^9) of one of our steps, forward and backward."""
 
 
 def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], float]:
     """Our training loop as a contender, and the operations (10^9) of a step's matrix products and convolutions."""
-    data = meaningless(trial.dataset, source(trial.dataset).modalities, examples)
+    data = random_data(trial.dataset, source(trial.dataset).modalities, examples)
     chosen = arm(trial.model)
     assert chosen.learner is not None
     model = chosen.build(trial, data.modalities)
@@ -105,7 +105,7 @@ def compare(networks: str, dataset: str, image_network: str, *, steps: int, bloc
         dataset=dataset, model="mvae", image_network=image_network, pairing="proportional", batch_size=BATCH
     )
     ours, gflop = our_training(trial, examples)
-    data = meaningless(dataset, source(dataset).modalities, examples)
+    data = random_data(dataset, source(dataset).modalities, examples)
     in_memory, one_by_one = plain.in_memory(*data.train.values), plain.OneByOne(*data.train.values)
     product = MatrixProduct()
     taken = in_turn(
@@ -138,7 +138,7 @@ def compare(networks: str, dataset: str, image_network: str, *, steps: int, bloc
 
 
 def measure(options: Options) -> list[Comparison]:
-    """Both pairs of networks; prints the table line by line."""
+    """Measures both pairs of networks; prints the table line by line."""
     torch.set_num_threads(training.THREADS)
     blocks = options.blocks or (5 if options.quick else 25)
     examples = 2_000 if options.quick else EXAMPLES
@@ -157,7 +157,7 @@ def measure(options: Options) -> list[Comparison]:
 
 
 def main(options: Options) -> None:
-    """Measures, prints and writes."""
+    """Runs the benchmark: measures, prints and writes."""
     lines = measure(options)
     reached = lines[0].released.median
     print(

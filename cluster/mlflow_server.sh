@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# MLflow's server on the head of a cluster, for this machine alone: others reach it through a port-forward.
+# Runs MLflow's server on the head of a cluster. It listens only on this machine: use a port-forward from others.
 #
-#   mlflow_server.sh          starts it unless one answers, and waits until it does
-#   mlflow_server.sh start    the same without waiting
-#   mlflow_server.sh stop     ends the one that this script started
+#   mlflow_server.sh          starts the server unless one answers, and waits until it answers
+#   mlflow_server.sh start    starts the server unless one answers, without waiting
+#   mlflow_server.sh stop     stops the server that this script started
 #
-# MLFLOW_BACKEND_STORE_URI     its database; SQLite on this disk by default, which a lost disk takes away and the next
-#                              sweep fills again from storage; or postgresql://USER:PASSWORD@HOST/DATABASE
-# MLFLOW_ARTIFACTS_DESTINATION pictures and models; beside the sweeps in MVAE_STORAGE by default
-# MLFLOW_PORT                  5000 by default
+# MLFLOW_BACKEND_STORE_URI     database, for example postgresql://USER:PASSWORD@HOST/DATABASE (default: SQLite on this
+#                              disk; if the disk is lost, the next sweep fills a new database from storage)
+# MLFLOW_ARTIFACTS_DESTINATION folder or bucket of pictures and models (default: mlartifacts in MVAE_STORAGE)
+# MLFLOW_PORT                  port (default: 5000)
 set -euo pipefail
 
 folder=$HOME/.mlflow
@@ -19,7 +19,7 @@ answers() {
   python -c 'import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)' "$url/health" 2>/dev/null
 }
 
-ours() { # the process that this script started, and no other that has got its number since
+ours() { # whether the process that this script started still runs, and its pid was not reused
   [[ -r $folder/pid ]] && pid=$(<"$folder/pid") && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -q "mlflow server"
 }
 
@@ -28,8 +28,8 @@ start() {
   mkdir -p "$folder"
   export MLFLOW_BACKEND_STORE_URI=${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}
   export MLFLOW_ARTIFACTS_DESTINATION=${MLFLOW_ARTIFACTS_DESTINATION:-${MVAE_STORAGE:-$HOME/runs}/mlartifacts}
-  # One worker, and no job runner: 2 processes and 0.5 GB, where MLflow's defaults take 15 and 2.5 GB.
-  unset MLFLOW_TRACKING_URI # the server's own address is no place for it to keep anything
+  # One worker and no job runner: 2 processes and 0.5 GB instead of the default's 15 and 2.5 GB.
+  unset MLFLOW_TRACKING_URI # it names this server, which must not use itself as its store
   export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false MLFLOW_DISABLE_TELEMETRY=true
   cd "$folder"
   setsid nohup mlflow server --host 127.0.0.1 --port "$port" --workers 1 </dev/null >"$folder/log" 2>&1 &
@@ -38,7 +38,7 @@ start() {
 
 case ${1:-} in
 stop)
-  if ours; then kill -- "-$pid"; fi # with its children: it leads a process group
+  if ours; then kill -- "-$pid"; fi # kills the process group, so its children too
   ;;
 start)
   answers || start
@@ -51,11 +51,11 @@ start)
     ours || break
     sleep 1
   done
-  echo "MLflow's server does not answer at $url: $(tail -n 1 "$folder/log" 2>/dev/null) (all of it: $folder/log)" >&2
+  echo "MLflow's server does not answer at $url: $(tail -n 1 "$folder/log" 2>/dev/null) (full log: $folder/log)" >&2
   exit 1
   ;;
 *)
-  echo "mlflow_server.sh $1: the words are start and stop, or none" >&2
+  echo "mlflow_server.sh: unknown command $1: use start, stop or nothing" >&2
   exit 2
   ;;
 esac

@@ -1,1 +1,1 @@
-"""The pages (Markdown), what fills their tables (docs/report/), and the numbers they are made of (docs/results/)."""
+"""The pages in Markdown, the code that fills their tables (docs/report/), and the committed numbers (docs/results/)."""

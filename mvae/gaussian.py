@@ -1,3 +1,3 @@
-"""The former name of `mvae.models.gaussian`: plug-ins written for earlier releases import it."""
+"""Old import path of `mvae.models.gaussian`, which plug-ins written for earlier releases use."""
 
 from mvae.models.gaussian import *  # noqa: F403

@@ -1,7 +1,6 @@
-"""A home directory for a process that has none, as in a container with a numeric user: HOME is unset, and the system
-knows no such user.
+"""Gives a process without a home directory one, for example in a container with a numeric user and no HOME.
 
-Libraries ask for it when they are imported (ray.tune), and ours is where converted data is kept (~/.cache/mvae).
+Libraries ask for the home directory at import time (ray.tune), and converted data is cached in it (~/.cache/mvae).
 """
 
 import os
@@ -13,10 +12,10 @@ NAME = "mvae-home-"
 
 
 def ensure_home() -> Path | None:
-    """Sets HOME to a folder of this user in the temporary folder, if this process has no home directory.
+    """Sets HOME to a folder of this user in the temporary folder if this process has no home directory.
 
     Returns:
-        The folder that stands in, since this call or an earlier one; None if there is a home directory.
+        The temporary home folder, from this call or an earlier one; None if the process has a home directory.
     """
     try:
         home = Path.home()
@@ -27,7 +26,7 @@ def ensure_home() -> Path | None:
 
 
 def _own_folder(wanted: Path) -> Path:
-    """The folder, so that the next command finds what this one cached; another if that one is somebody else's."""
+    """Returns the wanted folder, which later commands find again, or a new one if another user owns the wanted one."""
     try:
         wanted.mkdir(mode=0o700, exist_ok=True)
         if wanted.stat().st_uid == os.getuid() and not wanted.is_symlink():

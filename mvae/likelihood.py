@@ -1,3 +1,3 @@
-"""The former name of `mvae.models.likelihoods`: models that earlier releases logged to MLflow are pickled with it."""
+"""Old import path of `mvae.models.likelihoods`, stored in the pickled models that earlier releases logged to MLflow."""
 
 from mvae.models.likelihoods import *  # noqa: F403

@@ -1,13 +1,13 @@
-"""How many processor cores and how much memory this process may use: the machine's, or what its container allows.
+"""Number of CPU cores and bytes of memory that this process may use, within the limits of its container.
 
-A container that is limited by a quota still sees all cores and all memory of its host. Its limits stand in its control
-group, which Linux shows as files, in one of two layouts:
+A container with a quota still sees all cores and all memory of its host. Its limits are in its control group, which
+Linux shows as files in one of two layouts:
 
     version 2   /sys/fs/cgroup/cpu.max, memory.max, memory.current, memory.stat
     version 1   /sys/fs/cgroup/cpu/cpu.cfs_quota_us, cpu.cfs_period_us; /sys/fs/cgroup/memory/memory.limit_in_bytes, ...
 
-Ray reads the same files of the top folder. Here those of the process's own group and of every group above it count too,
-because a batch system limits its jobs without a container.
+Ray reads these files only in the top folder. This module also reads them for the process's own group and every group
+above it, because a batch system limits its jobs without a container.
 """
 
 import math
@@ -18,22 +18,21 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
-"""One line per hierarchy, `number:controllers:/path`; in version 2 the number is 0 and there are no controllers."""
+"""One line per hierarchy, `number:controllers:/path`. In version 2 the number is 0 and no controllers are listed."""
 MEMORY = Path("/proc/meminfo")
 
-
 GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")
-"""Device files of GPU drivers below /dev: NVIDIA, its embedded boards, AMD, Windows' Linux."""
+"""Device files of GPU drivers below /dev: NVIDIA, NVIDIA's embedded boards, AMD, WSL."""
 
 
 def cores() -> int:
-    """Number of processor cores that this process may use, at least 1; a part of a core does not count."""
+    """Number of whole CPU cores that this process may use, at least 1."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([float(allowed), *_cpu_quotas()])))
 
 
 def gpus() -> int:
-    """CUDA devices here. On Linux torch, which takes seconds to import, is asked only if a GPU's device file exists."""
+    """Number of CUDA devices. On Linux, imports torch (which takes seconds) only if a GPU's device file exists."""
     if sys.platform == "linux" and not any(map(list, map(Path("/dev").glob, GPU_DEVICES))):
         return 0
     import torch
@@ -42,12 +41,12 @@ def gpus() -> int:
 
 
 def free_memory() -> float:
-    """Bytes of memory that new processes can still get; infinite if the system does not say."""
+    """Bytes of memory that new processes can still allocate; infinite if the system does not report it."""
     return min([_free_on_the_machine(), *_free_in_groups()])
 
 
 def _cpu_quotas() -> Iterator[float]:
-    """Cores that each control group allows, where it has a limit."""
+    """Yields the number of cores of each control group that has a limit."""
     for folder in _folders("cpu"):
         quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
         if quota is None:
@@ -58,7 +57,7 @@ def _cpu_quotas() -> Iterator[float]:
 
 
 def _free_in_groups() -> Iterator[float]:
-    """Bytes that each control group leaves, where it has a limit. The cache of files counts as free, as for Ray."""
+    """Yields the free bytes of each control group that has a limit. Like Ray, counts the file cache as free."""
     for folder in _folders("memory"):
         for limit, usage, prefix in (
             ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
@@ -77,10 +76,10 @@ def _free_on_the_machine() -> float:
 
 
 def _folders(controller: str) -> Iterator[Path]:
-    """The folders of a controller, from the top down to this process's own group, in both layouts.
+    """Yields the folders of a controller, from the top down to this process's own group, in both layouts.
 
-    In a container the path of the own group may be the host's: then only the top folder exists, which is the
-    container's.
+    In a container, the path of the process's group may be the host's. Then only the top folder exists, and it holds the
+    container's limits.
     """
     for line in _text(OWN_GROUPS).splitlines() or ["0::/"]:
         _, controllers, path = line.split(":", 2)
@@ -100,7 +99,7 @@ def _number(path: Path) -> float | None:
 
 
 def _parsed(text: str) -> float | None:
-    """A whole number; None for anything else, as the word max."""
+    """Parses a whole number; returns None for anything else, for example "max"."""
     return float(text) if text.lstrip("-").isdigit() else None
 
 

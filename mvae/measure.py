@@ -1,4 +1,4 @@
-"""Measure: what can be computed from a trained trial. `mvae/evaluation/measures.py` computes them."""
+"""The measures that a trained trial can be evaluated by. `mvae/evaluation/measures.py` computes them."""
 
 from dataclasses import dataclass, field, replace
 
@@ -25,31 +25,31 @@ NAMES = frozenset(name for name, _ in VERSIONS)
 
 @dataclass(frozen=True)
 class Measure:
-    """A quantity computed from a trial's final checkpoint. A new version never reads an old version's results.
+    """An evaluation of a trial's final checkpoint. A new version never reads an old version's results.
 
-    Measures are equal where name, version and parameters are: one measure may give several metrics.
+    Two measures are equal if name, version and parameters are equal: one measure may give several metrics.
     """
 
     name: str
     version: int
     metric: str = field(compare=False)
-    """The metric that a table shows of it."""
+    """Name of the metric that tables show."""
     parameters: tuple[tuple[str, float], ...] = ()
-    """A letter and a value each: ("f", 0.01)."""
+    """Pairs of a letter and a value: ("f", 0.01)."""
 
     @property
     def label(self) -> str:
-        """Name with parameters: readout-f0.01."""
+        """Name with parameters, for example readout-f0.01."""
         return self.name + self._suffix
 
     @property
     def token(self) -> str:
-        """Name with parameters and version, as in result files: accuracy-v1, readout-f0.01-v1."""
+        """Name with parameters and version, as in result files: readout-f0.01-v1."""
         return f"{self.label}-v{self.version}"
 
     @property
     def quantity(self) -> str:
-        """The metric without parameters, the same thing for all rows of a table: test/accuracy."""
+        """Name of the metric without parameters, the same for all rows of a table: test/accuracy."""
         return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
 
     def parameter(self, letter: str) -> float:
@@ -61,10 +61,10 @@ class Measure:
 
 
 ATTRIBUTE_ACCURACY = Measure("attributes", 1, "test/attribute_accuracy")
-"""Share of test examples whose attribute is the one sampled given the image, mean over attributes (Figure 5 a)."""
+"""Share of test examples whose attribute, sampled given the image, is correct; mean over attributes (Figure 5 a)."""
 
 VISION = Measure("vision", 1, "psnr/reconstruction")
-"""PSNR and SSIM of each view of a face made of others (supplement section 10), beside plain baselines."""
+"""PSNR and SSIM of each view of a face generated from other views (supplement section 10), with simple baselines."""
 
 REAL = Measure("real", 1, "test/accuracy")
 """Share of real test images that a classifier of one modality gets right (mvae/models/judge.py)."""
@@ -73,18 +73,17 @@ COHERENCE = Measure("coherence", 1, "test/coherence-1")
 """Whether generated images show the class of what was given (mvae/evaluation/coherence.py)."""
 
 ACCURACY = Measure("accuracy", 1, "test/accuracy")
-"""Share of test images whose label is predicted at z = the mean of q(z|x1) (supplement section 8); of texts, the share
-of characters."""
-
+"""Share of test images whose label is predicted correctly at z = the mean of q(z|x1) (supplement section 8). For texts,
+the share of correct characters."""
 
 TRANSLATION = Measure("translation", 1, "test/bleu")
-"""Mean BLEU over directions, with chrF and all else that is measured of sentences (mvae/evaluation/translation.py)."""
+"""Mean BLEU over directions, with chrF and all other metrics of sentences (mvae/evaluation/translation.py)."""
 
 
 def readout(fraction: float) -> Measure:
-    """The accuracy of a logistic regression on a trained module's features of the paired set of that fraction.
+    """Accuracy of a logistic regression on a trained module's features, fitted on that fraction's paired set.
 
-    It lets an arm that sees no labels (VAE, RBM) be trained once for all fractions.
+    An arm that uses no labels (VAE, RBM) is therefore trained only once for all fractions.
     """
     unnamed = Measure("readout", 1, "test/accuracy", (("f", float(fraction)),))
     return replace(unnamed, metric=f"test/accuracy{unnamed._suffix}")
@@ -94,26 +93,26 @@ def likelihood(samples: int) -> Measure:
     """Log-likelihoods of the test set by importance sampling, and the variance of the log weights (Tables 1 and 2).
 
     Raises:
-        Refusal: fewer than 2 samples, which have no variance.
+        Refusal: fewer than 2 samples.
     """
     check_samples(samples)
     return Measure("likelihood", 1, "test/log_marginal", (("s", float(samples)),))
 
 
 def sentence_likelihood(samples: int) -> Measure:
-    """`likelihood` of sentences, with the likelihood without <unk> and the share of <unk>.
+    """`likelihood` for sentences. Also gives the likelihood without <unk> and the share of <unk>.
 
     Raises:
-        Refusal: fewer than 2 samples, which have no variance.
+        Refusal: fewer than 2 samples.
     """
     return replace(likelihood(samples), version=2)
 
 
 def check_samples(samples: int) -> None:
-    """Refuses a number of samples that has no variance.
+    """Checks that a variance over the samples exists.
 
     Raises:
-        Refusal: fewer than 2.
+        Refusal: fewer than 2 samples.
     """
     if samples < 2:
-        raise Refusal(f"samples = {samples}: a variance over samples needs at least 2 (the paper took 1000)")
+        raise Refusal(f"samples = {samples}: a variance over samples needs at least 2 (the paper used 1000)")

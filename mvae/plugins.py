@@ -1,12 +1,12 @@
-"""Plug-ins: Python files outside the package that add data sets and arms to it, in every process of a sweep.
+"""Plug-ins: Python files outside the package that add data sets and arms in every process of a sweep.
 
-A file calls `mvae.data.add(Source(...))` or `mvae.models.add(Arm(...))` (docs/extend/). The driver reads the files that
---plugins names and runs them before it looks at anything else. Trial processes, on whatever machine, are sent their
-content with the job and run that, so a file need not lie where they are; it stands alone, which means that it imports
-what is installed and no file beside it.
+A file calls `mvae.data.add(Source(...))` or `mvae.models.add(Arm(...))` (docs/extend/). The driver runs the files given
+by --plugins before anything else. It sends their content with each job, and trial processes on any machine run that
+content. So a plug-in file need not exist on those machines, but it can only import installed packages, not other files
+next to it.
 
-What comes from outside is watched: an error in it becomes one line that names file and line, and an arm sees the fields
-of a trial that it says it reads, and no others, since those alone are in the key.
+Plug-in code is wrapped. An error in it becomes one line with file and line number. An arm can only read the fields of a
+trial that it lists in `reads`, because only these fields are in the key.
 """
 
 import hashlib
@@ -32,15 +32,15 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Plugin:
-    """One file; a plain value, so that it can be sent anywhere."""
+    """A plug-in file, as a value that can be pickled and sent to other machines."""
 
     path: Path
-    """Absolute, on the driver's machine."""
+    """Absolute path on the driver's machine."""
     content: bytes
 
     @property
     def digest(self) -> str:
-        """Hex sha256 of its content: it says in results by which state of the file they were made."""
+        """Hex sha256 of the content. Results store it to record which version of the file produced them."""
         return hashlib.sha256(self.content).hexdigest()
 
     @property
@@ -56,29 +56,29 @@ class _Added:
 
 
 _ADDED: dict[str, _Added] = {}
-"""By digest, in the order in which they were loaded: the plug-ins of this process."""
+"""The plug-ins loaded in this process, by digest, in loading order."""
 
 
 def read(paths: Iterable[Path]) -> tuple[Plugin, ...]:
-    """The files as they are now.
+    """Reads plug-in files without running them.
 
     Raises:
-        Refusal: one line: a file cannot be read.
+        Refusal: a file cannot be read.
     """
     found = []
     for path in paths:
         try:
             found.append(Plugin(path.absolute(), path.read_bytes()))
         except OSError as error:
-            raise Refusal(f"{path}: {error.strerror}; write paths of Python files") from None
+            raise Refusal(f"{path}: {error.strerror}; give paths of Python files") from None
     return tuple(found)
 
 
 def load(plugins: Iterable[Plugin]) -> None:
-    """Runs the plug-ins that this process has not run yet; one that fails leaves nothing behind.
+    """Runs the plug-ins that this process has not run yet. A plug-in that fails adds nothing.
 
     Raises:
-        Refusal: one line that names file and line: what was raised in it, or what it adds cannot be taken.
+        Refusal: a plug-in raised an exception or added an invalid data set or arm; the message names file and line.
     """
     for plugin in plugins:
         if plugin.digest not in _ADDED:
@@ -86,24 +86,24 @@ def load(plugins: Iterable[Plugin]) -> None:
 
 
 def loaded() -> tuple[Plugin, ...]:
-    """The plug-ins of this process."""
+    """Returns the plug-ins loaded in this process."""
     return tuple(added.plugin for added in _ADDED.values())
 
 
 def modules() -> list[ModuleType]:
-    """Their modules."""
+    """Returns the modules of the plug-ins loaded in this process."""
     return [sys.modules[plugin.module] for plugin in loaded()]
 
 
 def forget() -> None:
-    """Takes back what plug-ins have added to this process: for one that stands for several, as a test's does."""
+    """Removes all plug-ins, with the data sets and arms that they added, from this process. For tests."""
     for added in _ADDED.values():
-        _take_back(added)
+        _remove(added)
     _ADDED.clear()
 
 
 def made_by(trial: Trial) -> dict[str, str]:
-    """File name to digest of the plug-ins that a trial's data set and arm come from; none where they are our own."""
+    """Returns file name and digest of the plug-ins that added the trial's data set or arm; empty for built-in ones."""
     return {
         added.plugin.path.name: added.plugin.digest
         for added in _ADDED.values()
@@ -115,29 +115,29 @@ def _run(plugin: Plugin) -> _Added:
     datasets, arms = set(DATASETS), set(ARMS)
     module = ModuleType(plugin.module)
     module.__file__ = str(plugin.path)
-    sys.modules[plugin.module] = module  # dataclasses look their module up
+    sys.modules[plugin.module] = module  # dataclasses need their module here
     lines = plugin.content.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[str(plugin.path)] = (len(plugin.content), None, lines, str(plugin.path))  # for tracebacks
     try:
         exec(compile(plugin.content, str(plugin.path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
         added = _Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms))
         if not (added.datasets or added.arms):
-            raise Refusal("it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)")
+            raise Refusal("adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(Arm(...))")
         for token in added.arms:
             check_arm(ARMS[token])
     except BaseException as error:
-        _take_back(_Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms)))
+        _remove(_Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms)))
         if isinstance(error, Exception | SystemExit):
-            raise _in_words(error, plugin) from None
+            raise _refusal(error, plugin) from None
         raise
     for name in added.datasets:
-        DATASETS[name] = _watched_source(DATASETS[name], plugin)
+        DATASETS[name] = _wrapped_source(DATASETS[name], plugin)
     for token in added.arms:
-        ARMS[token] = _watched_arm(ARMS[token])
+        ARMS[token] = _wrapped_arm(ARMS[token])
     return added
 
 
-def _take_back(added: _Added) -> None:
+def _remove(added: _Added) -> None:
     for name in added.datasets:
         del DATASETS[name]
     for token in added.arms:
@@ -145,25 +145,25 @@ def _take_back(added: _Added) -> None:
     del sys.modules[added.plugin.module]
 
 
-def _in_words(error: BaseException, plugin: Plugin) -> Refusal:
-    """What was raised in a plug-in, as one line: path/to/file.py, line 7: NameError: name 'x' is not defined."""
+def _refusal(error: BaseException, plugin: Plugin) -> Refusal:
+    """One line for an error in a plug-in: path/to/file.py, line 7: NameError: name 'x' is not defined."""
     if isinstance(error, SyntaxError) and error.filename == str(plugin.path):
-        line, said = error.lineno, f"{type(error).__name__}: {error.msg}"
+        line, message = error.lineno, f"{type(error).__name__}: {error.msg}"
     else:
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(plugin.path)]
         line = own[-1].lineno if own else None
-        said = " ".join(str(error).split())
+        message = " ".join(str(error).split())
         if isinstance(error, SystemExit):
-            said = "it ends the process: a plug-in adds data sets and arms, a pipeline of one's own is run by itself"
+            message = "exits the process: only add data sets and arms in a plug-in, and run your own pipeline directly"
         elif not isinstance(error, Refusal):
-            said = f"{type(error).__name__}: {said}" if said else type(error).__name__
-    return Refusal(f"{plugin.path}{f', line {line}' if line else ''}: {said}")
+            message = f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return Refusal(f"{plugin.path}{f', line {line}' if line else ''}: {message}")
 
 
-def _watched_source(found: Source, plugin: Plugin) -> Source:
-    """The same data set, whose functions raise Refusal, one line, whatever is wrong in them."""
+def _wrapped_source(source: Source, plugin: Plugin) -> Source:
+    """Returns the data set with functions that raise every error as a one-line Refusal."""
 
-    def watched(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
+    def wrapped(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
         @wraps(function)
         def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
             try:
@@ -171,62 +171,64 @@ def _watched_source(found: Source, plugin: Plugin) -> Source:
             except Refusal:
                 raise
             except Exception as error:
-                raise _in_words(error, plugin) from error
+                raise _refusal(error, plugin) from error
 
         return call
 
     def digest(root: Path) -> str:
-        given = watched(found.digest)(root)
-        if not isinstance(given, str):
-            raise Refusal(f"data set {found.name}: digest gives a text (hexdigest), not {type(given).__name__}")
-        return given
+        value = wrapped(source.digest)(root)
+        if not isinstance(value, str):
+            raise Refusal(
+                f"data set {source.name}: digest returned {type(value).__name__}: return a str, for example hexdigest()"
+            )
+        return value
 
     return replace(
-        found,
-        check=watched(found.check),
+        source,
+        check=wrapped(source.check),
         digest=digest,
-        examples=watched(found.examples),
-        convert=watched(found.convert),
-        prepare=found.prepare and watched(found.prepare),
-        download=found.download and watched(found.download),
-        remembered_digest=found.remembered_digest and watched(found.remembered_digest),
-        former_digest=found.former_digest and watched(found.former_digest),
-        facts=found.facts and watched(found.facts),
+        examples=wrapped(source.examples),
+        convert=wrapped(source.convert),
+        prepare=source.prepare and wrapped(source.prepare),
+        download=source.download and wrapped(source.download),
+        remembered_digest=source.remembered_digest and wrapped(source.remembered_digest),
+        former_digest=source.former_digest and wrapped(source.former_digest),
+        facts=source.facts and wrapped(source.facts),
         code=plugin.digest,
     )
 
 
-class _Narrowed:
-    """A trial that shows the fields which its arm says it reads, and no others."""
+class _RestrictedTrial:
+    """A trial of which only the fields in the arm's `reads` can be read."""
 
-    def __init__(self, trial: Trial, chosen: Arm) -> None:
-        self._trial, self._arm = trial, chosen
+    def __init__(self, trial: Trial, arm: Arm) -> None:
+        self._trial, self._arm = trial, arm
 
     def __getattr__(self, name: str) -> Any:
         if name in Trial.model_fields and name not in self._arm.reads:
             raise AttributeError(
-                f"arm {self._arm.token} looks at trial.{name}, which is not among its reads: add it there, since trials"
-                " that differ in what an arm does not read share one key"
+                f"arm {self._arm.token} reads trial.{name}, which is not in its `reads`: add it there, because trials"
+                " that differ only in a field outside `reads` share one key"
             )
         return getattr(self._trial, name)
 
 
-def _watched_arm(chosen: Arm) -> Arm:
-    """The same arm, whose functions see of a trial what the arm reads."""
+def _wrapped_arm(arm: Arm) -> Arm:
+    """Returns the arm with functions that can only read the trial's fields in `reads`."""
 
-    def narrowed(function: Callable[..., Answer], place: int) -> Callable[..., Answer]:
+    def restricted(function: Callable[..., Answer], position: int) -> Callable[..., Answer]:
         @wraps(function)
         def call(*arguments: Any, **named: Any) -> Answer:
-            seen = [*arguments]
-            seen[place] = _Narrowed(seen[place], chosen)
-            return function(*seen, **named)
+            changed = [*arguments]
+            changed[position] = _RestrictedTrial(changed[position], arm)
+            return function(*changed, **named)
 
         return call
 
     return replace(
-        chosen,
-        build=narrowed(chosen.build, 0),
-        learner=chosen.learner and narrowed(chosen.learner, 1),
-        fit=chosen.fit and narrowed(chosen.fit, 1),
-        watch=chosen.watch and narrowed(chosen.watch, 1),
+        arm,
+        build=restricted(arm.build, 0),
+        learner=arm.learner and restricted(arm.learner, 1),
+        fit=arm.fit and restricted(arm.fit, 1),
+        watch=arm.watch and restricted(arm.watch, 1),
     )

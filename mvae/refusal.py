@@ -1,4 +1,4 @@
-"""The one exception that means a user's mistake. Every other exception is a bug and keeps its traceback."""
+"""Refusal: the only exception that reports a user's mistake. Any other exception is a bug and keeps its traceback."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ if TYPE_CHECKING:
 
 
 class Refusal(ValueError):
-    """A user's mistake, in one line: what is wrong with which value, then what to do.
+    """A user's mistake. The message is one line: what is wrong with which value, then what to do.
 
     `sweeps.main.main` prints the line and returns exit code 2.
     """
 
 
 def first_mistake(error: ValidationError) -> ErrorDetails:
-    """The first thing that pydantic finds wrong with a value.
+    """Returns the first error that pydantic found in a value.
 
     Raises:
-        Exception: a validator raised it, and it is no Refusal: a bug, which pydantic takes for a user's mistake.
+        Exception: a validator raised it, and it is not a Refusal. It is then a bug, although pydantic reports an
+            invalid value.
     """
     first = error.errors()[0]
     raised = first.get("ctx", {}).get("error")

@@ -1,44 +1,48 @@
-"""Weak supervision: which training examples keep their pairing, and what each training step gets to see.
+"""Weak supervision: the training examples of each step, paired or with their modalities apart.
 
-A fraction f of the training examples stays paired: image and label of these are known to belong together. Of the
-others, images and labels are both there, but nobody says which goes with which. An epoch is one pass over the images,
-ceil(N / B) steps, for every protocol and every arm. The published text (supplement, section 8) does not say how often
-the pairs are shown, so there are three protocols to compare:
+A fraction f of the training examples stays paired: their image and label are known to belong together. The other
+examples keep both image and label, but the link between the two is lost. An epoch is one pass over the images,
+ceil(N / B) steps, for every protocol and every arm. The paper (supplement, section 8) does not say how often the pairs
+are used, so three protocols can be compared:
 
 reserved
-    The default. Every step takes three things: a batch of images (image term only), a batch of labels shuffled apart
-    (label term only), and a batch of the paired set (joint term and the k subsets). The paired set is cycled as often
-    as needed, so every step holds min(B, P) pairs, however small f is, and a small set is seen many times an epoch.
+    The default. Every step has three parts: a batch of images (image term only), a batch of separately shuffled labels
+    (label term only), and a batch of pairs (joint term and the k subsets). The paired set is repeated as often as
+    needed. So every step has min(B, P) pairs for any f, and a small paired set is used many times per epoch.
 proportional
-    Every step takes one batch of images. Those in the paired set come with their label and take part in every term;
-    the others come alone, and as many labels of unpaired examples, shuffled apart, come alone too. At f = 0.01 and
-    B = 100 a step holds one pair on average.
+    Every step has one batch of images. Images in the paired set come with their label and are in every term. The other
+    images are in the image term only, with an equal number of separately shuffled labels of unpaired examples in the
+    label term only. With f = 0.01 and B = 100, a step has one pair on average.
 resampled
-    Every step, a coin with probability f decides whether the whole batch comes paired (every term) or comes apart (each
-    modality in its own term). The coin is drawn anew for each batch, so that sooner or later every example is seen
-    paired: supervision leaks, by design. Early code of the authors did so, and it is here for comparison.
+    In every step, a coin with probability f decides: either the whole batch is paired (every term), or each modality is
+    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. This
+    leaks supervision by design. It is included for comparison, because early code of the authors did this.
 
-`targets` says what a paired row trains besides its joint term. "own", the paper's formula: a term reconstructs the
-modalities it conditions on, so in a reserved step the unimodal terms have their own rows and pairs take part in the
-joint term and the subsets only. "all": on paired rows the unimodal terms are active too, and each term reconstructs
-everything present in the row. So the image-only term learns to predict the label directly, as a classifier would. (The
-other two protocols give pairs every term either way; there `targets` changes only what those terms reconstruct, which
-is the objective's business.)
+`targets` decides what a paired row trains besides its joint term:
 
-Missing modalities (supplement, section 6): with a keep probability p below 1, every value of every training example is
-kept with probability p, drawn once, before training, and `kept_steps` shows what is left of each example together. (The
-caption of Figure 5 says that values are dropped with probability p; its own claim, that p = 0.1 is close to the full
-data, and the text say kept.) An epoch is one pass over the examples that have something left. With p = 1 the steps are
-those of `proportional` with all pairs.
+own
+    The paper's formula: a term reconstructs the modalities it conditions on. In a reserved step, the unimodal terms
+    have their own rows, so pairs are only in the joint term and the subsets.
+all
+    Paired rows are also in the unimodal terms, and each term reconstructs every modality present in the row. So the
+    image-only term learns to predict the label directly, like a classifier.
 
-Bucketing: where examples are sentences, each of the orders below is sorted by length, ties in the order that they had,
-before it is cut into batches, and the steps are then shuffled ("buckets"). So a step's sentences, lone ones and pairs,
-are about equally long, and little of what is computed is padding. The reserved protocol's pairs are then runs of the
-sorted paired set, spread evenly over it, instead of a cycle.
+In the other two protocols, pairs are in every term for either value. There `targets` only changes what the terms
+reconstruct (`mvae/models/elbo.py`).
 
-The order of everything is a pure function of (seed, epoch), by named streams: the paired set ("labels kept"), images
-("order"), labels ("label order", further modalities "label order 2", ...), pairs ("paired order"), the coin
-("resampled"), the values kept ("values kept"). All arms share them.
+Missing modalities (supplement, section 6): a keep probability p below 1 keeps every value of every training example
+with probability p, drawn once before training. `kept_steps` keeps the remaining values of an example together. An epoch
+is one pass over the examples with at least one value left. With p = 1, the steps equal those of `proportional` with all
+pairs. (The caption of Figure 5 says that values are dropped with probability p. But the text says kept, and so does the
+caption's claim that p = 0.1 is close to the full data.)
+
+Bucketing, for sentences: each order below is stably sorted by length before it is cut into batches, and the steps are
+then shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding.
+The pairs of the reserved protocol are then slices at even distances of the sorted paired set, instead of a cycle.
+
+Every order is a pure function of (seed, epoch), from these named streams, which all arms share: the paired set ("labels
+kept"), images ("order"), labels ("label order", further modalities "label order 2", ...), pairs ("paired order"), the
+coin ("resampled"), the kept values ("values kept").
 """
 
 import functools
@@ -52,7 +56,7 @@ import numpy as np
 from mvae.refusal import Refusal
 from mvae.streams import numpy_generator
 
-# N training examples, B images a step, P paired examples, R rows of a step, M modalities, T ELBO terms
+# N training examples, B images per step, P paired examples, R rows of a step, M modalities, T ELBO terms
 
 PAIRINGS = ("reserved", "proportional", "resampled")
 TARGETS = ("own", "all")
@@ -60,34 +64,34 @@ TARGETS = ("own", "all")
 
 @dataclass(frozen=True)
 class Step:
-    """What one training step sees. A row is a modality of an example alone, or all of an example (a pair).
+    """The rows of one training step. A row is a single modality of an example, or a whole example (a pair).
 
-    Rows come in blocks: each modality's lone rows, then the pairs. Steps with as many lone rows and as many pairs
-    hold the very same (read-only) `present_RM` and `active_TR` objects, for the life of the process, so a caller may
-    cache what it derives by their identity.
+    Rows come in blocks: the single rows of each modality, then the pairs. Steps with equal numbers of single rows and
+    of pairs share the same (read-only) `present_RM` and `active_TR` objects for the life of the process. So callers may
+    cache by the identity of these objects.
     """
 
     index_RM: np.ndarray
-    """int64: the training example that the row takes each modality from; -1 where the row lacks the modality."""
+    """int64: index of the training example for each modality of the row; -1 if the row lacks the modality."""
     present_RM: np.ndarray
-    """bool: which modalities the row has (index_RM >= 0)."""
+    """bool: the modalities that the row has (index_RM >= 0)."""
     active_TR: np.ndarray
-    """bool: the ELBO terms the row takes part in. Term 0 is joint, 1..M are unimodal, the rest subsets."""
-    alike: bool = True
-    """Whether `present_RM` and `active_TR` are objects that like steps share; if not, they are new."""
+    """bool: the ELBO terms that include the row. Term 0 is the joint one, 1..M are unimodal, the rest are subsets."""
+    shares_masks: bool = True
+    """Whether `present_RM` and `active_TR` are shared with equally shaped steps; if not, they are new objects."""
 
 
 def kept_steps(
     kept: np.ndarray, batch_size: int, seed: int, epoch: int, subsets: int = 0, lengths: np.ndarray | None = None
 ) -> Iterator[Step]:
-    """The steps of an epoch over the examples that have something left, in the order of the image stream of `steps`.
+    """Yields the steps of an epoch over the examples with at least one value, in the image order of `steps`.
 
     Args:
         kept: bool [N, M], from `kept_values`.
-        subsets: k, the number of random-subset terms. Every row takes part in every term, with what it has.
-        lengths: as for `steps`; what is not kept counts nothing.
+        subsets: k, the number of random-subset terms. Every row is in every term, with the values it has.
+        lengths: as for `steps`; dropped values have length 0.
     Returns:
-        A step for every B examples that have something, the last maybe with fewer.
+        Steps of B examples each; the last step may have fewer.
     """
     order = numpy_generator(seed, "order", epoch).permutation(len(kept))
     order = order[kept[order].any(1)]
@@ -97,11 +101,12 @@ def kept_steps(
         examples = order[start : start + batch_size]
         present_RM = kept[examples]
         index_RM = np.where(present_RM, examples[:, None], -1)
-        yield Step(index_RM, present_RM, np.ones((1 + kept.shape[1] + subsets, len(examples)), bool), alike=False)
+        active_TR = np.ones((1 + kept.shape[1] + subsets, len(examples)), bool)
+        yield Step(index_RM, present_RM, active_TR, shares_masks=False)
 
 
 def step_count(n: int, batch_size: int) -> int:
-    """Steps of an epoch, whatever the arm and the protocol: one pass over the images, the last batch maybe short."""
+    """Number of steps per epoch for every arm and protocol: one pass over the images; the last batch may be smaller."""
     return math.ceil(n / batch_size)
 
 
@@ -118,28 +123,28 @@ def steps(
     subsets: int = 0,
     lengths: np.ndarray | None = None,
 ) -> Iterator[Step]:
-    """The steps of one epoch under a pairing protocol (see the top of this file).
+    """Yields the steps of one epoch under a pairing protocol (see the top of this file).
 
     Args:
         pairing: "reserved", "proportional" or "resampled".
         targets: "own" or "all".
         n: number of training examples N.
         paired: int64 [P], from `paired_set`.
-        batch_size: images a step, B; the last step of an epoch may have fewer.
-        seed, epoch: what the order is drawn from.
+        batch_size: B, images per step; the last step of an epoch may have fewer.
+        seed, epoch: determine the order.
         modalities: M, at least 2; modality 0 is the image stream.
-        subsets: k, the number of random-subset terms; they are active on pairs alone.
-        lengths: int64 [N, M], of sentences: a step's examples are then about equally long (see "Bucketing" above).
+        subsets: k, the number of random-subset terms, which are active only on pairs.
+        lengths: int64 [N, M], for sentences: the examples of a step then have similar lengths (see "Bucketing" above).
     Returns:
-        ceil(N / B) steps. Rows of a step with b images (b = B but for a short last one): reserved M b + min(B, P);
-        proportional M u + (b - u) where u of its images are unpaired; resampled b or M b.
+        ceil(N / B) steps. The rows of a step with b images (b = B, except maybe in the last step) number: reserved
+        M b + min(B, P); proportional M u + (b - u) with u unpaired images; resampled b or M b.
     Raises:
         Refusal: an unknown protocol or target.
     """
     if pairing not in PAIRINGS:
-        raise Refusal(f"there is no pairing {pairing!r}: choose one of {', '.join(PAIRINGS)}")
+        raise Refusal(f"unknown pairing {pairing!r}: choose one of {', '.join(PAIRINGS)}")
     if targets not in TARGETS:
-        raise Refusal(f"there are no targets {targets!r}: choose one of {', '.join(TARGETS)}")
+        raise Refusal(f"unknown targets {targets!r}: choose one of {', '.join(TARGETS)}")
     assert modalities >= 2 and subsets >= 0 and n >= 1 and batch_size >= 1
 
     def sorted_by(columns: Sequence[int], order: np.ndarray) -> np.ndarray:
@@ -152,16 +157,17 @@ def steps(
         orders = [sorted_by([0], order), *others]
         pairs = paired_batches(n, paired, batch_size, seed, epoch)
         if lengths is not None:
-            pairs = _bucketed_pairs(
-                sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size)
-            )
-        made = _reserved(orders, pairs, batch_size, subsets, unimodal_on_pairs=targets == "all")
+            pairs = _slices(sorted_by(every, _cycle(paired, seed, epoch)), batch_size, step_count(n, batch_size))
+        made: Iterator[Step] = (
+            _step([order[start : start + batch_size] for order in orders], paired_batch, subsets, targets == "all")
+            for start, paired_batch in zip(range(0, n, batch_size), pairs, strict=True)
+        )
     elif pairing == "proportional":
         is_paired = np.zeros(n, bool)
         is_paired[paired] = True
         unpaired = np.flatnonzero(~is_paired)
-        apart = [sorted_by([m], _label_order(seed, epoch, m).permutation(unpaired)) for m in range(1, modalities)]
-        made = _proportional(sorted_by(every, order), apart, is_paired, batch_size, subsets)
+        others = (sorted_by([m], _label_order(seed, epoch, m).permutation(unpaired)) for m in range(1, modalities))
+        made = _proportional(sorted_by(every, order), list(others), is_paired, batch_size, subsets)
     else:
         coins = numpy_generator(seed, "resampled", epoch).random(step_count(n, batch_size)) < len(paired) / n
         made = _resampled(sorted_by(every, order), coins, batch_size, modalities, subsets)
@@ -169,10 +175,10 @@ def steps(
 
 
 def image_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """The images of each step of an epoch, in the order of the image stream of `steps`, for arms that see images alone.
+    """Yields the images of each step of an epoch, in the image order of `steps`, for arms that only use images.
 
     Returns:
-        ceil(N / B) batches, int64 [B], the last one maybe shorter.
+        ceil(N / B) batches, int64 [B]; the last one may be shorter.
     """
     order = numpy_generator(seed, "order", epoch).permutation(n)
     return (order[start : start + batch_size] for start in range(0, n, batch_size))
@@ -181,21 +187,21 @@ def image_batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[np
 def paired_batches(
     n: int, paired: np.ndarray, batch_size: int, seed: int, epoch: int, lengths: np.ndarray | None = None
 ) -> Iterator[np.ndarray]:
-    """The pairs of each step of an epoch, for arms that see nothing else (NN), and for the reserved protocol.
+    """Yields the pairs of each step of an epoch, for arms that only use pairs (NN) and for the reserved protocol.
 
-    The paired set is shuffled once an epoch and cycled in that order, so that within an epoch the counts of any two
-    pairs differ by at most one. A batch never holds the same pair twice. With lengths, of sentences, see "Bucketing".
+    The paired set is shuffled once per epoch and repeated in that order, so the counts of any two pairs in an epoch
+    differ by at most one. A batch never contains the same pair twice.
 
     Args:
-        lengths: int64 [N, M].
+        lengths: int64 [N, M], for sentences (see "Bucketing" above).
     Returns:
         ceil(N / B) batches, int64 [min(B, P)].
     """
     assert len(paired), "an empty paired set cannot be cycled"
     count, size = step_count(n, batch_size), min(batch_size, len(paired))
     if lengths is not None:
-        runs = _bucketed_pairs(by_length(_cycle(paired, seed, epoch), lengths), batch_size, count)
-        return iter(_shuffled(list(runs), seed, epoch))
+        slices = _slices(by_length(_cycle(paired, seed, epoch), lengths), batch_size, count)
+        return iter(_shuffled(list(slices), seed, epoch))
     return iter(np.resize(_cycle(paired, seed, epoch), (count, size)))
 
 
@@ -204,8 +210,7 @@ def _cycle(paired: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 
 
 def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The same examples, the shortest first: by the last modality's length, among equals by the one before it, and so
-    on; examples alike in all of them stay in the order that they were in.
+    """Sorts examples stably by length, the shortest first: by the last modality, ties by the modality before it, etc.
 
     Args:
         lengths: int64 [N, M'].
@@ -213,73 +218,63 @@ def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return order[np.lexsort(lengths[order].T)]
 
 
-def _bucketed_pairs(cycle: np.ndarray, batch_size: int, count: int) -> Iterator[np.ndarray]:
-    """Of P pairs in order of length, `count` runs that are spread evenly over them: [min(B, P)] each."""
-    size = min(batch_size, len(cycle))
-    for start in np.linspace(0, len(cycle) - size, count).round().astype(int).tolist():
-        yield cycle[start : start + size]
+def _slices(pairs: np.ndarray, batch_size: int, count: int) -> Iterator[np.ndarray]:
+    """Yields `count` slices [min(B, P)] at even distances of the sorted pairs."""
+    size = min(batch_size, len(pairs))
+    for start in np.linspace(0, len(pairs) - size, count).round().astype(int).tolist():
+        yield pairs[start : start + size]
 
 
 def _shuffled(steps: Sequence[Any], seed: int, epoch: int, wanted: bool = True) -> list[Any]:
-    """Steps that came by length, in an order of the epoch's own."""
     order = numpy_generator(seed, "buckets", epoch).permutation(len(steps)) if wanted else range(len(steps))
     return [steps[i] for i in order]
 
 
-def _reserved(
-    orders: Sequence[np.ndarray], pairs: Iterator[np.ndarray], batch_size: int, subsets: int, unimodal_on_pairs: bool
-) -> Iterator[Step]:
-    for start, together in zip(range(0, len(orders[0]), batch_size), pairs, strict=True):
-        alone = [order[start : start + batch_size] for order in orders]
-        yield _step(alone, together, subsets, unimodal_on_pairs)
-
-
 def _proportional(
-    order: np.ndarray, apart: Sequence[np.ndarray], is_paired: np.ndarray, batch_size: int, subsets: int
+    order: np.ndarray, others: Sequence[np.ndarray], is_paired: np.ndarray, batch_size: int, subsets: int
 ) -> Iterator[Step]:
-    seen = 0
+    start_of_others = 0
     for start in range(0, len(order), batch_size):
         images = order[start : start + batch_size]
         mask = is_paired[images]
-        lone_images = images[~mask]
-        until = seen + len(lone_images)
-        yield _step([lone_images, *(labels[seen:until] for labels in apart)], images[mask], subsets)
-        seen = until
+        unpaired = images[~mask]
+        end = start_of_others + len(unpaired)
+        yield _step([unpaired, *(labels[start_of_others:end] for labels in others)], images[mask], subsets)
+        start_of_others = end
 
 
 def _resampled(order: np.ndarray, coins: np.ndarray, batch_size: int, modalities: int, subsets: int) -> Iterator[Step]:
-    for start, come_paired in zip(range(0, len(order), batch_size), coins, strict=True):
+    for start, is_paired in zip(range(0, len(order), batch_size), coins, strict=True):
         examples = order[start : start + batch_size]
-        alone = examples[:0] if come_paired else examples
-        yield _step([alone] * modalities, examples if come_paired else examples[:0], subsets)
+        single, paired = (examples[:0], examples) if is_paired else (examples, examples[:0])
+        yield _step([single] * modalities, paired, subsets)
 
 
-def _step(alone: Sequence[np.ndarray], together: np.ndarray, subsets: int, unimodal_on_pairs: bool = True) -> Step:
-    size, modalities = len(alone[0]), len(alone)
-    present_RM, active_TR = _row_masks(size, len(together), modalities, subsets, unimodal_on_pairs)
+def _step(single: Sequence[np.ndarray], paired: np.ndarray, subsets: int, unimodal_on_pairs: bool = True) -> Step:
+    size, modalities = len(single[0]), len(single)
+    present_RM, active_TR = _row_masks(size, len(paired), modalities, subsets, unimodal_on_pairs)
     index_RM = np.full(present_RM.shape, -1, np.int64)
-    for modality, examples in enumerate(alone):
+    for modality, examples in enumerate(single):
         index_RM[modality * size : (modality + 1) * size, modality] = examples
-    index_RM[modalities * size :] = together[:, None]
+    index_RM[modalities * size :] = paired[:, None]
     return Step(index_RM, present_RM, active_TR)
 
 
-@functools.cache  # never evicts: an object's identity must mean the same thing as long as the process lives
+@functools.cache  # unbounded: an object's identity must keep its meaning for the life of the process
 def _row_masks(
-    alone: int, together: int, modalities: int, subsets: int, unimodal_on_pairs: bool
+    single: int, paired: int, modalities: int, subsets: int, unimodal_on_pairs: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """present_RM and active_TR of a step with `alone` lone rows a modality and `together` pairs; one object each."""
-    rows = modalities * alone + together
+    rows = modalities * single + paired
     present_RM = np.zeros((rows, modalities), bool)
     active_TR = np.zeros((1 + modalities + subsets, rows), bool)
     for modality in range(modalities):
-        block = slice(modality * alone, (modality + 1) * alone)
+        block = slice(modality * single, (modality + 1) * single)
         present_RM[block, modality] = True
         active_TR[1 + modality, block] = True
-    present_RM[modalities * alone :] = True
-    active_TR[:, modalities * alone :] = True
+    present_RM[modalities * single :] = True
+    active_TR[:, modalities * single :] = True
     if not unimodal_on_pairs:
-        active_TR[1 : 1 + modalities, modalities * alone :] = False
+        active_TR[1 : 1 + modalities, modalities * single :] = False
     present_RM.flags.writeable = active_TR.flags.writeable = False
     return present_RM, active_TR
 

@@ -1,4 +1,4 @@
-"""Which examples stay paired, and which values are kept: drawn once before training (Tables 4 and 5, Figure 5)."""
+"""Draws, once before training, which examples stay paired and which values are kept (Tables 4 and 5, Figure 5)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ FEWEST_PAIRS = 2
 
 
 def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set") -> np.ndarray:
-    """The training examples that keep their pairing: the first round(fraction * n) of a seeded permutation.
+    """Returns the training examples that keep their pairing: the first round(fraction * n) of a seeded permutation.
 
-    Of one seed, the set for a smaller fraction is part of the set for a larger one.
+    For the same seed, the set of a smaller fraction is a subset of the set of a larger one.
 
     Args:
         n: number of training examples.
-        dataset: its name, for the error's sake.
+        dataset: name of the data set, for the error message.
     Returns:
         int64 [P], in the permutation's order.
     Raises:
@@ -33,14 +33,14 @@ def paired_set(n: int, fraction: float, seed: int, dataset: str = "the data set"
 
 
 def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> None:
-    """Refuse a fraction that `paired_set` would refuse, with a line that says which would do."""
+    """Raises Refusal for a fraction that `paired_set` refuses. The message gives the smallest valid fraction."""
     shown = plain(fraction)
     if not 0 < fraction <= 1:
-        raise Refusal(f"fraction {shown} is no share of the training pairs: it must be above 0 and at most 1")
+        raise Refusal(f"fraction {shown} is not a share of the training pairs: choose a value above 0 and at most 1")
     pairs = round(fraction * n)
     if pairs < FEWEST_PAIRS:
-        kept = "no pair" if pairs == 0 else f"{pairs} pair"
-        smallest = _rounded_up((FEWEST_PAIRS - 0.5) / n)  # which rounds to just enough
+        kept = "no pairs" if pairs == 0 else f"only {pairs} pair"
+        smallest = _ceil_to_two_digits((FEWEST_PAIRS - 0.5) / n)  # times n, this rounds to FEWEST_PAIRS
         raise Refusal(
             f"fraction {shown} keeps {kept}: {dataset} has {n:,} training examples, "
             f"so the smallest fraction is {smallest} ({FEWEST_PAIRS} pairs)"
@@ -48,28 +48,27 @@ def check_fraction(n: int, fraction: float, dataset: str = "the data set") -> No
 
 
 def kept_values(n: int, modalities: int, probability: float, seed: int) -> np.ndarray:
-    """Which values of which training examples are kept, each with that probability (supplement, section 6).
+    """Draws which values of the training examples are kept, each with the same probability (supplement, section 6).
 
-    Of one seed, what a smaller probability keeps is part of what a larger one keeps.
+    For the same seed, the values kept at a smaller probability are a subset of those kept at a larger one.
 
     Returns:
         bool [N, M].
     Raises:
-        Refusal: the probability is not in (0, 1], or nothing is kept of any two examples.
+        Refusal: the probability is not in (0, 1], or fewer than two examples keep a value.
     """
     shown = plain(probability)
     if not 0 < probability <= 1:
-        raise Refusal(f"keep probability {shown} is no share of values to keep: it must be above 0 and at most 1")
+        raise Refusal(f"keep probability {shown} is not a probability: choose a value above 0 and at most 1")
     kept: np.ndarray = numpy_generator(seed, "values kept").random((n, modalities)) < probability
     if kept.any(1).sum() < FEWEST_PAIRS:
         raise Refusal(
-            f"keep probability {shown} leaves fewer than {FEWEST_PAIRS} of {n:,} training examples a value:"
+            f"keep probability {shown} is too small: fewer than {FEWEST_PAIRS} of {n:,} training examples keep a value;"
             " choose a larger one"
         )
     return kept
 
 
-def _rounded_up(share: float) -> str:
-    """A share with two significant digits, never below the share itself."""
+def _ceil_to_two_digits(share: float) -> str:
     digits = 1 - math.floor(math.log10(share))
     return plain(math.ceil(share * 10**digits) / 10**digits)

@@ -1,7 +1,7 @@
-"""Trial: the settings of one training run, the rules between them, and the content key that names it everywhere.
+"""Trial: the settings of one training run, the rules between them, and the trial's content key.
 
-The key is a hash of the fields that the trial's arm reads, of the data set's fingerprint and of the version of the
-training code's numbers. Checkpoint folder, Ray Train run, MLflow run, result file and table cell all carry it.
+The key is a hash of the fields that the trial's arm reads, the data set's fingerprint and `TRAINING_VERSION`. It names
+the trial's checkpoint folder, Ray Train run, MLflow run, result file and table cell.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from mvae.refusal import Refusal, first_mistake
 from mvae.settings import Settings
 
 TRAINING_VERSION = 1
-"""Raised by hand when the numbers that training gives change on purpose; every key changes with it."""
+"""Increment when training results change on purpose. This changes every key."""
 
 SENTENCES_VERSION = 2
-"""The same where there are sentences. 2: those of very different lengths are computed in groups of like length."""
+"""Like `TRAINING_VERSION`, for data sets of sentences. 2: sentences are processed in groups of similar length."""
 
 ADDED_AS: dict[str, Any] = {
     "keep_probability": 1.0,
@@ -34,9 +34,9 @@ ADDED_AS: dict[str, Any] = {
     "binarisation": "fixed",
     "vector_weight": 1.0,
 }
-"""Fields added after the first release, with the value that means "as before": left out of the hash at that value.
+"""Fields added after the first release, with the value that means "as before". The hash omits fields at that value.
 
-Frozen: a later change of the field's default must not touch the entry here, or old results would change their meaning.
+Never change an entry, even if the field's default changes: otherwise the keys of old results would change.
 """
 
 WEIGHTS = {
@@ -46,28 +46,28 @@ WEIGHTS = {
     "attribute_weight": ATTRIBUTE_KINDS,
     "vector_weight": frozenset({Kind.VECTOR}),
 }
-"""Fields that say something of some kinds of modality: no part of the hash where the data set has none of them."""
+"""Fields for certain kinds of modality. The hash omits a field if the data set has none of its kinds."""
 
 UNREAD_SHARE = 0.4
-"""What stands in the key for the `annealing_share` of a trial whose `annealing_epochs` take its place.
+"""`annealing_share` in the key of a trial that sets `annealing_epochs` and so ignores its share.
 
-Frozen: it was every data set's share when such trials were made first, so their keys stay what they are.
+Never change it: it was the share of every data set when `annealing_epochs` was added, and existing keys depend on it.
 """
 
 
-class Trial(Settings):
-    """One training run. Make it with `Trial.create`, which fills in the data set's own defaults.
+class Trial(Settings, use_attribute_docstrings=False):
+    """One training run. `Trial.create` fills in the data set's defaults.
 
     Raises:
-        Refusal: a field out of range, or a combination that means nothing.
+        Refusal: a field is out of range, or fields contradict each other.
     """
 
     @classmethod
     def create(cls, *, dataset: str, model: str, **fields: Any) -> Self:
-        """A trial with the data set's defaults wherever a field is missing or None.
+        """Creates a trial with the data set's default for every field that is missing or None.
 
         Raises:
-            Refusal: one line that names the field and what would be right.
+            Refusal: the message names the wrong field and the values that are valid.
         """
         own = source(dataset).defaults
         arm(model)
@@ -88,7 +88,7 @@ class Trial(Settings):
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
 
     def with_(self, **changes: Any) -> Self:
-        """The same trial with some fields changed, validated again."""
+        """Returns a copy with some fields changed, and validates it."""
         return self._checked({**self.model_dump(), **changes})
 
     @classmethod
@@ -97,9 +97,9 @@ class Trial(Settings):
             return cls.model_validate(fields)
         except ValidationError as error:
             first = first_mistake(error)
-            where = ".".join(str(part) for part in first["loc"])
-            said = str(first["msg"]).removeprefix("Value error, ")
-            raise Refusal(f"{where} = {first['input']!r}: {said}" if where else said) from None
+            field = ".".join(str(part) for part in first["loc"])
+            message = str(first["msg"]).removeprefix("Value error, ")
+            raise Refusal(f"{field} = {first['input']!r}: {message}" if field else message) from None
 
     @model_validator(mode="before")
     @classmethod
@@ -108,119 +108,126 @@ class Trial(Settings):
         return {**given, "own": completed(arm(model).hyperparameters, dict(given.get("own") or ()), model)}
 
     @model_validator(mode="after")
-    def _means_something(self) -> Self:
+    def _check(self) -> Self:
         arm(self.model)
         data = source(self.dataset)
         if self.image_network not in data.defaults.image_networks:
             known = ", ".join(data.defaults.image_networks)
-            raise Refusal(f"image network {self.image_network!r} does not fit {self.dataset}: it has {known}")
-        self._can_be_handled(data.modalities)
+            raise Refusal(f"image network {self.image_network!r} does not fit {self.dataset}: choose {known}")
+        self._check_features(data.modalities)
         if self.binarisation == "dynamic" and not data.grey:
-            able = " or ".join(name for name, known in DATASETS.items() if known.grey)
+            grey = " or ".join(name for name, known in DATASETS.items() if known.grey)
             raise Refusal(
-                f"binarisation dynamic draws bits from grey values, and {self.dataset} has none:"
-                f" choose --dataset {able}, or binarisation fixed"
+                f"binarisation dynamic needs grey images, which {self.dataset} does not have:"
+                f" choose --dataset {grey}, or binarisation fixed"
             )
         most = arm(self.model).most_modalities
         if most is not None and len(data.modalities) > most:
             raise Refusal(
-                f"arm {self.model!r} takes at most {most} modalities, and {self.dataset} has {len(data.modalities)}:"
-                " choose another arm"
+                f"arm {self.model!r} supports at most {most} modalities, and {self.dataset} has"
+                f" {len(data.modalities)}: choose another arm"
             )
-        self._can_be_shared()
-        self._fits_the_number_of_modalities(len(data.modalities))
+        self._check_workers()
+        self._check_k(len(data.modalities))
         if self.keep_probability < 1 and (self.paired_fraction < 1 or self.pairing != "proportional"):
             raise Refusal(
                 f"keep_probability = {self.keep_probability:g} drops values of whole examples:"
-                " it goes with paired_fraction 1 and pairing proportional alone"
+                " use it only with paired_fraction 1 and pairing proportional"
             )
         return self
 
-    def _can_be_handled(self, modalities: tuple[Modality, ...]) -> None:
-        lacks = features(modalities) - arm(self.model).handles
-        if Feature.IMAGELESS in lacks:
+    def _check_features(self, modalities: tuple[Modality, ...]) -> None:
+        unsupported = features(modalities) - arm(self.model).handles
+        if Feature.IMAGELESS in unsupported:
             able = ", ".join(token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles)
-            raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} has not: choose one of {able}")
+            raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} does not have: choose one of {able}")
         for feature in (Feature.TEXTS, Feature.ATTRIBUTES):
-            if feature in lacks:
-                raise Refusal(f"arm {self.model!r} knows no {feature}, which {self.dataset} has: choose another arm")
-        if Feature.MANY in lacks:
+            if feature in unsupported:
+                raise Refusal(
+                    f"arm {self.model!r} does not support {feature}, which {self.dataset} has: choose another arm"
+                )
+        if Feature.MANY in unsupported:
             raise Refusal(
-                f"arm {self.model!r} knows two modalities, and {self.dataset} has {len(modalities)}: choose another arm"
+                f"arm {self.model!r} supports only two modalities, and {self.dataset} has {len(modalities)}:"
+                " choose another arm"
             )
 
-    def _can_be_shared(self) -> None:
+    def _check_workers(self) -> None:
         if self.fewest_workers is not None and self.fewest_workers > self.workers:
-            raise Refusal(f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}")
+            raise Refusal(f"fewest_workers = {self.fewest_workers} is more than workers = {self.workers}: lower it")
         if self.batch_size % self.workers and arm(self.model).fit is None:
             below = self.batch_size // self.workers * self.workers
             sizes = [size for size in (below, below + self.workers) if size]
             fewer = next(count for count in range(self.workers - 1, 0, -1) if self.batch_size % count == 0)
             raise Refusal(
-                f"batch size {self.batch_size} cannot be shared evenly by {self.workers} workers:"
+                f"batch size {self.batch_size} cannot be split evenly between {self.workers} workers:"
                 f" choose {' or '.join(map(str, sizes))}, or {fewer} worker{'s' * (fewer > 1)}"
             )
 
-    def _fits_the_number_of_modalities(self, modalities: int) -> None:
+    def _check_k(self, modalities: int) -> None:
         if self.k > 0 and modalities < 3:
             raise Refusal(
                 f"k = {self.k} needs at least 3 modalities to choose subsets from:"
-                f" {self.dataset} has {modalities}, so k = 0"
+                f" {self.dataset} has {modalities}, so use k = 0"
             )
         if self.k > (subsets := 2**modalities - modalities - 2) > 0:
-            raise Refusal(f"k = {self.k} is more than the {subsets} subsets of 2 to {modalities - 1} modalities")
+            raise Refusal(f"k = {self.k} is too large: at most {subsets} subsets have 2 to {modalities - 1} modalities")
 
     @property
     def needs_grey(self) -> bool:
-        """Whether training draws bits, so that the data set must be loaded with its grey values."""
+        """Whether training draws binary pixels, so that the data set must be loaded with its grey values."""
         return self.binarisation == "dynamic" and "binarisation" in arm(self.model).reads
 
     def hashed_fields(self) -> dict[str, Any]:
-        """The fields that this trial reads: two trials that differ elsewhere only are the same trial.
+        """Returns the fields that affect this trial. Trials that differ only in other fields are the same trial.
 
-        They are those that its arm reads, less `image_network` where there are no images, less `vocabulary` where there
-        are no sentences, less `annealing_share` where `annealing_epochs` take its place, less the
-        weights of kinds of modality that the data set has not, and less `decoder_hidden` where no decoder is an MLP: a
-        convolutional one has no such layers, nor has a text's. Labels and attributes are decoded by an MLP. Workers
-        share the statistics of batch normalisation where there are several, and networks that have it.
+        These are the fields that the arm reads, except:
+
+            image_network      without images
+            vocabulary         without sentences
+            annealing_share    if `annealing_epochs` is set
+            ..._weight         without modalities of that kind
+            decoder_hidden     if no decoder is an MLP: convolutional and text decoders have no such layers; labels and
+                               attributes have MLP decoders
+            fewest_workers     with one worker
+            sync_batchnorm     with one worker, or without batch normalisation
         """
         kinds = {modality.kind for modality in source(self.dataset).modalities}
-        meaningless = {name for name, own in WEIGHTS.items() if not kinds & own}
+        unused = {name for name, own in WEIGHTS.items() if not kinds & own}
         if Kind.IMAGE not in kinds:
-            meaningless.add("image_network")
+            unused.add("image_network")
         if not self._has_sentences():
-            meaningless.add("vocabulary")
+            unused.add("vocabulary")
         if self.annealing_epochs is not None:
-            meaningless.add("annealing_share")
+            unused.add("annealing_share")
         decodes_labels = kinds & {Kind.LABEL, *ATTRIBUTE_KINDS} and arm(self.model).decodes_labels
         if self.image_network != "mlp" and not decodes_labels:
-            meaningless.add("decoder_hidden")
+            unused.add("decoder_hidden")
         if self.workers == 1:
-            meaningless.add("fewest_workers")
-        if self.workers == 1 or not self._normalises():
-            meaningless.add("sync_batchnorm")
-        return _hashed(self.model_dump(), arm(self.model).reads - meaningless, ADDED_AS) | dict(self.own)
+            unused.add("fewest_workers")
+        if self.workers == 1 or not self._has_batchnorm():
+            unused.add("sync_batchnorm")
+        return _hashed(self.model_dump(), arm(self.model).reads - unused, ADDED_AS) | dict(self.own)
 
-    def _normalises(self) -> bool:
-        """Whether a network of the arm has batch normalisation: the DCGAN of large images, and those of several
-        attributes as one modality."""
+    def _has_batchnorm(self) -> bool:
+        """The networks with batch normalisation: the DCGAN of large images, and those of `Kind.ATTRIBUTES`."""
         if "image_network" not in arm(self.model).reads:
             return False
         modalities = source(self.dataset).modalities
         sides = {modality.shape[1] for modality in modalities if modality.kind is Kind.IMAGE}
-        several = any(modality.kind is Kind.ATTRIBUTES for modality in modalities)
+        attributes = any(modality.kind is Kind.ATTRIBUTES for modality in modalities)
         return (self.image_network == "dcgan" and not sides.isdisjoint(DCGAN_SIDES)) or (
-            several and arm(self.model).decodes_labels
+            attributes and arm(self.model).decodes_labels
         )
 
     def _has_sentences(self) -> bool:
         return any(modality.sentences for modality in source(self.dataset).modalities)
 
     def key(self, fingerprint: str) -> str:
-        """The content key, 16 hex digits.
+        """Returns the content key, 16 hex digits.
 
         Args:
-            fingerprint: of the data set, from `mvae.data.fingerprint`.
+            fingerprint: the data set's, from `mvae.data.fingerprint`.
         """
         fields, modalities = self.hashed_fields(), source(self.dataset).modalities
         if fields.get("annealing_epochs") is not None:
@@ -236,13 +243,13 @@ class Trial(Settings):
 
 
 def canonical_json(value: Any) -> str:
-    """One text for one value: sorted names, no spaces, no nan."""
+    """Returns the value as JSON that is the same for equal values: sorted names, no spaces, no nan."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _hashed(fields: dict[str, Any], reads: frozenset[str], added_as: dict[str, Any]) -> dict[str, Any]:
     unknown = reads - fields.keys()
-    assert not unknown, f"an arm reads fields that no trial has: {sorted(unknown)}"
+    assert not unknown, f"an arm reads unknown fields: {sorted(unknown)}"
     return {
         name: value
         for name, value in fields.items()

@@ -1,11 +1,12 @@
-"""Workers: the processes that share each step's batch, what each of them takes of it, and what they tell each other.
+"""Workers: the processes that share each step's batch, and the communication between them.
 
-Every worker derives the whole step from the same streams, draws its noise for all rows, and takes rows rank::count of
-both. So batch order and noise do not depend on how many workers there are; losses are sums over rows, divided by the
-rows of the whole step, and add up over workers. A lone process is a worker too, and never touches torch.distributed.
+Every worker derives the whole step from the same streams, draws the noise of all rows, and takes rows rank::count of
+both. So batch order and noise do not depend on the number of workers. A worker's loss is a sum over its rows, divided
+by the number of rows of the whole step; these losses add up to the loss of the step. A single process is also a worker,
+and never calls torch.distributed.
 
-With several, a process group is there before training begins (gloo on a CPU, nccl on GPUs), and every worker takes part
-in every exchange, in the same order, whether or not it has rows.
+Several workers need a process group before training starts (gloo on CPUs, nccl on GPUs). Every worker joins every
+collective operation in the same order, even if it has no rows.
 """
 
 from collections.abc import Iterable
@@ -22,10 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Workers:
-    """This process among those that share each step's batch."""
+    """Rank of this process and number of processes that share each step's batch."""
 
     rank: int = 0
-    """From 0; worker 0 alone validates, writes and speaks."""
+    """From 0. Only worker 0 validates, writes files and reports progress."""
     count: int = 1
 
     def __post_init__(self) -> None:
@@ -40,38 +41,39 @@ class Workers:
         return self.count == 1
 
     def share(self, rows: Rows, dim: int = 0) -> Rows:
-        """This worker's rows of a step, a view; the very same object where it is alone.
+        """Returns this worker's rows of a step as a view; a single worker gets the same object back.
 
         Args:
             dim: the dimension of the rows.
         """
         if self.alone:
             return rows
-        mine: Rows = rows[(slice(None),) * dim + (slice(self.rank, None, self.count),)]
-        return mine
+        own: Rows = rows[(slice(None),) * dim + (slice(self.rank, None, self.count),)]
+        return own
 
     def mean(self, values: Tensor, rows: int) -> Tensor:
-        """This worker's part of the mean over a step, from its own values [n]: the parts add up to the mean.
+        """Returns this worker's part of the mean over a step. The parts of all workers add up to the mean.
 
         Args:
-            rows: of the whole step, over all workers.
+            values: [n], of this worker's rows.
+            rows: number of rows of the whole step, over all workers.
         """
         return values.mean() if self.alone else values.sum() / rows
 
     def add_(self, tensor: Tensor) -> Tensor:
-        """Adds up a tensor over the workers, in place; all get the same bits."""
+        """Sums a tensor over the workers, in place. All workers get bit-identical sums."""
         if not self.alone:
             dist.all_reduce(tensor)
         return tensor
 
     def align(self, tensors: Iterable[Tensor]) -> None:
-        """Gives every worker the first one's values of these tensors, in place."""
+        """Broadcasts rank 0's values of these tensors to all workers, in place."""
         if not self.alone:
             for tensor in tensors:
                 dist.broadcast(tensor.detach(), src=0)
 
-    def told(self, value: T) -> T:
-        """What the first worker gives here, at every worker: anything that can be pickled, tensors on the CPU."""
+    def broadcast(self, value: T) -> T:
+        """Broadcasts rank 0's value to all workers. The value must be picklable, with tensors on the CPU."""
         if self.alone:
             return value
         box: list[Any] = [value if self.first else None]
@@ -79,7 +81,7 @@ class Workers:
         return cast(T, box[0])
 
     def named(self, stream: str) -> str:
-        """The name of a stream of which every worker needs one of its own."""
+        """Returns the name of a random stream that differs between workers."""
         return stream if self.alone else f"{stream}, worker {self.rank}"
 
 

@@ -1,1 +1,1 @@
-"""The experiments: one file each, which opens with what it reproduces, what to expect and what to type."""
+"""The experiments, one file each. A file starts with what to type, what the paper reports, and how long it takes."""

@@ -1,28 +1,29 @@
-"""Figure 6: what more random subsets of modalities a step, that is more ELBO terms, do to the MVAE19.
+"""Figure 6: the MVAE19 with more random subsets of modalities per step, that is, with more ELBO terms.
+
+Type    python pipelines/k_sweep.py                                           # mnist19, about 3 minutes on 2 cores
+        python pipelines/k_sweep.py --preset paper --train-examples 10000     # the figure, on a fifth of mnist19
+        python pipelines/k_sweep.py --preset paper                            # the figure
 
 Paper   supplement, section 9, Figure 6, over 3 runs: (a) joint log-likelihood, (b) variance of the log importance
-        weights, (c) the same with one noise draw shared by all terms of a step. Plotted, no numbers are printed;
+        weights, (c) the same if all terms of a step share one noise draw. The figure prints no numbers.
         "switching from k = 0 to k = 1 greatly reduces the variance"
-Runs    --preset demo: mnist19, k = 0, 1, 4, free and fixed noise, 1 seed, 1 epoch, about 3 minutes on 2 CPU cores
+Runs    --preset demo: mnist19, k = 0, 1, 4, free and fixed noise, 1 seed, 1 epoch
         --preset paper: k = 0, 1, 2, 4, 8, 16, 32, 50, free and fixed noise, 3 seeds, 100 epochs, 1,000 samples
-        --train-examples 10000 makes an epoch a fifth of mnist19's; the table's caption says so
-Type    python pipelines/k_sweep.py
-        python pipelines/k_sweep.py --preset paper --train-examples 10000
+        With --train-examples, the table's caption says how many examples were used.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator
 
 from mvae.data import source
+from mvae.data.registry import names_of
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import likelihood
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset, SampleCount, report_name
+from sweeps.cli.shared import Preset, SampleCount, arms_for, report_name
 from sweeps.cli.values import Counts, Token, Written, names
 from sweeps.start import start
 from sweeps.sweep import Sweep
@@ -32,45 +33,50 @@ from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_rea
 
 Noise = Literal["free", "fixed"]
 
-KS = (0, 1, 2, 4, 8, 16, 32, 50)
-"""Random subsets a step, from none to the figure's 50."""
-
-FEW, MORE = "k=0", "k=1"
-"""The columns that the paper's claim compares."""
-
 LOG_JOINT, VARIANCE = "log joint", "var joint"
-"""The rows of Figure 6 (a), and of (b) and (c): of which of Table 2's weights the figure does not say; the joint's."""
+"""Rows of Figure 6 (a), and of (b) and (c). The figure does not say which of Table 2's weights it shows; ours are the
+joint ones."""
 
 
 class Options(CommonOptions):
     """Subsets of modalities"""
 
+    offers: ClassVar = {
+        "dataset": names_of("image attribute", "views"),
+        "arms": arms_for(likelihood(2), reads="k"),
+    }
+
     dataset: Token = "mnist19"
-    """Data set of at least 3 modalities, where any k is above 0; mnist19 is made of MNIST's raw files, faces19 needs
-    none."""
+    """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files. With --ks 0 any data set
+    will do."""
     ks: Counts | None = None
-    """Random subsets of modalities a step, beside the joint and the unimodal ELBO terms (default: the preset's)."""
+    """Random subsets of modalities per step, one column each. Each subset adds an ELBO term to the joint term and the
+    terms of single modalities (default: the preset's)."""
     noise: Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")] = ("free", "fixed")
-    """free: each ELBO term draws its own; fixed: all terms of a step share one draw, as in Figure 6 (c)."""
+    """Noise of the ELBO terms, one row each: free (each term draws its own) or fixed (all terms of a step share one
+    draw, as in Figure 6 c)."""
     samples: SampleCount = None
 
 
-PRESETS = {"demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}), "paper": Preset(KS, seeds=(0, 1, 2))}
-"""The text gives no number of importance samples for Figure 6; paper uses that of Tables 1 and 2."""
+PRESETS = {
+    "demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}),
+    "paper": Preset((0, 1, 2, 4, 8, 16, 32, 50), seeds=(0, 1, 2)),
+}
+"""The text gives no number of importance samples for Figure 6. `paper` uses that of Tables 1 and 2."""
 
 
 def trained(options: Options) -> tuple[TrialAt, ...]:
-    """Every trial: an arm, free or fixed noise, k and a seed.
+    """Returns every trial: one per arm, noise, k and seed.
 
     Raises:
-        Refusal: an arm that samples no subsets; subsets of too few modalities.
+        Refusal: the arm samples no subsets, or the data set has too few modalities for them.
     """
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:
         check_measurable(likelihood(chosen.samples), token, source(options.dataset))
         check_reads(token, "k", "samples no subsets of modalities")
     return tuple(
-        TrialAt(variant(token, noise, options.dataset), f"k={k}", trial)
+        TrialAt(_variant(token, noise, options.dataset), f"k={k}", trial)
         for token in chosen.arms
         for noise in options.noise
         for k in sorted(options.ks or chosen.columns)
@@ -78,39 +84,37 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
     )
 
 
-def variant(token: str, noise: Noise, dataset: str) -> str:
-    """What is trained, in words."""
+def _variant(token: str, noise: Noise, dataset: str) -> str:
     return f"{arm_title(token, dataset)} {noise} noise"
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
-    """The rows of the table, for each arm and noise."""
-    names = {
-        LOG_JOINT: "log_joint",
-        VARIANCE: "variance_joint",
-        "var marginal": "variance_marginal",
-        "var conditional": "variance_conditional",
-        "ESS joint": "ess_joint",
-    }
-    return tuple(ShownQuantity(label, f"test/{name}", likelihood(samples)) for label, name in names.items())
+    """Returns the quantities of the table. Each has one row per arm and noise."""
+    return (
+        ShownQuantity(LOG_JOINT, "test/log_joint", likelihood(samples)),
+        ShownQuantity(VARIANCE, "test/variance_joint", likelihood(samples)),
+        ShownQuantity("var marginal", "test/variance_marginal", likelihood(samples)),
+        ShownQuantity("var conditional", "test/variance_conditional", likelihood(samples)),
+        ShownQuantity("ESS joint", "test/ess_joint", likelihood(samples)),
+    )
 
 
 def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
-    """The paper's claim, measured: the variance at k = 0 against that at k = 1."""
+    """Compares the variance at k = 0 with that at k = 1, as the paper claims, for each variant."""
     for one in variants:
-        few, more = (report.mean(f"{one} {VARIANCE}", column) for column in (FEW, MORE))
+        few, more = (report.mean(f"{one} {VARIANCE}", column) for column in ("k=0", "k=1"))
         if few is not None and more is not None:
-            said = f"{few:.3f} at {FEW}, {more:.3f} at {MORE}, {more / few:.2f} of it"
-            yield f"{one}: variance of the joint log weights {said}."
+            ratio = more / few
+            yield f"{one}: variance of the joint log weights {few:.3f} at k=0, {more:.3f} at k=1 (ratio {ratio:.2f})."
 
 
 def pictures(report: Report, options: Options) -> Pictures:
-    """The figure's plots: (b) and (c) where the noise is asked for."""
+    """Returns the figure: plot (a), and (b) and (c) for the requested kinds of noise."""
     chosen = PRESETS[options.preset].under(options)
 
     def lines(label: str, noises: tuple[Noise, ...]) -> tuple[Line, ...]:
-        made = (variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
-        return tuple(Line(report, f"{one} {label}", label=one) for one in made)
+        variants = (_variant(token, noise, options.dataset) for token in chosen.arms for noise in noises)
+        return tuple(Line(report, f"{one} {label}", label=one) for one in variants)
 
     letters: dict[Noise, str] = {"free": "(b)", "fixed": "(c)"}
     plots = {"(a) joint log-likelihood, nats": lines(LOG_JOINT, options.noise)} | {
@@ -122,10 +126,10 @@ def pictures(report: Report, options: Options) -> Pictures:
 
 
 def sweep(options: Options) -> Sweep:
-    """The table and the figure that the options ask for; another number of samples is another report.
+    """Returns the table and the figure. Each number of samples has its own report.
 
     Raises:
-        Refusal: an unknown name, subsets of too few modalities.
+        Refusal: unknown name, or too few modalities for subsets.
     """
     trials, samples = trained(options), PRESETS[options.preset].under(options).samples
     title = f"Figure 6 on {options.dataset}"
@@ -133,8 +137,8 @@ def sweep(options: Options) -> Sweep:
         report_name(f"k_sweep-{options.dataset}", samples),
         title,
         quantity_cells(quantities(samples), trials),
-        axis="random subsets a step",
-        heading=f"{title}: more ELBO terms a step (likelihoods in nats, {samples:,} samples)",
+        axis="random subsets per step",
+        heading=f"{title}: more ELBO terms per step (likelihoods in nats, {samples:,} samples)",
         source="supplement, section 9, Figure 6",
         statements=lambda report: statements(report, variants(trials)),
         pictures=lambda report, _: pictures(report, options),

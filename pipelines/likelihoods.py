@@ -1,35 +1,38 @@
-"""Tables 1 and 2: likelihoods of the test set by importance sampling, and the variance of their log weights.
+"""Tables 1 and 2: log-likelihoods of the test set by importance sampling, and the variance of the log weights.
 
-Paper   supplement, section 4, q(z|x1,x2) as importance distribution, 1,000 samples. BinaryMNIST, MVAE: log p(x1)
-        -86.051, log p(x1,x2) -86.278, log p(x1|x2) -83.940; variances 21.791 marginal, 21.917 joint, 23.035
-        conditional (JMVAE 40.646). The same by q(z|x1) stands in the main paper; ours is shown without its values.
-Runs    --preset demo: digits, 5 arms x 1 seed, about 2 minutes on 2 CPU cores
-        --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP; measuring a trial's 10,000 test images
-        with 1,000 samples of each of two proposals takes about 20 minutes of one core (DCGAN: 3 hours)
-        --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN; MVAE19 is trained
-        on the same examples with each attribute a modality of its own. --dataset faces: the same on faces drawn here
-        --dataset binary_mnist --binarisation fixed,dynamic: a row for each way to draw the bits of the training images.
-        fixed is the default, as in reference [5] of the supplement; dynamic draws them anew each epoch
-Type    python pipelines/likelihoods.py
-        python pipelines/likelihoods.py --dataset binary_mnist --preset paper
+Type    python pipelines/likelihoods.py                                          # digits, about 2 minutes on 2 cores
+        python pipelines/likelihoods.py --dataset binary_mnist --preset paper    # the tables' first column
+        python pipelines/likelihoods.py --dataset celeba --preset paper          # or --dataset faces, drawn here
         python pipelines/likelihoods.py --dataset binary_mnist --binarisation fixed,dynamic
-"""
 
-from __future__ import annotations
+Paper   supplement, section 4: 1,000 samples from the proposal q(z|x1,x2). BinaryMNIST, MVAE:
+        log p(x1) -86.051, log p(x1,x2) -86.278, log p(x1|x2) -83.940;
+        variances 21.791 marginal, 21.917 joint, 23.035 conditional (JMVAE 40.646)
+        The main paper has the same table with the proposal q(z|x1). Our estimates with it have no published values
+        next to them.
+Runs    --preset demo: digits, 5 arms x 1 seed
+        --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP. Measuring one trial takes about
+        20 minutes of one core: 10,000 test images, 1,000 samples, two proposals (with a DCGAN: 3 hours)
+        --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN. MVAE19 is trained
+        on the same examples, with each attribute as a modality of its own
+
+--binarisation sets how the bits of binary_mnist's training images are drawn: fixed, once, as in the supplement's
+reference [5]; dynamic, again in each epoch.
+"""
 
 import itertools
 from collections.abc import Iterator
+from typing import ClassVar
 
 from mvae.data import DATASETS, Kind, source
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import likelihood
 from mvae.models import arm
-from mvae.models.arm import Feature
+from mvae.models.arm import features
 from mvae.refusal import Refusal
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset, TargetRows, report_name
+from sweeps.cli.shared import Preset, SampleCount, TargetRows, arms_for, report_name
 from sweeps.cli.trial_options import Binarisations
-from sweeps.cli.values import Samples
 from sweeps.start import start
 from sweeps.sweep import Cell, Sweep
 from sweeps.table.protocol import remarks
@@ -37,25 +40,26 @@ from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table
 from sweeps.table.quantities import arm_title, check_reads, quick_network, readings
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
-"""The tables' rows, and the arms of the main paper's own table."""
+"""Rows of the tables, and of the main paper's table."""
 
 SEPARATE = "mvae19"
-"""The MVAE with each attribute a modality of its own: a row on data sets that have all attributes as one."""
+"""Row of the MVAE with each attribute as a modality of its own, for data sets whose attributes are one modality."""
 
 
 class Options(CommonOptions):
     """Likelihoods"""
 
-    samples: Samples | None = None
-    """Importance samples a test example, at least 2 (default: the preset's; the paper: 1000)."""
+    offers: ClassVar = {"arms": [*arms_for(likelihood(2)), SEPARATE]}
+
+    samples: SampleCount = None
     targets: TargetRows = ("own", "all")
     binarisation: Binarisations | None = None
-    """Bits of binary_mnist's training images: fixed, drawn once, or dynamic, drawn anew each epoch; several make a row
-    each (default: fixed)."""
+    """Bits of binary_mnist's training images, one row each: fixed (drawn once) or dynamic (drawn again in each epoch)
+    (default: fixed)."""
 
 
 def preset(options: Options) -> Preset:
-    """The preset for a data set: paper as section 1 says, demo in minutes (hours where there is no fast network).
+    """Returns the preset of the chosen data set: `paper` follows section 1, `demo` uses a fast network if there is one.
 
     Raises:
         Refusal: the paper has no column for this data set.
@@ -67,61 +71,62 @@ def preset(options: Options) -> Preset:
     published = likelihood_table(options.dataset)
     if published is None:
         raise Refusal(f"--preset paper: Tables 1 and 2 have no column for {options.dataset}")
-    stated = {name: published.protocol[name] for name in ("epochs", "image_network", "latents")}
-    return Preset(seeds=(0, 1, 2), samples=published.protocol["samples"], trial=stated)
+    return Preset(
+        seeds=(0, 1, 2),
+        samples=published.protocol["samples"],
+        trial={name: published.protocol[name] for name in ("epochs", "image_network", "latents")},
+    )
 
 
 def separated(dataset: str) -> str | None:
-    """The data set of the same examples with each attribute a modality of its own; None where there is none."""
-    together = any(modality.kind is Kind.ATTRIBUTES for modality in source(dataset).modalities)
-    return f"{dataset}19" if together and f"{dataset}19" in DATASETS else None
+    """Returns the data set of the same examples with each attribute as a modality, or None."""
+    kinds = {modality.kind for modality in source(dataset).modalities}
+    return f"{dataset}19" if Kind.ATTRIBUTES in kinds and f"{dataset}19" in DATASETS else None
 
 
-def default_arms(dataset: str) -> tuple[str, ...]:
-    """The rows, where none are asked for: those that fit the data set."""
+def _default_arms(dataset: str) -> tuple[str, ...]:
     if separated(dataset):
         return ("jmvae", "mvae", SEPARATE, "vae", "cvae")
-    if all(modality.kind is not Kind.IMAGE for modality in source(dataset).modalities):
-        return tuple(token for token in ARMS if Feature.IMAGELESS in arm(token).handles)
-    if len(source(dataset).modalities) > 2:
-        return tuple(token for token in ARMS if Feature.MANY in arm(token).handles)
-    return ARMS
+    return tuple(token for token in ARMS if features(source(dataset).modalities) <= arm(token).handles)
 
 
 def trained_as(token: str, dataset: str) -> tuple[str, str, str]:
-    """Title, data set and model of a row.
+    """Returns title, data set and model of a row.
 
     Raises:
-        Refusal: an arm that the data set has not.
+        Refusal: the arm needs attributes as one modality, which the data set does not have.
     """
     if token != SEPARATE:
         return arm(token).title, dataset, token
     if (separate := separated(dataset)) is None:
         able = " or ".join(name for name in DATASETS if separated(name))
-        raise Refusal(f"arm {SEPARATE} takes attributes apart that {dataset} has not: give --dataset {able}")
+        raise Refusal(
+            f"arm {SEPARATE} needs a data set with attributes as one modality, unlike {dataset}: give --dataset {able}"
+        )
     return arm_title("mvae", separate), separate, "mvae"
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Rows are arms, columns the quantities that an arm has an estimate of; all cells of a row and seed share a trial.
-    Under dynamic binarisation an arm has a row of its own.
+    """Rows are arms, columns are the quantities that an arm can estimate. All cells of a row and seed share a trial.
+
+    Dynamic binarisation has a row of its own.
 
     Raises:
-        Refusal: an arm that has no likelihood estimate.
+        Refusal: the arm has no likelihood estimate.
     """
     from mvae.evaluation.measures import estimates
 
     chosen = preset(options).under(options)
     measure = likelihood(chosen.samples)
     table = likelihood_table(options.dataset)
-    rows = itertools.product(options.arms or default_arms(options.dataset), options.binarisation or ("fixed",))
+    rows = itertools.product(options.arms or _default_arms(options.dataset), options.binarisation or ("fixed",))
     for (token, binarisation), (targets, suffix) in (
         (row, reading) for row in rows for reading in readings(trained_as(row[0], options.dataset)[2], options.targets)
     ):
         title, dataset, model = trained_as(token, options.dataset)
         check_measurable(measure, model)
         if binarisation == "dynamic":
-            check_reads(model, "binarisation", "is not trained on bits drawn anew")
+            check_reads(model, "binarisation", "cannot be trained with dynamic binarisation")
         trials = chosen.trials(options, model, dataset=dataset, binarisation=binarisation, targets=targets)
         offered = estimates(trials[0])
         for quantity in (one for one in QUANTITIES if one.metric in offered):
@@ -138,18 +143,23 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """The table that the options ask for; another number of samples is another report.
+    """Returns the table that the options ask for. Each number of samples has its own report.
 
     Raises:
-        Refusal: an unknown name, an arm without an estimate.
+        Refusal: unknown name, or arm without a likelihood estimate.
     """
-    made = tuple(cells(options))
+    grid = tuple(cells(options))
     table = likelihood_table(options.dataset)
-    samples = int(made[0].measure.parameter("s"))
+    samples = int(grid[0].measure.parameter("s"))
     title = f"{table.name}, {table.title}" if table else f"Likelihoods on {options.dataset}"
-    name = report_name(f"likelihoods-{options.dataset}", samples)
-    said = remarks(made, network_given=options.image_network is not None)
-    return Sweep(name, title, made, table, axis=f"quantity in nats, {samples:,} samples", remarks=said)
+    return Sweep(
+        report_name(f"likelihoods-{options.dataset}", samples),
+        title,
+        grid,
+        table,
+        axis=f"quantity in nats, {samples:,} samples",
+        remarks=remarks(grid, network_given=options.image_network is not None),
+    )
 
 
 if __name__ == "__main__":

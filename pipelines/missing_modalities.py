@@ -1,28 +1,29 @@
-"""Figure 5: what is left of the MVAE19 when values are missing from most training examples.
+"""Figure 5: accuracy and likelihood of the MVAE19 when values are missing from most training examples.
+
+Type    python pipelines/missing_modalities.py                                     # mnist19, about 3 minutes on 2 cores
+        python pipelines/missing_modalities.py --dataset faces19                   # needs no files; DCGAN, so slower
+        python pipelines/missing_modalities.py --dataset celeba19 --preset paper   # the figure
 
 Paper   supplement, section 6, Figure 5: each x_i of each training example is kept with probability p, once, before
-        training; p from 0.001 to 1, trained from scratch on CelebA with 19 modalities. Plotted (no numbers are
-        printed): (a) accuracy of sampling the right attribute given an image, (b) log marginal, (c) log conditional;
+        training; p from 0.001 to 1, trained from scratch on CelebA with 19 modalities. The figure prints no numbers.
+        (a) accuracy of sampling the right attribute given an image, (b) log marginal, (c) log conditional
         "even with p = 0.1, we still see accuracy close to the prediction accuracy with full data"
-Runs    --preset demo: mnist19, 3 keep probabilities x 1 seed, 5 epochs, about 3 minutes on 2 CPU cores
+Runs    --preset demo: 3 keep probabilities x 1 seed, 5 epochs
         --preset paper: 9 keep probabilities x 3 seeds, 100 epochs, likelihoods from 1,000 samples
-        mnist19 is made of MNIST's files; without them --dataset faces19 is drawn here, on the DCGAN and so for longer
-Type    python pipelines/missing_modalities.py
-        python pipelines/missing_modalities.py --dataset celeba19 --preset paper
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from typing import ClassVar
 
 from mvae.data import source, training_examples
 from mvae.data.dataset import attribute_names
+from mvae.data.registry import names_of
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ATTRIBUTE_ACCURACY, likelihood
 from mvae.supervision import kept_values
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset, SampleCount, report_name
+from sweeps.cli.shared import Preset, SampleCount, arms_for, report_name
 from sweeps.cli.values import Probabilities, Token
 from sweeps.start import start
 from sweeps.sweep import Sweep
@@ -33,7 +34,7 @@ from sweeps.table.quantities import ShownQuantity, TrialAt, arm_title, check_rea
 from sweeps.table.rounding import shown_value
 
 KEEP_PROBABILITIES = (0.001, 0.002, 0.005, 0.01, 0.03, 0.1, 0.2, 0.5, 1.0)
-"""Nine points from 0.001 to 1, logarithms about equally far apart; 0.1 among them, since the text speaks of it."""
+"""Nine points from 0.001 to 1, about equally spaced in their logarithm. 0.1 is the value that the text discusses."""
 
 ACCURACY = ShownQuantity("accuracy", "test/attribute_accuracy", ATTRIBUTE_ACCURACY)
 BALANCED = ShownQuantity("balanced accuracy", "test/attribute_balanced_accuracy", ATTRIBUTE_ACCURACY)
@@ -42,24 +43,32 @@ LIKELIEST = (
     ShownQuantity("likeliest accuracy", "test/attribute_accuracy_likeliest", ATTRIBUTE_ACCURACY),
     ShownQuantity("likeliest balanced accuracy", "test/attribute_balanced_accuracy_likeliest", ATTRIBUTE_ACCURACY),
 )
-"""Of sampled attributes, as in the figure; of always saying the more frequent value; of the likelier values."""
+"""ACCURACY and BALANCED are of sampled attributes, as in the figure. MAJORITY always guesses the more frequent value.
+LIKELIEST takes the likelier value."""
 
 LOG_MARGINAL, LOG_CONDITIONAL = "log p(x1)", "log p(x1|others)"
-"""The rows of Figure 5 (b) and (c)."""
+"""Rows of Figure 5 (b) and (c)."""
 
 CLAIMED, FULL = 0.1, 1.0
-"""The keep probabilities that the paper's claim compares."""
+"""Keep probabilities that the paper's claim compares."""
 
 
 class Options(CommonOptions):
     """Missing modalities"""
 
+    offers: ClassVar = {
+        "dataset": names_of("image attributes", "image attribute"),
+        "arms": arms_for(ATTRIBUTE_ACCURACY, reads="keep_probability"),
+    }
+
     dataset: Token = "mnist19"
-    """Data set with attributes; mnist19 is made of MNIST's raw files, faces19 needs none."""
+    """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files."""
     keep_probabilities: Probabilities | None = None
-    """Probabilities p, 0 < p <= 1, with which each value of each training example is kept (default: the preset's).
-    The caption of Figure 5 says "drop with probability p"; the text of section 6 says keep, and so does the claim of
-    both that p = 0.1 comes close to the full data, 10 % of it."""
+    """Probabilities p, 0 < p <= 1, of keeping each value of each training example, one column each (default: the
+    preset's).
+
+    The caption of Figure 5 says "drop with probability p". The text of section 6 says keep, and only that fits the
+    claim of both: p = 0.1, 10 % of the data, comes close to the full data."""
     samples: SampleCount = None
 
 
@@ -67,19 +76,19 @@ PRESETS = {
     "demo": Preset((0.01, CLAIMED, FULL), samples=20, trial={"epochs": 5}),
     "paper": Preset(KEEP_PROBABILITIES, seeds=(0, 1, 2)),
 }
-"""The text gives no number of importance samples for Figure 5; paper uses that of Tables 1 and 2."""
+"""The text gives no number of importance samples for Figure 5. `paper` uses that of Tables 1 and 2."""
 
 
 def trained(options: Options) -> tuple[TrialAt, ...]:
-    """Every trial: an arm, a keep probability and a seed.
+    """Returns every trial: one per arm, keep probability and seed.
 
     Raises:
-        Refusal: a data set without attributes, or an arm that cannot be trained with values missing.
+        Refusal: the data set has no attributes, or the arm cannot be trained with missing values.
     """
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:
         check_measurable(ATTRIBUTE_ACCURACY, token, source(options.dataset))
-        check_reads(token, "keep_probability", "is not trained with values missing")
+        check_reads(token, "keep_probability", "cannot be trained with missing values")
     return tuple(
         TrialAt(arm_title(token, options.dataset), probability, trial)
         for token in chosen.arms
@@ -89,21 +98,21 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
-    """The rows of the table, for each arm."""
-    likelihoods = (
+    """Returns the quantities of the table. Each has one row per arm."""
+    return (
+        *(ACCURACY, BALANCED, MAJORITY, *LIKELIEST),
         ShownQuantity(LOG_MARGINAL, "test/log_marginal", likelihood(samples)),
         ShownQuantity(LOG_CONDITIONAL, "test/log_conditional", likelihood(samples)),
     )
-    return (ACCURACY, BALANCED, MAJORITY, *LIKELIEST, *likelihoods)
 
 
 def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
-    """The same quantity of one attribute."""
+    """Returns the same quantity for a single attribute."""
     return ShownQuantity(f"{name} {shown.label}", f"{shown.metric}/{name}", shown.measure)
 
 
 def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
-    """The paper's claim, measured: of each arm, over the seeds that have both keep probabilities."""
+    """Compares both keep probabilities of the paper's claim for each arm, over the seeds that have results for both."""
     for arm in arms:
         pair = [report.entries.get((BALANCED.row(arm), probability)) for probability in (CLAIMED, FULL)]
         by_seed = [{run.seed: run.value for run in entry.runs if run.value is not None} for entry in pair if entry]
@@ -112,12 +121,12 @@ def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
             few, full = (sum(values[seed] for seed in both) / len(both) for values in by_seed)
             yield (
                 f"{arm}: balanced accuracy at keep_probability {CLAIMED:g} is {shown_value(few)}, {few / full:.1%} of"
-                f" the {shown_value(full)} at {FULL:g} (a coin has 0.5)."
+                f" the {shown_value(full)} at {FULL:g} (guessing gives 0.5)."
             )
 
 
 def pictures(report: Report, details: Report | None, options: Options) -> Pictures:
-    """The figure's three plots, and the balanced accuracy of every attribute."""
+    """Returns the figure's three plots, and a heat map of every attribute's balanced accuracy."""
     assert details is not None
     names = attribute_names(source(options.dataset).modalities)
     arms = variants(trained(options))
@@ -143,19 +152,20 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
 
 
 def sweep(options: Options) -> Sweep:
-    """The table and the figure that the options ask for; another number of samples is another report.
+    """Returns the table and the figure. Each number of samples has its own report.
 
     Raises:
-        Refusal: an unknown name, a keep probability that leaves nothing, missing data.
+        Refusal: unknown name, keep probability that keeps no values, or missing data.
     """
     trials = trained(options)
     samples, modalities = PRESETS[options.preset].under(options).samples, source(options.dataset).modalities
-    there = training_examples(options.dataset, options.data_root)
-    for one in trials:
-        examples = min(there, one.trial.train_examples or there)
-        kept_values(examples, len(modalities), one.trial.keep_probability, one.trial.seed)
-    each = (ACCURACY, BALANCED, MAJORITY)
-    per_attribute = [of_attribute(shown, name) for name in attribute_names(modalities) for shown in each]
+    available = training_examples(options.dataset, options.data_root)
+    for trial in (one.trial for one in trials):
+        kept_values(
+            min(available, trial.train_examples or available), len(modalities), trial.keep_probability, trial.seed
+        )
+    names = attribute_names(modalities)
+    per_attribute = [of_attribute(shown, name) for name in names for shown in (ACCURACY, BALANCED, MAJORITY)]
     title = f"Figure 5 on {options.dataset}"
     cells = quantity_cells(quantities(samples), trials)
     return Sweep(
@@ -164,7 +174,7 @@ def sweep(options: Options) -> Sweep:
         cells,
         remarks=remarks(cells, network_given=options.image_network is not None),
         axis="keep_probability",
-        heading=f"{title}: training examples with values missing (likelihoods in nats, {samples:,} samples)",
+        heading=f"{title}: training examples with missing values (likelihoods in nats, {samples:,} samples)",
         source="supplement, section 6, Figure 5",
         statements=lambda report: statements(report, variants(trials)),
         details=quantity_cells(per_attribute, trials),

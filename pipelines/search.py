@@ -1,19 +1,18 @@
-"""A search for better settings: Optuna chooses them, ASHA gives up early what lags behind.
+"""Searches for better settings: Optuna proposes them, and ASHA prunes the trials that fall behind.
 
-Paper   none: the supplement gives one setting a data set, and leaves some open (pairing, targets, label weight)
-Expect  on digits with 5 % of the pairs, settings that beat the default's validation accuracy within 20 trials
-Runs    digits, 20 trials of 20 epochs: about a minute on 2 CPU cores
-Type    python pipelines/search.py --paired-fraction 0.05
-        python pipelines/search.py --paired-fraction 0.05 --trials 40
+Type    python pipelines/search.py --paired-fraction 0.05                # digits, 20 trials, about a minute on 2 cores
+        python pipelines/search.py --paired-fraction 0.05 --trials 40    # 20 more
         python pipelines/search.py --dataset fashion_mnist --arms mvae --paired-fraction 0.01 --epochs 20 --trials 60
 
-What is varied: learning rate, latents, likelihood weights, annealing share, pairing, targets, image network and decoder
-depth, as far as the arm reads them; an option that is given, as --learning-rate 0.001, is kept fixed. --trials is a
-total: the same command goes on after any interruption, and with a larger total it goes further. At its end it prints
-the best settings as a command line, to be trained with more seeds.
-"""
+Paper   none: the supplement has one setting per data set, and leaves some open (pairing, targets, label weight)
+Expect  on digits with 5 % of the pairs, settings with a better validation accuracy than the default's, within 20 trials
+Runs    digits, 20 trials of 20 epochs
 
-from __future__ import annotations
+By default the search varies learning rate, latents, likelihood weights, annealing share, pairing, targets, image
+network and decoder depth, as far as the arm reads them. A setting that you give, for example --learning-rate 0.001, is
+fixed. --trials is a total: after an interruption the same command resumes, and a larger total adds trials. At the end
+the search prints a command that trains the best settings with more seeds.
+"""
 
 import shlex
 from dataclasses import replace
@@ -35,10 +34,10 @@ from mvae.trial import Trial
 from pipelines.train import PRESETS, measure_of
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.programs import from_here
-from sweeps.cli.shared import check_pairs
+from sweeps.cli.shared import PairedFraction, check_pairs
 from sweeps.cli.tracking_uri import tracking_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
-from sweeps.cli.values import Count, Names, Share, Uri, Written
+from sweeps.cli.values import Count, Names, Uri, Written
 from sweeps.search.database import check_can_be_made, study_uri
 from sweeps.search.driver import sweep_of
 from sweeps.search.space import Search, ranges
@@ -50,42 +49,41 @@ from sweeps.table.protocol import remarks
 
 def _metric(value: str) -> str:
     if not value.startswith("validation/") or value == "validation/":
-        raise Refusal("write a validation metric, as validation/accuracy: a search must not look at the test set")
+        raise Refusal("write a validation metric, such as validation/accuracy: a search must not use the test set")
     return value
 
 
-Metric = Annotated[str, AfterValidator(_metric), Written("validation/NAME")]
+Metric = Annotated[str, AfterValidator(_metric), Written("METRIC")]
 
 
 class Options(CommonOptions):
     """Search"""
 
     trials: Annotated[Count, Field(le=100_000)] = 20
-    """Distinct settings to try in all, those of earlier commands among them."""
+    """Total number of distinct settings to try, including those of earlier commands."""
     objective: Metric | None = None
-    """Validation metric at the last epoch that decides (default: accuracy, or what the arm has)."""
+    """Validation metric that ranks the trials, for example validation/accuracy (default: the arm's)."""
     vary: Names | None = None
-    """Settings to vary (default: all that the arm reads and that are not given)."""
+    """Settings to vary (default: all settings that the arm reads and that you do not give)."""
     prune: bool = True
-    """Train every trial to its end: none is given up for lagging behind at a rung (ASHA)."""
-    paired_fraction: Share | None = None
-    """Share of the training pairs that stay together, 0 < f <= 1 (default: all)."""
-    pairing: Pairing | None = None
-    """How often the paired set is shown; given, it is not varied."""
-    targets: Targets | None = None
-    """What an ELBO term reconstructs; given, it is not varied."""
+    """Train every trial for all epochs, even if it falls behind (no ASHA)."""
+    paired_fraction: PairedFraction = None
+    pairing: Annotated[Pairing | None, Written("NAME")] = None
+    """How often the kept pairs are shown: reserved, proportional or resampled (default: varied)."""
+    targets: Annotated[Targets | None, Written("own|all")] = None
+    """What an ELBO term reconstructs: own (what it conditions on) or all modalities (default: varied)."""
     study_uri: Uri | None = None
-    """Database of the study (default: a SQLite file in the storage, beside MLflow's)."""
+    """Database of the Optuna study (default: a SQLite file in the storage, next to MLflow's)."""
 
 
 def search(options: Options) -> Search:
-    """What the options ask for.
+    """Returns the search that the options ask for.
 
     Raises:
-        Refusal: an unknown name, settings that mean nothing, nothing to vary, a metric that the arm has not.
+        Refusal: unknown name, contradicting settings, nothing to vary, or a metric that the arm does not have.
     """
     if len(options.arms or ()) > 1 or len(options.seeds or ()) > 1:
-        raise Refusal("a search is for one arm and one seed: give --arms and --seeds one each")
+        raise Refusal("a search has one arm and one seed: give only one of each to --arms and --seeds")
     if (options.workers_per_trial or 1) > 1:
         raise Refusal("a search trains each trial in one process: leave --workers-per-trial out")
     chosen = PRESETS[options.preset].under(options)
@@ -107,51 +105,55 @@ def search(options: Options) -> Search:
 
 
 def objective(options: Options, token: str) -> str:
-    """The metric that decides.
+    """Returns the metric that ranks the trials.
 
     Raises:
-        Refusal: the arm does not have the one that is asked for; the line names those that it has.
+        Refusal: the arm does not have the requested metric. The message lists the metrics that it has.
     """
     able = validation_metrics(token, source(options.dataset).modalities)
     if not able:
-        raise Refusal(f"arm {token} on {options.dataset} has no validation metric to go by: choose another")
+        raise Refusal(f"arm {token} on {options.dataset} has no validation metric: choose another arm or data set")
     if options.objective is not None and options.objective not in able:
         raise Refusal(
-            f"--objective {options.objective}: arm {token} on {options.dataset} has {', '.join(able)}; choose one"
+            f"--objective {options.objective}: arm {token} on {options.dataset} does not have it: choose among"
+            f" {', '.join(able)}"
         )
     return options.objective or able[0]
 
 
 def measured(token: str, options: Options) -> Measure:
-    """What is computed of a trial that comes to its end: as pipelines/train.py does, of the paired fraction."""
+    """Returns the measure of a finished trial: that of pipelines/train.py, but a read-out uses the paired fraction."""
     found = measure_of(token, options.dataset)
     return readout(options.paired_fraction or 1.0) if found.name == "readout" else found
 
 
 def command(trial: Trial, options: Options) -> str:
-    """The command line that trains a trial with three seeds, the search's own among them: that one is done already."""
+    """Returns the command that trains a trial's settings with three seeds. The search has trained the first one."""
     labelled = Kind.LABEL in {modality.kind for modality in source(trial.dataset).modalities}
     of_table = labelled and (measured(trial.model, options) == ACCURACY or "readout" in arm(trial.model).measures)
     pipeline = "weak_supervision" if of_table else "train"
-    fraction = "--fractions" if of_table else "--paired-fraction"
-    words: dict[str, object] = {"--dataset": trial.dataset, "--arms": trial.model}
-    words["--seeds"] = f"{trial.seed}-{trial.seed + 2}"
+    fraction = "fractions" if of_table else "paired_fraction"
+    words: dict[str, object] = {
+        "dataset": trial.dataset,
+        "arms": trial.model,
+        "seeds": f"{trial.seed}-{trial.seed + 2}",
+    }
     if options.paired_fraction is not None or of_table:
         words[fraction] = np.format_float_positional(options.paired_fraction or 1.0, trim="-")
     reads = trial.hashed_fields()
-    for name in ("epochs", *TrialOptions.model_fields, "pairing", "targets"):
-        if name in reads and reads[name] is not None:
-            words[f"--{name.replace('_', '-')}"] = reads[name]
-    for name in ("name", "storage", "data_root", "cache", "tracking_uri", "plugins"):
-        if name in options.model_fields_set:
-            words[f"--{name.replace('_', '-')}"] = _wherever_typed(name, getattr(options, name))
-    typed = [part for name, value in words.items() for part in (name, str(value))]
-    file = Path(pipelines.__path__[0], f"{pipeline}.py")  # not beside this file, of which `ray submit` runs a copy
+    settings = ("epochs", *TrialOptions.model_fields, "pairing", "targets")
+    words |= {name: reads[name] for name in settings if reads.get(name) is not None}
+    places = ("name", "storage", "data_root", "cache", "tracking_uri", "plugins")
+    words |= {
+        name: _for_any_folder(name, getattr(options, name)) for name in places if name in options.model_fields_set
+    }
+    typed = [part for name, value in words.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    file = Path(pipelines.__path__[0], f"{pipeline}.py")  # not Path(__file__), because `ray submit` runs a copy
     return shlex.join(["python", from_here(file), *typed])
 
 
-def _wherever_typed(name: str, given: object) -> object:
-    """The value of an option, with absolute paths and without credentials: it is typed in another folder, perhaps."""
+def _for_any_folder(name: str, given: object) -> object:
+    """Returns an option's value with absolute paths, so that it works in any folder, and without credentials."""
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":
@@ -160,18 +162,18 @@ def _wherever_typed(name: str, given: object) -> object:
 
 
 def sweep(options: Options) -> Sweep:
-    """The search that the options ask for, as far as it has come.
+    """Returns the search that the options ask for, with the trials that it already has.
 
     Raises:
-        Refusal: as `search`; missing data; a study that cannot be read.
+        Refusal: like `search`; or missing data, or a study that cannot be read.
     """
     wanted = search(options)
     check_pairs(options, options.paired_fraction)
     store = Store.open(options.storage, options.name, create=False)
     if options.study_uri is not None and not (options.plan or options.report):
         check_can_be_made(options.study_uri)
-    made = sweep_of(wanted, study_uri(store, options.study_uri))
-    return replace(made, remarks=remarks(made.cells, network_given=True))
+    found = sweep_of(wanted, study_uri(store, options.study_uri))
+    return replace(found, remarks=remarks(found.cells, network_given=True))
 
 
 if __name__ == "__main__":

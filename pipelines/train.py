@@ -1,22 +1,22 @@
-"""One model on the whole cluster: data-parallel training of any arm on any data set.
+"""Trains one model on the whole cluster: data-parallel training of any arm on any data set.
 
-Paper   sections 1, 6 and 8 to 11 train each model on one GPU; the batch size here is theirs, shared by the workers
-Expect  the numbers of one worker, up to rounding, with networks without batch normalisation; with it, only if the
-        workers share its statistics (--sync-batchnorm)
-Runs    digits, 20 epochs, 2 workers on 2 CPU cores: half a minute, most of it the start of the workers
-Type    python pipelines/train.py --workers 2
+Type    python pipelines/train.py --workers 2                            # digits, half a minute on 2 cores
         ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 4 --precision bfloat16 --compile
-        ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 2-4
 
-With a range, as 2-4, training is elastic: it begins with as many workers as there are, goes on with fewer when machines
-are lost, and grows when they come back; it wants the cluster for itself. Such a run's numbers depend on what happened,
-so they fill no table's cell. Its speed is in MLflow: speed/examples_per_second of each epoch, and
-speed/scaling_efficiency, which is that speed over the workers times the speed of one that trains alone for a few steps.
+Paper   sections 1, 6 and 8 to 11 train each model on one GPU. The batch size is the paper's; the workers share it.
+Expect  the numbers of one worker, up to rounding. With batch normalisation this holds only if the workers share its
+        statistics (--sync-batchnorm).
+Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
+
+With a range, such as --workers 2-4, training is elastic. It starts with the workers that are available, continues with
+fewer when machines are lost, and grows when they return. It needs the cluster for itself. The numbers of such a run
+depend on what happened, so no table uses them.
+MLflow has the speed of each epoch: speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed,
+divided by the number of workers times the speed of a single worker, which is measured on a few steps.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from typing import Annotated
 
 from mvae.data import Kind, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences, has_views
@@ -26,7 +26,7 @@ from mvae.refusal import Refusal
 from mvae.settings import Pairing, Precision, Targets
 from sweeps.cli.options import CommonOptions
 from sweeps.cli.shared import PairedFraction, Preset, check_pairs
-from sweeps.cli.values import Whole, WorkerRange
+from sweeps.cli.values import Whole, WorkerRange, Written
 from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Cell, Sweep
@@ -40,39 +40,34 @@ class Options(CommonOptions):
     """One model"""
 
     workers: WorkerRange = (1, 1)
-    """Processes that share each training step, on as many machines as it takes; MIN-MAX: elastic (default: 1)."""
+    """Number of processes that share each training step, on as many machines as needed; MIN-MAX is elastic (default:
+    1)."""
     precision: Precision = "float32"
-    """Number format of the networks in training."""
     compile: bool = False
-    """Run the networks through torch.compile."""
     paired_fraction: PairedFraction = None
-    pairing: Pairing | None = None
-    """How often the paired set is shown (default: the data set's)."""
+    pairing: Annotated[Pairing | None, Written("NAME")] = None
     targets: Targets = "own"
-    """What an ELBO term reconstructs."""
     k: Whole | None = None
-    """Random subsets of modalities a step (default: the data set's)."""
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """One cell an arm and seed; the column says how many workers.
+    """Yields one cell per arm and seed. The column is the number of workers.
 
     Raises:
-        Refusal: an unknown name, settings that mean nothing together.
+        Refusal: unknown name, or contradicting settings.
     """
     if options.workers_per_trial is not None:
-        raise Refusal("--workers-per-trial: of the one model here --workers says how many train it; give that alone")
+        raise Refusal("--workers-per-trial has no effect on a single model: give --workers instead")
     fewest, most = options.workers
     shown = f"{fewest} to {most} workers" if fewest < most else f"{most} worker{'s' * (most > 1)}"
     chosen = PRESETS[options.preset].under(options)
-    workers = {"workers": most, "fewest_workers": fewest if fewest < most else None}
     for token in chosen.arms:
-        for trial in chosen.trials(options, token, **workers):
+        for trial in chosen.trials(options, token, workers=most, fewest_workers=fewest if fewest < most else None):
             yield Cell(arm(token).title, shown, trial, measure_of(token, options.dataset), None, arm=token)
 
 
 def measure_of(token: str, dataset: str) -> Measure:
-    """What shows best whether an arm has learnt the data set."""
+    """Returns the measure that best shows whether an arm has learnt the data set."""
     modalities = source(dataset).modalities
     kinds = {modality.kind for modality in modalities}
     if all_sentences(modalities):
@@ -90,37 +85,37 @@ def measure_of(token: str, dataset: str) -> Measure:
 
 
 def statements(report: Report, store: Store) -> Iterator[str]:
-    """How fast each model was trained, and what its workers gained."""
+    """Yields each model's training speed, and its scaling efficiency if that was measured."""
     for run in (run for run in report.runs if run.value is not None):
         result = store.results.read(run.key, run.measure)
         speed = result.provenance.get("speed", {}) if result else {}
         if speed:
-            said = f"{speed['examples_per_second']:,.0f} examples/s"
+            shown = f"{speed['examples_per_second']:,.0f} examples/s"
             if "scaling_efficiency" in speed:
-                alone, share = speed["examples_per_second_alone"], speed["scaling_efficiency"]
-                said += f", one worker alone {alone:,.0f}: scaling efficiency {share:.0%}"
-            yield f"{run.row} {run.column} seed {run.seed}: {said}."
+                shown += f", single worker {speed['examples_per_second_alone']:,.0f}"
+                shown += f": scaling efficiency {speed['scaling_efficiency']:.0%}"
+            yield f"{run.row} {run.column} seed {run.seed}: {shown}."
 
 
 def sweep(options: Options) -> Sweep:
-    """The models that the options ask for.
+    """Returns the models that the options ask for.
 
     Raises:
-        Refusal: as `cells`; missing data.
+        Refusal: like `cells`; or missing data.
     """
-    made = tuple(cells(options))
+    grid = tuple(cells(options))
     check_pairs(options, options.paired_fraction)
     title = f"Training on {options.dataset}"
     return Sweep(
         f"train-{options.dataset}",
         title,
-        made,
+        grid,
         axis="workers",
         heading=title,
         source="supplement, section 1",
         statements=lambda report: statements(report, Store.open(options.storage, options.name, create=False)),
         speeds=True,
-        remarks=remarks(made, network_given=options.image_network is not None),
+        remarks=remarks(grid, network_given=options.image_network is not None),
     )
 
 

@@ -1,27 +1,28 @@
-"""Tables 6 to 8: sentences of two languages, made together and each from the other.
+"""Tables 6 to 8: sentences in two languages, generated together and translated into each other.
+
+Type    python pipelines/translation.py                                  # a small grammar, about 3 minutes on 2 cores
+        python pipelines/translation.py --corpus DIR --preset paper      # your corpus, hours of a core per epoch
+
+A corpus is a folder with train.en, train.vi, valid.en, valid.vi, test.en and test.vi, or any two other suffixes. Each
+line is one sentence, its words separated by blanks.
 
 Paper   supplement, section 11: IWSLT 2015 English-Vietnamese, about 133,000 pairs of at most 70 tokens; GRU networks,
-        100 latents, word dropout, annealed KL. Tables 6 (joint samples of the prior, reconstructed pairs), 7 (English
-        to Vietnamese) and 8 (back) show examples beside Google Translate's; no score is printed
-Expect  examples beside the corpus' own translation, and what the paper has not: BLEU and chrF of each direction beside
-        the source itself and the most frequent sentence, log-likelihoods beside a unigram model's, latents in use
-Runs    --preset demo: toy_translation, a small grammar, MVAE with two sets of targets, about 3 minutes on 2 CPU cores
-        --preset paper --corpus DIR: MVAE x 3 seeds, 20 epochs; an epoch of 133,000 pairs takes hours of a CPU core
-Type    python pipelines/translation.py
-        python pipelines/translation.py --corpus DIR --preset paper
-
-A corpus is a folder with train.en, train.vi, valid.en, valid.vi, test.en and test.vi, or any two other suffixes: one
-sentence a line, its words separated by blanks. The tables of examples are translations.md of the report.
+        100 latents, word dropout, annealed KL. Table 6 has joint samples of the prior and reconstructed pairs. Tables 7
+        (English to Vietnamese) and 8 (back) have examples next to Google Translate's. The paper prints no scores.
+Expect  the same examples, next to the corpus' own translation, in translations.md of the report. In addition: BLEU and
+        chrF of each direction, of the copied source and of the most frequent sentence; log-likelihoods, and those of a
+        unigram model; the share of active latents
+Runs    --preset demo: toy_translation, MVAE with two sets of targets
+        --preset paper --corpus DIR: MVAE x 3 seeds, 20 epochs
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
 from mvae.data import Modality, modalities_of, source
+from mvae.data.registry import names_of
 from mvae.data.sentences.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.tokens import KNOWN
@@ -30,8 +31,15 @@ from mvae.measure import TRANSLATION, sentence_likelihood
 from mvae.models import arm
 from mvae.settings import Pairing
 from sweeps.cli.options import CommonOptions, TargetSets
-from sweeps.cli.shared import PairedFraction, Preset, check_pairs, folder_as_data_set
-from sweeps.cli.values import Count, Folder, Samples, Token
+from sweeps.cli.shared import (
+    PairedFraction,
+    Preset,
+    SampleCount,
+    arms_for,
+    check_pairs,
+    folder_as_data_set,
+)
+from sweeps.cli.values import Count, Folder, Token, Written
 from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Sweep
@@ -43,37 +51,38 @@ from sweeps.trials.messages import TRANSLATIONS
 class Options(CommonOptions):
     """Translation"""
 
+    offers: ClassVar = {"dataset": names_of("sentences"), "arms": arms_for(TRANSLATION)}
+
     dataset: Token = "toy_translation"
-    """Data set of sentences in two languages; translation is a corpus of yours, toy_translation needs no files."""
+    """Data set: {names}. translation is your own corpus; toy_translation needs no files."""
     corpus: Folder | None = None
-    """Folder of a corpus, for the data set translation (default: en-vi of the data root)."""
+    """Folder of your corpus; sets --dataset translation (default: the folder en-vi in the data root)."""
     vocabulary: Count | None = None
-    """Words that are known of each language, the most frequent (default: those seen 5 times, at most 9,997)."""
+    """Number of known words per language, the most frequent ones (default: words seen 5 times, at most 9,997)."""
     paired_fraction: PairedFraction = None
-    pairing: Pairing | None = None
-    """How often the paired set is shown (default: proportional, every pair in every term)."""
+    pairing: Annotated[Pairing | None, Written("NAME")] = None
+    """How often the kept pairs are shown: reserved, resampled or proportional, i.e. every pair in every term (default:
+    proportional)."""
     targets: TargetSets | None = None
-    """What an ELBO term reconstructs: own, what it conditions on, or all that is present; several make a row each
-    (default: both)."""
-    samples: Samples | None = None
-    """Importance samples a test sentence, at least 2 (default: the preset's)."""
+    """What an ELBO term reconstructs, one row each: own (what it conditions on) or all languages (default: both)."""
+    samples: SampleCount = None
 
     @model_validator(mode="before")
     @classmethod
     def _a_corpus_is_the_data_set(cls, typed: Any) -> Any:
-        otherwise = "--corpus goes with --dataset translation, not with {}: leave one of them out"
-        return folder_as_data_set(typed, "corpus", CORPUS.name, otherwise)
+        conflict = "--corpus needs --dataset translation, not {}: leave one of the two options out"
+        return folder_as_data_set(typed, "corpus", CORPUS.name, conflict)
 
 
 PRESETS = {"demo": Preset(samples=20), "paper": Preset(seeds=(0, 1, 2))}
-"""The supplement says neither epochs nor samples of section 11; 1,000 samples are those of Tables 1 and 2."""
+"""The supplement states neither epochs nor samples for section 11. The 1,000 samples are those of Tables 1 and 2."""
 
 
 def trained(options: Options) -> Iterator[TrialAt]:
-    """Every trial: an arm, its targets and a seed.
+    """Yields every trial: one per arm, targets and seed.
 
     Raises:
-        Refusal: an unknown name, an arm that translates nothing.
+        Refusal: unknown name, or an arm that cannot translate.
     """
     chosen = PRESETS[options.preset].under(options)
     for token in chosen.arms:
@@ -86,27 +95,20 @@ def trained(options: Options) -> Iterator[TrialAt]:
                 yield TrialAt(title, "", trial)
 
 
-SCORES = {
-    "greedy": "",
-    "beam": "_beam",
-    "source copied": "_copy",
-    "most frequent": "_frequent",
-}
-"""What is scored, and how its metrics are called."""
-
+SCORES = {"greedy": "", "beam": "_beam", "source copied": "_copy", "most frequent": "_frequent"}
+"""What is scored, to the suffix of its metrics."""
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
-"""Log-likelihood of each language by samples of its own posterior, and of both by those of the joint one."""
+"""Log-likelihood of each language with samples of its own posterior, and of both with samples of the joint one."""
 
 
 def known(estimate: str) -> str:
-    """The name of an estimate without <unk>: log_marginal_known-x1."""
+    """Returns the name of an estimate that leaves <unk> out: log_marginal_known-x1."""
     kind, dash, proposal = estimate.partition("-")
     return f"{kind}{KNOWN}{dash}{proposal}"
 
 
-def scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
-    """BLEU and chrF of every direction: the table."""
+def _scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
     for score, title in (("bleu", "BLEU"), ("chrf", "chrF")):
         for heading, suffix in SCORES.items():
             for direction in directions(modalities):
@@ -114,35 +116,34 @@ def scores(modalities: tuple[Modality, ...]) -> Iterator[ShownQuantity]:
 
 
 def likelihoods(modalities: tuple[Modality, ...], samples: int) -> Iterator[ShownQuantity]:
-    """Log-likelihoods and the use of the latents, of every language and of both: the second table."""
+    """Yields log-likelihoods and the use of the latents, for each language and for both together."""
     one, other = (modality.name for modality in modalities)
     measure = sentence_likelihood(samples)
     for name, metric in zip((one, other, BOTH), ESTIMATES, strict=True):
-        yield ShownQuantity("log p a token", f"test/{metric}_per_token", measure, name)
-        yield ShownQuantity("log p a sentence", f"test/{metric}", measure, name)
-        yield ShownQuantity("log p a known token", f"test/{known(metric)}_per_token", measure, name)
+        yield from (
+            ShownQuantity("log p per token", f"test/{metric}_per_token", measure, name),
+            ShownQuantity("log p per sentence", f"test/{metric}", measure, name),
+            ShownQuantity("log p per known token", f"test/{known(metric)}_per_token", measure, name),
+        )
     for name in (one, other):
-        yield ShownQuantity("unigram log p a known token", f"unigram_known_per_token/{name}", measure, name)
-        yield ShownQuantity("share of <unk>", f"unknown_share_test/{name}", measure, name)
-        yield ShownQuantity("unigram log p a token", f"unigram_per_token/{name}", TRANSLATION, name)
-        yield ShownQuantity("unigram log p a sentence", f"unigram/{name}", TRANSLATION, name)
+        yield from (
+            ShownQuantity("unigram log p per known token", f"unigram_known_per_token/{name}", measure, name),
+            ShownQuantity("share of <unk>", f"unknown_share_test/{name}", measure, name),
+            ShownQuantity("unigram log p per token", f"unigram_per_token/{name}", TRANSLATION, name),
+            ShownQuantity("unigram log p per sentence", f"unigram/{name}", TRANSLATION, name),
+        )
     for name in (one, other, BOTH):
         yield ShownQuantity("active units", f"active_units/{name}", TRANSLATION, name)
-        yield ShownQuantity("KL a token", f"kl_per_token/{name}", TRANSLATION, name)
+        yield ShownQuantity("KL per token", f"kl_per_token/{name}", TRANSLATION, name)
 
 
-def models(report: Report, titles: dict[str, str]) -> dict[str, str]:
-    """What each trained model is called, by its key.
-
-    Args:
-        titles: row to what is trained.
-    """
-    return {run.key: f"{titles[run.row]} seed {run.seed}" for run in report.runs}
+def _titles_by_key(report: Report, variants: dict[str, str]) -> dict[str, str]:
+    return {run.key: f"{variants[run.row]} seed {run.seed}" for run in report.runs}
 
 
 def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
-    """Of each trial: log-likelihood a token beside the unigram model's, with and without <unk>, latents in use, and the
-    share of padding."""
+    """Yields for each model: log-likelihood per token next to the unigram model's, with and without <unk>; the active
+    latents; the share of padding."""
     one, other = (modality.name for modality in modalities)
     for key, model in models.items():
         translated, likely = (
@@ -150,34 +151,32 @@ def statements(models: dict[str, str], store: Store, modalities: tuple[Modality,
         )
         if translated is None:
             continue
-        values = translated.metrics
         if likely is not None:
             estimates = dict(zip((one, other), ESTIMATES, strict=False))
             parts = [
                 f"{name} {likely.metrics[f'test/{metric}_per_token']:.3f}"
-                f" (unigram {values[f'unigram_per_token/{name}']:.3f})"
+                f" (unigram {translated.metrics[f'unigram_per_token/{name}']:.3f})"
                 for name, metric in estimates.items()
             ]
-            yield f"{model}: log p a token in nats, {samples:,} samples: {', '.join(parts)}."
+            yield f"{model}: log p per token in nats, {samples:,} samples: {', '.join(parts)}."
             parts = [
                 f"{name} {likely.metrics[f'test/{known(metric)}_per_token']:.3f}"
                 f" (unigram {likely.metrics[f'unigram_known_per_token/{name}']:.3f},"
                 f" {likely.metrics[f'unknown_share_test/{name}']:.1%} of the words are <unk>)"
                 for name, metric in estimates.items()
             ]
-            yield f"{model}: log p a token other than <unk>: {', '.join(parts)}."
+            yield f"{model}: log p per token other than <unk>: {', '.join(parts)}."
         uses = [
-            f"{name} {values[f'active_units/{name}']:.0%}, {values[f'kl_per_token/{name}']:.2f}"
+            f"{name} {translated.metrics[f'active_units/{name}']:.0%}, {translated.metrics[f'kl_per_token/{name}']:.2f}"
             for name in (one, other, BOTH)
         ]
-        yield f"{model}: active latent units, and KL a token in nats, given {'; '.join(uses)}."
+        yield f"{model}: active latent units, and KL per token in nats, given {'; '.join(uses)}."
         padding = translated.history[-1]["metrics"].get("train/padding_share") if translated.history else None
         if padding is not None:
             yield f"{model}: {padding:.1%} of the tokens of the last epoch were padding."
 
 
-def examples(models: dict[str, str], store: Store) -> bytes:
-    """The tables of examples of every trained model, as Markdown."""
+def _example_tables(models: dict[str, str], store: Store) -> bytes:
     parts = []
     for key, model in models.items():
         path = store.artifacts(key) / TRANSLATIONS
@@ -187,28 +186,28 @@ def examples(models: dict[str, str], store: Store) -> bytes:
 
 
 def sweep(options: Options) -> Sweep:
-    """The table that the options ask for.
+    """Returns the table that the options ask for.
 
     Raises:
-        Refusal: as `trained`; no corpus, or a damaged one.
+        Refusal: like `trained`; or the corpus is missing or damaged.
     """
     check_measurable(TRANSLATION, "mvae", source(options.dataset))
     modalities = modalities_of(options.dataset, options.data_root)
     check_pairs(options, options.paired_fraction)
     samples = PRESETS[options.preset].under(options).samples
     store = Store.open(options.storage, options.name, create=False)
-    made = quantity_cells((*scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
-    titles = {cell.row: cell.variant for cell in made}
+    grid = quantity_cells((*_scores(modalities), *likelihoods(modalities, samples)), tuple(trained(options)))
+    variants = {cell.row: cell.variant for cell in grid}
     return Sweep(
         f"translation-{options.dataset}",
         f"Translation on {options.dataset}",
-        made,
+        grid,
         axis="direction",
         heading=f"Tables 6 to 8 on {options.dataset}: BLEU and chrF of the test part, in percent;"
         f" log-likelihoods in nats, {samples:,} samples",
         source="supplement, section 11, Tables 6 to 8",
-        statements=lambda report: statements(models(report, titles), store, modalities, samples),
-        pictures=lambda report, _: {TRANSLATIONS: lambda: examples(models(report, titles), store)},
+        statements=lambda report: statements(_titles_by_key(report, variants), store, modalities, samples),
+        pictures=lambda report, _: {TRANSLATIONS: lambda: _example_tables(_titles_by_key(report, variants), store)},
     )
 
 

@@ -1,30 +1,30 @@
-"""Figures 7 to 10: six views of a face, and each of them made of others.
+"""Figures 7 to 10: six views of a face, each reconstructed from others.
+
+Type    python pipelines/vision.py                                     # 1,500 drawn faces, 3.5 minutes of a core
+        python pipelines/vision.py --dataset vision_faces              # 5,000 drawn faces, half an hour of a core
+        python pipelines/vision.py --dataset vision --preset paper     # CelebA, on a GPU
+        python pipelines/vision.py --images FOLDER-OF-FACES
 
 Paper   supplement, section 10: MVAE on CelebA with image, grey image, edges, facial landmarks, half of the image, and
-        the image under a watermark; 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20. Shown:
-        image, edges and mask of all six (Figure 7), colour of the grey image (8), the hidden half (9), the watermark
-        removed (10). Pictures alone; the PSNR and SSIM of the table here are ours, beside two plain baselines
-Expect  figure-7.png to figure-10.png in the report, and a line for each of colour, hidden half and watermark that says
-        whether what changed comes out better than what was given and than the mean image
-Runs    --preset demo: vision_faces_small (1,500 faces drawn here), MLP networks, every ELBO term reconstructs all six,
-        4 epochs at 1e-3 in batches of 20: about 3.5 minutes of one CPU core
-        --preset demo --dataset vision_faces: 5,000 faces, 8 epochs in batches of 50, about half an hour of one core
-        --preset paper: the paper's own numbers on the DCGAN of CelebA, where a GPU is wanted
-Type    python pipelines/vision.py
-        python pipelines/vision.py --dataset vision_faces
-        python pipelines/vision.py --dataset vision --preset paper
-        python pipelines/vision.py --images FOLDER-OF-FACES
+        the image under a watermark; 250 latents, batches of 50, Adam 1e-4, 100 epochs, beta annealed over 20.
+        Figure 7 shows image, edges and mask made of all six views, Figure 8 colour from the grey image, Figure 9 the
+        hidden half, Figure 10 the watermark removed. The paper has only pictures. PSNR and SSIM of our table are ours.
+Expect  figure-7.png to figure-10.png in the report. For colour, hidden half and watermark, a line says whether the
+        changed part is better than two baselines: the input, and the mean image.
+Runs    --preset demo: vision_faces_small (1,500 drawn faces), MLP networks, every ELBO term reconstructs all six
+        views, 4 epochs at 1e-3 in batches of 20
+        --preset demo --dataset vision_faces: 5,000 drawn faces, 8 epochs in batches of 50
+        --preset paper: the paper's numbers, with the DCGAN of CelebA
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
 from mvae.data import source
 from mvae.data.faces.vision import VISION_FACES_SMALL, VISION_IMAGES
+from mvae.data.registry import names_of
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.vision import FIGURES, TASKS, Task
 from mvae.measure import VISION
@@ -32,8 +32,8 @@ from mvae.refusal import Refusal
 from mvae.settings import Targets
 from mvae.trial import Trial
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset, folder_as_data_set
-from sweeps.cli.values import Folder, Token, Whole
+from sweeps.cli.shared import Preset, arms_for, folder_as_data_set
+from sweeps.cli.values import Folder, Token, Whole, Written
 from sweeps.start import start
 from sweeps.store.store import Store
 from sweeps.sweep import Cell, Sweep
@@ -50,42 +50,43 @@ COLUMNS = {
     "SSIM of the input": "ssim_input",
     "SSIM of the mean": "ssim_mean",
 }
-"""Heading to what its metrics' names begin with."""
+"""Column heading to the first part of its metrics' names."""
 
 
 class Options(CommonOptions):
     """Vision"""
 
+    offers: ClassVar = {"dataset": names_of("views"), "arms": arms_for(VISION)}
+
     dataset: Token = "vision_faces_small"
-    """Six views of a face: vision (CelebA), vision_faces, vision_faces_small (drawn here), vision_images (--images)."""
+    """Data set: {names}. vision is CelebA, vision_images is the folder of --images; the others are drawn and need no
+    files."""
     images: Folder | None = None
-    """Any folder of face images, at any depth, in place of a data set's files."""
-    targets: Targets | None = None
-    """What an ELBO term reconstructs: own, what it conditions on, or all (default: the preset's)."""
+    """Any folder of face images, searched at any depth. Replaces --dataset."""
+    targets: Annotated[Targets | None, Written("own|all")] = None
+    """What an ELBO term reconstructs: own (the views that it conditions on) or all (default: the preset's)."""
     k: Whole | None = None
-    """Random subsets of the six views a step (default: the data set's)."""
 
     @model_validator(mode="before")
     @classmethod
     def _images_are_a_data_set(cls, typed: Any) -> Any:
-        otherwise = "--images is a data set of its own: leave --dataset {} out"
-        return folder_as_data_set(typed, "images", VISION_IMAGES.name, otherwise)
+        conflict = "--images replaces the data set: leave --dataset {} out"
+        return folder_as_data_set(typed, "images", VISION_IMAGES.name, conflict)
 
 
 def preset(options: Options) -> Preset:
-    """The preset for a data set: the paper's settings, or a demo that is short on the small data set."""
+    """Returns the preset of the chosen data set. The demo is shortest on the small one."""
     if options.preset == "paper":
         return Preset()
-    demo = {"epochs": 8, "image_network": quick_network(options.dataset), "learning_rate": 1e-3}
-    small = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {}
-    return Preset(trial={**demo, **small})
+    length = {"epochs": 4, "batch_size": 20} if options.dataset == VISION_FACES_SMALL.name else {"epochs": 8}
+    return Preset(trial={**length, "image_network": quick_network(options.dataset), "learning_rate": 1e-3})
 
 
 def trials(options: Options) -> Iterator[Trial]:
-    """An arm and a seed each.
+    """Yields one trial per arm and seed.
 
     Raises:
-        Refusal: a data set without the six views, or an arm that does not know them.
+        Refusal: the data set does not have the six views, or the arm cannot be trained on them.
     """
     chosen = preset(options).under(options)
     targets = options.targets or ("own" if options.preset == "paper" else "all")
@@ -94,13 +95,16 @@ def trials(options: Options) -> Iterator[Trial]:
         yield from chosen.trials(options, token, targets=targets)
 
 
-def shown(task: Task) -> dict[str, dict[str, str]]:
-    """The rows of a task: what it is called to a metric a column; the part that it changes has a row of its own."""
-    one = len(task.given) == 1
-    offered = {column: name for column, name in COLUMNS.items() if one or not name.endswith("_input")}
+def task_rows(task: Task) -> dict[str, dict[str, str]]:
+    """Maps each row title to the metric of each column. If a task changes a part of the image, that part has a row.
+
+    The input is a baseline only if it is a single view.
+    """
+    single = len(task.given) == 1
+    offered = {column: name for column, name in COLUMNS.items() if single or not name.endswith("_input")}
     rows = {task.label: {column: f"{name}/{task.name}" for column, name in offered.items()}}
     if task.part is not None:
-        rows[changed(task)] = {
+        rows[part_title(task)] = {
             column: f"{name}/{task.name}-{task.part.name}"
             for column, name in offered.items()
             if name.startswith("psnr")
@@ -108,22 +112,22 @@ def shown(task: Task) -> dict[str, dict[str, str]]:
     return rows
 
 
-def changed(task: Task) -> str:
-    """What the row of the part that a task changes is called; empty if it changes none."""
+def part_title(task: Task) -> str:
+    """Returns the row title of the part that a task changes; empty if it changes the whole image."""
     return "" if task.part is None else f"{task.label}: {task.part.label}"
 
 
 def cells(options: Options) -> tuple[Cell, ...]:
-    """Rows are tasks, columns PSNR and SSIM with those of the baselines; all cells of an arm and seed share a trial.
+    """Rows are tasks, columns are PSNR and SSIM of the model and the baselines. Cells of an arm and seed share a trial.
 
     Raises:
-        Refusal: as `trials`.
+        Refusal: like `trials`.
     """
-    made = tuple(trials(options))
-    several = len({trial.model for trial in made}) > 1
+    every_trial = tuple(trials(options))
+    several = len({trial.model for trial in every_trial}) > 1
     return tuple(
         Cell(
-            row=heading(label, trial, several),
+            row=_row(label, trial, several),
             column=column,
             trial=trial,
             measure=VISION,
@@ -134,31 +138,30 @@ def cells(options: Options) -> tuple[Cell, ...]:
         )
         for column in COLUMNS
         for task in TASKS
-        for label, metrics in shown(task).items()
-        for trial in made
+        for label, metrics in task_rows(task).items()
+        for trial in every_trial
         if column in metrics
     )
 
 
-def heading(label: str, trial: Trial, several: bool) -> str:
-    """A row's: with the arm, where there are several."""
+def _row(label: str, trial: Trial, several: bool) -> str:
     return f"{arm_title(trial.model, trial.dataset)} {label}" if several else label
 
 
-def statements(report: Report, made: tuple[Trial, ...]) -> Iterator[str]:
-    """Of each task that changes a part of the image: whether that part is better than both baselines."""
-    models = {trial.model: trial for trial in made}
+def statements(report: Report, grid: tuple[Cell, ...]) -> Iterator[str]:
+    """Says of each task that changes a part of the image whether the model beats both baselines on that part."""
+    models = {cell.trial.model: cell.trial for cell in grid}
     for trial in models.values():
-        for part in filter(None, map(changed, TASKS)):
-            row = heading(part, trial, len(models) > 1)
+        for part in filter(None, map(part_title, TASKS)):
+            row = _row(part, trial, len(models) > 1)
             ours, given, mean = (report.mean(row, column) for column in (OURS, INPUT, MEAN))
             if ours is not None and given is not None and mean is not None:
-                said = "better than both" if ours > max(given, mean) else "not better than both"
-                yield f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {said}."
+                verdict = "better than both" if ours > max(given, mean) else "not better than both"
+                yield f"{row}: {ours:.2f} dB, the input {given:.2f}, the mean image {mean:.2f}: {verdict}."
 
 
 def pictures(report: Report, store: Store) -> Pictures:
-    """The figures of each arm's first seed, as its trial drew them of its final model."""
+    """Returns the figures that each arm's first seed drew with its final model."""
     found: dict[str, Callable[[], bytes]] = {}
     arms = {entry.arm: entry.runs[0] for entry in reversed(report.in_order())}
     for number, (token, run) in enumerate(reversed(arms.items())):
@@ -170,14 +173,13 @@ def pictures(report: Report, store: Store) -> Pictures:
 
 
 def sweep(options: Options) -> Sweep:
-    """The table and the figures that the options ask for.
+    """Returns the table and the figures that the options ask for.
 
     Raises:
-        Refusal: an unknown name, a data set without the six views, no folder of images.
+        Refusal: unknown name, data set without the six views, or missing --images.
     """
     if options.dataset == VISION_IMAGES.name and "data_root" not in options.model_fields_set:
-        raise Refusal(f"{VISION_IMAGES.name} is made of any folder of images: give --images FOLDER")
-    made = tuple(trials(options))
+        raise Refusal(f"{VISION_IMAGES.name} reads a folder of images: name it with --images FOLDER")
     title = f"Figures 7 to 10 on {options.dataset}"
     grid = cells(options)
     return Sweep(
@@ -186,9 +188,9 @@ def sweep(options: Options) -> Sweep:
         grid,
         remarks=remarks(grid, network_given=options.image_network is not None),
         axis="of test images",
-        heading=f"{title}: PSNR in dB and SSIM, with those of the input taken as the answer, and of the mean image",
+        heading=f"{title}: PSNR in dB and SSIM of the model, of the unchanged input, and of the mean image",
         source="supplement, section 10, Figures 7 to 10",
-        statements=lambda report: statements(report, made),
+        statements=lambda report: statements(report, grid),
         pictures=lambda report, _: pictures(report, Store.open(options.storage, options.name, create=False)),
     )
 

@@ -1,26 +1,31 @@
-"""Tables 4 and 5 (and MNIST): accuracy when only a fraction of the training pairs is kept.
+"""Tables 4 and 5: test accuracy when only a fraction of the training pairs is kept.
 
-Paper   supplement, section 8, Table 4 (FashionMNIST): MVAE 0.4548 (0.1 %) to 0.9470 (100 %), NN 0.6755 to 0.9318,
-        LOGREG 0.6612 to 0.8412, RBM 0.6708 to 0.8115, VAE 0.5316 to 0.8311, JMVAE 0.5284 to 0.8828. Table 5
-        (MultiMNIST): MVAE 0.0936 to 0.5288, JMVAE 0.0603 to 0.4955. Table 3 (MNIST) is missing from the text.
-Runs    An arm that reads `targets` (the MVAE) is two rows: (own) is the paper's formula, in (all) the image-only term
-        also reconstructs the label. RBM and VAE see no labels: one trial per seed, a read-out per fraction.
-        --preset demo: digits, 4 rows x 4 fractions x 2 seeds, about 1.5 minutes on 2 CPU cores
-        --dataset fashion_mnist: 4 rows x 4 fractions x 3 seeds, 20 epochs, MLP: 2 hours of one core
+Type    python pipelines/weak_supervision.py                                         # digits, 1.5 minutes on 2 cores
+        python pipelines/weak_supervision.py --dataset fashion_mnist                 # smaller Table 4, 2 core hours
+        python pipelines/weak_supervision.py --dataset fashion_mnist --preset paper  # Table 4, on GPUs
+        python pipelines/weak_supervision.py --dataset multi_mnist --preset paper    # Table 5, on GPUs
+
+Paper   supplement, section 8
+        Table 4 (FashionMNIST), 0.1 % to 100 % of the pairs: MVAE 0.4548 to 0.9470, NN 0.6755 to 0.9318,
+        LOGREG 0.6612 to 0.8412, RBM 0.6708 to 0.8115, VAE 0.5316 to 0.8311, JMVAE 0.5284 to 0.8828
+        Table 5 (MultiMNIST): MVAE 0.0936 to 0.5288, JMVAE 0.0603 to 0.4955
+        Table 3 (MNIST) is missing from the text.
+Runs    --preset demo: digits, 4 rows x 4 fractions x 2 seeds
+        --dataset fashion_mnist: 4 rows x 4 fractions x 3 seeds, 20 epochs, MLP
         --preset paper --dataset fashion_mnist: 9 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN
         --preset paper --dataset multi_mnist: 5 rows x 9 fractions x 3 seeds, 100 epochs, DCGAN and GRU
-Type    python pipelines/weak_supervision.py
-        python pipelines/weak_supervision.py --dataset fashion_mnist --preset paper
+
+An arm that reads `targets` (the MVAE) has two rows. (own) is the paper's formula. In (all) the image-only term also
+reconstructs the label. RBM and VAE see no labels: each is trained once per seed, with one read-out per fraction.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator
 
 from mvae.data import Kind, source
+from mvae.data.registry import names_of
 from mvae.evaluation.measurable import check_measurable
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import ARMS, arm
@@ -28,7 +33,7 @@ from mvae.models.arm import Feature
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
 from sweeps.cli.options import CommonOptions
-from sweeps.cli.shared import Preset, TargetRows, check_pairs
+from sweeps.cli.shared import Preset, TargetRows, arms_for, check_pairs
 from sweeps.cli.values import Fractions, Written, names
 from sweeps.start import start
 from sweeps.sweep import Cell, Sweep
@@ -42,26 +47,31 @@ DEMO_ARMS = ("nn", "logreg", "mvae")
 class Options(CommonOptions):
     """Weak supervision"""
 
+    offers: ClassVar = {
+        "dataset": names_of("image label", "image text"),
+        "arms": arms_for(ACCURACY, readout(1.0)),
+    }
+
     fractions: Fractions | None = None
-    """Shares of the training pairs that stay together, 0 < f <= 1 (default: the preset's)."""
+    """Fractions of the training pairs to keep, 0 < f <= 1, one column each (default: the preset's)."""
     pairing: Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")] = ("reserved",)
-    """How often the paired set is shown: reserved, proportional, resampled; each is a row."""
+    """How often the kept pairs are shown, one row each: reserved, proportional or resampled."""
     targets: TargetRows = ("own", "all")
 
 
 def preset(options: Options) -> Preset:
-    """The preset for a data set.
+    """Returns the preset of the chosen data set.
 
     Raises:
         Refusal: the paper has no experiment on this data set.
     """
     if options.preset == "demo":
-        if options.dataset == "digits":
-            return Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS)
-        if options.dataset == TABLE_5.dataset:
-            return Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), trial={"epochs": 20})
         quick = {"epochs": 20, "image_network": quick_network(options.dataset)}
-        return Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, trial=quick)
+        presets = {
+            "digits": Preset((0.01, 0.05, 0.2, 1.0), (0, 1), DEMO_ARMS),
+            TABLE_5.dataset: Preset((0.01, 0.1, 1.0), (0,), tuple(TABLE_5.rows), trial={"epochs": 20}),
+        }
+        return presets.get(options.dataset, Preset((0.005, 0.01, 0.1, 1.0), (0, 1, 2), DEMO_ARMS, trial=quick))
     if options.dataset == "digits":
         raise Refusal("--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist")
     published = table_for(options.dataset) or TABLE_4
@@ -69,10 +79,10 @@ def preset(options: Options) -> Preset:
 
 
 def cells(options: Options) -> Iterator[Cell]:
-    """Rows are arms, and their variants where several are asked for; columns are fractions; seeds share a cell.
+    """Rows are arms, split by pairing and targets. Columns are fractions. Seeds share a cell.
 
     Raises:
-        Refusal: the data set has no label and no text; an arm that does not fit it.
+        Refusal: the data set has neither label nor text, or an arm does not fit it.
     """
     check_measurable(ACCURACY, "mvae", source(options.dataset))
     chosen = preset(options).under(options)
@@ -88,10 +98,10 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def measure_of(token: str, fraction: float, dataset: str) -> Measure:
-    """Accuracy of an arm that predicts; of one that sees no label, that of a read-out at the fraction.
+    """Returns accuracy for an arm that predicts labels, and a read-out at the fraction for an arm that sees no labels.
 
     Raises:
-        Refusal: the arm has neither on this data set; the line names those that have.
+        Refusal: the arm has neither on this data set. The message lists the arms that do.
     """
     chosen = arm(token)
     labelled = any(modality.kind is Kind.LABEL for modality in source(dataset).modalities)
@@ -109,12 +119,12 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
         )
     ]
     raise Refusal(
-        f"arm {token} tells no {'label' if labelled else 'text'} from an image: choose among {', '.join(able)}"
+        f"arm {token} cannot predict the {'label' if labelled else 'text'} of an image: choose among {', '.join(able)}"
     )
 
 
 def variants(token: str, options: Options) -> list[tuple[Pairing, Targets, str]]:
-    """Pairings and targets that an arm is trained with, and the row's title: one row for an arm that reads neither."""
+    """Returns pairing, targets and title of each row of an arm. An arm that reads neither field has one row."""
     title, reads = arm(token).title, arm(token).reads
     pairings: tuple[Pairing, ...] = options.pairing if "pairing" in reads else ("reserved",)
     return [
@@ -125,18 +135,24 @@ def variants(token: str, options: Options) -> list[tuple[Pairing, Targets, str]]
 
 
 def sweep(options: Options) -> Sweep:
-    """The table that the options ask for.
+    """Returns the table that the options ask for.
 
     Raises:
-        Refusal: an unknown name, a fraction that keeps fewer than 2 pairs, missing data.
+        Refusal: unknown name, fraction that keeps fewer than 2 pairs, or missing data.
     """
-    made = tuple(cells(options))
+    grid = tuple(cells(options))
     check_pairs(options, *(options.fractions or preset(options).columns))
     table = table_for(options.dataset)
-    shown = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
-    said = remarks(made, network_given=options.image_network is not None)
-    heading = f"{shown}: test accuracy (Table 3 is missing from the supplement's text)" * (options.dataset == "mnist")
-    return Sweep(f"weak_supervision-{options.dataset}", shown, made, table, heading=heading, remarks=said)
+    title = f"{table.name}, {table.title}" if table else f"Weak supervision on {options.dataset}"
+    no_table = f"{title}: test accuracy (Table 3 is missing from the supplement's text)"
+    return Sweep(
+        f"weak_supervision-{options.dataset}",
+        title,
+        grid,
+        table,
+        heading=no_table if options.dataset == "mnist" else "",
+        remarks=remarks(grid, network_given=options.image_network is not None),
+    )
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ class Driver:
         kinds = {planned.key: " ".join(kind_of(planned.trial.model_dump()) or ()) for planned in todo}
         with (
             self.console.progress(work, before, kinds) as progress,
-            engine.cluster(self._head_lost) as capacity,
+            engine.cluster(self._head_lost, self.console.say) as capacity,
         ):
             jobs = [self._job(planned, capacity) for planned in todo]
             most, groups = self.options.max_concurrent, list(engine.alike(jobs))

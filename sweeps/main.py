@@ -115,7 +115,7 @@ def _checked_work(
     if options.report:
         return lambda: work.report(sweep, planned, store, console)
     store.check_writable()
-    check(uri)
+    check(uri, console.say)
     if stale := stale_package(Path(sys.argv[0])):
         console.say(stale)
     for line in planned.former_line:

@@ -1,7 +1,7 @@
-"""MLflow's pages for tests: a small sweep as a user runs it, a server on what it left, and Chromium to look at it.
+"""Browser tests of MLflow's pages: runs a small sweep, starts a server on its results and opens them in Chromium.
 
-Chromium is Debian's (apt-get install chromium), driven by playwright; where there is none the tests are skipped. With
-MVAE_PICTURES=FOLDER the tests keep what they saw, for the docs:
+Chromium is Debian's (apt-get install chromium), driven by playwright. Without it the tests are skipped. If
+MVAE_PICTURES names a folder, the tests save their screenshots there for the docs:
 
     MVAE_PICTURES=docs/pictures make test PYTEST_ARGS=tests/test_browser.py
 """
@@ -32,7 +32,7 @@ from tests.processes import descendants, kill
 from tests.sweeping import LIMIT, ROOT, Place
 
 EPOCHS = "60" if os.environ.get("MVAE_PICTURES") else "3"
-"""Pictures show trained models."""
+"""More epochs for screenshots, so that they show trained models."""
 
 ARGUMENTS = (
     "--arms",
@@ -48,30 +48,30 @@ ARGUMENTS = (
     "--storage",
     "storage",
 )
-"""Eight trials of a second each; of ten seconds if pictures are kept."""
+"""Eight trials of one second each, or ten seconds for screenshots."""
 
 PATIENCE = 180_000
-"""Milliseconds in which a page must show what is looked for, on a slow and busy machine."""
+"""Milliseconds until an element must appear on a page, on a slow and busy machine."""
 
 WIDTH, HEIGHT = 1280, 800
 COLOURS = 64
-"""Size of the window in pixels, and colours that a kept picture has at most."""
+"""Window size in pixels, and largest number of colours in a saved screenshot."""
 
 SETTINGS = {
     "mlflow.workflowType_v1": '"machine_learning"',
     "mlflow.assistant.panelOpen_v1": "false",
     "mlflow.assistant.fab.autoOpenedOnFirstLoad_v1": "true",
 }
-"""MLflow's choices in the browser's memory: "Model training" at the top left, the assistant closed."""
+"""MLflow's browser settings: "Model training" selected at the top left, the assistant closed."""
 
 
 def chromium() -> str | None:
-    """Where Chromium is; None: nowhere."""
+    """Path of Chromium; None if it is not installed."""
     return next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 
 
 def run_sweep(here: Place) -> None:
-    """Runs the pipeline as a user does who sits in the project: what MLflow shows then names no folder of ours."""
+    """Runs the pipeline in the project folder as a user does, so that MLflow shows no temporary paths."""
     (here.root / "pipelines").symlink_to(ROOT / "pipelines")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["python", "pipelines/weak_supervision.py", *ARGUMENTS]
@@ -81,7 +81,7 @@ def run_sweep(here: Place) -> None:
 
 @contextmanager
 def server(here: Place) -> Iterator[str]:
-    """An MLflow server on what the sweep left; its address."""
+    """Starts an MLflow server on the sweep's results; yields its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -121,7 +121,7 @@ def _answers(address: str) -> bool:
 
 @contextmanager
 def window(executable: str, home: Path) -> Iterator[Page]:
-    """A page of a browser that has MLflow's "Model training" open."""
+    """Yields a browser page with MLflow's "Model training" open."""
     with sync_playwright() as driver:
         browser = driver.chromium.launch(
             executable_path=executable,
@@ -137,7 +137,7 @@ def window(executable: str, home: Path) -> Iterator[Page]:
 
 @dataclass(frozen=True)
 class Browsed:
-    """A finished sweep in MLflow, and a browser before it."""
+    """A finished sweep in MLflow, open in a browser."""
 
     page: Page
     address: str
@@ -156,15 +156,15 @@ class Browsed:
 
     @property
     def runs(self) -> str:
-        """Where the page of the experiment's runs is."""
+        """Path of the page that lists the experiment's runs."""
         return f"/experiments/{self.parent.info.experiment_id}/runs"
 
     def means(self) -> dict[tuple[str, float], float]:
-        """The table that the sweep reported: mean by row and column."""
+        """The reported table: mean by row and column."""
         return {(line["row"], float(line["column"])): float(line["mean"]) for line in self._table()}
 
     def shown_means(self) -> list[str]:
-        """Means, rounded as the report prints them."""
+        """The means as the report prints them."""
         return [shown_value(float(line["mean"]), float(line["spread"] or "nan")) for line in self._table()]
 
     def _table(self) -> list[dict[str, str]]:
@@ -172,36 +172,36 @@ class Browsed:
         return list(csv.DictReader(io.StringIO(text)))
 
     def open(self, path: str) -> None:
-        """Opens one of MLflow's pages anew."""
+        """Opens one of MLflow's pages in a fresh page."""
         self.page.goto("about:blank")
         self.page.goto(f"{self.address}/#{path}", wait_until="commit")
 
     def sees(self, *texts: str) -> None:
-        """Waits until the page shows each of the texts."""
+        """Waits until the page shows each text."""
         for text in texts:
             self.page.get_by_text(text).locator("visible=true").first.wait_for()
 
     def averages(self) -> list[float]:
-        """The means of groups that the page of runs shows."""
+        """Group means shown on the page of runs."""
         return [float(number) for number in re.findall(r"([\d.]+)\s*\(average\)", self.page.inner_text("body"))]
 
     def draws(self, source: str) -> int:
-        """Waits until a picture whose address holds `source` is drawn; its width, in pixels of the file."""
+        """Waits until an image whose address contains `source` is drawn; returns its width in pixels."""
         drawn = (
             "source => [...document.images].filter(i => i.src.includes(source) && i.complete).map(i => i.naturalWidth)"
         )
         return int(self.page.wait_for_function(f"source => Math.max(0, ...({drawn})(source))", arg=source).json_value())
 
     def keep(self, name: str, height: int = HEIGHT) -> None:
-        """Keeps what the window shows as mlflow-NAME.png, where $MVAE_PICTURES says so.
+        """Saves the window's contents as mlflow-NAME.png if $MVAE_PICTURES is set.
 
         Args:
-            height: of the picture; the window is made taller where it takes that.
+            height: of the picture; the window is enlarged if necessary.
         """
         if not (folder := os.environ.get("MVAE_PICTURES")):
             return
         self.page.set_viewport_size({"width": WIDTH, "height": max(height, HEIGHT)})
-        self.page.wait_for_timeout(2000)  # what fades in has come
+        self.page.wait_for_timeout(2000)  # animations have ended
         shown = self.page.screenshot(clip={"x": 0, "y": 0, "width": WIDTH, "height": height})
         with Image.open(io.BytesIO(shown)) as shot:
             shot.convert("RGB").quantize(COLOURS).save(Path(folder) / f"mlflow-{name}.png", optimize=True)

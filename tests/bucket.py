@@ -1,4 +1,4 @@
-"""A bucket for tests: moto's S3 server in a process of its own, on this machine alone."""
+"""An S3 bucket for tests, in a local server process of moto."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ IDENTITY = {"AWS_ACCESS_KEY_ID": "AKTEST", "AWS_SECRET_ACCESS_KEY": "hidden", "A
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """HOST:PORT of an S3 server with an empty bucket named bucket, and credentials for it in the environment."""
+    """Yields HOST:PORT of an S3 server with an empty bucket named bucket; sets its credentials in the environment."""
     pytest.importorskip("moto")
     port = free_port()
     server = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""CelebA's files in tests: 24 drawn faces in its layout, edited or zipped."""
+"""CelebA's files for tests: 24 drawn faces in CelebA's layout, and ways to edit or zip them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvae.data.faces.celeba_lists import ATTRIBUTE_LIST, PARTITION_LIST
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A data root with 24 faces, to be damaged."""
+    """A data root with 24 faces that a test may damage."""
     write_faces(tmp_path / "root", 24)
     return tmp_path / "root"
 
@@ -33,7 +33,7 @@ def lists(root: Path) -> tuple[list[str], list[list[str]], list[list[str]]]:
 
 
 def zipped(root: Path, to: Path) -> None:
-    """The same data set with everything in zips."""
+    """Copies the data set, with all files in zips."""
     (to / "celeba").mkdir(parents=True)
     with zipfile.ZipFile(to / "celeba" / f"{IMAGES}.zip", "w") as archive:
         archive.mkdir(IMAGES)

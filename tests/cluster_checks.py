@@ -1,8 +1,8 @@
-"""What must hold of cluster/*.yaml, as functions that raise Wrong: tests call them on the files and on damaged copies.
+"""Checks of cluster/*.yaml; each raises Wrong. Tests call them on the files and on damaged copies.
 
-Nothing here needs a cloud, a cluster or a network. A Ray YAML is held against Ray's own schema and defaults, its
-commands against the files of this repository too, its node_configs against botocore's model of EC2. What holds of any
-command is in tests/command_checks.py, Kubernetes' parts are in tests/kubernetes_checks.py.
+No check needs a cloud, a cluster or a network. A Ray YAML is checked against Ray's own schema and defaults, its
+commands also against the files of this repository, and its node_configs against botocore's model of EC2. Checks of
+single commands are in tests/command_checks.py, those of Kubernetes files in tests/kubernetes_checks.py.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ COMMANDS = (
     "head_start_ray_commands",
     "worker_start_ray_commands",
 )
-# What a driver on the head finds in its environment, whatever the file says besides.
+# Variables that every driver on a head must find in its environment.
 HEAD = {"RAY_ADDRESS": "auto", "MLFLOW_TRACKING_URI": "http://127.0.0.1:5000"}
 IMAGE = re.compile(r"ami-[0-9a-f]{8,17}|resolve:ssm:(/[\w.-]+)+")
 
 
 def ray_files() -> list[Path]:
-    """The files that `ray up` takes."""
+    """Cluster files for `ray up`."""
     return sorted(path for path in (REPOSITORY / "cluster").glob("*.yaml") if "provider" in (first(path) or {}))
 
 
@@ -61,10 +61,10 @@ def first(path: Path) -> Any:
 
 
 def check_ray_file(text: str) -> None:
-    """Everything that can be said of a Ray YAML without a cloud.
+    """Runs every check of a Ray YAML that needs no cloud.
 
     Raises:
-        Wrong: with the first thing that is wrong.
+        Wrong: the first error found.
     """
     config = yaml.safe_load(text)
     check_schema(config)
@@ -78,11 +78,11 @@ def check_ray_file(text: str) -> None:
 
 
 def check_schema(config: dict[str, Any]) -> None:
-    """Ray's own schema, of what Ray makes of the file with the provider's defaults."""
+    """Checks the file with Ray's schema, after Ray has filled in the provider's defaults."""
     try:
         prepared = prepare_config(copy.deepcopy(config))
         validate_config(prepared)
-        # `ray up` fills the defaults again on the head, of a configuration that has them already.
+        # On the head, `ray up` fills in the defaults a second time.
         validate_config(fillout_defaults(prepared))
     except jsonschema.ValidationError as refusal:
         raise Wrong(f"{'.'.join(map(str, refusal.absolute_path)) or 'top level'}: {refusal.message}") from None
@@ -91,31 +91,31 @@ def check_schema(config: dict[str, Any]) -> None:
 
 
 def check_provider(config: dict[str, Any]) -> None:
-    """Ray's schema lets any key into `provider`; only those that it names, or that its AWS part reads, do something."""
+    """Checks that Ray uses every key of `provider`: Ray's schema accepts any key there, and ignores unknown ones."""
     schema = json.loads((RAY / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
     known = {*schema["properties"]["provider"]["properties"], "key_pair"}
     for key in config["provider"]:
         if key not in known:
-            raise Wrong(f"provider.{key}: Ray knows no such setting")
+            raise Wrong(f"provider.{key}: Ray does not know this setting")
 
 
 def check_instances(config: dict[str, Any]) -> None:
-    """AWS: each node_config is a call of RunInstances that botocore would send, enumerations included."""
+    """AWS: checks that botocore would send each node_config as a RunInstances call, including enumerations."""
     if config["provider"]["type"] != "aws":
         return
     session, validate = (importlib.import_module(f"botocore.{name}") for name in ("session", "validate"))
     shape = session.Session().get_service_model("ec2").operation_model("RunInstances").input_shape
     for name, node in config["available_node_types"].items():
         call = {**node["node_config"], "MinCount": 1, "MaxCount": 1}
-        call.pop("SubnetIds", None)  # Ray's own
+        call.pop("SubnetIds", None)  # used by Ray itself
         report = validate.ParamValidator().validate(call, shape)
         if report.has_errors():
             raise Wrong(f"{name}: {report.generate_report().splitlines()[0]}")
         for where, value, allowed in _enumerated(call, shape):
             if value not in allowed:
-                raise Wrong(f"{name}: {where}: EC2 knows no {value}")
+                raise Wrong(f"{name}: {where}: EC2 does not know {value}")
         if not IMAGE.fullmatch(node["node_config"].get("ImageId", "")):
-            raise Wrong(f"{name}: ImageId is neither an image nor resolve:ssm: and a parameter")
+            raise Wrong(f"{name}: ImageId must be an image id or resolve:ssm: with a parameter")
         if "IamInstanceProfile" not in node["node_config"]:
             raise Wrong(f"{name}: without an instance profile it cannot reach the bucket")
 
@@ -132,18 +132,18 @@ def _enumerated(value: Any, shape: Any, where: str = "") -> Iterator[tuple[str, 
 
 
 def check_places(config: dict[str, Any]) -> None:
-    """What is copied lies here, the filters exist, and no folder in the home directory hides a package.
+    """Checks that copied files and filters exist, and that no folder in the home directory hides a package.
 
-    `ray submit` runs a script that lies in ~, so every folder there is importable before what pip installed.
+    `ray submit` runs a script in ~, so Python finds folders there before installed packages.
     """
     for remote, local in config["file_mounts"].items():
         if not local.startswith("~") and not (REPOSITORY / local).exists():
-            raise Wrong(f"file_mounts: {local} is not there")
+            raise Wrong(f"file_mounts: {local} does not exist")
         if remote.removeprefix("~/").strip("/").isidentifier():
             raise Wrong(f"file_mounts: a folder {remote} hides a package of that name from a script in ~")
     for name in config.get("rsync_filter", []):
         if not (REPOSITORY / name).is_file():
-            raise Wrong(f"rsync_filter: {name} is not there")
+            raise Wrong(f"rsync_filter: {name} does not exist")
 
 
 def commands(config: dict[str, Any]) -> list[str]:
@@ -151,7 +151,7 @@ def commands(config: dict[str, Any]) -> list[str]:
 
 
 def check_command(command: str, config: dict[str, Any]) -> None:
-    """A command that bash can parse, with existing files, known variables, real requirements and options of Ray's."""
+    """Checks that bash parses the command and that its files, variables, requirements and Ray options exist."""
     check_shell(command)
     check_variables(command)
     check_paths(command, config["file_mounts"])
@@ -166,7 +166,7 @@ def check_command(command: str, config: dict[str, Any]) -> None:
 
 
 def check_paths(command: str, mounts: Mapping[str, str]) -> None:
-    """A path in the home directory that is not hidden is in what was copied there, and so in this repository."""
+    """Checks that each visible path in the home directory is copied there from this repository."""
     for path in re.findall(r"(?:~|\$HOME)/(\w[\w./-]*)", command):
         folder, _, rest = path.partition("/")
         if folder.startswith("ray_bootstrap_"):
@@ -178,7 +178,7 @@ def check_paths(command: str, mounts: Mapping[str, str]) -> None:
 
 
 def check_environment(config: dict[str, Any]) -> None:
-    """What the set-up writes for the driver on the head, and that a second `ray up` leaves it so."""
+    """Checks the variables that the set-up writes on the head, and that a second `ray up` changes nothing."""
     once, twice = (home_after(config, times) for times in (1, 2))
     for name in (".bashrc", ".mvae.env"):
         if twice[name] != once[name]:
@@ -190,20 +190,20 @@ def check_environment(config: dict[str, Any]) -> None:
     if not re.fullmatch(r"(s3|gs)://[a-z0-9.-]+/.+|/.+", said.get("MVAE_STORAGE", "")):
         raise Wrong(f"the head's MVAE_STORAGE is {said.get('MVAE_STORAGE')}, neither a URI nor an absolute path")
     if said.get("RAY_AUTH_MODE") not in ("token", "disabled"):
-        raise Wrong("the head's RAY_AUTH_MODE is not set, and Ray's default depends on what ran there before")
+        raise Wrong("the head's RAY_AUTH_MODE is not set: set it, because Ray's default depends on earlier runs")
 
 
 def environment(config: dict[str, Any]) -> dict[str, str]:
-    """The variables of ours, Ray's and MLflow's that a login shell on the head has after the set-up."""
+    """MVAE_, RAY_ and MLFLOW_ variables of a login shell on the head after the set-up."""
     variables = dict(line.split("=", 1) for line in home_after(config, 1)["env"].split("\0") if "=" in line)
     return {name: value for name, value in variables.items() if name.startswith(("MVAE_", "RAY_", "MLFLOW_"))}
 
 
 def home_after(config: dict[str, Any], times: int) -> dict[str, str]:
-    """The files that the commands about ~/.mvae.env leave, run in a home of their own, and what a shell makes of them.
+    """Runs the commands about ~/.mvae.env in a temporary home directory.
 
     Returns:
-        `.bashrc`, `.mvae.env` and `env`, the variables that such a shell exports, nul-separated.
+        Contents of `.bashrc` and `.mvae.env`, and `env`: the variables that a shell then exports, nul-separated.
     """
     about = [one for phase in COMMANDS[:3] for one in config.get(phase) or [] if ".mvae.env" in one]
     script = "\n".join([*about * times, ". ~/.bashrc", "env -0 > ~/env"])
@@ -212,7 +212,7 @@ def home_after(config: dict[str, Any], times: int) -> dict[str, str]:
         bare = {"HOME": home, "PATH": os.environ["PATH"]}
         ran = subprocess.run(["bash", "-e", "-c", script], env=bare, capture_output=True, encoding="utf-8", timeout=60)
         if ran.returncode != 0:
-            raise Wrong(f"the commands about ~/.mvae.env end with {ran.returncode}: {ran.stderr.strip()}")
+            raise Wrong(f"the commands about ~/.mvae.env fail with exit code {ran.returncode}: {ran.stderr.strip()}")
         missing = [name for name in (".bashrc", ".mvae.env") if not (Path(home) / name).is_file()]
         if missing:
             raise Wrong(f"no command writes ~/{missing[0]}")
@@ -220,7 +220,7 @@ def home_after(config: dict[str, Any], times: int) -> dict[str, str]:
 
 
 def check_ray_pin(config: dict[str, Any]) -> None:
-    """A cloud's machines get one exact Ray with the project's extras; machines of one's own may take the project's."""
+    """Checks that cloud machines install one exact Ray with the project's extras; local machines need no pin."""
     named = [Requirement(word) for command in commands(config) for call in calls(command) for word in installed(call)]
     pins = [requirement for requirement in named if requirement.name == "ray"]
     if not pins and config["provider"]["type"] != "local":

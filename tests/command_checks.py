@@ -1,6 +1,6 @@
-"""What must hold of a command line, wherever in cluster/ it stands, as functions that raise Wrong.
+"""Checks of command lines in cluster/; each raises Wrong.
 
-A line is held against bash, Ray's own command line, pip's form of requirements, the options of our pipelines, and the
+A line is checked against bash, Ray's command line, pip's requirement format, the options of our pipelines, and the
 names of the variables that we, Ray and MLflow read.
 """
 
@@ -29,7 +29,7 @@ RAY = Path(ray.__file__).parent
 
 
 class Wrong(Exception):
-    """A cluster file would not do what it says; the message is one line."""
+    """A cluster file has an error; the message is one line."""
 
 
 def check_shell(command: str) -> None:
@@ -39,7 +39,7 @@ def check_shell(command: str) -> None:
 
 
 def calls(command: str) -> list[list[str]]:
-    """The simple commands of a line, as words, without assignments in front."""
+    """Splits a line into simple commands, each a list of words, without leading assignments."""
     lexer = shlex.shlex(command, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     found: list[list[str]] = [[]]
@@ -52,7 +52,7 @@ def calls(command: str) -> list[list[str]]:
 
 
 def installed(call: list[str]) -> list[str]:
-    """The requirements that a call of `pip install` names; `-e` and other options that take a value are left out."""
+    """Requirements named in a call of `pip install`, without `-e` and other options with values."""
     if "pip" not in call or "install" not in call:
         return []
     words = iter(call[call.index("install") + 1 :])
@@ -66,7 +66,7 @@ def installed(call: list[str]) -> list[str]:
 
 
 def check_ray_call(words: list[str]) -> None:
-    """Ray's own command line takes these words."""
+    """Checks that Ray's command line accepts these words."""
     try:
         command = cli.commands[words[0]]
         command.make_context(words[0], list(words[1:]))
@@ -77,15 +77,15 @@ def check_ray_call(words: list[str]) -> None:
 
 
 def check_variables(text: str) -> None:
-    """Every variable of ours, of Ray's and of MLflow's has a name that something reads."""
+    """Checks that we, Ray or MLflow read each MVAE_, RAY_ and MLFLOW_ variable."""
     for name in re.findall(r"\b(?:MVAE|RAY|MLFLOW)_\w+", text):
         if not _is_read(name):
-            raise Wrong(f"{name}: nothing reads a variable of that name")
+            raise Wrong(f"{name}: no program reads this variable")
 
 
 @cache
 def _is_read(name: str) -> bool:
-    if name.startswith("RAY_") and name[4].islower():  # a setting of the C++ part, under its own name
+    if name.startswith("RAY_") and name[4].islower():  # a setting of Ray's C++ part, whose binary holds the name
         return name[4:].encode() in _binary()
     word = re.compile(rf"\b{name}\b")
     return any(word.search(text) for text in _sources(name.partition("_")[0]))
@@ -127,7 +127,7 @@ def project() -> dict[str, Any]:
 
 @cache
 def wanted_ray() -> Requirement:
-    """Ray as pyproject.toml asks for it."""
+    """The Ray requirement of pyproject.toml."""
     return next(one for one in map(Requirement, project()["dependencies"]) if one.name == "ray")
 
 
@@ -137,21 +137,21 @@ def check_ray_version(version: str) -> None:
 
 
 def header(text: str) -> list[str]:
-    """The commands in a file's opening comment: lines that are indented by three, without the remark behind them."""
+    """Commands in a file's opening comment: lines indented by three spaces, without trailing remarks."""
     opening = re.match(r"(?:#.*\n)+", text)
     lines = opening[0].splitlines() if opening else []
     return [re.split(r"\s{4,}", line[4:])[0].rstrip() for line in lines if re.match(r"#   (?=\S)", line)]
 
 
 def script_in_header(text: str, opens_with: str) -> str:
-    """The lines of shell in a file's opening comment, from the one that begins so to the comment's end."""
+    """Shell lines of a file's opening comment, from the first line that starts with `opens_with`."""
     lines = [line[4:] for line in text.splitlines() if line.startswith("#   ")]
     start = next(index for index, line in enumerate(lines) if line.startswith(opens_with))
     return "\n".join(lines[start:])
 
 
 def check_header(text: str, three: list[str]) -> None:
-    """The opening comment has the three commands first, and each line of `ray` can be typed as it is."""
+    """Checks that the opening comment starts with the three commands and that every `ray` line in it is valid."""
     typed = header(text)
     for line in typed[: len(three)]:
         check_shell(line)
@@ -163,7 +163,7 @@ def check_header(text: str, three: list[str]) -> None:
 
 
 def check_ray_line(line: str) -> None:
-    """A line of `ray` can be typed as it is: variables, flags, files, and what a submitted pipeline takes."""
+    """Checks the variables, flags, files and submitted pipeline of a `ray` line."""
     check_shell(line)
     check_variables(line)
     words = calls(line)[0][1:]
@@ -177,7 +177,7 @@ def check_ray_line(line: str) -> None:
 
 
 def check_pipeline(script: str, arguments: list[str]) -> None:
-    """A pipeline of ours takes these options."""
+    """Checks that a pipeline accepts these options."""
     module = importlib.import_module(script.removesuffix(".py").replace("/", "."))
     try:
         read(module.Options, arguments)

@@ -1,4 +1,4 @@
-"""What all tests share: an environment that leaks nothing in, one thread for torch, folders that vanish."""
+"""Shared by all tests: a clean environment, one thread for torch, temporary folders that are removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-# Before anything imports torch, ray or mlflow; processes that a test starts inherit it.
+# Set before torch, ray or mlflow is imported; child processes inherit these variables.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["MKL_NUM_THREADS"] = "1"
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -21,11 +21,11 @@ os.environ["MPLBACKEND"] = "Agg"
 
 IN_MEMORY = Path("/dev/shm")
 ENOUGH = 8 * 2**30
-"""Bytes of memory beyond what tests take at most."""
+"""Upper limit in bytes of the memory that tests use."""
 
 
 def in_memory() -> bool:
-    """Whether temporary files can lie in memory: thousands of them are written through to the disk, one by one."""
+    """Whether temporary files can be kept in memory. Tests write thousands of files, each synced to disk."""
     limit = Path("/sys/fs/cgroup/memory.max")
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())
@@ -46,20 +46,20 @@ for leaking in ("MVAE_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS"):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first: side by side in two processes, none of them is left for the end."""
+    """Runs files with slow tests first, so that two parallel processes finish at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "cluster"))
 
 
 def pytest_sessionfinish() -> None:
-    """Each process of a session clears away what it made for all of its tests."""
+    """Removes what each test process has created for its session."""
     if "tests.sweeping" in sys.modules:
         sys.modules["tests.sweeping"].forget()
 
 
 @pytest.fixture(autouse=True)
 def plugins_forgotten() -> Iterator[None]:
-    """What plug-ins add to the data sets and arms of this process goes with the test that loads them."""
+    """Removes data sets and arms added by plug-ins after each test."""
     yield
     if "mvae.plugins" in sys.modules:
         sys.modules["mvae.plugins"].forget()
@@ -75,13 +75,13 @@ def storage(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Converted data, made once for all tests of a session, never in the home directory."""
+    """Converted data, created once per session and never in the home directory."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow's database without runs, made once: making one takes seconds."""
+    """An MLflow database without runs, created once because that takes seconds."""
     from sweeps.tracking import mirror
 
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
@@ -100,7 +100,7 @@ def tiny_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray cluster that starts fails the test."""
+    """Makes a test fail if it starts a Ray cluster."""
     from sweeps import engine
 
     def started(*_: object, **__: object) -> None:

@@ -1,4 +1,4 @@
-"""Texts and sentences for tests; corpora of a few sentences in two languages, written as files."""
+"""Texts and sentences for tests; small parallel corpora, written as files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_corpus(
     test: list[tuple[str, str]] | None = None,
     suffixes: tuple[str, str] = ("xx", "yy"),
 ) -> Path:
-    """Six files; where nothing is said, `PAIRS`, of which the training part has six times as many."""
+    """Writes six files; by default `PAIRS`, repeated six times for the training part."""
     folder.mkdir(parents=True, exist_ok=True)
     for stem, pairs in (("train", train or PAIRS * 6), ("valid", valid or PAIRS), ("test", test or PAIRS)):
         for side, suffix in enumerate(suffixes):
@@ -35,13 +35,13 @@ def write_corpus(
 
 
 def stored(sentences: list[list[int]], classes: int) -> Sentences:
-    """Sentences as they are stored, from the words of each."""
+    """Sentences in their stored form, from lists of word numbers."""
     lengths = torch.tensor([len(sentence) for sentence in sentences])
     words = torch.tensor([word for sentence in sentences for word in sentence], dtype=torch.int32)
     return Sentences(words, torch.cat([lengths.new_zeros(1), lengths.cumsum(0)]), classes)
 
 
 def tokens_of(text: str) -> list[int]:
-    """The stored tokens of a text of at most 4 digits."""
+    """Stored tokens of a text of at most 4 digits."""
     assert len(text) < LENGTH and text.isdecimal() | (text == ""), text
     return [*map(int, text), *[STOP] * (LENGTH - len(text))]

@@ -1,6 +1,6 @@
-"""Kill -9 at any line: a piece of code runs in forked processes, each of which kills itself a bit further on.
+"""Kill -9 at any line: runs code in forked processes and kills each one a bit later than the previous one.
 
-What a kill leaves is files. So of lines before which these are the same, one is enough, and tells for all of them.
+A kill only leaves files behind. So of consecutive lines that leave the same files, only the first is tested.
 """
 
 import os
@@ -17,15 +17,15 @@ from mvae.storage.place import AnyPlace
 def killed_at_any_line(
     action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None], below: AnyPlace
 ) -> Iterator[int]:
-    """Yield after each death of a process that ran `action` up to the n-th change of the files below a folder.
+    """Yields after each death of a process that ran `action` until its n-th change of the files below a folder.
 
-    It dies before the first line that comes after the change: n = 1 is the first line of all. Ends when a run gets
-    through alive, after yielding once more. An error in the child is an error here.
+    The process dies before the first line after that change; n = 1 is the very first line. The last yield follows a run
+    that was not killed. An error in the child process is an assertion error here.
 
     Args:
-        action: what is killed.
-        in_files: ends of the paths of the source files whose lines count.
-        before_each: arranges the state that `action` starts from.
+        action: the code to be killed.
+        in_files: suffixes of the source files whose lines count.
+        before_each: prepares the state in which `action` starts.
     """
     number = 0
     while True:
@@ -66,7 +66,7 @@ def _run_and_die(action: Callable[[], object], in_files: tuple[str, ...], number
 
 
 def _files(folder: str) -> list[tuple[str, int, int]]:
-    """All files and folders below one: path, size and time of change in ns."""
+    """All files and folders below a folder: path, size and time of the last change in ns."""
     found: list[tuple[str, int, int]] = []
     try:
         with os.scandir(folder) as entries:
@@ -81,7 +81,7 @@ def _files(folder: str) -> list[tuple[str, int, int]]:
 
 
 def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:
-    """A stand-in for `os.fsync` on a disk that is full after `limit` calls: later ones raise OSError(ENOSPC)."""
+    """Returns an `os.fsync` for a disk that is full after `limit` calls: later calls raise OSError(ENOSPC)."""
     calls = 0
 
     def fsync(descriptor: int) -> Any:
@@ -95,7 +95,7 @@ def fails_when_full(limit: int, real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def on_disk(place: AnyPlace) -> Path:
-    """A place of the tests' own, which is a folder or file of this machine."""
+    """A test's place as a local path."""
     assert isinstance(place, Path), place
     return place
 

@@ -1,6 +1,6 @@
-"""What the processes of tests/test_data_parallel.py do: python -m tests.data_parallel_runs PLAN FOLDER CACHE RANK.
+"""Worker processes of tests/test_data_parallel.py: python -m tests.data_parallel_runs PLAN FOLDER CACHE RANK.
 
-Each scene leaves one file a worker, <scene>-<rank>.pt; the tests compare them.
+Each scene writes one file per worker, <scene>-<rank>.pt; the tests compare these files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.small_models import PHOTO, shortened
 
 STEPS = 50
 ELASTIC = {"fewest_workers": 1, "workers": 3}
-"""So that one trial may be trained by one, two and three workers."""
+"""Lets one, two or three workers train the same trial."""
 PHOTOS = (PHOTO, Modality("attributes", Kind.ATTRIBUTES, (3,), attributes=("a", "b", "c")))
 
 
@@ -50,13 +50,13 @@ def digits(cache: Path, examples: int) -> Dataset:
 
 
 def numbers(trained: training.Trained) -> dict[str, Any]:
-    """What must be equal bit for bit, at all workers and in every attempt."""
+    """Values that must be equal bit for bit on all workers and in every attempt."""
     state = {name: value.clone() for name, value in trained.model.state_dict().items()}
     return {"weights": state, "metrics": [record["metrics"] for record in trained.history]}
 
 
 def trained_with_losses(trial: Trial, data: Dataset, folder: Path, workers: Workers) -> dict[str, Any]:
-    """A training, with the loss of each of its steps."""
+    """Trains, and records the loss of each step."""
     losses: list[float] = []
     means = training._FiniteWatch.means
 
@@ -74,7 +74,7 @@ def trained_with_losses(trial: Trial, data: Dataset, folder: Path, workers: Work
 
 
 def fifty_steps(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """An epoch of an MLP, a little more than 50 steps."""
+    """Trains an MLP for one epoch of slightly more than 50 steps."""
     return trained_with_losses(trial_of(), digits(cache, STEPS * 24 + 20), folder, workers)
 
 
@@ -83,7 +83,7 @@ def long_trial() -> Trial:
 
 
 def unbroken(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """Three epochs, saved after each, in the background."""
+    """Trains for three epochs, saved after each one in the background."""
     checkpoints = Checkpoints(folder, "one")
     return numbers(
         train(long_trial(), digits(cache, 100), checkpoints, workers=workers, checkpoint_every=0, background=True)
@@ -91,7 +91,7 @@ def unbroken(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
 
 
 def killed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """The same, until the first worker is killed after an epoch; the others must not wait for it."""
+    """Trains until the first worker is killed after an epoch; the other workers must not wait for it."""
 
     def heard(progress: Progress) -> None:
         if progress.epoch == 1:
@@ -104,16 +104,16 @@ def killed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
 
 
 def resumed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """What was killed goes on. Only the first worker sees its checkpoint."""
+    """Resumes the killed training. Only the first worker sees its checkpoint."""
     seen = folder if workers.first else folder.with_name("elsewhere")
     return numbers(train(long_trial(), digits(cache, 100), Checkpoints(seen, "two"), workers=workers))
 
 
 def no_rows(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """Arms of every kind; the last step of an epoch has a single example."""
+    """Trains arms of every kind; the last step of an epoch has a single example."""
     told = {}
     for model in ("vae", "rbm", "jmvae", "nn"):
-        trial = trial_of(model, epochs=2, alpha=0.0)  # at which some of the encoders of a jmvae are never used
+        trial = trial_of(model, epochs=2, alpha=0.0)  # so that some encoders of a jmvae are never used
         told[model] = numbers(train(trial, digits(cache, 49), Checkpoints(folder / model, "one"), workers=workers))
     dropping = trial_of(pairing="proportional", keep_probability=0.1)
     told["dropping"] = numbers(train(dropping, digits(cache, 260), Checkpoints(folder / "d", "one"), workers=workers))
@@ -121,7 +121,7 @@ def no_rows(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
 
 
 def not_finite(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """A learning rate that breaks the weights at once."""
+    """Trains with a learning rate that breaks the weights in the first steps."""
     try:
         train(trial_of(learning_rate=1e30), digits(cache, 1300), Checkpoints(folder, "one"), workers=workers)
     except NonFiniteLoss as error:
@@ -144,8 +144,8 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 
 def normalised_step(workers: Workers, *, shared: bool, dtype: torch.dtype) -> dict[str, Any]:
-    """Loss, gradients and running statistics of steps of a DCGAN, the last of them of a single row."""
-    data = photos(10)  # of which 9 keep something, the last of them its image alone
+    """Loss, gradients and running statistics of DCGAN steps; the last step has a single row."""
+    data = photos(10)  # 9 of them keep a value, the last one only its image
     dropping: dict[str, Any] = {"pairing": "proportional", "keep_probability": 0.7, "seed": 4}
     trial = Trial.create(dataset="celeba", model="mvae", latents=5, batch_size=8, epochs=1, **dropping)
     torch.manual_seed(0)
@@ -171,7 +171,7 @@ def normalised_step(workers: Workers, *, shared: bool, dtype: torch.dtype) -> di
 
 
 def normalised(_folder: Path, _cache: Path, workers: Workers) -> dict[str, Any]:
-    """With the statistics of all workers' rows, and with each worker's own."""
+    """Takes steps with statistics shared by all workers, and with each worker's own."""
     ways = {"shared": True, "apart": False}
     told: dict[str, Any] = {
         name: normalised_step(workers, shared=shared, dtype=torch.float64) for name, shared in ways.items()
@@ -181,7 +181,7 @@ def normalised(_folder: Path, _cache: Path, workers: Workers) -> dict[str, Any]:
 
 
 def own_statistics(folder: Path, _cache: Path, workers: Workers) -> dict[str, Any]:
-    """A training whose workers normalise each by its own rows."""
+    """Trains with workers that each normalise by their own rows."""
     trial = Trial.create(dataset="celeba", model="mvae", latents=5, batch_size=6, epochs=1, **ELASTIC)
     return numbers(train(trial, photos(8), Checkpoints(folder, "one"), workers=workers))
 
@@ -201,16 +201,16 @@ PLANS: dict[str, list[tuple[int, dict[str, Scene]]]] = {
     "three, then two": [(3, OF_THREE), (2, OF_TWO)],
     "resumed": [(2, {"resumed_2": resumed})],
 }
-"""What a set of processes does, one scene after the other; those that a scene does not need are done."""
+"""Scenes that a set of processes runs in order; processes that later scenes do not need end early."""
 
 
 def folder_of(scene: str) -> str:
-    """Where a scene's checkpoints lie: one that goes on has those of the one that was killed."""
+    """Folder of a scene's checkpoints; the resumed scene uses that of the killed one."""
     return "killed" if scene == "resumed_2" else scene
 
 
 def digest(state: dict[str, Tensor]) -> str:
-    """Of weights and buffers."""
+    """SHA-256 of weights and buffers."""
     return hashlib.sha256(b"".join(value.contiguous().numpy().tobytes() for value in state.values())).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Learners of every arm on the digits, and which examples each of their batches takes."""
+"""Learners of every arm on the digits, and the examples that each of their batches takes."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ def learner(data: Dataset, trial: Trial) -> Learner:
 
 @dataclass
 class FollowedSplit:
-    """A split that notes which examples are taken: what a learner gets to see, by example."""
+    """A split that records which examples a learner takes."""
 
     values: tuple[Tensor, ...]
     taken: list[tuple[int, Tensor]] = field(default_factory=list)
     lengths: None = None
-    """No sentences."""
+    """The split has no sentences."""
 
     def __len__(self) -> int:
         return len(self.values[0])
@@ -58,7 +58,7 @@ class FollowedSplit:
 
 
 def followed(data: Dataset, trial: Trial, epochs: int) -> Iterator[tuple[Any, Tensor, Tensor]]:
-    """Each batch of several epochs, with the examples that its images and its labels are of."""
+    """Yields each batch of several epochs with the indices of its images and labels."""
     watched = learner(data, trial)
     assert isinstance(watched, ElboLearner | NeuralNetworkLearner | PairedLearner)
     split = FollowedSplit(data.train.values)
@@ -72,7 +72,7 @@ def followed(data: Dataset, trial: Trial, epochs: int) -> Iterator[tuple[Any, Te
 
 
 def rows_of(batch: ElboBatch, images: Tensor, labels: Tensor) -> Tensor:
-    """The example of each row's image and label, int64 [R, 2], -1 where it has none."""
+    """Example index of each row's image and label, int64 [R, 2]; -1 if the row has none."""
     rows = torch.full((batch.plan.rows, 2), -1)
     for m, index in enumerate((images, labels)):
         where = batch.plan.encoded[m]

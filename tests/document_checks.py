@@ -1,4 +1,4 @@
-"""What stands in a Markdown document: prose, blocks, the commands in them, and numbers that were typed by hand."""
+"""Parses Markdown documents: prose, blocks, commands, and numbers typed by hand."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from docs.report.__main__ import documents
-from docs.report.spans import outside
+from docs.report.spans import SPAN
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [str(path.relative_to(REPOSITORY)) for path in documents(REPOSITORY)]
 STATED = REPOSITORY / "tests" / "fixtures" / "stated-numbers.txt"
 
 SHELL = ("", "bash", "sh", "shell", "console")
-"""Languages of blocks that hold commands."""
+"""Languages of blocks with commands."""
 
 DECIMAL = re.compile(r"(?<![\w./])[-±]?\d+\.\d+(?!\w|\.\d)")
 WITH_UNIT = re.compile(r"(?<![\w.,/-])\d[\d,]*\s(?:s|ms|min|minutes?|hours?|h|nats|times|[KMG]i?B|%)(?!\w)")
-"""What a measurement looks like: a decimal fraction, or a whole number with a unit that measurements have."""
+"""A number that looks measured: a decimal fraction, or an integer with a unit of measurement."""
 
 
 def copied(root: Path) -> Path:
-    """A copy of all that `make report` reads and writes."""
+    """Copies everything that `make report` reads and writes."""
     root.mkdir(exist_ok=True)
     shutil.copy(REPOSITORY / "README.md", root)
     shutil.copytree(REPOSITORY / "docs", root / "docs")
@@ -33,23 +33,28 @@ def copied(root: Path) -> Path:
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced or indented block, outside what is filled in."""
+    """A fenced or indented block outside filled spans."""
 
     language: str
     lines: tuple[tuple[int, str], ...]
-    """Number in the file and text."""
+    """Line number in the file, and text."""
 
     @property
     def commands(self) -> list[tuple[int, str]]:
-        """Its lines as one types them, without the remark behind them; none of a block in another language."""
+        """Command lines without trailing remarks; none if the block is not a shell block."""
         if self.language not in SHELL:
             return []
         typed = ((number, re.sub(r"(\s{2,}#.*|\s+#\s.*)$", "", line).strip()) for number, line in self.lines)
         return [(number, line.removeprefix("$ ")) for number, line in typed if line and not line.startswith("#")]
 
 
+def outside(text: str) -> str:
+    """The text without what its spans hold; line numbers stay."""
+    return SPAN.sub(lambda span: "\n" * span.group().count("\n"), text)
+
+
 def split(text: str) -> tuple[str, list[Block]]:
-    """Prose, with empty lines where blocks and filled spans are, and the blocks."""
+    """Prose, with empty lines in place of blocks and filled spans, and the blocks."""
     prose: list[str] = []
     blocks: list[Block] = []
     language: str | None = None
@@ -80,19 +85,19 @@ def split(text: str) -> tuple[str, list[Block]]:
 
 
 def inline(prose: str) -> list[tuple[int, str]]:
-    """The pieces of code in running text, with their lines."""
+    """Inline code with its line numbers."""
     lines = enumerate(prose.splitlines(), start=1)
     return [(number, code) for number, line in lines for code in re.findall(r"`([^`\n]+)`", line)]
 
 
 def stated() -> dict[str, str]:
-    """Phrases with numbers that are no measurements of ours, and why not."""
+    """Phrases with numbers that are not our measurements, and the reason for each."""
     lines = [line for line in STATED.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
     return {phrase: why for phrase, _, why in (line.partition("    ") for line in lines)}
 
 
 def typed_numbers(text: str, phrases: dict[str, str]) -> list[str]:
-    """Numbers outside spans that look measured: `line: number`. Code in running text, and commands, are left out."""
+    """Numbers outside spans that look measured, as `line: number`; inline code and commands are ignored."""
     prose, blocks = split(text)
     shown = re.sub(r"`[^`\n]*`", "", re.sub(r"\]\([^)\s]*\)", "]", re.sub(r"<!--.*?-->", "", prose)))
     others = [line for block in blocks if block.language in ("text", "output") for line in block.lines]

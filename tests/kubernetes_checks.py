@@ -1,8 +1,8 @@
-"""What must hold of cluster/kuberay.yaml and its image, as functions that raise Wrong.
+"""Checks of cluster/kuberay.yaml and its image; each raises Wrong.
 
-The RayJob is held against KubeRay's own definition of it, where that file lies beside the repository. It describes
-pods, services and claims of volumes as well, so the other parts are held against pieces of it. Kubernetes drops or
-refuses fields that a definition does not name, while a JSON schema lets them pass: here they are found.
+The RayJob is checked against KubeRay's own definition if that file is next to the repository. The definition also
+describes pods, services and volume claims, so the other parts are checked against pieces of it. Kubernetes drops or
+rejects fields that a definition does not name, but a JSON schema accepts them; these checks find them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ METADATA = {"name", "namespace", "labels", "annotations"}
 
 
 def check_kubernetes_file(text: str) -> None:
-    """Everything that can be said without KubeRay's definition."""
+    """Runs every check that does not need KubeRay's definition."""
     parts = list(yaml.safe_load_all(text))
     job = part(parts, "RayJob")["spec"]
     cluster = job["rayClusterSpec"]
@@ -40,7 +40,7 @@ def check_kubernetes_file(text: str) -> None:
     if cluster.get("authOptions", {}).get("mode") != "token":
         raise Wrong("authOptions.mode is not token: anyone who reaches the head could run code there")
     if cluster["headGroupSpec"]["rayStartParams"].get("num-cpus") != "0":
-        raise Wrong("the head offers CPUs: num-cpus is not 0")
+        raise Wrong("the head offers CPUs: set num-cpus to 0")
     for group in cluster["workerGroupSpecs"]:
         if not 0 <= group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]:
             raise Wrong(f"{group['groupName']}: replicas are not between their bounds")
@@ -63,7 +63,7 @@ def check_entrypoint(entrypoint: str) -> None:
 
 
 def check_names(parts: list[dict[str, Any]]) -> None:
-    """What one part calls another is its name: volumes, mounts, the service, its port and its pods."""
+    """Checks that names used by one part exist in another: volumes, mounts, the service, its port and its pods."""
     claims = {one["metadata"]["name"] for one in parts if one["kind"] == "PersistentVolumeClaim"}
     images = set()
     for pod in pods(parts):
@@ -71,12 +71,12 @@ def check_names(parts: list[dict[str, Any]]) -> None:
         for volume in volumes.values():
             claim = volume.get("persistentVolumeClaim", {}).get("claimName")
             if claim is not None and claim not in claims:
-                raise Wrong(f"no claim is called {claim}")
+                raise Wrong(f"no claim has the name {claim}")
         for container in pod["containers"]:
             images.add(container["image"])
             for mount in container.get("volumeMounts", []):
                 if mount["name"] not in volumes:
-                    raise Wrong(f"{container['name']}: no volume is called {mount['name']}")
+                    raise Wrong(f"{container['name']}: no volume has the name {mount['name']}")
     if len(images) != 1:
         raise Wrong(f"more than one image: {sorted(images)}")
     service, server = part(parts, "Service"), part(parts, "Deployment")
@@ -91,7 +91,7 @@ def check_names(parts: list[dict[str, Any]]) -> None:
             raise Wrong(f"MVAE_STORAGE is {storage!r}, which is neither on a shared volume nor a bucket")
     labels = server["spec"]["template"]["metadata"]["labels"]
     if service["spec"]["selector"] != labels or server["spec"]["selector"]["matchLabels"] != labels:
-        raise Wrong("the service selects other pods than the deployment makes")
+        raise Wrong("the service selects other pods than those of the deployment")
 
 
 def part(parts: list[dict[str, Any]], kind: str) -> dict[str, Any]:
@@ -111,16 +111,16 @@ def pods(parts: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def check_kubernetes_header(text: str) -> None:
-    """The three commands come first; what the others name is in the file, and docker builds what the pods run."""
+    """Checks that the three commands come first, the others name existing parts, and docker builds the pods' image."""
     check_header(text, ["kubectl apply", "kubectl wait", "kubectl delete"])
     parts = list(yaml.safe_load_all(text))
     named = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in parts}
-    named.add(f"job/{part(parts, 'RayJob')['metadata']['name']}")  # KubeRay calls the job that submits by this name
+    named.add(f"job/{part(parts, 'RayJob')['metadata']['name']}")  # KubeRay gives this name to the job that submits
     for line in header(text):
         check_shell(line)
         for target in re.findall(r"\b(?:rayjob|job|service)/[\w-]+", line):
             if target not in named:
-                raise Wrong(f"{line}: nothing is called {target}")
+                raise Wrong(f"{line}: no object has the name {target}")
         for path in re.findall(r"\bcluster/[\w.]+", line):
             if not (REPOSITORY / path).is_file():
                 raise Wrong(f"{line}: the repository has no {path}")
@@ -130,13 +130,13 @@ def check_kubernetes_header(text: str) -> None:
 
 
 def check_image(dockerfile: str) -> None:
-    """The image has the Ray and the Python that the project asks for, and the project itself."""
+    """Checks that the image has the project, and the Ray and Python versions that it requires."""
     lines = [line.split() for line in dockerfile.splitlines() if line and not line.startswith("#")]
     if [line[0] for line in lines] != ["FROM", "COPY", "RUN"]:
         raise Wrong(f"not FROM, COPY and RUN: {[line[0] for line in lines]}")
     base = re.fullmatch(r"rayproject/ray:(\d+\.\d+\.\d+)-py3(\d+)-gpu", lines[0][1])
     if base is None:
-        raise Wrong(f"{lines[0][1]} is no image of Ray's for a GPU with an exact version")
+        raise Wrong(f"{lines[0][1]} is not a GPU image of Ray with an exact version")
     check_ray_version(base[1])
     if int(base[2]) < 11:
         raise Wrong(f"{lines[0][1]}: Python 3.11 or newer is needed")
@@ -146,7 +146,7 @@ def check_image(dockerfile: str) -> None:
 
 @cache
 def definition() -> dict[str, Any]:
-    """KubeRay's schema of a RayJob, closed: fields that it does not name are wrong."""
+    """KubeRay's schema of a RayJob in which unknown fields are errors."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     [found] = [one for one in yaml.load_all(DEFINITION.read_text(encoding="utf-8"), Loader=loader) if one]
     [version] = [one for one in found["spec"]["versions"] if one["storage"]]
@@ -155,7 +155,7 @@ def definition() -> dict[str, Any]:
 
 
 def closed(schema: Any) -> Any:
-    """The same schema, in which an object that names its properties has no others."""
+    """A copy of a schema in which objects with named properties accept no others."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
@@ -171,7 +171,7 @@ def closed(schema: Any) -> Any:
 
 
 def check_definition(text: str) -> None:
-    """The RayJob against its definition; pods, claims and services against the pieces of it that describe those."""
+    """Checks the RayJob with its definition, and pods, claims and services with the pieces of it that describe them."""
     spec = definition()["properties"]["spec"]["properties"]
     head = spec["rayClusterSpec"]["properties"]["headGroupSpec"]["properties"]
     pod = head["template"]
@@ -196,9 +196,9 @@ def check_definition(text: str) -> None:
     }
     for one in yaml.safe_load_all(text):
         if set(one) != {"apiVersion", "kind", "metadata", "spec"} or not set(one["metadata"]) <= METADATA:
-            raise Wrong(f"{one.get('kind')}: unknown fields beside spec: {sorted(one)}, {sorted(one['metadata'])}")
+            raise Wrong(f"{one.get('kind')}: unknown fields next to spec: {sorted(one)}, {sorted(one['metadata'])}")
         if one["kind"] not in kinds or one["apiVersion"] != kinds[one["kind"]][0]:
-            raise Wrong(f"{one['apiVersion']} {one['kind']} is of no known kind")
+            raise Wrong(f"{one['apiVersion']} {one['kind']} has an unknown kind")
         errors = jsonschema.Draft202012Validator(kinds[one["kind"]][1]).iter_errors(one["spec"])
         refusal = jsonschema.exceptions.best_match(errors)
         if refusal is not None:
@@ -206,7 +206,7 @@ def check_definition(text: str) -> None:
 
 
 def ignored_by_docker() -> list[str]:
-    """Patterns of what never gets into the image."""
+    """Patterns of files that never get into the image."""
     text = (REPOSITORY / "cluster/Dockerfile.dockerignore").read_text(encoding="utf-8")
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 

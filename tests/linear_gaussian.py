@@ -1,7 +1,7 @@
-"""A model whose likelihoods are closed forms: z ~ N(0, I), x_m = W_m z + b_m + noise, all of it Gaussian, in float64.
+"""A model with closed-form likelihoods: z ~ N(0, I), x_m = W_m z + b_m + noise, everything Gaussian, in float64.
 
-The columns of each W_m are orthogonal, so that every posterior is a diagonal Gaussian and can be the proposal itself.
-The closed forms do not use that: they are multivariate normal densities of the stacked x.
+The columns of each W_m are orthogonal, so every posterior is a diagonal Gaussian and can be the proposal itself. The
+closed forms do not use this: they are multivariate normal densities of the stacked x.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from mvae.models.multimodal import Multimodal
 LATENTS = 3
 WIDTHS = (6, 4)
 DEVIATIONS = (0.7, 1.1)
-"""Of the noise on x1 and x2."""
+"""Standard deviation of the noise on x1 and x2."""
 
 
 class LinearGaussian(Multimodal):
-    """One or two modalities. `inflation` widens the variance of every posterior that `infer` gives; 1 is exact."""
+    """A model of one or two modalities. `inflation` widens the variance of every posterior from `infer`; 1 is exact."""
 
     def __init__(self, modalities: int = 2, inflation: float = 1.0) -> None:
         names = ("first", "second")[:modalities]
@@ -39,7 +39,7 @@ class LinearGaussian(Multimodal):
             self.register_buffer(f"bias_{m}", torch.randn(width, generator=draw, dtype=torch.float64))
 
     def part(self, m: int) -> tuple[Tensor, Tensor, float]:
-        """W_m [d, D], b_m [d] and the deviation of the noise."""
+        """W_m [d, D], b_m [d] and the standard deviation of the noise."""
         return self.get_buffer(f"weight_{m}"), self.get_buffer(f"bias_{m}"), DEVIATIONS[m]
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
@@ -58,7 +58,7 @@ class LinearGaussian(Multimodal):
         raise AssertionError("infer needs no experts")
 
     def examples(self, n: int, seed: int = 1) -> FloatSplit:
-        """Examples of the model itself."""
+        """Draws examples from the model."""
         draw = torch.Generator().manual_seed(seed)
         z = torch.randn(n, LATENTS, generator=draw, dtype=torch.float64)
         values = []
@@ -69,7 +69,7 @@ class LinearGaussian(Multimodal):
         return FloatSplit(tuple(values))
 
     def closed_form(self, split: Split, *chosen: int) -> Tensor:
-        """log p of the chosen modalities together, [n], by the density of the stacked x."""
+        """log p of the chosen modalities together, [n], from the density of the stacked x."""
         weight = torch.cat([self.part(m)[0] for m in chosen])
         bias = torch.cat([self.part(m)[1] for m in chosen])
         noise = torch.cat([torch.full_like(self.part(m)[1], self.part(m)[2] ** 2) for m in chosen])
@@ -78,20 +78,20 @@ class LinearGaussian(Multimodal):
         return found
 
     def truth(self, split: Split) -> dict[str, Tensor]:
-        """All that is estimated of two modalities, by name."""
+        """Exact values of every estimate for two modalities, by name."""
         first, second, both = (self.closed_form(split, *chosen) for chosen in ((0,), (1,), (0, 1)))
         return {"marginal": first, "joint": both, "conditional": both - second, "x2": second}
 
 
 def normal_log_prob(x: Tensor, mean: Tensor, deviation: Tensor) -> Tensor:
-    """Log-density of a normal distribution, element by element."""
+    """Element-wise log-density of a normal distribution."""
     density = Normal(mean, deviation, validate_args=False)
     found: Tensor = density.log_prob(x)  # type: ignore[no-untyped-call]
     return found
 
 
 class FloatSplit(Split):
-    """Values that come as they are, in float64, not as bytes."""
+    """A split whose values are float64, not bytes."""
 
     def take(self, modality: int, index: Tensor) -> Tensor:
         chosen: Tensor = self.values[modality][index]

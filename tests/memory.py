@@ -1,4 +1,4 @@
-"""A place in this process's memory, and a clock that stands still: what writes to storage is tested without waiting."""
+"""Storage in memory and a fake clock: code that writes to storage is tested without waiting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mvae.storage.place import Keyed, Version
 
 
 class FakeClock(Clock):
-    """Moves only when somebody waits. Whoever waits lets `meanwhile` happen after each wait."""
+    """A clock that moves only when somebody waits; `meanwhile` is called after each wait."""
 
     def __init__(self, now: float = 1.7e9) -> None:
         self.now = now
@@ -30,7 +30,7 @@ class FakeClock(Clock):
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
         self.waits += 1
-        assert self.waits < 10_000, "somebody waits for ever"
+        assert self.waits < 10_000, "somebody waits forever"
         if not event.is_set():
             self.now += seconds
             self.meanwhile()
@@ -39,12 +39,12 @@ class FakeClock(Clock):
 
 @dataclass(eq=False)
 class Disk:
-    """What all places of one memory share: copy and restore `files` to go back in time."""
+    """Files shared by all places of one memory. Copy and restore `files` to go back in time."""
 
     clock: Clock = CLOCK
-    """Dates what is written."""
+    """Gives files their modification times."""
     has_locks: bool = True
-    """Whether locks exclude others, as on a disk; else they do nothing, as in object storage."""
+    """Whether locks exclude others, as on a disk; otherwise they have no effect, as in object storage."""
     locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     files: dict[str, tuple[bytes, int]] = field(default_factory=dict)
     """Key to content and time of the last change in ns."""

@@ -1,4 +1,4 @@
-"""Pipelines in tests: a command in this process, its cells as jobs, and the results that nothing has disturbed."""
+"""Runs pipelines in tests: commands in this process, their cells as jobs, and undisturbed results to compare with."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def run(pipeline: str, *argv: str) -> int:
 
 
 def sweep(pipeline: str, *argv: str) -> Sweep:
-    """Returns the sweep that a command asks for."""
+    """Sweep of a command line."""
     module = import_module(f"pipelines.{pipeline}")
     made: Sweep = module.sweep(read(module.Options, argv))
     return made
 
 
 def command(here: Place, pipeline: str, arguments: Iterable[str]) -> list[str]:
-    """The command line of a pipeline in a place of its own."""
+    """Command line of a pipeline with its own storage and cache."""
     return [sys.executable, str(ROOT / "pipelines" / f"{pipeline}.py"), *here.command()[2:], *arguments]
 
 
 def by_key(cells: Iterable[Cell], fingerprint: str) -> dict[str, list[Cell]]:
-    """The cells by their trial's key, in their order."""
+    """Cells grouped by their trial's key, in order."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         found.setdefault(cell.trial.key(fingerprint), []).append(cell)
@@ -53,7 +53,7 @@ def by_key(cells: Iterable[Cell], fingerprint: str) -> dict[str, list[Cell]]:
 
 
 def jobs(here: Place, cells: tuple[Cell, ...], root: Path | None) -> list[Job]:
-    """The jobs of the trial processes for these cells; every epoch ends with a checkpoint."""
+    """Jobs of trial processes for these cells, with a checkpoint after every epoch."""
     data = load(cells[0].trial.dataset, root, here.cache)
     store = Store.open(here.storage, "main", create=True)
     return [
@@ -67,7 +67,7 @@ def measures_of(cells: Iterable[Cell]) -> tuple[Measure, ...]:
 
 
 def assert_as_computed_alone(here: Place, cells: tuple[Cell, ...], root: Path | None, tmp_path: Path) -> None:
-    """Every result equals that of one process that is never disturbed, bit for bit."""
+    """Asserts that every result equals, bit for bit, that of a single undisturbed process."""
     data = load(cells[0].trial.dataset, root, here.cache)
     for key, those in by_key(cells, data.fingerprint).items():
         trained = train(those[0].trial, data, Checkpoints(tmp_path / key, "alone"))

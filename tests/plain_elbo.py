@@ -1,8 +1,8 @@
-"""The sub-sampled ELBO as a plain loop: for each term encode anew, join row by row, decode anew, add up.
+"""The sub-sampled ELBO as a plain loop: for each term, encode again, multiply experts row by row, decode again, add up.
 
-It shares only the networks with `mvae.models.elbo`. Batch normalisation is torch's own, called on the rows of one term
-at a time; the running statistics are moved at the end. Single attributes have an encoder and a decoder each,
-made of torch's own layers, with copies of their share of the stacked parameters. Slow, and meant to be obviously right.
+It shares only the networks with `mvae.models.elbo`. Batch normalisation is torch's own, applied to the rows of one term
+at a time; the running statistics are updated at the end. Single attributes have one encoder and one decoder each, made
+of torch's layers with copies of their part of the stacked parameters. Slow, but easy to verify by reading.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mvae.networks.text import TextDecoder
 
 
 class PlainBatchNorm(nn.Module):
-    """torch's batch normalisation of one term's rows; it remembers what it saw, and moves nothing by itself."""
+    """torch's batch normalisation of one term's rows; remembers the rows it saw and updates no running statistics."""
 
     running_mean: Tensor
     running_var: Tensor
@@ -48,7 +48,7 @@ class PlainBatchNorm(nn.Module):
         return F.batch_norm(x, None, None, self.weight, self.bias, True, 0.0, self.eps)
 
     def move(self, passes: Sequence[tuple[Tensor, Tensor]]) -> None:
-        """The running statistics go towards the mean of some passes, once."""
+        """Updates the running statistics once, towards the mean over several passes."""
         if passes:
             mean = sum((p[0] for p in passes), torch.zeros_like(self.running_mean)) / len(passes)
             variance = sum((p[1] for p in passes), torch.zeros_like(self.running_var)) / len(passes)
@@ -57,9 +57,9 @@ class PlainBatchNorm(nn.Module):
 
 
 def plain_twin(model: Multimodal) -> Multimodal:
-    """A copy of a model whose normalisations are plain and whose single attributes have networks of their own.
+    """Copies a model, with plain normalisation and separate networks for single attributes.
 
-    Parameters have the names they have in the model, but for those of the single attributes: see `named_as_in`.
+    Parameters keep their names in the model, except those of single attributes: see `named_as_in`.
     """
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
@@ -74,7 +74,7 @@ def plain_twin(model: Multimodal) -> Multimodal:
 
 
 def plain_attribute_encoders(stacked: AttributeEncoders) -> list[nn.Sequential]:
-    """A networks Embedding(2, hidden), FC hidden-hidden, outputs, Swish between, from int64 [n]."""
+    """A networks Embedding(2, hidden), FC hidden-hidden, outputs, with Swish between; input int64 [n]."""
     networks = []
     for a, embedding in enumerate(stacked.embedding.detach()):
         layers = [_plain_linear(layer.weight[a], layer.bias[a]) for layer in (stacked.hidden, stacked.output)]
@@ -84,7 +84,7 @@ def plain_attribute_encoders(stacked: AttributeEncoders) -> list[nn.Sequential]:
 
 
 def plain_attribute_decoders(stacked: AttributeDecoders) -> list[nn.Sequential]:
-    """A networks of linear layers, Swish between, to logits [n, 1]."""
+    """A networks of linear layers with Swish between; output logits [n, 1]."""
     networks = []
     for a in range(len(stacked.layers[0].weight)):  # type: ignore[arg-type]
         steps: list[nn.Module] = []
@@ -95,7 +95,7 @@ def plain_attribute_decoders(stacked: AttributeDecoders) -> list[nn.Sequential]:
 
 
 def _plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    """From weights [inputs, outputs] and biases [1, outputs]."""
+    """A linear layer from weights [inputs, outputs] and biases [1, outputs]."""
     layer = nn.Linear(weight.shape[0], weight.shape[1], dtype=weight.dtype)
     with torch.no_grad():
         layer.weight.copy_(weight.T)
@@ -104,7 +104,7 @@ def _plain_linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 def named_as_in(model: Multimodal, of_twin: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values or gradients of the twin's parameters by the names, and in the shapes, of the model's."""
+    """Values or gradients of the twin's parameters, with the model's names and shapes."""
     positions = list(model.stacked)
     if not positions:
         return dict(of_twin)
@@ -139,14 +139,14 @@ def plain_negative_elbo(
     batch_size: int,
     dropout_seed: int = 0,
 ) -> Tensor:
-    """The loss of a step.
+    """Loss of one step.
 
     Args:
-        twin: from `plain_twin`; its running statistics move.
-        examples: a modality each, [R, ...], anything where the row lacks it.
+        twin: from `plain_twin`; its running statistics are updated.
+        examples: one tensor [R, ...] per modality; any value in rows that lack it.
         present: boolean [R, M]. terms: boolean [T, M]. active: boolean [T, R].
         noise: [T, R, D], or [1, R, D] shared by all terms.
-        dropout_seed: of the one mask a modality that all terms share.
+        dropout_seed: seed of each modality's single dropout mask, which all terms share.
     """
     rows, modalities = present.shape
     loss = torch.zeros((), dtype=noise.dtype)
@@ -170,7 +170,7 @@ def plain_negative_elbo(
                 loss = loss - weights[m] * _log_likelihood(twin, m, reconstructed, target) / batch_size
     for network in twin.encoders:
         for norm in _norms(network):
-            norm.move(norm.passes[:1])  # every term encoded the same rows: their one pass
+            norm.move(norm.passes[:1])  # every term encoded the same rows, so they count as one pass
     for network in twin.decoders:
         for norm in _norms(network):
             norm.move(norm.passes)
@@ -180,7 +180,7 @@ def plain_negative_elbo(
 def _encode_all_that_have_it(
     twin: Multimodal, m: int, values: Tensor, has: np.ndarray
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Mean and clamped spread of each row that has modality m, from one pass over all of them."""
+    """Mean and clamped spread for each row that has modality m, from one pass over all of them."""
     rows = np.flatnonzero(has).tolist()
     mean, spread = twin.encoders[m](values[rows]).chunk(2, -1)
     return {row: (mean[i], spread[i].clamp(-15, 15)) for i, row in enumerate(rows)}
@@ -202,7 +202,7 @@ def _posterior(twin: Multimodal, experts: list[tuple[Tensor, Tensor]]) -> tuple[
 
 
 def _log_likelihood(twin: Multimodal, m: int, z: Tensor, target: list[Tensor]) -> Tensor:
-    """Of the rows of one term, summed."""
+    """Sum over the rows of one term."""
     decoder = twin.decoders[m]
     if isinstance(decoder, TextDecoder):
         each = [plain_text_log_probability(decoder, row, value.tolist()) for row, value in zip(z, target, strict=True)]
@@ -213,13 +213,13 @@ def _log_likelihood(twin: Multimodal, m: int, z: Tensor, target: list[Tensor]) -
 
 
 def plain_text_log_probability(decoder: TextDecoder, z: Tensor, text: list[int]) -> Tensor:
-    """log p(text | z) of one text, token by token, by the GRU's equations written out."""
+    """log p(text | z) of one text, token by token, from the equations of the GRU."""
     stop, start = decoder.classes - 2, decoder.classes - 1
     states = [decoder.state(z)] * 2
     total, before = torch.zeros((), dtype=z.dtype), start
     for position, token in enumerate(text):
         if position == len(text) - 1:
-            return total if token == stop else total - torch.inf  # nothing but a stop fits
+            return total if token == stop else total - torch.inf  # only a stop fits
         x = torch.cat([F.silu(decoder.embedding.weight[before]), z])
         for layer in range(2):
             x = states[layer] = _gru_cell(decoder.gru, layer, x, states[layer])

@@ -1,4 +1,4 @@
-"""Plug-in files of tests: the examples of docs/extend, changed copies of them, and their raw data."""
+"""Plug-in files for tests: the examples of docs/extend, modified copies, and their raw data."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TABLE = EXAMPLES / "my_table.py"
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A data root with the raw file of the example."""
+    """A data root with the example's raw file."""
     return write_images(tmp_path / "raw")
 
 
 def write_images(folder: Path) -> Path:
-    """As docs/extend/data-set.md makes it."""
+    """Writes the raw file as docs/extend/data-set.md does."""
     folder.mkdir()
     digits = load_digits()
     np.savez(folder / "my_images.npz", images=digits.images * 15, labels=digits.target)
@@ -36,14 +36,14 @@ def load(*paths: Path) -> None:
 
 
 def written(folder: Path, text: str, name: str = "own.py") -> Path:
-    """A plug-in of the test's."""
+    """Writes a plug-in file."""
     path = folder / name
     path.write_text(text, encoding="utf-8")
     return path
 
 
 def changed(folder: Path, example: Path, *replacements: tuple[str, str]) -> Path:
-    """An example with some of its text replaced."""
+    """Writes an example with some of its text replaced."""
     text = example.read_text(encoding="utf-8")
     for old, new in replacements:
         assert old in text

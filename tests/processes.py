@@ -1,4 +1,4 @@
-"""Processes of a test: which ones descend from another, whether they still run, and how to kill exactly one."""
+"""Finds the descendants of a process, tells whether processes still run, and kills exactly one."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ from contextlib import suppress
 from pathlib import Path
 
 Process = tuple[int, int]
-"""Process id and start in clock ticks since boot: together they never mean another process."""
+"""Process id and start time in clock ticks since boot, which together identify a process."""
 
 
 def alive(processes: list[Process]) -> list[str]:
-    """Command lines of those that still run, zombies not counted."""
+    """Command lines of the processes that still run, without zombies."""
     return [command_line(process) or str(process) for process in processes if started(process[0]) == process[1]]
 
 
 def kill(process: Process) -> None:
-    """Kill -9 of that very process, if it is still there."""
+    """Kills exactly this process with signal 9, if it still exists."""
     if started(process[0]) == process[1]:
         with suppress(ProcessLookupError):
             os.kill(process[0], signal.SIGKILL)
 
 
 def started(pid: int) -> int | None:
-    """When a process started; None if there is none, or a zombie."""
+    """Start time of a process; None if it does not exist or is a zombie."""
     found = _stat(pid)
     return None if found is None or found[0] in "ZX" else found[2]
 
 
 def descendants(pid: int) -> list[Process]:
-    """A process and all below it that live."""
+    """A process and all its living descendants."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (found := _stat(int(entry.name))) is not None:

@@ -1,4 +1,4 @@
-"""Reports of made-up results, as tests of tables want them."""
+"""Reports of made-up results for tests of tables."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def grid(arms: Sequence[str], columns: Sequence[float], seeds: int = 3, epochs: 
 
 
 def report_of(folder: Path, cells: Sequence[Cell], value: Value, **settings: object) -> Report:
-    """A report of cells whose results have the values that a function gives; None leaves a result out."""
+    """Makes a report of cells whose values come from a function; None means no result."""
     store = Store.open(folder, "main", create=True)
     planned = plan(cells, store, "f")
     for cell, key in zip(planned.cells, planned.keys, strict=True):

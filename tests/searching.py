@@ -1,4 +1,4 @@
-"""A search without its trials: tests say what each trial process would have left behind."""
+"""A search without trial processes: tests write the files that trial processes would leave."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wanted(*arguments: str) -> Search:
 
 @pytest.fixture
 def reopen(store: Store) -> Iterator[Callable[..., SearchRecord]]:
-    """Opens the study as the next driver does; the one before is gone without a word."""
+    """Opens the study like the next driver; the previous driver has ended without closing it."""
     with ExitStack() as stack:
 
         def again(of: Search) -> SearchRecord:
@@ -53,7 +53,7 @@ def history(values: Sequence[float], start: float = 0.0) -> list[Record]:
 
 
 def finish(store: Store, of: Search, trial: Trial, value: float, finished: float = 0.0) -> str:
-    """What a trial process leaves behind that came to its end."""
+    """Writes what a finished trial process leaves; returns its key."""
     key, values = of.key(trial), [value] * trial.epochs
     about = {"finished": finished, "seconds": 5.0, "epochs": trial.epochs}
     metrics = {"test/accuracy": value / 2}
@@ -68,7 +68,7 @@ def asked(study: SearchRecord, store: Store) -> TriedTrial:
 
 
 def run_to_the_end(study: SearchRecord, store: Store) -> list[TriedTrial]:
-    """Every trial that is asked for comes to its end; its learning rate is what it is worth."""
+    """Finishes every trial that the study asks for; a trial's value is its learning rate."""
     found = []
     while (known := study.ask(store)) is not None:
         finish(store, study.search, known.trial, known.trial.learning_rate)

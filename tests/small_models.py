@@ -1,4 +1,4 @@
-"""Small models and data sets that several tests share: every claim about the science, at a size that takes no time."""
+"""Small models and data sets shared by several tests."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ LABEL = Modality("label", Kind.LABEL, (), classes=4)
 COLOUR = Modality("colour", Kind.LABEL, (), classes=3)
 PHOTO = Modality("image", Kind.IMAGE, (3, 64, 64))
 SEVERAL = Modality("attributes", Kind.ATTRIBUTES, (18,), attributes=tuple("abcdefghijklmnopqr"))
-"""With `PHOTO` the modalities of CelebA."""
+"""Together with `PHOTO`, the modalities of CelebA."""
 
 LATENTS = 3
 WIDTH = 7
 
 
 class ConvolutionalDecoder(nn.Module):
-    """To [n, 2, 2, 3] through a convolution and, if asked, a batch normalisation of images."""
+    """Decoder to [n, 2, 2, 3] through a convolution, optionally with batch normalisation of images."""
 
     def __init__(self, *, normalised: bool) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class ConvolutionalDecoder(nn.Module):
 
 
 def small_model(modalities: int, rule: type[Multimodal], *, normalised: bool, seed: int = 0) -> Multimodal:
-    """An image and one or two labels, with small networks of the test's own, in float64."""
+    """A model of an image and one or two labels, with small networks, in float64."""
 
     def norm() -> nn.Module:
         return TermBatchNorm(WIDTH) if normalised else nn.Identity()
@@ -66,8 +66,10 @@ def small_model(modalities: int, rule: type[Multimodal], *, normalised: bool, se
 def many_model(
     modalities: tuple[Modality, ...], rule: type[Multimodal], *, image_network: str | None = None, seed: int = 0
 ) -> Multimodal:
-    """Any modalities that end in single attributes, in float64, with the networks of Figures 1 to 4, `LATENTS` wide at
-    the middle. An image without a network's name, 2x2x3, has small ones of the test's own, with batch normalisation.
+    """A model of modalities that end in single attributes, in float64, with the networks of Figures 1 to 4.
+
+    The latent dimension is `LATENTS`. Without an image network's name the image is 2x2x3, with small networks and batch
+    normalisation.
     """
     apart = modalities[: single_attributes(modalities).start]
     count = len(modalities) - len(apart)
@@ -99,7 +101,7 @@ def _give_norms_a_past(model: nn.Module) -> None:
 
 
 def single(count: int) -> tuple[Modality, ...]:
-    """So many single attributes."""
+    """The given number of single attributes."""
     return tuple(Modality(f"attribute_{a}", Kind.ATTRIBUTE, (), classes=2) for a in range(count))
 
 
@@ -125,11 +127,11 @@ TINY_19 = Source(
     examples=lambda _root: 70,
     convert=lambda _root: {},
 )
-"""A made-up data set of 19 modalities; a test that asks for a trial on it puts it into `mvae.data.DATASETS` first."""
+"""A made-up data set of 19 modalities; a test that creates a trial on it first adds it to `mvae.data.DATASETS`."""
 
 
 def tiny_19(n: int = 70) -> Dataset:
-    """Its examples: noise, with attributes that are more often 1 the later they come."""
+    """Examples of `TINY_19`: noise, in which later attributes are more often 1."""
     draw = np.random.default_rng(19)
 
     def split(size: int) -> Split:
@@ -155,6 +157,6 @@ def shortened(data: Dataset, train: int, validation: int = 50, test: int = 50) -
 
 
 def with_labels(data: Dataset, labels: np.ndarray) -> Dataset:
-    """The same training images with other labels."""
+    """The data set with other training labels."""
     image, label = data.train.values
     return dataclasses.replace(data, train=Split((image, torch.from_numpy(labels).to(label.dtype))))

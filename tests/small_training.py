@@ -1,4 +1,4 @@
-"""Trainings of four short epochs on the digits, whole or cut off, and what must be equal about two of them."""
+"""Trains four short epochs on the digits, with or without interruption, and compares two trainings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 4
 
 
 class Cut(Exception):
-    """The trial's process was taken away."""
+    """Simulates the death of the trial's process."""
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def small_trial(model: str = "mvae", **fields: Any) -> Trial:
 
 
 def outcome(trained: Trained) -> tuple[dict[str, Tensor], list[tuple[int, dict[str, float]]]]:
-    """What must be equal bit for bit: the weights, and each epoch's metrics."""
+    """Values that must be equal bit for bit: the weights, and each epoch's metrics."""
     return dict(trained.model.state_dict()), [(record["epoch"], record["metrics"]) for record in trained.history]
 
 
@@ -57,7 +57,7 @@ def unbroken(trial: Trial, data: Dataset, tmp_path: Path) -> Trained:
 
 
 def cut_after(epoch: int) -> Callable[[Progress], None]:
-    """Hears of epochs until the process is taken away at the end of one."""
+    """A callback that interrupts training at the end of an epoch."""
 
     def heard(progress: Progress) -> None:
         if progress.epoch == epoch:
@@ -67,6 +67,6 @@ def cut_after(epoch: int) -> Callable[[Progress], None]:
 
 
 def interrupted(trial: Trial, data: Dataset, folder: Path, epoch: int, *, attempt: str = "first") -> None:
-    """Trains until an epoch is checkpointed and heard of, and is gone."""
+    """Trains until an epoch is saved and reported, then stops."""
     with pytest.raises(Cut):
         train(trial, data, Checkpoints(folder, attempt), heard=cut_after(epoch), checkpoint_every=0)

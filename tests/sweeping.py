@@ -1,7 +1,7 @@
-"""Real sweeps for tests: the pipeline as a process of its own, killed or stopped in every way, and what it left behind.
+"""Real sweeps for tests: runs the pipeline in its own process, kills or stops it, and inspects what it left.
 
-A `Place` is a machine of a sweep's own: private home, temporary folder, storage and cache. Only processes that were
-started here are ever signalled, each by its id and start time, found by walking down from the driver.
+A `Place` gives a sweep its own home directory, temporary folder, storage and cache. Tests signal only processes that
+were started here. They find these processes from the driver downwards, and identify each by id and start time.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ SWEEP = (
     *("--arms", "nn,logreg,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", str(EPOCHS)),
     *("--max-concurrent", "2"),
 )
-"""Six trials of a few seconds in all. Every epoch ends with a checkpoint (`Place.command`)."""
+"""Six trials that take a few seconds together. Every epoch ends with a checkpoint (`Place.command`)."""
 
 ONE_AT_A_TIME = ("--max-concurrent", "1")
-"""For what holds however many trials run at once: every further trial process imports torch and Ray again."""
+"""For tests that do not depend on concurrency: every further trial process imports torch and Ray again."""
 
 IMPATIENT = """
 import runpy, sys
@@ -57,17 +57,17 @@ sweeps.driver.PATIENTLY = 5.0
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
-"""Runs a pipeline whose wait for an MLflow that cannot be written is five seconds at the end, not a minute."""
+"""Runs a pipeline that waits five seconds, not a minute, at the end for an unwritable MLflow."""
 
 LIMIT = 600.0
-"""Seconds that anything waited for may take on a slow and busy machine before the test gives it up."""
+"""Seconds that a wait may take on a slow and busy machine before the test fails."""
 
 SHORT = 9
-"""Characters of a folder below which a place's own temporary folder is one that `sweeps.store.scratch` takes."""
+"""Longest path of a temporary folder, in characters, in which `sweeps.store.scratch` accepts a place's own folder."""
 
 
 def digits_job(store: Store, cache: Path, **fields: Any) -> Job:
-    """A job of a second: NN on digits for two epochs, unless the trial's fields say otherwise."""
+    """A job of one second: NN on digits for two epochs, unless the trial's fields say otherwise."""
     trial = Trial.create(**{"dataset": "digits", "model": "nn", "paired_fraction": 0.05, "epochs": 2, **fields})
     return Job(
         trial.key(fingerprint("digits")), trial, measures=(ACCURACY,), store=store, cache=cache, checkpoint_every=0.0
@@ -75,11 +75,11 @@ def digits_job(store: Store, cache: Path, **fields: Any) -> Job:
 
 
 class CutOff(BaseException):
-    """The end of a trial process."""
+    """Simulates the death of a trial process."""
 
 
 def run_until(job: Job, epoch: int) -> None:
-    """Runs a job in this process up to the checkpoint of an epoch, as a process that is killed right after it."""
+    """Runs a job in this process up to the checkpoint of an epoch, like a process that is killed right after it."""
 
     def cut(word: Message) -> None:
         if word.epoch == epoch and word.committed:
@@ -91,28 +91,28 @@ def run_until(job: Job, epoch: int) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """A driver that is no more."""
+    """A driver that has ended."""
 
     code: int
-    """Exit code; minus the signal that killed it."""
+    """Exit code, or minus the number of the signal that killed it."""
     out: str
     err: str
     seconds: float
-    """From the signal that ended it, or from its start, to its end."""
+    """Seconds from the signal, or from the start without a signal, to the end."""
 
 
 @dataclass
 class Driver:
-    """A pipeline that runs."""
+    """A running pipeline."""
 
     process: subprocess.Popen[bytes]
     place: Place
     log: Path
-    """Standard output and error are beside each other in files, so that nothing waits for a reader."""
+    """File for standard output; standard error is in a file next to it. A pipe would need a reader."""
     began: float = field(default_factory=time.monotonic)
 
     def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Waits for a condition; a driver that ends first, or a limit that passes, is a failed test."""
+        """Waits for a condition; fails if the driver ends first or the time limit passes."""
         deadline = time.monotonic() + LIMIT
         while not condition():
             assert self.process.poll() is None, f"the driver ended before {what}: {self._said()}"
@@ -120,7 +120,7 @@ class Driver:
             time.sleep(0.02)
 
     def ended(self) -> Ended:
-        """Waits for the driver's own end."""
+        """Waits until the driver ends by itself."""
         try:
             code = self.process.wait(LIMIT)
         except subprocess.TimeoutExpired:
@@ -135,17 +135,17 @@ class Driver:
         return self.ended()
 
     def kill(self) -> Ended:
-        """Kill -9. Its children are left to themselves."""
+        """Kills the driver with signal 9; its children keep running."""
         self.process.kill()
         self.process.wait()
         return Ended(self.process.returncode, *self._said(), 0.0)
 
     def tree(self) -> list[Process]:
-        """The driver and all that descends from it."""
+        """The driver and its descendants."""
         return descendants(self.process.pid)
 
     def trial_processes(self) -> list[Process]:
-        """Those of the tree that train: Ray names an actor's process after its class."""
+        """Processes of the tree that train; Ray names an actor's process after its class."""
         return [process for process in self.tree() if command_line(process).startswith("ray::Impl")]
 
     def _said(self) -> tuple[str, str]:
@@ -156,7 +156,7 @@ class Driver:
 
 @dataclass
 class Place:
-    """Where a sweep runs, and what is to be found there afterwards."""
+    """The folders in which a sweep runs, with its files and MLflow runs."""
 
     root: Path
     storage: Path
@@ -183,12 +183,12 @@ class Place:
         return f"sqlite:///{self.storage / 'mlflow.db'}"
 
     def command(self, *arguments: str) -> list[str]:
-        """What is typed: arguments given here come last and win."""
+        """Command line; arguments given here come last and override earlier ones."""
         folders = ("--storage", str(self.storage), "--cache", str(self.cache))
         return [sys.executable, str(PIPELINE), *folders, "--checkpoint-every", "0", *ONE_AT_A_TIME, *arguments]
 
     def start(self, *arguments: str, **environment: str) -> Driver:
-        """Starts the pipeline with arguments of its own after the common ones."""
+        """Starts the pipeline; the given arguments follow the common ones."""
         return self.launch(self.command(*arguments), **environment)
 
     def launch(self, command: list[str], **environment: str) -> Driver:
@@ -222,19 +222,19 @@ class Place:
         return {result.key: result for result in self.store.results}
 
     def files(self) -> dict[str, tuple[int, bytes]]:
-        """Result files as they lie there: name to time of the last change, and content."""
+        """Result files: name to time of the last change, and content."""
         folder = on_disk(self.store.results.folder)
         return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.glob("*.json")}
 
     def numbers(self) -> dict[str, Any]:
-        """All that must be equal bit for bit: by key the final metrics, and the metrics of every epoch."""
+        """Values that must be equal bit for bit: by key, the final metrics and the metrics of every epoch."""
         return {
             key: (result.metrics, [(record["epoch"], record["metrics"]) for record in result.history])
             for key, result in self.results().items()
         }
 
     def epochs(self) -> dict[str, int]:
-        """Epochs that checkpoints cover, by key, without a look into them."""
+        """Epochs that checkpoints cover, by key, from the names of files."""
         done: dict[str, int] = {}
         for manifest in on_disk(self.store.folder / "checkpoints").glob(f"*/*/{MANIFEST}"):
             key, epoch = manifest.parts[-3], int(manifest.parts[-2].partition("-")[0])
@@ -250,11 +250,11 @@ class Place:
         return [run for run in self._runs() if "mvae.key" not in run.data.tags]
 
     def running(self) -> list[str]:
-        """MLflow's runs that are said to run."""
+        """Names of MLflow runs with status RUNNING or SCHEDULED."""
         return [run.info.run_name for run in self._runs() if run.info.status in ("RUNNING", "SCHEDULED")]
 
     def steps(self, run: Run) -> dict[str, list[tuple[int, float]]]:
-        """Every value that MLflow holds of a run's metrics, with its step, in the order of the steps."""
+        """Values of a run's metrics in MLflow, as (step, value), in the order of steps."""
         client = MlflowClient(self.uri)
         return {
             name: sorted((metric.step, metric.value) for metric in client.get_metric_history(run.info.run_id, name))
@@ -267,7 +267,7 @@ class Place:
         return list(client.search_runs(experiments, run_view_type=ViewType.ACTIVE_ONLY, max_results=1000))
 
     def leftovers(self) -> list[str]:
-        """What lies in the temporary folder, and in the home directory outside its cache."""
+        """Files in the temporary folder, and in the home directory except its cache."""
         temporary = [str(path.relative_to(self.root)) for path in self.temporary.glob("mvae-*")]
         home = [str(path.relative_to(self.root)) for path in self.home.rglob("*") if path.is_file()]
         return temporary + [path for path in home if not path.startswith("home/.cache/")]
@@ -275,7 +275,7 @@ class Place:
 
 @lru_cache(maxsize=1)
 def _begun() -> Place:
-    """Where a first command has made MLflow's empty database and converted the digits: seconds that most tests save."""
+    """A place with an empty MLflow database and converted digits, made once to save most tests some seconds."""
     root = Path(tempfile.mkdtemp(prefix="mvae"))
     made = Place(root, root / "storage")
     open_database(made.storage / "mlflow.db")
@@ -285,11 +285,11 @@ def _begun() -> Place:
 
 @contextmanager
 def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place]:
-    """A new place, under a short path as Ray's sockets need it; whatever still runs there is ended, and it is removed.
+    """Yields a new place under a short path, which Ray's sockets need; then ends its processes and removes it.
 
     Args:
         storage: a folder elsewhere.
-        begun: with an empty MLflow database and the digits converted, as an earlier command would leave them.
+        begun: whether the place starts with an empty MLflow database and converted digits.
     """
     folders = (folder for folder in (tempfile.gettempdir(), "/tmp") if len(folder) <= SHORT and Path(folder).is_dir())
     root = Path(tempfile.mkdtemp(prefix="mvae", dir=next(folders, None)))
@@ -310,12 +310,12 @@ def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place
 
 @dataclass(frozen=True)
 class Unbroken:
-    """The sweep that nothing happened to, against which all others are held."""
+    """The undisturbed sweep that all others are compared with."""
 
     place: Place
     ended: Ended
     left: list[str]
-    """As `Place.leftovers`, right after its end."""
+    """`Place.leftovers`, right after the sweep ended."""
 
 
 @lru_cache(maxsize=1)
@@ -330,7 +330,7 @@ def _unbroken() -> tuple[Unbroken, Any]:
 
 @pytest.fixture(scope="session")
 def unbroken() -> Iterator[Unbroken]:
-    """Made once a session, though each module that imports this has a fixture of its own."""
+    """Made once per session; each module that imports this fixture has its own instance."""
     made, context = _unbroken()
     yield made
     context.__exit__(None, None, None)
@@ -338,7 +338,7 @@ def unbroken() -> Iterator[Unbroken]:
 
 
 def forget() -> None:
-    """Removes what was made once for all places."""
+    """Removes the place that was made once for all others."""
     if _begun.cache_info().currsize:
         shutil.rmtree(_begun().root, ignore_errors=True)
         _begun.cache_clear()
@@ -346,14 +346,14 @@ def forget() -> None:
 
 @contextmanager
 def copy_of(original: Place) -> Iterator[Place]:
-    """A new place with the results and checkpoints of a finished sweep, of which its MLflow knows nothing."""
+    """Yields a new place with the results and checkpoints of a finished sweep, but an empty MLflow."""
     with place(begun=True) as here:
         shutil.copytree(on_disk(original.store.folder), on_disk(here.store.folder))
         yield here
 
 
 def mlflow_differs(here: Place) -> list[str]:
-    """Where MLflow is not what storage says: one finished run a result, no step twice, none missing; empty if it is."""
+    """Differences between MLflow and storage; empty if every result has one finished run with each step once."""
     wrong = [f"{name} is RUNNING" for name in here.running()]
     results, runs = here.results(), here.children()
     keys = sorted(one.data.tags["mvae.key"] for one in runs)
@@ -369,7 +369,7 @@ def mlflow_differs(here: Place) -> list[str]:
         of_key = [other for other in here.store.results if other.key == result.key]
         for name, value in (item for other in of_key for item in other.metrics.items()):
             expected.setdefault(name, [(result.history[-1]["epoch"], value)])
-        for name, value in result.provenance.get("speed", {}).items():  # of pipelines/train.py
+        for name, value in result.provenance.get("speed", {}).items():  # from pipelines/train.py
             expected.setdefault(f"speed/{name}", [(result.history[-1]["epoch"], value)])
         if one.info.status != "FINISHED":
             wrong.append(f"{one.info.run_name} is {one.info.status}")
@@ -384,7 +384,7 @@ def _unfinished(run: Run) -> bool:
 
 
 def newest_first(checkpoints: Path) -> list[Path]:
-    """The checkpoint folders of a key that have a manifest, by epoch."""
+    """Checkpoint folders of a key that have a manifest, newest epoch first."""
     return sorted((manifest.parent for manifest in checkpoints.glob(f"*/{MANIFEST}")), reverse=True)
 
 

@@ -1,4 +1,4 @@
-"""Accuracy of predicting a label from an image, and that the arms really learn."""
+"""Tests of label accuracy given an image, and that every arm really learns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def digits(cache: Path) -> Dataset:
 
 
 class Oracle(nn.Module):
-    """Knows each image's label, and tells it for a chosen share of a split's images only."""
+    """Knows each image's label, and predicts it for a chosen share of a split's images."""
 
     def __init__(self, data: Dataset, right: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Oracle(nn.Module):
 
 @pytest.mark.parametrize("right", [0, 1, 100, 250])
 @pytest.mark.parametrize("rows", [1, 7, 125, 250, 1000])
-def test_accuracy_is_the_share_of_right_labels_however_the_images_are_batched(
+def test_accuracy_is_the_share_of_right_labels_for_any_batch_size(
     rows: int, right: int, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Split, "passes", partialmethod(Split.passes, rows))
@@ -53,7 +53,7 @@ def test_accuracy_is_the_share_of_right_labels_however_the_images_are_batched(
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_model_is_measured_in_evaluation_mode_and_then_put_back(training: bool, digits: Dataset) -> None:
+def test_a_model_is_measured_in_evaluation_mode_which_is_then_restored(training: bool, digits: Dataset) -> None:
     oracle = Oracle(digits, 10).train(training)
     label_accuracy(oracle, digits.modalities, digits.test)
     assert oracle.modes == {False}
@@ -94,12 +94,12 @@ def test_every_arm_learns_the_digits_from_all_pairs(
     assert accuracy(digits, tmp_path, model, **fields) >= at_least
 
 
-def test_five_percent_of_the_pairs_teach_less_than_all_of_them(digits: Dataset, tmp_path: Path) -> None:
+def test_five_percent_of_the_pairs_give_a_lower_accuracy_than_all(digits: Dataset, tmp_path: Path) -> None:
     few, every = (accuracy(digits, tmp_path / str(f), "logreg", paired_fraction=f) for f in (0.05, 1.0))
     assert 0.5 < few < every
 
 
-def test_training_raises_the_elbo_and_lets_the_images_be_rebuilt(digits: Dataset, tmp_path: Path) -> None:
+def test_training_raises_the_elbo_and_improves_reconstructions(digits: Dataset, tmp_path: Path) -> None:
     history = trained(
         digits, tmp_path, "mvae", epochs=15, learning_rate=3e-3, annealing_epochs=0, label_weight=10
     ).history

@@ -1,6 +1,6 @@
-"""Every further arm and measure, cut off: a sweep whose driver is killed, and trials alone, end as if undisturbed.
+"""The other arms and measures under interruption: a sweep with a killed driver, and single interrupted trials.
 
-What a trial should have given is computed here, in one process and in one go, and compared bit for bit.
+Expected results are computed here in one uninterrupted process, and compared bit for bit.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIGITS = ("--dataset", "digits", "--seeds", "0", "--epochs", "12")
 TEXTS = ("--dataset", "multi_mnist", "--seeds", "0", "--epochs", "8", "--data-root", "raw", "--latents", "8")
 
 SWEEP = (*DIGITS, "--arms", "rbm,vae,jmvae,mvae_q", "--targets", "own", "--fractions", "0.05")
-"""A whole sweep, whose driver is killed."""
+"""A complete sweep, whose driver is killed."""
 
 JOBS = {
     "likelihoods": ("likelihoods", (*DIGITS, "--arms", "jmvae,mvae_q,vae,cvae", "--targets", "own", "--samples", "20")),
@@ -31,7 +31,7 @@ JOBS = {
         (*TEXTS, "--arms", "jmvae,mvae,vae,cvae", "--targets", "own", "--samples", "3"),
     ),
 }
-"""Their trials alone, each of which is cut off."""
+"""Single trials, each of which is interrupted."""
 
 
 def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_killed_sweep_ends_with_the_numbers_of_undisturbed_trials(tmp_path: Pa
 
 
 def assert_in_mlflow(here: Place, ended: Ended) -> None:
-    """Numbers and models of all trials are there, by a command that has ended well."""
+    """Asserts that MLflow has the numbers and models of all trials after a successful command."""
     assert ended.code == 0, ended
     assert "left out" not in ended.out
     assert mlflow_differs(here) == []
@@ -58,7 +58,7 @@ def with_root(arguments: tuple[str, ...], root: Path | None) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("what", JOBS)
-def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: str, tmp_path: Path) -> None:
+def test_interrupted_trials_end_with_the_numbers_of_undisturbed_ones(what: str, tmp_path: Path) -> None:
     pipeline, arguments = JOBS[what]
     with place(begun=True) as here:
         root = here.root / "raw" if "--data-root" in arguments else None
@@ -74,7 +74,7 @@ def test_trials_that_are_cut_off_end_with_the_numbers_of_undisturbed_ones(what: 
         assert_in_mlflow(here, here.launch(command(here, pipeline, arguments)).ended())
 
 
-def test_more_samples_are_another_measure_of_the_trained_trials(tmp_path: Path) -> None:
+def test_more_samples_make_another_measure_without_new_training(tmp_path: Path) -> None:
     with place(begun=True) as here:
         arguments = (*DIGITS, "--arms", "mvae,vae", "--targets", "own", "--epochs", "3")
         for job in jobs(here, sweep("likelihoods", *arguments, "--samples", "10").cells, None):

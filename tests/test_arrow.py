@@ -1,4 +1,4 @@
-"""Data on disk: mapped, made once by whoever comes first, and made again where it is damaged."""
+"""Converted data on disk: memory-mapped, converted by the first process, and converted again if damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_cache(tmp_path: Path) -> Path:
-    """A cold cache that one test may damage."""
+    """An empty cache that one test may damage."""
     return tmp_path / "cache"
 
 
@@ -47,7 +47,7 @@ def test_a_split_is_one_file_with_one_record_batch_that_any_arrow_reader_underst
     assert table["image"][4].as_py() == dataset.train.values[0][4].flatten().tolist()
 
 
-def test_values_map_the_file_and_loading_copies_none_of_it(own_cache: Path, root: Path) -> None:
+def test_loading_memory_maps_the_file_without_copying(own_cache: Path, root: Path) -> None:
     dataset = data.load("mnist", root, own_cache)
     address = dataset.train.values[0].data_ptr()
     mapped = [
@@ -59,7 +59,7 @@ def test_values_map_the_file_and_loading_copies_none_of_it(own_cache: Path, root
     assert any(start <= address < end for start, end in ranges)
 
 
-def test_loading_warns_of_nothing_and_a_stray_write_never_reaches_the_file(root: Path, own_cache: Path) -> None:
+def test_loading_gives_no_warning_and_a_stray_write_never_reaches_the_file(root: Path, own_cache: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         dataset = data.load("mnist", root, own_cache)
@@ -68,7 +68,7 @@ def test_loading_warns_of_nothing_and_a_stray_write_never_reaches_the_file(root:
     assert torch.equal(data.load("mnist", root, own_cache).train.values[0], before)
 
 
-def test_a_warm_cache_is_mapped_without_converting_again(
+def test_a_warm_cache_is_used_without_converting_again(
     root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data.load("mnist", root, own_cache)
@@ -79,7 +79,7 @@ def test_a_warm_cache_is_mapped_without_converting_again(
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_byte, empty, Path.unlink])
 @pytest.mark.parametrize("name", ["train.arrow", "test.arrow", "manifest.json"])
-def test_a_damaged_file_is_set_aside_and_made_again_with_one_logged_line(
+def test_a_damaged_file_is_set_aside_and_converted_again_with_one_log_line(
     root: Path, own_cache: Path, name: str, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole = [value.clone() for value in everything(data.load("mnist", root, own_cache))]
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_set_aside_and_made_again_with_one_logged_line(
     assert not caplog.records
 
 
-def test_a_data_set_that_is_in_use_survives_that_its_file_is_set_aside(root: Path, own_cache: Path) -> None:
+def test_a_data_set_in_use_stays_readable_after_its_file_is_set_aside(root: Path, own_cache: Path) -> None:
     in_use = data.load("mnist", root, own_cache)
     before = in_use.train.values[0].clone()
     [path] = own_cache.glob("mnist-*/manifest.json")
@@ -109,9 +109,7 @@ def test_a_data_set_that_is_in_use_survives_that_its_file_is_set_aside(root: Pat
 
 
 @pytest.mark.slow
-def test_a_conversion_killed_at_any_moment_is_made_good_by_the_next_and_leaves_no_litter(
-    root: Path, tmp_path: Path
-) -> None:
+def test_after_a_conversion_is_killed_the_next_one_succeeds_and_cleans_up(root: Path, tmp_path: Path) -> None:
     whole = everything(data.load("mnist", root, tmp_path / "unbroken"))
     expected = files_below(tmp_path / "unbroken")
     broken = tmp_path / "broken"
@@ -129,7 +127,7 @@ def test_a_conversion_killed_at_any_moment_is_made_good_by_the_next_and_leaves_n
 
 
 @pytest.mark.parametrize("limit", range(8))
-def test_a_disk_that_fills_up_is_one_clear_line_and_the_next_load_goes_through(
+def test_a_full_disk_gives_a_one_line_error_and_the_next_load_succeeds(
     root: Path, own_cache: Path, limit: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -155,7 +153,7 @@ def load_when_told(root: Path, cache: Path, log_file: Path, go: object) -> None:
     assert len(data.load("mnist", root, cache).train) == 50
 
 
-def test_of_two_processes_that_need_a_conversion_one_converts(tmp_path: Path, root: Path, own_cache: Path) -> None:
+def test_only_one_of_two_processes_converts_the_same_data(tmp_path: Path, root: Path, own_cache: Path) -> None:
     context = multiprocessing.get_context("spawn")
     go = context.Barrier(2)
     arguments = (root, own_cache, tmp_path / "log", go)
@@ -168,7 +166,7 @@ def test_of_two_processes_that_need_a_conversion_one_converts(tmp_path: Path, ro
     assert (tmp_path / "log").read_text(encoding="utf-8") == "converted\n"
 
 
-def test_a_cache_that_cannot_be_used_is_one_clear_line(root: Path, tmp_path: Path) -> None:
+def test_an_unusable_cache_gives_a_one_line_error(root: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Refusal, match=r"cannot use the cache .*file .*--cache") as refused:
         data.load("mnist", root, tmp_path / "file")

@@ -1,4 +1,4 @@
-"""Attributes predicted from the image: what the scores say, of samples and of the likeliest, and that noise stays."""
+"""Prediction of attributes from the image: scores of samples and of the most likely values, and independent noise."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LAYOUTS = {
     "together": (IMAGE, Modality("attributes", Kind.ATTRIBUTES, (3,), attributes=NAMES)),
 }
 SHARES = (0.1, 0.5, 0.8)
-"""Of the examples that have each attribute."""
+"""Share of examples that have each attribute."""
 NUMBERS = ("accuracy", "balanced_accuracy", "accuracy_likeliest", "balanced_accuracy_likeliest", "majority")
 
 each_layout = pytest.mark.parametrize("layout", list(LAYOUTS))
 
 
 def split_of(values: Tensor, layout: str) -> Split:
-    """Examples with those attributes, [N, 3], which the first pixels of their images show; the others are noise."""
+    """Examples with the given attributes, [N, 3]. The first pixels of each image show them, the others are noise."""
     draw = torch.Generator().manual_seed(len(values))
     images = torch.randint(256, (len(values), 1, 8, 8), generator=draw, dtype=torch.uint8)
     images[:, 0, 0, :3] = values * 255
@@ -49,7 +49,7 @@ def split_of(values: Tensor, layout: str) -> Split:
 
 
 def shares(n: int, of_each: tuple[float, ...] = SHARES) -> Tensor:
-    """Attributes [n, 3] of which exactly those shares are there, in a random order."""
+    """Attributes [n, 3] with exactly the given shares of ones, in random order."""
     draw = torch.Generator().manual_seed(n)
     columns = [(torch.randperm(n, generator=draw) < round(share * n)).to(torch.uint8) for share in of_each]
     return torch.stack(columns, dim=1)
@@ -73,7 +73,7 @@ def trial(token: str = "mvae", **fields: Any) -> Trial:
 
 
 class Encoder(nn.Module):
-    """Means are the pixels of the image's first row, twice, from -1 to 1; every log-variance is the same."""
+    """Means are the pixels of the image's first row, twice, scaled to -1 to 1; all log-variances are equal."""
 
     def __init__(self, log_var: float) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Logits from `slope` times the latent of the attribute's number, and a constant an attribute."""
+    """Logits are `slope` times the latent with the attribute's number, plus a constant per attribute."""
 
     def __init__(self, slope: float = 0.0, constant: tuple[float, ...] = (0.0, 0.0, 0.0)) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class Decoder(nn.Module):
 
 
 def model_of(layout: str, decoder: Decoder, log_var: float = -15.0) -> Multimodal:
-    """q(z|image) is what the encoder above says, multiplied by the prior; attributes come from `decoder`."""
+    """A model whose q(z|image) is the encoder above times the prior; `decoder` gives the attributes."""
     model = built(layout)
     model.encoders[0] = Encoder(log_var)
     if layout == "apart":
@@ -110,13 +110,13 @@ def model_of(layout: str, decoder: Decoder, log_var: float = -15.0) -> Multimoda
 
 
 @each_layout
-def test_a_model_whose_decoder_knows_the_attributes_scores_1(layout: str) -> None:
+def test_a_decoder_that_knows_the_attributes_scores_1(layout: str) -> None:
     metrics = attribute_metrics(model_of(layout, Decoder(slope=1000)), dataset(layout, shares(60)), seed=0)
     assert {value for name, value in metrics.items() if "majority" not in name} == {1.0}
 
 
 @each_layout
-def test_a_model_that_says_the_majority_scores_its_rate_and_half_when_balanced(layout: str) -> None:
+def test_predicting_the_majority_scores_its_rate_and_one_half_when_balanced(layout: str) -> None:
     model = model_of(layout, Decoder(constant=(-1000.0, 1000.0, 1000.0)))
     metrics = attribute_metrics(model, dataset(layout, shares(60), train=shares(50, (0.2, 0.6, 0.9))), seed=0)
     for name, rate in zip(NAMES, (0.9, 0.5, 0.8), strict=True):
@@ -129,7 +129,7 @@ def test_a_model_that_says_the_majority_scores_its_rate_and_half_when_balanced(l
 
 
 @each_layout
-def test_the_majority_is_the_training_splits_and_its_rate_the_test_splits(layout: str) -> None:
+def test_the_majority_class_comes_from_the_training_split_and_its_rate_from_the_test_split(layout: str) -> None:
     test, train = shares(50, (0.1, 0.1, 0.7)), shares(40, (0.9, 0.1, 0.9))
     metrics = attribute_metrics(built(layout), dataset(layout, test, train), seed=0)
     for name, rate in zip(NAMES, (0.1, 0.9, 0.7), strict=True):
@@ -139,7 +139,7 @@ def test_the_majority_is_the_training_splits_and_its_rate_the_test_splits(layout
 
 @pytest.mark.parametrize(("says", "score"), [(-1000.0, 1.0), (1000.0, 0.0)])
 @each_layout
-def test_an_attribute_that_no_test_example_has_is_scored_on_those_without(
+def test_an_attribute_absent_from_the_test_split_is_scored_on_its_negatives(
     layout: str, says: float, score: float
 ) -> None:
     model = model_of(layout, Decoder(constant=(0.0, says, 0.0)))
@@ -150,7 +150,7 @@ def test_an_attribute_that_no_test_example_has_is_scored_on_those_without(
 
 
 @each_layout
-def test_sampled_accuracy_is_p_squared_and_its_like_where_the_model_knows_the_share_alone(layout: str) -> None:
+def test_a_model_that_knows_only_the_share_p_has_sampled_accuracy_p_squared_plus_1_minus_p_squared(layout: str) -> None:
     n, of_each = 4000, (0.1, 0.4, 0.6)
     model = model_of(layout, Decoder(constant=tuple(math.log(p / (1 - p)) for p in of_each)))
     data = dataset(layout, shares(n, of_each))
@@ -167,7 +167,7 @@ def test_sampled_accuracy_is_p_squared_and_its_like_where_the_model_knows_the_sh
 
 
 @each_layout
-def test_z_is_drawn_from_the_whole_of_q_for_samples_and_is_its_mean_for_the_likeliest(layout: str) -> None:
+def test_samples_draw_z_from_q_and_the_most_likely_attributes_use_its_mean(layout: str) -> None:
     n = 4000
     data = dataset(layout, torch.ones(n, 3, dtype=torch.uint8))
     metrics = attribute_metrics(model_of(layout, Decoder(slope=1e6), log_var=0.0), data, seed=0)
@@ -181,7 +181,9 @@ def test_z_is_drawn_from_the_whole_of_q_for_samples_and_is_its_mean_for_the_like
 
 @pytest.mark.parametrize("rows", [1, 7, 1000])
 @each_layout
-def test_chunks_and_order_of_examples_do_not_matter(layout: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_do_not_depend_on_chunks_or_the_order_of_examples(
+    layout: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, split = built(layout), dataset(layout, shares(40)).test
     whole, likeliest = sampled_attributes(model, split, seed=3), likeliest_attributes(model, split)
     assert whole.any() and not whole.all()
@@ -192,7 +194,7 @@ def test_chunks_and_order_of_examples_do_not_matter(layout: str, rows: int, monk
 
 
 @each_layout
-def test_samples_belong_to_the_seed(layout: str) -> None:
+def test_samples_depend_on_the_seed(layout: str) -> None:
     model, data = built(layout), dataset(layout, shares(40))
     one, same, other = (attribute_metrics(model, data, seed) for seed in (3, 3, 4))
     assert one == same
@@ -203,7 +205,7 @@ def test_samples_belong_to_the_seed(layout: str) -> None:
 @pytest.mark.parametrize(
     ("token", "layout"), [("mvae", "apart"), ("mvae_q", "apart"), ("mvae", "together"), ("jmvae", "together")]
 )
-def test_the_measure_gives_five_numbers_of_every_attribute_and_their_means(token: str, layout: str) -> None:
+def test_the_measure_gives_five_numbers_per_attribute_and_their_means(token: str, layout: str) -> None:
     metrics = compute(ATTRIBUTE_ACCURACY, built(layout, token), trial(token), dataset(layout, shares(30)))
     assert ATTRIBUTE_ACCURACY.metric in metrics
     assert set(metrics) == {
@@ -219,7 +221,9 @@ def test_the_measure_gives_five_numbers_of_every_attribute_and_their_means(token
 
 @pytest.mark.parametrize("training", [True, False])
 @each_layout
-def test_each_epochs_validation_is_of_the_likeliest_attributes_and_leaves_the_mode(layout: str, training: bool) -> None:
+def test_validation_scores_the_most_likely_attributes_and_restores_the_modules_mode(
+    layout: str, training: bool
+) -> None:
     model, data = built(layout).train(training), dataset(layout, shares(40))
     test = attribute_metrics(model, data, seed=0)
     elsewhere = dataclasses.replace(data, test=split_of(shares(40, (0.7, 0.9, 0.2)), layout))
@@ -230,19 +234,19 @@ def test_each_epochs_validation_is_of_the_likeliest_attributes_and_leaves_the_mo
     assert model.training is training
 
 
-def test_an_arm_that_tells_no_attributes_validates_without_them() -> None:
+def test_an_arm_that_predicts_no_attributes_validates_without_them() -> None:
     vae = arm("vae").build(trial("vae"), LAYOUTS["apart"])
     assert set(validated(vae, trial("vae"), dataset("apart", shares(20)))) == {"validation/elbo"}
 
 
 @each_layout
-def test_a_trained_mvae_tells_attributes_from_the_image(layout: str, tmp_path: Path) -> None:
+def test_a_trained_mvae_predicts_attributes_from_the_image(layout: str, tmp_path: Path) -> None:
     values = shares(400, (0.2, 0.5, 0.8))
     data = dataset(layout, shares(100), values)
     for split in (data.train, data.test):
         images, shown = split.values[0], split.values[0][:, 0, 0, :3].clone()
         images[:, 0] = 0
-        for a in range(3):  # each attribute lights two rows of its own
+        for a in range(3):  # each attribute lights up two separate rows
             images[:, 0, 2 * a : 2 * a + 2] = shown[:, a, None, None]
     asked = trial(epochs=20, learning_rate=3e-3, attribute_weight=10.0)
     trained = train(asked, data, Checkpoints(tmp_path / "key", "one"))
@@ -263,7 +267,7 @@ def refusal(*asked: Any) -> str:
     return str(refused.value)
 
 
-def test_what_cannot_be_measured_is_refused_in_one_line() -> None:
+def test_an_impossible_measure_is_refused_in_one_line() -> None:
     no_attributes = refusal(ATTRIBUTE_ACCURACY, "mvae", source("digits"))
     assert no_attributes.startswith("digits has no attributes to predict: choose among ")
     assert "mnist19" in no_attributes and "fashion_mnist" not in no_attributes

@@ -1,4 +1,4 @@
-"""Bad input: one clear line on stderr that says what would be right, exit code 2, nothing started, nothing written."""
+"""Bad input gives a one-line error with advice on stderr and exit code 2; nothing is started or written."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ run = partial(pipelines_run.run, "weak_supervision")
 
 @dataclass(frozen=True)
 class Place:
-    """A folder in which a command line may point at things."""
+    """A folder with paths for command lines."""
 
     root: Path
 
     def files(self) -> set[Path]:
-        """All files and folders, but for the raw data's lock, which a download waits for."""
+        """All files and folders, except the raw data's lock that downloads use."""
         return {path for path in self.root.rglob("*") if path.suffix != ".lock"}
 
     def fill(self, text: str) -> str:
-        """A test's text with the paths of this place in it."""
+        """Replaces names in a test's text by paths of this place."""
         names = {name: self.root / name for name in ("new", "file", "empty", "taken")}
         return text.format(**names)
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    """`empty` and `taken` (a storage that has the name main) are folders, `file` is a file, `new` is not there."""
+    """`empty` and `taken` (a storage with the name main) are folders, `file` is a file, `new` does not exist."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "taken" / "main").mkdir(parents=True)
     (tmp_path / "file").write_text("no folder, no database", encoding="utf-8")
@@ -60,7 +60,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture
 def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray cluster or an MLflow writer that starts fails the test."""
+    """Makes a test fail if it starts a Ray cluster or an MLflow writer."""
 
     def started(*_: object, **__: object) -> NoReturn:
         raise AssertionError("something was started")
@@ -71,21 +71,21 @@ def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD = [
-    ("--arms foo", "no arm 'foo': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
-    ("--arms nn,gan", "no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+    ("--arms foo", "unknown arm 'foo': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+    ("--arms nn,gan", "unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
     (
         "--arms mvae,cvae",
-        "arm cvae tells no label from an image: choose among nn, logreg, rbm, vae, jmvae, mvae, mvae_q",
+        "arm cvae cannot predict the label of an image: choose among nn, logreg, rbm, vae, jmvae, mvae, mvae_q",
     ),
     ("--arms vae --fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012"),
-    ("--arms mvae,", "--arms mvae,: write the items with commas between them and no spaces, as a,b,c"),
+    ("--arms mvae,", "--arms mvae,: separate the items by commas without spaces, as in a,b,c"),
     ("--dataset foo", "unknown data set 'foo': choose one of digits, mnist, binary_mnist, fashion_mnist"),
     ("--preset paper", "--preset paper: the paper has no table for digits; give --dataset fashion_mnist or mnist"),
-    ("--fractions 0", "--fractions 0: 0 is no fraction; write numbers above 0 and up to 1, as 0.001,0.01,1"),
-    ("--fractions 0.5,1.5", "--fractions 0.5,1.5: 1.5 is no fraction; write numbers above 0 and up to 1"),
+    ("--fractions 0", "--fractions 0: 0 is not a fraction; write numbers above 0 and up to 1, such as 0.001,0.01,1"),
+    ("--fractions 0.5,1.5", "--fractions 0.5,1.5: 1.5 is not a fraction; write numbers above 0 and up to 1"),
     (
         "--fractions 0.5,0.00001",
-        "fraction 0.00001 keeps no pair: digits has 1,297 training examples,"
+        "fraction 0.00001 keeps no pairs: digits has 1,297 training examples,"
         " so the smallest fraction is 0.0012 (2 pairs)",
     ),
     ("--fractions 0.0008", "digits has 1,297 training examples, so the smallest fraction is 0.0012 (2 pairs)"),
@@ -93,43 +93,49 @@ BAD = [
     ("--train-examples 1298", "digits has only 1,297 training examples, not 1,298"),
     (
         "--train-examples 100 --fractions 0.005",
-        "fraction 0.005 keeps no pair: digits has 100 training examples, so the smallest fraction is 0.015 (2 pairs)",
+        "fraction 0.005 keeps no pairs: digits has 100 training examples, so the smallest fraction is 0.015 (2 pairs)",
     ),
-    ("--seeds two", "--seeds two: two is no seed; write whole numbers and ranges, as 0-2 or 0,3,5-7"),
+    ("--seeds two", "--seeds two: two is not a seed; write whole numbers or ranges, such as 0-2 or 0,3,5-7"),
     ("--pairing foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
     ("--pairing reserved,foo", "--pairing foo: input should be 'reserved', 'proportional' or 'resampled'"),
     ("--targets foo", "--targets foo: input should be 'own' or 'all'"),
-    ("--image-network dcgan", "image network 'dcgan' does not fit digits: it has mlp"),
+    ("--image-network dcgan", "image network 'dcgan' does not fit digits: choose mlp"),
     ("--epochs 0", "--epochs 0: input should be greater than or equal to 1"),
-    ("--k 1", "--k is no option of this pipeline"),
+    ("--k 1", "unknown option --k: "),
     (
         "--dataset fashion_mnist --data-root {empty}",
         "{empty}/FashionMNIST/raw has no train-images-idx3-ubyte (or .gz): the data root must hold FashionMNIST/raw/",
     ),
     ("--cache {file}", "cannot use the cache {file} (Not a directory): give --cache a writable folder with free space"),
-    ("--storage {file}", "--storage {file} is no folder: {file} is a file; choose a folder"),
-    ("--storage {file}/in/it", "--storage {file}/in/it is no folder: {file} is a file; choose a folder"),
-    ("--storage {file} --plan", "--storage {file} is no folder"),
-    ("--storage {file} --report", "--storage {file} is no folder"),
-    ("--storage /proc/mvae", "--storage /proc/mvae cannot be written (No such file or directory): choose a folder"),
-    ("--storage s3://bucket/runs", "--storage s3://bucket/runs cannot hold MLflow's database: give --tracking-uri (or"),
+    ("--storage {file}", "--storage {file} is not a folder: {file} is a file; choose a folder"),
+    ("--storage {file}/in/it", "--storage {file}/in/it is not a folder: {file} is a file; choose a folder"),
+    ("--storage {file} --plan", "--storage {file} is not a folder"),
+    ("--storage {file} --report", "--storage {file} is not a folder"),
+    (
+        "--storage /proc/mvae",
+        "--storage /proc/mvae cannot be written (No such file or directory): choose another folder",
+    ),
+    ("--storage s3://bucket/runs", "--storage s3://bucket/runs cannot hold MLflow's database: set --tracking-uri (or"),
     ("--storage ftp://host/runs", "--storage ftp://host/runs: pyarrow cannot open it"),
-    ("--name a/b", "--name a/b: write letters, digits, '_', '.' and '-', beginning with a letter or digit"),
-    ("--name mlruns", "--name 'mlruns' cannot name a folder here"),
-    ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not one that MLflow takes: write http://HOST:PORT"),
-    ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not one that MLflow takes"),
-    ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not one that MLflow takes"),
-    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "/proc is not a folder that can be written; name one that can"),
+    ("--name a/b", "--name a/b: use only letters, digits, '_', '.' and '-', and start with a letter or digit"),
+    ("--name mlruns", "--name 'mlruns' is not a valid name"),
+    ("--tracking-uri foo://bar", "--tracking-uri foo://bar is not a URI that MLflow supports: write http://HOST:PORT"),
+    ("--tracking-uri file:///tmp/mlruns", "--tracking-uri file:///tmp/mlruns is not a URI that MLflow supports"),
+    ("--tracking-uri mlflow.db", "--tracking-uri mlflow.db is not a URI that MLflow supports"),
+    ("--tracking-uri sqlite:////proc/mvae/mlflow.db", "cannot write to the folder /proc; choose another"),
     ("--tracking-uri sqlite:///{file}", "tracking database {file} is not a SQLite file: move it away"),
     ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     (
         "--tracking-uri mysql+nodriver://127.0.0.1/mlflow",
-        "tracking server mysql+nodriver://127.0.0.1/mlflow is no address",
+        "tracking server mysql+nodriver://127.0.0.1/mlflow is not the address",
     ),
     ("--tracking-uri postgresql://me:secret@127.0.0.1:9/m", "tracking server postgresql://127.0.0.1:9/m "),
     ("--tracking-uri http://nowhere.invalid:5000", "tracking server http://nowhere.invalid:5000 "),
     ("--gpus-per-trial 64", "--gpus-per-trial 64: there "),
-    ("--gpus-per-trial 1.5", "--gpus-per-trial 1.5: write auto, 0, a share of one GPU as 0.25, or a whole number"),
+    (
+        "--gpus-per-trial 1.5",
+        "--gpus-per-trial 1.5: write auto, 0, a fraction of one GPU such as 0.25, or a whole number",
+    ),
     ("--resume", "nothing to resume: {new}/main has no result and no checkpoint of these cells"),
     ("--resume --report", "nothing to resume: {new}/main has no result and no checkpoint of these cells"),
     ("--resume --storage {taken}", "nothing to resume: {taken}/main has no result"),
@@ -142,7 +148,7 @@ BAD = [
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize(("typed", "said"), BAD, ids=[typed for typed, _ in BAD])
-def test_bad_input_is_one_clear_line_and_nothing_starts_or_is_written(
+def test_bad_input_gives_a_one_line_error_and_starts_and_writes_nothing(
     place: Place, capsys: pytest.CaptureFixture[str], typed: str, said: str
 ) -> None:
     argv = [place.fill(word) for word in typed.split()]
@@ -159,7 +165,7 @@ def test_bad_input_is_one_clear_line_and_nothing_starts_or_is_written(
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_more_gpus_than_there_are_is_refused_with_how_many_there_are(
+def test_too_many_gpus_are_refused_with_the_number_that_exists(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for there, said in ((0, "there is no GPU here; write 0 or auto"), (2, "there are 2 GPUs here; ask for at most 2")):
@@ -180,7 +186,7 @@ def test_a_cluster_that_cannot_be_reached_is_refused_at_once_and_nothing_is_writ
     assert run("--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")) == BAD_INPUT
     assert time.monotonic() - began < 10
     printed = capsys.readouterr()
-    assert printed.err.startswith(f"RAY_ADDRESS {address}: no Ray cluster can be used there (")
+    assert printed.err.startswith(f"RAY_ADDRESS {address}: cannot connect to a Ray cluster there (")
     assert printed.err.count("\n") == 1
     assert place.files() == before
 
@@ -192,10 +198,12 @@ def test_ray_client_is_refused_before_anything_starts(
     monkeypatch.setenv("RAY_ADDRESS", "ray://127.0.0.1:10001")
     assert run("--storage", place.fill("{new}"), "--cache", place.fill("{new}-cache")) == BAD_INPUT
     said = capsys.readouterr().err
-    assert said.startswith("RAY_ADDRESS ray://127.0.0.1:10001: a sweep is not driven through Ray Client; run it on the")
+    assert said.startswith(
+        "RAY_ADDRESS ray://127.0.0.1:10001: a sweep cannot run through Ray Client. Run the command on the"
+    )
 
 
-def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
+def test_more_gpus_than_a_cluster_has_are_refused_before_anything_is_written(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, silent_server: str
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", silent_server.removeprefix("http://"))
@@ -211,15 +219,15 @@ def test_more_gpus_than_a_cluster_has_is_refused_before_anything_is_written(
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_a_namespace_that_was_changed_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_namespace_edited_by_hand_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     (place.root / "taken" / "main" / "namespace").write_text("mine", encoding="utf-8")
     assert run("--storage", place.fill("{taken}"), "--cache", place.fill("{new}")) == BAD_INPUT
-    assert "not the UUID that names the MLflow runs: restore or delete it" in capsys.readouterr().err
+    assert "instead of the UUID that marks the MLflow runs: restore or delete the file" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize("uri", ["./mlruns", "sqlite:////a/b.db?mode=ro", "https//forgotten:5000"])
-def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_not_need_it(
+def test_a_bad_tracking_uri_in_the_environment_is_named_but_plan_and_report_ignore_it(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, uri: str
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -235,7 +243,7 @@ def test_a_bad_tracking_uri_of_the_environment_is_named_and_who_only_looks_does_
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
+def test_missing_data_that_cannot_be_downloaded_are_refused(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_internet(*_: object, **__: object) -> NoReturn:
@@ -259,7 +267,7 @@ def test_data_that_is_missing_and_cannot_be_downloaded_is_refused(
         ("--tracking-uri http://example.org:5000", "tracking server http://example.org:5000 cannot be reached"),
     ],
 )
-def test_dead_proxies_are_one_line(
+def test_dead_proxies_give_a_one_line_error(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, typed: str, said: str
 ) -> None:
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -277,7 +285,7 @@ def test_dead_proxies_are_one_line(
 
 @pytest.mark.usefixtures("nothing_starts")
 @pytest.mark.parametrize("look", ["--plan", "--report"])
-def test_who_only_looks_downloads_nothing(
+def test_plan_and_report_download_nothing(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, look: str
 ) -> None:
     asked: list[object] = []
@@ -293,13 +301,13 @@ def test_who_only_looks_downloads_nothing(
 
 @pytest.fixture
 def silent_server() -> Iterator[str]:
-    """The address of a server that takes connections and never answers."""
+    """Address of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 @pytest.mark.usefixtures("nothing_starts")
-def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
+def test_a_tracking_server_that_does_not_answer_is_refused_within_10_seconds(
     place: Place, capsys: pytest.CaptureFixture[str], silent_server: str
 ) -> None:
     began = time.monotonic()
@@ -312,18 +320,20 @@ def test_a_tracking_server_that_never_answers_is_refused_within_10_seconds(
 def test_random_subsets_of_two_modalities_are_refused() -> None:
     with pytest.raises(Refusal) as refusal:
         Trial.create(dataset="digits", model="mvae", k=1)
-    assert str(refusal.value) == ("k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so k = 0")
+    assert str(refusal.value) == (
+        "k = 1 needs at least 3 modalities to choose subsets from: digits has 2, so use k = 0"
+    )
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("--arms gan", "no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
-        ("--storage {file}/in/it", "--storage {file}/in/it is no folder"),
+        ("--arms gan", "unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+        ("--storage {file}/in/it", "--storage {file}/in/it is not a folder"),
         ("--tracking-uri http://127.0.0.1:9", "tracking server http://127.0.0.1:9 cannot be reached"),
     ],
 )
-def test_the_command_itself_ends_with_code_2_and_one_line(place: Place, typed: str, said: str) -> None:
+def test_a_refused_command_exits_with_code_2_and_prints_one_line(place: Place, typed: str, said: str) -> None:
     before = place.files()
     done = subprocess.run(
         [sys.executable, str(PIPELINE), *(place.fill(word) for word in typed.split())],

@@ -1,4 +1,4 @@
-"""The benchmark of MVAE19: both sides do the same work, and its figures are what they say."""
+"""The benchmark of MVAE19: both sides do the same work, and its figures are right."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ K = 3
 
 
 def copied(ours: MVAE, theirs: PlainMvae19) -> None:
-    """Gives the plain loop's 38 modules the parameters of ours."""
+    """Copies our parameters into the plain loop's 38 modules."""
     encoders, decoders = ours.attribute_encoders, ours.attribute_decoders
     assert encoders is not None
     assert decoders is not None
@@ -55,11 +55,11 @@ def test_the_plain_loop_over_19_modalities_has_our_networks_and_our_loss(
     dataset: str, every_encoder: bool, hand: plain.Hand
 ) -> None:
     trial = many_modalities.trial_of(dataset, K, ROWS)
-    data = timing.meaningless(dataset, source(dataset).modalities, ROWS)
+    data = timing.random_data(dataset, source(dataset).modalities, ROWS)
     ours = build_mvae(trial, data.modalities)
     theirs = many_modalities.plain_model(trial, hand, every_encoder=every_encoder)
     copied(ours, theirs)
-    ours.eval()  # the running statistics of batch normalisation, and no dropout: they have the same
+    ours.eval()  # evaluation mode: equal running statistics on both sides, and no dropout
     theirs.eval()
     learner = ElboLearner(ours, trial, data)
     batch = next(learner.batches(0))
@@ -79,9 +79,9 @@ def test_the_plain_loop_over_19_modalities_has_our_networks_and_our_loss(
             torch.testing.assert_close(parameter.grad, copy.grad, rtol=0, atol=1e-4 * float(copy.grad.abs().max()))
 
 
-def test_both_sides_take_the_same_subsets_at_every_step() -> None:
+def test_both_contenders_take_the_same_subsets_at_every_step() -> None:
     trial = many_modalities.trial_of("mnist19", K, ROWS)
-    data = timing.meaningless("mnist19", source("mnist19").modalities, many_modalities.BATCHES * ROWS)
+    data = timing.random_data("mnist19", source("mnist19").modalities, many_modalities.BATCHES * ROWS)
     learner = ElboLearner(build_mvae(trial, data.modalities), trial, data)
     theirs = many_modalities.terms_of_steps(trial)
     for epoch in range(2):
@@ -90,13 +90,13 @@ def test_both_sides_take_the_same_subsets_at_every_step() -> None:
             assert next(theirs) == [np.flatnonzero(term).tolist() for term in terms]
 
 
-def test_a_line_through_times_gives_slope_start_and_how_much_it_explains() -> None:
+def test_a_line_fitted_to_times_gives_slope_intercept_and_r_squared() -> None:
     assert many_modalities.line_through((0, 1, 2), [5.0, 7.0, 9.0]) == pytest.approx((2.0, 5.0, 1.0))
     slope, start, r_squared = many_modalities.line_through((0, 1, 2), [0.0, 3.0, 0.0])
     assert (slope, start, r_squared) == pytest.approx((0.0, 1.0, 0.0))
 
 
-def test_the_benchmark_of_many_modalities_prints_its_table_and_writes_it(
+def test_the_benchmark_of_many_modalities_prints_and_writes_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(many_modalities, "KS", (0, 4, 8))

@@ -1,4 +1,4 @@
-"""The benchmark of two workers against one: both train, and the table says what was measured."""
+"""The benchmark of two workers against one: both train, and its table shows the measurements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmarks import scaling
 
 
 @pytest.mark.slow
-def test_the_benchmark_of_scaling_prints_its_table_and_writes_it(
+def test_the_scaling_benchmark_prints_and_writes_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(scaling.__file__).parents[1]))

@@ -1,4 +1,4 @@
-"""The benchmarks measure what they say: equal work on both sides, exact lockstep, a GPU command that goes on."""
+"""The benchmarks: equal work on both sides, exact lockstep, and a GPU command that resumes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def packed(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 @pytest.mark.parametrize("hand", [plain.RELEASED, plain.MODERN], ids=["released", "modern"])
 def test_the_plain_loop_has_our_networks_and_our_loss(network: str, hand: plain.Hand) -> None:
     trial = Trial.create(dataset="fashion_mnist", model="mvae", image_network=network, pairing="proportional", epochs=1)
-    data = timing.meaningless("fashion_mnist", source("fashion_mnist").modalities, 100)
+    data = timing.random_data("fashion_mnist", source("fashion_mnist").modalities, 100)
     ours, theirs = build_mvae(trial, data.modalities), plain.PlainMvae(network, hand)
     for name, encoder, decoder in zip(("image", "label"), ours.encoders, ours.decoders, strict=True):
         for mine, other in ((encoder, theirs.encoders[name]), (decoder, theirs.decoders[name])):
@@ -77,17 +77,17 @@ def test_the_training_benchmark_counts_the_operations_of_a_step() -> None:
     line = training_benchmark.compare("MNIST (MLP)", "mnist", "mlp", steps=1, blocks=3, examples=200)
     image_encoder, label_encoder = 784 * 512 + 512 * 512 + 512 * 128, 512 * 512 + 512 * 128
     image_decoder, label_decoder = 64 * 512 + 512 * 512 + 512 * 784, 64 * 512 + 512 * 512 + 512 * 10
-    # Forward and two products backward, but for the gradient of the pixels; ten labels are encoded, not a hundred.
+    # Forward, and two products backward except for the gradient of the pixels; ten labels are encoded, not a hundred.
     rows = 3 * (100 * image_encoder + 10 * label_encoder + 200 * image_decoder + 200 * label_decoder) - 100 * 784 * 512
     assert line.gflop == pytest.approx(2 * rows / 1e9, rel=0.01)
     assert line.of_peak.median > 0
     assert line.released.low <= line.released.median <= line.released.high
 
 
-def test_contenders_run_in_turn_and_every_second_block_in_reverse() -> None:
+def test_contenders_take_turns_and_every_second_block_runs_in_reverse() -> None:
     order: list[str] = []
     taken = timing.in_turn({name: lambda _, name=name: order.append(name) for name in "ab"}, steps=1, blocks=3)  # type: ignore[misc]
-    assert "".join(order) == "ab" + "ab" + "ba" + "ab"  # the first two warm up
+    assert "".join(order) == "ab" + "ab" + "ba" + "ab"  # the first two blocks are warm-up
     assert {len(values) for values in taken.values()} == {3}
 
 
@@ -97,7 +97,7 @@ def test_a_file_of_numbers_names_no_host_and_no_folder() -> None:
     assert "/" not in written.replace("/s", "")
 
 
-def test_models_in_lockstep_take_the_very_steps_that_each_takes_alone(packed: Path) -> None:
+def test_models_trained_in_lockstep_take_the_same_steps_as_single_models(packed: Path) -> None:
     read = pack.read(packed)
     jointly = together(read.timed["mvae"], read, 3, CPU)
     alone = [
@@ -153,7 +153,7 @@ def call(packed: Path, out: Path, *options: str) -> dict[str, Any]:
     return told
 
 
-def test_the_gpu_command_needs_little_goes_on_where_it_was_and_its_cells_become_results(
+def test_the_gpu_command_needs_few_packages_resumes_and_its_cells_become_results(
     packed: Path, tmp_path: Path, cache: Path, written_by_a_sweep: dict[str, Any]
 ) -> None:
     first = call(packed, tmp_path / "one", "--minutes", "0")
@@ -185,7 +185,7 @@ def test_the_gpu_command_needs_little_goes_on_where_it_was_and_its_cells_become_
 
 @pytest.fixture
 def written_by_a_sweep(tmp_path: Path, cache: Path) -> dict[str, Any]:
-    """Provenance of a result as the worker of a sweep writes it."""
+    """Provenance of a result as a sweep's worker writes it."""
     store = Store.open(tmp_path / "sweep", "main", create=True)
     job = replace(digits_job(store, cache), git=git_sha())
     run_job(job, lambda _: None)
@@ -193,7 +193,7 @@ def written_by_a_sweep(tmp_path: Path, cache: Path) -> dict[str, Any]:
     return result.provenance
 
 
-def test_a_cell_that_was_cut_off_goes_on_and_ends_with_the_same_numbers(
+def test_an_interrupted_cell_resumes_and_ends_with_the_same_numbers(
     packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cells, "CHECKPOINT_EVERY", 0.0)
@@ -230,7 +230,7 @@ def test_several_processes_share_the_cells(packed: Path, tmp_path: Path) -> None
     assert lines[0].startswith("cell broken: NonFiniteLoss: the loss is not finite at epoch 1")
 
 
-def test_a_missing_pack_is_one_line_that_says_how_to_make_it(
+def test_a_missing_pack_gives_a_one_line_error_that_says_how_to_make_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command.main(["--out", str(tmp_path), "--data", str(tmp_path / "nowhere")]) == 2
@@ -240,7 +240,7 @@ def test_a_missing_pack_is_one_line_that_says_how_to_make_it(
     assert "packed by another version: make it again" in capsys.readouterr().err
 
 
-def test_the_pack_holds_the_sweeps_own_trials_of_table_4_each_once() -> None:
+def test_the_pack_holds_each_trial_of_table_4_once_with_the_sweeps_keys() -> None:
     trials = pack.table_4()
     keys = [trial.key("any") for trial in trials]
     assert len(set(keys)) == len(keys)
@@ -254,7 +254,7 @@ def test_the_pack_holds_the_sweeps_own_trials_of_table_4_each_once() -> None:
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_the_pack_of_both_data_sets_is_small_enough_to_travel(real_data: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_pack_of_both_data_sets_is_small_enough_to_upload(real_data: Path, cache: Path, tmp_path: Path) -> None:
     pack.write_paper(tmp_path, real_data, cache)
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 45 * 2**20
     data = load("mnist", real_data, cache)
@@ -286,7 +286,7 @@ def test_the_precisions_of_both_experts_are_means_over_the_test_split(tmp_path: 
     assert len(one["image"]) == trial.latents and min(one["image"]) > 0
 
 
-def test_the_literal_loop_over_samples_finds_what_the_estimator_finds() -> None:
+def test_the_literal_loop_over_samples_agrees_with_the_estimator() -> None:
     contenders = likelihood_benchmark.Contenders("mnist", "mlp", samples=30)
     loop = contenders.loop([0, 1, 2], 30)
     names = ("log_marginal", "log_joint", "variance_marginal", "variance_joint", "variance_conditional")

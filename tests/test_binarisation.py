@@ -1,4 +1,4 @@
-"""Dynamic binarisation: bits by (seed, epoch, example) alone, in training alone, whoever takes the steps."""
+"""Dynamic binarisation: bits depend only on (seed, epoch, example), and only training uses them."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ BY_STEPS = [token for token, known in ARMS.items() if known.learner is not None]
 
 @pytest.fixture
 def own_cache(tmp_path: Path) -> Path:
-    """A cold cache of one test."""
+    """An empty cache for one test."""
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def tiny(tiny_root: Path, own_cache: Path) -> Dataset:
-    """BinaryMNIST of 50 training images, with their grey values."""
+    """BinaryMNIST with 50 training images and their grey values."""
     return data.load("binary_mnist", tiny_root, own_cache, grey=True)
 
 
@@ -90,7 +90,7 @@ def grey_of(dataset: Dataset) -> np.ndarray:
 
 
 def bits_by_a_plain_loop(image: np.ndarray, seed: int, epoch: int, example: int) -> np.ndarray:
-    """One pixel after the other: 16 bits of the example's own stretch of the epoch's stream against its grey value."""
+    """Compares, pixel by pixel, 16 random bits of the example's part of the epoch's stream with its grey value."""
     stream = np.random.Philox(key=derive(seed, "binarisation", epoch))
     stream.advance(example * image.size // 16)
     words = [int(word) for word in stream.random_raw(image.size // 4)]
@@ -104,7 +104,7 @@ def bits_by_a_plain_loop(image: np.ndarray, seed: int, epoch: int, example: int)
 # The bits
 
 
-def test_the_bits_are_those_of_a_plain_loop_over_examples_and_pixels(tiny: Dataset) -> None:
+def test_binarised_pixels_equal_a_plain_loop_over_examples_and_pixels(tiny: Dataset) -> None:
     grey = grey_of(tiny)
     for epoch in (0, 1, 7):
         drawn = redrawn(grey, SEED, epoch)
@@ -112,7 +112,7 @@ def test_the_bits_are_those_of_a_plain_loop_over_examples_and_pixels(tiny: Datas
             assert np.array_equal(drawn[example], bits_by_a_plain_loop(grey[example], SEED, epoch, example))
 
 
-def test_a_pixel_is_white_for_its_share_of_all_numbers_that_can_be_drawn() -> None:
+def test_a_pixel_is_white_for_exactly_its_share_of_all_possible_random_numbers() -> None:
     numbers = np.arange(65536, dtype="<u2")
     every = cast(Any, SimpleNamespace(random_raw=lambda _: np.tile(numbers, 256).view("<u8")))
     grey = np.repeat(np.arange(256, dtype=np.uint8), 65536).reshape(256, 1, 256, 256)
@@ -120,9 +120,7 @@ def test_a_pixel_is_white_for_its_share_of_all_numbers_that_can_be_drawn() -> No
     assert white.tolist() == [value * 65536 // 255 for value in range(256)]
 
 
-def test_bits_depend_neither_on_the_other_examples_nor_on_how_many_are_drawn_at_a_time(
-    tiny: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bits_do_not_depend_on_other_examples_or_the_chunk_size(tiny: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     grey = grey_of(tiny)
     whole = redrawn(grey, SEED, 2)
     assert np.array_equal(redrawn(grey[:13], SEED, 2), whole[:13])
@@ -130,12 +128,12 @@ def test_bits_depend_neither_on_the_other_examples_nor_on_how_many_are_drawn_at_
     assert np.array_equal(redrawn(grey, SEED, 2), whole)
 
 
-def test_every_epoch_and_every_seed_draws_bits_of_its_own() -> None:
+def test_every_epoch_and_every_seed_draws_its_own_bits() -> None:
     half = np.full((20, 1, 28, 28), 128, np.uint8)
     drawn = [redrawn(half, seed, epoch) for seed in (0, 1) for epoch in (0, 1, 2)]
     for i, one in enumerate(drawn):
         for other in drawn[:i]:
-            assert 0.48 < (one == other).mean() < 0.52, "as two coins agree"
+            assert 0.48 < (one == other).mean() < 0.52, "bits must agree as often as independent coins"
 
 
 def test_the_mean_of_the_bits_over_many_epochs_is_the_grey_value() -> None:
@@ -150,7 +148,9 @@ def test_the_mean_of_the_bits_over_many_epochs_is_the_grey_value() -> None:
 # Where they come from
 
 
-def test_grey_values_come_beside_the_same_fixed_bits_and_the_same_fingerprint(tiny_root: Path, own_cache: Path) -> None:
+def test_storing_grey_values_changes_neither_the_fixed_bits_nor_the_fingerprint(
+    tiny_root: Path, own_cache: Path
+) -> None:
     without = data.load("binary_mnist", tiny_root, own_cache)
     before = sorted(path.name for path in own_cache.iterdir())
     beside = data.load("binary_mnist", tiny_root, own_cache, grey=True)
@@ -159,10 +159,10 @@ def test_grey_values_come_beside_the_same_fixed_bits_and_the_same_fingerprint(ti
     grey = data.load("mnist", tiny_root, own_cache).train.values[0]
     assert beside.train.grey is not None and torch.equal(beside.train.grey, grey)
     assert beside.validation.grey is beside.test.grey is None
-    assert set(before) < {path.name for path in own_cache.iterdir()}, "the converted data of old stay as they are"
+    assert set(before) < {path.name for path in own_cache.iterdir()}, "data converted before stay as they are"
 
 
-def test_fewer_examples_and_another_device_keep_the_grey_values(tiny: Dataset) -> None:
+def test_grey_values_survive_fewer_examples_and_another_device(tiny: Dataset) -> None:
     fewer = tiny.trained_on(13).train
     assert torch.equal(fewer.redrawn(SEED, 1).values[0], tiny.train.redrawn(SEED, 1).values[0][:13])
     moved = tiny.to("meta").train
@@ -170,7 +170,9 @@ def test_fewer_examples_and_another_device_keep_the_grey_values(tiny: Dataset) -
     assert [value.device.type for value in moved.redrawn(SEED, 1).values] == ["meta", "meta"]
 
 
-def test_what_has_no_grey_values_is_refused_in_one_line(tiny_root: Path, own_cache: Path, tmp_path: Path) -> None:
+def test_a_data_set_without_grey_values_is_refused_in_one_line(
+    tiny_root: Path, own_cache: Path, tmp_path: Path
+) -> None:
     with pytest.raises(Refusal, match=r"^mnist has no grey values to draw bits from: use --binarisation fixed$"):
         data.load("mnist", tiny_root, own_cache, grey=True)
     bits = data.load("binary_mnist", tiny_root, own_cache)
@@ -192,7 +194,7 @@ def test_grey_values_of_other_examples_are_refused(
 
 
 def each_of(dataset: Dataset, epoch: int) -> dict[bytes, int]:
-    """The training examples by their bits of an epoch, which no two of them share."""
+    """Training examples by their bits of an epoch, which no two examples share."""
     found = {image.tobytes(): i for i, image in enumerate(redrawn(grey_of(dataset), SEED, epoch))}
     assert len(found) == len(dataset.train)
     return found
@@ -203,7 +205,7 @@ def as_stored(images: Tensor) -> list[bytes]:
 
 
 @pytest.mark.parametrize("model", BY_STEPS)
-def test_every_arm_trained_by_steps_sees_the_bits_of_the_epoch_and_no_others(model: str, tiny: Dataset) -> None:
+def test_every_arm_trained_by_steps_sees_only_the_bits_of_the_epoch(model: str, tiny: Dataset) -> None:
     learner = learner_of(a_trial(model), tiny)
     shown = {}
     for epoch in (0, 1):
@@ -215,7 +217,7 @@ def test_every_arm_trained_by_steps_sees_the_bits_of_the_epoch_and_no_others(mod
 
 
 @pytest.mark.parametrize("pairing", ["reserved", "proportional", "resampled"])
-def test_the_rows_of_a_step_hold_the_bits_of_their_examples_alone_and_in_pairs(pairing: str, tiny: Dataset) -> None:
+def test_an_examples_bits_are_equal_in_single_and_paired_rows(pairing: str, tiny: Dataset) -> None:
     learner = learner_of(a_trial(pairing=pairing, targets="all"), tiny)
     assert isinstance(learner, ElboLearner)
     seen = dict[int, int]()
@@ -226,25 +228,25 @@ def test_the_rows_of_a_step_hold_the_bits_of_their_examples_alone_and_in_pairs(p
         assert [known[image] for image in as_stored(images_of(batch))] == examples
         for example in examples:
             seen[example] = seen.get(example, 0) + 1
-    assert (max(seen.values()) > 1) == (pairing == "reserved"), "its pairs come alone, too, with the same bits"
+    assert (max(seen.values()) > 1) == (pairing == "reserved"), "paired examples also come alone, with the same bits"
 
 
 @pytest.mark.parametrize("model", BY_STEPS)
-def test_workers_share_the_bits_of_one(model: str, tiny: Dataset) -> None:
+def test_several_workers_see_the_same_bits_as_one(model: str, tiny: Dataset) -> None:
     whole, *shares = (images(learner_of(a_trial(model), tiny, w), 2) for w in (ALONE, Workers(0, 2), Workers(1, 2)))
     for step, first, second in zip(whole, *shares, strict=True):
-        if model.startswith("mvae"):  # each worker takes every second row of the step, which may have no image
+        if model.startswith("mvae"):  # each worker takes every second row of the step, and may get no image
             assert sorted(as_stored(step)) == sorted(as_stored(first) + as_stored(second))
         else:
             assert torch.equal(step[0::2], first) and torch.equal(step[1::2], second)
 
 
-def test_the_order_of_the_batches_changes_no_bits(tiny: Dataset) -> None:
+def test_bits_do_not_depend_on_the_order_of_the_batches(tiny: Dataset) -> None:
     small, large = (images(learner_of(a_trial("vae", batch_size=size), tiny), 1) for size in (7, 50))
     assert torch.equal(torch.cat(small), torch.cat(large))
 
 
-def test_steps_keep_their_signature_so_that_a_gpu_can_record_them(tiny: Dataset) -> None:
+def test_dynamic_binarisation_keeps_step_signatures_so_that_a_gpu_can_record_them(tiny: Dataset) -> None:
     learner = learner_of(a_trial(), tiny)
     made = [[step_signature(batch) for batch in learner.batches(epoch)] for epoch in (0, 1)]
     assert [one and one[0] for one in made[0]] == [one and one[0] for one in made[1]] and None not in made[0]
@@ -265,13 +267,13 @@ def test_an_arm_that_does_not_read_the_field_sees_the_fixed_bits(tiny: Dataset, 
 
 
 @pytest.mark.parametrize("model", ["mvae", "rbm"])
-def test_a_resumed_training_gives_the_numbers_of_an_unbroken_one(model: str, tiny: Dataset, tmp_path: Path) -> None:
+def test_resumed_training_with_dynamic_bits_equals_unbroken_training(model: str, tiny: Dataset, tmp_path: Path) -> None:
     trial = a_trial(model)
     interrupted(trial, tiny, tmp_path / "key", 1)
     assert_identical(unbroken(trial, tiny, tmp_path), train(trial, tiny, Checkpoints(tmp_path / "key", "second")))
 
 
-def test_fixed_bits_train_as_before_and_dynamic_ones_otherwise(
+def test_fixed_bits_give_the_same_training_as_before_and_dynamic_bits_another(
     tiny: Dataset, tiny_root: Path, own_cache: Path, tmp_path: Path
 ) -> None:
     bits = data.load("binary_mnist", tiny_root, own_cache)
@@ -291,7 +293,7 @@ def test_validation_uses_the_fixed_bits(model: str, tiny: Dataset) -> None:
     assert dynamic == fixed != {}
 
 
-def test_read_outs_and_logistic_regression_are_fitted_on_the_fixed_bits(tiny: Dataset, tmp_path: Path) -> None:
+def test_read_outs_and_logistic_regression_use_the_fixed_bits(tiny: Dataset, tmp_path: Path) -> None:
     ways = [a_trial("vae", binarisation=way) for way in ("dynamic", "fixed")]
     module = built(ways[0], tiny)
     assert len({str(readout_accuracy(readout(0.5), module, trial, tiny)) for trial in ways}) == 1
@@ -301,16 +303,16 @@ def test_read_outs_and_logistic_regression_are_fitted_on_the_fixed_bits(tiny: Da
     assert_identical(*fitted)
 
 
-def test_nn_cycles_its_pairs_with_one_draw_an_epoch(tiny: Dataset) -> None:
+def test_the_nn_reuses_one_draw_of_bits_within_an_epoch(tiny: Dataset) -> None:
     learner, known = learner_of(a_trial("nn"), tiny), each_of(tiny, 0)
     order = [index.tolist() for index in paired_batches(50, paired_set(50, 0.2, SEED), 20, SEED, 0)]
     assert [[known[image] for image in as_stored(batch)] for batch in images(learner, 0)] == order
 
 
-# A trial's process, and what is known of it
+# A trial's process, and what MLflow and the probe know of it
 
 
-def test_a_job_loads_the_grey_values_and_its_run_names_the_binarisation(tiny_root: Path, tmp_path: Path) -> None:
+def test_a_job_loads_grey_values_and_its_run_names_the_binarisation(tiny_root: Path, tmp_path: Path) -> None:
     store = Store.open(tmp_path / "storage", "main", create=True)
     mark, trial = data.fingerprint("binary_mnist", tiny_root), a_trial("nn")
     words: list[Any] = []

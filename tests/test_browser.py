@@ -1,4 +1,4 @@
-"""MLflow's pages in a real browser: a sweep is found, read, grouped and compared without knowing how it is stored."""
+"""MLflow's pages in a real browser: users find, read, group and compare a sweep without knowing how it is stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DRAWN_LINE = '.scatterlayer path.js-line[d^="M"]'
 
 @pytest.fixture(scope="module")
 def browsed() -> Iterator[Browsed]:
-    """A finished sweep of two arms, two fractions and two seeds, before a browser."""
+    """A finished sweep of two arms, two fractions and two seeds, open in a browser."""
     executable = chromium()
     if executable is None:
         pytest.skip("no Chromium here: apt-get install chromium")
@@ -32,13 +32,13 @@ def browsed() -> Iterator[Browsed]:
             yield Browsed(page, address, here)
 
 
-def test_the_list_of_experiments_names_the_storage_and_what_is_in_it(browsed: Browsed) -> None:
+def test_the_list_of_experiments_names_the_storage_and_its_contents(browsed: Browsed) -> None:
     browsed.open("/experiments")
     browsed.sees("main", "Sweeps of the storage name")
     browsed.keep("experiments", height=300)
 
 
-def test_a_sweeps_page_shows_what_it_is_its_command_its_plot_and_its_table(browsed: Browsed) -> None:
+def test_a_sweeps_page_shows_its_description_command_plot_and_table(browsed: Browsed) -> None:
     browsed.open(f"{browsed.runs}/{browsed.parent.info.run_id}")
     browsed.sees(SWEEP)
     browsed.page.get_by_text("Show more").first.click()
@@ -48,7 +48,7 @@ def test_a_sweeps_page_shows_what_it_is_its_command_its_plot_and_its_table(brows
     browsed.keep("sweep", height=1400)
 
 
-def test_the_report_is_among_the_artifacts_with_its_plot_drawn(browsed: Browsed) -> None:
+def test_the_report_is_an_artifact_and_its_plot_is_displayed(browsed: Browsed) -> None:
     browsed.open(f"{browsed.runs}/{browsed.parent.info.run_id}/artifacts/report/accuracy.png")
     browsed.sees("table.md", "table.parquet", "runs.csv")
     assert browsed.draws("blob:") > 500  # MLflow fetches the file and shows it from memory
@@ -76,7 +76,7 @@ def test_the_links_of_a_sweep_open_its_view_and_its_curves(browsed: Browsed) -> 
     browsed.keep("curves", height=1000)
 
 
-def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
+def test_trials_can_be_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
     browsed.open(browsed.runs)
     browsed.sees(SWEEP)
     browsed.page.get_by_role("button", name="Group by").click()
@@ -85,7 +85,7 @@ def test_trials_are_grouped_by_arm_from_the_menu(browsed: Browsed) -> None:
     browsed.sees("Group: mvae", "Group: nn", *browsed.trials)
 
 
-def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
+def test_curves_of_two_trials_share_a_plot(browsed: Browsed) -> None:
     two = {name: browsed.trials[name].info.run_id for name in ("MVAE (all) 100% seed 0", "NN 100% seed 0")}
     runs, metric = quote(json.dumps(list(two.values()))), quote(json.dumps(METRIC))
     experiments = quote(json.dumps([browsed.parent.info.experiment_id]))
@@ -95,11 +95,11 @@ def test_curves_of_two_trials_are_drawn_together(browsed: Browsed) -> None:
     browsed.sees("Comparing 2 Runs", *(f"{name} ({METRIC})" for name in two))
     lines = browsed.page.locator(DRAWN_LINE)
     lines.nth(3).wait_for(state="attached")
-    assert lines.count() == 4  # a raw and a smoothed one of each trial
+    assert lines.count() == 4  # a raw and a smoothed curve of each trial
     browsed.keep("compare")
 
 
-def test_a_trials_page_begins_with_what_it_came_to_and_links_its_sweep(browsed: Browsed) -> None:
+def test_a_trials_page_begins_with_its_outcome_and_links_its_sweep(browsed: Browsed) -> None:
     run = next(iter(browsed.trials.values()))
     browsed.open(f"{browsed.runs}/{run.info.run_id}")
     browsed.sees(
@@ -113,7 +113,7 @@ def test_a_trials_page_begins_with_what_it_came_to_and_links_its_sweep(browsed: 
     browsed.sees(run.data.tags["mvae.key"], run.data.tags["mvae.checkpoint.uri"])
 
 
-def test_a_models_page_shows_its_numbers_its_settings_and_the_trial_it_is_of(browsed: Browsed) -> None:
+def test_a_models_page_shows_its_numbers_settings_and_trial(browsed: Browsed) -> None:
     name, run = next(iter(browsed.trials.items()))
     model = run.data.tags["mvae.logged_model"].rpartition("/")[2]
     browsed.open(f"/experiments/{run.info.experiment_id}/models/{model}")

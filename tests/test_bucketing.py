@@ -1,4 +1,4 @@
-"""Bucketing: steps of sentences about equally long, that show what the steps of any other data set show."""
+"""Bucketing: steps hold sentences of similar length, and show the same examples as without bucketing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mvae.trial import Trial
 N, BATCH, SEED = 6013, 50, 3
 RANDOM = np.random.default_rng(0)
 LENGTHS = np.stack([LENGTH := RANDOM.geometric(0.15, N), LENGTH + RANDOM.integers(0, 5, N)], axis=1)
-"""Tokens of sentence pairs whose lengths go together."""
+"""Tokens of sentence pairs whose lengths are correlated."""
 
 
 def epoch(pairing: str, fraction: float, *, number: int = 0, targets: str = "own", bucketed: bool = True) -> list[Step]:
@@ -42,7 +42,7 @@ def epoch(pairing: str, fraction: float, *, number: int = 0, targets: str = "own
 
 
 def padding(made: list[Step]) -> float:
-    """Share of tokens that are padding when each step's rows of a language are as wide as the longest."""
+    """Share of tokens that are padding if each language's rows in a step are as wide as the longest."""
     real = computed = 0
     for step in made:
         for m in (0, 1):
@@ -58,15 +58,15 @@ def shown(made: list[Step], m: int) -> Counter[int]:
 
 @pytest.mark.parametrize("fraction", [0.1, 1.0])
 @pytest.mark.parametrize("pairing", PAIRINGS)
-def test_at_most_a_fifth_of_the_tokens_are_padding_under_every_protocol(pairing: str, fraction: float) -> None:
+def test_at_most_a_fifth_of_the_tokens_is_padding_under_every_protocol(pairing: str, fraction: float) -> None:
     assert padding(epoch(pairing, fraction)) <= 0.2
     assert padding(epoch(pairing, fraction, bucketed=False)) > 0.5, "these lengths need no bucketing"
 
 
 @pytest.mark.parametrize("fraction", [0.001, 0.005, 0.01])
-def test_few_pairs_of_all_lengths_in_every_step_are_no_padding_in_groups_of_like_length(fraction: float) -> None:
+def test_few_pairs_of_all_lengths_per_step_need_little_padding_in_groups_of_similar_length(fraction: float) -> None:
     made = epoch("reserved", fraction)
-    assert padding(made) > 0.2, "these need no groups"
+    assert padding(made) > 0.2, "these lengths need no groups"
     real = computed = 0
     for step in made:
         for m, index in enumerate(step.index_RM.T):
@@ -76,7 +76,7 @@ def test_few_pairs_of_all_lengths_in_every_step_are_no_padding_in_groups_of_like
 
 
 @pytest.mark.parametrize(("pairing", "fraction"), [("reserved", 0.02), ("reserved", 1.0), ("proportional", 0.1)])
-def test_of_what_the_networks_read_in_an_epoch_a_fifth_is_padding_at_most(
+def test_at_most_a_fifth_of_the_tokens_that_networks_read_per_epoch_is_padding(
     pairing: str, fraction: float, cache: Path
 ) -> None:
     data = load("toy_translation", cache=cache).trained_on(600)
@@ -116,10 +116,10 @@ def test_of_what_the_networks_read_in_an_epoch_a_fifth_is_padding_at_most(
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize("fraction", [0.1, 1.0])
-def test_every_example_is_shown_once_an_epoch_as_without_bucketing(pairing: str, fraction: float) -> None:
+def test_with_bucketing_every_example_is_still_shown_once_per_epoch(pairing: str, fraction: float) -> None:
     made, plain = epoch(pairing, fraction), epoch(pairing, fraction, bucketed=False)
     assert len(made) == len(plain)
-    if pairing == "reserved":  # its pairs are runs of the sorted paired set: spread over it, not each as often
+    if pairing == "reserved":  # its pairs are runs of the sorted paired set, spread over it but not equally frequent
         alone = [[step.index_RM[(step.index_RM >= 0).sum(1) == 1] for step in steps_] for steps_ in (made, plain)]
         for m in (0, 1):
             seen = [Counter(i for rows in each for i in rows[:, m].tolist() if i >= 0) for each in alone]
@@ -129,29 +129,29 @@ def test_every_example_is_shown_once_an_epoch_as_without_bucketing(pairing: str,
             assert shown(made, m) == shown(plain, m) == Counter(range(N))
 
 
-def test_pairs_stay_pairs_and_only_the_paired_set_is_seen_together() -> None:
+def test_pairs_stay_together_and_only_the_paired_set_is_shown_in_pairs() -> None:
     paired = set(paired_set(N, 0.1, SEED).tolist())
     for pairing in ("reserved", "proportional"):
         for step in epoch(pairing, 0.1):
             both = step.index_RM[(step.index_RM >= 0).all(1)]
             assert (both[:, 0] == both[:, 1]).all() and set(both[:, 0].tolist()) <= paired
-            assert len(set(both[:, 0].tolist())) == len(both), "a batch holds no pair twice"
+            assert len(set(both[:, 0].tolist())) == len(both), "a batch holds a pair twice"
 
 
-def test_with_few_pairs_reserved_steps_show_each_of_them_many_times() -> None:
+def test_with_few_pairs_the_reserved_protocol_shows_each_of_them_many_times() -> None:
     counts = shown(epoch("reserved", 0.1), 0)
     paired = paired_set(N, 0.1, SEED).tolist()
     assert min(counts[i] for i in paired) >= 2 and len(paired) > BATCH
 
 
-def test_all_pairs_are_seen_in_an_epoch_of_an_arm_that_sees_nothing_else() -> None:
+def test_an_arm_that_sees_only_pairs_sees_all_of_them_each_epoch() -> None:
     batches = list(paired_batches(N, paired_set(N, 1.0, SEED), BATCH, SEED, 0, LENGTHS))
     assert [len(batch) for batch in batches] == [BATCH] * 121
     assert set(np.concatenate(batches).tolist()) == set(range(N))
     assert all(len(set(batch.tolist())) == BATCH for batch in batches)
 
 
-def test_the_order_belongs_to_seed_and_epoch_and_does_not_go_by_length() -> None:
+def test_the_order_depends_on_seed_and_epoch_and_not_on_length() -> None:
     one, same, other = (epoch("proportional", 1.0, number=number) for number in (0, 0, 1))
     assert all(np.array_equal(a.index_RM, b.index_RM) for a, b in zip(one, same, strict=True))
     assert not all(np.array_equal(a.index_RM, b.index_RM) for a, b in zip(one, other, strict=True))
@@ -160,20 +160,20 @@ def test_the_order_belongs_to_seed_and_epoch_and_does_not_go_by_length() -> None
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
-def test_long_and_short_batches_come_in_another_order_every_epoch(pairing: str) -> None:
+def test_long_and_short_batches_are_shuffled_every_epoch(pairing: str) -> None:
     widths = [[int(LENGTHS[step.index_RM[0, 0], 0]) for step in epoch(pairing, 1.0, number=e)] for e in range(3)]
     for one, other in itertools.combinations(widths, 2):
         assert np.corrcoef(one, other)[0, 1] < 0.5
 
 
-def test_values_that_are_not_kept_count_nothing() -> None:
+def test_bucketing_of_kept_values_ignores_dropped_ones() -> None:
     kept = np.random.default_rng(1).random((N, 2)) < 0.5
     made = list(kept_steps(kept, BATCH, SEED, 0, lengths=LENGTHS))
     assert padding(made) <= 0.2
     assert all(shown(made, m) == Counter(np.flatnonzero(kept[:, m]).tolist()) for m in (0, 1))
 
 
-def test_the_share_of_padding_is_that_of_an_epochs_own_batches_and_is_said(cache: Path) -> None:
+def test_the_reported_share_of_padding_is_that_of_the_epochs_batches(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
     trial = Trial.create(dataset="toy_translation", model="mvae", train_examples=500, latents=3)
     own = data.trained_on(500)

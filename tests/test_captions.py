@@ -1,4 +1,4 @@
-"""What stands above, below and beside a table is true of every row and column that it has."""
+"""Captions, notes and side texts of a table are true of every row and column."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def said(*cells: Cell) -> str:
     return " ".join(protocol_lines(cells, None))
 
 
-def test_a_k_that_the_columns_vary_is_not_in_the_caption_whether_or_not_one_column_has_none() -> None:
+def test_a_k_that_varies_by_column_is_not_in_the_caption() -> None:
     def of(*ks: int) -> str:
         return said(*(cell("MVAE19", f"k={k}", "mnist19", k=k) for k in ks))
 
@@ -45,13 +45,13 @@ def test_a_k_that_the_columns_vary_is_not_in_the_caption_whether_or_not_one_colu
     assert "; k " not in of(0), "no subsets anywhere are not worth a word"
 
 
-def test_a_row_without_subsets_is_told_from_one_with_them() -> None:
+def test_the_caption_distinguishes_rows_with_and_without_subsets() -> None:
     assert "k 0, but 1 for apart" in said(
         *(cell(row, dataset="mnist19", k=k) for row, k in (("a", 0), ("b", 0), ("apart", 1)))
     )
 
 
-def test_a_field_is_never_said_of_a_row_whose_arm_does_not_read_it() -> None:
+def test_the_caption_names_a_field_only_for_rows_whose_arm_reads_it() -> None:
     rows = {"NN": "nn", "LOGREG": "logreg", "MVAE": "mvae", "JMVAE": "jmvae", "MVAE-Q": "mvae_q"}
 
     def of(*names: str) -> str:
@@ -63,19 +63,19 @@ def test_a_field_is_never_said_of_a_row_whose_arm_does_not_read_it() -> None:
     assert "targets own;" in of("MVAE", "MVAE-Q")
 
 
-def test_rows_that_read_a_field_are_counted_where_both_sides_are_many() -> None:
+def test_rows_that_read_a_field_are_counted_if_both_groups_are_large() -> None:
     cells = [replace(cell(f"{n}"), measure=likelihood(20) if n % 2 else ACCURACY) for n in range(8)]
     assert "samples 20, used by 4 of 8 rows." in said(*cells)
     assert "samples 20 for 1, 3 and 5." in said(*cells[:7])
 
 
-def test_all_rows_of_an_arm_are_called_by_its_title_and_some_of_them_by_their_own() -> None:
+def test_all_rows_of_an_arm_are_named_by_its_title_and_a_part_by_their_own_names() -> None:
     options = read(weak_supervision.Options, ["--arms", "nn,mvae"])
     text = " ".join(protocol_lines(tuple(weak_supervision.cells(options)), None))
     assert "pairing reserved for MVAE; targets own for MVAE (own), all for MVAE (all); label weight 1 for MVAE." in text
 
 
-def test_a_field_of_the_published_set_up_that_varies_along_a_row_leaves_no_empty_words() -> None:
+def test_a_published_field_that_varies_along_a_row_leaves_no_empty_phrase() -> None:
     (one,) = grid(("mvae",), (0.1,), seeds=1)
     cells = [
         replace(one, column=column, trial=one.trial.with_(epochs=epochs)) for column, epochs in ((0.1, 1), (1.0, 2))
@@ -84,7 +84,9 @@ def test_a_field_of_the_published_set_up_that_varies_along_a_row_leaves_no_empty
 
 
 @pytest.mark.parametrize(("published", "dashed"), [(True, True), (False, False)])
-def test_panels_say_what_is_dashed_where_something_is(tmp_path: Path, published: bool, dashed: bool) -> None:
+def test_the_caption_explains_dashed_lines_only_if_there_are_some(
+    tmp_path: Path, published: bool, dashed: bool
+) -> None:
     arms = "jmvae" if published else "vae"
     options = read(
         likelihoods.Options, f"--dataset binary_mnist --preset paper --seeds 0 --arms {arms} --samples 2".split()
@@ -97,7 +99,7 @@ def test_panels_say_what_is_dashed_where_something_is(tmp_path: Path, published:
     assert ("dashed" in figure.get_suptitle()) == dashed == bool(dashes)
 
 
-def test_a_table_of_which_the_paper_has_no_cell_does_not_say_that_it_stands_beside_one(tmp_path: Path) -> None:
+def test_a_table_without_published_cells_does_not_mention_the_papers_values(tmp_path: Path) -> None:
     (first, *others) = grid(("mvae_q",), (0.1,), seeds=1)
     report = report_of(tmp_path, [first, *others], lambda _: 0.8)
     assert not report.published
@@ -107,7 +109,7 @@ def test_a_table_of_which_the_paper_has_no_cell_does_not_say_that_it_stands_besi
 
 
 @pytest.mark.parametrize("values", [{0: 0.8}, {0: 0.8, 1: 0.9}])
-def test_a_spread_is_spoken_of_where_there_is_one(tmp_path: Path, values: dict[int, float]) -> None:
+def test_the_caption_mentions_the_spread_only_if_there_is_one(tmp_path: Path, values: dict[int, float]) -> None:
     report = report_of(tmp_path, grid(("nn",), (0.1,), seeds=3), lambda one: values.get(one.trial.seed))
     several = len(values) > 1
     assert ("standard deviation" in printed(report)) == several
@@ -115,12 +117,12 @@ def test_a_spread_is_spoken_of_where_there_is_one(tmp_path: Path, values: dict[i
     assert ("accuracy, one seed." in markdown(report)) == (not several)
 
 
-# Data sets from outside
+# Data sets from plug-ins
 
 
 @pytest.fixture
 def views() -> Iterator[Source]:
-    """A data set of two images and two labels, whose own network is the DCGAN."""
+    """A data set of two images and two labels, with the DCGAN as its own network."""
     modalities = (
         Modality("left", Kind.IMAGE, (1, 28, 28)),
         Modality("right", Kind.IMAGE, (1, 28, 28)),
@@ -135,7 +137,7 @@ def views() -> Iterator[Source]:
 
 
 @pytest.mark.usefixtures("views")
-def test_the_demo_keeps_the_image_network_of_a_data_set_from_outside() -> None:
+def test_the_demo_keeps_the_image_network_of_a_plug_in_data_set() -> None:
     options = read(weak_supervision.Options, ["--dataset", "views", "--arms", "mvae"])
     assert {one.trial.image_network for one in weak_supervision.cells(options)} == {"dcgan"}
     pair = replace(source("views"), name="pair", modalities=source("views").modalities[1:3])
@@ -148,7 +150,7 @@ def test_the_demo_keeps_the_image_network_of_a_data_set_from_outside() -> None:
 
 
 @pytest.mark.usefixtures("views")
-def test_a_measure_of_several_images_and_labels_says_which_one_it_uses() -> None:
+def test_the_caption_says_which_of_several_images_and_labels_is_measured() -> None:
     options = read(
         weak_supervision.Options, ["--dataset", "views", "--arms", "mvae", "--seeds", "0", "--fractions", "1"]
     )
@@ -162,21 +164,21 @@ def test_a_measure_of_several_images_and_labels_says_which_one_it_uses() -> None
     assert "has several" not in said(cell("MVAE")), "one image and one label need no word"
 
 
-def test_a_demo_that_replaces_a_network_says_so_before_it_starts_and_below_its_table() -> None:
+def test_a_demo_that_replaces_a_network_says_so_at_the_start_and_below_the_table() -> None:
     line = "Image network mlp instead of dcgan, the default for fashion_mnist."
     for pipeline in (weak_supervision, likelihoods):
         options = read(pipeline.Options, ["--dataset", "fashion_mnist", "--arms", "mvae"])
         cells = tuple(pipeline.cells(options))
         assert remarks(cells, network_given=False) == (line,) and remarks(cells, network_given=True) == ()
         assert line in protocol_lines(cells, None)
-        assert line not in protocol_lines(cells, TABLE_4), "there it is said beside the paper's"
+        assert line not in protocol_lines(cells, TABLE_4), "the caption names it next to the paper's value"
     made = vision.cells(read(vision.Options, []))
     assert remarks(made, network_given=False) == (
         "Image network mlp instead of dcgan, the default for vision_faces_small.",
     )
 
 
-def test_only_networks_that_a_data_set_has_are_put_in_place_of_its_own() -> None:
+def test_the_demo_uses_only_networks_that_the_data_set_supports() -> None:
     for name in SLOW:
         own = source(name).defaults
         assert own.image_network == "dcgan" and "mlp" in own.image_networks

@@ -1,4 +1,4 @@
-"""CelebA: reading its layout, converting its images, and resuming a conversion that was killed."""
+"""CelebA: reads its layout, converts its images, and resumes a killed conversion."""
 
 from __future__ import annotations
 
@@ -59,20 +59,20 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="session")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data root with 2,000 faces in CelebA's layout. Only to be read."""
+    """A data root with 2,000 faces in CelebA's layout. Read only."""
     root = tmp_path_factory.mktemp("many-faces")
     write_faces(root, COUNT)
     return root
 
 
 def by_hand(path: Path) -> np.ndarray:
-    """A 178x218 JPEG as the stored picture."""
+    """Converts a 178x218 JPEG to the stored picture."""
     with Image.open(path) as image:
         small = image.resize((64, 78), Image.Resampling.BILINEAR).crop((0, 7, 64, 71))
     return np.asarray(small).transpose(2, 0, 1)
 
 
-def test_images_attributes_and_partitions_are_those_of_the_files(many: Path, cache: Path) -> None:
+def test_images_attributes_and_partitions_are_read_from_the_files(many: Path, cache: Path) -> None:
     names, rows, partitions = lists(many)
     dataset = data.load("celeba", many, cache)
     for number, split in enumerate(data.SPLITS):
@@ -88,7 +88,7 @@ def test_images_attributes_and_partitions_are_those_of_the_files(many: Path, cac
     assert data.training_examples("celeba", many) == SPLIT_SIZES["train"]
 
 
-def test_the_attributes_are_the_papers_in_its_order_as_one_modality_or_as_18(many: Path, cache: Path) -> None:
+def test_the_18_attributes_are_the_papers_in_its_order_jointly_or_separately(many: Path, cache: Path) -> None:
     assert ", ".join(ATTRIBUTES) == PAPERS_18
     one, each = (data.load(name, many, cache) for name in ("celeba", "celeba19"))
     assert one.modalities[1].attributes == ATTRIBUTES
@@ -108,7 +108,7 @@ def test_images_are_decoded_once_for_both_data_sets(
     assert len(data.load("celeba19", root, own_cache).train) == 20
 
 
-def test_partitions_need_not_lie_one_after_the_other(root: Path, own_cache: Path) -> None:
+def test_partitions_need_not_be_contiguous(root: Path, own_cache: Path) -> None:
     def shuffle(lines: list[str]) -> None:
         lines[:] = [f"{line.split()[0]} {place % 3}" for place, line in enumerate(lines)]
 
@@ -132,7 +132,7 @@ def test_zips_give_the_same_data_set_as_the_folder(many: Path, cache: Path, tmp_
     ("size", "small", "corner"),
     [((178, 218), (64, 78), (0, 7)), ((300, 150), (128, 64), (32, 0)), ((40, 50), (64, 80), (0, 8))],
 )
-def test_the_short_side_becomes_64_and_the_middle_is_kept(
+def test_images_are_scaled_to_a_short_side_of_64_and_centre_cropped(
     size: tuple[int, int], small: tuple[int, int], corner: tuple[int, int]
 ) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
@@ -144,7 +144,7 @@ def test_the_short_side_becomes_64_and_the_middle_is_kept(
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="children are found in /proc")
-def test_a_killed_conversion_goes_on_with_the_unfinished_blocks_and_leaves_no_process(
+def test_a_killed_conversion_resumes_with_the_unfinished_blocks_and_leaves_no_process(
     many: Path, cache: Path, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = tmp_path / "convert.py"
@@ -179,7 +179,7 @@ def test_a_killed_conversion_goes_on_with_the_unfinished_blocks_and_leaves_no_pr
     ]
     assert {path: path.stat().st_mtime_ns for path in marks} == marks
     assert not list(own_cache.rglob("*.tmp"))
-    unbroken = celeba.prepare(many, cache)  # by this process alone, as it is one block
+    unbroken = celeba.prepare(many, cache)  # converted by this process, because it is one block
     np.testing.assert_array_equal(pictures.mapped(folder, COUNT), pictures.mapped(unbroken, COUNT))
 
 
@@ -197,27 +197,29 @@ def runs(process: str) -> bool:
         return False
 
 
-def test_a_picture_file_of_another_length_is_made_again(root: Path, own_cache: Path) -> None:
+def test_a_picture_file_of_the_wrong_length_is_converted_again(root: Path, own_cache: Path) -> None:
     folder = celeba.prepare(root, own_cache)
     whole = np.array(pictures.mapped(folder, 24))
     truncate(folder / pictures.PICTURES)
     np.testing.assert_array_equal(pictures.mapped(celeba.prepare(root, own_cache), 24), whole)
 
 
-def test_the_data_root_is_only_read(root: Path, own_cache: Path) -> None:
+def test_converting_celeba_never_writes_to_the_data_root(root: Path, own_cache: Path) -> None:
     before = files_below(root)
     data.load("celeba", root, own_cache)
     assert files_below(root) == before
 
 
-def test_a_process_that_dies_is_one_clear_line(own_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_process_that_dies_gives_a_one_line_error(
+    own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pictures, "BLOCK", 1)
     monkeypatch.setattr(pictures, "cores", lambda: 2)
     with pytest.raises(Refusal, match=r"^a process that makes pictures was killed .*: run the command again"):
         pictures.make(own_cache, 2, lambda start, stop: functools.partial(os._exit, 3), beside={}, what="pictures")
 
 
-def test_on_a_terminal_a_bar_shows_the_progress_and_elsewhere_the_log(
+def test_a_terminal_shows_a_progress_bar_and_other_outputs_log_lines(
     root: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Terminal(io.StringIO):
@@ -239,5 +241,5 @@ def test_on_a_terminal_a_bar_shows_the_progress_and_elsewhere_the_log(
     assert caplog.messages == [*read, "CelebA's images: 12 of 24", "CelebA's images: 24 of 24"]
 
 
-def test_one_core_converts_half_of_what_two_must(many: Path) -> None:
+def test_one_core_converts_half_the_rate_required_of_two(many: Path) -> None:
     assert rate(many, cpu_time=True) > CLAIM / 2

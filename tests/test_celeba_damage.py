@@ -1,4 +1,4 @@
-"""Damaged, missing or changed files of CelebA: each is named in one line, or makes another data set."""
+"""Damaged, missing or changed files of CelebA: an error names each of them, or they make another data set."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["own_cache", "root"]
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_an_image_that_is_cut_short_is_named_whoever_reads_it(
+def test_an_error_names_a_truncated_image_in_every_process(
     root: Path, own_cache: Path, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "BLOCK", 8)
@@ -44,13 +44,13 @@ def as_png(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [empty, scribble, as_png])
-def test_an_image_that_is_no_jpeg_is_named(root: Path, own_cache: Path, damage: Callable[[Path], None]) -> None:
+def test_an_error_names_an_image_that_is_no_jpeg(root: Path, own_cache: Path, damage: Callable[[Path], None]) -> None:
     damage(root / "celeba" / IMAGES / "000005.jpg")
     with pytest.raises(Refusal, match=r"img_align_celeba/000005.jpg is not a JPEG image: fetch it again"):
         data.load("celeba", root, own_cache)
 
 
-def test_an_image_that_is_missing_is_named_before_anything_is_decoded(root: Path, own_cache: Path) -> None:
+def test_a_missing_image_is_named_before_anything_is_decoded(root: Path, own_cache: Path) -> None:
     (root / "celeba" / IMAGES / "000003.jpg").unlink()
     (root / "celeba" / IMAGES / "000009.jpg").unlink()
     with pytest.raises(
@@ -61,7 +61,7 @@ def test_an_image_that_is_missing_is_named_before_anything_is_decoded(root: Path
     assert not own_cache.exists()
 
 
-def test_a_byte_that_is_wrong_in_a_zip_is_noticed_and_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
+def test_a_wrong_byte_in_a_zip_is_detected_and_its_image_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
     zipped(root, tmp_path / "zips")
     archive = tmp_path / "zips" / "celeba" / f"{IMAGES}.zip"
     content = bytearray(archive.read_bytes())
@@ -71,7 +71,7 @@ def test_a_byte_that_is_wrong_in_a_zip_is_noticed_and_named(root: Path, tmp_path
         data.load("celeba", tmp_path / "zips", own_cache)
 
 
-def test_a_zip_that_is_cut_short_is_named(root: Path, tmp_path: Path, own_cache: Path) -> None:
+def test_an_error_names_a_truncated_zip(root: Path, tmp_path: Path, own_cache: Path) -> None:
     zipped(root, tmp_path / "zips")
     truncate(tmp_path / "zips" / "celeba" / f"{IMAGES}.zip")
     with pytest.raises(Refusal, match=r"img_align_celeba.zip is not a complete zip file .*: fetch it again"):
@@ -79,7 +79,7 @@ def test_a_zip_that_is_cut_short_is_named(root: Path, tmp_path: Path, own_cache:
 
 
 @pytest.mark.parametrize("name", [IMAGES, ATTRIBUTE_LIST, PARTITION_LIST])
-def test_what_is_missing_is_named_with_the_layout_and_where_it_comes_from(root: Path, name: str) -> None:
+def test_missing_files_are_named_with_the_expected_layout_and_their_source(root: Path, name: str) -> None:
     path = root / "celeba" / name
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     with pytest.raises(data.MissingFiles) as raised:
@@ -133,7 +133,7 @@ def test_what_is_missing_is_named_with_the_layout_and_where_it_comes_from(root: 
         ),
     ],
 )
-def test_a_list_that_is_damaged_is_one_clear_line(
+def test_a_damaged_list_gives_a_one_line_error(
     root: Path, own_cache: Path, name: str, change: Callable[[list[str]], object], message: str
 ) -> None:
     edit(root, name, change)
@@ -142,7 +142,7 @@ def test_a_list_that_is_damaged_is_one_clear_line(
     assert "\n" not in str(raised.value)
 
 
-def test_other_lists_or_another_image_are_another_data_set(root: Path, own_cache: Path) -> None:
+def test_changed_lists_or_a_changed_image_make_another_data_set(root: Path, own_cache: Path) -> None:
     before = data.fingerprint("celeba", root, own_cache)
     path = root / "celeba" / IMAGES / "000024.jpg"
     path.write_bytes(path.read_bytes() + b"\0")

@@ -1,4 +1,4 @@
-"""The ways in which CelebA's files are packed: each is read as the same data set, or refused with what is wrong."""
+"""Every way of packing CelebA's files gives the same data set, or a refusal that says what is wrong."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def in_a_zip_with_a_mac_folder(place: Path) -> None:
 
 
 def with_csv_lists(place: Path) -> None:
-    """As Kaggle packs them."""
+    """Converts the lists to CSV, as on Kaggle."""
     names, rows, partitions = lists(place.parent)
     texts = {
         "list_attr_celeba.csv": [["image_id", *names], *rows],
@@ -98,7 +98,7 @@ def with_zipped_csv_lists(place: Path) -> None:
         as_kaggle,
     ],
 )
-def test_files_that_are_packed_otherwise_are_the_same_data_set(
+def test_files_packed_in_another_way_are_the_same_data_set(
     root: Path, tmp_path: Path, pack: Callable[[Path], None]
 ) -> None:
     before = data.load("celeba", root, tmp_path / "one")
@@ -111,7 +111,7 @@ def test_files_that_are_packed_otherwise_are_the_same_data_set(
 
 
 @pytest.mark.parametrize("named", ["jpg", "png"])
-def test_png_images_are_found_whichever_ending_the_lists_give_them(root: Path, tmp_path: Path, named: str) -> None:
+def test_png_images_are_found_if_the_lists_say_jpg_or_png(root: Path, tmp_path: Path, named: str) -> None:
     place = root / "celeba"
     before = data.load("celeba", root, tmp_path / "one")
     for path in sorted((place / IMAGES).iterdir()):
@@ -126,7 +126,7 @@ def test_png_images_are_found_whichever_ending_the_lists_give_them(root: Path, t
     np.testing.assert_array_equal(after.train.values[0].numpy(), before.train.values[0].numpy())
 
 
-def test_images_whose_endings_are_in_capitals_are_found(root: Path) -> None:
+def test_images_with_upper_case_extensions_are_found(root: Path) -> None:
     before = data.fingerprint("celeba", root)
     for path in (root / "celeba" / IMAGES).iterdir():
         path.rename(path.with_suffix(".JPG"))
@@ -157,7 +157,7 @@ def test_a_folder_with_two_image_folders_is_refused_and_both_are_named(root: Pat
         data.fingerprint("celeba", root, tmp_path)
 
 
-def test_images_that_lie_in_parts_are_found(root: Path, tmp_path: Path) -> None:
+def test_images_split_over_several_folders_are_found(root: Path, tmp_path: Path) -> None:
     before = data.fingerprint("celeba", root, tmp_path)
     place = root / "celeba" / IMAGES
     for number, path in enumerate(sorted(place.iterdir())):
@@ -167,7 +167,7 @@ def test_images_that_lie_in_parts_are_found(root: Path, tmp_path: Path) -> None:
     assert data.fingerprint("celeba", root, tmp_path) == before
 
 
-def test_a_csv_list_that_is_damaged_is_one_clear_line(root: Path, tmp_path: Path) -> None:
+def test_a_damaged_csv_list_gives_a_one_line_error(root: Path, tmp_path: Path) -> None:
     place = root / "celeba"
     with_csv_lists(place)
     path = place / "list_attr_celeba.csv"
@@ -176,7 +176,7 @@ def test_a_csv_list_that_is_damaged_is_one_clear_line(root: Path, tmp_path: Path
         data.load("celeba", root, tmp_path)
 
 
-def test_a_broken_link_among_the_images_is_named(root: Path, tmp_path: Path) -> None:
+def test_an_error_names_a_broken_link_among_the_images(root: Path, tmp_path: Path) -> None:
     path = root / "celeba" / IMAGES / "000005.jpg"
     path.unlink()
     path.symlink_to(tmp_path / "gone.jpg")

@@ -1,4 +1,4 @@
-"""Checkpoints: complete or absent, whatever is killed, full or truncated, and never deleted by another attempt."""
+"""Checkpoints: complete or absent after kills, full disks and truncation, and never deleted by another attempt."""
 
 import json
 import logging
@@ -60,7 +60,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", mount], check=True)
 
 
-def test_what_is_saved_loads_back_bit_for_bit_with_optimizer_state_and_history(folder: Path) -> None:
+def test_a_checkpoint_loads_back_bit_for_bit_with_optimizer_state_and_history(folder: Path) -> None:
     model = torch.nn.Linear(3, 2)
     adam = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     model(torch.ones(1, 3)).sum().backward()
@@ -81,7 +81,7 @@ def test_what_is_saved_loads_back_bit_for_bit_with_optimizer_state_and_history(f
     assert training["nested"] == [(1, None, True)]
 
 
-def test_there_is_no_checkpoint_in_a_folder_that_is_missing_empty_or_half_written(folder: Path) -> None:
+def test_a_missing_empty_or_half_written_folder_holds_no_checkpoint(folder: Path) -> None:
     assert Checkpoints(folder, "a").latest() is None
     (folder / "000001-x").mkdir(parents=True)
     (folder / "000002-x").mkdir()
@@ -90,13 +90,13 @@ def test_there_is_no_checkpoint_in_a_folder_that_is_missing_empty_or_half_writte
     assert Checkpoints(folder, "a").latest() is None
 
 
-def test_an_attempt_keeps_its_two_newest_and_never_touches_another_attempts(folder: Path) -> None:
+def test_an_attempt_keeps_its_two_newest_checkpoints_and_all_of_other_attempts(folder: Path) -> None:
     saved(Checkpoints(folder, "a"), 1, 2, 3)
     saved(Checkpoints(folder, "b"), 4, 5, 6)
     assert sorted(path.name for path in folder.iterdir()) == ["000002-a", "000003-a", "000005-b", "000006-b"]
 
 
-def test_the_newest_is_that_of_the_highest_epoch_and_of_equal_ones_the_last_written(folder: Path) -> None:
+def test_the_newest_checkpoint_has_the_highest_epoch_or_was_written_last(folder: Path) -> None:
     saved(Checkpoints(folder, "z"), 7)
     time.sleep(0.01)
     saved(Checkpoints(folder, "a"), 7)
@@ -107,7 +107,7 @@ def test_the_newest_is_that_of_the_highest_epoch_and_of_equal_ones_the_last_writ
     assert found.path.name == "000007-a"
 
 
-def test_an_epoch_saved_again_by_the_same_attempt_stays_as_it_is(folder: Path) -> None:
+def test_saving_an_epoch_again_in_the_same_attempt_changes_nothing(folder: Path) -> None:
     checkpoints = Checkpoints(folder, "a")
     first = saved(checkpoints, 1)
     assert saved(checkpoints, 1) == first
@@ -117,7 +117,7 @@ def test_an_epoch_saved_again_by_the_same_attempt_stays_as_it_is(folder: Path) -
 
 @pytest.mark.parametrize("name", [MODEL, "training.pt", MANIFEST])
 @pytest.mark.parametrize("harm", ["truncated", "flipped", "emptied"])
-def test_a_damaged_checkpoint_is_passed_over_and_reported_once(
+def test_a_damaged_checkpoint_is_skipped_and_reported_once(
     folder: Path, name: str, harm: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     saved(Checkpoints(folder, "a"), 1, 2)
@@ -153,7 +153,7 @@ def test_a_file_that_changed_after_the_lookup_is_not_loaded(folder: Path) -> Non
         checkpoints.load(checkpoint, MODEL)
 
 
-def test_killed_at_any_line_of_saving_the_last_checkpoint_is_still_there(
+def test_after_a_kill_at_any_line_of_saving_the_last_checkpoint_still_exists(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     template = folder.with_name("template")
@@ -176,7 +176,7 @@ def test_killed_at_any_line_of_saving_the_last_checkpoint_is_still_there(
     assert epochs == {2, 3}
 
 
-def test_killed_at_random_moments_what_was_acknowledged_is_never_lost(folder: Path) -> None:
+def test_after_kills_at_random_moments_no_acknowledged_checkpoint_is_lost(folder: Path) -> None:
     last = 0
     for round_ in range(6):
         receive, send = os.pipe()
@@ -202,7 +202,7 @@ def test_killed_at_random_moments_what_was_acknowledged_is_never_lost(folder: Pa
         last = found.epoch
 
 
-def test_killed_at_any_line_of_the_final_clean_up_the_weights_stay_and_a_second_call_completes_it(
+def test_after_a_kill_at_any_line_of_the_final_clean_up_the_weights_stay_and_a_second_call_completes_it(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     template = folder.with_name("template")
@@ -259,7 +259,7 @@ def test_a_full_disk_raises_and_leaves_nothing_half_written(
     assert is_whole(checkpoints, saved(checkpoints, 3))
 
 
-def test_a_disk_that_really_fills_up_loses_only_the_checkpoint_that_did_not_fit(small_disk: Path) -> None:
+def test_a_really_full_disk_loses_only_the_checkpoint_that_did_not_fit(small_disk: Path) -> None:
     checkpoints = Checkpoints(small_disk / "key", "a")
     checkpoints.save(1, contents(1, 20_000), [], {})
     checkpoints.save(2, contents(2, 20_000), [], {})
@@ -272,7 +272,7 @@ def test_a_disk_that_really_fills_up_loses_only_the_checkpoint_that_did_not_fit(
     assert (checkpoints.load(final, MODEL)["weight"] == 2).all()
 
 
-def test_an_attempt_that_comes_back_after_the_trial_was_finished_harms_nothing(folder: Path) -> None:
+def test_an_attempt_that_wakes_up_after_the_trial_finished_does_no_harm(folder: Path) -> None:
     zombie = Checkpoints(folder, "zombie")
     saved(zombie, 1, 2)
     heir = Checkpoints(folder, "heir")
@@ -290,7 +290,7 @@ def test_an_attempt_that_comes_back_after_the_trial_was_finished_harms_nothing(f
     assert len(files_below(folder)) == 2
 
 
-def test_a_checkpoint_deleted_while_it_is_written_is_an_error_of_its_writer(
+def test_deleting_a_checkpoint_while_it_is_written_raises_in_the_writer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heir, zombie = Checkpoints(folder, "heir"), Checkpoints(folder, "zombie")
@@ -311,7 +311,7 @@ def test_a_checkpoint_deleted_while_it_is_written_is_an_error_of_its_writer(
     assert not list(folder.glob("*zombie"))
 
 
-def test_two_attempts_that_finish_at_once_leave_exactly_one_set_of_weights(folder: Path) -> None:
+def test_two_attempts_that_finish_together_leave_exactly_one_set_of_weights(folder: Path) -> None:
     for round_ in range(8):
         shutil.rmtree(folder, ignore_errors=True)
         children = []
@@ -338,7 +338,7 @@ def test_two_attempts_that_finish_at_once_leave_exactly_one_set_of_weights(folde
         assert len(files_below(folder)) == 2
 
 
-def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_deleting(
+def test_a_reader_always_finds_a_checkpoint_while_an_attempt_saves_and_deletes(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     saved(Checkpoints(folder, "a", keep=1), 1)
@@ -358,7 +358,7 @@ def test_a_reader_never_misses_the_checkpoint_of_an_attempt_that_is_saving_and_d
         os.waitpid(pid, 0)
 
 
-def test_a_manifest_of_another_format_is_not_read(folder: Path) -> None:
+def test_a_manifest_in_another_format_is_ignored(folder: Path) -> None:
     checkpoint = saved(Checkpoints(folder, "a"), 1)
     manifest = json.loads((checkpoint.path / MANIFEST).read_bytes())
     on_disk(checkpoint.path / MANIFEST).write_text(json.dumps({**manifest, "format": 99}), encoding="utf-8")

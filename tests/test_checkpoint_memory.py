@@ -20,14 +20,14 @@ WEEK = 7 * 86400.0
 
 
 class Killed(BaseException):
-    """The process ends: nothing that it would do after this changes anything."""
+    """Simulates the end of the process: nothing changes after this."""
 
 
 class Mortal(dict[str, tuple[bytes, int]]):
-    """Files whose writer dies before one of its changes."""
+    """A disk whose writer dies before one of its changes."""
 
     left = -1
-    """Changes that the writer may still make; it never dies if this is negative."""
+    """Changes that the writer may still make; if negative, it never dies."""
 
     def __setitem__(self, key: str, value: tuple[bytes, int]) -> None:
         self._live()
@@ -51,7 +51,7 @@ def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
 
 
 def killed_before_any_change(folder: Callable[[], Memory], action: Callable[[Memory], object]) -> list[Memory]:
-    """The folder as `action` leaves it if it is killed before its first change, its second one, ..., and not at all."""
+    """Yields the folder as `action` leaves it if killed before its first change, its second one, ..., and never."""
     outcomes: list[Memory] = []
     died = True
     while died:
@@ -69,7 +69,7 @@ def killed_before_any_change(folder: Callable[[], Memory], action: Callable[[Mem
 
 @pytest.fixture(params=[True, False], ids=["locks", "no locks"])
 def two_saved(request: pytest.FixtureRequest) -> Callable[[], Memory]:
-    """Makes the folder of a trial that one attempt has saved after its second epoch."""
+    """Makes the folder of a trial that one attempt has saved twice."""
 
     def make() -> Memory:
         folder = Memory("key", Disk(FakeClock(), has_locks=request.param, files=Mortal()))
@@ -79,7 +79,7 @@ def two_saved(request: pytest.FixtureRequest) -> Callable[[], Memory]:
     return make
 
 
-def test_a_save_that_is_cut_short_anywhere_leaves_a_checkpoint_to_resume_from(two_saved: Callable[[], Memory]) -> None:
+def test_a_save_killed_anywhere_leaves_a_checkpoint_to_resume_from(two_saved: Callable[[], Memory]) -> None:
     epochs = []
     for folder in killed_before_any_change(two_saved, lambda folder: saved(Checkpoints(folder, "first"), 3)):
         resumed = Checkpoints(folder, "second")
@@ -88,10 +88,10 @@ def test_a_save_that_is_cut_short_anywhere_leaves_a_checkpoint_to_resume_from(tw
         assert (resumed.load(found, MODEL)["weight"] == found.epoch).all()
         epochs.append(found.epoch)
         assert saved(resumed, 3, 4) == resumed.latest()
-    assert epochs == [2, 2, 2, 3, 3, 3, 3], "3 once its manifest, the third change, is written"
+    assert epochs == [2, 2, 2, 3, 3, 3, 3], "epoch 3 counts only after its manifest, the third change"
 
 
-def test_a_final_clean_up_that_is_cut_short_anywhere_is_completed_by_the_next(two_saved: Callable[[], Memory]) -> None:
+def test_a_final_clean_up_killed_anywhere_is_completed_by_the_next(two_saved: Callable[[], Memory]) -> None:
     outcomes = killed_before_any_change(two_saved, lambda folder: Checkpoints(folder, "first").keep_final_weights())
     assert len(outcomes) > 3
     for folder in outcomes:
@@ -103,7 +103,7 @@ def test_a_final_clean_up_that_is_cut_short_anywhere_is_completed_by_the_next(tw
         assert list(folder.listing()) == [f"000002-first/{MANIFEST}", f"000002-first/{MODEL}"]
 
 
-def test_without_locks_a_checkpoint_without_a_manifest_is_left_alone_until_its_writer_must_be_dead() -> None:
+def test_without_locks_an_unfinished_checkpoint_is_kept_until_its_writer_must_be_dead() -> None:
     clock = FakeClock()
     folder = Memory("key", Disk(clock, has_locks=False))
     saved(Checkpoints(folder, "a"), 1)

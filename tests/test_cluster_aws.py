@@ -1,6 +1,6 @@
-"""Claims about cluster/gpu.yaml that Ray's own AWS code settles, against moto's EC2 and IAM: no packet leaves.
+"""Checks cluster/gpu.yaml with Ray's own AWS code against moto's EC2 and IAM, without network traffic.
 
-The commands that the file's opening comment asks for once an account are run first, so that they are tested too.
+The commands of the file's opening comment, to be typed once per account, run first, so they are tested too.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ import yaml
 from tests.cluster_checks import environment
 from tests.command_checks import REPOSITORY, script_in_header
 
-# 7 s in all, 4.5 of them the launch.
+# Takes 7 s, 4.5 of them for the launch.
 boto3 = pytest.importorskip("boto3")
 moto = pytest.importorskip("moto")
 
-MANAGED = {"iam": {"load_aws_managed_policies": True}}  # so that the names of AWS's own policies are checked
+MANAGED = {"iam": {"load_aws_managed_policies": True}}  # so that moto checks the names of AWS's own policies
 GPU = REPOSITORY / "cluster/gpu.yaml"
 
 
 @pytest.fixture(scope="module")
 def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An AWS account of moto's in which the header's commands have been typed, and a home directory of its own."""
+    """A moto AWS account in which the header's commands have been run, with its own home directory."""
     from ray.autoscaler._private.aws import utils
 
     home = tmp_path_factory.mktemp("home")
@@ -47,14 +47,14 @@ def account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def typed(script: str) -> list[list[str]]:
-    """The calls of `aws` that a script makes, as bash hands them over."""
+    """Calls of `aws` in a script, as bash passes them."""
     recording = "aws() { printf '%s\\0' \"$@\"; printf '\\n\\0'; }\nset -e\n" + script
     ran = subprocess.run(["bash", "-c", recording], capture_output=True, encoding="utf-8", check=True, timeout=60)
     return [[word for word in call.split("\0") if word] for call in ran.stdout.split("\n\0") if call]
 
 
 def perform(call: list[str]) -> None:
-    """What the aws command line makes of its words: one call of boto3's client, checked by botocore."""
+    """Runs an `aws` command line as one call of boto3's client, which botocore checks."""
     service, operation, *words = call
     if (service, operation) == ("s3", "mb"):
         bucket, flag, region = words
@@ -71,7 +71,7 @@ def perform(call: list[str]) -> None:
 
 
 class Updater:
-    """Takes the place of Ray's thread that sets a machine up over ssh: it notes what it is told."""
+    """Replaces Ray's thread that sets up a machine over ssh; records its arguments."""
 
     told: list[dict[str, Any]]
     exitcode = 0
@@ -88,11 +88,11 @@ class Updater:
 
 @pytest.fixture(scope="module")
 def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
-    """What Ray makes of `ray up -y cluster/gpu.yaml`, and its autoscaler of the wish for one worker."""
+    """Machines that `ray up -y cluster/gpu.yaml` launches, and one worker that the autoscaler adds."""
     from ray.autoscaler._private import commands
     from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 
-    clone = tmp_path_factory.mktemp("clone")  # Ray reads all of it for a checksum, so not the whole repository
+    clone = tmp_path_factory.mktemp("clone")  # holds only the cluster file, because Ray reads all files for a checksum
     (clone / "cluster").mkdir()
     shutil.copy(GPU, clone / "cluster")
     Updater.told = []
@@ -112,7 +112,7 @@ def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
             use_login_shells=True,
         )
         [told] = Updater.told
-        # The head's autoscaler works from the file that it is sent.
+        # The head's autoscaler works from the file that it receives.
         mounted = yaml.safe_load(Path(told["file_mounts"]["~/ray_bootstrap_config.yaml"]).read_text(encoding="utf-8"))
     worker = mounted["available_node_types"]["worker"]
     make: Any = AWSNodeProvider
@@ -127,7 +127,7 @@ def launched(account: Path, tmp_path_factory: pytest.TempPathFactory) -> SimpleN
     return SimpleNamespace(told=told, mounted=mounted, instances=instances, home=account)
 
 
-def test_a_head_on_demand_and_a_worker_from_the_spot_market_are_launched(launched: SimpleNamespace) -> None:
+def test_an_on_demand_head_and_a_spot_worker_are_launched(launched: SimpleNamespace) -> None:
     assert set(launched.instances) == {"head", "worker"}
     head, worker = launched.instances["head"], launched.instances["worker"]
     assert "InstanceLifecycle" not in head
@@ -135,7 +135,7 @@ def test_a_head_on_demand_and_a_worker_from_the_spot_market_are_launched(launche
     assert [head["InstanceType"], worker["InstanceType"]] == ["m7i.large", "g6.2xlarge"]
 
 
-def test_head_and_worker_each_have_an_instance_profile_that_the_header_made(launched: SimpleNamespace) -> None:
+def test_head_and_worker_have_the_instance_profiles_created_by_the_header(launched: SimpleNamespace) -> None:
     for role in ("head", "worker"):
         arn = launched.instances[role]["IamInstanceProfile"]["Arn"]
         assert arn.endswith(f":instance-profile/mvae-{role}")
@@ -143,7 +143,7 @@ def test_head_and_worker_each_have_an_instance_profile_that_the_header_made(laun
         assert [one["RoleName"] for one in profile["Roles"]] == [f"mvae-{role}"]
 
 
-def test_the_head_alone_may_start_machines_and_both_reach_the_bucket_and_no_other(account: Path) -> None:
+def test_only_the_head_may_start_machines_and_both_reach_only_their_bucket(account: Path) -> None:
     iam = boto3.client("iam")
     bucket = (
         environment(yaml.safe_load(GPU.read_text(encoding="utf-8")))["MVAE_STORAGE"]
@@ -163,7 +163,7 @@ def test_the_head_alone_may_start_machines_and_both_reach_the_bucket_and_no_othe
     assert [(one["Action"], one["Resource"]) for one in start] == [("iam:PassRole", "arn:aws:iam::*:role/mvae-worker")]
 
 
-def test_both_have_the_key_that_ray_made_and_the_group_that_lets_them_talk(launched: SimpleNamespace) -> None:
+def test_both_have_rays_key_and_the_security_group_that_connects_them(launched: SimpleNamespace) -> None:
     keys = {one["KeyName"] for one in launched.instances.values()}
     assert keys == {"ray-autoscaler_us-west-2"}
     assert (launched.home / ".ssh" / "ray-autoscaler_us-west-2.pem").stat().st_mode & 0o777 == 0o600
@@ -176,19 +176,19 @@ def test_both_have_the_key_that_ray_made_and_the_group_that_lets_them_talk(launc
     assert ("tcp", 22) in rules
 
 
-def test_each_has_one_disk_and_it_is_the_large_one(launched: SimpleNamespace) -> None:
+def test_each_machine_has_exactly_one_large_disk(launched: SimpleNamespace) -> None:
     volumes = boto3.client("ec2").describe_volumes()["Volumes"]
     attached = {(volume["Attachments"][0]["InstanceId"], volume["Size"], volume["VolumeType"]) for volume in volumes}
     assert attached == {(one["InstanceId"], 150, "gp3") for one in launched.instances.values()}
 
 
-def test_ray_counts_no_cpu_on_the_head_and_one_gpu_on_a_worker(launched: SimpleNamespace) -> None:
+def test_ray_sees_no_cpu_on_the_head_and_one_gpu_on_a_worker(launched: SimpleNamespace) -> None:
     assert launched.told["node_resources"] == {"CPU": 0}
     resources = launched.mounted["available_node_types"]["worker"]["resources"]
     assert (resources["CPU"], resources["GPU"], resources["accelerator_type:L4"]) == (8, 1, 1)
 
 
-def test_the_head_knows_how_to_set_a_worker_up(launched: SimpleNamespace) -> None:
+def test_the_head_has_the_commands_that_set_up_a_worker(launched: SimpleNamespace) -> None:
     mounted = launched.mounted
     assert mounted["file_mounts"]["~/mvae-suite"] == "~/mvae-suite"
     assert mounted["auth"]["ssh_private_key"] == "~/ray_bootstrap_key.pem"
@@ -198,15 +198,15 @@ def test_the_head_knows_how_to_set_a_worker_up(launched: SimpleNamespace) -> Non
     assert mounted["provider"]["cache_stopped_nodes"] is False
 
 
-def test_no_command_of_ray_s_defaults_is_left(launched: SimpleNamespace) -> None:
+def test_no_default_set_up_command_of_ray_remains(launched: SimpleNamespace) -> None:
     """Ray's AWS defaults install a nightly build."""
     asked = json.dumps([launched.told["setup_commands"], launched.told["ray_start_commands"], launched.mounted])
     assert "ray-wheels" not in asked
     assert "anaconda3" not in asked
 
 
-def test_an_account_without_the_profiles_cannot_launch(launched: SimpleNamespace) -> None:
-    """What the header's commands are for: moto refuses, as EC2 does."""
+def test_an_account_without_the_instance_profiles_cannot_launch(launched: SimpleNamespace) -> None:
+    """Without the header's commands moto refuses, as EC2 does."""
     node = launched.mounted["available_node_types"]["worker"]["node_config"]
     call = {key: value for key, value in node.items() if key != "SubnetIds"}
     call["IamInstanceProfile"] = {"Name": "mvae-wroker"}

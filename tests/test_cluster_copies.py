@@ -1,4 +1,4 @@
-"""Claims about what cluster/*.yaml send to a machine: the whole repository, nothing else, and it can be imported."""
+"""Files that cluster/*.yaml send to a machine: the whole repository and nothing else; all modules can be imported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RAY_FILES = {path.stem: path for path in ray_files()}
 
 
 class Recorder:
-    """Takes the place of subprocess where Ray runs ssh and rsync: it notes the words."""
+    """Replaces subprocess where Ray runs ssh and rsync; records the command lines."""
 
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
@@ -34,7 +34,7 @@ class Recorder:
 
 
 def rsync_of_ray(config: dict[str, Any], source: str, target: str) -> list[str]:
-    """The rsync that Ray would run for a folder of file_mounts, on this machine instead of over ssh."""
+    """Runs Ray's rsync for a folder of file_mounts locally, without ssh."""
     from ray.autoscaler._private.command_runner import SSHCommandRunner
 
     recorder = Recorder()
@@ -51,7 +51,7 @@ def rsync_of_ray(config: dict[str, Any], source: str, target: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working tree as it is on a laptop: every file of the repository, and all that has no business elsewhere."""
+    """A working tree as on a laptop: every file of the repository, and local files that must not be sent."""
     folder = tmp_path_factory.mktemp("clone")
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
@@ -83,7 +83,7 @@ PRIVATE = (
     "mvae/__pycache__/trial.cpython-311.pyc",
     "key.pem",
 )
-# Imports what the third parties need once, then in a child for each copy every module of it.
+# Imports third-party packages once, then imports every module of each copy in a child process.
 IMPORT = """
 import importlib, json, os, sys, traceback
 import matplotlib, mlflow, pandas, pydantic_settings, ray.train.torch, ray.tune, sklearn, torch, torchvision
@@ -107,7 +107,7 @@ for folder in sys.argv[1:]:
 
 @pytest.fixture(scope="module")
 def copies(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What arrives at a machine, by the Ray YAML that sent it."""
+    """Files that arrive at a machine, by the Ray YAML that sent them."""
     if shutil.which("rsync") is None:
         pytest.skip("rsync is not installed")
     made = {}
@@ -127,7 +127,7 @@ def modules(folder: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def imported(clone: Path, copies: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """For each copy, where each module of ours came from, or why it could not be imported. 7 s."""
+    """For each copy, the origin of each of our modules, or why it could not be imported. Takes 7 s."""
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     subprocess.run(
         [sys.executable, "-c", IMPORT, *map(str, copies.values())],
@@ -142,7 +142,7 @@ def imported(clone: Path, copies: dict[str, Path]) -> dict[str, dict[str, str]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", RAY_FILES)
-def test_every_module_of_what_a_ray_file_sends_can_be_imported_there(
+def test_every_module_sent_by_a_ray_file_can_be_imported_on_the_machine(
     name: str, copies: dict[str, Path], imported: dict[str, dict[str, str]]
 ) -> None:
     assert len(imported[name]) > 50
@@ -151,7 +151,7 @@ def test_every_module_of_what_a_ray_file_sends_can_be_imported_there(
 
 
 @pytest.mark.parametrize("name", RAY_FILES)
-def test_a_ray_file_sends_all_of_the_repository_and_nothing_else(
+def test_a_ray_file_sends_the_whole_repository_and_nothing_else(
     name: str, clone: Path, copies: dict[str, Path]
 ) -> None:
     sent = {str(path.relative_to(copies[name])) for path in copies[name].rglob("*") if path.is_file()}
@@ -160,8 +160,8 @@ def test_a_ray_file_sends_all_of_the_repository_and_nothing_else(
     assert sent <= here
 
 
-def test_docker_leaves_out_what_a_ray_file_leaves_out(clone: Path) -> None:
-    """A pattern of .dockerignore is anchored, and takes all below a folder with it."""
+def test_docker_and_a_ray_file_exclude_the_same_files(clone: Path) -> None:
+    """A pattern in .dockerignore is anchored, and also excludes everything below a folder."""
 
     def left_out(name: str) -> bool:
         parts = Path(name).parts

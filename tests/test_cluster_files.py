@@ -1,4 +1,4 @@
-"""Claims about cluster/*.yaml: each passes what it will be held against, and a typo anywhere in it is found.
+"""cluster/*.yaml pass every check, and the checks find a typo anywhere in them.
 
 The checks are in tests/cluster_checks.py, tests/command_checks.py and tests/kubernetes_checks.py.
 """
@@ -34,27 +34,27 @@ known = pytest.mark.skipif(not DEFINITION.is_file(), reason="KubeRay's definitio
 
 
 @pytest.mark.parametrize("path", RAY_FILES.values(), ids=RAY_FILES)
-def test_a_ray_file_is_right_in_all_that_can_be_said_without_a_cluster(path: Path) -> None:
+def test_a_ray_file_passes_every_check_that_needs_no_cluster(path: Path) -> None:
     check_ray_file(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", RAY_FILES.values(), ids=RAY_FILES)
-def test_a_ray_file_opens_with_the_three_commands_and_all_of_its_lines_can_be_typed(path: Path) -> None:
+def test_a_ray_file_opens_with_the_three_commands_and_every_command_is_valid(path: Path) -> None:
     check_ray_header(path.read_text(encoding="utf-8"))
 
 
-def test_the_kubernetes_file_is_right_in_all_that_can_be_said_without_the_definition() -> None:
+def test_the_kubernetes_file_passes_every_check_that_needs_no_definition() -> None:
     check_kubernetes_file(kubernetes_file().read_text(encoding="utf-8"))
     check_kubernetes_header(kubernetes_file().read_text(encoding="utf-8"))
     check_image(DOCKERFILE.read_text(encoding="utf-8"))
 
 
 @known
-def test_the_kubernetes_file_fits_kuberay_s_definition_and_has_no_field_beyond_it() -> None:
+def test_the_kubernetes_file_fits_kuberays_definition_and_has_no_unknown_field() -> None:
     check_definition(kubernetes_file().read_text(encoding="utf-8"))
 
 
-def test_kubectl_knows_every_command_and_flag_of_the_header() -> None:
+def test_kubectl_accepts_every_command_and_flag_of_the_header() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not installed")
     lines = [
@@ -73,8 +73,8 @@ def test_kubectl_knows_every_command_and_flag_of_the_header() -> None:
                 assert f"    {flag}, --" in told.stdout or f"{flag}=" in told.stdout, f"{' '.join(call)}: {word}"
 
 
-def test_clouds_and_kubernetes_run_the_python_that_the_other_runs() -> None:
-    """So that a sweep moved from the one to the other is not marked as of mixed versions."""
+def test_the_cloud_and_kubernetes_files_use_the_same_python() -> None:
+    """So a sweep moved from one to the other is not marked as one of mixed versions."""
     words = [
         word
         for command in yaml.safe_load(GPU.read_text(encoding="utf-8"))["setup_commands"]
@@ -84,7 +84,7 @@ def test_clouds_and_kubernetes_run_the_python_that_the_other_runs() -> None:
     assert f"-py{python.replace('.', '')}-gpu" in DOCKERFILE.read_text(encoding="utf-8")
 
 
-# What was right, what stands there instead, and a part of what the check says.
+# The right text, its replacement, and a part of the error.
 RAY_TYPOS = {
     "top level": ("idle_timeout_minutes:", "idle_timeout_minuets:", "idle_timeout_minuets"),
     "provider": ("  region:", "  regoin:", "provider.regoin"),
@@ -153,7 +153,7 @@ HEADER_TYPOS = {
     "command of ray": ("#   ray attach", "#   ray atach", "ray atach"),
     "file": ("ray down -y cluster/gpu.yaml", "ray down -y cluster/gpus.yaml", "cluster/gpus.yaml"),
     "script": ("pipelines/weak_supervision.py", "pipelines/weak_supervison.py", "weak_supervison.py"),
-    "option of the pipeline": ("--dataset fashion", "--datset fashion", "do you mean --dataset?"),
+    "option of the pipeline": ("--dataset fashion", "--datset fashion", "did you mean --dataset?"),
     "value of the pipeline": ("--preset paper", "--preset papper", "--preset"),
 }
 LOCAL_HEADER_TYPOS = {
@@ -168,7 +168,7 @@ KUBERNETES_TYPOS = {
     "replicas": ("minReplicas: 0", "minReplicas: 9", "bounds"),
     "script": ("weak_supervision.py --dataset", "weak_supervison.py --dataset", "weak_supervison"),
     "folder of the image": ("python /home/ray/mvae-suite", "python /home/ray/mvea-suite", "mvea-suite"),
-    "option of the pipeline": ("--dataset fashion", "--datset fashion", "do you mean --dataset?"),
+    "option of the pipeline": ("--dataset fashion", "--datset fashion", "did you mean --dataset?"),
     "storage": ("{name: MVAE_STORAGE", "{name: MVAE_STORGAE", "MVAE_STORGAE"),
     "storage in the pod": ("value: /storage/sweeps", "value: /stroage/sweeps", "/stroage/sweeps"),
     "tracking": ("{name: MLFLOW_TRACKING_URI", "{name: MLFLOW_TRAKING_URI", "MLFLOW_TRAKING_URI"),
@@ -235,13 +235,15 @@ def check_ray_header(text: str) -> None:
         *typos(DOCKERFILE, check_image, IMAGE_TYPOS, "image"),
     ],
 )
-def test_a_typo_is_found(path: Path, check: Callable[[str], None], right: str, wrong: str, said: str) -> None:
+def test_a_typo_in_a_cluster_file_is_found(
+    path: Path, check: Callable[[str], None], right: str, wrong: str, said: str
+) -> None:
     damaged(path, check, right, wrong, said)
 
 
 @known
 @pytest.mark.parametrize(("right", "wrong", "said"), DEFINITION_TYPOS.values(), ids=DEFINITION_TYPOS)
-def test_a_field_that_kuberay_does_not_know_is_found(right: str, wrong: str, said: str) -> None:
+def test_a_field_unknown_to_kuberay_is_found(right: str, wrong: str, said: str) -> None:
     damaged(kubernetes_file(), check_definition, right, wrong, said)
 
 
@@ -253,7 +255,7 @@ def damaged(path: Path, check: Callable[[str], None], right: str, wrong: str, sa
     assert said in str(refusal.value)
 
 
-def test_the_head_s_environment_is_what_the_file_says() -> None:
+def test_the_heads_environment_is_the_one_in_the_file() -> None:
     assert environment(yaml.safe_load(GPU.read_text(encoding="utf-8"))) == {
         "RAY_ADDRESS": "auto",
         "RAY_AUTH_MODE": "token",
@@ -262,6 +264,6 @@ def test_the_head_s_environment_is_what_the_file_says() -> None:
     }
 
 
-def test_requirements_are_told_from_the_other_words_of_a_command() -> None:
+def test_requirements_are_separated_from_the_other_words_of_a_command() -> None:
     command = "test -x p || X=1 uv pip install --python ~/p 'ray[tune]==2.60.0' -e ~/mvae-suite boto3 && ray stop"
     assert [installed(call) for call in calls(command)] == [[], ["ray[tune]==2.60.0", "boto3"], []]

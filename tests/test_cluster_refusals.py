@@ -1,4 +1,4 @@
-"""What is said of a cluster that cannot do what is wanted of it, and when a trial of several workers is given up."""
+"""Errors about clusters that cannot run a sweep, and when a trial of several workers is stopped early."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.test_engine import LOCAL
 
 
 class Silent:
-    """The queue of workers that never say anything."""
+    """A queue of workers that never report."""
 
     def get(self, timeout: float) -> bytes:
         from ray.util.queue import Empty
@@ -30,11 +30,11 @@ class Silent:
 
 @dataclass
 class Loses:
-    """Ray, in which each Train job ends with the next loss: its queue, its machines and its jobs are replaced."""
+    """Ray with its queue, machines and jobs replaced: each Train job ends with the next loss in the list."""
 
     losses: Iterator[Exception | None]
     machine: Callable[[int], int] = lambda _: 0
-    """Number of lost jobs to the machine that is there."""
+    """Number of lost jobs to the machine that exists then."""
     made: int = 0
 
     def attempt(self, *_: object) -> Exception | None:
@@ -60,7 +60,7 @@ TRAIN = ControllerError(RuntimeError("no coordinator"))
     [(False, False, 4), (True, False, 11), (False, True, 11)],
     ids=["broken", "lost", "saved"],
 )
-def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
+def test_workers_that_never_start_although_all_machines_stay_fail_the_trial_early(
     storage: Path, cache: Path, boots: bool, saved: bool, attempts: int
 ) -> None:
     job = digits_job(Store.open(storage, "main", create=True), cache)
@@ -75,13 +75,13 @@ def test_workers_that_never_begin_while_all_machines_stay_are_given_up_early(
     assert last.failed.startswith(f"workers were lost {attempts} times in a row: connection refused")
 
 
-def test_train_that_fails_again_and_again_is_given_up_early(storage: Path, cache: Path) -> None:
+def test_a_trial_fails_early_if_ray_train_fails_repeatedly(storage: Path, cache: Path) -> None:
     job = digits_job(Store.open(storage, "main", create=True), cache)
     *_, last = Loses(repeat(TRAIN)).run(job, 10)
     assert last.failed == "workers were lost 4 times in a row: no coordinator"
 
 
-def test_failures_of_train_count_anew_after_each_epoch_that_is_saved(storage: Path, cache: Path) -> None:
+def test_every_saved_epoch_resets_the_count_of_ray_train_failures(storage: Path, cache: Path) -> None:
     job = digits_job(Store.open(storage, "main", create=True), cache, epochs=9)
 
     def losses() -> Iterator[Exception | None]:
@@ -95,27 +95,31 @@ def test_failures_of_train_count_anew_after_each_epoch_that_is_saved(storage: Pa
     assert not [word.failed for word in heard if word.failed]
 
 
-def test_machines_that_were_taken_away_do_not_count_as_failures_of_train(storage: Path, cache: Path) -> None:
+def test_lost_machines_do_not_count_as_ray_train_failures(storage: Path, cache: Path) -> None:
     job = digits_job(Store.open(storage, "main", create=True), cache)
     ends = [WORKERS, WORKERS, WORKERS, TRAIN, WORKERS, TRAIN, None]
     heard = Loses(iter(ends), lambda made: made).run(job, 10)
     assert len(heard) == 6 and not [word.failed for word in heard if word.failed]
 
 
-def test_another_ray_or_python_than_the_clusters_and_a_missing_token_are_said_in_plain_words() -> None:
+def test_a_different_ray_or_python_and_a_missing_token_are_reported_clearly() -> None:
     mismatch = "Version mismatch: The cluster was started with: Ray: 2.60.0 Python: 3.11.7 This process: 3.12.1"
-    assert attach._unusable(mismatch).startswith("this machine runs another Ray or Python than the cluster: install")
-    assert "~/.ray/auth_token" in attach._unusable("Unauthenticated: InvalidAuthToken: Authentication token is missing")
-    assert "no Ray cluster can be used there" in attach._unusable("timed out")
+    assert attach._why_unreachable(mismatch).startswith(
+        "this machine runs another Ray or Python version than the cluster. Install"
+    )
+    assert "~/.ray/auth_token" in attach._why_unreachable(
+        "Unauthenticated: InvalidAuthToken: Authentication token is missing"
+    )
+    assert "cannot connect to a Ray cluster there (timed out)" in attach._why_unreachable("timed out")
 
 
-def test_a_cluster_whose_workers_never_join_is_refused_with_those_that_are_missing(
+def test_a_cluster_whose_workers_never_join_is_refused_with_the_missing_workers_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "cluster.yaml").write_text(LOCAL, encoding="utf-8")
     monkeypatch.setattr(attach, "BOOTSTRAP", tmp_path / "cluster.yaml")
-    monkeypatch.setattr(attach, "_alive", lambda: ["10.0.0.1"])
-    monkeypatch.setattr(attach, "there", lambda: Capacity(0, 0, final=False))
+    monkeypatch.setattr(attach, "_addresses", lambda: ["10.0.0.1"])
+    monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(0, 0, final=False))
     with pytest.raises(Refusal) as refusal:
         attach._check_after(15, Demand(), "auto")
     line = str(refusal.value)

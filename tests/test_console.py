@@ -1,4 +1,4 @@
-"""Claims about the console: what it prints where, and when it says that a sweep will be through."""
+"""The console: what it prints on terminals and elsewhere, and its estimate of the time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweeps.cli.words import duration, error, timing
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test moves."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -43,7 +43,7 @@ def test_a_duration_has_at_most_two_units(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
-def test_time_left_follows_the_speed_of_this_run_alone() -> None:
+def test_time_left_uses_only_the_speed_of_this_run() -> None:
     work = Work({"a": 10.0, "b": 10.0, "c": 20.0}, before={"b": 0.5})
     work.begun("a", 0.0)
     assert work.fraction == pytest.approx(5 / 40)
@@ -53,37 +53,37 @@ def test_time_left_follows_the_speed_of_this_run_alone() -> None:
     assert work.seconds_left() == pytest.approx(30 * 60 / 5)
 
 
-def test_time_left_is_shared_by_the_trials_that_run_at_once() -> None:
+def test_time_left_is_divided_by_the_number_of_concurrent_trials() -> None:
     work = Work({"a": 10.0, "b": 10.0, "c": 10.0}, before={})
     work.begun("a", 0.0)
     work.begun("b", 0.0)
     work.reached("a", 1.0, 40.0)
     work.ended("a")
     work.reached("b", 0.5, 20.0)
-    assert work.seconds_left() == pytest.approx(10 * 4), "c takes longer than the rest of b beside it"
+    assert work.seconds_left() == pytest.approx(10 * 4), "c takes longer than the rest of b, in parallel"
 
 
-def test_time_left_knows_that_kinds_of_trials_differ_in_speed() -> None:
+def test_time_left_uses_the_speed_of_each_kind_of_trial() -> None:
     work = Work({"a": 10.0, "b": 10.0, "c": 10.0}, before={}, kinds={"a": "nn", "b": "mvae", "c": "mvae"})
     work.begun("a", 0.0)
     work.reached("a", 1.0, 10.0)
     work.ended("a")
-    assert work.seconds_left() == pytest.approx(20.0), "nothing is known of mvae: as slow as what is known"
+    assert work.seconds_left() == pytest.approx(20.0), "mvae has no speed yet: assumed to be as slow as known trials"
     work.begun("b", 10.0)
     work.reached("b", 0.1, 20.0)
     assert work.seconds_left() == pytest.approx((9 + 10) * 10)
 
 
-def test_the_start_of_a_long_trial_is_not_taken_for_its_speed() -> None:
+def test_the_start_of_a_long_trial_does_not_count_as_its_speed() -> None:
     work = Work({"a": 1000.0}, before={})
     work.begun("a", 0.0)
     work.reached("a", 0.001, 70.0)
-    assert work.seconds_left() is None, "of 70 seconds nearly all were its start"
+    assert work.seconds_left() is None, "nearly all of the 70 seconds were start-up"
     work.reached("a", 0.101, 90.0)
     assert work.seconds_left() == pytest.approx(0.899 / 0.1 * 20)
 
 
-def test_a_trial_that_begins_again_is_timed_anew() -> None:
+def test_a_restarted_trial_is_timed_from_its_restart() -> None:
     work = Work({"a": 100.0}, before={})
     work.begun("a", 0.0)
     for share, now in ((0.1, 10.0), (0.2, 11.0)):
@@ -95,7 +95,7 @@ def test_a_trial_that_begins_again_is_timed_anew() -> None:
     assert work.seconds_left() == pytest.approx(0.6 / 0.1 * 2)
 
 
-def test_a_dropped_trial_says_nothing_about_the_speed() -> None:
+def test_a_dropped_trial_does_not_count_for_the_speed() -> None:
     work = Work({"a": 10.0, "b": 10.0}, before={})
     work.drop("b")
     assert work.seconds_left() is None
@@ -104,11 +104,11 @@ def test_a_dropped_trial_says_nothing_about_the_speed() -> None:
     assert work.seconds_left() == pytest.approx(60.0)
 
 
-def test_a_sweep_without_work_is_done() -> None:
+def test_a_sweep_without_work_counts_as_done() -> None:
     assert Work({}, {}).fraction == 1.0
 
 
-def test_away_from_a_terminal_there_is_one_plain_line_a_finished_trial() -> None:
+def test_without_a_terminal_each_finished_trial_prints_one_plain_line() -> None:
     file = io.StringIO()
     console = Console(file)
     console.header("Table 4 on digits: 2 trials")
@@ -125,7 +125,7 @@ def test_away_from_a_terminal_there_is_one_plain_line_a_finished_trial() -> None
     ]
 
 
-def test_away_from_a_terminal_long_trials_get_a_word_a_minute() -> None:
+def test_without_a_terminal_long_trials_print_progress_every_minute() -> None:
     file, clock = io.StringIO(), Clock()
     with Console(file).progress({"a": 1.0}, clock=clock) as progress:
         progress.started("a", "mvae seed 0")
@@ -139,7 +139,7 @@ def test_away_from_a_terminal_long_trials_get_a_word_a_minute() -> None:
     ]
 
 
-def test_text_is_printed_as_it_is_whatever_it_looks_like() -> None:
+def test_text_that_looks_like_markup_is_printed_unchanged() -> None:
     file = io.StringIO()
     line = "[bold]not markup[/bold] :smile: http://127.0.0.1:5000 " + "long " * 100 + "end"
     Console(file).say(line)
@@ -147,7 +147,7 @@ def test_text_is_printed_as_it_is_whatever_it_looks_like() -> None:
 
 
 @pytest.mark.parametrize(("patience", "live", "shown"), [(0.0, True, True), (60.0, True, False), (0.0, False, False)])
-def test_a_terminal_alone_says_what_goes_on_and_only_if_it_takes_long(
+def test_only_a_terminal_shows_current_activity_and_only_if_it_takes_long(
     monkeypatch: pytest.MonkeyPatch, patience: float, live: bool, shown: bool
 ) -> None:
     monkeypatch.setattr("sweeps.cli.console.PATIENCE", patience)
@@ -157,7 +157,7 @@ def test_a_terminal_alone_says_what_goes_on_and_only_if_it_takes_long(
     assert ("Timing a few steps of mvae on digits: 0 s so far" in file.getvalue()) is shown
 
 
-def test_on_a_terminal_the_progress_line_is_redrawn_and_gone_at_the_end() -> None:
+def test_on_a_terminal_the_progress_line_is_redrawn_and_erased_at_the_end() -> None:
     file = io.StringIO()
     with Console(file, live=True).progress({"a": 1.0}) as progress:
         progress.expect(90.0)
@@ -168,11 +168,11 @@ def test_on_a_terminal_the_progress_line_is_redrawn_and_gone_at_the_end() -> Non
     assert "0/1 trials" in drawn
     assert "1 min 30 s left" in drawn, "the plan's estimate stands until there is a speed"
     assert "[1/1] mvae seed 0  accuracy 0.7834" in drawn
-    assert drawn.endswith("\x1b[2K"), "the last thing on the screen is the erased progress line"
+    assert drawn.endswith("\x1b[2K"), "the screen must end with the erased progress line"
 
 
 @pytest.mark.timeout(60)
-def test_lines_from_many_threads_neither_block_nor_get_lost() -> None:
+def test_lines_from_many_threads_do_not_block_or_get_lost() -> None:
     file = io.StringIO()
     keys = [f"k{index}" for index in range(200)]
 
@@ -201,14 +201,14 @@ def test_an_error_is_one_line_on_stderr(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def drawn(progress: Progress, width: int) -> str:
-    """The progress line as a terminal of this width shows it."""
+    """The progress line on a terminal of this width."""
     file = io.StringIO()
     Rich(file=file, width=width, force_terminal=True, color_system=None).print(progress._bar())
     return file.getvalue()
 
 
 @pytest.mark.parametrize("expected", [None, 12_000.0])
-def test_the_first_line_of_a_sweep_fits_80_columns_and_says_how_long_the_start_has_taken(
+def test_the_first_progress_line_fits_80_columns_and_shows_the_start_up_time(
     expected: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -223,19 +223,19 @@ def test_the_first_line_of_a_sweep_fits_80_columns_and_says_how_long_the_start_h
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
-def test_running_trials_that_do_not_fit_are_counted_instead_of_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_trials_that_do_not_fit_on_the_line_are_counted(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     progress = Console(io.StringIO(), live=True).progress(dict.fromkeys("abcd", 1.0))
     for key in "abcd":
         progress.started(key, f"MVAE (own) 100% seed {key}")
     (line,) = drawn(progress, width).splitlines()
-    assert "…" not in line and "time left not known yet" in line
+    assert "…" not in line and "time left unknown" in line
     shown = line.count("MVAE (own)")
     assert {0: "  4 running", 4: ""}.get(shown, f" and {4 - shown} more") in line
     assert shown == {60: 0, 80: 0, 120: 2, 200: 4}[width]
 
 
-def test_a_trial_that_runs_alone_at_the_end_is_not_divided_by_the_slots_of_the_others() -> None:
+def test_time_left_of_a_last_single_trial_is_not_divided_by_idle_slots() -> None:
     work = Work({"a": 10.0, "b": 10.0}, before={})
     work.begun("a", 0.0)
     work.begun("b", 0.0)
@@ -249,5 +249,5 @@ def test_a_trial_that_runs_alone_at_the_end_is_not_divided_by_the_slots_of_the_o
 @pytest.mark.parametrize(
     ("seconds", "said"), [(130.4, "2 min 10 s"), (41.0, "41 s"), (9.96, "10 s"), (3.44, "3.4 s"), (2e-5, "0.00002 s")]
 )
-def test_a_measured_time_has_no_exponent(seconds: float, said: str) -> None:
+def test_measured_times_are_printed_without_exponents(seconds: float, said: str) -> None:
     assert timing(seconds) == said

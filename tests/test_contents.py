@@ -1,4 +1,4 @@
-"""The identity of data of many files: their content decides, each file is read once, and old keys are listed."""
+"""Data sets of many files: their content identifies them, each file is read once, and old keys are listed."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ OF_FILES = {
     "multi_mnist": "9e2b43a93ac6aca37b400f8e96fc0f054202c0ff0b06c3243ebbda4bbd412db8",
     "mnist19": "c15b17c329e6dbb82806f7c49d4404847747e092f9a4a32a6fed28dc14f56123",
 }
-"""Fingerprints under which results were stored before identity saw content: those of these data sets stay."""
+"""Fingerprints from before content was hashed; these data sets keep them."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Thirteen BMPs of 64x64, all of one size in bytes."""
+    """Thirteen 64x64 BMPs of equal size in bytes."""
     root = tmp_path / "images"
     root.mkdir()
     for number, pixels in enumerate(noise()):
@@ -58,7 +58,7 @@ def celeba_root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is read for digests, in any order; files that a test has just written count as settled."""
+    """Records contents read for digests, in any order; newly written files count as settled."""
     read: list[bytes] = []
     digest = contents._digest
 
@@ -76,13 +76,13 @@ def noise() -> np.ndarray:
 
 
 def fingerprint_of(name: str, digest: str) -> str:
-    """As `mvae.data.fingerprint` makes it of the digest of the raw files."""
+    """Fingerprint that `mvae.data.fingerprint` makes of the digest of the raw files."""
     source = data.source(name)
     parts = {"name": name, "content": digest, "split": source.split_rule, "version": source.version}
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def test_images_replaced_by_their_negatives_of_the_same_names_and_sizes_are_another_data_set(
+def test_images_replaced_by_their_negatives_make_another_data_set_even_with_equal_names_and_sizes(
     folder: Path, tmp_path: Path
 ) -> None:
     before = data.fingerprint("vision_images", folder, tmp_path / "cache")
@@ -94,7 +94,7 @@ def test_images_replaced_by_their_negatives_of_the_same_names_and_sizes_are_anot
 
 
 @pytest.mark.parametrize("name", ["celeba", "celeba19", "vision"])
-def test_an_image_of_celeba_replaced_by_another_of_its_size_is_another_data_set(
+def test_a_celeba_image_replaced_by_another_of_the_same_size_makes_another_data_set(
     celeba_root: Path, tmp_path: Path, name: str
 ) -> None:
     seen = [data.fingerprint(name, celeba_root, tmp_path / "cache")]
@@ -104,7 +104,7 @@ def test_an_image_of_celeba_replaced_by_another_of_its_size_is_another_data_set(
     assert data.fingerprint(name, tmp_path / "zips", tmp_path / "cache") == seen[1] != seen[0]
 
 
-def test_a_file_rewritten_with_its_old_size_and_time_is_noticed(
+def test_a_file_rewritten_with_its_old_size_and_time_is_detected(
     folder: Path, tmp_path: Path, counted: list[bytes]
 ) -> None:
     before = data.fingerprint("vision_images", folder, tmp_path / "cache")
@@ -114,10 +114,10 @@ def test_a_file_rewritten_with_its_old_size_and_time_is_noticed(
     flip_a_byte(path)
     os.utime(path, ns=times)
     assert data.fingerprint("vision_images", folder, tmp_path / "cache") != before
-    assert counted == [path.read_bytes()], "the twelve others are not read again"
+    assert counted == [path.read_bytes()], "the other twelve images must not be read again"
 
 
-def test_a_second_look_reads_no_image_again_in_a_folder_or_in_a_zip(
+def test_a_second_fingerprint_reads_no_image_again_in_a_folder_or_a_zip(
     celeba_root: Path, folder: Path, tmp_path: Path, counted: list[bytes]
 ) -> None:
     zipped(celeba_root, tmp_path / "zips")
@@ -134,7 +134,7 @@ def test_a_second_look_reads_no_image_again_in_a_folder_or_in_a_zip(
         assert not counted
 
 
-def test_a_first_pass_that_is_cut_off_resumes(tmp_path: Path, counted: list[bytes]) -> None:
+def test_an_interrupted_first_pass_over_the_files_resumes(tmp_path: Path, counted: list[bytes]) -> None:
     names = [f"{number}.bin" for number in range(20)]
     for name in names:
         (tmp_path / name).write_bytes(name.encode())
@@ -153,13 +153,13 @@ def test_a_first_pass_that_is_cut_off_resumes(tmp_path: Path, counted: list[byte
     assert len(counted) == 5
 
 
-def test_a_file_that_was_just_written_is_not_remembered(folder: Path, tmp_path: Path) -> None:
+def test_the_digest_of_a_file_just_written_is_not_remembered(folder: Path, tmp_path: Path) -> None:
     data.fingerprint("vision_images", folder, tmp_path / "cache")
     (memory,) = (tmp_path / "cache" / "contents").glob("*.json")
     assert json.loads(memory.read_bytes())["files"] == {}
 
 
-def test_a_file_with_a_time_in_the_future_is_remembered(
+def test_the_digest_of_a_file_dated_in_the_future_is_remembered(
     folder: Path, tmp_path: Path, counted: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ahead = time.time() + 1e6
@@ -185,15 +185,13 @@ def no_folder(cache: Path) -> None:
 
 @pytest.mark.usefixtures("counted")
 @pytest.mark.parametrize("spoil", [damaged, no_folder])
-def test_a_memory_that_cannot_be_used_costs_nothing_but_time(
-    folder: Path, tmp_path: Path, spoil: Callable[[Path], None]
-) -> None:
+def test_an_unusable_digest_cache_costs_only_time(folder: Path, tmp_path: Path, spoil: Callable[[Path], None]) -> None:
     mark = data.fingerprint("vision_images", folder, tmp_path / "cache")
     spoil(tmp_path / "cache")
     assert data.fingerprint("vision_images", folder, tmp_path / "cache") == mark
 
 
-def test_what_is_drawn_or_shipped_keeps_its_fingerprint() -> None:
+def test_drawn_and_shipped_data_sets_keep_their_fingerprints() -> None:
     assert {name: data.fingerprint(name) for name in KEPT} == KEPT
 
 
@@ -203,15 +201,13 @@ def test_the_mnist_family_keeps_its_fingerprints(real_data: Path) -> None:
     assert {name: data.former_fingerprint(name, real_data) for name in OF_FILES} == OF_FILES
 
 
-def test_the_former_fingerprint_of_a_folder_is_that_of_its_names_and_sizes(folder: Path) -> None:
+def test_the_former_fingerprint_of_a_folder_hashes_its_names_and_sizes(folder: Path) -> None:
     lines = (f"{path.name} {path.stat().st_size}\n" for path in vision.images_of(folder))
     digest = hashlib.sha256("".join(lines).encode()).hexdigest()
     assert data.former_fingerprint("vision_images", folder) == fingerprint_of("vision_images", digest)
 
 
-def test_the_former_fingerprint_of_celeba_is_that_of_its_lists_and_of_names_and_sizes(
-    celeba_root: Path, tmp_path: Path
-) -> None:
+def test_the_former_fingerprint_of_celeba_hashes_its_lists_names_and_sizes(celeba_root: Path, tmp_path: Path) -> None:
     place = celeba_root / "celeba"
     digest = hashlib.sha256()
     for name in (ATTRIBUTE_LIST, PARTITION_LIST):

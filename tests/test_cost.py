@@ -1,4 +1,4 @@
-"""Claims about what a plan costs: whose seconds count, hours of machines, and their price."""
+"""The cost of a plan: which finished trials its estimate uses, machine-hours, and their price."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def never(_: Trial) -> float:
     raise AssertionError("a probe was made where the time was known")
 
 
-def test_only_trials_that_ran_on_this_kind_of_device_count_where_there_are_some(store: Store) -> None:
+def test_the_estimate_prefers_trials_that_ran_on_this_kind_of_device(store: Store) -> None:
     ran(store, 7, 100.0, "Laptop")
     ran(store, 8, 1.0, "H100")
     estimate = plan([cell()], store, FINGERPRINT, never, "Laptop").estimate
@@ -62,14 +62,14 @@ def test_only_trials_that_ran_on_this_kind_of_device_count_where_there_are_some(
     assert estimate.bases == ("mvae mlp: 10 s per epoch, from 1 finished trial on Laptop",)
 
 
-def test_where_none_ran_on_this_kind_of_device_it_is_probed(store: Store) -> None:
+def test_a_device_without_finished_trials_is_probed(store: Store) -> None:
     ran(store, 8, 1.0, "H100")
     estimate = plan([cell()], store, FINGERPRINT, lambda _: 50.0, "Laptop").estimate
     assert estimate.seconds == pytest.approx(50.0)
     assert estimate.bases == ("mvae mlp: 5 s per epoch, measured by a probe on Laptop",)
 
 
-def test_where_it_cannot_be_probed_either_another_device_is_named(store: Store) -> None:
+def test_if_a_probe_is_impossible_the_estimate_names_the_other_device(store: Store) -> None:
     ran(store, 8, 1.0, "H100")
     estimate = plan([cell()], store, FINGERPRINT, lambda _: None, "Laptop").estimate
     assert estimate.seconds == pytest.approx(1.0)
@@ -95,7 +95,7 @@ def test_a_trial_takes_its_share_of_a_machine(
     assert machine.share(shape, wanted, most) == pytest.approx(share)
 
 
-def test_machine_hours_and_their_price() -> None:
+def test_machine_hours_and_prices_are_computed_from_the_plan() -> None:
     estimate = Estimate({(1, None): (3600.0,) * 16}, unknown=1, bases=())
     options = CommonOptions(plan=True, price_per_hour=0.25)
     assert costs(estimate, LAPTOP, options) == [
@@ -116,7 +116,7 @@ TWO_CORES = Host(Capacity(cpus=2, gpus=0), kind="cpu", device="Laptop")
         ((10.0, 10.0, 50.0), "1 min 00 s on one machine like this: 2 CPUs, 2 trials at a time"),
     ],
 )
-def test_a_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float, ...], said: str) -> None:
+def test_the_time_of_one_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float, ...], said: str) -> None:
     estimate = Estimate({(1, None): trials}, 0, ())
     (line,) = costs(estimate, TWO_CORES, CommonOptions(plan=True))
     assert line.endswith(f"({said})"), line
@@ -124,7 +124,7 @@ def test_a_trial_is_never_divided_by_the_slots_of_a_machine(trials: tuple[float,
     assert "at once" not in "".join(Estimate({(1, None): (41.0,)}, 0, ()).lines(at_once=2))
 
 
-def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -> None:
+def test_a_plan_prints_times_and_hours_without_exponents(store: Store) -> None:
     estimate = plan([cell()], store, FINGERPRINT, lambda _: 1300.0, "Laptop").estimate
     assert estimate.bases == ("mvae mlp: 2 min 10 s per epoch, measured by a probe on Laptop",)
     for hours, said in ((99.7, "about 100 m"), (0.001, "under 0.01 m"), (12.3, "about 12 m"), (1.23, "about 1.2 m")):
@@ -132,7 +132,7 @@ def test_times_and_hours_of_a_plan_are_written_without_exponents(store: Store) -
         assert costs(one, TWO_CORES, CommonOptions(plan=True))[0].startswith(said)
 
 
-def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_cluster_the_plan_says_that_it_counts_the_heads_hours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     (line,) = costs(Estimate({(1, None): (60.0,)}, 0, ()), this_host(0), CommonOptions(plan=True))
     assert line.endswith("; this assumes workers like the head: on other machines, times and prices differ")
@@ -142,7 +142,7 @@ def test_on_a_cluster_the_plan_says_that_it_is_the_head_whose_hours_it_counts(mo
     "pipeline",
     [k_sweep, likelihoods, missing_modalities, search, train, translation, vision, weak_supervision],
 )
-def test_every_pipeline_says_what_it_costs(
+def test_every_pipeline_plan_shows_its_cost(
     pipeline: object,
     tiny_root: Path,
     tmp_path: Path,

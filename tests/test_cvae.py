@@ -1,4 +1,4 @@
-"""CVAE: what its encoder and decoder see, and that its bound is one."""
+"""CVAE: inputs of its encoder and decoder, and that its bound is a lower bound."""
 
 from __future__ import annotations
 
@@ -56,8 +56,10 @@ def test_the_bound_is_below_the_importance_estimate_on_the_same_samples(trained:
     log_weights_SB = torch.stack(log_weights).double()
     estimate = torch.logsumexp(log_weights_SB, 0) - math.log(samples)
     bound = sum(bounds) / samples
-    assert bound == pytest.approx(float(log_weights_SB.mean()), abs=0.1), "the KL in closed form is the sampled one"
-    assert bound < float(estimate.mean()) - 0.03, "the posterior is not exact, so that the gap is there to be seen"
+    assert bound == pytest.approx(float(log_weights_SB.mean()), abs=0.1), (
+        "the closed-form KL must equal the sampled one"
+    )
+    assert bound < float(estimate.mean()) - 0.03, "the posterior must be inexact to show a gap"
 
 
 def test_training_raises_the_bound(trained: CVAE, digits: Dataset) -> None:
@@ -79,7 +81,7 @@ def test_encoder_and_decoder_both_see_the_label(trained: CVAE, digits: Dataset) 
 
 
 @pytest.mark.parametrize(("dataset", "golden"), [("mnist", 735_360), ("binary_mnist", 735_360)])
-def test_the_mlp_encoder_has_as_many_parameters_as_the_published_shape(dataset: str, golden: int) -> None:
+def test_the_mlp_encoder_has_the_number_of_parameters_of_the_published_shape(dataset: str, golden: int) -> None:
     assert sum(p.numel() for p in built(dataset).encoder.parameters()) == golden
 
 
@@ -91,7 +93,7 @@ def test_the_convolutional_encoder_sees_the_label_after_its_convolutions() -> No
     assert model.image_log_prob(torch.zeros(3, 64), label, image).shape == (3,)
 
 
-def test_a_condition_is_one_hot_and_that_of_a_text_is_one_hot_at_each_position() -> None:
+def test_a_condition_is_one_hot_and_a_text_condition_is_one_hot_per_position() -> None:
     label, text = source("digits").modalities[1], Modality("text", source("digits").modalities[1].kind, (2,), classes=3)
     assert condition_of(label, torch.tensor([3])).nonzero().tolist() == [[0, 3]]
     assert condition_of(text, torch.tensor([[2, 0]])).tolist() == [[0, 0, 1, 1, 0, 0]]
@@ -99,6 +101,6 @@ def test_a_condition_is_one_hot_and_that_of_a_text_is_one_hot_at_each_position()
 
 
 @pytest.mark.parametrize("given", [[], [0], [1], [0, 1, 2]])
-def test_anything_but_both_modalities_is_refused(given: list[int]) -> None:
-    with pytest.raises(ValueError, match="CVAE infers from both of its modalities, 0 and 1: given"):
+def test_cvae_infers_only_from_both_modalities(given: list[int]) -> None:
+    with pytest.raises(ValueError, match="CVAE needs both modalities, 0 and 1, for inference: got"):
         built("digits").infer_at({m: torch.zeros(1) for m in given})

@@ -1,4 +1,4 @@
-"""Files cut short, as a power cut leaves them: they are set aside, and only what they held is made again."""
+"""Files truncated by a power cut are set aside, and only their contents are made again."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from tests.tiny_mnist import truncate
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 CUT_OFF_AT = 7
-"""Epoch at which the half-done trial was cut off."""
+"""Epoch at which the half-done trial was interrupted."""
 
 
 @dataclass(frozen=True)
 class Mended:
-    """A sweep whose files were damaged in every way before the same command was given again."""
+    """A sweep repeated after its files were damaged in every way."""
 
     place: Place
     before: dict[str, tuple[int, bytes]]
     half_done: str
-    """Key of the trial whose newest checkpoint was cut short."""
+    """Key of the trial whose newest checkpoint was truncated."""
     corrupt: str
-    """Name of the result file that was cut short."""
+    """Name of the result file that was truncated."""
     ended: Ended
 
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[Place]:
-    """The sweep's trials, one after the other in this process, and no file of theirs damaged."""
+    """Runs the sweep's trials one after the other in this process, without damage."""
     with place(begun=True) as here:
         store = Store.open(here.storage, "main", create=True)
         for model in ("nn", "logreg", "mvae"):
@@ -78,7 +78,7 @@ def mended(whole: Place) -> Iterator[Mended]:
 
 
 def forget(job: Job) -> None:
-    """As if the trial had never run."""
+    """Deletes all traces of a trial."""
     job.store.results.path(job.key, "accuracy-v1").unlink()
     shutil.rmtree(on_disk(job.store.folder / "checkpoints" / job.key))
 
@@ -94,7 +94,7 @@ def test_a_truncated_newest_checkpoint_costs_one_epoch(mended: Mended) -> None:
     assert [attempt["from_epoch"] for attempt in attempts] == [0, CUT_OFF_AT - 1]
 
 
-def test_a_corrupt_result_is_set_aside_and_made_again_from_the_final_weights(mended: Mended) -> None:
+def test_a_corrupt_result_is_set_aside_and_recomputed_from_the_final_weights(mended: Mended) -> None:
     folder = on_disk(mended.place.store.results.folder)
     assert len(list(folder.glob(f"{mended.corrupt}.bad"))) == 1
     again = json.loads((folder / mended.corrupt).read_bytes())
@@ -104,14 +104,14 @@ def test_a_corrupt_result_is_set_aside_and_made_again_from_the_final_weights(men
     assert [attempt["from_epoch"] for attempt in again["provenance"]["attempts"]] == [0, EPOCHS]
 
 
-def test_results_that_are_whole_are_left_alone(mended: Mended) -> None:
+def test_complete_results_are_left_unchanged(mended: Mended) -> None:
     now = mended.place.files()
     others = mended.before.keys() - {mended.corrupt}
     assert len(others) == 4
     assert {name: now[name] for name in others} == {name: mended.before[name] for name in others}
 
 
-def test_a_truncated_arrow_file_is_set_aside_and_made_again(mended: Mended, whole: Place) -> None:
+def test_a_truncated_arrow_file_is_set_aside_and_converted_again(mended: Mended, whole: Place) -> None:
     (bad,) = mended.place.cache.glob("digits-*/train.arrow.bad")
     again = bad.with_suffix("")
     assert again.read_bytes() == (whole.cache / again.relative_to(mended.place.cache)).read_bytes()

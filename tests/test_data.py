@@ -1,4 +1,4 @@
-"""Data sets: what is stored, where it is looked for, and what happens to files that are missing, damaged or shared."""
+"""Data sets: stored values, search for raw files, and missing, damaged or shared files."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mvae import data
 from mvae.data.dataset import NO_IMAGES, SPLITS, Kind
 from mvae.data.mnist import digits, mnist
 from mvae.data.mnist.binarisation import binarise
+from mvae.data.registry import DECLARED, examples_are
 from mvae.refusal import Refusal
 from tests.tiny_mnist import everything, flip_a_byte, truncate, write_idx, write_tiny
 
@@ -31,20 +32,20 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_cache(tmp_path: Path) -> Path:
-    """A cold cache that one test may damage."""
+    """An empty cache that one test may damage."""
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def no_internet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """torchvision whose download fails, and a default data root that is empty. Returns that root."""
+    """Replaces torchvision by one whose download fails; returns the empty default data root."""
     monkeypatch.setitem(sys.modules, "torchvision", torchvision_that(lambda _root, _folder: None))
     monkeypatch.setenv("MVAE_DATA", str(tmp_path / "default"))
     return tmp_path / "default"
 
 
 def torchvision_that(write: Callable[[Path, str], object]) -> types.ModuleType:
-    """A stand-in for torchvision: its data sets call `write(root, folder)` and fail, as offline, if it gives None."""
+    """Replaces torchvision: its data sets call `write(root, folder)`, and fail as if offline if it returns None."""
 
     def loader(folder: str) -> object:
         def load(root: str, download: bool) -> None:
@@ -62,7 +63,7 @@ def torchvision_that(write: Callable[[Path, str], object]) -> types.ModuleType:
 # What is stored
 
 
-def test_digits_are_1797_images_of_scikit_learn_in_three_disjoint_parts(cache: Path) -> None:
+def test_the_digits_are_scikit_learns_1797_images_in_three_disjoint_splits(cache: Path) -> None:
     from sklearn.datasets import load_digits
 
     dataset = data.load("digits", cache=cache)
@@ -75,7 +76,7 @@ def test_digits_are_1797_images_of_scikit_learn_in_three_disjoint_parts(cache: P
     assert ours == sorted((*image, label) for image, label in zip(expected.tolist(), raw.target.tolist(), strict=True))
 
 
-def test_the_fingerprint_of_digits_stands_for_the_digits_that_scikit_learn_ships() -> None:
+def test_the_fingerprint_of_digits_hashes_the_images_that_scikit_learn_ships() -> None:
     from sklearn.datasets import load_digits
 
     raw = load_digits()
@@ -83,14 +84,14 @@ def test_the_fingerprint_of_digits_stands_for_the_digits_that_scikit_learn_ships
     assert digits.content_digest(raw.images, raw.target[::-1]) != digits.CONTENT
 
 
-def test_every_class_of_digits_is_in_every_split(cache: Path) -> None:
+def test_every_digit_class_is_in_every_split(cache: Path) -> None:
     dataset = data.load("digits", cache=cache)
     for split in SPLITS:
         assert set(getattr(dataset, split).values[1].tolist()) == set(range(10))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_raw_files_plain_or_gzip_are_read_and_the_last_sixth_validates(
+def test_plain_and_gzip_raw_files_are_read_and_the_last_sixth_is_for_validation(
     tmp_path: Path, own_cache: Path, compressed: bool
 ) -> None:
     written = write_tiny(tmp_path / "root", compressed=compressed)
@@ -102,7 +103,7 @@ def test_raw_files_plain_or_gzip_are_read_and_the_last_sixth_validates(
         np.testing.assert_array_equal(value.numpy(), raw)
 
 
-def test_taken_images_are_shares_of_white_and_taken_labels_are_classes(root: Path, own_cache: Path) -> None:
+def test_loaded_images_are_in_0_to_1_and_loaded_labels_are_classes(root: Path, own_cache: Path) -> None:
     train = data.load("mnist", root, own_cache).train
     index = torch.tensor([3, 0, 3])
     images, labels = train.take(0, index), train.take(1, index)
@@ -113,7 +114,7 @@ def test_taken_images_are_shares_of_white_and_taken_labels_are_classes(root: Pat
     assert labels.tolist() == train.values[1][index].tolist()
 
 
-def test_moving_a_data_set_keeps_it_as_it_was_stored(root: Path, own_cache: Path) -> None:
+def test_moving_a_data_set_to_a_device_keeps_its_stored_type(root: Path, own_cache: Path) -> None:
     dataset = data.load("mnist", root, own_cache)
     moved = dataset.to("meta")
     assert {value.device.type for value in everything(moved)} == {"meta"}
@@ -121,7 +122,7 @@ def test_moving_a_data_set_keeps_it_as_it_was_stored(root: Path, own_cache: Path
     assert moved.fingerprint == dataset.fingerprint
 
 
-def test_binary_pixels_are_on_as_often_as_their_grey_value_says() -> None:
+def test_binary_pixels_are_white_with_the_probability_of_their_grey_value() -> None:
     grey = np.repeat(np.arange(256, dtype=np.uint8), 20_000).reshape(-1, 1, 16, 16)
     drawn = binarise(grey, np.random.Philox(key=1))
     assert set(np.unique(drawn)) == {0, 255}
@@ -132,7 +133,7 @@ def test_binary_pixels_are_on_as_often_as_their_grey_value_says() -> None:
     assert np.all(np.abs(share - p) <= 5 * np.sqrt(p * (1 - p) / 20_000) + 1e-4)
 
 
-def test_binary_pixels_are_the_same_in_every_conversion_and_differ_between_images(tmp_path: Path, root: Path) -> None:
+def test_binary_pixels_are_equal_in_every_conversion_and_differ_between_images(tmp_path: Path, root: Path) -> None:
     first, second = (data.load("binary_mnist", root, tmp_path / cache) for cache in ("one", "two"))
     for ours, theirs in zip(everything(first), everything(second), strict=True):
         assert torch.equal(ours, theirs)
@@ -157,15 +158,13 @@ def test_the_real_data_sets_have_the_papers_splits(name: str, real_data: Path, c
 # Fingerprints
 
 
-def test_the_same_content_has_the_same_fingerprint_anywhere_compressed_or_not(tmp_path: Path) -> None:
+def test_equal_content_has_equal_fingerprints_anywhere_compressed_or_not(tmp_path: Path) -> None:
     write_tiny(tmp_path / "plain")
     write_tiny(tmp_path / "gzip", compressed=True)
     assert data.fingerprint("mnist", tmp_path / "plain") == data.fingerprint("mnist", tmp_path / "gzip")
 
 
-def test_other_content_another_data_set_or_another_transform_has_another_fingerprint(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_content_data_set_and_transform_change_the_fingerprint(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = [data.fingerprint(name, root) for name in ("mnist", "binary_mnist", "digits")]
     newer = dataclasses.replace(data.DATASETS["mnist"], version=data.DATASETS["mnist"].version + 1)
     with monkeypatch.context() as patch:
@@ -176,7 +175,7 @@ def test_other_content_another_data_set_or_another_transform_has_another_fingerp
     assert len(set(seen)) == len(seen)
 
 
-def test_a_fingerprint_needs_no_cache_and_is_that_of_the_loaded_data(root: Path, own_cache: Path) -> None:
+def test_a_fingerprint_needs_no_cache_and_equals_the_loaded_datas(root: Path, own_cache: Path) -> None:
     mark = data.fingerprint("mnist", root)
     assert not own_cache.exists()
     assert data.load("mnist", root, own_cache).fingerprint == mark
@@ -190,14 +189,14 @@ def test_training_examples_are_counted_without_converting(root: Path, own_cache:
 # Where raw files are looked for
 
 
-def test_an_unknown_data_set_is_refused_with_those_that_exist() -> None:
+def test_an_unknown_data_set_is_refused_with_a_list_of_known_ones() -> None:
     with pytest.raises(
         Refusal, match=r"unknown data set 'mnst': choose one of digits, mnist, binary_mnist, fashion_mni"
     ):
         data.load("mnst")
 
 
-def test_a_given_data_root_without_the_files_is_an_error_even_when_the_cache_is_warm(
+def test_a_data_root_without_the_files_is_an_error_even_with_a_warm_cache(
     root: Path, own_cache: Path, tmp_path: Path
 ) -> None:
     data.load("mnist", root, own_cache)
@@ -206,14 +205,16 @@ def test_a_given_data_root_without_the_files_is_an_error_even_when_the_cache_is_
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_given_data_root_is_only_read(root: Path, own_cache: Path) -> None:
+def test_a_data_root_is_never_written_to(root: Path, own_cache: Path) -> None:
     before = sorted(root.rglob("*"))
     for name in ("mnist", "binary_mnist", "fashion_mnist"):
         data.load(name, root, own_cache)
     assert sorted(root.rglob("*")) == before
 
 
-def test_the_default_data_root_is_the_environments_or_in_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_data_root_comes_from_the_environment_or_the_home_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HOME", "/elsewhere/someone")
     monkeypatch.setenv("MVAE_DATA", "/somewhere/data")
     assert data.default_data_root() == Path("/somewhere/data")
@@ -222,7 +223,7 @@ def test_the_default_data_root_is_the_environments_or_in_the_home_folder(monkeyp
     assert data.default_data_root() == Path("/elsewhere/someone/.cache/mvae")
 
 
-def test_files_missing_from_the_default_root_are_downloaded_there_once(
+def test_files_missing_from_the_default_root_are_downloaded_once(
     no_internet: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torchvision", torchvision_that(write_tiny))
@@ -233,7 +234,7 @@ def test_files_missing_from_the_default_root_are_downloaded_there_once(
 
 
 @pytest.mark.parametrize("torchvision", ["offline", "missing"])
-def test_without_files_and_internet_one_line_says_what_would_be_right(
+def test_without_files_and_internet_a_one_line_error_says_what_to_do(
     no_internet: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch, torchvision: str
 ) -> None:
     if torchvision == "missing":
@@ -253,7 +254,7 @@ def rewritten(root: Path, name: str, content: bytes) -> None:
     (root / "MNIST" / "raw" / name).write_bytes(content)
 
 
-def test_a_raw_file_that_is_cut_short_is_named(root: Path, own_cache: Path) -> None:
+def test_an_error_names_a_truncated_raw_file(root: Path, own_cache: Path) -> None:
     truncate(root / "MNIST" / "raw" / "train-images-idx3-ubyte")
     with pytest.raises(
         Refusal, match=r"train-images-idx3-ubyte is damaged: its header says 47,040 bytes, but 46,940 follow"
@@ -261,20 +262,20 @@ def test_a_raw_file_that_is_cut_short_is_named(root: Path, own_cache: Path) -> N
         data.load("mnist", root, own_cache)
 
 
-def test_a_raw_file_of_another_format_is_named(root: Path, own_cache: Path) -> None:
+def test_an_error_names_a_raw_file_in_another_format(root: Path, own_cache: Path) -> None:
     rewritten(root, "t10k-labels-idx1-ubyte", b"<html>not found</html>")
     with pytest.raises(Refusal, match="t10k-labels-idx1-ubyte is not an idx file"):
         data.load("mnist", root, own_cache)
 
 
-def test_a_gzip_that_is_cut_short_is_named(tmp_path: Path, own_cache: Path) -> None:
+def test_an_error_names_a_truncated_gzip_file(tmp_path: Path, own_cache: Path) -> None:
     write_tiny(tmp_path / "root", compressed=True)
     truncate(tmp_path / "root" / "MNIST" / "raw" / "train-images-idx3-ubyte.gz")
     with pytest.raises(Refusal, match=r"train-images-idx3-ubyte.gz is not a complete gzip file"):
         data.load("mnist", tmp_path / "root", own_cache)
 
 
-def test_what_is_no_gzip_inside_is_named(tmp_path: Path, own_cache: Path) -> None:
+def test_an_error_names_a_file_that_is_no_gzip(tmp_path: Path, own_cache: Path) -> None:
     write_tiny(tmp_path / "root", compressed=True)
     raw = tmp_path / "root" / "MNIST" / "raw"
     name = "train-images-idx3-ubyte"
@@ -288,7 +289,7 @@ def test_what_is_no_gzip_inside_is_named(tmp_path: Path, own_cache: Path) -> Non
         with pytest.raises(Refusal, match=message) as refused:
             data.load("mnist", tmp_path / "root", own_cache)
         assert "\n" not in str(refused.value)
-    (raw / name).write_bytes(packed)  # compressed, under the plain name
+    (raw / name).write_bytes(packed)  # compressed, but named as if it were not
     with pytest.raises(Refusal, match=rf"{name} is not an idx file of bytes: fetch it again"):
         data.load("mnist", tmp_path / "root", own_cache)
 
@@ -307,7 +308,7 @@ def test_what_is_no_gzip_inside_is_named(tmp_path: Path, own_cache: Path) -> Non
         ("train-images-idx3-ubyte", np.zeros((3, 28, 28), np.uint8), "labels for 3 images"),
     ],
 )
-def test_values_that_no_mnist_has_are_refused(
+def test_pixel_and_label_values_invalid_for_mnist_are_refused(
     root: Path, own_cache: Path, name: str, values: np.ndarray, message: str
 ) -> None:
     write_idx(root / "MNIST" / "raw" / name, values, compressed=False)
@@ -319,7 +320,7 @@ def test_values_that_no_mnist_has_are_refused(
             data.facts_about("mnist", root)
 
 
-def test_every_source_describes_itself_consistently() -> None:
+def test_every_data_set_declaration_is_consistent() -> None:
     for name, source in data.DATASETS.items():
         assert source.name == name
         assert source.defaults.image_network in source.defaults.image_networks
@@ -338,3 +339,9 @@ def test_every_source_describes_itself_consistently() -> None:
         else:
             assert {(other.kind, other.shape, other.classes) for other in others} == {(Kind.ATTRIBUTE, (), 2)}
             assert len({other.name for other in others}) == len(others) == 18
+
+
+@pytest.mark.parametrize("name", DECLARED)
+def test_help_knows_what_each_data_sets_examples_are(name: str) -> None:
+    assert DECLARED[name][1] == examples_are(data.source(name))
+    assert data.source(name).name == name

@@ -1,4 +1,4 @@
-"""Workers that share each step, in real processes: the numbers of one, the same at all, however often one is killed."""
+"""Workers that share each step, in real processes: same numbers as one worker, equal on all, after any kill."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ Here = Callable[[runs.Scene], dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """What the processes of a plan left behind."""
+    """Output files and standard errors of a plan's processes."""
 
     folder: Path
     codes: list[int]
     said: list[str]
-    """On standard error, each process."""
+    """Standard error of each process."""
 
     def of(self, scene: str, rank: int = 0) -> dict[str, Any]:
-        """What a worker told of a scene."""
+        """Results of one worker in one scene."""
         told: dict[str, Any] = torch.load(self.folder / f"{scene}-{rank}.pt", weights_only=True)
         return told
 
@@ -59,20 +59,20 @@ def together(plan: str, folder: Path, cache: Path) -> Ended:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Ended:
-    """Three workers, then two of them, of which the first is killed in the end."""
-    runs.digits(cache, 10)  # converted once, before there are several
+    """Three workers, then two; of these two the first is killed at the end."""
+    runs.digits(cache, 10)  # converted once, before several processes need it
     return together("three, then two", tmp_path_factory.mktemp("together"), cache)
 
 
 @pytest.fixture(scope="module")
 def again(ended: Ended, cache: Path) -> Ended:
-    """New processes that go on with what was killed."""
+    """New processes that resume the killed training."""
     return together("resumed", ended.folder, cache)
 
 
 @pytest.fixture(scope="module")
 def here(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Here:
-    """The same scene with one worker, in this process."""
+    """Runs a scene with one worker, in this process."""
     folder = tmp_path_factory.mktemp("alone")
     told: dict[str, dict[str, Any]] = {}
 
@@ -85,7 +85,7 @@ def here(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Here:
     return of
 
 
-def test_the_losses_of_two_workers_steps_are_those_of_one(ended: Ended, here: Here) -> None:
+def test_two_workers_have_the_same_losses_as_one(ended: Ended, here: Here) -> None:
     alone, shared = here(runs.fifty_steps), ended.of("fifty_steps_2")
     ratios = torch.tensor(shared["losses"]).double() / torch.tensor(alone["losses"]).double()
     assert len(ratios) > runs.STEPS
@@ -95,21 +95,19 @@ def test_the_losses_of_two_workers_steps_are_those_of_one(ended: Ended, here: He
 
 
 @pytest.mark.parametrize("scene", ["fifty_steps_2", "unbroken_2", "own_statistics"])
-def test_weights_and_buffers_are_equal_bit_for_bit_at_all_workers(scene: str, ended: Ended) -> None:
+def test_weights_and_buffers_are_equal_bit_for_bit_on_all_workers(scene: str, ended: Ended) -> None:
     first, second = ended.of(scene, 0), ended.of(scene, 1)
     assert runs.digest(first["weights"]) == runs.digest(second["weights"])
     assert first["metrics"] == second["metrics"]
 
 
-def test_the_killed_worker_is_not_waited_for(ended: Ended) -> None:
+def test_workers_do_not_wait_for_a_killed_worker(ended: Ended) -> None:
     assert ended.codes[0] == -9 and ended.codes[2] == 0
     assert ended.codes[1] in (1, -6) and "gloo" in ended.said[1]
     assert not (ended.folder / "killed-1.pt").exists()
 
 
-def test_workers_that_go_on_after_a_kill_end_with_the_numbers_of_those_that_never_stopped(
-    ended: Ended, again: Ended
-) -> None:
+def test_workers_resumed_after_a_kill_equal_workers_that_never_stopped(ended: Ended, again: Ended) -> None:
     assert again.codes == [0, 0], again.said
     for rank in range(2):
         unbroken, resumed = ended.of("unbroken_2", rank), again.of("resumed_2", rank)
@@ -118,7 +116,7 @@ def test_workers_that_go_on_after_a_kill_end_with_the_numbers_of_those_that_neve
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_workers_without_a_row_of_a_step_take_part_in_it(count: int, ended: Ended, here: Here) -> None:
+def test_workers_without_rows_take_part_in_the_step(count: int, ended: Ended, here: Here) -> None:
     alone = here(runs.no_rows)
     for rank in range(count):
         shared = ended.of(f"no_rows_{count}", rank)
@@ -127,21 +125,19 @@ def test_workers_without_a_row_of_a_step_take_part_in_it(count: int, ended: Ende
                 assert metrics == pytest.approx(alone[name]["metrics"][epoch], rel=1e-3, abs=1e-4), (name, epoch)
 
 
-def test_three_workers_give_the_numbers_of_one(ended: Ended, here: Here) -> None:
+def test_three_workers_give_the_same_numbers_as_one(ended: Ended, here: Here) -> None:
     alone, shared = here(runs.unbroken), ended.of("unbroken_3", 2)
     for whole, of_all in zip(alone["metrics"], shared["metrics"], strict=True):
         assert whole == pytest.approx(of_all, rel=1e-3, abs=1e-4)
 
 
-def test_all_workers_say_the_same_of_a_loss_that_is_not_finite(ended: Ended, here: Here) -> None:
+def test_all_workers_raise_the_same_error_for_a_non_finite_loss(ended: Ended, here: Here) -> None:
     first, second = (ended.of("not_finite", rank)["said"] for rank in range(2))
     assert first == second == here(runs.not_finite)["said"]
     assert "the loss is not finite at epoch 1, step " in first
 
 
-def test_with_shared_statistics_the_normalised_networks_of_two_workers_are_those_of_one(
-    ended: Ended, here: Here
-) -> None:
+def test_with_shared_statistics_two_workers_normalise_like_one(ended: Ended, here: Here) -> None:
     alone = here(runs.normalised)
     for rank in range(2):
         shared = ended.of("normalised_2", rank)
@@ -153,7 +149,7 @@ def test_with_shared_statistics_the_normalised_networks_of_two_workers_are_those
             torch.testing.assert_close(one["gradients"], other["gradients"], rtol=tolerance, atol=10 * tolerance)
 
 
-def test_a_network_that_no_row_of_a_step_needs_has_no_gradient_at_any_worker(ended: Ended, here: Here) -> None:
+def test_a_network_without_rows_in_a_step_has_no_gradient_on_any_worker(ended: Ended, here: Here) -> None:
     whole = [set(gradients) for gradients in here(runs.normalised)["shared"]["gradients"]]
     assert {name.split(".")[0] for name in whole[0] - whole[1]} == {"decoders"}
     for rank in range(2):
@@ -161,11 +157,11 @@ def test_a_network_that_no_row_of_a_step_needs_has_no_gradient_at_any_worker(end
         assert [set(gradients) for gradients in shared] == whole
 
 
-def test_without_shared_statistics_they_are_others(ended: Ended, here: Here) -> None:
+def test_without_shared_statistics_two_workers_give_other_numbers_than_one(ended: Ended, here: Here) -> None:
     alone, shared = (told["apart"]["gradients"][0] for told in (here(runs.normalised), ended.of("normalised_2")))
     one, other = (torch.cat([gradient.flatten() for gradient in told.values()]) for told in (alone, shared))
     assert (one - other).norm() > 0.01 * one.norm()
 
 
-def test_torch_does_not_grumble(ended: Ended) -> None:
+def test_torch_prints_no_warnings(ended: Ended) -> None:
     assert ended.said[0] == ended.said[2] == ""

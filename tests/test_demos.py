@@ -1,4 +1,4 @@
-"""Every pipeline's demo stays small: what decides how long it takes is no more than ended in 5 minutes on 2 cores."""
+"""Every pipeline's demo stays small: no larger than one that was measured at 5 minutes on 2 cores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from docs.report.options import classes
+from docs.report.sources import option_classes
 from mvae.data import training_examples
 from mvae.data.faces import vision
 from mvae.trial import Trial
@@ -21,11 +21,11 @@ MNIST_EXAMPLES = 50_000
 
 @dataclass(frozen=True)
 class Size:
-    """What a demo computes, all trials together."""
+    """Work of a demo, summed over its trials."""
 
     trials: int
     examples: int
-    """Training examples: epochs times those of an epoch."""
+    """Training examples: epochs times examples per epoch."""
     samples: int = 0
     """Importance samples per test example."""
 
@@ -40,11 +40,11 @@ MOST = {
     "vision": Size(trials=1, examples=6_000),
     "weak_supervision": Size(trials=40, examples=5_000_000),
 }
-"""Measured; an example of one data set costs what hundreds of another do."""
+"""Measured limits; one example may cost hundreds of times one of another data set."""
 
 
 def size(whole: Sweep) -> Size:
-    """Counts everything that the sweep asks for. An epoch of mnist19 has the examples of the real one."""
+    """Counts the work of a sweep. An epoch of mnist19 has as many examples as the real data set."""
     measures = {(cell.trial, cell.measure) for cell in whole.cells}
     trials = list({trial for trial, _ in measures})
     if isinstance(whole.search, Searching):
@@ -58,10 +58,8 @@ def examples(trial: Trial) -> int:
     return min(there, trial.train_examples or there)
 
 
-@pytest.mark.parametrize("pipeline", classes())
-def test_a_pipelines_demo_is_no_larger_than_what_ended_in_five_minutes_on_two_cores(
-    pipeline: str, tiny_root: Path
-) -> None:
+@pytest.mark.parametrize("pipeline", option_classes())
+def test_each_demo_is_no_larger_than_one_that_took_five_minutes_on_two_cores(pipeline: str, tiny_root: Path) -> None:
     module = importlib.import_module(f"pipelines.{pipeline}")
     demo, most = size(module.sweep(read(module.Options, ("--data-root", str(tiny_root))))), MOST[pipeline]
     assert 0 < demo.trials <= most.trials
@@ -69,5 +67,5 @@ def test_a_pipelines_demo_is_no_larger_than_what_ended_in_five_minutes_on_two_co
     assert demo.samples <= most.samples
 
 
-def test_the_demo_of_vision_draws_few_faces() -> None:
+def test_the_vision_demo_draws_few_faces() -> None:
     assert vision.VISION_FACES_SMALL.examples(Path()) == 1_500

@@ -1,4 +1,4 @@
-"""Same seed, same numbers, bit for bit: in whatever process, beside whatever else, whatever the environment says."""
+"""Equal seeds give equal numbers bit for bit, in any process, next to any other work, in any environment."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ print(json.dumps([numbers_of(Path(root), Path(cache), *json.loads(trial)) for tr
 """Runs the trials named by its arguments, one after the other."""
 
 Numbers = list[Any]
-"""Final metrics, then those of every epoch; through JSON, which keeps every bit of a float."""
+"""Final metrics, then those of every epoch; stored as JSON, which keeps every bit of a float."""
 
 
 def numbers_of(root: Path, cache: Path, model: str, seed: int) -> Numbers:
-    """The numbers of a trial of the unbroken sweep, trained here and now in a storage of its own."""
+    """Trains a trial of the undisturbed sweep in this process, with its own storage."""
     store = Store.open(root, f"{model}-{seed}-{len(list(root.iterdir()))}", create=True)
     job = digits_job(store, cache, model=model, seed=seed, epochs=EPOCHS)
     run(job, lambda _: None)
@@ -44,7 +44,7 @@ def numbers_of(root: Path, cache: Path, model: str, seed: int) -> Numbers:
 
 
 def process(root: Path, cache: Path, threads: int, *trials: tuple[str, int]) -> subprocess.Popen[str]:
-    """A fresh process with so many OpenMP threads in its environment, that runs these trials."""
+    """Starts a process with the given number of OpenMP threads that runs these trials."""
     root.mkdir()
     threading = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     arguments = [str(root), str(cache), *(json.dumps(trial) for trial in trials)]
@@ -65,14 +65,14 @@ def answer(started: subprocess.Popen[str]) -> list[Numbers]:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, Numbers]:
-    """Each model's trial of seed 0, in this process, with nothing beside it."""
+    """Each model's trial of seed 0, in this process, without concurrent work."""
     root = tmp_path_factory.mktemp("alone")
     return {model: numbers_of(root, cache, model, 0) for model in MODELS}
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path, alone: object) -> tuple[list[Numbers], list[Numbers]]:
-    """Two processes at a time: the same trials in opposite orders, with one and with two OpenMP threads."""
+    """Two concurrent processes: the same trials in opposite orders, with one and with two OpenMP threads."""
     root = tmp_path_factory.mktemp("pair")
     trials = [(model, 0) for model in MODELS]
     one = process(root / "one", cache, 1, *trials)
@@ -80,21 +80,21 @@ def pair(tmp_path_factory: pytest.TempPathFactory, cache: Path, alone: object) -
     return answer(one), answer(two)[::-1]
 
 
-def test_a_fresh_process_and_one_that_was_used_before_give_the_same_numbers(
+def test_a_fresh_process_and_a_reused_one_give_the_same_numbers(
     pair: tuple[list[Numbers], list[Numbers]],
 ) -> None:
     forwards, backwards = pair
     assert forwards == backwards
 
 
-def test_alone_and_two_at_a_time_with_any_number_of_threads_give_the_same_numbers(
+def test_single_and_concurrent_runs_with_any_number_of_threads_give_the_same_numbers(
     alone: dict[str, Numbers], pair: tuple[list[Numbers], list[Numbers]]
 ) -> None:
     for numbers in pair:
         assert dict(zip(MODELS, numbers, strict=True)) == alone
 
 
-def test_a_sweep_in_reused_ray_processes_gives_the_numbers_of_a_trial_run_alone(
+def test_a_sweep_in_reused_ray_processes_gives_the_same_numbers_as_single_trials(
     alone: dict[str, Numbers], unbroken: Unbroken
 ) -> None:
     results = {
@@ -106,6 +106,6 @@ def test_a_sweep_in_reused_ray_processes_gives_the_numbers_of_a_trial_run_alone(
 
 
 @pytest.mark.parametrize("model", ["nn", "mvae"])
-def test_another_seed_gives_other_numbers(model: str, alone: dict[str, Numbers], tmp_path: Path, cache: Path) -> None:
+def test_another_seed_changes_the_numbers(model: str, alone: dict[str, Numbers], tmp_path: Path, cache: Path) -> None:
     other = numbers_of(tmp_path, cache, model, 1)
     assert all(mine != others for mine, others in zip(alone[model][1:], other[1:], strict=True))

@@ -1,4 +1,4 @@
-"""Every command in README.md and docs/ is run, as far as it goes without training anything or starting machines."""
+"""Runs every command in README.md and docs/ as far as possible without training or starting machines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from ray.scripts.scripts import cli as ray_cli
 
 from docs.report.__main__ import documents
-from docs.report.options import rows
+from docs.report.sources import option_rows
 from tests.command_checks import REPOSITORY, Wrong
 from tests.document_checks import inline, split
 from tests.typed_commands import _targets, run
@@ -22,7 +22,7 @@ COMMANDS = {
     for block in split(page.read_text(encoding="utf-8"))[1]
     for line, command in block.commands
 }
-"""Each once, with a place where it stands."""
+"""Each command once, with one of its places."""
 
 
 def test_commands_are_found_in_the_readme_and_in_the_pages() -> None:
@@ -31,7 +31,7 @@ def test_commands_are_found_in_the_readme_and_in_the_pages() -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_does_what_it_says_as_far_as_it_can_be_tried(
+def test_every_documented_command_works_as_far_as_it_can_be_tried(
     command: str, tmp_path: Path, no_cluster: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(REPOSITORY)
@@ -41,20 +41,20 @@ def test_a_command_does_what_it_says_as_far_as_it_can_be_tried(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("python pipelines/weak_supervision.py --fraction 0.1", "do you mean --fractions"),
+        ("python pipelines/weak_supervision.py --fraction 0.1", "did you mean --fractions"),
         ("python pipelines/weak_supervision.py --arms mvea", "mvea"),
         ("python pipelines/strong_supervision.py", "the repository has no"),
         ("python -m benchmarks.trainings", "no such module"),
         ("python -m benchmarks.training --outt x", "outt"),
         ("python -m docs.report --chek", "exit code 2"),
         ("make demos", "no target demos"),
-        ("make demo ARG=--plan", "reads no ARG"),
+        ("make demo ARG=--plan", "does not read ARG"),
         ("ray submitt cluster/local.yaml", "no such command"),
-        ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "do you mean --workers"),
+        ("ray submit cluster/local.yaml pipelines/train.py --worker 2", "did you mean --workers"),
         ("mlflow uii", "no such command"),
         ("mlflow ui --backend-uri x", "backend-uri"),
-        ("MVAE_STORE=x make demo", "nothing reads"),
-        ("pyton x.py", "knows no way"),
+        ("MVAE_STORE=x make demo", "no program reads"),
+        ("pyton x.py", "cannot try pyton"),
         ("make demo && (", "bash cannot parse"),
     ],
 )
@@ -69,12 +69,12 @@ def test_a_command_that_would_not_run_is_found(
 @cache
 def _flags() -> set[str]:
     """Every option of a pipeline, and those of other commands that the text names."""
-    found = {"--help", "--out", "--check", "--names", "--store", "--sweeps", "--extra-index-url"}
-    return found | {option for option, _, _ in rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
+    found = {"--help", "--help-all", "--out", "--check", "--names", "--sweeps", "--extra-index-url"}
+    return found | {option for option, _, _ in option_rows()} | {"--no-restart", "--working-dir", "--tmux"}  # Ray's
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
-def test_options_and_commands_in_the_text_are_there(page: Path) -> None:
+def test_options_and_commands_named_in_the_text_exist(page: Path) -> None:
     wrong = []
     for line, code in inline(split(page.read_text(encoding="utf-8"))[0]):
         unknown = set(re.findall(r"(?<!\S)--[a-z][\w-]*", code)) - _flags()

@@ -1,4 +1,4 @@
-"""The pages as a site, and the files and headings that they lead to."""
+"""The documents as a site, and the targets of their links."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from tests.document_checks import PAGES, REPOSITORY, copied, inline, split
 
 
-def test_every_file_that_a_page_names_is_there() -> None:
+def test_every_file_named_on_a_page_exists() -> None:
     missing = []
     for page in PAGES:
         for line, code in inline(split((REPOSITORY / page).read_text(encoding="utf-8"))[0]):
@@ -22,7 +22,7 @@ def test_every_file_that_a_page_names_is_there() -> None:
     assert missing == []
 
 
-def test_every_link_of_the_readme_leads_somewhere() -> None:
+def test_every_link_of_the_readme_has_a_target() -> None:
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     assert links
@@ -35,13 +35,13 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
 
 
 def _anchors(text: str) -> set[str]:
-    """Those that GitHub gives headings."""
+    """Anchors that GitHub gives to headings."""
     titles = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 def _site(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
-    """What `make docs` does. Not with --quiet, under which warnings would not count."""
+    """Builds the site like `make docs`. Without --quiet, because --quiet would hide warnings."""
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, encoding="utf-8", timeout=120)
@@ -52,7 +52,7 @@ def test_make_docs_builds_the_site_as_the_tests_do() -> None:
     assert "-m mkdocs build --strict\n" in planned.stdout
 
 
-def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
+def test_the_site_builds_without_warnings_and_fetches_nothing(tmp_path: Path) -> None:
     built = _site(REPOSITORY, tmp_path / "site")
     assert built.returncode == 0, built.stderr
     pages = list((tmp_path / "site").rglob("*.html"))
@@ -60,10 +60,10 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     fetched = re.compile(r"<(?:script|link|img)[^>]*(?:src|href)=\"?https?://[^\">\s]*")
     assert [found.group() for page in pages for found in fetched.finditer(page.read_text(encoding="utf-8"))] == []
     page = (tmp_path / "site" / "experiments" / "weak_supervision.html").read_text(encoding="utf-8")
-    assert re.search(r"<td[^>]*>0\.\d+ ±0\.\d+</td>", page), "a filled table is a table on the site"
+    assert re.search(r"<td[^>]*>0\.\d+ ±0\.\d+</td>", page), "a filled table must be a table on the site"
 
 
-def test_a_dead_link_fails_and_so_does_a_page_that_no_menu_leads_to(tmp_path: Path) -> None:
+def test_a_dead_link_or_a_page_missing_from_the_menu_fails_the_build(tmp_path: Path) -> None:
     checkout = copied(tmp_path / "checkout")
     shutil.copy(REPOSITORY / "mkdocs.yml", checkout)
     broken = ["nowhere.md", "glossary.md#no-such-heading", "pictures/none.png", "/absolute.md"]

@@ -1,4 +1,4 @@
-"""How a sweep ends when a signal comes, when nobody reads what it prints, and when Ray's head is lost; without Ray."""
+"""How a sweep ends: by signals, without a reader of its output, and after losing Ray's head. Runs without Ray."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ GONE = "Standard output was closed; the sweep continues without it\n"
 
 
 def signals(*numbers: signal.Signals) -> Callable[..., None]:
-    """In place of the engine's run_jobs: signals come while trials run, the later ones while the first ends them.
+    """Replaces the engine's run_jobs: the first signal comes while trials run, the others while it stops them.
 
-    Between two signals all threads have time to act, as between two keys that a person presses.
+    Between two signals all threads have time to react, as between two key presses of a person.
     """
 
     def run_jobs(*_: object, **__: object) -> None:
@@ -61,7 +61,7 @@ def signals(*numbers: signal.Signals) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_each_signal_that_ends_a_sweep_says_how_to_resume_it(
+def test_for_each_signal_the_sweep_ends_by_saying_how_to_resume(
     command: Callable[[], int],
     tracked: list[Heard],
     monkeypatch: pytest.MonkeyPatch,
@@ -78,14 +78,14 @@ def test_each_signal_that_ends_a_sweep_says_how_to_resume_it(
     assert tracked[-1].sweep.state is TrialState.INTERRUPTED
 
 
-def test_sigint_three_times_ends_a_sweep_once_in_order_and_with_nothing_on_standard_error(
+def test_three_sigints_end_a_sweep_once_cleanly_and_with_an_empty_standard_error(
     command: Callable[[], int],
     tracked: list[Heard],
     storage: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # prints, where pytest's own hook collects
+    monkeypatch.setattr(sys, "unraisablehook", sys.__unraisablehook__)  # the default hook prints; pytest's collects
     monkeypatch.setattr(engine, "run_jobs", signals(signal.SIGINT, signal.SIGINT, signal.SIGINT))
     assert command() == INTERRUPTED
     printed = capfd.readouterr()
@@ -97,7 +97,7 @@ def test_sigint_three_times_ends_a_sweep_once_in_order_and_with_nothing_on_stand
     assert not (storage / "main" / "lease.json").exists()
 
 
-def test_a_signal_is_acknowledged_at_once_and_the_countdown_ends_though_trials_take_long_to_end(
+def test_a_signal_is_acknowledged_at_once_and_the_countdown_ends_even_if_trials_end_slowly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -113,7 +113,7 @@ def test_a_signal_is_acknowledged_at_once_and_the_countdown_ends_though_trials_t
                 time.sleep(5)
             finally:
                 for _ in range(2):
-                    time.sleep(0.5)  # in which a line that is redrawn is drawn twice
+                    time.sleep(0.5)  # long enough to redraw a progress line twice
                     shown.append(out.getvalue())
 
     with pytest.raises(Interrupted):
@@ -122,8 +122,8 @@ def test_a_signal_is_acknowledged_at_once_and_the_countdown_ends_though_trials_t
     assert shown[1] == shown[0], "the progress line was redrawn"
 
 
-def test_a_signal_is_acknowledged_while_the_main_thread_cannot_take_it() -> None:
-    """As in one of Ray's calls, which does not return to Python for a while."""
+def test_a_signal_is_acknowledged_while_the_main_thread_is_blocked() -> None:
+    """For example during a call of Ray that does not return to Python for a while."""
     acknowledged = list[tuple[str, str]]()
     interruption = Interruption(lambda name: acknowledged.append((name, interruption.heard)))
 
@@ -134,7 +134,7 @@ def test_a_signal_is_acknowledged_while_the_main_thread_cannot_take_it() -> None
 
     with pytest.raises(Interrupted):
         stop()
-    assert acknowledged == [("SIGTERM", "")], "the handler did not run before"
+    assert acknowledged == [("SIGTERM", "")], "the handler ran too early"
 
 
 def test_a_closed_terminal_does_not_end_what_nohup_started() -> None:
@@ -148,10 +148,10 @@ def test_a_closed_terminal_does_not_end_what_nohup_started() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-# Readers that are gone
+# Outputs without a reader
 
 
-def test_a_command_whose_output_was_closed_before_it_began_ends_as_any_other() -> None:
+def test_a_command_with_closed_output_ends_like_any_other() -> None:
     script = "from sweeps.cli.output import outliving_readers\n"
     script += "with outliving_readers('gone'):\n print('a line', flush=True)\n"
     closed = f'exec "{sys.executable}" -c "$0" >&-'
@@ -160,21 +160,21 @@ def test_a_command_whose_output_was_closed_before_it_began_ends_as_any_other() -
 
 
 def closed_pipe() -> TextIO:
-    """A stream into a pipe that nobody reads."""
+    """Opens a stream into a pipe that nobody reads."""
     read, write = os.pipe()
     os.close(read)
     return os.fdopen(write, "w", encoding="utf-8")
 
 
 def closed_terminal() -> TextIO:
-    """A stream to a terminal that was closed."""
+    """Opens a stream to a terminal that was closed."""
     terminal, stream = pty.openpty()
     os.close(terminal)
     return os.fdopen(stream, "w", encoding="utf-8")
 
 
 @pytest.mark.parametrize("opened", [closed_pipe, closed_terminal])
-def test_a_sweep_whose_output_nobody_reads_stores_its_result_and_ends_well(
+def test_a_sweep_with_a_closed_output_pipe_stores_its_result_and_succeeds(
     command: Callable[[], int],
     tracked: list[Heard],
     storage: Path,
@@ -191,7 +191,7 @@ def test_a_sweep_whose_output_nobody_reads_stores_its_result_and_ends_well(
     assert capsys.readouterr().err == GONE
 
 
-def test_an_error_that_nobody_reads_raises_nothing() -> None:
+def test_printing_an_error_to_a_closed_pipe_raises_nothing() -> None:
     with pytest.MonkeyPatch.context() as patched, closed_pipe() as out, closed_pipe() as err:
         patched.setattr(sys, "stdout", out)
         patched.setattr(sys, "stderr", err)
@@ -225,7 +225,7 @@ def machine(labels: dict[str, str] | None) -> dict[str, object]:
 def test_the_private_cluster_of_another_sweep_is_never_joined(address: str) -> None:
     others = {"ray.io/node-id": "a"}
     attach.check_joinable(address, [machine(others), machine(None)])
-    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: the cluster there is private to another sweep"):
+    with pytest.raises(Refusal, match=rf"^RAY_ADDRESS {address}: this cluster is private to another sweep"):
         attach.check_joinable(address, [machine(others), machine({**others, **attach.PRIVATE})])
 
 
@@ -234,7 +234,7 @@ def listening() -> tuple[socket.socket, str]:
     return server, f"127.0.0.1:{server.getsockname()[1]}"
 
 
-def test_a_head_that_does_not_answer_for_long_is_lost() -> None:
+def test_a_head_that_does_not_answer_for_too_long_is_lost() -> None:
     server, address = listening()
     raylet, there = listening()
     lost, ended = list[str](), threading.Event()
@@ -248,7 +248,7 @@ def test_a_head_that_does_not_answer_for_long_is_lost() -> None:
     assert lost == [f"the head of the Ray cluster at {address} is lost"]
 
 
-def test_a_head_that_is_restarted_within_the_patience_is_not_lost() -> None:
+def test_a_head_restarted_within_the_time_limit_is_not_lost() -> None:
     server, address = listening()
     raylet, there = listening()
     lost, ended = list[str](), threading.Event()
@@ -263,7 +263,7 @@ def test_a_head_that_is_restarted_within_the_patience_is_not_lost() -> None:
     assert lost == []
 
 
-def test_a_raylet_that_is_gone_is_lost_at_once_though_the_head_answers() -> None:
+def test_a_dead_raylet_is_lost_at_once_even_if_the_head_answers() -> None:
     server, address = listening()
     raylet, gone = listening()
     raylet.close()
@@ -273,7 +273,7 @@ def test_a_raylet_that_is_gone_is_lost_at_once_though_the_head_answers() -> None
     assert lost == [f"Ray's process on this machine (raylet, {gone}) is lost"]
 
 
-def test_a_machine_that_ray_does_not_list_is_no_error_and_its_head_is_still_watched(
+def test_a_machine_that_ray_does_not_list_is_no_error_and_the_head_is_still_watched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server, address = listening()
@@ -295,7 +295,7 @@ def test_a_machine_that_ray_does_not_list_is_no_error_and_its_head_is_still_watc
     assert lost == [f"the head of the Ray cluster at {address} is lost"]
 
 
-def test_a_head_is_given_up_before_ray_ends_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_head_is_detected_before_ray_kills_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(GIVES_UP_AFTER, raising=False)
     assert patience() == 30
     monkeypatch.setenv(GIVES_UP_AFTER, "200")
@@ -313,7 +313,7 @@ def test_a_lost_head_ends_a_sweep_with_one_line_on_how_to_resume(
     monkeypatch.setattr(os, "_exit", exits.append)
 
     @contextmanager
-    def loses(lost: Callable[[str], None]) -> Iterator[Capacity]:
+    def loses(lost: Callable[[str], None], _say: object) -> Iterator[Capacity]:
         lost("the head of the Ray cluster at 10.0.0.1:6379 is lost")
         assert exits == [INCOMPLETE]
         assert tracked[-1].sweep.state is TrialState.FAILED

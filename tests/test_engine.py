@@ -1,4 +1,4 @@
-"""The engine's own rules: devices a trial gets, how many run at once, what is left of the environment afterwards."""
+"""The engine's rules: GPUs of a trial, number of concurrent trials, and a restored environment."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from tests.processes import command_line, descendants
 from tests.sweeping import ROOT, digits_job
 
 
-def test_auto_takes_a_share_of_a_gpu_or_one_for_each_of_several_workers_and_none_where_there_is_none() -> None:
+def test_auto_takes_a_share_of_a_gpu_or_one_per_worker_or_none_without_gpus() -> None:
     assert demand(1, None, "auto", Capacity(8, 2)) == Demand(1, 0.25)
     assert demand(2, None, "auto", Capacity(8, 2)) == Demand(2, 1.0)
     assert demand(2, None, "auto", Capacity(8, 0)) == Demand(2, 0.0)
 
 
-def test_gpus_that_are_asked_for_are_shared_by_the_workers() -> None:
+def test_requested_gpus_are_divided_among_the_workers() -> None:
     assert demand(1, None, 0.5, Capacity(8, 2)).gpus == 0.5
     assert demand(4, 2, 2.0, Capacity(8, 2)) == Demand(4, 0.5, fewest=2)
 
@@ -66,7 +66,7 @@ def test_gpus_that_are_asked_for_are_shared_by_the_workers() -> None:
         (1, None, "auto", ""),
     ],
 )
-def test_what_a_cluster_can_never_have_is_refused_in_one_line(
+def test_resources_that_a_cluster_can_never_have_are_refused_in_one_line(
     workers: int, fewest: int | None, gpus: Gpus, line: str
 ) -> None:
     there = Capacity(8, 1)
@@ -78,7 +78,7 @@ def test_what_a_cluster_can_never_have_is_refused_in_one_line(
         check_fits(needs, gpus, there, "here")
 
 
-def test_a_gpu_is_refused_where_there_is_none() -> None:
+def test_a_gpu_is_refused_on_machines_without_one() -> None:
     with pytest.raises(Refusal, match=r"^--gpus-per-trial 1: there is no GPU here; write 0 or auto$"):
         check_fits(Demand(1, 1.0), 1.0, Capacity(8, 0), "here")
 
@@ -101,24 +101,26 @@ def test_a_gpu_is_refused_where_there_is_none() -> None:
         (Capacity(2, 0, final=False), Demand(), 3, 3),
     ],
 )
-def test_as_many_trials_run_at_once_as_fit_and_always_one(
+def test_as_many_trials_as_fit_run_at_once_and_always_one(
     capacity: Capacity, needs: Demand, most: int | None, expected: int
 ) -> None:
     assert trials_at_once(capacity, needs, most) == expected
 
 
-def test_a_cluster_that_may_grow_is_asked_for_all_trials_that_wait() -> None:
+def test_a_cluster_that_may_grow_is_asked_for_all_waiting_trials() -> None:
     grows = Capacity(4, 1, final=False)
     assert trials_at_once(grows, Demand(1, 0.25), None, jobs=300) == 300
-    assert trials_at_once(grows, Demand(2), None, jobs=300) == 3, "each of several workers has a process on the head"
-    assert trials_at_once(grows, Demand(2), 20, jobs=300) == 20, "unless the user says how many"
+    assert trials_at_once(grows, Demand(2), None, jobs=300) == 3, (
+        "each trial of several workers has a process on the head"
+    )
+    assert trials_at_once(grows, Demand(2), 20, jobs=300) == 20, "unless the user sets the number"
     assert trials_at_once(Capacity(4, 1), Demand(1, 0.25), None, jobs=300) == 4
 
 
-def test_the_heads_memory_bounds_how_many_trials_of_several_workers_run_at_once() -> None:
+def test_the_heads_memory_limits_concurrent_trials_of_several_workers() -> None:
     head = Capacity(64, 0, together=3.4)
     assert trials_at_once(head, Demand(2), None) == 3
-    assert trials_at_once(head, Demand(1), None) == 64, "those of one worker have no process there"
+    assert trials_at_once(head, Demand(1), None) == 64, "trials of one worker have no process there"
     assert trials_at_once(replace(head, together=0.2), Demand(2), None) == 1
 
 
@@ -140,11 +142,11 @@ available_node_types:
     ],
     ids=["as configured", "not known before all machines are there", "all machines are there"],
 )
-def test_a_cluster_can_have_at_most_what_its_configuration_says(
+def test_a_cluster_can_grow_only_to_the_limits_of_its_configuration(
     tmp_path: Path, machines: int, resources: str, expected: Capacity
 ) -> None:
     (tmp_path / "cluster.yaml").write_text(CONFIGURATION % resources, encoding="utf-8")
-    assert attach.most(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
+    assert attach.largest_capacity(Capacity(8, 1, final=False), machines, tmp_path / "cluster.yaml") == expected
 
 
 LOCAL = """
@@ -160,40 +162,36 @@ available_node_types: {head: {min_workers: 0}, worker: {min_workers: 2}}
         (
             LOCAL,
             ["10.0.0.1", "10.0.0.2"],
-            "1 of 2 workers has not joined (10.0.0.3): the sweep uses them when they do.",
+            "1 of 2 workers has not joined (10.0.0.3). The sweep uses a worker as soon as it joins.",
         ),
-        (LOCAL, ["10.0.0.1"], "2 of 2 workers have not joined (10.0.0.2, 10.0.0.3): the sweep uses them"),
+        (LOCAL, ["10.0.0.1"], "2 of 2 workers have not joined (10.0.0.2, 10.0.0.3). The sweep uses"),
         (LOCAL, ["10.0.0.1", "10.0.0.2", "10.0.0.3"], ""),
         (
             LOCAL.replace("worker_ips: [10.0.0.2, 10.0.0.3]", "a: 1"),
             ["10.0.0.1"],
-            "2 of 2 workers have not joined: the",
+            "2 of 2 workers have not joined. The",
         ),
         (CONFIGURATION % "{}", ["10.0.0.1"], ""),
         ("", ["10.0.0.1"], ""),
     ],
 )
-def test_workers_that_are_to_be_there_and_are_not_are_named(
-    tmp_path: Path, text: str, alive: list[str], line: str
-) -> None:
+def test_missing_workers_are_named(tmp_path: Path, text: str, alive: list[str], line: str) -> None:
     (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
-    said = attach.missing(alive, tmp_path / "cluster.yaml")
+    said = attach.missing_workers(alive, tmp_path / "cluster.yaml")
     assert said.startswith(line) and bool(said) == bool(line)
 
 
 @pytest.mark.parametrize("text", [None, "", "[1, 2]", "max_workers: {", "available_node_types: {a: 1}"])
-def test_without_a_configuration_that_can_be_read_nothing_more_is_known_than_what_is_there(
-    tmp_path: Path, text: str | None
-) -> None:
+def test_without_a_readable_configuration_only_existing_machines_are_known(tmp_path: Path, text: str | None) -> None:
     if text is not None:
         (tmp_path / "cluster.yaml").write_text(text, encoding="utf-8")
     now = Capacity(8, 1, final=False)
-    assert attach.most(now, 2, tmp_path / "cluster.yaml") == now
+    assert attach.largest_capacity(now, 2, tmp_path / "cluster.yaml") == now
 
 
 @dataclass
 class TuneTrial:
-    """What Tune keeps of a trial that it lost, in files as Tune writes them."""
+    """A trial that Tune lost, with the files that Tune writes."""
 
     folder: Path
 
@@ -213,16 +211,16 @@ class TuneTrial:
         return self
 
 
-def test_only_a_death_is_called_one_and_of_anything_else_tunes_own_words_are_told(tmp_path: Path) -> None:
+def test_only_a_process_death_is_reported_as_one_and_other_errors_keep_tunes_words(tmp_path: Path) -> None:
     trial = TuneTrial(tmp_path)
-    assert trials._happened_to(trial) == "Tune reports an error without a word"
-    assert trials._happened_to(trial.lost(RayActorError(), pickled=True)) == "its process died"
+    assert trials._why_lost(trial) == "Tune reports an error without a message"
+    assert trials._why_lost(trial.lost(RayActorError(), pickled=True)) == "process died"
     task = "Traceback (most recent call last):\n  File x, line 1\nValueError: cannot unpickle the jobs"
-    assert trials._happened_to(trial.lost(RuntimeError(task), pickled=True)) == (
+    assert trials._why_lost(trial.lost(RuntimeError(task), pickled=True)) == (
         "Tune reports ValueError: cannot unpickle the jobs"
     )
     trial.lost(RayActorError(), pickled=True)
-    assert trials._happened_to(trial.lost(RuntimeError("no node fits"), pickled=False)) == "Tune reports no node fits"
+    assert trials._why_lost(trial.lost(RuntimeError("no node fits"), pickled=False)) == "Tune reports no node fits"
 
 
 class Unreadable(Job):
@@ -232,13 +230,13 @@ class Unreadable(Job):
         return exec, ("raise ValueError('these bytes are no job')",)
 
 
-def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have_begun_are_not(
+def test_workers_waiting_for_machines_are_reported_once_and_running_ones_are_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from ray.util.queue import Empty
 
     class Silent:
-        """A queue in which nothing comes, after what it holds."""
+        """A queue that stays empty after its first items."""
 
         def __init__(self, *held: bytes | None) -> None:
             self.left = list(held)
@@ -257,15 +255,15 @@ def test_workers_that_find_no_machines_are_missed_aloud_once_and_those_that_have
         timer.join()
         return heard
 
-    monkeypatch.setattr(together, "SAYS_SO_AFTER", 0.1)
+    monkeypatch.setattr(together, "WAIT_NOTICE_SECONDS", 0.1)
     monkeypatch.setattr(together, "LOOK_EVERY", 0.02)
     waits, epoch = Message(waits=together._waits_for(Demand(4, 0.0))), Message(epoch=1, epochs=2)
-    assert waits.waits == "waits for machines with room for 4 workers at a time"
+    assert waits.waits == "waiting for machines with room for 4 workers at once"
     assert said(Silent()) == [waits]
     assert said(Silent(None, pickle.dumps(epoch))) == [epoch]
 
 
-def test_what_is_replaced_of_mlflow_exists_in_this_version() -> None:
+def test_names_that_we_replace_in_mlflow_exist_in_this_version() -> None:
     untouched = (
         "from mlflow.utils import environment; print(callable(environment.warn_dependency_requirement_mismatches))"
     )
@@ -273,7 +271,7 @@ def test_what_is_replaced_of_mlflow_exists_in_this_version() -> None:
 
 
 @pytest.mark.slow
-def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
+def test_a_private_cluster_runs_jobs_reports_failures_and_leaves_nothing_behind(
     storage: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trials, "MOST_PROCESS_DEATHS", 1)
@@ -306,7 +304,7 @@ def test_a_private_cluster_runs_jobs_says_failures_and_leaves_nothing_behind(
         )
     assert started == [good.key, bad.key]
     assert again == ["Tune reports ValueError: these bytes are no job"]
-    assert lost[-1].failed == f"{again[0]}, the last of 2 times"
+    assert lost[-1].failed == f"{again[0]}; no retries left after 2 failures"
     assert "Traceback" in lost[-1].details
     assert said[good.key][-1].done
     assert "another key" in said[bad.key][-1].failed
@@ -344,7 +342,7 @@ print("alive")
 
 
 @pytest.mark.slow
-def test_a_thread_that_collects_garbage_while_ray_shuts_down_does_not_end_the_driver() -> None:
+def test_garbage_collection_in_a_thread_during_ray_shutdown_does_not_kill_the_driver() -> None:
     done = subprocess.run(
         [sys.executable, "-c", COLLECTS_WHILE_RAY_SHUTS_DOWN],
         capture_output=True,
@@ -355,7 +353,7 @@ def test_a_thread_that_collects_garbage_while_ray_shuts_down_does_not_end_the_dr
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
 
 
-def test_a_trial_that_is_run_again_after_its_result_is_reported_once() -> None:
+def test_a_trial_rerun_after_its_result_is_reported_once() -> None:
     heard = list[tuple[str, str]]()
     listener = Listener(
         lambda key: heard.append((key, "started")),

@@ -1,4 +1,4 @@
-"""Which images, labels and pairs an arm sees: no pair outside the paired set, and one batch order for all arms."""
+"""Images, labels and pairs that an arm sees: no pair outside the paired set, and one batch order for all arms."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.digits_learners import (
 __all__ = ["digits", "spoilt"]
 
 
-def test_arms_of_one_seed_share_the_paired_set(digits: Dataset) -> None:
+def test_arms_with_equal_seeds_share_the_paired_set(digits: Dataset) -> None:
     sets = [learner(digits, digits_trial(token, seed=5)) for token in ("mvae", "mvae_q", "nn", "jmvae", "cvae")]
     expected = paired_set(1297, FRACTION, 5)
     for each in sets:
@@ -40,7 +40,7 @@ def test_arms_of_one_seed_share_the_paired_set(digits: Dataset) -> None:
         assert (each.paired == expected).all()
 
 
-def test_arms_of_one_seed_share_the_batch_order(digits: Dataset) -> None:
+def test_arms_with_equal_seeds_share_the_batch_order(digits: Dataset) -> None:
     def seen(token: str, **fields: Any) -> list[tuple[list[int], list[int]]]:
         trial = digits_trial(token, seed=5, **fields)
         return [(images.tolist(), labels.tolist()) for _, images, labels in followed(digits, trial, 2)]
@@ -76,7 +76,7 @@ def test_no_pair_outside_the_reserved_set_is_ever_seen_together(
 
 
 @pytest.mark.parametrize("pairing", ["reserved", "proportional", "resampled"])
-def test_a_learner_takes_exactly_the_rows_that_its_protocol_gives(pairing: str, digits: Dataset) -> None:
+def test_a_learner_takes_exactly_the_rows_of_its_protocol(pairing: str, digits: Dataset) -> None:
     trial = digits_trial("mvae", pairing=pairing)
     given = steps(
         pairing=pairing,
@@ -95,7 +95,7 @@ def test_a_learner_takes_exactly_the_rows_that_its_protocol_gives(pairing: str, 
 
 
 def check_targets(batch: ElboBatch, rows: Tensor) -> None:
-    """What a latent of a row is asked to reconstruct is of the very examples of that row."""
+    """Asserts that each row's latent reconstructs only examples of that row."""
     plan, terms = batch.plan, batch.plan.members.shape[1]
     pairs = torch.arange(terms * plan.rows) if plan.pairs is None else plan.pairs
     for m in range(2):
@@ -107,11 +107,11 @@ def check_targets(batch: ElboBatch, rows: Tensor) -> None:
         assert (rows[row, m] >= 0).all()
     term, row = pairs // plan.rows, pairs % plan.rows
     conditions = plan.members[row, term]
-    assert (rows[row] >= 0)[conditions].all(), "a term conditions on what its row does not have"
+    assert (rows[row] >= 0)[conditions].all(), "a term conditions on a modality that its row lacks"
 
 
 @pytest.mark.parametrize("targets", ["own", "all"])
-def test_a_reserved_step_is_images_alone_labels_alone_and_the_paired_set(targets: str, digits: Dataset) -> None:
+def test_a_reserved_step_has_single_images_single_labels_and_the_paired_set(targets: str, digits: Dataset) -> None:
     pairs = round(FRACTION * 1297)
     batch, images, labels = next(followed(digits, digits_trial("mvae", targets=targets), 1))
     rows = rows_of(batch, images, labels)
@@ -125,7 +125,7 @@ def test_a_reserved_step_is_images_alone_labels_alone_and_the_paired_set(targets
 
 
 @pytest.mark.parametrize("token", ["nn", "jmvae", "cvae"])
-def test_nn_jmvae_and_cvae_see_the_pairs_of_the_paired_set_and_no_others(token: str, digits: Dataset) -> None:
+def test_nn_jmvae_and_cvae_see_only_the_paired_set(token: str, digits: Dataset) -> None:
     reserved = set(paired_set(1297, FRACTION, 0).tolist())
     seen: set[int] = set()
     for _, images, labels in followed(digits, digits_trial(token), epochs=4):
@@ -136,7 +136,7 @@ def test_nn_jmvae_and_cvae_see_the_pairs_of_the_paired_set_and_no_others(token: 
 
 
 @pytest.mark.parametrize("token", ["rbm", "vae"])
-def test_rbm_and_vae_see_every_image_once_an_epoch_in_the_shared_order_and_no_label(
+def test_rbm_and_vae_see_every_image_once_per_epoch_in_the_shared_order_and_no_label(
     token: str, digits: Dataset
 ) -> None:
     watched = learner(digits, digits_trial(token, seed=5))
@@ -151,7 +151,7 @@ def test_rbm_and_vae_see_every_image_once_an_epoch_in_the_shared_order_and_no_la
     assert [images[: len(own)] for images, own in zip(theirs, seen, strict=True)] == seen
 
 
-def test_the_nn_learns_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:
+def test_the_nn_ignores_labels_outside_the_paired_set(digits: Dataset, spoilt: Dataset) -> None:
     batches = [list(learner(data, digits_trial("nn")).batches(1)) for data in (digits, spoilt)]
     for whole, dirty in zip(*batches, strict=True):
         assert torch.equal(whole.values[0], dirty.values[0])

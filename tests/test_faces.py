@@ -1,4 +1,4 @@
-"""Drawn faces: the same from the same seed, written in CelebA's layout, with attributes that pixels tell."""
+"""Drawn faces: equal for equal seeds, written in CelebA's layout, with attributes visible in the pixels."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tests.tiny_mnist import everything
 MANY = 2000
 FITTED = MANY * 3 // 4
 VERSION_1 = "60d4c279cd8d156d424a401a6604de8ec9fc3bbca8532e4660bbe34a91f9416c"
-"""Digest of 64 faces' columns."""
+"""Digest of the columns of 64 faces."""
 HAIR = ("Bald", "Black_Hair", "Blond_Hair", "Brown_Hair", "Gray_Hair")
 
 
 @pytest.fixture(autouse=True)
 def _named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Data sets of 60 faces under the names that those of 12,000 have."""
+    """Registers data sets of 60 faces under the names of those of 12,000."""
     for name, separate in (("faces", False), ("faces19", True)):
         monkeypatch.setitem(data.DATASETS, name, describe(name, separate=separate, count=60))
     monkeypatch.setitem(data.DATASETS, "celeba", CELEBA)
@@ -51,8 +51,8 @@ def has() -> dict[str, np.ndarray]:
     return columns(draws(SEED, 0, faces.COUNT))
 
 
-def test_attributes_fit_together(has: dict[str, np.ndarray]) -> None:
-    assert (np.sum([has[name] for name in HAIR], axis=0) == 1).all(), "bald, or exactly one hair colour"
+def test_attributes_of_a_face_are_consistent(has: dict[str, np.ndarray]) -> None:
+    assert (np.sum([has[name] for name in HAIR], axis=0) == 1).all(), "each face is bald or has exactly one hair colour"
     for name in ("Bangs", "Receding_Hairline", "Straight_Hair", "Wavy_Hair", "Sideburns"):
         assert not (has[name] & has["Bald"]).any()
     for one, other in (("Bangs", "Receding_Hairline"), ("Straight_Hair", "Wavy_Hair"), ("Mustache", "No_Beard")):
@@ -62,7 +62,7 @@ def test_attributes_fit_together(has: dict[str, np.ndarray]) -> None:
     assert not (has["Heavy_Makeup"] & has["Male"]).any()
 
 
-def test_each_attribute_holds_for_8_to_92_percent_and_what_is_not_drawn_for_none(has: dict[str, np.ndarray]) -> None:
+def test_each_drawn_attribute_holds_for_8_to_92_percent_and_others_for_none(has: dict[str, np.ndarray]) -> None:
     assert tuple(has) == COLUMNS
     for name in COLUMNS:
         if name in DRAWN:
@@ -72,7 +72,7 @@ def test_each_attribute_holds_for_8_to_92_percent_and_what_is_not_drawn_for_none
     assert set(ATTRIBUTES) <= set(DRAWN)
 
 
-def test_a_face_depends_on_seed_and_number_alone(pixels: np.ndarray) -> None:
+def test_a_face_depends_only_on_seed_and_number(pixels: np.ndarray) -> None:
     np.testing.assert_array_equal(block(SEED, 900, 905), pixels[900:905])
     assert all((block(SEED + 1, 0, 3)[place] != pixels[place]).any() for place in range(3))
     assert len({face.tobytes() for face in pixels}) == MANY
@@ -80,7 +80,7 @@ def test_a_face_depends_on_seed_and_number_alone(pixels: np.ndarray) -> None:
 
 @pytest.fixture(scope="session")
 def scores(pixels: np.ndarray) -> np.ndarray:
-    """What ridge regression on 32x32 pixels, fitted to three quarters of the faces, says of all, [N, 18]."""
+    """Scores [N, 18] of all faces from ridge regression on 32x32 pixels, fitted to three quarters of them."""
     small = pixels.reshape(MANY, 3, 32, 2, 32, 2).mean(axis=(3, 5)).reshape(MANY, -1) / 255
     truth = faces.attributes(SEED, MANY).astype(float)
     inputs = small - small[:FITTED].mean(axis=0)
@@ -90,17 +90,17 @@ def scores(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("attribute", ATTRIBUTES)
-def test_every_attribute_can_be_told_from_the_pixels(attribute: str, scores: np.ndarray) -> None:
+def test_every_attribute_can_be_predicted_from_the_pixels(attribute: str, scores: np.ndarray) -> None:
     place = ATTRIBUTES.index(attribute)
     truth, score = faces.attributes(SEED, MANY)[:, place].astype(bool), scores[:, place]
-    # Halfway between the groups' means, as the score of a rare attribute seldom reaches a half.
+    # Halfway between the group means, because scores of a rare attribute seldom reach 0.5.
     threshold = (score[:FITTED][truth[:FITTED]].mean() + score[:FITTED][~truth[:FITTED]].mean()) / 2
     truth, right = truth[FITTED:], (score > threshold)[FITTED:] == truth[FITTED:]
     assert (right[truth].mean() + right[~truth].mean()) / 2 > 0.85
     assert right.mean() > max(truth.mean(), 1 - truth.mean()) + 0.05
 
 
-def test_pale_skin_blond_hair_and_an_open_mouth_show_where_they_belong(
+def test_pale_skin_blond_hair_and_an_open_mouth_are_drawn_in_the_right_places(
     pixels: np.ndarray, has: dict[str, np.ndarray]
 ) -> None:
     def group(name: str, condition: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -108,7 +108,7 @@ def test_pale_skin_blond_hair_and_an_open_mouth_show_where_they_belong(
         among = np.ones(MANY, bool) if condition is None else condition
         return pixels[among & holds].astype(float), pixels[among & ~holds].astype(float)
 
-    # Rows and columns of 64x64: a pixel of 178x218 times 0.36, less the 7 rows that are cut off.
+    # Rows and columns of 64x64: a pixel of 178x218 times 0.36, minus the 7 rows that are cut off.
     pale, tanned = group("Pale_Skin", ~has["Rosy_Cheeks"][:MANY])
     assert pale[:, :, 38, 32].mean() > tanned[:, :, 38, 32].mean() + 50  # between nose and eyes
     blond, other = group("Blond_Hair", ~has["Bald"][:MANY] & ~has["Wearing_Hat"][:MANY])
@@ -117,7 +117,7 @@ def test_pale_skin_blond_hair_and_an_open_mouth_show_where_they_belong(
     assert open_mouth[:, 0, 48, 32].mean() < closed[:, 0, 48, 32].mean() - 30
 
 
-def test_the_written_layout_is_celebas(tmp_path: Path) -> None:
+def test_faces_are_written_in_celebas_layout(tmp_path: Path) -> None:
     write_faces(tmp_path, 36)
     folder = tmp_path / "celeba"
     count, names, *rows = (folder / ATTRIBUTE_LIST).read_text(encoding="utf-8").splitlines()
@@ -140,7 +140,7 @@ def test_the_written_layout_is_celebas(tmp_path: Path) -> None:
             assert np.abs(np.asarray(image).astype(float) - np.asarray(face)).mean() < 6
 
 
-def test_writing_twice_gives_the_same_bytes_and_a_finished_folder_stays(tmp_path: Path) -> None:
+def test_writing_twice_gives_the_same_bytes_and_keeps_a_finished_folder(tmp_path: Path) -> None:
     for root in ("one", "two"):
         write_faces(tmp_path / root, 24)
     names = files_below(tmp_path / "one")
@@ -152,7 +152,7 @@ def test_writing_twice_gives_the_same_bytes_and_a_finished_folder_stays(tmp_path
     assert {name: (tmp_path / "one" / name).stat().st_mtime_ns for name in names} == before
 
 
-def test_interrupted_writing_leaves_no_folder_and_is_made_good_by_the_next(
+def test_an_interrupted_write_leaves_no_folder_and_the_next_one_succeeds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save, saved = Image.Image.save, 0
@@ -190,13 +190,13 @@ def test_too_few_faces_are_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "celeba").exists()
 
 
-def test_a_core_writes_150_faces_a_second(tmp_path: Path) -> None:
+def test_one_core_writes_150_faces_per_second(tmp_path: Path) -> None:
     start = time.process_time()
     write_faces(tmp_path, 300)
     assert 300 / (time.process_time() - start) > 150
 
 
-def test_the_data_sets_need_no_raw_files_and_differ_in_the_attributes_form_alone(tmp_path: Path) -> None:
+def test_both_faces_data_sets_need_no_raw_files_and_differ_only_in_the_form_of_attributes(tmp_path: Path) -> None:
     one, each = (data.load(name, tmp_path / "nothing", tmp_path / "cache") for name in ("faces", "faces19"))
     assert not (tmp_path / "nothing").exists()
     assert [modality.name for modality in one.modalities] == ["image", "attributes"]
@@ -212,7 +212,7 @@ def test_the_data_sets_need_no_raw_files_and_differ_in_the_attributes_form_alone
     assert len(list((tmp_path / "cache").glob("*-pictures"))) == 1
 
 
-def test_the_data_set_is_what_celebas_loader_makes_of_the_written_faces_but_for_the_jpeg(tmp_path: Path) -> None:
+def test_the_data_set_equals_the_written_faces_loaded_as_celeba_except_for_jpeg_loss(tmp_path: Path) -> None:
     write_faces(tmp_path / "root", 60)
     written, direct = (data.load(name, tmp_path / "root", tmp_path / "cache") for name in ("celeba", "faces"))
     for ours, theirs in zip(everything(direct), everything(written), strict=True):
@@ -220,7 +220,7 @@ def test_the_data_set_is_what_celebas_loader_makes_of_the_written_faces_but_for_
         assert difference.mean() < 3 if ours.ndim == 4 else not difference.any()
 
 
-def test_the_fingerprint_stands_for_seed_and_count(tmp_path: Path) -> None:
+def test_the_fingerprint_depends_on_seed_and_count(tmp_path: Path) -> None:
     marks = {
         describe("faces", separate=False, seed=seed, count=count).digest(tmp_path)
         for seed, count in ((SEED, 60), (SEED + 1, 60), (SEED, 61))
@@ -228,7 +228,7 @@ def test_the_fingerprint_stands_for_seed_and_count(tmp_path: Path) -> None:
     assert len(marks) == 3
 
 
-def test_the_default_is_10_000_faces_to_train_and_the_papers_settings(tmp_path: Path) -> None:
+def test_the_default_is_10_000_training_faces_and_the_papers_settings(tmp_path: Path) -> None:
     for source in (FACES, FACES19):
         assert source.examples(tmp_path) == 10_000
         assert (source.defaults.latents, source.defaults.learning_rate) == (100, 1e-4)
@@ -236,7 +236,7 @@ def test_the_default_is_10_000_faces_to_train_and_the_papers_settings(tmp_path: 
     np.testing.assert_array_equal(np.bincount(faces.partitions(faces.COUNT)), [10_000, 1_000, 1_000])
 
 
-def test_the_attributes_are_those_of_version_1() -> None:
+def test_the_drawn_attributes_are_unchanged_since_version_1() -> None:
     values = np.stack(list(columns(draws(SEED, 0, 64)).values()))
     assert faces.VERSION == 1
     assert hashlib.sha256(values.tobytes()).hexdigest() == VERSION_1, "stored values changed: raise version"

@@ -1,4 +1,4 @@
-"""Files that others read: whole or not at all, one writer at a time, digests that notice a change."""
+"""Files shared between processes: complete or absent, one writer at a time, digests that detect changes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_written_file_appears_complete_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     write_atomically(tmp_path / "deep" / "a.json", b"new")
     write_atomically(tmp_path / "deep" / "a.json", b"newer")
     assert (tmp_path / "deep" / "a.json").read_bytes() == b"newer"
@@ -39,7 +39,9 @@ def test_a_file_appears_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_an_error_while_writing_leaves_the_old_file_and_no_temporary_one(tmp_path: Path, error: BaseException) -> None:
+def test_an_error_while_writing_keeps_the_old_file_and_leaves_no_temporary_file(
+    tmp_path: Path, error: BaseException
+) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
 
@@ -54,7 +56,7 @@ def test_an_error_while_writing_leaves_the_old_file_and_no_temporary_one(tmp_pat
     assert names(tmp_path) == ["a.json"]
 
 
-def test_a_reader_of_the_old_file_keeps_it_when_the_file_is_replaced(tmp_path: Path) -> None:
+def test_a_reader_keeps_the_old_content_when_the_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     write_atomically(path, b"old and long")
     with path.open("rb") as reader:
@@ -62,13 +64,13 @@ def test_a_reader_of_the_old_file_keeps_it_when_the_file_is_replaced(tmp_path: P
         assert reader.read() == b"old and long"
 
 
-def test_a_new_file_has_the_permissions_that_the_users_mask_allows(tmp_path: Path) -> None:
+def test_a_new_file_has_the_permissions_allowed_by_the_umask(tmp_path: Path) -> None:
     write_atomically(tmp_path / "ours", b"")
     (tmp_path / "plain").touch()
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def test_what_is_not_finished_or_has_just_gone_is_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_and_just_deleted_files_are_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_atomically(tmp_path / "a" / "there", b"12")
     (tmp_path / "a" / "going").touch()
     real = Path.is_file
@@ -87,7 +89,7 @@ def test_what_is_not_finished_or_has_just_gone_is_not_listed(tmp_path: Path, mon
     assert list(Folder(tmp_path).listing()) == ["a/new.png", "a/there"]
 
 
-def test_a_lock_excludes_other_threads_of_the_process(tmp_path: Path) -> None:
+def test_a_lock_excludes_other_threads_of_the_same_process(tmp_path: Path) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -109,7 +111,7 @@ def hold_for_ever(target: Path, held: Event) -> None:
         time.sleep(600)
 
 
-def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_lock_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     holder = context.Process(target=hold_for_ever, args=(tmp_path / "target", held))
@@ -124,13 +126,13 @@ def test_the_lock_of_a_killed_process_is_free_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", sorted(NO_LOCKS), ids=errno.errorcode.get)
-def test_a_file_system_without_locks_is_written_all_the_same_and_known(
+def test_a_file_system_without_locks_is_detected_and_still_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     target = Folder(tmp_path) / "folder" / "target"
     assert target.has_locks()
     with locked(target):
-        assert target.has_locks(), "a lock that somebody holds is one"
+        assert target.has_locks(), "a lock that is held must not count as missing support"
 
     def without(_descriptor: int, _how: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -141,7 +143,7 @@ def test_a_file_system_without_locks_is_written_all_the_same_and_known(
         raise KeyboardInterrupt
 
 
-def test_any_other_refusal_of_a_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_other_failure_to_lock_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(_descriptor: int, _how: int) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
@@ -158,19 +160,19 @@ def test_files_set_aside_never_overwrite_each_other(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_setting_aside_what_someone_else_moved_is_no_error(tmp_path: Path) -> None:
+def test_setting_aside_a_file_that_another_process_moved_is_no_error(tmp_path: Path) -> None:
     set_aside(tmp_path / "gone")
     assert names(tmp_path) == []
 
 
-def test_digests_are_those_of_the_bytes_and_notice_a_replaced_file(tmp_path: Path) -> None:
+def test_digests_hash_the_bytes_and_detect_a_replaced_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     for content in (b"", b"x" * 3_000_001, b"y" * 3_000_001):
         write_atomically(path, content)
         assert sha256_cached(path) == hashlib.sha256(content).hexdigest()
 
 
-def test_a_digest_is_computed_once_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_digest_is_computed_once_per_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"content")
     reads: list[Path] = []

@@ -1,4 +1,4 @@
-"""Modules keep the names that models in MLflow and plug-ins of earlier releases refer to."""
+"""Modules keep the names used by models in MLflow and by plug-ins of earlier releases."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ FORMER = {b"mvae.models.likelihoods": b"mvae.likelihood", b"mvae.data.faces.visi
 
 
 @pytest.mark.parametrize("dataset", ["digits", "vision_faces_small", "toy_translation", "faces19"])
-def test_a_model_pickled_under_former_names_of_modules_loads(dataset: str) -> None:
+def test_a_model_pickled_with_former_module_names_loads(dataset: str) -> None:
     model = arm("mvae").build(Trial.create(dataset=dataset, model="mvae", latents=2), DATASETS[dataset].modalities)
-    written = pickle.dumps(model, protocol=0)  # its names are plain text
+    written = pickle.dumps(model, protocol=0)  # its module names are plain text
     for now, before in FORMER.items():
         written = written.replace(now, before)
     again = pickle.loads(written)
@@ -28,7 +28,7 @@ def test_a_model_pickled_under_former_names_of_modules_loads(dataset: str) -> No
         assert torch.equal(one, other)
 
 
-def test_a_plug_in_may_import_gaussians_by_their_former_name() -> None:
+def test_a_plug_in_may_import_gaussians_from_their_former_module() -> None:
     from mvae.gaussian import Gaussian
     from mvae.models import gaussian
 
@@ -50,13 +50,11 @@ mvae.models.add(Arm("own", "Own", frozenset(), None, frozenset(), fit=print{}))
         (", many=False, imageless=True", "many, imageless: write handles=frozenset({TEXTS, IMAGELESS})"),
     ],
 )
-def test_a_plug_in_with_the_keywords_of_earlier_releases_is_told_in_one_line_what_to_write(
-    former: str, line: str, tmp_path: Path
-) -> None:
+def test_a_plug_in_with_outdated_keywords_is_told_what_to_write_instead(former: str, line: str, tmp_path: Path) -> None:
     path = tmp_path / "own.py"
     path.write_text(AN_ARM.format(former), encoding="utf-8")
     with pytest.raises(Refusal) as refused:
         plugins.load(plugins.read([path]))
     said = str(refused.value).replace("Feature.", "")
-    assert said == f"{path}, line 4: an Arm no longer takes {line} (from mvae.models.arm import Feature)"
+    assert said == f"{path}, line 4: Arm no longer takes {line} (from mvae.models.arm import Feature)"
     assert "own" not in ARMS

@@ -1,6 +1,6 @@
-"""Products and quotients of diagonal Gaussians, KL and densities, against closed forms in other arithmetic.
+"""Products and quotients of diagonal Gaussians, KL and densities, compared with closed forms in other arithmetic.
 
-Ordinary numbers are checked against dense covariance matrices, extreme ones against 60-digit decimals.
+Ordinary numbers are compared with dense covariance matrices, extreme ones with 60-digit decimals.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mvae.models.gaussian import (
 # R rows, M experts, T products, D dimensions
 
 PRECISIONS = {torch.float32: 2e-6, torch.float64: 1e-13}
-"""Largest relative error allowed in each number format."""
+"""Largest relative error in each number format."""
 
 WILD = (torch.nan, torch.inf, -torch.inf)
 
@@ -38,12 +38,12 @@ def experts(*shape: int, seed: int = 0, spread: float = 1.0, dtype: torch.dtype 
 
 
 def every_choice(modalities: int) -> Tensor:
-    """Boolean [2^M - 1, M]: every choice of at least one expert."""
+    """Every choice of at least one expert, boolean [2^M - 1, M]."""
     return torch.tensor([choice for choice in combinations((False, True), repeat=modalities) if any(choice)])
 
 
 def dense_product(means: Sequence[Tensor], covariances: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Mean and covariance of a product of densities, in canonical form with full matrices (proof of Lemma 2.1)."""
+    """Mean and covariance of a product of densities, from full matrices in canonical form (proof of Lemma 2.1)."""
     precisions = [torch.linalg.inv(covariance) for covariance in covariances]
     potential = torch.stack([precision @ mean for precision, mean in zip(precisions, means, strict=True)]).sum(0)
     covariance = torch.linalg.inv(torch.stack(precisions).sum(0))
@@ -100,7 +100,7 @@ def test_a_product_with_one_absent_expert_equals_the_product_without_it(prior: b
 
 @pytest.mark.parametrize("rule", ["product", "product without prior", "MVAE-Q"])
 @pytest.mark.parametrize("modalities", [FEW_EXPERTS, FEW_EXPERTS + 1, 19])
-def test_many_experts_are_joined_as_few_are(modalities: int, rule: str) -> None:
+def test_products_of_many_experts_are_right_too(modalities: int, rule: str) -> None:
     mean, spread = experts(2, modalities, 3)
     members = torch.rand(6, modalities, generator=torch.Generator().manual_seed(0)) < 0.5
     members[:, 0] = True
@@ -128,21 +128,21 @@ def test_the_order_of_experts_does_not_matter() -> None:
     )
 
 
-def test_the_prior_is_counted_once_however_many_experts_there_are() -> None:
+def test_the_prior_counts_once_for_any_number_of_experts() -> None:
     zero = torch.zeros(6, 1, dtype=torch.float64)
     members = torch.tril(torch.ones(6, 6)).bool()
     precision = product(zero, zero, members, prior=True).log_var.neg().exp().squeeze(-1)
     torch.testing.assert_close(precision, 1 + torch.arange(1.0, 7.0, dtype=torch.float64))
 
 
-def test_a_product_of_the_prior_alone_is_the_prior() -> None:
+def test_a_product_of_only_the_prior_is_the_prior() -> None:
     mean, log_var = experts(2, 3)
     q = product(mean, log_var, torch.zeros(1, 2, dtype=torch.bool), prior=True)
     assert q.mean.eq(0).all()
     assert q.log_var.eq(0).all()
 
 
-def test_a_product_of_nothing_without_the_prior_is_refused() -> None:
+def test_an_empty_product_without_the_prior_is_refused() -> None:
     mean, log_var = experts(2, 3)
     with pytest.raises(ValueError, match="no experts"):
         product(mean, log_var, torch.tensor([[True, True], [False, False]]), prior=False)
@@ -192,7 +192,7 @@ def test_an_absent_expert_that_holds_nan_or_inf_changes_no_value_and_no_gradient
 
 
 @pytest.mark.parametrize("rule", ["product", "product without prior", "MVAE-Q"])
-def test_an_expert_that_is_nan_spoils_the_products_it_belongs_to_and_no_other(rule: str) -> None:
+def test_a_nan_expert_affects_only_the_products_it_belongs_to(rule: str) -> None:
     members = every_choice(3)
     mean, spread = experts(2, 3, 4)
     clean = _join(rule, mean, spread, members)
@@ -206,7 +206,7 @@ def test_an_expert_that_is_nan_spoils_the_products_it_belongs_to_and_no_other(ru
 
 
 @pytest.mark.parametrize("rule", ["product", "product without prior", "MVAE-Q"])
-def test_an_expert_that_is_nan_leaves_the_gradients_of_the_other_products_whole(rule: str) -> None:
+def test_a_nan_expert_does_not_affect_the_gradients_of_other_products(rule: str) -> None:
     members = every_choice(3)
     others = ~members[:, 1]
 
@@ -268,7 +268,7 @@ def test_a_quotient_whose_divisor_is_not_wider_is_refused(extra: float) -> None:
         quotient(p, Gaussian(p.mean, p.log_var + torch.tensor([1.0, extra, 1.0])))
 
 
-def test_kl_equals_that_of_torch_distributions() -> None:
+def test_kl_equals_torch_distributions() -> None:
     p, q = experts(20, 6, seed=1), experts(20, 6, seed=2)
     theirs = kl_divergence(_distribution(p), _distribution(q))
     torch.testing.assert_close(p.kl(q), theirs)
@@ -288,7 +288,7 @@ def test_kl_equals_its_monte_carlo_estimate() -> None:
 
 @pytest.mark.parametrize("dtype", PRECISIONS)
 @pytest.mark.parametrize("log_var", [-80.0, -1.0, 80.0])
-def test_kl_from_the_prior_is_right_for_extreme_log_variances(dtype: torch.dtype, log_var: float) -> None:
+def test_kl_to_the_prior_is_right_for_extreme_log_variances(dtype: torch.dtype, log_var: float) -> None:
     q = Gaussian(torch.tensor([[2.0]], dtype=dtype), torch.tensor([[log_var]], dtype=dtype, requires_grad=True))
     kl = q.kl_to_prior()
     kl.sum().backward()  # type: ignore[no-untyped-call]
@@ -298,7 +298,7 @@ def test_kl_from_the_prior_is_right_for_extreme_log_variances(dtype: torch.dtype
     assert q.log_var.grad.item() == pytest.approx(float((variance - 1) / 2), rel=PRECISIONS[dtype] * 5)
 
 
-def test_densities_equal_those_of_torch_distributions() -> None:
+def test_densities_equal_torch_distributions() -> None:
     q, z = experts(20, 6, seed=3), experts(20, 6, seed=4).mean
     theirs = _distribution(q).log_prob(z)
     torch.testing.assert_close(q.log_prob(z), theirs)
@@ -306,7 +306,7 @@ def test_densities_equal_those_of_torch_distributions() -> None:
     torch.testing.assert_close(standard_log_prob(z), _distribution(prior).log_prob(z))
 
 
-def test_samples_have_the_mean_and_the_variance() -> None:
+def test_samples_have_the_given_mean_and_variance() -> None:
     q = experts(4, seed=8)
     z = q.rsample(torch.randn(100_000, 4, generator=torch.Generator().manual_seed(9), dtype=torch.float64))
     deviation = q.log_var.mul(0.5).exp()

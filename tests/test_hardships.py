@@ -1,4 +1,4 @@
-"""Sweeps of their own processes under hardship: a poor machine, a closed terminal, a lost head, another's cluster."""
+"""Sweeps in their own processes under hard conditions: small machine, closed terminal, lost head, foreign cluster."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SHORT = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "2")
 ENDLESS = ("--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", "100000")
 
 POOR = 'ulimit -n 256; mount -t tmpfs -o size=8m none /dev/shm && exec "$@"'
-"""256 open files, and 8 MB of shared memory, in which Ray keeps its objects."""
+"""Allows 256 open files and 8 MB of shared memory, in which Ray keeps its objects."""
 
 
 def begun(here: Place, **environment: str) -> Driver:
-    """A sweep without end whose first epoch is done."""
+    """Starts an endless sweep and waits for its first epoch."""
     driver = here.start(*ENDLESS, **environment)
     driver.until(lambda: sum(here.epochs().values()) >= 1, "its first epoch was done")
     return driver
 
 
-def test_a_poor_machine_behind_dead_proxies_runs_a_sweep_whose_warnings_are_errors(
+def test_a_sweep_works_on_a_small_machine_behind_dead_proxies_with_warnings_as_errors(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     apart = ["unshare", "--mount", "sh", "-c"]
@@ -47,16 +47,16 @@ def test_a_poor_machine_behind_dead_proxies_runs_a_sweep_whose_warnings_are_erro
         assert here.running() == []
 
 
-def test_nobody_joins_the_private_cluster_of_a_sweep_and_a_sweep_whose_head_is_lost_says_so() -> None:
+def test_nobody_can_join_a_sweeps_private_cluster_and_a_lost_head_is_reported() -> None:
     with place(begun=True) as here:
         driver = begun(here, **{GIVES_UP_AFTER: "20"})
         (gcs,) = (one for one in driver.tree() if "gcs_server" in command_line(one).split(" ")[0])
         found = re.search(r"--gcs-address=(\S+)", " ".join(map(command_line, driver.tree())))
         assert found is not None
-        # "auto" would look for a cluster on the whole machine, and might find another than this test's
+        # "auto" searches the whole machine, and might find another cluster than this test's
         joining = here.run(*SHORT, "--name", "other", RAY_ADDRESS=found[1])
         assert joining.code == 2, joining
-        assert joining.err.startswith(f"RAY_ADDRESS {found[1]}: the cluster there is private to another sweep")
+        assert joining.err.startswith(f"RAY_ADDRESS {found[1]}: this cluster is private to another sweep")
         assert joining.err.count("\n") == 1
         kill(gcs)
         ended = driver.ended()
@@ -68,7 +68,7 @@ def test_nobody_joins_the_private_cluster_of_a_sweep_and_a_sweep_whose_head_is_l
         assert not (here.store.folder / "lease.json").exists()
 
 
-def test_a_sweep_whose_raylet_is_lost_says_so() -> None:
+def test_a_lost_raylet_is_reported() -> None:
     with place(begun=True) as here:
         driver = begun(here)
         (raylet,) = (one for one in driver.tree() if command_line(one).split(" ")[0].endswith("/raylet"))
@@ -101,17 +101,19 @@ while not Path(sys.argv[1]).exists():
 os.close(terminal)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
-"""Runs a command in a terminal that is closed once a file exists, as a window; prints the exit code."""
+"""Runs a command in a terminal and closes the terminal when a file appears; prints the exit code."""
 
 
-def test_a_sweep_whose_terminal_is_closed_ends_in_order_and_leaves_no_process() -> None:
+def test_a_sweep_whose_terminal_is_closed_ends_cleanly_and_leaves_no_process() -> None:
     with place(begun=True) as here:
         closing = here.root / "close"
         driver = here.launch([sys.executable, "-c", IN_A_TERMINAL, str(closing), *here.command(*ENDLESS)])
         driver.until(lambda: sum(here.epochs().values()) >= 1, "its first epoch was done")
         processes = driver.tree()
         daemons = [one for one in processes if re.search(r"/(raylet|gcs_server)$", command_line(one).split(" ")[0])]
-        assert [blocks_hangups(pid) for pid, _ in daemons] == [True, True], "they must outlive the driver's end"
+        assert [blocks_hangups(pid) for pid, _ in daemons] == [True, True], (
+            "the processes must still run when the driver ends"
+        )
         closing.touch()
         ended = driver.ended()
         assert ended.out == "130\n", ended

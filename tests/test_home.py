@@ -23,12 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No home directory; returns the temporary folder."""
+    """Removes the home directory; returns the temporary folder."""
 
     def unknown(_: int) -> NoReturn:
         raise KeyError("getpwuid(): uid not found")
 
-    monkeypatch.setenv("HOME", "")  # so that it is restored afterwards, whatever the test makes of it
+    monkeypatch.setenv("HOME", "")  # so that monkeypatch restores it after the test
     monkeypatch.delenv("HOME")
     monkeypatch.delenv("MVAE_DATA", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", unknown)
@@ -36,33 +36,33 @@ def homeless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_without_a_home_directory_a_folder_of_the_user_stands_in_and_is_found_again(homeless: Path) -> None:
+def test_without_a_home_directory_a_substitute_folder_is_used_and_found_again(homeless: Path) -> None:
     folder = homeless / f"mvae-home-{os.getuid()}"
     assert ensure_home() == folder == Path.home()
     assert folder.stat().st_mode & 0o777 == 0o700
-    assert ensure_home() == folder, "and the user can be told so later"
+    assert ensure_home() == folder, "a second call must return the folder again"
     del os.environ["HOME"]
     assert ensure_home() == folder
 
 
-def test_with_a_home_directory_nothing_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_with_a_home_directory_no_substitute_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert ensure_home() is None
     assert Path.home() == tmp_path
 
 
-def test_a_folder_of_somebody_else_does_not_stand_in(homeless: Path) -> None:
+def test_a_folder_owned_by_another_user_is_no_substitute(homeless: Path) -> None:
     (homeless / "elsewhere").mkdir()
     (homeless / f"mvae-home-{os.getuid()}").symlink_to(homeless / "elsewhere")
     assert ensure_home() not in (None, homeless / f"mvae-home-{os.getuid()}")
 
 
 @pytest.mark.parametrize("ask", [default_cache, default_data_root, lambda: read(Options, ("--plan",)).data_root])
-def test_where_data_lies_by_default_is_known_without_a_home_directory(homeless: Path, ask: Any) -> None:
+def test_the_default_data_folder_is_known_without_a_home_directory(homeless: Path, ask: Any) -> None:
     assert ask() == homeless / f"mvae-home-{os.getuid()}" / ".cache" / "mvae"
 
 
-def test_a_storage_in_the_home_directory_lies_in_the_folder_that_stands_in(homeless: Path) -> None:
+def test_a_storage_in_the_home_directory_lies_in_the_substitute_folder(homeless: Path) -> None:
     assert read(Options, ("--storage", "~/runs")).storage == homeless / f"mvae-home-{os.getuid()}" / "runs"
 
 

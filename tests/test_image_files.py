@@ -1,4 +1,4 @@
-"""Pictures keep their meaning on the way in: depth, transparency, rotation, inks, palettes; or are refused by name."""
+"""Pictures keep their meaning when read: depth, transparency, rotation, inks, palettes; others are refused by name."""
 
 from __future__ import annotations
 
@@ -33,38 +33,38 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> io.BytesI
 
 
 def seen(image: Image.Image, kind: str = "PNG", **options: object) -> np.ndarray:
-    """The picture as it is read from a file, uint8 [H, W, 3]."""
+    """Pixels read from a file, uint8 [H, W, 3]."""
     read = image_files.read(saved(image, kind, **options))
     assert read.mode == "RGB"
     return np.asarray(read)
 
 
 def ramp() -> np.ndarray:
-    """Grey values of 16 bits from black to white, [64, 64]."""
+    """16-bit grey values from black to white, [64, 64]."""
     return np.linspace(0, 65535, 64 * 64).round().astype(np.uint16).reshape(64, 64)
 
 
 def cut_out(alpha: tuple[int, int], mode: str = "RGBA") -> Image.Image:
-    """Red; the left half with one alpha, the right half with another."""
+    """A red picture whose left and right halves have different alpha."""
     image = Image.new("RGBA", (64, 64), (*RED, alpha[0]))
     image.paste((*RED, alpha[1]), (32, 0, 64, 64))
     return image.convert(mode)
 
 
-def test_a_ramp_of_16_bits_stays_a_ramp(tmp_path: Path) -> None:
+def test_a_16_bit_ramp_stays_a_ramp(tmp_path: Path) -> None:
     Image.fromarray(ramp()).save(tmp_path / "ramp.png")
     stored = vision.images_block((tmp_path / "ramp.png",))[0, :3]
     np.testing.assert_allclose(stored, np.broadcast_to(ramp() / 257, (3, 64, 64)), atol=0.51)
     assert stored.mean() == pytest.approx(127.5, abs=0.5)
 
 
-def test_an_image_that_a_plug_in_cannot_square_is_named(tmp_path: Path) -> None:
+def test_an_error_names_the_image_that_a_plug_in_cannot_crop_to_a_square(tmp_path: Path) -> None:
     Image.fromarray(ramp().astype(np.int32)).save(tmp_path / "deep.tif")
     with Image.open(tmp_path / "deep.tif") as image, pytest.raises(Refusal, match=r"deep\.tif has 32-bit grey values"):
         pictures.square(image)
 
 
-def test_a_ramp_of_16_bits_in_each_colour_stays_a_ramp() -> None:
+def test_a_16_bit_ramp_in_each_colour_stays_a_ramp() -> None:
     rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in ramp())
 
     def chunk(name: bytes, body: bytes) -> bytes:
@@ -76,20 +76,20 @@ def test_a_ramp_of_16_bits_in_each_colour_stays_a_ramp() -> None:
     np.testing.assert_allclose(read, np.repeat(ramp()[..., None] / 257, 3, axis=2), atol=1)
 
 
-def test_what_is_transparent_shows_the_white_behind_it_and_not_the_colour_hidden_there(tmp_path: Path) -> None:
+def test_transparent_pixels_become_white_and_not_their_hidden_colour(tmp_path: Path) -> None:
     cut_out((0, 255)).save(tmp_path / "cut-out.png")
     stored = vision.images_block((tmp_path / "cut-out.png",))[0, :3]
     assert (stored[:, :, :32] == 255).all()
     assert (stored[:, :, 32:] == np.array(RED, np.uint8)[:, None, None]).all()
 
 
-def test_what_is_half_transparent_is_mixed_with_white() -> None:
+def test_half_transparent_pixels_are_mixed_with_white() -> None:
     read = seen(cut_out((51, 255)))
     np.testing.assert_array_equal(read[0, 0], (255, 204, 204))
     np.testing.assert_array_equal(read[0, 63], RED)
 
 
-def test_a_transparent_grey_value_entry_or_colour_shows_white_too() -> None:
+def test_a_transparent_grey_value_palette_entry_or_colour_becomes_white() -> None:
     halves = Image.new("L", (64, 64), 10)
     halves.paste(200, (32, 0, 64, 64))
     palette = halves.convert("P")
@@ -102,7 +102,7 @@ def test_a_transparent_grey_value_entry_or_colour_shows_white_too() -> None:
     assert (read[:, :32] == 255).all() and (read[:, 32:] < 100).all()
 
 
-def test_opaque_pictures_of_8_bits_are_stored_as_ever() -> None:
+def test_opaque_8_bit_pictures_are_stored_unchanged() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (80, 70, 3), dtype=np.uint8)
     image = Image.fromarray(pixels)
     opaque = image.copy()
@@ -114,13 +114,13 @@ def test_opaque_pictures_of_8_bits_are_stored_as_ever() -> None:
         np.testing.assert_array_equal(seen(other), np.asarray(other.convert("RGB")))
 
 
-def test_inks_become_the_colours_that_they_print() -> None:
+def test_cmyk_inks_become_the_colours_that_they_print() -> None:
     inks = {(0, 255, 255, 0): RED, (0, 0, 0, 0): WHITE, (0, 0, 0, 255): (0, 0, 0), (255, 0, 255, 0): (0, 255, 0)}
     for ink, colour in inks.items():
         np.testing.assert_allclose(seen(Image.new("CMYK", (64, 64), ink), "JPEG", quality=95)[9, 9], colour, atol=3)
 
 
-def test_a_jpeg_of_celeba_is_turned_upright_too(tmp_path: Path) -> None:
+def test_a_celeba_jpeg_is_turned_upright(tmp_path: Path) -> None:
     write_faces(tmp_path, 24)
     path = tmp_path / "celeba" / IMAGES / "000001.jpg"
     with Image.open(path) as image:
@@ -133,7 +133,7 @@ def test_a_jpeg_of_celeba_is_turned_upright_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-def test_damaged_exif_data_leave_a_picture_as_it_is() -> None:
+def test_damaged_exif_data_do_not_rotate_a_picture() -> None:
     left = Image.new("RGB", (64, 32), RED)
     left.paste(WHITE, (32, 0, 64, 32))
     exif = Image.Exif()
@@ -152,7 +152,7 @@ def test_damaged_exif_data_leave_a_picture_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
-def test_a_picture_is_turned_as_its_exif_data_say(turn: int) -> None:
+def test_a_picture_is_rotated_as_its_exif_data_say(turn: int) -> None:
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 16, 3), dtype=np.uint8))
     exif = Image.Exif()
     exif[0x0112] = turn
@@ -171,7 +171,7 @@ def test_a_picture_is_turned_as_its_exif_data_say(turn: int) -> None:
     ],
     ids=["32 bits", "floats", "transparent"],
 )
-def test_a_picture_that_cannot_be_converted_is_refused_by_name(
+def test_a_refusal_names_the_picture_that_cannot_be_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Image.Image, kind: str, line: str
 ) -> None:
     monkeypatch.setattr(landmarks, "check_installed", lambda *modules: None)

@@ -1,4 +1,4 @@
-"""Importance sampling's core: sums over chunks are the sums over all, and noise belongs to example and sample."""
+"""Core of importance sampling: sums over chunks equal sums over all samples; noise depends on the sample."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def log_w() -> Tensor:
-    """Log-weights of 5 examples, 40 samples of each, on very different levels and with very different spreads."""
+    """Log-weights of 5 examples with 40 samples each, on different levels and with different spreads."""
     draw = torch.randn(5, 40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     level = torch.tensor([-1e4, -300.0, 0.0, 300.0, 1e4], dtype=torch.float64)
     return level.unsqueeze(1) + draw * torch.tensor([0.01, 1.0, 3.0, 30.0, 1.0]).double().unsqueeze(1)
@@ -39,7 +39,7 @@ def in_chunks(log_w: Tensor, chunk: int) -> RunningWeights:
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 39, 40])
-def test_sums_over_chunks_give_what_the_textbook_gives_of_all_samples(log_w: Tensor, chunk: int) -> None:
+def test_sums_over_chunks_equal_the_textbook_formulas_over_all_samples(log_w: Tensor, chunk: int) -> None:
     estimate = in_chunks(log_w, chunk).estimate()
     w = torch.exp(log_w - log_w.amax(1, keepdim=True))
     torch.testing.assert_close(estimate.log_mean, torch.logsumexp(log_w, 1) - math.log(40))
@@ -48,14 +48,14 @@ def test_sums_over_chunks_give_what_the_textbook_gives_of_all_samples(log_w: Ten
     torch.testing.assert_close(estimate.variance, log_w.var(1), rtol=1e-9, atol=0)
 
 
-def test_equal_weights_have_no_error_and_all_samples_count() -> None:
+def test_equal_weights_have_zero_error_and_all_samples_are_effective() -> None:
     estimate = in_chunks(torch.full((2, 30), -123.4, dtype=torch.float64), 11).estimate()
     assert estimate.standard_error.abs().max() < 1e-8
     assert estimate.variance.max() < 1e-18
     torch.testing.assert_close(estimate.effective_samples, torch.full((2,), 30.0).double())
 
 
-def test_noise_belongs_to_seed_stream_example_and_sample_however_it_is_asked_for() -> None:
+def test_noise_depends_only_on_seed_stream_example_and_sample() -> None:
     whole = Noise(3, "likelihood", [5, 9], 4, CPU).next(12)
     parts = Noise(3, "likelihood", [9], 4, CPU)
     torch.testing.assert_close(torch.cat([parts.next(1), parts.next(5), parts.next(6)], 1), whole[1:], rtol=0, atol=0)
@@ -72,7 +72,7 @@ def test_noise_is_standard_normal() -> None:
     assert by_example.abs().max() < 4.5
 
 
-def test_a_proposal_says_the_density_of_its_own_samples() -> None:
+def test_a_proposal_gives_the_density_of_its_own_samples() -> None:
     q = Gaussian(torch.randn(3, 2).double(), torch.randn(3, 2).double())
     z, log_r = gaussian_proposal(q)(torch.randn(3, 7, 2).double())
     for example in range(3):
@@ -80,7 +80,7 @@ def test_a_proposal_says_the_density_of_its_own_samples() -> None:
         torch.testing.assert_close(log_r[example], own)
 
 
-def test_the_mixture_draws_one_half_of_each_and_says_the_density_of_both() -> None:
+def test_the_mixture_draws_half_from_each_component_and_gives_the_mixture_density() -> None:
     q = Gaussian(torch.full((1, 2), 50.0).double(), torch.randn(1, 2).double())
     z, log_r = half_prior_proposal(q)(torch.randn(1, 9, 4).double())
     assert z.shape == (1, 18, 2)

@@ -1,4 +1,4 @@
-"""JMVAE: its networks' sizes, its objective against formulas written out, and what it can be asked for."""
+"""JMVAE: sizes of its networks, its objective against explicit formulas, and what it can infer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROWS, BETA, WEIGHTS, BATCH_SIZE = 6, 0.3, (1.5, 7.0), 8
 
 
 class FlatJointEncoder(nn.Module):
-    """A joint encoder of the test's own, for the small image and label."""
+    """A small joint encoder for the small image and label."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class FlatJointEncoder(nn.Module):
 
 @pytest.fixture
 def model() -> JMVAE:
-    """Float64, with the small networks that other models are tested with."""
+    """A float64 model with the small networks of other tests."""
 
     class Networks(JMVAE):
         def __init__(self, modalities: tuple, encoders: list, decoders: list, latents: int) -> None:  # type: ignore[type-arg]
@@ -55,7 +55,7 @@ def noise() -> Tensor:
 
 
 def plain_elbo(model: JMVAE, values: tuple[Tensor, Tensor], noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The joint ELBO of each row, weighted, row by row; and the mean and standard deviation of q(z|x1,x2)."""
+    """The weighted joint ELBO row by row; and the mean and standard deviation of q(z|x1,x2)."""
     image, label = values
     mean, log_var = model.joint([image, label]).chunk(2, -1)
     deviation = torch.exp(log_var / 2)
@@ -83,7 +83,7 @@ def loss(model: JMVAE, values: tuple[Tensor, Tensor], noise: Tensor, alpha: floa
     ).total
 
 
-def test_with_alpha_0_the_loss_is_the_negative_joint_elbo_and_the_unimodal_encoders_learn_nothing(
+def test_with_alpha_0_the_loss_is_the_negative_joint_elbo_and_unimodal_encoders_learn_nothing(
     model: JMVAE, values: tuple[Tensor, Tensor], noise: Tensor
 ) -> None:
     expected = -plain_elbo(model, values, noise)[0].sum() / BATCH_SIZE
@@ -99,7 +99,7 @@ def test_with_alpha_0_the_loss_is_the_negative_joint_elbo_and_the_unimodal_encod
 
 
 @pytest.mark.parametrize("alpha", [0.01, 2.0])
-def test_alpha_adds_the_kl_from_the_joint_posterior_to_each_unimodal_one(
+def test_alpha_weighs_the_kl_from_the_joint_to_each_unimodal_posterior(
     alpha: float, model: JMVAE, values: tuple[Tensor, Tensor], noise: Tensor
 ) -> None:
     elbo, mean, deviation = plain_elbo(model, values, noise)
@@ -119,7 +119,7 @@ def test_alpha_adds_the_kl_from_the_joint_posterior_to_each_unimodal_one(
         torch.testing.assert_close(gradient, theirs[name], rtol=1e-10, atol=1e-12)
 
 
-def test_the_logged_parts_make_up_the_loss(model: JMVAE, values: tuple[Tensor, Tensor], noise: Tensor) -> None:
+def test_the_logged_parts_add_up_to_the_loss(model: JMVAE, values: tuple[Tensor, Tensor], noise: Tensor) -> None:
     made = negative_joint_elbo(model, values, noise, alpha=0.5, beta=BETA, weights=WEIGHTS, batch_size=BATCH_SIZE)
     parts = made.parts
     total = BETA * parts["kl"] + 0.5 * (parts["kl_to_image"] + parts["kl_to_label"])
@@ -130,7 +130,7 @@ def test_the_logged_parts_make_up_the_loss(model: JMVAE, values: tuple[Tensor, T
 @pytest.mark.parametrize(
     ("dataset", "network", "golden"), [("mnist", "mlp", 2_061_184), ("fashion_mnist", "dcgan", 7_682_432)]
 )
-def test_inference_networks_have_as_many_parameters_as_the_published_shapes(
+def test_inference_networks_have_the_numbers_of_parameters_of_the_published_shapes(
     dataset: str, network: str, golden: int
 ) -> None:
     trial = Trial.create(dataset=dataset, model="jmvae", image_network=network)
@@ -139,14 +139,14 @@ def test_inference_networks_have_as_many_parameters_as_the_published_shapes(
     assert sum(p.numel() for part in (made.encoders, made.joint) for p in part.parameters()) == golden
 
 
-def test_on_digits_the_joint_encoder_is_of_width_128() -> None:
+def test_on_digits_the_joint_encoder_has_width_128() -> None:
     made = arm("jmvae").build(Trial.create(dataset="digits", model="jmvae"), source("digits").modalities)
     assert isinstance(made, JMVAE)
     shapes = [tuple(p.shape) for p in made.joint.parameters() if p.dim() == 2]
     assert shapes == [(128, 64), (10, 128), (128, 256), (32, 128)]
 
 
-def test_unimodal_networks_are_the_mvaes() -> None:
+def test_the_unimodal_networks_are_those_of_the_mvae() -> None:
     trial = Trial.create(dataset="mnist", model="jmvae")
     jmvae, mvae = (arm(token).build(trial, source("mnist").modalities) for token in ("jmvae", "mvae"))
     assert isinstance(jmvae, JMVAE)
@@ -154,7 +154,7 @@ def test_unimodal_networks_are_the_mvaes() -> None:
     assert ours == {name: weight.shape for name, weight in mvae.state_dict().items()}
 
 
-def test_posteriors_come_from_the_encoder_of_what_is_given_without_a_universal_expert(
+def test_posteriors_come_from_the_given_modalitys_encoder_without_a_universal_expert(
     model: JMVAE, values: tuple[Tensor, Tensor]
 ) -> None:
     for given, outputs in (
@@ -169,12 +169,12 @@ def test_posteriors_come_from_the_encoder_of_what_is_given_without_a_universal_e
 
 
 @pytest.mark.parametrize("given", [[], [2], [0, 2], [0, 1, 2]])
-def test_any_other_set_of_modalities_is_refused(given: list[int], model: JMVAE) -> None:
-    with pytest.raises(ValueError, match=r"JMVAE infers from one modality or from all 2: given \["):
+def test_jmvae_infers_only_from_one_modality_or_from_all(given: list[int], model: JMVAE) -> None:
+    with pytest.raises(ValueError, match=r"JMVAE needs one modality or all 2 for inference: got \["):
         model.infer_at({m: torch.zeros(1, dtype=torch.int64) for m in given})
 
 
-def test_a_joint_encoder_outside_the_range_is_clamped() -> None:
+def test_joint_encoder_outputs_outside_the_range_are_clamped() -> None:
     joint = JointEncoder([nn.Identity(), nn.Identity()], (1, 1), 2, 2)
     with torch.no_grad():
         list(joint.head.parameters())[-1].copy_(torch.tensor([0.0, 1e4]))

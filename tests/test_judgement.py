@@ -1,4 +1,4 @@
-"""The statistics of a table, against scipy and against values computed by hand."""
+"""The statistics of a table, compared with scipy and with hand-computed values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_spread_is_pooled_over_columns_by_their_degrees_of_freedom() -> None:
     assert pooled.spread == pytest.approx(math.sqrt(2.5 / 3))
 
 
-def test_columns_that_were_measured_on_the_same_models_count_their_degrees_of_freedom_once() -> None:
+def test_columns_measured_on_the_same_models_count_their_degrees_of_freedom_once() -> None:
     values = [1.0, 2.0, 3.0]
     assert pooled_spread([(values, "vae"), (values, "vae")]) == Pooled(1.0, 2)
     assert pooled_spread([(values, "nn at 1%"), (values, "nn at 2%")]) == Pooled(1.0, 4)
@@ -44,16 +44,16 @@ def test_without_two_values_in_any_column_there_is_no_spread() -> None:
     assert pooled_spread([([0.5, math.nan, 0.6], "a")]) is None
 
 
-def test_seeds_that_do_not_differ_have_a_spread_of_zero_with_all_their_degrees_of_freedom() -> None:
+def test_equal_seeds_have_zero_spread_and_all_their_degrees_of_freedom() -> None:
     assert pooled_spread([([0.8] * 5, "a"), ([0.9] * 5, "b")]) == Pooled(0.0, 8)
 
 
-def test_the_binomial_spread_is_that_of_a_share_of_test_examples() -> None:
+def test_the_binomial_spread_is_the_standard_deviation_of_a_share_of_test_examples() -> None:
     assert binomial_spread(0.8412, 10_000) == pytest.approx(stats.binom(10_000, 0.8412).std() / 10_000)
     assert binomial_spread(1.0, 10_000) == binomial_spread(1.0 + 1e-12, 10_000) == 0.0
 
 
-def test_the_half_width_is_student_s_for_one_more_run() -> None:
+def test_the_half_width_is_students_prediction_interval_for_one_more_run() -> None:
     # t(.975, 4) = 2.7764 from a printed table.
     assert half_width(0.01, 4, 3) == pytest.approx(2.7764 * 0.01 * math.sqrt(4 / 3), rel=1e-4)
     assert half_width(0.01, 4, 3) == pytest.approx(stats.t.interval(0.95, 4, scale=0.01 * math.sqrt(4 / 3))[1])
@@ -70,7 +70,7 @@ def test_one_more_run_falls_within_the_interval_in_95_of_100_cases() -> None:
         h = half_width(pooled.spread, pooled.freedom, seeds)
         covered += sum(abs(values[seeds] - statistics.fmean(values[:seeds])) <= h for values in of_try)
     share = covered / (tries * columns)
-    assert abs(share - 0.95) < 0.02, "four standard errors of tries that share their spread"
+    assert abs(share - 0.95) < 0.02, "off by more than four standard errors; columns of a try share their spread"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_a_cell_is_judged_by_difference_half_width_and_tolerance(difference: flo
     assert judge(difference, h, 0.03, as_published=False) is other
 
 
-def test_five_of_a_hundred_judged_cells_are_off_by_chance() -> None:
+def test_about_five_of_a_hundred_judged_cells_are_off_by_chance() -> None:
     assert by_chance(54) == pytest.approx(2.7)
 
 
@@ -105,7 +105,7 @@ OURS = [0.81, 0.83, 0.80, 0.84, 0.82, 0.83, 0.85, 0.81, 0.84, 0.83]
 THEIRS = [0.80, 0.81, 0.80, 0.82, 0.81, 0.83, 0.82, 0.80, 0.81, 0.82]
 
 
-def test_paired_seeds_give_student_s_interval_and_p() -> None:
+def test_paired_seeds_give_students_interval_and_p() -> None:
     found = paired(OURS[:4], THEIRS[:4])
     assert found is not None
     test = stats.ttest_rel(OURS[:4], THEIRS[:4])
@@ -117,7 +117,7 @@ def test_paired_seeds_give_student_s_interval_and_p() -> None:
     assert (found.permutation_p, found.bootstrap) == (None, None)
 
 
-def test_the_permutation_test_goes_through_all_signs_from_six_seeds_on() -> None:
+def test_from_six_seeds_on_the_permutation_test_enumerates_all_signs() -> None:
     assert getattr(paired(OURS[:5], THEIRS[:5]), "permutation_p", 0) is None
     found = paired(OURS[:6], THEIRS[:6])
     differences = np.subtract(OURS[:6], THEIRS[:6])
@@ -127,7 +127,7 @@ def test_the_permutation_test_goes_through_all_signs_from_six_seeds_on() -> None
     assert found is not None and found.permutation_p == pytest.approx(2 * above)
 
 
-def test_the_bootstrap_interval_from_ten_seeds_on_is_scipy_s_and_the_same_each_time() -> None:
+def test_from_ten_seeds_on_the_bootstrap_interval_is_scipys_and_deterministic() -> None:
     assert getattr(paired(OURS[:9], THEIRS[:9]), "bootstrap", 0) is None
     first, second = paired(OURS, THEIRS), paired(OURS, THEIRS)
     assert first is not None and first.bootstrap is not None and first == second
@@ -137,7 +137,7 @@ def test_the_bootstrap_interval_from_ten_seeds_on_is_scipy_s_and_the_same_each_t
 
 
 @pytest.mark.filterwarnings("error")
-def test_arms_whose_differences_are_all_equal_have_an_interval_without_width_and_no_p() -> None:
+def test_equal_differences_give_a_zero_width_interval_and_no_p() -> None:
     apart = paired([0.8, 0.9, 0.7], [0.7, 0.8, 0.6])
     assert apart is not None and apart.interval == pytest.approx((0.1, 0.1))
     assert apart.p is None and apart.resolved
@@ -145,13 +145,13 @@ def test_arms_whose_differences_are_all_equal_have_an_interval_without_width_and
     assert same == Paired((0.0, 0.0), None) and not same.resolved
 
 
-def test_two_seeds_or_a_value_that_is_not_finite_test_nothing() -> None:
+def test_two_seeds_or_a_non_finite_value_give_no_test() -> None:
     assert paired([0.8, 0.9], [0.7, 0.8]) is None
     assert paired([], []) is None
     assert paired([0.8, 0.9, math.nan], [0.7, 0.8, 0.6]) is None
 
 
-def test_the_seeds_that_resolve_a_difference_find_it_in_four_of_five_tries() -> None:
+def test_the_recommended_number_of_seeds_finds_a_difference_in_four_of_five_tries() -> None:
     seeds = seeds_to_resolve(0.008, 0.01, 3)
     assert seeds == 30
     draws = np.random.default_rng(0).normal(0.008, 0.01, (500, 30))
@@ -160,7 +160,7 @@ def test_the_seeds_that_resolve_a_difference_find_it_in_four_of_five_tries() -> 
     assert np.mean(stats.ttest_1samp(fewer, 0.0, axis=1).pvalue < 0.05) < 0.8
 
 
-def test_seeds_that_did_not_suffice_are_never_the_answer() -> None:
+def test_a_number_of_seeds_that_was_too_small_is_never_recommended() -> None:
     assert seeds_to_resolve(0.1, 0.01, 3) == 10
     assert seeds_to_resolve(0.1, 0.01, 10) == 30
     assert seeds_to_resolve(0.0001, 0.01, 3) is None
@@ -182,7 +182,7 @@ def test_two_arms_are_in_order_reversed_or_unresolved() -> None:
     assert Paired((0.0, 0.0), None).ordering is Ordering.UNRESOLVED
 
 
-def test_tau_b_is_scipy_s_and_counts_ties() -> None:
+def test_tau_b_equals_scipys_and_counts_ties() -> None:
     published, ours = [0.9, 0.8, 0.8, 0.5], [0.7, 0.75, 0.6, 0.5]
     # 5 pairs without a tie: 4 in order, 1 reversed; tau-b = 3 / sqrt(5 * 6).
     assert tau_b(published, ours) == pytest.approx(3 / math.sqrt(30))

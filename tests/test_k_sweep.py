@@ -1,4 +1,4 @@
-"""Figure 6's pipeline: which trials it makes, and what its report holds."""
+"""The pipeline of Figure 6: its trials and its report."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ QUANTITIES = ("log joint", "var joint", "var marginal", "var conditional", "ESS 
 
 @pytest.fixture
 def made(tiny_root: Path) -> Callable[..., tuple[Cell, ...]]:
-    """The table's cells for some options, on the tiny files."""
+    """Cells for some options, on the tiny files."""
     return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(tiny_root)))).cells
 
 
-def test_the_paper_is_k_from_0_to_50_with_free_and_fixed_noise_and_three_seeds(
+def test_the_paper_preset_has_k_from_0_to_50_free_and_fixed_noise_and_three_seeds(
     made: Callable[..., tuple[Cell, ...]],
 ) -> None:
     grid = made("--preset", "paper")
@@ -45,7 +45,7 @@ def test_the_paper_is_k_from_0_to_50_with_free_and_fixed_noise_and_three_seeds(
     assert all(cell.column == f"k={cell.trial.k}" for cell in grid)
 
 
-def test_columns_rise_and_k_1_with_free_noise_is_the_plain_mvae19s_trial(
+def test_columns_ascend_and_k_1_with_free_noise_is_the_plain_mvae19_trial(
     made: Callable[..., tuple[Cell, ...]],
 ) -> None:
     grid = made("--ks", "8,0-2", "--epochs", "3")
@@ -55,7 +55,7 @@ def test_columns_rise_and_k_1_with_free_noise_is_the_plain_mvae19s_trial(
     assert those == {plain}
 
 
-def test_fewer_training_examples_are_another_trial_and_the_caption_says_so(
+def test_fewer_training_examples_make_another_trial_and_the_caption_says_so(
     tiny_root: Path, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ("--storage", str(storage), "--data-root", str(tiny_root), "--ks", "0", "--train-examples", "40")
@@ -67,14 +67,14 @@ def test_fewer_training_examples_are_another_trial_and_the_caption_says_so(
     assert "epochs 1; training examples 40; image network mlp" in " ".join(capsys.readouterr().out.split())
 
 
-def test_two_modalities_have_a_sweep_of_k_0_alone() -> None:
+def test_two_modalities_allow_only_k_0() -> None:
     cells = sweep(read(Options, ("--dataset", "digits", "--ks", "0"))).cells
     assert {(cell.variant, cell.trial.k) for cell in cells} == {("MVAE free noise", 0), ("MVAE fixed noise", 0)}
 
 
 @pytest.mark.usefixtures("no_cluster")
 @pytest.mark.parametrize("noises", [("free", "fixed"), ("free",)])
-def test_the_report_has_the_figure_and_the_variance_at_k_0_against_k_1(
+def test_the_report_has_the_figure_and_compares_the_variance_at_k_0_and_k_1(
     tiny_root: Path, storage: Path, capsys: pytest.CaptureFixture[str], noises: tuple[str, ...]
 ) -> None:
     argv = ("--storage", str(storage), "--data-root", str(tiny_root), "--ks", "0-2", "--seeds", "0-1")

@@ -1,4 +1,4 @@
-"""Missing modalities: what is dropped is drawn once, is nested in p, and never influences anything."""
+"""Missing modalities: the mask is drawn once, larger p keep more, and dropped values have no influence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.small_training import assert_identical
 
 FINGERPRINT = "0123456789abcdef" * 4
 P = 0.1
-"""Of 70 examples with 19 values, some then have nothing left."""
+"""With p = 0.1, some of 70 examples of 19 values lose all of them."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def learner(trial: Trial, data: Dataset) -> ElboLearner:
 
 @dataclasses.dataclass
 class FollowedSplit:
-    """A split that notes which examples each modality is taken of."""
+    """A split that records which examples each modality is taken from."""
 
     values: tuple[Tensor, ...]
     taken: list[tuple[int, Tensor]] = dataclasses.field(default_factory=list)
@@ -65,7 +65,7 @@ class FollowedSplit:
 
 
 def followed(trial: Trial, data: Dataset, epoch: int) -> Iterator[tuple[ElboBatch, np.ndarray]]:
-    """Each batch of an epoch, with the example that each row takes each modality from, int64 [R, M], -1 for none."""
+    """Each batch of an epoch, with the example from which each row takes each modality, int64 [R, M]; -1 for none."""
     watched, split = learner(trial, data), FollowedSplit(data.train.values)
     watched.split = split  # type: ignore[assignment]
     for batch in watched.batches(epoch):
@@ -89,7 +89,7 @@ def trained(trial: Trial, data: Dataset, folder: Path) -> Trained:
 # ---- the mask
 
 
-def test_each_value_is_kept_with_the_probability_by_itself() -> None:
+def test_each_value_is_kept_independently_with_the_given_probability() -> None:
     for p in (0.05, 0.3, 0.9):
         kept = kept_values(4000, 19, p, seed=1)
         assert stats.binomtest(int(kept.sum()), kept.size, p).pvalue > 0.001
@@ -103,7 +103,7 @@ def test_each_value_is_kept_with_the_probability_by_itself() -> None:
         assert pvalue > 0.001, "values of an example are not independent"
 
 
-def test_of_one_seed_what_a_smaller_probability_keeps_is_part_of_what_a_larger_one_keeps() -> None:
+def test_with_one_seed_a_larger_probability_keeps_all_that_a_smaller_one_keeps() -> None:
     grid = (0.001, 0.01, 0.0999, 0.1, 0.5, 0.999, 1)
     masks = [kept_values(2000, 19, p, seed=4) for p in grid]
     for fewer, more in pairwise(masks):
@@ -112,7 +112,7 @@ def test_of_one_seed_what_a_smaller_probability_keeps_is_part_of_what_a_larger_o
     assert masks[-1].all()
 
 
-def test_the_mask_is_a_function_of_the_seed_alone() -> None:
+def test_the_mask_depends_only_on_the_seed() -> None:
     np.random.seed(1)
     torch.manual_seed(1)
     mask = kept_values(100, 19, 0.5, seed=4)
@@ -134,15 +134,15 @@ def test_the_mask_is_drawn_once_and_not_for_each_epoch(monkeypatch: pytest.Monke
     trained(tiny_trial(keep_probability=0.3, seed=6), tiny_19(), tmp_path)
     assert draws == [(70, 19, 0.3, 6)]
     trained(tiny_trial(), tiny_19(), tmp_path / "full")
-    assert len(draws) == 1, "nothing is drawn where everything is kept"
+    assert len(draws) == 1, "the mask is not drawn if everything is kept"
 
 
-# ---- what a step sees
+# ---- examples of a step
 
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q"])
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.97])
-def test_every_epoch_shows_each_kept_value_once_and_no_other(p: float, model: str) -> None:
+def test_every_epoch_shows_exactly_the_kept_values_once_each(p: float, model: str) -> None:
     trial, data = tiny_trial(model, keep_probability=p, seed=3), tiny_19()
     kept = kept_values(70, 19, p, seed=3)
     orders = set()
@@ -150,7 +150,7 @@ def test_every_epoch_shows_each_kept_value_once_and_no_other(p: float, model: st
         shown = np.zeros(kept.shape, int)
         for batch, rows in followed(trial, data, epoch):
             examples = rows.max(1)
-            assert (examples >= 0).all(), "a row has nothing"
+            assert (examples >= 0).all(), "a row has no value"
             assert ((rows == examples[:, None]) | (rows == -1)).all(), "a row joins values of different examples"
             assert ((rows >= 0) == kept[examples]).all()
             shown += np.array([(rows == example).any(0) for example in range(70)])
@@ -161,7 +161,7 @@ def test_every_epoch_shows_each_kept_value_once_and_no_other(p: float, model: st
 
 
 def _assert_plan_fits(batch: ElboBatch, rows: np.ndarray) -> None:
-    """No term conditions on what its row lacks, and none is asked to reconstruct it."""
+    """Asserts that no term conditions on a modality that its row lacks, or reconstructs it."""
     plan = batch.plan
     terms = plan.members.shape[1]
     assert not (plan.members.numpy() & (rows < 0)[:, None]).any()
@@ -177,7 +177,7 @@ def _assert_plan_fits(batch: ElboBatch, rows: np.ndarray) -> None:
 
 @pytest.mark.parametrize("k", [0, 2])
 @pytest.mark.parametrize("modalities", [2, 3, 19])
-def test_with_everything_kept_the_steps_are_those_of_all_pairs_under_proportional(modalities: int, k: int) -> None:
+def test_with_everything_kept_the_steps_are_those_of_proportional_with_all_pairs(modalities: int, k: int) -> None:
     k = k if modalities > 2 else 0
     for epoch in range(3):
         full = steps(
@@ -198,7 +198,7 @@ def test_with_everything_kept_the_steps_are_those_of_all_pairs_under_proportiona
             assert (one.active_TR == other.active_TR).all() and one.active_TR.dtype == other.active_TR.dtype
 
 
-def test_examples_come_in_the_order_of_the_full_run_less_those_that_have_nothing_left() -> None:
+def test_examples_keep_the_order_of_the_full_run_except_empty_ones() -> None:
     def order(p: float) -> list[int]:
         kept = kept_values(300, 19, p, seed=5)
         return [int(row.max()) for step in kept_steps(kept, 32, 5, 1) for row in step.index_RM]
@@ -210,7 +210,7 @@ def test_examples_come_in_the_order_of_the_full_run_less_those_that_have_nothing
         assert 2 < len(some) < 300
 
 
-def test_an_example_with_nothing_left_is_skipped_and_the_batches_are_filled_with_others() -> None:
+def test_empty_examples_are_skipped_and_batches_are_filled_with_others() -> None:
     kept = np.zeros((9, 3), bool)
     kept[[1, 4, 5, 7], [0, 2, 1, 0]] = True
     made: list[Step] = list(kept_steps(kept, 2, 0, 0))
@@ -218,12 +218,12 @@ def test_an_example_with_nothing_left_is_skipped_and_the_batches_are_filled_with
     assert sorted(int(row.max()) for step in made for row in step.index_RM) == [1, 4, 5, 7]
 
 
-def test_examples_with_nothing_left_are_counted_and_steps_are_those_over_the_others(tmp_path: Path) -> None:
+def test_empty_examples_are_counted_and_the_steps_cover_the_others(tmp_path: Path) -> None:
     trial = tiny_trial(keep_probability=P)
     nothing = int((~kept_values(70, 19, P, seed=0).any(1)).sum())
     assert 0 < nothing < 30
     count = -(-(70 - nothing) // 20)
-    assert count < -(-70 // 20), "a test in which nothing changes"
+    assert count < -(-70 // 20), "the mask must drop enough examples to save a step"
     made = learner(trial, tiny_19())
     assert made.steps_per_epoch == len(list(made.batches(0))) == len(list(made.batches(1))) == count
     for record in trained(trial, tiny_19(), tmp_path).history:
@@ -231,7 +231,7 @@ def test_examples_with_nothing_left_are_counted_and_steps_are_those_over_the_oth
         assert record["metrics"]["train/steps_per_epoch"] == count
 
 
-def test_beta_still_reaches_1_over_the_share_of_the_steps_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beta_reaches_1_over_its_share_of_the_remaining_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     betas: list[float] = []
     monkeypatch.setattr(mvae.models.mvae, "negative_elbo", lambda *_, beta, **__: betas.append(beta))
     made = learner(tiny_trial(keep_probability=P, epochs=10, annealing_share=0.5), tiny_19())
@@ -242,23 +242,21 @@ def test_beta_still_reaches_1_over_the_share_of_the_steps_that_there_are(monkeyp
 
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q"])
-def test_steps_of_one_example_that_has_any_one_value_left_are_trained_on_like_others(
-    model: str, tmp_path: Path
-) -> None:
+def test_a_step_with_one_example_and_one_value_is_trained_like_any_other(model: str, tmp_path: Path) -> None:
     trial = tiny_trial(model, keep_probability=0.05, batch_size=1, epochs=1, seed=1)
     kept = kept_values(70, 19, 0.05, seed=1)
     alone = kept[kept.sum(1) == 1]
-    assert alone[:, 0].any() and alone[:, 1:].any(), "an image alone, and an attribute alone"
+    assert alone[:, 0].any() and alone[:, 1:].any(), "some rows must hold only an image, and some only an attribute"
     metrics = metrics_by_epoch(trained(trial, tiny_19(), tmp_path))[0]
     assert metrics["train/steps_per_epoch"] == kept.any(1).sum()
     assert np.isfinite(list(metrics.values())).all()
 
 
-# ---- no influence
+# ---- influence of dropped values
 
 
 def spoilt(data: Dataset, where: np.ndarray, pixel: float = torch.nan, attribute: int = 200) -> Dataset:
-    """Other values in the training set at a boolean mask [N, M]: nan images, and attributes that there are not."""
+    """Replaces training values at a boolean mask [N, M]: images by nan, attributes by an invalid value."""
     image, *attributes = data.train.values
     at = torch.from_numpy(where)
     image = image.float()
@@ -278,14 +276,14 @@ def spoilt(data: Dataset, where: np.ndarray, pixel: float = torch.nan, attribute
     ids=["mvae", "all", "mvae_q", "bfloat16"],
 )
 @pytest.mark.parametrize("p", [0.05, 0.4])
-def test_dropped_values_never_influence_anything_bit_for_bit(p: float, fields: dict[str, Any], tmp_path: Path) -> None:
+def test_dropped_values_change_no_bit(p: float, fields: dict[str, Any], tmp_path: Path) -> None:
     trial, data = tiny_trial(**{"model": "mvae", **fields}).with_(keep_probability=p), tiny_19()
     dropped = ~kept_values(70, 19, p, seed=0)
     clean = trained(trial, spoilt(data, np.zeros_like(dropped)), tmp_path / "clean")
     assert_identical(clean, trained(trial, spoilt(data, dropped), tmp_path / "spoilt"))
 
 
-def test_each_kept_value_has_an_influence(tmp_path: Path) -> None:
+def test_each_kept_value_changes_the_training(tmp_path: Path) -> None:
     trial, data = tiny_trial(keep_probability=P, epochs=1), tiny_19()
     kept = kept_values(70, 19, P, seed=0)
     clean = metrics_by_epoch(trained(trial, spoilt(data, kept & False), tmp_path / "clean"))
@@ -300,7 +298,7 @@ def test_each_kept_value_has_an_influence(tmp_path: Path) -> None:
 # ---- p = 1
 
 
-def test_a_keep_probability_of_1_is_the_full_run_by_key_and_by_numbers(tmp_path: Path) -> None:
+def test_a_keep_probability_of_1_has_the_key_and_the_numbers_of_the_full_run(tmp_path: Path) -> None:
     silent, spelt = tiny_trial(k=2), tiny_trial(k=2, keep_probability=1)
     assert silent.key(FINGERPRINT) == spelt.key(FINGERPRINT)
     assert "keep_probability" not in spelt.hashed_fields()
@@ -309,7 +307,7 @@ def test_a_keep_probability_of_1_is_the_full_run_by_key_and_by_numbers(tmp_path:
 
 
 @pytest.mark.parametrize("fields", [{}, {"targets": "all", "k": 2}, {"model": "mvae_q", "fixed_noise": True}])
-def test_the_steps_of_kept_values_give_the_numbers_of_the_full_run_where_all_are_kept(
+def test_with_all_values_kept_the_mask_gives_the_numbers_of_the_full_run(
     fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = tiny_trial(**{"model": "mvae", **fields})
@@ -323,7 +321,7 @@ def test_the_steps_of_kept_values_give_the_numbers_of_the_full_run_where_all_are
         assert torch.equal(weight, kept.model.state_dict()[name]), name
 
 
-def test_two_modalities_may_be_dropped_too(cache: Path, tmp_path: Path) -> None:
+def test_values_can_be_dropped_from_data_of_two_modalities(cache: Path, tmp_path: Path) -> None:
     data = load("digits", cache=cache)
     trial = Trial.create(dataset="digits", model="mvae", pairing="proportional", keep_probability=P, epochs=1)
     kept = kept_values(len(data.train), 2, P, seed=0)
@@ -336,7 +334,7 @@ def test_two_modalities_may_be_dropped_too(cache: Path, tmp_path: Path) -> None:
 
 
 class Cut(Exception):
-    """The trial's process was taken away."""
+    """Simulates the death of the trial's process."""
 
 
 def _cut_after(epoch: int) -> Callable[[Progress], None]:
@@ -349,9 +347,7 @@ def _cut_after(epoch: int) -> Callable[[Progress], None]:
 
 @pytest.mark.parametrize("epoch", [1, 2])
 @pytest.mark.parametrize("model", ["mvae", "mvae_q"])
-def test_a_trial_with_dropped_values_that_is_cut_off_ends_with_the_numbers_of_an_unbroken_one(
-    model: str, epoch: int, tmp_path: Path
-) -> None:
+def test_a_resumed_trial_with_dropped_values_equals_an_unbroken_one(model: str, epoch: int, tmp_path: Path) -> None:
     trial, data = tiny_trial(model, keep_probability=0.3, k=2), tiny_19()
     with pytest.raises(Cut):
         train(trial, data, Checkpoints(tmp_path / "key", "first"), heard=_cut_after(epoch), checkpoint_every=0)

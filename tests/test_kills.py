@@ -1,6 +1,6 @@
-"""The kill matrix on a real sweep: whatever is killed or stopped, the same command ends as if nothing had happened.
+"""Kills and stops a real sweep in every way: the same command must end as if nothing had happened.
 
-Every sweep here is a process of its own (tests/sweeping.py), and is held against one that nothing happened to.
+Every sweep runs in its own process (tests/sweeping.py) and is compared with an undisturbed one.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ __all__ = ["unbroken"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
-OURS = re.compile(r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |took the lease over")
+OURS = re.compile(r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |Starting Ray|previous run")
 """Lines that a sweep says before its table."""
 
 
 def covered(here: Place) -> int:
-    """Epochs of all trials that checkpoints cover: how far the sweep is."""
+    """Epochs of all trials that checkpoints cover."""
     return sum(here.epochs().values())
 
 
 def assert_as_unbroken(here: Place, unbroken: Unbroken, trials: int = 6) -> None:
-    """The table's numbers and MLflow are those of the unbroken sweep, or of so many of its trials."""
+    """Asserts that table and MLflow equal those of the undisturbed sweep, or of the given number of its trials."""
     assert here.numbers().items() <= unbroken.place.numbers().items() and len(here.results()) == trials
     assert mlflow_differs(here) == []
     assert len(here.parents()) == 1
 
 
-def test_an_unbroken_sweep_says_our_own_lines_only(unbroken: Unbroken) -> None:
+def test_an_unbroken_sweep_prints_only_our_own_lines(unbroken: Unbroken) -> None:
     ended = unbroken.ended
     assert ended.code == 0, ended
     assert ended.err == ""
@@ -76,13 +76,13 @@ def test_an_unbroken_sweep_leaves_nothing_in_the_temporary_folder_or_in_the_home
 
 @dataclass
 class Killed:
-    """The story of a sweep whose driver was killed at several moments, and at last one of its trial processes."""
+    """A sweep whose driver was killed several times, and then one of its trial processes."""
 
     place: Place
     seen: list[dict[str, tuple[int, bytes]]] = field(default_factory=list)
     """Result files after each death of the driver."""
     epochs: list[dict[str, int]] = field(default_factory=list)
-    """Epochs that checkpoints covered then."""
+    """Epochs that checkpoints covered at each death."""
     ended: Ended | None = None
 
     def note(self) -> None:
@@ -115,10 +115,10 @@ def killed() -> Iterator[Killed]:
         yield story
 
 
-def test_a_trial_process_that_is_killed_costs_one_line_and_its_trial_goes_on_by_itself(killed: Killed) -> None:
+def test_a_killed_trial_process_costs_one_line_and_its_trial_resumes_automatically(killed: Killed) -> None:
     assert killed.ended is not None and killed.ended.code == 0, killed.ended
     assert killed.ended.err == ""
-    assert killed.ended.out.count(": its process died; resuming from the last checkpoint\n") == 1
+    assert killed.ended.out.count(": process died; resuming from the last checkpoint\n") == 1
 
 
 def test_a_sweep_killed_at_any_moment_ends_with_the_same_numbers_as_an_unbroken_one(
@@ -135,7 +135,7 @@ def test_a_finished_trial_never_runs_again(killed: Killed) -> None:
         assert {name: now[name] for name in before} == before
 
 
-def test_a_half_done_trial_goes_on_from_its_last_checkpoint(killed: Killed) -> None:
+def test_a_half_done_trial_resumes_from_its_last_checkpoint(killed: Killed) -> None:
     results, resumed = killed.place.results(), 0
     for done, files in zip(killed.epochs, killed.seen, strict=True):
         for key, epoch in done.items():
@@ -146,19 +146,19 @@ def test_a_half_done_trial_goes_on_from_its_last_checkpoint(killed: Killed) -> N
     assert resumed
 
 
-def test_a_command_repeated_right_after_kill_9_takes_the_dead_lease_over_at_once(killed: Killed) -> None:
+def test_a_command_repeated_right_after_kill_9_takes_over_the_dead_lease_at_once(killed: Killed) -> None:
     for driver in killed.place.drivers[1:]:
         said = driver.log.read_text(encoding="utf-8")
-        assert "took the lease over, its holder is dead" in said
+        assert re.search(r"previous run \(process \d+ of .*\) died; taking over", said)
         assert "waiting up to" not in said
 
 
-def test_killed_sweeps_leave_nothing_behind_once_one_has_come_to_its_end(killed: Killed) -> None:
+def test_killed_sweeps_leave_nothing_behind_once_one_has_finished(killed: Killed) -> None:
     assert killed.place.leftovers() == []
     assert list(on_disk(killed.place.store.folder).rglob("*training.pt")) == []
 
 
-def test_sigint_stops_cleanly_and_what_it_says_resumes_the_sweep(unbroken: Unbroken) -> None:
+def test_sigint_stops_cleanly_and_the_printed_command_resumes_the_sweep(unbroken: Unbroken) -> None:
     with place(begun=True) as here:
         driver = here.start(*SWEEP, "--arms", "nn,mvae", *ONE_AT_A_TIME)
         driver.until(lambda: covered(here) >= 2, "its first epochs were done")
@@ -189,7 +189,7 @@ def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cle
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_while_ray_starts_is_a_clean_stop_too(number: signal.Signals) -> None:
+def test_a_signal_while_ray_starts_stops_cleanly_too(number: signal.Signals) -> None:
     with place(begun=True) as here:
         driver = here.start("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
         driver.until(lambda: any(here.temporary.glob("mvae-ray-*")), "Ray's folder was made")
@@ -206,7 +206,7 @@ def assert_stopped(stopped: Ended, by: str, here: Place) -> None:
     assert here.leftovers() == []
 
 
-def test_a_database_that_is_gone_is_rebuilt_from_storage_without_training(unbroken: Unbroken) -> None:
+def test_a_deleted_database_is_rebuilt_from_storage_without_training(unbroken: Unbroken) -> None:
     with copy_of(unbroken.place) as here:
         (here.storage / "mlflow.db").unlink()
         before = here.files()
@@ -218,7 +218,7 @@ def test_a_database_that_is_gone_is_rebuilt_from_storage_without_training(unbrok
         assert_as_unbroken(here, unbroken)
 
 
-def test_a_grid_that_grows_runs_its_new_cells_only(unbroken: Unbroken) -> None:
+def test_extending_a_grid_runs_only_its_new_cells(unbroken: Unbroken) -> None:
     with copy_of(unbroken.place) as here:
         before = here.files()
         larger = ("--arms", "nn", "--fractions", "0.05,0.2,1", "--seeds", "0-1", "--epochs", str(EPOCHS))
@@ -231,7 +231,7 @@ def test_a_grid_that_grows_runs_its_new_cells_only(unbroken: Unbroken) -> None:
         assert len(now) == 6 + 4
 
 
-def test_resume_insists_on_something_and_fresh_on_nothing(unbroken: Unbroken) -> None:
+def test_resume_requires_an_existing_name_and_fresh_a_new_one(unbroken: Unbroken) -> None:
     with place() as here:
         one = here.start(*SWEEP, "--resume")
         other = here.start(*SWEEP, "--storage", str(unbroken.place.storage), "--fresh")
@@ -244,13 +244,13 @@ def test_resume_insists_on_something_and_fresh_on_nothing(unbroken: Unbroken) ->
 
 
 def impatient(command: list[str]) -> list[str]:
-    """The same command line, which gives MLflow up sooner."""
+    """Adds a shorter wait for MLflow to a command line."""
     return [command[0], "-c", IMPATIENT, *command[1:]]
 
 
 @pytest.fixture
 def small_disk() -> Iterator[Path]:
-    """A file system of a megabyte of memory, where mounting one is allowed."""
+    """Mounts a file system of one megabyte of memory, if mounting is allowed."""
     with place() as here:
         here.storage.mkdir()
         mounted = subprocess.run(
@@ -264,7 +264,7 @@ def small_disk() -> Iterator[Path]:
             subprocess.run(["umount", "--lazy", str(here.storage)], check=True)  # MLflow keeps databases open
 
 
-def test_a_full_disk_fails_trials_in_plain_words_and_more_room_is_all_that_is_needed(
+def test_a_full_disk_fails_trials_with_a_clear_message_and_freeing_space_is_enough(
     small_disk: Path, unbroken: Unbroken
 ) -> None:
     sweep = (*SWEEP, "--arms", "nn", *ONE_AT_A_TIME)
@@ -280,7 +280,7 @@ def test_a_full_disk_fails_trials_in_plain_words_and_more_room_is_all_that_is_ne
         assert mlflow_differs(here) == []
 
 
-def test_a_database_locked_throughout_never_stops_training_and_is_filled_in_later(unbroken: Unbroken) -> None:
+def test_a_locked_database_never_stops_training_and_is_filled_later(unbroken: Unbroken) -> None:
     sweep = (*SWEEP, "--arms", "nn", *ONE_AT_A_TIME)
     with place() as here:
         here.storage.mkdir()
@@ -292,7 +292,7 @@ def test_a_database_locked_throughout_never_stops_training_and_is_filled_in_late
         assert locked.code == 0, locked
         assert len(here.results()) == 2
         assert "cannot be written (" in locked.out
-        assert "the same command fills in what is missing" in locked.out
+        assert "run the same command again to fill in what is missing" in locked.out
         before = here.files()
         filled = here.run(*sweep)
         assert filled.code == 0, filled

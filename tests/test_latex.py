@@ -1,4 +1,4 @@
-"""The table as LaTeX: what it holds, how it fits a page, and that LaTeX compiles it."""
+"""The LaTeX table: its contents, its fit to a page, and that LaTeX compiles it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ HOSTILE = (
     "Đ 模型 ✓ ±1 → β",
     "a\nb",
 )
-"""Names that LaTeX would take for commands, or cannot print."""
+"""Names that LaTeX would read as commands, or cannot print."""
 
 Values = Callable[[Cell], float | None]
 
 
 def made(root: Path, cells: Sequence[Cell], values: Values, **settings: object) -> Report:
-    """The report of cells whose results have the values that a function gives; None leaves a result out."""
+    """Makes a report of cells whose values come from a function; None means no result."""
     store = Store.open(root, "main", create=True)
     planned = plan(cells, store, "f")
     metrics: dict[tuple[str, Measure], dict[str, float]] = {}
@@ -73,7 +73,7 @@ def accuracies(arms: Sequence[str], columns: Sequence[float], seeds: int = 3) ->
 def likelihoods(
     quantities: Sequence[Quantity], table: Table | None, rows: Sequence[str] = ("jmvae", "mvae")
 ) -> list[Cell]:
-    """Cells whose columns are quantities of their own."""
+    """Cells whose columns are different quantities."""
     trial = Trial.create(dataset="binary_mnist", model="mvae")
     return [
         Cell(
@@ -101,7 +101,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """Two arms, two fractions, three seeds of which some have no result; one trial failed."""
+    """Two arms, two fractions, three seeds; some seeds have no result, and one trial failed."""
     cells = accuracies(("nn", "mvae"), (0.1, 1.0))
     failing = cells[-1].trial.key("f")
 
@@ -120,13 +120,13 @@ def of_quantities(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 def rows_of(text: str) -> list[list[str]]:
-    """The cells of each line between the rules."""
+    """Cells of each line between the rules."""
     body = "".join(re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.DOTALL)).replace("\\addlinespace\n", "")
     return [[cell.strip() for cell in line.removesuffix(r" \\").split(" & ")] for line in body.splitlines()]
 
 
 def headings(text: str) -> list[str]:
-    """What stands below the rule across the columns, in every part of the table."""
+    """Lines below the rule across the columns, in every part of the table."""
     lines = re.findall(r"\\cmidrule\(l\)\{[\d-]+\}\n& (.*) \\\\\n\\midrule", text)
     return [
         re.sub(r"\\begin\{tabular\}\[b\]\{@\{\}r@\{\}\}|\\end\{tabular\}", "", one)
@@ -135,10 +135,10 @@ def headings(text: str) -> list[str]:
     ]
 
 
-# What it holds
+# Contents
 
 
-def test_ours_stand_above_the_published_values_of_the_same_column(wide: Report) -> None:
+def test_our_values_are_above_the_published_values_of_the_same_column(wide: Report) -> None:
     text = latex(wide)
     assert headings(text) == ["0.1\\%", "0.2\\%", "0.5\\%", "1\\%", "2\\%", "5\\%", "10\\%", "50\\%", "100\\%"]
     rows = rows_of(text)
@@ -146,17 +146,19 @@ def test_ours_stand_above_the_published_values_of_the_same_column(wide: Report) 
         place = next(place for place, row in enumerate(rows) if row[0] == arm)
         ours, spread, paper = rows[place : place + 3]
         assert paper[0] == r"\quad\emph{paper}" and paper[1:] == [f"${as_printed(value)}$" for value in published]
-        assert all(re.fullmatch(r"\$0\.\d{3}\$", one) for one in ours[1:]), "two digits of the spread, .010"
+        assert all(re.fullmatch(r"\$0\.\d{3}\$", one) for one in ours[1:]), (
+            "a value shows two digits of its spread, .010"
+        )
         assert [float(one.strip("$")) for one in ours[1:]] == pytest.approx([p + 0.01 for p in published], abs=6e-4)
         assert all(r"\pm 0.010" in one for one in spread[1:])
 
 
-def test_a_narrow_table_has_each_spread_behind_its_mean(narrow: Report) -> None:
+def test_a_narrow_table_has_each_spread_after_its_mean(narrow: Report) -> None:
     (nn, *_) = rows_of(latex(narrow))
     assert nn == ["nn", r"$0.810 \pm 0.010$", r"$0.810 \pm 0.010$"]
 
 
-def test_cells_without_every_seed_are_marked_and_the_caption_says_so(narrow: Report) -> None:
+def test_cells_with_missing_seeds_are_marked_and_explained_in_the_caption(narrow: Report) -> None:
     text = latex(narrow)
     mvae = next(row for row in rows_of(text) if row[0] == "mvae")
     assert mvae == ["mvae", r"$0.800$\rlap{$^\dagger$}", "failed"]
@@ -164,7 +166,7 @@ def test_cells_without_every_seed_are_marked_and_the_caption_says_so(narrow: Rep
     assert r"mean $\pm$ standard deviation over 3 seeds" in text
 
 
-def test_the_caption_has_the_protocol_and_the_file_says_what_it_needs(wide: Report) -> None:
+def test_the_caption_has_the_protocol_and_the_file_names_the_packages_it_needs(wide: Report) -> None:
     text = latex(wide)
     assert text.startswith("% ") and r"\usepackage{booktabs}" in text.splitlines()[0]
     (caption,) = re.findall(r"\\caption\{(.*?)\}\n\\label\{(.*?)\}", text, re.DOTALL)
@@ -173,8 +175,8 @@ def test_the_caption_has_the_protocol_and_the_file_says_what_it_needs(wide: Repo
     assert "Table 4 of the paper" in caption[0] and caption[1] == "tab:table-4-fashion-mnist"
 
 
-def test_differences_have_signs_and_are_left_out_where_no_seed_is_shared(wide: Report, tmp_path: Path) -> None:
-    assert latex_differences(wide) == "", "these rows have seeds of their own"
+def test_differences_have_signs_and_are_omitted_if_no_seed_is_shared(wide: Report, tmp_path: Path) -> None:
+    assert latex_differences(wide) == "", "these rows have their own numbers of seeds"
     trial = Trial.create(dataset="digits", model="mvae")
     cells = [
         Cell(row, 1.0, trial.with_(seed=seed, latents=latents), ACCURACY, None, "mvae")
@@ -187,7 +189,7 @@ def test_differences_have_signs_and_are_left_out_where_no_seed_is_shared(wide: R
     assert "Test accuracy: difference" in text and r"\label{tab:digits-test-accuracy-differences}" in text
 
 
-def test_a_table_that_the_paper_has_not_names_its_heading_and_has_no_line_of_the_papers(tmp_path: Path) -> None:
+def test_a_table_absent_from_the_paper_names_its_heading_and_has_no_published_line(tmp_path: Path) -> None:
     cells = likelihoods(QUANTITIES[:2], None)
     report = made(tmp_path, cells, lambda _: -86.0, axis="quantity", heading="Figure 6 on mnist19: more terms")
     text = latex(report)
@@ -195,16 +197,16 @@ def test_a_table_that_the_paper_has_not_names_its_heading_and_has_no_line_of_the
     assert r"\caption{Figure 6 on mnist19: more terms." in text and r"\label{tab:figure-6-on-mnist19}" in text
 
 
-def test_tables_1_and_2_have_formulas_for_columns_and_the_usual_name_of_the_data_set(of_quantities: Report) -> None:
+def test_tables_1_and_2_have_formulas_as_column_headings_and_the_usual_data_set_name(of_quantities: Report) -> None:
     text = latex(of_quantities)
     assert headings(text)[0] == r"$\log p(x_{1})$ by\\ $q(z \mid x_{1}, x_{2})$"
     assert "on binarised MNIST (Tables 1 and 2 of the paper)" in text
 
 
-# How it fits
+# Fit to the page
 
 
-def test_nine_columns_stand_in_one_table_and_twenty_quantities_in_bands_that_lose_none(
+def test_nine_columns_fit_one_table_and_twenty_quantities_are_split_without_losing_any(
     wide: Report, tmp_path: Path
 ) -> None:
     assert latex(wide).count(r"\toprule") == 1
@@ -217,7 +219,7 @@ def test_nine_columns_stand_in_one_table_and_twenty_quantities_in_bands_that_los
     assert sum(len(row) - 1 for row in rows if row[0] == "mvae") == len(QUANTITIES)
 
 
-def test_a_long_table_goes_on_in_further_floats_under_one_number_and_one_label(tmp_path: Path) -> None:
+def test_a_long_table_continues_in_further_floats_with_one_number_and_one_label(tmp_path: Path) -> None:
     names = tuple(f"row {number}" for number in range(90))
     report = made(tmp_path, likelihoods(QUANTITIES[:1], None, names), near_published, axis="quantity")
     text = latex(report)
@@ -242,7 +244,7 @@ def test_a_long_table_goes_on_in_further_floats_under_one_number_and_one_label(t
         ("é ± 模", r"é $\pm$ {[}U+6A21{]}"),
     ],
 )
-def test_text_is_escaped(text: str, written: str) -> None:
+def test_special_characters_are_escaped_for_latex(text: str, written: str) -> None:
     assert escaped(text) == written
 
 
@@ -258,12 +260,12 @@ def test_densities_are_formulas(text: str, written: str) -> None:
     assert typeset(text) == written
 
 
-def test_wrapping_keeps_formulas_whole() -> None:
+def test_line_wrapping_never_splits_a_formula() -> None:
     assert wrapped("log p(x1|x2), the conditional", 12) == ["log p(x1|x2),", "the", "conditional"]
     assert wrapped("", 12) == [""]
 
 
-# What LaTeX says of it
+# Compilation
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""One driver a name: a lease that moves is refused, a dead one is taken over by one, a zombie learns that it lost."""
+"""One driver per name: a renewed lease is refused, a dead one has one new owner, and its old owner notices."""
 
 import errno
 import fcntl
@@ -24,15 +24,15 @@ from tests.crashes import killed_at_any_line
 
 RENEW = 0.1
 DEAD = 0.8
-"""For the tests that wait for a lease to be declared dead, seconds."""
+"""Seconds until a lease counts as dead, in tests that wait for it."""
 NEVER = 60.0
-"""For the tests in which nothing but standing still for so long could make it dead: a slow machine must not matter."""
+"""Seconds until a lease counts as dead, in tests that must not reach it, even on a slow machine."""
 SOON = 20.0
-"""Far below NEVER: no wait for a dead lease took place."""
+"""Far below NEVER: shorter times mean that nothing waited for a dead lease."""
 
 
 class Said(list[str]):
-    """Collects the lines that a lease says."""
+    """Collects the lines that a lease prints."""
 
     def __call__(self, line: str) -> None:
         self.append(line)
@@ -45,7 +45,7 @@ def said() -> Said:
 
 @pytest.fixture
 def drive(tmp_path: Path) -> Iterator[Callable[[], int]]:
-    """Starts drivers: forked processes that hold the lease until they are killed; returns their process ids."""
+    """Starts drivers: forked processes that hold the lease until killed; returns their process ids."""
     children = []
 
     def start() -> int:
@@ -79,7 +79,7 @@ def lease(folder: Path, say: Callable[[str], None], dead_after: float = NEVER) -
 
 
 def from_another_host(folder: Path, counter: int = 5, **changes: object) -> None:
-    """A lease file as a driver on a host far away leaves it."""
+    """Writes a lease file like a driver on another host."""
     content = {
         "owner": "somebody",
         "counter": counter,
@@ -105,7 +105,7 @@ def hold_for_a_moment(folder: Path, say: Callable[[str], None], dead_after: floa
         pass
 
 
-def test_a_lease_is_held_renewed_and_removed_without_a_word(tmp_path: Path, said: Said) -> None:
+def test_a_lease_is_held_renewed_and_removed_silently(tmp_path: Path, said: Said) -> None:
     with lease(tmp_path, said) as mine:
         first = json.loads(mine.path.read_bytes())
         time.sleep(3.5 * RENEW)
@@ -117,24 +117,24 @@ def test_a_lease_is_held_renewed_and_removed_without_a_word(tmp_path: Path, said
     assert said == []
 
 
-def test_a_lease_is_given_back_after_an_error(tmp_path: Path, said: Said) -> None:
+def test_a_lease_is_released_after_an_error(tmp_path: Path, said: Said) -> None:
     with pytest.raises(KeyboardInterrupt), lease(tmp_path, said):
         raise KeyboardInterrupt
     assert not (tmp_path / "lease.json").exists()
 
 
-def test_a_driver_that_is_at_work_is_refused_with_one_line(
+def test_a_second_driver_of_a_running_name_is_refused_in_one_line(
     tmp_path: Path, said: Said, drive: Callable[[], int]
 ) -> None:
     pid = drive()
     with pytest.raises(Refusal, match=f"process {pid} of .* on .*, since .* another --name") as error:
         hold_for_a_moment(tmp_path, said)
     assert "\n" not in str(error.value)
-    assert "is held by" in said[0]
+    assert "is in use by" in said[0]
     assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["pid"] == pid
 
 
-def test_without_locks_a_driver_that_is_at_work_is_refused_and_of_two_at_once_one_stops(
+def test_without_locks_a_second_driver_is_refused_and_one_of_two_simultaneous_ones_stops(
     tmp_path: Path, said: Said, drive: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def without(_descriptor: int, _how: int) -> None:
@@ -142,7 +142,9 @@ def test_without_locks_a_driver_that_is_at_work_is_refused_and_of_two_at_once_on
 
     monkeypatch.setattr(fcntl, "flock", without)
     with Lease(tmp_path, said, RENEW, NEVER, settle=0.0) as mine:
-        threading.Timer(0.3, from_another_host, (tmp_path,)).start()  # it looked before, and writes after
+        threading.Timer(
+            0.3, from_another_host, (tmp_path,)
+        ).start()  # the rival has looked before this, and writes after it
         assert mine.lost.wait(SOON)
     (tmp_path / "lease.json").unlink()
     threading.Timer(0.1, from_another_host, (tmp_path,)).start()
@@ -156,7 +158,7 @@ def test_without_locks_a_driver_that_is_at_work_is_refused_and_of_two_at_once_on
         hold_for_a_moment(tmp_path, said)
 
 
-def test_a_driver_killed_on_this_host_is_followed_at_once_reaped_or_not(
+def test_a_driver_killed_on_this_host_is_replaced_at_once_even_as_a_zombie(
     tmp_path: Path, said: Said, drive: Callable[[], int]
 ) -> None:
     for reaped in (False, True):
@@ -167,11 +169,11 @@ def test_a_driver_killed_on_this_host_is_followed_at_once_reaped_or_not(
         else:
             time.sleep(0.1)
         assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
-        assert "took the lease over" in said[-1]
+        assert "died; taking over" in said[-1]
         assert str(pid) in said[-1]
 
 
-def test_a_driver_killed_while_the_next_one_waits_is_followed_at_once(
+def test_a_driver_killed_while_the_next_one_waits_is_replaced_at_once(
     tmp_path: Path, said: Said, drive: Callable[[], int]
 ) -> None:
     pid = drive()
@@ -180,27 +182,27 @@ def test_a_driver_killed_while_the_next_one_waits_is_followed_at_once(
     assert 0.15 < seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
 
 
-def test_a_process_id_that_was_given_out_again_is_not_the_driver(tmp_path: Path, said: Said) -> None:
+def test_a_reused_process_id_is_not_mistaken_for_the_driver(tmp_path: Path, said: Said) -> None:
     here = this_process()
     from_another_host(tmp_path, host=here.host, machine=here.machine, pid=here.pid, pid_started=here.pid_started - 1)
     assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
 
 
-def test_a_lease_of_another_host_that_stands_still_is_taken_over_after_the_wait(tmp_path: Path, said: Said) -> None:
+def test_another_hosts_lease_that_is_not_renewed_is_taken_over_after_the_wait(tmp_path: Path, said: Said) -> None:
     from_another_host(tmp_path)
     assert DEAD <= seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) < SOON
     assert "process 1 of ada on far-away" in said[0]
     assert "waiting up to" in said[0]
-    assert "took the lease over" in said[1]
+    assert "died; taking over" in said[1]
 
 
-def test_the_same_host_in_another_pid_namespace_is_watched_not_presumed_dead(tmp_path: Path, said: Said) -> None:
+def test_the_same_host_in_another_pid_namespace_is_watched_and_not_presumed_dead(tmp_path: Path, said: Said) -> None:
     boot = machine().split()[0]
     from_another_host(tmp_path, host=platform.node(), machine=f"{boot} pid:[1]", pid=2**22 + 1)
     assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
 
 
-def test_a_lease_of_another_host_that_moves_is_refused(tmp_path: Path, said: Said) -> None:
+def test_another_hosts_lease_that_is_renewed_is_refused(tmp_path: Path, said: Said) -> None:
     from_another_host(tmp_path)
     threading.Timer(0.4, from_another_host, (tmp_path, 6)).start()
     with pytest.raises(Refusal, match="far-away"):
@@ -208,7 +210,7 @@ def test_a_lease_of_another_host_that_moves_is_refused(tmp_path: Path, said: Sai
     assert json.loads((tmp_path / "lease.json").read_text(encoding="utf-8"))["owner"] == "somebody"
 
 
-def test_a_lease_given_back_while_the_next_one_waits_is_taken(tmp_path: Path, said: Said) -> None:
+def test_a_lease_released_while_the_next_driver_waits_is_taken(tmp_path: Path, said: Said) -> None:
     from_another_host(tmp_path)
     threading.Timer(0.2, (tmp_path / "lease.json").unlink).start()
     assert seconds(lambda: hold_for_a_moment(tmp_path, said)) < SOON
@@ -217,10 +219,10 @@ def test_a_lease_given_back_while_the_next_one_waits_is_taken(tmp_path: Path, sa
 def test_a_lease_file_that_cannot_be_read_is_watched_and_taken_over(tmp_path: Path, said: Said) -> None:
     (tmp_path / "lease.json").write_bytes(b'{"owner": 1')
     assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) >= DEAD
-    assert "an unreadable lease" in said[0]
+    assert "unreadable lease" in said[0]
 
 
-def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Path) -> None:
+def test_exactly_one_of_the_waiting_drivers_wins_and_the_others_name_it(tmp_path: Path) -> None:
     from_another_host(tmp_path)
     code = (
         "import sys; from pathlib import Path; from mvae.refusal import Refusal; from sweeps.store.lease import Lease\n"
@@ -249,7 +251,7 @@ def test_of_waiting_drivers_exactly_one_wins_and_the_others_name_it(tmp_path: Pa
     assert all(any(f"process {driver.pid} " in answer for driver in drivers) for answer in answers[:2])
 
 
-def test_a_stopped_driver_that_comes_back_learns_that_it_lost_and_leaves_the_heirs_lease_alone(
+def test_a_stopped_driver_that_wakes_up_notices_its_lost_lease_and_keeps_the_new_owners(
     tmp_path: Path, said: Said, drive: Callable[[], int]
 ) -> None:
     pid = drive()
@@ -264,14 +266,14 @@ def test_a_stopped_driver_that_comes_back_learns_that_it_lost_and_leaves_the_hei
         assert not heir.lost.is_set()
 
 
-def test_a_driver_whose_lease_was_taken_over_and_given_back_has_lost_it_too(tmp_path: Path, said: Said) -> None:
+def test_a_driver_whose_lease_was_taken_over_and_released_has_lost_it_too(tmp_path: Path, said: Said) -> None:
     with lease(tmp_path, said) as mine:
         mine.path.unlink()
         assert mine.lost.wait(10 * RENEW)
     assert "lost" in said[-1]
 
 
-def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_lease(
+def test_a_temporarily_full_disk_is_reported_once_and_does_not_lose_the_lease(
     tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(path: Path, data: bytes) -> None:
@@ -289,7 +291,7 @@ def test_a_disk_that_is_full_for_a_while_is_said_once_and_does_not_lose_the_leas
     assert "No space left on device" in said[0]
 
 
-def test_a_machine_that_slept_does_not_count_its_sleep_as_the_holders_standstill(
+def test_time_that_this_machine_slept_does_not_make_a_lease_look_dead(
     tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from_another_host(tmp_path)
@@ -298,7 +300,7 @@ def test_a_machine_that_slept_does_not_count_its_sleep_as_the_holders_standstill
     assert seconds(lambda: hold_for_a_moment(tmp_path, said, DEAD)) > DEAD / 2
 
 
-def test_a_forked_child_that_ends_does_not_give_back_its_parents_lease(tmp_path: Path, said: Said) -> None:
+def test_a_forked_child_that_ends_does_not_release_its_parents_lease(tmp_path: Path, said: Said) -> None:
     with lease(tmp_path, said) as mine:
         pid = os.fork()
         if pid == 0:
@@ -308,7 +310,7 @@ def test_a_forked_child_that_ends_does_not_give_back_its_parents_lease(tmp_path:
         assert mine.path.exists()
 
 
-def test_killed_at_any_line_the_next_driver_goes_on_at_once(tmp_path: Path, said: Said) -> None:
+def test_after_a_kill_at_any_line_the_next_driver_starts_at_once(tmp_path: Path, said: Said) -> None:
     for _ in killed_at_any_line(
         lambda: hold_for_a_moment(tmp_path, said),
         ("sweeps/store/lease.py", "mvae/storage/files.py"),

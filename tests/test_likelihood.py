@@ -1,4 +1,4 @@
-"""Likelihoods against torch.distributions, and their means and samples against each other."""
+"""Likelihoods compared with torch.distributions, and their means and samples with each other."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_bernoulli_on_black_and_white_equals_torch_distributions(image_logits: t
     torch.testing.assert_close(Bernoulli().log_prob(image_logits, target), theirs.sum((1, 2, 3)))
 
 
-def test_bernoulli_on_grey_is_the_cross_entropy_of_the_paper(image_logits: torch.Tensor) -> None:
+def test_bernoulli_on_grey_pixels_is_the_papers_cross_entropy(image_logits: torch.Tensor) -> None:
     grey = torch.rand(image_logits.shape, generator=generator(1), dtype=torch.float64)
     p = 1 / (1 + torch.exp(-image_logits))
     expected = (grey * p.log() + (1 - grey) * (1 - p).log()).sum((1, 2, 3))
@@ -57,12 +57,12 @@ def test_log_probabilities_and_gradients_of_extreme_logits_are_finite(size: floa
         assert torch.isfinite(leaf.grad).all()
 
 
-def test_means_equal_those_of_torch_distributions(image_logits: torch.Tensor, label_logits: torch.Tensor) -> None:
+def test_means_equal_torch_distributions(image_logits: torch.Tensor, label_logits: torch.Tensor) -> None:
     torch.testing.assert_close(Bernoulli().mean(image_logits), distributions.Bernoulli(logits=image_logits).mean)
     torch.testing.assert_close(Categorical().mean(label_logits), distributions.Categorical(logits=label_logits).probs)
 
 
-def test_samples_come_as_often_as_their_probability_says(label_logits: torch.Tensor) -> None:
+def test_sample_frequencies_match_the_probabilities(label_logits: torch.Tensor) -> None:
     draws = 20_000
     logits = label_logits[:1].expand(draws, -1)
     share = torch.bincount(Categorical().sample(logits, generator(2)), minlength=10) / draws
@@ -73,7 +73,7 @@ def test_samples_come_as_often_as_their_probability_says(label_logits: torch.Ten
     assert (black_or_white.mean((0, 1, 2)) - torch.sigmoid(pixels[0, 0, 0])).abs().max() < 0.015
 
 
-def test_samples_of_one_generator_seed_are_equal(label_logits: torch.Tensor) -> None:
+def test_the_same_generator_seed_gives_equal_samples(label_logits: torch.Tensor) -> None:
     first, second = (Categorical().sample(label_logits, generator(4)) for _ in range(2))
     assert torch.equal(first, second)
 

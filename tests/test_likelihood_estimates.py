@@ -1,4 +1,4 @@
-"""Likelihood estimates: against closed forms, against the loop one writes first, and whatever the chunks and order."""
+"""Likelihood estimates against closed forms and a simple loop, for any chunks and order of examples."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def split() -> Split:
 
 
 def digits_model(token: str = "mvae", **fields: Any) -> Multimodal:
-    """An untrained model of the digits whose decoders listen to z."""
+    """An untrained model of the digits whose decoders depend on z."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         model = arm(token).build(Trial.create(dataset="digits", model=token, **fields), DIGITS)
@@ -57,29 +57,29 @@ def digits_model(token: str = "mvae", **fields: Any) -> Multimodal:
 # Closed forms
 
 TRUE = LinearGaussian(inflation=1.3)
-"""Proposals wider than the posteriors, so that the weights' variance is finite."""
+"""Proposals wider than the posteriors, so that the variance of the weights is finite."""
 
 
 @pytest.fixture(scope="module")
 def estimated() -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Of 200 examples the closed forms, and the estimates from 1000 samples."""
+    """Closed forms and estimates from 1000 samples, for 200 examples."""
     examples = TRUE.examples(200)
     return TRUE.truth(examples), split_likelihoods(TRUE, examples, samples=1000, seed=0, dtype=F64)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", NAMES)
-def test_the_closed_form_lies_within_three_standard_errors(
+def test_estimates_agree_with_the_closed_form_within_three_standard_errors(
     name: str, suffix: str, estimated: tuple[dict[str, Tensor], dict[str, Tensor]]
 ) -> None:
     truth, found = estimated
     error, standard = (found[f"log_{name}{suffix}"] - truth[name]).abs(), found[f"se_{name}{suffix}"]
     assert (error <= 3 * standard + 1e-9).double().mean() >= 0.97
-    assert 0.5 < float((error / standard).median()) < 0.85  # 0.67 for a normal: no error is told larger than it is
+    assert 0.5 < float((error / standard).median()) < 0.85  # 0.67 for a normal: no error is reported larger than it is
 
 
 @pytest.mark.parametrize("name", ["x2", "x2_prior"])
-def test_the_closed_form_of_x2_that_is_no_label_lies_within_three_standard_errors(
+def test_estimates_with_an_x2_that_is_no_label_agree_with_the_closed_form(
     name: str, estimated: tuple[dict[str, Tensor], dict[str, Tensor]]
 ) -> None:
     truth, found = estimated
@@ -88,7 +88,7 @@ def test_the_closed_form_of_x2_that_is_no_label_lies_within_three_standard_error
     assert found["se_x2"].mean() < 0.5 * found["se_x2_prior"].mean()
 
 
-def test_standard_error_and_error_shrink_as_one_over_the_root_of_the_samples() -> None:
+def test_error_and_standard_error_shrink_with_the_root_of_the_sample_count() -> None:
     examples = TRUE.examples(100)
     truth = TRUE.truth(examples)
     few, many = (split_likelihoods(TRUE, examples, samples=s, seed=0, dtype=F64) for s in (250, 4000))
@@ -102,7 +102,7 @@ def test_standard_error_and_error_shrink_as_one_over_the_root_of_the_samples() -
             assert 3 < error[0] / error[1] < 5.3, name
 
 
-def test_with_the_exact_posterior_one_sample_is_as_good_as_any() -> None:
+def test_with_the_exact_posterior_all_importance_weights_are_equal() -> None:
     model = LinearGaussian(inflation=1.0)
     examples = model.examples(50)
     truth = model.truth(examples)
@@ -111,7 +111,7 @@ def test_with_the_exact_posterior_one_sample_is_as_good_as_any() -> None:
         assert found[f"variance_{name}"].max() < 1e-18
         assert (found[f"log_{name}"] - truth[name.removesuffix("-x1")]).abs().max() < 1e-9
         assert_close(found[f"ess_{name}"], torch.full((50,), 100.0, dtype=F64))
-    # log p(x1|z) + log q(z|x2) - log q(z|x1,x2) is log p(x1|x2) for every z where q is exact in all three
+    # log p(x1|z) + log q(z|x2) - log q(z|x1,x2) is log p(x1|x2) for every z if q is exact in all three
     assert found["variance_conditional"].max() < 1e-18
     assert found["variance_marginal"].min() > 1e-3
     assert found["variance_joint-x1"].min() > 1e-3
@@ -121,7 +121,7 @@ def test_log_p_of_a_label_agrees_with_the_integral_over_z() -> None:
     model = small_model(2, RULES["mvae"], normalised=False)
     model.decoders[1] = line = nn.Linear(3, 4).double()
     with torch.no_grad():
-        line.weight[:, 1:] = 0  # the label listens to the first latent alone, so that the integral has one dimension
+        line.weight[:, 1:] = 0  # the label depends only on the first latent, so the integral has one dimension
         line.weight[:, 0] *= 5
     z = torch.linspace(-10, 10, 20_001, dtype=F64)
     weight = torch.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
@@ -132,11 +132,11 @@ def test_log_p_of_a_label_agrees_with_the_integral_over_z() -> None:
     assert found["se_x2"].max() < 0.01
 
 
-# The loop that one writes first
+# The literal loop
 
 
 def literal(model: Multimodal, split: Split, samples: int, prior_samples: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """One example, one sample, one decoder call after the other; only the noise is the estimator's."""
+    """Loops over examples, samples and decoder calls; shares only its noise with the estimator."""
     model = copy.deepcopy(model).to(dtype).eval()
     cpu = torch.device("cpu")
 
@@ -190,7 +190,7 @@ def test_estimates_equal_those_of_the_literal_loop(
 
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
 @pytest.mark.parametrize("rows", [1, 7, 100, 100_000])
-def test_chunks_and_order_of_examples_do_not_matter(
+def test_results_do_not_depend_on_chunks_or_the_order_of_examples(
     rows: int, dtype: torch.dtype, split: Split, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = digits_model()
@@ -208,7 +208,7 @@ def test_chunks_and_order_of_examples_do_not_matter(
             assert_close(values, whole[name][order], rtol=1e-6 if name.startswith("log") else 1e-5, atol=1e-7)
 
 
-def test_chunks_do_not_matter_where_x2_is_two_labels() -> None:
+def test_results_do_not_depend_on_chunks_if_x2_is_two_labels() -> None:
     model = small_model(3, RULES["mvae_q"], normalised=True)
     labels = torch.arange(3).to(torch.uint8)
     examples = Split((torch.randint(256, (3, 2, 2, 3), dtype=torch.uint8), labels, labels.flip(0)))
@@ -218,13 +218,13 @@ def test_chunks_do_not_matter_where_x2_is_two_labels() -> None:
         assert_close(parts[name], values, rtol=0, atol=1e-9)
 
 
-# What does not enter
+# What has no influence
 
 
-def test_each_likelihood_counts_once_whatever_the_weights_in_training(split: Split) -> None:
+def test_each_likelihood_counts_once_for_any_training_weights(split: Split) -> None:
     light, heavy = (digits_model(label_weight=weight, image_weight=1 / weight) for weight in (1.0, 50.0))
     for model in (light, heavy):
-        with torch.no_grad():  # decoders that ignore z: each likelihood is a constant, and so is what joint adds
+        with torch.no_grad():  # decoders that ignore z: each likelihood is constant, and so is log joint - log marginal
             for decoder in model.decoders:
                 list(decoder.parameters())[-2].zero_()
     constant = F.log_softmax(list(light.decoders[1].parameters())[-1].double(), -1)[split.values[1].long()]
@@ -237,7 +237,7 @@ def test_each_likelihood_counts_once_whatever_the_weights_in_training(split: Spl
         assert_close(other[name], values)
 
 
-def test_pixels_are_summed_in_float64_where_the_target_is() -> None:
+def test_pixels_are_summed_in_float64_if_the_target_is_float64() -> None:
     logits = torch.randn(2, 1, 300, 300) * 30
     target = torch.rand(2, 1, 300, 300).float()
     pixels = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -257,7 +257,7 @@ def test_float32_decoders_agree_with_float64_to_a_hundred_thousandth_of_a_nat(sp
         assert_close(single[f"log_{name}"], double[f"log_{name}"], rtol=0, atol=1e-5)
 
 
-def test_a_surrounding_autocast_changes_nothing(split: Split) -> None:
+def test_an_enclosing_autocast_changes_nothing(split: Split) -> None:
     def found() -> Tensor:
         return split_likelihoods(digits_model(), split, samples=5, seed=0, prior_samples=2)["log_joint"]
 
@@ -267,7 +267,7 @@ def test_a_surrounding_autocast_changes_nothing(split: Split) -> None:
 
 
 @pytest.mark.parametrize("dtype", [F64, torch.float32])
-def test_the_model_is_left_in_its_mode_its_precision_and_with_its_statistics(dtype: torch.dtype) -> None:
+def test_estimating_changes_neither_the_models_mode_nor_precision_nor_statistics(dtype: torch.dtype) -> None:
     model = small_model(2, MVAE, normalised=True).float()
     before = copy.deepcopy(model.state_dict())
     examples = Split((torch.randint(256, (3, 2, 2, 3), dtype=torch.uint8), torch.arange(3).to(torch.uint8)))
@@ -281,11 +281,11 @@ def test_the_model_is_left_in_its_mode_its_precision_and_with_its_statistics(dty
         assert torch.equal(values, evaluating[name])
 
 
-# Which model has what
+# Which models have which estimates
 
 
 class FakeConditional(nn.Module):
-    """p(x1 | z, x2): z's linear picture, shifted by the class. As a CVAE it has no other likelihood."""
+    """p(x1 | z, x2): a linear function of z, shifted by the class. Like a CVAE it has no other likelihood."""
 
     def __init__(self, inflation: float = 1.0) -> None:
         super().__init__()
@@ -298,7 +298,7 @@ class FakeConditional(nn.Module):
         return self.of_image.log_prob(0, z, image - condition.unsqueeze(1))
 
 
-def test_a_conditional_model_has_the_conditional_alone_and_it_is_right() -> None:
+def test_a_conditional_model_gives_only_the_conditional_and_it_is_right() -> None:
     model = FakeConditional(inflation=1.3)
     noise = model.of_image.examples(200)
     classes = torch.arange(200) % 7
@@ -309,7 +309,7 @@ def test_a_conditional_model_has_the_conditional_alone_and_it_is_right() -> None
     assert (error <= 3 * found["se_conditional"] + 1e-9).double().mean() >= 0.97
 
 
-def test_a_model_of_the_image_alone_has_the_marginal_from_the_image_and_it_is_right() -> None:
+def test_an_image_only_model_gives_only_the_marginal_and_it_is_right() -> None:
     model = LinearGaussian(1)
     examples = model.examples(20)
     found = split_likelihoods(model, examples, samples=10, seed=0, dtype=F64)
@@ -317,7 +317,7 @@ def test_a_model_of_the_image_alone_has_the_marginal_from_the_image_and_it_is_ri
     assert_close(found["log_marginal-x1"], model.closed_form(examples, 0), atol=1e-9, rtol=0)
 
 
-def test_every_estimate_that_a_model_has_comes_with_error_effective_samples_and_variance(split: Split) -> None:
+def test_every_estimate_has_an_error_effective_samples_and_a_variance(split: Split) -> None:
     model = digits_model()
     found = split_likelihoods(model, split, samples=5, seed=0, prior_samples=2)
     expected = {"log_x2", "se_x2"}
@@ -349,7 +349,7 @@ def refusal(model: nn.Module, **asked: Any) -> str:
     return str(refused.value)
 
 
-def test_what_a_model_lacks_is_refused_in_one_line_that_says_what_it_has(split: Split) -> None:
+def test_an_unavailable_estimate_is_refused_in_one_line_that_lists_the_available_ones(split: Split) -> None:
     nothing = arm("nn").build(Trial.create(dataset="digits", model="nn"), DIGITS)
     assert "has no likelihood estimates" in refusal(nothing)
     with pytest.raises(Refusal, match="has no likelihood estimates"):

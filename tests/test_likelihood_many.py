@@ -1,4 +1,4 @@
-"""Likelihood estimates where x2 is attributes, apart or together: integrals over z, and the loop one writes first."""
+"""Likelihood estimates with attributes, single or joint, as x2: against integrals over z and a simple loop."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LAYOUTS = {"apart": (IMAGE, *APART), "together": (IMAGE, TOGETHER)}
 
 
 def split_of(images: Tensor, attributes: Tensor, layout: str) -> Split:
-    """Examples with those attributes, [N, A]."""
+    """Examples with the given attributes, [N, A]."""
     return Split((images, *attributes.unbind(1)) if layout == "apart" else (images, attributes))
 
 
@@ -52,7 +52,7 @@ def examples(layout: str, n: int = 5) -> Split:
 
 
 def lively(model: nn.Module) -> nn.Module:
-    """With running statistics as training leaves them, and not at their start."""
+    """Sets running statistics as after training, not as at its start."""
     for module in model.modules():
         if isinstance(module, TermBatchNorm):
             nn.init.normal_(module.running_mean, std=0.3)
@@ -61,7 +61,7 @@ def lively(model: nn.Module) -> nn.Module:
 
 
 def built(token: str, layout: str) -> nn.Module:
-    """An untrained model whose decoders listen to z."""
+    """An untrained model whose decoders depend on z."""
     with torch.random.fork_rng():
         torch.manual_seed(1)
         trial = Trial.create(dataset="digits", model=token, latents=4)
@@ -80,9 +80,9 @@ LINE = torch.linspace(-12, 12, 24_001, dtype=F64)
 
 
 def tiny(layout: str) -> tuple[MVAE, Split]:
-    """One latent, three attributes and 2x2 images; all 8 sets of attributes with 8 images each.
+    """One latent, three attributes and 2x2 images: all 8 sets of attributes with 8 images each.
 
-    Every expert is wide, so that no proposal's tails are lighter than its target's, and the errors are finite.
+    Every expert is wide, so no proposal has lighter tails than its target, and the errors are finite.
     """
     image = Modality("image", Kind.IMAGE, (1, 2, 2))
     draw = torch.Generator().manual_seed(0)
@@ -132,12 +132,12 @@ def integrals(model: MVAE, split: Split) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_the_integrals_over_z_lie_within_three_standard_errors(layout: str) -> None:
+def test_estimates_agree_with_integrals_over_z_within_three_standard_errors(layout: str) -> None:
     model, split = tiny(layout)
     truth = integrals(model, split)
     assert_close(truth["x2"][:8].exp().sum(), torch.ones((), dtype=F64))  # of all 8 sets of attributes
     assert truth["x2"].max() - truth["x2"].min() > 1
-    assert (truth["joint"] - truth["marginal"] - truth["x2"]).abs().max() > 0.1, "x1 and x2 know of each other"
+    assert (truth["joint"] - truth["marginal"] - truth["x2"]).abs().max() > 0.1, "x1 and x2 must depend on each other"
     found = split_likelihoods(model, split, samples=2000, seed=0, dtype=F64)
     for name in (*NAMES, *(f"{name}-x1" for name in NAMES), "x2", "x2_prior"):
         error = (found[f"log_{name}"] - truth[name.removesuffix("-x1").removesuffix("_prior")]).abs()
@@ -147,12 +147,12 @@ def test_the_integrals_over_z_lie_within_three_standard_errors(layout: str) -> N
         assert standard.max() < 0.15, name
 
 
-# The loop that one writes first
+# The literal loop
 
 
 @torch.no_grad()
 def literal(model: Multimodal, split: Split, samples: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    """One example, one sample, one attribute after the other; only the noise is the estimator's."""
+    """Loops over examples, samples and attributes; shares only its noise with the estimator."""
     model = copy.deepcopy(model).to(dtype).eval()
     others = range(1, len(model.modalities))
 
@@ -238,7 +238,7 @@ def test_estimates_equal_those_of_the_literal_loop(
 
 
 @torch.no_grad()
-def test_a_cvaes_conditional_on_attributes_is_the_mean_weight_of_its_samples() -> None:
+def test_a_cvaes_likelihood_given_attributes_is_the_mean_weight_of_its_samples() -> None:
     model, split = built("cvae", "together").double(), examples("together")
     assert isinstance(model, CVAE)
     found = split_likelihoods(model, split, samples=12, seed=SEED, dtype=F64)
@@ -258,7 +258,7 @@ def test_a_cvaes_conditional_on_attributes_is_the_mean_weight_of_its_samples() -
 
 @pytest.mark.parametrize("rows", [1, 7, 100_000])
 @pytest.mark.parametrize("layout", list(LAYOUTS))
-def test_chunks_and_order_of_examples_do_not_matter(layout: str, rows: int) -> None:
+def test_results_do_not_depend_on_chunks_or_the_order_of_examples(layout: str, rows: int) -> None:
     model, split = built("mvae", layout), examples(layout)
     whole = split_likelihoods(model, split, samples=30, seed=SEED, dtype=F64)
     order = [4, 1, 0, 2]
@@ -277,14 +277,14 @@ def test_single_attributes_are_decoded_in_one_call(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(AttributeDecoders, "forward", counted)
     split_likelihoods(built("mvae", "apart"), examples("apart", 2), samples=10, seed=0, proposals=["x1x2"])
-    assert calls == [(5, 20, 4)] * 2  # once for log p(x2), once for the joint
+    assert calls == [(5, 20, 4)] * 2  # once for log p(x2), once for the joint likelihood
 
 
 @pytest.mark.parametrize(
     ("token", "layout"),
     [("mvae", "apart"), ("mvae_q", "apart"), ("vae", "apart"), *((t, "together") for t in ("mvae", "jmvae", "cvae"))],
 )
-def test_the_columns_that_an_arm_is_promised_are_those_that_its_model_gives(
+def test_the_columns_declared_for_an_arm_are_those_its_model_gives(
     token: str, layout: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     defaults = dataclasses.replace(MNIST19.defaults, k=0)

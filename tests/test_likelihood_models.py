@@ -1,4 +1,4 @@
-"""Likelihood estimates of the arms' own untrained models: VAE and CVAE by hand; texts, whose probabilities sum to 1."""
+"""Likelihood estimates of untrained VAE and CVAE, recomputed by hand; and texts, whose probabilities sum to 1."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def built(token: str) -> nn.Module:
 
 
 def samples_of(q: Gaussian, example: int) -> tuple[Tensor, Tensor]:
-    """The estimator's samples of one example's q, and log q there."""
+    """Samples that the estimator draws from one example's q, and their log q."""
     noise = Noise(SEED, "likelihood", [example], q.mean.shape[-1], CPU).next(SAMPLES)[0]
     z = q.mean + torch.exp(0.5 * q.log_var) * noise
     return z, q.log_prob(z)
 
 
 @torch.no_grad()
-def test_a_vaes_marginal_is_the_mean_weight_of_its_samples(split: Split) -> None:
+def test_a_vaes_marginal_likelihood_is_the_mean_weight_of_its_samples(split: Split) -> None:
     model = built("vae")
     assert isinstance(model, VAE)
     found = split_likelihoods(model, split, samples=SAMPLES, seed=SEED, dtype=F64)
@@ -66,7 +66,7 @@ def test_a_vaes_marginal_is_the_mean_weight_of_its_samples(split: Split) -> None
 
 
 @torch.no_grad()
-def test_a_cvaes_conditional_is_the_mean_weight_of_its_samples(split: Split) -> None:
+def test_a_cvaes_conditional_likelihood_is_the_mean_weight_of_its_samples(split: Split) -> None:
     model = built("cvae")
     assert isinstance(model, CVAE)
     found = split_likelihoods(model, split, samples=SAMPLES, seed=SEED, dtype=F64)
@@ -79,7 +79,7 @@ def test_a_cvaes_conditional_is_the_mean_weight_of_its_samples(split: Split) -> 
         assert_close(found["log_conditional"][example], expected, atol=1e-8, rtol=0)
 
 
-def test_the_probabilities_of_all_texts_add_up_to_one_by_either_proposal() -> None:
+def test_under_either_proposal_the_probabilities_of_all_texts_add_up_to_one() -> None:
     texts = [[*word, *[3] * (3 - len(word))] for size in range(3) for word in product(range(3), repeat=size)]
     modalities = (Modality("image", Kind.IMAGE, (1, 2, 2)), Modality("text", Kind.TEXT, (3,), classes=5))
     with torch.random.fork_rng():
@@ -99,11 +99,11 @@ def test_the_probabilities_of_all_texts_add_up_to_one_by_either_proposal() -> No
     for name in ("log_x2", "log_x2_prior"):
         assert float(found[name].exp().sum()) == pytest.approx(1, abs=0.02), name
     assert (found["log_x2"] - found["log_x2_prior"]).abs().max() < 0.1
-    assert found["log_x2"].max() - found["log_x2"].min() > 0.5, "the texts are not all alike"
+    assert found["log_x2"].max() - found["log_x2"].min() > 0.5, "all texts have the same probability"
 
 
 @pytest.mark.parametrize("token", ["jmvae", "mvae", "mvae_q", "vae", "cvae"])
-def test_the_columns_that_an_arm_is_promised_are_those_that_its_model_gives(token: str, split: Split) -> None:
+def test_the_columns_declared_for_an_arm_are_those_its_model_gives(token: str, split: Split) -> None:
     found = split_likelihoods(built(token), split, samples=2, seed=0, prior_samples=10)
     promised = {name.removeprefix("test/") for name in estimates(Trial.create(dataset="digits", model=token))}
     assert promised - {"log_x2"} == set(found) - {"log_x2", "se_x2"}

@@ -1,4 +1,4 @@
-"""The pipeline of Tables 1 and 2: which cells it makes, and what is known of a key measured twice."""
+"""The pipeline of Tables 1 and 2: its cells, and keys that are measured twice."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from sweeps.trials.messages import Job
 
 @pytest.fixture(autouse=True)
 def _small_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CelebA is known, and there are 48 faces only."""
+    """Registers CelebA with only 48 faces."""
     small = (describe("faces", separate=False, count=48), describe("faces19", separate=True, count=48))
     for one in (CELEBA, CELEBA19, *small):
         monkeypatch.setitem(DATASETS, one.name, one)
@@ -46,7 +46,7 @@ def columns(grid: list[Cell], arm: str) -> set[str]:
     return {cell.quantity for cell in grid if cell.arm == arm}
 
 
-def test_the_demo_is_five_arms_of_digits_each_trained_once_and_measured_once() -> None:
+def test_the_demo_trains_and_measures_each_of_five_arms_on_digits_once() -> None:
     grid = made()
     assert tuple(dict.fromkeys(cell.arm for cell in grid)) == ARMS
     assert {cell.trial.dataset for cell in grid} == {"digits"}
@@ -57,7 +57,7 @@ def test_the_demo_is_five_arms_of_digits_each_trained_once_and_measured_once() -
     assert len({cell.trial.key("f") for cell in grid}) == len(ARMS) + 2
 
 
-def test_an_arm_has_the_columns_of_the_estimates_that_it_can_give() -> None:
+def test_an_arm_has_a_column_for_each_estimate_it_supports() -> None:
     grid = made()
     for arm in ("jmvae", "mvae", "mvae_q"):
         assert {quantity.metric for quantity in PUBLISHED_QUANTITIES} < columns(grid, arm)
@@ -68,7 +68,7 @@ def test_an_arm_has_the_columns_of_the_estimates_that_it_can_give() -> None:
     assert columns(grid, "cvae") == {"test/log_conditional", "test/variance_conditional"}
 
 
-def test_the_paper_is_section_1s_set_up_on_each_of_its_data_sets() -> None:
+def test_the_paper_preset_has_section_1s_settings_on_each_of_its_data_sets() -> None:
     for dataset, network, latents in (
         ("binary_mnist", "mlp", 64),
         ("mnist", "mlp", 64),
@@ -85,7 +85,7 @@ def test_the_paper_is_section_1s_set_up_on_each_of_its_data_sets() -> None:
         assert {cell.measure for cell in grid} == {likelihood(1000)}
 
 
-def test_celeba_has_a_row_of_its_own_for_the_mvae_with_each_attribute_apart() -> None:
+def test_celeba_has_a_separate_row_for_the_mvae_with_single_attributes() -> None:
     grid = made("--preset", "paper", "--dataset", "celeba")
     assert list(dict.fromkeys(cell.row for cell in grid)) == [
         *("JMVAE", "MVAE (own)", "MVAE (all)", "MVAE19 (own)", "MVAE19 (all)", "VAE", "CVAE")
@@ -101,7 +101,7 @@ def test_celeba_has_a_row_of_its_own_for_the_mvae_with_each_attribute_apart() ->
     assert {trial.dataset for trial in trials.values()} == {"celeba"}
 
 
-def test_a_data_set_of_many_modalities_has_the_arms_that_know_them() -> None:
+def test_a_data_set_of_many_modalities_has_the_arms_that_support_them() -> None:
     assert {cell.arm for cell in made("--dataset", "celeba19")} == {"mvae", "mvae_q", "vae"}
 
 
@@ -117,7 +117,7 @@ def test_every_published_value_reaches_its_cell() -> None:
         assert reached == expected
 
 
-def test_each_binarisation_is_a_row_beside_the_published_values_with_a_trial_of_its_own() -> None:
+def test_each_binarisation_has_its_own_row_and_trial_next_to_the_published_values() -> None:
     argv = ("--dataset", "binary_mnist", "--arms", "mvae,vae", "--seeds", "0", "--targets", "own")
     grid = made(*argv, "--binarisation", "fixed,dynamic")
     trials = {cell.row: cell.trial for cell in grid}
@@ -135,7 +135,7 @@ def test_each_binarisation_is_a_row_beside_the_published_values_with_a_trial_of_
     )
 
 
-def test_the_caption_says_how_bits_were_drawn_where_there_are_bits() -> None:
+def test_the_caption_says_how_bits_were_drawn_if_the_data_are_binary() -> None:
     def said(*argv: str) -> str:
         dataset = argv[1]
         return " ".join(
@@ -161,7 +161,7 @@ def test_the_demo_of_a_large_data_set_is_short() -> None:
     assert {cell.measure for cell in grid} == {likelihood(100)}
 
 
-def test_the_report_says_how_many_samples_were_drawn_and_that_the_paper_drew_others(tmp_path: Path) -> None:
+def test_the_report_states_our_and_the_papers_number_of_samples(tmp_path: Path) -> None:
     asked = sweep(read(Options, ("--dataset", "digits", "--samples", "50")))
     assert asked.name == "likelihoods-digits-s50"
     grid = made("--preset", "paper", "--dataset", "binary_mnist", "--samples", "50", "--seeds", "0")
@@ -178,7 +178,7 @@ def test_the_report_says_how_many_samples_were_drawn_and_that_the_paper_drew_oth
     assert "Tables 1 and 2" in text
 
 
-def test_a_key_shows_all_its_measures_and_of_a_likelihood_the_one_with_the_most_samples(tmp_path: Path) -> None:
+def test_mlflow_shows_all_measures_of_a_key_and_the_likelihood_with_the_most_samples(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "main", create=True)
     trial = Trial.create(dataset="digits", model="mvae")
     key = trial.key("f")
@@ -196,7 +196,7 @@ def test_a_key_shows_all_its_measures_and_of_a_likelihood_the_one_with_the_most_
         assert view.all_tags("s")["mvae.measures"].count("likelihood") == 2
 
 
-def test_what_measuring_took_is_planned_by_the_sample_and_apart_from_training(tmp_path: Path) -> None:
+def test_measuring_time_is_estimated_per_sample_and_separately_from_training(tmp_path: Path) -> None:
     store = Store.open(tmp_path, "main", create=True)
     done, todo = (Trial.create(dataset="digits", model="mvae", seed=seed, epochs=10) for seed in (0, 1))
     provenance = {"seconds": 20.0, "epochs": 10, "measured_in_seconds": 300.0}
@@ -207,7 +207,7 @@ def test_what_measuring_took_is_planned_by_the_sample_and_apart_from_training(tm
 
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trials run in this process, one after the other, and MLflow is not there."""
+    """Runs trials in this process one after the other, without MLflow."""
 
     class Deaf:
         def __init__(self, *_: object, **__: object) -> None:
@@ -216,7 +216,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
             self.stuck = False
 
     @contextmanager
-    def here(_lost: object) -> Iterator[engine.Capacity]:
+    def here(*_: object) -> Iterator[engine.Capacity]:
         yield engine.Capacity(1, 0)
 
     def run(jobs: Sequence[Job], listener: engine.Listener, **_: Any) -> None:
@@ -230,7 +230,7 @@ def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_by_one")
-def test_one_table_holds_trials_on_two_data_sets_and_the_same_command_finds_them_again(
+def test_a_table_over_two_data_sets_is_found_complete_by_the_same_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = ("--dataset", "faces", "--arms", "mvae,mvae19,vae", "--epochs", "1", "--samples", "2", "--latents", "4")

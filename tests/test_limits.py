@@ -1,4 +1,4 @@
-"""A container's limits on processor cores and memory, in both layouts of Linux's control groups."""
+"""A container's limits on cores and memory, in both versions of Linux control groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files of a host with 64 cores and 256 GiB, 200 of them free, without control groups."""
+    """Files of a host with 64 cores and 256 GiB, 200 of them free, without control groups."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
     for name, path in (("GROUPS", "cgroup"), ("OWN_GROUPS", "own"), ("MEMORY", "meminfo")):
         monkeypatch.setattr(limits, name, tmp_path / path)
@@ -53,7 +53,7 @@ V1 = "12:cpu,cpuacct:/docker/3f\n5:memory:/docker/3f\n1:name=systemd:/docker/3f\
         (V1, {"cpu/docker/3f/cpu.cfs_quota_us": "300000\n", "cpu/docker/3f/cpu.cfs_period_us": "100000\n"}, 3),
     ],
 )
-def test_a_containers_quota_bounds_the_cores_that_are_used(
+def test_a_containers_quota_limits_the_number_of_cores(
     machine: Path, own: str, files: dict[str, str], cores: int
 ) -> None:
     write(machine, own, files)
@@ -89,15 +89,13 @@ def test_a_containers_quota_bounds_the_cores_that_are_used(
         ("0::/a\n", {"a/memory.max": f"{4 * GIB}\n", "a/memory.current": f"{6 * GIB}\n"}, 0),
     ],
 )
-def test_a_containers_limit_bounds_the_memory_that_counts_as_free(
-    machine: Path, own: str, files: dict[str, str], gib: float
-) -> None:
+def test_a_containers_limit_reduces_the_free_memory(machine: Path, own: str, files: dict[str, str], gib: float) -> None:
     write(machine, own, files)
     assert limits.free_memory() / GIB == gib
 
 
 @pytest.mark.parametrize("floor", ["mvae", "sweeps", "pipelines", "benchmarks"])
-def test_nothing_else_counts_cores_by_itself(floor: str) -> None:
+def test_no_other_code_counts_cores(floor: str) -> None:
     asks = re.compile(r"cpu_count\(|sched_getaffinity\(|process_cpu_count\(|MemAvailable")
     files = sorted((ROOT / floor).rglob("*.py"))
     assert [path.name for path in files if asks.search(path.read_text(encoding="utf-8"))] == (

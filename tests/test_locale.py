@@ -1,4 +1,4 @@
-"""Locales: text files name their encoding, and commands run where the locale is not UTF-8."""
+"""Locales: text files name their encoding, and commands run in a locale other than UTF-8."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ NO_UTF_8 = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 
 TEXT_METHODS = {"read_text", "write_text"}
 NOT_FILES = {"lzma", "tarfile", "Image", "Store", "browsed", "os"}
-"""Objects whose `open` opens no text file."""
+"""Objects whose `open` does not open a text file."""
 
 
 def without_encoding(code: str) -> list[int]:
-    """Lines of the calls that read or write text in whatever encoding the locale has.
+    """Line numbers of calls that read or write text in the locale's encoding.
 
     ruff's PLW1514 finds only paths whose type it can infer, one call in eight of ours.
     """
@@ -59,7 +59,7 @@ def without_encoding(code: str) -> list[int]:
         "subprocess.run(command, text=True)",
     ],
 )
-def test_a_call_that_leaves_the_encoding_to_the_locale_is_found(call: str) -> None:
+def test_a_call_without_an_encoding_is_found(call: str) -> None:
     assert without_encoding(call) == [1]
 
 
@@ -67,7 +67,7 @@ def test_a_call_that_leaves_the_encoding_to_the_locale_is_found(call: str) -> No
     "call",
     ["path.read_text(encoding='utf-8')", "path.open('rb')", "open(name, mode='wb')", "Image.open(path)"],
 )
-def test_a_call_that_names_its_encoding_or_reads_bytes_is_left_alone(call: str) -> None:
+def test_a_call_with_an_encoding_or_for_bytes_is_accepted(call: str) -> None:
     assert without_encoding(call) == []
 
 
@@ -102,7 +102,7 @@ sys.exit(main(lambda: sweep(options), options))
 """
 
 
-def test_a_trial_of_vietnamese_sentences_trains_and_is_reported_where_the_locale_is_not_utf_8(
+def test_vietnamese_sentences_are_trained_and_reported_in_a_locale_other_than_utf_8(
     tmp_path: Path, cache: Path
 ) -> None:
     pairs = [("the cat", "tiếng Việt"), ("a dog sees", "nhập từ"), ("the cat sees", "tiếng từ")]
@@ -123,32 +123,36 @@ def test_a_trial_of_vietnamese_sentences_trains_and_is_reported_where_the_locale
     assert "| the cat | tiếng Việt |" in examples.read_text(encoding="utf-8")
 
 
-def test_a_name_outside_ascii_is_refused_in_one_line_where_the_locale_is_not_utf_8() -> None:
+def test_a_name_outside_ascii_is_refused_in_a_locale_other_than_utf_8() -> None:
     command = [sys.executable, str(REPOSITORY / "pipelines" / "weak_supervision.py"), "--storage", "Läufe", "--plan"]
     ran = subprocess.run(command, capture_output=True, encoding="utf-8", env={**os.environ, **NO_UTF_8}, timeout=60)
-    said = r"'L\xe4ufe' has characters outside ASCII, but this locale names files in ascii: set PYTHONUTF8=1"
+    said = r"'L\xe4ufe' has characters outside ASCII, but this locale encodes file names as ascii: set PYTHONUTF8=1"
     assert (ran.returncode, ran.stdout, ran.stderr) == (BAD_INPUT, "", f"{said}\n")
 
 
 @pytest.mark.parametrize("variable", ["MVAE_STORAGE", "MVAE_DATA", "MLFLOW_TRACKING_URI", "HOME"])
-def test_names_from_the_environment_are_checked_too_and_utf_8_takes_all(
+def test_names_from_the_environment_are_checked_too_and_utf_8_accepts_all(
     variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "/Läufe")
     check_names(["--name", "ö"])
     monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
-    with pytest.raises(Refusal, match="ufe' has characters outside ASCII, but this locale names files in iso8859-1"):
+    with pytest.raises(
+        Refusal, match="ufe' has characters outside ASCII, but this locale encodes file names as iso8859-1"
+    ):
         check_names([])
 
 
-def test_characters_that_stdout_lacks_are_printed_as_question_marks() -> None:
+def test_characters_that_stdout_cannot_encode_are_printed_as_question_marks() -> None:
     file = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     Console(file, live=False).say("Möwe: 0.5")
     file.flush()
     assert file.buffer.getvalue() == b"M?we: 0.5\n"
 
 
-def test_a_stream_that_outlives_its_reader_prints_every_character_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stream_that_outlives_its_reader_replaces_characters_it_cannot_encode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="ascii"))
     with outliving_readers(""):

@@ -1,4 +1,4 @@
-"""Logistic regression is that of scikit-learn, whatever classes it saw, and sees no label outside the paired set."""
+"""Logistic regression equals scikit-learn's for any classes, and sees no label outside the paired set."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ __all__ = ["digits", "spoilt"]
 
 
 def relabelled(data: Dataset, classes: list[int]) -> Dataset:
-    """A data set that knows these classes only."""
+    """A data set with only these classes."""
     return with_labels(data, np.asarray(classes)[data.train.values[1].numpy() % len(classes)])
 
 
 @pytest.mark.parametrize("classes", [list(range(10)), [2, 5], [1, 4, 8]])
-def test_logistic_regression_is_that_of_scikit_learn_whatever_classes_it_saw(
-    classes: list[int], digits: Dataset
-) -> None:
+def test_logistic_regression_equals_scikit_learns_for_any_set_of_classes(classes: list[int], digits: Dataset) -> None:
     data = relabelled(digits, classes)
     model = fitted(data, digits_trial("logreg"))
     kept = torch.from_numpy(paired_set(1297, FRACTION, 0))
@@ -39,12 +37,12 @@ def test_logistic_regression_is_that_of_scikit_learn_whatever_classes_it_saw(
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_logistic_regression_of_one_class_predicts_it(digits: Dataset) -> None:
+def test_logistic_regression_on_one_class_predicts_that_class(digits: Dataset) -> None:
     model = fitted(relabelled(digits, [7]), digits_trial("logreg"))
     assert model(digits.test.take(0, torch.arange(250))).argmax(-1).eq(7).all()
 
 
-def test_logistic_regression_fits_the_same_when_all_other_labels_are_wrong(digits: Dataset, spoilt: Dataset) -> None:
+def test_logistic_regression_ignores_labels_outside_the_paired_set(digits: Dataset, spoilt: Dataset) -> None:
     whole, dirty = (fitted(data, digits_trial("logreg")) for data in (digits, spoilt))
     assert torch.equal(whole.linear.weight, dirty.linear.weight)
     assert torch.equal(whole.linear.bias, dirty.linear.bias)

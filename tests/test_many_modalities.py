@@ -1,4 +1,4 @@
-"""MVAE19: its objective equals the plain loop over 19 encoders, 19 decoders and all terms, whoever has whatever."""
+"""MVAE19: its objective equals a plain loop over 19 encoders, 19 decoders and all terms, for any missing values."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ from tests.small_models import (
 
 
 def available(modalities: int, which: str, rows: int = 7) -> np.ndarray:
-    """What each of some rows has, boolean [R, M]."""
+    """Modalities that each row has, boolean [R, M]."""
     random = np.random.default_rng(5).random((rows, modalities)) < 0.3
     match which:
         case "everything":
             return np.ones_like(random)
         case "something":
-            random[0] = np.arange(modalities) == 0  # the image alone
-            random[1] = np.arange(modalities) == modalities - 1  # one attribute alone
+            random[0] = np.arange(modalities) == 0  # only the image
+            random[1] = np.arange(modalities) == modalities - 1  # only one attribute
             random[2] = True
             random[3] = False
         case "no image":
@@ -64,7 +64,7 @@ def available(modalities: int, which: str, rows: int = 7) -> np.ndarray:
 
 
 class Scene:
-    """One step: what each row has, the terms and the noise."""
+    """One step: modalities of each row, terms and noise."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ def assert_equal_to_the_plain_loop(scene: Scene, model: Multimodal, tolerance: f
     expected, actual = named_as_in(model, gradients(theirs, twin)), gradients(ours, model)
     assert actual.keys() == expected.keys()
     largest = {name: float(gradient.abs().max()) for name, gradient in expected.items()}
-    negligible = 1e-4 * max(largest.values())  # a bias before a normalisation has a gradient of 0 but for rounding
+    negligible = 1e-4 * max(largest.values())  # a bias before a normalisation has gradient 0 except for rounding
     for name, gradient in actual.items():
         atol = tolerance * max(largest[name], negligible)
         torch.testing.assert_close(gradient, expected[name], rtol=tolerance, atol=atol, msg=name)
@@ -155,7 +155,7 @@ def test_the_objective_of_19_modalities_equals_a_plain_loop(
 
 @pytest.mark.parametrize("which", ["everything", "no image", "images alone", "one attribute alone"])
 @pytest.mark.parametrize("rule", RULES)
-def test_whatever_a_batch_lacks_the_objective_equals_a_plain_loop(rule: str, which: str) -> None:
+def test_the_objective_equals_a_plain_loop_for_any_missing_modalities(rule: str, which: str) -> None:
     scene = Scene(MANY, available(19, which), 1, targets="all" if rule == "mvae" else "own")
     assert_equal_to_the_plain_loop(scene, many_model(MANY, RULES[rule]))
 
@@ -163,9 +163,7 @@ def test_whatever_a_batch_lacks_the_objective_equals_a_plain_loop(rule: str, whi
 @pytest.mark.parametrize(
     ("which", "rule", "k"), [("everything", "mvae", 1), ("something", "mvae_q", 3), ("no image", "mvae", 1)]
 )
-def test_with_the_64x64_dcgan_the_objective_equals_a_plain_loop_with_normalisation_in_terms_and_one_dropout_mask(
-    which: str, rule: str, k: int
-) -> None:
+def test_with_the_64x64_dcgan_the_objective_equals_a_plain_loop(which: str, rule: str, k: int) -> None:
     modalities = (PHOTO, *single(18))
     targets, shared_noise = ("all", True) if which == "something" else ("own", False)
     scene = Scene(modalities, available(19, which, rows=5), k, targets=targets, shared_noise=shared_noise)
@@ -199,7 +197,7 @@ def test_the_objective_of_reserved_pairs_among_19_modalities_equals_a_plain_loop
     ids=["2", "3", "labels too", "18 as one"],
 )
 @pytest.mark.parametrize("rule", RULES)
-def test_fewer_and_other_modalities_beside_attributes_equal_a_plain_loop_too(
+def test_the_objective_of_other_sets_of_modalities_equals_a_plain_loop(
     rule: str, modalities: tuple[Modality, ...]
 ) -> None:
     k = 2 if len(modalities) > 2 else 0
@@ -216,7 +214,7 @@ def test_stacked_decoding_in_pieces_of_any_size_equals_a_plain_loop(rows: int, m
     assert_equal_to_the_plain_loop(scene, many_model(MANY, MVAE))
 
 
-def test_every_part_of_the_loss_is_that_of_its_own_modality() -> None:
+def test_every_part_of_the_loss_belongs_to_its_own_modality() -> None:
     scene, model = Scene(MANY, available(19, "something"), 2), many_model(MANY, MVAE).eval()
     scene.beta = 0.0
     values = [x[torch.from_numpy(scene.present[:, m])] for m, x in enumerate(scene.examples)]
@@ -229,7 +227,7 @@ def test_every_part_of_the_loss_is_that_of_its_own_modality() -> None:
         torch.testing.assert_close(-parts[f"log_likelihood_{modality.name}"], scene.loss(model).detach())
 
 
-def test_what_is_absent_never_enters_not_even_as_nan_or_as_a_value_that_no_attribute_has() -> None:
+def test_absent_modalities_have_no_influence_even_if_they_hold_nan_or_invalid_values() -> None:
     def outcome(pixel: float, attribute: int) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         scene, model = Scene(MANY, available(19, "something"), 3, targets="all"), many_model(MANY, MVAE)
         absent = torch.from_numpy(~scene.present)
@@ -245,7 +243,7 @@ def test_what_is_absent_never_enters_not_even_as_nan_or_as_a_value_that_no_attri
 # ---- subsets
 
 
-def test_subset_sizes_of_19_modalities_are_uniform_from_2_to_18_and_every_modality_comes_as_often() -> None:
+def test_subset_sizes_are_uniform_from_2_to_18_and_modalities_are_equally_frequent() -> None:
     draws = 8000
     subsets = elbo_terms(19, draws, np.random.default_rng(2))[20:]
     sizes = Counter(subsets.sum(1).tolist())
@@ -272,13 +270,13 @@ def learner(model: str = "mvae", **fields: Any) -> ElboLearner:
 
 
 def terms_of(batch: ElboBatch) -> list[bytes]:
-    """The terms of a step whose rows have everything."""
+    """Terms of a step whose rows have every modality."""
     assert bool((batch.plan.members == batch.plan.members[:1]).all())
     return [term.numpy().tobytes() for term in batch.plan.members[0]]
 
 
 @pytest.mark.usefixtures("tiny19")
-def test_the_k_subsets_of_a_step_are_a_function_of_the_seed_and_new_each_step() -> None:
+def test_the_k_subsets_depend_on_the_seed_and_change_each_step() -> None:
     def drawn(seed: int, epoch: int) -> list[list[bytes]]:
         return [terms_of(batch)[20:] for batch in learner(seed=seed, k=3).batches(epoch)]
 
@@ -291,14 +289,14 @@ def test_the_k_subsets_of_a_step_are_a_function_of_the_seed_and_new_each_step() 
 
 @pytest.mark.usefixtures("tiny19")
 @pytest.mark.parametrize(("fields", "draws"), [({}, 21), ({"k": 0}, 20), ({"k": 5}, 25), ({"fixed_noise": True}, 1)])
-def test_a_step_of_mvae19_has_21_terms_unless_k_says_otherwise(fields: dict[str, Any], draws: int) -> None:
+def test_a_step_of_mvae19_has_21_terms_by_default(fields: dict[str, Any], draws: int) -> None:
     batch = next(iter(learner(**fields).batches(0)))
     assert batch.plan.members.shape == (20, 21 if "k" not in fields else draws, 19)
     assert batch.noise.shape == (draws, 20, 4)
 
 
 @pytest.mark.usefixtures("tiny19")
-def test_a_learners_step_equals_a_plain_loop_over_its_rows() -> None:
+def test_a_learner_step_equals_a_plain_loop_over_its_rows() -> None:
     made = learner(keep_probability=0.4, k=2, attribute_weight=3.0, image_weight=2.0, batch_size=7)
     made.model.double()
     twin = plain_twin(made.model)

@@ -1,4 +1,4 @@
-"""What many modalities refuse: probabilities, subsets and arms that mean nothing, in one line that says what would."""
+"""Invalid probabilities, subsets and arms for many modalities are refused in one line with advice."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def tiny19(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"keep_probability": "half"}, r"^keep_probability = 'half': .*number"),
         (
             {"keep_probability": 0.5, "paired_fraction": 0.5},
-            r"^keep_probability = 0\.5 drops values of whole examples: it goes with paired_fraction 1 and pairing",
+            r"^keep_probability = 0\.5 drops values of whole examples: use it only with paired_fraction 1 and pairing",
         ),
-        ({"keep_probability": 0.5, "pairing": "reserved"}, r"^keep_probability = 0\.5 .*pairing proportional alone$"),
-        ({"keep_probability": 0.5, "pairing": "resampled"}, r"^keep_probability = 0\.5 .*pairing proportional alone$"),
-        ({"k": 524_268}, r"^k = 524268 is more than the 524267 subsets of 2 to 18 modalities$"),
+        ({"keep_probability": 0.5, "pairing": "reserved"}, r"^keep_probability = 0\.5 .*pairing proportional$"),
+        ({"keep_probability": 0.5, "pairing": "resampled"}, r"^keep_probability = 0\.5 .*pairing proportional$"),
+        ({"k": 524_268}, r"^k = 524268 is too large: at most 524267 subsets have 2 to 18 modalities$"),
         ({"k": -1}, r"^k = -1: "),
-        ({"dataset": "digits", "k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so k = 0$"),
+        ({"dataset": "digits", "k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so use k = 0$"),
         ({"attribute_weight": 0}, r"^attribute_weight = 0: "),
-        ({"model": "nn"}, r"^arm 'nn' knows no attributes, which tiny19 has: choose another arm$"),
-        ({"model": "logreg"}, r"^arm 'logreg' knows no attributes, which tiny19 has: choose another arm$"),
-        ({"model": "rbm"}, r"^arm 'rbm' knows no attributes, which tiny19 has: choose another arm$"),
-        ({"model": "jmvae"}, r"^arm 'jmvae' knows two modalities, and tiny19 has 19: choose another arm$"),
-        ({"model": "cvae"}, r"^arm 'cvae' knows two modalities, and tiny19 has 19: choose another arm$"),
+        ({"model": "nn"}, r"^arm 'nn' does not support attributes, which tiny19 has: choose another arm$"),
+        ({"model": "logreg"}, r"^arm 'logreg' does not support attributes, which tiny19 has: choose another arm$"),
+        ({"model": "rbm"}, r"^arm 'rbm' does not support attributes, which tiny19 has: choose another arm$"),
+        ({"model": "jmvae"}, r"^arm 'jmvae' supports only two modalities, and tiny19 has 19: choose another arm$"),
+        ({"model": "cvae"}, r"^arm 'cvae' supports only two modalities, and tiny19 has 19: choose another arm$"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(fields: dict[str, Any], said: str) -> None:
@@ -55,7 +55,7 @@ def test_bad_input_is_refused_in_one_line(fields: dict[str, Any], said: str) -> 
     assert "\n" not in str(error.value)
 
 
-def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained(tmp_path: Path) -> None:
+def test_arms_accepted_on_19_modalities_can_be_built_and_trained(tmp_path: Path) -> None:
     fit = []
     for model in ARMS:
         try:
@@ -69,14 +69,14 @@ def test_the_arms_that_are_not_refused_on_19_modalities_can_be_built_and_trained
 
 
 @pytest.mark.parametrize("p", [0.0, -1.0, 1.5, float("nan"), float("inf")])
-def test_a_mask_for_what_is_no_probability_is_refused(p: float) -> None:
-    with pytest.raises(Refusal, match=r"^keep probability \S+ is no share .* above 0 and at most 1$"):
+def test_a_keep_probability_outside_0_to_1_is_refused(p: float) -> None:
+    with pytest.raises(Refusal, match=r"^keep probability \S+ is not a probability: choose .* above 0 and at most 1$"):
         kept_values(100, 19, p, seed=0)
 
 
 def test_a_probability_that_leaves_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     trial = Trial.create(dataset="tiny19", model="mvae", keep_probability=1e-5)
-    with pytest.raises(Refusal, match=r"^keep probability 0\.00001 leaves fewer than 2 of 70 .*a larger one$"):
+    with pytest.raises(Refusal, match=r"^keep probability 0\.00001 is too small: fewer than 2 of 70 .*a larger one$"):
         kept_values(70, 19, 1e-5, seed=0)
-    with pytest.raises(Refusal, match=r"^keep probability 0\.00001 leaves"):
+    with pytest.raises(Refusal, match=r"^keep probability 0\.00001 is too small"):
         train(trial, tiny_19(), Checkpoints(tmp_path, "only"))

@@ -1,4 +1,4 @@
-"""As many trials run at a time as this machine's memory holds, or the limit of its container; the plan says so too."""
+"""Concurrent trials fit the memory of the machine or of its container, and the plan says so."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def container(machine: Path, request: pytest.FixtureRequest, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("container")
-def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_its_memory_holds(
+def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_memory_allows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started: dict[str, Any] = {}
     monkeypatch.setattr(ray, "init", lambda **options: started.update(options))
-    monkeypatch.setattr(attach, "there", lambda: Capacity(started["num_cpus"], 0, final=False))
+    monkeypatch.setattr(attach, "current_capacity", lambda: Capacity(started["num_cpus"], 0, final=False))
     monkeypatch.setattr(attach, "watched", nullcontext)
     monkeypatch.setattr(attach, "shut_down", lambda: None)
     with attach.cluster() as capacity:
@@ -56,7 +56,7 @@ def test_a_private_cluster_in_a_small_container_starts_as_many_trials_as_its_mem
 
 
 @pytest.mark.usefixtures("container")
-def test_a_plan_counts_the_trials_that_memory_holds_and_says_why_there_are_no_more() -> None:
+def test_a_plan_says_if_memory_limits_the_concurrent_trials() -> None:
     estimate = Estimate({(1, None): (3600.0,) * 8}, 0, ())
     hours, bound = costs(estimate, this_host(0), CommonOptions(plan=True))
     assert hours == "about 4 machine-hours (4 h 00 min on one machine like this: 64 CPUs, 2 trials at a time)"
@@ -80,24 +80,26 @@ def test_a_plan_counts_the_trials_that_memory_holds_and_says_why_there_are_no_mo
         (Capacity(16, 1, memory=3e9), Demand(1, 0.25), None, 2),
     ],
 )
-def test_memory_bounds_the_trials_at_a_time_unless_the_user_says_how_many(
+def test_memory_limits_concurrent_trials_unless_the_user_sets_their_number(
     there: Capacity, needs: Demand, most: int | None, expected: int
 ) -> None:
     assert trials_at_once(there, needs, most) == expected
 
 
-def test_the_line_on_memory_appears_only_if_memory_decides() -> None:
+def test_the_line_about_memory_appears_only_if_memory_is_the_limit() -> None:
     assert memory_bound(SMALL, Demand(), None, 3) == f"{BOUND} To run more, set --max-concurrent"
     assert memory_bound(SMALL, Demand(), None, 2) == "", "there are no more trials"
     assert memory_bound(SMALL, Demand(), 2, 9) == ""
     assert memory_bound(SMALL, Demand(), 3, 9).startswith("--max-concurrent 3 is more than memory holds (2 trials at")
-    assert memory_bound(Capacity(2, 0, memory=3e9), Demand(), None, 9) == "", "there are no more CPUs"
-    assert memory_bound(Capacity(2, 0, final=False), Demand(), None, 9) == "", "a cluster's memory is not known"
+    assert memory_bound(Capacity(2, 0, memory=3e9), Demand(), None, 9) == "", (
+        "memory is no limit: there are no more CPUs"
+    )
+    assert memory_bound(Capacity(2, 0, final=False), Demand(), None, 9) == "", "the memory of a cluster is unknown"
 
 
 @pytest.mark.parametrize(("more", "at_once"), [((), 2), (("--max-concurrent", "3"), 3)])
 @pytest.mark.parametrize("pipeline", [search, weak_supervision])
-def test_every_run_keeps_to_memory_and_says_so_in_one_line(
+def test_every_run_respects_the_memory_limit_and_says_so_in_one_line(
     pipeline: Any,
     more: tuple[str, ...],
     at_once: int,
@@ -110,7 +112,7 @@ def test_every_run_keeps_to_memory_and_says_so_in_one_line(
     ran = list[int]()
 
     @contextmanager
-    def here(_lost: object) -> Iterator[Capacity]:
+    def here(*_: object) -> Iterator[Capacity]:
         yield SMALL
 
     def run(*_: object, max_concurrent: int, **__: object) -> None:
@@ -129,7 +131,7 @@ def test_every_run_keeps_to_memory_and_says_so_in_one_line(
     assert said[0].startswith(f"--max-concurrent {at_once} is more" if more else BOUND)
 
 
-def test_the_bound_rests_on_the_gigabytes_that_the_readme_states() -> None:
+def test_the_memory_limit_uses_the_gigabytes_stated_in_the_readme() -> None:
     with (ROOT / "docs" / "results" / "noted.csv").open(encoding="utf-8") as file:
         noted = {row[0]: row[1] for row in csv.reader(file)}
     assert (float(noted["memory.trial"]) * 1e9, float(noted["memory.driver"]) * 1e9) == (PROCESS_BYTES, DRIVER_BYTES)

@@ -1,4 +1,4 @@
-"""Figure 5's pipeline: which trials it makes, and what its report holds."""
+"""The pipeline of Figure 5: its trials and its report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ METRICS = (
 
 @pytest.fixture
 def made(tiny_root: Path) -> Callable[..., tuple[Cell, ...]]:
-    """The table's cells for some options, on the tiny files."""
+    """Cells for some options, on the tiny files."""
     return lambda *argv: sweep(read(Options, (*argv, "--data-root", str(tiny_root)))).cells
 
 
@@ -40,7 +40,7 @@ def keys(cells: tuple[Cell, ...]) -> set[str]:
     return {cell.trial.key("data") for cell in cells}
 
 
-def test_the_demo_is_one_trial_a_keep_probability_whatever_is_shown_of_it(
+def test_the_demo_has_one_trial_per_keep_probability_for_any_shown_metric(
     made: Callable[..., tuple[Cell, ...]],
 ) -> None:
     grid = made()
@@ -53,7 +53,7 @@ def test_the_demo_is_one_trial_a_keep_probability_whatever_is_shown_of_it(
     assert all(cell.trial.keep_probability == cell.column for cell in grid)
 
 
-def test_the_paper_is_nine_points_about_evenly_spaced_in_logarithms_with_three_seeds(
+def test_the_paper_preset_has_nine_log_spaced_points_and_three_seeds(
     made: Callable[..., tuple[Cell, ...]],
 ) -> None:
     grid = made("--preset", "paper", "--keep-probabilities", "0.1,1")
@@ -64,12 +64,12 @@ def test_the_paper_is_nine_points_about_evenly_spaced_in_logarithms_with_three_s
     assert likelihood(1000) in {cell.measure for cell in grid}
 
 
-def test_with_everything_kept_it_is_the_plain_mvae19s_trial(made: Callable[..., tuple[Cell, ...]]) -> None:
+def test_with_everything_kept_the_trial_is_the_plain_mvae19s(made: Callable[..., tuple[Cell, ...]]) -> None:
     (key,) = keys(made("--keep-probabilities", "1"))
     assert key == Trial.create(dataset="mnist19", model="mvae", epochs=5).key("data")
 
 
-def test_more_points_seeds_or_arms_leave_the_keys_of_the_smaller_grid_as_they_are(
+def test_more_points_seeds_or_arms_do_not_change_the_keys_of_the_smaller_grid(
     made: Callable[..., tuple[Cell, ...]],
 ) -> None:
     small = keys(made("--keep-probabilities", "0.1,1"))
@@ -79,7 +79,7 @@ def test_more_points_seeds_or_arms_leave_the_keys_of_the_smaller_grid_as_they_ar
 
 
 def value(cell: Cell) -> float:
-    """A made-up number, larger where more is kept."""
+    """A made-up number that grows with the keep probability."""
     return cell.trial.keep_probability / 4 + 0.5 + cell.trial.seed / 100
 
 
@@ -87,7 +87,7 @@ def value(cell: Cell) -> float:
 def report(
     tiny_root: Path, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, dict[str, bytes]]]:
-    """Writes made-up results of some of the keep probabilities, and reports: exit code, output, files."""
+    """Writes made-up results of some keep probabilities, then reports; returns exit code, output and files."""
 
     def made(done: tuple[float, ...], *argv: str) -> tuple[int, str, dict[str, bytes]]:
         asked = ("--storage", str(storage), "--data-root", str(tiny_root), "--seeds", "0-1", *argv)
@@ -109,11 +109,11 @@ def report(
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_the_report_says_what_the_paper_claims_as_measured_and_has_the_figure_and_every_attribute(
+def test_the_report_judges_the_papers_claim_and_has_the_figure_and_every_attribute(
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:
     code, printed, files = report((0.01, 0.1, 1.0))
-    said = "MVAE19: balanced accuracy at keep_probability 0.1 is 0.530, 70.2% of the 0.755 at 1 (a coin has 0.5)."
+    said = "MVAE19: balanced accuracy at keep_probability 0.1 is 0.530, 70.2% of the 0.755 at 1 (guessing gives 0.5)."
     assert code == COMPLETE
     assert said in printed and said in files["table.md"].decode()
     assert "keep_probability" in printed and "no published table" not in printed
@@ -128,7 +128,7 @@ def test_the_report_says_what_the_paper_claims_as_measured_and_has_the_figure_an
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_a_report_without_one_of_the_two_says_nothing_of_the_claim_and_is_drawn_all_the_same(
+def test_a_report_without_one_of_the_two_points_omits_the_claim_but_is_drawn(
     report: Callable[..., tuple[int, str, dict[str, bytes]]],
 ) -> None:
     code, printed, files = report((0.1,))

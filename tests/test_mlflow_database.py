@@ -1,4 +1,4 @@
-"""A database that MLflow would refuse is refused before anything starts, with the command to type."""
+"""A database that MLflow cannot use is refused before anything starts, with the command to type."""
 
 from __future__ import annotations
 
@@ -70,13 +70,13 @@ def of_a_browser(path: Path) -> None:
 
 
 BAD = [
-    (older, r"is from an older MLflow: make a copy, then type `.*mlflow db upgrade .*` to migrate it; or move it away"),
-    (newer, r"is from a newer MLflow than \d+\.\d+.*: `.*python -m pip install --upgrade mlflow`, or move it away"),
-    (half_made, r"is half made: move it away and it is rebuilt from storage$"),
-    (cut_off, r"is damaged \(.+\): move it away and it is rebuilt from storage$"),
-    (overwritten, r"is damaged \(.+\): move it away and it is rebuilt from storage$"),
-    (of_optuna, r"belongs to another program: name another file$"),
-    (of_a_browser, r"belongs to another program: name another file$"),
+    (older, r"is from an older MLflow: back it up and run `.*mlflow db upgrade .*` to migrate it, or move it away"),
+    (newer, r"is from a newer MLflow than \d+\.\d+.*: run `.*python -m pip install --upgrade mlflow`, or move it away"),
+    (half_made, r"is incomplete: move it away, and the same command rebuilds it from storage$"),
+    (cut_off, r"is damaged \(.+\): move it away, and the same command rebuilds it from storage$"),
+    (overwritten, r"is damaged \(.+\): move it away, and the same command rebuilds it from storage$"),
+    (of_optuna, r"belongs to another program: choose another file$"),
+    (of_a_browser, r"belongs to another program: choose another file$"),
 ]
 
 
@@ -87,14 +87,14 @@ def path(tmp_path: Path, empty_database: Path) -> Path:
     return Path(shutil.copyfile(empty_database, tmp_path / "runs" / "mlflow.db"))
 
 
-def test_the_newest_version_of_the_tables_is_the_one_that_mlflow_wants() -> None:
+def test_our_newest_schema_version_is_the_one_that_mlflow_requires() -> None:
     newest, known = revisions()
     assert newest == _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     assert newest in known and len(known) > 50
 
 
 @pytest.mark.parametrize(("spoil", "said"), BAD)
-def test_a_database_that_mlflow_cannot_use_is_refused_in_one_line_and_left_as_it_is(
+def test_a_database_that_mlflow_cannot_use_is_refused_and_left_unchanged(
     path: Path, spoil: Callable[[Path], None], said: str
 ) -> None:
     spoil(path)
@@ -105,7 +105,7 @@ def test_a_database_that_mlflow_cannot_use_is_refused_in_one_line_and_left_as_it
     assert path.read_bytes() == before
 
 
-def test_the_command_that_migrates_is_one_that_mlflow_knows(path: Path) -> None:
+def test_the_suggested_migration_command_exists_in_mlflow(path: Path) -> None:
     older(path)
     with pytest.raises(Unusable) as refusal:
         check_file(path)
@@ -115,7 +115,7 @@ def test_the_command_that_migrates_is_one_that_mlflow_knows(path: Path) -> None:
     assert words == ["db", "upgrade", f"sqlite:///{path}"]
 
 
-def test_a_good_an_empty_a_new_and_a_locked_database_pass(path: Path, tmp_path: Path) -> None:
+def test_valid_empty_new_and_locked_databases_are_accepted(path: Path, tmp_path: Path) -> None:
     check_file(path)
     (tmp_path / "empty.db").touch()
     check_file(tmp_path / "empty.db")
@@ -127,7 +127,7 @@ def test_a_good_an_empty_a_new_and_a_locked_database_pass(path: Path, tmp_path: 
         other.execute("rollback")
 
 
-def test_a_command_on_an_old_database_ends_at_once_with_code_2_and_plans_all_the_same(
+def test_with_an_old_database_a_sweep_exits_with_code_2_but_plan_works(
     path: Path, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     older(path)
@@ -141,7 +141,7 @@ def test_a_command_on_an_old_database_ends_at_once_with_code_2_and_plans_all_the
     assert sorted(file.name for file in path.parent.iterdir()) == ["mlflow.db"]
 
 
-def test_a_database_that_becomes_unusable_is_said_at_once_and_nobody_waits_for_it_at_the_end(
+def test_a_database_that_becomes_unusable_is_reported_at_once_without_a_wait_at_the_end(
     path: Path, empty_database: Path
 ) -> None:
     older(path)
@@ -152,9 +152,11 @@ def test_a_database_that_becomes_unusable_is_said_at_once_and_nobody_waits_for_i
     assert time.monotonic() - began < 60
     assert driver.stuck
     first, last = storage.said
-    assert "is from an older MLflow: make a copy, then type `" in first and "training continues" in first
-    assert last.startswith(f"MLflow at {storage.uri} is behind; tracking database {path} is from an older MLflow: make")
-    assert last.endswith("then the same command fills in what is missing there")
+    assert "is from an older MLflow: back it up and run `" in first and "training continues" in first
+    assert last.startswith(
+        f"MLflow at {storage.uri} is incomplete; tracking database {path} is from an older MLflow: back"
+    )
+    assert last.endswith("then run the same command again to fill in what is missing")
     path.unlink()  # as the line says
     shutil.copyfile(empty_database, path)
     again = Storage(path.parent, storage.uri)
@@ -162,7 +164,7 @@ def test_a_database_that_becomes_unusable_is_said_at_once_and_nobody_waits_for_i
     assert again.rows() == expected_rows(finished(KEYS[0]))
 
 
-def test_a_database_that_is_mended_while_the_sweep_runs_is_filled(path: Path, empty_database: Path) -> None:
+def test_a_database_repaired_during_the_sweep_is_filled(path: Path, empty_database: Path) -> None:
     older(path)
     storage = Storage(path.parent, default_uri(path.parent))
     driver = storage.driver(finished(KEYS[0]), retry_seconds=0.2)
@@ -171,10 +173,10 @@ def test_a_database_that_is_mended_while_the_sweep_runs_is_filled(path: Path, em
     with_version(path, revisions()[0])
     assert driver.close()
     assert not driver.stuck
-    assert "can be written again" in storage.said[-1]
+    assert "is available again and up to date" in storage.said[-1]
 
 
-def test_a_complete_sweep_whose_mlflow_is_stuck_does_not_end_with_code_0(
+def test_a_complete_sweep_with_a_stuck_mlflow_does_not_exit_with_code_0(
     command: Callable[[], int], tracked: list[Heard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert command() == COMPLETE
@@ -188,7 +190,7 @@ def test_a_complete_sweep_whose_mlflow_is_stuck_does_not_end_with_code_0(
     assert command() == INCOMPLETE
 
 
-def test_another_database_of_an_older_mlflow_is_known_by_mlflows_own_words_and_no_password_is_shown(
+def test_an_outdated_database_server_is_recognised_by_mlflows_message_and_no_password_is_shown(
     tmp_path: Path,
 ) -> None:
     assert OUT_OF_DATE in inspect.getsource(_verify_schema)

@@ -1,4 +1,4 @@
-"""mnist19: what each attribute says of a digit, where its threshold comes from, and that nothing else changes MNIST."""
+"""mnist19: meaning and threshold of each attribute; everything else equals MNIST."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SHAPES = {  # pieces, holes, drawing
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data root with a tiny MNIST of noise, and mnist19 among the data sets."""
+    """A data root with a tiny MNIST of noise; registers mnist19."""
     monkeypatch.setitem(data.DATASETS, "mnist19", MNIST19)
     write_tiny(tmp_path / "root")
     return tmp_path / "root"
@@ -64,19 +64,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def real(real_data: Path) -> Arrays:
-    """mnist19 of the real MNIST."""
+    """mnist19 from the real MNIST."""
     return MNIST19.convert(real_data)
 
 
 def noise(count: int = 40) -> np.ndarray:
-    """Pictures that have every topology, sparse to dense, uint8 [N, 1, 28, 28]."""
+    """Sparse to dense noise with every topology, uint8 [N, 1, 28, 28]."""
     rng = np.random.default_rng(3)
     dense = rng.random((count, 1, 28, 28)) < np.linspace(0.01, 0.99, count)[:, None, None, None]
     return np.where(dense, rng.integers(128, 256, dense.shape), rng.integers(0, 128, dense.shape)).astype(np.uint8)
 
 
 def drawn(*pictures: str, top: int = 4, left: int = 4) -> np.ndarray:
-    """Pictures of '#' and '.', rows apart by spaces, in the corner of 28x28: uint8 [N, 1, 28, 28]."""
+    """Pictures of '#' and '.' in the corner of 28x28, rows separated by spaces: uint8 [N, 1, 28, 28]."""
     images = np.zeros((len(pictures), 1, 28, 28), np.uint8)
     for image, picture in zip(images, pictures, strict=True):
         for row, line in enumerate(picture.split()):
@@ -91,7 +91,7 @@ def pieces_and_holes(ink: np.ndarray) -> tuple[int, int]:
 
 
 def slow(image: np.ndarray) -> dict[str, float]:
-    """Each quantity of one image with ink (uint8 [28, 28]), from the list of its pixels."""
+    """Each quantity of one image with ink (uint8 [28, 28]), from a list of its pixels."""
     inked = {(r, c) for r in range(28) for c in range(28) if image[r, c] >= 128}
     rows, columns = [r for r, _ in inked], [c for _, c in inked]
     row, column = statistics.fmean(rows), statistics.fmean(columns)
@@ -129,12 +129,12 @@ def assert_quantities_are_slow(images: np.ndarray) -> None:
 
 
 def shown(picture: str, name: str) -> float:
-    """The quantity behind an attribute, of a drawing."""
+    """The quantity behind an attribute, for a drawing."""
     return float(QUANTITIES[name](measure(drawn(picture)))[0])
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_the_euler_number_of_a_drawing_is_its_pieces_less_its_holes(name: str) -> None:
+def test_the_euler_number_of_a_drawing_is_its_pieces_minus_its_holes(name: str) -> None:
     pieces, inside, picture = SHAPES[name]
     image = drawn(picture)
     assert pieces_and_holes(image[0, 0] >= 128) == (pieces, inside)
@@ -143,61 +143,61 @@ def test_the_euler_number_of_a_drawing_is_its_pieces_less_its_holes(name: str) -
         assert holes(measure(image)).tolist() == [inside]
 
 
-def test_a_hole_at_the_edge_of_the_picture_counts_and_a_bay_does_not() -> None:
+def test_a_hole_at_the_edge_of_the_picture_counts_but_a_bay_does_not() -> None:
     images = np.full((2, 1, 28, 28), 255, np.uint8)
     images[0, 0, 1, 1] = images[1, 0, 0, 1] = 0
     assert holes(measure(images)).tolist() == [1, 0]
 
 
-def test_the_euler_number_of_noise_is_that_of_labelling() -> None:
+def test_the_euler_number_of_noise_agrees_with_component_labelling() -> None:
     counts = [pieces_and_holes(image >= 128) for image in noise(200)[:, 0]]
     assert {0, 1} < {inside for _, inside in counts} and max(pieces for pieces, _ in counts) > 20
     assert euler_number(measure(noise(200))).tolist() == [pieces - inside for pieces, inside in counts]
 
 
-def test_every_quantity_is_that_of_the_loop_over_pixels() -> None:
+def test_every_quantity_equals_a_loop_over_pixels() -> None:
     assert_quantities_are_slow(noise())
     assert_quantities_are_slow(drawn(*(picture for _, _, picture in list(SHAPES.values())[1:])))
 
 
-def test_ink_begins_at_128() -> None:
+def test_pixels_from_128_on_are_ink() -> None:
     image = np.zeros((1, 1, 28, 28), np.uint8)
     image[0, 0, 5, 5:7] = 127, 128
     assert measure(image).area.tolist() == [1]
 
 
-def test_the_chunks_do_not_show() -> None:
+def test_chunked_computation_gives_the_same_quantities() -> None:
     images = noise(41)
     whole, once = measure(np.resize(images, (CHUNK + 41, 1, 28, 28))), measure(images)
     for of in QUANTITIES.values():
         np.testing.assert_array_equal(of(whole), np.resize(of(once), CHUNK + 41))
 
 
-def test_no_images_have_no_quantities() -> None:
+def test_zero_images_give_zero_quantities() -> None:
     nothing = measure(noise()[:0])
     assert all(of(nothing).shape == (0,) for of in QUANTITIES.values())
 
 
-def test_a_long_stroke_is_as_thick_as_it_is_wide_in_any_direction() -> None:
+def test_the_thickness_of_a_long_stroke_is_its_width_in_any_direction() -> None:
     images = np.zeros((4, 1, 28, 28), np.uint8)
     images[0, 0, 1:27, 5:8] = images[1, 0, 5:8, 1:27] = 255
-    for step in range(20):  # pixels at a diagonal's both sides are sqrt(2) apart
+    for step in range(20):  # a stroke of 4 pixels per row at 45 degrees is 4 / sqrt(2) wide
         images[2, 0, 2 + step, 2 + step : 6 + step] = 255
     images[3] = images[2, :, :, ::-1]
     np.testing.assert_allclose(stroke_width(measure(images)), [3, 3, 8**0.5, 8**0.5], rtol=0.15)
 
 
-def test_slant_is_columns_to_the_right_for_each_row_up() -> None:
+def test_slant_is_the_shift_to_the_right_per_row_upwards() -> None:
     images = drawn("...# ..#. .#.. #...", "#... .#.. ..#. ...#", "# # # #", "..# ..# .#. .#. #.. #..", "####")
     np.testing.assert_allclose(slant(measure(images)), [1, -1, 0, 16 / 35, 0], atol=1e-12)
 
 
-def test_wide_and_tall_are_the_spread_across_and_the_spread_down() -> None:
+def test_wide_is_the_horizontal_spread_and_tall_the_vertical_spread() -> None:
     assert shown("#####", "wide") == shown("# # # # #", "tall") == 2
     assert shown("#####", "tall") == shown("# # # # #", "wide") == 0
 
 
-def test_heavy_above_and_heavy_right_are_about_the_box_wherever_it_is() -> None:
+def test_heavy_above_and_heavy_right_are_relative_to_the_digits_box() -> None:
     assert shown("### .#. .#.", "heavy_above") == 0.4
     assert shown(".#. .#. ###", "heavy_above") == -0.4
     assert shown("..# ### ..#", "heavy_right") == 0.4
@@ -207,12 +207,12 @@ def test_heavy_above_and_heavy_right_are_about_the_box_wherever_it_is() -> None:
         assert np.ptp(np.concatenate([of(ink) for ink in moved])) < 1e-12
 
 
-def test_a_shape_is_symmetric_as_far_as_its_mirror_image_covers_it() -> None:
+def test_symmetry_is_the_share_covered_by_the_mirror_image() -> None:
     images = drawn(".#. #.# ### #.#", "#.. #.. ###", "## .#", "#. .#")
     np.testing.assert_allclose(symmetry(measure(images)), [1, 3 / 5, 2 / 3, 0])
 
 
-def test_a_picture_without_ink_has_no_attribute_of_shape() -> None:
+def test_a_picture_without_ink_has_no_shape_attribute() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         blank = measure(np.full((2, 1, 28, 28), 127, np.uint8))
@@ -225,7 +225,7 @@ def test_a_digit_at_the_median_is_not_above_it() -> None:
     assert [name for name, holds in zip(ATTRIBUTES, made, strict=True) if holds.any()] == ["is_0", "has_hole"]
 
 
-def test_the_modalities_are_the_image_the_labels_bits_and_the_eight_of_shape() -> None:
+def test_the_modalities_are_the_image_the_label_bits_and_eight_shape_attributes() -> None:
     shape = ["thick", "slanted", "wide", "tall", "has_hole", "heavy_above", "symmetric", "heavy_right"]
     assert [each.name for each in MNIST19.modalities] == ["image", *(f"is_{label}" for label in range(10)), *shape]
     assert list(ATTRIBUTES) == [each.name for each in MNIST19.modalities[1:]]
@@ -233,7 +233,7 @@ def test_the_modalities_are_the_image_the_labels_bits_and_the_eight_of_shape() -
     assert {(each.kind, each.shape, each.classes) for each in MNIST19.modalities[1:]} == {(Kind.ATTRIBUTE, (), 2)}
 
 
-def test_pixels_and_splits_are_mnists_and_exactly_the_labels_bit_is_set(tmp_path: Path, root: Path) -> None:
+def test_pixels_and_splits_are_mnists_and_exactly_one_label_bit_is_set(tmp_path: Path, root: Path) -> None:
     ours, theirs = (data.load(name, root, tmp_path / "cache") for name in ("mnist19", "mnist"))
     for split in SPLITS:
         image, *bits = getattr(ours, split).values[:11]
@@ -244,7 +244,7 @@ def test_pixels_and_splits_are_mnists_and_exactly_the_labels_bit_is_set(tmp_path
     assert data.training_examples("mnist19", root) == 50
 
 
-def test_an_attribute_of_shape_is_a_quantity_above_the_training_parts_median(root: Path) -> None:
+def test_a_shape_attribute_is_a_quantity_above_the_training_median(root: Path) -> None:
     arrays = MNIST19.convert(root)
     quantity = {split: [slow(image) for image in arrays[split][0][:, 0]] for split in SPLITS}
     for place, name in enumerate(ATTRIBUTES[10:], 11):
@@ -255,7 +255,7 @@ def test_an_attribute_of_shape_is_a_quantity_above_the_training_parts_median(roo
 
 
 @pytest.mark.parametrize("held_out", ["validation", "test"])
-def test_other_images_to_validate_or_test_change_no_attribute_elsewhere(root: Path, held_out: str) -> None:
+def test_changing_validation_or_test_images_changes_no_other_attribute(root: Path, held_out: str) -> None:
     before = MNIST19.convert(root)
     path = root / "MNIST" / "raw" / f"{'train' if held_out == 'validation' else 't10k'}-images-idx3-ubyte"
     images = mnist.read_idx(path).copy()
@@ -275,7 +275,7 @@ def test_the_same_raw_files_give_the_same_bytes(tmp_path: Path, root: Path) -> N
         assert torch.equal(ours, theirs)
 
 
-def test_the_bytes_are_those_of_version_1() -> None:
+def test_the_converted_bytes_are_unchanged_since_version_1() -> None:
     grey = (np.arange(40 * 784, dtype=np.int64) ** 2 * 7919 // 97 % 256).reshape(40, 1, 28, 28)
     lit = 135 + 3 * np.arange(40)[:, None, None, None]  # from nearly black to full noise
     ink = measure((grey * lit // 255).astype(np.uint8))
@@ -285,7 +285,7 @@ def test_the_bytes_are_those_of_version_1() -> None:
     assert hashlib.sha256(np.stack(made).tobytes()).hexdigest() == VERSION_1, "stored values changed: raise version"
 
 
-def test_another_raw_file_is_another_data_set(root: Path) -> None:
+def test_a_changed_raw_file_is_another_data_set(root: Path) -> None:
     before = data.fingerprint("mnist19", root)
     assert before != data.fingerprint("mnist", root)
     flip_a_byte(root / "MNIST" / "raw" / "t10k-images-idx3-ubyte")
@@ -293,12 +293,12 @@ def test_another_raw_file_is_another_data_set(root: Path) -> None:
 
 
 @pytest.mark.real_data
-def test_every_quantity_of_real_digits_is_that_of_the_loop(real: Arrays) -> None:
+def test_every_quantity_of_real_digits_equals_the_loop(real: Arrays) -> None:
     assert_quantities_are_slow(real["test"][0][::50])
 
 
 @pytest.mark.real_data
-def test_a_real_digit_has_a_hole_where_labelling_finds_one_save_in_some_digits_of_two_pieces(real: Arrays) -> None:
+def test_holes_of_real_digits_agree_with_labelling_except_for_some_digits_in_two_pieces(real: Arrays) -> None:
     images, has_hole = real["test"][0], real["test"][1 + ATTRIBUTES.index("has_hole")]
     pieces, inside = np.array([pieces_and_holes(image >= 128) for image in images[:, 0]]).T
     np.testing.assert_array_equal(euler_number(measure(images)), pieces - inside)
@@ -320,7 +320,7 @@ def test_each_median_halves_the_real_training_digits(real: Arrays, real_data: Pa
 
 
 @pytest.mark.real_data
-def test_zeros_and_eights_mostly_have_holes_and_ones_and_sevens_do_not(real: Arrays) -> None:
+def test_zeros_and_eights_usually_have_holes_and_ones_and_sevens_do_not(real: Arrays) -> None:
     values = dict(zip(ATTRIBUTES, real["train"][1:], strict=True))
     share = [float(values["has_hole"][values[f"is_{label}"] == 1].mean()) for label in range(10)]
     assert min(share[0], share[8]) > 0.85 and max(share[1], share[7]) < 0.05

@@ -1,4 +1,4 @@
-"""The arms: what their posteriors are, what they predict, and which weights and batches their objectives get."""
+"""The arms: posteriors, predictions, and the weights and batches of their objectives."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ __all__ = ["digits"]
 # ---- posteriors
 
 
-def test_inferring_from_an_unknown_modality_names_those_that_exist() -> None:
+def test_inferring_from_an_unknown_modality_lists_the_known_ones() -> None:
     model = small_model(3, RULES["mvae"], normalised=False)
     names = ", ".join(modality.name for modality in model.modalities)
-    with pytest.raises(ValueError, match=f"there is no modality 'sound': there are {names}"):
+    with pytest.raises(ValueError, match=f"unknown modality 'sound': choose from {names}"):
         model.infer({"sound": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("present", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
 @pytest.mark.parametrize("rule", RULES)
-def test_the_posterior_given_some_modalities_is_that_of_a_plain_sum_of_precisions(
+def test_the_posterior_given_some_modalities_equals_a_plain_sum_of_precisions(
     rule: str, present: tuple[int, ...]
 ) -> None:
     model = small_model(3, RULES[rule], normalised=False)
@@ -55,7 +55,7 @@ def test_the_posterior_given_some_modalities_is_that_of_a_plain_sum_of_precision
 
 
 @pytest.mark.parametrize("modalities", [2, 3])
-def test_the_mvae_counts_the_prior_once_and_not_once_a_modality(modalities: int) -> None:
+def test_the_mvae_counts_the_prior_once_and_not_once_per_modality(modalities: int) -> None:
     model = small_model(modalities, MVAE, normalised=False)
     zero = torch.zeros(1, modalities, LATENTS)
     members = torch.tril(torch.ones(modalities, modalities)).bool().unsqueeze(0)
@@ -86,7 +86,7 @@ def test_extreme_encoder_outputs_are_clamped_so_that_posteriors_stay_finite() ->
 
 
 @pytest.mark.parametrize("model_token", ["mvae", "mvae_q"])
-def test_the_prediction_is_the_label_decoded_at_the_mean_of_the_posterior_given_the_image(
+def test_the_prediction_is_the_label_decoded_at_the_posterior_mean_given_the_image(
     model_token: str, digits: Dataset
 ) -> None:
     trial = digits_trial(model_token)
@@ -95,20 +95,22 @@ def test_the_prediction_is_the_label_decoded_at_the_mean_of_the_posterior_given_
     image = digits.test.take(0, torch.arange(20))
     mean, spread = model.encoders[0](image).chunk(2, -1)
     if model_token == "mvae":
-        mean = mean / (1 + spread.exp())  # one expert beside the prior: T mu / (1 + T)
+        mean = mean / (1 + spread.exp())  # one expert times the prior: T mu / (1 + T)
     torch.testing.assert_close(model(image), model.decoders[1](mean))
 
 
 # ---- arms
 
 
-def test_an_unknown_arm_is_refused_with_the_names_of_those_that_exist() -> None:
-    with pytest.raises(Refusal, match=r"^no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"):
+def test_an_unknown_arm_is_refused_with_a_list_of_known_arms() -> None:
+    with pytest.raises(
+        Refusal, match=r"^unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"
+    ):
         arm("gan")
 
 
 @pytest.mark.parametrize("token", ARMS)
-def test_every_arm_gives_label_logits_or_features_of_images_as_its_measures_say(token: str, digits: Dataset) -> None:
+def test_every_arm_provides_the_logits_or_features_that_its_measures_need(token: str, digits: Dataset) -> None:
     chosen = ARMS[token]
     assert chosen.token == token
     widths = {"accuracy": 10, "readout": 128 if token == "rbm" else 16}
@@ -117,11 +119,11 @@ def test_every_arm_gives_label_logits_or_features_of_images_as_its_measures_say(
         assert model(digits.test.take(0, torch.arange(7))).shape == (7, widths[name])
 
 
-def test_arms_stand_in_the_order_of_table_4() -> None:
+def test_arms_are_in_the_order_of_table_4() -> None:
     assert [token for token in ARMS if token in TABLE_4.rows] == list(TABLE_4.rows)
 
 
-def test_every_gradient_arm_and_protocol_takes_as_many_steps_an_epoch(digits: Dataset) -> None:
+def test_every_gradient_arm_and_protocol_takes_the_same_number_of_steps_per_epoch(digits: Dataset) -> None:
     count = -(-1297 // 100)
     for token in ("mvae", "mvae_q", "nn", "rbm", "vae", "jmvae", "cvae"):
         for pairing in ("reserved", "proportional", "resampled"):
@@ -129,10 +131,10 @@ def test_every_gradient_arm_and_protocol_takes_as_many_steps_an_epoch(digits: Da
             assert each.steps_per_epoch == len(list(each.batches(0))) == count
 
 
-def test_other_seeds_and_epochs_see_other_batches_and_noise(digits: Dataset) -> None:
+def test_seeds_and_epochs_differ_in_batches_and_noise(digits: Dataset) -> None:
     def first(seed: int, epoch: int) -> Tensor:
         watched = learner(digits, digits_trial("mvae", seed=seed))
-        torch.seed()  # whatever the global stream holds
+        torch.seed()  # for any state of the global stream
         batch = next(iter(watched.batches(epoch)))
         return torch.cat([batch.values[0].flatten(), batch.noise.flatten()])
 
@@ -142,7 +144,7 @@ def test_other_seeds_and_epochs_see_other_batches_and_noise(digits: Dataset) -> 
 
 
 @pytest.mark.parametrize("fixed", [False, True])
-def test_fixed_noise_is_one_draw_for_all_terms_of_a_step(fixed: bool, digits: Dataset) -> None:
+def test_fixed_noise_is_drawn_once_for_all_terms_of_a_step(fixed: bool, digits: Dataset) -> None:
     batch = next(iter(learner(digits, digits_trial("mvae", fixed_noise=fixed)).batches(0)))
     assert batch.noise.shape == (1 if fixed else 3, batch.plan.rows, 16)
 
@@ -158,9 +160,7 @@ def test_beta_reaches_exactly_1_in_runs_of_any_length(
     assert betas == [min(1.0, (step + 1) / max(rise, 1)) for step in range(epochs * 13)]
 
 
-def test_annealing_epochs_are_taken_literally_in_place_of_the_share(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_annealing_epochs_replace_the_annealing_share(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     half = betas_of(learner(digits, digits_trial("mvae", epochs=10, annealing_epochs=20)), 10, monkeypatch)
     assert half[-1] == 0.5
     at_once = betas_of(learner(digits, digits_trial("mvae", epochs=2, annealing_epochs=0)), 2, monkeypatch)
@@ -168,7 +168,7 @@ def test_annealing_epochs_are_taken_literally_in_place_of_the_share(
 
 
 def betas_of(trained: Learner, epochs: int, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The weight of the KL at each step of a training."""
+    """Weight of the KL at each step of a training."""
     betas: list[float] = []
 
     def noted(*args: Any, beta: float, **settings: Any) -> None:
@@ -196,7 +196,7 @@ def test_the_objective_gets_the_trials_weights_and_its_global_batch_size(
 @pytest.mark.parametrize(
     ("token", "objective"), [("jmvae", "negative_joint_elbo"), ("vae", "vae_loss"), ("cvae", "cvae_loss")]
 )
-def test_every_other_objective_gets_the_trials_weights_its_batch_size_and_a_beta_that_rises(
+def test_every_other_objective_gets_the_trials_weights_batch_size_and_rising_beta(
     token: str, objective: str, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[dict[str, Any]] = []
@@ -218,9 +218,7 @@ def test_every_other_objective_gets_the_trials_weights_its_batch_size_and_a_beta
 @pytest.mark.parametrize(
     ("token", "golden"), [("vae", 4_070_472), ("mvae", 4_447_504), ("mvae_q", 4_447_504), ("jmvae", 9_052_504)]
 )
-def test_the_inference_networks_of_the_arms_on_celeba_have_the_golden_numbers_of_parameters(
-    token: str, golden: int
-) -> None:
+def test_on_celeba_every_arms_inference_networks_have_the_golden_numbers_of_parameters(token: str, golden: int) -> None:
     trial = Trial.create(dataset="multi_mnist", model=token, image_network="dcgan", latents=100)
     model = arm(token).build(trial, (PHOTO, SEVERAL))
     names = ("encoders.", "encoder.", "joint.")

@@ -1,4 +1,4 @@
-"""A storage that was moved, copied or mounted elsewhere: MLflow finds its artifacts; what was deleted comes back."""
+"""A storage that was moved, copied or remounted: MLflow finds its artifacts, and deleted ones are restored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def a_model(view: RunView) -> tuple[torch.nn.Module, np.ndarray]:
 
 
 def with_pictures(storage: Storage, key: str) -> RunView:
-    """A finished trial whose pictures are in the storage, one of them in a folder."""
+    """A finished trial whose pictures are in the storage, one of them in a subfolder."""
     for name in ("a.png", "epoch-1/b.png"):
         write_atomically(storage.folder / "main" / "artifacts" / key / name, f"{key} {name}".encode())
     return replace(finished(key), artifacts=storage.folder / "main" / "artifacts" / key)
@@ -41,7 +41,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def finished_once(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Path:
-    """A storage in which one trial is finished, with its pictures and its model in MLflow."""
+    """A storage with one finished trial whose pictures and model are in MLflow."""
     folder = tmp_path_factory.mktemp("moved") / "once"
     folder.mkdir()
     shutil.copyfile(empty_database, folder / "mlflow.db")
@@ -53,7 +53,7 @@ def finished_once(tmp_path_factory: pytest.TempPathFactory, empty_database: Path
 
 @pytest.fixture
 def storage(finished_once: Path, tmp_path: Path) -> Storage:
-    """Such a storage of the test's own, as if it had been made at its path."""
+    """A copy of that storage, as if it had been created at its path."""
     folder = tmp_path / "old"
     shutil.copytree(finished_once, folder)
     with sqlite3.connect(folder / "mlflow.db") as database:
@@ -65,7 +65,7 @@ def storage(finished_once: Path, tmp_path: Path) -> Storage:
 
 
 def opened(folder: Path) -> Storage:
-    """The storage as the next command finds it at this path: a process that remembers no location."""
+    """The storage as a new process opens it at this path, without any remembered location."""
     mlflow.tracking._tracking_service.utils._artifact_repos_cache.clear()
     return Storage(folder, default_uri(folder), load_model=a_model)
 
@@ -83,7 +83,7 @@ def mounted(old: Path, new: Path) -> None:
 
 
 @pytest.mark.parametrize("how", [moved, copied, mounted])
-def test_a_storage_at_another_path_has_all_artifacts_there_old_and_new(
+def test_a_moved_storage_has_all_old_and_new_artifacts_at_its_new_path(
     storage: Storage, how: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = storage.folder, storage.folder.with_name("new")
@@ -92,35 +92,33 @@ def test_a_storage_at_another_path_has_all_artifacts_there_old_and_new(
     there = opened(new)
     assert there.driver(with_pictures(there, OLD), with_pictures(there, NEW)).close()
     assert len(there.said) == 1
-    assert there.said[0].startswith(
-        "MLflow's artifacts moved with the storage: 2 runs and 1 model now have their files"
-    )
+    assert there.said[0].startswith("the storage has moved: MLflow now finds the artifacts of 2 runs and 1 model")
     assert old.exists() == (how is not moved)
-    assert not before or files(old) == before, "the storage that was copied from stays as it was"
+    assert not before or files(old) == before, "the original of a copied storage must not change"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", there.uri)
     for key, run in ((key, there.runs()[key]) for key in (OLD, NEW)):
         assert run.info.artifact_uri.startswith(f"{(new / 'mlartifacts').as_uri()}/")
         for name in ("a.png", "epoch-1/b.png"):
             assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/samples/{name}") == f"{key} {name}"
         assert isinstance(mlflow.pytorch.load_model(run.data.tags["mvae.logged_model"]), torch.nn.Linear)
-    assert there.models() == 2, "the old model was not logged again"
+    assert there.models() == 2, "the old model must not be logged again"
     again = opened(new)
     assert again.driver(with_pictures(again, OLD), with_pictures(again, NEW)).close()
     assert again.said == [] and again.models() == 2
 
 
-def test_runs_of_another_storage_in_a_shared_database_stay_where_they_are(storage: Storage, tmp_path: Path) -> None:
+def test_runs_of_another_storage_in_a_shared_database_keep_their_location(storage: Storage, tmp_path: Path) -> None:
     run = storage.runs()[OLD].info
     assert follow(storage.uri, run.experiment_id, "another namespace", tmp_path / "mlartifacts") == ""
     assert storage.runs()[OLD].info.artifact_uri == run.artifact_uri
 
 
-def test_artifacts_that_are_at_the_old_place_alone_stay_there(storage: Storage, tmp_path: Path) -> None:
+def test_artifacts_that_exist_only_at_the_old_path_stay_there(storage: Storage, tmp_path: Path) -> None:
     run = storage.runs()[OLD].info
     follow(storage.uri, run.experiment_id, NAMESPACE, tmp_path / "elsewhere")
     assert storage.runs()[OLD].info.artifact_uri == run.artifact_uri
     experiment = mlflow.MlflowClient(storage._now()).get_experiment(run.experiment_id)
-    assert experiment.artifact_location == location(tmp_path / "elsewhere"), "new runs write to the storage"
+    assert experiment.artifact_location == location(tmp_path / "elsewhere"), "new runs must write to the new storage"
 
 
 def artifacts(storage: Storage) -> Path:
@@ -140,7 +138,7 @@ def test_a_deleted_artifact_is_uploaded_again(storage: Storage, what: str) -> No
     assert files(folder) == before
 
 
-def test_on_a_server_the_first_level_is_looked_at(
+def test_on_a_server_only_the_first_level_of_artifacts_is_listed(
     storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -185,7 +183,7 @@ def test_a_deleted_model_is_logged_again(
     assert isinstance(mlflow.pytorch.load_model(after), torch.nn.Linear)
 
 
-def test_a_deleted_run_comes_back_with_its_artifacts(storage: Storage) -> None:
+def test_a_deleted_run_is_restored_with_its_artifacts(storage: Storage) -> None:
     before = storage.runs()[OLD].info.run_id
     mlflow.MlflowClient(storage.uri).delete_run(before)
     assert opened(storage.folder).driver(with_pictures(storage, OLD)).close()
@@ -194,9 +192,7 @@ def test_a_deleted_run_comes_back_with_its_artifacts(storage: Storage) -> None:
     assert set(files(artifacts(storage))) == {"samples/a.png", "samples/epoch-1/b.png"}
 
 
-def test_an_old_location_that_nobody_may_look_into_counts_as_gone(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreadable_old_location_counts_as_missing(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     new = storage.folder.with_name("new")
     moved(storage.folder, new)
     monkeypatch.setattr(os, "stat", refusing(os.stat, storage.folder))
@@ -206,7 +202,7 @@ def test_an_old_location_that_nobody_may_look_into_counts_as_gone(
 
 
 def refusing(stat: Callable[..., os.stat_result], folder: Path) -> Callable[..., os.stat_result]:
-    """As `stat`, without the right to look below a folder."""
+    """`stat` without permission to look below a folder."""
 
     def refused(path: str | Path, **options: bool) -> os.stat_result:
         if str(path).startswith(str(folder)):

@@ -1,4 +1,4 @@
-"""MultiMNIST: what its canvases and texts are made of, and that the same raw files give the same bytes."""
+"""MultiMNIST: how canvases and texts are composed, and that equal raw files give equal bytes."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def with_counts(texts: np.ndarray) -> np.ndarray:
     return np.asarray((texts != 10).sum(axis=1))
 
 
-def test_a_small_pixel_is_the_mean_over_the_area_that_it_covers() -> None:
+def test_a_downscaled_pixel_is_the_mean_over_the_area_it_covers() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-    fine = images.repeat(3, axis=1).repeat(3, axis=2).astype(int)  # 84x84: whole multiples of both sizes
+    fine = images.repeat(3, axis=1).repeat(3, axis=2).astype(int)  # 84x84: a multiple of both sizes
     means = fine.reshape(5, 21, 4, 21, 4).mean(axis=(2, 4))
     np.testing.assert_array_equal(shrink(images), np.floor(means + 0.5))
 
 
-def test_a_canvas_is_its_digits_pasted_one_by_one_at_the_four_places_by_the_maximum() -> None:
+def test_a_canvas_is_the_maximum_of_digits_pasted_at_the_four_places() -> None:
     images = np.random.default_rng(1).integers(0, 256, (60, 1, 28, 28), dtype=np.uint8)
     made = composed(images, np.zeros(60))
     words = np.random.Philox(key=SEED).random_raw(300).tolist()
@@ -68,7 +68,10 @@ def test_a_canvas_is_its_digits_pasted_one_by_one_at_the_four_places_by_the_maxi
 
 
 def test_digits_and_text_come_from_the_matching_split(tmp_path: Path) -> None:
-    grey = {"train": np.arange(1, 61), "t10k": np.arange(101, 113)}  # a digit is one grey value, and says its class
+    grey = {
+        "train": np.arange(1, 61),
+        "t10k": np.arange(101, 113),
+    }  # each digit is one grey value that identifies its class
     for part, values in grey.items():
         images = np.broadcast_to(values[:, None, None], (len(values), 28, 28)).astype(np.uint8)
         write_idx(tmp_path / "MNIST" / "raw" / f"{part}-images-idx3-ubyte", images, compressed=False)
@@ -81,7 +84,7 @@ def test_digits_and_text_come_from_the_matching_split(tmp_path: Path) -> None:
         for canvas, text in zip(images[:, 0], texts, strict=True):
             corners = [int(canvas[y, x]) for y, x in ((4, 4), (4, 43), (43, 4), (43, 43))]
             shown = [grey for grey in corners if grey]
-            assert corners[: len(shown)] == shown, "places fill from the top left"
+            assert corners[: len(shown)] == shown, "places fill up from the top left"
             assert set(shown) <= set(greys[split])
             assert text.tolist() == tokens_of("".join(str(grey % 10) for grey in shown))
 
@@ -95,7 +98,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path: Path, root: Path) -> None:
     assert not np.array_equal(composed(images, np.zeros(60)).images, other)
 
 
-def test_the_bytes_are_those_of_version_1() -> None:
+def test_the_converted_bytes_are_unchanged_since_version_1() -> None:
     images = (np.arange(40 * 784, dtype=np.int64) * 7919 % 256).astype(np.uint8).reshape(40, 1, 28, 28)
     made = composed(images)
     digest = hashlib.sha256(made.images.tobytes() + made.texts.tobytes()).hexdigest()
@@ -103,14 +106,14 @@ def test_the_bytes_are_those_of_version_1() -> None:
     assert digest == VERSION_1, "stored values changed: raise version"
 
 
-def test_another_raw_file_is_another_data_set(root: Path) -> None:
+def test_a_changed_raw_file_is_another_data_set(root: Path) -> None:
     before = data.fingerprint("multi_mnist", root)
     assert before != data.fingerprint("mnist", root)
     flip_a_byte(root / "MNIST" / "raw" / "t10k-images-idx3-ubyte")
     assert data.fingerprint("multi_mnist", root) != before
 
 
-def test_each_count_of_digits_comes_about_a_fifth_of_the_time_and_each_digit_alike() -> None:
+def test_counts_of_digits_and_the_digits_themselves_are_uniform() -> None:
     texts = composed(np.zeros((5000, 1, 28, 28), np.uint8)).texts
     shares = np.bincount(with_counts(texts), minlength=5) / 5000
     assert shares.shape == (5,)
@@ -119,7 +122,7 @@ def test_each_count_of_digits_comes_about_a_fifth_of_the_time_and_each_digit_ali
     assert np.abs(digits - 0.1).max() < 5 * np.sqrt(0.1 * 0.9 / 10_000)
 
 
-def test_collisions_are_counted_as_a_plain_loop_counts_them() -> None:
+def test_the_number_of_collisions_equals_a_plain_loop() -> None:
     random = np.random.default_rng(3)
     images = random.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8) * (random.random((60, 1, 28, 28)) < 0.02)
     made = composed(images.astype(np.uint8))
@@ -140,9 +143,7 @@ def test_collisions_are_counted_as_a_plain_loop_counts_them() -> None:
     assert 0 < collided < 60
 
 
-def test_collisions_are_canvases_where_two_digits_draw_on_one_pixel(
-    root: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_collision_is_a_canvas_with_a_pixel_drawn_by_two_digits(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     white = np.full((500, 1, 28, 28), 255, np.uint8)
     full = composed(white)
     assert full.collisions == (with_counts(full.texts) >= 2).sum() > 0
@@ -164,16 +165,16 @@ def test_texts_round_trip_through_their_tokens(root: Path) -> None:
     for text in ("", "7", "0123", "9999"):
         assert text_of(tokens_of(text), VOCABULARY) == text
     assert tokens_of("07") == [0, 7, 10, 10, 10]
-    assert text_of([3, 1, 10, 4, 10], VOCABULARY) == "31", "what follows the stop does not count"
+    assert text_of([3, 1, 10, 4, 10], VOCABULARY) == "31", "tokens after the stop do not count"
 
 
-def test_characters_are_the_tokens_before_the_first_stop() -> None:
+def test_a_text_ends_at_its_first_stop_token() -> None:
     texts = torch.tensor([[10, 3, 3], [1, 10, 3], [1, 2, 10], [1, 2, 3]])
     expected = [[False, False, False], [True, False, False], [True, True, False], [True, True, True]]
     assert characters(texts, 12).tolist() == expected
 
 
-def test_a_stored_text_is_taken_as_whole_numbers(tmp_path: Path, root: Path) -> None:
+def test_a_stored_text_is_loaded_as_integers(tmp_path: Path, root: Path) -> None:
     train = data.load("multi_mnist", root, tmp_path / "cache").train
     assert train.values[1].dtype == torch.uint8
     index = torch.tensor([3, 0, 3])

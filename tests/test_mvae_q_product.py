@@ -1,4 +1,4 @@
-"""MVAE-Q's product of experts, which leaves the prior out, against the subtraction formula in 60-digit decimals."""
+"""MVAE-Q's product of experts without the prior, against the subtraction formula in 60-digit decimals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.test_gaussian import every_choice, experts
 
 
 @pytest.mark.parametrize("modalities", [2, 3, 19])
-def test_mvae_q_precisions_equal_the_subtraction_formula_in_60_digits(modalities: int) -> None:
+def test_mvae_q_precisions_equal_the_subtraction_formula_to_60_digits(modalities: int) -> None:
     raws = (-30.0, -12.5, -1.0, 0.0, 3.0, 30.0)
     draw = torch.Generator().manual_seed(modalities)
     rows = torch.tensor(raws)[torch.randint(len(raws), (40, modalities), generator=draw)]
@@ -41,9 +41,7 @@ def test_mvae_q_precisions_are_positive_in_float32_for_raw_outputs_from_minus_30
     assert raw.grad is not None
     assert torch.isfinite(raw.grad).all()
     subtracted = (0.5 / torch.sigmoid(raw.detach()[-1])).sum() - 1
-    assert subtracted <= 0, (
-        "a case in which the subtraction formula gives no precision in float32 should be among these"
-    )
+    assert subtracted <= 0, "one of these cases must break the subtraction formula in float32"
 
 
 def test_mvae_q_gradients_equal_those_of_the_subtraction_formula() -> None:
@@ -63,7 +61,7 @@ def test_mvae_q_gradients_equal_those_of_the_subtraction_formula() -> None:
             torch.testing.assert_close(gradient, expected)
 
 
-def test_one_mvae_q_expert_alone_has_the_variance_of_the_rescaled_sigmoid() -> None:
+def test_a_single_mvae_q_expert_has_the_variance_of_the_rescaled_sigmoid() -> None:
     mean, raw = experts(3, 5)
     alone = product_without_prior_expert(mean, raw, torch.eye(3, dtype=torch.bool))
     torch.testing.assert_close(alone.log_var.exp(), 1.5 * torch.sigmoid(raw))
@@ -80,7 +78,7 @@ def test_mvae_q_needs_two_modalities_and_a_member() -> None:
 def _quotient_of_products(
     means: list[float], raws: list[float], present: list[int], modalities: int
 ) -> tuple[Decimal, Decimal]:
-    """Lemma 3.1 on p = the present experts, q = one prior fewer than these: T = sum 1/V_i - (n - 1), to 60 digits."""
+    """Lemma 3.1 with p = the present experts and q = n - 1 priors: T = sum 1/V_i - (n - 1), to 60 digits."""
     with localcontext() as context:
         context.prec = 60
         variances = [Decimal(modalities) / (modalities - 1) / (1 + (-Decimal(raws[m])).exp()) for m in present]

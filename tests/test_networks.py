@@ -1,4 +1,4 @@
-"""The networks of Figures 1 and 2: their sizes, what they map to what, and batch normalisation within a term."""
+"""The networks of Figures 1 and 2: sizes, inputs and outputs, and batch normalisation within a term."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def parameters(*networks: nn.Module) -> int:
 
 
 def dense(*widths: int) -> int:
-    """Weights and biases of fully connected layers."""
+    """Number of weights and biases of fully connected layers."""
     return sum(wide * narrow + wide for narrow, wide in pairwise(widths))
 
 
 def inference_networks(dataset: str, image_network: str) -> list[nn.Module]:
-    """The encoders of the data set's MVAE, the image's first."""
+    """Encoders of the data set's MVAE, the image's first."""
     modalities, latents = source(dataset).modalities, source(dataset).defaults.latents
     return [encoder_of(m, image_network, width_of(modalities), 2 * latents) for m in modalities]
 
 
 def generative_networks(dataset: str, image_network: str, layers: int = 2) -> list[nn.Module]:
-    """The decoders of the data set's MVAE, the image's first."""
+    """Decoders of the data set's MVAE, the image's first."""
     modalities, latents = source(dataset).modalities, source(dataset).defaults.latents
     return [decoder_of(m, image_network, width_of(modalities), latents, layers) for m in modalities]
 
@@ -77,7 +77,7 @@ def test_the_inference_networks_of_celeba_have_the_golden_numbers_of_parameters(
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
-def test_networks_of_several_attributes_as_one_modality_give_a_row_of_outputs_and_logits(n: int) -> None:
+def test_networks_of_several_attributes_map_each_row_to_outputs_and_logits(n: int) -> None:
     assert encoder_of(SEVERAL, "dcgan", 512, 6)(torch.ones(n, 18, dtype=torch.int64)).shape == (n, 6)
     assert decoder_of(SEVERAL, "dcgan", 512, 3, 2)(torch.zeros(n, 3)).shape == (n, 18)
 
@@ -88,13 +88,13 @@ def test_separate_attribute_networks_are_as_wide_as_section_1_says(side: int, wi
 
 
 @pytest.mark.parametrize(("width", "latents"), [(512, 100), (64, 64)], ids=["celeba19", "mnist19"])
-def test_separate_attribute_networks_have_the_sizes_of_their_shapes(width: int, latents: int) -> None:
+def test_separate_attribute_networks_have_as_many_parameters_as_their_shapes(width: int, latents: int) -> None:
     encoders, decoders = AttributeEncoders(18, width, 2 * latents), AttributeDecoders(18, width, latents, 2)
     assert parameters(encoders) == 18 * (2 * width + dense(width, width, 2 * latents))
     assert parameters(decoders) == 18 * dense(latents, width, width, 1)
 
 
-def test_the_digits_networks_have_the_sizes_of_their_shapes() -> None:
+def test_the_digits_networks_have_as_many_parameters_as_their_shapes() -> None:
     image, label = inference_networks("digits", "mlp")
     assert parameters(image) == dense(64, 128, 128, 32)
     assert parameters(label) == 10 * 128 + dense(128, 128, 32)
@@ -104,7 +104,7 @@ def test_the_digits_networks_have_the_sizes_of_their_shapes() -> None:
 
 
 @pytest.mark.parametrize("layers", [2, 3])
-def test_decoders_of_the_mnist_family_have_the_sizes_of_their_shapes(layers: int) -> None:
+def test_decoders_of_the_mnist_family_have_as_many_parameters_as_their_shapes(layers: int) -> None:
     hidden = (512,) * layers
     image, label = generative_networks("mnist", "mlp", layers)
     assert parameters(image) == dense(64, *hidden, 784)
@@ -114,7 +114,7 @@ def test_decoders_of_the_mnist_family_have_the_sizes_of_their_shapes(layers: int
     assert parameters(label) == dense(64, *hidden, 10)
 
 
-def test_decoders_of_multi_mnist_have_the_sizes_of_their_shapes() -> None:
+def test_decoders_of_multi_mnist_have_as_many_parameters_as_their_shapes() -> None:
     image, text = generative_networks("multi_mnist", "dcgan")
     convolutions = 256 * 128 * 16 + 128 * 64 * 16 + 64 * 32 * 25 + 32 * 1 * 16
     assert parameters(image) == dense(100, 1024) + convolutions + 2 * (128 + 64 + 32)
@@ -130,7 +130,7 @@ def test_the_nn_ends_in_the_mean_head_and_the_label_decoder() -> None:
 @pytest.mark.parametrize(
     ("dataset", "network"), [("digits", "mlp"), ("mnist", "mlp"), ("fashion_mnist", "mlp"), ("fashion_mnist", "dcgan")]
 )
-def test_encoders_give_a_row_of_outputs_and_decoders_logits_of_the_modality(dataset: str, network: str) -> None:
+def test_encoders_return_a_row_of_outputs_and_decoders_the_modalitys_logits(dataset: str, network: str) -> None:
     modalities, latents = source(dataset).modalities, source(dataset).defaults.latents
     encoders, decoders = inference_networks(dataset, network), generative_networks(dataset, network)
     for modality, encoder, decoder in zip(modalities, encoders, decoders, strict=True):
@@ -140,11 +140,11 @@ def test_encoders_give_a_row_of_outputs_and_decoders_logits_of_the_modality(data
             assert encoder(value).shape == (n, 2 * latents)
             assert decoder(torch.zeros(n, latents)).shape == (n, *(modality.shape if image else (modality.classes,)))
     with torch.no_grad():
-        assert decoders[0](100 * torch.randn(50, latents)).abs().max() > 1, "logits are not squashed into [0, 1]"
+        assert decoders[0](100 * torch.randn(50, latents)).abs().max() > 1, "logits must not be squashed into [0, 1]"
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
-def test_the_networks_of_multi_mnist_give_a_row_of_outputs_and_logits(n: int) -> None:
+def test_the_networks_of_multi_mnist_return_a_row_of_outputs_and_logits(n: int) -> None:
     encoders, decoders = inference_networks("multi_mnist", "dcgan"), generative_networks("multi_mnist", "dcgan")
     image, text, z = torch.rand(n, 1, 50, 50), torch.full((n, 5), 10), torch.zeros(n, 100)
     assert encoders[0](image).shape == encoders[1](text).shape == (n, 200)
@@ -168,7 +168,7 @@ def test_every_nonlinearity_is_swish(dataset: str, network: str) -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5, 6, 200])
-def test_label_encoders_table_equals_encoding_each_row(rows: int) -> None:
+def test_looking_up_encoded_labels_equals_encoding_each_row(rows: int) -> None:
     torch.manual_seed(0)
     encoder = LabelEncoder(5, 8, 6).double()
     label = torch.randint(5, (rows,))
@@ -185,7 +185,7 @@ def test_label_encoders_table_equals_encoding_each_row(rows: int) -> None:
 
 
 def twins(dims: int) -> tuple[TermBatchNorm, nn.Module]:
-    """Ours and torch's, with equal parameters and running statistics."""
+    """Our and torch's normalisation, with equal parameters and running statistics."""
     torch.manual_seed(0)
     ours = TermBatchNorm(4).double()
     theirs = (nn.BatchNorm1d if dims == 2 else nn.BatchNorm2d)(4).double()
@@ -201,7 +201,7 @@ def rows(n: int, dims: int, seed: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize("dims", [2, 4])
-def test_outside_terms_batch_normalisation_is_that_of_torch(dims: int) -> None:
+def test_outside_terms_batch_normalisation_equals_torchs(dims: int) -> None:
     ours, theirs = twins(dims)
     for step in range(3):
         x, y = (rows(7, dims, step).requires_grad_() for _ in range(2))
@@ -216,7 +216,7 @@ def test_outside_terms_batch_normalisation_is_that_of_torch(dims: int) -> None:
 
 
 @pytest.mark.parametrize("dims", [2, 4])
-def test_within_terms_each_group_is_normalised_by_itself(dims: int) -> None:
+def test_within_terms_each_group_is_normalised_separately(dims: int) -> None:
     ours, theirs = twins(dims)
     x = rows(12, dims)
     with term_statistics(ours) as next_groups:
@@ -226,7 +226,7 @@ def test_within_terms_each_group_is_normalised_by_itself(dims: int) -> None:
     torch.testing.assert_close(together, apart)
 
 
-def test_within_terms_the_running_statistics_move_once_by_the_mean_over_groups() -> None:
+def test_within_terms_running_statistics_are_updated_once_by_the_mean_over_groups() -> None:
     ours, theirs = twins(2)
     x, y = rows(9, 2), rows(3, 2, 2)
     with term_statistics(ours) as next_groups:
@@ -250,7 +250,7 @@ def test_within_terms_the_running_statistics_move_once_by_the_mean_over_groups()
 
 
 @pytest.mark.parametrize("dims", [2, 4])
-def test_fewer_than_two_rows_use_the_running_statistics_and_move_nothing(dims: int) -> None:
+def test_fewer_than_two_rows_use_the_running_statistics_and_update_nothing(dims: int) -> None:
     ours, theirs = twins(dims)
     ours(rows(7, dims))
     theirs(rows(7, dims))
@@ -264,7 +264,7 @@ def test_fewer_than_two_rows_use_the_running_statistics_and_move_nothing(dims: i
     torch.testing.assert_close(dict(ours.named_buffers()), before, rtol=0, atol=0)
 
 
-def test_an_error_within_terms_leaves_the_next_step_whole() -> None:
+def test_an_error_within_terms_does_not_affect_the_next_step() -> None:
     ours, theirs = twins(2)
 
     def pass_of_the_wrong_size() -> None:

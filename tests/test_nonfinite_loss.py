@@ -22,7 +22,7 @@ __all__ = ["digits", "folder"]
 
 @pytest.mark.parametrize(("position", "name", "other"), [(0, "image", "label"), (1, "label", "image")])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_loss_that_is_not_finite_stops_the_trial_names_the_place_and_keeps_the_last_checkpoint(
+def test_a_non_finite_loss_stops_the_trial_names_the_step_and_keeps_the_last_checkpoint(
     value: float, position: int, name: str, other: str, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = ElboLearner.loss
@@ -46,13 +46,13 @@ def test_a_loss_that_is_not_finite_stops_the_trial_names_the_place_and_keeps_the
 
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
-def test_a_learning_rate_that_blows_up_is_a_loss_that_is_not_finite(model: str, digits: Dataset, folder: Path) -> None:
+def test_a_learning_rate_that_is_too_large_gives_a_non_finite_loss(model: str, digits: Dataset, folder: Path) -> None:
     with pytest.raises(NonFiniteLoss, match=r"epoch 1, step \d+ .*label.*lower the learning rate"):
         train(small_trial(model, learning_rate=1e30), digits, Checkpoints(folder, "one"))
     assert Checkpoints(folder, "reader").latest() is None
 
 
-def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_checkpoint_and_no_result(
+def test_non_finite_weights_after_an_epochs_last_step_become_neither_checkpoint_nor_result(
     digits: Dataset, folder: Path
 ) -> None:
     one_step = {"batch_size": 10_000, "epochs": 1}
@@ -62,7 +62,7 @@ def test_weights_that_the_last_step_of_an_epoch_spoils_are_no_checkpoint_and_no_
 
 
 @pytest.mark.parametrize("check_every", [1, 3, 50])
-def test_the_first_broken_step_is_named_however_seldom_the_losses_are_looked_at(check_every: int) -> None:
+def test_the_first_non_finite_step_is_named_even_if_losses_are_checked_rarely(check_every: int) -> None:
     watch = mvae.training.loop._FiniteWatch(epoch=6, check_every=check_every, workers=ALONE)
 
     def an_epoch() -> None:

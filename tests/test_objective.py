@@ -1,4 +1,4 @@
-"""The vectorised sub-sampled ELBO: equal to the plain loop, in value and in every gradient, for every availability."""
+"""The vectorised sub-sampled ELBO equals a plain loop, in value and in every gradient, for any missing modalities."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.small_models import LATENTS, RULES, small_model
 
 
 class Scene:
-    """One step's rows, terms and noise: all availability patterns mixed, some more often than others, one row empty."""
+    """Rows, terms and noise of one step, with a mix of all availability patterns and one empty row."""
 
     def __init__(self, modalities: int, k: int = 0, *, shared_noise: bool = False, reserved: bool = False) -> None:
         random = np.random.default_rng(modalities * 10 + k)
@@ -33,7 +33,7 @@ class Scene:
         self.present = random.permutation(np.array(rows))
         self.terms = elbo_terms(modalities, k, random)
         self.active = np.ones((len(self.terms), len(rows)), dtype=bool)
-        if reserved:  # terms of one modality take rows that have nothing else, all other terms whole rows
+        if reserved:  # terms of one modality take rows that have only it; other terms take complete rows
             size = self.present.sum(1)
             self.active[:] = size == modalities
             self.active[1 : 1 + modalities] = size == 1
@@ -69,7 +69,7 @@ class Scene:
         )
 
     def with_rows(self, present: np.ndarray) -> Scene:
-        """Fewer rows, which have other modalities."""
+        """The scene with fewer rows and other available modalities."""
         count = len(present)
         self.present, self.active = present, self.active[:, :count]
         self.examples, self.noise = [x[:count] for x in self.examples], self.noise[:, :count]
@@ -160,9 +160,7 @@ def test_in_float32_the_objective_equals_a_plain_loop_to_1e_5(rule: str, normali
 
 @pytest.mark.parametrize("pattern", [p for p in product((False, True), repeat=3) if any(p)])
 @pytest.mark.parametrize("rule", RULES)
-def test_a_batch_in_which_all_rows_have_the_same_modalities_equals_a_plain_loop(
-    rule: str, pattern: tuple[bool, ...]
-) -> None:
+def test_a_batch_with_equal_modalities_in_all_rows_equals_a_plain_loop(rule: str, pattern: tuple[bool, ...]) -> None:
     scene = Scene(3, 3).with_rows(np.tile(np.array(pattern), (4, 1)))
     model = small_model(3, RULES[rule], normalised=False)
     twin = plain_twin(model)
@@ -173,7 +171,7 @@ def test_a_batch_in_which_all_rows_have_the_same_modalities_equals_a_plain_loop(
     torch.testing.assert_close(mine, plain, rtol=1e-10, atol=1e-10)
 
 
-def test_one_row_alone_in_its_term_is_normalised_by_the_running_statistics() -> None:
+def test_a_term_with_a_single_row_is_normalised_by_the_running_statistics() -> None:
     scene = Scene(2).with_rows(np.array([[True, True], [True, False]]))
     scene.active = np.array([[True, False], [True, True], [False, False]])
     model = small_model(2, RULES["mvae"], normalised=True)
@@ -185,16 +183,16 @@ def test_one_row_alone_in_its_term_is_normalised_by_the_running_statistics() -> 
     assert not any("encoders.1" in name or "decoders.1" in name for name in moved)
 
 
-def test_running_statistics_move_once_a_step_however_many_terms_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_running_statistics_are_updated_once_per_step_for_any_terms_and_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", 1)
     moves: Counter[int] = Counter()
-    moved = TermBatchNorm._move
+    update = TermBatchNorm._update_running_statistics
 
     def counted(norm: TermBatchNorm) -> None:
         moves[id(norm)] += bool(norm._seen)
-        moved(norm)
+        update(norm)
 
-    monkeypatch.setattr(TermBatchNorm, "_move", counted)
+    monkeypatch.setattr(TermBatchNorm, "_update_running_statistics", counted)
     model = small_model(3, RULES["mvae"], normalised=True)
     Scene(3, 3).loss(model)
     norms = [module for module in model.modules() if isinstance(module, TermBatchNorm)]
@@ -214,13 +212,13 @@ def test_decoding_in_chunks_changes_nothing(monkeypatch: pytest.MonkeyPatch, row
     torch.testing.assert_close(outcome(), whole, rtol=1e-12, atol=1e-12)
 
 
-def test_chunks_are_whole_groups_in_order() -> None:
+def test_chunks_consist_of_whole_groups_in_order() -> None:
     assert chunks([3, 4, 5, 20, 1, 1], 8) == [(3, 4), (5,), (20,), (1, 1)]
     assert chunks([], 8) == []
     assert chunks([8, 8], 8) == [(8,), (8,)]
 
 
-def test_what_is_nan_outside_the_active_pairs_changes_no_value_and_no_gradient() -> None:
+def test_nan_outside_the_active_pairs_changes_no_value_and_no_gradient() -> None:
     def outcome(garbage: float) -> tuple[Tensor, dict[str, Tensor]]:
         scene = Scene(3, 3, reserved=True)
         model = small_model(3, RULES["mvae"], normalised=True)
@@ -244,14 +242,14 @@ def test_experts_of_missing_modalities_may_hold_nan(rule: str, monkeypatch: pyte
 
     clean = outcome()
 
-    def spread_out_over_nan(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
+    def nan_elsewhere(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
         return present if rows is None else present.new_full((total, LATENTS), torch.nan).index_copy(0, rows, present)
 
-    monkeypatch.setattr(mvae.models.elbo, "_spread_out", spread_out_over_nan)
+    monkeypatch.setattr(mvae.models.elbo, "_all_rows", nan_elsewhere)
     torch.testing.assert_close(outcome(), clean, rtol=1e-12, atol=1e-14)
 
 
-def test_terms_are_divided_by_the_global_batch_size_and_not_by_the_count_present() -> None:
+def test_terms_are_divided_by_the_global_batch_size_and_not_by_the_number_of_present_rows() -> None:
     model, scene = small_model(2, RULES["mvae"], normalised=False), Scene(2)
     whole = scene.loss(model, batch_size=100).total
     torch.testing.assert_close(scene.loss(model, batch_size=200).total * 2, whole)
@@ -263,7 +261,7 @@ def test_terms_are_divided_by_the_global_batch_size_and_not_by_the_count_present
     torch.testing.assert_close(torch.stack(parts).sum(), whole)
 
 
-def test_weights_multiply_likelihoods_and_beta_multiplies_the_kl_alone() -> None:
+def test_weights_multiply_likelihoods_and_beta_multiplies_only_the_kl() -> None:
     model, scene = small_model(3, RULES["mvae"], normalised=False), Scene(3, 3)
     reference = scene.loss(model).parts
     for beta, weights in ((0.0, [1.0, 1.0, 1.0]), (1.0, [0.0, 0.0, 0.0]), (0.25, [2.0, 7.0, 0.5])):
@@ -276,14 +274,14 @@ def test_weights_multiply_likelihoods_and_beta_multiplies_the_kl_alone() -> None
         torch.testing.assert_close(loss.total.detach(), beta * reference["kl"] - weighted)
 
 
-def test_shared_noise_gives_each_term_the_same_draw() -> None:
+def test_with_shared_noise_every_term_gets_the_same_draw() -> None:
     model, free, shared = small_model(3, RULES["mvae"], normalised=False), Scene(3, 3), Scene(3, 3, shared_noise=True)
     free.noise = shared.noise.expand(len(free.terms), -1, -1)
     torch.testing.assert_close(free.loss(model).total, shared.loss(model).total, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("targets", ["own", "all"])
-def test_a_term_reconstructs_what_it_conditions_on_or_all_that_is_there(targets: str) -> None:
+def test_a_term_reconstructs_its_own_modalities_or_all_present_ones(targets: str) -> None:
     present = np.array([[True, True], [True, False], [False, True]])
     terms = elbo_terms(2, 0, np.random.default_rng(0))
     plan = layout(present, terms, np.ones((3, 3), dtype=bool), targets=targets)
@@ -291,13 +289,13 @@ def test_a_term_reconstructs_what_it_conditions_on_or_all_that_is_there(targets:
     assert plan.groups == (image_terms, label_terms)
 
 
-def test_a_step_in_which_nothing_is_active_costs_nothing() -> None:
+def test_a_step_without_active_terms_has_zero_loss() -> None:
     scene = Scene(2)
     scene.active[:] = False
     assert scene.loss(small_model(2, RULES["mvae"], normalised=True)).total == 0
 
 
-def test_the_terms_are_all_modalities_then_each_alone_then_k_subsets() -> None:
+def test_the_terms_are_all_modalities_then_single_modalities_then_k_subsets() -> None:
     terms = elbo_terms(5, 4, np.random.default_rng(0))
     assert terms.shape == (1 + 5 + 4, 5)
     assert terms[0].all()
@@ -321,7 +319,7 @@ def test_subset_sizes_are_uniform_and_subsets_uniform_within_their_size() -> Non
         assert stats.chisquare(list(seen.values())).pvalue > 0.001
 
 
-def test_subsets_of_one_seed_are_equal_and_of_another_differ() -> None:
+def test_subsets_are_equal_for_one_seed_and_differ_between_seeds() -> None:
     one, same, other = (elbo_terms(6, 20, np.random.default_rng(seed)) for seed in (4, 4, 5))
     assert (one == same).all()
     assert (one != other).any()

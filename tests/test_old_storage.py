@@ -1,8 +1,8 @@
-"""A storage that commit 327d2d2 wrote is read, reported and resumed: keys and numbers are the ones that it holds.
+"""Reads, reports and resumes a storage written by commit 327d2d2: its keys and numbers stay the same.
 
-tests/fixtures/make_storage_327d2d2.py made it, by the commands that are typed again here. AS_THEN names what was the
-default then. Numbers that are computed here equal those of the old commit bit for bit on the processor of the fixture;
-elsewhere they are close.
+tests/fixtures/make_storage_327d2d2.py made it with the commands that are typed again here. AS_THEN sets options whose
+defaults have changed. On the fixture's processor, newly computed numbers equal the old ones bit for bit; on others they
+are close.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ AS_THEN = {
     "missing_modalities.py": "--attribute-weight 10",
 }
 ADDED = "train/paired_batches"
-"""A metric of every epoch that trials have had since."""
+"""A per-epoch metric that the old trials do not have."""
 SENTENCES = "translation.py"
-"""Its likelihoods have had another version since, so it has results of both kinds."""
+"""Pipeline whose likelihoods have a newer version, so it has results of both versions."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def old(unpacked: Path, tmp_path: Path) -> Path:
-    """The storage, for one test to write to."""
+    """A copy of the storage that a test may change."""
     return Path(shutil.copytree(unpacked, tmp_path / "storage"))
 
 
@@ -88,7 +88,7 @@ def store(old: Path) -> Store:
 
 @pytest.fixture(autouse=True)
 def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The drawn faces as the fixture's plug-in has them."""
+    """Registers the drawn faces with the size in the fixture's plug-in."""
     monkeypatch.setitem(data.DATASETS, "faces19", faces.describe("faces19", separate=True, count=36))
     monkeypatch.setitem(data.DATASETS, "vision_faces", vision.describe_faces("vision_faces", count=36))
 
@@ -99,14 +99,14 @@ def arguments(command: str) -> list[str]:
 
 
 def typed(command: str, storage: Path, cache: Path, *more: str) -> tuple[ModuleType, Any]:
-    """The pipeline of a command, and its options."""
+    """Pipeline module and options of a command."""
     module = PIPELINES[command.split()[0]]
     where = ("--storage", str(storage), "--cache", str(cache))
     return module, read(module.Options, [*arguments(command), *where, *more])
 
 
 def ran(command: str, storage: Path, cache: Path, *more: str) -> int:
-    """The command in this process; returns its exit code."""
+    """Runs a command in this process; returns its exit code."""
     module, options = typed(command, storage, cache, *more)
     return main(lambda: module.sweep(options), options)
 
@@ -119,7 +119,7 @@ def planned(command: str, store: Store, cache: Path) -> Plan:
 
 
 def lines_of(report: Path) -> Counter[tuple[str, ...]]:
-    """What a report shows: column, key, measure and value of each run. The names of rows have changed since."""
+    """Runs in a report: column, key, measure and value of each. Row names are ignored, because they have changed."""
     with (report / "runs.csv").open(encoding="utf-8", newline="") as file:
         return Counter(
             tuple(line[name] for name in ("column", "key", "measure", "value")) for line in csv.DictReader(file)
@@ -131,7 +131,7 @@ def of_sentence_likelihoods(lines: Counter[tuple[str, ...]]) -> Counter[tuple[st
 
 
 def metrics(history: list[Record]) -> list[dict[str, float]]:
-    """The metrics of each epoch, those alone that there were then."""
+    """Metrics of each epoch, without those that newer trials added."""
     return [{name: value for name, value in record["metrics"].items() if name != ADDED} for record in history]
 
 
@@ -140,7 +140,7 @@ def on_the_same_processor(storage: Path) -> bool:
 
 
 def assert_close(found: list[dict[str, float]], old: list[dict[str, float]], storage: Path) -> None:
-    """Numbers of a few epochs: equal on the fixture's processor, else equal but for rounding."""
+    """Asserts that metrics are equal on the fixture's processor, and close on others."""
     if on_the_same_processor(storage):
         assert found == old
     else:
@@ -150,7 +150,7 @@ def assert_close(found: list[dict[str, float]], old: list[dict[str, float]], sto
 # Read
 
 
-def test_every_file_is_a_result_under_the_key_that_its_settings_have_today(store: Store) -> None:
+def test_every_old_result_has_the_key_that_its_settings_have_today(store: Store) -> None:
     results = list(store.results)
     files = sorted(path.name for path in (store.folder / "results").iterdir())
     given_up = [Path(name).name for name in files if name.endswith(pruned.SUFFIX)]
@@ -168,7 +168,7 @@ def test_every_file_is_a_result_under_the_key_that_its_settings_have_today(store
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0])
-def test_a_report_shows_the_keys_and_numbers_that_it_showed_then(
+def test_a_report_of_old_results_shows_the_same_keys_and_numbers(
     command: str, old: Path, store: Store, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep = command.split()[0].removesuffix(".py")
@@ -187,9 +187,7 @@ def test_a_report_shows_the_keys_and_numbers_that_it_showed_then(
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.split()[0])
-def test_a_plan_counts_everything_as_done_except_likelihoods_of_sentences(
-    command: str, store: Store, cache: Path
-) -> None:
+def test_a_plan_of_old_results_is_done_except_for_sentence_likelihoods(command: str, store: Store, cache: Path) -> None:
     found = planned(command, store, cache)
     left = [measure.token for one in found.todo for measure in one.missing]
     if command.startswith(SENTENCES):
@@ -200,13 +198,13 @@ def test_a_plan_counts_everything_as_done_except_likelihoods_of_sentences(
         assert found.count(TrialState.DONE) == len(found.trials)
 
 
-def test_a_plan_shows_the_half_done_trial(old: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_shows_the_old_half_done_trial(old: Path, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert ran(HALF_DONE, old, cache, "--plan") == COMPLETE
     (key,) = planned(HALF_DONE, Store.open(old, "main", create=False), cache).trials
     assert f"of 40 (key {key})" in capsys.readouterr().out
 
 
-def test_models_in_mlflow_load_and_predict_as_they_did(old: Path, store: Store, cache: Path) -> None:
+def test_old_models_in_mlflow_load_and_give_the_same_predictions(old: Path, store: Store, cache: Path) -> None:
     digits = load("digits", None, cache)
     folders = sorted((old / "mlartifacts" / "models").glob("*/artifacts"))
     found = [
@@ -218,7 +216,7 @@ def test_models_in_mlflow_load_and_predict_as_they_did(old: Path, store: Store, 
     assert sorted(found) == sorted(result.metrics["test/accuracy"] for result in kept)
 
 
-def test_every_class_that_models_in_mlflow_are_pickled_with_has_its_name_still(old: Path) -> None:
+def test_every_class_pickled_in_old_models_still_has_its_name(old: Path) -> None:
     pickled: dict[str, list[str]] = json.loads((old / PICKLED).read_bytes())
     names = {name for each in pickled.values() for name in each if name.startswith("mvae.")}
     assert {"mvae.models.mvae MVAE", "mvae.models.jmvae JMVAE", "mvae.models.rbm RBM"} <= names
@@ -234,9 +232,7 @@ def job_of(key: str, found: Plan, store: Store, cache: Path) -> Job:
     return Job(key, one.trial, one.missing, store, cache=cache)
 
 
-def test_a_half_done_trial_resumes_and_ends_with_the_numbers_of_one_that_was_never_killed(
-    store: Store, cache: Path, tmp_path: Path
-) -> None:
+def test_an_old_half_done_trial_resumes_and_equals_an_unbroken_one(store: Store, cache: Path, tmp_path: Path) -> None:
     found = planned(HALF_DONE, store, cache)
     (key,) = found.trials
     checkpoint = store.checkpoints(key).latest()
@@ -261,7 +257,7 @@ def test_a_half_done_trial_resumes_and_ends_with_the_numbers_of_one_that_was_nev
         assert resumed.metrics == pytest.approx(alone.metrics, rel=0.1, abs=0.05)
 
 
-def test_the_weights_of_a_finished_trial_are_measured_again_with_the_same_number(store: Store, cache: Path) -> None:
+def test_the_old_weights_of_a_finished_trial_give_the_same_number_again(store: Store, cache: Path) -> None:
     measure = readout(0.1)
     (key,) = (
         result.key for result in store.results if result.trial["model"] == "rbm" and result.measure == measure.token
@@ -278,7 +274,7 @@ def test_the_weights_of_a_finished_trial_are_measured_again_with_the_same_number
     assert_close([after.metrics], [before.metrics], store.root)  # type: ignore[arg-type]
 
 
-def test_a_half_done_search_resumes_with_its_numbers_and_its_total(store: Store, old: Path, cache: Path) -> None:
+def test_an_old_half_done_search_resumes_with_its_numbers_and_total(store: Store, old: Path, cache: Path) -> None:
     _, options = typed(SEARCH, old, cache)
     wanted, uri = search.search(options), study_uri(store, None)
     before = look(wanted, uri)
@@ -328,10 +324,10 @@ def runs_by_key(storage: Path) -> Counter[str]:
     )
 
 
-def test_mlflow_keeps_one_run_a_trial_when_a_finished_table_is_typed_again(
+def test_mlflow_keeps_one_run_per_trial_when_an_old_table_is_typed_again(
     old: Path, store: Store, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (old / "main" / "lease.json").unlink()  # its holder is dead, which takes 20 s to see from another machine
+    (old / "main" / "lease.json").unlink()  # its holder is dead; noticing this from another machine takes 20 s
     before = runs_by_key(old)
     results = {result.key: repr(result) for result in store.results}
     assert ran(COMMANDS[0], old, cache) == COMPLETE
@@ -342,7 +338,7 @@ def test_mlflow_keeps_one_run_a_trial_when_a_finished_table_is_typed_again(
 
 
 @pytest.mark.slow
-def test_the_killed_commands_typed_again_finish_what_they_began(old: Path) -> None:
+def test_old_killed_commands_typed_again_finish_their_sweeps(old: Path) -> None:
     with place(old) as here:
         keys = {name.partition(".")[0] for name in here.files()} | set(here.epochs())
         for command in (HALF_DONE, SEARCH):

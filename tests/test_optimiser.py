@@ -26,7 +26,7 @@ print("torch._dynamo" in sys.modules)
 
 
 def steps(kind: type[torch.optim.Adam], fused: bool, state: dict[str, Any] | None) -> tuple[torch.Tensor, Any]:
-    """Weights and state after three steps from the same start, one of them without a gradient for one parameter."""
+    """Weights and state after three steps from the same start; in one step, one parameter has no gradient."""
     generator = torch.Generator().manual_seed(1)
     weight, bias = (torch.randn(shape, generator=generator).requires_grad_() for shape in ((5, 3), (5,)))
     optimizer = kind([weight], lr=1e-2, fused=fused)
@@ -43,7 +43,7 @@ def steps(kind: type[torch.optim.Adam], fused: bool, state: dict[str, Any] | Non
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_its_steps_are_torchs_bit_for_bit_and_each_goes_on_from_the_others_state(fused: bool) -> None:
+def test_our_adam_equals_torchs_bit_for_bit_and_each_can_resume_from_the_others_state(fused: bool) -> None:
     (ours, our_state), (theirs, their_state) = steps(Adam, fused, None), steps(torch.optim.Adam, fused, None)
     assert torch.equal(ours, theirs)
     assert our_state["param_groups"] == their_state["param_groups"]
@@ -55,7 +55,7 @@ def test_its_steps_are_torchs_bit_for_bit_and_each_goes_on_from_the_others_state
     assert not torch.equal(further, ours)
 
 
-def test_a_process_that_compiles_nothing_trains_without_torchs_compiler(cache: Path, tmp_path: Path) -> None:
+def test_a_process_that_compiles_nothing_never_loads_torchs_compiler(cache: Path, tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", TRAINS, str(cache), str(tmp_path)],
         cwd=Path(__file__).parents[1],

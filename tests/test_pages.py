@@ -1,4 +1,4 @@
-"""What MLflow's pages say: descriptions that fit and hold what matters, and a saved view that its page understands."""
+"""Texts on MLflow's pages: descriptions that fit and hold the main facts, and a saved view that MLflow understands."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ KEY = "00000000000000aa"
 COMMAND = "python pipelines/weak_supervision.py"
 TABLE = "### Table 4\n\n| arm | 1% |\n|---|---:|\n| MVAE | 0.8000 |\n\n"
 TAG_OF_AN_EXPERIMENT = 5000
-"""Characters that MLflow takes as the value of a tag of an experiment."""
+"""Largest length in characters of an experiment's tag in MLflow."""
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> SweepView:
-    """A sweep whose report holds a table, a list of runs and a picture."""
+    """A sweep whose report has a table, a list of runs and a picture."""
     (tmp_path / "accuracy.png").write_bytes(b"png")
     runs = f"<details><summary>Every run</summary>\n\n| key |\n|---|\n| `{KEY}` (run `{RUN}`) |\n\n</details>\n"
     (tmp_path / "table.md").write_text(TABLE + runs, encoding="utf-8")
@@ -49,7 +49,7 @@ def sweep(tmp_path: Path) -> SweepView:
 
 
 def trial(state: TrialState = TrialState.DONE) -> RunView:
-    """A trial of two epochs of three, with a result where it is finished."""
+    """A trial after two of three epochs, with a result if it is finished."""
     history = [Record(epoch=epoch, time=0.0, metrics={"train/loss": 1.0}) for epoch in (1, 2)]
     metrics = {"best/epoch": 2.0, "test/accuracy": 0.81236}
     results = (Result(KEY, "accuracy-v1", {}, metrics, {}, history),) if state is TrialState.DONE else ()
@@ -78,7 +78,7 @@ def test_a_sweeps_description_has_paper_command_links_plot_and_table(sweep: Swee
         assert part in note
     assert f"](get-artifact?path=report/accuracy.png&run_uuid={RUN})" in note
     assert f"`{KEY}` ([run](#/experiments/7/runs/{RUN}))" in note
-    assert "<details>" not in note  # MLflow shows no such tag
+    assert "<details>" not in note  # MLflow does not show this tag
 
 
 def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_table(sweep: SweepView) -> None:
@@ -94,10 +94,10 @@ def test_a_description_that_is_too_long_drops_the_list_of_runs_and_keeps_the_tab
     (sweep.report / "table.md").write_text("| MVAE | 0.8000 |\n" * 1000, encoding="utf-8")
     note = sweep_note(sweep, "7", RUN)
     assert len(note) <= NOTE_CHARACTERS
-    assert note.splitlines()[-3:] == ["| MVAE | 0.8000 |", "", "(The rest is among the artifacts.)"]
+    assert note.splitlines()[-3:] == ["| MVAE | 0.8000 |", "", "(The rest is in the artifacts.)"]
 
 
-def test_a_trials_description_begins_with_what_it_came_to_and_says_where_its_weights_are() -> None:
+def test_a_trials_description_begins_with_its_outcome_and_names_its_weights_file() -> None:
     note = run_note(trial())
     assert note.splitlines()[0] == "**MVAE 1% seed 0**, test/accuracy **0.812**. Finished after 2 of 3 epochs."
     for part in ("Row MVAE, column 1%, arm mvae, data set digits, seed 0.", KEY, "accuracy-v1", "| best/epoch | 2 |"):
@@ -106,7 +106,7 @@ def test_a_trials_description_begins_with_what_it_came_to_and_says_where_its_wei
     assert "e" * 64 in note
 
 
-def test_a_failed_trials_description_says_why() -> None:
+def test_a_failed_trials_description_gives_the_reason() -> None:
     note = run_note(replace(trial(TrialState.FAILED), error="loss is nan\nat epoch 3"))
     assert "Failed after 2 of 3 epochs" in note
     assert "    loss is nan\n    at epoch 3" in note
@@ -122,7 +122,7 @@ def test_a_sweeps_view_shows_its_trials_by_row_and_column_with_the_metrics_of_it
     assert [section["name"] for section in state["compareRunSections"]][:3] == ["validation", "train", "test"]
 
 
-def test_a_view_that_is_there_is_not_written_again_and_one_that_is_another_is(sweep: SweepView) -> None:
+def test_an_unchanged_view_is_not_written_again_but_a_changed_one_is(sweep: SweepView) -> None:
     there = saved_view(sweep, 1, None)
     assert saved_view(sweep, 2, there) == there
     assert json.loads(saved_view(replace(sweep, metrics=("test/log_joint",)), 2, there))["createdAt"] == 2
@@ -146,5 +146,5 @@ def test_the_experiments_description_names_the_storage() -> None:
 
 
 @pytest.mark.parametrize("state", TrialState)
-def test_a_trials_description_has_words_for_every_way_in_which_it_can_stand(state: TrialState) -> None:
+def test_a_trials_description_has_words_for_every_state(state: TrialState) -> None:
     assert "2 of 3 epochs" in run_note(trial(state))

@@ -1,4 +1,4 @@
-"""Parts of a long measure: kept as they are finished, used again by a later process, and gone with the result."""
+"""Parts of a long measure: stored when finished, reused by a later process, and deleted after the result."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ F64 = torch.float64
 
 
 class Memory:
-    """Parts in memory, with what was asked of them."""
+    """Parts in memory, with a list of those requested."""
 
     def __init__(self, **parts: dict[str, Tensor]) -> None:
         self.parts: dict[str, dict[str, Tensor]] = parts
@@ -39,7 +39,7 @@ class Memory:
         self.written.append(name)
 
 
-def test_only_the_missing_parts_are_computed_and_the_numbers_are_those_of_an_unbroken_measure(
+def test_only_missing_parts_are_computed_and_the_numbers_equal_an_unbroken_measure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(likelihood_module, "ENCODED", 8)
@@ -64,7 +64,7 @@ def weights(tmp_path: Path, digest: str) -> Checkpoint:
     return Checkpoint(place(tmp_path), 1, "one", {"model.pt": File()}, [], {}, False)  # type: ignore[dict-item]
 
 
-def test_parts_are_those_of_the_same_weights_on_the_same_device_alone(tmp_path: Path) -> None:
+def test_parts_are_reused_only_for_the_same_weights_and_device(tmp_path: Path) -> None:
     mine = PartFiles(tmp_path / "key", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu")
     found = {"log_joint": torch.randn(5, dtype=F64)}
     mine.write("0", found)
@@ -81,7 +81,7 @@ def test_parts_are_those_of_the_same_weights_on_the_same_device_alone(tmp_path: 
     assert mine.read("0") is None and not (tmp_path / "key").exists()
 
 
-def test_a_damaged_part_is_computed_again_and_one_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+def test_a_damaged_part_is_computed_again_and_an_unwritable_one_stops_nothing(tmp_path: Path) -> None:
     mine = PartFiles(tmp_path / "parts", "likelihood-s10-v1", weights(tmp_path, "a"), "cpu")
     mine.write("0", {"x": torch.zeros(3)})
     path = mine.folder / "0.pt"
@@ -92,7 +92,7 @@ def test_a_damaged_part_is_computed_again_and_one_that_cannot_be_written_stops_n
     in_the_way.write("0", {"x": torch.zeros(3)})
 
 
-def test_a_trial_that_dies_while_it_is_measured_goes_on_with_the_rest_and_gives_the_same_result(
+def test_a_trial_killed_while_being_measured_resumes_with_the_missing_parts_and_gives_the_same_result(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(likelihood_module, "ENCODED", 100)

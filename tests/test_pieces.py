@@ -1,4 +1,4 @@
-"""Gradients piece by piece: those of one piece, for every network, in memory that hardly grows with the terms."""
+"""Gradients computed in pieces equal those of one pass, for every network, and need little memory for more terms."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ KINDS: dict[str, tuple[tuple[Modality, ...], str | None]] = {
     "64x64 and 18 attributes as one": ((PHOTO, SEVERAL), "dcgan"),
     "18 single attributes": ((IMAGE, LABEL, *single(18)), None),
 }
-"""Modalities and image network, for every kind of network there is."""
+"""Modalities and image network, for every kind of network."""
 
 FEW = 4
-"""Rows a piece at which a step of 6 rows comes in several."""
+"""Rows per piece, so that a step of 6 rows has several pieces."""
 
 
 def step(model: Multimodal, rows: int, k: int, *, seed: int = 0, everything: bool = False) -> mvae.models.elbo.Loss:
-    """A step of the objective, with values and noise of the precision of the model."""
+    """One step of the objective, with values and noise in the model's precision."""
     modalities, dtype = model.modalities, next(model.parameters()).dtype
     random, draw = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     present = np.ones((rows, len(modalities)), bool) if everything else random.random((rows, len(modalities))) < 0.7
@@ -62,11 +62,11 @@ def step(model: Multimodal, rows: int, k: int, *, seed: int = 0, everything: boo
 
 
 Outcome = tuple[Tensor, dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]
-"""The loss, its parts, the gradients, and the running statistics after it."""
+"""The loss, its parts, the gradients, and the running statistics afterwards."""
 
 
 def cut(model: Multimodal, monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
-    """Decoders take so many rows a pass from now on."""
+    """Limits decoders to the given number of rows per pass."""
     monkeypatch.setattr(mvae.models.elbo, "DECODED_ROWS", rows)
     monkeypatch.setattr(mvae.models.elbo, "FEW_MODALITIES", 0)
     monkeypatch.setattr(mvae.models.elbo, "STACKED_ROWS", rows * max(1, len(model.stacked)))
@@ -88,7 +88,7 @@ def outcome(kind: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch, rows
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)], ids=["32", "64"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_many_pieces_are_those_of_one_for_every_network(
+def test_for_every_network_gradients_computed_in_pieces_equal_those_in_one_pass(
     kind: str, dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = outcome(kind, dtype, monkeypatch, 10**9)
@@ -97,14 +97,14 @@ def test_gradients_of_many_pieces_are_those_of_one_for_every_network(
         torch.testing.assert_close(pieces[:2], whole[:2], rtol=tolerance, atol=tolerance)
         scale = max(float(gradient.abs().max()) for gradient in whole[2].values())
         for name, gradient in pieces[2].items():
-            # Sums over 64x64 pixels: how far float32 rounds them apart depends on the processor.
+            # Sums over 64x64 pixels: the rounding of float32 differs between processors.
             atol = 10 * tolerance * max(1e-2 * scale, float(whole[2][name].abs().max()))
             torch.testing.assert_close(gradient, whole[2][name], rtol=tolerance, atol=atol, msg=name)
         torch.testing.assert_close(pieces[3], whole[3], rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_network_is_cut_into_pieces_in_the_test_above(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_above_splits_every_network_into_pieces(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pieces: list[int] = []
 
     def counted(*arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
@@ -120,7 +120,7 @@ def test_every_network_is_cut_into_pieces_in_the_test_above(kind: str, monkeypat
     assert max(pieces) == 1
 
 
-def test_one_piece_is_differentiated_as_usual_bit_for_bit() -> None:
+def test_a_single_piece_is_differentiated_as_usual_bit_for_bit() -> None:
     torch.manual_seed(0)
     network, whole = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 3)), torch.randn(7, 4, requires_grad=True)
     leaves, weights = [whole, *network.parameters()], torch.tensor([1.0, 2.0, 3.0])
@@ -135,9 +135,7 @@ def test_one_piece_is_differentiated_as_usual_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("dim", [0, 1])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_pieces_along_any_dimension_give_the_weighted_total_the_sums_and_the_gradients_of_what_comes_after(
-    weighted: bool, dim: int
-) -> None:
+def test_pieces_along_any_dimension_give_the_right_totals_sums_and_gradients(weighted: bool, dim: int) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 3)).double()
     source = torch.randn(6, 6, 4, dtype=torch.float64, requires_grad=True)
@@ -158,7 +156,7 @@ def test_pieces_along_any_dimension_give_the_weighted_total_the_sums_and_the_gra
     torch.testing.assert_close(mine, torch.autograd.grad(expected.square() * 0.1, leaves))
 
 
-def test_nothing_to_sum_is_zero() -> None:
+def test_a_sum_over_nothing_is_zero() -> None:
     whole, network = torch.zeros(0, 4, requires_grad=True), nn.Linear(4, 1)
 
     def never(part: Tensor, start: int, end: int) -> Tensor:
@@ -171,7 +169,7 @@ def test_nothing_to_sum_is_zero() -> None:
     assert total.shape == each.shape == ()
 
 
-def test_frozen_parameters_get_no_gradient_and_without_gradients_pieces_leave_no_graph() -> None:
+def test_frozen_parameters_get_no_gradient_and_no_grad_mode_leaves_no_graph() -> None:
     torch.manual_seed(0)
     network, whole = nn.Sequential(nn.Linear(4, 5), nn.SiLU(), nn.Linear(5, 1)), torch.randn(7, 4)
     network[0].requires_grad_(False)
@@ -187,7 +185,7 @@ def test_frozen_parameters_get_no_gradient_and_without_gradients_pieces_leave_no
     torch.testing.assert_close(quiet, total.detach())
 
 
-def test_running_statistics_move_once_over_all_pieces_whether_or_not_there_are_gradients() -> None:
+def test_running_statistics_are_updated_once_over_all_pieces_with_and_without_gradients() -> None:
     def moved(*, pieces: bool, gradients: bool) -> Tensor:
         torch.manual_seed(0)
         network, whole = nn.Sequential(nn.Linear(4, 3), TermBatchNorm(3)), torch.randn(8, 4)
@@ -208,7 +206,7 @@ def test_running_statistics_move_once_over_all_pieces_whether_or_not_there_are_g
         torch.testing.assert_close(moved(pieces=pieces, gradients=gradients), once)
 
 
-def test_under_bfloat16_pieces_give_about_the_gradients_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_bfloat16_pieces_give_nearly_the_gradients_of_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def flat(rows: int) -> Tensor:
         with torch.autocast("cpu", torch.bfloat16):
             _, _, gradients, _ = outcome("18 single attributes", torch.float32, monkeypatch, rows)
@@ -224,7 +222,7 @@ def test_under_bfloat16_pieces_give_about_the_gradients_of_one(monkeypatch: pyte
 
 
 class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Follows every tensor that an operation gives, and knows the most bytes that were alive at once."""
+    """Follows the tensors that operations create, and records the largest number of bytes alive at once."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -252,7 +250,7 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def peak(model: Multimodal, rows: int, k: int) -> int:
-    """The most bytes alive at once in a step with its backward pass."""
+    """Largest number of bytes alive at once in a step with its backward pass."""
     model.zero_grad()
     gc.collect()
     alive = Alive()
@@ -262,19 +260,19 @@ def peak(model: Multimodal, rows: int, k: int) -> int:
 
 
 def per_term_and_row(model: Multimodal, rows: int, few: int, many: int) -> float:
-    """Numbers of float32 size by which the peak grows with each row of each further term."""
+    """Growth of the peak with each row of each further term, in numbers of float32 size."""
     return (peak(model, rows, many) - peak(model, rows, few)) / (many - few) / rows / 4
 
 
 @pytest.mark.parametrize("rule", [MVAE, MVAEQ])
-def test_memory_grows_by_a_few_latent_vectors_a_modality_for_each_row_of_each_further_term(
+def test_each_further_term_costs_only_a_few_latent_vectors_of_memory_per_row_and_modality(
     rule: type[Multimodal], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = 20
     model = many_model((Modality("image", Kind.IMAGE, (1, 28, 28)), *single(18)), rule, image_network="mlp").float()
     cut(model, monkeypatch, rows)
     slope = per_term_and_row(model, rows, 8, 20)
-    assert 0 < slope < 12 * LATENTS + 100  # a z for the 10 attributes of a subset, its posterior, and where they go
+    assert 0 < slope < 12 * LATENTS + 100  # a z for the 10 attributes of a subset, its posterior, and their indices
     assert slope == pytest.approx(per_term_and_row(model, rows, 20, 32), rel=0.05), "memory is not linear in k"
     cut(model, monkeypatch, 10**9)
     assert per_term_and_row(model, rows, 8, 20) > 30 * slope, "activations of all terms at once are no more than those"

@@ -1,4 +1,4 @@
-"""What holds of every place: in a folder, in object storage and in memory; and of the state that is kept there."""
+"""Claims about every place (folder, object storage, memory) and about the state kept there."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = ["endpoint"]
 
 @pytest.fixture(params=["folder", "objects", "memory", "memory without locks"])
 def root(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """An empty place of the test's own."""
+    """An empty place for one test."""
     if request.param == "folder":
         return place(tmp_path / "root")
     if request.param == "objects":
@@ -38,7 +38,7 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return Memory("root", Disk(has_locks=request.param == "memory"))
 
 
-def test_a_file_is_written_listed_read_replaced_and_deleted(root: Place) -> None:
+def test_a_place_writes_lists_reads_replaces_and_deletes_files(root: Place) -> None:
     path = root / "a" / "b.txt"
     assert not path.exists() and root.listing() == {}
     path.write_bytes(b"one")
@@ -56,7 +56,7 @@ def test_a_file_is_written_listed_read_replaced_and_deleted(root: Place) -> None
     assert list(root.listing()) == ["c"]
 
 
-def test_what_is_not_there_is_an_error_with_a_reason_and_a_name(root: Place) -> None:
+def test_a_missing_file_raises_an_error_with_its_name(root: Place) -> None:
     path = root / "missing"
     for asks in (path.read_bytes, path.version, path.unlink):
         with pytest.raises(FileNotFoundError, match="missing") as error:
@@ -65,7 +65,7 @@ def test_what_is_not_there_is_an_error_with_a_reason_and_a_name(root: Place) -> 
     assert not path.is_dir() and not path.is_file()
 
 
-def test_a_folder_is_deleted_with_all_that_is_in_it_and_may_be_missing(root: Place) -> None:
+def test_a_folder_is_deleted_with_its_contents_and_may_be_missing(root: Place) -> None:
     for name in ("a/b/c", "a/d", "ab"):
         (root / name).write_bytes(b"1")
     for _ in range(2):
@@ -73,13 +73,13 @@ def test_a_folder_is_deleted_with_all_that_is_in_it_and_may_be_missing(root: Pla
         assert list(root.listing()) == ["ab"]
 
 
-def test_a_file_is_created_only_if_there_is_none(root: Place) -> None:
+def test_creating_a_file_that_exists_fails(root: Place) -> None:
     assert (root / "a" / "once").create(b"first")
     assert not (root / "a" / "once").create(b"second")
     assert (root / "a" / "once").read_bytes() == b"first"
 
 
-def test_a_lock_keeps_a_second_writer_out_where_there_are_locks(root: Place) -> None:
+def test_a_lock_excludes_a_second_writer_if_locks_are_supported(root: Place) -> None:
     order: list[str] = []
 
     def second() -> None:
@@ -95,7 +95,7 @@ def test_a_lock_keeps_a_second_writer_out_where_there_are_locks(root: Place) -> 
     assert order == (["first", "second"] if (root / "a").has_locks() else ["second", "first"])
 
 
-def test_damaged_files_are_set_aside_under_names_of_their_own(root: Place) -> None:
+def test_damaged_files_are_set_aside_under_unique_names(root: Place) -> None:
     for content in (b"one", b"two"):
         (root / "a").write_bytes(content)
         set_aside(root / "a")
@@ -104,7 +104,7 @@ def test_damaged_files_are_set_aside_under_names_of_their_own(root: Place) -> No
     assert not (root / "a").exists()
 
 
-def test_content_is_told_apart_and_other_programs_get_a_file_with_its_name(root: Place, tmp_path: Path) -> None:
+def test_changed_content_is_detected_and_other_programs_get_a_file_with_its_name(root: Place, tmp_path: Path) -> None:
     path, marks = root / "a.png", set()
     for content in (b"x" * 1000, b"y" * 1001):
         path.write_bytes(content)
@@ -115,13 +115,13 @@ def test_content_is_told_apart_and_other_programs_get_a_file_with_its_name(root:
     assert len(marks) == 2
 
 
-def test_a_place_is_proved_writable_without_a_trace(root: Place) -> None:
+def test_checking_that_a_place_is_writable_leaves_no_trace(root: Place) -> None:
     (root / "name").nearest().prove_writable()
     assert (root / "name").why_unusable() == ""
     assert not (root / "name").exists() and root.listing() == {}
 
 
-def test_values_come_in_the_order_of_the_items_wherever_they_are_asked_for(root: Place) -> None:
+def test_concurrent_reads_return_values_in_the_order_of_the_items(root: Place) -> None:
     for number in range(20):
         (root / str(number)).write_bytes(bytes([number]))
     assert each(lambda number: (root / str(number)).read_bytes()[0], range(20), root) == list(range(20))
@@ -139,7 +139,7 @@ def test_a_result_is_never_overwritten_and_a_damaged_one_is_set_aside(root: Plac
     assert (root / "results" / "l.accuracy-v1.json.bad").exists()
 
 
-def test_the_namespace_is_made_once_and_a_mark_is_seen_while_it_is_there(root: Place) -> None:
+def test_the_namespace_is_created_once_and_a_mark_is_seen_while_it_exists(root: Place) -> None:
     store = Store.open(root, "main", create=True)
     first = store.namespace()
     assert Store.open(root, "main", create=False).namespace() == first
@@ -148,7 +148,7 @@ def test_the_namespace_is_made_once_and_a_mark_is_seen_while_it_is_there(root: P
     assert mark.why_unseen() != ""
 
 
-def test_a_lease_is_refused_while_it_moves_and_gone_when_it_is_released(root: Place) -> None:
+def test_a_lease_is_refused_while_it_is_renewed_and_deleted_when_released(root: Place) -> None:
     with Lease(root, print, renew_every=0.05, settle=0.1) as mine:
         with pytest.raises(Refusal, match="and at work"):
             Lease(root, print, renew_every=0.05, dead_after=30, settle=0.1).acquire()
@@ -156,19 +156,19 @@ def test_a_lease_is_refused_while_it_moves_and_gone_when_it_is_released(root: Pl
     assert list(root.listing()) in ([], ["lease.json.lock"])
 
 
-def test_a_checkpoint_is_saved_found_passed_over_when_damaged_and_stripped_in_the_end(root: Place) -> None:
+def test_a_checkpoint_is_saved_found_skipped_if_damaged_and_reduced_to_weights_at_the_end(root: Place) -> None:
     a, b = Checkpoints(root / "key", "a"), Checkpoints(root / "key", "b")
     for checkpoints, epoch in ((a, 1), (a, 2), (a, 3), (b, 3)):
         contents = {MODEL: {"weight": torch.full((3,), float(epoch))}, "training.pt": {"step": epoch}}
         saved = checkpoints.save(epoch, contents, [], {"device": "cpu"})
         assert checkpoints.latest() == saved
-        time.sleep(0.002)  # of two of one epoch the later one is newer
+        time.sleep(0.002)  # of two checkpoints of one epoch the later one is newer
     assert sorted(path.name for path in (root / "key").iterdir()) == ["000002-a", "000003-a", "000003-b"]
     (root / "key" / "000003-b" / MODEL).write_bytes(b"short")
     (root / "key" / "000003-a" / MANIFEST).unlink()
     found = a.latest()
     assert found is not None and found.epoch == 2
-    assert a.keep_final_weights() is None, "a newer one is damaged"
+    assert a.keep_final_weights() is None, "a newer checkpoint is damaged"
     (root / "key" / "000003-b").remove_tree()
     final = b.keep_final_weights()
     assert final is not None and final.final and a.latest() == final

@@ -1,4 +1,4 @@
-"""What the plan reads out of a storage folder, and what it says of the rest."""
+"""The plan: what it reads from a storage folder, and how it shows the remaining work."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_without_storage_every_cell_is_missing(tmp_path: Path) -> None:
     assert len(planned.todo) == 3
 
 
-def test_done_partial_and_missing_are_told_apart(store: Store, finish: Callable[..., str]) -> None:
+def test_a_plan_distinguishes_done_partial_and_missing(store: Store, finish: Callable[..., str]) -> None:
     cells = [cell(seed=seed) for seed in range(3)]
     finish(cells[0])
     checkpoint(store, cells[1], epoch=4)
@@ -90,7 +90,7 @@ def test_cells_that_need_the_same_model_share_one_trial(store: Store) -> None:
     assert len(planned.todo) == 1
 
 
-def test_another_measure_of_a_finished_trial_trains_nothing_again(store: Store, finish: Callable[..., str]) -> None:
+def test_a_new_measure_of_a_finished_trial_needs_no_training(store: Store, finish: Callable[..., str]) -> None:
     key = finish(cell())
     checkpoint(store, cell(), epoch=10)
     planned = plan([cell(), cell(measure=OTHER)], store, FINGERPRINT)
@@ -99,7 +99,7 @@ def test_another_measure_of_a_finished_trial_trains_nothing_again(store: Store, 
     assert planned.estimate.seconds == 0
 
 
-def test_results_of_another_version_are_listed_and_not_read(store: Store, finish: Callable[..., str]) -> None:
+def test_results_of_another_version_are_listed_but_not_used(store: Store, finish: Callable[..., str]) -> None:
     key = finish(cell(), token="accuracy-v0")
     planned = plan([cell()], store, FINGERPRINT)
     assert planned.state(0) is TrialState.PENDING
@@ -107,7 +107,7 @@ def test_results_of_another_version_are_listed_and_not_read(store: Store, finish
     assert f"superseded and not read: {key}.accuracy-v0.json" in shown(planned)
 
 
-def test_results_under_the_keys_of_an_earlier_release_are_listed_and_not_read(
+def test_results_under_keys_of_an_earlier_release_are_listed_but_not_used(
     store: Store, finish: Callable[..., str]
 ) -> None:
     key = finish(cell())
@@ -133,7 +133,7 @@ def test_the_estimate_scales_finished_trials_of_the_same_kind_by_epochs(
     assert estimate.unknown == 0
 
 
-def test_an_arm_without_epochs_costs_the_same_however_many_are_asked_for(
+def test_the_cost_of_an_arm_without_epochs_does_not_depend_on_the_epochs_option(
     store: Store, finish: Callable[..., str]
 ) -> None:
     finish(cell("logreg", seed=7, epochs=10), seconds=3.0)
@@ -141,7 +141,7 @@ def test_an_arm_without_epochs_costs_the_same_however_many_are_asked_for(
     assert estimate.seconds == pytest.approx(3.0)
 
 
-def test_a_kind_that_never_finished_is_probed_once(store: Store) -> None:
+def test_a_kind_of_trial_that_never_finished_is_probed_once(store: Store) -> None:
     asked: list[Trial] = []
 
     def probe(trial: Trial) -> float:
@@ -153,14 +153,14 @@ def test_a_kind_that_never_finished_is_probed_once(store: Store) -> None:
     assert estimate.seconds == pytest.approx(60.0 + 120.0)
 
 
-def test_time_that_nobody_knows_is_called_unknown(store: Store, finish: Callable[..., str]) -> None:
+def test_a_time_that_cannot_be_estimated_is_shown_as_unknown(store: Store, finish: Callable[..., str]) -> None:
     finish(cell("nn", seed=7))
     planned = plan([cell("nn"), cell("mvae")], store, FINGERPRINT)
     assert (planned.estimate.known, planned.estimate.unknown) == (1, 1)
     assert "time unknown for 1 trial" in shown(planned)
 
 
-def test_the_rendering_shows_every_seed_and_the_hours(store: Store, finish: Callable[..., str]) -> None:
+def test_the_printed_plan_shows_every_seed_and_the_hours(store: Store, finish: Callable[..., str]) -> None:
     cells = [cell(fraction=fraction, seed=seed) for fraction in (0.1, 1.0) for seed in range(3)]
     finish(cells[0], seconds=36_000.0)
     checkpoint(store, cells[1], epoch=5)
@@ -172,7 +172,7 @@ def test_the_rendering_shows_every_seed_and_the_hours(store: Store, finish: Call
     assert "about 1 d 21 h of trial time for 5 trials, 1 d 01 h with 2 at once" in text
 
 
-def test_cells_of_two_data_sets_are_planned_each_by_its_own_fingerprint(store: Store) -> None:
+def test_cells_of_two_data_sets_are_planned_by_their_own_fingerprints(store: Store) -> None:
     cells = [
         Cell("NN", 1.0, Trial.create(dataset=name, model="nn"), ACCURACY, None, "nn") for name in ("digits", "mnist")
     ]
@@ -180,7 +180,7 @@ def test_cells_of_two_data_sets_are_planned_each_by_its_own_fingerprint(store: S
     assert plan(cells, store, marks).keys == tuple(one.trial.key(marks[one.trial.dataset]) for one in cells)
 
 
-def test_a_second_table_of_the_same_trials_has_their_keys_and_their_states(
+def test_a_second_table_of_the_same_trials_shares_their_keys_and_states(
     store: Store, finish: Callable[..., str]
 ) -> None:
     cells = [cell(seed=seed) for seed in range(2)]
@@ -191,7 +191,7 @@ def test_a_second_table_of_the_same_trials_has_their_keys_and_their_states(
     assert [other.state(index) for index in range(2)] == [TrialState.PENDING, TrialState.DONE]
 
 
-def test_trials_whose_epochs_hold_more_are_estimated_apart(store: Store, finish: Callable[..., str]) -> None:
+def test_trials_with_larger_epochs_are_estimated_separately(store: Store, finish: Callable[..., str]) -> None:
     def many(k: int, seed: int = 0, **fields: object) -> Cell:
         trial = Trial.create(dataset="mnist19", model="mvae", k=k, epochs=10, seed=seed, **fields)
         return Cell("MVAE19", f"k={k}", trial, ACCURACY, None, "mvae")

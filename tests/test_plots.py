@@ -1,4 +1,4 @@
-"""Plots: the files they are saved as, their words, and what they show of how many seeds."""
+"""Plots: their files, their words, and how they show the number of seeds."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = (0.01, 0.1, 0.5, 1.0)
 
 
 def made(root: Path, seeds: Mapping[str, tuple[int, ...]]) -> Report:
-    """A report of rows that have so many seeds in each of the columns."""
+    """A report whose rows have the given number of seeds in each column."""
     trial = Trial.create(dataset="fashion_mnist", model="mvae", image_network="mlp")
     cells = [
         Cell(row, column, trial.with_(paired_fraction=column, seed=10 * place + seed), ACCURACY, None, "mvae")
@@ -50,7 +50,7 @@ def report(tmp_path: Path) -> Report:
 
 
 def bands(shown: Figure) -> list[tuple[float, float]]:
-    """First and last place of each band."""
+    """First and last position of each band."""
     found = [one for axes in shown.axes for one in axes.collections if isinstance(one, PolyCollection)]
     places = [np.asarray(one.get_paths()[0].vertices)[:, 0] for one in found]
     return [(float(place.min()), float(place.max())) for place in places]
@@ -59,7 +59,7 @@ def bands(shown: Figure) -> list[tuple[float, float]]:
 # Files
 
 
-def test_a_figure_is_drawn_once_and_saved_in_three_forms(report: Report) -> None:
+def test_a_figure_is_drawn_once_and_saved_in_three_formats(report: Report) -> None:
     drawn: list[Figure] = []
 
     def draw() -> Figure:
@@ -72,7 +72,7 @@ def test_a_figure_is_drawn_once_and_saved_in_three_forms(report: Report) -> None
         assert files[name].startswith(begins)
 
 
-def test_the_bytes_of_a_file_depend_on_neither_the_time_nor_the_other_files(
+def test_the_bytes_of_a_figure_do_not_depend_on_time_or_other_figures(
     report: Report, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = {name: make() for name, make in forms("x", lambda: picture(report)).items()}
@@ -83,7 +83,7 @@ def test_the_bytes_of_a_file_depend_on_neither_the_time_nor_the_other_files(
         assert all(said not in data for data in together.values())
 
 
-def test_fonts_of_a_pdf_are_true_type(report: Report) -> None:
+def test_pdf_fonts_are_true_type(report: Report) -> None:
     data = saved(lambda: picture(report), "pdf")
     streams = [data, *(_inflated(part) for part in re.findall(rb"stream\n(.*?)\nendstream", data, re.DOTALL))]
     assert any(b"/FontFile2" in stream for stream in streams)
@@ -98,7 +98,7 @@ def _inflated(stream: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("form", ["pdf", "svg"])
-def test_a_heat_map_with_its_scale_of_colours_is_saved_the_same_each_time(form: str, report: Report) -> None:
+def test_a_heat_map_with_its_colour_bar_is_saved_identically_each_time(form: str, report: Report) -> None:
     one, other = (saved(lambda: heat_map(report, {"all": "all"}, "mean", 0, 1), form) for _ in range(2))
     assert one == other
 
@@ -112,7 +112,7 @@ def test_bands_are_drawn_only_between_columns_with_two_seeds_or_more(report: Rep
     assert bands(figure(plots, report)) == [(-2.0, 0.0)]
 
 
-def test_title_and_legend_say_how_many_seeds_there_are(report: Report, tmp_path: Path) -> None:
+def test_title_and_legend_show_the_number_of_seeds(report: Report, tmp_path: Path) -> None:
     (axes,) = picture(report).axes
     assert axes.get_title(loc="left") == "FashionMNIST: mean and standard deviation over 1 to 3 seeds"
     legend = axes.get_legend()
@@ -152,17 +152,17 @@ def test_axes_are_named_in_words(report: Report) -> None:
         ("score", "score"),
     ],
 )
-def test_a_metric_in_words(metric: str, words: str) -> None:
+def test_metrics_are_shown_in_words(metric: str, words: str) -> None:
     assert metric_words(metric) == words
 
 
 def test_every_committed_metric_has_words_without_slashes_and_underscores() -> None:
-    metrics = {number.metric for path in each_file(Sources().results) for number in read(path).numbers}
+    metrics = {metric for path in each_file(Sources().results) for result in read(path) for metric in result.metrics}
     assert metrics
     assert [metric for metric in metrics if re.search(r"[/_]", metric_words(metric))] == []
 
 
-def test_axes_and_data_sets_in_words() -> None:
+def test_axes_and_data_sets_are_shown_in_words() -> None:
     assert axis_words("keep_probability") == "probability of keeping a value"
     assert axis_words("training_examples") == "training examples"
     assert dataset_words("fashion_mnist") == "FashionMNIST" and dataset_words("my_images") == "my images"

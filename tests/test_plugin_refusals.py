@@ -1,4 +1,4 @@
-"""Plug-ins that cannot be loaded, and data sets and arms the code cannot work with, are refused in one line."""
+"""Plug-ins that cannot be loaded, and invalid data sets and arms, are refused in one line."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ mvae.models.add(replace(arm("nn"), {}))
         ("x = 1\nif x\n", ", line 2: SyntaxError: expected ':'"),
         ("\nimport nowhere\n", ", line 2: ModuleNotFoundError: No module named 'nowhere'"),
         ("def f():\n    return y\n\nf()\n", ", line 2: NameError: name 'y' is not defined"),
-        ("raise SystemExit(3)\n", ", line 1: it ends the process: a plug-in adds data sets and arms, a pipeline of"),
-        ("x = 1\n", ": it adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(...)"),
+        ("raise SystemExit(3)\n", ", line 1: exits the process: only add data sets and arms in a plug-in, and run"),
+        ("x = 1\n", ": adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(Arm(...))"),
         ("import mvae.data\nmvae.data.add({})\n", ", line 2: mvae.data.add takes a Source, not dict"),
         (
             "import mvae.models\nmvae.models.add(1)\n",
@@ -50,13 +50,13 @@ mvae.models.add(replace(arm("nn"), {}))
             "import mvae.data\nmvae.data.add(mvae.data.source('digits'))\n",
             ", line 2: data set 'digits' already exists: choose another name",
         ),
-        (AN_ARM.format("title='mine'"), ", line 5: there is an arm 'nn' already: choose another token"),
-        (AN_ARM.format("token='my arm'"), ": arm 'my arm': its token is of letters, digits, '_', '.' and '-'"),
+        (AN_ARM.format("title='mine'"), ", line 5: arm 'nn' already exists: choose another token"),
+        (AN_ARM.format("token='my arm'"), ": invalid arm token 'my arm': use only letters, digits, '_', '.' and '-'"),
         ("\0", ": SyntaxError: source code string cannot contain null bytes"),
     ],
     ids=lambda value: value.split(":")[0][-30:],
 )
-def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
+def test_an_unusable_plug_in_gives_a_one_line_error_and_leaves_nothing_behind(
     text: str, line: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     known = dict(data.DATASETS), dict(models.ARMS), set(sys.modules)
@@ -66,16 +66,16 @@ def test_a_plug_in_that_cannot_be_taken_is_one_line_and_leaves_nothing_behind(
     assert end.value.code == BAD_INPUT
     (said,) = capfd.readouterr().err.splitlines()
     assert f"{path}{line}" in said
-    assert known[:2] == (data.DATASETS, models.ARMS)
+    assert known[:2] == (dict(data.DATASETS), models.ARMS)
     assert not [name for name in sys.modules.keys() - known[2] if name.startswith("mvae_plugin")]
 
 
-def test_a_plug_in_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: there is no file {Path.cwd()}/nowhere.py; write"):
+def test_a_missing_plug_in_gives_a_one_line_error(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=rf"^--plugins nowhere.py: file {Path.cwd()}/nowhere.py does not exist; write"):
         read(Options, ["--plugins", "nowhere.py"])
 
 
-def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_plug_in_data_set_is_unknown_without_its_plug_in(capfd: pytest.CaptureFixture[str]) -> None:
     options = read(Options, ["--dataset", "my_images"])
     assert main(lambda: sweep(options), options) == BAD_INPUT
     assert "unknown data set 'my_images': choose one of digits," in capfd.readouterr().err
@@ -100,7 +100,11 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
             "lambda _root: 1300",
             "1,200 training examples, but examples says 1,300",
         ),
-        (".hexdigest()", ".digest()", "data set my_images: digest gives a text (hexdigest), not bytes"),
+        (
+            ".hexdigest()",
+            ".digest()",
+            "data set my_images: digest returned bytes: return a str, for example hexdigest()",
+        ),
         (
             "return root / ",
             "return root / 'x' / ",
@@ -110,7 +114,7 @@ def test_without_its_plug_in_a_data_set_does_not_exist(capfd: pytest.CaptureFixt
     ],
     ids=lambda value: value[:20],
 )
-def test_a_mistake_in_a_data_set_is_one_line_before_anything_starts(
+def test_a_mistake_in_a_data_set_gives_a_one_line_error_before_anything_starts(
     old: str, new: str, line: str, root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(tmp_path, IMAGES, (old, new))
@@ -130,7 +134,7 @@ DCGAN = Defaults(8, 1, "dcgan", ("dcgan",))
 
 
 def left_half(image: torch.Tensor) -> torch.Tensor:
-    """A view of another width than its image."""
+    """A view with another width than its image."""
     return image[..., : image.shape[-1] // 2]
 
 
@@ -191,7 +195,7 @@ def left_half(image: torch.Tensor) -> torch.Tensor:
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+def test_an_invalid_data_set_is_refused(fields: dict[str, Any], line: str) -> None:
     with pytest.raises(Refusal) as refusal:
         check_source(replace(data.source("digits"), **fields))
     assert line in str(refusal.value)
@@ -200,24 +204,24 @@ def test_a_data_set_that_the_code_could_not_work_with_is_refused(fields: dict[st
 @pytest.mark.parametrize(
     ("fields", "line"),
     [
-        ({"token": "my arm"}, "arm 'my arm': its token is of letters, digits"),
-        ({"reads": models.arm("nn").reads | {"dropout"}}, "arm nn reads dropout, which is no field of a trial"),
+        ({"token": "my arm"}, "invalid arm token 'my arm': use only letters, digits"),
+        ({"reads": models.arm("nn").reads | {"dropout"}}, "arm nn reads dropout, which is not a field of a trial"),
         (
             {"reads": IDENTITY},
-            "arm nn must read batch_size: begin its reads with IDENTITY | OPTIMISED, as every",
+            "arm nn must read batch_size: start its `reads` with IDENTITY | OPTIMISED, like every",
         ),
-        ({"measures": frozenset({"beauty"})}, "measure beauty: choose among accuracy, attributes, likelihood, readout"),
-        ({"version": 0}, "arm nn: version = 0 is not from 1 on"),
+        ({"measures": frozenset({"beauty"})}, "measure beauty: choose from accuracy, attributes, likelihood, readout"),
+        ({"version": 0}, "arm nn has version 0: set it to 1 or more"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_an_arm_that_the_code_could_not_work_with_is_refused(fields: dict[str, Any], line: str) -> None:
+def test_an_invalid_arm_is_refused(fields: dict[str, Any], line: str) -> None:
     with pytest.raises(Refusal) as refusal:
         check_arm(replace(models.arm("nn"), **fields))
     assert line in str(refusal.value)
 
 
-def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_converted() -> None:
+def test_a_view_of_another_shape_is_refused_when_the_data_are_converted() -> None:
     found = replace(data.source("digits"), modalities=(IMAGE, replace(IMAGE, name="half", view=left_half)))
     check_source(found)
     images = np.zeros((5, 1, 8, 8), np.uint8)
@@ -226,7 +230,7 @@ def test_a_view_that_makes_images_of_another_shape_is_refused_when_the_data_are_
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
+def test_a_second_image_without_a_fitting_network_is_refused_before_anything_starts(
     root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = changed(
@@ -245,15 +249,15 @@ def test_a_second_image_that_no_network_fits_is_one_line_before_anything_starts(
     assert not (tmp_path / "storage").exists()
 
 
-def test_the_packages_own_data_sets_and_arms_would_be_taken() -> None:
+def test_the_packages_own_data_sets_and_arms_pass_the_plug_in_checks() -> None:
     for known in data.DATASETS.values():
         check_source(known)
     for own in models.ARMS.values():
         check_arm(own)
 
 
-def test_an_arm_that_looks_at_a_field_which_it_does_not_read_is_stopped(tmp_path: Path) -> None:
+def test_reading_a_field_that_the_arm_does_not_declare_is_an_error(tmp_path: Path) -> None:
     load(changed(tmp_path, MEAN, ("reads=MVAE_ARM.reads,", 'reads=MVAE_ARM.reads - {"latents"},')))
     trial = Trial.create(dataset="digits", model="mvae_mean")
-    with pytest.raises(AttributeError, match=r"^arm mvae_mean looks at trial.latents, which is not among its reads"):
+    with pytest.raises(AttributeError, match=r"^arm mvae_mean reads trial.latents, which is not in its `reads`"):
         models.arm("mvae_mean").build(trial, data.source("digits").modalities)

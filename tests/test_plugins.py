@@ -31,18 +31,18 @@ PAGES = {IMAGES: "data-set.md", MEAN: "arm.md", TABLE: "table.md"}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_an_example_is_one_file_of_less_than_60_lines_outside_the_package(path: Path) -> None:
+def test_each_example_is_one_file_of_less_than_60_lines_outside_the_package(path: Path) -> None:
     assert path.parent.name not in ("mvae", "sweeps", "pipelines")
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_the_page_on_an_example_shows_the_file_that_the_tests_run(path: Path) -> None:
+def test_each_examples_page_shows_the_file_that_the_tests_run(path: Path) -> None:
     page = (ROOT / "docs" / "extend" / PAGES[path]).read_text(encoding="utf-8")
     assert f"```python\n{path.read_text(encoding='utf-8')}```\n" in page
 
 
-def test_the_examples_data_set_holds_what_its_raw_file_holds(root: Path, tmp_path: Path) -> None:
+def test_the_example_data_set_holds_the_contents_of_its_raw_file(root: Path, tmp_path: Path) -> None:
     load(IMAGES)
     found = data.load("my_images", root, tmp_path / "cache")
     splits = (found.train, found.validation, found.test)
@@ -55,7 +55,7 @@ def test_the_examples_data_set_holds_what_its_raw_file_holds(root: Path, tmp_pat
     assert ours == sorted((label, image.tobytes()) for label, image in theirs)
 
 
-def test_the_examples_arm_averages_the_experts_that_a_term_conditions_on() -> None:
+def test_the_example_arm_averages_the_experts_that_a_term_conditions_on() -> None:
     load(MEAN)
     trial = Trial.create(dataset="digits", model="mvae_mean", epochs=1)
     model = models.arm("mvae_mean").build(trial, data.source("digits").modalities)
@@ -87,7 +87,7 @@ def test_the_inverted_product_weights_means_by_variance_with_and_without_the_pri
 # A trial process
 
 
-def test_a_trial_process_needs_no_file_of_a_plug_in(root: Path, tmp_path: Path) -> None:
+def test_a_trial_process_does_not_need_the_plug_in_file(root: Path, tmp_path: Path) -> None:
     load(changed(tmp_path, IMAGES), changed(tmp_path, MEAN))
     store, cache = Store.open(tmp_path / "storage", "main", create=True), tmp_path / "cache"
     trial = Trial.create(dataset="my_images", model="mvae_mean", epochs=1)
@@ -105,13 +105,13 @@ def test_a_trial_process_needs_no_file_of_a_plug_in(root: Path, tmp_path: Path) 
 # Keys and data
 
 
-def test_a_plug_in_that_is_loaded_twice_is_one() -> None:
+def test_loading_a_plug_in_twice_has_no_effect() -> None:
     load(IMAGES, IMAGES)
     load(IMAGES)
     assert [plugin.path for plugin in plugins.loaded()] == [IMAGES]
 
 
-def test_a_trial_names_the_plug_ins_that_it_comes_from_and_no_others() -> None:
+def test_a_trial_names_exactly_the_plug_ins_it_uses() -> None:
     load(IMAGES, MEAN)
     images, mean = plugins.loaded()
 
@@ -124,7 +124,7 @@ def test_a_trial_names_the_plug_ins_that_it_comes_from_and_no_others() -> None:
     assert made_by("my_images", "mvae_mean") == {images.digest, mean.digest}
 
 
-def test_an_arms_version_is_in_its_keys_from_2_on(tmp_path: Path) -> None:
+def test_an_arms_version_enters_its_keys_from_version_2_on(tmp_path: Path) -> None:
     def key(*replacements: tuple[str, str]) -> str:
         plugins.forget()
         load(changed(tmp_path, MEAN, *replacements))
@@ -135,7 +135,7 @@ def test_an_arms_version_is_in_its_keys_from_2_on(tmp_path: Path) -> None:
     assert key(("version=1", "version=2")) != first
 
 
-def test_what_another_state_of_a_plug_in_converted_is_not_taken_for_its_own(root: Path, tmp_path: Path) -> None:
+def test_data_converted_by_a_changed_plug_in_are_not_reused(root: Path, tmp_path: Path) -> None:
     def first_image(*replacements: tuple[str, str]) -> tuple[str, int]:
         plugins.forget()
         load(changed(tmp_path, IMAGES, *replacements))
@@ -144,12 +144,12 @@ def test_what_another_state_of_a_plug_in_converted_is_not_taken_for_its_own(root
 
     before = first_image()
     mark, total = first_image(("[:, None], file", "[:, None] // 2, file"))
-    assert mark == before[0], "the fingerprint says what the author says: content, split rule, version"
-    assert 0 < total < before[1], "but what is trained on is what the file now makes"
+    assert mark == before[0], "the fingerprint has only the author's content, split rule and version"
+    assert 0 < total < before[1], "but training uses the data that the file makes now"
     assert first_image(("version=1", "version=2"))[0] != mark
 
 
-def test_what_another_state_of_a_plug_in_gave_stands_and_is_told_of(root: Path, tmp_path: Path) -> None:
+def test_results_of_a_changed_plug_in_are_kept_and_reported(root: Path, tmp_path: Path) -> None:
     store, cache = Store.open(tmp_path / "storage", "main", create=True), tmp_path / "cache"
     asked = ("--dataset", "my_images", "--arms", "nn", "--sizes", "100", "--seeds", "0", "--epochs", "1")
 
@@ -166,5 +166,5 @@ def test_what_another_state_of_a_plug_in_gave_stands_and_is_told_of(root: Path, 
     assert told() == (0, "")
     ran, line = told(("Returns one array", "Returns an array"))
     assert ran == 0
-    assert line.startswith("Warning: 1 trial ran with another my_images.py than today's, and what it gave stands. To")
+    assert line.startswith("Warning: 1 trial ran with another version of my_images.py; the results are kept. To")
     assert told(("Returns one array", "Returns an array"), ("version=1", "version=2")) == (1, "")

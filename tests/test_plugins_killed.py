@@ -1,4 +1,4 @@
-"""A table of your own over plug-ins: killed, resumed, and equal to an unbroken one."""
+"""A user's own table with plug-ins: killed, resumed, and equal to an unbroken one."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ import mlflow
 mlflow.set_tracking_uri(sys.argv[1])
 print(type(mlflow.pytorch.load_model(sys.argv[2])).__name__)
 """
-"""Loads a model as someone does who never heard of plug-ins."""
+"""Loads a model in a process that knows nothing of plug-ins."""
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_other(tmp_path: Path) -> None:
+def test_a_killed_table_with_plug_ins_resumes_like_any_other(tmp_path: Path) -> None:
     with place(begun=True) as here:
         write_images(here.root / "raw")
         files = [changed(here.root, path) for path in (IMAGES, MEAN)]
@@ -53,7 +53,7 @@ def test_a_table_of_ones_own_over_plug_ins_is_killed_and_resumed_like_every_othe
         driver.until(lambda: here.epochs().get(keys[1], 0) >= 2, "the arm's second epoch")
         texts = [path.read_text(encoding="utf-8") for path in files]
         for path in files:
-            path.unlink()  # whoever starts now has what the driver sent, and nothing else
+            path.unlink()  # new processes get only what the driver sends
         for process in driver.trial_processes():
             kill(process)
         reached = here.epochs()[keys[1]]

@@ -1,4 +1,4 @@
-"""Private names of Ray: one file uses them, and this version of Ray has them as that file expects."""
+"""Private names of Ray: only one file uses them, and the installed version of Ray has them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def is_private(name: str) -> bool:
 
 
 def names(tree: ast.AST) -> Iterator[str]:
-    """Dotted names below ray that a file imports or reads, and options and attributes by which it reaches into Ray."""
+    """Dotted names below ray that a file imports or reads, and options and attributes that reach into Ray."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (one.name for one in node.names)
@@ -39,7 +39,7 @@ def names(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Attribute) and ast.unparse(node).startswith("ray."):
             yield ast.unparse(node)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value:
-            yield node.value  # as patches and resources have it
+            yield node.value  # as in patches and resources
         elif isinstance(node, ast.Call) and ast.unparse(node.func).startswith("ray."):
             yield from (f"ray.{option.arg}" for option in node.keywords if option.arg)
 
@@ -49,15 +49,15 @@ def private_names(source: str) -> list[str]:
     return [name for name in found if "__internal" in name or any(map(is_private, name.split(".")))]
 
 
-def test_one_file_alone_uses_private_names_of_ray() -> None:
+def test_only_one_file_uses_private_names_of_ray() -> None:
     told = subprocess.run(["git", "ls-files", "*.py"], cwd=PROJECT, capture_output=True, encoding="utf-8", check=True)
     files = [name for name in told.stdout.split() if (PROJECT / name).exists()]
     users = {name for name in files if private_names((PROJECT / name).read_text(encoding="utf-8"))}
     assert users == ALLOWED
 
 
-def test_the_engine_reads_no_attribute_that_begins_with_an_underscore() -> None:
-    """Whose attribute it is cannot be seen in the source: so it reads none of its own either."""
+def test_the_engine_reads_no_attribute_that_starts_with_an_underscore() -> None:
+    """The source does not show whose an attribute is, so this includes attributes of our own."""
     read = {
         f"{path.name}: {ast.unparse(node)}"
         for path in (PROJECT / "sweeps" / "engine").glob("*.py")
@@ -81,11 +81,11 @@ def test_the_engine_reads_no_attribute_that_begins_with_an_underscore() -> None:
         "resources = {'node:__internal_head__': 1}",
     ],
 )
-def test_every_way_to_a_private_name_is_noticed(source: str) -> None:
+def test_every_way_to_reach_a_private_name_is_detected(source: str) -> None:
     assert private_names(source)
 
 
-def test_this_version_of_ray_has_what_is_replaced() -> None:
+def test_the_installed_ray_has_every_name_that_is_replaced() -> None:
     from ray._private import node, ray_constants, utils, worker
 
     for owner, attributes in (
@@ -98,7 +98,7 @@ def test_this_version_of_ray_has_what_is_replaced() -> None:
 
 
 @pytest.mark.slow
-def test_train_starts_no_process_for_data_sets() -> None:
+def test_ray_train_starts_no_data_set_process() -> None:
     from ray.train.torch import TorchTrainer
 
     plain: Any = TorchTrainer(print)

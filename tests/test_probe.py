@@ -1,4 +1,4 @@
-"""The probe behind `--plan`: seconds of a trial from a few of its steps."""
+"""The probe behind `--plan`: estimates a trial's seconds from a few of its steps."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def seconds(probe: Probe, trial: Trial) -> float:
 
 
 @pytest.mark.parametrize("model", ["mvae", "nn"])
-def test_ten_times_the_epochs_are_estimated_at_about_ten_times_the_seconds(model: str, probe: Probe) -> None:
+def test_the_estimate_is_proportional_to_the_number_of_epochs(model: str, probe: Probe) -> None:
     short = Trial.create(dataset="digits", model=model, epochs=2)
     probe(short)
     ratio = seconds(probe, short.with_(epochs=20)) / seconds(probe, short)
     assert 2 < ratio < 50
 
 
-def test_a_closed_form_arm_is_estimated_by_a_fit(probe: Probe) -> None:
+def test_a_closed_form_arm_is_estimated_by_fitting_it(probe: Probe) -> None:
     assert seconds(probe, Trial.create(dataset="digits", model="logreg", paired_fraction=0.05)) > 0
 
 
@@ -40,7 +40,7 @@ def test_a_trial_with_fewer_steps_than_the_warm_up_is_estimated(probe: Probe) ->
     assert seconds(probe, Trial.create(dataset="digits", model="nn", batch_size=1297, epochs=1)) > 0
 
 
-def test_where_the_data_are_not_converted_nothing_is_known_and_nothing_is_written(tmp_path: Path) -> None:
+def test_without_converted_data_the_probe_gives_no_estimate_and_writes_nothing(tmp_path: Path) -> None:
     trial = Trial.create(dataset="digits", model="nn")
     assert probed_seconds(trial, fingerprint("digits"), tmp_path / "cache") is None
     assert not list(tmp_path.iterdir())

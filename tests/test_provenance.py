@@ -1,4 +1,4 @@
-"""Where a number was made is recorded as it is."""
+"""Every number records where it was made."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sweeps.store.provenance import Attempts, git_sha, source_digest, stale_pack
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_the_git_sha_is_that_of_the_checkout_and_says_when_files_differ() -> None:
+def test_the_recorded_git_sha_is_the_checkouts_and_marks_changed_files() -> None:
     git_sha.cache_clear()
     if not (ROOT / ".git").exists():
         assert git_sha() == ""
@@ -31,7 +31,7 @@ def test_the_git_sha_is_that_of_the_checkout_and_says_when_files_differ() -> Non
     assert git_sha() == head.stdout.strip() + "-dirty" * bool(changed.stdout.strip())
 
 
-def test_a_package_inside_another_checkout_claims_no_sha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_inside_another_checkout_records_no_git_sha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.setattr(provenance, "ROOT", tmp_path / "site-packages")
     (tmp_path / "site-packages").mkdir()
@@ -40,29 +40,29 @@ def test_a_package_inside_another_checkout_claims_no_sha(tmp_path: Path, monkeyp
     git_sha.cache_clear()
 
 
-def test_versions_name_python_and_torch() -> None:
+def test_recorded_versions_include_python_and_torch() -> None:
     found = versions()
     assert found["python"] == platform.python_version()
     assert {"torch", "ray", "mlflow", "numpy"} <= found.keys()
 
 
-def test_an_attempt_says_where_it_ran() -> None:
-    (record,) = Attempts("abc", "cpu", None, started=1.0).so_far()["attempts"]
+def test_an_attempt_records_where_it_ran() -> None:
+    (record,) = Attempts("abc", "cpu", None, started=1.0).for_checkpoint()["attempts"]
     assert (record["attempt"], record["from_epoch"], record["host"]) == ("abc", 0, platform.node())
     assert record["device_name"]
 
 
-def test_a_script_that_differs_from_the_packages_own_is_told_and_any_other_is_not(tmp_path: Path) -> None:
+def test_a_changed_copy_of_a_pipeline_is_reported_and_other_scripts_are_not(tmp_path: Path) -> None:
     own = provenance.ROOT / "pipelines" / "k_sweep.py"
     copied = tmp_path / "k_sweep.py"
     copied.write_bytes(own.read_bytes())
     assert stale_package(own) == stale_package(copied) == stale_package(tmp_path / "mine.py") == ""
     copied.write_text(own.read_text(encoding="utf-8") + "\n# changed on the laptop\n", encoding="utf-8")
-    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the one in the package at ")
+    assert stale_package(copied).startswith("Warning: k_sweep.py differs from the copy in the package at ")
     assert "ray up --no-restart" in stale_package(copied)
 
 
-def test_the_digest_of_the_source_changes_with_any_file_and_not_with_the_folder(
+def test_the_source_digest_depends_on_every_file_but_not_on_the_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def digest(root: Path) -> str:

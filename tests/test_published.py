@@ -1,4 +1,4 @@
-"""Known data sets are recognised: files of another data set or of another part are refused, own files are described."""
+"""Files of the wrong data set or part are refused, and files that differ from the published ones are described."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def refused(digests: dict[str, str], folder: str = "MNIST") -> str:
     return str(refusal.value)
 
 
-def test_the_published_files_and_files_that_nobody_knows_are_taken() -> None:
+def test_published_files_and_unknown_files_are_accepted() -> None:
     for folder, digests in DIGESTS.items():
         assert tuple(digests) == FILES
         known_files.refuse_misplaced(RAW, folder, digests)
@@ -43,7 +43,7 @@ def test_the_published_files_and_files_that_nobody_knows_are_taken() -> None:
     known_files.refuse_misplaced(RAW, "MNIST", {name: f"own {name}" for name in FILES})
 
 
-def test_files_of_another_family_are_refused_one_or_all_in_either_folder() -> None:
+def test_files_of_another_data_set_are_refused_in_either_folder() -> None:
     said = f"{RAW}/{TRAIN_IMAGES} is FashionMNIST's {TRAIN_IMAGES}: put MNIST's file there, or move FashionMNIST's "
     assert refused(DIGESTS["FashionMNIST"]).startswith(f"{said}files to")
     assert refused(DIGESTS["FashionMNIST"]).endswith("FashionMNIST/raw and use --dataset fashion_mnist")
@@ -52,7 +52,7 @@ def test_files_of_another_family_are_refused_one_or_all_in_either_folder() -> No
     assert "is MNIST's" in refused(DIGESTS["MNIST"], "FashionMNIST")
 
 
-def test_training_files_in_place_of_test_files_are_refused_known_or_own() -> None:
+def test_training_files_in_place_of_test_files_are_refused() -> None:
     known = DIGESTS["MNIST"]
     swapped = {**known, TEST_IMAGES: known[TRAIN_IMAGES], TEST_LABELS: known[TRAIN_LABELS]}
     said = f"{TEST_IMAGES} is MNIST's {TRAIN_IMAGES} under another name: put MNIST's {TEST_IMAGES} there"
@@ -63,7 +63,7 @@ def test_training_files_in_place_of_test_files_are_refused_known_or_own() -> Non
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("name", ["mnist", "binary_mnist", "multi_mnist", "mnist19"])
-def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_data: Path, tmp_path: Path) -> None:
+def test_fashion_mnist_files_in_the_mnist_folder_are_recognised(name: str, real_data: Path, tmp_path: Path) -> None:
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for file in FILES:
@@ -78,7 +78,7 @@ def test_fashion_mnists_files_in_mnists_folder_are_recognised(name: str, real_da
 
 
 @pytest.mark.real_data
-def test_the_published_counts_are_those_of_the_published_files(real_data: Path) -> None:
+def test_the_published_counts_match_the_published_files(real_data: Path) -> None:
     from mvae.data.mnist.mnist import read_idx
 
     for folder, counts in COUNTS.items():
@@ -86,13 +86,13 @@ def test_the_published_counts_are_those_of_the_published_files(real_data: Path) 
             assert tuple(np.bincount(read_idx(real_data / folder / "raw" / file)).tolist()) == expected
 
 
-def test_own_files_are_described_beside_the_published_ones(tiny_root: Path) -> None:
+def test_the_users_own_files_are_compared_with_the_published_ones(tiny_root: Path) -> None:
     (said,) = data.facts_about("mnist", tiny_root)
     assert said.startswith(f"mnist: 4 of 4 files in {tiny_root}/MNIST/raw differ from the published MNIST (train-")
     assert said.endswith(": 60 training and 12 test examples (published: 60,000 and 10,000)")
 
 
-def test_another_data_set_of_as_many_examples_is_told_by_how_many_each_class_has() -> None:
+def test_another_data_set_of_the_same_size_is_recognised_by_its_class_counts() -> None:
     flat, mnist = COUNTS["FashionMNIST"], COUNTS["MNIST"]
     kmnist = known_files.described(RAW, "MNIST", list(FILES), *flat)
     said = "60,000 training and 10,000 test examples as published, but other numbers per class"
@@ -106,7 +106,7 @@ def test_another_data_set_of_as_many_examples_is_told_by_how_many_each_class_has
     )
 
 
-def test_the_plan_and_the_report_say_how_the_files_differ_from_the_published_ones(
+def test_plan_and_report_say_how_the_files_differ_from_the_published_ones(
     tiny_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folders = (
@@ -128,7 +128,7 @@ def test_the_plan_and_the_report_say_how_the_files_differ_from_the_published_one
 
 
 @pytest.mark.parametrize("name", ["celeba", "vision"])
-def test_files_of_celeba_that_are_fewer_or_not_aligned_are_described(name: str, tmp_path: Path) -> None:
+def test_missing_or_unaligned_celeba_files_are_described(name: str, tmp_path: Path) -> None:
     write_faces(tmp_path, 24)
     said = f"{name}: {tmp_path}/celeba holds 20, 2, 2 images for training, validation and test (published: "
     assert data.facts_about(name, tmp_path) == (f"{said}162,770, 19,867, 19,962)",)
@@ -136,7 +136,7 @@ def test_files_of_celeba_that_are_fewer_or_not_aligned_are_described(name: str, 
     assert "000001.jpg has 409x687 pixels (published, aligned: 178x218)" in data.facts_about(name, tmp_path)[0]
 
 
-def test_own_training_files_copied_to_the_test_files_are_refused(tmp_path: Path) -> None:
+def test_training_files_copied_over_the_test_files_are_refused(tmp_path: Path) -> None:
     write_tiny(tmp_path, "FashionMNIST")
     raw = tmp_path / "FashionMNIST" / "raw"
     for train, test in ((TRAIN_IMAGES, TEST_IMAGES), (TRAIN_LABELS, TEST_LABELS)):

@@ -1,4 +1,4 @@
-"""Reports whose columns are quantities of their own: one measure fills several, each judged by its own rule."""
+"""Reports whose columns are different quantities: one measure fills several, and each is judged by its own rule."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def made(
     dataset: str = "binary_mnist",
     spread: tuple[float, ...] = (0,),
 ) -> Report:
-    """A report of two quantities for arms nn and mvae (any two will do), one result a key.
+    """A report of two quantities for arms nn and mvae (any two would do), with one result per key.
 
     Args:
         spread: what each seed adds to the values, as a share of them.
@@ -66,7 +66,7 @@ def made(
     return tabulate(planned, store.results, table=table, axis="quantity")
 
 
-def test_one_result_fills_the_columns_of_all_its_quantities(tmp_path: Path) -> None:
+def test_one_result_fills_all_its_columns(tmp_path: Path) -> None:
     report = made(tmp_path, {"mvae": (-86.0, 22.0), "nn": (-90.0, 30.0)})
     assert len({run.key for run in report.runs}) == 2 and report.complete
     assert report.entries["mvae", JOINT.label].mean == -86.0
@@ -90,7 +90,7 @@ NARROW, BROAD = (-0.0004, 0.0, 0.0004), (-0.01, 0.0, 0.01)
         (-86.278, 21.0, (0.0, 0.0, 0.0), (Verdict.REPRODUCED, Verdict.SLIGHTLY_BELOW)),
     ],
 )
-def test_each_quantity_is_judged_by_its_own_spread_and_its_share_of_the_published_value(
+def test_each_quantity_is_judged_by_its_own_spread_relative_to_the_published_value(
     tmp_path: Path, joint: float, variance: float, spread: tuple[float, ...], verdicts: tuple[Verdict, Verdict]
 ) -> None:
     report = made(tmp_path, {"mvae": (joint, variance)}, spread=spread)
@@ -99,7 +99,7 @@ def test_each_quantity_is_judged_by_its_own_spread_and_its_share_of_the_publishe
     assert [entry.run_spread for entry in found] == pytest.approx([entry.spread for entry in found]) or len(spread) < 2
 
 
-def test_every_form_of_the_report_names_each_quantity_and_no_common_metric(tmp_path: Path) -> None:
+def test_every_report_format_names_each_quantity_and_no_common_metric(tmp_path: Path) -> None:
     report = made(tmp_path, {"mvae": (-86.0, 22.0), "nn": (-90.0, 30.0)}, spread=NARROW)
     text = io.StringIO()
     show(report, Console(file=text, width=120))
@@ -108,17 +108,17 @@ def test_every_form_of_the_report_names_each_quantity_and_no_common_metric(tmp_p
     for form in (text.getvalue(), markdown(report)):
         assert "joint" in form and "-86.278" in form and "0.5% or 10%" in form and "test/" not in form
     shown = Image.open(io.BytesIO(saved(lambda: picture(report), "png")))
-    assert shown.width > shown.height, "the two panels stand side by side"
+    assert shown.width > shown.height, "the two panels must be side by side"
 
 
-def test_a_data_set_that_the_paper_has_not_is_reported_without_verdicts(tmp_path: Path) -> None:
+def test_a_data_set_absent_from_the_paper_is_reported_without_verdicts(tmp_path: Path) -> None:
     report = made(tmp_path, {"mvae": (-20.0, 3.0)}, dataset="digits")
     assert {entry.verdict for entry in report.entries.values()} == {Verdict.UNPUBLISHED}
     assert "no published table" in report.title
 
 
 def many(tmp_path: Path, seeds: int = 1) -> tuple[Report, Plan]:
-    """The demo of Tables 1 and 2, seventeen quantities of seven rows, with made-up values."""
+    """The demo of Tables 1 and 2 with made-up values: seventeen quantities, seven rows."""
     cells = tuple(likelihoods.cells(read(likelihoods.Options, ["--seeds", f"0-{seeds - 1}"])))
     store = Store.open(tmp_path, "main", create=True)
     planned = plan(cells, store, "f")
@@ -130,7 +130,7 @@ def many(tmp_path: Path, seeds: int = 1) -> tuple[Report, Plan]:
 
 
 @pytest.mark.parametrize(("seeds", "most"), [(1, 65), (3, 110)])
-def test_a_table_too_wide_for_its_terminal_has_a_line_for_each_quantity(tmp_path: Path, seeds: int, most: int) -> None:
+def test_a_table_too_wide_for_the_terminal_has_one_line_per_quantity(tmp_path: Path, seeds: int, most: int) -> None:
     report, _ = many(tmp_path, seeds)
     text = printed(report, width=80, terminal=True)
     lines = text.splitlines()
@@ -140,7 +140,9 @@ def test_a_table_too_wide_for_its_terminal_has_a_line_for_each_quantity(tmp_path
         assert shown_value(entry.mean, entry.spread) in text
     head = next(line for line in lines if "JMVAE" in line)
     assert head.split()[-7:] == ["JMVAE", "(own)", "(all)", "(own)", "(all)", "VAE", "CVAE"]
-    assert sum(line.strip().startswith("log p(x1|x2)") for line in lines) == 4, "by two estimates, also as differences"
+    assert sum(line.strip().startswith("log p(x1|x2)") for line in lines) == 4, (
+        "one line for each of two estimates, and for their differences"
+    )
     assert next(line for line in lines if line.strip().startswith("seeds")).split()[1:] == [f"{seeds}/{seeds}"] * 7
 
 
@@ -150,7 +152,7 @@ def test_a_table_of_quantities_that_fits_keeps_its_columns(tmp_path: Path) -> No
     assert head.count("q(z|x1,x2)") == 2
 
 
-def test_a_turned_table_shows_published_values_and_verdicts(tmp_path: Path) -> None:
+def test_a_transposed_table_shows_published_values_and_verdicts(tmp_path: Path) -> None:
     report = made(tmp_path, {"mvae": (-86.278, 21.917), "nn": (-90.0, 30.0)}, spread=NARROW)
     text = printed(report, width=45, terminal=True)
     lines = [line.split() for line in text.splitlines()]
@@ -158,7 +160,7 @@ def test_a_turned_table_shows_published_values_and_verdicts(tmp_path: Path) -> N
     assert max(map(len, text.splitlines())) <= 45
 
 
-def test_a_plan_of_quantities_that_one_measure_gives_is_one_column(tmp_path: Path) -> None:
+def test_a_plan_shows_all_quantities_of_one_measure_in_one_column(tmp_path: Path) -> None:
     _, planned = many(tmp_path, seeds=2)
     file = io.StringIO()
     show_plan(planned, Console(file=file, width=80, force_terminal=True, color_system=None))
@@ -167,10 +169,10 @@ def test_a_plan_of_quantities_that_one_measure_gives_is_one_column(tmp_path: Pat
     assert shown.count("○○") == 7
 
 
-def test_bars_in_the_names_of_quantities_move_no_value_of_a_markdown_report(tmp_path: Path) -> None:
+def test_a_bar_in_a_quantitys_name_does_not_break_the_markdown_report(tmp_path: Path) -> None:
     report, _ = many(tmp_path)
     tables = [block for block in markdown(report).split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3, "the table, the differences, every run"
+    assert len(tables) == 3, "one table each of values, differences and runs"
     for block in tables:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1
     every = tables[-1].splitlines()[2:]

@@ -1,4 +1,4 @@
-"""RBM: its free energy, its gradients and its contrastive divergence against the textbook, and that it learns."""
+"""RBM: free energy, gradients and contrastive divergence against the textbook formulas, and that it learns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIXELS, UNITS, ROWS = 5, 4, 7
 
 @pytest.fixture
 def rbm() -> RBM:
-    """Float64, with parameters that are not small."""
+    """A float64 RBM with large parameters."""
     torch.manual_seed(0)
     model = RBM(PIXELS, UNITS).double()
     for parameter in model.parameters():
@@ -44,7 +44,7 @@ def test_the_free_energy_is_the_log_sum_over_all_hidden_states(rbm: RBM, visible
         assert float(found) == pytest.approx(-math.log(total), rel=1e-12)
 
 
-def test_the_gradient_of_the_free_energy_is_that_of_finite_differences(rbm: RBM, visible: Tensor) -> None:
+def test_the_gradient_of_the_free_energy_equals_finite_differences(rbm: RBM, visible: Tensor) -> None:
     rbm.free_energy(visible).mean().backward()  # type: ignore[no-untyped-call]
     step = 1e-6
     for parameter in rbm.parameters():
@@ -60,7 +60,7 @@ def test_the_gradient_of_the_free_energy_is_that_of_finite_differences(rbm: RBM,
             assert float(gradient[i]) == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=1e-8)
 
 
-def test_the_gradient_of_the_loss_is_that_of_contrastive_divergence(rbm: RBM, visible: Tensor) -> None:
+def test_the_gradient_of_the_loss_is_contrastive_divergence(rbm: RBM, visible: Tensor) -> None:
     uniform = torch.rand(ROWS, UNITS, generator=torch.Generator().manual_seed(2)).double()
     loss = contrastive_divergence(rbm, visible, uniform)
     loss.total.backward()  # type: ignore[no-untyped-call]
@@ -82,7 +82,7 @@ def test_the_gradient_of_the_loss_is_that_of_contrastive_divergence(rbm: RBM, vi
     assert float(loss.parts["reconstruction_error"]) == pytest.approx(error)
 
 
-def test_it_has_128_hidden_units_in_one_layer() -> None:
+def test_the_rbm_has_one_layer_of_128_hidden_units() -> None:
     model = arm("rbm").build(Trial.create(dataset="mnist", model="rbm"), source("mnist").modalities)
     assert HIDDEN_UNITS == 128
     assert sorted(tuple(p.shape) for p in model.parameters()) == [(128,), (128, 784), (784,)]

@@ -1,4 +1,4 @@
-"""The read-out: a logistic regression on features, at as many fractions as are asked for, of one trained model."""
+"""The read-out: a logistic regression on a trained model's features, at any number of fractions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,9 @@ def untrained(model: str, data: Dataset, seed: int = 3) -> tuple[nn.Module, Tria
 
 
 @pytest.mark.parametrize("model", ["vae", "rbm"])
-def test_it_is_scikit_learns_regression_on_the_paired_set_of_the_trials_seed(model: str, digits: Dataset) -> None:
+def test_a_read_out_is_scikit_learns_regression_on_the_paired_set_of_the_trials_seed(
+    model: str, digits: Dataset
+) -> None:
     module, trial = untrained(model, digits)
     kept, every = torch.from_numpy(paired_set(1297, FRACTION, trial.seed)), torch.arange(250)
     with torch.no_grad():
@@ -58,7 +60,7 @@ def test_it_is_scikit_learns_regression_on_the_paired_set_of_the_trials_seed(mod
     assert compute(readout(FRACTION), module, trial, digits) == found
 
 
-def test_labels_outside_the_paired_set_have_no_influence(digits: Dataset) -> None:
+def test_labels_outside_the_paired_set_do_not_change_a_read_out(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
     labels = digits.train.values[1].numpy()
     kept = paired_set(1297, FRACTION, trial.seed)
@@ -69,14 +71,14 @@ def test_labels_outside_the_paired_set_have_no_influence(digits: Dataset) -> Non
     )
 
 
-def test_of_one_class_that_class_is_predicted(digits: Dataset) -> None:
+def test_a_read_out_of_one_class_predicts_that_class(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
     found = compute(readout(FRACTION), module, trial, with_labels(digits, np.full(1297, 7)))
     assert found["test/accuracy-f0.05"] == float((digits.test.values[1] == 7).double().mean())
     assert found["train/accuracy-f0.05"] == 1.0
 
 
-def test_an_arm_is_given_the_measures_that_it_names_and_no_other(digits: Dataset) -> None:
+def test_an_arm_gets_only_the_measures_it_declares(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
     with pytest.raises(Refusal, match=r"^arm vae has no accuracy: choose among nn, logreg, jmvae, mvae, mvae_q$"):
         compute(ACCURACY, module, trial, digits)
@@ -88,7 +90,7 @@ def test_an_arm_is_given_the_measures_that_it_names_and_no_other(digits: Dataset
 
 def test_fewer_than_two_pairs_are_refused(digits: Dataset) -> None:
     module, trial = untrained("vae", digits)
-    with pytest.raises(Refusal, match="keeps 1 pair"):
+    with pytest.raises(Refusal, match="keeps only 1 pair"):
         compute(readout(1 / 1297), module, trial, digits)
 
 
@@ -104,14 +106,14 @@ def done(job: Job) -> None:
 
 
 @pytest.mark.parametrize("model", ["vae", "rbm"])
-def test_another_fraction_of_a_trained_model_is_measured_and_nothing_is_trained(
+def test_another_fraction_of_a_trained_model_is_measured_without_training(
     model: str, store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache, model=model, paired_fraction=1.0)
     done(replace(job, measures=(readout(0.1), readout(1))))
     before = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert sorted(before) == [f"{job.key}.readout-f0.1-v1.json", f"{job.key}.readout-f1-v1.json"]
-    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # whoever takes a step fails
+    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # any training step fails
     done(replace(job, measures=(readout(0.05),)))
     after = {path.name: path.read_bytes() for path in on_disk(store.results.folder).glob("*.json")}
     assert after.keys() - before.keys() == {f"{job.key}.readout-f0.05-v1.json"}
@@ -121,7 +123,7 @@ def test_another_fraction_of_a_trained_model_is_measured_and_nothing_is_trained(
         assert not [name for name in result.metrics if name.startswith("best/")]
 
 
-def test_an_older_version_of_a_read_out_is_superseded_at_its_own_fraction(store: Store, cache: Path) -> None:
+def test_an_older_version_of_a_read_out_is_replaced_only_at_its_fraction(store: Store, cache: Path) -> None:
     job = digits_job(store, cache, model="rbm")
     done(replace(job, measures=(readout(0.1), readout(1))))
     newer = replace(readout(0.1), version=2)
@@ -130,8 +132,8 @@ def test_an_older_version_of_a_read_out_is_superseded_at_its_own_fraction(store:
     assert store.results.keys(readout(1).token) == [job.key]
 
 
-def test_a_plan_counts_one_trial_for_all_fractions_and_measures_what_is_missing(store: Store, cache: Path) -> None:
-    from tests.test_weak_supervision_cells import made  # its cells are what is planned here
+def test_a_plan_counts_one_trial_for_all_fractions_and_only_missing_measures(store: Store, cache: Path) -> None:
+    from tests.test_weak_supervision_cells import made  # makes the cells to plan
 
     small = ("--arms", "rbm", "--seeds", "0", "--epochs", "2")
     job = digits_job(store, cache, model="rbm", paired_fraction=1.0)
@@ -142,4 +144,4 @@ def test_a_plan_counts_one_trial_for_all_fractions_and_measures_what_is_missing(
     assert [(one.key, one.missing) for one in planned.todo] == [(job.key, (readout(0.05),))]
     assert [planned.state(index) for index in range(3)] == [TrialState.INTERRUPTED, TrialState.DONE, TrialState.DONE]
     measured = median(result.provenance["measured_in_seconds"] for result in store.results)
-    assert planned.estimate.seconds == measured < 60, "no time to train"
+    assert planned.estimate.seconds == measured < 60, "the estimate must contain no training time"

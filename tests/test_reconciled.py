@@ -1,4 +1,4 @@
-"""A finished sweep typed again asks MLflow only if something has changed, and then repairs it."""
+"""A finished sweep typed again uses MLflow only if something has changed, and then repairs it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ IDS = re.compile(r"\b[0-9a-f]{32}\b")
 
 
 class Sweeping:
-    """A storage in which a finished sweep of two trials is typed again and again."""
+    """A storage on which a finished sweep of two trials is typed repeatedly."""
 
     def __init__(self, folder: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.empty_database = empty_database
@@ -62,7 +62,7 @@ class Sweeping:
         monkeypatch.setattr(mirror.Mirror, "__init__", count)
 
     def again(self, *views: RunView, name: str = SWEEP.name, state: TrialState = TrialState.DONE) -> bool:
-        """Types the sweep again, as the driver does; returns whether MLflow was asked."""
+        """Types the sweep again, like the driver; returns whether MLflow was used."""
         before = self.mirrors
         views = views or tuple(self.views)
         sweep = replace(self.sweep, name=name)
@@ -71,17 +71,17 @@ class Sweeping:
         assert driver.links(30).keys() >= {view.key for view in views}
         driver.update_sweep(replace(sweep, state=state))
         assert driver.close()
-        assert self.storage.said == []
+        assert [line for line in self.storage.said if not line.startswith("Waiting for MLflow")] == []
         return self.mirrors > before
 
     def sql(self, *statements: str) -> None:
-        """Changes MLflow's database behind its back."""
+        """Changes MLflow's database directly with SQL."""
         with closing(sqlite3.connect(self.storage.database)) as database, database:
             for statement in statements:
                 assert database.execute(statement).rowcount, statement
 
     def becomes(self, other: Path) -> None:
-        """Another file takes the place of the database."""
+        """Replaces the database by another file."""
         self.storage.database.unlink()
         shutil.copyfile(other, self.storage.database)
 
@@ -90,7 +90,7 @@ class Sweeping:
             return database.execute(asks, values).fetchall()
 
     def shown(self) -> Any:
-        """All that MLflow shows, without its own ids."""
+        """All visible contents of MLflow, with its own ids replaced."""
         active = "join runs using (run_uuid) where lifecycle_stage = 'active' order by 1, 2"
         tables = ("tags", "params", "latest_metrics")
         held = [self.rows(f"select name, key, value from {table} {active}") for table in tables]
@@ -102,7 +102,7 @@ class Sweeping:
         return IDS.sub("ID", repr((held, runs, data, views, files))), self.storage.rows()
 
     def places(self) -> list[Path]:
-        """Folders of artifacts of all runs and models."""
+        """Artifact folders of all runs and models."""
         runs = self.rows("select run_uuid, artifact_uri from runs where lifecycle_stage = 'active'")
         models = "select artifact_location from logged_models where lifecycle_stage = 'active' and source_run_id = ?"
         places = [place for run, at in runs for place in [(at,), *self.rows(models, run)]]
@@ -121,7 +121,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
 
 @pytest.fixture
 def sweeping(shared: Sweeping) -> Iterator[Sweeping]:
-    """A storage whose MLflow holds everything; each test may damage it."""
+    """A storage with a complete MLflow database, which each test may damage."""
     shared.again()
     assert not shared.again()
     yield shared
@@ -129,7 +129,9 @@ def sweeping(shared: Sweeping) -> Iterator[Sweeping]:
     shared.storage.uri = default_uri(shared.storage.folder)
 
 
-def test_a_finished_sweep_typed_again_does_without_mlflow(sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_finished_sweep_typed_again_does_not_import_mlflow(
+    sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
     links = {key: run.info.run_id for key, run in sweeping.storage.runs().items() if key in KEYS}
     monkeypatch.setitem(sys.modules, "sweeps.tracking.mirror", None)  # importing it is an error
     before = sweeping.storage.database.read_bytes()
@@ -141,7 +143,7 @@ def test_a_finished_sweep_typed_again_does_without_mlflow(sweeping: Sweeping, mo
     assert sweeping.storage.database.read_bytes() == before
 
 
-def test_a_look_at_mlflows_state_imports_neither_mlflow_nor_torch_nor_sqlalchemy() -> None:
+def test_reading_mlflows_state_imports_neither_mlflow_nor_torch_nor_sqlalchemy() -> None:
     code = "import sys, sweeps.tracking.tracker as t; sys.exit({'mlflow', 'torch', 'sqlalchemy'} & {*sys.modules} or 0)"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
@@ -175,7 +177,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_what_is_missing_or_changed_in_mlflow_is_repaired(sweeping: Sweeping, damage: str) -> None:
+def test_missing_or_changed_entries_in_mlflow_are_repaired(sweeping: Sweeping, damage: str) -> None:
     before = sweeping.shown()
     sweeping.sql(*DAMAGES[damage])
     assert sweeping.shown() != before
@@ -184,7 +186,7 @@ def test_what_is_missing_or_changed_in_mlflow_is_repaired(sweeping: Sweeping, da
 
 
 @pytest.mark.parametrize("database", ["an empty one", "an older backup"])
-def test_another_database_in_the_place_of_the_one_that_was_filled_is_filled(sweeping: Sweeping, database: str) -> None:
+def test_a_database_that_replaces_the_filled_one_is_filled_too(sweeping: Sweeping, database: str) -> None:
     before = sweeping.shown()
     older = sweeping.storage.folder / "older.db"
     sweeping.becomes(older if database == "an older backup" else sweeping.empty_database)
@@ -192,7 +194,7 @@ def test_another_database_in_the_place_of_the_one_that_was_filled_is_filled(swee
     assert sweeping.shown() == before
 
 
-def test_the_state_of_a_database_that_is_deleted_or_locked_is_unknown(
+def test_the_state_of_a_deleted_or_locked_database_is_unknown(
     sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database = sweeping.storage.database
@@ -217,13 +219,13 @@ def test_a_deleted_artifact_is_uploaded_again(sweeping: Sweeping, file: str) -> 
     assert sweeping.shown() == before
 
 
-def test_a_renamed_run_is_noticed(sweeping: Sweeping) -> None:
+def test_a_renamed_run_is_detected(sweeping: Sweeping) -> None:
     for name in (f"renamed {FIRST}", f"mvae {FIRST}"):
         sweeping.sql(f"update runs set name = '{name}' where {OF_A_RUN}")
         assert sweeping.again()
 
 
-def test_a_run_that_is_deleted_while_the_sweep_runs_is_repaired(sweeping: Sweeping) -> None:
+def test_a_run_deleted_during_the_sweep_is_restored(sweeping: Sweeping) -> None:
     before = sweeping.shown()
     sweeping.record.unlink()
     driver = sweeping.storage.driver(*sweeping.views, sweep=sweeping.sweep)
@@ -244,14 +246,14 @@ def test_each_of_two_tracking_uris_in_turn_is_reconciled(sweeping: Sweeping) -> 
     assert not sweeping.again()
 
 
-def test_two_sweeps_that_share_trials_do_not_make_each_other_ask(sweeping: Sweeping) -> None:
+def test_two_sweeps_that_share_trials_do_not_trigger_each_others_repair(sweeping: Sweeping) -> None:
     for name in ("table4", "table5") * 2:
         sweeping.again(name=name)
     assert not sweeping.again(name="table4")
     assert not sweeping.again(name="table5")
 
 
-def test_other_views_or_another_version_of_this_program_ask_mlflow(
+def test_changed_views_or_another_version_of_this_program_ask_mlflow_again(
     sweeping: Sweeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = sweeping.views
@@ -267,7 +269,7 @@ def test_other_views_or_another_version_of_this_program_ask_mlflow(
     assert sweeping.again()
 
 
-def test_an_interrupted_sweep_is_shown_as_killed(sweeping: Sweeping) -> None:
+def test_an_interrupted_sweep_is_shown_as_killed_in_mlflow(sweeping: Sweeping) -> None:
     assert sweeping.again(state=TrialState.INTERRUPTED)
     assert sweeping.storage.runs()[SWEEP.name].info.status == "KILLED"
 
@@ -290,7 +292,7 @@ def test_a_record_that_cannot_be_read_is_ignored(sweeping: Sweeping) -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Iterator[Sweeping]:
-    """The same with a server: MLflow's own REST interface, in this process."""
+    """Like `sweeping`, with a server: MLflow's own REST interface, in this process."""
     from mlflow.server import app, handlers
 
     folder = tmp_path_factory.mktemp("served")
@@ -302,7 +304,7 @@ def served(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> It
         monkeypatch.setenv("_MLFLOW_SERVER_SERVE_ARTIFACTS", "true")
         for made_once in ("_tracking_store", "_model_registry_store", "_artifact_repo"):
             monkeypatch.setattr(handlers, made_once, None)
-        # A server sets both for its whole process, which here is that of the tests.
+        # A server sets both for its process, which is that of the tests here.
         monkeypatch.setattr("mlflow.server.handlers.utils.set_tracking_uri", lambda uri: None)
         monkeypatch.setattr("mlflow.server.handlers.registry_utils.set_registry_uri", lambda uri: None)
         logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -326,7 +328,7 @@ def test_a_server_restored_from_an_older_backup_is_filled(served: Sweeping) -> N
     assert not served.again()
 
 
-def test_what_is_missing_or_changed_on_a_server_is_noticed(served: Sweeping, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_or_changed_entries_on_a_server_are_detected(served: Sweeping, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconciled, "PAGE", 1)  # all pages of a reply count
     database, backup = served.storage.database, served.storage.folder / "backup.db"
     shutil.copyfile(database, backup)
@@ -341,7 +343,7 @@ def test_what_is_missing_or_changed_on_a_server_is_noticed(served: Sweeping, mon
 
 
 def restore(backup: Path, database: Path) -> None:
-    """In place, because the server holds the file open."""
+    """Restores the database in place, because the server keeps the file open."""
     with closing(sqlite3.connect(backup)) as source, closing(sqlite3.connect(database)) as target:
         source.backup(target)
 

@@ -1,4 +1,4 @@
-"""Whose mistake an exception is: a Refusal is the user's, in one line; any other is a bug and keeps its traceback."""
+"""Refusals and bugs: a Refusal is a user's mistake and one line; any other exception is a bug with a traceback."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ CALLERS_MISTAKES = {
     "by_position": "no option names the modalities of an inference",
     "Split.redrawn": "commands load grey values if Trial.needs_grey says so; Trial refuses a data set without any",
 }
-"""Functions of mvae that raise a plain ValueError, and why no option and no file of a user makes them raise it."""
+"""Functions of mvae that raise a plain ValueError, and why no user's option or file can cause it."""
 
 
 def mistaken(*_: object) -> Any:
-    """A bug whose exception NumPy raises, in which no line of ours says what is wrong."""
+    """A bug whose exception comes from NumPy, with no message of ours."""
     return np.zeros(3) + np.zeros(4)
 
 
-def test_a_numpy_error_in_the_cells_of_a_table_keeps_its_traceback(storage: Path) -> None:
+def test_a_numpy_error_while_making_cells_keeps_its_traceback(storage: Path) -> None:
     options = read(Options, ("--storage", str(storage)))
     with pytest.raises(ValueError, match="operands could not be broadcast") as kept:
         main(mistaken, options)
     assert [frame.name for frame in kept.traceback][-1] == "mistaken"
 
 
-def test_a_refusal_in_the_cells_of_a_table_is_one_line(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refusal_while_making_cells_is_one_line(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def refused() -> Any:
         raise Refusal("arm 'x' has no seed: give --seeds 0")
 
@@ -55,7 +55,7 @@ def test_a_refusal_in_the_cells_of_a_table_is_one_line(storage: Path, capsys: py
     assert capsys.readouterr().err == "arm 'x' has no seed: give --seeds 0\n"
 
 
-def test_an_error_of_numpy_in_the_check_of_an_option_keeps_its_traceback() -> None:
+def test_a_numpy_error_in_an_options_check_keeps_its_traceback() -> None:
     class Broken(Options):
         """An option whose check has a bug"""
 
@@ -67,7 +67,7 @@ def test_an_error_of_numpy_in_the_check_of_an_option_keeps_its_traceback() -> No
     assert not isinstance(kept.value, Refusal)
 
 
-def test_an_error_of_numpy_in_the_check_of_a_trial_keeps_its_traceback() -> None:
+def test_a_numpy_error_in_a_trials_check_keeps_its_traceback() -> None:
     class Broken(Trial):
         @model_validator(mode="after")
         def check(self) -> Self:
@@ -79,7 +79,7 @@ def test_an_error_of_numpy_in_the_check_of_a_trial_keeps_its_traceback() -> None
     assert not isinstance(kept.value, Refusal)
 
 
-def test_a_field_of_a_trial_that_means_nothing_is_a_refusal() -> None:
+def test_an_invalid_field_of_a_trial_is_a_refusal() -> None:
     known: dict[str, Any] = {"dataset": "digits", "model": "nn"}
     for wrong in ({"epochs": 0}, {"model": "gan"}, {"image_network": "dcgan"}):
         with pytest.raises(Refusal):
@@ -87,7 +87,7 @@ def test_a_field_of_a_trial_that_means_nothing_is_a_refusal() -> None:
 
 
 def plain_value_errors(floor: str) -> dict[str, str]:
-    """Where a floor raises a plain ValueError, path:line, and the function that does, as Class.method."""
+    """Plain ValueErrors raised in a package: path:line to the raising function, as Class.method."""
 
     def raised(node: ast.AST, function: str) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -107,19 +107,21 @@ def plain_value_errors(floor: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("floor", ["sweeps", "pipelines", "benchmarks"])
-def test_no_command_refuses_a_users_mistake_by_a_plain_value_error(floor: str) -> None:
+def test_no_command_raises_a_plain_value_error_for_a_users_mistake(floor: str) -> None:
     assert plain_value_errors(floor) == {}, "main prints a traceback for these: raise Refusal for a user's mistake"
 
 
 def test_mvae_raises_a_plain_value_error_only_for_a_callers_mistake() -> None:
     found = plain_value_errors("mvae")
     unknown = {place: function for place, function in found.items() if function not in CALLERS_MISTAKES}
-    assert unknown == {}, "raise Refusal for a user's mistake; say in CALLERS_MISTAKES why a caller's is no user's"
-    assert CALLERS_MISTAKES.keys() - found.values() == set(), "these raise none any more: take them out"
+    assert unknown == {}, (
+        "raise Refusal for a user's mistake; for a caller's, say in CALLERS_MISTAKES why no user can cause it"
+    )
+    assert CALLERS_MISTAKES.keys() - found.values() == set(), "these raise none any more: remove them"
 
 
 @pytest.mark.parametrize("floor", ["mvae", "sweeps", "pipelines", "benchmarks"])
-def test_a_docstring_promises_a_plain_value_error_only_where_one_is_raised(floor: str) -> None:
+def test_a_docstring_mentions_a_plain_value_error_only_if_one_is_raised(floor: str) -> None:
     raising = {function.rpartition(".")[2] for function in plain_value_errors(floor).values()}
     promising = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
@@ -128,4 +130,4 @@ def test_a_docstring_promises_a_plain_value_error_only_where_one_is_raised(floor
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and node.name not in raising
         if re.search(r"^\s*ValueError:", ast.get_docstring(node) or "", re.MULTILINE)
     ]
-    assert promising == [], "a user's mistake is a Refusal: say so under Raises"
+    assert promising == [], "a user's mistake is a Refusal: document that under Raises"

@@ -1,4 +1,4 @@
-"""Storage behind s3://, against moto's server in a process of its own: what holds in a folder holds in a bucket."""
+"""Storage behind s3://, on moto's server in its own process: claims about folders also hold for a bucket."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SWEEP = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "1", "--seeds",
 
 @pytest.fixture
 def bucket(endpoint: str, request: pytest.FixtureRequest) -> RemotePath:
-    """A folder of the test's own in the bucket."""
+    """An empty folder of the bucket for one test."""
     return remote(endpoint, f"bucket/{re.sub(r'[^a-z0-9]+', '-', request.node.name)[-60:]}")
 
 
@@ -60,13 +60,13 @@ def saved(checkpoints: Checkpoints, *epochs: int) -> Checkpoint:
 
 @pytest.mark.parametrize(("times", "size"), [(1, 200), (3, 200), (1, 5_000), (2, 600_000)])
 @pytest.mark.parametrize("now", [b"", b"short", b"y" * 700_000, None], ids=["empty", "shorter", "longer", "deleted"])
-def test_an_object_replaced_while_it_is_read_is_read_whole(
+def test_an_object_replaced_during_a_read_is_read_as_one_version(
     bucket: RemotePath, monkeypatch: pytest.MonkeyPatch, now: bytes | None, times: int, size: int
 ) -> None:
     path, opened, changes = bucket / "a.json", mvae.storage.objects._opened, [now] * times
 
     class Changing:
-        """The store's file system; the object is another one as soon as its size was asked for."""
+        """The store's file system, but the object changes as soon as its size has been read."""
 
         def open_input_file(self, name: str) -> Any:
             file = opened(bucket.root)[0].open_input_file(name)
@@ -89,14 +89,14 @@ def test_an_object_replaced_while_it_is_read_is_read_whole(
         assert len(changes) < times
 
 
-def test_a_path_goes_to_another_process_and_means_the_same_there(bucket: RemotePath) -> None:
+def test_a_pickled_path_means_the_same_in_another_process(bucket: RemotePath) -> None:
     (bucket / "one").write_bytes(b"1")
     again = pickle.loads(pickle.dumps(bucket))
     assert again == bucket and hash(again) == hash(bucket)
     assert (again / "one").read_bytes() == b"1"
 
 
-def test_no_text_holds_the_credentials_of_a_uri(endpoint: str) -> None:
+def test_no_text_shows_the_credentials_of_a_uri(endpoint: str) -> None:
     path = remote(endpoint, "bucket/x", "KEY:s3cr3t@")
     (path / "one").write_bytes(b"1")
     with pytest.raises(FileNotFoundError) as missing:
@@ -109,14 +109,14 @@ def test_no_text_holds_the_credentials_of_a_uri(endpoint: str) -> None:
     assert not [text for text in said if "s3cr3t" in text or "KEY" in text]
 
 
-def test_a_gs_uri_is_read_without_a_request() -> None:
+def test_a_gs_uri_is_parsed_without_a_request() -> None:
     path = place("gs://bucket/runs//a/./b")
     assert isinstance(path, RemotePath)
     assert (path.scheme, path.key, str(path.parent)) == ("gs", "runs/a/b", "gs://bucket/runs/a")
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the interrupt may hit a finaliser
-def test_an_interrupted_write_leaves_a_whole_object_or_none(bucket: RemotePath) -> None:
+def test_an_interrupted_write_leaves_a_complete_object_or_none(bucket: RemotePath) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -138,7 +138,7 @@ def test_an_interrupted_write_leaves_a_whole_object_or_none(bucket: RemotePath) 
     assert {version.size for version in bucket.listing().values()} == {len(content)}
 
 
-def test_opening_a_storage_makes_nothing_of_its_name(bucket: RemotePath) -> None:
+def test_opening_a_storage_creates_nothing(bucket: RemotePath) -> None:
     store = Store.open(bucket, "main", create=True)
     assert not store.folder.exists()
     with store.mark() as mark:
@@ -147,7 +147,7 @@ def test_opening_a_storage_makes_nothing_of_its_name(bucket: RemotePath) -> None
     assert not store.folder.exists() and names(bucket) == []
 
 
-def test_a_manifest_is_written_last_and_without_it_there_is_no_checkpoint(
+def test_the_manifest_is_written_last_and_a_checkpoint_needs_it(
     bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[list[str]] = []
@@ -165,7 +165,7 @@ def test_a_manifest_is_written_last_and_without_it_there_is_no_checkpoint(
     assert Checkpoints(bucket, "reader").latest() == checkpoint
 
 
-def test_a_damaged_checkpoint_is_passed_over(bucket: RemotePath) -> None:
+def test_a_damaged_checkpoint_is_skipped(bucket: RemotePath) -> None:
     checkpoints = Checkpoints(bucket, "a")
     saved(checkpoints, 1, 2)
     (bucket / "000002-a" / MODEL).write_bytes(b"short")
@@ -178,7 +178,7 @@ def test_a_damaged_checkpoint_is_passed_over(bucket: RemotePath) -> None:
     assert len(names(bucket)) == 6
 
 
-def test_only_the_newest_weights_stay_and_work_of_others_that_may_go_on_is_left_alone(
+def test_only_the_newest_weights_stay_and_other_attempts_that_may_still_run_keep_their_files(
     bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved(Checkpoints(bucket, "a"), 1, 2, 3)
@@ -192,7 +192,7 @@ def test_only_the_newest_weights_stay_and_work_of_others_that_may_go_on_is_left_
     assert names(bucket) == ["000003-a/manifest.json", "000003-a/model.pt"]
 
 
-def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
+def test_two_attempts_that_finish_together_leave_one_set_of_weights(
     bucket: RemotePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = Checkpoints(bucket, "a"), Checkpoints(bucket, "b")
@@ -232,7 +232,7 @@ def test_two_attempts_that_finish_at_once_leave_one_set_of_weights(
     assert len(names(bucket)) == 2
 
 
-def test_a_lease_that_vanishes_while_it_settles_is_taken_again(bucket: RemotePath) -> None:
+def test_a_lease_that_disappears_while_settling_is_taken_again(bucket: RemotePath) -> None:
     path = bucket / "lease.json"
     threading.Timer(0.3, path.unlink, kwargs={"missing_ok": True}).start()
     with Lease(bucket, print, renew_every=0.2, settle=0.6):
@@ -243,7 +243,7 @@ def test_a_lease_that_vanishes_while_it_settles_is_taken_again(bucket: RemotePat
 
 
 @pytest.mark.parametrize("address", ["missing bucket", "nobody there", pytest.param("silent", marks=pytest.mark.slow)])
-def test_a_store_that_cannot_be_used_is_one_line_within_15_seconds(
+def test_an_unusable_store_gives_a_one_line_error_within_15_seconds(
     endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], address: str
 ) -> None:
     with socket.socket() as silent:
@@ -263,14 +263,14 @@ def test_a_store_that_cannot_be_used_is_one_line_within_15_seconds(
 
 
 def command(storage: str, folder: Path, *more: str) -> int:
-    """The pipeline in this process; returns its exit code."""
+    """Runs the pipeline in this process; returns its exit code."""
     tracking = ("--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--cache", str(folder / "cache"))
     options = parse(Options, [*SWEEP, "--storage", storage, *tracking, *more])
     return main(lambda: sweep(options), options)
 
 
 def numbers(results: Results) -> dict[str, Any]:
-    """What must be equal bit for bit, by key."""
+    """Values that must be equal bit for bit, by key."""
     return {
         result.key: (result.metrics, [(record["epoch"], record["metrics"]) for record in result.history])
         for result in results
@@ -278,7 +278,7 @@ def numbers(results: Results) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_folder(
+def test_a_contested_killed_and_damaged_sweep_in_a_bucket_ends_as_in_a_folder(
     endpoint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_cluster: None
 ) -> None:
     folder = Store.open(tmp_path / "folder", "main", create=True)
@@ -297,7 +297,7 @@ def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_fold
     checkpoints = store.checkpoints(jobs["mvae"].key)
 
     def epoch() -> int:
-        time.sleep(0.3)  # the server is one process, and others ask it too
+        time.sleep(0.3)  # all processes share the one server process
         return max((int(path[:6]) for path in checkpoints.folder.listing() if path.endswith(MANIFEST)), default=0)
 
     with sweeping.place() as here:
@@ -312,9 +312,9 @@ def test_a_sweep_in_a_bucket_is_fought_over_killed_damaged_and_ends_as_in_a_fold
         holder.until(lambda: epoch() >= 3, "a few epochs")
         tree = holder.tree()
         holder.kill()
-        for process in tree:  # Ray's processes outlive the driver for a while, and would save more
+        for process in tree:  # Ray's processes outlive the driver for a while, and would save more checkpoints
             kill(process)
-        assert jobs["mvae"].key not in numbers(store.results), "killed in the middle"
+        assert jobs["mvae"].key not in numbers(store.results), "the trial had finished before the kill"
         newest = checkpoints.latest()
         assert newest is not None and isinstance(newest.path, RemotePath)
         (newest.path / MANIFEST).write_bytes(b"{")

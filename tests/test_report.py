@@ -1,4 +1,4 @@
-"""The finished table: its numbers, its verdicts, and that they can be read in every form."""
+"""The finished table: its numbers and verdicts, readable in every format."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def build(tmp_path: Path) -> Build:
 
 @pytest.fixture
 def wide(build: Build) -> Report:
-    """Nine fractions, three arms, three seeds, all there."""
+    """Nine fractions, three arms, three seeds, all with results."""
     cells = grid(("nn", "logreg", "mvae"), TABLE_4.shares)
     return build(cells, lambda cell: (cell.published or 0) - 0.01 + 0.01 * cell.trial.seed)
 
 
-def test_a_cell_is_the_mean_and_the_sample_deviation_over_its_seeds() -> None:
+def test_a_cell_shows_the_mean_and_sample_deviation_over_its_seeds() -> None:
     cell = entry([0.8, 0.7, 0.9], published=0.75)
     assert cell.mean == statistics.fmean([0.8, 0.7, 0.9])
     assert cell.spread == statistics.stdev([0.8, 0.7, 0.9])
@@ -52,7 +52,7 @@ def test_a_cell_is_the_mean_and_the_sample_deviation_over_its_seeds() -> None:
     assert entry([0.8]).spread is None
 
 
-def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -> None:
+def test_arms_are_compared_seed_by_seed_over_their_common_seeds(build: Build) -> None:
     seeds = {"nn": {0: 0.5, 1: 0.6, 2: 0.9}, "mvae": {0: 0.6, 1: 0.8}}
     report = build(grid(("nn", "mvae"), (0.1,)), lambda cell: seeds[cell.row].get(cell.trial.seed))
     (contrast,) = report.contrasts.values()
@@ -62,7 +62,7 @@ def test_arms_are_compared_seed_by_seed_over_the_seeds_both_have(build: Build) -
     assert contrast.spread == pytest.approx(statistics.stdev([0.1, 0.2]))
 
 
-def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: Path) -> None:
+def test_accuracies_and_read_outs_share_one_table(tmp_path: Path) -> None:
     cells = [
         Cell(row, fraction, trial, measure, 0.8, row)
         for fraction in (0.1, 1.0)
@@ -73,7 +73,7 @@ def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: P
     ]
     store = Store.open(tmp_path, "main", create=True)
     planned = plan(cells, store, "f")
-    assert len(planned.trials) == 3, "one VAE for both fractions"
+    assert len(planned.trials) == 3, "both fractions must share one VAE"
     for cell, key, value in zip(cells, planned.keys, (0.5, 0.6, 0.7, 0.8), strict=True):
         metrics = {cell.measure.metric: value}
         store.results.write(Result(key, cell.measure.token, cell.trial.model_dump(), metrics, {}, []))
@@ -87,7 +87,7 @@ def test_rows_of_accuracy_and_of_read_outs_are_one_table_of_accuracy(tmp_path: P
     assert set(run_table(report)["measure"].to_pylist()) == {"readout-f0.1-v1", "readout-f1-v1", "accuracy-v1"}
 
 
-def test_cells_without_results_are_printed_and_failed_ones_named(build: Build) -> None:
+def test_cells_without_results_are_printed_and_failed_trials_named(build: Build) -> None:
     cells = grid(("nn", "mvae"), (0.1, 1.0))
     failing = next(cell for cell in cells if cell.row == "mvae" and cell.column == 1.0 and cell.trial.seed == 2)
     key = failing.trial.key("f")
@@ -113,14 +113,14 @@ def test_nine_fractions_fit_100_columns_without_breaking_a_number(wide: Report) 
     assert text.count("±0.010 ") >= 27
 
 
-def test_a_narrow_terminal_continues_the_table_below_itself(wide: Report) -> None:
+def test_on_a_narrow_terminal_the_table_continues_below(wide: Report) -> None:
     text = printed(wide, width=60, terminal=True)
     assert max(map(len, text.splitlines())) <= 60
     for value in TABLE_4.rows["mvae"]:
         assert as_printed(value) in text
 
 
-def test_without_a_terminal_the_table_is_plain_and_whole(wide: Report) -> None:
+def test_without_a_terminal_the_table_is_plain_and_complete(wide: Report) -> None:
     file = io.StringIO()
     show(wide, Console(file).rich)
     text = file.getvalue()
@@ -129,7 +129,7 @@ def test_without_a_terminal_the_table_is_plain_and_whole(wide: Report) -> None:
     assert head.rstrip().endswith("100%")
 
 
-def test_an_ascii_console_gets_ascii_signs(wide: Report) -> None:
+def test_an_ascii_console_gets_only_ascii_characters(wide: Report) -> None:
     assert "= 3/3" in printed(wide, encoding="ascii")
 
 
@@ -147,7 +147,7 @@ def test_the_caption_is_computed_from_the_trials(build: Build) -> None:
     assert "seeds 2; pairing reserved for mvae; targets own for mvae" in caption
 
 
-def test_a_caption_of_many_rows_names_the_values_and_not_every_row(build: Build) -> None:
+def test_a_caption_of_many_rows_lists_values_and_not_every_row(build: Build) -> None:
     (cell,) = grid(("mvae",), (0.1,), seeds=1)
     places = [(pairing, targets) for pairing in ("reserved", "proportional", "resampled") for targets in ("own", "all")]
     variants = [
@@ -172,7 +172,7 @@ def test_a_data_set_without_a_published_table_has_no_comparison(build: Build) ->
     assert "paper" not in printed(report)
 
 
-def test_csv_and_parquet_hold_the_same_lines_at_full_precision(wide: Report, tmp_path: Path) -> None:
+def test_csv_and_parquet_hold_the_same_rows_at_full_precision(wide: Report, tmp_path: Path) -> None:
     write(tmp_path / "out", wide)
     for name, table in (("table", entry_table(wide)), ("runs", run_table(wide))):
         assert pyarrow.parquet.read_table(tmp_path / "out" / f"{name}.parquet").equals(table)
@@ -194,7 +194,7 @@ def test_every_run_is_listed_with_its_key_and_link(build: Build) -> None:
     assert all(f"[`{key}`]({link})" in markdown(report) for key, link in links.items())
 
 
-def test_the_files_of_a_report_are_the_ones_promised(wide: Report, tmp_path: Path) -> None:
+def test_a_report_consists_of_the_documented_files(wide: Report, tmp_path: Path) -> None:
     paths = write(tmp_path / "out", wide)
     texts = ["table.md", "table.tex", "table.csv", "runs.csv", "differences.tex"]
     names = [*texts, "table.parquet", "runs.parquet", "accuracy.png", "accuracy.pdf", "accuracy.svg"]
@@ -204,20 +204,18 @@ def test_the_files_of_a_report_are_the_ones_promised(wide: Report, tmp_path: Pat
         assert path.read_bytes().startswith(begins)
 
 
-def test_a_report_of_nothing_but_missing_results_is_written_too(build: Build, tmp_path: Path) -> None:
+def test_a_report_without_any_results_is_written_too(build: Build, tmp_path: Path) -> None:
     report = build(grid(("nn", "mvae"), (0.1,)), lambda _: None)
     assert "differences.tex" not in {path.name for path in write(tmp_path / "out", report)}
     assert "0/3" in printed(report)
 
 
-def test_the_same_results_give_the_same_files_byte_for_byte(wide: Report, tmp_path: Path) -> None:
+def test_equal_results_give_equal_report_files_byte_for_byte(wide: Report, tmp_path: Path) -> None:
     first, second = write(tmp_path / "one", wide), write(tmp_path / "two", wide)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
-def test_a_report_that_is_there_already_is_not_drawn_again_and_one_that_is_not_whole_is(
-    wide: Report, tmp_path: Path
-) -> None:
+def test_a_complete_report_is_not_drawn_again_but_an_incomplete_one_is(wide: Report, tmp_path: Path) -> None:
     def changed(path: Path) -> int:
         return path.stat().st_mtime_ns
 
@@ -233,13 +231,13 @@ def test_a_report_that_is_there_already_is_not_drawn_again_and_one_that_is_not_w
             ".md",
             ".tex",
             ".csv",
-        ):  # written last, so an old or torn one shows that the rest may be old too
+        ):  # written last: if it is old or damaged, the other files may be old too
             broken.write_bytes(whole[:-5])
         write(tmp_path / "out", wide)
         assert broken.read_bytes() == whole
 
 
-def test_a_report_whose_inputs_and_files_are_as_they_were_is_not_made_again(
+def test_a_report_with_unchanged_inputs_and_files_is_not_made_again(
     wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [path.name for path in write(tmp_path / "out", wide)]
@@ -247,7 +245,7 @@ def test_a_report_whose_inputs_and_files_are_as_they_were_is_not_made_again(
     assert [path.name for path in write(tmp_path / "out", wide)] == names
 
 
-def test_a_report_that_another_command_has_overwritten_meanwhile_is_made_again(
+def test_a_report_overwritten_by_another_command_is_made_again(
     wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older, real = report_of(tmp_path / "older", grid(("nn",), (1.0,)), lambda _: 0.5), files._write_files
@@ -264,7 +262,7 @@ def test_a_report_that_another_command_has_overwritten_meanwhile_is_made_again(
     assert (tmp_path / "out" / "table.md").read_text(encoding="utf-8") == markdown(wide)
 
 
-def test_a_report_is_complete_where_its_record_cannot_be_written(
+def test_a_report_is_complete_even_if_its_record_cannot_be_written(
     wide: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Folder.write_bytes
@@ -278,7 +276,7 @@ def test_a_report_is_complete_where_its_record_cannot_be_written(
     assert all(path.exists() for path in write(tmp_path / "out", wide))
 
 
-def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:
+def test_the_report_marks_runs_on_mixed_devices(wide: Report) -> None:
     run = Run("nn", 0.1, 0, "a" * 16, "accuracy-v1", 0.8, 10, None, None, mixed=True)
     report = Report(
         wide.dataset,
@@ -295,7 +293,7 @@ def test_a_run_of_mixed_devices_is_pointed_out(wide: Report) -> None:
     ]
 
 
-def test_rows_stay_in_the_order_asked_for_and_fractions_ascend(build: Build) -> None:
+def test_rows_keep_the_requested_order_and_fractions_ascend(build: Build) -> None:
     report = build(grid(("mvae", "nn"), (1.0, 0.1), seeds=1), lambda _: 0.8)
     assert report.rows == ("mvae", "nn")
     assert report.columns == (0.1, 1.0)

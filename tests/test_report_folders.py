@@ -1,4 +1,4 @@
-"""Folders of reports: a name says what its table has, no report is lost, and those of earlier versions stay."""
+"""Report folders: the name describes the table, no report is lost, and earlier versions' folders stay."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAME = "weak_supervision-digits"
 
 
 def lies(reports: Path, name: str, *cells: tuple[str, str]) -> None:
-    """A report of these cells in a folder of this name."""
+    """Writes a report of these cells into a folder of this name."""
     (reports / name).mkdir(parents=True)
     with (reports / name / "runs.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["key", "measure", "link"], *([*cell, ""] for cell in cells)])
@@ -28,37 +28,37 @@ def digest(*cells: tuple[str, str]) -> str:
     return hashlib.sha256(repr(sorted(cells)).encode()).hexdigest()[:8]
 
 
-def test_the_first_report_and_those_that_extend_it_have_the_plain_name(tmp_path: Path) -> None:
+def test_the_first_report_and_its_extensions_have_the_plain_name(tmp_path: Path) -> None:
     assert own_name(tmp_path, NAME, [A], "demo") == NAME
     lies(tmp_path, NAME, A)
     assert own_name(tmp_path, NAME, [A, B], "demo-seeds-0-1") == NAME
 
 
-def test_a_report_of_other_cells_is_called_by_what_was_asked_for(tmp_path: Path) -> None:
+def test_a_report_of_other_cells_is_named_after_its_options(tmp_path: Path) -> None:
     lies(tmp_path, NAME, A, B)
     assert own_name(tmp_path, NAME, [A], "demo-seeds-0") == f"{NAME}--demo-seeds-0"
     lies(tmp_path, f"{NAME}--demo-seeds-0", A)
     assert own_name(tmp_path, NAME, [A], "demo-seeds-0") == f"{NAME}--demo-seeds-0", "the same command finds it again"
 
 
-def test_the_same_words_about_other_cells_overwrite_nothing(tmp_path: Path) -> None:
-    """As after a change of the data: the options are the same, the keys are others."""
+def test_the_same_options_for_other_cells_overwrite_nothing(tmp_path: Path) -> None:
+    """For example after a change of the data: equal options but other keys."""
     lies(tmp_path, NAME, A, B)
     lies(tmp_path, f"{NAME}--demo-seeds-0", A)
     assert own_name(tmp_path, NAME, [C], "demo-seeds-0") == f"{NAME}--demo-seeds-0-{digest(C)}"
 
 
-def test_a_folder_of_an_earlier_version_is_found_and_used_again(tmp_path: Path) -> None:
+def test_a_folder_of_an_earlier_version_is_reused(tmp_path: Path) -> None:
     lies(tmp_path, NAME, A, B)
     lies(tmp_path, f"{NAME}-{digest(A)}", A)
     assert own_name(tmp_path, NAME, [A], "demo-seeds-0") == f"{NAME}-{digest(A)}"
     assert own_name(tmp_path, NAME, [B], "demo-seeds-1") == f"{NAME}--demo-seeds-1"
 
 
-def test_a_name_that_would_be_too_long_ends_in_a_digest(tmp_path: Path) -> None:
+def test_a_name_that_is_too_long_ends_in_a_digest(tmp_path: Path) -> None:
     lies(tmp_path, NAME, A, B)
     names = {own_name(tmp_path, NAME, [cell], "demo-fractions-" + "0.1_" * 100) for cell in (A, B)}
-    assert len(names) == 2, "two tables whose words begin alike"
+    assert len(names) == 2, "two tables with the same first options"
     for name in names:
         assert len(name) <= len(NAME) + LONGEST + 12 and token(name) == name
 
@@ -77,7 +77,7 @@ def test_a_name_that_would_be_too_long_ends_in_a_digest(tmp_path: Path) -> None:
         (translation.Options, "--corpus /data/own#corpus", "demo-corpus-own_corpus"),
     ],
 )
-def test_what_was_asked_is_what_was_typed_and_decides_the_table(
+def test_a_folders_name_holds_the_typed_options_that_decide_the_table(
     options: type[CommonOptions], typed: str, asked: str
 ) -> None:
     said = read(options, typed.split()).asked()

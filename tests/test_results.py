@@ -1,4 +1,4 @@
-"""Results: done means the file is there; it is whole, never overwritten, and equal when computed again."""
+"""Results: a trial is done if its file exists; the file is complete, never overwritten, and reproducible."""
 
 import json
 import logging
@@ -30,20 +30,20 @@ def results(tmp_path: Path) -> Results:
     return Results(tmp_path / "results")
 
 
-def test_a_result_reads_back_with_every_bit(results: Results) -> None:
+def test_a_result_round_trips_bit_for_bit(results: Results) -> None:
     assert results.read(RESULT.key, RESULT.measure) is None
     assert repr(results.write(RESULT)) == repr(RESULT)
     assert repr(results.read(RESULT.key, RESULT.measure)) == repr(RESULT)
     assert files_below(results.folder) == {"0123456789abcdef.accuracy-v1.json"}
 
 
-def test_the_file_holds_the_fields_that_the_design_promises(results: Results) -> None:
+def test_a_result_file_holds_the_documented_fields(results: Results) -> None:
     results.write(RESULT)
     content = json.loads((results.folder / "0123456789abcdef.accuracy-v1.json").read_bytes())
     assert list(content) == ["key", "measure", "trial", "metrics", "provenance", "history"]
 
 
-def test_an_equal_result_computed_again_leaves_the_first_as_it_was(results: Results) -> None:
+def test_recomputing_an_equal_result_leaves_the_file_unchanged(results: Results) -> None:
     first = results.write(RESULT)
     before = on_disk(results.path(RESULT.key, RESULT.measure)).stat()
     again = results.write(replace(RESULT, provenance={"host": "b"}))
@@ -57,7 +57,7 @@ def test_an_equal_result_computed_again_leaves_the_first_as_it_was(results: Resu
     [{"test/accuracy": math.nextafter(1 / 3, 1)}, {"zero": 0.0}, {"undefined": 1.0}, {"more": 1.0}],
     ids=["one bit", "sign of zero", "nan", "another metric"],
 )
-def test_a_result_that_differs_in_one_bit_is_an_error_and_the_first_stays(
+def test_a_result_that_differs_in_one_bit_is_an_error_and_the_first_is_kept(
     results: Results, change: dict[str, float]
 ) -> None:
     results.write(RESULT)
@@ -71,7 +71,7 @@ def test_a_result_that_differs_in_one_bit_is_an_error_and_the_first_stays(
     [b"", b"{", b"[]", b"\xff\xfe", b'{"key": "0123456789abcdef"}', None],
     ids=["empty", "cut", "a list", "no text", "fields missing", "another key's"],
 )
-def test_an_unreadable_result_is_set_aside_reported_once_and_made_again(
+def test_an_unreadable_result_is_set_aside_reported_once_and_recomputed(
     results: Results, content: bytes | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = results.path(RESULT.key, RESULT.measure)
@@ -98,7 +98,7 @@ def test_writing_over_an_unreadable_result_sets_it_aside(results: Results) -> No
     assert len(list(on_disk(results.folder).glob("*.bad"))) == 1
 
 
-def test_other_versions_are_listed_and_not_read(results: Results) -> None:
+def test_results_of_other_versions_are_listed_but_not_used(results: Results) -> None:
     for measure in ("accuracy-v1", "accuracy-v2", "likelihood-s1000-v1"):
         results.write(replace(RESULT, measure=measure))
     results.write(replace(RESULT, key="fedcba9876543210", measure="likelihood-s1000-v1"))
@@ -119,7 +119,7 @@ def test_a_folder_that_does_not_exist_holds_no_results(results: Results) -> None
     assert not results.folder.exists()
 
 
-def test_killed_at_any_line_of_writing_the_result_is_whole_or_absent(results: Results) -> None:
+def test_after_a_kill_at_any_line_of_writing_the_result_is_complete_or_absent(results: Results) -> None:
     seen = set()
     for _ in killed_at_any_line(
         lambda: results.write(RESULT),
@@ -145,7 +145,7 @@ def test_a_full_disk_raises_and_leaves_nothing(results: Results, calls: int, mon
     assert repr(results.write(RESULT)) == repr(RESULT)
 
 
-def test_of_many_processes_that_write_different_numbers_at_once_exactly_one_is_kept(results: Results) -> None:
+def test_if_many_processes_write_different_numbers_exactly_one_is_kept(results: Results) -> None:
     results.folder.mkdir()
     start = time.monotonic() + 0.2
     children = []

@@ -1,4 +1,4 @@
-"""Training resumes from a checkpoint with the numbers of an unbroken run, and a finished trial is not trained again."""
+"""Training resumed from a checkpoint gives the numbers of an unbroken run; finished trials are not trained again."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["digits", "folder"]
 
 @pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
 @pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
-def test_a_trial_cut_off_after_any_epoch_ends_with_the_numbers_of_an_unbroken_one(
+def test_a_trial_resumed_after_any_epoch_equals_an_unbroken_one(
     model: str, epoch: int, digits: Dataset, folder: Path, tmp_path: Path
 ) -> None:
     trial = small_trial(model)
@@ -53,16 +53,14 @@ def test_resuming_is_exact_under_every_protocol_and_precision(
     assert_identical(train(trial, digits, Checkpoints(folder, "second")), unbroken(trial, digits, tmp_path))
 
 
-def test_a_trial_cut_off_again_and_again_ends_with_the_numbers_of_an_unbroken_one(
-    digits: Dataset, folder: Path, tmp_path: Path
-) -> None:
+def test_a_trial_resumed_repeatedly_equals_an_unbroken_one(digits: Dataset, folder: Path, tmp_path: Path) -> None:
     trial = small_trial()
     for epoch in (1, 2, 3):
         interrupted(trial, digits, folder, epoch, attempt=f"attempt-{epoch}")
     assert_identical(train(trial, digits, Checkpoints(folder, "last")), unbroken(trial, digits, tmp_path))
 
 
-def test_logistic_regression_cut_off_after_its_fit_is_not_fitted_again(
+def test_logistic_regression_interrupted_after_its_fit_is_not_fitted_again(
     digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = small_trial("logreg")
@@ -73,7 +71,9 @@ def test_logistic_regression_cut_off_after_its_fit_is_not_fitted_again(
     assert_identical(train(trial, digits, Checkpoints(folder, "second")), expected)
 
 
-def test_a_trial_cut_off_before_its_first_checkpoint_starts_anew(digits: Dataset, folder: Path, tmp_path: Path) -> None:
+def test_a_trial_interrupted_before_its_first_checkpoint_starts_over(
+    digits: Dataset, folder: Path, tmp_path: Path
+) -> None:
     trial = small_trial()
     with pytest.raises(Cut):
         train(trial, digits, Checkpoints(folder, "first"), heard=cut_after(2), checkpoint_every=1e9)
@@ -98,13 +98,13 @@ def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(
 
 
 @pytest.mark.parametrize("model", ARMS)
-def test_a_finished_trial_is_read_and_not_trained(
+def test_a_finished_trial_is_loaded_and_not_trained(
     model: str, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = small_trial(model)
     first = train(trial, digits, Checkpoints(folder, "first"))
     Checkpoints(folder, "first").keep_final_weights()
-    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # whoever takes a step fails
+    monkeypatch.setattr(mvae.training.loop, "steps_of", lambda *_: None)  # any training step fails
     heard: list[Progress] = []
     again = train(trial, digits, Checkpoints(folder, "second"), heard=heard.append)
     assert_identical(again, first)

@@ -1,4 +1,4 @@
-"""Rooms: which package of mvae and sweeps may import which. A room imports only rooms below it."""
+"""Which packages of mvae and sweeps may import which: a room imports only rooms below it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 PROJECT = Path(__file__).parents[1]
 
-# From bottom to top; rooms of one line do not import each other.
+# From bottom to top; rooms on one line do not import each other.
 FLOORS = {
     "mvae": (
         "refusal home limits settings streams workers decimals",
@@ -41,13 +41,13 @@ HOMES = {"ray": "sweeps/engine", "mlflow": "sweeps/tracking/mirror", "optuna": "
 
 
 def modules(package: str) -> dict[str, Path]:
-    """Dotted name to file."""
+    """Dotted module name to file."""
     paths = (path.relative_to(PROJECT) for path in (PROJECT / package).rglob("*.py"))
     return {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
 
 
 def imports(path: Path, known: dict[str, Path]) -> Iterator[str]:
-    """Modules that a file imports, anywhere in it; `import` inside a TYPE_CHECKING block counts too."""
+    """Modules that a file imports anywhere, also inside TYPE_CHECKING blocks."""
     for node in ast.walk(ast.parse((PROJECT / path).read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
@@ -76,7 +76,7 @@ def test_a_room_imports_only_rooms_below_it(package: str) -> None:
     assert not upwards
 
 
-def test_mvae_knows_nothing_of_sweeps_and_ray_mlflow_and_optuna_have_one_room_each() -> None:
+def test_mvae_never_imports_sweeps_and_ray_mlflow_and_optuna_have_one_room_each() -> None:
     wrong = []
     for package in ("mvae", "sweeps", "pipelines", "docs"):
         for module, path in modules(package).items():

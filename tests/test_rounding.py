@@ -1,4 +1,4 @@
-"""How numbers are printed: by their uncertainty, and published ones as they are."""
+"""How numbers are printed: ours by their uncertainty, published ones unchanged."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from sweeps.table.rounding import Printed, as_printed, shown, shown_p, shown_spr
         (None, None, ""),
     ],
 )
-def test_two_digits_of_the_spread_decide_how_many_a_number_shows(
+def test_a_number_shows_as_many_digits_as_its_spread_to_two_digits(
     value: float | None, spread: float | None, text: str
 ) -> None:
     assert shown(value, spread) == text
     assert f"{shown_value(value, spread)} {shown_spread(value, spread)}".strip() == text
 
 
-def test_a_difference_has_a_sign() -> None:
+def test_differences_are_printed_with_a_sign() -> None:
     assert shown_value(0.01234, 0.0031, signed=True) == "+0.0123"
     assert shown_value(-0.01234, 0.031, signed=True) == "-0.012"
     assert shown_value(-0.0001, 0.031, signed=True) == "+0.000"
@@ -62,5 +62,5 @@ def test_a_published_number_is_a_float_that_survives_pickling() -> None:
     assert copy == 0.769 and as_printed(copy) == "0.7690"
 
 
-def test_a_p_value_has_two_digits_and_an_end() -> None:
+def test_a_p_value_has_two_digits_and_a_lower_limit() -> None:
     assert [shown_p(p) for p in (0.0321, 0.214, 1.0, 0.00099)] == ["0.032", "0.21", "1", "<0.001"]

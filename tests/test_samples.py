@@ -1,4 +1,4 @@
-"""Image grids: what is where on them, and that they come out the same each time."""
+"""Image grids: what each place shows, and that grids are reproducible."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def model(digits: Dataset) -> Multimodal:
 
 
 def tiles(sheet: Sheet, size: int = 8, gap: int = 1) -> list[list[Tensor]]:
-    """A sheet's grid cut up again into its rows of images."""
+    """Splits a sheet's grid into its rows of images."""
     step, pixels = size + gap, sheet.pixels
     return [
         [pixels[:, top : top + size, left : left + size] for left in range(0, pixels.shape[2], step)]
@@ -44,7 +44,7 @@ def tiles(sheet: Sheet, size: int = 8, gap: int = 1) -> list[list[Tensor]]:
     ]
 
 
-def test_a_grid_holds_its_images_in_reading_order_with_gaps_between() -> None:
+def test_a_grid_holds_its_images_in_reading_order_with_gaps() -> None:
     images = torch.rand(5, 1, 2, 3)
     sheet = grid(images, columns=3, gap=2)
     assert sheet.shape == (1, 2 * 2 + 2, 3 * 3 + 2 * 2)
@@ -55,7 +55,7 @@ def test_a_grid_holds_its_images_in_reading_order_with_gaps_between() -> None:
     assert sheet[:, 4:, 10:].eq(0.5).all()
 
 
-def test_the_grids_are_images_in_0_to_1_of_the_size_of_their_contents(model: Multimodal, digits: Dataset) -> None:
+def test_grids_are_images_in_0_to_1_with_the_size_of_their_contents(model: Multimodal, digits: Dataset) -> None:
     grids = sample_grids(model, digits.test, seed=0)
     assert {name: tuple(sheet.pixels.shape) for name, sheet in grids.items()} == {
         "reconstructions": (1, 2 * 9 - 1, 16 * 9 - 1),
@@ -67,7 +67,7 @@ def test_the_grids_are_images_in_0_to_1_of_the_size_of_their_contents(model: Mul
         assert sheet.pixels.max() <= 1
 
 
-def test_reconstructions_are_the_test_images_above_what_their_posterior_means_decode_to(
+def test_test_images_are_above_the_reconstructions_from_their_posterior_means(
     model: Multimodal, digits: Dataset
 ) -> None:
     truth, rebuilt = tiles(sample_grids(model, digits.test, seed=0)["reconstructions"])
@@ -78,8 +78,8 @@ def test_reconstructions_are_the_test_images_above_what_their_posterior_means_de
     torch.testing.assert_close(torch.stack(rebuilt), expected)
 
 
-def test_each_row_of_images_given_a_label_is_of_one_class(model: Multimodal, digits: Dataset) -> None:
-    with torch.no_grad():  # labels that say exactly where z is, and a decoder that paints z
+def test_each_row_of_images_given_a_label_has_one_class(model: Multimodal, digits: Dataset) -> None:
+    with torch.no_grad():  # labels that reveal z, and a decoder that paints z
         model.encoders[1].layers = torch.nn.Identity()
         model.encoders[1].embedding = torch.nn.Embedding(10, 32)
         model.encoders[1].embedding.weight[:, :16] = torch.arange(10.0).view(-1, 1)
@@ -91,13 +91,13 @@ def test_each_row_of_images_given_a_label_is_of_one_class(model: Multimodal, dig
 
 
 class Painter(torch.nn.Module):
-    """Paints the first latent all over the image."""
+    """Paints the whole image with the first latent."""
 
     def forward(self, z: Tensor) -> Tensor:
         return z[:, :1, None, None].expand(-1, 1, 8, 8)
 
 
-def test_grids_of_one_seed_are_equal_and_of_another_differ(model: Multimodal, digits: Dataset) -> None:
+def test_grids_are_equal_for_one_seed_and_differ_between_seeds(model: Multimodal, digits: Dataset) -> None:
     one, same, other = (sample_grids(model, digits.test, seed) for seed in (3, 3, 4))
     for name in one:
         assert torch.equal(one[name].images, same[name].images)
@@ -106,7 +106,7 @@ def test_grids_of_one_seed_are_equal_and_of_another_differ(model: Multimodal, di
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_saved_sheet_without_words_reads_back_as_its_grid(channels: int, tmp_path: Path) -> None:
+def test_a_saved_sheet_without_words_is_read_back_as_its_grid(channels: int, tmp_path: Path) -> None:
     sheet = Sheet(torch.rand(4, channels, 4, 5), columns=2)
     path = tmp_path / "new folder" / "grid.png"
     save_png(sheet, place(path), scale=3)
@@ -117,18 +117,18 @@ def test_a_saved_sheet_without_words_reads_back_as_its_grid(channels: int, tmp_p
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_words_stand_left_of_their_row_and_above_and_cover_no_image(channels: int) -> None:
+def test_words_are_left_of_their_row_or_above_it_and_cover_no_image(channels: int) -> None:
     sheet = Sheet(torch.rand(9, channels, 20, 20), 3, "A title", ("input", "a reconstruction", "input"))
     picture = np.asarray(labelled(sheet, 2)).reshape(-1, labelled(sheet, 2).width, channels)
     body = (sheet.pixels.permute(1, 2, 0) * 255).round().numpy().repeat(2, 0).repeat(2, 1)
     top, left = (picture.shape[axis] - body.shape[axis] for axis in (0, 1))
-    assert (picture[top:, left:] == body).all(), "the images are whole, in the lower right corner"
+    assert (picture[top:, left:] == body).all(), "the images are complete, in the lower right corner"
     ink = np.any(picture < 128, axis=-1, keepdims=True)[..., 0]
     assert ink[:top].any() and top == LINE + PADDING + PADDING // 2
     rows = [ink[top + row * 42 : top + row * 42 + 40, :left] for row in range(3)]
     assert all(row.any() for row in rows) and not ink[top + 40 : top + 42, :left].any()
     assert (rows[0] == rows[2]).all() and rows[1].sum() > rows[0].sum(), "each row has its own words"
-    assert not ink[top:, left - PADDING + 1 : left].any(), "words keep off the images"
+    assert not ink[top:, left - PADDING + 1 : left].any(), "words do not overlap images"
 
 
 def test_long_words_are_wrapped_and_cut_to_the_height_of_their_row() -> None:
@@ -137,10 +137,10 @@ def test_long_words_are_wrapped_and_cut_to_the_height_of_their_row() -> None:
     two = Sheet(torch.ones(2, 1, 20, 20), 1, rows=(words, words))
     short, tall = np.asarray(labelled(one, 2)), np.asarray(labelled(two, 2))
     assert short.shape[1] < 40 + 24 * 10, "a label takes at most 24 characters across"
-    assert (short == tall[:40]).all(), "and stays within its row"
+    assert (short == tall[:40]).all(), "a label stays within its row"
 
 
-def test_every_sheet_says_what_its_rows_are(model: Multimodal, digits: Dataset) -> None:
+def test_every_sheet_labels_its_rows(model: Multimodal, digits: Dataset) -> None:
     sheets = sample_grids(model, digits.test, seed=0)
     assert sheets["reconstructions"].rows == ("input", "reconstruction")
     assert sheets["image_given_label"].rows == tuple(f"given label {label}" for label in range(10))
@@ -152,7 +152,7 @@ def test_every_sheet_says_what_its_rows_are(model: Multimodal, digits: Dataset) 
     assert given.rows == tuple(f"given label {int(label)}" for label in labels)
 
 
-def test_rows_of_attributes_are_named_by_those_that_hold() -> None:
+def test_rows_given_attributes_are_named_after_the_present_ones() -> None:
     apart, together = (of_attributes(layout) for layout in ("apart", "together"))
     rows = sample_grids(*apart, seed=0)["image_given_attribute"].rows
     assert rows == ("given bald", "given hat", "given smile")
@@ -161,14 +161,12 @@ def test_rows_of_attributes_are_named_by_those_that_hold() -> None:
 
 
 def table(words: Sequence[WordTable], head: str) -> list[list[str]]:
-    """The cells of the table whose heading begins so."""
+    """Cells of the table whose heading starts with this text."""
     (found,) = (one for one in words if one.heading.startswith(head))
     return [list(row) for row in found.rows]
 
 
-def test_the_words_are_the_test_images_labels_and_what_the_model_reads_in_them(
-    model: Multimodal, digits: Dataset
-) -> None:
+def test_the_words_are_the_test_labels_and_the_models_predictions(model: Multimodal, digits: Dataset) -> None:
     rows = table(sample_words(model, digits.test, seed=0), "label given image")
     truth = digits.test.take(1, torch.arange(16))
     likeliest = model(digits.test.take(0, torch.arange(16))).argmax(-1)
@@ -176,7 +174,7 @@ def test_the_words_are_the_test_images_labels_and_what_the_model_reads_in_them(
     assert all(row[2] in "0123456789" for row in rows)
 
 
-def test_the_labels_of_the_prior_stand_where_its_images_do(model: Multimodal, digits: Dataset) -> None:
+def test_labels_sampled_from_the_prior_are_at_the_places_of_their_images(model: Multimodal, digits: Dataset) -> None:
     model.decoders[0] = Painter()
     model.decoders[1] = Sign()
     images = tiles(sample_grids(model, digits.test, seed=5)["prior"])
@@ -188,7 +186,7 @@ def test_the_labels_of_the_prior_stand_where_its_images_do(model: Multimodal, di
 
 
 class Sign(torch.nn.Module):
-    """Surely label 1 where the first latent is positive, label 0 elsewhere."""
+    """Predicts label 1 if the first latent is positive, otherwise label 0."""
 
     def forward(self, z: Tensor) -> Tensor:
         logits = torch.full((len(z), 10), -1000.0)
@@ -206,7 +204,7 @@ def test_the_words_of_a_text_are_its_characters_and_a_dash_for_none() -> None:
     assert [row[0] for row in table(sample_words(built, split, seed=0), "text given image")] == ["31", "-"] * 8
 
 
-def test_a_cvae_shows_test_images_beside_images_of_their_labels(digits: Dataset) -> None:
+def test_a_cvae_shows_test_images_next_to_images_given_their_labels(digits: Dataset) -> None:
     built = arm("cvae").build(Trial.create(dataset="digits", model="cvae"), digits.modalities)
     assert isinstance(built, CVAE)
     built.decoder = ConditionPainter()
@@ -222,14 +220,14 @@ def test_a_cvae_shows_test_images_beside_images_of_their_labels(digits: Dataset)
 
 
 class ConditionPainter(torch.nn.Module):
-    """Paints the label, which the condition's one-hot says, all over the image."""
+    """Paints the whole image with the label in the one-hot condition."""
 
     def forward(self, joined: Tensor) -> Tensor:
         return joined[:, -10:].argmax(-1).float()[:, None, None, None].expand(-1, 1, 8, 8)
 
 
 @pytest.mark.parametrize("token", ["mvae", "cvae"])
-def test_a_split_of_few_examples_is_shown_whole(token: str, digits: Dataset) -> None:
+def test_a_small_split_is_shown_completely(token: str, digits: Dataset) -> None:
     few = Split(tuple(value[:5] for value in digits.test.values))
     built = arm(token).build(Trial.create(dataset="digits", model=token), digits.modalities)
     if isinstance(built, CVAE):
@@ -246,7 +244,7 @@ def test_a_split_of_few_examples_is_shown_whole(token: str, digits: Dataset) -> 
 
 
 def of_attributes(layout: str, n: int = 20) -> tuple[Multimodal, Split]:
-    """A model of an image and three attributes, apart or together, and examples whose pixels are all alike."""
+    """A model of an image and three attributes, single or joint, and examples of noise."""
     names = ("bald", "hat", "smile")
     image = Modality("image", Kind.IMAGE, (1, 8, 8))
     together = Modality("attributes", Kind.ATTRIBUTES, (3,), attributes=names)
@@ -261,7 +259,7 @@ def of_attributes(layout: str, n: int = 20) -> tuple[Multimodal, Split]:
 
 
 class Experts(torch.nn.Module):
-    """The expert of attribute a, where it is there, is sure of z = a + 1; where it is not, of z = -9."""
+    """The expert of a present attribute a is certain of z = a + 1; that of an absent one, of z = -9."""
 
     def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
         places = torch.arange(3.0)[only].view(1, -1, 1) + 1
@@ -269,7 +267,7 @@ class Experts(torch.nn.Module):
         return torch.cat([mean, torch.full_like(mean, -15.0)], dim=-1)
 
 
-def test_each_row_of_images_given_an_attribute_is_of_an_attribute_that_is_there() -> None:
+def test_each_row_of_images_given_an_attribute_has_that_attribute() -> None:
     built, split = of_attributes("apart")
     built.attribute_encoders = Experts()  # type: ignore[assignment]
     built.decoders[0] = Painter()
@@ -280,7 +278,7 @@ def test_each_row_of_images_given_an_attribute_is_of_an_attribute_that_is_there(
     torch.testing.assert_close(means, torch.arange(1.0, 4.0).view(-1, 1).expand(-1, 8), atol=0.02, rtol=0)
 
 
-def test_attributes_together_show_test_images_beside_images_of_their_attributes() -> None:
+def test_joint_attributes_show_test_images_next_to_images_given_their_attributes() -> None:
     built, split = of_attributes("together")
     built.encoders[1] = CountEncoder()
     built.decoders[0] = Painter()
@@ -293,7 +291,7 @@ def test_attributes_together_show_test_images_beside_images_of_their_attributes(
 
 
 class CountEncoder(torch.nn.Module):
-    """Sure that z is the number of attributes that are there."""
+    """An expert that is certain of z = number of present attributes."""
 
     def forward(self, values: Tensor) -> Tensor:
         mean = values.float().sum(-1, keepdim=True).expand(-1, 16)
@@ -301,7 +299,7 @@ class CountEncoder(torch.nn.Module):
 
 
 class SignOfEach(torch.nn.Module):
-    """Attribute a is surely there where latent a is positive."""
+    """Predicts attribute a if latent a is positive."""
 
     def forward(self, z: Tensor, only: slice = slice(None)) -> Tensor:
         if z.ndim == 2:
@@ -310,7 +308,7 @@ class SignOfEach(torch.nn.Module):
 
 
 @pytest.mark.parametrize("layout", ["apart", "together"])
-def test_the_words_of_attributes_are_the_names_of_those_that_are_there(layout: str) -> None:
+def test_the_words_of_attributes_are_the_names_of_present_ones(layout: str) -> None:
     built, split = of_attributes(layout)
     decoder = SignOfEach()
     if layout == "apart":
@@ -334,20 +332,20 @@ def test_the_words_of_attributes_are_the_names_of_those_that_are_there(layout: s
 
 
 @pytest.mark.parametrize("layout", ["apart", "together"])
-def test_a_split_of_few_examples_with_attributes_is_shown_whole(layout: str) -> None:
+def test_a_small_split_with_attributes_is_shown_completely(layout: str) -> None:
     built, split = of_attributes(layout, n=5)
     assert [len(row) for row in tiles(sample_grids(built, split, seed=0)["reconstructions"])] == [5, 5]
     assert len(table(sample_words(built, split, seed=0), "attributes given image")) == 5
 
 
-def test_a_cvae_shows_images_of_test_images_attributes() -> None:
+def test_a_cvae_shows_images_given_the_attributes_of_test_images() -> None:
     mvae, split = of_attributes("together")
     built = arm("cvae").build(Trial.create(dataset="digits", model="cvae"), mvae.modalities)
     assert isinstance(built, CVAE)
     assert set(conditional_grids(built, split, seed=0)) == {"reconstructions", "image_given_attributes"}
 
 
-def test_a_vae_of_attribute_data_shows_images_alone_and_has_no_words() -> None:
+def test_a_vae_of_attribute_data_shows_only_images_and_no_words() -> None:
     mvae, split = of_attributes("apart")
     built = arm("vae").build(Trial.create(dataset="digits", model="vae"), mvae.modalities)
     assert isinstance(built, Multimodal)

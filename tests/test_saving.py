@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: of the state that was, told when complete; and errors surface."""
+"""Checkpoints written during training: they hold the earlier state, are reported when complete, and raise errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EPOCHS = 3
 
 
 class Slow(Checkpoints):
-    """Writes a checkpoint once it is let."""
+    """Waits for permission before it writes a checkpoint."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, "slow")
@@ -40,7 +40,7 @@ class Slow(Checkpoints):
 
 
 class Full(Checkpoints):
-    """A disk on which the second checkpoint has no place."""
+    """A disk without space for the second checkpoint."""
 
     def save(
         self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
@@ -63,7 +63,7 @@ def record(epoch: int) -> Record:
     return Record(epoch=epoch, time=0.0, metrics={})
 
 
-def test_what_is_written_is_the_state_at_the_time_whatever_becomes_of_it(tmp_path: Path) -> None:
+def test_the_writer_saves_the_state_at_the_time_of_the_call_even_if_it_changes_later(tmp_path: Path) -> None:
     checkpoints, weight, history = Slow(tmp_path), torch.zeros(3), [record(1)]
     with closing(Saving(checkpoints, background=True)) as saving:
         saving.save(1, {"model.pt": {"nested": [weight]}}, history, {})
@@ -75,10 +75,10 @@ def test_what_is_written_is_the_state_at_the_time_whatever_becomes_of_it(tmp_pat
     assert complete is not None and complete.history == [record(1)]
     (kept,) = checkpoints.load(complete, "model.pt")["nested"]
     assert torch.equal(kept, torch.zeros(3))
-    assert saving.complete() is None and not saving.busy, "it is told once"
+    assert saving.complete() is None and not saving.busy, "the error must be raised once"
 
 
-def test_what_is_being_written_at_the_end_of_the_block_is_complete(tmp_path: Path) -> None:
+def test_leaving_the_block_waits_for_the_checkpoint_being_written(tmp_path: Path) -> None:
     checkpoints = Slow(tmp_path)
 
     def interrupted() -> None:
@@ -92,14 +92,14 @@ def test_what_is_being_written_at_the_end_of_the_block_is_complete(tmp_path: Pat
     assert (last := checkpoints.latest()) is not None and last.epoch == 1
 
 
-def test_records_are_heard_when_the_checkpoint_that_covers_them_is_complete_and_training_does_not_wait_for_it(
+def test_records_are_reported_after_their_checkpoint_and_training_does_not_wait(
     digits: Dataset, tmp_path: Path
 ) -> None:
     checkpoints, heard = Slow(tmp_path), []
 
     def hear(progress: Progress) -> None:
         heard.append((progress.epoch, [each["epoch"] for each in progress.committed]))
-        if progress.epoch == 2:  # two epochs were trained while the first is being written
+        if progress.epoch == 2:  # two epochs are trained while the first is being written
             assert checkpoints.latest() is None
             checkpoints.let.set()
             deadline = time.monotonic() + 60
@@ -112,7 +112,7 @@ def test_records_are_heard_when_the_checkpoint_that_covers_them_is_complete_and_
     assert len(checkpoints.writers) == 2 and all("checkpoint" in name for name in checkpoints.writers)
 
 
-def test_in_the_background_the_numbers_and_the_checkpoints_are_those_of_the_foreground(
+def test_saving_in_the_background_gives_the_same_numbers_and_checkpoints_as_in_the_foreground(
     digits: Dataset, tmp_path: Path
 ) -> None:
     behind, before = (
@@ -126,7 +126,7 @@ def test_in_the_background_the_numbers_and_the_checkpoints_are_those_of_the_fore
     assert goes_on[0].history[-1]["metrics"] == goes_on[1].history[-1]["metrics"]
 
 
-def test_what_the_writer_could_not_write_ends_training(digits: Dataset, tmp_path: Path) -> None:
+def test_a_failed_background_write_ends_training(digits: Dataset, tmp_path: Path) -> None:
     heard: list[int] = []
     with pytest.raises(OSError, match="No space left"):
         train(

@@ -1,4 +1,4 @@
-"""The scorecard: each published number is counted once, and only runs that are long enough fill a cell."""
+"""The scorecard: each published number counts once, and only long enough runs fill a cell."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import statistics
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -14,13 +14,15 @@ from types import MappingProxyType
 import pytest
 
 from docs.report.findings import judged
-from docs.report.items import ABSENT, ITEMS, Item, Row
-from docs.report.numbers import Committed, Number
-from docs.report.scorecard import agreement, counted, figures, hours
+from docs.report.numbers import Committed
+from docs.report.scorecard import ABSENT, ITEMS, Item, agreement, compared, figures, hours
 from docs.report.sources import Sources, Value
+from docs.report.tables import published
 from pipelines import weak_supervision
 from sweeps.cli.options import read
-from sweeps.table.published import TABLES
+from sweeps.store.results import Result
+from sweeps.table.entries import Contrast
+from sweeps.table.published import TABLES, Table
 from sweeps.table.published_likelihoods import PUBLISHED, PUBLISHED_QUANTITIES
 from tests import test_networks
 from tests.command_checks import REPOSITORY
@@ -35,24 +37,34 @@ def values() -> dict[str, Value]:
     return figures(Sources())
 
 
-def numbers(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Number]:
-    """A number for each cell that weak_supervision.py is asked for."""
-    cells = weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
+def results(arguments: str, value: float = 0.8, about: Mapping[str, str] = MappingProxyType({})) -> list[Result]:
+    """A result for each cell of a weak_supervision.py command."""
     return [
-        Number(f"{arguments} {cell.trial.seed}", cell.measure.token, cell.metric, value, cell.trial, about)
-        for cell in cells
+        Result(
+            f"{arguments} {cell.trial.seed}",
+            cell.measure.token,
+            cell.trial.model_dump(),
+            {cell.metric: value},
+            {**about},
+            [],
+        )
+        for cell in weak_supervision.cells(read(weak_supervision.Options, arguments.split()))
     ]
 
 
-def with_runs(*rows: tuple[str, str, tuple[str, ...]]) -> Item:
-    """Table 4 with other rows."""
-    return replace(TABLE_4, rows=tuple(Row(*row) for row in rows))
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> Contrast:
+    """The difference of two rows, seed by seed."""
+    return Contrast("ours", "theirs", "", tuple(zip(ours, theirs, strict=True)))
+
+
+def with_table() -> list[tuple[Item, Table]]:
+    """Items that print numbers, each with its table."""
+    found = ((item, published(item.pipeline, item.dataset)) for item in ITEMS)
+    return [(item, table) for item, table in found if table is not None]
 
 
 def test_every_number_of_the_published_tables_is_counted_once_and_there_are_138() -> None:
-    counts = Counter(
-        (item.table.dataset, arm, column) for item in ITEMS if item.table for arm, column in item.published
-    )
+    counts = Counter((table.dataset, arm, column) for item, table in with_table() for arm, column in item.published)
     labels = [quantity.label for quantity in PUBLISHED_QUANTITIES]
     known = {
         (dataset, arm, label): value
@@ -67,13 +79,13 @@ def test_every_number_of_the_published_tables_is_counted_once_and_there_are_138(
     }
     assert counts == Counter(known.keys())
     assert {
-        (item.table.dataset, *place): value for item in ITEMS if item.table for place, value in item.published.items()
+        (table.dataset, *place): value for item, table in with_table() for place, value in item.published.items()
     } == known
     assert len(known) == 138
-    assert all(f", {item.table.protocol['epochs']} epochs," in item.paper for item in ITEMS if item.table)
+    assert all(f", {table.protocol['epochs']} epochs," in item.paper for item, table in with_table())
 
 
-def test_numbers_with_ours_without_data_and_not_run_add_up(values: dict[str, Value]) -> None:
+def test_the_counts_of_run_missing_and_impossible_cells_add_up(values: dict[str, Value]) -> None:
     parts = [int(values[f"scorecard.{name}"]) for name in ("filled", "no_data", "not_run")]
     assert sum(parts) == int(values["scorecard.published"]) == 138
     assert f"| All |  | {parts[0]} of 138 | {parts[1]} no data, {parts[2]} not run |" in str(values["scorecard.short"])
@@ -82,61 +94,59 @@ def test_numbers_with_ours_without_data_and_not_run_add_up(values: dict[str, Val
 @pytest.mark.parametrize(("epochs", "filled"), [(2, 0), (10, 0), (19, 0), (20, 1), (100, 1)])
 def test_a_run_of_fewer_than_20_epochs_fills_no_cell(epochs: int, filled: int) -> None:
     arguments = f"{BASE} --arms nn --seeds 0 --epochs {epochs}"
-    line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments)))
+    line = compared(replace(TABLE_4, runs=(arguments,)), Committed(results(arguments)))
     assert len(line.cells) == filled
-    assert line.not_run == 54 - filled
+    assert line.without_ours == 54 - filled
 
 
 def test_an_arm_without_epochs_fills_a_cell() -> None:
     arguments = f"{BASE} --arms logreg --seeds 0"
-    line = counted(with_runs(("LOGREG", "logreg", (arguments,))), Committed(numbers(arguments)))
+    line = compared(replace(TABLE_4, runs=(arguments,)), Committed(results(arguments)))
     assert list(line.cells) == [("logreg", 0.01)]
 
 
-def test_two_readings_of_a_published_row_count_once_and_the_paper_s_own_comes_first() -> None:
+def test_two_variants_of_a_published_row_count_once_and_the_papers_own_comes_first() -> None:
     runs = {targets: f"{BASE} --arms mvae --targets {targets} --seeds 0 --epochs 20" for targets in ("own", "all")}
-    item = with_runs(*((f"MVAE ({targets})", "mvae", (arguments,)) for targets, arguments in runs.items()))
-    found = {
-        targets: numbers(arguments, value) for (targets, arguments), value in zip(runs.items(), (0.5, 0.9), strict=True)
-    }
-    both = counted(item, Committed([*found["own"], *found["all"]]))
+    item = replace(TABLE_4, runs=tuple(runs.values()))
+    found = {targets: results(runs[targets], value) for targets, value in (("own", 0.5), ("all", 0.9))}
+    both = compared(item, Committed([*found["own"], *found["all"]]))
     assert (len(both.cells), len(both.filled)) == (1, 2)
     assert both.cells["mvae", 0.01].entry.mean == 0.5
-    assert counted(item, Committed(found["all"])).cells["mvae", 0.01].entry.mean == 0.9
+    assert compared(item, Committed(found["all"])).cells["mvae", 0.01].entry.mean == 0.9
 
 
-def test_the_run_nearest_to_the_paper_speaks_for_a_cell_unless_only_another_has_three_seeds() -> None:
+def test_a_cell_uses_the_run_nearest_to_the_paper_unless_only_another_has_three_seeds() -> None:
     near, far = (f"{BASE} --arms nn --seeds {seeds} --epochs {epochs}" for seeds, epochs in (("0", 100), ("0-2", 20)))
     two = f"{BASE} --arms nn --seeds 0,1 --epochs 20"
-    item = with_runs(("NN", "nn", (near, far)))
+    item = replace(TABLE_4, runs=(near, far))
     place = ("nn", 0.01)
-    assert counted(item, Committed([*numbers(near, 0.9), *numbers(two, 0.7)])).cells[place].entry.mean == 0.9
-    assert counted(item, Committed([*numbers(near, 0.9), *numbers(far, 0.7)])).cells[place].entry.n == 3
+    assert compared(item, Committed([*results(near, 0.9), *results(two, 0.7)])).cells[place].entry.mean == 0.9
+    assert compared(item, Committed([*results(near, 0.9), *results(far, 0.7)])).cells[place].entry.n == 3
 
 
-def test_verdicts_are_counted_by_their_words() -> None:
+def test_verdicts_are_counted_by_name() -> None:
     arguments = f"{BASE} --arms nn --seeds 0-2 --epochs 20"
-    line = counted(with_runs(("NN", "nn", (arguments,))), Committed(numbers(arguments, 0.7944)))
+    line = compared(replace(TABLE_4, runs=(arguments,)), Committed(results(arguments, 0.7944)))
     (one,) = line.cells.values()
     assert agreement(line, Sources()) == f"1 {one.entry.verdict}"
 
 
 def test_an_item_without_a_committed_number_counts_nothing_and_says_so() -> None:
-    line = counted(TABLE_4, Committed(()))
-    assert (line.cells, line.not_run, line.no_data) == ({}, 54, 0)
+    line = compared(TABLE_4, Committed())
+    assert (line.cells, line.without_ours, line.item.no_data) == ({}, 54, "")
     assert agreement(line, Sources()) == "not run"
 
 
-def test_no_data_is_another_thing_than_not_run() -> None:
+def test_the_scorecard_distinguishes_no_data_from_not_run() -> None:
     without = [item for item in ITEMS if item.no_data]
     assert {item.name.partition(", ")[2] for item in without} == {"CelebA", "MVAE19"}
     for item in without:
-        line = counted(item, Committed(()))
-        assert (line.no_data, line.not_run) == (len(item.published), 0)
+        line = compared(item, Committed())
+        assert line.without_ours == len(item.published)
         assert agreement(line, Sources()).startswith("no data: ")
 
 
-def test_every_item_is_on_the_page_and_the_absent_ones_are_named(values: dict[str, Value]) -> None:
+def test_every_item_is_on_the_page_and_absent_ones_are_named(values: dict[str, Value]) -> None:
     names = [line.split(" | ")[0].removeprefix("| ") for line in str(values["scorecard.table"]).splitlines()[2:]]
     assert names == [*(item.name for item in ITEMS), *ABSENT]
     assert set(ABSENT) == {"Section 7", "Figure 3", "Table 3"}
@@ -145,7 +155,7 @@ def test_every_item_is_on_the_page_and_the_absent_ones_are_named(values: dict[st
     assert all(short.count(f"| {item.line} |") == 1 for item in ITEMS)
 
 
-def test_the_items_are_those_that_have_a_caption_in_the_supplement() -> None:
+def test_the_items_are_exactly_the_captions_of_the_supplement() -> None:
     paper = os.environ.get("MVAE_PAPER")
     if not paper:
         pytest.skip("MVAE_PAPER does not name the supplement's text")
@@ -157,7 +167,7 @@ def test_the_items_are_those_that_have_a_caption_in_the_supplement() -> None:
     assert 7 not in sections and {6, 8} <= set(sections)
 
 
-def test_the_tests_that_hold_the_architectures_exist() -> None:
+def test_the_tests_named_for_the_architectures_exist() -> None:
     held = {item.name: item.test for item in ITEMS if item.test}
     assert list(held) == ["Figure 1", "Figure 2", "Figure 4"]
     for name in held.values():
@@ -195,22 +205,21 @@ def test_every_command_of_a_committed_number_runs_as_far_as_it_can_be_tried(
     ],
 )
 def test_a_claim_is_judged_by_the_interval_over_seeds(ours: tuple[float, ...], words: str) -> None:
-    assert judged(ours, [0.0] * len(ours)) == words
+    assert judged(difference(ours, [0.0] * len(ours))) == words
 
 
 @pytest.mark.parametrize("shift", [0.5, 0.9, 1.1, 2.0])
-def test_the_interval_of_a_claim_is_student_s(shift: float) -> None:
+def test_the_interval_of_a_claim_is_students_t_interval(shift: float) -> None:
     ours, theirs = [shift + one for one in (2.5, 3.0, 1.4, 7.1)], [3.0, 3.0, 1.0, 7.0]
     differences = [one - other for one, other in zip(ours, theirs, strict=True)]
     low = statistics.fmean(differences) - 3.182446 * statistics.stdev(differences) / 2
-    assert judged(ours, theirs, low - 0.01) == "seen"
-    assert judged(ours, theirs, low + 0.01) == "not resolved"
+    assert judged(difference(ours, theirs), low - 0.01) == "seen"
+    assert judged(difference(ours, theirs), low + 0.01) == "not resolved"
 
 
-def test_hours_hold_each_trial_and_each_measure_once_by_device() -> None:
+def test_hours_count_each_trial_and_each_measure_once_per_device() -> None:
     about = {"training_seconds": "3600", "measured_in_seconds": "1800", "device": "cpu"}
-    (one,) = numbers(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
-    other = replace(one, metric="test/else")
-    measured = replace(one, measure="else-v1", metric="test/more")
-    gpu = replace(one, key="another", trial=one.trial.with_(seed=7), about={**about, "device": "cuda"})
-    assert hours(Committed([one, other, measured, gpu])) == (2.0, 1.5)
+    (one,) = results(f"{BASE} --arms nn --seeds 0 --epochs 20", about=about)
+    measured = replace(one, measure="else-v1")
+    gpu = replace(one, key="another", provenance={**about, "device": "cuda"})
+    assert hours([one, measured, gpu]) == (2.0, 1.5)

@@ -1,4 +1,4 @@
-"""Temporary folders: gone with their block, and with their process where it was killed; nobody else's are touched."""
+"""Temporary folders: deleted with their block, or after their process was killed; folders of others are not touched."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def left_by_a_killed_process() -> None:
 
 
 def owned(here: Path, name: str, **changes: object) -> Path:
-    """A folder as this process makes it, but for the changes."""
+    """A folder as this process makes it, except for the given changes."""
     folder = here / name
     folder.mkdir()
     (folder / OWNER).write_text(json.dumps({**asdict(this_process()), **changes}), encoding="utf-8")
     return folder
 
 
-def test_a_folder_is_there_for_its_block_and_gone_after_it_whatever_happened(here: Path) -> None:
+def test_a_scratch_folder_exists_only_within_its_block_even_after_errors(here: Path) -> None:
     def fails() -> None:
         with scratch("ray") as folder:
             (folder / "inside").mkdir()
@@ -53,21 +53,21 @@ def test_a_folder_is_there_for_its_block_and_gone_after_it_whatever_happened(her
     assert not list(here.iterdir())
 
 
-def test_what_a_killed_process_left_behind_is_removed_by_the_next(here: Path) -> None:
+def test_files_left_by_a_killed_process_are_removed_by_the_next(here: Path) -> None:
     left_by_a_killed_process()
     assert len(list(here.glob("mvae-model-*/model/weights"))) == 1
     remove_folders_of_the_dead()
     assert not list(here.iterdir())
 
 
-def test_a_process_id_that_is_used_again_does_not_keep_a_dead_process_folder(here: Path) -> None:
+def test_a_reused_process_id_does_not_keep_a_dead_processes_folder(here: Path) -> None:
     dead = owned(here, "mvae-ray-dead", pid_started=this_process().pid_started - 1)
     alive = owned(here, "mvae-ray-alive")
     remove_folders_of_the_dead()
     assert not dead.exists() and alive.exists()
 
 
-def test_folders_of_other_machines_and_those_that_are_none_of_ours_stay(here: Path) -> None:
+def test_folders_of_other_machines_and_other_programs_stay(here: Path) -> None:
     gone = replace(this_process(), pid_started=0)
     assert gone.is_dead()
     folders = [
@@ -84,7 +84,7 @@ def test_folders_of_other_machines_and_those_that_are_none_of_ours_stay(here: Pa
     assert (here / "mvae-ray-note").exists() and (here / "mvae-ray-json").exists()
 
 
-def test_a_folder_without_an_owner_goes_when_it_is_old_and_empty(here: Path) -> None:
+def test_a_folder_without_an_owner_is_removed_only_if_old_and_empty(here: Path) -> None:
     for name, age, content in (("new", 0.0, ""), ("old", 2.0, ""), ("full", 2.0, "text")):
         folder = here / f"mvae-ray-{name}"
         folder.mkdir()

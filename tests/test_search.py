@@ -1,4 +1,4 @@
-"""Claims about a search's study: what is asked, what counts, and what is known again after any loss."""
+"""A search's study: which trials it suggests, which ones count, and what it recovers after any loss."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.searching import EPOCHS, asked, finish, reopen, run_to_the_end, store
 __all__ = ["reopen", "store"]
 
 
-def test_the_default_is_tried_first_and_the_total_counts_distinct_keys(
+def test_the_default_is_tried_first_and_only_distinct_keys_count(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "12")
@@ -31,26 +31,26 @@ def test_the_default_is_tried_first_and_the_total_counts_distinct_keys(
     assert reopen(of).ask(store) is None
 
 
-def test_a_larger_total_asks_for_the_difference_alone(store: Store, reopen: Callable[..., SearchRecord]) -> None:
+def test_a_larger_total_adds_only_the_difference(store: Store, reopen: Callable[..., SearchRecord]) -> None:
     first = run_to_the_end(reopen(wanted("--trials", "5")), store)
     more = run_to_the_end(reopen(wanted("--trials", "8")), store)
     assert len(more) == 3
     assert not {one.key for one in first} & {one.key for one in more}
 
 
-def test_settings_that_can_be_counted_are_all_tried_although_the_sampler_repeats_itself(
+def test_a_finite_search_space_is_exhausted_although_the_sampler_repeats_itself(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     found = run_to_the_end(reopen(wanted("--trials", "12", "--vary", "pairing,targets,decoder_hidden")), store)
     assert len({one.key for one in found}) == 12
 
 
-def test_more_trials_than_there_are_settings_are_refused() -> None:
+def test_more_trials_than_settings_are_refused() -> None:
     with pytest.raises(Refusal, match=r"^--trials 20: there are only 4 settings of pairing, targets: ask for at m"):
         wanted("--vary", "pairing,targets")
 
 
-def test_what_ran_when_the_driver_died_is_put_back_with_its_number(
+def test_trials_running_when_the_driver_died_are_queued_again_with_their_numbers(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "5")
@@ -66,7 +66,7 @@ def test_what_ran_when_the_driver_died_is_put_back_with_its_number(
     assert asked(again, store).number > before[2].number
 
 
-def test_a_smaller_total_than_before_takes_up_no_more_than_it_counts(
+def test_a_smaller_total_resumes_no_more_trials_than_it_allows(
     store: Store, reopen: Callable[..., SearchRecord], cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = reopen(wanted("--trials", "5"))
@@ -82,10 +82,10 @@ def test_a_smaller_total_than_before_takes_up_no_more_than_it_counts(
     options = read(Options, [*typed_in.split(), "--storage", str(store.root), "--cache", str(cache)])
     assert main(lambda: sweep(options), options) == 0
     said = capsys.readouterr().out
-    assert not re.search(r"-\d", said), "nothing costs less than nothing"
+    assert not re.search(r"-\d", said), "a cost must not be negative"
 
 
-def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained_it(
+def test_a_pruned_trial_stays_pruned_even_if_another_sweep_has_trained_it(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     study = reopen(wanted("--trials", "3"))
@@ -98,7 +98,7 @@ def test_what_a_search_gave_up_stays_given_up_although_another_sweep_has_trained
     assert with_database == rebuilt == {known.key: TrialState.PRUNED}
 
 
-def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_again(
+def test_a_death_between_writing_the_result_and_telling_the_study_trains_nothing_again(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "3")
@@ -109,7 +109,7 @@ def test_a_death_between_the_result_and_the_word_to_the_study_trains_nothing_aga
     assert asked(study, store).key != first.key
 
 
-def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
+def test_pruned_and_diverged_trials_count_and_are_recognised_after_a_restart(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "3")
@@ -127,7 +127,7 @@ def test_a_pruned_trial_counts_and_is_known_again_and_so_is_one_that_diverged(
     assert again.left == 1
 
 
-def test_at_each_rung_the_best_third_continues_and_so_does_the_default(
+def test_at_each_rung_the_best_third_and_the_default_continue(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "8")
@@ -137,16 +137,18 @@ def test_at_each_rung_the_best_third_continues_and_so_does_the_default(
     decided = []
     for key, value in zip(keys, values, strict=True):
         decided.append(study.lags_behind(key, 1, value))
-        assert study.lags_behind(key, 1, value) == decided[-1], "a kill before the word is written loses no decision"
+        assert study.lags_behind(key, 1, value) == decided[-1], (
+            "a kill before the decision is stored must not change it"
+        )
         if decided[-1]:
             study.give_up(key, 1, value, store)
     assert decided == expected, "the default comes first; then the best of fewer than six, the best two of six"
     again = reopen(of)
-    assert not again.lags_behind(keys[3], 1, 0.0), "what continued once continues after a kill"
+    assert not again.lags_behind(keys[3], 1, 0.0), "a trial that continued once continues after a kill"
     assert [again.lags_behind(key, 3, value) for key, value in ((keys[1], 0.7), (keys[3], 0.6))] == [False, True]
 
 
-def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
+def test_a_death_between_writing_the_pruned_file_and_telling_the_study_still_prunes_the_trial(
     store: Store, reopen: Callable[..., SearchRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = wanted("--trials", "3")
@@ -158,7 +160,7 @@ def test_a_death_between_the_pruned_file_and_the_word_to_the_study_prunes_it(
     assert [one.state for one in reopen(of).known()] == [TrialState.PRUNED]
 
 
-def test_a_study_whose_database_is_gone_is_made_from_storage_again(
+def test_a_study_without_its_database_is_rebuilt_from_storage(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "6")
@@ -176,7 +178,7 @@ def test_a_study_whose_database_is_gone_is_made_from_storage_again(
     assert again.ask(store) is None
 
 
-def test_a_study_made_from_storage_again_compares_with_the_trials_that_were_pruned(
+def test_a_rebuilt_study_compares_with_the_trials_that_were_pruned(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "9")
@@ -193,7 +195,7 @@ def test_a_study_made_from_storage_again_compares_with_the_trials_that_were_prun
     assert [again.lags_behind(new, 1, value) for value in (0.35, 0.45)] == [True, False]
 
 
-def test_what_a_sweep_of_the_name_has_run_counts_and_is_not_run_again(
+def test_trials_of_a_sweep_of_the_same_name_count_and_are_not_repeated(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     of = wanted("--trials", "4")
@@ -208,7 +210,7 @@ def test_what_a_sweep_of_the_name_has_run_counts_and_is_not_run_again(
     assert not {there, other_seed, outside} & {one.key for one in found}
 
 
-def test_the_next_question_depends_on_what_is_known_and_on_nothing_else(tmp_path: Path) -> None:
+def test_the_next_suggestion_depends_only_on_the_known_results(tmp_path: Path) -> None:
     of, answers = wanted("--trials", "12"), []
     for name, breaks in (("unbroken", ()), ("broken", (3, 7, 9))):
         store = Store.open(tmp_path / name, "main", create=True)

@@ -1,6 +1,6 @@
-"""A real search of 20 trials whose driver is killed twice: what counts, what was trained, and what MLflow shows.
+"""A real search of 20 trials whose driver is killed twice: counted trials, trained trials, and MLflow's contents.
 
-One story for all claims, since it takes most of a minute (tests/sweeping.py says how it runs).
+All tests share one search, because it takes most of a minute (tests/sweeping.py says how it runs).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ SEARCH = ("--epochs", "4", "--paired-fraction", "0.2", "--trials", str(TOTAL), "
 
 @dataclass
 class Story:
-    """A search, its deaths and its end."""
+    """A search with its kills and its end."""
 
     place: Place
     wanted: Search
     known: list[list[TriedTrial]] = field(default_factory=list)
-    """Trials of the study after each death of the driver, and at last after its end."""
+    """Trials of the study after each kill of the driver, and after its end."""
     results: list[dict[str, int]] = field(default_factory=list)
-    """Result files then: name to time of the last change."""
+    """Result files at the same moments: name to time of the last change."""
     ended: Ended | None = None
 
     def note(self) -> None:
@@ -60,7 +60,7 @@ def command(here: Place, *arguments: str) -> list[str]:
 
 
 def on_its_way(here: Place) -> set[str]:
-    """Keys with a checkpoint that have not ended."""
+    """Keys of unfinished trials with a checkpoint."""
     return set(here.epochs()) - {name.partition(".")[0] for name in here.files()}
 
 
@@ -82,7 +82,7 @@ def story() -> Iterator[Story]:
         yield told
 
 
-def test_killed_twice_it_ends_with_exactly_20_distinct_keys(story: Story) -> None:
+def test_a_search_killed_twice_ends_with_exactly_20_distinct_keys(story: Story) -> None:
     assert story.ended is not None
     assert story.ended.code == 0, story.ended
     assert story.ended.err == ""
@@ -99,8 +99,8 @@ def test_pruned_trials_count_and_are_marked(story: Story) -> None:
     assert len(story.place.results()) == TOTAL - len(pruned)
 
 
-def test_none_is_trained_twice(story: Story) -> None:
-    """Results and pruned marks are never written again, and no attempt began where an earlier one had been."""
+def test_no_trial_of_a_search_is_trained_twice(story: Story) -> None:
+    """Results and pruned marks are never rewritten, and no two attempts began at the same epoch."""
     for before, after in zip(story.results, story.results[1:], strict=False):
         assert {name: after[name] for name in before} == before
     for result in story.place.results().values():
@@ -108,7 +108,7 @@ def test_none_is_trained_twice(story: Story) -> None:
         assert begins == sorted(set(begins))
 
 
-def test_what_was_running_is_put_back_with_its_number_and_goes_on_from_its_checkpoint(story: Story) -> None:
+def test_interrupted_trials_keep_their_numbers_and_resume_from_their_checkpoints(story: Story) -> None:
     end = {one.key: one for one in story.known[-1]}
     for known in story.known[:-1]:
         open_ = [one for one in known if not one.ended]
@@ -124,11 +124,11 @@ def test_20_trials_find_a_setting_better_than_the_default_on_validation(story: S
     assert best > default.value + 0.05
 
 
-def test_a_trial_that_went_on_at_its_rungs_is_the_trial_that_it_would_have_been_alone(story: Story) -> None:
+def test_a_trial_that_passed_its_rungs_equals_the_same_trial_run_alone(story: Story) -> None:
     done = [one for one in story.known[-1] if one.state is TrialState.DONE]
     broken = {
         key for key, result in story.place.results().items() if len(result.provenance["attempts"]) > 1
-    }  # killed and resumed, where there is one
+    }  # a trial that was killed and resumed, if there is one
     chosen = next((one for one in done if one.key in broken), done[-1])
     with place() as elsewhere:
         store, words = Store.open(elsewhere.storage, "main", create=False), list[Message]()
@@ -139,7 +139,7 @@ def test_a_trial_that_went_on_at_its_rungs_is_the_trial_that_it_would_have_been_
     assert alone == {chosen.key: story.place.numbers()[chosen.key]}
 
 
-def test_mlflow_has_one_run_a_key_and_marks_the_pruned_ones(story: Story) -> None:
+def test_mlflow_has_one_run_per_key_and_marks_the_pruned_ones(story: Story) -> None:
     runs = {run.data.tags["mvae.key"]: run for run in story.place.children()}
     assert set(runs) == {one.key for one in story.known[-1]}
     for one in story.known[-1]:
@@ -150,7 +150,7 @@ def test_mlflow_has_one_run_a_key_and_marks_the_pruned_ones(story: Story) -> Non
             assert (status, "mvae.pruned" in tags) == ("FINISHED", False)
 
 
-def test_mlflow_shows_the_pictures_and_the_command_of_the_best(story: Story) -> None:
+def test_mlflow_shows_the_plots_and_the_command_of_the_best_trial(story: Story) -> None:
     (parent,) = story.place.parents()
     client = MlflowClient(story.place.uri)
     names = {file.path for file in client.list_artifacts(parent.info.run_id, "report")}
@@ -166,7 +166,7 @@ def test_mlflow_shows_the_pictures_and_the_command_of_the_best(story: Story) -> 
     assert "the default's" in note
 
 
-def test_the_command_of_the_best_finds_its_seed_done(story: Story) -> None:
+def test_the_command_of_the_best_trial_finds_its_seed_done(story: Story) -> None:
     assert story.ended is not None
     typed = re.findall(r"python \S*pipelines/weak_supervision\.py (.*)", story.ended.out)[-1]
     ended = story.place.run(*shlex.split(typed), "--seeds", "0", "--plan")
@@ -174,7 +174,7 @@ def test_the_command_of_the_best_finds_its_seed_done(story: Story) -> None:
     assert "1 trial: 1 done" in ended.out
 
 
-def test_without_its_databases_everything_is_rebuilt_and_nothing_is_trained(story: Story) -> None:
+def test_after_deleting_the_databases_everything_is_rebuilt_without_training(story: Story) -> None:
     with place() as here:
         shutil.copytree(on_disk(story.place.store.folder), on_disk(here.store.folder))
         (on_disk(here.store.folder) / "study.db").unlink()
@@ -190,7 +190,7 @@ def test_without_its_databases_everything_is_rebuilt_and_nothing_is_trained(stor
         assert marked == {one.key for one in known if one.state is TrialState.PRUNED}
 
 
-def test_a_trial_that_was_given_up_says_so_in_its_file(story: Story) -> None:
+def test_a_pruned_trial_is_recorded_in_its_file(story: Story) -> None:
     folder = on_disk(story.place.store.results.folder)
     for one in (one for one in story.known[-1] if one.state is TrialState.PRUNED):
         said = json.loads((folder / f"{one.key}.pruned.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Claims about the pictures of a search: what they mark, how they name it, and what they leave as it was."""
+"""Plots of a search: what they mark, how they name it, and that they change no global state."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ORANGE = "#d55e00"
 
 
 def tried(of: Search) -> list[TriedTrial]:
-    """Three trials that are done, the default first, and one that was pruned; the sampler repeated number 2."""
+    """Three finished trials, the default first, and one pruned; the sampler repeated number 2."""
     trials = [of.default, *(of.default.with_(learning_rate=rate) for rate in RATES[1:])]
     ends = [(TrialState.DONE, 0.7), (TrialState.DONE, 0.9), (TrialState.DONE, 0.8), (TrialState.PRUNED, 0.3)]
     numbers = (0, 1, 3, 4)
@@ -31,7 +31,7 @@ def tried(of: Search) -> list[TriedTrial]:
     ]
 
 
-def test_the_history_marks_every_trial_under_its_number_the_default_and_what_was_pruned() -> None:
+def test_the_history_plot_shows_every_trial_by_number_and_marks_the_default_and_pruned_ones() -> None:
     (axes,) = history(OF, tried(OF)).axes
     points: dict[Any, Any] = {made.get_label(): made for made in [*axes.collections, *axes.lines]}
     assert points["validation accuracy"].get_offsets().tolist() == [[0, 0.7], [1, 0.9], [3, 0.8]]
@@ -50,7 +50,7 @@ def test_the_parallel_coordinates_have_readable_names_and_the_best_trial_in_oran
     assert (line.get_color(), line.get_ydata()[0]) == (ORANGE, best)  # type: ignore[index]
 
 
-def test_the_importances_are_those_that_the_report_states() -> None:
+def test_the_importance_plot_shows_the_reports_numbers() -> None:
     (axes,) = importances(OF, tried(OF), {"learning_rate": 0.75, "latents": 0.25}).axes
     widths: list[Any] = [bar.get_width() for bar in axes.patches]  # type: ignore[attr-defined]
     shown = dict(zip([label.get_text() for label in axes.get_yticklabels()], widths, strict=True))
@@ -58,11 +58,11 @@ def test_the_importances_are_those_that_the_report_states() -> None:
     assert axes.get_xlabel() == "share of the variance of validation accuracy"
 
 
-def test_a_search_of_which_nothing_is_finished_has_a_history() -> None:
+def test_a_search_without_finished_trials_has_a_history_plot() -> None:
     assert history(OF, tried(OF)[-1:]).axes
 
 
-def test_drawing_warns_of_nothing_restyles_nothing_and_leaves_no_figure_open() -> None:
+def test_drawing_gives_no_warning_changes_no_style_and_leaves_no_figure_open() -> None:
     from matplotlib import pyplot
 
     before = dict(pyplot.rcParams)

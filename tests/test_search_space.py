@@ -1,4 +1,4 @@
-"""Claims about what a search varies, the command line that it ends with, its plan and its report."""
+"""The ranges of a search, the command line that it prints, its plan and its report."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["reopen", "store"]
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_every_arm_begins_inside_the_ranges_of_what_it_reads(dataset: str) -> None:
+def test_every_arms_defaults_are_inside_its_search_ranges(dataset: str) -> None:
     for token in ARMS:
         try:
             default = Trial.create(dataset=dataset, model=token)
@@ -51,7 +51,7 @@ def test_every_arm_begins_inside_the_ranges_of_what_it_reads(dataset: str) -> No
 
 
 @pytest.mark.parametrize("token", ARMS)
-def test_the_metrics_that_a_search_can_go_by_are_those_that_are_validated(token: str, cache: Path) -> None:
+def test_a_search_can_use_exactly_the_validation_metrics(token: str, cache: Path) -> None:
     data, trial = load("digits", cache=cache), Trial.create(dataset="digits", model=token)
     model = ARMS[token].build(trial, data.modalities)
     if ARMS[token].fit is not None:
@@ -59,14 +59,14 @@ def test_the_metrics_that_a_search_can_go_by_are_those_that_are_validated(token:
     assert set(validated(model, trial, data)) == set(validation_metrics(token, data.modalities))
 
 
-def test_a_data_set_without_labels_is_searched_by_what_its_arms_validate() -> None:
-    with pytest.raises(Refusal, match=r"^arm mvae on vision_faces has no validation metric to go by"):
+def test_a_data_set_without_labels_is_searched_by_its_arms_validation_metric() -> None:
+    with pytest.raises(Refusal, match=r"^arm mvae on vision_faces has no validation metric"):
         wanted("--dataset", "vision_faces")
     of = wanted("--dataset", "vision_faces", "--arms", "vae")
     assert (of.metric, of.maximize) == ("validation/elbo", True)
 
 
-def test_an_option_that_is_given_is_kept_fixed() -> None:
+def test_an_option_given_by_the_user_is_kept_fixed() -> None:
     of = wanted("--learning-rate", "0.002", "--pairing", "resampled", "--annealing-epochs", "3")
     assert not {"learning_rate", "pairing", "annealing_share"} & set(of.varied)
     assert of.default.learning_rate == 0.002
@@ -83,7 +83,9 @@ def test_an_option_that_is_given_is_kept_fixed() -> None:
         (("--arms", "cvae"), train),
     ],
 )
-def test_the_command_line_names_the_very_same_key(arguments: tuple[str, ...], pipeline: object, store: Store) -> None:
+def test_the_printed_command_line_gives_the_same_key(
+    arguments: tuple[str, ...], pipeline: object, store: Store
+) -> None:
     of = wanted("--seeds", "3", *arguments)
     with opened(of, study_uri(store, None)) as study:
         study.settle(store)
@@ -97,7 +99,7 @@ def test_the_command_line_names_the_very_same_key(arguments: tuple[str, ...], pi
         assert len(again) == 3
 
 
-def test_the_command_line_finds_storage_plugins_and_data_again(tmp_path: Path) -> None:
+def test_the_printed_command_line_names_storage_plug_ins_and_data(tmp_path: Path) -> None:
     plugin = ROOT / "docs" / "examples" / "mvae_mean.py"
     typed_in = ("--storage", str(tmp_path / "runs"), "--plugins", str(plugin), "--cache", str(tmp_path / "cache"))
     of = wanted(*typed_in, "--name", "x", "--paired-fraction", "0.1234567")
@@ -109,7 +111,7 @@ def test_the_command_line_finds_storage_plugins_and_data_again(tmp_path: Path) -
     assert "--storage" not in wanted().command(of.default)
 
 
-def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None:
+def test_a_default_outside_the_search_range_is_refused_with_advice() -> None:
     beyond = wanted().default.with_(latents=500)
     with pytest.raises(
         Refusal, match=r"^latents = 500 of .* not in the search range 8 to 256 .*: fix it with --latents"
@@ -118,7 +120,7 @@ def test_a_default_outside_what_is_varied_is_refused_with_what_to_give() -> None
     assert "latents" not in ranges(beyond, ("latents",), None)
 
 
-def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_varied() -> None:
+def test_mlflows_view_of_a_search_shows_the_objective_first_and_the_varied_settings() -> None:
     view = SweepView("search", TrialState.RUNNING, "Search", metrics=("validation/accuracy",), settings=("latents",))
     state = json.loads(json.loads(saved_view(view, 0, None))["state"])
     assert state["selectedColumns"][:3] == ["metrics.`validation/accuracy`", "metrics.`epoch`", "params.`latents`"]
@@ -127,7 +129,7 @@ def test_mlflows_view_of_a_search_begins_with_what_decides_and_shows_what_is_var
     assert grouped["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "mvae.cell"}]
 
 
-def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
+def test_the_report_compares_the_best_trial_with_the_default_and_has_the_plots(
     store: Store, reopen: Callable[..., SearchRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     of = wanted("--trials", "8")
@@ -153,7 +155,7 @@ def test_the_report_holds_the_best_beside_the_default_and_the_pictures(
     assert "8 of 8 trials: 7 done, 1 pruned" in said
 
 
-def test_the_table_calls_a_trial_that_runs_open_as_earlier_releases_did(
+def test_the_table_calls_a_running_trial_open_like_earlier_releases(
     store: Store, reopen: Callable[..., SearchRecord]
 ) -> None:
     study = reopen(wanted("--trials", "3"))
@@ -163,7 +165,7 @@ def test_the_table_calls_a_trial_that_runs_open_as_earlier_releases_did(
     assert outcome.counts() == "0 of 3 trials: 1 open"
 
 
-def test_plan_and_report_start_and_write_nothing(
+def test_plan_and_report_of_a_search_start_and_write_nothing(
     storage: Path, cache: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def looked(last: str) -> int:
@@ -180,7 +182,7 @@ def test_plan_and_report_start_and_write_nothing(
     assert not any(path.is_file() for path in storage.rglob("*") if "reports" not in path.parts)
 
 
-def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
+def test_a_search_plan_says_how_the_raw_files_differ_from_the_published_ones(
     storage: Path, cache: Path, tiny_root: Path, no_cluster: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folders = ["--storage", str(storage), "--cache", str(cache), "--data-root", str(tiny_root)]
@@ -189,18 +191,18 @@ def test_a_plan_says_how_the_raw_files_differ_from_the_published_ones(
     assert "60 training and 12 test examples (published: 60,000 and 10,000)" in capsys.readouterr().out
 
 
-def test_a_damaged_study_is_refused_with_what_to_do(store: Store) -> None:
+def test_a_damaged_study_is_refused_with_advice(store: Store) -> None:
     (store.folder / "study.db").write_bytes(b"not a database" * 100)
     with pytest.raises(Refusal, match="move it away and it is rebuilt from storage"):
         look(wanted(), study_uri(store, None))
 
 
-def test_a_store_of_objects_needs_a_database_elsewhere() -> None:
+def test_a_search_on_object_storage_needs_a_study_uri() -> None:
     with pytest.raises(Refusal, match=r"s3://bucket/runs cannot hold the study's database: set --study-uri"):
         study_uri(Store(place("s3://bucket/runs"), "main"), None)
 
 
-def test_another_objective_or_data_is_another_search() -> None:
+def test_changing_the_objective_or_the_data_makes_another_search() -> None:
     of = wanted()
     names = {of.name, replace(of, metric="validation/elbo").name, replace(of, fingerprint="f" * 64).name}
     assert len(names) == 3

@@ -22,7 +22,7 @@ STOP = CLASSES - 2
 
 
 def decoder(classes: int = CLASSES, length: int = LENGTH, seed: int = 0, dropout: float = 0.3) -> TextDecoder:
-    """With weights large enough that sentences differ in probability; in evaluation mode."""
+    """A decoder in evaluation mode, with weights large enough that sentences differ in probability."""
     torch.manual_seed(seed)
     made = TextDecoder(classes, length, LATENTS, 9, 1, dropout, reads_z=False).double()
     for parameter in made.parameters():
@@ -31,7 +31,7 @@ def decoder(classes: int = CLASSES, length: int = LENGTH, seed: int = 0, dropout
 
 
 def rows(lengths: list[int], width: int) -> Tensor:
-    """Sentences of so many words, then stops."""
+    """Sentences with the given numbers of words, then stops."""
     words = torch.randint(1, STOP, (len(lengths), width), generator=torch.Generator().manual_seed(1))
     return torch.where(torch.arange(width) < torch.tensor(lengths)[:, None], words, STOP)
 
@@ -40,7 +40,7 @@ def log_prob(network: TextDecoder, z: Tensor, text: Tensor) -> Tensor:
     return Text(network.classes).log_prob(network(z, text), text)
 
 
-def test_a_language_has_the_networks_of_section_11() -> None:
+def test_each_language_has_the_networks_of_section_11() -> None:
     encoder, made = encoder_of(LANGUAGE, "none", 1, 2 * 100), decoder_of(LANGUAGE, "none", 1, 100, 1)
     assert isinstance(made, TextDecoder)
     assert (made.gru.input_size, made.gru.hidden_size, made.gru.num_layers) == (SENTENCE_HIDDEN, SENTENCE_HIDDEN, 1)
@@ -50,7 +50,7 @@ def test_a_language_has_the_networks_of_section_11() -> None:
     assert sum(p.numel() for p in made.parameters()) == CLASSES * 256 + gru + (100 + 1) * 256 + (356 + 1) * CLASSES
 
 
-def test_neither_padding_nor_the_order_of_a_batch_changes_a_sentences_likelihood_or_posterior() -> None:
+def test_a_sentences_likelihood_and_posterior_do_not_depend_on_padding_or_batch_order() -> None:
     lengths = [0, 1, 5, 9, 3, 11]
     network, encoder = decoder().float(), encoder_of(LANGUAGE, "none", 1, 2 * LATENTS)
     wide, z = rows(lengths, LENGTH), torch.randn(6, LATENTS, generator=torch.Generator().manual_seed(2))
@@ -64,12 +64,12 @@ def test_neither_padding_nor_the_order_of_a_batch_changes_a_sentences_likelihood
     torch.testing.assert_close(log_prob(network, z[order], wide[order]), together[order], rtol=0, atol=1e-5)
 
 
-def test_sentences_of_very_different_lengths_are_computed_in_groups_that_are_a_fifth_padding_at_most() -> None:
+def test_sentences_are_computed_in_groups_with_at_most_a_fifth_of_padding() -> None:
     lengths = np.array([1, 12, 2, 3, 3, 12, 1, 9, 11, 2, 6, 4])
     groups = of_like_length(lengths)
     assert len(groups) > 1 and sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
     assert all(lengths[group].sum() >= 0.8 * lengths[group].max() * len(group) for group in groups)
-    assert lengths.sum() < 0.8 * 12 * 12, "these would need no groups"
+    assert lengths.sum() < 0.8 * 12 * 12, "these lengths would need no groups"
     assert lengths.sum() >= 0.8 * padded(lengths)
 
     text, encoder = rows((lengths - 1).tolist(), LENGTH), encoder_of(LANGUAGE, "none", 1, 2 * LATENTS)
@@ -82,11 +82,11 @@ def test_sentences_of_very_different_lengths_are_computed_in_groups_that_are_a_f
     assert sum(read) == 2 * padded(lengths)
     read.clear()
     model.log_prob(0, torch.zeros(12, LATENTS, dtype=torch.float64), text)
-    # rows as wide as they may be hold one choice less
+    # rows of maximum width hold one choice less
     assert padded(lengths) - len(groups[0]) <= sum(read) <= padded(lengths)
     read.clear()
     model.encode(0, text[[0, 6]])
-    assert sum(read) == 2 * 2, "rows alike are no wider than they must be, whatever they came with"
+    assert sum(read) == 2 * 2, "the width of rows must not depend on their original padding"
 
 
 def test_groups_change_neither_posterior_nor_likelihood_nor_gradient() -> None:
@@ -110,7 +110,7 @@ def test_groups_change_neither_posterior_nor_likelihood_nor_gradient() -> None:
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_the_probabilities_of_all_sentences_add_up_to_1_whatever_the_width_of_their_rows() -> None:
+def test_the_probabilities_of_all_sentences_add_up_to_1_for_any_row_width() -> None:
     network = decoder(classes=5, length=4)
     for z in torch.randn(3, 1, LATENTS, dtype=torch.float64):
         total = 0.0
@@ -120,7 +120,7 @@ def test_the_probabilities_of_all_sentences_add_up_to_1_whatever_the_width_of_th
         assert total == pytest.approx(1, abs=1e-12)
 
 
-def test_teacher_forcing_equals_reading_one_word_at_a_time() -> None:
+def test_teacher_forcing_equals_decoding_one_word_at_a_time() -> None:
     network, texts = decoder(), rows([4, 7], 8)
     z = torch.randn(2, LATENTS, dtype=torch.float64)
     for row, text, found in zip(z, texts.tolist(), log_prob(network, z, texts), strict=True):
@@ -133,14 +133,16 @@ def test_teacher_forcing_equals_reading_one_word_at_a_time() -> None:
         assert float(found.detach()) == pytest.approx(total, abs=1e-10)
 
 
-def test_in_training_about_a_third_of_the_words_that_are_read_are_unknown_and_in_evaluation_none() -> None:
+def test_word_dropout_hides_about_a_third_of_the_words_in_training_and_none_in_evaluation() -> None:
     network, texts = decoder(), rows([11] * 400, LENGTH)
     seen: list[Tensor] = []
     network.embedding.register_forward_hook(lambda _module, given, _out: seen.append(given[0]))
     z = torch.zeros(400, LATENTS).double()
     network.train()(z, texts)
     dropped = (seen[0][:, 1:] == 0).double().mean()
-    assert 0.27 < float(dropped) < 0.33 and bool((seen[0][:, 0] == CLASSES - 1).all()), "start is never dropped"
+    assert 0.27 < float(dropped) < 0.33 and bool((seen[0][:, 0] == CLASSES - 1).all()), (
+        "the start token is never dropped"
+    )
     first = network.eval()(z, texts)
     assert not bool((seen[1] == 0).any())
     assert torch.equal(first, network(z, texts))
@@ -148,7 +150,7 @@ def test_in_training_about_a_third_of_the_words_that_are_read_are_unknown_and_in
 
 @pytest.mark.parametrize("favoured", [1, STOP, CLASSES - 1], ids=["word", "stop", "start"])
 @pytest.mark.parametrize("width", [1, 3])
-def test_every_sentence_ends_and_never_holds_the_start_token(favoured: int, width: int) -> None:
+def test_every_sentence_ends_and_never_contains_the_start_token(favoured: int, width: int) -> None:
     network = decoder()
     with torch.no_grad():
         network.output.bias[favoured] = 1e6
@@ -160,11 +162,11 @@ def test_every_sentence_ends_and_never_holds_the_start_token(favoured: int, widt
 
 
 @pytest.mark.parametrize("width", [1, 4])
-def test_unknown_is_never_written_however_probable_but_drawn(width: int) -> None:
+def test_decoding_never_writes_unknown_but_sampling_may(width: int) -> None:
     network, z = decoder(), torch.randn(40, LATENTS).double()
     with torch.no_grad():
         network.output.bias[0] = 10.0
-    assert bool((network.greedy(z) == 0).any()), "a decoder without a silent token writes it"
+    assert bool((network.greedy(z) == 0).any()), "a decoder without a silent token writes <unk>"
     network.silent = 0
     assert not bool((network.greedy(z) == 0).any()) and not bool((network.beam(z, width) == 0).any())
     assert bool((network.sample(z, torch.Generator().manual_seed(0)) == 0).any())
@@ -172,13 +174,13 @@ def test_unknown_is_never_written_however_probable_but_drawn(width: int) -> None
     assert isinstance(made, TextDecoder) and made.silent == 0
 
 
-def test_a_beam_of_one_is_greedy() -> None:
+def test_a_beam_of_width_one_is_greedy_decoding() -> None:
     for seed in range(5):
         network, z = decoder(seed=seed), torch.randn(50, LATENTS).double()
         assert torch.equal(network.beam(z, 1), network.greedy(z))
 
 
-def test_a_beam_as_wide_as_everything_finds_the_likeliest_sentence_of_all() -> None:
+def test_a_beam_of_full_width_finds_the_most_likely_sentence() -> None:
     network = decoder(classes=5, length=4, seed=1)
     texts = torch.tensor([[*t, *[3] * (4 - len(t))] for size in range(4) for t in product(range(3), repeat=size)])
     z = torch.randn(30, LATENTS).double()
@@ -186,7 +188,7 @@ def test_a_beam_as_wide_as_everything_finds_the_likeliest_sentence_of_all() -> N
         assert torch.equal(found, texts[log_prob(network, row.expand(len(texts), -1), texts).argmax()])
 
 
-def test_a_wider_beam_finds_sentences_that_are_likelier_on_the_whole() -> None:
+def test_a_wider_beam_finds_more_likely_sentences_on_average() -> None:
     network, z = decoder(seed=2), torch.randn(200, LATENTS).double()
     likely = [float(log_prob(network, z, network.beam(z, width)).detach().mean()) for width in (1, 4, 12)]
     assert likely[0] < likely[1] <= likely[2]

@@ -1,4 +1,4 @@
-"""Sentences of two languages as data: how a corpus is read, stored and shown, and which files are refused."""
+"""Sentences of two languages as data: reading, storing and showing a corpus, and refused files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from tests.corpora import PAIRS, stored, write_corpus
 
 
 def drawn(lengths: list[int], words: int = 9, classes: int = 8) -> Sentences:
-    """Sentences of these lengths, of words from 0 to `words`, of which 5 are known."""
+    """Sentences of these lengths with random words from 0 to `words`; 5 of them are known."""
     all_ = np.random.default_rng(0).integers(0, words, sum(lengths)).tolist()
     return stored([[all_.pop() for _ in range(length)] for length in lengths], classes)
 
@@ -48,7 +48,7 @@ def sentences(data: Dataset, split: str, m: int) -> list[str]:
     return [sentence_of(value.words(i), data.modalities[m].words) for i in range(len(value))]
 
 
-def test_a_batch_is_as_wide_as_its_longest_sentence_with_its_stop_and_other_words_are_unknown() -> None:
+def test_a_batch_is_as_wide_as_its_longest_sentence_and_rare_words_are_unknown() -> None:
     stored = drawn([3, 0, 5, 1])
     for index in ([0, 1], [3, 2, 0], [1], [1, 1], []):
         taken = stored.take(torch.tensor(index, dtype=torch.int64))
@@ -58,7 +58,7 @@ def test_a_batch_is_as_wide_as_its_longest_sentence_with_its_stop_and_other_word
         assert taken.tolist() == [row + [6] * (width - len(row)) for row in expected]
 
 
-def test_some_sentences_in_a_row_are_what_they_were_among_all() -> None:
+def test_consecutive_sentences_are_read_like_all_sentences() -> None:
     stored = drawn([3, 0, 5, 1, 2])
     part = stored[1:4]
     assert (len(part), part.lengths.tolist()) == (3, [1, 6, 2])
@@ -66,7 +66,7 @@ def test_some_sentences_in_a_row_are_what_they_were_among_all() -> None:
     assert len(stored[:0]) == 0
 
 
-def test_unknown_words_are_counted_per_sentence_also_of_a_part_of_the_file() -> None:
+def test_unknown_words_are_counted_per_sentence_also_for_a_part_of_the_file() -> None:
     stored = drawn([3, 0, 5, 1, 4], classes=6)
     expected = [sum(word == 0 or word > 3 for word in stored.words(i)) for i in range(5)]
     assert stored.unknown.tolist() == expected and any(expected)
@@ -74,7 +74,7 @@ def test_unknown_words_are_counted_per_sentence_also_of_a_part_of_the_file() -> 
     assert stored[:0].unknown.tolist() == []
 
 
-def test_fewer_known_words_turn_the_others_into_unknown_ones_and_nothing_else(cache: Path) -> None:
+def test_a_smaller_vocabulary_only_turns_words_into_unknown_ones(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
     few = data.knowing(4)
     assert [modality.classes for modality in few.modalities] == [7, 7]
@@ -88,21 +88,21 @@ def test_fewer_known_words_turn_the_others_into_unknown_ones_and_nothing_else(ca
     assert data.knowing(10**6).modalities == data.modalities
 
 
-def test_columns_in_which_every_row_has_ended_are_cut_off_and_a_stop_is_left() -> None:
+def test_columns_in_which_all_rows_have_ended_are_cut_off_except_one() -> None:
     rows = torch.tensor([[1, 2, 6, 6, 6], [1, 6, 6, 6, 6]])
     assert torch.equal(trimmed(rows, 8), rows[:, :3])
     assert trimmed(torch.full((2, 4), 6), 8).shape == (2, 1)
     assert trimmed(rows[:0], 8).shape == (0, 1)
 
 
-def test_words_are_numbered_by_frequency_then_by_the_alphabet_and_frequent_ones_are_known() -> None:
+def test_words_are_numbered_by_frequency_then_alphabetically_and_frequent_ones_are_known() -> None:
     training = [["b", "a", "a"], ["c", "b", "a"], ["d", "c", "e"]]
     words, classes = vocabulary(training, [["z", "a"], ["<unk>", "y"]], fewest=2)
     assert words == ["<unk>", "a", "b", "c", "d", "e", "y", "z"]
     assert classes == 3 + 3
 
 
-def test_a_corpus_is_read_back_word_for_word_from_its_arrow_files(tmp_path: Path, cache: Path) -> None:
+def test_a_corpus_is_read_back_word_by_word_from_its_arrow_files(tmp_path: Path, cache: Path) -> None:
     test = [("an unseen cat", "mio  ĉapo"), PAIRS[0]]
     root = write_corpus(tmp_path / "corpus", test=test)
     data = load("translation", root, cache)
@@ -118,7 +118,7 @@ def test_a_corpus_is_read_back_word_for_word_from_its_arrow_files(tmp_path: Path
     assert unseen == [0, 0, known.index("cat") + 1, data.modalities[0].classes - 2]
 
 
-def test_sentences_are_an_arrow_list_with_offsets_that_is_mapped_and_not_copied(tmp_path: Path, cache: Path) -> None:
+def test_sentences_are_a_memory_mapped_arrow_list_with_offsets(tmp_path: Path, cache: Path) -> None:
     data = load("translation", write_corpus(tmp_path / "corpus"), cache)
     path = cache / f"translation-{data.fingerprint[:16]}" / "train.arrow"
     with pa.memory_map(str(path)) as mapped:
@@ -127,7 +127,7 @@ def test_sentences_are_an_arrow_list_with_offsets_that_is_mapped_and_not_copied(
         assert [len(row) for row in table["xx"].to_pylist()] == [len(pair[0].split()) for pair in PAIRS * 6]
 
 
-def test_a_damaged_file_of_sentences_is_made_again(tmp_path: Path, cache: Path) -> None:
+def test_a_damaged_file_of_sentences_is_converted_again(tmp_path: Path, cache: Path) -> None:
     root = write_corpus(tmp_path / "corpus")
     before = load("translation", root, cache)
     folder = cache / f"translation-{before.fingerprint[:16]}"
@@ -136,7 +136,7 @@ def test_a_damaged_file_of_sentences_is_made_again(tmp_path: Path, cache: Path) 
     assert sentences(after, "train", 1) == sentences(before, "train", 1)
 
 
-def test_a_corpus_lies_in_the_data_root_or_in_its_folder_en_vi_and_has_one_fingerprint(tmp_path: Path) -> None:
+def test_a_corpus_is_found_in_the_data_root_or_its_en_vi_folder_with_one_fingerprint(tmp_path: Path) -> None:
     write_corpus(tmp_path / "root" / "en-vi", suffixes=("en", "vi"))
     write_corpus(tmp_path / "plain", suffixes=("en", "vi"))
     write_corpus(tmp_path / "named", suffixes=("en", "fr"))
@@ -156,7 +156,7 @@ def test_the_former_fingerprint_of_a_corpus_differs_only_if_its_words_are_normal
     assert former_fingerprint("translation", decomposed) != fingerprint("translation", decomposed)
 
 
-def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(tmp_path: Path, cache: Path) -> None:
+def test_pairs_with_a_sentence_of_more_than_70_words_are_skipped_and_counted(tmp_path: Path, cache: Path) -> None:
     longest, too_long = " ".join(["cat"] * MOST_TOKENS), " ".join(["cat"] * (MOST_TOKENS + 1))
     train = [*PAIRS, ("short", too_long), (longest, longest), (too_long, "short")]
     root = write_corpus(tmp_path / "corpus", train)
@@ -167,7 +167,7 @@ def test_pairs_with_a_sentence_of_more_than_70_words_are_left_out_and_counted(tm
     assert said.startswith("translation: train has 5 pairs, 2 left out because a sentence has more than 70 words; ")
 
 
-def test_the_share_of_unknown_words_is_said_per_part_and_language(tmp_path: Path, cache: Path) -> None:
+def test_the_share_of_unknown_words_is_reported_per_part_and_language(tmp_path: Path, cache: Path) -> None:
     test = [("the unseen cat", "mio nova nova vid"), ("the", "mio")]
     root = write_corpus(tmp_path / "corpus", test=test)
     *_, of_test = facts_about("translation", root)
@@ -178,7 +178,7 @@ def test_the_share_of_unknown_words_is_said_per_part_and_language(tmp_path: Path
 
 
 def rewritten(root: Path, name: str, change: Callable[[str], str]) -> None:
-    """Writes a file of a corpus anew."""
+    """Rewrites a file of a corpus."""
     (root / name).write_text(change((root / name).read_text(encoding="utf-8")), encoding="utf-8")
 
 
@@ -201,11 +201,11 @@ SAME_WORDS: dict[str, Callable[[str], str]] = {
     "line ends of the classic Mac OS": lambda text: text.replace("\n", "\r"),
 }
 AS_BEFORE = ("tabs", "line ends of Windows")
-"""Spellings that gave these words before white space of every kind did, so that such corpora keep their digest."""
+"""Spellings that earlier releases already read like this, so corpora with them keep their digest."""
 
 
 @pytest.mark.parametrize("spelled", SAME_WORDS)
-def test_words_are_the_same_however_letters_spaces_and_line_ends_are_spelled(spelled: str, tmp_path: Path) -> None:
+def test_words_do_not_depend_on_the_encoding_of_letters_spaces_and_line_ends(spelled: str, tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", VIETNAMESE * 5, test=VIETNAMESE)
     expected, shares = read_sentences(root / "test.yy"), facts_about("translation", root)
     for name in ("test.xx", "test.yy"):
@@ -216,9 +216,7 @@ def test_words_are_the_same_however_letters_spaces_and_line_ends_are_spelled(spe
 
 
 @pytest.mark.parametrize("spelled", SAME_WORDS)
-def test_a_corpus_keeps_its_digest_unless_its_words_are_read_otherwise_than_before(
-    spelled: str, tmp_path: Path
-) -> None:
+def test_a_corpus_keeps_its_digest_unless_its_words_are_read_differently(spelled: str, tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", VIETNAMESE * 5, test=VIETNAMESE)
     rewritten(root, "test.yy", lambda text: SAME_WORDS[spelled](text))
     files = [root / f"{stem}.{suffix}" for stem in ("train", "valid", "test") for suffix in ("xx", "yy")]
@@ -234,14 +232,14 @@ def test_the_english_vietnamese_corpus_keeps_the_fingerprint_of_its_results(real
     assert fingerprint("translation", real_data) == "e7ef9f8d773bdbcffe04c2231876068b2c214f04ae9725803c62b736e4e42771"
 
 
-def test_windows_line_ends_tabs_and_a_missing_last_line_end_are_read_like_any_others(tmp_path: Path) -> None:
+def test_windows_line_ends_tabs_and_a_missing_final_newline_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "file.en"
     path.write_bytes(b"the\tcat \r\n sees  a dog")
     assert read_sentences(path) == [["the", "cat"], ["sees", "a", "dog"]]
     path.write_bytes("\ufeffdie Katze\n".encode())
     assert read_sentences(path) == [["die", "Katze"]], "a byte order mark is no part of the first word"
     path.write_bytes(b"a \x07 b\rc\nd\n")
-    assert read_sentences(path) == [["a", "\x07", "b", "c"], ["d"]], "beside other line ends a CR is white space"
+    assert read_sentences(path) == [["a", "\x07", "b", "c"], ["d"]], "next to other line ends, a CR is white space"
 
 
 BAD = {
@@ -262,7 +260,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_file_that_cannot_be_read_is_refused_in_one_line_with_its_name_and_the_line(
+def test_an_unreadable_corpus_file_is_refused_with_its_name_and_line_number(
     what: str, tmp_path: Path, cache: Path
 ) -> None:
     name, content, said = BAD[what]
@@ -274,7 +272,7 @@ def test_a_file_that_cannot_be_read_is_refused_in_one_line_with_its_name_and_the
     assert said in line and "\n" not in line and line.startswith(str(root))
 
 
-def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> None:
+def test_a_folder_without_a_corpus_is_refused_with_the_expected_files(tmp_path: Path) -> None:
     (tmp_path / "nothing").mkdir()
     one, three = write_corpus(tmp_path / "one"), write_corpus(tmp_path / "three")
     (one / "train.yy").unlink()
@@ -297,7 +295,7 @@ def test_what_is_no_corpus_is_refused_with_what_would_be_one(tmp_path: Path) -> 
         assert said in str(refusal.value) and "\n" not in str(refusal.value)
 
 
-def test_a_corpus_too_small_for_any_word_to_be_known_is_refused(tmp_path: Path) -> None:
+def test_a_corpus_too_small_for_any_known_word_is_refused(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", train=[("the cat", "mio"), ("a dog", "vid")])
     with pytest.raises(
         Refusal, match=r"^no word in train\.xx occurs 5 times, so the vocabulary would be empty: give a larger"
@@ -305,7 +303,7 @@ def test_a_corpus_too_small_for_any_word_to_be_known_is_refused(tmp_path: Path) 
         load("translation", root)
 
 
-def test_the_toy_corpus_says_in_both_languages_the_same_of_the_same_words(cache: Path) -> None:
+def test_the_toy_corpus_has_the_same_meaning_in_both_languages(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
     assert {split: len(getattr(data, split)) for split in SPLITS} == COUNTS
     of_idea = {**NOUNS, **VERBS, **QUALITIES, **PLACES}
@@ -316,7 +314,7 @@ def test_the_toy_corpus_says_in_both_languages_the_same_of_the_same_words(cache:
     assert all(modality.classes == len(modality.words) + 2 for modality in data.modalities), "all words are known"
 
 
-def test_the_toy_corpus_is_the_same_bytes_everywhere(cache: Path) -> None:
+def test_the_toy_corpus_has_the_same_bytes_everywhere(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
     assert sentences(data, "train", 0)[:2] == FIRST[0] and sentences(data, "train", 1)[:2] == FIRST[1]
     assert data.fingerprint == fingerprint("toy_translation")
@@ -328,7 +326,7 @@ FIRST = (
 )
 
 
-def test_a_modality_of_sentences_survives_the_manifest(cache: Path) -> None:
+def test_a_sentence_modality_round_trips_through_the_manifest(cache: Path) -> None:
     data = load("toy_translation", cache=cache)
     assert dataclasses.asdict(data.modalities[0])["words"][0] == "<unk>"
     assert all(modality.sentences for modality in data.modalities)

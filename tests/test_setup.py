@@ -1,4 +1,4 @@
-"""Claims about the repository itself: what may import what, what every file opens with, what must never be in it."""
+"""The repository: allowed imports, module docstrings, forbidden contents, and the set-up by make."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-# Written in parts, so that this file does not hold what it forbids.
+# Written in parts, so that this file does not contain the forbidden text.
 HOSTS = ["py" + "pi.org", "python" + "hosted.org", "download.py" + "torch.org", "registry.np" + "mjs.org"]
 FOREIGN = re.compile(
     "|".join(
@@ -31,7 +31,7 @@ FOREIGN = re.compile(
 
 
 def tracked() -> list[Path]:
-    """All files that are, or are about to be, in the repository."""
+    """Files that are in the repository or about to be added."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listed = subprocess.run(command, cwd=REPOSITORY, capture_output=True, encoding="utf-8")
     if listed.returncode != 0:
@@ -45,7 +45,7 @@ def python_files(*folders: str) -> list[Path]:
 
 
 def imported_by(path: Path) -> set[str]:
-    """The top-level names of all modules that a file imports, at its head or inside a function."""
+    """Top-level names of all modules that a file imports, also inside functions."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -55,7 +55,7 @@ def imported_by(path: Path) -> set[str]:
     return found
 
 
-def test_importing_all_of_the_science_loads_neither_ray_nor_mlflow() -> None:
+def test_importing_all_of_mvae_loads_neither_ray_nor_mlflow() -> None:
     modules = [
         ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
         for path in python_files("mvae")
@@ -80,13 +80,13 @@ def test_every_python_file_opens_with_a_docstring() -> None:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_a_registry_host_is_found_wherever_it_is_written(host: str) -> None:
+def test_a_registry_host_is_found_anywhere_in_a_text(host: str) -> None:
     for line in (f"--index-url https://{host}/simple", f"https://files.{host}/packages", f'"{host}"'):
         assert FOREIGN.search(line)
     assert not FOREIGN.search(host.replace(".", " "))
 
 
-def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> None:
+def test_the_repository_holds_no_registry_host_and_no_machine_path() -> None:
     found: list[str] = []
     for path in tracked():
         content = path.read_bytes()
@@ -110,7 +110,7 @@ def test_no_registry_host_and_no_path_of_a_machine_is_in_the_repository() -> Non
         ("mvae/__pycache__/trial.pyc", True),
     ],
 )
-def test_what_git_ignores_is_anchored(path: str, ignored: bool) -> None:
+def test_patterns_in_gitignore_are_anchored(path: str, ignored: bool) -> None:
     if not (REPOSITORY / ".git").exists():
         pytest.skip("not a git checkout")
     asked = subprocess.run(["git", "check-ignore", "--no-index", "-q", path], cwd=REPOSITORY)
@@ -127,7 +127,7 @@ def make(target: str, *variables: str, folder: Path = REPOSITORY) -> subprocess.
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """The set-up files alone, beside a Python that only notes what it is asked to do."""
+    """A checkout of only the set-up files, with a Python that records its arguments."""
     for name in ("Makefile", "pyproject.toml"):
         (tmp_path / name).write_bytes((REPOSITORY / name).read_bytes())
     fake = tmp_path / "python"
@@ -159,7 +159,7 @@ PIP = "-m pip install --no-compile"
 DEMO = "pipelines/weak_supervision.py --preset demo"
 
 
-def test_the_demo_installs_what_pipelines_need_and_no_tools_of_tests(checkout: Path) -> None:
+def test_the_demo_installs_what_pipelines_need_and_no_test_tools(checkout: Path) -> None:
     made = make("demo", f"PYTHON={checkout}/python", "PIP_ARGS=--no-cache-dir", folder=checkout)
     assert made.returncode == 0, made.stderr
     commands = asked(checkout).splitlines()
@@ -172,7 +172,7 @@ def test_the_demo_installs_what_pipelines_need_and_no_tools_of_tests(checkout: P
     assert not (checkout / ".venv" / "made-dev").exists()
 
 
-def test_an_installation_prints_a_handful_of_lines_that_say_how_long_how_large_and_how_without_cuda(
+def test_an_installation_says_how_long_it_takes_how_large_it_is_and_how_to_avoid_cuda(
     checkout: Path,
 ) -> None:
     made = make("demo", f"PYTHON={checkout}/python", folder=checkout)
@@ -187,18 +187,18 @@ def test_an_installation_prints_a_handful_of_lines_that_say_how_long_how_large_a
 
 
 @pytest.mark.parametrize("target", ["test", "lab", "docs", "lint", "format"])
-def test_what_is_for_those_who_change_the_code_adds_its_tools(checkout: Path, target: str) -> None:
+def test_targets_for_developers_install_the_development_tools(checkout: Path, target: str) -> None:
     assert make(target, f"PYTHON={checkout}/python", folder=checkout).returncode == 0
     installed = [line for line in asked(checkout).splitlines() if line.startswith(f"{PIP} -e")]
     assert installed == [f"{PIP} -e .", f"{PIP} -e .[dev]"]
 
 
-def test_the_pages_are_filled_without_the_tools(checkout: Path) -> None:
+def test_make_report_does_not_need_the_development_tools(checkout: Path) -> None:
     assert make("report", f"PYTHON={checkout}/python", folder=checkout).returncode == 0
     assert ".[dev]" not in asked(checkout)
 
 
-def test_the_environment_alone_is_a_target_and_a_second_one_adds_the_tools(checkout: Path) -> None:
+def test_the_environment_is_a_target_and_a_second_target_adds_the_tools(checkout: Path) -> None:
     python = f"PYTHON={checkout}/python"
     assert make(".venv/made", python, folder=checkout).returncode == 0
     assert "-m compileall" in asked(checkout).splitlines()[-1]
@@ -209,7 +209,7 @@ def test_the_environment_alone_is_a_target_and_a_second_one_adds_the_tools(check
     assert tested == "-m pytest -n 2 --dist loadfile --no-loadscope-reorder"
 
 
-def test_the_environment_is_made_once_and_again_when_the_project_file_changes(checkout: Path) -> None:
+def test_the_environment_is_rebuilt_only_when_the_project_file_changes(checkout: Path) -> None:
     python = f"PYTHON={checkout}/python"
     assert make("test", python, folder=checkout).returncode == 0
     asked(checkout)
@@ -243,7 +243,7 @@ def test_an_interrupted_installation_does_not_count_as_an_environment(
     assert (f"{PIP} -e .\n" in resumed) is (fails == "PIP_FAILS")
 
 
-def test_what_pip_says_of_a_failure_is_shown_from_its_first_error_on(
+def test_a_failing_pip_prints_its_output_from_the_first_error_on(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = "  error: subprocess-exited-with-error\n  | no compiler\nERROR: Failed to build it\n"
@@ -253,7 +253,9 @@ def test_what_pip_says_of_a_failure_is_shown_from_its_first_error_on(
     assert (checkout / ".venv" / "pip.log").read_text(encoding="utf-8") == f"Collecting torch\n{build}"
 
 
-def test_a_pip_that_cannot_be_renewed_installs_all_the_same(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_installation_succeeds_even_if_pip_cannot_upgrade_itself(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PIP_STAYS", "1")
     assert make("demo", f"PYTHON={checkout}/python", folder=checkout).returncode == 0
     installed, compiled, shown = asked(checkout).splitlines()[-3:]
@@ -262,7 +264,7 @@ def test_a_pip_that_cannot_be_renewed_installs_all_the_same(checkout: Path, monk
     assert shown == DEMO
 
 
-def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(
+def test_a_python_that_is_too_old_is_refused_with_the_required_version(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOO_OLD", "1")
@@ -273,7 +275,7 @@ def test_a_python_that_is_too_old_is_refused_with_what_would_be_right(
     assert "make PYTHON=python3.12" in refused.stderr
 
 
-def test_no_pipeline_and_no_page_imports_what_is_installed_for_tests_alone() -> None:
+def test_no_pipeline_and_no_page_imports_test_dependencies() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     listed = {

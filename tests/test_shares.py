@@ -1,4 +1,4 @@
-"""What each of several workers takes of a step: together exactly the step. Without processes, one after the other."""
+"""Each worker's share of a step: together the shares are the step. Runs workers one after the other."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mvae.workers import ALONE, Workers
 from tests.small_models import TINY_19, tiny_19
 
 N, BATCH = 41, 20
-"""An epoch is two whole steps and one of a single example, of which all workers but one have nothing."""
+"""An epoch has two full steps and one step with a single example, so all workers but one get nothing in it."""
 COUNT = 3
 IMAGE, LABEL = Modality("image", Kind.IMAGE, (1, 4, 4)), Modality("label", Kind.LABEL, (), classes=10)
 TEXT = Modality("text", Kind.TEXT, (5,), classes=12)
@@ -56,7 +56,7 @@ SETTINGS = [
 
 @pytest.fixture(autouse=True)
 def data_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """19 modalities; and texts beside an MLP, whose batches are not normalised."""
+    """Data sets of 19 modalities, and of texts with an MLP, whose batches are not normalised."""
     monkeypatch.setitem(DATASETS, "tiny19", TINY_19)
     texts = DATASETS["multi_mnist"]
     defaults = dataclasses.replace(texts.defaults, image_network="mlp", image_networks=("mlp",))
@@ -90,7 +90,7 @@ def learner_of(model: nn.Module, trial: Trial, data: Dataset, workers: Workers) 
 
 
 def widened(batch: Any) -> Any:
-    """A batch in float64."""
+    """A batch converted to float64."""
     if isinstance(batch, tuple):
         return tuple(value.double() if value.is_floating_point() else value for value in batch)
     return dataclasses.replace(batch, values=widened(batch.values), noise=batch.noise.double())
@@ -105,7 +105,7 @@ def differentiated(model: nn.Module, loss: Loss) -> dict[str, Tensor | None]:
 def steps_of(
     trial: Trial, data: Dataset, workers: Workers
 ) -> Iterator[tuple[Tensor, dict[str, Tensor], dict[str, Tensor | None]]]:
-    """Loss, its parts and the gradients of every step of an epoch, at the same weights."""
+    """Loss, its parts and the gradients of every step of an epoch, at constant weights."""
     model = built(trial, data)
     learner = learner_of(model, trial, data, workers)
     for step, batch in enumerate(learner.batches(0)):
@@ -114,7 +114,7 @@ def steps_of(
 
 
 @pytest.mark.parametrize(("name", "fields"), SETTINGS, ids=lambda value: value if isinstance(value, str) else None)
-def test_losses_and_gradients_of_the_workers_add_up_to_those_of_one(name: str, fields: dict[str, Any]) -> None:
+def test_losses_and_gradients_of_the_workers_add_up_to_those_of_one_worker(name: str, fields: dict[str, Any]) -> None:
     data, trial = data_of(name), trial_of(name, **fields)
     together = zip(*(steps_of(trial, data, Workers(rank, COUNT)) for rank in range(COUNT)), strict=True)
     steps = 0
@@ -133,13 +133,13 @@ def test_losses_and_gradients_of_the_workers_add_up_to_those_of_one(name: str, f
 
 
 @pytest.mark.parametrize("model", ["mvae", "vae"])
-def test_a_worker_may_have_no_row_of_a_step(model: str) -> None:
+def test_a_worker_may_have_no_rows_in_a_step(model: str) -> None:
     trial, data = trial_of("digits", model=model, pairing="resampled"), data_of("digits")
     *_, last = learner_of(built(trial, data), trial, data, Workers(1, 2)).batches(0)
     assert [len(value) for value in last.values] == [0] * len(last.values) and last.noise.shape[-2] == 0
 
 
-def test_workers_beside_each_other_have_the_rows_of_a_worker_alone_in_turn() -> None:
+def test_several_workers_take_turns_on_the_rows_of_a_single_worker() -> None:
     trial, data = trial_of("digits", model="cvae"), data_of("digits")
     model = built(trial, data)
     alone, *shared = (
@@ -154,7 +154,7 @@ def test_workers_beside_each_other_have_the_rows_of_a_worker_alone_in_turn() -> 
 
 
 @pytest.mark.parametrize("workers", [ALONE, Workers(1, 2)], ids=["alone", "one of two"])
-def test_steps_of_the_same_make_up_are_planned_once(workers: Workers) -> None:
+def test_steps_with_the_same_row_masks_are_planned_once(workers: Workers) -> None:
     trial, data = trial_of("digits", model="mvae"), data_of("digits")
     learner = learner_of(built(trial, data), trial, data, workers)
     assert isinstance(learner, ElboLearner)
@@ -162,15 +162,15 @@ def test_steps_of_the_same_make_up_are_planned_once(workers: Workers) -> None:
     assert plans[0] is plans[1] is plans[3] is plans[4] and plans[2] is plans[5] is not plans[0]
 
 
-def test_a_worker_that_is_alone_gets_the_very_same_rows_and_needs_no_process_group() -> None:
+def test_a_single_worker_gets_the_same_rows_without_a_process_group() -> None:
     rows, told = torch.arange(5.0), {"any": "thing"}
-    assert ALONE.share(rows) is rows and ALONE.add_(rows) is rows and ALONE.told(told) is told
+    assert ALONE.share(rows) is rows and ALONE.add_(rows) is rows and ALONE.broadcast(told) is told
     assert ALONE.named("dropout") == "dropout" != Workers(0, 2).named("dropout") != Workers(1, 2).named("dropout")
     ALONE.align([rows])
     assert torch.equal(rows, torch.arange(5.0))
 
 
-def test_the_nn_alone_takes_the_mean_that_it_always_took() -> None:
+def test_a_single_workers_nn_loss_is_the_plain_mean() -> None:
     trial, data = trial_of("digits", model="nn"), data_of("digits")
     model = built(trial, data)
     learner = learner_of(model, trial, data, ALONE)
@@ -182,13 +182,13 @@ def test_the_nn_alone_takes_the_mean_that_it_always_took() -> None:
 
 
 @pytest.mark.parametrize("model", [token for token in ARMS if token != "logreg"])
-def test_sharing_statistics_is_part_of_a_trial_just_where_a_network_has_batch_normalisation(model: str) -> None:
+def test_sharing_statistics_is_part_of_a_trial_only_with_batch_normalisation(model: str) -> None:
     for name, source in DATASETS.items():
         for network in source.defaults.image_networks:
             try:
                 fields = {"image_network": network, "workers": 2, "sync_batchnorm": True}
                 trial = Trial.create(dataset=name, model=model, **fields)
-            except Refusal:  # this arm does not know this data set
+            except Refusal:  # this arm does not support this data set
                 continue
             built_for = arm(model).build(trial, source.modalities)
             normalises = any(isinstance(module, TermBatchNorm) for module in built_for.modules())

@@ -1,4 +1,4 @@
-"""The stacked networks of single attributes: each is what a module of its own would be, alone and beside the others."""
+"""Stacked networks of single attributes: each equals a separate module, alone and together with the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.plain_elbo import plain_attribute_decoders, plain_attribute_encoders,
 from tests.small_models import LATENTS, MANY, RULES, many_model
 
 
-def test_18_stacked_encoders_and_decoders_equal_18_modules_of_their_own() -> None:
+def test_18_stacked_encoders_and_decoders_equal_18_separate_modules() -> None:
     torch.manual_seed(0)
     stacked, decoders = AttributeEncoders(18, 7, 6).double(), AttributeDecoders(18, 7, 3, 3).double()
     separate, separate_decoders = plain_attribute_encoders(stacked), plain_attribute_decoders(decoders)
@@ -46,7 +46,7 @@ def _assert_same_gradients(stacked: nn.Module | nn.Parameter, separate: list[nn.
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_one_attribute_at_a_time_gives_what_all_at_once_give(rule: str) -> None:
+def test_computing_one_attribute_at_a_time_equals_computing_all_at_once(rule: str) -> None:
     model = many_model(MANY, RULES[rule]).eval()
     twin = plain_twin(model)
     values, z = torch.randint(2, (5, 18)), torch.randn(5, LATENTS).double()
@@ -67,7 +67,7 @@ def test_one_attribute_at_a_time_gives_what_all_at_once_give(rule: str) -> None:
 
 @pytest.mark.parametrize("given", [(0,), (5,), (18,), (0, 3, 4, 18), (2, 7), tuple(range(19))])
 @pytest.mark.parametrize("rule", RULES)
-def test_the_posterior_given_some_of_19_modalities_is_that_of_a_plain_sum_of_precisions(
+def test_the_posterior_given_some_of_19_modalities_equals_a_plain_sum_of_precisions(
     rule: str, given: tuple[int, ...]
 ) -> None:
     model = many_model(MANY, RULES[rule]).eval()
@@ -86,7 +86,7 @@ def test_the_posterior_given_some_of_19_modalities_is_that_of_a_plain_sum_of_pre
     torch.testing.assert_close(q.log_var, -total.log())
 
 
-def test_a_model_of_19_modalities_predicts_all_attributes_at_the_mean_given_the_image() -> None:
+def test_a_model_of_19_modalities_predicts_all_attributes_at_the_posterior_mean() -> None:
     model = many_model(MANY, MVAE).eval()
     image = torch.rand(4, 2, 2, 3).double()
     mean = model.infer_at({0: image}).mean
@@ -94,7 +94,7 @@ def test_a_model_of_19_modalities_predicts_all_attributes_at_the_mean_given_the_
     torch.testing.assert_close(model(image), expected)
 
 
-def test_stacked_layers_are_initialised_as_layers_of_torch_are() -> None:
+def test_stacked_layers_are_initialised_like_torchs_layers() -> None:
     torch.manual_seed(0)
     count, inputs, outputs = 60, 12, 30
     ours = StackedLinear(count, inputs, outputs)
@@ -106,10 +106,10 @@ def test_stacked_layers_are_initialised_as_layers_of_torch_are() -> None:
         assert mine.numel() == other.numel()
         assert stats.ks_2samp(mine.detach().flatten(), other.detach().flatten()).pvalue > 0.001
         assert 0.98 / inputs**0.5 < mine.abs().max() <= 1 / inputs**0.5
-    assert len({row.tobytes() for row in ours.weight.detach().numpy()}) == count, "two networks are one"
+    assert len({row.tobytes() for row in ours.weight.detach().numpy()}) == count, "two networks are equal"
 
 
-def test_stacked_embeddings_are_initialised_as_embeddings_of_torch_are() -> None:
+def test_stacked_embeddings_are_initialised_like_torchs_embeddings() -> None:
     torch.manual_seed(0)
     embedding = AttributeEncoders(18, 64, 6).embedding.detach()
     assert embedding.shape == (18, 2, 64)

@@ -1,4 +1,4 @@
-"""The script that a private cluster's workers begin with does what Ray's own does, and leaves the rest to that."""
+"""Our script for workers of a private cluster does the same as Ray's own, and passes all other workers to it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from sweeps.engine.start_worker import rays_own, worker_command
 WORKER = "import json, os, sys; print(json.dumps([sys.argv[1:], sys.flags.no_user_site, dict(os.environ)]))"
 
 BY_THE_WAY = ("_", "SHLVL", "PWD", "RAY_CLIENT_MODE")
-"""Variables of the shell, and the one that importing Ray sets, in the worker as well."""
+"""Shell variables, and the one that importing Ray sets; the worker sets them itself."""
 
 
 def arguments(worker: Path, **context: Any) -> list[str]:
-    """As a raylet writes them."""
+    """Arguments as a raylet passes them."""
     told = {"command_prefix": [], "env_vars": {}, "py_executable": sys.executable, **context}
     told |= {"override_worker_entrypoint": None, "java_jars": []}
     return [
@@ -61,7 +61,7 @@ def outcome(script: str, given: list[str]) -> Any:
     ],
     ids=["nothing", "variables", "variables of variables", "a prefix", "a command"],
 )
-def test_the_worker_gets_the_arguments_and_the_environment_that_it_would_get_of_ray(
+def test_our_script_gives_a_worker_the_arguments_and_environment_of_rays_own(
     context: dict[str, Any], tmp_path: Path
 ) -> None:
     worker = tmp_path / "a worker.py"
@@ -72,7 +72,7 @@ def test_the_worker_gets_the_arguments_and_the_environment_that_it_would_get_of_
     assert ours[0] == ["--node-ip-address=127.0.0.1", '--name=it\'s a; "name" $HOME', "--startup-token=7"]
 
 
-def test_plain_workers_alone_are_started_without_ray(tmp_path: Path) -> None:
+def test_only_plain_workers_are_started_without_ray(tmp_path: Path) -> None:
     assert worker_command(arguments(tmp_path, env_vars={"A": "1"})) is not None
     assert worker_command(arguments(tmp_path, env_vars={"A": "$B"})) is None
     assert worker_command(arguments(tmp_path, command_prefix=["cd", "x", "&&"])) is None
@@ -81,7 +81,7 @@ def test_plain_workers_alone_are_started_without_ray(tmp_path: Path) -> None:
     assert worker_command(["--language=PYTHON"]) is None
 
 
-def test_the_script_imports_nothing_of_ray(tmp_path: Path) -> None:
+def test_our_worker_script_imports_no_ray_module(tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER, encoding="utf-8")
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Imports of a command before it trains: looks and finished sweeps answer without torch, MLflow, Ray or plots."""
+"""Imports of commands that do not train: they load neither torch, MLflow, Ray nor plotting libraries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.sweeping import ROOT
 HEAVY = ("torch", "mlflow", "ray", "scipy", "pandas", "matplotlib", "sklearn", "optuna", "sqlalchemy", "pyarrow")
 HEAVY_FOR_LOOKS = (*HEAVY, "numpy", "PIL")
 PIPELINES = ("k_sweep", "likelihoods", "missing_modalities", "train", "weak_supervision")
-"""Those whose options and cells need no torch; search asks Optuna, translation and vision import their measures."""
+"""Pipelines whose options and cells need no torch; search needs Optuna, translation and vision their measures."""
 
 IMPORTED = """
 import runpy, sys
@@ -48,14 +48,14 @@ def test_help_and_refusals_import_nothing_heavy(pipeline: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_finished_sweep_typed_again_planned_or_reported_imports_nothing_heavy(tmp_path: Path) -> None:
+def test_repeating_planning_or_reporting_a_finished_sweep_imports_nothing_heavy(tmp_path: Path) -> None:
     sweep = ("--arms", "nn", "--fractions", "1", "--seeds", "0-1", "--epochs", "1", "--storage", str(tmp_path))
     assert "torch" in imported("weak_supervision", *sweep)
     for more in ((), ("--plan",), ("--report",)):
         assert imported("weak_supervision", *sweep, *more) == set()
 
 
-def test_what_an_arm_is_declared_with_exists() -> None:
+def test_every_name_in_an_arms_declaration_exists() -> None:
     declared = [getattr(arm, name) for arm in ARMS.values() for name in ("build", "learner", "fit", "watch")]
     later = [one for one in declared if isinstance(one, Later)]
     assert len(later) >= 2 * len(ARMS)

@@ -1,4 +1,4 @@
-"""Steps that are recorded on a GPU are those that the loop takes: bit for bit, resumed or not, of every arm that is."""
+"""Steps recorded on a GPU equal the loop's eager steps: bit for bit, resumed or not, for every arm that records."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from benchmarks.timing import meaningless
+from benchmarks.timing import random_data
 from mvae.data import Dataset, source
 from mvae.models import ARMS, arm
 from mvae.models.annealing import annealed_beta, annealed_steps
@@ -35,7 +35,7 @@ def a_trial(model: str = "mvae", dataset: str = "mnist", **fields: Any) -> Trial
 
 
 def the_data(trial: Trial) -> Dataset:
-    return meaningless(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
+    return random_data(trial.dataset, source(trial.dataset).modalities, EXAMPLES)
 
 
 def taken(trial: Trial, way: type[Steps] | None = None) -> Steps:
@@ -55,7 +55,7 @@ def signature_of(batch: Any) -> Hashable:
     return made[0]
 
 
-def test_a_batchs_tensors_are_taken_out_and_put_back_and_its_plan_stays() -> None:
+def test_a_batch_is_rebuilt_from_its_tensors_with_the_same_plan() -> None:
     for model in ("mvae", "nn", "jmvae"):
         batch = next(taken(a_trial(model)).learner.batches(0))
         parts = tensors_of(batch)
@@ -69,7 +69,7 @@ def test_a_batchs_tensors_are_taken_out_and_put_back_and_its_plan_stays() -> Non
 
 
 @pytest.mark.parametrize("model", ["mvae", "nn", "vae"])
-def test_steps_of_an_epoch_are_of_one_signature_but_for_the_short_one_and_so_are_the_next_epochs(model: str) -> None:
+def test_an_epoch_has_few_step_signatures_and_the_next_epoch_has_the_same(model: str) -> None:
     learner = taken(a_trial(model, pairing="reserved" if model == "mvae" else None)).learner
     signatures = [[signature_of(batch) for batch in learner.batches(epoch)] for epoch in range(2)]
     assert signatures[0] == signatures[1]
@@ -78,7 +78,7 @@ def test_steps_of_an_epoch_are_of_one_signature_but_for_the_short_one_and_so_are
     assert max(whole.count(one) for one in whole) >= len(whole) / 2
 
 
-def test_two_steps_are_of_one_signature_just_where_they_have_as_many_pairs() -> None:
+def test_two_steps_share_a_signature_exactly_if_they_have_equally_many_pairs() -> None:
     learner = taken(a_trial(pairing="proportional", paired_fraction=0.5, batch_size=4)).learner
     seen: dict[int, set[Hashable]] = {}
     for epoch in range(3):
@@ -101,7 +101,7 @@ class Pair(NamedTuple):
     other: torch.Tensor
 
 
-def test_a_batch_that_cannot_be_put_together_again_has_no_signature() -> None:
+def test_a_batch_that_cannot_be_rebuilt_has_no_signature() -> None:
     x = torch.zeros(3)
     assert step_signature((x, x)) is not None
     assert step_signature(Labelled((x,), "a")) is not None
@@ -110,14 +110,14 @@ def test_a_batch_that_cannot_be_put_together_again_has_no_signature() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"annealing_share": 1.0}, {"annealing_epochs": 2}])
-def test_the_weight_of_the_kl_on_a_gpu_is_float32_of_the_one_on_a_processor(fields: dict[str, Any]) -> None:
+def test_the_kl_weight_on_a_gpu_is_the_cpus_rounded_to_float32(fields: dict[str, Any]) -> None:
     annealed = annealed_steps(a_trial(epochs=7, **fields), 41)
     for step in range(7 * 41):
         recorded = annealed_beta(torch.tensor(float(step), dtype=torch.float64), annealed)
         assert torch.equal(torch.as_tensor(recorded, dtype=torch.float32), torch.tensor(annealed_beta(step, annealed)))
 
 
-def test_steps_are_recorded_on_a_gpu_by_one_worker_of_an_arm_that_allows_it_without_texts_or_compiler(
+def test_steps_are_recorded_only_on_a_gpu_with_one_worker_and_a_suitable_arm(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def recorded(trial: Trial, workers: Workers = ALONE, device: str = "cuda") -> bool:
@@ -135,7 +135,7 @@ def test_steps_are_recorded_on_a_gpu_by_one_worker_of_an_arm_that_allows_it_with
 
 
 class Counted(RecordedSteps):
-    """What is recorded when, without a GPU."""
+    """Counts recordings and replays without a GPU."""
 
     def __init__(self, *given: Any) -> None:
         Steps.__init__(self, *given)
@@ -153,7 +153,7 @@ class Counted(RecordedSteps):
         self.told.append("played")
 
 
-def test_a_signature_is_recorded_when_it_has_come_often_enough_and_played_from_then_on() -> None:
+def test_a_signature_is_recorded_after_enough_eager_steps_and_replayed_from_then_on() -> None:
     counted = taken(a_trial(pairing="proportional", paired_fraction=1.0), Counted)
     assert isinstance(counted, Counted)
     batch = next(counted.learner.batches(0))
@@ -162,7 +162,7 @@ def test_a_signature_is_recorded_when_it_has_come_often_enough_and_played_from_t
     assert counted.told == ["eager"] * EAGER_STEPS + ["recorded", "played", "played", "played"]
 
 
-def test_steps_that_never_recur_are_never_recorded_and_are_not_remembered_without_end() -> None:
+def test_steps_that_never_recur_are_not_recorded_and_eventually_forgotten() -> None:
     counted = taken(a_trial(dataset="mnist19", paired_fraction=1.0, k=3, batch_size=2), Counted)
     assert isinstance(counted, Counted)
     for step, batch in enumerate(counted.learner.batches(0)):
@@ -171,7 +171,7 @@ def test_steps_that_never_recur_are_never_recorded_and_are_not_remembered_withou
     assert set(counted.told) == {"eager"}
 
 
-def test_signatures_beyond_the_most_that_are_recorded_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_signatures_beyond_the_recording_limit_stay_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps, "MOST_GRAPHS", 1)
     counted = taken(a_trial(pairing="proportional", paired_fraction=1.0), Counted)
     assert isinstance(counted, Counted)
@@ -190,7 +190,7 @@ def trained(trial: Trial, folder: Path, recorded: bool, monkeypatch: pytest.Monk
 
 
 def differences(one: Trained, other: Trained) -> list[str]:
-    """Names of weights that are not equal, and how far apart they are."""
+    """Names of unequal weights, and how far apart they are."""
     weights, others = one.model.state_dict(), other.model.state_dict()
     return [
         f"{name} {float((weight - others[name]).abs().max()):.2g}"
@@ -214,7 +214,7 @@ VARIANTS: list[dict[str, Any]] = [
 
 @needs_gpu
 @pytest.mark.parametrize("fields", VARIANTS, ids=lambda fields: " ".join(map(str, fields.values())))
-def test_recorded_steps_give_the_numbers_of_eager_ones_bit_for_bit(
+def test_recorded_steps_equal_eager_ones_bit_for_bit(
     fields: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = a_trial(**fields)
@@ -235,11 +235,11 @@ def test_recorded_steps_give_the_numbers_of_eager_ones_bit_for_bit(
 
 
 class Cut(Exception):
-    """The trial's process was taken away."""
+    """Simulates the death of the trial's process."""
 
 
 @needs_gpu
-def test_recorded_steps_that_were_cut_off_go_on_to_the_same_numbers_and_a_processor_takes_their_checkpoint(
+def test_recorded_training_resumes_to_the_same_numbers_and_a_cpu_can_load_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trial = a_trial(pairing="reserved", targets="all", epochs=4)

@@ -1,4 +1,4 @@
-"""The folder of a name: what lies where, what is refused, and a namespace that never changes."""
+"""The folder of a storage name: its files, refusals, and a namespace that never changes."""
 
 import os
 import pickle
@@ -27,14 +27,14 @@ def test_a_relative_storage_is_made_absolute(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a b", "-x", "mlartifacts", "mlflow.db", "x" * 65])
-def test_a_name_that_is_no_simple_token_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(Refusal, match=r"--name .* cannot name a folder") as error:
+def test_a_storage_name_that_is_no_simple_token_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(Refusal, match=r"--name .* is not a valid name") as error:
         Store.open(tmp_path, name, create=True)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_storage_is_refused_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", encoding="utf-8")
     for root in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/nowhere")):
         with pytest.raises(Refusal, match=r"--storage .* cannot be written \(.+\)") as error:
@@ -48,24 +48,26 @@ def test_a_storage_that_cannot_be_written_is_refused_in_one_line(tmp_path: Path)
     ("uri", "said"),
     [
         ("ftp://host/runs", "pyarrow cannot open it"),
-        ("s3:///runs", "the URI names no bucket"),
-        ("s3://bucket/runs?endpoint=127.0.0.1", "endpoint is no option of s3://; there are endpoint_override, region"),
-        ("file://host/runs", "a file URI is absolute"),
+        ("s3:///runs", "the URI has no bucket"),
+        ("s3://bucket/runs?endpoint=127.0.0.1", "unknown s3:// option endpoint: choose from endpoint_override, region"),
+        ("file://host/runs", "a file URI must be absolute"),
     ],
 )
-def test_a_uri_of_no_known_store_is_refused_in_one_line(uri: str, said: str) -> None:
+def test_a_uri_with_an_unknown_scheme_is_refused_in_one_line(uri: str, said: str) -> None:
     with pytest.raises(Refusal, match=r"^[^\n]+$") as refusal:
         Store.open(uri, "main", create=False)
     assert said in str(refusal.value)
 
 
-def test_opening_leaves_no_probe_behind_and_says_nothing(store: Store, capfd: pytest.CaptureFixture[str]) -> None:
+def test_opening_a_storage_leaves_no_probe_file_and_prints_nothing(
+    store: Store, capfd: pytest.CaptureFixture[str]
+) -> None:
     Store.open(store.root, store.name, create=True)
     assert files_below(store.root) == set()
     assert capfd.readouterr() == ("", "")
 
 
-def test_everything_lies_where_the_design_says(store: Store) -> None:
+def test_files_are_stored_at_the_documented_paths(store: Store) -> None:
     store.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
     store.checkpoints("k", "a").save(1, {"model.pt": {}}, [], {})
     store.namespace()
@@ -80,11 +82,11 @@ def test_everything_lies_where_the_design_says(store: Store) -> None:
     assert store.artifacts("k") == store.folder / "artifacts" / "k"
 
 
-def test_a_store_travels_to_other_processes(store: Store) -> None:
+def test_a_pickled_store_works_in_another_process(store: Store) -> None:
     assert pickle.loads(pickle.dumps(store)) == store
 
 
-def test_the_namespace_is_made_once_even_by_many_processes_at_once(store: Store) -> None:
+def test_many_concurrent_processes_create_the_namespace_once(store: Store) -> None:
     receive, send = os.pipe()
     children = []
     for _ in range(6):
@@ -104,7 +106,7 @@ def test_the_namespace_is_made_once_even_by_many_processes_at_once(store: Store)
     assert set(made) == {store.namespace()}
 
 
-def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) -> None:
+def test_a_namespace_survives_a_kill_at_any_line(store: Store) -> None:
     path = store.folder / "namespace"
     for _ in killed_at_any_line(
         store.namespace,
@@ -118,27 +120,27 @@ def test_a_namespace_once_given_out_survives_a_kill_at_any_line(store: Store) ->
         assert before in (None, after)
 
 
-def test_a_namespace_changed_by_hand_is_refused(store: Store) -> None:
+def test_opening_a_namespace_edited_by_hand_is_refused(store: Store) -> None:
     on_disk(store.folder / "namespace").write_text("mine", encoding="utf-8")
-    with pytest.raises(Refusal, match="not the UUID"):
+    with pytest.raises(Refusal, match="instead of the UUID"):
         store.namespace()
 
 
-def test_a_mark_is_seen_where_the_storage_is_and_missed_where_it_is_not(tmp_path: Path) -> None:
+def test_a_mark_is_seen_only_by_machines_that_see_the_storage(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "not" / "yet", "main", create=False)
     with store.mark() as mark:
         assert mark.why_unseen() == ""
-        assert replace(mark, text="another machine's").why_unseen() == "another file is there"
+        assert replace(mark, text="another machine's").why_unseen() == "the file has other content"
         assert replace(mark, path=place(tmp_path / "elsewhere")).why_unseen() == "No such file or directory"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_of_the_same_path_on_another_machine_is_not_taken_for_the_storage(tmp_path: Path) -> None:
+def test_a_folder_with_the_same_path_on_another_machine_is_not_mistaken_for_the_storage(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "shared", "main", create=True)
     store.check_is(store.namespace())
     store.check_is("")
     with pytest.raises(Refusal, match=r"does not see the sweep's storage in .*shared/main \([0-9a-f-]{36}\)"):
         store.check_is("12345678-1234-1234-1234-123456789012")
     other = Store.open(tmp_path / "own", "main", create=False)
-    with pytest.raises(Refusal, match=r"\(No such file or directory\): storage must be a folder that every machine"):
+    with pytest.raises(Refusal, match=r"\(No such file or directory\): use a folder that every machine"):
         other.check_is(store.namespace())

@@ -1,4 +1,4 @@
-"""A study's database that is locked, restarted, damaged or of another version: a line, patience, and a clean end."""
+"""A locked, restarted, damaged or outdated database of a study: one line, retries, and a clean end."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def locked(store: Store) -> Iterator[sqlite3.Connection]:
-    """Another program holds the study's file, until the block ends or its connection is closed."""
+    """Locks the study's file like another program, until the block ends or its connection is closed."""
     other = sqlite3.connect(on_disk(store.folder / "study.db"), isolation_level=None)
     other.execute("begin exclusive")
     try:
@@ -61,7 +61,7 @@ def locked(store: Store) -> Iterator[sqlite3.Connection]:
         other.close()
 
 
-def test_a_study_that_is_locked_for_a_while_costs_two_lines_and_nothing_else(store: Store, of: Search) -> None:
+def test_a_temporarily_locked_study_costs_only_two_lines(store: Store, of: Search) -> None:
     said: list[str] = []
     others: list[sqlite3.Connection] = []
 
@@ -91,7 +91,7 @@ def test_a_study_that_is_locked_for_a_while_costs_two_lines_and_nothing_else(sto
     assert said[1] == f"the study's database {study_uri(store, None)} answers again"
 
 
-def test_a_study_that_is_locked_for_too_long_is_lost_in_one_line(
+def test_a_study_locked_for_too_long_ends_the_search_in_one_line(
     store: Store, of: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.3)
@@ -103,11 +103,13 @@ def test_a_study_that_is_locked_for_too_long_is_lost_in_one_line(
             pytest.raises(StudyLost, match=r"^the study's database .* \(database is locked\): end the o"),
         ):
             study.ask(store)
-        assert study.ask(store) is not None, "and the next command takes it up"
+        assert study.ask(store) is not None, "the next command must resume it"
     assert len(said) == 1
 
 
-def test_a_server_that_restarts_is_asked_again(store: Store, of: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_queries_are_repeated_after_a_database_server_restarts(
+    store: Store, of: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
     said: list[str] = []
     gone = OperationalError("select", {}, ConnectionError("server closed the connection unexpectedly"))
     answers: list[Any] = [gone, gone, "answer"]
@@ -126,7 +128,7 @@ def test_a_server_that_restarts_is_asked_again(store: Store, of: Search, monkeyp
     assert "server closed the connection" in said[0] and "start its server" in said[0]
 
 
-def test_a_study_that_is_damaged_in_the_middle_is_lost_at_once(store: Store, of: Search) -> None:
+def test_a_study_damaged_during_a_search_ends_it_at_once(store: Store, of: Search) -> None:
     said: list[str] = []
     with opened(of, study_uri(store, None), said.append) as study:
         study.settle(store)
@@ -140,7 +142,7 @@ def test_a_study_that_is_damaged_in_the_middle_is_lost_at_once(store: Store, of:
 
 @pytest.fixture
 def start(storage: Path, cache: Path, of: Search, store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Starts a search whose study exists; trains nothing. Returns the exit code."""
+    """Starts a search whose study exists, without training; returns the exit code."""
     with opened(of, study_uri(store, None)):
         pass
     monkeypatch.setattr(engine, "run_search", lambda *_, **__: None)
@@ -154,7 +156,7 @@ def start(storage: Path, cache: Path, of: Search, store: Store, monkeypatch: pyt
 
 @pytest.mark.parametrize("more", [(), ("--plan",), ("--report",)], ids=["run", "plan", "report"])
 @pytest.mark.usefixtures("tracked")
-def test_a_study_that_is_locked_when_a_search_starts_is_asked_again(
+def test_a_study_locked_at_the_start_of_a_search_is_tried_again(
     start: Callable[..., int],
     store: Store,
     more: tuple[str, ...],
@@ -183,7 +185,7 @@ def test_a_study_that_is_locked_when_a_search_starts_is_asked_again(
     ]
 
 
-def test_a_study_that_stays_locked_when_a_search_starts_ends_it_in_one_line_on_how_to_resume(
+def test_a_study_that_stays_locked_at_the_start_ends_the_search_and_says_how_to_resume(
     start: Callable[..., int], store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(study_database, "PATIENCE_SECONDS", 0.3)
@@ -218,10 +220,10 @@ def test_a_study_that_stays_locked_when_a_search_starts_ends_it_in_one_line_on_h
         ("terminating connection due to administrator command", True),
     ],
 )
-def test_only_a_database_that_another_program_holds_is_asked_again_at_the_start(
+def test_at_the_start_only_a_database_locked_by_another_program_is_tried_again(
     of: Search, answer: str, held: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rest is a mistake in the URI until it has once answered."""
+    """Until the database has answered once, other errors count as a mistake in the URI."""
     attempts = list[str]()
 
     def opening(uri: str, **_: object) -> Any:
@@ -243,7 +245,7 @@ def test_only_a_database_that_another_program_holds_is_asked_again_at_the_start(
         ("v99.0.0.a", r"run `\S*python -m pip install --upgrade optuna`, or name another with --study-uri$"),
     ],
 )
-def test_a_study_of_another_optuna_is_refused_with_what_to_type(
+def test_a_study_of_another_optuna_version_is_refused_with_the_command_to_type(
     store: Store, of: Search, version: str, right: str
 ) -> None:
     with opened(of, study_uri(store, None)):
@@ -263,14 +265,14 @@ def test_a_study_of_another_optuna_is_refused_with_what_to_type(
         ("disk I/O error", "check its disk"),
     ],
 )
-def test_a_study_that_is_not_damaged_is_not_said_to_be_moved_away(answer: str, helps: str, tmp_path: Path) -> None:
+def test_an_intact_study_is_not_reported_as_moved_away(answer: str, helps: str, tmp_path: Path) -> None:
     path = tmp_path / "study.db"
     path.touch()
     lost = study_database._lost(f"sqlite:///{path}", OperationalError("insert", {}, Exception(answer)))
     assert str(lost).endswith(f"({answer}): {helps}")
 
 
-def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(
+def test_a_search_that_loses_its_study_ends_in_one_line_that_says_how_to_resume(
     store: Store,
     storage: Path,
     cache: Path,
@@ -301,4 +303,4 @@ def test_a_search_whose_study_is_lost_ends_in_one_line_that_says_how_to_resume(
     with opened(search(options), study_uri(store, None)) as study:
         study.settle(store)
         taken_up = study.ask(store)
-        assert taken_up is not None and taken_up.key == asked[0].key, "the next command takes up what was asked"
+        assert taken_up is not None and taken_up.key == asked[0].key, "the next command resumes the suggested trial"

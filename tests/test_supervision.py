@@ -45,13 +45,13 @@ def an_epoch(
 
 
 def together(step: Step) -> np.ndarray:
-    """The rows [P, M] of a step that hold more than one modality."""
+    """Rows [P, M] of a step with more than one modality."""
     rows: np.ndarray = step.index_RM[(step.index_RM >= 0).sum(axis=1) > 1]
     return rows
 
 
 def seen(epoch: list[Step], modality: int) -> Counter[int]:
-    """How often each example of a modality is seen, alone or in a pair."""
+    """How often each example of a modality is shown, alone or in a pair."""
     index = np.concatenate([step.index_RM[:, modality] for step in epoch])
     return Counter(index[index >= 0].tolist())
 
@@ -63,14 +63,14 @@ def same(ours: list[Step], theirs: list[Step]) -> bool:
 # The paired set
 
 
-def test_the_set_of_a_smaller_fraction_is_part_of_that_of_a_larger_one() -> None:
+def test_the_paired_set_of_a_larger_fraction_contains_that_of_a_smaller_one() -> None:
     fractions = (0.002, 0.01, 0.1, 0.5, 1.0)
     sets = [set(paired_set(N, fraction, SEED).tolist()) for fraction in fractions]
     assert [len(each) for each in sets] == [round(fraction * N) for fraction in fractions]
     assert all(smaller < larger for smaller, larger in itertools.pairwise(sets))
 
 
-def test_a_seed_gives_one_paired_set_and_another_seed_another() -> None:
+def test_each_seed_has_its_own_paired_set() -> None:
     ours = paired_set(N, 0.1, 0)
     assert ours.dtype == np.int64
     assert np.array_equal(ours, paired_set(N, 0.1, 0))
@@ -82,22 +82,22 @@ def test_a_seed_gives_one_paired_set_and_another_seed_another() -> None:
     [
         (
             0.00001,
-            r"^fraction 0.00001 keeps no pair: digits has 1,297 training examples, so the smallest fraction is 0.0",
+            r"^fraction 0.00001 keeps no pairs: digits has 1,297 training examples, so the smallest fraction is 0.0",
         ),
-        (0.0008, r"^fraction 0.0008 keeps 1 pair: "),
-        (0.0, "must be above 0 and at most 1"),
-        (1.5, "fraction 1.5 is no share"),
-        (-0.1, "must be above 0"),
-        (float("nan"), "must be above 0"),
+        (0.0008, r"^fraction 0.0008 keeps only 1 pair: "),
+        (0.0, "choose a value above 0 and at most 1"),
+        (1.5, "fraction 1.5 is not a share"),
+        (-0.1, "choose a value above 0"),
+        (float("nan"), "choose a value above 0"),
     ],
 )
-def test_a_fraction_that_keeps_fewer_than_two_pairs_or_is_no_share_is_refused(fraction: float, message: str) -> None:
+def test_an_invalid_fraction_or_one_that_keeps_fewer_than_two_pairs_is_refused(fraction: float, message: str) -> None:
     with pytest.raises(Refusal, match=message):
         paired_set(N, fraction, SEED, "digits")
 
 
 @pytest.mark.parametrize("n", [2, 50, 1000, 1297, 50_000])
-def test_the_fraction_that_a_refusal_names_is_accepted_and_is_the_smallest(n: int) -> None:
+def test_the_fraction_suggested_by_a_refusal_is_the_smallest_accepted(n: int) -> None:
     with pytest.raises(Refusal, match="smallest fraction is") as refused:
         check_fraction(n, 1e-9, "it")
     named = float(str(refused.value).split("smallest fraction is ")[1].split()[0])
@@ -105,12 +105,12 @@ def test_the_fraction_that_a_refusal_names_is_accepted_and_is_the_smallest(n: in
     assert round(0.9 * named * n) < 2
 
 
-# What every protocol has in common
+# Common to all protocols
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize("modalities", [2, 3])
-def test_every_example_of_every_modality_is_seen_once_an_epoch_apart_from_the_extra_pairs_of_reserved(
+def test_every_example_of_every_modality_is_seen_once_per_epoch_except_reserved_pairs(
     pairing: str, modalities: int
 ) -> None:
     for epoch in EPOCHS:
@@ -124,7 +124,7 @@ def test_every_example_of_every_modality_is_seen_once_an_epoch_apart_from_the_ex
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize(("n", "count"), [(1297, 13), (1300, 13), (99, 1)])
-def test_an_epoch_is_one_pass_over_the_images_whatever_the_protocol(pairing: str, n: int, count: int) -> None:
+def test_under_every_protocol_an_epoch_is_one_pass_over_the_images(pairing: str, n: int, count: int) -> None:
     assert len(an_epoch(pairing, n=n)) == count == step_count(n, BATCH)
     assert len(list(paired_batches(n, paired_set(n, 0.05, SEED), BATCH, SEED, 0))) == count
 
@@ -132,7 +132,7 @@ def test_an_epoch_is_one_pass_over_the_images_whatever_the_protocol(pairing: str
 @pytest.mark.parametrize("pairing", PAIRINGS)
 @pytest.mark.parametrize(("modalities", "subsets"), [(2, 0), (3, 2)])
 @pytest.mark.parametrize("targets", TARGETS)
-def test_terms_are_active_only_where_they_have_something_to_condition_on(
+def test_terms_are_active_only_in_rows_with_something_to_condition_on(
     pairing: str, modalities: int, subsets: int, targets: str
 ) -> None:
     for step in an_epoch(pairing, targets=targets, modalities=modalities, subsets=subsets, fraction=0.3):
@@ -157,7 +157,7 @@ def test_steps_are_a_pure_function_of_seed_and_epoch(pairing: str) -> None:
 
 
 def alone(modality: int, pairing: str = "reserved") -> Callable[[int], list[np.ndarray]]:
-    """By epoch: examples whose value of a modality comes alone, step by step."""
+    """Per epoch, examples whose modality is shown alone, step by step."""
 
     def batches(epoch: int) -> list[np.ndarray]:
         rows = [step.index_RM for step in an_epoch(pairing, modalities=3, epoch=epoch)]
@@ -167,7 +167,7 @@ def alone(modality: int, pairing: str = "reserved") -> Callable[[int], list[np.n
 
 
 def pairs_of_steps(pairing: str) -> Callable[[int], list[np.ndarray]]:
-    """By epoch: examples that come as pairs, step by step."""
+    """Per epoch, examples shown as pairs, step by step."""
     return lambda epoch: [together(step)[:, 0] for step in an_epoch(pairing, fraction=0.4, epoch=epoch)]
 
 
@@ -191,17 +191,17 @@ ORDERS: dict[str, Callable[[int], list[np.ndarray]]] = {
 
 
 @pytest.mark.parametrize("what", ORDERS)
-def test_every_epoch_shows_the_same_examples_in_another_order_and_in_other_batches(what: str) -> None:
+def test_every_epoch_shows_the_same_examples_in_a_new_order_and_new_batches(what: str) -> None:
     epochs = [ORDERS[what](epoch) for epoch in EPOCHS]
     for one, other in itertools.combinations(epochs, 2):
         first, second = np.concatenate(one), np.concatenate(other)
         assert len(first) == len(second) > BATCH
         assert set(first.tolist()) == set(second.tolist())
-        assert np.mean(first == second) < 0.05, "the order is drawn anew"
+        assert np.mean(first == second) < 0.05, "the order is drawn again"
         assert not {frozenset(batch.tolist()) for batch in one} & {frozenset(batch.tolist()) for batch in other}
 
 
-def test_other_steps_of_resampled_come_paired_in_every_epoch() -> None:
+def test_resampled_pairs_different_steps_in_every_epoch() -> None:
     coins = [tuple(len(together(step)) > 0 for step in an_epoch("resampled", fraction=0.5, epoch=e)) for e in range(8)]
     assert len(set(coins)) == len(coins)
 
@@ -219,7 +219,7 @@ def test_all_protocols_and_fractions_share_the_order_of_the_images() -> None:
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
-def test_steps_of_one_make_up_share_their_masks_so_that_callers_can_cache_by_identity(pairing: str) -> None:
+def test_equal_row_masks_are_one_object_so_that_callers_can_cache_by_identity(pairing: str) -> None:
     masks: dict[tuple[int, int], tuple[int, int]] = {}
     for epoch in EPOCHS:
         for step in an_epoch(pairing, epoch=epoch):
@@ -231,7 +231,7 @@ def test_steps_of_one_make_up_share_their_masks_so_that_callers_can_cache_by_ide
 
 
 @pytest.mark.parametrize(("pairing", "targets"), [("sometimes", "own"), ("reserved", "both")])
-def test_an_unknown_protocol_or_target_is_refused_before_the_first_step(pairing: str, targets: str) -> None:
+def test_an_unknown_protocol_or_target_is_refused_before_the_first_training_step(pairing: str, targets: str) -> None:
     with pytest.raises(Refusal, match=r"choose one of (reserved, proportional, resampled|own, all)"):
         steps(
             pairing=pairing,
@@ -264,7 +264,7 @@ def test_no_pair_outside_the_reserved_set_is_ever_seen_together(pairing: str, ta
 
 
 @pytest.mark.parametrize("pairing", ["reserved", "proportional"])
-def test_lone_labels_come_in_an_order_of_their_own(pairing: str) -> None:
+def test_single_labels_are_shuffled_independently_of_images(pairing: str) -> None:
     for step in an_epoch(pairing):
         alone = step.index_RM[~step.present_RM.all(axis=1)]
         images, labels = alone[alone[:, 0] >= 0, 0], alone[alone[:, 1] >= 0, 1]
@@ -273,27 +273,27 @@ def test_lone_labels_come_in_an_order_of_their_own(pairing: str) -> None:
         assert set(images.tolist()) != set(labels.tolist())
 
 
-def test_lone_labels_of_proportional_are_of_unpaired_examples_alone() -> None:
+def test_single_labels_of_proportional_belong_only_to_unpaired_examples() -> None:
     paired = set(paired_set(N, 0.05, SEED).tolist())
     for step in an_epoch("proportional"):
         alone = step.index_RM[~step.present_RM.all(axis=1), 1]
         assert not paired & set(alone[alone >= 0].tolist())
 
 
-def test_resampled_leaks_by_design_so_that_sooner_or_later_more_than_the_paired_set_is_seen_paired() -> None:
+def test_resampled_leaks_by_design_and_eventually_pairs_more_than_the_paired_set() -> None:
     shown: set[int] = set()
     share: list[bool] = []
     for epoch in range(60):
         for step in an_epoch("resampled", epoch=epoch, fraction=0.25):
             rows = together(step)
-            assert len(rows) in (0, len(step.index_RM)), "a batch is paired as a whole or not at all"
+            assert len(rows) in (0, len(step.index_RM)), "a batch is paired completely or not at all"
             share.append(len(rows) > 0)
             shown |= set(rows[:, 0].tolist())
     assert shown == set(range(N))
     assert np.mean(share) == pytest.approx(0.25, abs=5 * np.sqrt(0.25 * 0.75 / len(share)))
 
 
-def test_resampled_shows_the_modalities_of_an_unpaired_batch_apart_but_of_the_same_examples() -> None:
+def test_resampled_shows_an_unpaired_batch_as_separate_modalities_of_the_same_examples() -> None:
     apart = [step for step in an_epoch("resampled") if not len(together(step))]
     assert apart
     for step in apart:
@@ -301,18 +301,18 @@ def test_resampled_shows_the_modalities_of_an_unpaired_batch_apart_but_of_the_sa
         assert images == labels
 
 
-# How often pairs are shown
+# Frequency of pairs
 
 
 @pytest.mark.parametrize(("fraction", "pairs"), [(0.002, 3), (0.05, 65), (0.5, 100)])
-def test_reserved_shows_a_batch_of_pairs_each_step_never_more_than_there_are(fraction: float, pairs: int) -> None:
+def test_reserved_shows_a_batch_of_pairs_per_step_or_all_if_there_are_fewer(fraction: float, pairs: int) -> None:
     for step in an_epoch("reserved", fraction=fraction):
         rows = together(step)
         assert len(rows) == pairs == len(set(rows[:, 0].tolist()))
 
 
 @pytest.mark.parametrize("fraction", [0.002, 0.05, 0.1, 0.7, 1.0])
-def test_the_paired_set_is_cycled_fairly_and_alike_for_every_arm(fraction: float) -> None:
+def test_the_paired_set_is_cycled_evenly_and_identically_for_every_arm(fraction: float) -> None:
     paired = paired_set(N, fraction, SEED)
     for epoch in EPOCHS:
         alone = list(paired_batches(N, paired, BATCH, SEED, epoch))
@@ -323,7 +323,7 @@ def test_the_paired_set_is_cycled_fairly_and_alike_for_every_arm(fraction: float
         assert max(counts.values()) - min(counts.values()) <= 1
 
 
-def test_the_last_short_batch_has_fewer_lone_rows_and_all_its_pairs() -> None:
+def test_the_last_short_batch_has_fewer_single_rows_but_all_its_pairs() -> None:
     sizes = [len(step.index_RM) for step in an_epoch("reserved")]
     assert sizes == [100 + 100 + 65] * 12 + [97 + 97 + 65]
 
@@ -335,7 +335,7 @@ def test_with_all_pairs_kept_proportional_is_plain_joint_training() -> None:
 
 
 @pytest.mark.parametrize("pairing", PAIRINGS)
-def test_a_step_costs_less_than_fifty_microseconds(pairing: str) -> None:
+def test_choosing_the_rows_of_a_step_takes_less_than_fifty_microseconds(pairing: str) -> None:
     n = 50_000
     paired = paired_set(n, 0.01, SEED)
 

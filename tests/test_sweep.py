@@ -1,4 +1,4 @@
-"""The driver without Ray and MLflow: whose mistake an error is, and what is kept of a failed trial."""
+"""The driver without Ray and MLflow: bugs and refusals, and what it keeps of a failed trial."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.crashes import on_disk
 
 
 class Heard:
-    """A tracker that only notes the last view of everything."""
+    """A tracker that only keeps the last view of everything."""
 
     def __init__(self, uri: str, *, sweep: SweepView, **_: Any) -> None:
         self.sweep, self.views, self.stuck = sweep, dict[str, RunView](), False
@@ -38,7 +38,7 @@ class Heard:
 
 @pytest.fixture
 def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
-    """What was tracked, one entry a command; trials run in this process, one after the other."""
+    """Trackers, one per command; trials run in this process, one after the other."""
     trackers: list[Heard] = []
 
     def tracker(uri: str, **about: Any) -> Heard:
@@ -46,7 +46,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
         return trackers[-1]
 
     @contextmanager
-    def here(_lost: object) -> Iterator[Capacity]:
+    def here(*_: object) -> Iterator[Capacity]:
         yield Capacity(1, 0)
 
     def one_by_one(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) -> None:
@@ -62,7 +62,7 @@ def tracked(monkeypatch: pytest.MonkeyPatch) -> list[Heard]:
 
 @pytest.fixture
 def command(storage: Path, cache: Path) -> Callable[[], int]:
-    """A sweep of one trial of a second; returns the exit code."""
+    """Runs a sweep of one trial that takes a second; returns the exit code."""
     asked = ("--arms", "nn", "--fractions", "0.05", "--seeds", "0", "--epochs", "1")
     options = read(Options, ("--storage", str(storage), "--cache", str(cache), *asked))
     return lambda: main(lambda: sweep(options), options)
@@ -72,7 +72,7 @@ def broken(*_: object, **__: object) -> None:
     raise ValueError("nobody's input")
 
 
-def test_a_value_error_in_the_middle_of_a_sweep_is_ours_and_not_bad_input(
+def test_a_value_error_during_a_sweep_is_a_bug_and_not_bad_input(
     command: Callable[[], int], tracked: list[Heard], storage: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as once:
@@ -84,7 +84,7 @@ def test_a_value_error_in_the_middle_of_a_sweep_is_ours_and_not_bad_input(
     assert command() == COMPLETE
 
 
-def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
+def test_a_failed_trials_traceback_is_kept_and_its_file_named_until_the_trial_succeeds(
     command: Callable[[], int],
     tracked: list[Heard],
     storage: Path,
@@ -111,7 +111,7 @@ def test_a_failed_trials_traceback_is_kept_and_named_until_the_trial_succeeds(
     assert not kept.exists()
 
 
-def test_a_traceback_for_which_there_is_no_room_costs_nothing_but_itself(
+def test_a_traceback_that_cannot_be_written_does_not_stop_the_sweep(
     command: Callable[[], int],
     tracked: list[Heard],
     monkeypatch: pytest.MonkeyPatch,

@@ -1,4 +1,4 @@
-"""Table 4's investigation: which trials are its candidates, how they are averaged, and what its curves stand on."""
+"""The investigation of Table 4: its candidate trials, how they are averaged, and the x axis of its curves."""
 
 from __future__ import annotations
 
@@ -8,33 +8,34 @@ from typing import Any
 import pytest
 
 from docs.report import table4
-from docs.report.numbers import CURVES, DIAGNOSTIC, PAIRED_BATCHES, Curves, Number, written, written_curves
+from docs.report.numbers import CURVES, DIAGNOSTIC, PAIRED_BATCHES, Committed, Curves, written, written_curves
 from docs.report.sources import Sources
 from mvae.trial import Trial
+from sweeps.store.results import Result
 
 ABOUT = {"git": "f" * 40, "torch": "2", "device": "cpu", "training_seconds": "1", "measured_in_seconds": ""}
 
 
-def number(key: str, accuracy: float, **fields: Any) -> Number:
+def result(key: str, accuracy: float, **fields: Any) -> Result:
     asked = {"model": "mvae", "epochs": 20, "image_network": "mlp", "paired_fraction": 1.0, **fields}
     trial = Trial.create(dataset="fashion_mnist", **asked)
-    return Number(key * 16, "accuracy-v1", "test/accuracy", accuracy, trial, ABOUT)
+    return Result(key * 16, "accuracy-v1", trial.model_dump(), {"test/accuracy": accuracy}, ABOUT, [])
 
 
-def sources(root: Path, *numbers: Number) -> Sources:
+def sources(root: Path, *results: Result) -> Sources:
     folder = root / "docs" / "results"
     (folder / CURVES).mkdir(parents=True)
-    (folder / f"{table4.FILE}.csv").write_text(written(numbers), encoding="utf-8")
+    (folder / f"{table4.FILE}.csv").write_text(written(Committed(results)), encoding="utf-8")
     return Sources(root)
 
 
-def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_own(tmp_path: Path) -> None:
+def test_seeds_of_one_configuration_are_averaged_and_other_configurations_have_their_own_lines(tmp_path: Path) -> None:
     found = sources(
         tmp_path,
-        number("a", 0.80, seed=0),
-        number("b", 0.90, seed=1),
-        number("c", 0.20, annealing_epochs=40),
-        number("d", 0.40, label_weight=50),
+        result("a", 0.80, seed=0),
+        result("b", 0.90, seed=1),
+        result("c", 0.20, annealing_epochs=40),
+        result("d", 0.40, label_weight=50),
     )
     cells = table4.by_set_up(found)
     accuracies = {place: [run.accuracy for run in runs] for place, runs in cells.items()}
@@ -50,11 +51,11 @@ def test_seeds_of_one_set_up_are_averaged_and_other_set_ups_are_lines_of_their_o
     "other", [{"epochs": 10}, {"image_network": "dcgan"}, {"learning_rate": 1e-4}, {"latents": 20}, {"model": "nn"}]
 )
 def test_a_trial_that_differs_elsewhere_is_no_candidate(tmp_path: Path, other: dict[str, Any]) -> None:
-    assert table4.by_set_up(sources(tmp_path, number("a", 0.5, **other))) == {}
+    assert table4.by_set_up(sources(tmp_path, result("a", 0.5, **other))) == {}
 
 
 def test_curves_are_drawn_against_all_paired_batches_shown_so_far(tmp_path: Path) -> None:
-    found = sources(tmp_path, number("a", 0.6, pairing="resampled", paired_fraction=0.05))
+    found = sources(tmp_path, result("a", 0.6, pairing="resampled", paired_fraction=0.05))
     recorded: Curves = {
         ("a" * 16, DIAGNOSTIC): (0.4, 0.6),
         ("a" * 16, PAIRED_BATCHES): (20.0, 30.0),

@@ -1,4 +1,4 @@
-"""The transcription of the published tables against the supplement's own lines."""
+"""The transcription of the published tables, compared with the supplement's text."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DATASETS = {
 
 
 def verbatim(fixture: Path) -> str:
-    """The fixture without its note: the supplement's own characters."""
+    """The fixture without its note: the exact text of the supplement."""
     lines = fixture.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("#"))
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: f"table {table.number}")
-def test_a_table_is_the_supplements_row_for_row_and_column_for_column(table: Table) -> None:
+def test_a_table_equals_the_supplements_row_by_row_and_column_by_column(table: Table) -> None:
     head, *rows = [line.split("\t") for line in verbatim(TABLE_FIXTURES[table.number]).splitlines() if "\t" in line]
     assert head[1:] == [column_label(column) for column in table.columns]
     assert {row[0].lower(): tuple(map(float, row[1:])) for row in rows} == dict(table.rows)
@@ -41,7 +41,7 @@ def test_a_table_is_the_supplements_row_for_row_and_column_for_column(table: Tab
     }, "values are printed as the paper prints them"
 
 
-def test_tables_1_and_2_are_the_supplements_number_for_number() -> None:
+def test_tables_1_and_2_equal_the_supplements_number_by_number() -> None:
     head, *lines = [line.split("\t") for line in verbatim(LIKELIHOODS).splitlines() if "\t" in line]
     rows = [(name, values) for name, *values in lines if name in ("JMVAE", "MVAE", "MVAE19") and any(values)]
     quantities = [label for label in (q.label for q in PUBLISHED_QUANTITIES) for _ in ("JMVAE", "MVAE", "MVAE19")]
@@ -65,14 +65,14 @@ def test_few_and_many_pairs_are_two_ranges_of_columns(table: Table) -> None:
     assert table.range_of(0.0099) == table.range_of(0.005)
 
 
-def test_a_named_column_is_a_range_of_its_own() -> None:
+def test_a_named_column_is_its_own_range() -> None:
     table = likelihood_table("binary_mnist")
     assert table is not None and table.test_examples is None
     assert len({table.range_of(column) for column in table.columns}) == len(table.columns)
 
 
 @pytest.mark.parametrize("fixture", [*TABLE_FIXTURES.values(), LIKELIHOODS], ids=lambda path: path.stem)
-def test_the_fixture_stands_verbatim_in_the_supplement(fixture: Path) -> None:
+def test_the_fixture_is_copied_verbatim_from_the_supplement(fixture: Path) -> None:
     paper = os.environ.get("MVAE_PAPER")
     if not paper:
         pytest.skip("MVAE_PAPER does not name the supplement's text")
@@ -87,7 +87,7 @@ def test_a_cell_outside_the_table_has_no_published_value() -> None:
     assert TABLE_4.published("mvae", "k=1") is None
 
 
-def test_a_data_set_without_a_published_table_has_none() -> None:
+def test_only_a_published_data_set_and_metric_has_a_table() -> None:
     assert table_for("fashion_mnist") is TABLE_4
     assert table_for("multi_mnist") is TABLE_5
     assert table_for("digits") is None

@@ -1,4 +1,4 @@
-"""Text encoder and decoder: their equations, that texts' probabilities add up to 1, that every text ends."""
+"""Text encoder and decoder: their equations, normalised probabilities, and texts that always end."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.plain_elbo import plain_text_log_probability
 # C tokens in the vocabulary: C - 2 characters, stop, start
 
 SMALL = 5
-"""A vocabulary of three characters, stop 3 and start 4; texts of at most three characters."""
+"""Three characters, stop 3 and start 4; texts have at most three characters."""
 SMALL_TEXTS = [[*text, *[3] * (4 - len(text))] for size in range(4) for text in product(range(3), repeat=size)]
 
 
 def small_decoder(latents: int = 2) -> TextDecoder:
-    """With weights large enough that texts differ in probability."""
+    """A decoder with weights large enough that texts differ in probability."""
     torch.manual_seed(3)
     decoder = TextDecoder(SMALL, length=4, latents=latents, hidden=6).double()
     for parameter in decoder.parameters():
@@ -36,7 +36,7 @@ def log_prob(decoder: TextDecoder, z: Tensor, text: Tensor) -> Tensor:
 
 
 def padded_anew(text: Tensor, classes: int) -> Tensor:
-    """The same texts with anything at all behind their stops."""
+    """Replaces the tokens after the stops of texts by random ones."""
     noise = torch.randint(classes, text.shape, generator=torch.Generator().manual_seed(0))
     behind = (text == classes - 2).cumsum(1) > 1
     return torch.where(behind, noise, text)
@@ -62,7 +62,7 @@ def test_the_encoder_is_torchs_bidirectional_gru_packed_by_length() -> None:
     torch.testing.assert_close(ours(texts), expected)
 
 
-def test_what_follows_the_stop_changes_nothing_not_even_a_gradient() -> None:
+def test_tokens_after_the_stop_change_neither_values_nor_gradients() -> None:
     torch.manual_seed(0)
     texts, z = multi_mnist_texts(), torch.randn(20, 3)
     other = padded_anew(texts, 12)
@@ -102,36 +102,38 @@ def test_a_text_without_a_stop_is_impossible() -> None:
     assert possible > -100
 
 
-def test_texts_are_drawn_as_often_as_their_probability_says() -> None:
+def test_sampled_texts_have_the_frequencies_of_their_probabilities() -> None:
     decoder, texts, draws = small_decoder(), torch.tensor(SMALL_TEXTS), 20_000
     z = torch.tensor([[0.5, -1.0]]).double()
     p = log_prob(decoder, z.expand(40, -1), texts).exp()
     drawn = decoder.sample(z.expand(draws, -1), torch.Generator().manual_seed(0))
     seen = torch.tensor([int((drawn == text).all(1).sum()) for text in texts])
-    assert seen.sum() == draws, "a row that is no text, or not filled by its stop"
+    assert seen.sum() == draws, "a sample is no text, or has no stops after its end"
     assert (p * draws).min() >= 5
     assert stats.chisquare(seen.tolist(), (p * draws).tolist()).pvalue > 0.001
 
 
-def test_draws_of_one_seed_are_equal_and_of_another_differ() -> None:
+def test_sampled_texts_are_equal_for_one_seed_and_differ_between_seeds() -> None:
     decoder, z = small_decoder(), torch.randn(200, 2).double()
     one, same, other = (decoder.sample(z, torch.Generator().manual_seed(seed)) for seed in (4, 4, 5))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
 
-def test_the_greedy_text_takes_the_likeliest_token_after_those_before() -> None:
+def test_greedy_decoding_takes_the_most_likely_next_token() -> None:
     decoder, z = small_decoder(), torch.randn(20, 2).double()
     for row, text in zip(z, decoder.greedy(z), strict=True):
         before: list[int] = []
         while len(before) < 3 and 3 not in before:
-            logits = decoder(row[None], torch.tensor([[*before, *[0] * (4 - len(before))]]))  # of what follows `before`
+            logits = decoder(
+                row[None], torch.tensor([[*before, *[0] * (4 - len(before))]])
+            )  # for the token after `before`
             before.append(int(logits[0, len(before)].argmax()))
         assert text.tolist() == [*before, *[3] * (4 - len(before))]
 
 
 @pytest.mark.parametrize("favoured", [0, 3, 4], ids=["character", "stop", "start"])
-def test_every_text_ends_and_never_holds_the_start_token(favoured: int) -> None:
+def test_every_text_ends_and_never_contains_the_start_token(favoured: int) -> None:
     decoder = small_decoder()
     with torch.no_grad():
         decoder.output.bias[favoured] = 1e6
@@ -147,7 +149,7 @@ def test_every_text_ends_and_never_holds_the_start_token(favoured: int) -> None:
             assert texts.tolist() == [expected] * 300
 
 
-def test_the_start_tokens_logit_is_no_part_of_any_probability() -> None:
+def test_the_start_tokens_logit_does_not_enter_any_probability() -> None:
     decoder, texts = small_decoder(), torch.tensor(SMALL_TEXTS)
     z = torch.randn(40, 2).double()
     before = log_prob(decoder, z, texts)
@@ -156,7 +158,7 @@ def test_the_start_tokens_logit_is_no_part_of_any_probability() -> None:
     assert torch.equal(log_prob(decoder, z, texts), before)
 
 
-def test_a_texts_likelihood_is_that_of_its_tokens_and_draws_belong_to_the_decoder() -> None:
+def test_a_texts_likelihood_is_that_of_its_tokens_and_only_the_decoder_samples() -> None:
     chosen = likelihood_of(Modality("text", Kind.TEXT, (5,), classes=12))
     assert isinstance(chosen, Text)
     logits = torch.zeros(3, 4, 11)

@@ -1,4 +1,4 @@
-"""Learning with texts: the objective against a plain loop, exact resume, accuracy by character, and what is drawn."""
+"""Training with texts: the objective against a plain loop, exact resume, accuracy by character, and samples."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def built(model: str, tiny: Dataset) -> nn.Module:
 
 
 class TextScene(Scene):
-    """Rows with image and text, with one of them and with none, for the real networks of MultiMNIST."""
+    """Rows with image and text, with one of them or with none, for the real networks of MultiMNIST."""
 
     def __init__(self, *, reserved: bool = False) -> None:
         super().__init__(2, reserved=reserved)
@@ -96,12 +96,12 @@ def test_in_float32_the_objective_with_texts_equals_a_plain_loop_to_1e_5(rule: s
     assert_equal_to_the_plain_loop(TextScene().to(torch.float32), model, "own", tolerance=1e-5)
 
 
-def test_the_elbo_weighs_texts_by_their_own_weight(tiny: Dataset) -> None:
+def test_the_elbo_uses_the_weight_of_texts(tiny: Dataset) -> None:
     model = built("mvae", tiny)
     assert ElboLearner(model, trial(image_weight=2.0, label_weight=5.0, text_weight=7.0), tiny).weights == [2.0, 7.0]
 
 
-def test_the_nn_learns_by_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
+def test_the_nn_minimises_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
     model = built("nn", tiny).eval()
     assert isinstance(model, NeuralNetwork)
     assert isinstance(model.decoder, TextDecoder)
@@ -119,9 +119,7 @@ def test_the_nn_learns_by_the_cross_entropy_of_the_text(tiny: Dataset) -> None:
 
 
 @pytest.mark.parametrize("model", ["mvae", "nn"])
-def test_a_trial_with_texts_that_was_cut_off_ends_with_the_numbers_of_an_unbroken_one(
-    model: str, tiny: Dataset, tmp_path: Path
-) -> None:
+def test_a_resumed_trial_with_texts_equals_an_unbroken_one(model: str, tiny: Dataset, tmp_path: Path) -> None:
     chosen = trial(model)
     whole = train(chosen, tiny, Checkpoints(tmp_path / "whole", "one"))
     interrupted(chosen, tiny, tmp_path / "cut", epoch=1)
@@ -137,7 +135,7 @@ def test_bfloat16_training_with_texts_stays_finite(tiny: Dataset, tmp_path: Path
 @pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("model", ["mvae", "nn"])
-def test_forty_steps_on_the_real_multi_mnist_teach_something(model: str, real_data: Path, cache: Path) -> None:
+def test_forty_steps_on_the_real_multi_mnist_lower_the_loss(model: str, real_data: Path, cache: Path) -> None:
     data, chosen = load("multi_mnist", real_data, cache), Trial.create(dataset="multi_mnist", model=model)
     torch.manual_seed(0)
     network = arm(model).build(chosen, data.modalities).train()
@@ -158,7 +156,7 @@ def test_forty_steps_on_the_real_multi_mnist_teach_something(model: str, real_da
 
 
 class Teller(nn.Module):
-    """Knows what to say of each image."""
+    """A model with a fixed prediction for each image."""
 
     def __init__(self, split: Split, said: Tensor) -> None:
         super().__init__()
@@ -173,7 +171,7 @@ class Teller(nn.Module):
 
 
 def split_of(texts: list[str]) -> Split:
-    """Images that differ, with these texts."""
+    """Distinct images with these texts."""
     images = torch.arange(len(texts), dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 2, 2).contiguous()
     return Split((images, torch.tensor([tokens_of(text) for text in texts], dtype=torch.uint8)))
 
@@ -197,20 +195,20 @@ def accuracy(truth: list[str], said: list[str]) -> float:
     ],
     ids=["copied", "empty", "partly right", "wrong places", "beyond the end", "shifted"],
 )
-def test_accuracy_is_right_characters_at_their_place_over_true_characters_of_the_whole_split(
+def test_text_accuracy_is_the_share_of_true_characters_found_at_their_place(
     truth: list[str], said: list[str], expected: float, rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Split, "passes", partialmethod(Split.passes, rows))
     assert accuracy(truth, said) == expected
 
 
-def test_what_follows_a_stop_matches_nothing() -> None:
+def test_tokens_after_a_stop_never_count_as_right() -> None:
     guess, truth = torch.tensor([[1, 10, 3, 3, 3]]), torch.tensor([[1, 2, 3, 10, 3]])
     assert matches(guess, truth, classes=12) == (1, 3)
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_model_is_measured_in_evaluation_mode_and_then_put_back(training: bool) -> None:
+def test_a_model_is_measured_in_evaluation_mode_which_is_then_restored(training: bool) -> None:
     split = split_of(["1"])
     teller = Teller(split, torch.tensor([tokens_of("1")])).train(training)
     text_accuracy(teller, MULTI_MNIST.modalities, split)
@@ -218,7 +216,7 @@ def test_a_model_is_measured_in_evaluation_mode_and_then_put_back(training: bool
     assert teller.training is training
 
 
-def test_a_decoder_that_has_learnt_to_copy_scores_1() -> None:
+def test_a_decoder_that_copies_the_text_scores_1() -> None:
     torch.manual_seed(0)
     split = split_of(["", "1", "9", "12", "21", "121", "3456", "3457", "8888", "0000"])
     z, texts = torch.eye(10), split.take(1, torch.arange(10))
@@ -230,11 +228,11 @@ def test_a_decoder_that_has_learnt_to_copy_scores_1() -> None:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     assert text_accuracy(Teller(split, decoder.greedy(z)), MULTI_MNIST.modalities, split) == 1.0
-    assert torch.equal(decoder.greedy(z), texts), "ends where the text ends"
+    assert torch.equal(decoder.greedy(z), texts), "predictions must end where the texts end"
 
 
 @pytest.mark.parametrize("model", ["mvae", "mvae_q", "nn"])
-def test_texts_are_predicted_at_the_mean_of_the_posterior_given_the_image(model: str, tiny: Dataset) -> None:
+def test_texts_are_predicted_at_the_posterior_mean_given_the_image(model: str, tiny: Dataset) -> None:
     network = built(model, tiny).eval()
     images = tiny.test.take(0, torch.arange(16))
     if isinstance(network, Multimodal):
@@ -250,7 +248,7 @@ def test_texts_are_predicted_at_the_mean_of_the_posterior_given_the_image(model:
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_the_accuracy_measure_has_the_likeliest_texts_and_drawn_ones_of_the_test_split(tiny: Dataset) -> None:
+def test_the_accuracy_measure_scores_most_likely_and_sampled_texts_of_the_test_split(tiny: Dataset) -> None:
     network = built("mvae", tiny)
     chosen = trial()
     one, again = (compute(ACCURACY, network, chosen, tiny) for _ in range(2))
@@ -265,7 +263,7 @@ def test_the_accuracy_measure_has_the_likeliest_texts_and_drawn_ones_of_the_test
 # ---- pictures
 
 
-def test_the_grids_show_images_given_the_texts_of_test_examples_beside_the_true_ones(tiny: Dataset) -> None:
+def test_the_grids_show_images_generated_from_test_texts_next_to_the_true_ones(tiny: Dataset) -> None:
     network = built("mvae", tiny)
     assert isinstance(network, Multimodal)
     grids, again = (sample_grids(network, tiny.test, seed=0) for _ in range(2))

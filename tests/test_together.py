@@ -1,4 +1,4 @@
-"""Trials of several workers through the engine, with Ray Train inside Tune: what is killed goes on to the same bits."""
+"""Trials of several workers through the engine, with Ray Train inside Tune: killed trials resume to equal bits."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ SWEEP = (
     "--workers-per-trial",
     "2",
 )
-"""A trial that is fitted in one process, and one of two workers."""
+"""One trial that is fitted in one process, and one of two workers."""
 
 
 @pytest.fixture(scope="module")
 def unbroken() -> Iterator[Place]:
-    """The sweep that nothing happened to."""
+    """The undisturbed sweep."""
     with place(begun=True) as made:
         ended = made.run(*SWEEP)
         assert ended.code == 0, ended
@@ -45,17 +45,17 @@ def unbroken() -> Iterator[Place]:
 
 
 def mvae_key() -> str:
-    """Of the trial of two workers."""
+    """Key of the trial of two workers."""
     trial = Trial.create(dataset="digits", model="mvae", paired_fraction=0.2, epochs=30, workers=2)
     return trial.key(fingerprint("digits"))
 
 
 def train_workers(processes: list[Process]) -> list[Process]:
-    """Those of a driver's tree in which Ray Train trains."""
+    """Processes of a driver's tree in which Ray Train trains."""
     return [process for process in processes if command_line(process).startswith("ray::RayTrainWorker")]
 
 
-def test_a_trial_of_two_workers_has_one_result_and_one_run_that_say_so(unbroken: Place) -> None:
+def test_a_trial_of_two_workers_has_one_result_and_one_run_and_both_name_two_workers(unbroken: Place) -> None:
     results = unbroken.results()
     assert set(results) > {mvae_key()} and len(results) == 2
     assert {key: result.provenance["workers"] for key, result in results.items()} == {
@@ -67,7 +67,7 @@ def test_a_trial_of_two_workers_has_one_result_and_one_run_that_say_so(unbroken:
     assert run.data.tags["mvae.workers"] == "2" and run.data.tags["mvae.elastic"] == "false"
 
 
-def test_a_killed_worker_and_a_killed_driver_cost_epochs_and_change_no_bit(unbroken: Place) -> None:
+def test_a_killed_worker_or_driver_costs_epochs_but_changes_no_bit(unbroken: Place) -> None:
     with place(begun=True) as here:
         first = here.start(*SWEEP)
         first.until(lambda: here.epochs().get(mvae_key(), 0) >= 5, "five epochs are saved")
@@ -87,7 +87,7 @@ def test_a_killed_worker_and_a_killed_driver_cost_epochs_and_change_no_bit(unbro
         assert mlflow_differs(here) == []
 
 
-def test_a_failure_of_its_own_ends_a_trial_of_two_workers_at_once_and_is_told_once(storage: Path, cache: Path) -> None:
+def test_an_error_in_a_trial_of_two_workers_ends_it_at_once_and_is_reported_once(storage: Path, cache: Path) -> None:
     store = Store.open(storage, "main", create=True)
     good = digits_job(store, cache, workers=2)
     bad = Job(**{**good.__dict__, "key": "0" * 16})

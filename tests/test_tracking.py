@@ -1,4 +1,4 @@
-"""MLflow is a view of storage: what it shows of a key and of a sweep, complete and without doubles."""
+"""MLflow is a view of storage: it shows trials and sweeps completely and without duplicates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from tests.tracked import (
 __all__ = ["storage"]
 
 
-def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_pictures(storage: Storage) -> None:
+def test_a_finished_trials_run_shows_fields_numbers_data_set_checkpoint_and_pictures(storage: Storage) -> None:
     pictures = storage.folder / "pictures"
     pictures.mkdir()
     (pictures / "samples.png").write_bytes(b"png")
@@ -69,7 +69,7 @@ def test_a_finished_key_shows_its_fields_numbers_data_set_checkpoint_and_picture
     assert storage.said == []
 
 
-def test_pictures_that_are_being_written_are_left_for_the_next_time(storage: Storage) -> None:
+def test_incomplete_pictures_are_uploaded_the_next_time(storage: Storage) -> None:
     pictures = storage.folder / "pictures"
     write_atomically(pictures / "epoch-1" / "a.png", b"a")
     view = replace(running(KEYS[0], 1), artifacts=pictures)
@@ -85,7 +85,7 @@ def test_pictures_that_are_being_written_are_left_for_the_next_time(storage: Sto
     assert storage.said == []
 
 
-def test_a_failed_keys_traceback_is_an_artifact_of_its_run(storage: Storage) -> None:
+def test_a_failed_trials_traceback_is_an_artifact_of_its_run(storage: Storage) -> None:
     traceback = storage.folder / "key.txt"
     traceback.write_text("Traceback", encoding="utf-8")
     view = replace(running(KEYS[0], 1), state=TrialState.FAILED, error="no", traceback=traceback)
@@ -115,7 +115,7 @@ def test_the_final_model_is_logged_once_and_predicts_the_same_after_loading(
         assert torch.equal(loaded(torch.from_numpy(example)), module(torch.from_numpy(example)))
 
 
-def test_a_model_that_a_dead_driver_left_half_uploaded_is_logged_again(
+def test_a_half_uploaded_model_of_a_dead_driver_is_logged_again(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.load_model = lambda view: (torch.nn.Linear(4, 3).eval(), np.zeros((1, 4), np.float32))
@@ -135,7 +135,7 @@ def test_a_model_that_a_dead_driver_left_half_uploaded_is_logged_again(
     assert len(mlflow.MlflowClient(storage.uri).search_logged_models([run.info.experiment_id])) == 1
 
 
-def test_a_model_that_takes_more_than_one_array_is_logged_without_a_signature(storage: Storage) -> None:
+def test_a_model_with_several_inputs_is_logged_without_a_signature(storage: Storage) -> None:
     storage.load_model = lambda view: (torch.nn.Bilinear(4, 3, 2).eval(), None)
     assert storage.driver(finished(KEYS[0])).close()
     assert storage.models() == 1
@@ -143,17 +143,19 @@ def test_a_model_that_takes_more_than_one_array_is_logged_without_a_signature(st
     assert storage.said == []
 
 
-def test_a_model_that_cannot_be_built_is_said_and_costs_that_model_alone(storage: Storage) -> None:
+def test_a_model_that_cannot_be_built_is_reported_and_only_that_model_is_missing(storage: Storage) -> None:
     def damaged(view: RunView) -> None:
         raise ValueError("weights are damaged")
 
     storage.load_model = damaged
     assert storage.driver(finished(KEYS[0])).close()
     assert storage.runs()[KEYS[0]].info.status == "FINISHED"
-    assert storage.said == [f"MLflow: the model of mvae {KEYS[0]} is left out: ValueError: weights are damaged"]
+    assert storage.said == [
+        f"cannot log the model of mvae {KEYS[0]} to MLflow (ValueError: weights are damaged); skipping it"
+    ]
 
 
-def test_epochs_arrive_one_by_one_and_none_twice(storage: Storage) -> None:
+def test_epochs_are_logged_one_by_one_and_never_twice(storage: Storage) -> None:
     driver = storage.driver()
     for epochs in (1, 2, 2, 3):
         driver.update(running(KEYS[0], epochs))
@@ -164,14 +166,14 @@ def test_epochs_arrive_one_by_one_and_none_twice(storage: Storage) -> None:
     assert storage.rows() == expected_rows(finished(KEYS[0], 3))
 
 
-def test_an_epoch_that_ran_twice_keeps_its_first_time(storage: Storage) -> None:
+def test_a_repeated_epoch_keeps_its_first_timestamp(storage: Storage) -> None:
     assert storage.driver(running(KEYS[0], 3)).close()
     again = replace(running(KEYS[0], 3), records=tuple(Record(**{**r, "time": r["time"] + 99}) for r in records(3)))
     assert storage.driver(again).close()
     assert {row[3] for row in storage.rows()} == {round(r["time"] * 1000) for r in records(3)}
 
 
-def test_a_second_start_over_the_same_storage_changes_nothing(storage: Storage) -> None:
+def test_a_second_start_on_the_same_storage_changes_nothing(storage: Storage) -> None:
     views = [finished(KEYS[0]), replace(running(KEYS[1], 2), state=TrialState.PENDING)]
     sweep = replace(SWEEP, state=TrialState.INTERRUPTED)
     assert storage.driver(*views, sweep=sweep).close()
@@ -185,7 +187,7 @@ def test_a_second_start_over_the_same_storage_changes_nothing(storage: Storage) 
     assert storage.rows() == rows
 
 
-def test_a_child_stays_with_the_first_sweep_and_later_ones_find_it_by_tag(storage: Storage) -> None:
+def test_a_trial_run_stays_with_its_first_sweep_and_later_sweeps_find_it_by_tag(storage: Storage) -> None:
     later = replace(SWEEP, name="table5", title="Table 5", state=TrialState.DONE)
     assert storage.driver(finished(KEYS[0])).close()
     assert storage.driver(finished(KEYS[0]), finished(KEYS[1]), sweep=later).close()
@@ -197,7 +199,7 @@ def test_a_child_stays_with_the_first_sweep_and_later_ones_find_it_by_tag(storag
     assert {run.data.tags["mvae.key"] for run in found} == set(KEYS[:2])
 
 
-def test_the_parent_shows_the_command_the_table_and_the_newest_report(storage: Storage) -> None:
+def test_the_parent_run_shows_the_command_the_table_and_the_newest_report(storage: Storage) -> None:
     report = storage.folder / "report"
     report.mkdir()
     table = report / "table.md"
@@ -217,7 +219,7 @@ def test_the_parent_shows_the_command_the_table_and_the_newest_report(storage: S
     assert artifacts == "| newer |"
 
 
-def test_the_driver_does_not_import_mlflow_before_it_tracks() -> None:
+def test_the_driver_does_not_import_mlflow_before_tracking_starts() -> None:
     imports = "import sys, sweeps.tracking.tracker, sweeps.tracking.view"
     code = f"{imports}; sys.exit('mlflow' in sys.modules or 'ray' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)

@@ -1,4 +1,4 @@
-"""MLflow is a view of storage: whatever was killed, locked or deleted, it ends complete, without doubles."""
+"""MLflow is a view of storage: after kills, locks or deletions it ends complete and without duplicates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.tracked import KEYS, PROJECT, SWEEP, Storage, expected_rows, finished
 __all__ = ["storage"]
 
 
-def test_nothing_is_running_after_close_and_failed_stays_failed(storage: Storage) -> None:
+def test_after_close_no_run_is_running_and_failed_runs_stay_failed(storage: Storage) -> None:
     failed = replace(running(KEYS[1], 1), state=TrialState.FAILED, error="loss is nan")
     waiting = RunView(KEYS[2], "waits", TrialState.PENDING, {"seed": 2})
     assert storage.driver(running(KEYS[0], 1), failed, waiting).close()
@@ -37,9 +37,9 @@ def test_nothing_is_running_after_close_and_failed_stays_failed(storage: Storage
     assert "mvae.error" not in storage.runs()[KEYS[1]].data.tags
 
 
-def test_runs_that_a_dead_driver_left_running_are_put_right(storage: Storage) -> None:
+def test_runs_left_running_by_a_dead_driver_are_corrected(storage: Storage) -> None:
     dead = storage.driver(*(running(key, 1) for key in KEYS), sweep=replace(SWEEP, name="other"))
-    until(lambda: len(storage.runs()) == 4)  # and is never closed
+    until(lambda: len(storage.runs()) == 4)  # the dead driver is never closed
     interrupted = replace(running(KEYS[1], 2), state=TrialState.PENDING)
     driver = storage.driver(finished(KEYS[0]), interrupted)
     until(lambda: "RUNNING" not in {run.info.status for name, run in storage.runs().items() if name != "table4"})
@@ -54,7 +54,7 @@ def test_runs_that_a_dead_driver_left_running_are_put_right(storage: Storage) ->
     assert dead is not driver
 
 
-def test_a_double_is_removed_and_the_older_run_stays(storage: Storage) -> None:
+def test_a_duplicate_run_is_removed_and_the_older_one_stays(storage: Storage) -> None:
     assert storage.driver(finished(KEYS[0])).close()
     first = storage.runs()[KEYS[0]]
     tags = {name: first.data.tags[name] for name in ("mvae.namespace", "mvae.key", "mlflow.parentRunId")}
@@ -63,13 +63,15 @@ def test_a_double_is_removed_and_the_older_run_stays(storage: Storage) -> None:
     assert storage.runs()[KEYS[0]].info.run_id == first.info.run_id
 
 
-def test_a_run_whose_numbers_contradict_storage_is_made_anew(storage: Storage) -> None:
+def test_a_run_whose_numbers_contradict_storage_is_recreated(storage: Storage) -> None:
     assert storage.driver(finished(KEYS[0], accuracy=0.5)).close()
     assert storage.driver(finished(KEYS[0], accuracy=0.6)).close()
     assert storage.rows() == expected_rows(finished(KEYS[0], accuracy=0.6))
 
 
-def test_an_empty_database_is_filled_from_storage_as_the_lost_one_was(storage: Storage, empty_database: Path) -> None:
+def test_an_empty_database_is_filled_from_storage_with_the_lost_contents(
+    storage: Storage, empty_database: Path
+) -> None:
     views = [finished(KEYS[0], 5), finished(KEYS[1], 2)]
     assert storage.driver(*views).close()
     rows = storage.rows()
@@ -79,7 +81,7 @@ def test_an_empty_database_is_filled_from_storage_as_the_lost_one_was(storage: S
     assert storage.rows() == rows == sorted([*expected_rows(views[0]), *expected_rows(views[1])])
 
 
-def test_a_database_deleted_in_mid_sweep_is_rebuilt_by_the_next_update(storage: Storage) -> None:
+def test_a_database_deleted_during_a_sweep_is_rebuilt_by_the_next_update(storage: Storage) -> None:
     driver = storage.driver(finished(KEYS[0]), running(KEYS[1], 1))
     until(lambda: storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 1))]))
     storage.database.unlink()
@@ -88,7 +90,7 @@ def test_a_database_deleted_in_mid_sweep_is_rebuilt_by_the_next_update(storage: 
     assert storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 2))])
 
 
-def test_a_deleted_experiment_comes_back(storage: Storage) -> None:
+def test_a_deleted_experiment_is_restored(storage: Storage) -> None:
     assert storage.driver(finished(KEYS[0])).close()
     client = mlflow.MlflowClient(storage.uri)
     client.delete_experiment(storage.runs()[KEYS[0]].info.experiment_id)
@@ -96,7 +98,7 @@ def test_a_deleted_experiment_comes_back(storage: Storage) -> None:
     assert storage.rows() == expected_rows(finished(KEYS[0]))
 
 
-def test_a_locked_database_costs_one_warning_and_no_waiting(storage: Storage) -> None:
+def test_a_locked_database_gives_one_warning_and_no_wait(storage: Storage) -> None:
     with sqlite3.connect(storage.database, isolation_level=None) as other:
         other.execute("begin exclusive")
         driver = storage.driver(finished(KEYS[0]))
@@ -111,7 +113,7 @@ def test_a_locked_database_costs_one_warning_and_no_waiting(storage: Storage) ->
     assert storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 2))])
 
 
-def test_a_view_that_cannot_be_written_does_not_keep_others_out(
+def test_a_view_that_cannot_be_written_does_not_block_the_others(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = mirror.Mirror.sync
@@ -143,7 +145,7 @@ for epoch in range(1, 400):
 
 
 @pytest.mark.slow
-def test_a_driver_killed_at_any_moment_leaves_nothing_that_the_next_does_not_mend(storage: Storage) -> None:
+def test_after_a_kill_at_any_moment_the_next_driver_repairs_mlflow(storage: Storage) -> None:
     command = [sys.executable, "-c", WRITER, str(storage.folder), str(PROJECT)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, encoding="utf-8") as writer:
         try:
@@ -152,7 +154,7 @@ def test_a_driver_killed_at_any_moment_leaves_nothing_that_the_next_does_not_men
         finally:
             writer.kill()
         assert writer.stderr is not None
-        assert writer.stderr.read() == ""  # MLflow's own lines stay off the console
+        assert writer.stderr.read() == ""  # MLflow's own lines are not printed
     assert "RUNNING" in {run.info.status for run in storage.runs().values()}
     views = [finished(KEYS[0]), finished(KEYS[1], 400), replace(running(KEYS[2], 400), state=TrialState.PENDING)]
     assert storage.driver(*views, sweep=replace(SWEEP, state=TrialState.DONE)).close()

@@ -1,4 +1,4 @@
-"""Tracking servers and addresses: which are refused, and what a server that dies or stays silent costs."""
+"""Tracking servers and addresses: refusals, and the cost of a server that dies or does not answer."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ __all__ = ["storage"]
 
 @dataclass
 class Server:
-    """A real tracking server on a database of its own."""
+    """A real tracking server with its own database."""
 
     folder: Path
     port: int
@@ -67,7 +67,7 @@ class Server:
         until(lambda: not ask(self.uri), 90)
 
     def kill(self) -> None:
-        """The whole server at once, workers too: it leads a session that we started."""
+        """Kills the server and its workers at once: the server leads a session that we started."""
         if self.process is not None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
@@ -82,7 +82,9 @@ def server(storage: Storage) -> Iterator[Server]:
 
 
 @pytest.mark.slow
-def test_a_server_that_dies_in_mid_sweep_costs_one_warning_and_ends_complete(storage: Storage, server: Server) -> None:
+def test_a_server_that_restarts_during_a_sweep_gives_one_warning_and_ends_complete(
+    storage: Storage, server: Server
+) -> None:
     server.start()
     check(server.uri)
     storage.uri = server.uri
@@ -99,7 +101,7 @@ def test_a_server_that_dies_in_mid_sweep_costs_one_warning_and_ends_complete(sto
     server.start()
     assert driver.close()
     assert [line.split(" (")[0] for line in storage.said if "training continues" in line] == [
-        f"MLflow at {server.uri} cannot be written"
+        f"cannot write to MLflow at {server.uri}"
     ]
     assert storage.rows() == sorted([*expected_rows(finished(KEYS[0])), *expected_rows(running(KEYS[1], 2))])
     statuses = {name: run.info.status for name, run in storage.runs().items()}
@@ -107,18 +109,18 @@ def test_a_server_that_dies_in_mid_sweep_costs_one_warning_and_ends_complete(sto
     assert storage.models() == 1
 
 
-def test_a_server_that_stays_dead_bounds_the_wait_at_close(storage: Storage) -> None:
+def test_closing_waits_a_limited_time_for_a_dead_server(storage: Storage) -> None:
     storage.uri = f"http://127.0.0.1:{free_port()}"
     driver = storage.driver(finished(KEYS[0]))
     start = time.monotonic()
     assert not driver.close(1.0)
     assert time.monotonic() - start < 2
     until(lambda: len(storage.said) == 2)
-    assert any("the same command fills in what is missing" in line for line in storage.said)
+    assert any("run the same command again to fill in what is missing" in line for line in storage.said)
 
 
 @pytest.mark.timeout(60)
-def test_keys_that_are_written_again_are_no_progress_that_close_would_wait_for(
+def test_rewriting_known_keys_does_not_extend_the_wait_at_close(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     again: list[str] = []
@@ -132,10 +134,10 @@ def test_keys_that_are_written_again_are_no_progress_that_close_would_wait_for(
     driver = storage.driver(*(finished(key) for key in KEYS))
     until(lambda: again)
     assert not driver.close(2.0)
-    assert len(again) > 2, "all keys were written several times over"
+    assert len(again) > 2, "all keys were written several times"
 
 
-def test_a_tracker_that_has_given_up_writes_no_further_key(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tracker_that_timed_out_writes_no_further_key(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     server_answers = threading.Event()
 
@@ -154,7 +156,7 @@ def test_a_tracker_that_has_given_up_writes_no_further_key(storage: Storage, mon
     assert written == [KEYS[0]]
 
 
-def test_closing_before_the_start_waits_for_nothing(storage: Storage) -> None:
+def test_closing_before_the_start_does_not_wait(storage: Storage) -> None:
     never = Tracker(
         storage.uri,
         namespace=NAMESPACE,
@@ -178,7 +180,7 @@ def test_an_unreachable_server_is_refused_in_one_line() -> None:
 
 
 @pytest.mark.slow
-def test_a_silent_server_is_refused_within_10_seconds() -> None:
+def test_a_server_that_does_not_answer_is_refused_within_10_seconds() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -189,7 +191,7 @@ def test_a_silent_server_is_refused_within_10_seconds() -> None:
 
 
 class Pages(http.server.BaseHTTPRequestHandler):
-    """Some web site."""
+    """A web site that is no tracking server."""
 
     def do_GET(self) -> None:
         self.send_response(404 if "missing" in self.path else 200)
@@ -200,7 +202,7 @@ class Pages(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_a_web_site_is_no_tracking_server() -> None:
+def test_a_web_site_is_refused_as_a_tracking_server() -> None:
     with http.server.HTTPServer(("127.0.0.1", 0), Pages) as site:
         threading.Thread(target=site.serve_forever, daemon=True).start()
         uri = f"http://127.0.0.1:{site.server_port}"
@@ -211,20 +213,20 @@ def test_a_web_site_is_no_tracking_server() -> None:
         site.shutdown()
 
 
-def test_a_database_that_is_none_is_refused_and_a_new_one_is_not_made_yet(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused_and_a_new_database_is_not_created_yet(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("not a database at all", encoding="utf-8")
     with pytest.raises(Refusal, match="is not a SQLite file"):
         check(f"sqlite:///{text}")
-    with pytest.raises(Refusal, match="is not a folder that can be written"):
+    with pytest.raises(Refusal, match="cannot write to the folder"):
         check(f"sqlite:///{text}/mlflow.db")
-    with pytest.raises(Refusal, match="is not a file that can be read and written"):
+    with pytest.raises(Refusal, match="is not a readable and writable file"):
         check(f"sqlite:///{tmp_path}")
     check(default_uri(tmp_path / "new"))
     assert not (tmp_path / "new").exists()
 
 
-def test_a_uri_is_given_to_mlflow_with_an_absolute_path_and_no_slash_after_a_server(
+def test_mlflow_gets_uris_with_absolute_paths_and_without_a_trailing_slash(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -235,6 +237,6 @@ def test_a_uri_is_given_to_mlflow_with_an_absolute_path_and_no_slash_after_a_ser
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "file:///tmp/mlruns", "./mlruns", "sqlite://", "ftp://host"])
-def test_a_uri_that_mlflow_does_not_take_is_refused(uri: str) -> None:
+def test_a_uri_that_mlflow_does_not_support_is_refused(uri: str) -> None:
     with pytest.raises(Refusal, match=r"write http://HOST:PORT for a server or sqlite:///"):
         tracking_uri(uri)

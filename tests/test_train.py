@@ -1,4 +1,4 @@
-"""pipelines/train.py: one model, its workers, and what is said of its speed."""
+"""pipelines/train.py: one model, its workers, and its reported speed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sweeps.planning.plan import plan
 from sweeps.store.results import Result
 from sweeps.store.store import Store
 from sweeps.table.files import tabulate
-from sweeps.trials.speed import alone, speeds
+from sweeps.trials.speed import speed_of_one, speeds
 from tests.sweeping import digits_job
 
 
@@ -28,14 +28,14 @@ from tests.sweeping import digits_job
         (("--workers", "2-2"), 2, None, "2 workers"),
     ],
 )
-def test_a_range_of_workers_is_elastic_and_has_a_column_of_its_own(
+def test_a_range_of_workers_is_elastic_and_has_its_own_column(
     asked: tuple[str, ...], workers: int, fewest: int | None, column: str
 ) -> None:
     (cell,) = cells(read(Options, (*asked, "--batch-size", "16")))
     assert (cell.trial.workers, cell.trial.fewest_workers, cell.column) == (workers, fewest, column)
 
 
-def test_a_rigid_run_of_one_worker_shares_its_trial_with_the_tables_and_an_elastic_one_never_does() -> None:
+def test_a_run_of_exactly_one_worker_shares_its_trial_with_the_tables_but_an_elastic_run_does_not() -> None:
     keys = {
         asked: next(cells(read(Options, ("--epochs", "20", *asked.split())))).trial.key("data")
         for asked in ("", "--workers 2", "--workers 1-2")
@@ -62,13 +62,13 @@ def test_a_rigid_run_of_one_worker_shares_its_trial_with_the_tables_and_an_elast
         ("mvae", "toy_translation", "translation-v1"),
     ],
 )
-def test_each_arm_is_measured_by_what_it_can_do_on_the_data_set(token: str, dataset: str, measure: str) -> None:
+def test_each_arm_gets_the_measures_it_supports_on_the_data_set(token: str, dataset: str, measure: str) -> None:
     assert measure_of(token, dataset).token == measure
 
 
 @pytest.mark.parametrize("written", ["0", "2-1", "a", "1-2-3", "-1", ""])
-def test_what_is_no_number_of_workers_is_refused(written: str) -> None:
-    with pytest.raises(Refusal, match=f"^--workers {written}: write a number from 1, as 4, or the fewest and the"):
+def test_an_invalid_number_of_workers_is_refused(written: str) -> None:
+    with pytest.raises(Refusal, match=f"^--workers {written}: write a number from 1 on, such as 4, or a minimum and"):
         read(Options, (f"--workers={written}",))
 
 
@@ -76,29 +76,29 @@ def record(epoch: int, rate: float) -> Record:
     return Record(epoch=epoch, time=0.0, metrics={}, speed={"examples_per_second": rate})
 
 
-def test_the_first_epoch_of_an_attempt_is_no_measure_of_its_speed_where_there_are_others() -> None:
+def test_the_first_epoch_of_an_attempt_does_not_count_for_its_speed_if_there_are_others() -> None:
     seen = [record(3, 1.0), record(4, 100.0), record(5, 120.0), record(6, 110.0)]
     assert speeds(seen, 2, None) == {"examples_per_second": 110.0}
     assert speeds(seen[:1], 2, None) == {"examples_per_second": 1.0}
     assert speeds([Record(epoch=1, time=0.0, metrics={})], 2, 50.0) == {}
 
 
-def test_scaling_efficiency_is_the_speed_together_over_that_of_as_many_lone_workers() -> None:
+def test_scaling_efficiency_is_the_joint_speed_over_the_sum_of_single_worker_speeds() -> None:
     assert speeds([record(1, 150.0)], 2, 100.0)["scaling_efficiency"] == 0.75
 
 
-def test_a_lone_worker_is_timed_without_a_trace_on_the_random_numbers_of_training(storage: Path, cache: Path) -> None:
+def test_timing_a_single_worker_does_not_change_the_random_numbers_of_training(storage: Path, cache: Path) -> None:
     import torch
 
     from mvae.data import load
 
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
     before = torch.random.get_rng_state()
-    assert (alone(job.trial, load("digits", None, cache)) or 0) > 0
+    assert (speed_of_one(job.trial, load("digits", None, cache)) or 0) > 0
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_a_batch_that_fits_no_single_gpu_is_trained_and_only_not_timed_alone(
+def test_a_batch_too_large_for_one_gpu_is_trained_but_not_timed_on_one_worker(
     storage: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
@@ -111,11 +111,11 @@ def test_a_batch_that_fits_no_single_gpu_is_trained_and_only_not_timed_alone(
 
     monkeypatch.setattr(speed, "seconds_a_step", full)
     job = digits_job(Store.open(storage, "main", create=False), cache, batch_size=50)
-    assert alone(job.trial, load("digits", None, cache)) is None
+    assert speed_of_one(job.trial, load("digits", None, cache)) is None
     assert "scaling_efficiency" not in speeds([record(1, 150.0)], 2, None)
 
 
-def test_the_table_says_how_fast_each_model_was_trained(storage: Path, cache: Path) -> None:
+def test_the_table_shows_the_training_speed_of_each_model(storage: Path, cache: Path) -> None:
     options = read(Options, ("--workers", "2", "--storage", str(storage), "--cache", str(cache)))
     store = Store.open(storage, "main", create=True)
     (cell,) = cells(options)
@@ -124,10 +124,10 @@ def test_the_table_says_how_fast_each_model_was_trained(storage: Path, cache: Pa
     metrics, trial = {"test/accuracy": 0.5}, cell.trial.model_dump()
     store.results.write(Result(made.keys[0], cell.measure.token, trial, metrics, {"speed": gained}, []))
     report = tabulate(plan((cell,), store, {"digits": "data"}), store.results)
-    said = "MVAE 2 workers seed 0: 1,500 examples/s, one worker alone 1,000: scaling efficiency 75%."
+    said = "MVAE 2 workers seed 0: 1,500 examples/s, single worker 1,000: scaling efficiency 75%."
     assert list(statements(report, store)) == [said]
 
 
-def test_the_file_is_a_page_that_opens_with_paper_runtime_and_command() -> None:
+def test_the_pipeline_file_opens_with_paper_runtime_and_command() -> None:
     head = sys.modules["pipelines.train"].__doc__ or ""
     assert all(part in head for part in ("Paper ", "Expect ", "Runs ", "Type ", "ray submit cluster/gpu.yaml"))

@@ -1,4 +1,4 @@
-"""Trials on the first few training examples: what the others hold is never seen, by no arm and no measure."""
+"""Trials on the first few training examples: no arm and no measure sees the others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mvae.trial import Trial
 from sweeps.planning.probe import probed_seconds
 
 FIRST = 300
-"""Examples that the trials here are trained on, of 1,297."""
+"""Number of training examples in these trials, of 1,297."""
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def data(cache: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def spoilt(data: Dataset) -> Dataset:
-    """The same data set with other values after the first few training examples."""
+    """The data set with other values after the first training examples."""
     values = tuple(torch.cat([value[:FIRST], torch.ones_like(value[FIRST:])]) for value in data.train.values)
     return replace(data, train=Split(values))
 
@@ -46,7 +46,7 @@ def spoilt(data: Dataset) -> Dataset:
         ("rbm", readout(0.1)),
     ],
 )
-def test_what_lies_behind_the_first_examples_changes_no_number(
+def test_examples_after_the_first_ones_change_no_number(
     model: str, measure: Measure, data: Dataset, spoilt: Dataset, tmp_path: Path
 ) -> None:
     trial = Trial.create(dataset="digits", model=model, epochs=1, train_examples=FIRST)
@@ -65,7 +65,7 @@ def test_an_epoch_is_a_pass_over_the_first_examples(data: Dataset, tmp_path: Pat
     assert of_few[0]["metrics"] == train(every, alone, Checkpoints(tmp_path / "alone", "a")).history[0]["metrics"]
 
 
-def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path) -> None:
+def test_more_examples_than_exist_are_refused(data: Dataset, tmp_path: Path) -> None:
     trial = Trial.create(dataset="digits", model="nn", epochs=1, train_examples=1298)
     with pytest.raises(
         Refusal, match=r"^digits has only 1,297 training examples, not 1,298: give a smaller --train-examples$"
@@ -73,7 +73,7 @@ def test_more_examples_than_there_are_are_refused(data: Dataset, tmp_path: Path)
         train(trial, data, Checkpoints(tmp_path, "a"))
 
 
-def test_a_probe_expects_an_epoch_of_fewer_examples_to_take_less(data: Dataset, cache: Path) -> None:
+def test_a_probe_estimates_less_time_for_fewer_examples(data: Dataset, cache: Path) -> None:
     probe = partial(probed_seconds, fingerprints=data.fingerprint, cache=cache)
     every, few = (Trial.create(dataset="digits", model="mvae", epochs=40, train_examples=n) for n in (None, 10))
     probe(every)

@@ -1,4 +1,4 @@
-"""The training loop: one seed gives the same numbers bit for bit; no record comes before its checkpoint."""
+"""The training loop: one seed gives the same numbers bit for bit; no record is reported before its checkpoint."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ done = train(trial, shortened(load("digits", cache=Path(sys.argv[2])), 200), Che
 
 
 @pytest.mark.parametrize("model", ARMS)
-def test_the_same_seed_gives_the_same_numbers_bit_for_bit_in_a_reused_process(
+def test_one_seed_gives_the_same_numbers_bit_for_bit_in_a_reused_process(
     model: str, digits: Dataset, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_numbers_bit_for_bit_in_a_reused_process(
     assert_identical(first, again)
 
 
-def test_fresh_processes_two_at_a_time_give_the_same_numbers_whatever_their_thread_settings(
+def test_concurrent_fresh_processes_give_the_same_numbers_for_any_thread_settings(
     digits: Dataset, cache: Path, tmp_path: Path
 ) -> None:
     trials = {model: small_trial(model) for model in ("mvae", "logreg")}
@@ -92,14 +92,14 @@ def test_fresh_processes_two_at_a_time_give_the_same_numbers_whatever_their_thre
 
 
 @pytest.mark.parametrize("model", ARMS)
-def test_different_seeds_differ(model: str, digits: Dataset, tmp_path: Path) -> None:
+def test_different_seeds_give_different_numbers(model: str, digits: Dataset, tmp_path: Path) -> None:
     one, other = (
         train(small_trial(model, seed=seed), digits, Checkpoints(tmp_path / str(seed), "one")) for seed in (0, 1)
     )
     assert any(not torch.equal(a, b) for a, b in zip(outcome(one)[0].values(), outcome(other)[0].values(), strict=True))
 
 
-def test_what_a_network_draws_itself_is_a_function_of_seed_and_epoch(
+def test_a_networks_own_random_draws_depend_only_on_seed_and_epoch(
     digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draws: dict[int, list[float]] = {}
@@ -122,7 +122,7 @@ def test_what_a_network_draws_itself_is_a_function_of_seed_and_epoch(
     assert all(mine != other for mine, _, other in draws.values())
 
 
-def test_training_leaves_the_callers_random_stream_alone(digits: Dataset, folder: Path) -> None:
+def test_training_does_not_change_the_callers_random_stream(digits: Dataset, folder: Path) -> None:
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
     train(small_trial(epochs=1), digits, Checkpoints(folder, "one"))
@@ -147,11 +147,11 @@ def test_validation_and_test_labels_have_no_influence(model: str, digits: Datase
         assert torch.equal(weight, outcome(spoilt)[0][name])
 
 
-# ---- what is heard, and when it is saved
+# ---- reports and checkpoints
 
 
 @pytest.mark.parametrize("every", [0, 60])
-def test_records_are_heard_once_each_and_only_when_a_checkpoint_covers_them(
+def test_each_record_is_reported_once_and_only_after_its_checkpoint(
     every: float, digits: Dataset, folder: Path
 ) -> None:
     heard: list[int] = []
@@ -168,7 +168,7 @@ def test_records_are_heard_once_each_and_only_when_a_checkpoint_covers_them(
 
 
 @pytest.mark.parametrize(("every", "saved"), [(0, [1, 2, 3, 4]), (20, [2, 4]), (30, [3, 4]), (1e9, [4])])
-def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_always(
+def test_checkpoints_are_saved_after_the_given_seconds_and_after_the_last_epoch(
     every: float, saved: list[int], digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [0.0]
@@ -188,7 +188,7 @@ def test_an_epochs_end_is_saved_once_so_many_seconds_have_passed_and_the_last_al
     assert told == saved
 
 
-def test_a_checkpoint_keeps_what_the_caller_says_of_where_it_was_made(digits: Dataset, folder: Path) -> None:
+def test_a_checkpoint_keeps_the_callers_provenance(digits: Dataset, folder: Path) -> None:
     done = train(small_trial(epochs=1), digits, Checkpoints(folder, "one"), provenance=lambda: {"device": "abacus"})
     assert done.checkpoint.device == "abacus"
 
@@ -200,7 +200,7 @@ def test_each_epoch_records_loss_parts_and_validation(digits: Dataset, folder: P
         assert record["metrics"].keys() == parts | {"validation/accuracy", "train/paired_batches"}
 
 
-def test_a_test_curve_is_recorded_after_every_epoch_and_changes_nothing_else(digits: Dataset, folder: Path) -> None:
+def test_a_test_curve_is_recorded_every_epoch_and_changes_nothing_else(digits: Dataset, folder: Path) -> None:
     plain = train(small_trial(), digits, Checkpoints(folder, "one"))
     watched = train(small_trial(), digits, Checkpoints(folder / "watched", "one"), test_curve=True)
     curve = [record["metrics"].pop("diagnostic/test_accuracy") for record in watched.history]
@@ -209,7 +209,7 @@ def test_a_test_curve_is_recorded_after_every_epoch_and_changes_nothing_else(dig
 
 
 @pytest.mark.parametrize(("pairing", "fraction"), [("reserved", 0.01), ("proportional", 0.3), ("resampled", 0.5)])
-def test_paired_batches_count_the_complete_examples_that_an_epoch_shows(
+def test_the_number_of_paired_batches_counts_the_complete_examples_of_an_epoch(
     digits: Dataset, folder: Path, pairing: str, fraction: float
 ) -> None:
     trial = small_trial(pairing=pairing, paired_fraction=fraction)
@@ -251,7 +251,7 @@ def test_a_recorded_loss_is_the_mean_over_the_epochs_steps(
 
 
 @pytest.mark.parametrize("model", sorted(ARMS.keys() - {"logreg"}))
-def test_every_gradient_arm_trains_in_bfloat16_and_compares_with_float32(
+def test_every_gradient_arm_trains_in_bfloat16_about_as_well_as_in_float32(
     model: str, digits: Dataset, tmp_path: Path
 ) -> None:
     half, full = (
@@ -278,7 +278,7 @@ def test_bfloat16_trains_close_to_float32_and_keeps_float32_weights(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["mvae", "nn"])
-def test_compiled_networks_give_the_same_to_1e_4(model: str, digits: Dataset, tmp_path: Path) -> None:
+def test_compiled_networks_agree_to_1e_4(model: str, digits: Dataset, tmp_path: Path) -> None:
     trial = small_trial(model, epochs=3, batch_size=200)
     plain = train(trial, digits, Checkpoints(tmp_path / "1", "one"))
     compiled = train(trial.with_(compile=True), digits, Checkpoints(tmp_path / "2", "two"))
@@ -291,7 +291,7 @@ def test_compiled_networks_give_the_same_to_1e_4(model: str, digits: Dataset, tm
 
 
 @pytest.mark.parametrize(("epochs", "looks"), [(4, [1, 2, 3]), (1, []), (40, [5, 10, 15, 20, 25, 30, 35])])
-def test_training_is_looked_at_in_equal_parts_and_before_its_end(
+def test_training_is_watched_at_equal_intervals_before_its_end(
     digits: Dataset, tmp_path: Path, epochs: int, looks: list[int]
 ) -> None:
     seen: list[tuple[int, bool]] = []
@@ -300,7 +300,7 @@ def test_training_is_looked_at_in_equal_parts_and_before_its_end(
     assert seen == [(epoch, False) for epoch in looks]
 
 
-def test_looking_changes_no_number(digits: Dataset, tmp_path: Path) -> None:
+def test_watching_training_changes_no_number(digits: Dataset, tmp_path: Path) -> None:
     def look(model: nn.Module, epoch: int) -> None:
         assert isinstance(model, Multimodal)
         sample_grids(model, digits.test, seed=epoch)

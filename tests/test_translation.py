@@ -1,4 +1,4 @@
-"""What is measured of sentences: BLEU and chrF as sacrebleu has them, the unigram model, and what z is used for."""
+"""Measures of sentences: BLEU and chrF equal to sacrebleu's, the unigram model, and the use of z."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ LATENTS = 3
 
 @pytest.fixture
 def data(tmp_path: Path, cache: Path) -> Dataset:
-    """A few sentences, of which the test part has words that no training sentence has."""
+    """A few sentences; the test part has words that no training sentence has."""
     test = [("the unseen cat sees", "mio nova vid"), *PAIRS, ("the cat", "mio")]
     return load("translation", write_corpus(tmp_path / "corpus", test=test), cache)
 
 
 def model(data: Dataset, token: str = "mvae") -> Multimodal:
-    """Untrained, with weights large enough that sentences differ."""
+    """An untrained model with weights large enough that sentences differ."""
     trial = Trial.create(dataset="translation", model=token, latents=LATENTS)
     torch.manual_seed(0)
     made = arm(token).build(trial, data.modalities)
@@ -65,7 +65,7 @@ KNOWN = ["the cat sat on the mat", "there is a dog in the garden", "hello"]
 ANSWERS = ["the cat is on the mat", "there is a dog here", "good bye"]
 
 
-def test_bleu_and_chrf_are_sacrebleus_of_whole_corpora() -> None:
+def test_bleu_and_chrf_equal_sacrebleus_corpus_scores() -> None:
     import sacrebleu
 
     bleu, chrf = bleu_and_chrf(ANSWERS, KNOWN)
@@ -82,11 +82,11 @@ def test_bleu_is_the_geometric_mean_of_precisions_times_the_brevity_penalty() ->
     assert bleu_and_chrf([answer], [reference])[0] == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_an_answer_of_nothing_is_scored_too() -> None:
+def test_an_empty_translation_is_scored_too() -> None:
     assert bleu_and_chrf(["", ""], ["the cat", "a dog"]) == (0.0, 0.0)
 
 
-def test_the_unigram_model_is_its_closed_form() -> None:
+def test_the_unigram_model_equals_its_closed_form() -> None:
     def made(words: list[list[int]]) -> Sentences:
         return stored(words, 5)
 
@@ -95,7 +95,7 @@ def test_the_unigram_model_is_its_closed_form() -> None:
     expected = sum(log((counts[token] + 1) / (total + 4)) for token in (2, 0, 3, 0, 3))
     found, tokens = unigram_log_likelihood(training, test)
     assert (found, tokens) == pytest.approx((expected, 5), abs=1e-12)
-    assert unigram_log_likelihood(training, training[:2])[1] == 5, "some sentences of a file"
+    assert unigram_log_likelihood(training, training[:2])[1] == 5, "a slice of sentences must count its own tokens"
 
 
 def test_unigram_probabilities_add_up_to_1(data: Dataset) -> None:
@@ -110,14 +110,14 @@ def test_unigram_probabilities_add_up_to_1(data: Dataset) -> None:
     assert float(torch.tensor([*each, stop]).exp().sum()) == pytest.approx(1, abs=1e-6)
 
 
-def test_the_most_frequent_sentence_is_the_first_of_those_that_occur_most_often(tmp_path: Path, cache: Path) -> None:
+def test_of_equally_frequent_sentences_the_first_is_the_most_frequent_one(tmp_path: Path, cache: Path) -> None:
     train = [("a", "x"), ("b b", "y"), ("c", "y"), ("b b", "z"), ("a", "z")] * 5
     made = load("translation", write_corpus(tmp_path / "corpus", train), cache)
     found = [most_frequent(made.modalities[m], sentences_in(made.train, m)) for m in (0, 1)]
     assert found == ["a", "y"]
 
 
-def test_a_translation_is_what_the_other_language_says_at_the_mean_of_the_posterior(data: Dataset) -> None:
+def test_a_translation_is_decoded_at_the_mean_of_the_posterior(data: Dataset) -> None:
     made = model(data)
     for source, target in ((0, 1), (1, 0)):
         said = translations(made, data.test, source, target)
@@ -130,7 +130,7 @@ def test_a_translation_is_what_the_other_language_says_at_the_mean_of_the_poster
     assert translations(made, data.test, 0, 1, beam=1) == translations(made, data.test, 0, 1)
 
 
-def test_baselines_are_scored_against_the_words_of_the_corpus_those_included_that_no_model_knows(data: Dataset) -> None:
+def test_baselines_are_scored_against_all_words_of_the_corpus_even_unknown_ones(data: Dataset) -> None:
     found = translation_metrics(model(data), data, beam=2)
     sources, references = (as_written(data.modalities[m], sentences_in(data.test, m)) for m in (0, 1))
     assert references[0] == "mio nova vid"
@@ -145,7 +145,7 @@ def test_baselines_are_scored_against_the_words_of_the_corpus_those_included_tha
     assert found["kl_per_token/both"] == pytest.approx(found["kl/both"] / (found["tokens/xx"] + found["tokens/yy"]))
 
 
-def test_a_collapsed_posterior_has_no_active_unit_and_no_kl_and_a_busy_one_has_what_its_gaussians_say(
+def test_active_units_and_kl_are_zero_for_a_collapsed_posterior_and_right_for_others(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = model(data)
@@ -164,7 +164,7 @@ def test_a_collapsed_posterior_has_no_active_unit_and_no_kl_and_a_busy_one_has_w
     assert (active, kl) == pytest.approx((1 / 3, float(expected)), rel=1e-5)
 
 
-def test_log_likelihoods_a_token_are_the_means_over_tokens_stops_counted(data: Dataset) -> None:
+def test_log_likelihoods_per_token_are_means_over_tokens_including_stops(data: Dataset) -> None:
     found = likelihood_metrics(model(data), data, samples=4, seed=0)
     lengths = data.test.lengths
     assert lengths is not None
@@ -173,7 +173,7 @@ def test_log_likelihoods_a_token_are_the_means_over_tokens_stops_counted(data: D
         assert found[f"test/{name}_per_token"] == pytest.approx(expected)
 
 
-def test_a_likelihood_without_unk_sums_the_other_tokens_each_given_all_before(data: Dataset) -> None:
+def test_a_likelihood_without_unk_sums_the_other_tokens_given_all_previous_ones(data: Dataset) -> None:
     made = without_z(model(data))
     found = split_likelihoods(made, data.test, samples=4, seed=0, known=True)
     for m, name in enumerate(("log_marginal", "log_x2")):
@@ -189,7 +189,7 @@ def test_a_likelihood_without_unk_sums_the_other_tokens_each_given_all_before(da
 
 
 def without_z(made: Multimodal) -> Multimodal:
-    """A model whose posteriors are the prior and whose decoders do not read z, so that its likelihoods are exact."""
+    """A model whose posteriors are the prior and whose decoders ignore z, so that its likelihoods are exact."""
     with torch.no_grad():
         for encoder, decoder in zip(made.encoders, made.decoders, strict=True):
             for parameter in encoder.parameters():
@@ -200,7 +200,7 @@ def without_z(made: Multimodal) -> Multimodal:
     return made
 
 
-def test_numbers_without_unk_change_nothing_in_the_others_and_are_per_token_that_is_known(data: Dataset) -> None:
+def test_numbers_without_unk_are_per_known_token_and_change_no_other_number(data: Dataset) -> None:
     made = model(data)
     plain = likelihood_metrics(made, data, samples=4, seed=0)
     found = likelihood_metrics(made, data, samples=4, seed=0, known=True)
@@ -221,7 +221,7 @@ def known(data: Dataset, m: int) -> set[str]:
     return set(data.modalities[m].words[1 : data.modalities[m].classes - 2])
 
 
-def test_the_share_of_unk_is_measured_per_part_and_language_and_the_unigram_model_without_it(data: Dataset) -> None:
+def test_the_share_of_unk_is_per_part_and_language_and_the_unigram_model_excludes_it(data: Dataset) -> None:
     found = unknown_metrics(data)
     for m, name in enumerate(("xx", "yy")):
         for part in ("train", "validation", "test"):
@@ -237,7 +237,7 @@ def test_the_share_of_unk_is_measured_per_part_and_language_and_the_unigram_mode
     assert found["unknown_share_test/xx"] > found["unknown_share_train/xx"]
 
 
-def test_likelihoods_of_sentences_do_not_depend_on_who_is_estimated_beside_them(data: Dataset) -> None:
+def test_likelihoods_of_sentences_do_not_depend_on_the_other_sentences(data: Dataset) -> None:
     made, whole = model(data), list(range(len(data.test)))
     together = split_likelihoods(made, data.test, samples=8, seed=0)
     for order in (whole[::-1], whole[:1], whole[2:4]):
@@ -246,7 +246,7 @@ def test_likelihoods_of_sentences_do_not_depend_on_who_is_estimated_beside_them(
             torch.testing.assert_close(apart[name], together[name][order], rtol=1e-6, atol=1e-5)
 
 
-def test_validation_watches_the_targets_words_given_the_source(data: Dataset) -> None:
+def test_validation_scores_the_target_words_given_the_source(data: Dataset) -> None:
     made = model(data)
     found = validation_translation_metrics(made, data)
     assert set(found) == {"validation/log_likelihood_xx-yy", "validation/log_likelihood_yy-xx"}
@@ -257,7 +257,7 @@ def test_validation_watches_the_targets_words_given_the_source(data: Dataset) ->
     assert found["validation/log_likelihood_xx-yy"] == pytest.approx(float(total.detach()) / words, rel=1e-5)
 
 
-def test_the_tables_show_samples_reconstructions_and_both_directions_beside_the_corpus_own(data: Dataset) -> None:
+def test_the_tables_show_samples_reconstructions_and_both_directions_next_to_the_corpus(data: Dataset) -> None:
     made = model(data)
     tables = translation_tables(made, data.test, seed=0)
     assert tables == translation_tables(made, data.test, seed=0) != translation_tables(made, data.test, seed=1)
@@ -269,17 +269,19 @@ def test_the_tables_show_samples_reconstructions_and_both_directions_beside_the_
 
 
 @pytest.mark.parametrize("token", [token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles])
-def test_every_arm_without_images_is_measured_and_others_are_refused(token: str, data: Dataset) -> None:
+def test_translation_is_measured_for_every_arm_without_images_and_refused_for_others(token: str, data: Dataset) -> None:
     trial = Trial.create(dataset="translation", model=token, latents=LATENTS)
     assert compute(TRANSLATION, model(data, token), trial, data)["test/bleu"] >= 0
 
 
-def test_what_a_data_set_or_an_arm_lacks_is_said_in_one_line(data: Dataset) -> None:
+def test_a_refusal_names_what_the_data_set_or_arm_lacks(data: Dataset) -> None:
     with pytest.raises(Refusal, match="digits has no sentences in two languages to translate: choose among transl"):
         check_measurable(TRANSLATION, "mvae", load("digits"))
     with pytest.raises(Refusal, match="translation has no label or text to predict from an image: choose among dig"):
         check_measurable(ACCURACY, "mvae", data)
-    with pytest.raises(Refusal, match="arm 'vae' needs images, which translation has not: choose one of jmvae, mv"):
+    with pytest.raises(
+        Refusal, match="arm 'vae' needs images, which translation does not have: choose one of jmvae, mv"
+    ):
         Trial.create(dataset="translation", model="vae")
-    with pytest.raises(Refusal, match="image network 'mlp' does not fit translation: it has none"):
+    with pytest.raises(Refusal, match="image network 'mlp' does not fit translation: choose none"):
         Trial.create(dataset="translation", model="mvae", image_network="mlp")

@@ -1,4 +1,4 @@
-"""Tables 6 to 8's pipeline: which trials it makes, and what its report says."""
+"""The pipeline of Tables 6 to 8: its trials and its report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.pipelines_run import run
 SMALL = ("--epochs", "2", "--train-examples", "60", "--latents", "3", "--samples", "2", "--batch-size", "20")
 
 
-def test_the_demo_needs_no_files_and_compares_two_sets_of_targets_with_all_that_is_measured_of_them() -> None:
+def test_the_demo_needs_no_files_and_shows_all_measures_of_two_sets_of_targets() -> None:
     made = sweep(read(Options, ()))
     assert {cell.trial.dataset for cell in made.cells} == {"toy_translation"}
     assert {(cell.variant, cell.trial.targets) for cell in made.cells} == {("MVAE own", "own"), ("MVAE all", "all")}
@@ -38,7 +38,7 @@ def test_the_demo_needs_no_files_and_compares_two_sets_of_targets_with_all_that_
     assert scored == {f"{score}{kind}/there-here" for score in ("bleu", "chrf") for kind in kinds}
 
 
-def test_every_metric_that_a_cell_shows_is_one_that_its_measure_gives(storage: Path, cache: Path) -> None:
+def test_every_metric_shown_in_a_cell_is_computed_by_its_measure(storage: Path, cache: Path) -> None:
     made = sweep(read(Options, (*SMALL, "--targets", "all")))
     trial = made.cells[0].trial
     job = Job(
@@ -59,21 +59,23 @@ def test_every_metric_that_a_cell_shows_is_one_that_its_measure_gives(storage: P
     planned = plan(made.cells, job.store, fingerprint("toy_translation"))
     catalogue = Catalogue(planned, job.store, fingerprint("toy_translation"), cache)
     loaded = catalogue.load_model(catalogue.view(job.key))
-    assert loaded is not None and loaded[1] is None, "a module that takes no image has no example of one"
+    assert loaded is not None and loaded[1] is None, "no image, so no example images"
 
 
-def test_a_corpus_names_the_directions_and_is_the_data_set_wherever_the_data_root_is(tmp_path: Path) -> None:
+def test_a_corpus_names_its_directions_and_is_the_same_data_set_in_any_data_root(tmp_path: Path) -> None:
     root = write_corpus(tmp_path / "corpus", suffixes=("de", "cs"))
     made = sweep(read(Options, ("--corpus", str(root), "--targets", "all")))
     assert made.name == "translation-translation"
     assert {cell.column for cell in made.cells} == {"cs-de", "de-cs", "cs", "de", "both"}
     options = read(Options, ("--corpus", str(root), "--targets", "all"))
-    assert (options.dataset, options.data_root) == ("translation", root), "what trains reads them here"
+    assert (options.dataset, options.data_root) == ("translation", root), "training must read them here"
     plain = sweep(read(Options, ("--dataset", "translation", "--data-root", str(root), "--targets", "all")))
     assert [cell.trial for cell in plain.cells] == [cell.trial for cell in made.cells]
 
 
-def test_a_smaller_vocabulary_is_another_trial_and_the_paper_has_three_seeds_and_1000_samples(tmp_path: Path) -> None:
+def test_a_smaller_vocabulary_makes_another_trial_and_the_paper_preset_has_three_seeds_and_1000_samples(
+    tmp_path: Path,
+) -> None:
     root = str(write_corpus(tmp_path / "corpus"))
     keys = {
         asked: {cell.trial.key("data") for cell in sweep(read(Options, ("--corpus", root, *asked.split()))).cells}
@@ -84,7 +86,7 @@ def test_a_smaller_vocabulary_is_another_trial_and_the_paper_has_three_seeds_and
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_a_plan_says_how_many_pairs_are_left_out_and_how_much_of_each_part_is_unknown(
+def test_a_plan_states_the_skipped_pairs_and_the_share_of_unknown_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     test = [("the cat " * 36, "mio"), ("the unseen cat", "mio vid")]
@@ -96,7 +98,7 @@ def test_a_plan_says_how_many_pairs_are_left_out_and_how_much_of_each_part_is_un
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_use_and_the_padding(
+def test_the_report_has_likelihoods_next_to_the_unigram_models_active_latents_and_padding(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = ("--storage", str(storage), "--targets", "all")
@@ -112,13 +114,13 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     assert run("translation", *asked, "--report") == COMPLETE
     printed = " ".join(capsys.readouterr().out.split())
     numbers = {(cell.row, cell.column): number / 100 for number, cell in enumerate(whole.cells)}
-    ours, unigram = numbers["MVAE log p a token", "here"], numbers["MVAE unigram log p a token", "here"]
-    assert f"MVAE seed 0: log p a token in nats, 20 samples: here {ours:.3f} (unigram {unigram:.3f})" in printed
-    known, share = numbers["MVAE log p a known token", "here"], numbers["MVAE share of <unk>", "here"]
-    without = numbers["MVAE unigram log p a known token", "here"]
+    ours, unigram = numbers["MVAE log p per token", "here"], numbers["MVAE unigram log p per token", "here"]
+    assert f"MVAE seed 0: log p per token in nats, 20 samples: here {ours:.3f} (unigram {unigram:.3f})" in printed
+    known, share = numbers["MVAE log p per known token", "here"], numbers["MVAE share of <unk>", "here"]
+    without = numbers["MVAE unigram log p per known token", "here"]
     assert f"here {known:.3f} (unigram {without:.3f}, {share:.1%} of the words are <unk>)" in printed
     assert "toy_translation: test has 100 pairs, 0 left out because a sentence has more than 70 words;" in printed
-    active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL a token", "both"]
+    active, kl = numbers["MVAE active units", "both"], numbers["MVAE KL per token", "both"]
     assert f"both {active:.0%}, {kl:.2f}" in printed
     assert "difference from" not in printed, "quantities are compared between models alone"
     assert "MVAE seed 0: 5.7% of the tokens of the last epoch were padding." in printed
@@ -126,5 +128,5 @@ def test_the_report_says_likelihoods_beside_the_unigram_models_the_latents_in_us
     assert tables.startswith(f"## MVAE seed 0 ({key})\n\n### Table 6")
 
 
-def test_the_measure_is_of_the_version_that_is_computed() -> None:
+def test_the_translation_measure_has_the_computed_version() -> None:
     assert (TRANSLATION.name, TRANSLATION.version) in COMPUTES and TRANSLATION.token == "translation-v1"

@@ -1,4 +1,4 @@
-"""Trial: its fields' defaults, the values it refuses, and how it is copied."""
+"""Trial: defaults of its fields, refused values, and copies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from mvae.trial import Trial
     [
         (
             {"batch_size": 100, "workers": 3},
-            "batch size 100 cannot be shared evenly by 3 workers: choose 99 or 102, or 2 workers",
+            "batch size 100 cannot be split evenly between 3 workers: choose 99 or 102, or 2 workers",
         ),
-        ({"batch_size": 2, "workers": 3}, "batch size 2 cannot be shared evenly by 3 workers: choose 3, or 2 workers"),
-        ({"workers": 2, "fewest_workers": 3}, "fewest_workers = 3 is more than workers = 2"),
+        (
+            {"batch_size": 2, "workers": 3},
+            "batch size 2 cannot be split evenly between 3 workers: choose 3, or 2 workers",
+        ),
+        ({"workers": 2, "fewest_workers": 3}, "fewest_workers = 3 is more than workers = 2: lower it"),
     ],
 )
 def test_steps_that_workers_cannot_share_are_refused_in_one_line(fields: dict[str, Any], line: str) -> None:
@@ -27,7 +30,7 @@ def test_steps_that_workers_cannot_share_are_refused_in_one_line(fields: dict[st
         Trial.create(dataset="fashion_mnist", model="mvae", **fields)
 
 
-def test_defaults_are_those_of_the_data_set() -> None:
+def test_a_trials_defaults_are_those_of_the_data_set() -> None:
     digits, mnist, fashion_mnist = (
         Trial.create(dataset=name, model="mvae") for name in ("digits", "mnist", "fashion_mnist")
     )
@@ -51,7 +54,7 @@ def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
     ("fields", "said"),
     [
         ({"dataset": "cifar"}, r"unknown data set 'cifar'.*digits, mnist, binary_mnist, fashion_mnist"),
-        ({"model": "gan"}, r"no arm 'gan': there are nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
+        ({"model": "gan"}, r"unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae"),
         ({"paired_fraction": 0}, r"^paired_fraction = 0: .*greater than 0"),
         ({"paired_fraction": 1.5}, r"^paired_fraction = 1\.5: .*less than or equal to 1"),
         ({"paired_fraction": float("nan")}, r"^paired_fraction = nan: "),
@@ -69,12 +72,12 @@ def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
         ({"pairing": "often"}, r"^pairing = 'often': .*'reserved', 'proportional' or 'resampled'"),
         ({"targets": "some"}, r"^targets = 'some': .*'own' or 'all'"),
         ({"precision": "float16"}, r"^precision = 'float16': .*'float32' or 'bfloat16'"),
-        ({"image_network": "dcgan"}, r"^image network 'dcgan' does not fit digits: it has mlp"),
-        ({"k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so k = 0"),
+        ({"image_network": "dcgan"}, r"^image network 'dcgan' does not fit digits: choose mlp"),
+        ({"k": 1}, r"^k = 1 needs at least 3 modalities.*digits has 2, so use k = 0"),
         ({"k": -1}, r"^k = -1: "),
         ({"keep_probability": 0}, r"^keep_probability = 0: .*greater than 0"),
         ({"keep_probability": 1.5}, r"^keep_probability = 1\.5: .*less than or equal to 1"),
-        ({"keep_probability": 0.5}, r"^keep_probability = 0\.5 drops values of whole examples: .*proportional alone$"),
+        ({"keep_probability": 0.5}, r"^keep_probability = 0\.5 drops values of whole examples: .* proportional$"),
         (
             {"keep_probability": 0.5, "pairing": "proportional", "paired_fraction": 0.5},
             r"^keep_probability = 0\.5 drops values of whole examples: .*paired_fraction 1 and",
@@ -83,14 +86,14 @@ def test_defaults_of_multi_mnist_are_those_of_section_1() -> None:
         ({"binarisation": "once"}, r"^binarisation = 'once': .*'fixed' or 'dynamic'"),
         (
             {"binarisation": "dynamic"},
-            r"^binarisation dynamic draws bits from grey values, and digits has none: choose --dataset binary_mnist, or"
+            r"^binarisation dynamic needs grey images, which digits does not have: choose --dataset binary_mnist, or"
             r" binarisation fixed$",
         ),
         ({"ecophs": 3}, r"^ecophs = 3: .*not permitted"),
         ({"text_weight": 0}, r"^text_weight = 0: "),
         (
             {"dataset": "multi_mnist", "model": "logreg", "image_network": "dcgan"},
-            r"^arm 'logreg' knows no texts, which multi_mnist has: choose another arm$",
+            r"^arm 'logreg' does not support texts, which multi_mnist has: choose another arm$",
         ),
     ],
 )
@@ -103,18 +106,18 @@ def test_bad_input_is_refused_in_one_line_that_names_the_field(fields: dict[str,
     assert "\n" not in str(error.value)
 
 
-def test_with_changes_what_it_names_and_nothing_else() -> None:
+def test_with_changes_only_the_named_fields() -> None:
     trial = Trial.create(dataset="fashion_mnist", model="mvae", seed=4, epochs=9)
     changed = trial.with_(paired_fraction="0.5")
     assert changed.model_dump() == {**trial.model_dump(), "paired_fraction": 0.5}
     assert trial.paired_fraction == 1.0
 
 
-def test_a_trial_cannot_be_changed_in_place() -> None:
+def test_a_trial_is_immutable() -> None:
     with pytest.raises(ValueError, match="frozen"):
         Trial.create(dataset="digits", model="nn").seed = 1
 
 
-def test_a_trial_made_from_its_own_fields_is_the_same_trial() -> None:
+def test_a_trial_rebuilt_from_its_fields_is_equal() -> None:
     trial = Trial.create(dataset="fashion_mnist", model="mvae", annealing_epochs=3, targets="all")
     assert Trial.model_validate_json(trial.model_dump_json()) == trial

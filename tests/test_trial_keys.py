@@ -16,7 +16,7 @@ from mvae.trial import Trial, _hashed, canonical_json
 from tests.small_models import TINY_19
 
 FINGERPRINT = "0123456789abcdef" * 4
-"""Made up, so that a data set whose transform changes leaves these keys alone."""
+"""Made up, so that a changed transform of a data set does not change these keys."""
 
 OTHER: dict[str, Any] = {
     "workers": 2,
@@ -50,8 +50,10 @@ OTHER: dict[str, Any] = {
     "vocabulary": 300,
     "binarisation": "dynamic",
 }
-"""A value beside the default for every field but `model`; `k` needs more than the two modalities of most data sets, and
-`binarisation` a data set with grey values to draw bits from."""
+"""A value other than the default for every field except `model`.
+
+`k` needs more modalities than most data sets have, and `binarisation` a data set with grey values.
+"""
 
 GOLDEN: list[tuple[dict[str, Any], str]] = [
     ({"dataset": "digits", "model": "mvae", "label_weight": 10}, "33eddbb8b5474cb2"),
@@ -130,18 +132,18 @@ def key(trial: Trial) -> str:
 
 
 def key_changes(trial: Trial, names: set[str]) -> set[str]:
-    """Which of these fields change the trial's key."""
+    """Fields among these that change the trial's key."""
     return {name for name in names if key(trial.with_(**{name: OTHER[name]})) != key(trial)}
 
 
 @pytest.fixture
 def tiny19(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data set of an image and 18 attributes; it may have either image network."""
+    """Registers a data set of an image and 18 attributes that allows either image network."""
     defaults = dataclasses.replace(TINY_19.defaults, image_networks=("mlp", "dcgan"))
     monkeypatch.setitem(DATASETS, "tiny19", dataclasses.replace(TINY_19, defaults=defaults))
 
 
-def test_a_key_is_the_hash_of_canonical_json_of_fields_data_and_training_version() -> None:
+def test_a_key_hashes_the_canonical_json_of_fields_data_and_training_version() -> None:
     trial = Trial.create(dataset="digits", model="logreg", seed=2, paired_fraction=0.5)
     text = (
         '{"data":"' + FINGERPRINT + '","fields":{"dataset":"digits","model":"logreg","paired_fraction":0.5,"seed":2}'
@@ -151,7 +153,7 @@ def test_a_key_is_the_hash_of_canonical_json_of_fields_data_and_training_version
 
 
 @pytest.mark.parametrize(("fields", "expected"), GOLDEN, ids=[golden[1] for golden in GOLDEN])
-def test_twenty_golden_keys_are_what_they_were(fields: dict[str, Any], expected: str) -> None:
+def test_twenty_golden_keys_are_unchanged(fields: dict[str, Any], expected: str) -> None:
     assert key(Trial.create(**fields)) == expected
 
 
@@ -160,7 +162,7 @@ def test_there_are_twenty_golden_keys_and_they_differ() -> None:
 
 
 @pytest.mark.parametrize("name", ["seed", "epochs", "batch_size", "latents", "decoder_hidden", "annealing_epochs"])
-def test_a_whole_number_gives_one_key_however_it_is_written(name: str) -> None:
+def test_an_integer_gives_one_key_in_every_notation(name: str) -> None:
     keys = {key(fashion().with_(**{name: value})) for value in (1, 1.0, "1")}
     assert len(keys) == 1
 
@@ -168,7 +170,7 @@ def test_a_whole_number_gives_one_key_however_it_is_written(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["paired_fraction", "learning_rate", "annealing_share", "image_weight", "label_weight"]
 )
-def test_a_number_gives_one_key_however_it_is_written(name: str) -> None:
+def test_a_float_gives_one_key_in_every_notation(name: str) -> None:
     assert len({key(fashion().with_(**{name: value})) for value in (1, 1.0, "1", "1.0", "1e0")}) == 1
     assert len({key(fashion().with_(**{name: value})) for value in (0.001, "0.001", "1e-3", 1e-3)}) == 1
 
@@ -179,7 +181,7 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None
     meaningless = {"model", "k", "text_weight", "attribute_weight", "fewest_workers", "sync_batchnorm", "vocabulary"}
     meaningless |= {"binarisation", "vector_weight"}
     changed = key_changes(trial, set(OTHER) - {"k", "binarisation"})
-    assert changed == ARMS[model].reads - meaningless, "there are no texts and no attributes in fashion_mnist"
+    assert changed == ARMS[model].reads - meaningless, "fashion_mnist has no texts and no attributes"
 
 
 @pytest.mark.usefixtures("tiny19")
@@ -191,7 +193,7 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None
         if {Feature.ATTRIBUTES, Feature.MANY} <= arm.handles and not arm.most_modalities
     ],
 )
-def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_modalities(model: str) -> None:
+def test_with_19_modalities_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = Trial.create(dataset="tiny19", model=model)
     unasked = {
         "model",
@@ -207,25 +209,25 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_19_
     assert key_changes(trial, set(OTHER) - {"dataset", "binarisation"}) == ARMS[model].reads - unasked
 
 
-def test_what_says_how_workers_share_steps_is_read_where_there_are_several_and_one_is_as_before() -> None:
+def test_fields_about_sharing_steps_count_only_with_several_workers() -> None:
     alone = Trial.create(dataset="multi_mnist", model="mvae", image_network="dcgan")
     shared = alone.with_(workers=2)
     names = {"fewest_workers", "sync_batchnorm"}
     assert key_changes(alone, names) == set() and key_changes(shared, names) == names
     assert key_changes(fashion(workers=2), names) == {"fewest_workers"}, "the small DCGAN has no batch normalisation"
     assert key(shared.with_(workers=1)) == key(alone) != key(shared)
-    assert key(fashion("logreg")) == key(fashion("logreg").with_(workers=2)), "fitted in closed form, by one"
+    assert key(fashion("logreg")) == key(fashion("logreg").with_(workers=2)), "fitted in closed form, by one worker"
 
 
 @pytest.mark.usefixtures("tiny19")
-def test_the_depth_of_mlp_decoders_is_read_beside_a_dcgan_where_there_are_attributes_to_decode() -> None:
+def test_with_a_dcgan_the_depth_of_mlp_decoders_is_read_only_for_attributes() -> None:
     trials = {model: Trial.create(dataset="tiny19", model=model, image_network="dcgan") for model in ("mvae", "vae")}
     assert key_changes(trials["mvae"], {"decoder_hidden"}) == {"decoder_hidden"}
     assert key_changes(trials["vae"], {"decoder_hidden"}) == set()
 
 
 @pytest.mark.parametrize("model", [token for token, arm in ARMS.items() if Feature.IMAGELESS in arm.handles])
-def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_sentences_and_no_image(model: str) -> None:
+def test_with_sentences_only_exactly_the_fields_that_an_arm_reads_change_its_key(model: str) -> None:
     trial = Trial.create(dataset="toy_translation", model=model)
     images = {"image_network", "decoder_hidden", "image_weight", "binarisation"}
     others = {
@@ -252,7 +254,7 @@ def test_exactly_the_fields_that_an_arm_reads_change_its_key_where_there_are_sen
         ("tiny19", {"image_weight", "attribute_weight"}),
     ],
 )
-def test_the_weight_of_what_a_data_set_lacks_changes_no_key(dataset: str, meaningful: set[str]) -> None:
+def test_the_weight_of_a_missing_modality_changes_no_key(dataset: str, meaningful: set[str]) -> None:
     trial = Trial.create(dataset=dataset, model="mvae")
     weights = {name for name in Trial.model_fields if name.endswith("_weight")}
     assert {name for name in weights if key(trial.with_(**{name: 7.0})) != key(trial)} == meaningful
@@ -262,12 +264,12 @@ UNREAD_BY_LOGREG = set(OTHER) - {"dataset", "train_examples", "seed", "paired_fr
 
 
 @pytest.mark.parametrize("name", sorted(UNREAD_BY_LOGREG))
-def test_logistic_regression_reads_nothing_but_data_seed_and_fraction(name: str) -> None:
+def test_logistic_regression_reads_only_data_seed_and_fraction(name: str) -> None:
     trial = fashion("logreg", pairing="proportional").with_(image_network="mlp")
     assert key(trial.with_(**{name: OTHER[name]})) == key(trial)
 
 
-def test_a_share_whose_place_annealing_epochs_take_is_no_part_of_the_trial() -> None:
+def test_annealing_epochs_remove_the_annealing_share_from_the_trial() -> None:
     for model in ("mvae", "mvae_q"):
         trials = [fashion(model, annealing_epochs=5, annealing_share=share) for share in (0.1, 0.4, 1.0)]
         assert len({key(trial) for trial in trials}) == 1
@@ -288,14 +290,14 @@ def test_two_arms_with_the_same_fields_have_different_keys() -> None:
     assert len({key(fashion(model)) for model in ARMS}) == len(ARMS)
 
 
-def test_a_default_that_is_spelt_out_gives_the_same_key() -> None:
+def test_a_default_given_explicitly_has_the_same_key() -> None:
     silent = fashion()
     assert key(Trial.create(**silent.model_dump())) == key(silent)
     assert key(fashion(latents=None, epochs=None)) == key(silent)
 
 
 @pytest.mark.usefixtures("tiny19")
-def test_subsets_and_pairing_are_the_data_sets_own_where_nothing_is_said() -> None:
+def test_subsets_and_pairing_default_to_those_of_the_data_set() -> None:
     trial = Trial.create(dataset="tiny19", model="mvae")
     assert (trial.k, trial.pairing, trial.keep_probability, trial.attribute_weight) == (1, "proportional", 1.0, 1.0)
     other = Trial.create(dataset="tiny19", model="mvae", k=0, pairing="reserved")
@@ -314,19 +316,19 @@ def test_a_new_training_version_changes_every_key(monkeypatch: pytest.MonkeyPatc
     assert all(key(trial) != old for trial, old in zip(trials, before, strict=True))
 
 
-def test_a_key_is_16_hex_digits() -> None:
+def test_a_key_has_16_hex_digits() -> None:
     assert len(key(fashion())) == 16
     int(key(fashion()), 16)
 
 
-def test_a_field_added_later_is_left_out_of_the_hash_at_the_value_it_was_added_as() -> None:
+def test_a_field_added_later_is_left_out_of_the_hash_at_its_added_as_value() -> None:
     reads = frozenset({"a", "later"})
     assert _hashed({"a": 1, "later": 0}, reads, {"later": 0}) == {"a": 1}
     assert _hashed({"a": 1, "later": 2}, reads, {"later": 0}) == {"a": 1, "later": 2}
     assert _hashed({"a": 1, "later": 0, "b": 5}, reads, {}) == {"a": 1, "later": 0}
 
 
-def test_the_values_that_mean_as_before_are_frozen() -> None:
+def test_the_added_as_values_are_frozen() -> None:
     assert mvae.trial.ADDED_AS == {
         "keep_probability": 1.0,
         "train_examples": None,
@@ -346,7 +348,7 @@ def test_a_keep_probability_is_part_of_the_key_unless_everything_is_kept() -> No
     assert trial.with_(keep_probability=0.5).hashed_fields()["keep_probability"] == 0.5
 
 
-def test_fixed_binarisation_leaves_every_key_as_it_was_and_dynamic_changes_that_of_each_arm_trained_by_steps() -> None:
+def test_fixed_binarisation_changes_no_key_and_dynamic_changes_those_of_arms_trained_by_steps() -> None:
     changed = set()
     for model in ARMS:
         silent = Trial.create(dataset="binary_mnist", model=model)
@@ -357,14 +359,14 @@ def test_fixed_binarisation_leaves_every_key_as_it_was_and_dynamic_changes_that_
     assert changed == {model for model, arm in ARMS.items() if arm.learner is not None} == set(ARMS) - {"logreg"}
 
 
-def test_added_as_tells_false_from_zero_and_none() -> None:
+def test_added_as_distinguishes_false_zero_and_none() -> None:
     reads = frozenset({"later"})
     for value in (0, 0.0, None):
         assert _hashed({"later": value}, reads, {"later": False}) == {"later": value}
     assert _hashed({"later": False}, reads, {"later": False}) == {}
 
 
-def test_canonical_json_is_one_text_whatever_the_order() -> None:
+def test_canonical_json_does_not_depend_on_the_order_of_fields() -> None:
     assert (
         canonical_json({"b": [1, None], "a": 0.1})
         == canonical_json({"a": 0.1, "b": [1, None]})
@@ -374,6 +376,6 @@ def test_canonical_json_is_one_text_whatever_the_order() -> None:
         canonical_json(float("nan"))
 
 
-def test_arms_that_see_no_label_are_one_trial_for_all_fractions_and_no_other_arm_is() -> None:
+def test_only_arms_without_labels_share_one_trial_for_all_fractions() -> None:
     one_for_all = {model for model in ARMS if key(fashion(model, paired_fraction=0.01)) == key(fashion(model))}
     assert one_for_all == {"rbm", "vae"}

@@ -1,4 +1,4 @@
-"""Every path can be that of a storage, a tracking database or a study: percent signs, question marks, umlauts."""
+"""Any path can be a storage, a tracking database or a study: percent signs, question marks, umlauts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from tests.tracked import KEYS, Storage, expected_rows, finished
 
 PRINTABLE = "".join(sorted(set(map(chr, range(32, 127))) - {"/"}))
 FOLDERS = ["ci%2Fmain", "a%20b", "a?b", "a b#c", "it's", "Übung", PRINTABLE]
-"""Jenkins names workspaces as the first; the last has every printable character of ASCII."""
+"""Jenkins names workspaces like the first; the last has every printable ASCII character."""
 IDS = ["percent-slash", "percent-space", "question-mark", "space-hash", "quote", "umlaut", "printable"]
 
 
 @pytest.mark.parametrize("character", PRINTABLE + "ü", ids=ord)
-def test_a_path_with_any_character_has_a_uri_that_sqlalchemy_reads_back(character: str) -> None:
+def test_a_path_with_any_characters_round_trips_through_an_sqlalchemy_uri(character: str) -> None:
     for path in (Path(f"/a{character}b/c.db"), Path(f"/a/b{character}"), Path(f"/{character}a/.{character}2F")):
         uri = sqlite_uri(path)
         assert make_url(uri).database == str(path)
@@ -44,7 +44,7 @@ def test_a_path_with_any_character_has_a_uri_that_sqlalchemy_reads_back(characte
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=IDS)
-def test_mlflow_and_its_artifacts_lie_in_the_storage_whatever_it_is_called(
+def test_mlflow_and_its_artifacts_lie_in_the_storage_for_any_folder_name(
     folder: str, tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -62,11 +62,11 @@ def test_mlflow_and_its_artifacts_lie_in_the_storage_whatever_it_is_called(
     assert [path.read_bytes() for path in (root / "mlartifacts").rglob("a.png")] == [b"picture"]
     (run,) = mlflow.MlflowClient(here.uri).search_runs(["1"], "tags.`mvae.kind` = 'trial'")
     assert mlflow.artifacts.load_text(f"{run.info.artifact_uri}/samples/a.png") == "picture"
-    assert [path.name for path in tmp_path.iterdir()] == [folder], "nothing lies outside the storage"
+    assert [path.name for path in tmp_path.iterdir()] == [folder], "no file may be outside the storage"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=IDS)
-def test_results_and_the_study_lie_in_the_storage_whatever_it_is_called(folder: str, tmp_path: Path) -> None:
+def test_results_and_the_study_lie_in_the_storage_for_any_folder_name(folder: str, tmp_path: Path) -> None:
     store = Store.open(tmp_path / folder, "main", create=True)
     of = search(read(Options, ["--trials", "2", "--epochs", "1"]))
     store.results.write(Result("k", "accuracy-v1", {}, {}, {}, []))
@@ -77,11 +77,11 @@ def test_results_and_the_study_lie_in_the_storage_whatever_it_is_called(folder: 
         assert study.ask(store) is not None
     assert (store.folder / "study.db").version().size > 0
     assert len(look(of, uri)) == 1
-    assert [path.name for path in tmp_path.iterdir()] == [folder], "nothing lies outside the storage"
+    assert [path.name for path in tmp_path.iterdir()] == [folder], "no file may be outside the storage"
 
 
 @pytest.mark.parametrize("folder", ["ci%2Fmain", "a?b"])
-def test_a_typed_uri_that_means_another_file_is_refused_with_the_one_to_type(folder: str, tmp_path: Path) -> None:
+def test_a_uri_that_means_another_file_is_refused_with_the_one_to_type(folder: str, tmp_path: Path) -> None:
     (tmp_path / folder).mkdir()
     meant, store = tmp_path / folder / "mlflow.db", Store.open(tmp_path, "main", create=False)
     with pytest.raises(Refusal, match=r"^--tracking-uri sqlite.* means the file .*; for .* write sqlite") as refusal:
@@ -101,7 +101,7 @@ def test_a_uri_that_names_no_file_is_refused(uri: str) -> None:
         tracking_uri(uri)
 
 
-def test_a_relative_study_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_study_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert (
         study_uri(Store.open(tmp_path, "main", create=False), "sqlite:///study.db") == f"sqlite:///{tmp_path}/study.db"
@@ -110,23 +110,23 @@ def test_a_relative_study_is_made_absolute(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("character", string.punctuation.replace("/", "").replace(".", "") + " ü", ids=ord)
-def test_the_uri_of_an_object_is_read_back(character: str) -> None:
+def test_an_object_uri_round_trips(character: str) -> None:
     path = RemotePath(f"a{character}b/{character}2F", "s3", "bucket", "endpoint_override=127.0.0.1:9000&scheme=http")
     assert RemotePath.of(path.uri) == path
-    assert place(replace(path, authority="KEY:SECRET@bucket").uri) == path, "without credentials"
+    assert place(replace(path, authority="KEY:SECRET@bucket").uri) == path, "a URI contains no credentials"
 
 
-def test_a_bucket_whose_folder_mlflow_would_cut_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow reads"):
+def test_a_bucket_folder_that_mlflow_would_truncate_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=r"^--storage s3://bucket/a%3Fb: MLflow cuts"):
         place_of_artifacts("postgresql://host/mlflow", place("s3://bucket/a%3Fb"))
 
 
-def test_a_name_after_a_tilde_that_no_user_has_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tilde_with_an_unknown_user_name_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert Store.open("~nobody-has-this", "main", create=False).root == place(tmp_path / "~nobody-has-this")
 
 
-def test_user_and_password_of_a_server_are_sent_as_they_are_meant() -> None:
+def test_percent_encoded_server_credentials_are_decoded_before_use() -> None:
     sent: list[str] = []
 
     class Server(http.server.BaseHTTPRequestHandler):
@@ -146,7 +146,7 @@ def test_user_and_password_of_a_server_are_sent_as_they_are_meant() -> None:
     assert sent == ["Basic " + base64.b64encode(b"me@home:p/ss:1").decode()]
 
 
-def test_a_searchs_command_holds_in_any_folder_and_names_no_password(
+def test_the_command_printed_by_a_search_works_in_any_folder_and_shows_no_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -175,5 +175,5 @@ def test_a_searchs_command_holds_in_any_folder_and_names_no_password(
         ("--tracking-uri 'http://u:p@host' --name a@b", "--tracking-uri 'http://host' --name a@b"),
     ],
 )
-def test_no_password_of_a_uri_is_shown(written: str, shown: str) -> None:
+def test_no_password_in_a_uri_is_shown(written: str, shown: str) -> None:
     assert without_credentials(written) == shown

@@ -25,20 +25,20 @@ ROWS = 6
 
 
 class WithoutPriorExpert(Multimodal):
-    """A product of experts and of nothing else."""
+    """A product of experts without the prior."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         return product(mean, spread, members, prior=False)
 
 
 def same_networks(rule: type[Multimodal]) -> tuple[VAE, Multimodal]:
-    """A VAE, and a model of two modalities with the very image networks."""
+    """A VAE, and a model of two modalities with the same image networks."""
     both = small_model(2, rule, normalised=False)
     return VAE((IMAGE,), [both.encoders[0]], [both.decoders[0]], LATENTS), both
 
 
 def single_image_term(model: Multimodal, image: Tensor, noise: Tensor) -> Tensor:
-    """The objective's image-only term and no other."""
+    """Only the image-only term of the objective."""
     alone = layout(np.tile([True, False], (ROWS, 1)), np.array([[True, False]]), np.ones((1, ROWS), bool))
     labels = torch.zeros(0, dtype=torch.int64)
     return negative_elbo(model, alone, [image, labels], noise[None], beta=0.3, weights=(1.5, 7.0), batch_size=8).total
@@ -61,7 +61,7 @@ def test_the_loss_is_the_objectives_single_image_term_without_prior_expert() -> 
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
 
 
-def test_the_prior_expert_would_make_another_loss() -> None:
+def test_with_a_prior_expert_the_loss_would_differ() -> None:
     vae, both = same_networks(MVAE)
     image, noise = torch.rand(ROWS, *IMAGE.shape).double(), torch.randn(ROWS, LATENTS).double()
     ours = vae_loss(vae, image, noise, beta=0.3, weight=1.5, batch_size=8).total
@@ -71,21 +71,21 @@ def test_the_prior_expert_would_make_another_loss() -> None:
 @pytest.mark.parametrize(
     ("dataset", "network", "golden"), [("mnist", "mlp", 730_240), ("fashion_mnist", "dcgan", 3_409_536)]
 )
-def test_the_encoder_has_as_many_parameters_as_the_mvaes(dataset: str, network: str, golden: int) -> None:
+def test_the_vae_encoder_has_as_many_parameters_as_the_mvaes(dataset: str, network: str, golden: int) -> None:
     trial = Trial.create(dataset=dataset, model="vae", image_network=network)
     model = arm("vae").build(trial, source(dataset).modalities)
     assert isinstance(model, VAE)
     assert sum(p.numel() for p in model.encoders.parameters()) == golden
 
 
-def test_it_infers_from_the_image_and_from_nothing_else() -> None:
+def test_the_vae_infers_only_from_the_image() -> None:
     vae, _ = same_networks(MVAE)
     image = torch.rand(ROWS, *IMAGE.shape).double()
     mean, log_var = vae.encoders[0](image).chunk(2, -1)
     q = vae.infer_at({0: image})
     assert torch.equal(q.mean, mean) and torch.equal(q.log_var, log_var) and torch.equal(vae(image), mean)
     for other in ({}, {1: image}, {0: image, 1: image}):
-        with pytest.raises(ValueError, match="a VAE infers from its one modality, 0: given"):
+        with pytest.raises(ValueError, match="VAE needs its only modality, 0, for inference: got"):
             vae.infer_at(other)
 
 
@@ -94,7 +94,7 @@ def digits(cache: Path) -> Dataset:
     return load("digits", cache=cache)
 
 
-def test_the_watched_bound_is_that_of_the_validation_images_and_the_same_each_time(digits: Dataset) -> None:
+def test_the_validation_bound_uses_the_validation_images_and_is_deterministic(digits: Dataset) -> None:
     trial = Trial.create(dataset="digits", model="vae", image_weight=3.0)
     model = arm("vae").build(trial, digits.modalities)
     first = watch_elbo(model, trial, digits)
@@ -108,7 +108,7 @@ def test_the_watched_bound_is_that_of_the_validation_images_and_the_same_each_ti
     assert first["validation/elbo"] == pytest.approx(float(torch.stack(draws).mean()), abs=0.2)
 
 
-def test_its_pictures_are_reconstructions_and_samples_of_the_prior(digits: Dataset) -> None:
+def test_the_vaes_pictures_are_reconstructions_and_samples_from_the_prior(digits: Dataset) -> None:
     model = arm("vae").build(Trial.create(dataset="digits", model="vae"), digits.modalities)
     assert isinstance(model, VAE)
     assert sample_grids(model, digits.test, seed=0).keys() == {"reconstructions", "prior"}

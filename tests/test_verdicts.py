@@ -1,4 +1,4 @@
-"""Verdicts, intervals and the order of arms in whole reports: synthetic tables with known spread."""
+"""Verdicts, intervals and the order of arms in complete reports: made-up tables with known spread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build(tmp_path: Path) -> Build:
 
 # Three seeds with a standard deviation of 0.005 and 2 degrees of freedom: h = 4.303 * 0.005 * sqrt(4/3) = 0.0248.
 NARROW = [0.795, 0.80, 0.805]
-# Of 0.01: h = 0.0497, more than the tolerance.
+# Standard deviation 0.01: h = 0.0497, more than the tolerance.
 BROAD = [0.79, 0.80, 0.81]
 
 
@@ -52,13 +52,13 @@ BROAD = [0.79, 0.80, 0.81]
         (NARROW, None, Verdict.UNPUBLISHED),
     ],
 )
-def test_the_verdict_follows_from_seeds_interval_and_tolerance(
+def test_a_verdict_depends_on_seeds_interval_and_tolerance(
     values: list[float | None], published: float | None, verdict: Verdict
 ) -> None:
     assert entry(values, published).verdict is verdict
 
 
-def test_agreement_by_another_protocol_is_not_reproduced() -> None:
+def test_agreement_under_another_protocol_is_not_called_reproduced() -> None:
     cell = replace(entry(NARROW, 0.80), departures=("epochs 10 (paper 100)",))
     assert cell.verdict is Verdict.AGREES
     assert replace(cell, published=0.83).verdict is Verdict.SLIGHTLY_BELOW
@@ -73,7 +73,7 @@ def test_a_short_run_of_one_seed_is_no_reproduction(build: Build) -> None:
         assert "Cells with fewer than 3 seeds get no verdict." in text
 
 
-def test_three_seeds_that_agree_by_another_protocol_agree_and_the_protocol_is_named(build: Build) -> None:
+def test_three_seeds_under_another_protocol_agree_and_the_protocol_is_named(build: Build) -> None:
     report = build(grid(("nn",), (0.01, 0.1), epochs=2), around(0.002))
     assert {entry.verdict for entry in report.in_order()} == {Verdict.AGREES}
     said = (
@@ -83,7 +83,7 @@ def test_three_seeds_that_agree_by_another_protocol_agree_and_the_protocol_is_na
     assert "3/3 agrees |" in markdown(report)
 
 
-def test_three_seeds_that_agree_by_the_published_protocol_are_reproduced(build: Build) -> None:
+def test_three_agreeing_seeds_under_the_published_protocol_are_reproduced(build: Build) -> None:
     cells = grid(("nn", "mvae"), (0.01, 0.1), epochs=100)
     fields = {"image_network": "dcgan", "annealing_epochs": 200}
     published = [replace(cell, trial=cell.trial.with_(**fields)) for cell in cells]
@@ -94,7 +94,7 @@ def test_three_seeds_that_agree_by_the_published_protocol_are_reproduced(build: 
     assert {entry.departures for entry in report.in_order()} == {("training examples 1000 (paper all)",)}
 
 
-def test_the_spread_is_pooled_over_the_columns_of_a_range_and_not_beyond(build: Build) -> None:
+def test_the_spread_is_pooled_only_over_the_columns_of_a_range(build: Build) -> None:
     spreads = {0.001: 0.03, 0.005: 0.04, 0.01: 0.006, 1.0: 0.008}
     report = build(grid(("nn",), tuple(spreads)), lambda cell: around(spreads[cell.trial.paired_fraction])(cell))
     few, many = (0.03**2 + 0.04**2) / 2, (0.006**2 + 0.008**2) / 2
@@ -105,14 +105,14 @@ def test_the_spread_is_pooled_over_the_columns_of_a_range_and_not_beyond(build: 
     assert "s pooled over 0.1% to 0.5% and 1% to 100%" in "\n".join(findings(report))
 
 
-def test_a_read_out_of_the_same_models_at_every_fraction_has_their_degrees_of_freedom(build: Build) -> None:
+def test_read_outs_of_the_same_models_at_every_fraction_count_their_degrees_of_freedom_once(build: Build) -> None:
     trials = [Trial.create(dataset="fashion_mnist", model="nn", seed=seed) for seed in range(3)]
     cells = [Cell("nn", column, trial, ACCURACY, 0.8, "nn") for column in (0.01, 0.1) for trial in trials]
     report = build(cells, lambda cell: 0.8 + 0.01 * cell.trial.seed)
     assert report.entries["nn", 0.1].half_width == pytest.approx(stats.t.ppf(0.975, 2) * 0.01 * math.sqrt(4 / 3))
 
 
-def test_an_arm_whose_seeds_do_not_differ_is_judged_by_the_binomial_floor(build: Build) -> None:
+def test_an_arm_with_equal_seeds_is_judged_by_the_binomial_floor(build: Build) -> None:
     columns = (0.01, 0.1, 1.0)
     offsets = {0.01: 0.005, 0.1: 0.015, 1.0: -0.04}
     cells = grid(("logreg",), columns, seeds=5)
@@ -126,14 +126,14 @@ def test_an_arm_whose_seeds_do_not_differ_is_judged_by_the_binomial_floor(build:
     assert verdicts == [Verdict.REPRODUCED, Verdict.SLIGHTLY_ABOVE, Verdict.BELOW]
 
 
-def test_a_seed_that_is_missing_leaves_a_cell_unjudged_and_its_neighbours_judged(build: Build) -> None:
+def test_a_missing_seed_leaves_only_its_own_cell_without_a_verdict(build: Build) -> None:
     cells = grid(("nn",), (0.01, 0.1), seeds=4)
     report = build(cells, lambda cell: None if (cell.column, cell.trial.seed) == (0.1, 3) else 0.8)
     assert report.entries["nn", 0.1].verdict is Verdict.INCOMPLETE
     assert report.judged == [report.entries["nn", 0.01]]
 
 
-def test_the_verdicts_are_counted_with_those_that_chance_would_give(build: Build) -> None:
+def test_the_report_counts_verdicts_and_those_expected_by_chance(build: Build) -> None:
     offsets = {"nn": 0.0, "logreg": 0.02, "mvae": -0.2}
     report = build(grid(tuple(offsets), (0.01, 0.1)), lambda cell: around(0.002)(cell) + offsets[cell.arm])
     lines = findings(report)
@@ -144,7 +144,7 @@ def test_the_verdicts_are_counted_with_those_that_chance_would_give(build: Build
     assert all(sign in text for sign in ("≈ 3/3", "△ 3/3", "▼ 3/3", "▼ below"))
 
 
-def test_the_order_of_the_arms_is_judged_where_the_paper_resolves_it(build: Build) -> None:
+def test_the_order_of_the_arms_is_judged_if_the_paper_resolves_it(build: Build) -> None:
     """At 1 % the paper has MVAE 0.8619, NN 0.7944, RBM 0.7690, LOGREG 0.7627; s is 0.005, so 0.0141 is a clear gap."""
     ours = {"nn": 0.80, "logreg": 0.78, "rbm": 0.70, "mvae": 0.79}
     wobble = {"nn": (0, 5, -5), "logreg": (0, 5, -5), "rbm": (0, -5, 5), "mvae": (5, -5, 0)}
@@ -160,7 +160,7 @@ def test_the_order_of_the_arms_is_judged_where_the_paper_resolves_it(build: Buil
         ("mvae", "rbm"): "in order",
     }
     assert order.close == 1, "LOGREG and RBM are 0.0063 apart in the paper"
-    # Of the 6 pairs 4 are in the published order: NN and MVAE, and LOGREG and RBM, are not.
+    # 4 of the 6 pairs are in the published order: NN and MVAE, and LOGREG and RBM, are not.
     assert dict(order.tau) == pytest.approx({0.01: (4 - 2) / 6})
 
 

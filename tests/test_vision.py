@@ -1,4 +1,4 @@
-"""Six views of a face: each transform against a plain reference on real pictures, and conversions that are cut off."""
+"""Six views of a face: each transform against a plain reference on real pictures, and interrupted conversions."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def real() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def batch(real: np.ndarray) -> torch.Tensor:
-    """The same as views are made of them, float32 in [0, 1]."""
+    """The real pictures as input for views, float32 in [0, 1]."""
     return torch.from_numpy(real).float() / 255
 
 
@@ -84,7 +84,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def no_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No face is found anywhere, at once; in this process alone."""
+    """No face is ever found; runs only in this process."""
     monkeypatch.setattr(landmarks, "landmarks", lambda image: None)
     monkeypatch.setattr(landmarks, "check_installed", lambda *modules: None)
     monkeypatch.setattr(pictures, "cores", lambda: 1)
@@ -92,7 +92,7 @@ def no_landmarks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with 24 images, some deeper down, and what is none."""
+    """A folder with 24 images, some in subfolders, and a file that is no image."""
     root = tmp_path / "images"
     (root / "deeper").mkdir(parents=True)
     for number, face in enumerate(faces.drawn(3, 0, 24)):
@@ -107,14 +107,14 @@ def test_grey_is_pillows_luma(real: np.ndarray, batch: torch.Tensor) -> None:
     assert np.abs(made - expected).max() < 0.6  # Pillow rounds
 
 
-def test_the_right_half_is_black_and_the_left_as_it_was(batch: torch.Tensor) -> None:
+def test_the_right_half_is_black_and_the_left_half_is_unchanged(batch: torch.Tensor) -> None:
     made = obscured(batch)
     for x in range(64):
         expected = batch[..., x] if x < 32 else torch.zeros_like(batch[..., x])
         assert torch.equal(made[..., x], expected), x
 
 
-def test_the_mark_is_white_laid_over_the_middle_and_nothing_else_changes(batch: torch.Tensor) -> None:
+def test_the_watermark_is_white_over_the_middle_and_nothing_else_changes(batch: torch.Tensor) -> None:
     on = torch.zeros(64, 64, dtype=torch.bool)
     for y in range(64):
         for x in range(64):
@@ -126,7 +126,7 @@ def test_the_mark_is_white_laid_over_the_middle_and_nothing_else_changes(batch: 
     assert on.sum() > 200
 
 
-def test_edges_are_cannys_with_sigma_2_of_the_luma(real: np.ndarray) -> None:
+def test_edges_are_canny_edges_of_the_luma_with_sigma_2(real: np.ndarray) -> None:
     for picture in real:
         red, green, blue = picture.astype(float)
         luma = (0.299 * red + 0.587 * green + 0.114 * blue) / 255
@@ -135,19 +135,19 @@ def test_edges_are_cannys_with_sigma_2_of_the_luma(real: np.ndarray) -> None:
     assert (landmarks.edges(real[0]) == 255).sum() > 100
 
 
-def test_a_step_of_brightness_is_one_line_of_edges_where_it_is_steepest() -> None:
+def test_a_brightness_step_gives_one_line_of_edges_at_its_steepest_place() -> None:
     picture = np.zeros((3, 64, 64), np.uint8)
     picture[:, :, 30], picture[:, :, 31:] = 100, 200
     found = landmarks.edges(picture)[0, 8:-8] == 255
     assert found[:, 30].all() and found.sum() == len(found)
 
 
-def test_a_large_photograph_on_its_side_is_turned_up_and_its_face_is_found(tmp_path: Path) -> None:
+def test_a_large_photograph_on_its_side_is_rotated_and_its_face_is_found(tmp_path: Path) -> None:
     picture = Image.fromarray(photograph()).resize((1600, 1600))
     upright = tmp_path / "upright.png"
     picture.save(upright)
     exif = Image.Exif()
-    exif[0x0112] = 6  # the camera lay on its side: to be turned by 90 degrees clockwise
+    exif[0x0112] = 6  # the camera was rotated: turn the picture by 90 degrees clockwise
     picture.rotate(90).save(tmp_path / "turned.png", exif=exif)
     one, other = vision.images_block((upright, tmp_path / "turned.png"))
     assert one[4].any(), "no face is found"
@@ -159,7 +159,7 @@ def test_a_large_photograph_on_its_side_is_turned_up_and_its_face_is_found(tmp_p
     np.testing.assert_allclose(points, 2 * small)
 
 
-def test_the_landmarks_of_a_real_face_are_where_the_face_is() -> None:
+def test_the_landmarks_of_a_real_face_lie_on_the_face() -> None:
     pytest.importorskip("dlib", reason="dlib-bin is not installed (the extra vision)")
     image = Image.fromarray(photograph())
     points = landmarks.landmarks(image)
@@ -178,7 +178,7 @@ def test_the_landmarks_of_a_real_face_are_where_the_face_is() -> None:
     assert turned is None and not landmarks.mask(turned, image.size).any()
 
 
-def test_a_mask_fills_the_hulls_of_the_features_and_draws_the_jaw_as_a_line() -> None:
+def test_a_mask_fills_the_hulls_of_facial_features_and_draws_the_jaw_as_a_line() -> None:
     random = np.random.default_rng(0)
     points = random.uniform(4, 60, (68, 2))
     found = landmarks.mask(points, (64, 64))[0]
@@ -188,14 +188,18 @@ def test_a_mask_fills_the_hulls_of_the_features_and_draws_the_jaw_as_a_line() ->
     depths = np.stack([depth(points[list(part)], places) for part in parts]).max(0)
     jaw = points[list(landmarks.JAW)]
     distance = np.stack([to_segment(places, *ends) for ends in pairwise(jaw)]).min(0)
-    assert (found[depths > 1] == 255).all(), "inside a hull"
-    assert (found[(depths < -1.5) & (distance > 1.5)] == 0).all(), "far from all of them"
+    assert (found[depths > 1] == 255).all(), "pixels inside a hull are white"
+    assert (found[(depths < -1.5) & (distance > 1.5)] == 0).all(), (
+        "pixels far from all hulls and from the jaw are black"
+    )
     assert (depths > 1).sum() > 200 and ((depths < -1.5) & (distance > 1.5)).sum() > 200
 
 
 def depth(points: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """How deep in the convex hull each place is, below 0 outside: of all lines through two points that have the rest on
-    one side, the nearest."""
+    """Depth of each place in the convex hull of `points`, negative outside.
+
+    It is the distance to the nearest line through two points with all other points on one side.
+    """
     deepest = np.full(places.shape[:2], np.inf)
     for one in points:
         for other in points:
@@ -207,13 +211,13 @@ def depth(points: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def to_segment(places: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Distance of each place from a piece of a line."""
+    """Distance of each place from a line segment."""
     along = np.clip((places - one) @ (other - one) / ((other - one) @ (other - one)), 0, 1)
     return np.asarray(np.linalg.norm(places - one - along[..., None] * (other - one), axis=-1))
 
 
 @pytest.mark.parametrize("size", [(178, 218), (300, 150), (64, 64), (40, 50)])
-def test_points_go_where_the_picture_takes_what_is_there(size: tuple[int, int]) -> None:
+def test_landmarks_move_with_the_resized_picture(size: tuple[int, int]) -> None:
     width, height = size
     x, y = width * 0.47, height * 0.55
     image = Image.new("L", size)
@@ -225,7 +229,7 @@ def test_points_go_where_the_picture_takes_what_is_there(size: tuple[int, int]) 
 
 
 @pytest.mark.parametrize("attribute", ["Mouth_Slightly_Open", "Big_Nose", "Bushy_Eyebrows"])
-def test_the_mask_of_a_drawn_face_is_where_its_features_are_drawn(attribute: str) -> None:
+def test_the_mask_of_a_drawn_face_covers_its_features(attribute: str) -> None:
     numbers = np.random.default_rng(1).random(24).tolist()
     without, with_it = (np.asarray(draw(has, numbers)).astype(int) for has in (set(), {attribute}))
     white = [np.asarray(draw_mask(has, numbers))[..., 0] for has in (set(), {attribute})]
@@ -236,7 +240,7 @@ def test_the_mask_of_a_drawn_face_is_where_its_features_are_drawn(attribute: str
 
 
 @pytest.mark.usefixtures("few")
-def test_what_is_made_of_the_image_is_not_stored(cache: Path, tmp_path: Path) -> None:
+def test_views_computed_from_the_image_are_not_stored(cache: Path, tmp_path: Path) -> None:
     dataset = data.load("vision_faces", cache=tmp_path)
     assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [30, 3, 3]
     bytes_a_face = (tmp_path / f"vision_faces-{dataset.fingerprint[:16]}" / "train.arrow").stat().st_size / 30
@@ -260,7 +264,7 @@ def test_what_is_made_of_the_image_is_not_stored(cache: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("no_landmarks")
-def test_celebas_images_and_partitions_are_those_of_the_other_data_set(
+def test_images_and_partitions_equal_those_of_the_plain_celeba_data_set(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_faces(tmp_path / "root", 24)
@@ -275,9 +279,7 @@ def test_celebas_images_and_partitions_are_those_of_the_other_data_set(
 
 
 @pytest.mark.usefixtures("no_landmarks")
-def test_any_folder_of_images_will_do_and_an_image_keeps_its_split_when_others_are_renamed(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_any_folder_of_images_works_and_renaming_other_images_changes_no_split(folder: Path, tmp_path: Path) -> None:
     dataset = data.load("vision_images", folder, tmp_path / "cache")
     assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [20, 2, 2]
     paths = vision.images_of(folder)
@@ -303,7 +305,7 @@ def scribbled(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "said"), [(cut_short, "is damaged ("), (scribbled, "is not an image, or is damaged")]
 )
-def test_an_image_that_cannot_be_read_is_named(
+def test_an_error_names_the_image_that_cannot_be_read(
     folder: Path, tmp_path: Path, damage: Callable[[Path], None], said: str
 ) -> None:
     damage(folder / "deeper" / "5.png")
@@ -313,7 +315,7 @@ def test_an_image_that_cannot_be_read_is_named(
     assert not list((tmp_path / "cache").glob(f"vision_images-*/{MANIFEST}"))
 
 
-def test_too_few_images_or_no_folder_are_one_line(tmp_path: Path) -> None:
+def test_too_few_images_or_a_missing_folder_give_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(data.MissingFiles, match=r"is not a folder: give a folder of images with --images$"):
         data.load("vision_images", tmp_path / "none")
     Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
@@ -321,7 +323,7 @@ def test_too_few_images_or_no_folder_are_one_line(tmp_path: Path) -> None:
         data.load("vision_images", tmp_path)
 
 
-def test_what_is_not_installed_is_named_before_anything_is_made(
+def test_a_missing_package_is_named_before_anything_is_converted(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landmarks, "find_spec", lambda module: None)
@@ -331,7 +333,7 @@ def test_what_is_not_installed_is_named_before_anything_is_made(
         vision.prepare_faces(tmp_path, tmp_path / "cache", faces.SEED, 12)
 
 
-def test_a_killed_conversion_of_2000_images_makes_the_unfinished_blocks_alone(
+def test_a_killed_conversion_of_2000_images_converts_only_the_unfinished_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, own = tmp_path / "images", tmp_path / "cache"

@@ -1,4 +1,4 @@
-"""Views of a face made of others: PSNR, SSIM and both baselines against closed forms, scikit-image and a plain loop."""
+"""Views of a face predicted from others: PSNR, SSIM and both baselines against closed forms and plain loops."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def dataset_of(train: Split, test: Split) -> Dataset:
 
 @pytest.fixture(scope="module")
 def model() -> MVAE:
-    """Untrained, in evaluation mode."""
+    """An untrained model in evaluation mode."""
     with global_stream(0, "initialisation"):
         return build_mvae(TRIAL, MODALITIES).eval()
 
@@ -58,7 +58,7 @@ def some() -> Dataset:
 
 
 def flat(count: int, *colour: int) -> Split:
-    """Images of one colour, without edges and with an empty mask."""
+    """Single-colour images, without edges and with an empty mask."""
     images = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(count, 3, 64, 64).contiguous()
     return split_of(images, *(torch.zeros(count, 1, 64, 64, dtype=torch.uint8) for _ in range(2)))
 
@@ -67,14 +67,14 @@ def decibels(squared_error: float) -> float:
     return -10 * math.log10(squared_error)
 
 
-def test_psnr_of_a_shift_is_its_logarithm_and_of_equal_images_100() -> None:
+def test_psnr_of_a_constant_shift_has_a_closed_form_and_equal_images_have_100() -> None:
     truth = torch.rand(3, 3, 64, 64)
     found = psnr(truth + torch.tensor([0.1, 0.01, 0.0])[:, None, None, None], truth)
     assert found.dtype == torch.float64
     assert found.tolist() == pytest.approx([20, 40, 100], abs=1e-3)
 
 
-def test_ssim_is_scikit_images_with_gaussian_windows() -> None:
+def test_ssim_equals_scikit_images_with_gaussian_windows() -> None:
     pytest.importorskip("skimage", reason="scikit-image is not installed (the extra vision)")
     from skimage.data import astronaut
     from skimage.metrics import structural_similarity
@@ -91,16 +91,16 @@ def test_ssim_is_scikit_images_with_gaussian_windows() -> None:
     assert found[0] == pytest.approx(1)
 
 
-def test_chroma_is_pillows_cb_and_cr_and_nothing_of_a_grey_image() -> None:
+def test_chroma_is_pillows_cb_and_cr_and_zero_for_grey_images() -> None:
     random = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     found = chroma(torch.from_numpy(random).permute(2, 0, 1)[None].float() / 255).view(2, 64, 64) * 255 + 128
     expected = np.asarray(Image.fromarray(random).convert("YCbCr")).transpose(2, 0, 1)[1:]
-    assert np.abs(found.numpy() - expected).max() < 1.05  # Pillow cuts off
+    assert np.abs(found.numpy() - expected).max() < 1.05  # Pillow truncates
     grey = torch.rand(2, 1, 64, 64).expand(-1, 3, -1, -1)
     torch.testing.assert_close(chroma(grey), torch.zeros(2, 2 * 64 * 64), rtol=0, atol=1e-6)
 
 
-def test_the_baselines_of_flat_images_are_closed_forms(model: MVAE) -> None:
+def test_the_baselines_of_flat_images_have_closed_forms(model: MVAE) -> None:
     """Training images of (100, 50, 200), test images of (255, 0, 51)."""
     found = vision_metrics(model, dataset_of(flat(3, 100, 50, 200), flat(2, 255, 0, 51)))
     red, green, blue = 1.0, 0.0, 0.2
@@ -130,7 +130,7 @@ def test_the_baselines_of_flat_images_are_closed_forms(model: MVAE) -> None:
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
 
 
-def test_every_number_is_the_mean_of_a_plain_loop_over_the_examples(
+def test_every_metric_is_the_mean_of_a_plain_loop_over_the_examples(
     model: MVAE, some: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(vision, "ROWS", 3)
@@ -170,7 +170,7 @@ def test_every_number_is_the_mean_of_a_plain_loop_over_the_examples(
 PARTS = ("colour-cbcr", "fill_in-hidden", "watermark-marked")
 
 
-def test_whether_half_an_image_is_hidden_or_marked_the_part_alone_counts() -> None:
+def test_only_the_hidden_or_marked_part_of_an_image_counts() -> None:
     truth = torch.rand(2, 3, 64, 64)
     parts = {task.name: task.part for task in TASKS if task.part is not None}
     for name, pixels, view in (("fill_in", hidden_half(), obscured), ("watermark", watermark(), watermarked)):
@@ -183,7 +183,7 @@ def test_whether_half_an_image_is_hidden_or_marked_the_part_alone_counts() -> No
         torch.testing.assert_close(of_part * pixels.double().mean(), whole, rtol=1e-6, atol=0)
 
 
-def test_a_task_sees_what_it_is_given_and_nothing_else(model: MVAE, some: Dataset) -> None:
+def test_a_task_sees_only_the_views_it_is_given(model: MVAE, some: Dataset) -> None:
     names = [modality.name for modality in MODALITIES]
     views = {name: some.test.take(m, torch.arange(2)) for m, name in enumerate(names)}
     for task in TASKS:
@@ -195,7 +195,7 @@ def test_a_task_sees_what_it_is_given_and_nothing_else(model: MVAE, some: Datase
     assert torch.equal(make(model, fill_in, views)[..., :32], views["image"][..., :32])
 
 
-def test_a_figure_has_the_truth_or_what_is_to_be_mended_above_what_the_model_makes(model: MVAE, some: Dataset) -> None:
+def test_a_figure_shows_the_truth_or_the_damaged_image_above_the_models_output(model: MVAE, some: Dataset) -> None:
     sheets = figures(model, some.test)
     assert sheets.keys() == FIGURES.keys()
     rows = {"figure-7": 6, "figure-8": 3, "figure-9": 3, "figure-10": 3, "edges-and-mask-from-image": 5}
@@ -225,7 +225,7 @@ def test_a_figure_has_the_truth_or_what_is_to_be_mended_above_what_the_model_mak
     assert sheets["edges-and-mask-from-image"].rows == ("input", *views_made)
 
 
-def test_the_measure_is_refused_where_there_are_no_six_views_or_no_arm_for_them(model: MVAE, some: Dataset) -> None:
+def test_the_vision_measure_is_refused_without_six_views_or_a_suitable_arm(model: MVAE, some: Dataset) -> None:
     with pytest.raises(Refusal, match=r"^arm vae has no vision: choose among mvae, mvae_q$"):
         check_measurable(VISION, "vae", some)
     with pytest.raises(Refusal, match=r"^digits has no edges and masks of faces to predict: choose among vision, "):
@@ -233,6 +233,6 @@ def test_the_measure_is_refused_where_there_are_no_six_views_or_no_arm_for_them(
     assert compute(VISION, model, TRIAL, some) == vision_metrics(model, some)
 
 
-def test_of_images_alone_a_model_predicts_the_first(model: MVAE, some: Dataset) -> None:
+def test_a_model_of_several_images_predicts_the_first(model: MVAE, some: Dataset) -> None:
     images = some.test.take(0, torch.arange(3))
     assert torch.equal(model(images), model.decode(0, model.infer_at({0: images}).mean))

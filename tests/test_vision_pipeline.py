@@ -1,4 +1,4 @@
-"""The pipeline of Figures 7 to 10: its trials, and what its report holds."""
+"""The pipeline of Figures 7 to 10: its trials and its report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(data.DATASETS, SMALL, vision.describe_faces(SMALL, count=36))
 
 
-def test_rows_are_tasks_and_columns_what_is_measured_of_one_trial() -> None:
+def test_rows_are_tasks_and_columns_are_the_quantities_of_one_trial() -> None:
     grid = cells(read(Options, ()))
     assert tuple(dict.fromkeys(cell.row for cell in grid)) == ROWS
     assert list(dict.fromkeys(str(cell.column) for cell in grid)) == [
@@ -47,7 +47,7 @@ def test_rows_are_tasks_and_columns_what_is_measured_of_one_trial() -> None:
     assert not any(row in PARTS and str(column).startswith("SSIM") for row, column in shown)
 
 
-def test_the_papers_numbers_are_those_of_section_1() -> None:
+def test_the_paper_preset_has_the_settings_of_section_1() -> None:
     (trial,) = {cell.trial for cell in cells(read(Options, ("--dataset", "vision", "--preset", "paper")))}
     assert trial == Trial.create(
         dataset="vision",
@@ -64,7 +64,7 @@ def test_the_papers_numbers_are_those_of_section_1() -> None:
     )
 
 
-def test_what_is_typed_wins_over_the_preset() -> None:
+def test_command_line_options_override_the_preset() -> None:
     typed = ("--epochs", "3", "--learning-rate", "0.01", "--image-network", "dcgan", "--targets", "own", "-k", "0")
     (trial,) = {cell.trial for cell in cells(read(Options, typed))}
     assert (trial.epochs, trial.learning_rate, trial.image_network, trial.targets, trial.k) == (
@@ -72,19 +72,19 @@ def test_what_is_typed_wins_over_the_preset() -> None:
     )
 
 
-def test_more_drawn_faces_get_the_settings_of_the_numbers_that_the_documents_show() -> None:
+def test_more_drawn_faces_get_the_settings_used_in_the_documents() -> None:
     (trial,) = {cell.trial for cell in cells(read(Options, ("--dataset", "vision_faces")))}
-    assert trial.key(data.fingerprint("vision_faces")) == "576cb9d7aead9aec", "as in docs/results"
+    assert trial.key(data.fingerprint("vision_faces")) == "576cb9d7aead9aec", "the key must be the one in docs/results"
 
 
-def test_a_folder_of_images_is_a_data_set_of_its_own(tmp_path: Path) -> None:
+def test_a_folder_of_images_is_its_own_data_set(tmp_path: Path) -> None:
     options = read(Options, ("--images", str(tmp_path)))
     assert (options.dataset, options.data_root) == ("vision_images", tmp_path)
     assert read(Options, ("--images", str(tmp_path), "--plan")).data_root == tmp_path
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_results_of_a_folder_from_when_it_was_known_by_names_and_sizes_are_listed_and_not_read(
+def test_results_of_a_folder_identified_by_names_and_sizes_are_listed_but_not_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "images"
@@ -104,10 +104,10 @@ def test_results_of_a_folder_from_when_it_was_known_by_names_and_sizes_are_liste
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_the_report_has_the_figures_and_says_what_is_better_than_both_baselines(
+def test_the_report_has_the_figures_and_says_which_tasks_beat_both_baselines(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Made-up numbers: of the watermark's pixels alone the mean image is better than ours."""
+    """Made-up numbers: only on the watermark's pixels is the mean image better than ours."""
     asked = ("--storage", str(storage), "--arms", "mvae,mvae_q", "--seeds", "0-1")
     options = read(Options, (*asked, "--report"))
     store = Store.open(storage, "main", create=True)

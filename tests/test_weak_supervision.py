@@ -1,4 +1,4 @@
-"""The weak-supervision command: what it prints, writes and returns."""
+"""The weak-supervision command: its output, files and exit codes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_plan_prints_every_cell_its_state_and_the_time_and_writes_nothing(
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_plan_converts_nothing_and_says_that_the_time_is_unknown_then(
+def test_without_converted_data_plan_converts_nothing_and_calls_the_time_unknown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run("--storage", str(tmp_path / "new"), "--cache", str(tmp_path / "cache"), "--plan") == COMPLETE
@@ -77,7 +77,7 @@ def half_a_table(storage: Path) -> tuple[str, ...]:
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_plan_says_what_is_done_already(half_a_table: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+def test_plan_shows_which_cells_are_done(half_a_table: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*half_a_table, "--plan") == COMPLETE
     printed = capsys.readouterr().out
     assert "2 cells, 2 seeds, 4 trials: 2 done, 0 partial, 2 missing" in printed
@@ -86,7 +86,7 @@ def test_plan_says_what_is_done_already(half_a_table: tuple[str, ...], capsys: p
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_report_makes_the_table_from_the_results_that_are_there_and_says_by_its_code_that_some_are_missing(
+def test_report_makes_the_table_from_existing_results_and_its_exit_code_says_if_some_are_missing(
     half_a_table: tuple[str, ...], storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(*half_a_table, "--report") == INCOMPLETE
@@ -95,16 +95,16 @@ def test_report_makes_the_table_from_the_results_that_are_there_and_says_by_its_
     report = storage / "main" / "reports" / "weak_supervision-digits"
     assert {path.name for path in files(report)} >= {"table.md", "table.csv", "table.parquet", "accuracy.png"}
     assert "0.800" in (report / "table.md").read_text(encoding="utf-8")
-    assert not (storage / "mlflow.db").exists(), "nothing is started, MLflow neither"
+    assert not (storage / "mlflow.db").exists(), "neither Ray nor MLflow may start"
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_report_of_a_whole_table_ends_with_code_0(half_a_table: tuple[str, ...]) -> None:
+def test_report_of_a_complete_table_exits_with_code_0(half_a_table: tuple[str, ...]) -> None:
     assert run(*half_a_table, "--fractions", "0.1", "--report") == COMPLETE
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_a_report_of_fewer_cells_overwrites_none_of_more_and_one_of_more_takes_its_place(
+def test_a_larger_report_replaces_a_smaller_one_but_never_the_reverse(
     half_a_table: tuple[str, ...], storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def reported(*asked: str) -> Path:
@@ -148,7 +148,7 @@ def test_report_of_a_storage_without_results_prints_the_empty_table(
 
 
 @pytest.mark.usefixtures("no_cluster")
-def test_the_table_of_another_data_set_stands_beside_the_published_one(
+def test_another_data_sets_table_is_shown_next_to_the_published_one(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tiny(tmp_path, "FashionMNIST")
@@ -171,18 +171,22 @@ def command(*argv: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_opens_with_the_paper_and_fits_120_columns(tmp_path: Path) -> None:
+def test_help_opens_with_what_to_type_and_help_all_has_the_paper(tmp_path: Path) -> None:
     shown = command("--help", cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
-    assert "Paper   supplement, section 8, Table 4 (FashionMNIST)" in shown.stdout
-    for option in ("--arms", "--fractions", "--pairing", "--targets", "--preset", "--plan", "--report", "--resume"):
+    for option in ("--arms", "--fractions", "--pairing", "--targets", "--preset", "--plan", "--report"):
         assert f"\n  {option} " in shown.stdout
-    assert max(map(len, shown.stdout.splitlines())) <= 120
+    full = command("--help-all", cwd=tmp_path).stdout
+    assert "Paper   supplement, section 8\n        Table 4 (FashionMNIST)" in full
+    assert "\n  --resume " in full
+    for output in (shown.stdout, full):
+        assert "\nType    python pipelines/weak_supervision.py " in output
+        assert max(map(len, output.splitlines())) <= 120
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second_time_only_the_table(
+def test_the_command_prints_a_line_per_trial_and_the_table_and_typed_again_only_the_table(
     tmp_path: Path, cache: Path
 ) -> None:
     asked = (
@@ -194,7 +198,7 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
     assert first.stderr == ""
     lines = first.stdout.splitlines()
     assert lines[0] == "Weak supervision on digits: 4 trials"
-    trials = [line for line in lines if line.startswith("[")]  # a slow machine has words on the progress between them
+    trials = [line for line in lines if line.startswith("[")]  # on a slow machine, progress lines appear in between
     assert [line.split("]")[0] for line in trials] == ["[1/4", "[2/4", "[3/4", "[4/4"]
     assert sorted(line.split("] ")[1].rpartition("  accuracy")[0] for line in trials) == [
         "LOGREG 100% seed 0",
@@ -208,7 +212,7 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
     written = tmp_path / "runs" / "main" / "reports" / "weak_supervision-digits" / "runs.csv"
     client = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db")
     for line in csv.DictReader(written.read_text(encoding="utf-8").splitlines()):
-        assert client.get_run(line["link"]).data.tags["mvae.key"] == line["key"], "each cell says the run it came from"
+        assert client.get_run(line["link"]).data.tags["mvae.key"] == line["key"], "each cell names its run"
     results = {path: path.read_bytes() for path in files(tmp_path / "runs" / "main" / "results")}
     second = command(*asked, "--resume", cwd=tmp_path)
     assert second.returncode == COMPLETE, second.stderr
@@ -220,9 +224,7 @@ def test_the_command_trains_prints_one_line_a_trial_and_the_table_and_the_second
 
 
 @pytest.mark.slow
-def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fraction_trains_nothing(
-    tmp_path: Path, cache: Path
-) -> None:
+def test_arms_without_labels_are_trained_once_and_a_new_fraction_trains_nothing(tmp_path: Path, cache: Path) -> None:
     asked = (
         *("--storage", str(tmp_path / "runs"), "--cache", str(cache), "--arms", "rbm,vae,jmvae"),
         *("--seeds", "0", "--epochs", "2", *ONE_AT_A_TIME),
@@ -251,7 +253,7 @@ def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fr
         if result.measure == "readout-f0.2-v1":
             first_attempt, second_attempt = result.provenance["attempts"]
             assert (first_attempt["attempt"], first_attempt["from_epoch"]) == (trained[result.key], 0)
-            assert second_attempt["from_epoch"] == 2, "only measured"
+            assert second_attempt["from_epoch"] == 2, "a second fraction must only measure, not train"
     runs = MlflowClient(f"sqlite:///{tmp_path}/runs/mlflow.db").search_runs(["1"], "tags.`mvae.kind` = 'trial'")
     assert {run.info.run_name: run.info.status for run in runs} == dict.fromkeys(
         ("RBM seed 0", "VAE seed 0", "JMVAE 5% seed 0", "JMVAE 100% seed 0"), "FINISHED"
@@ -261,7 +263,7 @@ def test_arms_without_labels_are_trained_once_for_all_fractions_and_a_further_fr
 
 
 @pytest.mark.slow
-def test_a_trial_that_fails_is_named_in_its_line_and_in_the_table_and_the_code_is_1(
+def test_a_failed_trial_is_named_in_its_line_and_in_the_table_and_the_exit_code_is_1(
     tmp_path: Path, cache: Path
 ) -> None:
     done = command(

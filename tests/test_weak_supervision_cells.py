@@ -1,4 +1,4 @@
-"""The cells of the weak-supervision pipeline: their arms, fractions, seeds, keys and published values."""
+"""Cells of the weak-supervision pipeline: arms, fractions, seeds, keys and published values."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def made(*argv: str) -> list[Cell]:
     return list(cells(read(Options, argv)))
 
 
-def test_the_demo_is_four_rows_four_fractions_and_two_seeds_of_digits() -> None:
+def test_the_demo_has_four_rows_four_fractions_and_two_seeds_of_digits() -> None:
     grid = made()
     assert len(grid) == 32
     assert {cell.trial.dataset for cell in grid} == {"digits"}
@@ -29,7 +29,7 @@ def test_the_demo_is_four_rows_four_fractions_and_two_seeds_of_digits() -> None:
     assert {cell.measure for cell in grid} == {ACCURACY}
 
 
-def test_the_paper_is_all_of_table_4_with_three_seeds_on_the_papers_network() -> None:
+def test_the_paper_preset_is_all_of_table_4_with_three_seeds_on_the_papers_network() -> None:
     grid = made("--preset", "paper", "--dataset", "fashion_mnist")
     assert Counter(cell.row for cell in grid) == dict.fromkeys(
         ("NN", "LOGREG", "RBM", "VAE", "JMVAE", "MVAE (own)", "MVAE (all)", "MVAE-Q (own)", "MVAE-Q (all)"), 27
@@ -41,17 +41,17 @@ def test_the_paper_is_all_of_table_4_with_three_seeds_on_the_papers_network() ->
     }
 
 
-def test_the_paper_runs_mnist_for_500_epochs_on_the_mlp_and_compares_with_nothing() -> None:
+def test_the_paper_preset_trains_mnist_for_500_epochs_on_the_mlp_without_published_values() -> None:
     grid = made("--preset", "paper", "--dataset", "mnist", "--arms", "mvae")
     assert {(cell.trial.image_network, cell.trial.epochs, cell.published) for cell in grid} == {("mlp", 500, None)}
 
 
-def test_the_demo_of_a_large_data_set_is_short_and_on_the_fast_network() -> None:
+def test_the_demo_of_a_large_data_set_is_short_and_uses_the_fast_network() -> None:
     grid = made("--dataset", "fashion_mnist")
     assert {(cell.trial.image_network, cell.trial.epochs) for cell in grid} == {("mlp", 20)}
 
 
-def test_the_command_line_wins_over_the_preset() -> None:
+def test_the_command_line_overrides_the_preset() -> None:
     grid = made(
         *("--dataset", "fashion_mnist", "--preset", "paper", "--arms", "mvae", "--fractions", "0.01", "--seeds", "4"),
         *("--epochs", "3", "--image-network", "mlp", "--label-weight", "10", "--targets", "own"),
@@ -72,7 +72,7 @@ def test_every_published_value_reaches_its_cell() -> None:
     assert {cell.published for cell in made("--dataset", "fashion_mnist", "--fractions", "0.33")} == {None}
 
 
-def test_variants_of_pairing_and_targets_are_rows_of_the_arms_that_read_them() -> None:
+def test_variants_of_pairing_and_targets_add_rows_only_to_arms_that_read_them() -> None:
     grid = made(
         *("--arms", "nn,mvae", "--pairing", "reserved,proportional,resampled", "--targets", "own,all"),
         *("--fractions", "0.1", "--seeds", "0"),
@@ -94,7 +94,7 @@ def test_variants_of_pairing_and_targets_are_rows_of_the_arms_that_read_them() -
     assert {cell.arm for cell in grid[1:]} == {"mvae"}
 
 
-def test_rbm_and_vae_are_one_trial_a_seed_with_a_read_out_at_each_fraction() -> None:
+def test_rbm_and_vae_have_one_trial_per_seed_with_a_read_out_per_fraction() -> None:
     grid = made("--arms", "rbm,vae,jmvae", "--fractions", "0.01,0.5", "--seeds", "0-1")
     for token in ("rbm", "vae"):
         mine = [cell for cell in grid if cell.arm == token]
@@ -105,13 +105,13 @@ def test_rbm_and_vae_are_one_trial_a_seed_with_a_read_out_at_each_fraction() -> 
     assert {cell.measure for cell in jmvae} == {ACCURACY}
 
 
-def test_one_variant_alone_is_one_row_that_names_its_targets() -> None:
+def test_a_single_variant_is_one_row_that_names_its_targets() -> None:
     grid = made("--arms", "mvae", "--pairing", "resampled", "--targets", "all")
     assert {cell.row for cell in grid} == {"MVAE (all)"}
     assert {(cell.trial.pairing, cell.trial.targets) for cell in grid} == {("resampled", "all")}
 
 
-def test_all_arms_share_the_paired_set_of_a_seed_and_a_smaller_one_lies_in_a_larger_one() -> None:
+def test_all_arms_share_a_seeds_paired_set_and_larger_sets_contain_smaller_ones() -> None:
     grid = made("--arms", "nn,logreg,mvae,mvae_q", "--seeds", "0-1", "--targets", "own")
     sets: dict[tuple[int, float], list[np.ndarray]] = {}
     for cell in grid:
@@ -127,7 +127,7 @@ def test_all_arms_share_the_paired_set_of_a_seed_and_a_smaller_one_lies_in_a_lar
     assert not np.array_equal(sets[0, 0.01][0], sets[1, 0.01][0])
 
 
-def test_more_seeds_fractions_or_arms_leave_the_keys_of_the_smaller_grid_as_they_are() -> None:
+def test_more_seeds_fractions_or_arms_do_not_change_the_keys_of_the_smaller_grid() -> None:
     def keys(*argv: str) -> set[str]:
         return {cell.trial.key("data") for cell in made(*argv)}
 

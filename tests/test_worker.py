@@ -1,4 +1,4 @@
-"""What a trial process does with a job: its order of writing, how it goes on after a death, how it says a failure."""
+"""A trial process with a job: its order of writing, resuming after a death, and reporting a failure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def final_files(job: Job) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_finished_job_leaves_its_result_and_its_final_weights_and_nothing_else(store: Store, cache: Path) -> None:
+def test_a_finished_job_leaves_only_its_result_and_final_weights(store: Store, cache: Path) -> None:
     job = digits_job(store, cache)
     result, _ = done(job)
     assert result.metrics["test/accuracy"] > 0.1
@@ -55,7 +55,7 @@ def test_a_finished_job_leaves_its_result_and_its_final_weights_and_nothing_else
     assert final_files(job) == ["manifest.json", MODEL]
 
 
-def test_every_epoch_is_told_once_and_only_when_a_checkpoint_covers_it(store: Store, cache: Path) -> None:
+def test_every_epoch_is_reported_once_and_only_after_its_checkpoint(store: Store, cache: Path) -> None:
     told: list[int] = []
     job = digits_job(store, cache, epochs=4)
 
@@ -69,7 +69,7 @@ def test_every_epoch_is_told_once_and_only_when_a_checkpoint_covers_it(store: St
     assert told == [1, 2, 3, 4]
 
 
-def test_provenance_says_where_and_with_what_the_numbers_were_made(store: Store, cache: Path) -> None:
+def test_provenance_records_where_and_with_which_versions_the_numbers_were_made(store: Store, cache: Path) -> None:
     result, _ = done(replace(digits_job(store, cache), git="abc"))
     said = result.provenance
     assert (said["git"], said["device"], said["threads"], said["mixed"]) == ("abc", "cpu", 1, False)
@@ -81,7 +81,9 @@ def test_provenance_says_where_and_with_what_the_numbers_were_made(store: Store,
 
 
 @pytest.mark.parametrize("model", ["nn", "mvae", "mvae_q"])
-def test_a_job_cut_off_after_any_checkpoint_ends_with_the_same_numbers(store: Store, cache: Path, model: str) -> None:
+def test_a_job_interrupted_after_any_checkpoint_ends_with_the_same_numbers(
+    store: Store, cache: Path, model: str
+) -> None:
     job = digits_job(store, cache, model=model, epochs=5)
     whole, _ = done(replace(job, store=Store(store.root, "whole")))
     for epoch in (1, 2, 4, 5):
@@ -93,7 +95,7 @@ def test_a_job_cut_off_after_any_checkpoint_ends_with_the_same_numbers(store: St
     assert [record["epoch"] for word in words for record in word.committed] == [1, 2, 3, 4, 5]
 
 
-def test_an_attempt_on_another_version_of_torch_marks_the_result_as_mixed(
+def test_an_attempt_with_another_torch_version_marks_the_result_as_mixed(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache)
@@ -104,26 +106,26 @@ def test_an_attempt_on_another_version_of_torch_marks_the_result_as_mixed(
     assert result.provenance["mixed"] is True
 
 
-def test_a_trained_trial_that_lacks_a_result_is_measured_without_training(
+def test_a_trained_trial_without_a_result_is_measured_without_training(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache)
     first, _ = done(job)
     store.results.path(job.key, ACCURACY.token).unlink()
-    monkeypatch.setattr("mvae.training.loop.steps_of", lambda *_: None)  # whoever takes a step fails
+    monkeypatch.setattr("mvae.training.loop.steps_of", lambda *_: None)  # any training step fails
     again, _ = done(job)
     assert again.metrics == first.metrics
     assert again.history == first.history
 
 
-def test_a_key_that_does_not_fit_the_data_is_refused_and_nothing_is_written(store: Store, cache: Path) -> None:
+def test_a_key_that_does_not_match_the_data_is_refused_and_nothing_is_written(store: Store, cache: Path) -> None:
     words: list[Message] = []
     run(replace(digits_job(store, cache), key="0" * 16), words.append)
     assert "computes another key for this trial than the driver" in words[-1].failed
     assert files_below(store.folder) == set()
 
 
-def test_a_failure_is_said_in_one_line_and_the_process_can_take_the_next_job(
+def test_a_failure_is_reported_in_one_line_and_the_process_can_run_the_next_job(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:
@@ -139,7 +141,7 @@ def test_a_failure_is_said_in_one_line_and_the_process_can_take_the_next_job(
     done(digits_job(store, cache))
 
 
-def test_a_disk_error_names_the_folder_and_leaves_the_last_checkpoint(
+def test_a_disk_error_names_the_folder_and_keeps_the_last_checkpoint(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache)
@@ -155,7 +157,7 @@ def test_a_disk_error_names_the_folder_and_leaves_the_last_checkpoint(
     done(job)
 
 
-def test_a_trial_that_a_dead_drivers_process_finishes_meanwhile_counts_as_done(
+def test_a_trial_finished_meanwhile_by_a_process_of_a_dead_driver_counts_as_done(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = digits_job(store, cache)
@@ -182,20 +184,20 @@ def test_a_result_that_differs_from_the_one_in_storage_is_an_error(store: Store,
     store.results.write(replace(result, metrics={**result.metrics, "test/accuracy": 0.5}))
     words: list[Message] = []
     run(job, words.append)
-    assert "differs from what was computed now: test/accuracy is 0.5 there" in words[-1].failed
+    assert "the new numbers differ: test/accuracy is 0.5 there" in words[-1].failed
 
 
-def test_a_trial_given_a_gpu_where_there_is_none_says_so(
+def test_a_trial_that_needs_a_gpu_says_if_there_is_none(
     store: Store, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     words: list[Message] = []
     run(replace(digits_job(store, cache), gpus=0.25), words.append)
-    assert "the trial was given 0.25 GPUs" in words[-1].failed
+    assert "the trial got 0.25 GPUs" in words[-1].failed
 
 
 @pytest.mark.slow
-def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(store: Store, cache: Path) -> None:
+def test_a_job_killed_at_any_line_of_the_worker_ends_with_the_same_result(store: Store, cache: Path) -> None:
     job = digits_job(store, cache, model="mvae", epochs=1)
     assert arm("mvae").learner is not None
     whole, _ = done(replace(job, store=Store(store.root, "whole")))
@@ -215,7 +217,7 @@ def test_killed_at_any_line_of_the_worker_the_job_ends_with_the_same_result(stor
     assert deaths > 30
 
 
-def test_a_process_allocates_less_than_its_share_of_a_gpu_since_cuda_takes_some_too(
+def test_a_process_allocates_less_than_its_share_of_a_gpu_because_cuda_needs_memory_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import torch
@@ -230,7 +232,7 @@ def test_a_process_allocates_less_than_its_share_of_a_gpu_since_cuda_takes_some_
     assert 4 * limits[0] < 1 and limits[0] > 0.2
     worker._take("cuda", 1.0)
     worker._take("cpu", 0.0)
-    assert len(limits) == 1, "who has the whole GPU has no limit"
+    assert len(limits) == 1, "a trial with the whole GPU has no limit"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(Refusal, match=r"the trial was given 0\.25 GPUs on .*, where torch sees none"):
+    with pytest.raises(Refusal, match=r"the trial got 0\.25 GPUs on .*, but torch finds no GPU there"):
         worker._take("cuda", 0.25)

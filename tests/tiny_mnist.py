@@ -1,4 +1,4 @@
-"""For tests of the data sets: MNIST's raw files in miniature, and ways to damage a file."""
+"""MNIST's raw files in miniature for tests of data sets, and ways to damage a file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_idx(path: Path, values: np.ndarray, compressed: bool) -> None:
 def write_tiny(
     root: Path, folder: str = "MNIST", *, compressed: bool = False, counts: dict[str, int] = COUNTS
 ) -> dict[str, np.ndarray]:
-    """72 random images in MNIST's layout: 50 to train, 10 to validate, 12 to test. Returns what was written."""
+    """Writes 72 random images in MNIST's layout: 50 to train, 10 to validate, 12 to test. Returns the arrays."""
     rng = np.random.default_rng(7)
     written: dict[str, np.ndarray] = {}
     for part, count in counts.items():

@@ -1,4 +1,4 @@
-"""A storage and its MLflow for tests: drivers that come and go over it, and what the database then holds."""
+"""A storage and its MLflow database for tests, used by several drivers in turn."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def no_model(view: RunView) -> None:
 
 @dataclass
 class Storage:
-    """A storage folder, and the drivers that come and go over it."""
+    """A storage folder, and the drivers that use it one after the other."""
 
     folder: Path
     uri: str
@@ -88,7 +88,7 @@ class Storage:
     """See `Tracker`."""
 
     def driver(self, *views: RunView, sweep: SweepView = SWEEP, retry_seconds: float = 0.3) -> Tracker:
-        """A new driver's tracker, started, that knows these views."""
+        """Starts a new driver's tracker that knows these views."""
         tracker = self.idle(sweep, retry_seconds)
         for view in views:
             tracker.update(view)
@@ -114,7 +114,7 @@ class Storage:
         return self.folder / "mlflow.db"
 
     def runs(self) -> dict[str, Run]:
-        """All runs in MLflow by key or sweep; a double fails."""
+        """All runs in MLflow by key or sweep; fails if there are duplicates."""
         client = mlflow.MlflowClient(self._now())
         experiment = client.get_experiment_by_name("main")
         found: dict[str, Run] = {}
@@ -125,14 +125,14 @@ class Storage:
         return found
 
     def _now(self) -> str:
-        """A copy of the database: MLflow would read a new file at an old path through its old connection."""
+        """URI of a copy of the database; MLflow would read a replaced file through its old connection."""
         copy = self.folder / f"copy-{time.monotonic_ns()}.db"
         with sqlite3.connect(self.database) as source, sqlite3.connect(copy) as target:
             source.backup(target)
         return f"sqlite:///{copy}"
 
     def rows(self) -> list[tuple[str, str, int, int, float]]:
-        """Every metric value stored: key, metric, step, timestamp, value; sorted."""
+        """Every stored metric value, sorted: key, metric, step, timestamp, value."""
         with sqlite3.connect(self.database) as connection:
             return sorted(
                 connection.execute(
@@ -148,7 +148,7 @@ class Storage:
 
 
 def expected_rows(view: RunView) -> list[tuple[str, str, int, int, float]]:
-    """What `Storage.rows` holds of a view whose every step was logged once."""
+    """The `Storage.rows` of a view whose every step was logged once."""
     last = view.history[-1]
     rows = [
         (view.key, name, record["epoch"], round(record["time"] * 1000), float(value))
@@ -159,10 +159,10 @@ def expected_rows(view: RunView) -> list[tuple[str, str, int, int, float]]:
 
 
 def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    """Wait until the condition holds."""
+    """Waits until the condition holds."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < end, "the condition never became true"
         time.sleep(0.02)
 
 

@@ -1,13 +1,13 @@
-"""Commands as documents have them, each run as far as it can be here: what would train or start machines stops before.
+"""Runs each command of the documents as far as possible without training or starting machines.
 
-python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing; where the raw files of
-                              its data set are not at hand, up to the line that says so; docs/examples/X.py likewise
-python -m benchmarks.X ...    its options are read
-python -m docs.report ...       runs with --check or --names
-make X ...                    make says what it would do
-ray ...                       Ray's own command line reads it; files, variables and a submitted pipeline's options are
-                              looked up
-mlflow ...                    MLflow's own command line reads it
+python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing. If the raw files of its
+                              data set are missing, it must end with the error that says so. docs/examples/X.py likewise
+python -m benchmarks.X ...    its options are parsed
+python -m docs.report ...     runs with --check or --names
+make X ...                    make prints what it would do
+ray ...                       Ray's command line parses it; files, variables and a submitted pipeline's options are
+                              checked
+mlflow ...                    MLflow's command line parses it
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ ACTIVATION = ". .venv/bin/activate"
 
 
 def run(line: str, scratch: Path) -> None:
-    """Run a line as far as it goes.
+    """Runs a line as far as possible.
 
     Args:
         scratch: an empty folder, for storage and converted data.
     Raises:
-        Wrong: it would not do what it is there for; or nothing here knows such a command.
+        Wrong: the command does not work, or is of an unknown kind.
     """
     check_shell(line)
     check_variables(line)
@@ -56,7 +56,7 @@ def run(line: str, scratch: Path) -> None:
         elif words[0] == "benchmarks/gpu":
             _gpu(words[1:])
         elif line != ACTIVATION:
-            raise Wrong(f"{line}: tests/typed_commands.py knows no way to try {words[0]}")
+            raise Wrong(f"{line}: tests/typed_commands.py cannot try {words[0]}")
 
 
 def _pipeline(script: str, arguments: list[str], scratch: Path) -> None:
@@ -82,18 +82,18 @@ def _module(name: str, arguments: list[str]) -> None:
         _documents(arguments)
         return
     if name in ("pytest", "mkdocs"):
-        raise Wrong(f"python -m {name}: write it as a target of make")
+        raise Wrong(f"python -m {name}: use a make target instead")
     try:
         module = importlib.import_module(name)
         CliApp.run(module.Options, cli_args=arguments)
     except (ImportError, AttributeError):
-        raise Wrong(f"python -m {name}: there is no such module with options") from None
+        raise Wrong(f"python -m {name}: no such module, or it has no options") from None
     except (ValidationError, SettingsError, SystemExit) as refusal:
         raise Wrong(f"python -m {name} {' '.join(arguments)}: {refusal}") from None
 
 
 def _documents(arguments: list[str]) -> None:
-    if "--store" in arguments:  # which need not be there
+    if "--storage" in arguments:  # it need not exist
         arguments = [*arguments, "--help"]
     elif not {"--names", "--check"} & set(arguments):
         arguments = [*arguments, "--check"]
@@ -123,7 +123,7 @@ def _make(words: list[str]) -> None:
     if unset := [
         name for name in variables if f"\n{name} ?=" not in (REPOSITORY / "Makefile").read_text(encoding="utf-8")
     ]:
-        raise Wrong(f"{' '.join(words)}: the Makefile reads no {', '.join(unset)}")
+        raise Wrong(f"{' '.join(words)}: the Makefile does not read {', '.join(unset)}")
     said = subprocess.run(["make", "-n", *words[1:]], cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=60)
     if said.returncode != 0:
         raise Wrong(f"{' '.join(words)}: {said.stderr.strip()}")
@@ -147,4 +147,4 @@ def _gpu(words: list[str]) -> None:
     try:
         _parser().parse_args(words)
     except SystemExit:
-        raise Wrong(f"benchmarks/gpu {' '.join(words)}: it does not take these words") from None
+        raise Wrong(f"benchmarks/gpu {' '.join(words)}: invalid arguments") from None

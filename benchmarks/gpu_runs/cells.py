@@ -1,8 +1,8 @@
-"""Cells of Table 4 on this machine: the trials of the pack, trained by the ordinary loop, several processes at a time.
+"""Trains cells of Table 4 on this machine: the pack's trials, by the ordinary loop, in several processes.
 
-A step of these networks keeps a GPU busy for a fraction of its time, so processes share it. Each takes the next trial
-that is not done until the time is up; what it is at then is kept as a checkpoint in the scratch folder, and a call that
-finds it there goes on with it.
+A step of these networks uses only a part of a GPU's time, so processes share the GPU. Each process takes the next
+unfinished trial until the time is up. Its last trial stays as a checkpoint in the scratch folder, and the next call
+that finds this checkpoint resumes the trial.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mvae.training.loop import THREADS, Progress, best_epoch, train
 from sweeps.store.provenance import Attempts
 
 CHECKPOINT_EVERY = 30.0
-"""Seconds; what a process loses at most when the time is up."""
+"""Seconds between checkpoints; the most training that a process loses when the time is up."""
 
 
 class OutOfTime(Exception):
@@ -45,43 +45,43 @@ def run_cells(
     done: Callable[[dict[str, Any]], None],
     failed: Callable[[str], None],
 ) -> None:
-    """Trains the wanted trials, in order, until `deadline` (on the wall clock, seconds).
+    """Trains the wanted trials in order until `deadline` (Unix seconds).
 
     Args:
-        scratch: for checkpoints of trials that are under way.
-        processes: how many at a time; 1 works in this process.
-        done: called with each result as it is there.
-        failed: called with a line about each trial that failed.
+        scratch: folder for checkpoints of unfinished trials.
+        processes: number of concurrent processes; 1 trains in this process.
+        done: called with each result as soon as it exists.
+        failed: called with one line about each failed trial.
     """
     if processes == 1:
-        for word in worked_off(pack, iter(wanted), scratch, device, deadline):
-            _pass_on(word, done, failed)
+        for outcome in train_until(pack, iter(wanted), scratch, device, deadline):
+            _pass_on(outcome, done, failed)
         return
     context = multiprocessing.get_context("spawn")
     todo: Queue[PackedTrial] = context.Queue()
-    words: Queue[Any] = context.Queue()
+    outcomes: Queue[Any] = context.Queue()
     for one in wanted:
         todo.put(one)
     workers = [
-        context.Process(target=_worker, args=(pack.folder, todo, words, scratch, str(device), deadline), daemon=True)
+        context.Process(target=_worker, args=(pack.folder, todo, outcomes, scratch, str(device), deadline), daemon=True)
         for _ in range(min(processes, len(wanted)))
     ]
     for worker in workers:
         worker.start()
-    while any(worker.is_alive() for worker in workers) or not words.empty():
+    while any(worker.is_alive() for worker in workers) or not outcomes.empty():
         try:
-            _pass_on(words.get(timeout=1.0), done, failed)
+            _pass_on(outcomes.get(timeout=1.0), done, failed)
         except queue.Empty:
             continue
     for number, worker in enumerate(workers):
         if worker.exitcode:
-            failed(f"process {number} for cells ended with code {worker.exitcode}")
+            failed(f"process {number} of the cells ended with code {worker.exitcode}")
 
 
-def worked_off(
+def train_until(
     pack: Pack, wanted: Iterator[PackedTrial], scratch: Path, device: torch.device, deadline: float
 ) -> Iterator[dict[str, Any] | str]:
-    """Results one by one, or a line about a trial that failed; ends at the deadline."""
+    """Yields results, or a line about a failed trial, until the deadline."""
     for one in wanted:
         if time.time() >= deadline:
             return
@@ -89,17 +89,17 @@ def worked_off(
             yield trained_cell(one, pack, scratch, device, deadline)
         except OutOfTime:
             return
-        except Exception as error:  # a cell that fails must not take the others with it; its line says why
+        except Exception as error:  # a failing cell must not stop the others; its line gives the reason
             yield f"cell {one.key}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def trained_cell(
     packed: PackedTrial, pack: Pack, scratch: Path, device: torch.device, deadline: float = float("inf")
 ) -> dict[str, Any]:
-    """One trial's result, in the form of a result file.
+    """Trains one trial; returns its result in the form of a result file.
 
     Raises:
-        OutOfTime: the deadline came first; the last checkpoint is in the scratch folder.
+        OutOfTime: the deadline passed; the last checkpoint is in the scratch folder.
     """
     trial, data = packed.trial, pack.load(packed.trial.dataset, device)
     attempt = uuid.uuid4().hex[:12]
@@ -114,7 +114,7 @@ def trained_cell(
         trial,
         data,
         checkpoints,
-        provenance=attempts.so_far,
+        provenance=attempts.for_checkpoint,
         heard=heard,
         checkpoint_every=CHECKPOINT_EVERY,
     )
@@ -126,7 +126,7 @@ def trained_cell(
         "made_by": "benchmarks/gpu",
         "machine": machine(),
         "git": pack.git,
-        **attempts.result(trained.checkpoint, data.fingerprint, pack.training_version, began),
+        **attempts.for_result(trained.checkpoint, data.fingerprint, pack.training_version, began),
     }
     return {
         "key": packed.key,
@@ -138,17 +138,17 @@ def trained_cell(
     }
 
 
-def _pass_on(word: Any, done: Callable[[dict[str, Any]], None], failed: Callable[[str], None]) -> None:
-    if isinstance(word, str):
-        failed(word)
+def _pass_on(outcome: Any, done: Callable[[dict[str, Any]], None], failed: Callable[[str], None]) -> None:
+    if isinstance(outcome, str):
+        failed(outcome)
     else:
-        done(word)
+        done(outcome)
 
 
 def _worker(
-    folder: Path, todo: Queue[PackedTrial], words: Queue[Any], scratch: Path, device: str, deadline: float
+    folder: Path, todo: Queue[PackedTrial], outcomes: Queue[Any], scratch: Path, device: str, deadline: float
 ) -> None:
-    """The body of a process: imports anew, so it takes the pack by its folder."""
+    """Runs in a new process, which reads the pack from its folder."""
 
     def wanted() -> Iterator[PackedTrial]:
         while True:
@@ -158,5 +158,5 @@ def _worker(
                 return
 
     torch.set_num_threads(THREADS)
-    for word in worked_off(read_pack(folder), wanted(), scratch, torch.device(device), deadline):
-        words.put(word)
+    for outcome in train_until(read_pack(folder), wanted(), scratch, torch.device(device), deadline):
+        outcomes.put(outcome)

@@ -1,4 +1,4 @@
-"""The command behind `benchmarks/gpu`: options, the order of the parts, and what is written after each of them."""
+"""The command behind `benchmarks/gpu`: its options, the order of the parts, and the results file."""
 
 from __future__ import annotations
 
@@ -29,31 +29,37 @@ from mvae.storage.files import write_atomically
 RESULTS = "gpu-results.json"
 LOCKSTEP_MODELS = (1, 4, 16)
 SPARE = 15.0
-"""Seconds before the end of the time at which cells are told to stop."""
+"""Seconds before the end of the time at which training of cells stops."""
 COMPILED_FROM = 240.0
-"""Seconds that must be left to begin compiling a model: a minute or so, that cells could use."""
+"""Seconds that must be left to start compiling a model, which takes about a minute that cells could use."""
 
 
 class Session:
-    """What is known so far, on disk after every part."""
+    """Results so far, written to disk after every part."""
 
     def __init__(self, out: Path, earlier: dict[str, Any]) -> None:
         self.out = out
-        self.told: dict[str, Any] = {"machine": machine(), "throughput": {}, "lockstep": {}, "cells": [], "skipped": []}
-        if earlier.get("machine", self.told["machine"]) == self.told["machine"]:
-            self.told.update({part: earlier[part] for part in ("throughput", "lockstep") if part in earlier})
+        self.results: dict[str, Any] = {
+            "machine": machine(),
+            "throughput": {},
+            "lockstep": {},
+            "cells": [],
+            "skipped": [],
+        }
+        if earlier.get("machine", self.results["machine"]) == self.results["machine"]:
+            self.results.update({part: earlier[part] for part in ("throughput", "lockstep") if part in earlier})
         elif earlier:
-            self.skip("speeds of the earlier call: they are another machine's, and are measured anew")
-        self.told["cells"] = list(earlier.get("cells", []))
+            self.skip("speeds of the earlier call: measured on another machine, so measured again here")
+        self.results["cells"] = list(earlier.get("cells", []))
 
     def measured(self, part: str, label: str, way: str, make: Callable[[], Setting], effort: Effort) -> None:
-        """Runs one measurement that is not there yet; a failure is noted, and the next one goes on."""
-        place = self.told[part].setdefault(label, {})
+        """Runs one measurement unless its result exists; a failure is recorded, and the next measurement follows."""
+        place = self.results[part].setdefault(label, {})
         if way in place:
             return
         try:
             speeds = WAYS[way](make(), effort)
-        except Exception as error:  # whatever one way of running does, the others are still worth their time
+        except Exception as error:  # if one way of running fails, the others are still worth measuring
             self.skip(f"{label}, {way}: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
         else:
             place.update(plain_values(speeds))
@@ -62,8 +68,8 @@ class Session:
         self.save()
 
     def done(self, result: dict[str, Any]) -> None:
-        """Takes a cell's result."""
-        self.told["cells"].append(result)
+        """Adds a cell's result."""
+        self.results["cells"].append(result)
         trial, metrics = result["trial"], result["metrics"]
         print(
             f"{trial['model']} {trial['paired_fraction']:g} seed {trial['seed']} {trial['pairing']} {trial['targets']}:"
@@ -73,17 +79,17 @@ class Session:
         self.save()
 
     def skip(self, line: str) -> None:
-        """Notes what was left out and why."""
+        """Records and prints a skipped part and the reason."""
         print(f"skipped: {line}", flush=True)
-        self.told["skipped"].append(line)
+        self.results["skipped"].append(line)
 
     def save(self) -> None:
-        """Writes the results as they are."""
-        write_atomically(self.out / RESULTS, json.dumps(self.told, indent=1).encode() + b"\n")
+        """Writes the current results."""
+        write_atomically(self.out / RESULTS, json.dumps(self.results, indent=1).encode() + b"\n")
 
 
 def measure_speeds(session: Session, pack: Pack, device: torch.device, effort: Effort, end: float) -> None:
-    """Every model each way, and the lockstep; the surest ways of all models come first."""
+    """Measures every model in every way, and the lockstep; the most reliable ways come first."""
     contenders: list[tuple[str, str, Callable[[], Setting]]] = [
         ("throughput", label, partial(Setting.of, packed, pack, device)) for label, packed in pack.timed.items()
     ]
@@ -94,20 +100,20 @@ def measure_speeds(session: Session, pack: Pack, device: torch.device, effort: E
         for models in LOCKSTEP_MODELS
     ]
     if device.type != "cuda":
-        session.skip("graphed and compiled steps: there is no GPU (torch sees none)")
+        session.skip("graphed and compiled steps: torch finds no GPU")
     for way in WAYS if device.type == "cuda" else ("eager",):
         for part, label, make in contenders:
             if way == "compiled" and part == "lockstep":
                 continue
             if way == "compiled" and end - time.time() < COMPILED_FROM:
-                session.skip(f"{label}, compiled: too little time is left; call again to go on")
+                session.skip(f"{label}, compiled: too little time left; run again to continue")
                 continue
             session.measured(part, label, way, make, effort)
 
 
 def train_cells(session: Session, pack: Pack, device: torch.device, options: argparse.Namespace, end: float) -> None:
-    """Cells that no earlier call has finished, until the time is up."""
-    finished = {result["key"] for result in session.told["cells"]}
+    """Trains cells that no earlier call has finished, until the time is up."""
+    finished = {result["key"] for result in session.results["cells"]}
     wanted = [one for one in pack.cells if one.key not in finished]
     processes = options.processes or (min(8, max(1, cores() // 2)) if device.type == "cuda" else 1)
     run_cells(
@@ -120,30 +126,30 @@ def train_cells(session: Session, pack: Pack, device: torch.device, options: arg
         done=session.done,
         failed=session.skip,
     )
-    left = len(pack.cells) - len({result["key"] for result in session.told["cells"]})
+    left = len(pack.cells) - len({result["key"] for result in session.results["cells"]})
     if left:
-        session.skip(f"{left} of {len(pack.cells)} cells: the time is up; call again to go on")
+        session.skip(f"{left} of {len(pack.cells)} cells: out of time; run again to continue")
 
 
 def run(options: argparse.Namespace, end: float) -> None:
-    """Everything, in the order of what it tells.
+    """Runs all parts, the most informative ones first.
 
     Raises:
-        Refusal: no pack, or an earlier file that cannot be read.
+        Refusal: there is no pack, or an earlier file cannot be read.
     """
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     pack = read_pack(options.data)
     session = Session(options.out, _earlier(options.continue_from or options.out / RESULTS))
-    print(f"{session.told['machine']}", flush=True)
+    print(f"{session.results['machine']}", flush=True)
     measure_speeds(session, pack, device, QUICK if options.quick else THOROUGH, end)
     train_cells(session, pack, device, options, end)
     session.save()
-    print(f"{len(session.told['cells'])} of {len(pack.cells)} cells; {options.out / RESULTS}")
+    print(f"{len(session.results['cells'])} of {len(pack.cells)} cells; {options.out / RESULTS}")
 
 
 def take(results: Path, storage: Path, name: str) -> int:
-    """Writes the cells of a results file as result files of a storage; returns their number."""
+    """Writes the cells of a results file as result files into a storage; returns their number."""
     from sweeps.store.results import Result, Results
 
     folder = Results(storage / name / "results")
@@ -154,7 +160,7 @@ def take(results: Path, storage: Path, name: str) -> int:
 
 
 def main(argv: Sequence[str]) -> int:
-    """The command line; returns the exit code: 0, or 2 for input that cannot be used."""
+    """Runs the command line; returns exit code 0, or 2 for invalid input."""
     end = time.time()
     options = _parser().parse_args(argv)
     end += 60 * options.minutes
@@ -169,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
             options.out.mkdir(parents=True, exist_ok=True)
             run(options, end)
         else:
-            raise Refusal("say what to do: --pack DIR, --out DIR or --take FILE")
+            raise Refusal("no action given: use --pack DIR, --out DIR or --take FILE")
     except Refusal as error:
         print(error, file=sys.stderr)
         return 2
@@ -177,25 +183,29 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    # argparse, not the pipelines' typed options: those need pydantic, which a GPU's machine may not have.
+    # argparse instead of the pipelines' typed options, which need pydantic; a GPU's machine may not have it.
     parser = argparse.ArgumentParser(
         prog="benchmarks/gpu", description=gpu_runs.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     here = Path(__file__).resolve().parents[2] / ".gpu-pack"
     scratch = Path(tempfile.gettempdir()) / "mvae-gpu-runs"
-    parser.add_argument("--pack", type=Path, metavar="DIR", help="make the packed folder, and nothing else")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="measure and train; the folder for gpu-results.json")
+    parser.add_argument("--pack", type=Path, metavar="DIR", help="only make the packed folder")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="measure and train; folder for gpu-results.json")
     parser.add_argument("--take", type=Path, metavar="FILE", help="write a results file's cells into --storage")
     parser.add_argument("--data", type=Path, metavar="DIR", default=here, help="packed folder (default: .gpu-pack)")
     parser.add_argument("--continue-from", type=Path, metavar="FILE", help="an earlier gpu-results.json")
-    parser.add_argument("--minutes", type=float, default=9.0, help="time of this call (default: 9)")
-    parser.add_argument("--processes", type=int, help="trials at a time (default: 8 on a GPU, 1 without)")
-    parser.add_argument("--scratch", type=Path, default=scratch, help="checkpoints of unfinished cells")
-    parser.add_argument("--quick", action="store_true", help="a few steps a measurement: to try the command out")
-    parser.add_argument("--data-root", type=Path, help="with --pack: raw data (default: $MVAE_DATA)")
-    parser.add_argument("--cache", type=Path, help="with --pack: converted data")
-    parser.add_argument("--storage", type=Path, default=Path("runs"), help="with --take (default: runs)")
-    parser.add_argument("--name", default="main", help="with --take: name of the experiment (default: main)")
+    parser.add_argument("--minutes", type=float, default=9.0, help="time limit in minutes (default: 9)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="number of concurrent trials (default: half the cores, at most 8, on a GPU; 1 on a CPU)",
+    )
+    parser.add_argument("--scratch", type=Path, default=scratch, help="folder for checkpoints of unfinished cells")
+    parser.add_argument("--quick", action="store_true", help="only a few steps per measurement, to try the command")
+    parser.add_argument("--data-root", type=Path, help="with --pack: folder of raw data (default: $MVAE_DATA)")
+    parser.add_argument("--cache", type=Path, help="with --pack: folder for converted data")
+    parser.add_argument("--storage", type=Path, default=Path("runs"), help="with --take: storage (default: runs)")
+    parser.add_argument("--name", default="main", help="with --take: name of the sweep in the storage (default: main)")
     return parser
 
 
@@ -203,7 +213,7 @@ def _earlier(file: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        told = json.loads(file.read_bytes())
+        content = json.loads(file.read_bytes())
     except ValueError as error:
-        raise Refusal(f"{file} is no results file of this command ({error}): move it away") from None
-    return dict(told)
+        raise Refusal(f"{file} is not a results file of this command ({error}): move it away") from None
+    return dict(content)

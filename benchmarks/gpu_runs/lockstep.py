@@ -1,10 +1,11 @@
-"""M models of the MLP networks trained as one: their parameters stacked, every layer one batched matrix product.
+"""M models of the MLP networks trained as one: stacked parameters, every layer one batched matrix product.
 
-On a GPU a step of small networks is as long as it takes to launch its kernels; M models in lockstep launch no more than
-one does. The objective is the ordinary one: it sees M * B rows, and sums of the models' losses have the models' own
-gradients. Adam works number by number, so each model gets exactly the steps that it would take alone.
+On a GPU, a step of small networks takes as long as launching its kernels, and M models in lockstep launch no more
+kernels than one model. The objective is the ordinary one on M * B rows. Its loss is the sum of the models' losses, so
+each model gets its own gradients. Adam works element by element, so each model takes the same steps as if trained
+alone.
 
-Shapes: M models, B rows of each, T terms that a decoder's pass holds; rows come by term, then model, then row.
+Shapes: M models, B rows per model, T terms in one decoder pass; rows are ordered by term, then model, then row.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class StackedLayers(nn.Module):
 
 
 class StackedRows(nn.Module):
-    """Stacked layers on flat rows [T * M * B, inputs], and their outputs in a row's own shape."""
+    """Stacked layers on flat rows [T * M * B, inputs]; outputs have the shape of one row."""
 
     def __init__(self, networks: Sequence[nn.Sequential], rows: int, shape: tuple[int, ...]) -> None:
         super().__init__()
@@ -64,7 +65,7 @@ class StackedRows(nn.Module):
 
 
 class StackedLabelEncoder(nn.Module):
-    """As LabelEncoder: every class is encoded once a model, and rows look theirs up."""
+    """Stacked LabelEncoders: every class is encoded once per model, and rows look up the result."""
 
     def __init__(self, networks: Sequence[LabelEncoder], rows: int) -> None:
         super().__init__()
@@ -75,12 +76,12 @@ class StackedLabelEncoder(nn.Module):
         self.register_buffer("offset", (torch.arange(len(networks)) * classes).repeat_interleave(rows))
 
     def forward(self, label: Tensor) -> Tensor:
-        """Labels int64 [M * B], by model."""
+        """Encodes labels int64 [M * B], ordered by model."""
         return F.embedding(label + self.offset, self.layers(self.embedding).flatten(0, 1))
 
 
 def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
-    """M models with MLP networks as one that takes M * rows rows, by model; copies of their parameters."""
+    """M models with MLP networks as one model for M * rows rows, ordered by model; copies their parameters."""
 
     def stack(networks: Sequence[nn.Module]) -> nn.Module:
         match networks[0]:
@@ -107,7 +108,7 @@ def stacked(models: Sequence[MVAE], rows: int) -> MVAE:
 
 
 def joined(batches: Sequence[ElboBatch], plan: Layout | None = None) -> ElboBatch:
-    """The models' batches as one, by model; all examples of all of them are paired. `plan` is that of a like step."""
+    """The models' batches as one, ordered by model, with all examples paired. `plan` is that of an earlier step."""
     if plan is None:
         modalities, rows = len(batches[0].values), len(batches[0].values[0])
         present = np.ones((len(batches) * rows, modalities), dtype=bool)

@@ -1,9 +1,9 @@
-"""The packed folder: data sets and trials, so that a GPU's machine needs neither raw files nor what makes trials.
+"""The packed folder: data sets and trials, so that a GPU's machine needs neither raw files nor pydantic.
 
-    DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array a split and modality, compressed
-    DIR/pack.json           fingerprints, versions; the trials to train, with their keys; the trials to time
+    DIR/<data set>.npz      train_0, train_1, validation_0, ...: uint8, one array per split and modality, compressed
+    DIR/pack.json           fingerprints, versions, the trials to train with their keys, and the trials to time
 
-A trial on the other side is a plain namespace with the same fields: the models read fields, and nothing else of it.
+An unpacked trial is a plain namespace with the same fields, because models only read fields of a trial.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FILE = "pack.json"
 PARTS = {"fingerprints", "training_version", "git", "timed", "cells"}
 MEASURE, METRIC = "accuracy-v1", "test/accuracy"
 FIRST_FRACTIONS = (0.01, 0.1, 1.0, 0.005, 0.001)
-"""Columns of Table 4 in the order of what they tell; the others follow."""
+"""Columns of Table 4, the most informative first; the others follow."""
 
 
 @dataclass(frozen=True)
@@ -45,26 +45,26 @@ class PackedTrial:
 
     @property
     def trial(self) -> Trial:
-        """What models and training read their fields from."""
+        """The trial as a namespace of fields, for models and training."""
         return cast("Trial", SimpleNamespace(**self.fields))
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What a packed folder says."""
+    """Contents of a packed folder."""
 
     folder: Path
     fingerprints: dict[str, str]
     training_version: int
     git: str
-    """Commit of the code that made the pack, which is the code that travels with it."""
+    """Commit of the code that made the pack; the same code runs on the GPU's machine."""
     timed: dict[str, PackedTrial]
     """Label to the trial whose steps are timed."""
     cells: tuple[PackedTrial, ...]
-    """Trials to train, the most telling first."""
+    """Trials to train, the most informative first."""
 
     def load(self, name: str, device: torch.device) -> Dataset:
-        """One data set, on a device; read once a process."""
+        """Loads one data set onto a device; reads it once per process."""
         return _loaded(self.folder, name, self.fingerprints[name], device)
 
 
@@ -80,31 +80,31 @@ def _loaded(folder: Path, name: str, fingerprint: str, device: torch.device) -> 
 
 
 def read(folder: Path) -> Pack:
-    """The packed folder.
+    """Reads a packed folder.
 
     Raises:
-        Refusal: there is none, or one of another version of this command.
+        Refusal: there is none, or another version of this command made it.
     """
     try:
-        told = json.loads((folder / FILE).read_bytes())
+        description = json.loads((folder / FILE).read_bytes())
     except FileNotFoundError:
         raise Refusal(
-            f"{folder} holds no packed data: make it where the data sets are, with benchmarks/gpu --pack DIR"
+            f"{folder} holds no packed data: run benchmarks/gpu --pack DIR on the machine with the data sets"
         ) from None
-    if told.keys() != PARTS:
-        raise Refusal(f"{folder} was packed by another version: make it again, with benchmarks/gpu --pack DIR")
+    if description.keys() != PARTS:
+        raise Refusal(f"{folder} was packed by another version: make it again with benchmarks/gpu --pack DIR")
     return Pack(
         folder,
-        told["fingerprints"],
-        told["training_version"],
-        told["git"],
-        {label: PackedTrial(**one) for label, one in told["timed"].items()},
-        tuple(PackedTrial(**one) for one in told["cells"]),
+        description["fingerprints"],
+        description["training_version"],
+        description["git"],
+        {label: PackedTrial(**one) for label, one in description["timed"].items()},
+        tuple(PackedTrial(**one) for one in description["cells"]),
     )
 
 
 def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial], cells: Iterable[Trial]) -> None:
-    """Makes a packed folder; the description comes last."""
+    """Makes a packed folder; writes the description last."""
     from mvae.trial import TRAINING_VERSION
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -119,18 +119,18 @@ def write(folder: Path, datasets: Sequence[Dataset], timed: Mapping[str, Trial],
     def packed(trial: Trial) -> dict[str, Any]:
         return {"key": trial.key(fingerprints[trial.dataset]), "fields": trial.model_dump()}
 
-    told = {
+    description = {
         "fingerprints": fingerprints,
         "training_version": TRAINING_VERSION,
         "git": git_sha(),
         "timed": {label: packed(trial) for label, trial in timed.items()},
         "cells": [packed(trial) for trial in cells],
     }
-    write_atomically(folder / FILE, json.dumps(told, indent=1).encode() + b"\n")
+    write_atomically(folder / FILE, json.dumps(description, indent=1).encode() + b"\n")
 
 
 def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> None:
-    """The pack of MNIST and FashionMNIST with the trials of Table 4; needs what the sweeps need.
+    """Packs MNIST and FashionMNIST with the trials of Table 4; needs the same packages as sweeps.
 
     Raises:
         Refusal: the data are missing.
@@ -141,7 +141,7 @@ def write_paper(folder: Path, data_root: Path | None, cache: Path | None) -> Non
 
 
 def timed_trials() -> dict[str, Trial]:
-    """Label to the trial whose steps are timed: all examples paired, so that every step has the same shape."""
+    """Label to the trial whose steps are timed; all examples are paired, so every step has the same shape."""
     from mvae.trial import Trial
 
     chosen = {
@@ -158,10 +158,10 @@ def timed_trials() -> dict[str, Trial]:
 
 
 def table_4() -> list[Trial]:
-    """The sweep's own trials of Table 4, the most telling first.
+    """The sweep's own trials of Table 4, the most informative first.
 
-    First the open question of docs/table4.md: `resampled` at 1 and 2 % by the published annealing. Then NN and MVAE by
-    column, the readings at 1 %, further seeds, MVAE-Q.
+    First the open question of docs/table4.md: `resampled` at 1 and 2 % with the published annealing. Then NN and MVAE
+    by column, the variants at 1 %, further seeds, and MVAE-Q.
     """
     from pipelines.weak_supervision import Options, cells
     from sweeps.cli.options import read as parsed

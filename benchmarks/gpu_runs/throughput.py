@@ -1,7 +1,7 @@
-"""Samples a second of a training step: the loop itself, compiled, as one CUDA graph; of one model and of M in lockstep.
+"""Measures images per second of training steps: eager, compiled, or as CUDA graphs; for one model or M in lockstep.
 
-A sample is an image of the stream: a step of batch 100 counts 100, whatever its number of terms. Times are wall time,
-with the device waited for at both ends, the median over blocks.
+A step with batch 100 counts as 100 images, for any number of terms. Times are wall times, with a device synchronisation
+at both ends; the median over blocks counts.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from mvae.training.steps import EAGER_STEPS, RecordedSteps, Steps
 
 @dataclass(frozen=True)
 class Effort:
-    """How long to measure."""
+    """Length of a measurement."""
 
     steps: int
-    """Of a block."""
+    """Steps per block."""
     blocks: int
 
 
@@ -43,23 +43,23 @@ QUICK = Effort(steps=3, blocks=3)
 
 @dataclass
 class Setting:
-    """A model about to be trained, on a device."""
+    """A model on a device, ready for training."""
 
     model: nn.Module
     learner: Learner
     trial: Any
     device: torch.device
     models: int = 1
-    """How many are trained in lockstep."""
+    """Number of models trained in lockstep."""
 
     @property
     def samples(self) -> int:
-        """Of a step."""
+        """Images per step."""
         return int(self.models * self.trial.batch_size)
 
     @classmethod
     def of(cls, packed: PackedTrial, pack: Pack, device: torch.device) -> Setting:
-        """As `mvae.training.loop.train` sets it up."""
+        """Sets up a packed trial like `mvae.training.loop.train`."""
         trial, data = packed.trial, pack.load(packed.trial.dataset, device)
         chosen = arm(trial.model)
         assert chosen.learner is not None
@@ -70,7 +70,7 @@ class Setting:
 
 
 def samples_a_second(run: Callable[[int], object], setting: Setting, effort: Effort) -> float:
-    """Median over blocks."""
+    """Images per second, median over blocks."""
     run(2)
     speeds = []
     for _ in range(effort.blocks):
@@ -91,25 +91,24 @@ class Blocks:
         self.taken = way(self.few, setting.model, optimizer, setting.trial)
 
     def __call__(self, steps: int) -> None:
-        """So many steps of the loop."""
+        """Takes the given number of steps."""
         self.few.steps = steps
         training._train_epoch(self.taken, 0)
 
 
 def eager(setting: Setting, effort: Effort) -> dict[str, float]:
-    """The training loop, kernel by kernel."""
+    """Times the training loop, kernel by kernel."""
     return {"eager": samples_a_second(Blocks(setting, Steps), setting, effort)}
 
 
 def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
-    """The training loop with its networks through torch.compile, as a trial with `compile` does it."""
+    """Times the training loop with networks compiled by torch.compile, like a trial with `compile`."""
     training.compile_networks(setting.model)
     return {"compiled": eager(setting, effort)["eager"]}
 
 
 def graphed(setting: Setting, effort: Effort) -> dict[str, float]:
-    """The training loop with its steps recorded, as it is on a GPU; and a record alone, on the same batch again and
-    again: the upper end."""
+    """Times the training loop with recorded steps, and only a recorded step on one repeated batch (an upper bound)."""
     blocks = Blocks(setting, RecordedSteps)
     assert isinstance(blocks.taken, RecordedSteps)
     blocks(EAGER_STEPS + 1)
@@ -128,18 +127,18 @@ WAYS: dict[str, Callable[[Setting, Effort], dict[str, float]]] = {
     "graphed": graphed,
     "compiled": compiled,
 }
-"""Ways to run a step, the surest first."""
+"""Ways to run a step, the most reliable first."""
 
 
 class Together(ElboLearner):
-    """M learners' steps as one, for their stacked model: the loss is theirs, summed."""
+    """Steps of M learners as one, for their stacked model; the loss is the sum of theirs."""
 
     def __init__(self, model: MVAE, learners: list[ElboLearner]) -> None:
         vars(self).update(vars(learners[0]))  # weights, annealing and batch size are the same for all
         self.model, self.learners = model, learners
 
     def batches(self, epoch: int) -> Iterator[ElboBatch]:
-        """Each learner's own batches, joined; the plan, equal for all steps, is made once."""
+        """Joins the learners' batches; the plan is made once, because all steps share it."""
         plan: Layout | None = None
         for parts in zip(*(learner.batches(epoch) for learner in self.learners), strict=True):
             batch = lockstep.joined(parts, plan)
@@ -148,7 +147,7 @@ class Together(ElboLearner):
 
 
 def together(packed: PackedTrial, pack: Pack, models: int, device: torch.device) -> Setting:
-    """M models of a trial that differ in their seeds, as one."""
+    """M models of one trial with different seeds, stacked into one."""
     settings = [
         Setting.of(PackedTrial(packed.key, {**packed.fields, "seed": seed}), pack, device) for seed in range(models)
     ]

@@ -17,7 +17,7 @@ def raw(root: Path) -> Path:
 
 
 def check(root: Path) -> None:
-    """Raises if a raw file is missing; reads none of them."""
+    """Raises if a raw file is missing, without reading it."""
     if not raw(root).is_file():
         raise MissingFiles(f"{raw(root)} is missing: name its folder by --data-root")
 
@@ -31,7 +31,7 @@ def convert(root: Path) -> Arrays:
     """Returns one array of bytes per split and modality, images as [N, channels, height, width]."""
     file = np.load(raw(root))
     images, labels = file["images"].astype(np.uint8)[:, None], file["labels"].astype(np.uint8)
-    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)))  # random, and always the same
+    order = np.argsort(np.random.Philox(key=0).random_raw(len(labels)))  # a fixed random order
     ends = np.cumsum(list(SIZES.values()))[:-1]
     parts = zip(np.split(images[order], ends), np.split(labels[order], ends), strict=True)
     return dict(zip(SIZES, parts, strict=True))

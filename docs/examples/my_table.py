@@ -48,7 +48,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the requested table, next to the published one if the data set is the published one's."""
+    """Returns the requested table, next to the published table if both are of one data set."""
     table = TABLE if options.dataset == TABLE.dataset else None
     return Sweep(f"my_table-{options.dataset}", "My table", tuple(cells(options)), table, axis=TABLE.axis)
 

@@ -1,21 +1,20 @@
-"""Documents: the tables, figures and pictures of README.md and docs/, filled from committed results alone.
+"""Fills the tables, figures and pictures of README.md and docs/ from committed results.
 
-    python -m docs.report                     what `make report` types
-    python -m docs.report --store URI         first takes what an MLflow store holds of our sweeps into docs/results/
+    python -m docs.report                     what `make report` runs
+    python -m docs.report --storage FOLDER    first adds the results of our sweeps in FOLDER to docs/results/
 
-No measured number is typed by hand. What stands between `<!-- ours:NAME -->` and `<!-- /ours -->` is made here. A NAME
-is an address in a committed file, or a derived value; a number has its format behind it: `NAME:.2f`.
+Text between `<!-- ours:NAME -->` and `<!-- /ours -->` is generated; no measured number is typed by hand. A NAME is the
+address of a committed value, or of a value derived from several. A format may follow it, as in Python: `NAME:.2f`.
 
     spans.py        finds and fills the spans of a page
-    sources.py      the committed files; addresses of benchmarks, of output and of values noted by hand
-    numbers.py      docs/results/*.csv: numbers, each with its trial, and metrics by epoch
-    tables.py       tables of numbers, and addresses of their cells; tables.csv names them, rows.csv their rows
-    findings.py     values derived from several cells or benchmarks, and the sentences held against the numbers
+    numbers.py      docs/results/*.csv: numbers with their trials, and metrics by epoch
+    sources.py      all committed files; addresses of benchmarks, command output, values noted by hand, and options
+    tables.py       tables of numbers and addresses of their cells; tables.csv lists them, rows.csv names their rows
+    findings.py     values derived from several cells or benchmarks; checks that the pages' sentences are still true
     table4.py       the runs behind docs/table4.md
-    scorecard.py    the supplement's items (items.py, items.csv) and our runs of each
-    options.py      the table of all pipelines' options
-    pictures.py     pictures, drawn again only if their numbers have changed
-    refresh.py      takes new numbers from an MLflow store
+    scorecard.py    our numbers for each item of the supplement; items.csv describes the items
+    pictures.py     pictures, redrawn only if their numbers have changed
+    refresh.py      takes new numbers from a storage
 
-To add a number to a page: find its address with `python -m docs.report --names`, or derive it in findings.py.
+To add a number to a page, list all names with `python -m docs.report --names`, or derive the number in findings.py.
 """

@@ -1,10 +1,10 @@
-"""`make report`: fill README.md and docs/ from the committed results.
+"""Fills README.md and docs/ from the committed results (`make report`).
 
-Type    python -m docs.report                                           what `make report` does
-        python -m docs.report --store sqlite:///$PWD/runs/mlflow.db     first takes new numbers from MLflow
-        python -m docs.report --store URI --sweeps k_sweep-digits       of sweeps that have no file yet
-        python -m docs.report --check                                   writes nothing; exit code 1 where it would
-        python -m docs.report --names                                   every name that a span may have, and its value
+Type    python -m docs.report                                           fill the pages
+        python -m docs.report --storage runs                            first take new numbers from a sweep's storage
+        python -m docs.report --storage runs --sweeps k_sweep-digits    of a sweep that has no file yet
+        python -m docs.report --check                                   write nothing; exit code 1 if a file is stale
+        python -m docs.report --names                                   list the name and value of every possible span
 """
 
 from __future__ import annotations
@@ -14,41 +14,39 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 from pathlib import Path
 
-from docs.report import findings, options, scorecard, sources, table4, tables
+from docs.report import findings, scorecard, sources, table4, tables
 from docs.report.pictures import draw, drawn, stale
 from docs.report.refresh import refresh
 from docs.report.sources import Sources, Value
 from docs.report.spans import fill
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
-from sweeps.cli.tracking_uri import tracking_uri
 from sweeps.cli.words import error
-from sweeps.store.sqlite import sqlite_path
-from sweeps.tracking.tracker import check
+from sweeps.store.store import Store
 
-TOPICS = (sources, tables, findings, scorecard, table4, options)
+TOPICS = (sources, tables, findings, scorecard, table4)
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Every name that a span may have, and its value."""
+    """Returns the value of every span name."""
     found: dict[str, Value] = {}
     for topic in TOPICS:
         of_topic = topic.figures(sources)
-        assert not found.keys() & of_topic.keys(), "two topics give one name"
+        assert not found.keys() & of_topic.keys(), "two topics define the same name"
         found |= of_topic
     return found
 
 
 def documents(root: Path) -> list[Path]:
-    """The files that are filled."""
+    """Returns the pages that may contain spans."""
     return [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
 
 
 def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
-    """The files whose text would change, with their new text.
+    """Returns the new text of each page that would change.
 
     Raises:
-        Refusal: a span that cannot be filled; the message names file and line.
+        Refusal: a span cannot be filled; the message names file and line.
     """
     texts = {path: path.read_text(encoding="utf-8") for path in documents(root)}
     filled = {path: fill(text, values, str(path.relative_to(root))) for path, text in texts.items()}
@@ -56,46 +54,42 @@ def refilled(root: Path, values: dict[str, Value]) -> dict[Path, str]:
 
 
 def run(options: Namespace, sources: Sources) -> int:
-    """Do what the options say, and return the exit code.
+    """Runs the command and returns its exit code.
 
     Raises:
-        Refusal: no tracking store; sources or spans that say nothing, or contradict one another.
+        Refusal: a storage without results; invalid or contradictory sources or spans.
     """
-    if options.store:
-        uri = tracking_uri(options.store)
-        file = sqlite_path(uri)
-        if file is not None and not file.is_file():
-            raise Refusal(f"--store {options.store}: there is no database {file}; a sweep makes one in its --storage")
-        check(uri)
-        for line in refresh(sources.results, uri, filter(None, options.sweeps.split(","))):
+    if options.storage:
+        store = Store.open(options.storage, options.name, create=False)
+        for line in refresh(sources.results, store, filter(None, options.sweeps.split(","))):
             print(line)
     values = figures(sources)
     if options.names:
-        print("\n".join(f"{name}    {str(value).partition(chr(10))[0]}" for name, value in sorted(values.items())))
+        for name, value in sorted(values.items()):
+            print(f"{name}    {str(value).partition(chr(10))[0]}")
         return 0
     texts, pictures = refilled(sources.root, values), drawn(sources)
     folder = sources.root / "docs" / "pictures"
-    behind = stale(folder, pictures)
-    for path in [*texts, *(folder / name for name in behind)]:
+    outdated = stale(folder, pictures)
+    for path in [*texts, *(folder / name for name in outdated)]:
         print(f"{'would change' if options.check else 'changed'}: {path.relative_to(sources.root)}")
     if options.check:
-        return int(bool(texts or behind))
+        return int(bool(texts or outdated))
     for path, text in texts.items():
         write_atomically(path, text.encode())
-    for name in behind:
+    for name in outdated:
         draw(folder / name, pictures[name])
     return 0
 
 
 def main(argv: Sequence[str] | None = None, sources: Sources | None = None) -> int:
-    """The command; 2 if the input is wrong, after one line that says so."""
+    """Runs the command line. A `Refusal` becomes one line on stderr and exit code 2."""
     parser = ArgumentParser("python -m docs.report", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
-    parser.add_argument("--store", metavar="URI", help="MLflow server or database to take new numbers from")
-    parser.add_argument(
-        "--sweeps", metavar="NAME,...", default="", help="of these sweeps (default: of all that have a file)"
-    )
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where something would change")
-    parser.add_argument("--names", action="store_true", help="list what spans may be called; write nothing")
+    parser.add_argument("--storage", metavar="FOLDER", help="storage of our sweeps, to take new numbers from")
+    parser.add_argument("--name", default="main", help="name of the experiment in the storage (default: %(default)s)")
+    parser.add_argument("--sweeps", metavar="NAME,...", default="", help="take only these (default: all with a file)")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 if anything would change")
+    parser.add_argument("--names", action="store_true", help="list all span names with their values; fill nothing")
     options = parser.parse_args(argv)
     try:
         return run(options, sources or Sources())

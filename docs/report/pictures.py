@@ -1,16 +1,17 @@
-"""Pictures drawn from committed numbers: docs/pictures/NAME.png, each with the digest of what it shows inside.
+"""Draws docs/pictures/NAME.png from committed numbers.
 
-Bytes of a PNG depend on versions of matplotlib and fonts; the digest does not. A picture is drawn again only if its
-numbers have changed.
+The bytes of a PNG depend on the versions of matplotlib and fonts, so each picture holds a digest of its numbers. It is
+drawn again only if its numbers have changed.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -21,14 +22,21 @@ from docs.report.tables import TABLES, options, table
 from mvae.storage.files import write_atomically
 from pipelines import k_sweep, missing_modalities
 from sweeps.table.comparison import Report
-from sweeps.table.plot import picture, saved
+from sweeps.table.plot import COLOURS, picture, saved
+from sweeps.table.published import TABLE_4, column_label
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NOTE = "mvae-suite numbers"
-"""Name of the PNG's text that holds the digest."""
+"""Name of the text in a PNG that holds the digest."""
+PAPER_BATCHES = 100 * 500
+"""Batches in 100 epochs of the paper's training; with all pairs, each of them is paired."""
 
 
 class Drawn(NamedTuple):
-    """A picture, and every number that it shows."""
+    """A picture and its numbers."""
 
     draw: Callable[[], bytes]
     shows: Sequence[object]
@@ -40,38 +48,38 @@ class Drawn(NamedTuple):
 
 
 def drawn(sources: Sources) -> dict[str, Drawn]:
-    """Every picture of numbers, by file name."""
-    fashion, digits, missing, subsets = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
-    of_missing = options("missing_modalities", TABLES["figure5"]["arguments"])
-    of_subsets = options("k_sweep", TABLES["figure6"]["arguments"])
-    figure_5 = missing_modalities.pictures(missing, missing, of_missing)["figure-5.png"]
-    figure_6 = k_sweep.pictures(subsets, of_subsets)["figure-6.png"]
-    cells, numbers = table4.by_set_up(sources), table4.shown_numbers(sources)
-    found = {
-        "digits-accuracy.png": Drawn(lambda: saved(lambda: picture(digits), "png"), _numbers(digits)),
-        "fashion-mnist-accuracy.png": Drawn(lambda: saved(lambda: picture(fashion), "png"), _numbers(fashion)),
-        "figure-5-mnist19.png": Drawn(figure_5, _numbers(missing)),
-        "figure-6-mnist19.png": Drawn(figure_6, _numbers(subsets)),
-        "table-4-batches.png": Drawn(lambda: table4.picture_of_batches(cells), numbers),
+    """Returns every picture by file name."""
+    fashion, digits, figure5, figure6 = (table(sources, name) for name in ("fashion", "digits", "figure5", "figure6"))
+    of_figure5 = options("missing_modalities", TABLES["figure5"]["arguments"])
+    of_figure6 = options("k_sweep", TABLES["figure6"]["arguments"])
+    cells, precisions = table4.by_set_up(sources), table4.precisions(sources)
+    batches, weights = table4.accuracy_by_batches(cells).items(), table4.by_weight(cells).items()
+    of_table4 = (*batches, *weights, *map(repr, precisions.values()))
+    return {
+        "digits-accuracy.png": Drawn(partial(saved, lambda: picture(digits), "png"), _numbers(digits)),
+        "fashion-mnist-accuracy.png": Drawn(partial(saved, lambda: picture(fashion), "png"), _numbers(fashion)),
+        "figure-5-mnist19.png": Drawn(
+            missing_modalities.pictures(figure5, figure5, of_figure5)["figure-5.png"], _numbers(figure5)
+        ),
+        "figure-6-mnist19.png": Drawn(k_sweep.pictures(figure6, of_figure6)["figure-6.png"], _numbers(figure6)),
+        "table-4-batches.png": Drawn(partial(_batches, cells), of_table4),
+        "table-4-weights.png": Drawn(partial(_weights, cells, precisions), of_table4),
     }
-    if table4.by_weight(cells):
-        found["table-4-weights.png"] = Drawn(lambda: table4.picture_of_weights(sources), numbers)
-    return found
 
 
-def _numbers(shown: Report) -> list[object]:
-    """Every number of a table, ours and the paper's, with its place."""
-    pairs = ((entry, run) for entry in shown.in_order() for run in entry.runs)
+def _numbers(report: Report) -> list[object]:
+    """Returns every number of a table, ours and the paper's, with its place."""
+    pairs = ((entry, run) for entry in report.in_order() for run in entry.runs)
     return [(run.row, run.column, run.seed, run.value, entry.published) for entry, run in pairs]
 
 
 def stale(folder: Path, pictures: dict[str, Drawn]) -> list[str]:
-    """Names of the pictures that do not exist or show other numbers."""
-    return [name for name, one in pictures.items() if _noted(folder / name) != one.digest]
+    """Returns the names of pictures that do not exist or show other numbers."""
+    return [name for name, one in pictures.items() if _digest(folder / name) != one.digest]
 
 
 def draw(path: Path, one: Drawn) -> None:
-    """Write a picture with its digest."""
+    """Writes a picture with its digest."""
     about = PngInfo()
     about.add_text(NOTE, one.digest)
     buffer = io.BytesIO()
@@ -80,9 +88,61 @@ def draw(path: Path, one: Drawn) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def _noted(path: Path) -> str | None:
+def _digest(path: Path) -> str | None:
     if not path.exists():
         return None
     with Image.open(path) as image:
         image.load()
         return image.info.get(NOTE)
+
+
+def _batches(cells: table4.Cells) -> bytes:
+    """Draws test accuracy against paired batches and the published row, in one panel per final beta."""
+    figure, panels = _panels(2)
+    published = [(share * PAPER_BATCHES, TABLE_4.published("mvae", share)) for share in TABLE_4.shares]
+    for axes, beta in zip(panels, (1.0, 0.5), strict=True):
+        axes.plot(*zip(*published, strict=True), color="black", linestyle="--", marker="s", ms=3, label="published row")
+        plain = {
+            (set_up, share): points
+            for (set_up, share), points in table4.accuracy_by_batches(cells).items()
+            if (set_up.arm, set_up.label_weight, set_up.final_beta) == ("mvae", 1.0, beta)
+        }
+        for number, ((set_up, share), points) in enumerate(plain.items()):
+            label = f"{set_up.targets}, {set_up.pairing}, {column_label(share)}"
+            style, colour = ":" if set_up.targets == "own" else "-", COLOURS[number % len(COLOURS)]
+            axes.plot(*zip(*points, strict=True), style, color=colour, marker="o", ms=2.5, label=label)
+        _dress(axes, f"beta rises to {beta:g}", xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
+    return saved(lambda: figure, "png")
+
+
+def _weights(cells: table4.Cells, measured: Mapping[float, Any]) -> bytes:
+    """Draws the test accuracy of `own` against the label weight, and the precision of both experts at each weight.
+
+    Args:
+        measured: from `table4.precisions`.
+    """
+    figure, (first, *others) = _panels(1 + len(measured))
+    for number, (share, points) in enumerate(table4.by_weight(cells).items()):
+        first.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
+    _dress(first, "accuracy of MVAE (own)", xscale="log", xlabel="label weight", ylabel="test accuracy")
+    for axes, (weight, values) in zip(others, measured.items(), strict=True):
+        for name, colour in (("label", COLOURS[1]), ("image", COLOURS[0])):
+            axes.plot(range(1, 1 + len(values[name])), values[name], color=colour, label=f"{name}'s expert")
+        title, precision = f"label weight {weight:g}, all pairs", "precision (the prior has 1)"
+        _dress(axes, title, yscale="log", xlabel="latent dimension", ylabel=precision)
+    return saved(lambda: figure, "png")
+
+
+def _panels(n: int) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.8 * n, 4.4), layout="constrained")
+    return figure, list(figure.subplots(1, n, squeeze=False).flat)
+
+
+def _dress(axes: Axes, title: str, **settings: str) -> None:
+    axes.set(**settings)
+    axes.set_title(title, loc="left", fontsize=10)
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=7)

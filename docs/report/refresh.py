@@ -1,154 +1,123 @@
-"""From a tracking store into docs/results/: what finished runs of our sweeps say, added to the committed numbers.
+"""Adds new results of a storage to docs/results/. Committed numbers are never overwritten.
 
-A run is taken only if its key follows from its parameters and its data's fingerprint. A number that is committed
-already must be the same; nothing is ever overwritten.
+The reports in the storage say which results belong to a sweep. Results of elastic trials are left out.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from docs.report import numbers as kept
-from docs.report.numbers import Committed, Curves, Number
+from docs.report.numbers import CURVES, Committed, Curves, lines_of
 from mvae.refusal import Refusal
 from mvae.storage.files import write_atomically
 from mvae.trial import Trial
+from sweeps.store.results import Result
+from sweeps.store.store import Store
 from sweeps.table.files import MARK
 
-TRANSLATED = ("bleu", "chrf", "unigram", "tokens/", "active_units/", "kl")
-SEEN = ("psnr", "ssim", "empty_masks")
-FINAL = ("test/", "best/", "psnr", "ssim", *TRANSLATED)
-"""Beginnings of a run's final numbers; all else in MLflow is by epoch, or of the machine."""
-MEASURES = (("attribute_", "attributes-"), (TRANSLATED, "translation-"), (SEEN, "vision-"), ("accuracy", "accuracy-"))
-"""Beginnings of metrics, and of the token of the measure that gives them."""
-LIKELIHOODS = ("log_", "variance_", "ess_", "se_")
 
-
-def refresh(folder: Path, uri: str, sweeps: Iterable[str] = ()) -> list[str]:
-    """Add what a store's finished runs say to the files of numbers.
+def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]:
+    """Adds the results in a storage to the files of numbers.
 
     Args:
         folder: docs/results.
-        uri: of the tracking store.
-        sweeps: those that get a file; without any, those that have one.
+        sweeps: sweeps to take, with or without a file; none: those that have a file.
     Returns:
-        A line a file that changed.
+        One line per file that changed.
     Raises:
-        Refusal: a number that differs from the committed one; a run whose key does not follow from its parameters;
-            a sweep that the store does not have.
+        Refusal: a sweep has no report in the storage; a number differs from the committed one; a key does not follow
+            from the trial and its data.
     """
-    from sweeps.tracking.mirror import finished_runs
-
-    runs = finished_runs(uri)
-    found = {name for run in runs for name in run.sweeps}
-    wanted = set(sweeps) or {name for name in found if _file(folder, name).exists()}
-    if missing := sorted(wanted - found):
-        raise Refusal(f"the store has no finished run of {missing[0]}: it has {', '.join(sorted(found)) or 'none'}")
+    reported: dict[str, set[tuple[str, str]]] = {}
+    for report in store.reports.iterdir() if store.reports.is_dir() else ():
+        if lines := lines_of(report / "runs.csv"):
+            reported.setdefault(file_of(report.name), set()).update((line["key"], line["measure"]) for line in lines)
+    wanted = {file_of(sweep) for sweep in sweeps} or {name for name in reported if (folder / name).exists()}
+    if missing := sorted(wanted - reported.keys()) or ["any sweep"] * (not reported):
+        known = ", ".join(sorted(reported)) or "none"
+        raise Refusal(f"{store.reports} has no report of {missing[0]} (found: {known}): run the sweep with --report")
     changed = []
-    for path in sorted({_file(folder, name) for name in wanted}):
-        before = kept.read(path) if path.exists() else Committed(())
-        own = [
-            run
-            for run in runs
-            if any(_file(folder, name) == path for name in wanted & run.sweeps)
-            if "mvae.measures" in run.tags and run.tags.get("mvae.elastic") != "true"
-        ]
-        new = [number for run in own for number in numbers(run.params, run.tags, run.metrics)]
-        after = merged(before, new, path.name)
-        if _write(path, kept.written(after)):
-            changed.append(f"{path.name}: {len(after) - len(before.numbers)} numbers more")
-        drawn = folder / kept.CURVES / path.name
+    for name in sorted(wanted):
+        results = (store.results.read(*place) for place in sorted(reported[name]))
+        own = [result for result in results if result is not None and not result.provenance.get("elastic")]
+        committed, new = kept.read(folder / name), [committable(result) for result in own]
+        check_equal(_numbers(committed), _numbers(new), name)
+        more = [result for result in new if committed.read(result.key, result.measure) is None]
+        if more:
+            write_atomically(folder / name, kept.written(Committed([*committed, *more])).encode())
+            changed.append(f"{name}: {len(_numbers(more))} new numbers")
+        drawn = folder / CURVES / name
         if drawn.exists():
-            curves = {(run.tags["mvae.key"], metric): run.curve(metric) for run in own for metric in kept.BY_EPOCH}
-            new_curves = {place: values for place, values in curves.items() if values}
-            _write(drawn, kept.written_curves(merged_curves(kept.read_curves(drawn), new_curves, drawn.name)))
+            old_curves, new_curves = kept.read_curves(drawn), curves(own)
+            check_equal(old_curves, new_curves, name)
+            write_atomically(drawn, kept.written_curves(old_curves | new_curves).encode())
     return changed
 
 
-def numbers(params: Mapping[str, str], tags: Mapping[str, str], metrics: Mapping[str, float]) -> list[Number]:
-    """The final numbers of one run.
+def committable(result: Result) -> Result:
+    """Returns a storage's result as docs/results/ keeps it, without metrics of the training split.
 
     Raises:
-        Refusal: its key does not follow from its parameters.
+        Refusal: the key does not follow from the trial and its data.
     """
-    key = tags["mvae.key"]
     kept.know_examples()
-    trial = Trial.create(**{name: text for name, text in params.items() if text != "None"})
-    if trial.key(tags.get("mvae.fingerprint", "")) != key:
-        raise Refusal(f"run {key}: its parameters and data give another key, so its numbers cannot be taken")
-    measures = list[str](json.loads(tags["mvae.measures"]))
+    trial, made = Trial.create(**result.trial), result.provenance
+    if trial.key(made.get("data", "")) != result.key:
+        raise Refusal(f"{result.key}: the trial and its data give another key, so its numbers cannot be taken")
+    metrics = {name: value for name, value in sorted(result.metrics.items()) if not name.startswith("train/")}
     about = {
-        "git": tags.get("mvae.git", ""),
-        "torch": str(json.loads(tags.get("mvae.versions", "{}")).get("torch", "")),
-        "device": tags.get("mvae.device", ""),
-        "training_seconds": f"{float(tags['mvae.seconds']):.1f}" if "mvae.seconds" in tags else "",
-        "measured_in_seconds": "",
+        "git": made.get("git") or "",
+        "torch": made.get("versions", {}).get("torch", ""),
+        "device": made.get("device", ""),
+        "training_seconds": f"{made['seconds']:.1f}" if "seconds" in made else "",
+        "measured_in_seconds": f"{made['measured_in_seconds']:.1f}" if "measured_in_seconds" in made else "",
     }
-    final = {name: value for name, value in metrics.items() if name.startswith(FINAL)}
-    return [Number(key, measure_of(name, measures), name, value, trial, about) for name, value in final.items()]
+    return replace(result, trial=trial.model_dump(), metrics=metrics, provenance=about)
 
 
-def measure_of(metric: str, measures: list[str]) -> str:
-    """The token of the measure that gave a metric; all tokens if MLflow does not say.
-
-    Of a likelihood with several numbers of samples MLflow shows the estimate with the most.
-    """
-    name = metric.removeprefix("test/")
-    if name.startswith(LIKELIHOODS):
-        by_samples = sorted((int(found[1]), token) for token in measures if (found := re.search(r"-s(\d+)-v", token)))
-        likely = [token for _, token in by_samples[-1:]]
-    else:
-        begins = next((token for metrics, token in MEASURES if name.startswith(metrics)), None)
-        if name.startswith("accuracy-f"):
-            begins = f"readout-{name.removeprefix('accuracy-')}-"
-        likely = [token for token in measures if begins is not None and token.startswith(begins)]
-    return likely[0] if len(likely) == 1 else " ".join(measures)
+def curves(results: Iterable[Result]) -> Curves:
+    """Returns the metrics per epoch of some results, those in BY_EPOCH."""
+    histories = {result.key: [record["metrics"] for record in result.history] for result in results}
+    return {
+        (key, metric): tuple(metrics[metric] for metrics in history)
+        for key, history in histories.items()
+        for metric in kept.BY_EPOCH
+        if history and all(metric in metrics for metrics in history)
+    }
 
 
-def merged(before: Committed, new: Iterable[Number], where: str) -> list[Number]:
-    """Committed numbers and new ones, each once.
+def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], where: str) -> None:
+    """Checks that new values equal the committed ones of the same place, bit for bit.
 
     Raises:
-        Refusal: one that differs.
+        Refusal: a value differs.
     """
-    found = {number.place: number for number in before.numbers}
-    for number in new:
-        known = found.setdefault(number.place, number)
-        if repr(known.value) != repr(number.value):
+    for place, value in new.items():
+        known = committed.get(place, value)
+        if repr(known) != repr(value):
             raise Refusal(
-                f"{where}: {number.metric} of {number.key} is {known.value!r} there and {number.value!r} in the store."
-                " Numbers are equal bit for bit on processors of one kind alone: commit those of one machine, or leave"
-                " this sweep out (SWEEPS=)"
+                f"{where}: {' '.join(place)} is {known!r} there and {value!r} in the storage. Numbers are equal bit for"
+                " bit only on processors of the same kind: commit those of one machine, or choose other --sweeps"
             )
-    return list(found.values())
 
 
-def merged_curves(before: Curves, new: Curves, where: str) -> Curves:
-    """Committed curves and new ones.
+def file_of(sweep: str) -> str:
+    """Returns the name of the file for a sweep's numbers.
 
-    Raises:
-        Refusal: one that differs.
+    All reports of a sweep share a file, whatever their cells and numbers of importance samples. A search has its own.
     """
-    for (key, metric), values in new.items():
-        if before.get((key, metric), values) != values:
-            raise Refusal(f"{where}: {metric} of {key} was another after some epoch there than in the store")
-    return before | new
-
-
-def _write(path: Path, text: str) -> bool:
-    """Writes a file unless it holds this text; returns whether it did."""
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_atomically(path, text.encode())
-    return True
-
-
-def _file(folder: Path, sweep: str) -> Path:
-    """The file of a sweep: one for all numbers of samples, and for reports of fewer or of other cells."""
     if not sweep.startswith("search-"):
         sweep = re.sub(r"-[0-9a-f]{8}$", "", sweep.partition(MARK)[0])
-    samples = re.compile(r"-s\d+$")
-    return folder / f"{samples.sub('', sweep)}.csv"
+    return re.sub(r"-s\d+$", "", sweep) + ".csv"
+
+
+def _numbers(results: Iterable[Result]) -> dict[tuple[str, str, str], float]:
+    """Values by key, measure and metric."""
+    return {
+        (result.key, result.measure, metric): value for result in results for metric, value in result.metrics.items()
+    }

@@ -1,211 +1,248 @@
-"""The scorecard: every published item, how many of its numbers have ours beside them, and how well they agree."""
+"""The scorecard: for each item of the supplement, how many of its numbers we have, and how well they agree.
+
+An item is a table, a figure, or one data set's column of Tables 1 and 2: a line of items.csv. Columns that are not
+fields of `Item`: `arms` lists the published rows, `networks` our image networks with the paper's first, `weight` the
+option of the second modality's likelihood weight, and `table` the line of tables.csv with the runs of an item without
+numbers.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from docs.report.findings import said, seeds
-from docs.report.items import ABSENT, ITEMS, Item, Place, Row
-from docs.report.numbers import Committed
+from docs.report import findings
+from docs.report.numbers import Committed, identity, lines_of
 from docs.report.sources import Sources, Value
-from docs.report.tables import available, cells, report
+from docs.report.tables import TABLES, Place, cells, published, report
+from mvae.models import ARMS, arm
 from mvae.trial import Trial
+from sweeps.store.results import Result
 from sweeps.table.comparison import Entry
+from sweeps.table.entries import grouped
 from sweeps.table.findings import verdict_words
 from sweeps.table.judgement import FEWEST_SEEDS, Verdict
 from sweeps.table.markdown import markdown_table
 
+ABSENT = ("Section 7", "Figure 3", "Table 3")
+"""Items that the supplement's numbering implies but its text does not contain."""
+SEEDS = "--seeds 0-4"
+"""Seeds to look for. A cell counts the seeds that have a committed number."""
+EPOCHS = {
+    "likelihoods": ("500", "100", "50", "20"),
+    "weak_supervision": ("100 --annealing-epochs 200", "100", "20", "20 --annealing-epochs 40"),
+}
+"""Epochs to look for, the paper's first."""
 FEWEST_EPOCHS = 20
-"""A run of fewer epochs fills no cell."""
-WORDS = {
-    Verdict.FEW_SEEDS: f"without a verdict (fewer than {FEWEST_SEEDS} seeds)",
+"""Epochs that a run needs to fill a cell."""
+SLIGHT = {
     Verdict.SLIGHTLY_ABOVE: "above, within the tolerance",
     Verdict.SLIGHTLY_BELOW: "below, within the tolerance",
 }
-"""Verdicts whose names do not follow a number well."""
-NOT_RUN, NO_DATA, NO_NUMBERS = "not run", "no data", "none printed"
-MISSING = "absent from the supplement's text"
-ABSENT_WORDS = f"{', '.join(ABSENT[:-1])} and {ABSENT[-1]}"
+"""Verdicts in words where cells have several tolerances."""
+FEW_SEEDS = f"without a verdict (fewer than {FEWEST_SEEDS} seeds)"
+NOT_RUN, NO_DATA, MISSING = "not run", "no data", "absent from the supplement's text"
 
 
 @dataclass(frozen=True)
-class Filled:
-    """A published number with ours beside it."""
+class Item:
+    """A line of the scorecard."""
 
-    row: Row
-    run: str  # arguments of the command that gave the number
+    name: str  # number in the supplement
+    line: str  # line of the short table; items that share a line are added up
+    line_shows: str  # contents of that line, at its first item
+    shows: str  # contents of the item, in a few words
+    paper: str  # the paper's data, epochs and seeds
+    data: str  # our data; empty if there are none
+    pipeline: str  # module in pipelines/; empty if nothing is trained
+    dataset: str  # our data set; with the pipeline it names the file of numbers
+    same_runs_as: str  # item whose hours already include this item's runs
+    no_data: str  # why the data are unavailable; empty if they are available
+    test: str  # test of an architecture, in tests/test_networks.py
+    command: str  # runs the paper's set-up; for architectures, the test
+    published: Mapping[Place, float | None]  # by arm and column: all numbers that the item prints
+    runs: tuple[str, ...]  # arguments of runs to look for; for an arm, the set-up nearest to the paper's first
+
+
+class Filled(NamedTuple):
+    """One of our numbers beside a published one."""
+
+    run: str  # arguments of the command behind the number
     entry: Entry
 
 
 @dataclass(frozen=True)
 class Line:
-    """One item, counted."""
+    """An item with our numbers."""
 
     item: Item
-    filled: Mapping[tuple[str, Place], Filled]  # by row and place, in the rows' order: one number per reading of a row
-    numbers: Committed  # numbers of the trials that the item's commands ask for
+    filled: Mapping[tuple[str, Place], Filled]  # by our row, published arm and column
+    ours: Committed  # results of all trials that the item's runs ask for
 
     @property
     def cells(self) -> dict[Place, Filled]:
-        """Published numbers that have ours beside them; of several readings, the first."""
+        """Our numbers by arm and column. Of several readings of a published row, the first counts."""
         found: dict[Place, Filled] = {}
         for (_, place), one in self.filled.items():
             found.setdefault(place, one)
         return found
 
     @property
-    def trials(self) -> dict[str, Trial]:
-        """Trials with committed numbers, by key."""
-        return {number.key: number.trial for number in self.numbers.numbers}
+    def without_ours(self) -> int:
+        """Published numbers without ours: not run, or without data if the item says so."""
+        return len(self.item.published) - len(self.cells)
 
-    @property
-    def no_data(self) -> int:
-        """Published numbers without ours because the data are unavailable."""
-        return len(self.item.published) - len(self.cells) if self.item.no_data else 0
 
-    @property
-    def not_run(self) -> int:
-        """Published numbers without ours although the data are at hand."""
-        return len(self.item.published) - len(self.cells) - self.no_data
+def _items() -> Iterator[Item]:
+    for line in lines_of(Path(__file__).with_name("items.csv")):
+        fields: dict[str, Any] = dict(line)
+        arms, networks, weight, ours = (fields.pop(name) for name in ("arms", "networks", "weight", "table"))
+        table = published(line["pipeline"], line["dataset"])
+        if table is None:
+            yield Item(**fields, published={}, runs=(TABLES[ours]["arguments"],) if ours else ())
+            continue
+        parts = {"Table 1": table.columns[:3], "Table 2": table.columns[3:]}
+        columns = parts.get(line["name"].partition(",")[0], table.columns)
+        places = {place: table.published(*place) for place in product(arms.split(), columns)}
+        runs = tuple(run for token in arms.split() for run in _runs(token, line, networks.split(), weight))
+        yield Item(**fields, published=places, runs=runs)
+
+
+def _runs(token: str, line: Mapping[str, str], networks: list[str], weight: str) -> Iterator[str]:
+    """Yields the arguments of an arm's runs: the paper's own targets first, then the set-up nearest to the paper's."""
+    reads = arm(token if token in ARMS else "mvae").reads
+    epochs = [length for length in EPOCHS[line["pipeline"]] if length.isdecimal() or "annealing_epochs" in reads]
+    of_networks = [f" --image-network {network}" for network in networks] if "image_network" in reads else [""]
+    of_epochs = [f" --epochs {length}" for length in epochs] if "epochs" in reads else [""]
+    set_ups = [network + length for network, length in product(of_networks, of_epochs)]
+    if weight.removeprefix("--").replace("-", "_") in reads:
+        heavy = [f"{network} --epochs 100 {weight} 50" for network in of_networks if weight == "--label-weight"]
+        set_ups = [*(f"{set_up} {weight} 1" for set_up in set_ups), *heavy]
+    for targets in (" --targets own", " --targets all") if "targets" in reads else ("",):
+        for set_up in set_ups:
+            yield f"--dataset {line['dataset']} --preset paper {SEEDS} --arms {token}{targets}{set_up}"
+
+
+ITEMS = tuple(_items())
+"""In the order of the supplement's numbers: tables, then figures."""
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Everything that documents say of the scorecard, by name."""
-    lines = [counted(item, sources.numbers(f"{item.pipeline}-{item.dataset}")) for item in ITEMS]
+    """Returns the tables and counts of the scorecard by name."""
+    lines = [compared(item, sources.numbers(f"{item.pipeline}-{item.dataset}")) for item in ITEMS]
     agreements = {line.item.name: agreement(line, sources) for line in lines}
-    no_data, not_run = sum(line.no_data for line in lines), sum(line.not_run for line in lines)
-    last = ["All", "", _of_all(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"]
-    short = [*_short(lines, agreements), last, [ABSENT_WORDS, MISSING, "-", "-"]]
-    whole = [*_whole(lines, agreements), *([name, MISSING, *["-"] * 7] for name in ABSENT)]
-    count = "numbers with ours"
-    heads = ["item", "shows", count, "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
+    no_data = sum(line.without_ours for line in lines if line.item.no_data)
+    not_run = sum(line.without_ours for line in lines if not line.item.no_data)
+    absent = f"{', '.join(ABSENT[:-1])} and {ABSENT[-1]}"
+
+    short = []
+    for items in grouped(lines, lambda line: line.item.line).values():
+        first, filled = items[0].item, [one for line in items for one in line.cells.values()]
+        words = "; ".join(dict.fromkeys(agreements[line.item.name] for line in items))
+        if first.test:
+            words = "numbers of parameters hold (tests)"
+        elif filled:
+            words = _verdicts(filled)
+        elif any(line.item.no_data for line in items):
+            words = NO_DATA
+        short.append([first.line, first.line_shows, _share(items), words])
+    short.append(["All", "", _share(lines), f"{no_data} {NO_DATA}, {not_run} {NOT_RUN}"])
+
+    whole, rows, commands = [], [], dict[str, None]()  # each command once
+    for line in lines:
+        item, spent = line.item, [_hours(value) for value in hours(line.ours)]
+        if item.same_runs_as and line.ours.trials:
+            spent = [f"as {item.same_runs_as}"] * 2
+        count = [_share([line]), agreements[item.name]]
+        whole.append([item.name, item.shows, *count, item.paper, _ours(line), *spent, f"`{item.command}`"])
+        for row, of_row in grouped(line.filled.values(), lambda one: one.entry.row).items():
+            of = sum(arm == of_row[0].entry.arm for arm, _ in item.published)
+            rows.append([item.name, row, f"{len(of_row)} of {of}", _verdicts(of_row), _set_ups(of_row)])
+        used = {one.run for one in line.filled.values()}
+        runs = [run for run in item.runs if (run in used if item.published else line.ours.trials)]
+        commands |= dict.fromkeys(f"python pipelines/{item.pipeline}.py {run}" for run in runs)
+
+    heads = ["item", "shows", "numbers with ours", "agreement", "paper", "ours", "CPU hours", "GPU hours", "command"]
+    absent_lines = [[name, MISSING, *["-"] * 7] for name in ABSENT]
     return {
-        "scorecard.short": markdown_table(["item", "shows", count, "agreement"], [], short),
-        "scorecard.table": markdown_table(heads, [], whole),
-        "scorecard.rows": markdown_table(["item", "row", count, "agreement", "ours"], [], _rows(lines)),
-        "scorecard.commands": "\n".join(["```sh", *dict.fromkeys(_commands(lines)), "```"]),
+        "scorecard.short": markdown_table(heads[:4], [], [*short, [absent, MISSING, "-", "-"]]),
+        "scorecard.table": markdown_table(heads, [], [*whole, *absent_lines]),
+        "scorecard.rows": markdown_table(["item", "row", *heads[2:4], "ours"], [], rows),
+        "scorecard.commands": "\n".join(["```sh", *commands, "```"]),
         "scorecard.published": sum(len(line.item.published) for line in lines),
         "scorecard.filled": sum(len(line.cells) for line in lines),
         "scorecard.no_data": no_data,
         "scorecard.not_run": not_run,
         "scorecard.fewest_epochs": FEWEST_EPOCHS,
-        "scorecard.absent": ABSENT_WORDS,
+        "scorecard.absent": absent,
     }
 
 
-def counted(item: Item, committed: Committed) -> Line:
-    """An item beside the committed numbers of its file.
+def compared(item: Item, committed: Committed) -> Line:
+    """Puts the committed numbers of an item's file beside the published ones.
 
-    A cell takes the run nearest to the paper among those with enough seeds for a verdict, if there are any.
+    A cell takes the set-up nearest to the paper's of those with enough seeds for a verdict, else the nearest of all.
     """
     filled: dict[tuple[str, Place], Filled] = {}
-    keys: dict[str, None] = {}
-    for row in item.rows if committed.numbers else ():
-        for run in row.runs:  # nearest to the paper first
-            asked = [cell for cell in cells(item.pipeline, run) if _long_enough(cell.trial)]
-            there = available(asked, committed)
-            keys |= dict.fromkeys(there.values())
-            for entry in report(item.pipeline, asked, committed).in_order() if there else ():
-                place = row.label, (entry.arm, entry.column)
-                before = filled.get(place)
-                better = before is None or before.entry.n < FEWEST_SEEDS <= entry.n
-                if place[1] in item.published and better:
-                    filled[place] = Filled(row, run, entry)
-    for run in item.runs:
-        keys |= dict.fromkeys(available(cells(item.pipeline, run), committed).values())
-    return Line(item, filled, committed.among(keys))
+    keys: set[str] = set()
+    for run in item.runs if committed.trials else ():
+        asked = cells(item.pipeline, run)
+        if item.published:
+            asked = tuple(cell for cell in asked if _long_enough(cell.trial))
+        keys |= {key for _, key in committed.having(asked)}
+        made = report(item.pipeline, asked, committed) if item.published else None
+        for entry in made.in_order() if made else ():
+            place = entry.row, (entry.arm, entry.column)
+            better = place not in filled or filled[place].entry.n < FEWEST_SEEDS <= entry.n
+            if place[1] in item.published and better:
+                filled[place] = Filled(run, entry)
+    return Line(item, filled, Committed(result for result in committed if result.key in keys))
 
 
 def _long_enough(trial: Trial) -> bool:
-    """Whether a trial can fill a cell: LOGREG has no epochs and is fitted to the end."""
-    epochs = trial.hashed_fields().get("epochs")
-    return epochs is None or epochs >= FEWEST_EPOCHS
+    """Whether a trial can fill a cell. LOGREG has no epochs: it is fitted until it converges."""
+    return bool(trial.hashed_fields().get("epochs", FEWEST_EPOCHS) >= FEWEST_EPOCHS)
 
 
 def agreement(line: Line, sources: Sources) -> str:
-    """How an item agrees, in a few words."""
+    """Returns how well an item agrees, in a few words."""
     if line.item.test:
         return f"numbers of parameters, held by `{line.item.test}`"
     if line.cells:
         return _verdicts(line.cells.values())
     if line.item.no_data:
         return f"{NO_DATA}: {line.item.no_data}"
-    return said(line.item.name, sources) if line.trials else NOT_RUN
+    return str(findings.figures(sources)[findings.agreement(line.item.name)]) if line.ours.trials else NOT_RUN
 
 
-def hours(numbers: Committed) -> tuple[float, float]:
-    """Hours of training and measuring on CPUs, and on GPUs; each trial, and each measure, once."""
-    seconds: dict[tuple[bool, str, str], float] = {}
-    for number in numbers.numbers:
-        gpu = number.about.get("device", "").startswith("cuda")
-        for measure, column in (("", "training_seconds"), (number.measure, "measured_in_seconds")):
-            place = gpu, number.key, measure
-            seconds[place] = max(seconds.get(place, 0.0), float(number.about.get(column) or 0))
-    cpu, cuda = (sum(value for (gpu, *_), value in seconds.items() if gpu is kind) / 3600 for kind in (False, True))
-    return cpu, cuda
-
-
-def _short(lines: Sequence[Line], agreements: Mapping[str, str]) -> Iterable[list[str]]:
-    """Items that share a line, added up."""
-    for first in lines:
-        if not first.item.line_shows:
-            continue
-        own = [line for line in lines if line.item.line == first.item.line]
-        words = "; ".join(dict.fromkeys(agreements[line.item.name] for line in own))
-        filled = [one for line in own for one in line.cells.values()]
-        if first.item.test:
-            words = "numbers of parameters hold (tests)"
-        elif filled:
-            words = _verdicts(filled)
-        elif any(line.item.no_data for line in own):
-            words = NO_DATA
-        yield [first.item.line, first.item.line_shows, _of_all(own), words]
-
-
-def _whole(lines: Sequence[Line], agreements: Mapping[str, str]) -> Iterable[list[str]]:
-    for line in lines:
-        item, spent = line.item, [_hours(value) for value in hours(line.numbers)]
-        if item.same_runs_as and line.trials:
-            spent = [f"as {item.same_runs_as}"] * 2
-        counts = [_of_all([line]), agreements[item.name]]
-        yield [item.name, item.shows, *counts, item.paper, _ours(line), *spent, f"`{item.command}`"]
-
-
-def _rows(lines: Sequence[Line]) -> Iterable[list[str]]:
-    """Rows that have a number: each reading of an arm on a line of its own."""
-    for line in lines:
-        for row in line.item.rows:
-            found = [one for one in line.filled.values() if one.row == row]
-            of = sum(arm == row.arm for arm, _ in line.item.published)
-            if found:
-                yield [line.item.name, row.label, f"{len(found)} of {of}", _verdicts(found), _set_ups(found)]
-
-
-def _commands(lines: Sequence[Line]) -> Iterable[str]:
-    """Commands behind every number counted."""
-    for line in lines:
-        used = {one.run for one in line.filled.values()}
-        runs = [run for row in line.item.rows for run in row.runs if run in used]
-        for run in [*runs, *(line.item.runs if line.trials else ())]:
-            yield f"python pipelines/{line.item.pipeline}.py {run}"
+def hours(results: Iterable[Result]) -> tuple[float, float]:
+    """Returns hours of training and measuring on CPUs and on GPUs. The training of a trial counts once."""
+    spent = {False: 0.0, True: 0.0}
+    for of_trial in grouped(results, lambda result: result.key).values():
+        measured = sum(float(result.provenance["measured_in_seconds"] or 0) for result in of_trial)
+        trained = max(float(result.provenance["training_seconds"] or 0) for result in of_trial)
+        spent[of_trial[0].provenance["device"].startswith("cuda")] += (trained + measured) / 3600
+    return spent[False], spent[True]
 
 
 def _ours(line: Line) -> str:
     """Our data, epochs and seeds."""
     if line.filled:
         return f"{line.item.data}; {_set_ups(line.cells.values())}"
-    if not line.trials:
+    trials = line.ours.trials.values()
+    if not trials:
         return line.item.data if line.item.test else "-"
-    counts = Counter(trial.with_(seed=0).model_dump_json() for trial in line.trials.values())
-    epochs = _range([trial.epochs for trial in line.trials.values()])
-    return f"{line.item.data}; {epochs} epochs, {_seeds(list(counts.values()))}"
+    seeds = Counter(identity(trial.with_(seed=0)) for trial in trials).values()
+    return f"{line.item.data}; {_range([trial.epochs for trial in trials])} epochs, {_seeds(seeds)}"
 
 
 def _set_ups(filled: Iterable[Filled]) -> str:
-    """Networks, epochs and seeds of the numbers, one part for each set-up; and what differs from our defaults."""
-    by_set_up: dict[str, list[int]] = {}
+    """Networks, epochs and seeds of each set-up, and what differs from our defaults."""
+    seeds: dict[str, list[int]] = {}
     for one in filled:
         options = dict(zip(one.run.split(), one.run.split()[1:], strict=False))
         epochs, weight = one.entry.runs[0].epochs, options.get("--label-weight", "1")
@@ -215,30 +252,32 @@ def _set_ups(filled: Iterable[Filled]) -> str:
             "beta to 0.5" * ("--annealing-epochs" in options),
             "fitted" if epochs is None else f"{epochs} epochs",
         ]
-        by_set_up.setdefault(", ".join(filter(None, words)), []).append(one.entry.n)
-    return "; ".join(f"{words}, {_seeds(counts)}" for words, counts in by_set_up.items())
+        seeds.setdefault(", ".join(filter(None, words)), []).append(one.entry.n)
+    return "; ".join(f"{words}, {_seeds(counts)}" for words, counts in seeds.items())
 
 
 def _verdicts(filled: Iterable[Filled]) -> str:
-    """How many numbers have which verdict, the most frequent first."""
+    """Counts the verdicts, the most frequent first."""
     counts: Counter[str] = Counter()
-    for verdict, entry in ((one.entry.verdict, one.entry) for one in filled):
-        slight = verdict in (Verdict.SLIGHTLY_ABOVE, Verdict.SLIGHTLY_BELOW)
-        one_tolerance = "accuracy" in entry.metric  # a table of quantities has one in each cell, which is left out
-        counts[verdict_words(entry) if slight and one_tolerance else WORDS.get(verdict, str(verdict))] += 1
+    for entry in (one.entry for one in filled):
+        if entry.verdict is Verdict.FEW_SEEDS:
+            counts[FEW_SEEDS] += 1
+        else:
+            several = entry.verdict in SLIGHT and "accuracy" not in entry.metric
+            counts[SLIGHT[entry.verdict] if several else verdict_words(entry)] += 1
     return ", ".join(f"{n} {verdict}" for verdict, n in counts.most_common())
 
 
-def _of_all(lines: Sequence[Line]) -> str:
+def _share(lines: Sequence[Line]) -> str:
     of = sum(len(line.item.published) for line in lines)
-    return f"{sum(len(line.cells) for line in lines)} of {of}" if of else NO_NUMBERS
+    return f"{sum(len(line.cells) for line in lines)} of {of}" if of else "none printed"
 
 
-def _seeds(counts: Sequence[int]) -> str:
-    return seeds(counts[0]) if len(set(counts)) == 1 else f"{_range(counts)} seeds"
+def _seeds(counts: Collection[int]) -> str:
+    return f"{_range(counts)} seed{'s' * (max(counts) > 1)}"
 
 
-def _range(values: Sequence[int]) -> str:
+def _range(values: Collection[int]) -> str:
     low, high = min(values), max(values)
     return f"{low}" if low == high else f"{low} to {high}"
 

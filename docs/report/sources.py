@@ -1,24 +1,35 @@
-"""The committed files that pages are filled from: numbers, benchmarks, output of commands, and values noted by hand."""
+"""The committed files that pages are filled from: numbers, benchmarks, output of commands, and values noted by hand.
+
+The table of all options is the only value that comes from the code itself.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pipelines
 from docs.report.numbers import CURVES, Committed, Curves, know_examples, lines_of, read, read_curves
 from mvae.refusal import Refusal
+from sweeps.cli.help import explanation
+from sweeps.cli.options import CommonOptions
+from sweeps.table.markdown import markdown_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Lists of more items in a benchmark's file have no addresses: a history, for example."""
+"""Longest list in a benchmark's file whose items have addresses. A history, for example, is longer."""
 
 Value = str | int | float
-"""Value of a span: text as it is, a number in the format that the span gives."""
+"""Value of a span. Text is shown as it is, a number in the span's format."""
+
+_read = cache(read)
 
 
 @dataclass(frozen=True)
@@ -33,54 +44,55 @@ class Sources:
         return self.root / "docs" / "results"
 
     def numbers(self, name: str) -> Committed:
-        """The numbers of docs/results/NAME.csv, none if there is no file."""
-        path = self.results / f"{name}.csv"
-        know_examples()  # for numbers that were read before
-        return _numbers(path) if path.is_file() else Committed(())
+        """Returns the numbers of docs/results/NAME.csv; none if there is no file."""
+        know_examples()  # a cached file may have been read before the arms were unloaded
+        return _read(self.results / f"{name}.csv")
 
     def curves(self, name: str) -> Curves:
-        """The metrics by epoch of docs/results/curves/NAME.csv."""
+        """Returns the metrics per epoch of docs/results/curves/NAME.csv."""
         return read_curves(self.results / CURVES / f"{name}.csv")
 
     def benchmarks(self) -> dict[str, Any]:
-        """Contents of benchmarks/results/*.json, by name."""
+        """Returns the contents of benchmarks/results/*.json, by name."""
         files = sorted((self.root / "benchmarks" / "results").glob("*.json"))
         return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
 
     def outputs(self) -> dict[str, str]:
-        """Output of commands, docs/output/*.txt, as blocks by name."""
+        """Returns the output of commands in docs/output/*.txt as code blocks, by name."""
         files = sorted((self.root / "docs" / "output").glob("*.txt"))
         return {path.stem: f"```text\n{path.read_text(encoding='utf-8').rstrip()}\n```" for path in files}
 
     def noted(self) -> dict[str, str]:
-        """Values that no command writes into a file (docs/results/noted.csv), by name.
+        """Returns the values of docs/results/noted.csv, which no command writes into a file, by name.
 
         Raises:
-            Refusal: a line that does not say what it is, or a name that stands twice.
+            Refusal: a line with an empty field, or a repeated name.
         """
         found: dict[str, str] = {}
         for line, row in enumerate(lines_of(self.results / "noted.csv"), start=2):
             if tuple(row) != NOTED or not all(row[name] for name in NOTED):
                 raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
             if row["name"] in found:
-                raise Refusal(f"noted.csv:{line}: {row['name']} stands there already")
+                raise Refusal(f"noted.csv:{line}: {row['name']} is already noted")
             found[row["name"]] = row["value"]
         return found
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Values that need no table: `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON.
+    """Returns `options.table`, `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
 
-    The demo's output has two short forms, for which a README has room: the first and the last trials, the table with
-    its caption, and where the report is; and of the same command again, the first lines and the last.
+    The README shows the demo's output shortened: `output.demo.short` has the first and last trials, the table with its
+    caption, and where the report is; `output.demo.again` has the first lines and the last of the second run.
     """
     outputs = sources.outputs()
-    demo, again = (outputs[name].splitlines() for name in ("demo", "demo-again"))
+    demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
     trials = [number for number, line in enumerate(demo) if line.startswith("[")]
     caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
     after = demo.index("", caption)  # a long caption takes several lines
     short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
+    options = [[f"`{option}`", meaning, where] for option, meaning, where in OPTION_ROWS]
     return {
+        "options.table": markdown_table(["option", "meaning", "pipeline"], [], options),
         **{f"noted.{name}": value for name, value in sources.noted().items()},
         **{f"output.{name}": block for name, block in outputs.items()},
         "output.demo.short": "\n".join(short),
@@ -90,17 +102,17 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def holds(condition: bool, claim: str) -> None:
-    """A sentence of the text is still true of the numbers.
+    """Checks that a sentence of the pages is still true.
 
     Raises:
         Refusal: it is not.
     """
     if not condition:
-        raise Refusal(f"the text says that {claim}, and the numbers do not: mend the text, then docs/report/")
+        raise Refusal(f"the text says that {claim}, and the numbers do not: correct the text, then docs/report/")
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
-    """Every number and word in JSON, by the names and positions that lead to it."""
+    """Yields every number and word in JSON, with the names and positions that lead to it."""
     if isinstance(value, list):
         value = dict(enumerate(value)) if len(value) <= MOST_ITEMS else {}
     if not isinstance(value, dict):
@@ -110,6 +122,24 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
         yield from _leaves(inner, f"{address}.{name}")
 
 
-@cache
-def _numbers(path: Path) -> Committed:
-    return read(path)
+def option_rows() -> list[tuple[str, str, str]]:
+    """Returns each option, its help, and the pipelines that share this help; options of all pipelines come first."""
+    classes = option_classes()
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, options in classes.items():
+        for field, about in options.model_fields.items():
+            option = f"--{'no-' if about.default is True else ''}{field.replace('_', '-')}"
+            found.setdefault((option, " ".join(explanation(options, field).split())), []).append(name)
+    where = {key: "all" if len(names) == len(classes) else ", ".join(names) for key, names in found.items()}
+    return [(*key, where[key]) for key in sorted(found, key=lambda key: (where[key] != "all", key[0]))]
+
+
+def option_classes() -> dict[str, type[CommonOptions]]:
+    """Returns the options class of every pipeline, by the pipeline's name."""
+    names = [module.name for module in pkgutil.iter_modules(pipelines.__path__)]
+    found = {name: getattr(importlib.import_module(f"pipelines.{name}"), "Options", None) for name in names}
+    return {name: one for name, one in found.items() if one is not None and issubclass(one, CommonOptions)}
+
+
+OPTION_ROWS = option_rows()
+"""Computed at import, before a plug-in of the documents adds arms or data sets."""

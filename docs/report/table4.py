@@ -1,47 +1,41 @@
-"""Table 4's MVAE row: what each ingredient of the training does to it, from runs of the same length.
+"""Runs behind docs/table4.md: how each choice in the training of the MVAE changes its row in Table 4.
 
 The runs are FashionMNIST, MLP networks, 20 epochs. They differ in what the supplement leaves open: pairing, targets,
 label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py).
 
-    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up, beta at its end, share in percent
+    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up; final beta, share in percent
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from docs.report.numbers import DIAGNOSTIC, PAIRED_BATCHES, VALIDATION, mean_and_spread
 from docs.report.sources import Sources, Value, holds
 from docs.report.tables import Means, table
 from mvae.models import arm
 from mvae.trial import Trial
+from sweeps.cli.words import counted
+from sweeps.table.entries import grouped
 from sweeps.table.markdown import markdown_table
-from sweeps.table.plot import COLOURS, saved
 from sweeps.table.published import TABLE_4, column_label
 from sweeps.table.rounding import as_printed, shown, shown_value
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 FILE = "weak_supervision-fashion_mnist"
 VARIED = ("pairing", "targets", "label_weight", "annealing_epochs", "paired_fraction", "seed")
-PAPER_BATCHES = 100 * 500
-"""Batches that 100 epochs of the paper's training show if every one is paired."""
 COLUMNS = (0.001, 0.01, 0.05, 0.1, 1.0)
-"""Shares of pairs that the candidates' table shows."""
+"""Shares of pairs in the table of all set-ups."""
 OCTOBER = {0.01: 0.33, 0.02: 0.38, 0.05: 0.59, 0.1: 0.675, 0.25: 0.775, 0.5: 0.85, 0.75: 0.88, 1.0: 0.915}
 """Accuracy on MNIST by share of pairs, read off the curve in the authors' repository of October 2017."""
 FEW = 0.05
-"""Share of pairs up to which the last epoch is compared with the best one."""
+"""Largest share of pairs for which the last epoch is compared with the best one."""
 
 
 class SetUp(NamedTuple):
-    """A way to train the MVAE of Table 4, except the share of pairs and the seed."""
+    """A way to train the MVAE of Table 4, without the share of pairs and the seed."""
 
     arm: str
     pairing: str
@@ -52,12 +46,12 @@ class SetUp(NamedTuple):
     @property
     def order(self) -> tuple[Any, ...]:
         """The plain MVAE first, `own` before `all`, then by weight."""
-        reserved_first = ("reserved", "proportional", "resampled").index(self.pairing)
-        return (self.arm, reserved_first, self.targets != "own", -self.final_beta, self.label_weight)
+        pairing = ("reserved", "proportional", "resampled").index(self.pairing)
+        return (self.arm, pairing, self.targets != "own", -self.final_beta, self.label_weight)
 
 
 class Run(NamedTuple):
-    """A trial's test accuracy after the last epoch, and its metrics by epoch."""
+    """A trial's test accuracy after the last epoch, and its metrics per epoch."""
 
     accuracy: float
     curves: Mapping[str, tuple[float, ...]]
@@ -65,25 +59,26 @@ class Run(NamedTuple):
 
 OWN = SetUp("mvae", "reserved", "own", 1.0, 1.0)
 Cells = Mapping[tuple[SetUp, float], list[Run]]
-"""Runs of every seed, by set-up and share of pairs."""
+"""Runs over seeds, by set-up and share of pairs."""
 Points = list[tuple[float, float]]
 
 
 def by_set_up(sources: Sources) -> Cells:
-    """The runs of the investigation, in the order of the table."""
-    curves = sources.curves(FILE)
+    """Returns the runs of the investigation, in the order of the table."""
+    committed, curves = sources.numbers(FILE), sources.curves(FILE)
     found: dict[tuple[SetUp, float], list[Run]] = {}
-    for number in sources.numbers(FILE).numbers:
-        trial = number.trial
-        if number.metric == TABLE_4.metric and _is_one(trial):
+    for result in committed:
+        trial = committed.trials[result.key]
+        if TABLE_4.metric in result.metrics and _belongs(trial):
             set_up = SetUp(trial.model, trial.pairing, trial.targets, trial.label_weight, trial.final_beta)
-            own = {metric: values for (key, metric), values in curves.items() if key == number.key}
-            found.setdefault((set_up, trial.paired_fraction), []).append(Run(number.value, own))
+            own = {metric: values for (key, metric), values in curves.items() if key == result.key}
+            run = Run(result.metrics[TABLE_4.metric], own)
+            found.setdefault((set_up, trial.paired_fraction), []).append(run)
     return dict(sorted(found.items(), key=lambda item: (item[0][0].order, item[0][1])))
 
 
-def _is_one(trial: Trial) -> bool:
-    """Whether a trial differs from the default one only in its set-up, its share of pairs and its seed."""
+def _belongs(trial: Trial) -> bool:
+    """Whether a trial differs from the default only in set-up, share of pairs and seed."""
     if trial.model != "mvae" and not trial.model.startswith("mvae_inverted"):
         return False
     same = {name: getattr(trial, name) for name in VARIED}
@@ -92,12 +87,12 @@ def _is_one(trial: Trial) -> bool:
 
 
 def figures(sources: Sources) -> dict[str, Value]:
-    """Everything that docs/table4.md says of these runs, by name."""
+    """Returns the tables and values of docs/table4.md by name."""
     cells, fashion = by_set_up(sources), table(sources, "fashion")
     nn = fashion.entries["NN", 1.0]
     keys, gap = {run.key for run in nn.runs}, -(nn.difference or 0)
     curves = [values for (key, name), values in sources.curves(FILE).items() if key in keys and name == DIAGNOSTIC]
-    best = max((max(values) - values[-1] for values in curves), default=math.inf)
+    best = max(max(values) - values[-1] for values in curves)
     holds(best < gap / 2, "choosing the best epoch explains less than half of NN's gap")
     found: dict[str, Value] = {
         "table4.candidates": candidates(cells),
@@ -109,27 +104,27 @@ def figures(sources: Sources) -> dict[str, Value]:
     }
     for (set_up, share), runs in cells.items():
         name = f"{set_up.arm}.{set_up.pairing}.{set_up.targets}.w{set_up.label_weight:g}.b{set_up.final_beta:g}"
-        value = shown_value(*mean_and_spread([run.accuracy for run in runs]))
-        found[f"table4.{name}.{column_label(share).removesuffix('%')}"] = value
+        mean = shown_value(*mean_and_spread([run.accuracy for run in runs]))
+        found[f"table4.{name}.{column_label(share).removesuffix('%')}"] = mean
     return found
 
 
 def candidates(cells: Cells) -> str:
-    """A Markdown table: a line per set-up, a column per share of pairs, and the published row."""
+    """A Markdown table with one line per set-up, one column per share of pairs, and the published row."""
     lines = []
-    for set_up in dict.fromkeys(set_up for set_up, _ in cells):
+    for set_up in grouped(cells, lambda place: place[0]):
         words = [arm(set_up.arm).title, set_up.pairing, set_up.targets, f"{set_up.label_weight:g}"]
-        values = [[run.accuracy for run in cells.get((set_up, share), [])] for share in COLUMNS]
-        lines.append([*words, f"{set_up.final_beta:g}", *map(_shown, values)])
+        means = [_shown([run.accuracy for run in cells.get((set_up, share), [])]) for share in COLUMNS]
+        lines.append([*words, f"{set_up.final_beta:g}", *means])
     paper = [as_printed(TABLE_4.published("mvae", share)) for share in COLUMNS]
     heads = ["arm", "pairing", "targets", "label weight", "beta at the end"]
     return markdown_table(heads, list(map(column_label, COLUMNS)), [*lines, ["MVAE, published", *["-"] * 4, *paper]])
 
 
 def chosen_epochs(cells: Cells, nn: float) -> str:
-    """A Markdown table: the last epoch beside the one that is best on the validation split, of the MVAE with few pairs.
+    """A Markdown table of the MVAE with few pairs: its last epoch, and the epoch that is best on the validation split.
 
-    Lines: set-ups with label weight 1 and at most FEW of the pairs; means over seeds.
+    It lists the set-ups with label weight 1 and at most FEW of the pairs.
 
     Args:
         nn: accuracy of NN with 1 % of the pairs.
@@ -148,30 +143,28 @@ def chosen_epochs(cells: Cells, nn: float) -> str:
         lines.append([*words, _shown(last), _shown(best), f"{fmean(epochs) + 1:.0f}"])
         bests[set_up, share] = best
     holds(fmean(bests[OWN, 0.01]) > nn, "the best epoch of `own` is above NN's last one")
-    near = (TABLE_4.published("mvae", 0.01) or 0) - 0.03
+    near = (TABLE_4.published("mvae", 0.01) or 0) - TABLE_4.tolerance
     holds(max(map(max, bests.values())) < near, "no best epoch comes near the published row")
     heads = ["pairing", "targets", "beta at the end"]
     return markdown_table(heads, ["pairs", "last epoch", "best on validation", "which epoch"], lines)
 
 
 def october(sources: Sources) -> str:
-    """A Markdown table: the authors' protocol of October 2017 on MNIST, as far as options express it, and their curve.
+    """A Markdown table of the authors' protocol of October 2017 on MNIST, and their curve.
 
-    Their curve takes the epoch with the best loss on the test split; ours are the last epoch and the epoch with the
+    Their curve takes the epoch with the best loss on the test split. Ours are the last epoch, and the epoch with the
     best accuracy on the validation split.
     """
     wanted = {"model": "mvae_inverted_q", "seed": 0, "label_weight": 784.0, "latents": 20, "epochs": 20}
-    runs = [
-        one
-        for one in sources.numbers("weak_supervision-mnist").numbers
-        if all(getattr(one.trial, name) == value for name, value in wanted.items())
-    ]
+    committed = sources.numbers("weak_supervision-mnist")
+    runs = [key for key, trial in committed.trials.items() if wanted.items() <= trial.model_dump().items()]
+    results = {committed.trials[one.key].paired_fraction: one.metrics for one in committed if one.key in runs}
+    assert results.keys() == OCTOBER.keys()
     rows = []
     for words, metric in (("test, last epoch", TABLE_4.metric), ("validation, best epoch", "best/validation_accuracy")):
-        values = {one.trial.paired_fraction: one.value for one in runs if one.metric == metric}
-        assert list(values) == list(OCTOBER)
-        rows.append([f"ours, {words}", *map(shown_value, values.values())])
-        apart = [values[share] - OCTOBER[share] for share in OCTOBER]
+        values = [results[share][metric] for share in OCTOBER]
+        rows.append([f"ours, {words}", *map(shown_value, values)])
+        apart = [ours - theirs for ours, theirs in zip(values, OCTOBER.values(), strict=True)]
         holds(min(apart[:2]) > 0.1, "ours is above the authors' curve at 1 and 2 % of the pairs")
         holds(max(apart[4:]) < 0, "ours is below the authors' curve from 25 % of the pairs on")
     theirs = ["authors' curve, test", *(f"{value:g}" for value in OCTOBER.values())]
@@ -181,11 +174,11 @@ def october(sources: Sources) -> str:
 def _shown(values: Sequence[float]) -> str:
     if not values:
         return "-"
-    return shown(*mean_and_spread(values)) + (f" ({len(values)} seeds)" if len(values) > 1 else "")
+    return shown(*mean_and_spread(values)) + f" ({counted(len(values), 'seed')})" * (len(values) > 1)
 
 
 def accuracy_by_batches(cells: Cells) -> dict[tuple[SetUp, float], Points]:
-    """Test accuracy after every epoch against the paired batches shown up to then, mean over seeds."""
+    """Returns (paired batches shown so far, test accuracy) after every epoch, as means over seeds."""
     found: dict[tuple[SetUp, float], Points] = {}
     for place, runs in cells.items():
         measured = [run.curves for run in runs if DIAGNOSTIC in run.curves]
@@ -197,7 +190,7 @@ def accuracy_by_batches(cells: Cells) -> dict[tuple[SetUp, float], Points]:
 
 
 def by_weight(cells: Cells) -> dict[float, Points]:
-    """(label weight, mean accuracy) of the plain MVAE with `own` targets and beta up to 1, by share of pairs."""
+    """Returns (label weight, mean accuracy) of the plain MVAE with `own` and beta up to 1, by share of pairs."""
     found: dict[float, Points] = {}
     for (set_up, share), runs in cells.items():
         if set_up._replace(label_weight=1.0) == OWN:
@@ -206,62 +199,8 @@ def by_weight(cells: Cells) -> dict[float, Points]:
 
 
 def precisions(sources: Sources) -> dict[float, Any]:
-    """Precision of both experts per latent dimension of seed 0, all pairs, `own`, by label weight."""
-    measured = sources.benchmarks().get("expert-precisions-cpu", {"trials": []})["trials"]
+    """Returns the precision of both experts per latent dimension, by label weight: seed 0, all pairs, `own`."""
     wanted = {"targets": "own", "paired_fraction": 1.0, "pairing": "reserved", "final_beta": 1.0, "seed": 0}
-    found = [one for one in measured if all(one[name] == value for name, value in wanted.items())]
+    trials = sources.benchmarks()["expert-precisions-cpu"]["trials"]
+    found = [one for one in trials if all(one[name] == value for name, value in wanted.items())]
     return {one["label_weight"]: one for one in sorted(found, key=lambda one: float(one["label_weight"]))}
-
-
-def picture_of_batches(cells: Cells) -> bytes:
-    """Test accuracy against paired batches, one panel per way in which beta rises, beside the published row."""
-    figure, panels = _panels(2)
-    for axes, beta in zip(panels, (1.0, 0.5), strict=True):
-        published = [(share * PAPER_BATCHES, TABLE_4.published("mvae", share)) for share in TABLE_4.shares]
-        axes.plot(*zip(*published, strict=True), color="black", linestyle="--", marker="s", ms=3, label="published row")
-        wanted = {place: points for place, points in accuracy_by_batches(cells).items() if place[0].final_beta == beta}
-        plain = [place for place in wanted if (place[0].arm, place[0].label_weight) == ("mvae", 1.0)]
-        for number, (set_up, share) in enumerate(plain):
-            label = f"{set_up.targets}, {set_up.pairing}, {column_label(share)}"
-            style, colour = ":" if set_up.targets == "own" else "-", COLOURS[number % len(COLOURS)]
-            x, y = zip(*wanted[set_up, share], strict=True)
-            axes.plot(x, y, style, color=colour, marker="o", ms=2.5, label=label)
-        _dress(axes, f"beta rises to {beta:g}", xscale="log", xlabel="paired batches shown", ylabel="test accuracy")
-    return saved(lambda: figure, "png")
-
-
-def picture_of_weights(sources: Sources) -> bytes:
-    """Test accuracy of `own` against the label weight, and the precision of both experts at each weight."""
-    measured = precisions(sources)
-    figure, (first, *others) = _panels(1 + len(measured))
-    for number, (share, points) in enumerate(by_weight(by_set_up(sources)).items()):
-        first.plot(*zip(*points, strict=True), color=COLOURS[number], marker="o", label=column_label(share))
-    _dress(first, "accuracy of MVAE (own)", xscale="log", xlabel="label weight", ylabel="test accuracy")
-    for axes, (weight, values) in zip(others, measured.items(), strict=True):
-        for name, colour in (("label", COLOURS[1]), ("image", COLOURS[0])):
-            axes.plot(range(1, 1 + len(values[name])), values[name], color=colour, label=f"{name}'s expert")
-        title, precision = f"label weight {weight:g}, all pairs", "precision (the prior has 1)"
-        _dress(axes, title, yscale="log", xlabel="latent dimension", ylabel=precision)
-    return saved(lambda: figure, "png")
-
-
-def _panels(n: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(4.8 * n, 4.4), layout="constrained")
-    return figure, list(figure.subplots(1, n, squeeze=False).flat)
-
-
-def _dress(axes: Axes, title: str, **settings: str) -> None:
-    axes.set(**settings)
-    axes.set_title(title, loc="left", fontsize=10)
-    axes.grid(color="0.92")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=7)
-
-
-def shown_numbers(sources: Sources) -> tuple[object, ...]:
-    """Every number in the pictures, for their digests."""
-    cells = by_set_up(sources)
-    weights = (repr(one) for one in precisions(sources).values())
-    return (*accuracy_by_batches(cells).items(), *by_weight(cells).items(), *weights)

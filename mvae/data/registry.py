@@ -8,30 +8,44 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator, MutableMapping
 
-from mvae.data.dataset import Source
+from mvae.data.dataset import Source, all_sentences, has_views
 
 DECLARED = {
-    "digits": "mnist.digits:DIGITS",
-    "mnist": "mnist.mnist:MNIST",
-    "binary_mnist": "mnist.mnist:BINARY_MNIST",
-    "fashion_mnist": "mnist.mnist:FASHION_MNIST",
-    "multi_mnist": "mnist.multi_mnist:MULTI_MNIST",
-    "mnist19": "mnist.mnist19:MNIST19",
-    "celeba": "faces.celeba:CELEBA",
-    "celeba19": "faces.celeba:CELEBA19",
-    "faces": "faces.faces:FACES",
-    "faces19": "faces.faces:FACES19",
-    "vision": "faces.vision:VISION",
-    "vision_images": "faces.vision:VISION_IMAGES",
-    "vision_faces": "faces.vision:VISION_FACES",
-    "vision_faces_small": "faces.vision:VISION_FACES_SMALL",
-    "polymnist": "polymnist.polymnist:POLYMNIST",
-    "polymnist_free": "polymnist.polymnist:POLYMNIST_FREE",
-    "polymnist_digits": "polymnist.polymnist:POLYMNIST_DIGITS",
-    "translation": "sentences.translation:TRANSLATION",
-    "toy_translation": "sentences.toy_translation:TOY_TRANSLATION",
+    "digits": ("mnist.digits:DIGITS", "image label"),
+    "mnist": ("mnist.mnist:MNIST", "image label"),
+    "binary_mnist": ("mnist.mnist:BINARY_MNIST", "image label"),
+    "fashion_mnist": ("mnist.mnist:FASHION_MNIST", "image label"),
+    "multi_mnist": ("mnist.multi_mnist:MULTI_MNIST", "image text"),
+    "mnist19": ("mnist.mnist19:MNIST19", "image attribute"),
+    "celeba": ("faces.celeba:CELEBA", "image attributes"),
+    "celeba19": ("faces.celeba:CELEBA19", "image attribute"),
+    "faces": ("faces.faces:FACES", "image attributes"),
+    "faces19": ("faces.faces:FACES19", "image attribute"),
+    "vision": ("faces.vision:VISION", "views"),
+    "vision_images": ("faces.vision:VISION_IMAGES", "views"),
+    "vision_faces": ("faces.vision:VISION_FACES", "views"),
+    "vision_faces_small": ("faces.vision:VISION_FACES_SMALL", "views"),
+    "polymnist": ("polymnist.polymnist:POLYMNIST", "image"),
+    "polymnist_free": ("polymnist.polymnist:POLYMNIST_FREE", "image"),
+    "polymnist_digits": ("polymnist.polymnist:POLYMNIST_DIGITS", "image"),
+    "translation": ("sentences.translation:TRANSLATION", "sentences"),
+    "toy_translation": ("sentences.toy_translation:TOY_TRANSLATION", "sentences"),
 }
-"""Each data set's module in mvae/data/ and its name there."""
+"""Each data set's module in mvae/data/ with its name there, and what its examples are: see `examples_are`."""
+
+
+def names_of(*examples: str) -> list[str]:
+    """Returns the declared data sets whose examples are one of these, without importing any."""
+    return [name for name, (_, kinds) in DECLARED.items() if kinds in examples]
+
+
+def examples_are(source: Source) -> str:
+    """Returns what a data set's examples are: "sentences", "views" (section 10), or their kinds, as "image label"."""
+    if all_sentences(source.modalities):
+        return "sentences"
+    if has_views(source.modalities):
+        return "views"
+    return " ".join(dict.fromkeys(modality.kind.value for modality in source.modalities))
 
 
 class Registry(MutableMapping[str, Source]):
@@ -43,7 +57,7 @@ class Registry(MutableMapping[str, Source]):
     def __getitem__(self, name: str) -> Source:
         found = self._sources[name]
         if found is None:
-            module, _, constant = DECLARED[name].partition(":")
+            module, _, constant = DECLARED[name][0].partition(":")
             found = self._sources[name] = getattr(importlib.import_module(f"mvae.data.{module}"), constant)
         return found
 

@@ -3,10 +3,11 @@
 mvae.py   the MVAE; its loss is in elbo.py, the plan of its steps in layout.py, the weight of the KL in annealing.py
 classifiers.py, rbm.py, vae.py, jmvae.py, cvae.py   the other arms of the paper, each with its loss
 mopoe.py, mvtcae.py, mmvae.py, mmvae_plus.py   the MVAE's successors, with rows.py (their steps) and posteriors.py
-multimodal.py, gaussian.py, likelihoods.py   encoders and decoders together, product of experts, p(x|z)
-arms.py   the arms of the tables, declared: tokens, fields, measures
-arm.py, learners.py   what an arm is and what is asked of a plug-in's, what its learner sees
-pieces.py, logistic.py   sums piece by piece, logistic regression
+judge.py   classifiers that judge generated images
+multimodal.py, gaussian.py, likelihoods.py   the model's encoders and decoders, product of experts, p(x|z)
+arm.py, arms.py   class Arm with the checks of a plug-in's arm; declarations of the arms: token, fields, measures
+learners.py   the examples that each step of the other arms uses
+pieces.py, logistic.py   sums with gradients in pieces to save memory, logistic regression
 """
 
 from mvae.models.arm import Arm
@@ -37,24 +38,24 @@ ARMS: dict[str, Arm] = {
 
 
 def arm(token: str) -> Arm:
-    """The arm of that token.
+    """Returns the arm with this token.
 
     Raises:
-        Refusal: there is none; the message names those that exist.
+        Refusal: unknown token; the message lists the known ones.
     """
     if token not in ARMS:
-        raise Refusal(f"no arm {token!r}: there are {', '.join(ARMS)}")
+        raise Refusal(f"unknown arm {token!r}: choose one of {', '.join(ARMS)}")
     return ARMS[token]
 
 
 def add(new: Arm) -> None:
-    """One more arm, from outside the package (see mvae/plugins.py); in this process, for as long as it lives.
+    """Adds an arm from outside the package (see mvae/plugins.py) to this process.
 
     Raises:
-        Refusal: one line: no Arm, a token that is taken.
+        Refusal: not an Arm, or the token is taken.
     """
     if not isinstance(new, Arm):
         raise Refusal(f"mvae.models.add takes an Arm, not {type(new).__name__}")
     if new.token in ARMS:
-        raise Refusal(f"there is an arm {new.token!r} already: choose another token")
+        raise Refusal(f"arm {new.token!r} already exists: choose another token")
     ARMS[new.token] = new

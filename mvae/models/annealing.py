@@ -1,4 +1,4 @@
-"""How the weight of the KL, beta, rises during a training: linearly from 0 to 1 (supplement section 1)."""
+"""Annealing: beta, the weight of the KL, rises linearly from 0 to 1 during training (supplement section 1)."""
 
 from torch import Tensor
 
@@ -6,18 +6,22 @@ from mvae.models.arm import Settings
 
 
 def annealed_steps(trial: Settings, steps_per_epoch: int) -> int:
-    """Steps until beta is 1, as the trial says: by epochs, or by a share of all steps."""
+    """Number of steps until beta is 1, from the trial's `annealing_epochs` or, without them, its `annealing_share`."""
     if trial.annealing_epochs is not None:
         return trial.annealing_epochs * steps_per_epoch
     return round(trial.annealing_share * (trial.epochs * steps_per_epoch))
 
 
 def annealed_beta(step: int | Tensor, annealed: int) -> float | Tensor:
-    """The weight of the KL at a step counted from 0: 1 from step `annealed` - 1 on.
+    """Weight of the KL at a step.
 
-    Float32 of a float64 scalar, as a product with it would be.
+    Args:
+        step: counted from 0; a number, or a float64 scalar on the device.
+        annealed: number of steps until beta is 1, from `annealed_steps`.
+    Returns:
+        A number for a number; float32 for a tensor, as in a product of a float32 tensor with a number.
     """
     if annealed <= 0:
         return 1.0
-    risen = (step + 1) / annealed
-    return risen.clamp(max=1.0).float() if isinstance(risen, Tensor) else min(1.0, risen)
+    beta = (step + 1) / annealed
+    return beta.clamp(max=1.0).float() if isinstance(beta, Tensor) else min(1.0, beta)

@@ -1,4 +1,4 @@
-"""Arm: a model of the table with all that the rest of the system asks of it. Learner: how one is trained by steps."""
+"""Arm: a model of the tables with everything that the rest of the code needs. Learner: trains an arm step by step."""
 
 from __future__ import annotations
 
@@ -27,44 +27,48 @@ IDENTITY = frozenset({"dataset", "model", "seed", "train_examples"})
 """Fields that every arm reads."""
 
 PAIRED = frozenset({"paired_fraction"})
-"""What an arm reads that sees pairs in training; one that sees images alone is trained once for all fractions."""
+"""Fields of every arm that trains on pairs. An arm that trains only on images is trained once for all fractions."""
 
 OPTIMISED = frozenset(
     {"epochs", "batch_size", "learning_rate", "precision", "compile", "workers", "fewest_workers", "sync_batchnorm"}
 )
-"""Fields that every arm trained by gradient steps reads."""
+"""Fields of every arm trained by gradient steps."""
 
 BINARISED = frozenset({"binarisation"})
-"""Fields read by an arm that takes its images from `examples_of` at each step (mvae/models/learners.py). Any other arm
-sees the fixed bits of black and white images."""
+"""Fields of an arm that takes the images of each step from `examples_of` (mvae/models/learners.py). Any other arm gets
+the fixed bits of black and white images."""
 
 ANNEALED = frozenset({"annealing_share", "annealing_epochs"})
-"""Fields that every arm with an annealed KL reads."""
+"""Fields of every arm with an annealed KL."""
 
 NETWORKS = frozenset({"image_network", "decoder_hidden", "latents", "vocabulary"})
-"""Fields that shape the networks."""
+"""Fields that determine the networks."""
 
 
 class Learner(Protocol):
-    """A module with the rule that trains it: what each step sees, and the loss of a step."""
+    """Trains a module step by step: provides the batches of an epoch and the loss of a step."""
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The steps of an epoch (counted from 0), always the same for the same epoch; of each this worker's share."""
+        """Yields this worker's share of each step of an epoch (from 0). The same epoch always gives the same steps."""
 
     def loss(self, batch: Any, step: int | Tensor) -> Loss:
-        """The loss of one step, or this worker's part of it; `step` counts from the start of training: a float64 scalar
-        on the device where a step is recorded, which the arm allows by `cuda_graphs`."""
+        """Returns the loss of one step, or this worker's part of the loss.
+
+        Args:
+            step: counted from the start of training; a float64 scalar on the GPU if the step is recorded (see
+                `Arm.cuda_graphs`).
+        """
 
     def facts(self) -> dict[str, float]:
-        """Numbers of this training that stay the same, logged with every epoch."""
+        """Returns constant numbers of this training, which are logged with every epoch."""
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimiser steps of an epoch."""
+        """Number of optimiser steps per epoch."""
 
 
 class Feature(StrEnum):
-    """A property of a data set that not every arm can handle. A trial that its arm cannot handle is refused."""
+    """A property of a data set that only some arms support. A trial is refused if its arm does not support it."""
 
     TEXTS = "texts"
     ATTRIBUTES = "attributes"
@@ -75,7 +79,7 @@ class Feature(StrEnum):
 
 
 def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
-    """Features that an arm must handle to be trained on these modalities."""
+    """Returns the features that an arm must support to be trained on these modalities."""
     kinds = {modality.kind for modality in modalities}
     has = {
         Feature.TEXTS: Kind.TEXT in kinds,
@@ -83,15 +87,15 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
         Feature.MANY: len(modalities) > 2,
         Feature.IMAGELESS: Kind.IMAGE not in kinds,
     }
-    return frozenset(feature for feature, there in has.items() if there)
+    return frozenset(feature for feature, present in has.items() if present)
 
 
 @dataclass(frozen=True)
 class Later:
-    """A function or class of this package, imported when it is called: arms are declared without torch."""
+    """A function or class of this package that is imported when it is called, so arms can be declared without torch."""
 
     module: str
-    """Its file in mvae/models/."""
+    """File in mvae/models/, without its ending."""
     name: str
 
     def __call__(self, *given: Any, **named: Any) -> Any:
@@ -100,56 +104,56 @@ class Later:
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of a table. Exactly one of `learner` and `fit` is there."""
+    """A row of a table. Exactly one of `learner` and `fit` must be given."""
 
     token: str
-    """Its name in --arms and in `Trial.model`."""
+    """Name in --arms and in `Trial.model`."""
     title: str
-    """Its name in tables."""
+    """Name in tables."""
     reads: frozenset[str]
-    """The fields of a trial that it reads: these make its key."""
+    """Names of the trial fields that the arm reads. These fields are part of the trial's key."""
     build: Callable[[Settings, tuple[Modality, ...]], nn.Module]
-    """The untrained module, on the CPU."""
+    """Returns the untrained module, on the CPU."""
     measures: frozenset[str]
-    """Names of the measures that it can be given.
+    """Names of the measures that can be computed for the arm.
 
-    accuracy: `module(image)` gives label logits [n, C] of images [n, C', H, W] in [0, 1].
-    readout: `module(image)` gives features [n, F], on which a logistic regression is fitted.
+    accuracy: `module(image)` returns label logits [n, C] for images [n, C', H, W] in [0, 1].
+    readout: `module(image)` returns features [n, F], on which a logistic regression is fitted.
     likelihood: log-likelihoods can be estimated by importance sampling.
-    attributes: attributes can be sampled given an image, where the data set has some.
-    translation: sentences can be written given a sentence, where all modalities are sentences.
+    attributes: attributes can be sampled given an image, if the data set has attributes.
+    translation: sentences can be generated given a sentence, if all modalities are sentences.
     """
     learner: Callable[..., Learner] | None = None
-    """Trained by gradient steps: from model, trial, whole data set and workers (ALONE if left out), the learner of this
-    worker. Most often the class of a learner."""
+    """For training by gradient steps: returns this worker's learner. The arguments are model, trial, whole data set and
+    workers (default ALONE). Usually a learner class."""
     fit: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
-    """Fitted in one go, in place; returns metrics."""
+    """For training without steps: fits the module in place and returns metrics."""
     watch: Callable[[nn.Module, Settings, Dataset], dict[str, float]] | None = None
-    """Metrics on the validation split after each epoch, for an arm that has no accuracy to watch."""
+    """Returns validation metrics after each epoch, for an arm without accuracy."""
     watched: str = ""
-    """The name of the metric that `watch` gives: what a search can go by."""
+    """Name of the metric from `watch` that a search can optimise."""
     decodes_labels: bool = True
-    """Whether it has a decoder for labels, where there are labels."""
+    """Whether the arm has a decoder for labels if the data set has labels."""
     handles: frozenset[Feature] = frozenset({Feature.TEXTS})
-    """Features of data sets that it can be trained on, besides an image and a label."""
+    """Features of data sets that the arm supports, besides an image and a label."""
     hyperparameters: tuple[Hyperparameter, ...] = ()
-    """Settings of its own, besides those of every trial: `trial.own_value(name)`. They are part of the key."""
+    """The arm's own settings, in addition to those of every trial. Read them with `trial.own_value`. Part of the key."""
     most_modalities: int | None = None
-    """Largest number of modalities that it can be trained on; None: any."""
+    """Largest number of modalities that the arm can be trained on. None: no limit."""
     cuda_graphs: bool = False
-    """Whether on a GPU its steps may be recorded and played (mvae/training/steps.py): `loss` then takes `step` as a
-    tensor, asks for no value on the GPU (no `.item()`, no branch on a tensor), and counts nothing in Python. A batch is
-    a dataclass, a tensor, or a tuple of them; a subclass of a tuple is not recorded."""
+    """Whether steps may be recorded and replayed on a GPU (mvae/training/steps.py). `loss` must then accept `step` as a
+    tensor, read no value from the GPU (no `.item()`, no `if` on a tensor) and count nothing in Python. Batches must be
+    a dataclass, a tensor, or a tuple of these; subclasses of tuple are not recorded."""
     version: int = 1
-    """Raised by hand when what it computes changes on purpose, where the arm is none of this package, which has
-    `mvae.trial.TRAINING_VERSION` for that; above 1 a part of the key."""
+    """For arms of plug-ins: increment when the arm's results change on purpose. Above 1, the version is part of the
+    key. For arms of this package, increment `mvae.trial.TRAINING_VERSION` instead."""
 
     def __new__(cls, *_given: Any, **named: Any) -> Self:
-        """Refuses the keywords that plug-ins of earlier releases used."""
-        if former := [name for name in ("recorded", *Feature) if name in named]:
+        """Refuses keywords of earlier releases, which plug-ins may still use."""
+        if old := [name for name in ("recorded", *Feature) if name in named]:
             handled = [f"Feature.{one.name}" for one in Feature if named.get(one, one is Feature.TEXTS)]
             raise Refusal(
-                f"an Arm no longer takes {', '.join(former)}: write handles=frozenset({{{', '.join(handled)}}})"
+                f"Arm no longer takes {', '.join(old)}: write handles=frozenset({{{', '.join(handled)}}})"
                 + ", cuda_graphs=True" * bool(named.get("recorded"))
                 + " (from mvae.models.arm import Feature)"
             )
@@ -160,29 +164,32 @@ class Arm:
         return "accuracy" in self.measures
 
     def __post_init__(self) -> None:
-        assert (self.learner is None) != (self.fit is None), f"arm {self.token} must be trained in one way"
+        assert (self.learner is None) != (self.fit is None), f"arm {self.token} needs either a learner or a fit"
 
 
 def check_arm(new: Arm) -> None:
-    """Refuses an arm that the rest of the code could not work with.
+    """Checks an arm that a plug-in adds.
 
     Raises:
-        Refusal: one line.
+        Refusal: a token, field, measure or version is invalid.
     """
     from mvae.settings import Settings
 
     if not NAME.fullmatch(new.token):
-        raise Refusal(f"arm {new.token!r}: its token is of letters, digits, '_', '.' and '-', beginning with one")
+        raise Refusal(
+            f"invalid arm token {new.token!r}: use only letters, digits, '_', '.' and '-', and start with a letter"
+            " or digit"
+        )
     if unknown := sorted(new.reads - set(Settings.model_fields)):
-        raise Refusal(f"arm {new.token} reads {unknown[0]}, which is no field of a trial")
+        raise Refusal(f"arm {new.token} reads {unknown[0]}, which is not a field of a trial: take it out of `reads`")
     needed = IDENTITY | (OPTIMISED if new.learner else frozenset())
     if missing := sorted(needed - new.reads):
         raise Refusal(
-            f"arm {new.token} must read {missing[0]}: begin its reads with IDENTITY"
-            + " | OPTIMISED, as every arm that is trained by steps" * bool(new.learner)
+            f"arm {new.token} must read {missing[0]}: start its `reads` with IDENTITY"
+            + " | OPTIMISED, like every arm trained by steps" * bool(new.learner)
         )
     if unknown := sorted(new.measures - NAMES):
-        raise Refusal(f"arm {new.token} has a measure {unknown[0]}: choose among {', '.join(sorted(NAMES))}")
+        raise Refusal(f"arm {new.token} has the unknown measure {unknown[0]}: choose from {', '.join(sorted(NAMES))}")
     names = [each.name for each in new.hyperparameters]
     for name in names:
         if name in Settings.model_fields or names.count(name) > 1:
@@ -192,4 +199,4 @@ def check_arm(new: Arm) -> None:
     for each in new.hyperparameters:
         each.checked(each.default)
     if new.version < 1:
-        raise Refusal(f"arm {new.token}: version = {new.version} is not from 1 on")
+        raise Refusal(f"arm {new.token} has version {new.version}: set it to 1 or more")

@@ -1,6 +1,6 @@
-"""The arms of the tables, declared: names, the fields that they read, what they can be measured by. No torch.
+"""Declarations of the arms of the tables: names, the fields they read, their measures. Imports no torch.
 
-What trains them is named by module and function, and imported when it is called.
+The code that trains an arm is given by module and function, and imported when it is called.
 """
 
 from __future__ import annotations

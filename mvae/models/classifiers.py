@@ -1,4 +1,4 @@
-"""The supervised baselines: NN and LOGREG, which see the labels (NN: or texts) of the paired set and nothing else."""
+"""The supervised baselines NN and LOGREG, trained only on the paired set: images with labels, or for NN with texts."""
 
 from math import prod
 
@@ -20,7 +20,7 @@ from mvae.workers import ALONE, Workers
 
 
 class NeuralNetwork(nn.Module):
-    """MVAE's image encoder up to and including its mean head, then MVAE's label or text decoder (section 8)."""
+    """The MVAE's image encoder up to its mean, followed by the MVAE's label or text decoder (section 8)."""
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, target: Modality) -> None:
         super().__init__()
@@ -28,32 +28,31 @@ class NeuralNetwork(nn.Module):
         self.likelihood = likelihood_of(target)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Label logits [n, C], or the text [n, L], from images [n, 1, H, W]."""
+        """Returns label logits [n, C] or texts [n, L] for images [n, 1, H, W]."""
         if isinstance(self.decoder, TextDecoder):
             return self.transcribe(image)
         return at_least_float32(self.decoder(self.encoder(image)))
 
     def log_prob(self, image: Tensor, text: Tensor) -> Tensor:
-        """log p(text | image) in nats, [n], of texts [n, L]."""
+        """Returns log p(text | image) in nats, [n], for texts [n, L]."""
         return self.likelihood.log_prob(at_least_float32(self.decoder(self.encoder(image), text)), text)
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The text [n, L] of each image: its likeliest tokens; drawn, where a generator is given."""
+        """Returns a text [n, L] for each image: greedy, or sampled with the generator."""
         return written(self.decoder, at_least_float32(self.encoder(image)), generator)
 
 
 class NeuralNetworkLearner(PairedLearner):
-    """Cross-entropy on the paired set."""
+    """Trains a NeuralNetwork by cross-entropy on the paired set."""
 
     model: NeuralNetwork
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
-        self.shown = _positions(data.modalities)
+        self.shown = _image_and_target(data.modalities)
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Nothing is drawn: zeros [n, 1]."""
-        return torch.zeros(rows, 1, device=self.device)
+        return torch.zeros(rows, 1, device=self.device)  # the loss uses no noise
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         image, label = batch.values
@@ -68,31 +67,31 @@ class NeuralNetworkLearner(PairedLearner):
 
 
 class LogisticRegression(nn.Module):
-    """One linear layer on pixels; classes that the fit never saw have a logit of minus infinity."""
+    """One linear layer on pixels. Classes without examples in the fit have a logit of minus infinity."""
 
     def __init__(self, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
         self.linear = nn.Linear(prod(shape), classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Label logits [n, C] from images [n, 1, H, W]."""
+        """Returns label logits [n, C] for images [n, 1, H, W]."""
         logits: Tensor = self.linear(image.flatten(1))
         return logits
 
 
 def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """Multinomial logistic regression with an L2 penalty (scikit-learn's defaults) on the paired set's pixels.
+    """Fits a multinomial logistic regression with an L2 penalty (scikit-learn's defaults) to the paired set's pixels.
 
-    Where the paired set holds one class only, that class is predicted.
+    If the paired set contains only one class, the model always predicts that class.
 
     Returns:
-        train/iterations, train/accuracy on the paired set.
+        train/iterations, and train/accuracy on the paired set.
     """
     assert isinstance(model, LogisticRegression)
-    image, label = _positions(data.modalities)
-    chosen = torch.from_numpy(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
-    pixels = data.train.take(image, chosen.to(data.train.values[0].device)).flatten(1).cpu().numpy()
-    labels = data.train.take(label, chosen.to(data.train.values[0].device)).cpu().numpy()
+    image, label = _image_and_target(data.modalities)
+    paired = torch.from_numpy(paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name))
+    pixels = data.train.take(image, paired.to(data.train.values[0].device)).flatten(1).cpu().numpy()
+    labels = data.train.take(label, paired.to(data.train.values[0].device)).cpu().numpy()
     fit = fit_linear(pixels, labels, len(model.linear.bias))
     with torch.no_grad():
         model.linear.weight.copy_(torch.from_numpy(fit.weight))
@@ -102,23 +101,23 @@ def fit_logistic_regression(model: nn.Module, trial: Settings, data: Dataset) ->
 
 
 def build_neural_network(trial: Settings, modalities: tuple[Modality, ...]) -> NeuralNetwork:
-    """The classifier that a trial describes."""
-    image, label = _positions(modalities)
+    """Builds the NN arm."""
+    image, target = _image_and_target(modalities)
     width = width_of(modalities)
     return NeuralNetwork(
         encoder_of(modalities[image], trial.image_network, width, trial.latents),
-        decoder_of(modalities[label], trial.image_network, width, trial.latents, trial.decoder_hidden),
-        modalities[label],
+        decoder_of(modalities[target], trial.image_network, width, trial.latents, trial.decoder_hidden),
+        modalities[target],
     )
 
 
 def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]) -> LogisticRegression:
-    """The logistic regression of a data set's images."""
-    image, label = _positions(modalities)
+    """Builds the LOGREG arm."""
+    image, label = _image_and_target(modalities)
     return LogisticRegression(modalities[image].shape, modalities[label].classes)
 
 
-def _positions(modalities: tuple[Modality, ...]) -> tuple[int, int]:
-    """Of the image, and of the label or text that is told from it."""
+def _image_and_target(modalities: tuple[Modality, ...]) -> tuple[int, int]:
+    """Positions of the image and of the text or, without texts, the label."""
     texts = any(modality.kind is Kind.TEXT for modality in modalities)
     return position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT if texts else Kind.LABEL)

@@ -1,7 +1,7 @@
-"""CVAE: q(z|x1,x2) and p(x1|z,x2), prior N(0, I): a model of the image given the label, trained on pairs (section 5).
+"""CVAE: q(z|x1,x2) and p(x1|z,x2) with prior N(0, I), an image model given the label, trained on pairs (section 5).
 
-The label, as one-hot, is joined to what the fully connected part of the image encoder sees, and to z before the image
-decoder. It has no p(x2) and no q(z|x1), so all that it gives is log p(x1|x2).
+The one-hot label is concatenated to the input of the image encoder's fully connected layers, and to z in front of the
+image decoder. The model has no p(x2) and no q(z|x1), so it only gives log p(x1|x2).
 """
 
 from collections.abc import Mapping
@@ -22,24 +22,27 @@ from mvae.models.likelihoods import likelihood_of
 from mvae.models.multimodal import at_least_float32, by_position, expert
 from mvae.networks.image import image_decoder, image_encoder
 
-# n rows, D latents, C numbers of a condition
+# n rows, D latents, C numbers per condition
 
 
 def condition_of(modality: Modality, value: Tensor) -> Tensor:
-    """A label [n] as one-hot, a text [n, L] as the one-hots of its positions side by side, attributes [n, A] as they
-    are: float32 [n, C]."""
+    """Encodes a condition as float32 [n, C].
+
+    A label [n] becomes a one-hot vector, a text [n, L] the concatenated one-hot vectors of its tokens. Attributes
+    [n, A] stay unchanged.
+    """
     if modality.kind is Kind.ATTRIBUTES:
         return value.float()
     return F.one_hot(value, modality.classes).flatten(1).float()
 
 
 def condition_size(modality: Modality) -> int:
-    """C: how many numbers a condition has."""
+    """C, the number of numbers per condition."""
     return prod(modality.shape) * (1 if modality.kind is Kind.ATTRIBUTES else modality.classes)
 
 
 class ConditionedEncoder(nn.Module):
-    """An image encoder whose first fully connected layer also sees the condition."""
+    """An image encoder whose first fully connected layer also reads the condition."""
 
     def __init__(self, encoder: nn.Module, condition: int) -> None:
         super().__init__()
@@ -51,13 +54,13 @@ class ConditionedEncoder(nn.Module):
         self.after = nn.Sequential(wider, *layers[place + 1 :])
 
     def forward(self, image: Tensor, condition: Tensor) -> Tensor:
-        """Images [n, ...] and conditions [n, C] to [n, outputs]."""
+        """Maps images [n, ...] and conditions [n, C] to [n, outputs]."""
         outputs: Tensor = self.after(torch.cat([self.before(image).flatten(1), condition], dim=-1))
         return outputs
 
 
 class CVAE(nn.Module):
-    """Modality 0 is the image that is modelled, modality 1 what it is conditioned on."""
+    """A model of modality 0, the image, conditioned on modality 1."""
 
     def __init__(
         self, modalities: tuple[Modality, Modality], encoder: nn.Module, decoder: nn.Module, latents: int
@@ -68,40 +71,40 @@ class CVAE(nn.Module):
         self.likelihood = likelihood_of(modalities[0])
 
     def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
-        """q(z | x1, x2): [n, D], from n values of both modalities by their names."""
+        """Returns q(z | x1, x2), [n, D], for n values of each modality, by name."""
         return self.infer_at(by_position(self.modalities, values))
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """q(z | x1, x2): [n, D].
+        """Returns q(z | x1, x2), [n, D], for n values of each modality, by position.
 
         Raises:
-            ValueError: not both modalities are given.
+            ValueError: a modality is missing.
         """
         if set(values) != {0, 1}:
-            raise ValueError(f"CVAE infers from both of its modalities, 0 and 1: given {sorted(values)}")
+            raise ValueError(f"CVAE needs both modalities, 0 and 1, for inference: got {sorted(values)}")
         condition = condition_of(self.modalities[1], values[1])
         return Gaussian(*expert(self.encoder(values[0], condition)))
 
     def decode(self, z: Tensor, given: Tensor) -> Tensor:
-        """Logits of p(x1 | z, x2), for z [n, D] and n values of x2."""
+        """Returns the logits of p(x1 | z, x2) for z [n, D] and n values of x2."""
         joined = torch.cat([z, condition_of(self.modalities[1], given).to(z.dtype)], dim=-1)
         return at_least_float32(self.decoder(joined))
 
     def image_log_prob(self, z: Tensor, given: Tensor, image: Tensor) -> Tensor:
-        """log p(x1 | z, x2) of each row, [n], in nats."""
+        """Returns log p(x1 | z, x2) of each row, [n], in nats."""
         return self.likelihood.log_prob(self.decode(z, given), image)
 
     def forward(self, image: Tensor, given: Tensor) -> Tensor:
-        """The image's mean given z = the mean of q(z | x1, x2), and x2."""
+        """Returns the mean of p(x1 | z, x2) at z = the mean of q(z | x1, x2)."""
         return self.likelihood.mean(self.decode(self.infer_at({0: image, 1: given}).mean, given))
 
 
 def cvae_loss(
     model: CVAE, image: Tensor, given: Tensor, noise: Tensor, *, beta: float | Tensor, weight: float, batch_size: int
 ) -> Loss:
-    """The sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), over the batch size, in nats.
+    """The sum over pairs of beta * KL(q(z|x1,x2) || N(0, I)) - weight * log p(x1|z,x2), divided by the batch size.
 
-    With both weights 1 its negative bounds log p(x1|x2) from below.
+    In nats. If beta and weight are 1, the negative loss is a lower bound of log p(x1|x2).
 
     Args:
         image: [n, C, H, W]. given: n values of x2. noise: standard normal [n, D].
@@ -115,24 +118,31 @@ def cvae_loss(
 
 
 class CvaeLearner(PairedLearner):
-    """The conditional ELBO on the paired set."""
+    """Trains a CVAE by its conditional ELBO on the paired set."""
 
     model: CVAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
         image, given = batch.values
-        beta, weight = self.beta(step), self.trial.image_weight
-        return cvae_loss(self.model, image, given, batch.noise, beta=beta, weight=weight, batch_size=self.batch_size)
+        return cvae_loss(
+            self.model,
+            image,
+            given,
+            batch.noise,
+            beta=self.beta(step),
+            weight=self.trial.image_weight,
+            batch_size=self.batch_size,
+        )
 
 
 def watch_bound(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """validation/elbo: the mean bound on log p(x1|x2), unweighted, in nats an image, always with the same noise."""
+    """Returns validation/elbo: the mean lower bound of log p(x1|x2), unweighted, in nats per image, for fixed noise."""
     assert isinstance(model, CVAE)
     return validation_elbo(trial, data.validation, (0, 1), partial(cvae_loss, model))
 
 
 def build_cvae(trial: Settings, modalities: tuple[Modality, ...]) -> CVAE:
-    """The CVAE that a trial describes."""
+    """Builds the CVAE arm."""
     assert len(modalities) == 2 and position(modalities, Kind.IMAGE) == 0
     image, given = modalities
     size = condition_size(given)

@@ -1,9 +1,9 @@
 """The sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
 
-A term conditions on a subset of modalities; a row takes part in a term with those of the subset's modalities it has.
-`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast: each modality is encoded
-once, all posteriors come from one masked sum of precisions, and each decoder runs once, on the (term, row) pairs that
-reconstruct its modality. Where everything of a step goes is planned by `mvae/models/layout.py`.
+Each term conditions on a subset of modalities. A row contributes to a term those modalities of the subset that it has.
+`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast: it encodes each modality
+once, computes all posteriors as one masked sum of precisions, and runs each decoder once, on the (term, row) pairs that
+reconstruct its modality. `mvae/models/layout.py` plans the positions of all rows, terms and pairs.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m,
 A modalities whose networks are stacked.
@@ -25,23 +25,23 @@ from mvae.models.pieces import piece_by_piece
 from mvae.networks.normalisation import term_statistics
 
 DECODED_ROWS = 512
-"""Rows that one pass of a decoder takes at most, in whole terms, so that activations stay in a CPU's cache; a decoder
-with `rows` of its own takes those."""
+"""Maximum number of rows per decoder pass, in whole terms, so that activations fit a CPU's cache. A decoder's attribute
+`rows` overrides it."""
 
 STACKED_ROWS = 8192
-"""The same for stacked decoders, over all of them, whose many parameters each pass reads and each adds gradients to; it
-takes no heed of terms, since they have no BatchNorm."""
+"""Maximum number of rows per pass over all stacked decoders. It is larger because each pass reads and accumulates the
+gradients of many parameters. A pass may split a term, because these decoders have no BatchNorm."""
 
 FEW_MODALITIES = 4
-"""Up to this many, steps have few terms, and the activations of all pieces are kept, as they were before `pieces`: the
-numbers of such trials depend on it to the last bit."""
+"""Up to this many modalities, steps have few terms and plain autograd keeps all activations. Results of such trials
+from before `pieces.py` stay the same to the last bit."""
 
 
 def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) -> np.ndarray:
-    """The terms of one step: all modalities, each alone, then random subsets.
+    """Draws the terms of one step: all modalities, each single modality, then random subsets.
 
-    A subset's size is uniform over 2..M-1 and the subset uniform of that size, drawn directly; draws are independent,
-    so a subset may come twice.
+    The size of a subset is uniform over 2..M-1, and the subset is uniform among those of its size. Draws are
+    independent, so a subset may occur twice.
 
     Returns:
         boolean [T, M] with T = 1 + M + subsets.
@@ -49,7 +49,7 @@ def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) ->
         ValueError: subsets of fewer than 3 modalities.
     """
     if subsets and modalities < 3:
-        raise ValueError(f"random subsets need at least 3 modalities: there are {modalities}, so k = 0")
+        raise ValueError(f"random subsets need at least 3 modalities, got {modalities}: use k = 0")
     terms = np.zeros((1 + modalities + subsets, modalities), dtype=bool)
     terms[0] = True
     terms[1 : 1 + modalities] = np.eye(modalities, dtype=bool)
@@ -61,11 +61,11 @@ def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) ->
 
 @dataclass(frozen=True)
 class Loss:
-    """A step's loss and what it is made of, each summed over terms and divided by the global batch size, in nats."""
+    """A step's loss and its parts in nats, each summed over terms and divided by the global batch size."""
 
     total: Tensor
     parts: dict[str, Tensor]
-    """Detached scalars: kl, and log_likelihood_<modality> without its weight."""
+    """Detached scalars: kl, and the unweighted log_likelihood_<modality>."""
 
 
 def negative_elbo_by_terms(
@@ -81,17 +81,17 @@ def negative_elbo_by_terms(
     weights: Sequence[float],
     batch_size: int,
 ) -> Tensor:
-    """The loss of a step, term by term and row by row: the specification of `negative_elbo`, and slow.
+    """The loss of a step, term by term and row by row. Slow; it is the specification of `negative_elbo`.
 
-    For networks without batch normalisation, whose outputs for a row do not depend on other rows.
+    Only for networks without batch normalisation, whose output for a row does not depend on other rows.
 
     Args:
-        examples: per modality R values; any value where the row lacks the modality.
-        present: boolean [R, M], which modalities each row has.
-        terms: boolean [T, M], which modalities each term conditions on.
-        active: boolean [T, R], which terms each row takes part in.
-        noise: standard normal, [T, R, D], or [1, R, D] to share one draw among the terms (Figure 6 c).
-        targets: own, a term reconstructs what it conditions on; all, everything that the row has.
+        examples: R values of each modality; arbitrary values for rows without the modality.
+        present: boolean [R, M], the modalities that each row has.
+        terms: boolean [T, M], the modalities that each term conditions on.
+        active: boolean [T, R], the terms that include each row.
+        noise: standard normal, [T, R, D], or [1, R, D] to share one draw between the terms (Figure 6 c).
+        targets: own (a term reconstructs the modalities it conditions on) or all (every modality that the row has).
         beta: weight of the KL, from `annealed_beta`.
         weights: lambda of each modality.
         batch_size: the global batch size B.
@@ -120,64 +120,57 @@ def negative_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """The sum over terms of beta * KL(q || p) - sum_m weight_m * log p(x_m | z), over rows, divided by the batch size.
+    """The sum over terms and rows of beta * KL(q || p) - sum_m weight_m * log p(x_m | z), divided by the batch size.
 
     Args:
         plan: from `layout`, on the model's device.
-        values: per modality the n_m values that are there, in the order of rows.
-        noise: standard normal, [T, R, D], or [1, R, D] to share one draw among the terms (Figure 6 c).
+        values: for each modality the n_m values of the rows that have it, in row order.
+        noise: standard normal, [T, R, D], or [1, R, D] to share one draw between the terms (Figure 6 c).
         beta: weight of the KL, from `annealed_beta`.
         weights: lambda of each modality.
-        batch_size: the global batch size B that every term is divided by, whatever share of it is present.
+        batch_size: the global batch size B, which every term is divided by even if some of its rows are missing.
     """
-    stacked = None if plan.stacked is None else _stacked_values(model, plan, values)
+    stacked = None
+    if plan.stacked is not None:
+        stacked = torch.stack([_all_rows(values[m], plan.encoded[m], plan.rows) for m in model.stacked], dim=1)
     q = posteriors(model, plan, values, stacked)
     shared = noise.expand(plan.members.shape[1], -1, -1).flatten(0, 1)
     z = q.rsample(shared if plan.pairs is None else shared.index_select(0, plan.pairs))
     kl = q.kl_to_prior().sum() / batch_size
     total = beta * kl
     parts = {"kl": kl.detach()}
-    apart = len(plan.decoded)
-    for m, modality in enumerate(model.modalities[:apart]):
+    separate = len(plan.decoded)
+    for m, modality in enumerate(model.modalities[:separate]):
         log_likelihood = _log_likelihood(model, m, z, plan, values[m]) / batch_size
         total = total - weights[m] * log_likelihood
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
     if stacked is not None:
         weighted, each = _stacked_log_likelihoods(
-            model, z, plan, stacked, _constant(tuple(weights[apart:]), z.device, z.dtype)
+            model, z, plan, stacked, _constant(tuple(weights[separate:]), z.device, z.dtype)
         )
         total = total - weighted / batch_size
-        for modality, own in zip(model.modalities[apart:], each / batch_size, strict=True):
+        for modality, own in zip(model.modalities[separate:], each / batch_size, strict=True):
             parts[f"log_likelihood_{modality.name}"] = own
     return Loss(total, parts)
 
 
 @cache
 def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Copied to a GPU once, and kept: a step that was recorded reads it there."""
+    """A cached tensor: it must stay at the same place on a GPU, because recorded steps read it there."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
-def _stacked_values(model: Multimodal, plan: Layout, values: Sequence[Tensor]) -> Tensor:
-    """The values of the modalities whose networks are stacked, int64 [R, A], 0 where a row lacks one."""
-    columns = []
-    for m in model.stacked:
-        rows = plan.encoded[m]
-        columns.append(values[m] if rows is None else values[m].new_zeros(plan.rows).index_copy(0, rows, values[m]))
-    return torch.stack(columns, dim=1)
-
-
 def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacked: Tensor | None = None) -> Gaussian:
-    """q(z | x_term) of every active (term, row) pair: [P, D].
+    """Returns q(z | x_term) of every active (term, row) pair, [P, D].
 
     Args:
-        stacked: int64 [R, A], the values of the modalities whose networks are stacked.
+        stacked: int64 [R, A], the values of the modalities with stacked networks; 0 if a row lacks the modality.
     """
     means, spreads = [], []
     for m, rows in enumerate(plan.encoded[: len(plan.decoded)]):
         mean, spread = model.encode(m, values[m])
-        means.append(_spread_out(mean, rows, plan.rows))
-        spreads.append(_spread_out(spread, rows, plan.rows))
+        means.append(_all_rows(mean, rows, plan.rows))
+        spreads.append(_all_rows(spread, rows, plan.rows))
     if stacked is not None:
         mean_RAD, spread_RAD = model.encode_attributes(stacked)
         means += mean_RAD.unbind(1)
@@ -185,60 +178,65 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
     if plan.pair_rows is None:
         mean_RMD, spread_RMD = (torch.stack(part).transpose(0, 1) for part in (means, spreads))
         q = model.posterior(mean_RMD, spread_RMD, plan.conditions)
-        every = Gaussian(q.mean.transpose(0, 1).flatten(0, 1), q.log_var.transpose(0, 1).flatten(0, 1))
-        return every if plan.pairs is None else Gaussian(*(part.index_select(0, plan.pairs) for part in every))
+        all_pairs = Gaussian(q.mean.transpose(0, 1).flatten(0, 1), q.log_var.transpose(0, 1).flatten(0, 1))
+        return all_pairs if plan.pairs is None else Gaussian(*(part.index_select(0, plan.pairs) for part in all_pairs))
     mean_PMD, spread_PMD = (_repeated(torch.stack(part, dim=1), plan.pair_rows) for part in (means, spreads))
     q = model.posterior(mean_PMD, spread_PMD, plan.conditions)
     return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
 
 def _repeated(rows: Tensor, index: Tensor) -> Tensor:
-    """rows[index], where a row may come several times, with gradients that are equal bit for bit each time.
+    """Returns rows[index], in which rows may repeat, with bit-identical gradients in every run.
 
-    On a GPU the gradient of index_select adds up in any order, that of indexing in a sorted one; on a CPU both are
-    exact and index_select is faster.
+    On a GPU, index_select adds up gradients in arbitrary order, but indexing adds them up in sorted order. On a CPU,
+    both are deterministic and index_select is faster.
     """
     return rows[index] if rows.is_cuda else rows.index_select(0, index)
 
 
-def _spread_out(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
+def _all_rows(present: Tensor, rows: Tensor | None, total: int) -> Tensor:
+    """Returns values of all rows, from the values of `rows`; zeros for the other rows."""
     if rows is None:
         return present
-    return present.new_zeros(total, present.shape[1]).index_copy(0, rows, present)
+    return present.new_zeros(total, *present.shape[1:]).index_copy(0, rows, present)
 
 
 def _log_likelihood(model: Multimodal, m: int, z: Tensor, plan: Layout, values: Tensor) -> Tensor:
-    """Sum of log p(x_m | z) over the pairs that reconstruct modality m, in chunks of whole terms."""
-    wanted, target = plan.decoded[m], plan.targets[m]
-    mine = z if wanted is None else z.index_select(0, wanted)
-    planned = chunks(plan.loads[m], getattr(model.decoders[m], "rows", DECODED_ROWS))
+    """Sums log p(x_m | z) over the pairs that reconstruct modality m, in chunks of whole terms."""
+    decoded, target = plan.decoded[m], plan.targets[m]
+    z = z if decoded is None else z.index_select(0, decoded)
     groups = iter(plan.groups[m])
-    packed = [tuple(islice(groups, len(chunk))) for chunk in planned]
-    ends, passes = np.cumsum([sum(chunk) for chunk in packed]).tolist(), iter(packed)
+    planned = chunks(plan.loads[m], getattr(model.decoders[m], "rows", DECODED_ROWS))
+    passes = [tuple(islice(groups, len(chunk))) for chunk in planned]
+    ends, remaining = np.cumsum([sum(groups_of_pass) for groups_of_pass in passes]).tolist(), iter(passes)
     with term_statistics(model.decoders[m]) as next_groups:
 
         def summed(part: Tensor, start: int, end: int) -> Tensor:
-            next_groups(next(passes))
+            next_groups(next(remaining))
             return model.log_prob(m, part, values.index_select(0, target[start:end])).sum()
 
         few = len(plan.encoded) <= FEW_MODALITIES
-        return piece_by_piece(summed, mine, 0, ends, None, model.decoders[m], alive=few)[0]
+        return piece_by_piece(summed, z, 0, ends, None, model.decoders[m], keep_activations=few)[0]
 
 
 def _stacked_log_likelihoods(
     model: Multimodal, z: Tensor, plan: Layout, stacked: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sums of log p(x_a | z) over the pairs that reconstruct each stacked modality: weighted in all, and each [A]."""
-    where = plan.stacked
-    assert where is not None and model.attribute_decoders is not None
-    count, longest = where.real.shape
-    targets = stacked[where.rows, torch.arange(count, device=z.device)[:, None]]
+    """Sums log p(x_a | z) over the pairs that reconstruct each stacked modality.
+
+    Returns:
+        The weighted total over modalities, and the sum of each modality [A], detached.
+    """
+    layout = plan.stacked
+    assert layout is not None and model.attribute_decoders is not None
+    count, longest = layout.real.shape
+    targets = stacked[layout.rows, torch.arange(count, device=z.device)[:, None]]
 
     def summed(part: Tensor, start: int, end: int) -> Tensor:
         log_prob = model.attributes_log_prob(part, targets[:, start:end])
-        return torch.where(where.real[:, start:end], log_prob, 0.0).sum(1)
+        return torch.where(layout.real[:, start:end], log_prob, 0.0).sum(1)
 
     width = max(1, STACKED_ROWS // count)
-    ends = [*range(width, longest, width), longest] if where.decoded else []
-    chosen = _repeated(z, where.pairs.flatten()).view(count, longest, z.shape[1])
-    return piece_by_piece(summed, chosen, 1, ends, weights, model.attribute_decoders)
+    ends = [*range(width, longest, width), longest] if layout.decoded else []
+    decoded = _repeated(z, layout.pairs.flatten()).view(count, longest, z.shape[1])
+    return piece_by_piece(summed, decoded, 1, ends, weights, model.attribute_decoders)

@@ -1,7 +1,8 @@
 """Algebra of diagonal Gaussians: product, quotient, KL, log-density (supplement, Lemmas 2.1 and 3.1).
 
-Experts come as (mean, log-variance). Sums of precisions run in float64, where exp of any log-variance from -300 to 300
-is an ordinary number, and only their results return to the caller's precision: no expert can give inf or nan.
+Experts are given as (mean, log-variance). Precisions are summed in float64, in which exp(x) is finite and not zero for
+any log-variance x from -300 to 300. Only the results are converted back to the caller's precision, so no finite expert
+produces inf or nan.
 
 Shapes: ... any leading dimensions, M experts, T products ("terms"), D dimensions.
 """
@@ -15,53 +16,53 @@ from torch import Tensor
 LOG_TWO_PI = math.log(2 * math.pi)
 
 FEW_EXPERTS = 4
-"""Up to this many experts, sums over them are faster expert by expert than as a batch of matrix products."""
+"""Up to this many experts, summing expert by expert is faster than a batched matrix product."""
 
 
 class Gaussian(NamedTuple):
-    """A diagonal Gaussian; both tensors have shape [..., D]."""
+    """A diagonal Gaussian. Both tensors have shape [..., D]."""
 
     mean: Tensor
     log_var: Tensor
 
     def rsample(self, noise: Tensor) -> Tensor:
-        """mean + standard deviation * noise, differentiable in the parameters."""
+        """Returns mean + standard deviation * noise, differentiable in the parameters."""
         return self.mean + torch.exp(0.5 * self.log_var) * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of z, summed over D: shape [...], in nats."""
+        """Returns the log-density of z in nats, summed over D: shape [...]."""
         squared = (z - self.mean).square() * torch.exp(-self.log_var)
         return -0.5 * (LOG_TWO_PI + self.log_var + squared).sum(-1)
 
     def kl_to_prior(self) -> Tensor:
-        """KL(self || N(0, I)), summed over D: shape [...], in nats."""
+        """Returns KL(self || N(0, I)) in nats, summed over D: shape [...]."""
         return 0.5 * (torch.exp(self.log_var) + self.mean.square() - 1 - self.log_var).sum(-1)
 
     def kl(self, other: "Gaussian") -> Tensor:
-        """KL(self || other), summed over D: shape [...], in nats."""
+        """Returns KL(self || other) in nats, summed over D: shape [...]."""
         log_ratio = other.log_var - self.log_var
         squared = (self.mean - other.mean).square() * torch.exp(-other.log_var)
         return 0.5 * (log_ratio + torch.exp(-log_ratio) + squared - 1).sum(-1)
 
 
 def standard_log_prob(z: Tensor) -> Tensor:
-    """Log-density of N(0, I) at z, summed over D, in nats."""
+    """Returns the log-density of N(0, I) at z in nats, summed over D."""
     return -0.5 * (LOG_TWO_PI + z.square()).sum(-1)
 
 
 def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool, nonempty: bool = False) -> Gaussian:
-    """Products of experts, several at once: precisions add, means are precision-weighted (Lemma 2.1).
+    """Computes several products of experts at once: precisions add, means are precision-weighted (Lemma 2.1).
 
     Args:
-        mean, log_var: [..., M, D], one diagonal Gaussian an expert.
-        members: boolean [..., T, M], which experts each product multiplies. An expert outside a product never enters
-            it, not even as nan.
-        prior: whether N(0, I) is one more expert of every product, the universal expert of the MVAE.
-        nonempty: the caller's promise that every product has a member; checking would wait for a GPU.
+        mean, log_var: [..., M, D], one diagonal Gaussian per expert.
+        members: boolean [..., T, M], the experts of each product. Other experts do not affect the product, not even if
+            they are nan.
+        prior: whether N(0, I), the universal expert of the MVAE, is an additional expert of every product.
+        nonempty: the caller guarantees that every product has a member. The check would wait for the GPU.
     Returns:
-        Gaussian of shape [..., T, D]. A product without any member is the prior.
+        Gaussian of shape [..., T, D]. A product without members is the prior.
     Raises:
-        ValueError: without prior, a product without any member.
+        ValueError: without the prior, a product has no members.
     """
     if not (prior or nonempty) and not bool(members.any(-1).all()):
         raise ValueError("a product of no experts has no density: give every product a member, or include the prior")
@@ -72,47 +73,47 @@ def product(mean: Tensor, log_var: Tensor, members: Tensor, *, prior: bool, none
     if prior:
         total = total + 1.0
     weighted = _sums(chosen, precision * _without(broken, mean64))
-    joined = _from_natural(weighted, total, spoilt)
-    return Gaussian(joined.mean.to(mean.dtype), joined.log_var.to(log_var.dtype))
+    return _from_natural(weighted, total, spoilt, mean.dtype)
 
 
 def quotient(p: Gaussian, q: Gaussian) -> Gaussian:
-    """p / q (Lemma 3.1): precisions and precision-weighted means subtract.
+    """Returns p / q (Lemma 3.1): precisions and precision-weighted means subtract.
 
     Raises:
-        ValueError: where q is not wider than p, so that the quotient has no density.
+        ValueError: q is not wider than p in some dimension, so the quotient has no density.
     """
     precision_p, precision_q = torch.exp(-p.log_var.double()), torch.exp(-q.log_var.double())
     precision = precision_p - precision_q
     if not bool((precision > 0).all()):
         raise ValueError(
-            "the quotient p/q is no Gaussian where the precision of p does not exceed that of q: widen q or narrow p"
+            "the quotient p/q is not a Gaussian: the precision of p must exceed that of q; widen q or narrow p"
         )
-    mean = (precision_p * p.mean.double() - precision_q * q.mean.double()) / precision
-    return Gaussian(mean.to(p.mean.dtype), (-torch.log(precision)).to(p.log_var.dtype))
+    weighted = precision_p * p.mean.double() - precision_q * q.mean.double()
+    return _from_natural(weighted, precision, None, p.mean.dtype)
 
 
 def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> Gaussian:
-    """MVAE-Q's posteriors: a product of experts over one division by the prior a further expert (supplement section 3).
+    """MVAE-Q's posteriors: a product of n experts, divided by the prior n - 1 times (supplement section 3).
 
-    Each expert's variance is the rescaled sigmoid V = N/(N-1) * sigmoid(raw) over all N = M modalities. With n of N
-    present the posterior is prod q_i / prior^(n-1), of precision sum 1/V_i - (n-1). Written out that is
-    (N-n)/N + (N-1)/N * sum exp(-raw_i): a sum of positive numbers, where the subtraction gives 0 in float32.
+    The variance of an expert is the rescaled sigmoid V = N/(N-1) * sigmoid(raw), with N = M modalities. If n of N are
+    present, the posterior is prod q_i / prior^(n-1), with precision sum 1/V_i - (n-1). This function computes the
+    equivalent (N-n)/N + (N-1)/N * sum exp(-raw_i), a sum of positive numbers, because the subtraction can give 0 in
+    float32.
 
     Args:
         mean: [..., M, D], the experts' means.
         raw: [..., M, D], the raw outputs of the variance heads.
-        members: boolean [..., T, M], which modalities each posterior conditions on.
+        members: boolean [..., T, M], the modalities that each posterior conditions on.
     Returns:
         Gaussian of shape [..., T, D].
     Raises:
-        ValueError: fewer than two modalities, or a posterior that conditions on none.
+        ValueError: there are fewer than two modalities, or a posterior conditions on none.
     """
     modalities = members.shape[-1]
     if modalities < 2:
         raise ValueError("the rescaled sigmoid N/(N-1) needs at least 2 modalities: this model has one")
-    recorded = members.is_cuda and torch.cuda.is_current_stream_capturing()  # of a step that was taken before
-    if not recorded and not bool(members.any(-1).all()):
+    recording = members.is_cuda and torch.cuda.is_current_stream_capturing()  # the step was checked when it ran eagerly
+    if not recording and not bool(members.any(-1).all()):
         raise ValueError("a product of no experts has no density: give every product a member")
     mean64, raw64, chosen = mean.double(), raw.double(), members.double()
     broken, spoilt = _broken_experts(mean64, raw64, chosen)
@@ -120,12 +121,11 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
     odds = _without(broken, torch.exp(-_without(broken, raw64)))
     total = 1.0 - chosen.sum(-1, keepdim=True) / modalities + scale * _sums(chosen, odds)
     weighted = _sums(chosen, scale * (odds + 1.0) * _without(broken, mean64))
-    joined = _from_natural(weighted, total, spoilt)
-    return Gaussian(joined.mean.to(mean.dtype), joined.log_var.to(raw.dtype))
+    return _from_natural(weighted, total, spoilt, mean.dtype)
 
 
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:
-    """chosen @ values, [..., T, M] by [..., M, D], without a batch of tiny matrix products where that can be."""
+    """Returns chosen @ values, [..., T, M] by [..., M, D], if possible without a batch of tiny matrix products."""
     if chosen.dim() == 2:
         by_expert = values.movedim(-2, 0)
         return (chosen @ by_expert.flatten(1)).view(len(chosen), *by_expert.shape[1:]).movedim(0, -2)
@@ -140,11 +140,11 @@ def _sums(chosen: Tensor, values: Tensor) -> Tensor:
 
 
 def _broken_experts(mean: Tensor, spread: Tensor, chosen: Tensor) -> tuple[Tensor | None, Tensor | None]:
-    """Where experts are nan or infinite [..., M, D], and which products [..., T, D] that spoils; None if nowhere.
+    """Finds nan and infinite experts [..., M, D], and the products [..., T, D] that contain them; None if there are no.
 
-    Weighting by 0 would carry the nan of an expert into products that it is no member of, so broken numbers are left
-    out of the sums, and the products they belong to are marked to be nan. A sum that is finite has no broken addend,
-    which is the quick way to know; on a GPU to ask is to wait, so there the answer is used unseen.
+    A nan expert with weight 0 would make every product nan. So broken values are left out of the sums, and the products
+    that contain them are set to nan afterwards. The quick test on a CPU: a finite sum has no broken addends. On a GPU
+    the test would wait for the device, so the masks are always computed there.
     """
     if mean.device.type == "cpu" and math.isfinite((mean.detach().sum() + spread.detach().sum()).item()):
         return None, None
@@ -156,12 +156,13 @@ def _without(broken: Tensor | None, values: Tensor) -> Tensor:
     return values if broken is None else values.masked_fill(broken, 0.0)
 
 
-def _from_natural(weighted: Tensor, total: Tensor, spoilt: Tensor | None) -> Gaussian:
-    """Mean and log-variance from sums of weighted means and of precisions; spoilt products are nan.
+def _from_natural(weighted: Tensor, precision: Tensor, spoilt: Tensor | None, dtype: torch.dtype) -> Gaussian:
+    """Returns the Gaussian with this precision and precision-weighted mean; products in `spoilt` are nan.
 
-    Their nan is put in last, so that it comes back in no gradient of the other products.
+    The nan is filled in last, so that it does not reach the gradients of other products.
     """
     if spoilt is None:
-        return Gaussian(weighted / total, -torch.log(total))
-    safe = total.masked_fill(spoilt, 1.0)
-    return Gaussian((weighted / safe).masked_fill(spoilt, torch.nan), (-torch.log(safe)).masked_fill(spoilt, torch.nan))
+        return Gaussian((weighted / precision).to(dtype), (-torch.log(precision)).to(dtype))
+    safe = precision.masked_fill(spoilt, 1.0)
+    mean, log_var = (weighted / safe).to(dtype), (-torch.log(safe)).to(dtype)
+    return Gaussian(mean.masked_fill(spoilt, torch.nan), log_var.masked_fill(spoilt, torch.nan))

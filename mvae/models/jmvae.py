@@ -1,7 +1,7 @@
-"""JMVAE: q(z|x1,x2) by an encoder that sees both, and unimodal encoders that are drawn towards it (section 8).
+"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders that are pulled towards it (section 8).
 
-Its objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), so that only pairs teach it. The
-encoders of one modality, and the decoders, are the MVAE's; no posterior has a universal expert.
+The objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), so JMVAE trains only on pairs. The
+unimodal encoders and the decoders are those of the MVAE. No posterior has a universal expert.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from mvae.networks.text import HIDDEN, SENTENCE_HIDDEN, TextEncoder
 
 
 class JointEncoder(nn.Module):
-    """A trunk for each modality, side by side into FC - hidden - outputs, Swish between."""
+    """One trunk per modality; their concatenated outputs go through FC - hidden - outputs with Swish between."""
 
     def __init__(self, trunks: Sequence[nn.Module], widths: Sequence[int], hidden: int, outputs: int) -> None:
         super().__init__()
@@ -31,17 +31,17 @@ class JointEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(sum(widths), hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
     def forward(self, values: Sequence[Tensor]) -> Tensor:
-        """A value of each modality, n rows each, to [n, outputs]."""
+        """Maps n values of each modality to [n, outputs]."""
         trunks = [trunk(value) for trunk, value in zip(self.trunks, values, strict=True)]
         outputs: Tensor = self.head(torch.cat(trunks, dim=-1))
         return outputs
 
 
 def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Module, int]:
-    """What the joint encoder makes of one modality, and how many numbers that is.
+    """Returns the joint encoder's trunk for a modality, and the number of its outputs.
 
-    MLP image: one layer, FC C*H*W - width. Convolutional image: all of the image's own encoder but its last layer.
-    Label: an embedding alone. Text: the final state of its GRU. Attributes: one layer, FC A - width.
+    Image, MLP: one layer, FC C*H*W - width. Image, convolutional: the image encoder without its last layer. Label: an
+    embedding. Text: the final state of the GRU. Attributes: one layer, FC A - width.
     """
     match modality.kind:
         case Kind.IMAGE:
@@ -60,20 +60,20 @@ def trunk_of(modality: Modality, image_network: str, width: int) -> tuple[nn.Mod
             hidden = SENTENCE_HIDDEN if modality.sentences else HIDDEN
             return TextEncoder(modality.classes, None, hidden, modality.sentences), hidden
         case Kind.ATTRIBUTES:
-            return nn.Sequential(_LinearOfAttributes(modality.shape[0], width), nn.SiLU()), width
+            return nn.Sequential(_AttributesLinear(modality.shape[0], width), nn.SiLU()), width
         case Kind.ATTRIBUTE:
-            raise AssertionError("JMVAE has one encoder for all, and is refused where attributes stand alone")
+            raise AssertionError("a trial with JMVAE and single attributes should have been refused")
 
 
-class _LinearOfAttributes(nn.Linear):
-    """A linear layer that takes attributes, int64 0 or 1."""
+class _AttributesLinear(nn.Linear):
+    """A linear layer whose input is int64, 0 or 1."""
 
     def forward(self, attributes: Tensor) -> Tensor:
         return super().forward(attributes.to(self.weight.dtype))
 
 
 class JMVAE(Multimodal):
-    """Posteriors of one modality by its own encoder, of all together by the joint one, of nothing between."""
+    """Posteriors given one modality, from its own encoder, or given all modalities, from the joint encoder."""
 
     def __init__(
         self,
@@ -87,17 +87,17 @@ class JMVAE(Multimodal):
         self.joint = joint
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """q(z | the given modalities): [n, D], given one of them or all.
+        """Returns q(z | the given modalities), [n, D], for n values of one modality or of all, by position.
 
         Raises:
-            ValueError: given any other set of them.
+            ValueError: some, but neither one nor all, of the modalities are given.
         """
         given = sorted(values)
         if given == list(range(len(self.modalities))):
             return Gaussian(*expert(self.joint([values[m] for m in given])))
         if len(given) == 1 and 0 <= given[0] < len(self.modalities):
             return Gaussian(*self.encode(given[0], values[given[0]]))
-        raise ValueError(f"JMVAE infers from one modality or from all {len(self.modalities)}: given {given}")
+        raise ValueError(f"JMVAE needs one modality or all {len(self.modalities)} for inference: got {given}")
 
 
 def negative_joint_elbo(
@@ -110,13 +110,13 @@ def negative_joint_elbo(
     weights: Sequence[float],
     batch_size: int,
 ) -> Loss:
-    """-ELBO(x1,x2; q(z|x1,x2)) + alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), summed over rows, over the batch size.
+    """-ELBO(x1,x2; q(z|x1,x2)) + alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), summed over rows, divided by the batch size.
 
     Args:
-        values: a value of each modality, n rows each.
+        values: n values of each modality.
         noise: standard normal [n, D].
-        alpha: weight of the unimodal KLs; with 0 the unimodal encoders are not run, and get no gradient.
-        beta: weight of the KL to the prior, and of no other.
+        alpha: weight of the unimodal KLs. With 0, the unimodal encoders do not run and get no gradient.
+        beta: weight of the KL to the prior only.
         weights: lambda of each modality.
         batch_size: the global batch size.
     """
@@ -130,14 +130,14 @@ def negative_joint_elbo(
         parts[f"log_likelihood_{modality.name}"] = log_likelihood.detach()
     if alpha:
         for m, modality in enumerate(model.modalities):
-            apart = q.kl(model.infer_at({m: values[m]})).sum() / batch_size
-            total = total + alpha * apart
-            parts[f"kl_to_{modality.name}"] = apart.detach()
+            kl_to_unimodal = q.kl(model.infer_at({m: values[m]})).sum() / batch_size
+            total = total + alpha * kl_to_unimodal
+            parts[f"kl_to_{modality.name}"] = kl_to_unimodal.detach()
     return Loss(total, parts)
 
 
 class JmvaeLearner(PairedLearner):
-    """The joint objective on the paired set."""
+    """Trains a JMVAE by its joint objective on the paired set."""
 
     model: JMVAE
 
@@ -154,7 +154,7 @@ class JmvaeLearner(PairedLearner):
 
 
 def build_jmvae(trial: Settings, modalities: tuple[Modality, ...]) -> JMVAE:
-    """The JMVAE that a trial describes."""
+    """Builds the JMVAE arm."""
     width = width_of(modalities)
     encoders, decoders = networks_of(trial, modalities)
     trunks, widths = zip(*(trunk_of(m, trial.image_network, width) for m in modalities), strict=True)

@@ -1,6 +1,6 @@
-"""What the arms besides the MVAE see of the training set: pairs alone (JMVAE, CVAE), or images alone (VAE, RBM).
+"""Learners of the arms besides the MVAE: they train only on pairs (NN, JMVAE, CVAE) or only on images (VAE, RBM).
 
-Both draw from the streams that every arm of a seed shares: the paired set and its order, the order of the images.
+Arms with the same seed share the random streams: the paired set and its order, and the order of the images.
 """
 
 from abc import ABC, abstractmethod
@@ -25,29 +25,29 @@ from mvae.workers import ALONE, Workers
 
 
 def examples_of(split: Split, trial: Settings, epoch: int) -> Split:
-    """The training examples as an epoch shows them: under dynamic binarisation with bits drawn for that epoch."""
-    way = getattr(trial, "binarisation", "fixed")  # a plug-in's arm that does not read the field has the fixed bits
-    return split.redrawn(trial.seed, epoch) if way == "dynamic" else split
+    """Returns the training examples of an epoch. With dynamic binarisation, their pixels are drawn for that epoch."""
+    binarisation = getattr(trial, "binarisation", "fixed")  # a plug-in's arm may not read the field
+    return split.redrawn(trial.seed, epoch) if binarisation == "dynamic" else split
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step sees, or a worker's share of it."""
+    """The examples of one step, or a worker's share of them."""
 
     values: tuple[Tensor, ...]
-    """The modalities that the learner shows, n examples each."""
+    """n values of each modality that the learner uses."""
     noise: Tensor
-    """Of the step's draws, [n, ...]."""
+    """[n, ...]"""
     rows: int
-    """Examples of the whole step."""
+    """Number of examples of the whole step."""
 
 
 class _Learner(ABC):
-    """Steps with values and noise; subclasses say which examples, which modalities, and what a step loses."""
+    """Subclasses define the examples of a step (`indices`), their modalities (`shown`), the noise and the loss."""
 
     model: nn.Module
     shown: tuple[int, ...]
-    """Positions of the modalities that are taken from the training set."""
+    """Positions of the modalities that the learner uses."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         self.model, self.trial, self.split, self.workers = model, trial, data.train, workers
@@ -56,7 +56,7 @@ class _Learner(ABC):
         self._padding = Padding(self.split.lengths)
 
     def beta(self, step: int | Tensor) -> float | Tensor:
-        """The weight of the KL at a step, for a loss that has one."""
+        """Returns the weight of the KL at a step."""
         return annealed_beta(step, annealed_steps(self.trial, self.steps_per_epoch))
 
     def batches(self, epoch: int) -> Iterator[Batch]:
@@ -67,32 +67,32 @@ class _Learner(ABC):
             own = self.workers.share(index)
             for m in self.shown:
                 self._padding.add(m, own)
-            chosen = torch.from_numpy(own).to(self.device)
+            rows = torch.from_numpy(own).to(self.device)
             noise = self.workers.share(self.noise(len(index), generator))
-            yield Batch(tuple(examples.take(m, chosen) for m in self.shown), noise, len(index))
+            yield Batch(tuple(examples.take(m, rows) for m in self.shown), noise, len(index))
 
     def facts(self) -> dict[str, float]:
-        """Where there are sentences: the share of the epoch's tokens that were padding."""
+        """Returns, for sentences, the share of the epoch's tokens that were padding."""
         return self._padding.facts()
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """What a step draws: standard normal [n, D] unless a subclass says otherwise."""
+        """Draws the noise of a step: standard normal [n, D], unless a subclass overrides it."""
         return torch.randn(rows, self.trial.latents, generator=generator, device=self.device, dtype=torch.float32)
 
     @abstractmethod
     def indices(self, epoch: int) -> Iterator[np.ndarray]:
-        """The training examples of each step."""
+        """Yields the indices of the training examples of each step."""
 
 
 class PairedLearner(_Learner):
-    """Sees the paired set and nothing else, cycled through an epoch as long as every other arm's."""
+    """Trains only on the paired set, which is repeated until the epoch has as many steps as every other arm's."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
         self.shown = tuple(range(len(data.modalities)))
         self.paired = paired_set(len(data.train), trial.paired_fraction, trial.seed, dataset=data.name)
         self.batch_size = min(trial.batch_size, len(self.paired))
-        """Pairs of every step."""
+        """Pairs per step."""
 
     def indices(self, epoch: int) -> Iterator[np.ndarray]:
         trial, lengths = self.trial, self.split.lengths
@@ -100,7 +100,7 @@ class PairedLearner(_Learner):
 
 
 class ImageLearner(_Learner):
-    """Sees all images and no label."""
+    """Trains on all images, without labels."""
 
     def __init__(self, model: nn.Module, trial: Settings, data: Dataset, workers: Workers = ALONE) -> None:
         super().__init__(model, trial, data, workers)
@@ -122,8 +122,9 @@ def image_bound(
     """The sum over rows of beta * KL(q || N(0, I)) - weight * log_prob(z), divided by the batch size, in nats.
 
     Args:
-        q: posteriors [n, D], of which z is drawn by standard normal noise [n, D].
-        log_prob: of the images given z [n, D], [n].
+        q: posteriors [n, D], from which z is sampled with the noise.
+        noise: standard normal [n, D].
+        log_prob: returns the log-likelihood of the images [n] given z [n, D].
     """
     kl = q.kl_to_prior().sum() / batch_size
     likelihood = log_prob(q.rsample(noise)).sum() / batch_size
@@ -134,11 +135,11 @@ def image_bound(
 def validation_elbo(
     trial: Settings, split: Split, shown: tuple[int, ...], loss: Callable[..., Loss]
 ) -> dict[str, float]:
-    """validation/elbo: minus the mean loss of an example, always with the same noise.
+    """Returns validation/elbo: the mean negative loss per example, for fixed noise.
 
     Args:
-        shown: positions of the modalities that the loss takes.
-        loss: from the values [n, ...] of each and noise [n, D], with beta, weight and batch_size.
+        shown: positions of the modalities that the loss needs.
+        loss: called with n values of each modality, noise [n, D], beta, weight and batch_size.
     """
     device = split.values[shown[0]].device
     generator = torch_generator(trial.seed, "validation noise", 0, device)

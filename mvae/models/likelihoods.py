@@ -1,7 +1,8 @@
 """Likelihoods p(x|z) of each kind of modality, from a decoder's logits.
 
-Each has `log_prob`, the log-probability of each row's target in nats, summed over its dimensions: [n]; `mean`, the
-expected value of each row; and `sample`, one draw a row.
+    log_prob   log-probability of each row's target in nats, summed over its dimensions: [n]
+    mean       expected value of each row
+    sample     one sample per row
 
 Shapes: n rows, any trailing dimensions of the modality, C classes, L tokens of a text.
 """
@@ -20,12 +21,12 @@ from mvae.data.sentences.text import UNKNOWN, characters
 class Bernoulli:
     """Pixels in [0, 1], or several binary attributes.
 
-    On grey values the cross-entropy is no normalised density, as in the paper.
+    For grey pixels, the cross-entropy is not a normalised density. The paper uses it nevertheless.
     """
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Pixels are computed in the logits' precision and summed in the wider of logits' and target's."""
-        alike = len(target) > 1 and target.stride(0) == 0  # one image for many samples, expanded: converted once
+        """Computes each pixel in the logits' dtype, and sums in the wider dtype of logits and target."""
+        alike = len(target) > 1 and target.stride(0) == 0  # a single image, expanded to many samples: convert it once
         pixels = target[:1].to(logits.dtype).expand_as(target) if alike else target.to(logits.dtype)
         cross_entropy = F.binary_cross_entropy_with_logits(logits, pixels, reduction="none")
         return -cross_entropy.flatten(1).sum(1, dtype=torch.promote_types(logits.dtype, target.dtype))
@@ -38,7 +39,7 @@ class Bernoulli:
 
 
 class Categorical:
-    """One of C classes: logits [n, C], target [n] (the paper's multinomial likelihood of a label)."""
+    """One of C classes: logits [n, C], target [n]. The paper calls it the multinomial likelihood of a label."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.cross_entropy(logits, target, reduction="none")
@@ -51,17 +52,17 @@ class Categorical:
 
 
 class Attribute(Bernoulli):
-    """One binary attribute: logits [n], target [n], 0 or 1."""
+    """A single binary attribute: logits [n], target [n], 0 or 1."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.binary_cross_entropy_with_logits(logits, target.to(logits.dtype), reduction="none")
 
 
 class Text:
-    """Tokens up to and including the first stop, each given those before: logits [n, S, C - 1], target [n, L].
+    """Tokens up to and including the first stop, each given the tokens before it: logits [n, S, C - 1], target [n, L].
 
-    S is L, or L - 1 where the last token of a row is certain (see mvae/networks/text.py). A target without a stop is
-    impossible. A text has no mean, and is drawn token by token: ask its decoder.
+    S is L, or L - 1 if the last token of a row is certain (see mvae/networks/text.py). A target without a stop has
+    probability 0. A text has no mean. Its decoder samples it token by token.
     """
 
     def __init__(self, classes: int) -> None:
@@ -72,25 +73,25 @@ class Text:
         return -torch.where(endless, torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
 
     def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Of each row of words, `log_prob` of all its tokens and of those that are not <unk>: [n, 2]."""
+        """Returns `log_prob` of all tokens of each row and of its tokens other than <unk>: [n, 2]."""
         cross_entropy, counted, endless = self._costs(logits, target)
         known = counted & (target[:, : logits.shape[1]] != UNKNOWN)
         sums = [torch.where(tokens, cross_entropy, 0).sum(1) for tokens in (counted, known)]
         return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
 
     def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Cross-entropy of each token [n, S], which tokens count [n, S], and which rows have no stop [n]."""
+        """Returns the cross-entropy of each token [n, S], the tokens that count [n, S], the rows without a stop [n]."""
         before_stop, steps = characters(target, self.classes), logits.shape[1]
         counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
-        choices = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # what fills a row may be any token
-        cross_entropy = F.cross_entropy(logits.flatten(0, 1), choices.flatten(), reduction="none").view(choices.shape)
+        tokens = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # the padding may be any token
+        cross_entropy = F.cross_entropy(logits.flatten(0, 1), tokens.flatten(), reduction="none").view(tokens.shape)
         return cross_entropy, counted, before_stop[:, -1]
 
     def mean(self, logits: Tensor) -> Tensor:
         raise NotImplementedError("a text has no mean")
 
     def sample(self, logits: Tensor, generator: torch.Generator) -> Tensor:
-        raise NotImplementedError("a text is drawn token by token: ask its decoder")
+        raise NotImplementedError("a text is sampled token by token: use its decoder")
 
 
 class Real(nn.Module, ABC):

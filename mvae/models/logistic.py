@@ -1,4 +1,4 @@
-"""Multinomial logistic regression by scikit-learn, on whatever features: LOGREG's pixels, or those of a read-out."""
+"""Multinomial logistic regression by scikit-learn, on pixels (LOGREG) or on a module's features (read-out)."""
 
 import warnings
 from typing import NamedTuple
@@ -12,16 +12,16 @@ class LinearFit(NamedTuple):
     weight: np.ndarray
     """float64 [C, F]"""
     bias: np.ndarray
-    """float64 [C]: minus infinity for classes that the fit never saw."""
+    """float64 [C]; minus infinity for classes without examples in the fit."""
     iterations: int
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """The class of each row with the largest logit, int64 [n]."""
+        """Returns the class with the largest logit for each row, int64 [n]."""
         return np.asarray((features.astype(np.float64) @ self.weight.T + self.bias).argmax(1))
 
 
 def fit_linear(features: np.ndarray, labels: np.ndarray, classes: int) -> LinearFit:
-    """Fits with an L2 penalty, by scikit-learn's defaults; where there is one class only, that class is predicted.
+    """Fits with an L2 penalty (scikit-learn's defaults). With only one class, the fit always predicts that class.
 
     Args:
         features: [n, F]. labels: [n], whole numbers below `classes`.

@@ -1,4 +1,4 @@
-"""A VAE over several modalities: an encoder and a decoder a modality, and a rule that joins the encoders' Gaussians."""
+"""A VAE over several modalities: one encoder and decoder per modality, and a rule that combines the experts."""
 
 from collections.abc import Mapping
 
@@ -25,12 +25,14 @@ from mvae.networks.text import (
 from mvae.networks.vector import MlpVectorDecoder, MlpVectorEncoder
 
 LOG_VAR_LIMIT = 15.0
-"""The encoders' log-variances (or raw spreads) are clamped to +- this."""
+"""The encoders' log-variances (or raw spreads) are clamped to [-LOG_VAR_LIMIT, LOG_VAR_LIMIT]."""
 
 
 class Multimodal(nn.Module):
-    """Encoders, decoders and likelihoods in the order of `modalities`; the last of them, the single attributes, have
-    their networks stacked in `attribute_encoders` and `attribute_decoders` and run all at once.
+    """Encoders, decoders and likelihoods in the order of `modalities`.
+
+    Single attributes come last in `modalities`. Their networks are stacked in `attribute_encoders` and
+    `attribute_decoders`, and run all at once. Subclasses define `posterior` or `infer_at`.
 
     Shapes: n rows, R rows, T terms, A single attributes, D latents.
     """
@@ -57,63 +59,67 @@ class Multimodal(nn.Module):
         assert bool(self.stacked) == (stacked is not None)
 
     def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and spread of modality m's expert, each [n, D], from n values of it."""
+        """Returns mean and spread of modality m's expert, each [n, D], for n values of the modality."""
         if m in self.stacked:
             mean, spread = self.encode_attributes(value[:, None], self._one(m))
             return mean.squeeze(1), spread.squeeze(1)
         return expert(self.encoders[m](value))
 
     def encode_attributes(self, values: Tensor, only: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """Mean and spread of every single attribute's expert, each [n, A, D], from their values, int64 [n, A]."""
+        """Returns mean and spread of every single attribute's expert, each [n, A, D], for values int64 [n, A]."""
         assert self.attribute_encoders is not None
         return expert(self.attribute_encoders(values, only))
 
     def decode(self, m: int, z: Tensor) -> Tensor:
-        """Logits of p(x_m | z), one row a row of z [n, D]; not of a text, whose tokens depend on those before."""
+        """Returns the logits of p(x_m | z) for each row of z [n, D]. For texts, use `text_logits`."""
         if m in self.stacked:
             return self.decode_attributes(z[None], self._one(m)).squeeze(0)
         return at_least_float32(self.decoders[m](z))
 
     def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """Logits [A, n] of every single attribute at rows of its own, z [A, n, D]."""
+        """Returns logits [A, n] of every single attribute; z [A, n, D] has rows for each attribute."""
         assert self.attribute_decoders is not None
         return at_least_float32(self.attribute_decoders(z, only))
 
     def _one(self, m: int) -> slice:
         return slice(m - self.stacked.start, m - self.stacked.start + 1)
 
+    def text_logits(self, m: int, z: Tensor, text: Tensor) -> Tensor:
+        """Returns the logits of each token of texts [n, L], given z [n, D] and the tokens before it."""
+        return at_least_float32(self.decoders[m](z, text))
+
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        """log p(x_m | z) of a target a row of z [n, D], unweighted, in nats: [n]. Texts: by teacher forcing."""
-        modality = self.modalities[m]
+        """Returns log p(x_m | z) of one target per row of z [n, D], unweighted, in nats: [n]."""
+        modality, likelihood = self.modalities[m], self.likelihoods[m]
         if modality.kind is not Kind.TEXT:
-            return self.likelihoods[m].log_prob(self.decode(m, z), target)
-
-        def of_texts(z: Tensor, text: Tensor) -> Tensor:
-            return self.likelihoods[m].log_prob(at_least_float32(self.decoders[m](z, text)), text)
-
+            return likelihood.log_prob(self.decode(m, z), target)
         if not modality.sentences:
-            return of_texts(z, target)
-        return group_by_group(target, modality.classes, lambda rows, text: of_texts(z.index_select(0, rows), text))
+            return likelihood.log_prob(self.text_logits(m, z, target), target)
+        return group_by_group(
+            target,
+            modality.classes,
+            lambda rows, text: likelihood.log_prob(self.text_logits(m, z.index_select(0, rows), text), text),
+        )
 
     def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        """As `log_prob` of sentences, of all their tokens and of those that are not <unk>: [n, 2]."""
+        """Returns `log_prob` of sentences, for all their tokens and for their tokens other than <unk>: [n, 2]."""
         modality, likelihood = self.modalities[m], self.likelihoods[m]
         assert modality.sentences and isinstance(likelihood, Text)
-
-        def of_texts(rows: Tensor, text: Tensor) -> Tensor:
-            return likelihood.log_probs(at_least_float32(self.decoders[m](z.index_select(0, rows), text)), text)
-
-        return group_by_group(target, modality.classes, of_texts)
+        return group_by_group(
+            target,
+            modality.classes,
+            lambda rows, text: likelihood.log_probs(self.text_logits(m, z.index_select(0, rows), text), text),
+        )
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
-        """log p(x_a | z) of every single attribute, [A, n], at rows of its own: z [A, n, D], targets [A, n]."""
+        """Returns log p(x_a | z) [A, n] of every single attribute; z [A, n, D] has rows for each attribute."""
         likelihood = self.likelihoods[self.stacked.start]
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
-        """Posteriors [R, T, D] from experts [R, M, D] and the modalities that each conditions on, boolean [R, T, M]."""
-        raise NotImplementedError(f"{type(self).__name__} has no rule that joins experts: ask infer")
+        """Combines experts [R, M, D] into posteriors [R, T, D] that condition on `members`, boolean [R, T, M]."""
+        raise NotImplementedError(f"{type(self).__name__} does not combine experts: use infer")
 
     def prior_at(self, noise: Tensor) -> Tensor:
         """Samples of p(z) from standard normal noise [..., D]."""
@@ -127,35 +133,36 @@ class Multimodal(nn.Module):
         return next(i for i, modality in enumerate(self.modalities) if modality.kind is kind)
 
     def infer(self, values: Mapping[str, Tensor]) -> Gaussian:
-        """q(z | the given modalities): [n, D], from n values of each modality by its name: {"image": x}."""
+        """Returns q(z | the given modalities), [n, D], for n values of each modality by name: {"image": x}."""
         return self.infer_at(by_position(self.modalities, values))
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """q(z | the given modalities): [n, D], from n values of each modality by its position."""
+        """Returns q(z | the given modalities), [n, D], for n values of each modality by position."""
         given = sorted(values)
         experts = [self.encode(m, values[m]) for m in given if m not in self.stacked]
-        attributes = [m for m in given if m in self.stacked]
-        if attributes:
-            some = values[attributes[0]]
-            stacked = some.new_zeros(len(some), len(self.stacked))
-            for m in attributes:
-                stacked[:, m - self.stacked.start] = values[m]
+        if columns := [m - self.stacked.start for m in given if m in self.stacked]:
+            known = torch.stack([values[m] for m in given if m in self.stacked], dim=1)
+            stacked = known.new_zeros(len(known), len(self.stacked))
+            stacked[:, columns] = known
             means, spreads = self.encode_attributes(stacked)
-            places = [m - self.stacked.start for m in attributes]
-            experts += [(means[:, place], spreads[:, place]) for place in places]
-        some = experts[0][0]
-        mean = some.new_zeros(len(some), len(self.modalities), self.latents)
+            experts += [(means[:, column], spreads[:, column]) for column in columns]
+        first = experts[0][0]
+        mean = first.new_zeros(len(first), len(self.modalities), self.latents)
         spread = mean.clone()
         for m, (expert_mean, expert_spread) in zip(given, experts, strict=True):
             mean[:, m], spread[:, m] = expert_mean, expert_spread
-        members = some.new_zeros(len(some), 1, len(self.modalities)).bool()
+        members = first.new_zeros(len(first), 1, len(self.modalities)).bool()
         members[:, :, given] = True
         q = self.posterior(mean, spread, members)
         return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """What z = the mean of q(z | image) predicts (section 8): label logits [n, C], the text [n, L], or the logits
-        of all attributes [n, A]; where there are images alone, those of the first image itself [n, C, H, W]."""
+        """Predicts the other modalities from z = the mean of q(z | image) (section 8).
+
+        Returns:
+            Label logits [n, C], the text [n, L], or the logits of all attributes [n, A]. If all modalities are images,
+            the logits of the first image [n, C, H, W].
+        """
         kinds = {modality.kind for modality in self.modalities}
         if Kind.TEXT in kinds:
             return self.transcribe(image)
@@ -167,46 +174,46 @@ class Multimodal(nn.Module):
         return self.decode(self.index(Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL), z)
 
     def all_attributes(self, z: Tensor) -> Tensor:
-        """Logits [n, A] of all single attributes at the same z [n, D]."""
+        """Returns logits [n, A] of all single attributes at the same z [n, D]."""
         return self.decode_attributes(z.expand(len(self.stacked), -1, -1)).T
 
     def transcribe(self, image: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """The text [n, L] at z = the mean of q(z | image): its likeliest tokens; drawn, where a generator is given."""
+        """Returns the text [n, L] at z = the mean of q(z | image): greedy, or sampled with the generator."""
         z = self.infer_at({self.index(Kind.IMAGE): image}).mean
         return written(self.decoders[self.index(Kind.TEXT)], z, generator)
 
 
 def by_position(modalities: tuple[Modality, ...], values: Mapping[str, Tensor]) -> dict[int, Tensor]:
-    """Values by the position of their modality instead of its name.
+    """Replaces the names of modalities with their positions.
 
     Raises:
-        ValueError: there is no modality of that name.
+        ValueError: unknown name.
     """
     names = [modality.name for modality in modalities]
     if unknown := [name for name in values if name not in names]:
-        raise ValueError(f"there is no modality {unknown[0]!r}: there are {', '.join(names)}")
+        raise ValueError(f"unknown modality {unknown[0]!r}: choose from {', '.join(names)}")
     return {names.index(name): value for name, value in values.items()}
 
 
 def expert(encoded: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread (most often the log-variance), each [..., D], from an encoder's outputs [..., 2 D]."""
+    """Splits an encoder's outputs [..., 2 D] into mean and spread (usually the log-variance), each [..., D]."""
     mean, spread = at_least_float32(encoded).chunk(2, dim=-1)
     return mean, spread.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT)
 
 
 def at_least_float32(output: Tensor) -> Tensor:
-    """A network's output as posteriors and likelihoods take it: bfloat16 is widened, float64 stays."""
+    """Converts a network's output for posteriors and likelihoods: bfloat16 to float32; float64 stays."""
     return output if output.dtype == torch.float64 else output.float()
 
 
 def written(decoder: nn.Module, z: Tensor, generator: torch.Generator | None) -> Tensor:
-    """The texts [n, L] that a text decoder writes at z [n, D]: greedily, or drawn where a generator is given."""
+    """Generates texts [n, L] at z [n, D] with a text decoder: greedily, or sampled with the generator."""
     assert isinstance(decoder, TextDecoder)
     return decoder.sample(z, generator)
 
 
 def encoder_of(modality: Modality, image_network: str, width: int, outputs: int) -> nn.Module:
-    """The encoder of a modality (Figures 1 to 4)."""
+    """Builds the encoder of a modality (Figures 1 to 4)."""
     match modality.kind:
         case Kind.IMAGE:
             return image_encoder(modality.network or image_network, modality.shape, outputs)
@@ -224,7 +231,7 @@ def encoder_of(modality: Modality, image_network: str, width: int, outputs: int)
 
 
 def decoder_of(modality: Modality, image_network: str, width: int, latents: int, layers: int) -> nn.Module:
-    """The decoder of a modality (Figures 1 to 4)."""
+    """Builds the decoder of a modality (Figures 1 to 4)."""
     match modality.kind:
         case Kind.IMAGE:
             return image_decoder(modality.network or image_network, modality.shape, latents, layers)
@@ -253,14 +260,13 @@ def decoder_of(modality: Modality, image_network: str, width: int, latents: int,
 
 
 def single_attributes(modalities: tuple[Modality, ...]) -> range:
-    """Positions of the single attributes, which come last."""
+    """Returns the positions of the single attributes, which come last."""
     first = next((m for m, modality in enumerate(modalities) if modality.kind is Kind.ATTRIBUTE), len(modalities))
     assert all(modality.kind is Kind.ATTRIBUTE for modality in modalities[first:]), "single attributes come last"
     return range(first, len(modalities))
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Width of the fully connected layers, by the size of the first image or vector; without one, that of the texts'
-    networks."""
+    """Width of the fully connected layers, from the size of the first image or vector; without one, that of texts."""
     shapes = [modality.shape for modality in modalities if modality.kind in (Kind.IMAGE, Kind.VECTOR)]
     return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

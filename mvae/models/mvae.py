@@ -1,4 +1,4 @@
-"""MVAE (product of experts, the prior as universal expert) and MVAE-Q (without it, by the quotient of Gaussians)."""
+"""MVAE (product of experts, with the prior as universal expert) and MVAE-Q (quotient of Gaussians, without it)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from mvae.workers import ALONE, Workers
 
 
 class MVAE(Multimodal):
-    """q(z|X) is the prior times the experts that are there (main paper, equation 3): unimodal posteriors too."""
+    """q(z|X) is the prior times the experts of the given modalities, even of a single one (main paper, equation 3)."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """`spread` is each expert's log-variance."""
@@ -34,7 +34,7 @@ class MVAE(Multimodal):
 
 
 class MVAEQ(Multimodal):
-    """Experts by the rescaled sigmoid, joined by product and quotient (supplement section 3)."""
+    """Experts with the rescaled sigmoid as variance, combined by product and quotient (supplement section 3)."""
 
     def posterior(self, mean: Tensor, spread: Tensor, members: Tensor) -> Gaussian:
         """`spread` is the raw output of each expert's variance head."""
@@ -43,7 +43,7 @@ class MVAEQ(Multimodal):
 
 @dataclass(frozen=True)
 class ElboBatch:
-    """What one step sees, or a worker's share of it: the values that are there, where they go, and the noise."""
+    """Plan, values and noise of one step, or of a worker's share of the step. For their shapes see `negative_elbo`."""
 
     plan: Layout
     values: tuple[Tensor, ...]
@@ -69,12 +69,15 @@ class ElboLearner:
         self.lengths = self.split.lengths
         self._padding = Padding(self.lengths)
         self._complete = 0
-        """Complete examples that the epoch showed; one that is shown twice counts twice."""
+        """Complete examples in the epoch so far, repetitions included."""
         self._plans: dict[tuple[int, int, bytes], Layout] = {}
 
     def facts(self) -> dict[str, float]:
-        """Returns the complete examples that the epoch showed, in batches. Also, if values are dropped: the number of
-        examples with nothing left, and the steps per epoch over the others. For sentences: the share of padding."""
+        """Returns the number of complete examples in the epoch, in units of batches.
+
+        If values are dropped, also the number of examples without values, and the steps per epoch. For sentences, also
+        the share of padding.
+        """
         found = {"train/paired_batches": self._complete / self.trial.batch_size}
         if self.kept is not None:
             skipped = len(self.split) - self.shown
@@ -132,8 +135,8 @@ class ElboLearner:
         return tuple(examples.take(m, torch.from_numpy(index).to(self.device)) for m, index in enumerate(indices))
 
     def _plan(self, step: Step, terms: np.ndarray) -> Layout:
-        pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # like steps share these very objects
-        recurs = step.alike and (self.trial.k == 0 or len(self.model.modalities) <= FEW_EXPERTS)
+        pattern = (id(step.present_RM), id(step.active_TR), terms.tobytes())  # see Step.shares_masks
+        recurs = step.shares_masks and (self.trial.k == 0 or len(self.model.modalities) <= FEW_EXPERTS)
         plan = self._plans.get(pattern) if recurs else None
         if plan is None:
             plan = layout(
@@ -153,7 +156,7 @@ class ElboLearner:
 
 
 def weight_of(modality: Modality, trial: Settings) -> float:
-    """The likelihood weight lambda that a trial gives a modality."""
+    """Returns the weight (lambda) of a modality's likelihood."""
     match modality.kind:
         case Kind.IMAGE:
             return trial.image_weight
@@ -170,23 +173,23 @@ def weight_of(modality: Modality, trial: Settings) -> float:
 def networks_of(
     trial: Settings, modalities: tuple[Modality, ...], latents: int | None = None
 ) -> tuple[list[nn.Module], list[nn.Module]]:
-    """An encoder to mean and spread, and a decoder, for each modality but the single attributes (Figures 1 to 4).
+    """Builds the encoders and the decoders of all modalities except single attributes (Figures 1 to 4).
 
     Args:
-        latents: dimensions that each network knows; None: the trial's.
+        latents: number of latents of each network. None: the trial's.
     """
     width, latents = width_of(modalities), latents or trial.latents
-    apart = modalities[: single_attributes(modalities).start]
+    separate = modalities[: single_attributes(modalities).start]
     return (
-        [encoder_of(m, trial.image_network, width, 2 * latents) for m in apart],
-        [decoder_of(m, trial.image_network, width, latents, trial.decoder_hidden) for m in apart],
+        [encoder_of(m, trial.image_network, width, 2 * latents) for m in separate],
+        [decoder_of(m, trial.image_network, width, latents, trial.decoder_hidden) for m in separate],
     )
 
 
 def stacked_networks_of(
     trial: Settings, modalities: tuple[Modality, ...], latents: int | None = None
 ) -> tuple[AttributeEncoders, AttributeDecoders] | None:
-    """The networks of all single attributes, None where there are none."""
+    """Builds the stacked networks of all single attributes; None if there are no single attributes."""
     count, latents = len(single_attributes(modalities)), latents or trial.latents
     if not count:
         return None
@@ -198,10 +201,10 @@ def stacked_networks_of(
 
 
 def build_mvae(trial: Settings, modalities: tuple[Modality, ...]) -> MVAE:
-    """The MVAE that a trial describes."""
+    """Builds the MVAE arm."""
     return MVAE(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))
 
 
 def build_mvae_q(trial: Settings, modalities: tuple[Modality, ...]) -> MVAEQ:
-    """The MVAE-Q that a trial describes."""
+    """Builds the MVAE-Q arm."""
     return MVAEQ(modalities, *networks_of(trial, modalities), trial.latents, stacked_networks_of(trial, modalities))

@@ -1,7 +1,8 @@
-"""A sum over many rows, differentiated piece by piece, so that the activations of one piece alone are alive.
+"""Sums over many rows, with gradients computed piece by piece, to save the memory of activations.
 
-A step with many ELBO terms decodes thousands of rows. Here the gradients of each piece of them are computed as soon as
-its sum is known, and added up; what is kept for the backward pass is gradients, whose size does not grow with the rows.
+A step with many ELBO terms decodes thousands of rows. The functions here compute the gradients of each piece right
+after its forward pass and add them up. So only one piece's activations are in memory at a time. The backward pass needs
+only the gradients, whose size does not grow with the number of rows.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-# K sums that a piece gives side by side
+# K sums per piece
 
 Summed = Callable[[Tensor, int, int], Tensor]
-"""From a piece of the whole, and where it starts and ends, sums: a scalar, or [K]."""
+"""Takes a piece, its start and its end in the whole tensor, and returns the piece's sum: a scalar, or [K]."""
 
 
 def piece_by_piece(
@@ -26,24 +27,26 @@ def piece_by_piece(
     weights: Tensor | None,
     network: nn.Module,
     *,
-    alive: bool = False,
+    keep_activations: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Sums over all pieces of `whole`: their weighted total, to be differentiated, and the sums themselves, detached.
+    """Sums over all pieces of `whole`.
 
-    A total of a single piece is differentiated as usual; so is one that needs no gradient.
+    A single piece, and any number of pieces with gradients disabled, is summed by plain autograd.
 
     Args:
-        summed: must not depend on anything that needs a gradient but its piece and the parameters of `network`.
-        dim: the dimension that is cut.
-        ends: where pieces end, ascending, the last at the end of `whole`; none: there is nothing to sum. A piece may be
-            empty, where only other workers have something in it.
-        weights: [K], constants; None where `summed` gives a scalar.
-        alive: keeps the activations of all pieces, as autograd does: where they are few.
+        summed: may depend on nothing that needs a gradient except its piece and the parameters of `network`.
+        dim: the dimension of `whole` that is split into pieces.
+        ends: ends of the pieces, ascending, the last one at the end of `whole`; empty if there is nothing to sum. A
+            piece may be empty if only other workers have rows in it.
+        weights: [K], constants; None if `summed` returns a scalar.
+        keep_activations: whether to use plain autograd, which keeps the activations of all pieces in memory.
+    Returns:
+        The weighted total, which is differentiable, and the unweighted sums, detached.
     """
     if not ends:
-        none = whole.new_zeros(() if weights is None else weights.shape)
-        return none.sum(), none
-    if alive or len(ends) == 1 or not torch.is_grad_enabled():
+        zeros = whole.new_zeros(() if weights is None else weights.shape)
+        return zeros.sum(), zeros
+    if keep_activations or len(ends) == 1 or not torch.is_grad_enabled():
         first, *others = (summed(whole.narrow(dim, a, b - a), a, b) for a, b in pairwise([0, *ends]))
         each = sum(others, first)
         return _weighted(each, weights), each.detach()
@@ -57,7 +60,7 @@ def _weighted(each: Tensor, weights: Tensor | None) -> Tensor:
 
 
 class _PieceByPiece(torch.autograd.Function):
-    """The forward pass does the work of the backward one too, and keeps the gradients alone."""
+    """Computes the gradients in the forward pass; the backward pass only scales them."""
 
     @staticmethod
     def forward(
@@ -70,22 +73,22 @@ class _PieceByPiece(torch.autograd.Function):
         *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
         sums: list[Tensor] = []
-        of_whole, of_parameters = torch.empty_like(whole), [torch.zeros_like(one) for one in parameters]
+        grad_whole, grad_parameters = torch.empty_like(whole), [torch.zeros_like(one) for one in parameters]
         for start, end in pairwise([0, *ends]):
             with torch.enable_grad():
                 piece = whole.narrow(dim, start, end - start).detach().requires_grad_()
                 each = summed(piece, start, end)
                 own, *rest = torch.autograd.grad(_weighted(each, weights), (piece, *parameters))
             sums.append(each.detach())
-            of_whole.narrow(dim, start, end - start).copy_(own)
-            torch._foreach_add_(of_parameters, rest)
-        ctx.save_for_backward(of_whole, *of_parameters)
+            grad_whole.narrow(dim, start, end - start).copy_(own)
+            torch._foreach_add_(grad_parameters, rest)
+        ctx.save_for_backward(grad_whole, *grad_parameters)
         total = torch.stack(sums).sum(0)
         ctx.mark_non_differentiable(total)
         return _weighted(total, weights).clone(), total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_total: Tensor, _of_sums: Tensor) -> tuple[Tensor | None, ...]:
-        of_whole, *of_parameters = ctx.saved_tensors
-        return None, None, None, None, of_total * of_whole, *(of_total * own for own in of_parameters)
+    def backward(ctx: Any, grad_total: Tensor, _grad_sums: Tensor) -> tuple[Tensor | None, ...]:
+        grad_whole, *grad_parameters = ctx.saved_tensors
+        return None, None, None, None, grad_total * grad_whole, *(grad_total * own for own in grad_parameters)

@@ -1,7 +1,7 @@
-"""RBM: a restricted Boltzmann machine with 128 hidden units on all images (section 8), by contrastive divergence.
+"""RBM: a restricted Boltzmann machine with 128 hidden units (section 8), trained on all images.
 
-Grey pixels are taken as the probabilities of binary ones. It sees no label; its accuracy is a read-out's: a logistic
-regression on the hidden units' probabilities of the paired set.
+Grey pixels are used as probabilities of binary pixels. RBM uses no labels. Its accuracy is that of a logistic
+regression (read-out) on the hidden units' probabilities of the paired set.
 
 Shapes: n rows, V pixels, H hidden units.
 """
@@ -20,12 +20,11 @@ from mvae.models.learners import Batch, ImageLearner
 from mvae.models.multimodal import at_least_float32
 from mvae.workers import ALONE, Workers
 
-HIDDEN_UNITS = 128
-"""H (section 8)."""
+HIDDEN_UNITS = 128  # H (section 8)
 
 
 class RBM(nn.Module):
-    """p(v, h) proportional to exp(b.v + c.h + h.W v): `hidden` holds W [H, V] and c, `visible_bias` is b."""
+    """p(v, h) proportional to exp(b.v + c.h + h.W v). `hidden` holds W [H, V] and c, `visible_bias` is b."""
 
     def __init__(self, pixels: int, hidden: int = HIDDEN_UNITS) -> None:
         super().__init__()
@@ -35,72 +34,72 @@ class RBM(nn.Module):
         nn.init.zeros_(self.hidden.bias)
 
     def free_energy(self, visible: Tensor) -> Tensor:
-        """-b.v - sum_j softplus(c_j + (W v)_j), minus the log of the sum over all h of exp(b.v + c.h + h.W v): [n]."""
+        """Returns -log sum_h exp(b.v + c.h + h.W v) = -b.v - sum_j softplus(c_j + (W v)_j), [n]."""
         return -(visible * self.visible_bias).sum(-1) - F.softplus(at_least_float32(self.hidden(visible))).sum(-1)
 
     def hidden_probabilities(self, visible: Tensor) -> Tensor:
-        """p(h = 1 | v): [n, H]."""
+        """Returns p(h = 1 | v), [n, H]."""
         return torch.sigmoid(at_least_float32(self.hidden(visible)))
 
     def reconstruct(self, hidden: Tensor) -> Tensor:
-        """p(v = 1 | h): [n, V] for h [n, H]."""
+        """Returns p(v = 1 | h), [n, V], for h [n, H]."""
         return torch.sigmoid(at_least_float32(F.linear(hidden, self.hidden.weight.T)) + self.visible_bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """The hidden units' probabilities, [n, H], of images [n, C, H, W]: the features of the read-out."""
+        """Returns the features of the read-out: the hidden units' probabilities, [n, H], for images [n, C, H, W]."""
         return self.hidden_probabilities(image.flatten(1))
 
 
 def contrastive_divergence(
     model: RBM, visible: Tensor, uniform: Tensor, *, rows: int | None = None, workers: Workers = ALONE
 ) -> Loss:
-    """A loss whose gradient is that of CD-1: mean free energy of the data minus that of their reconstruction.
+    """A loss with the gradient of CD-1: the mean free energy of the data minus that of their reconstruction.
 
-    The reconstruction is the pixels' probabilities given one draw of the hidden units; no gradient flows through it.
+    The reconstruction is the pixels' probabilities given one sample of the hidden units. It gets no gradient.
 
     Args:
         visible: [n, V], in [0, 1].
-        uniform: [n, H], uniform in [0, 1): a unit is on where it is below the unit's probability.
-        rows: of the whole step, of which `workers` have these n; None: n.
+        uniform: [n, H], uniform in [0, 1). A hidden unit is on if its value here is below the unit's probability.
+        rows: number of rows of the whole step, over all workers (default: n).
     """
     step = len(visible) if rows is None else rows
     with torch.no_grad():
         on = (uniform < model.hidden_probabilities(visible)).to(visible.dtype)
-        again = model.reconstruct(on)
-        error = workers.mean((visible - again).square().sum(-1), step)
-    total = workers.mean(model.free_energy(visible), step) - workers.mean(model.free_energy(again), step)
+        reconstruction = model.reconstruct(on)
+        error = workers.mean((visible - reconstruction).square().sum(-1), step)
+    total = workers.mean(model.free_energy(visible), step) - workers.mean(model.free_energy(reconstruction), step)
     return Loss(total, {"reconstruction_error": error})
 
 
 class RbmLearner(ImageLearner):
-    """CD-1 on all images."""
+    """Trains an RBM by CD-1 on all images."""
 
     model: RBM
 
     def noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        """Uniform [n, H]."""
         units = self.model.hidden.out_features
         return torch.rand(rows, units, generator=generator, device=self.device, dtype=torch.float32)
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
-        (image,) = batch.values
-        visible = image.flatten(1)
+        visible = batch.values[0].flatten(1)
         return contrastive_divergence(self.model, visible, batch.noise, rows=batch.rows, workers=self.workers)
 
 
 @torch.no_grad()
 def watch_reconstruction(model: nn.Module, _trial: Settings, data: Dataset) -> dict[str, float]:
-    """validation/reconstruction_error: squared, summed over pixels, at the hidden units' probabilities."""
+    """Returns validation/reconstruction_error: the squared error, summed over pixels, mean over images.
+
+    The reconstruction is computed from the hidden units' probabilities, without sampling.
+    """
     assert isinstance(model, RBM)
     split, image = data.validation, position(data.modalities, Kind.IMAGE)
     total = 0.0
     for rows in split.passes():
         visible = split.take(image, rows).flatten(1)
-        again = model.reconstruct(model.hidden_probabilities(visible))
-        total += float((visible - again).square().sum())
+        total += float((visible - model.reconstruct(model.hidden_probabilities(visible))).square().sum())
     return {"validation/reconstruction_error": total / len(split)}
 
 
 def build_rbm(_trial: Settings, modalities: tuple[Modality, ...]) -> RBM:
-    """The RBM of a data set's images."""
+    """Builds the RBM arm."""
     return RBM(prod(modalities[position(modalities, Kind.IMAGE)].shape))

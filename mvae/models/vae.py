@@ -1,6 +1,6 @@
-"""VAE: the MVAE's image encoder and decoder alone, without a universal expert, on all images (supplement section 8).
+"""VAE: the MVAE's image encoder and decoder without a universal expert, trained on all images (supplement section 8).
 
-It sees no label. Its accuracy is a read-out's: a logistic regression on the posterior means of the paired set.
+It uses no labels. Its accuracy is that of a logistic regression (read-out) on the posterior means of the paired set.
 """
 
 from functools import partial
@@ -18,20 +18,20 @@ from mvae.models.mvae import networks_of
 
 
 class VAE(Multimodal):
-    """One modality, the image, at position 0; q(z|x1) is its encoder's Gaussian."""
+    """A model of one modality, the image, at position 0. q(z|x1) is the encoder's Gaussian."""
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """q(z | x1): [n, D].
+        """Returns q(z | x1), [n, D].
 
         Raises:
-            ValueError: something else than the image is given.
+            ValueError: not exactly the image is given.
         """
         if set(values) != {0}:
-            raise ValueError(f"a VAE infers from its one modality, 0: given {sorted(values)}")
+            raise ValueError(f"VAE needs its only modality, 0, for inference: got {sorted(values)}")
         return Gaussian(*self.encode(0, values[0]))
 
     def forward(self, image: Tensor) -> Tensor:
-        """The mean of q(z | image), [n, D]: the features of the read-out."""
+        """Returns the features of the read-out: the mean of q(z | image), [n, D]."""
         return self.infer_at({0: image}).mean
 
 
@@ -41,31 +41,36 @@ def vae_loss(model: VAE, image: Tensor, noise: Tensor, *, beta: float | Tensor, 
     Args:
         image: [n, C, H, W]. noise: standard normal [n, D].
         beta: weight of the KL. weight: lambda of the image.
-        batch_size: the global batch size, whatever share of it is here.
+        batch_size: the global batch size, over all workers.
     """
     q = model.infer_at({0: image})
     return image_bound(q, noise, lambda z: model.log_prob(0, z, image), beta=beta, weight=weight, batch_size=batch_size)
 
 
 class VaeLearner(ImageLearner):
-    """The ELBO of all images."""
+    """Trains a VAE by its ELBO on all images."""
 
     model: VAE
 
     def loss(self, batch: Batch, step: int | Tensor) -> Loss:
-        beta, weight = self.beta(step), self.trial.image_weight
-        (image,) = batch.values
-        return vae_loss(self.model, image, batch.noise, beta=beta, weight=weight, batch_size=self.trial.batch_size)
+        return vae_loss(
+            self.model,
+            batch.values[0],
+            batch.noise,
+            beta=self.beta(step),
+            weight=self.trial.image_weight,
+            batch_size=self.trial.batch_size,
+        )
 
 
 def watch_elbo(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, float]:
-    """validation/elbo: the mean bound on log p(x1), unweighted, in nats an image, always with the same noise."""
+    """Returns validation/elbo: the mean lower bound of log p(x1), unweighted, in nats per image, with fixed noise."""
     assert isinstance(model, VAE)
     image = position(data.modalities, Kind.IMAGE)
     return validation_elbo(trial, data.validation, (image,), partial(vae_loss, model))
 
 
 def build_vae(trial: Settings, modalities: tuple[Modality, ...]) -> VAE:
-    """The VAE that a trial describes."""
+    """Builds the VAE arm."""
     image = modalities[position(modalities, Kind.IMAGE)]
     return VAE((image,), *networks_of(trial, (image,)), trial.latents)

@@ -1,7 +1,7 @@
-"""Attribute networks (Figure 4 c and d): of several attributes as one modality, and of each attribute on its own.
+"""Attribute networks (Figure 4 c and d): for several attributes as one modality, and for each attribute separately.
 
-The separate networks of MVAE19 run side by side: their parameters are stacked, [A, ...], so that one batched matrix
-product takes the place of A small ones. Each is what A modules of PyTorch's own layers would be, initialisation too.
+The separate networks of MVAE19 run in parallel. Their parameters are stacked, [A, ...], so that one batched matrix
+product replaces A small ones. Each network is equivalent to one built from PyTorch's layers, including initialisation.
 
 Shapes: A attributes, n rows, D latents.
 """
@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from mvae.networks.layers import Layers, Shape, mlp
 
-HIDDEN = 512
-"""Width of the networks of several attributes as one modality."""
+HIDDEN = 512  # width of the networks for several attributes as one modality
 
 
 def attribute_width(shape: Shape) -> int:
-    """Width of each separate network, by the image's size: 512 beside 64x64 images (section 1), 64 beside smaller."""
+    """Width of each separate network: 512 for 64x64 images (section 1), 64 for smaller ones."""
     return 512 if shape[-1] >= 64 else 64
 
 
@@ -32,7 +31,7 @@ class AttributesEncoder(Layers):
         self.layers = mlp(attributes, HIDDEN, 2, outputs, normalised=True)
 
     def forward(self, attributes: Tensor) -> Tensor:
-        """Attributes int64 [n, A], 0 or 1, to [n, outputs]."""
+        """Maps attributes int64 [n, A], 0 or 1, to [n, outputs]."""
         return super().forward(attributes.to(next(self.parameters()).dtype))
 
 
@@ -45,7 +44,7 @@ class AttributesDecoder(Layers):
 
 
 class StackedLinear(nn.Module):
-    """A linear layers side by side: [A, n, inputs] to [A, n, outputs], initialised as A of PyTorch's."""
+    """A parallel linear layers, [A, n, inputs] to [A, n, outputs], each initialised like nn.Linear."""
 
     def __init__(self, count: int, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -56,18 +55,16 @@ class StackedLinear(nn.Module):
         nn.init.uniform_(self.bias, -bound, bound)
 
     def forward(self, x: Tensor, only: slice = slice(None)) -> Tensor:
-        """Args:
-        only: which of the A layers x is for.
-        """
-        if only == slice(None):  # a slice's gradient is a copy among zeros, even that of all
+        """Applies only the layers in the slice `only`; x then has rows for just these layers."""
+        if only == slice(None):  # without slicing, whose gradient copies the weights into zeros
             return torch.baddbmm(self.bias, x, self.weight)
         return torch.baddbmm(self.bias[only], x, self.weight[only])
 
 
 class AttributeEncoders(nn.Module):
-    """A networks Embedding(2, hidden), FC hidden-hidden, outputs, Swish between.
+    """A networks: Embedding(2, hidden), FC hidden-hidden, FC hidden-outputs, Swish between.
 
-    An attribute has two values, so each network encodes both once, whatever the batch, and rows are looked up.
+    An attribute has two values. So each network encodes both values once, for any batch size, and looks up the rows.
     """
 
     def __init__(self, attributes: int, hidden: int, outputs: int) -> None:
@@ -77,15 +74,15 @@ class AttributeEncoders(nn.Module):
         self.output = StackedLinear(attributes, hidden, outputs)
 
     def forward(self, values: Tensor, only: slice = slice(None)) -> Tensor:
-        """Attributes int64 [n, A], 0 or 1, to [n, A, outputs]."""
+        """Maps attributes int64 [n, A], 0 or 1, to [n, A, outputs]."""
         hidden = self.hidden(F.silu(self.embedding[only]), only)
-        table = self.output(F.silu(hidden), only)  # the encodings of 0 and 1 by each network: [A, 2, outputs]
-        place = values + 2 * torch.arange(len(table), device=values.device)
-        return F.embedding(place, table.flatten(0, 1))
+        table = self.output(F.silu(hidden), only)  # each network's encodings of 0 and 1: [A, 2, outputs]
+        index = values + 2 * torch.arange(len(table), device=values.device)
+        return F.embedding(index, table.flatten(0, 1))
 
 
 class AttributeDecoders(nn.Module):
-    """A networks FC D - hidden x `layers` - 1, Swish between, to logits."""
+    """A networks: FC D - hidden x `layers` - 1, Swish between, to logits."""
 
     def __init__(self, attributes: int, hidden: int, latents: int, layers: int) -> None:
         super().__init__()
@@ -93,7 +90,7 @@ class AttributeDecoders(nn.Module):
         self.layers = nn.ModuleList(StackedLinear(attributes, narrow, wide) for narrow, wide in pairwise(widths))
 
     def forward(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """z [A, n, D], each network's own rows, to logits [A, n]."""
+        """Maps z [A, n, D], which has rows for each network, to logits [A, n]."""
         x: Tensor = self.layers[0](z, only)
         for layer in self.layers[1:]:
             x = layer(F.silu(x), only)

@@ -1,7 +1,7 @@
-"""Image encoders and decoders: the MLP of Figure 1, the miniature DCGAN of Figure 2, and which of them a trial means.
+"""Image encoders and decoders: the MLP of Figure 1, the small DCGAN of Figure 2, and the choice by name and image size.
 
-Encoders return [n, outputs] (mean and spread side by side for a VAE, the mean alone for a classifier); decoders return
-logits [n, C, H, W]. Swish (SiLU) everywhere, PyTorch's default initialisation.
+Encoders return [n, outputs]: concatenated mean and spread for a VAE, only the mean for a classifier. Decoders return
+logits [n, C, H, W]. All networks use Swish (SiLU) and PyTorch's default initialisation.
 """
 
 from math import prod
@@ -14,7 +14,7 @@ from mvae.networks.layers import Layers, Shape, mlp
 
 
 def hidden_width(shape: Shape) -> int:
-    """Width of the fully connected layers: 512 (section 1), 128 for the 8x8 digits."""
+    """Width of the fully connected layers: 512 (section 1), or 128 for the 8x8 digits."""
     return 128 if prod(shape) <= 64 else 512
 
 
@@ -78,7 +78,7 @@ class MiniDcganDecoder(Layers):
 
 
 def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
-    """The image encoder that a trial's `image_network` names; which DCGAN, the size of the image says."""
+    """Builds the image encoder for a trial's `image_network`. The image size selects the DCGAN."""
     match network:
         case "mlp":
             return MlpImageEncoder(shape, outputs)
@@ -86,11 +86,11 @@ def image_encoder(network: str, shape: Shape, outputs: int) -> nn.Module:
             return DcganEncoder(shape, outputs) if shape[1] in SIZES else MiniDcganEncoder(shape, outputs)
         case "conv":
             return ConvolutionalEncoder(shape, outputs)
-    raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")
+    raise AssertionError(f"a trial with the image network {network!r} should have been refused")
 
 
 def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.Module:
-    """The image decoder that a trial's `image_network` names; `layers` counts an MLP's hidden layers."""
+    """Builds the image decoder for a trial's `image_network`. `layers` is the number of hidden layers of an MLP."""
     match network:
         case "mlp":
             return MlpImageDecoder(shape, latents, layers)
@@ -98,4 +98,4 @@ def image_decoder(network: str, shape: Shape, latents: int, layers: int) -> nn.M
             return DcganDecoder(shape, latents) if shape[1] in SIZES else MiniDcganDecoder(shape, latents)
         case "conv":
             return ConvolutionalDecoder(shape, latents)
-    raise AssertionError(f"a trial named the image network {network!r}, which its validation should have refused")
+    raise AssertionError(f"a trial with the image network {network!r} should have been refused")

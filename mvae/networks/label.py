@@ -8,9 +8,9 @@ from mvae.networks.layers import Layers, mlp
 
 
 class LabelEncoder(nn.Module):
-    """Embedding(classes, hidden), FC hidden-hidden, outputs, Swish between.
+    """Embedding(classes, hidden), FC hidden-hidden, FC hidden-outputs, Swish between.
 
-    A label has few values, so a batch larger than their number encodes each value once and looks its rows up.
+    A batch with more rows than classes encodes each class once, and looks up its rows.
     """
 
     def __init__(self, classes: int, hidden: int, outputs: int) -> None:
@@ -19,7 +19,7 @@ class LabelEncoder(nn.Module):
         self.layers = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Linear(hidden, outputs))
 
     def forward(self, label: Tensor) -> Tensor:
-        """Labels int64 [n] to [n, outputs]."""
+        """Maps labels int64 [n] to [n, outputs]."""
         classes = self.embedding.num_embeddings
         few = len(label) <= classes
         encoded: Tensor = self.layers(self.embedding(label if few else torch.arange(classes, device=label.device)))

@@ -1,4 +1,4 @@
-"""Networks of layers, one after the other."""
+"""Sequences of layers."""
 
 from itertools import pairwise
 
@@ -6,12 +6,11 @@ from torch import Tensor, nn
 
 from mvae.networks.normalisation import TermBatchNorm
 
-Shape = tuple[int, ...]
-"""Channels, height, width of an image."""
+Shape = tuple[int, ...]  # channels, height, width of an image
 
 
 class Layers(nn.Module):
-    """A network that is `layers` and nothing else: rows [n, ...] to rows [n, ...]."""
+    """A network that applies `layers` to its input: rows [n, ...] to rows [n, ...]."""
 
     layers: nn.Sequential
 
@@ -21,10 +20,13 @@ class Layers(nn.Module):
 
 
 def mlp(inputs: int, hidden: int, layers: int, outputs: int, *, normalised: bool = False) -> nn.Sequential:
-    """`layers` hidden layers with Swish between, if `normalised` after batch normalisation, and a linear output."""
+    """Builds an MLP with `layers` hidden layers, Swish after each, and a linear output layer.
+
+    Args:
+        normalised: whether to insert batch normalisation before each Swish.
+    """
     widths = [inputs, *[hidden] * layers]
     steps: list[nn.Module] = []
     for narrow, wide in pairwise(widths):
-        normalisation = [TermBatchNorm(wide)] if normalised else []
-        steps += [nn.Linear(narrow, wide), *normalisation, nn.SiLU()]
+        steps += [nn.Linear(narrow, wide), *([TermBatchNorm(wide)] if normalised else []), nn.SiLU()]
     return nn.Sequential(*steps, nn.Linear(widths[-1], outputs))

@@ -1,11 +1,11 @@
-"""Batch normalisation whose statistics stay within an ELBO term, though all terms are decoded in one pass.
+"""Batch normalisation with separate statistics for each ELBO term, although all terms are decoded in one pass.
 
-Outside `term_statistics` it is ordinary batch normalisation. Inside, rows come in groups, one a term: each group is
-normalised by its own statistics, and the running statistics move once, by the mean over groups.
+Outside `term_statistics` it is ordinary batch normalisation. Inside, rows come in groups, one per term. Each group is
+normalised by its own statistics, and the running statistics are updated once, by the mean over groups.
 
-Where workers share a step, each normalises by the statistics of its own rows, unless `share_statistics` says that a
-group's are those of all its rows, wherever they are. Every worker must then make the same passes with as many groups in
-each, in the same order, if need be of no rows.
+If several workers share a step, each normalises by the statistics of its own rows. After `share_statistics`, a group's
+statistics are over its rows at all workers. Every worker must then make the same passes, in the same order, with the
+same number of groups, even if a group has no rows.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -35,60 +35,57 @@ class TermBatchNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
-        self.workers = ALONE
-        """Whose rows a group's statistics are taken over."""
+        self.workers = ALONE  # a group's statistics are over the rows of these workers
         self._groups: tuple[int, ...] | None = None
         self._seen: list[tuple[Tensor, Tensor]] | None = None
-        self._seen_together: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._seen_shared: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return self._normalised(x, self.running_mean, self.running_var)
         groups = self._groups or (len(x),)
-        assert sum(groups) == len(x), "the groups of a term-wise normalisation do not add up to its rows"
+        assert sum(groups) == len(x), "the sizes of the groups do not add up to the number of rows"
         if not self.workers.alone:
-            return self._by_statistics_of_all(x, groups)
-        # of one group, no split: its gradient would be a copy
-        pieces = [x] if len(groups) == 1 else torch.split(x, list(groups))
+            return self._by_shared_statistics(x, groups)
+        pieces = [x] if len(groups) == 1 else torch.split(x, list(groups))  # the gradient of a split is a copy
         parts = [self._by_own_statistics(part) for part in pieces]
         if self._seen is not None and self._groups is None:
-            self._move()
+            self._update_running_statistics()
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _by_own_statistics(self, x: Tensor) -> Tensor:
-        """Normalised by mean and biased variance; fewer than two rows use the running statistics."""
-        if len(x) < 2:  # copies: the backward pass must not find them moved
+        """Normalises by mean and biased variance, or with fewer than two rows by the running statistics."""
+        if len(x) < 2:  # clones, because the running statistics change before the backward pass
             return self._normalised(x, self.running_mean.clone(), self.running_var.clone())
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         normalised = F.batch_norm(x, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
         if self._seen is None:
             self._seen = []
-        self._seen.append((mean, variance))  # at momentum 1: what x has, the variance unbiased
+        self._seen.append((mean, variance))  # with momentum 1, F.batch_norm wrote mean and unbiased variance of x
         return normalised
 
     def _normalised(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         return F.batch_norm(x, mean, variance, self.weight, self.bias, False, 0.0, self.eps)
 
-    def _by_statistics_of_all(self, x: Tensor, groups: tuple[int, ...]) -> Tensor:
-        running = self.running_mean, self.running_var
+    def _by_shared_statistics(self, x: Tensor, groups: tuple[int, ...]) -> Tensor:
         normalised: Tensor
-        normalised, *seen = _NormalisedTogether.apply(
-            x, self.weight, self.bias, *running, groups, self.eps, self.workers
+        normalised, *seen = _SharedNormalisation.apply(
+            x, self.weight, self.bias, self.running_mean, self.running_var, groups, self.eps, self.workers
         )
-        self._seen_together.append((seen[0], seen[1], seen[2]))
+        self._seen_shared.append((seen[0], seen[1], seen[2]))
         if self._groups is None:
-            self._move()
+            self._update_running_statistics()
         return normalised
 
     @torch.no_grad()
-    def _move(self) -> None:
-        if self._seen_together:
-            several, mean, variance = (torch.cat(parts) for parts in zip(*self._seen_together, strict=True))
+    def _update_running_statistics(self) -> None:
+        if self._seen_shared:
+            several, mean, variance = (torch.cat(parts) for parts in zip(*self._seen_shared, strict=True))
             share = several / several.sum().clamp(min=1)
-            moved = self.momentum * (several.sum() > 0).to(several.dtype)
+            momentum = self.momentum * (several.sum() > 0).to(several.dtype)
             for running, seen in ((self.running_mean, mean), (self.running_var, variance)):
-                running.lerp_((share @ seen).to(running.dtype), moved.to(running.dtype))
-            self._seen_together = []
+                running.lerp_((share @ seen).to(running.dtype), momentum.to(running.dtype))
+            self._seen_shared = []
         if self._seen:
             means, variances = zip(*self._seen, strict=True)
             self.running_mean.lerp_(torch.stack(means).mean(0), self.momentum)
@@ -97,18 +94,21 @@ class TermBatchNorm(nn.Module):
 
 
 def keep_exchanges_out_of_graphs() -> None:
-    """To be called before networks are compiled: in a graph an exchange could come at another moment than the other
-    workers'. As a decorator it would import torch's compiler, two seconds, into every process that compiles nothing."""
-    method = TermBatchNorm._by_statistics_of_all
+    """Excludes the workers' communication from compiled graphs. Call this before networks are compiled.
+
+    In a compiled graph, workers could communicate in different orders. torch.compiler.disable is not a decorator here,
+    because it imports torch's compiler, which takes two seconds in every process.
+    """
+    method = TermBatchNorm._by_shared_statistics
     if not getattr(method, "_torchdynamo_disable", False):
-        TermBatchNorm._by_statistics_of_all = torch.compiler.disable(method)  # type: ignore[method-assign, no-untyped-call]
+        TermBatchNorm._by_shared_statistics = torch.compiler.disable(method)  # type: ignore[method-assign, no-untyped-call]
 
 
-class _NormalisedTogether(torch.autograd.Function):
-    """Each group normalised by mean and biased variance of its rows at all workers; running ones for fewer than two.
+class _SharedNormalisation(torch.autograd.Function):
+    """Normalises each group by mean and biased variance of its rows at all workers.
 
-    Gives beside the result, for the running statistics, float64: which groups have two rows or more [G], their means
-    and unbiased variances [G, C].
+    Groups with fewer than two rows use the running statistics. Also returns, in float64, the data to update the running
+    statistics: the groups with at least two rows [G], and the means and unbiased variances of all groups [G, C].
     """
 
     @staticmethod
@@ -144,35 +144,35 @@ class _NormalisedTogether(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, of_normalised: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, mean, inverse, weighing = ctx.saved_tensors
-        parts = zip(torch.split(x, list(ctx.groups)), torch.split(of_normalised, list(ctx.groups)), strict=True)
-        over = [dim for dim in range(x.dim()) if dim != 1]
+    def backward(ctx: Any, grad_normalised: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, mean, inverse, row_weight = ctx.saved_tensors
+        parts = zip(torch.split(x, list(ctx.groups)), torch.split(grad_normalised, list(ctx.groups)), strict=True)
+        dims = [dim for dim in range(x.dim()) if dim != 1]
 
         def by_channel(statistics: Tensor) -> Tensor:
             return statistics.view(-1, *[1] * (x.dim() - 2))
 
         pieces = []
-        for (part, of_part), own_mean, own_inverse in zip(parts, mean, inverse, strict=True):
+        for (part, grad_part), own_mean, own_inverse in zip(parts, mean, inverse, strict=True):
             standard = (part.to(mean.dtype) - by_channel(own_mean)) * by_channel(own_inverse)
-            pieces.append((standard, of_part.to(mean.dtype)))
-        of_bias = torch.stack([of_part.sum(over) for _, of_part in pieces])
-        of_weight = torch.stack([(of_part * standard).sum(over) for standard, of_part in pieces])
-        everywhere = ctx.workers.add_(torch.stack([of_bias, of_weight]).double())
-        constant, along = (everywhere * weighing).to(mean.dtype)
+            pieces.append((standard, grad_part.to(mean.dtype)))
+        grad_bias = torch.stack([grad_part.sum(dims) for _, grad_part in pieces])
+        grad_weight = torch.stack([(grad_part * standard).sum(dims) for standard, grad_part in pieces])
+        over_workers = ctx.workers.add_(torch.stack([grad_bias, grad_weight]).double())
+        constant, along = (over_workers * row_weight).to(mean.dtype)
         gradients = [
-            by_channel(weight * own_inverse) * (of_part - by_channel(c) - standard * by_channel(a))
-            for (standard, of_part), own_inverse, c, a in zip(pieces, inverse, constant, along, strict=True)
+            by_channel(weight * own_inverse) * (grad_part - by_channel(c) - standard * by_channel(a))
+            for (standard, grad_part), own_inverse, c, a in zip(pieces, inverse, constant, along, strict=True)
         ]
-        of_x = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
-        return of_x.to(x.dtype), of_weight.sum(0), of_bias.sum(0), None, None, None, None, None
+        grad_x = gradients[0] if len(gradients) == 1 else torch.cat(gradients)
+        return grad_x.to(x.dtype), grad_weight.sum(0), grad_bias.sum(0), None, None, None, None, None
 
 
 def _moments(x: Tensor) -> Tensor:
-    """Of rows [n, C, ...], over rows and pixels: sums and sums of squares of each channel, and how many values each has
-    summed: float64 [2 C + 1].
+    """Returns, for rows [n, C, ...], each channel's sum and sum of squares, and the number of values per channel.
 
-    Squares are made from the variance, in float64: taken in float32 they would lose it where the mean is far from 0.
+    Sums are over rows and pixels: float64 [2 C + 1]. The squares are computed from the variance in float64, because
+    squares in float32 would lose the variance if the mean is far from 0.
     """
     values = x[:, 0].numel()
     if not values:
@@ -184,7 +184,7 @@ def _moments(x: Tensor) -> Tensor:
 
 
 def share_statistics(network: nn.Module, workers: Workers) -> None:
-    """From now on, statistics in training are those of all workers' rows."""
+    """Makes training use the statistics of all workers' rows from now on."""
     for module in network.modules():
         if isinstance(module, TermBatchNorm):
             module.workers = workers
@@ -192,10 +192,10 @@ def share_statistics(network: nn.Module, workers: Workers) -> None:
 
 @contextmanager
 def term_statistics(network: nn.Module) -> Iterator[Callable[[Sequence[int]], None]]:
-    """Within the block passes are normalised by group; at its end the running statistics move once.
+    """Normalises passes inside the block by group, and updates the running statistics once, at the end of the block.
 
     Yields:
-        A function to tell how many rows of the next pass belong to each term, in order.
+        A function to call before each pass, with the number of rows of each term, in order.
     """
     norms = [module for module in network.modules() if isinstance(module, TermBatchNorm)]
 
@@ -208,4 +208,4 @@ def term_statistics(network: nn.Module) -> Iterator[Callable[[Sequence[int]], No
     finally:
         for norm in norms:
             norm._groups = None
-            norm._move()
+            norm._update_running_statistics()

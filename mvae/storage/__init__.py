@@ -1,7 +1,7 @@
-"""Where files lie. Readers and writers do not know which kind of place they use.
+"""Storage of files, on disk or in object storage, behind one interface.
 
-place.py     Place: what every kind of place can do
-files.py     folders on a disk
-objects.py   object storage, s3 and gs; `place()` makes a path or a URI a place
-clock.py     the time, and waiting
+place.py     Place: the operations that every storage backend has
+files.py     folders on a disk, with atomic writes and locks
+objects.py   object storage (s3, gs); `place()` turns a path or a URI into a Place
+clock.py     time and waiting
 """

@@ -1,4 +1,4 @@
-"""The clock that leases, checkpoints and the mirror go by. A test gives them another one, and waits for nothing."""
+"""The clock of leases, checkpoints and the MLflow mirror. Tests replace it, so they need not wait."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 
 
 class Clock:
-    """This machine's clock, in seconds: `time` is Unix time, `monotonic` is never set back.
+    """This machine's clock, in seconds. `time` is Unix time; `monotonic` never goes back.
 
-    `wait` sleeps until the event is set, at most for so long, and returns whether it is set.
+    `wait` waits for an event with a timeout, and returns whether the event is set.
     """
 
     def time(self) -> float:

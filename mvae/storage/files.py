@@ -1,8 +1,8 @@
-"""Files that others read: written whole or not at all, locked by the operating system, told apart by digest.
+"""Shared files on a disk: atomic writes, locks of the operating system, digests.
 
-Several trials, drivers and machines share our folders and any of them may be killed at any moment. So a file is never
-rewritten in place: it appears under its name complete and on disk, or not at all (a memory map of a file that shrinks
-is a crash, not an exception). `Folder` offers the functions below as one kind of `Place`.
+Trials, drivers and machines share folders, and any of them can be killed at any time. So files are never rewritten in
+place: a file appears under its name complete and flushed to disk, or it does not appear. (If a memory-mapped file
+shrank, its readers would crash without an exception.) `Folder` is the `Place` with these functions.
 """
 
 import errno
@@ -23,41 +23,42 @@ from typing import Any, Self, TypeVar
 from mvae.storage.place import Place, Version
 
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-"""Errors of flock on file systems without locks: some of NFS, Lustre and FUSE."""
+"""Errors of flock on file systems without locks, for example some versions of NFS, Lustre and FUSE."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 Moved = TypeVar("Moved", Path, Place)
 
 
 class Damaged(Exception):
-    """A file that we once wrote does not verify. The message names the file and what is wrong with it."""
+    """Raised if a file written by this package is damaged. The message names the file and the damage."""
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it becomes `path`, on disk, when the block ends without an error.
+    """Yields a temporary path next to `path`, and renames it to `path` when the block ends without an error.
 
-    The folder is made if it is missing. After an error, an interrupt included, the temporary file is gone and whatever
-    was at `path` is untouched. A process killed inside the block leaves a file `.<name>.<unique>.tmp`, never read.
+    `path` is then flushed to disk. Missing parent folders are created. After an error or an interrupt, the temporary
+    file is deleted and the old file at `path` is unchanged. A process killed inside the block leaves a file
+    `.<name>.<unique>.tmp`, which is never read.
 
     Raises:
-        OSError: the disk is full, the folder cannot be written, the block wrote no file.
+        OSError: the disk is full, the folder is not writable, or the block wrote no file.
     """
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
+    new_folders = list(itertools.takewhile(lambda folder: not folder.exists(), path.parents))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         yield temporary
         flush_to_disk(temporary)
         os.replace(temporary, path)
-        for folder in (path.parent, *(folder.parent for folder in made)):
+        for folder in (path.parent, *(folder.parent for folder in new_folders)):
             flush_to_disk(folder)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def flush_to_disk(path: Path) -> None:
-    """Return once a file's content, or the names in a folder, would survive a power cut."""
+    """Flushes a file's content, or the names in a folder, so that they survive a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -66,18 +67,19 @@ def flush_to_disk(path: Path) -> None:
 
 
 def write_atomically(path: Path, data: bytes | memoryview) -> None:
-    """Make `path` hold `data`, or leave everything as it was. Errors as in `atomic_path`."""
+    """Writes `data` to `path`, or leaves the old file unchanged. Raises the errors of `atomic_path`."""
     with atomic_path(path) as temporary, temporary.open("xb") as file:
         file.write(data)
 
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold the exclusive lock of `target`, waiting for it as long as it takes.
+    """Holds the exclusive lock of `target` during the block. Waits for the lock without a timeout.
 
-    The lock is the operating system's (flock on `<target>.lock`), so it ends with the process that holds it, however
-    that ends. It also excludes threads of one process, and is not re-entrant. The lock file stays: removing it would
-    let two owners in. Some file systems have no locks: nothing is held there (`Folder.has_locks`).
+    The operating system holds the lock (flock on `<target>.lock`) and releases it when the process ends for any reason.
+    It also excludes other threads of the same process, and is not re-entrant. The lock file is never deleted, because
+    deleting it could give two processes the lock. On file systems without locks, the block runs without a lock
+    (`Folder.has_locks`).
     """
     descriptor = _open_lock(target)
     try:
@@ -94,7 +96,7 @@ def _open_lock(target: Path) -> int:
 
 
 def _flock(descriptor: int, how: int) -> bool:
-    """Whether the file system has locks; where it has, this one is held now."""
+    """Acquires the lock. Returns False if the file system has no locks."""
     try:
         fcntl.flock(descriptor, how)
     except OSError as error:
@@ -105,11 +107,12 @@ def _flock(descriptor: int, how: int) -> bool:
 
 
 def set_aside(path: Moved) -> Moved:
-    """Rename a damaged file to `<name>.bad` (`.bad-2`, ... where that exists) and return the new path.
+    """Renames a damaged file to `<name>.bad` (`.bad-2`, ... if that exists) and returns the new path.
 
-    A process that still maps the old file keeps it. A file that someone else has already moved is not an error. Call it
-    under the lock of whoever makes the file again: two callers at once could choose the same new name. An object is
-    copied and deleted; without a lock, one that was meanwhile made again may go with it, and is made once more.
+    Processes that have the old file memory-mapped keep it. If another process has already moved the file, nothing
+    happens. Call this function under the lock of the code that recreates the file, because two callers at once could
+    choose the same new name. In object storage, the file is copied and deleted. Without a lock this may delete a file
+    that was recreated in between, which is then recreated again.
     """
     bad, number = path.parent / f"{path.name}.bad", 1
     while bad.exists():
@@ -121,12 +124,12 @@ def set_aside(path: Moved) -> Moved:
 
 
 def sha256_cached(path: Path) -> str:
-    """Hex digest of a file's bytes, computed once a process for a given path, size and time of change."""
+    """Hex sha256 of a file. Each process computes it once per path, size and modification time."""
     return _sha256_of_version(path.absolute(), file_version(path))
 
 
 def file_version(path: Path) -> Version:
-    """Size and time of the last change: a file of ours with the same pair has the same content."""
+    """Returns size and modification time. If both are equal, a file written by this package has the same content."""
     status = path.stat()
     return Version(status.st_size, status.st_mtime_ns)
 
@@ -138,7 +141,7 @@ def _sha256_of_version(path: Path, _version: Version) -> str:
 
 
 class Folder(PosixPath, Place):
-    """A file or folder on a disk that this machine mounts: a path of pathlib with what durable state needs."""
+    """A file or folder on a mounted disk: a pathlib path with the operations of `Place`."""
 
     looks = 3
 
@@ -167,7 +170,7 @@ class Folder(PosixPath, Place):
         descriptor = _open_lock(self)
         try:
             return _flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:  # somebody holds it
+        except BlockingIOError:  # another process holds the lock
             return True
         finally:
             os.close(descriptor)
@@ -177,10 +180,10 @@ class Folder(PosixPath, Place):
 
     def why_unusable(self) -> str:
         nearest = self.nearest()
-        return "" if nearest.is_dir() else f"is no folder: {nearest} is a file; choose a folder"
+        return "" if nearest.is_dir() else f"is not a folder: {nearest} is a file; choose a folder"
 
     def prove_writable(self) -> None:
-        with tempfile.TemporaryFile(dir=self) as probe:  # without a name: nobody sees it, and it ends with the process
+        with tempfile.TemporaryFile(dir=self) as probe:  # has no name, and disappears with the process
             probe.write(b"probe")
 
     def digest(self) -> str:

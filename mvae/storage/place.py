@@ -1,11 +1,11 @@
-"""Place: one file or folder of durable state. Its readers and writers do not know where it lies.
+"""Place: the interface of a stored file or folder, with three implementations.
 
-    Folder       mvae/storage/files.py     on a disk that this machine mounts
+    Folder       mvae/storage/files.py     on a mounted disk
     RemotePath   mvae/storage/objects.py   in object storage
     Memory       tests/memory.py           in this process, for tests
 
-Names and meanings are pathlib's, except that `write_bytes` writes the whole file or nothing, and makes its folder.
-Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` holds what is the same for all three.
+Methods have the names and meanings of pathlib, except that `write_bytes` is atomic and creates the parent folder.
+Errors are OSErrors with `strerror` and `filename`. `tests/test_place.py` tests the behaviour that all three share.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Found = TypeVar("Found")
 
 
 class Version(NamedTuple):
-    """Size in bytes and time of the last change, Unix time in ns; object storage knows whole seconds or milliseconds.
+    """Size in bytes and modification time, Unix time in ns. Object storage rounds it to seconds or milliseconds.
 
-    Two files of ours on a disk have the same content if path and version are equal.
+    A file on a disk that this package wrote has the same content as long as its version is the same.
     """
 
     size: int
@@ -38,24 +38,22 @@ class Place(ABC):
     """A file or a folder."""
 
     is_remote = False
-    """Whether each operation is a request over a network: then `each` makes many at a time, results, which never
-    change, are read once, and nothing is read only to be checked."""
+    """Whether each operation is a network request. If so, `each` makes several requests at a time, results (which never
+    change) are read only once, and no file is read only to check it."""
     looks = 1
-    """Empty listings in a row before a folder counts as empty: a disk's listing misses files added meanwhile."""
+    """Number of consecutive empty listings until a folder counts as empty. A disk's listing can miss new files."""
 
     @property
     @abstractmethod
-    def name(self) -> str:
-        """The last part."""
+    def name(self) -> str: ...
 
     @property
     @abstractmethod
-    def parent(self) -> Self:
-        """The folder that it lies in."""
+    def parent(self) -> Self: ...
 
     @property
     def impatient(self) -> Self:
-        """This place for a first look: a store that does not answer fails within seconds, because a user is waiting."""
+        """This place with short timeouts, for the first requests of a command, because a user is waiting."""
         return self
 
     @abstractmethod
@@ -72,83 +70,83 @@ class Place(ABC):
 
     @abstractmethod
     def version(self) -> Version:
-        """Size and time of a file.
+        """Returns size and modification time of a file.
 
         Raises:
-            FileNotFoundError: there is none.
+            FileNotFoundError: the file does not exist.
         """
 
     @abstractmethod
     def iterdir(self) -> Iterator[Self]:
-        """Files and folders directly below. Without the folder: an error on a disk, nothing in object storage."""
+        """Yields the files and folders directly below. A missing folder is an error on a disk, but empty elsewhere."""
 
     @abstractmethod
     def listing(self) -> dict[str, Version]:
-        """Every file at any depth below, by its relative path, in order; files that are half written are not listed."""
+        """Returns all files below, at any depth, by sorted relative path. Omits files that are still being written."""
 
     @abstractmethod
     def read_bytes(self) -> bytes:
-        """The content, of one version of the file even if it is replaced meanwhile."""
+        """Returns the content of a single version of the file, even if the file is replaced during the call."""
 
     @abstractmethod
     def write_bytes(self, data: bytes | memoryview) -> int:
-        """Make the file hold `data`, or leave it as it was. When this returns, it survives a power cut."""
+        """Writes `data`, or leaves the old file unchanged. The data survives a power failure once this returns."""
 
     @abstractmethod
     def unlink(self, missing_ok: bool = False) -> None: ...
 
     @abstractmethod
     def replace(self, target: Self) -> Self:
-        """Move the file to `target`, and return that."""
+        """Moves the file to `target` and returns `target`."""
 
     @abstractmethod
     def remove_tree(self) -> None:
-        """Delete a folder with all that is in it, as far as that is allowed; it need not exist."""
+        """Deletes a folder with its content, as far as permissions allow. The folder may be missing."""
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[object]:
-        """Hold this place's exclusive lock, waiting for it as long as it takes. Without `has_locks`, do nothing."""
+        """Holds this place's exclusive lock; waits without a timeout. Does nothing if `has_locks` is False."""
 
     @abstractmethod
     def has_locks(self) -> bool:
-        """Whether `lock` excludes others here. Object storage and some file systems have no locks."""
+        """Whether `lock` excludes other processes here. Object storage and some file systems have no locks."""
 
     def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:  # noqa: B027
-        """Only a disk has folders to make."""
+        """Does nothing, except on a disk."""
 
     def rmdir(self) -> None:  # noqa: B027
-        """Only a disk has folders that are empty."""
+        """Does nothing, except on a disk: elsewhere there are no empty folders."""
 
     def nearest(self) -> Self:
-        """The nearest of this folder and its parents that exists.
+        """Returns this folder, if it exists, or its nearest parent that exists.
 
-        In a store its parent: an object that is made and deleted in a folder would leave the folder behind.
+        In object storage, returns the parent: creating and deleting an object in this folder would create the folder.
         """
         return self.parent
 
     def why_unusable(self) -> str:
-        """Why no storage can lie here, and what to do, as the end of a sentence; empty if it can.
+        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if it can.
 
         Raises:
-            OSError: a store does not answer.
+            OSError: the store does not respond.
         """
         return ""
 
     def prove_writable(self) -> None:
-        """Write into this folder, and delete what was written. Permissions alone say little.
+        """Writes to this folder and deletes what it wrote, because permissions do not show whether writing works.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the folder is not writable.
         """
         probe = self / f".mvae-probe-{uuid.uuid4().hex}"
         probe.write_bytes(b"probe")
         probe.unlink()
 
     def create(self, data: bytes) -> bool:
-        """Write the file unless it exists; returns whether it was written.
+        """Writes the file unless it exists. Returns whether it was written.
 
-        Of several writers one writes, if the place has locks. Without locks the last one's data stays: pyarrow cannot
-        ask a store to write an object only if there is none.
+        With locks, only one of several writers succeeds. Without locks, the last writer overwrites the others, because
+        pyarrow cannot make a store write an object only if it does not exist.
         """
         if self.exists():
             return False
@@ -163,25 +161,25 @@ class Place(ABC):
         return hashlib.sha256(self.read_bytes()).hexdigest()
 
     def content_mark(self, version: Version) -> str:
-        """A text that changes with the content; of an object its version, so that it need not be fetched."""
+        """Returns a text that changes with the content. For an object it is the version, to avoid a download."""
         return f"{version.size} {version.changed}"
 
     def fetched(self, folder: Path) -> Path:
-        """The file on this machine's disk, for programs that read only that: itself, or a copy in `folder`."""
+        """Returns a path on this machine's disk, for programs that need one: this file, or a copy in `folder`."""
         copy = folder / self.name
         copy.write_bytes(self.read_bytes())
         return copy
 
 
 AnyPlace = Path | Place
-"""A place, or a plain path, which `place` makes a `Folder`."""
+"""A Place, or a pathlib path, which `place` turns into a `Folder`."""
 
 
 @dataclass(frozen=True)
 class Keyed(Place):
-    """A place that is named by a key, parts with single slashes between them.
+    """A place with a key, which consists of parts separated by single slashes.
 
-    Its folders are common beginnings of keys, and exist with what is in them.
+    Folders are common prefixes of keys. They exist only if they contain files.
     """
 
     key: str
@@ -205,12 +203,12 @@ class Keyed(Place):
 
 
 def normal(key: str) -> str:
-    """A key without empty parts and without dots."""
+    """Returns the key without empty parts and "." parts."""
     return "/".join(part for part in key.split("/") if part not in ("", "."))
 
 
 def each(function: Callable[[Item], Found], items: Iterable[Item], where: Place | None) -> list[Found]:
-    """The function's value for every item, in order: several at a time if they ask a remote place."""
+    """Returns the function's results for all items, in order. For a remote place, makes several calls at a time."""
     todo = list(items)
     if where is None or not where.is_remote or len(todo) < 2:
         return [function(item) for item in todo]

@@ -108,7 +108,9 @@ def train(
     with global_stream(trial.seed, "initialisation"):
         model = chosen.build(trial, data.modalities)
     model.to(device)
-    last, weights, moments = workers.told(_start(checkpoints, trial, "cpu" if workers.count > 1 else device, workers))
+    last, weights, moments = workers.broadcast(
+        _start(checkpoints, trial, "cpu" if workers.count > 1 else device, workers)
+    )
     history: list[Record] = list(last.history) if last else []
     if last:
         model.load_state_dict(weights)
@@ -164,7 +166,7 @@ def train(
                 last = complete
                 fresh, committed = history[committed : last.epoch], last.epoch
             heard(Progress(epoch + 1, trial.epochs, fresh))
-    last, history = workers.told((last, history))
+    last, history = workers.broadcast((last, history))
     assert last is not None
     return Trained(model.eval(), history, last)
 

@@ -1,7 +1,7 @@
-"""The console: one header, one live progress line with the time left, one line a finished trial, then the table.
+"""Console output: a header, a live progress line with the time left, one line per finished trial, then the table.
 
-On a terminal the progress line is redrawn in place, below the lines that stay. Anywhere else (a file, a pipe, a CI log)
-there are plain lines only, with a word on the progress at most once a minute. Lines may come from any thread.
+On a terminal the progress line is redrawn in place, below the permanent lines. Other outputs (files, pipes, CI logs)
+get plain lines only, and the progress at most once a minute. Lines may be printed from any thread.
 
     console = Console()
     console.header("Table 4 on digits: 24 trials, 6 of them done")
@@ -35,28 +35,28 @@ from sweeps.cli.time_left import Work
 from sweeps.cli.words import duration
 
 QUIET_SECONDS = 60.0
-"""Least time between two words on the progress where nothing can be redrawn."""
+"""Seconds between progress lines if the output is not a terminal."""
 
 PATIENCE = 2.0
-"""Seconds of work without output after which a terminal says what is going on."""
+"""Seconds without output before `Console.busy` shows what is running."""
 
 NARROWEST_BAR, WIDEST_BAR = 10, 24
-"""Columns of the progress bar: it yields to the words beside it."""
+"""Columns of the progress bar. The text next to it has priority."""
 
 
 class Console:
-    """Everything that a pipeline says on stdout."""
+    """Everything that a pipeline prints to stdout."""
 
     def __init__(self, file: TextIO | None = None, live: bool | None = None) -> None:
         """
         Args:
-            file: where the lines go; None is stdout.
-            live: whether a line can be redrawn in place; None finds out.
+            file: output stream. None: stdout.
+            live: whether lines can be redrawn in place. None: if the stream is a terminal.
         """
         stream = sys.stdout if file is None else file
         print_every_character(stream)
         self.live = stream.isatty() and os.environ.get("TERM") != "dumb" if live is None else live
-        width = None if self.live else 160  # for tables, where there is no terminal to ask
+        width = None if self.live else 160  # for tables; other streams have no width
         self.rich = Rich(file=file, force_terminal=self.live, width=width, highlight=False, markup=False, emoji=False)
         self._progress: Progress | None = None
 
@@ -64,7 +64,7 @@ class Console:
         self.rich.print(line, soft_wrap=True, style="bold")
 
     def say(self, line: str) -> None:
-        """A line that stays, above the progress line; printed as it is, never wrapped."""
+        """Prints a permanent line above the progress line, without wrapping it."""
         self.rich.print(line, soft_wrap=True)
 
     def progress(
@@ -74,30 +74,29 @@ class Console:
         kinds: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Progress:
-        """The progress of a sweep's trials, to be used as a context.
+        """Returns the progress line of a sweep, a context manager.
 
         Args:
-            work: what each trial that runs takes, by key, in any one unit (expected seconds, or epochs).
-            before: share of a trial, 0 to 1, that an earlier run has done already.
-            kinds: which trials take equally long a unit of work, by key; None where all do.
-            clock: seconds that only rise.
+            work: trial key to its amount of work. All trials have the same unit (expected seconds, or epochs).
+            before: trial key to the fraction of its work, 0 to 1, that an earlier run has done.
+            kinds: trial key to its kind. Trials of one kind take equally long per unit. None: all are of one kind.
+            clock: monotonic clock in seconds.
         """
         self._progress = Progress(self, Work(work, before or {}, kinds), clock)
         return self._progress
 
     def stopping(self, by: str) -> None:
-        """Acknowledges a signal, of the name `by`: ends the progress line, whose countdown has no meaning any more."""
+        """Ends the progress line and acknowledges the signal of this name."""
         self.stop_progress()
-        self.say(f"Stopping after {by}: ending what runs can take half a minute")
+        self.say(f"Stopping after {by}; ending the running trials can take half a minute")
 
     def stop_progress(self) -> None:
-        """Ends the progress line before its context does."""
         if self._progress:
             self._progress.stop_redrawing()
 
     @contextmanager
     def busy(self, doing: str) -> Iterator[None]:
-        """Shows a progress line on a terminal once the block has taken PATIENCE seconds; removes it afterwards."""
+        """On a terminal, shows a line with the elapsed time once the block has taken PATIENCE seconds."""
         began = time.monotonic()
 
         def line() -> RenderableType:
@@ -108,22 +107,22 @@ class Console:
             yield
 
     def redrawn(self, line: Callable[[], RenderableType]) -> Live:
-        """A line redrawn four times a second while its context lasts, gone afterwards."""
+        """Returns a context manager that redraws a line four times per second and removes it at the end."""
         return Live(get_renderable=line, console=self.rich, transient=True, refresh_per_second=4)
 
 
 class Progress:
-    """The progress line, and one line that stays for every trial that ends. Made by `Console.progress`."""
+    """The progress line, and a permanent line per ended trial. Created by `Console.progress`."""
 
     def __init__(self, console: Console, work: Work, clock: Callable[[], float]) -> None:
         self._console = console
         self._work = work
         self._clock = clock
-        self._made = self._moved = self._spoken = clock()
+        self._created = self._estimated_at = self._printed = clock()
         self._left: float | None = None
         self._running: dict[str, str] = {}
         self._ended: set[str] = set()
-        self._begun = False
+        self._any_started = False
         self._lock = threading.RLock()
         self._redrawn = console.redrawn(self._bar) if console.live else None
 
@@ -138,93 +137,87 @@ class Progress:
         self.stop_redrawing()
 
     def stop_redrawing(self) -> None:
-        """Removes the progress line from the terminal for good."""
         if self._redrawn:
             self._redrawn.stop()
 
     def expect(self, seconds: float | None) -> None:
-        """What the whole is expected to take from now on; shown until there is a speed to go by."""
+        """Sets the expected seconds to the end of the sweep. They are shown until this run's speed is known."""
         with self._lock:
-            self._left, self._moved = seconds, self._clock()
+            self._left, self._estimated_at = seconds, self._clock()
         if self._redrawn:
             self._redrawn.refresh()
 
     def named(self, placeholder: str, key: str) -> None:
-        """A trial that was counted before anybody knew it gets its key."""
+        """Replaces the placeholder of a planned trial by its key."""
         with self._lock:
             self._work.name(placeholder, key)
 
     def started(self, key: str, label: str) -> None:
-        """A trial begins or goes on; `label` tells it from the others in few words."""
+        """A trial starts or resumes. `label` is its short name on the progress line."""
         with self._lock:
             self._running[key] = label
-            self._begun = True
+            self._any_started = True
             self._work.begun(key, self._clock())
 
     def relabelled(self, key: str, label: str) -> None:
-        """A trial is called otherwise on the progress line, to say what it is doing."""
         with self._lock:
             self._running[key] = label
 
     def epoch(self, key: str, epoch: int, epochs: int) -> None:
         with self._lock:
             self._work.reached(key, epoch / epochs, self._clock())
-            self._measure()
-            speaks = not self._console.live and self._clock() - self._spoken >= QUIET_SECONDS
+            self._estimate()
+            due = not self._console.live and self._clock() - self._printed >= QUIET_SECONDS
             line = self._line()
-        if speaks:
-            self._say(line)
+        if due:
+            self._print(line)
 
-    def finished(self, key: str, label: str, said: str) -> None:
-        """A trial has its result; `said` ends its line, as `accuracy 0.7834  12 s`."""
+    def finished(self, key: str, label: str, result: str) -> None:
+        """A trial has its result, for example `accuracy 0.7834  12 s`, which ends its line."""
         with self._lock:
             self._work.reached(key, 1.0, self._clock())
             self._work.ended(key)
-        self._end(key, label, said)
+        self._end(key, label, result)
 
-    def stopped(self, key: str, label: str, said: str) -> None:
-        """Nothing more is to be done for a trial that has not come to its end; `said` ends its line."""
+    def stopped(self, key: str, label: str, why: str) -> None:
+        """A trial ends without a result. `why` ends its line."""
         with self._lock:
             self._work.drop(key)
-        self._end(key, label, said)
+        self._end(key, label, why)
 
     def failed(self, key: str, label: str, why: str) -> None:
         self.stopped(key, label, f"failed: {why}")
 
-    def _say(self, line: str) -> None:
-        # Never under our own lock: the thread that redraws holds rich's lock while it waits for ours in _line.
-        self._spoken = self._clock()
+    def _print(self, line: str) -> None:
+        # Without self._lock: the redrawing thread holds rich's lock while it waits for self._lock in _line.
+        self._printed = self._clock()
         self._console.say(line)
 
-    def _end(self, key: str, label: str, said: str) -> None:
+    def _end(self, key: str, label: str, outcome: str) -> None:
         with self._lock:
             self._running.pop(key, None)
             self._ended.add(key)
-            self._measure()
+            self._estimate()
             count = str(len(self._work.work))
-            line = f"[{len(self._ended):>{len(count)}}/{count}] {label}  {said}"
-        self._say(line)
+            line = f"[{len(self._ended):>{len(count)}}/{count}] {label}  {outcome}"
+        self._print(line)
 
-    def _measure(self) -> None:
-        self._moved = self._clock()
+    def _estimate(self) -> None:
+        self._estimated_at = self._clock()
         left = self._work.seconds_left()
         self._left = self._left if left is None else left
 
     def _line(self, room: int | None = None) -> str:
-        """How far the sweep is.
-
-        Args:
-            room: columns that the line may take; trials that do not fit are counted. None: as many as it needs.
-        """
+        """Returns the progress line. Trials that do not fit into `room` columns are only counted."""
         with self._lock:
             now = self._clock()
             parts = [f"{self._work.fraction:4.0%}", f"{len(self._ended)}/{len(self._work.work)} trials"]
             if self._left is not None:
-                parts.append(f"{duration(max(0.0, self._left - (now - self._moved)))} left")
-            elif self._begun:
-                parts.append("time left not known yet")
-            if not self._begun:
-                parts.append(f"starting, {duration(now - self._made)} so far")
+                parts.append(f"{duration(max(0.0, self._left - (now - self._estimated_at)))} left")
+            elif self._any_started:
+                parts.append("time left unknown")
+            if not self._any_started:
+                parts.append(f"starting, {duration(now - self._created)} so far")
             names = list(self._running.values())
         return _with_names("  ".join(parts), names, room)
 
@@ -242,7 +235,6 @@ class Progress:
 
 
 def _with_names(head: str, names: Sequence[str], room: int | None) -> str:
-    """The head, then as many names as there is room for, and the number of the others."""
     for shown in range(len(names), 0, -1):
         more = f" and {len(names) - shown} more" if shown < len(names) else ""
         line = f"{head}  {', '.join(names[:shown])}{more}"

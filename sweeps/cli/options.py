@@ -1,34 +1,29 @@
-"""The command line: what every pipeline lets its user choose, as one typed value.
+"""The options that every pipeline has, and the parser of a pipeline's command line.
 
-A pipeline adds its own axis in a subclass and parses it. The line under a field is its `--help`; the class's docstring
-names the group, the pipeline file's heads it all:
+A pipeline adds its own options in a subclass. The docstrings of file, class and fields are the `--help` (help.py):
 
     class Options(CommonOptions):
         '''Weak supervision'''
 
         fractions: Fractions | None = None
-        '''Shares of the training pairs that stay together (default: the preset's).'''
+        '''Fractions of the training pairs to keep (default: the preset's).'''
 
     options = parse(Options)
 
-A value is one token, because `ray submit` passes arguments unquoted; the last of a repeated option wins. MVAE_STORAGE
-and MLFLOW_TRACKING_URI stand in for options that are not given, and so does MVAE_DATA, which the data sets read; no
-other environment variable is looked at. Neither torch, ray nor mlflow is imported here: help and refusals come at once.
+- Every value is one word without spaces, because `ray submit` passes arguments unquoted.
+- If an option is repeated, the last value counts.
+- MVAE_STORAGE, MVAE_DATA and MLFLOW_TRACKING_URI replace options that are not given. No other environment variable is
+  read.
+- This module imports neither torch, Ray nor MLflow, so that help and refusals are fast.
 """
 
-from __future__ import annotations
-
-import difflib
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from inspect import cleandoc
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     CliApp,
     CliSettingsSource,
@@ -37,6 +32,7 @@ from pydantic_settings import (
 
 from mvae.home import ensure_home
 from mvae.refusal import Refusal, first_mistake
+from sweeps.cli import help as pages
 from sweeps.cli.tracking_uri import default_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import (
@@ -60,100 +56,103 @@ from sweeps.cli.words import error
 Chosen = TypeVar("Chosen", bound="CommonOptions")
 
 TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")]
-"""`Trial.targets`; a pipeline shows each as a row."""
-
-
-def _default_storage() -> Any:
-    return os.environ.get("MVAE_STORAGE") or "runs"
+"""Values of `Trial.targets`, one row of the table each."""
 
 
 def _default_data_root(chosen: dict[str, Any]) -> Path | None:
-    """None, which a download fills; where nothing is to be started, the folder that None stands for."""
     if not (chosen.get("plan") or chosen.get("report")):
-        return None
+        return None  # missing files are downloaded into the default folder
     from mvae.data import default_data_root
 
     return default_data_root()
 
 
 class CommonOptions(TrialOptions):
-    """Every pipeline"""
+    """The options that every pipeline has."""
 
     dataset: Token = "digits"
-    """Data set; digits is embedded and needs no download."""
+    """Data set: {names} (default: digits, which needs no download)."""
     arms: Names | None = None
-    """Models to compare (default: the preset's)."""
+    """Models to compare: {names} (default: the preset's)."""
     seeds: Seeds | None = None
-    """Seeds to run; all arms share them (default: the preset's)."""
+    """Random seeds, the same for all arms (default: the preset's)."""
     epochs: Count | None = None
     """Passes over the training set in each trial (default: the preset's)."""
     preset: Literal["demo", "paper"] = "demo"
-    """demo takes minutes; paper is what the supplement ran."""
+    """demo takes minutes; paper is the set-up of the supplement."""
 
     plan: bool = False
-    """Print the cells, which of them are done and what the rest will cost; start and download nothing."""
+    """Print the cells, what is done, and the cost of the rest. Trains and downloads nothing."""
     price_per_hour: NotNegative | None = None
-    """What a machine like this one costs an hour, in any currency; --plan then says what the rest will cost."""
+    """Price per hour of a machine like this one, in any currency; --plan then prints the price of the missing cells."""
     report: bool = False
-    """Print and write the table from the results that are there; start and download nothing."""
+    """Print and write the table from existing results. Trains and downloads nothing."""
     resume: bool = False
-    """Insist that this name already exists in the storage."""
+    """Fail unless the storage has a result or a checkpoint of these cells."""
     fresh: bool = False
-    """Insist that this name does not exist yet."""
+    """Fail if an experiment of this --name exists in the storage."""
 
     plugins: Files = ()
-    """Python files of your own that add data sets and arms (docs/extend/); trial processes get them sent."""
+    """Python files that add your own data sets and arms (docs/extend/).
+
+    The files are also sent to the trial processes."""
 
     test_curve: bool = False
-    """Record test accuracy after every epoch of the trials that train now: a diagnostic, never a table's value."""
+    """Record test accuracy after every epoch.
+
+    This is a diagnostic: no table uses it. Only trials that this command trains have it."""
 
     name: Token = "main"
-    """Name of the experiment; sweeps of one name share their trials."""
-    storage: Storage = Field(default_factory=_default_storage)
-    """Folder or s3://, gs:// URI of results, checkpoints, MLflow's database (default: $MVAE_STORAGE, else ./runs)."""
+    """Name of the experiment. Sweeps with the same name share trials."""
+    storage: Storage = Field(default_factory=lambda: Path(os.environ.get("MVAE_STORAGE") or "runs"))
+    """Folder or URI (s3://, gs://) of results and checkpoints (default: $MVAE_STORAGE, else ./runs).
+
+    MLflow's database is in this folder unless --tracking-uri names another one."""
     data_root: Folder | None = Field(default_factory=_default_data_root)
     """Raw data in torchvision's layout; may be read-only (default: $MVAE_DATA, else ~/.cache/mvae)."""
     cache: Folder | None = None
-    """Where converted data is kept (default: ~/.cache/mvae)."""
+    """Folder of the converted data (default: ~/.cache/mvae)."""
     tracking_uri: Uri = Field(
         default_factory=lambda chosen: os.environ.get("MLFLOW_TRACKING_URI") or default_uri(chosen["storage"])
     )
     """MLflow server or database (default: $MLFLOW_TRACKING_URI, else a database in the storage)."""
 
     max_concurrent: Count | None = None
-    """Trials that run at the same time (default: as many as fit)."""
+    """Largest number of trials that run at the same time (default: as many as fit)."""
     workers_per_trial: Count | None = None
-    """Processes that share each training step of a trial, on as many machines as it takes (default: 1)."""
+    """Number of processes that share each training step of a trial, on as many machines as needed (default: 1)."""
     sync_batchnorm: bool = False
-    """Let the workers of a trial share the statistics of batch normalisation, where its networks have any."""
+    """Compute the statistics of batch normalisation over the rows of all workers of a trial."""
     gpus_per_trial: Gpus = "auto"
-    """GPUs of a trial, of all its workers together: a whole number, a share of one, or auto."""
-    wait_for_nodes: NotNegative = 15.0
-    """Minutes for which the machines of a cluster are waited for."""
-    checkpoint_every: NotNegative = 60.0
-    """Seconds of training after which the end of an epoch is kept as a checkpoint."""
+    """GPUs per trial, for all its workers together: a whole number, a fraction of one GPU, or auto."""
+    wait_for_nodes: Annotated[NotNegative, Written("MINUTES")] = 15.0
+    """Minutes to wait for the machines of a cluster."""
+    checkpoint_every: Annotated[NotNegative, Written("SECONDS")] = 60.0
+    """Seconds of training between checkpoints. A checkpoint is only written at the end of an epoch."""
 
     def trial_fields(self) -> dict[str, Any]:
-        """As of every trial; with the workers of a trial, if they are asked for."""
+        """Like `TrialOptions.trial_fields`, plus the number of workers if `--workers-per-trial` is given."""
         workers = {} if self.workers_per_trial is None else {"workers": self.workers_per_trial}
         return {**super().trial_fields(), **workers}
 
     def asked(self) -> str:
-        """What tells this command's table from others, as part of a folder's name: demo-arms-nn_mvae-seeds-0-2."""
+        """Returns the part of a report folder's name that tells this table from others: demo-arms-nn_mvae-seeds-0-2."""
         typed = [name for name in type(self).model_fields if name in self.model_fields_set - NOT_OF_THE_TABLE]
         return "-".join([self.preset, *(f"{name}-{in_a_name(getattr(self, name))}" for name in typed)])
 
     @model_validator(mode="after")
     def _without_contradiction(self) -> Self:
         for one, other, why in (
-            ("resume", "fresh", "one insists that the name exists, the other that it does not"),
-            ("plan", "report", "each prints something and starts nothing"),
-            ("fresh", "report", "a name that does not exist yet has nothing to report"),
+            ("resume", "fresh", "one needs existing results, the other a new name"),
+            ("plan", "report", "each only prints something"),
+            ("fresh", "report", "a new name has nothing to report"),
+            ("annealing_epochs", "annealing_share", "both set how long beta rises"),
         ):
-            if getattr(self, one) and getattr(self, other):
-                raise Refusal(f"--{one} and --{other} exclude each other: {why}; give one of them")
+            if all(getattr(self, name) is not type(self).model_fields[name].default for name in (one, other)):
+                options = f"--{one} and --{other}".replace("_", "-")
+                raise Refusal(f"{options} exclude each other ({why}): give only one of them")
         if self.price_per_hour is not None and not self.plan:
-            raise Refusal("--price-per-hour says what a plan costs: give --plan too, or leave it out")
+            raise Refusal("--price-per-hour has an effect only with --plan: add --plan, or leave --price-per-hour out")
         return self
 
 
@@ -162,15 +161,15 @@ NOT_OF_THE_TABLE = frozenset(
     | {"name", "storage", "data_root", "cache", "tracking_uri", "max_concurrent", "gpus_per_trial", "wait_for_nodes"}
     | {"checkpoint_every"}
 )
-"""Options that change no cell of a table, or that stand in its folder's name without them."""
+"""Options that a report folder's name leaves out: they change no cell, or the name has them already."""
 
 
 def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
-    """The command line as a typed value; ends the process with code 2 and one line on stderr where it is wrong.
+    """Parses the command line. On a mistake it prints one line to stderr and exits with code 2.
 
     Args:
-        options: the pipeline's class; the docstring of the module that it stands in becomes the head of `--help`.
-        argv: the arguments without the program's name; None takes the process's own.
+        options: the pipeline's class. `--help` starts with the docstring of the class's module.
+        argv: arguments without the program's name. None: those of this process.
     """
     try:
         return read(options, sys.argv[1:] if argv is None else argv)
@@ -180,20 +179,18 @@ def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
 
 
 def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
-    """As `parse`, without an end of the process.
-
-    Plug-ins that are asked for are run here, so that whoever has options has all data sets and arms that they name.
+    """Like `parse`, but raises Refusal. Also loads the plug-ins, so that their data sets and arms are known afterwards.
 
     Raises:
-        Refusal: one line that names the option, or the plug-in and its line, and says what would be right.
+        Refusal: one line that names the option, or the plug-in and its line, and what to do.
     """
     check_names(argv)
     ensure_home()
-    parser = _Parser(options)
+    parser = pages.Parser(options, full=pages.FULL in argv)
     source: CliSettingsSource[Any] = CliSettingsSource(
         options,
         root_parser=parser,
-        add_argument_method=_Parser.add_field,
+        add_argument_method=pages.Parser.add_field,
         cli_implicit_flags="toggle",
         cli_kebab_case=True,
         cli_avoid_json=True,
@@ -211,83 +208,10 @@ def read(options: type[Chosen], argv: Sequence[str]) -> Chosen:
     return chosen
 
 
-class _Parser(ArgumentParser):
-    """Presentation: groups by the class that declares a field, one meta-variable a type, errors as Refusal."""
-
-    def __init__(self, options: type[TrialOptions]) -> None:
-        self.options = options
-        super().__init__(
-            usage="%(prog)s [options]",
-            prog=sys.argv[0],
-            description=cleandoc(sys.modules[options.__module__].__doc__ or ""),
-            formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=32, width=120),
-            allow_abbrev=False,
-        )
-        declaring = [one for one in options.__mro__ if issubclass(one, TrialOptions)]
-        self.groups = {one: self.add_argument_group(cleandoc(one.__doc__ or one.__name__)) for one in declaring}
-
-    def add_field(self, *flags: str, **kwargs: Any) -> None:
-        """One option, as pydantic-settings describes it, with our own ways of showing and repeating it."""
-        field = self.options.model_fields[kwargs["dest"]]
-        help_text = (field.description or "").replace("\n", " ")
-        if not isinstance(field.default, bool):
-            kwargs["metavar"] = _metavar(field)
-            kwargs["action"] = "store"
-            silent = field.is_required() or field.default_factory is not None or field.default in (None, ())
-            if not silent and "(default:" not in help_text:
-                help_text = f"{help_text.rstrip('.')} (default: {_shown(field.default)})."
-        kwargs["help"] = help_text.replace("%", "%%")
-        declaring = next(one for one in reversed(self.groups) if kwargs["dest"] in one.model_fields)
-        self.groups[declaring].add_argument(*flags, **kwargs)
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse's own; an unknown option gets the nearest known one beside it."""
-        parsed, unknown = self.parse_known_args(args, namespace)
-        if unknown:
-            self.error(self._about_unknown(unknown[0]))
-        return parsed
-
-    def error(self, message: str) -> NoReturn:
-        """Raises Refusal, where argparse prints the usage and exits."""
-        raise Refusal(message.removeprefix("argument "))
-
-    def _about_unknown(self, argument: str) -> str:
-        if not argument.startswith("-"):
-            return f"{argument} belongs to no option; write lists without spaces, as a,b,c (--help shows all options)"
-        flag = argument.partition("=")[0]
-        near = difflib.get_close_matches(flag, self._option_string_actions, n=1)
-        hint = f"do you mean {near[0]}?" if near else "--help shows all options"
-        return f"{flag} is no option of this pipeline; {hint}"
-
-
-def _metavar(field: FieldInfo) -> str:
-    of_parts = (mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ()))
-    for mark in (*field.metadata, *of_parts):
-        if isinstance(mark, Written):
-            return mark
-    choices = _choices(field.annotation)
-    assert choices, f"no way of writing is known for a field of type {field.annotation}"
-    return "|".join(choices)
-
-
-def _choices(annotation: Any) -> list[str]:
-    """The words of a Literal, which may be optional."""
-    parts = get_args(annotation)
-    if get_origin(annotation) is Literal:
-        return [str(part) for part in parts]
-    return [word for part in parts for word in _choices(part)]
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, tuple):
-        return ",".join(map(_shown, default))
-    return f"{default:g}" if isinstance(default, float) else str(default)
-
-
 def _one_line(refusal: ValidationError) -> str:
     first = first_mistake(refusal)
-    said = str(first["msg"]).removeprefix("Value error, ")
+    message = str(first["msg"]).removeprefix("Value error, ")
     if not first["loc"]:
-        return said
+        return message
     flag = f"--{first['loc'][0]}".replace("_", "-")
-    return f"{flag} {without_credentials(str(first['input']))}: {said[:1].lower()}{said[1:]}"
+    return f"{flag} {without_credentials(str(first['input']))}: {message[:1].lower()}{message[1:]}"

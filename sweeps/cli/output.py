@@ -1,6 +1,4 @@
-"""Standard output and standard error that stop no sweep: by a closed pipe or terminal, or by a locale without UTF-8."""
-
-from __future__ import annotations
+"""Keeps a closed pipe or terminal, or a locale without UTF-8, from stopping a sweep that prints."""
 
 import errno
 import os
@@ -13,13 +11,13 @@ from typing import Any, TextIO, cast
 
 @contextmanager
 def outliving_readers(notice: str) -> Iterator[None]:
-    """Within the block, what nobody can read any more is dropped; else it would raise in whatever code prints.
+    """Within the block, output without a reader is dropped. Otherwise it would raise in any code that prints.
 
     Args:
-        notice: printed on standard error when standard output loses its reader; empty for none.
+        notice: printed to stderr when stdout loses its reader. Empty: nothing.
     """
     before = sys.stdout, sys.stderr
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # Python's streams are None if `>&-` closed them
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:  # streams are None after `>&-`
         sys.stdout = cast(TextIO, _Outliving(sys.stdout or nowhere, notice))
         sys.stderr = cast(TextIO, _Outliving(sys.stderr or nowhere))
         try:
@@ -31,14 +29,14 @@ def outliving_readers(notice: str) -> Iterator[None]:
 
 
 def print_every_character(stream: TextIO) -> None:
-    """Let a stream print ? for characters that its encoding lacks, where it would raise UnicodeEncodeError."""
-    reconfigure = getattr(stream, "reconfigure", None)  # _Outliving has it too
+    """Makes a stream print ? for characters that its encoding lacks, instead of raising UnicodeEncodeError."""
+    reconfigure = getattr(stream, "reconfigure", None)  # also of an _Outliving
     if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
         reconfigure(errors="replace")
 
 
 class _Outliving:
-    """A text stream. When its reader is gone, its file descriptor is turned to /dev/null."""
+    """A text stream whose file descriptor is redirected to /dev/null when its reader is gone."""
 
     def __init__(self, stream: TextIO, notice: str = "") -> None:
         self._stream, self._notice = stream, notice
@@ -57,10 +55,10 @@ class _Outliving:
         try:
             act()
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.EIO):  # a pipe without a reader, a terminal that was closed
+            if error.errno not in (errno.EPIPE, errno.EIO):  # pipe without a reader, closed terminal
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())  # also for what is still buffered, and for libraries that print
+            os.dup2(nowhere, self._stream.fileno())  # also for buffered text, and for libraries
             os.close(nowhere)
             if self._notice:
                 print(self._notice, file=sys.stderr, flush=True)

@@ -1,6 +1,4 @@
-"""How programs and pipelines of this environment are called from the folder in which the user types."""
-
-from __future__ import annotations
+"""Names of this environment's programs and pipelines, as the user can type them in the working directory."""
 
 import shutil
 import sys
@@ -8,7 +6,7 @@ from pathlib import Path
 
 
 def installed(program: str) -> str:
-    """A program of this environment: its name if the shell finds it, else its path."""
+    """Returns a program's name if the shell finds this environment's one, else its path."""
     ours = Path(sys.executable).with_name(program)
     found = shutil.which(program)
     if not ours.exists() or (found and Path(found).absolute().parent == ours.parent):
@@ -17,6 +15,6 @@ def installed(program: str) -> str:
 
 
 def from_here(path: Path) -> str:
-    """A path relative to the working directory if it is below it, else absolute."""
+    """Returns a path relative to the working directory if it is below it, else an absolute path."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -1,14 +1,12 @@
-"""SIGINT, SIGTERM and SIGHUP (a closed terminal): all end a sweep the same way, once, and cannot get lost on the way.
+"""Ends a sweep on SIGINT, SIGTERM and SIGHUP (a closed terminal), even if a library swallows the exception.
 
-A handler raises in whatever code happens to run, and libraries swallow exceptions: Ray's waiting calls turn every
-KeyboardInterrupt into a plain one, code that runs while an object is destroyed drops it. So what was heard is also
-kept, and the driver asks for it whenever a trial says something.
+A signal handler raises in the code that happens to run, and libraries swallow exceptions. Ray's waiting calls turn
+every KeyboardInterrupt into a plain one. Code that runs while an object is destroyed drops it. So the signal is also
+stored, and the driver checks for it at each message of a trial.
 
-Ending the trials takes seconds, and the handler itself may have to wait until a library returns to Python. Therefore a
-thread acknowledges the signal: Python's C code writes its number into a pipe at the moment when it comes.
+Ending the trials takes seconds, and the handler may have to wait until a library returns to Python. So a thread
+acknowledges the signal: Python's C code writes the signal's number into a pipe at once.
 """
-
-from __future__ import annotations
 
 import os
 import signal
@@ -21,27 +19,27 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal came: what is committed stays, the rest goes on with the next command.
+    """A signal arrived. Committed results stay, and the next command resumes the rest.
 
-    Ray's waiting calls let no other exception of a signal handler through, and even of this one only a plain
-    KeyboardInterrupt is left; Tune wraps those that are an `Exception`.
+    It is a KeyboardInterrupt because Ray's waiting calls drop any other exception of a signal handler, and Tune wraps
+    every `Exception`. Ray passes it on as a plain KeyboardInterrupt.
     """
 
 
 class Interruption:
-    """Hears SIGNALS while its block lasts; the first raises `Interrupted`, later ones are not heard.
+    """Context manager in which the first of SIGNALS raises `Interrupted`. Later signals are ignored.
 
-    A SIGHUP that is ignored when the block begins stays ignored: `nohup` asks for that.
+    If SIGHUP is ignored at the start, as under `nohup`, it stays ignored.
     """
 
     def __init__(self, acknowledge: Callable[[str], None] = lambda _: None) -> None:
         """
         Args:
-            acknowledge: called at once with the first signal's name, in a thread of its own.
+            acknowledge: called at once with the first signal's name, in another thread.
         """
         self.acknowledge = acknowledge
         self.heard = ""
-        """Name of the signal that came, as SIGINT; empty as long as there was none."""
+        """Name of the signal, for example SIGINT. Empty before a signal arrives."""
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -65,7 +63,7 @@ class Interruption:
         self._thread.join(1.0)
 
     def check(self) -> None:
-        """Raises `Interrupted` if a signal was heard, should its own exception have been swallowed."""
+        """Raises `Interrupted` if a signal has arrived, in case a library swallowed the handler's exception."""
         if self.heard:
             raise Interrupted(self.heard)
 
@@ -75,7 +73,6 @@ class Interruption:
             raise Interrupted(self.heard)
 
     def _acknowledge_first(self, read: int) -> None:
-        """Acknowledges the first signal that is heard here; reads the others until the end of the block."""
         acknowledged = False
         with os.fdopen(read, "rb", buffering=0) as numbers:
             while number := numbers.read(1):

@@ -1,20 +1,18 @@
-"""When trials will be through: arithmetic only, without a clock of its own.
+"""Estimates when a sweep will be finished. Callers pass the time, so nothing here reads a clock.
 
 A trial cannot be divided: one trial on two free slots takes as long as on one.
 """
-
-from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping
 
 
 def makespan(seconds: Iterable[float], slots: int) -> float:
-    """Seconds until the last trial ends, if each one starts as soon as a slot is free.
+    """Returns the seconds until the last trial ends, if each trial starts as soon as a slot is free.
 
     Args:
-        seconds: what each trial takes, in the order in which trials start.
-        slots: trials that run at the same time, at least 1.
+        seconds: seconds of each trial, in the order in which they start.
+        slots: number of trials that run at the same time, at least 1.
     """
     ends = [0.0] * max(1, slots)
     for each in seconds:
@@ -22,16 +20,17 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
     return max(ends)
 
 
-TELLING = 0.02
-"""Share of a trial whose time, with its start, says something about the rest."""
+MIN_PROGRESS = 0.02
+"""Fraction of a trial that must be done before its speed, including its start, is used for the estimate."""
 
 
 class Work:
-    """How far a sweep is and when it will be through: arithmetic only, the clock is the caller's.
+    """Progress of a sweep, and the estimate of the time left.
 
-    Work has any one unit (expected seconds, or epochs) for all trials of a kind. How long a unit takes is measured a
-    kind, on this run's trials, starts included; kinds of which nothing is known yet are taken to be as slow as the
-    slowest known one. A trial that has told of its progress twice goes on at its own speed between these.
+    - All trials of a kind have the same unit of work (expected seconds, or epochs).
+    - Seconds per unit are measured per kind, on this run's trials, including their starts.
+    - A kind without measurements is assumed to be as slow as the slowest measured kind.
+    - A trial that has reported progress twice is extrapolated from its own speed between the reports.
     """
 
     def __init__(
@@ -39,9 +38,9 @@ class Work:
     ) -> None:
         """
         Args:
-            work: what each whole trial takes, by key.
-            before: share of a trial, 0 to 1, that was done before this run; it tells nothing about this run's speed.
-            kinds: which trials take equally long a unit, by key; None where all do.
+            work: trial key to the work of the whole trial.
+            before: trial key to the fraction, 0 to 1, that was done before this run. It does not count for the speed.
+            kinds: trial key to its kind. None: all trials are of one kind.
         """
         self.work = dict(work)
         self._before = {key: before.get(key, 0.0) for key in work}
@@ -58,15 +57,13 @@ class Work:
         self._kinds[key] = self._kinds.pop(placeholder)
 
     def begun(self, key: str, now: float) -> None:
-        """A trial starts, or starts again from where it is."""
         self._since[key] = now
         self._before[key] = self._now[key]
         self._first.pop(key, None)
         self._at_once = max(self._at_once, len(self._since))
 
-    def reached(self, key: str, share: float, now: float) -> None:
-        """A trial is done to this share, 0 to 1."""
-        self._now[key] = min(1.0, share)
+    def reached(self, key: str, fraction: float, now: float) -> None:
+        self._now[key] = min(1.0, fraction)
         self._first.setdefault(key, (now, self._now[key]))
         self._spent[key] = now - self._since.get(key, now)
 
@@ -74,24 +71,24 @@ class Work:
         self._since.pop(key, None)
 
     def drop(self, key: str) -> None:
-        """Nothing more is to be done for a trial, and what was done of it tells nothing about the speed."""
+        """Counts a trial as done, without using it for the speed."""
         self._before[key] = self._now[key] = 1.0
         self.ended(key)
 
     @property
     def fraction(self) -> float:
-        """Share of all work that is done, 0 to 1; 1 where there is none."""
+        """Fraction of all work that is done, 0 to 1; 1 if there is no work."""
         whole = sum(self.work.values())
         return sum(self.work[key] * share for key, share in self._now.items()) / whole if whole else 1.0
 
     def seconds_left(self) -> float | None:
-        """Time to the end, at the speed of this run so far; None as long as too little is done to tell."""
+        """Returns the estimated seconds to the end at this run's speed; None if too little is done for an estimate."""
         spent, done, own = dict[str, float](), dict[str, float](), dict[str, float]()
         for key, kind in self._kinds.items():
             speed = self._own_speed(key)
             if speed is not None:
                 own[key] = (1 - self._now[key]) / speed
-            if self._now[key] - self._before[key] >= TELLING or speed is not None:
+            if self._now[key] - self._before[key] >= MIN_PROGRESS or speed is not None:
                 spent[kind] = spent.get(kind, 0.0) + self._spent.get(key, 0.0)
                 done[kind] = done.get(kind, 0.0) + self.work[key] * (self._now[key] - self._before[key])
         rates = {kind: spent[kind] / done[kind] for kind in done if done[kind] > 0}
@@ -105,7 +102,7 @@ class Work:
         return makespan([own.get(key, by_kind[key]) for key in running_first], self._at_once)
 
     def _own_speed(self, key: str) -> float | None:
-        """Share a second of a running trial since it first told of progress, which leaves its start out."""
+        """Returns a running trial's fraction per second since its first report, which leaves its start out."""
         if key not in self._since or key not in self._first:
             return None
         when, share = self._first[key]

@@ -1,6 +1,4 @@
-"""The tracking URI: what the user types, what MLflow takes, and how messages show it."""
-
-from __future__ import annotations
+"""Parses MLflow's tracking URI, finds its artifact folder, and hides credentials in messages."""
 
 import importlib.util
 import re
@@ -12,13 +10,13 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.sqlite import sqlite_path, sqlite_uri
 
 DATABASES = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
-"""Databases that MLflow can write without a server of its own, and their ports."""
+"""Databases that MLflow can use directly, without an MLflow server, to their ports."""
 
 
 def default_uri(storage: AnyPlace) -> str:
-    """The tracking URI of those who have no server: one SQLite file in the storage folder.
+    """Returns the default tracking URI: a SQLite file in the storage folder.
 
-    In a store of objects there can be none: `place_of_artifacts` refuses it, before anything starts.
+    Object storage cannot hold this file. `place_of_artifacts` refuses it before anything starts.
     """
     return (
         sqlite_uri(storage.absolute() / "mlflow.db") if isinstance(storage, Path) else f"sqlite:///{storage}/mlflow.db"
@@ -26,14 +24,14 @@ def default_uri(storage: AnyPlace) -> str:
 
 
 def tracking_uri(uri: str, given_by: str = "tracking URI") -> str:
-    """The URI as MLflow takes it: a SQLite file's path made absolute, no slash after a server's.
+    """Normalises the URI: an absolute path for a SQLite file, no slash at the end of a server's URL.
 
     Args:
-        given_by: what names the URI: the option, or the variable of the environment.
+        given_by: option or environment variable that names the URI, for messages.
     Raises:
-        Refusal: it is not a URI that MLflow takes.
+        Refusal: MLflow does not support the URI.
     """
-    if _in_a_store(uri):
+    if _in_object_storage(uri):
         return uri
     scheme = uri.split(":", 1)[0].split("+", 1)[0] if "://" in uri else ""
     try:
@@ -45,27 +43,27 @@ def tracking_uri(uri: str, given_by: str = "tracking URI") -> str:
     if scheme in ("http", "https", "databricks", *DATABASES) or uri == "databricks":
         return uri.rstrip("/")
     raise Refusal(
-        f"{given_by} {without_credentials(uri)} is not one that MLflow takes: write http://HOST:PORT for a server "
+        f"{given_by} {without_credentials(uri)} is not a URI that MLflow supports: write http://HOST:PORT for a server "
         f"or sqlite:////ABSOLUTE/PATH/mlflow.db for a file"
     )
 
 
-def _in_a_store(uri: str) -> bool:
+def _in_object_storage(uri: str) -> bool:
     return uri.startswith("sqlite:///") and "://" in uri.removeprefix("sqlite:///")
 
 
 def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
-    """Where MLflow keeps artifacts, beside the results or beside its own database; None where its server decides.
+    """Returns MLflow's artifact folder, next to the results or to its database. None: the MLflow server decides.
 
     Args:
         uri: from `tracking_uri`.
     Raises:
-        Refusal: the database would have to lie in a store of objects; a package that MLflow needs is missing.
+        Refusal: the database would be in object storage, or a package that MLflow needs is missing.
     """
-    if _in_a_store(uri):
+    if _in_object_storage(uri):
         raise Refusal(
-            f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: give"
-            " --tracking-uri (or MLFLOW_TRACKING_URI) a server, http://HOST:5000, or sqlite:////ABSOLUTE/mlflow.db"
+            f"--storage {uri.removeprefix('sqlite:///').removesuffix('/mlflow.db')} cannot hold MLflow's database: set"
+            " --tracking-uri (or MLFLOW_TRACKING_URI) to http://HOST:5000 or sqlite:////ABSOLUTE/mlflow.db"
         )
     if uri.startswith(("http", "databricks")):
         return None
@@ -75,14 +73,12 @@ def place_of_artifacts(uri: str, storage: AnyPlace) -> Place | None:
     if path is not None:
         return place(path.parent / "mlartifacts")
     if isinstance(storage, RemotePath) and {"?", "#"} & set(storage.key):
-        raise Refusal(
-            f"--storage {storage.uri}: MLflow reads a ? or # as the end of a folder's name; choose another folder"
-        )
+        raise Refusal(f"--storage {storage.uri}: MLflow cuts a folder's name at ? and #: choose another folder")
     package = {"s3": "boto3", "gs": "google.cloud.storage"}.get(str(storage).partition("://")[0], "")
     if package and not _installed(package):
         raise Refusal(
             f"--tracking-uri {without_credentials(uri)} keeps artifacts in {storage}, for which MLflow needs {package}:"
-            " install it, or give an MLflow server, http://HOST:5000"
+            f" install {package}, or give an MLflow server, http://HOST:5000"
         )
     return storage / "mlartifacts"
 
@@ -95,11 +91,11 @@ def _installed(package: str) -> bool:
 
 
 def without_credentials(text: str) -> str:
-    """A URI, or words with URIs among them, without user and password.
+    """Removes user and password from every URI in a text.
 
-    In a database's URI, user and password reach to the last @ of the word, because they may hold / and @ themselves.
+    In a database URI, they end at the last @ of the word, because they may contain / and @ themselves.
     """
-    of_databases = "|".join(DATABASES)
-    text = re.sub(rf"\b((?:{of_databases})(?:\+\w+)?)://\S*@", r"\1://", text)
+    schemes = "|".join(DATABASES)
+    text = re.sub(rf"\b((?:{schemes})(?:\+\w+)?)://\S*@", r"\1://", text)
     text = re.sub(r"://[^/\s']*@", "://", text)
     return re.sub(r"([?&](?:password|passwd|pwd)=)[^&\s'\"]*", r"\1...", text)

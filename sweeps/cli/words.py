@@ -1,19 +1,17 @@
-"""Times and counts in words: 3 min 20 s, 1,200 trials."""
-
-from __future__ import annotations
+"""Formats times and counts: 3 min 20 s, 1,200 trials."""
 
 import sys
 from decimal import Decimal
 
 
 def figures(value: float, digits: int) -> str:
-    """A number to so many significant digits, without an exponent: 130, not 1.3e+02."""
+    """Formats a number to significant digits without an exponent: 130, not 1.3e+02."""
     text = f"{value:.{digits}g}"
     return f"{Decimal(text):f}" if "e" in text else text
 
 
 def duration(seconds: float) -> str:
-    """A span of time in at most two units: 8 s, 3 min 20 s, 2 h 05 min, 4 d 03 h."""
+    """Formats a duration in at most two units: 8 s, 3 min 20 s, 2 h 05 min, 4 d 03 h."""
     whole = max(0, round(seconds))
     for unit, size, small_unit, small_size in (("d", 86_400, "h", 3_600), ("h", 3_600, "min", 60), ("min", 60, "s", 1)):
         if whole >= size:
@@ -22,15 +20,15 @@ def duration(seconds: float) -> str:
 
 
 def timing(seconds: float) -> str:
-    """A measured time: 0.12 s, 3.4 s, 2 min 10 s."""
+    """Formats a measured time: 0.12 s, 3.4 s, 2 min 10 s."""
     return f"{figures(seconds, 2)} s" if seconds < 10 else duration(seconds)
 
 
 def counted(number: int, noun: str) -> str:
-    """A number with its noun: 1 trial, 1,200 trials."""
+    """Formats a count with its noun: 1 trial, 1,200 trials."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def error(line: str) -> None:
-    """One clear line on stderr, whatever line breaks it came with."""
+    """Prints a message to stderr as a single line."""
     print(" ".join(part.strip() for part in line.splitlines() if part.strip()), file=sys.stderr, flush=True)

@@ -1,17 +1,15 @@
 """The engine: the only room that imports Ray.
 
-attach.py        the cluster: joined or started, and what must hold before anything starts
-machines.py      its machines: do they share the storage and the package; the machine that the command runs on
-tune.py          Tune: the trials of a sweep
-tune_search.py   Tune: the trials of a search
-train.py         Train: a trial of several workers
-watch.py         notices that the cluster's head is lost
-quiet.py         keeps Ray from printing, from dying with the terminal, and from exiting the process
+attach.py        joins or starts the cluster, after checking that the trials can run there
+machines.py      machines of the cluster: do they share the storage and run the same package?
+tune.py          runs the trials of a sweep with Ray Tune
+tune_search.py   runs the trials of a search with Ray Tune
+train.py         runs a trial of several workers with Ray Train
+watch.py         notices that the head of the cluster is lost
+quiet.py         keeps Ray from printing, from dying with the terminal, and from ending the process
 private.py       every private name of Ray, why it is used, and what it saves
 start_worker.py  starts Ray's worker processes
 """
-
-from __future__ import annotations
 
 from sweeps.engine.attach import check, cluster
 from sweeps.engine.machines import address, this_host

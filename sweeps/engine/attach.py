@@ -1,4 +1,4 @@
-"""The cluster that a driver works on: the one that RAY_ADDRESS names, else a private one on this machine."""
+"""Joins the cluster that RAY_ADDRESS names, or starts a private cluster on this machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvae.limits import cores, free_memory, gpus
 from mvae.refusal import Refusal
@@ -21,38 +21,44 @@ from sweeps.engine.quiet import SILENCE, environment, shut_down, without_hangups
 from sweeps.engine.watch import watched
 from sweeps.planning.demand import ON_THE_HEAD, Capacity, Demand, Gpus, check_fits, demand, free_for_trials
 from sweeps.store.scratch import remove_folders_of_the_dead, scratch
-
-if TYPE_CHECKING:
-    from sweeps.store.store import Store
+from sweeps.store.store import Store
 
 STARTS = 3
-"""Times that a private cluster is tried to start: a machine that is busy with other things may be too slow once."""
+"""Number of attempts to start a private cluster. On a busy machine the first start may take too long."""
+
+STARTING = "Starting Ray on this machine, which usually takes 5 to 20 s"
 
 REACH_SECONDS = 5.0
-"""How long the address of a cluster may take to answer."""
+"""Seconds to wait for a connection to the cluster's address."""
 
 LOOK_EVERY = 2.0
-"""Seconds between two looks at a cluster whose machines are awaited."""
+"""Seconds between checks whether the cluster has grown."""
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-"""Where `ray up` leaves the cluster's configuration on the head."""
+"""Where `ray up` writes the cluster's configuration on the head."""
 
 PRIVATE = {"mvae-suite/private": "true"}
-"""Label of the machine of a private cluster: no other sweep may join it, because it ends with its own."""
+"""Label of a private cluster. No other sweep may join it, because it ends with the sweep that started it."""
 
 
 @contextmanager
-def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
-    """Attaches to the cluster that RAY_ADDRESS names, else starts a private one on this machine for this block.
+def cluster(
+    lost: Callable[[str], None] = lambda _: None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[Capacity]:
+    """Attaches to the cluster that RAY_ADDRESS names, or starts a private cluster that ends with the block.
 
     Args:
-        lost: called in a thread of its own if the cluster's head is lost; Ray's calls may not return after that.
+        lost: called from a background thread if the cluster's head is lost. After that, calls to Ray may never return.
+        say: gets a progress line before a private cluster is started.
     Raises:
-        Refusal: RAY_ADDRESS leads to the private cluster of another sweep.
+        Refusal: RAY_ADDRESS is the address of another sweep's private cluster.
+        OSError: Ray does not start on this machine.
     """
+    at, memory = address(), free_for_trials()
+    if not at:
+        say(STARTING)
     import ray
 
-    at, memory = address(), free_for_trials()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL, "configure_logging": True}
     with ExitStack() as stack:
         stack.enter_context(environment(SILENCE))
@@ -61,7 +67,7 @@ def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
             with own_signal_handlers():
                 ray.init(address=at, **quiet)
         else:
-            stack.callback(remove_folders_of_the_dead)  # processes of theirs may have written there until now
+            stack.callback(remove_folders_of_the_dead)  # their processes may have written until now
             folder = stack.enter_context(scratch("ray"))
             with environment({"RAY_AUTH_MODE": "disabled"}), bare(), own_signal_handlers(), without_hangups():
                 _start(
@@ -77,32 +83,32 @@ def cluster(lost: Callable[[str], None] = lambda _: None) -> Iterator[Capacity]:
             if at:
                 check_joinable(at, alive())
             with watched(lost):
-                yield capacity() if at else replace(there(), final=True, memory=memory)
+                yield capacity() if at else replace(current_capacity(), final=True, memory=memory)
         finally:
             shut_down()
 
 
 def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
-    """Refuses the private cluster of another sweep: RAY_ADDRESS=auto finds it too.
+    """Refuses the private cluster of another sweep, which RAY_ADDRESS=auto finds too.
 
     Args:
         at: RAY_ADDRESS.
-        machines: what Ray says of each machine of the cluster there.
+        machines: Ray's description of each machine of the cluster.
     Raises:
         Refusal: one line.
     """
     if any(PRIVATE.items() <= (machine.get("Labels") or {}).items() for machine in machines):
         raise Refusal(
-            f"RAY_ADDRESS {at}: the cluster there is private to another sweep and ends with it: unset RAY_ADDRESS to"
-            " run on this machine alone, or start a cluster (ray start --head) and give its HOST:PORT"
+            f"RAY_ADDRESS {at}: this cluster is private to another sweep and ends with it. Unset RAY_ADDRESS to run on"
+            " this machine only, or start a cluster (ray start --head) and give its HOST:PORT"
         )
 
 
 def _start(**options: Any) -> None:
-    """`ray.init`, again where its processes did not come up within the 30 s that Ray gives them.
+    """Calls `ray.init`. Tries again if Ray's processes do not start within the 30 s that Ray allows.
 
     Raises:
-        OSError: they never did.
+        OSError: every attempt failed.
     """
     import ray
 
@@ -113,12 +119,12 @@ def _start(**options: Any) -> None:
         except Exception as error:
             ray.shutdown()
             if attempt == STARTS:
-                said = " ".join(str(error).split())
-                raise OSError(f"Ray does not start on this machine, {STARTS} times tried: {said}") from error
+                why = " ".join(str(error).split())
+                raise OSError(f"Ray failed to start on this machine ({STARTS} attempts): {why}") from error
 
 
-def there() -> Capacity:
-    """What the machines of the attached cluster have at this moment."""
+def current_capacity() -> Capacity:
+    """Returns the CPUs and GPUs that the attached cluster has at this moment."""
     import ray
 
     held: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
@@ -126,31 +132,29 @@ def there() -> Capacity:
 
 
 def capacity() -> Capacity:
-    """What the attached cluster has at most: as its configuration says where it can grow, else what is there."""
-    at_most = most(there(), len(_alive()), BOOTSTRAP.expanduser())
-    return replace(at_most, together=_free_memory() / ON_THE_HEAD)
+    """Returns the largest capacity of the attached cluster, and how many trials of several workers its head can hold.
 
-
-def _free_memory() -> float:
-    """Bytes that new processes of this machine can still get, by its limits and by what Ray found at its start."""
+    Memory limits the head: by the limits of this machine, and by what Ray found when it started.
+    """
     import ray
 
     here = ray.get_runtime_context().get_node_id()
     held = next((node["Resources"].get("memory", math.inf) for node in alive() if node["NodeID"] == here), math.inf)
-    return min(float(held), free_memory())
+    at_most = largest_capacity(current_capacity(), len(_addresses()), BOOTSTRAP.expanduser())
+    return replace(at_most, together=min(float(held), free_memory()) / ON_THE_HEAD)
 
 
-def _alive() -> list[str]:
-    """Addresses of the attached cluster's machines."""
+def _addresses() -> list[str]:
     return [node["NodeManagerAddress"] for node in alive()]
 
 
-def most(now: Capacity, machines: int, configuration: Path) -> Capacity:
-    """What a cluster has at most, by the configuration that `ray up` left on its head.
+def largest_capacity(now: Capacity, machines: int, configuration: Path) -> Capacity:
+    """Returns the most CPUs and GPUs that a cluster can have, according to the configuration on its head.
 
     Args:
-        now: what is there. machines: how many, with the head.
-        configuration: the file; without one nothing more is known than what is there.
+        now: current capacity of the cluster.
+        machines: current number of machines, including the head.
+        configuration: file written by `ray up`. If it cannot be read, the current capacity is returned.
     """
     import yaml
 
@@ -180,18 +184,18 @@ def check(
     wait_minutes: float,
     say: Callable[[str], None],
 ) -> None:
-    """Refuses what cannot run, before anything starts: too many workers or GPUs, a cluster that is not there, storage
-    that its machines do not share. Waits for the machines of a cluster that grows.
+    """Refuses trials that cannot run, before anything starts. Waits until a growing cluster has enough machines.
 
-    Without RAY_ADDRESS this machine is looked at, and no cluster is started.
+    Without RAY_ADDRESS only the CPUs and GPUs of this machine are checked, and no cluster is started.
 
     Args:
-        trials: workers and fewest workers of each.
-        wanted: GPUs of a trial.
-        wait_minutes: how long machines that do not exist yet are waited for.
-        say: gets a line on what is waited for, on what is there, and on each machine whose package differs.
+        trials: number of workers and fewest workers of each trial.
+        wanted: GPUs per trial.
+        wait_minutes: longest time to wait for machines that do not exist yet.
+        say: gets a line when waiting begins, one about the cluster, and one per machine whose package differs.
     Raises:
-        Refusal: one line.
+        Refusal: one line. A trial wants too many workers or GPUs, the cluster cannot be reached, or its machines do not
+            share the storage.
     """
     shapes = list(dict.fromkeys(trials))
     at = address()
@@ -200,7 +204,7 @@ def check(
         for workers, fewest in shapes:
             check_fits(demand(workers, fewest, wanted, here), wanted, here, "here")
         return
-    with _reached(at) as at_most:
+    with _joined_or_refused(at) as at_most:
         needs = [demand(workers, fewest, wanted, at_most) for workers, fewest in shapes]
         for need in needs:
             if at_most.final:
@@ -211,77 +215,76 @@ def check(
 
 
 @contextmanager
-def _reached(at: str) -> Iterator[Capacity]:
-    """As `cluster`, where it cannot be attached to a Refusal."""
+def _joined_or_refused(at: str) -> Iterator[Capacity]:
     if at.startswith("ray://"):
         raise Refusal(
-            f"RAY_ADDRESS {at}: a sweep is not driven through Ray Client; run it on the cluster's head (ray submit,"
-            " ray job submit), or give HOST:6379 from one of its machines"
+            f"RAY_ADDRESS {at}: a sweep cannot run through Ray Client. Run the command on the cluster's head"
+            " (ray submit, ray job submit), or give HOST:6379 on one of its machines"
         )
     with ExitStack() as stack:
         try:
             host, colon, port = at.rpartition(":")
-            if colon and port.isdigit():  # Ray itself would try for two minutes; all other forms it answers at once
+            if colon and port.isdigit():  # Ray would try for two minutes; it rejects all other forms at once
                 socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
             at_most = stack.enter_context(cluster())
         except Refusal:
             raise
         except (Exception, SystemExit) as error:
-            why = _unusable(" ".join(str(error).split()) or type(error).__name__)
+            why = _why_unreachable(" ".join(str(error).split()) or type(error).__name__)
             raise Refusal(f"RAY_ADDRESS {at}: {why}") from None
         yield at_most
 
 
-def _unusable(said: str) -> str:
-    lower = said.lower()
+def _why_unreachable(error: str) -> str:
+    lower = error.lower()
     if "authenticat" in lower and "token" in lower:
         return (
-            "the cluster wants an authentication token that this machine does not have or that differs: put the"
-            " cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
+            "the cluster requires an authentication token, but this machine has none or another one. Put the cluster's"
+            " token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
         )
     if "version mismatch" in lower:
-        return f"this machine runs another Ray or Python than the cluster: install what it runs ({said})"
+        return f"this machine runs another Ray or Python version than the cluster. Install the cluster's ({error})"
     return (
-        f"no Ray cluster can be used there ({said}): start it, correct the address,"
-        " or unset RAY_ADDRESS to run on this machine alone"
+        f"cannot connect to a Ray cluster there ({error}). Start the cluster, correct the address,"
+        " or unset RAY_ADDRESS to run on this machine only"
     )
 
 
 def _wait_for(needs: Demand, wanted: Gpus, minutes: float, say: Callable[[str], None], clock: Clock = CLOCK) -> None:
-    """Waits until one such trial can start; asks the cluster to grow meanwhile.
+    """Waits until one such trial can start. Asks the cluster to grow while waiting.
 
     Raises:
-        Refusal: it cannot after so many minutes.
+        Refusal: the cluster is still too small after `minutes`.
     """
     from ray.autoscaler.sdk import request_resources
 
     until = clock.monotonic() + 60 * minutes
     asked = False
     try:
-        while not needs.fits(there()):
+        while not needs.fits(current_capacity()):
             if clock.monotonic() >= until:
                 _check_after(minutes, needs, wanted)
                 break
-            # a cluster keeps one request, whoever makes the last
+            # repeated, because a cluster keeps only the last request of any driver
             request_resources(bundles=[needs.of_each] * needs.least)
             if not asked:
                 asked = True
-                say(f"Waiting for machines, {minutes:g} minutes at most: {_has()}, a trial takes {_takes(needs)}")
+                say(f"Waiting up to {minutes:g} minutes for machines: {_has()} now, a trial needs {_needed(needs)}")
             clock.wait(Event(), LOOK_EVERY)
     finally:
         if asked:
             request_resources(bundles=[])
     say(f"Cluster: {_has()}")
-    if line := missing(_alive(), BOOTSTRAP.expanduser()):
+    if line := missing_workers(_addresses(), BOOTSTRAP.expanduser()):
         say(line)
 
 
-def missing(alive: Sequence[str], configuration: Path) -> str:
-    """A line on workers that the cluster is to have at all times and has not; empty where there are none.
+def missing_workers(alive: Sequence[str], configuration: Path) -> str:
+    """Returns a line about workers that should always run but have not joined; empty if there are none.
 
     Args:
-        alive: addresses of its machines, the head's too.
-        configuration: what `ray up` left on the head.
+        alive: addresses of the cluster's machines, including the head.
+        configuration: file written by `ray up` on the head.
     """
     import yaml
 
@@ -295,29 +298,30 @@ def missing(alive: Sequence[str], configuration: Path) -> str:
     absent = wanted - (len(alive) - 1)
     if absent <= 0:
         return ""
-    recognised = set(named) & set(alive) or absent >= wanted  # else the file names them otherwise than Ray knows them
+    recognised = set(named) & set(alive) or absent >= wanted  # else the file uses other addresses than Ray
     which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
-        f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}: the"
-        " sweep uses them when they do. One that stays away may run another Ray or Python, or lack the token: ray exec"
-        " CLUSTER.yaml 'ray status' and /tmp/ray/session_latest/logs/monitor.out on the head say why"
+        f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}. The"
+        " sweep uses a worker as soon as it joins. If it never joins, it may run another Ray or Python version, or lack"
+        " the token. For the reason see ray exec CLUSTER.yaml 'ray status' and"
+        " /tmp/ray/session_latest/logs/monitor.out on the head"
     )
 
 
 def _check_after(minutes: float, needs: Demand, wanted: Gpus) -> None:
-    now = there()
+    now = current_capacity()
     after = f"after {minutes:g} minutes of waiting (--wait-for-nodes)"
     check_fits(needs, wanted, now, f"in this cluster {after}")
     if not needs.fits(now):
-        why = missing(_alive(), BOOTSTRAP.expanduser()) or "start machines (ray status says what fails)"
-        raise Refusal(f"{_has()} {after}, a trial takes {_takes(needs)}: {why}")
+        do = missing_workers(_addresses(), BOOTSTRAP.expanduser()) or "start machines; ray status says what fails"
+        raise Refusal(f"{_has()} {after}, but a trial needs {_needed(needs)}: {do}")
 
 
 def _has() -> str:
-    machines, now = len(_alive()), there()
+    machines, now = len(_addresses()), current_capacity()
     return f"{machines} machine{'s' * (machines != 1)} with {now.cpus:g} CPUs and {now.gpus:g} GPUs"
 
 
-def _takes(needs: Demand) -> str:
+def _needed(needs: Demand) -> str:
     gpus = f" and {needs.least * needs.gpus:g} GPUs" if needs.gpus else ""
     return f"{needs.least} CPU{'s' * (needs.least != 1)}{gpus}"

@@ -1,4 +1,4 @@
-"""The machine that the command runs on, and those of a cluster: do they share its storage, do they run its package."""
+"""Describes this machine, and checks that all machines of a cluster share the storage and run the same package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mvae.limits import cores, gpus
 from mvae.refusal import Refusal
@@ -14,64 +14,66 @@ from sweeps.engine.quiet import last_line
 from sweeps.planning.demand import Capacity, Gpus, free_for_trials
 from sweeps.planning.price import Host
 from sweeps.store.provenance import device_name, source_digest, versions
-
-if TYPE_CHECKING:
-    from sweeps.store.store import Mark, Store
+from sweeps.store.store import Mark, Store
 
 ANSWER_SECONDS = 60.0
-"""How long a machine may take to answer; its first process imports torch."""
+"""Seconds to wait for the report of a machine. Its first process imports torch."""
 
 
 @dataclass(frozen=True)
 class MachineReport:
-    """What a machine says of itself."""
+    """What a machine runs, and whether it sees the storage."""
 
     host: str
     source: str
     """Digest of the package's source files."""
     versions: dict[str, str]
     why_unseen: str
-    """Why it cannot read what the driver wrote in the storage; empty if it can."""
+    """Why the machine cannot read the driver's mark in the storage; empty if it can."""
 
 
 def address() -> str | None:
-    """RAY_ADDRESS; None where a private cluster is to be started, for which Ray has a word too."""
-    named = os.environ.get("RAY_ADDRESS")
-    return None if named in (None, "", "local") else named
+    """Returns RAY_ADDRESS; None if a private cluster should be started. Ray's own word for that is "local"."""
+    value = os.environ.get("RAY_ADDRESS")
+    return None if value in (None, "", "local") else value
 
 
 def this_host(wanted: Gpus) -> Host:
-    """The machine that this process runs on, as plans price it.
+    """Returns CPUs, GPUs, memory and device of this machine, for estimates of time and cost.
 
     Args:
-        wanted: GPUs of a trial, as asked for.
+        wanted: GPUs per trial, as the user typed it.
     """
-    there = gpus()
-    kind = "cuda" if there and wanted != 0 else "cpu"
+    count = gpus()
+    kind = "cuda" if count and wanted != 0 else "cpu"
     if address():
-        return Host(Capacity(cores(), there), kind, None)
-    return Host(Capacity(cores(), there, memory=free_for_trials()), kind, device_name(kind))
+        return Host(Capacity(cores(), count), kind, None)
+    return Host(Capacity(cores(), count, memory=free_for_trials()), kind, device_name(kind))
 
 
 def alive() -> list[dict[str, Any]]:
-    """What Ray says of each machine of the attached cluster that is there now."""
+    """Returns Ray's description of each machine that is now in the attached cluster."""
     import ray
 
     return [node for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
 
 
 def report_of_this_machine(mark: Mark) -> MachineReport:
-    """What this machine says, asked for in a process on it."""
+    """Returns the report of the machine that this process runs on.
+
+    Args:
+        mark: what the driver wrote into the storage.
+    """
     return MachineReport(platform.node(), source_digest(), versions(), mark.why_unseen())
 
 
 def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
-    """Asks every machine of the attached cluster, at once.
+    """Asks all machines of the attached cluster for a report, in parallel, and compares the reports with the driver.
 
     Args:
-        say: gets one line a machine that runs something else than the driver.
+        say: gets one line per machine that does not answer or runs other software than the driver.
     Raises:
-        Refusal: one line: a machine does not see the storage, or cannot run the package.
+        Refusal: one line. A machine does not see the storage, or cannot run the package.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayError, RayTaskError, RuntimeEnvSetupError
@@ -79,38 +81,41 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
 
     nodes = alive()
     ask = ray.remote(num_cpus=0, max_retries=0)(report_of_this_machine)
-    answers: list[MachineReport] = []
+    reports: list[MachineReport] = []
     with store.mark() as mark:
-        asked = [
+        pending = [
             ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(mark)
             for node in nodes
         ]
-        for node, asked_for in zip(nodes, asked, strict=True):
+        for node, reference in zip(nodes, pending, strict=True):
             host = node["NodeManagerHostname"]
             try:
-                answers.append(ray.get(asked_for, timeout=ANSWER_SECONDS))
+                reports.append(ray.get(reference, timeout=ANSWER_SECONDS))
             except GetTimeoutError:
-                say(f"{host} does not answer within {ANSWER_SECONDS:g} s; trials that start there check for themselves")
+                say(f"{host} did not answer within {ANSWER_SECONDS:g} s; trials that start there repeat the check")
             except (RayTaskError, RuntimeEnvSetupError) as error:
-                raise Refusal(f"{host} cannot run this package: {last_line(error)}; install it there") from None
+                raise Refusal(
+                    f"{host} cannot run this package: {last_line(error)}; install the package there"
+                ) from None
             except RayError:
-                say(f"{host} was lost while it was looked at")
-    unseeing = [answer for answer in answers if answer.why_unseen]
-    if unseeing:
-        raise Refusal(
-            f"--storage {store.root} is not shared: {unseeing[0].host} does not see what {platform.node()} writes there"
-            f" ({unseeing[0].why_unseen}); give a folder that every machine mounts, or an object store, s3://BUCKET/FOLDER"
-        )
-    for answer in answers:
-        if differing := _differs(answer):
+                say(f"{host} was lost during the check")
+    for report in reports:
+        if report.why_unseen:
+            raise Refusal(
+                f"--storage {store.root} is not shared: {report.host} does not see what {platform.node()} writes there"
+                f" ({report.why_unseen}). Give a folder that every machine mounts, or an object store,"
+                " s3://BUCKET/FOLDER"
+            )
+    for report in reports:
+        if differences := _differences(report):
             say(
-                f"Warning: {answer.host} runs {differing}: its numbers may differ. To bring this driver's along:"
-                " ray up --no-restart"
+                f"Warning: {report.host} runs {differences}, so its numbers may differ. To copy this driver's package"
+                " there: ray up --no-restart"
             )
 
 
-def _differs(machine: MachineReport) -> str:
-    """What a machine runs that this one does not; empty where they run the same."""
+def _differences(machine: MachineReport) -> str:
+    """Returns the software that a machine runs in another version than this one; empty if there is none."""
     ours = versions()
     others = [
         f"{name} {version} ({ours.get(name, 'none')} here)"

@@ -1,4 +1,4 @@
-"""Keeps Ray from printing, from dying with the terminal, and from exiting the process when it shuts down."""
+"""Keeps Ray from printing, from dying with the terminal, and from ending the process when it shuts down."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ SILENCE = {
     "OMP_NUM_THREADS": "1",
     "PYTHONWARNINGS": "ignore",
 }
-"""Ray's chatter off; its snapshots rare, since storage is what a sweep resumes from. Warnings are ignored because
-PYTHONWARNINGS=error would end Ray's own processes when they start."""
+"""Environment variables that turn off Ray's output and make its snapshots rare, because a sweep resumes from storage.
+
+Warnings are ignored because PYTHONWARNINGS=error would end Ray's own processes when they start.
+"""
 
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables that stand for the block, without warnings of what will be different one day."""
+    """Sets environment variables for the block, and ignores FutureWarnings in it."""
     before = {name: os.environ[name] for name in values if name in os.environ}
     os.environ.update(values)
     with warnings.catch_warnings(action="ignore", category=FutureWarning):
@@ -41,8 +43,10 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def without_hangups() -> Iterator[None]:
-    """Processes that start within the block get no SIGHUP: a closed terminal sends it to them too, and the driver could
-    not end their work in order if they were gone. One that comes to this process meanwhile is delivered afterwards.
+    """Blocks SIGHUP in this process, and for good in all processes that start within the block.
+
+    A closed terminal sends SIGHUP to Ray's processes too, and without them the driver cannot stop the trials cleanly. A
+    SIGHUP to this process is delivered after the block.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
@@ -52,10 +56,10 @@ def without_hangups() -> Iterator[None]:
 
 
 def shut_down() -> None:
-    """`ray.shutdown`, while no other thread can free what is Ray's.
+    """Calls `ray.shutdown` with garbage collection turned off.
 
-    Ray ends the whole process, with exit code 1, where a reference of its is freed while it shuts down; and whichever
-    thread happens to collect garbage frees those that Tune leaves in cycles, MLflow's thread as well.
+    If an object reference is freed while Ray shuts down, Ray ends the whole process with exit code 1. Tune leaves
+    references in cycles, which any thread that collects garbage would free, for example MLflow's.
     """
     import ray
 
@@ -68,6 +72,6 @@ def shut_down() -> None:
 
 
 def last_line(error: Exception) -> str:
-    """What an error of Ray's says in the end: the rest is its way there."""
+    """Returns the last line of one of Ray's errors, which is the cause; the lines before it are the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

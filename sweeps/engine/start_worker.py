@@ -1,7 +1,8 @@
-"""A script that a private Ray cluster starts its worker processes with, in place of Ray's own setup_worker.py.
+"""The script with which a private Ray cluster starts its worker processes, instead of Ray's own setup_worker.py.
 
-Ray's imports half of Ray to set environment variables, and then becomes the worker, which imports it anew. This one
-does the same without (private.py says what that saves); what it does not know goes to Ray's.
+Ray's script imports half of Ray to set environment variables, and then becomes the worker, which imports Ray again.
+This script does the same without importing Ray (private.py lists the seconds saved). It passes arguments that it does
+not understand to Ray's script.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from pathlib import Path
 
 RUNTIME_ENV, LANGUAGE = "--serialized-runtime-env-context=", "--language="
 KNOWN = {"env_vars", "py_executable"}
-"""What a runtime environment may hold; all else must be empty."""
+"""Fields of a runtime environment that this script understands. All other fields must be empty."""
 
 
 def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | None:
-    """The worker's command line and what to add to its environment; None for what is Ray's to do.
+    """Returns the worker's command line and its additional environment variables; None if Ray's script is needed.
 
     Args:
-        arguments: of Ray's script: the worker's own, and somewhere between them the two above.
+        arguments: arguments for Ray's script: those of the worker, with RUNTIME_ENV and LANGUAGE among them.
     """
-    told = {
+    given = {
         flag: [one.removeprefix(flag) for one in arguments if one.startswith(flag)] for flag in (RUNTIME_ENV, LANGUAGE)
     }
-    if told[LANGUAGE] != ["PYTHON"] or len(told[RUNTIME_ENV]) != 1:
+    if given[LANGUAGE] != ["PYTHON"] or len(given[RUNTIME_ENV]) != 1:
         return None
-    context = json.loads(told[RUNTIME_ENV][0])
+    context = json.loads(given[RUNTIME_ENV][0])
     variables = context.get("env_vars") or {}
     python = context.get("py_executable") or sys.executable
     unknown = any(context[name] for name in context.keys() - KNOWN) or any("$" in value for value in variables.values())
@@ -39,16 +40,16 @@ def worker_command(arguments: list[str]) -> tuple[list[str], dict[str, str]] | N
 
 
 def rays_own() -> str:
-    """The path of Ray's script, found without importing Ray."""
+    """Returns the path of Ray's script, without importing Ray."""
     found = find_spec("ray")
     assert found is not None and found.submodule_search_locations is not None
     return str(Path(found.submodule_search_locations[0]) / "_private" / "workers" / "setup_worker.py")
 
 
 if __name__ == "__main__":
-    given = sys.argv[1:]
-    if (known := worker_command(given)) is None:
-        os.execv(sys.executable, [sys.executable, rays_own(), *given])  # noqa: S606
-    command, variables = known
+    arguments = sys.argv[1:]
+    if (worker := worker_command(arguments)) is None:
+        os.execv(sys.executable, [sys.executable, rays_own(), *arguments])  # noqa: S606
+    command, variables = worker
     os.environ.update(variables)
     os.execv(command[0], command)  # noqa: S606

@@ -1,9 +1,12 @@
-"""A trial of several workers: a Ray Train job inside a Tune trial, named by the trial's key.
+"""Runs a trial of several workers: a Ray Train job inside a Tune trial, named by the trial's key.
 
-The workers run the one training loop (`sweeps.trials.run.run_as_one_of`) in a process group that Train sets up. Train
-is told of no checkpoint: ours are found under the key, by whoever goes on, and words go to the trial past Train's own
-reports, for which all workers would have to wait. Its worker group is all or nothing, so that trials that do not fit
-wait without holding anything.
+All workers run `sweeps.trials.run.run_as_one_of` in a process group that Train sets up. Two features of Train are not
+used:
+
+checkpoints  ours are stored under the trial's key, where any later attempt finds them
+reports      all workers would have to wait for each; instead, messages reach the trial through a queue
+
+Train starts all workers of a trial or none, so a trial that does not fit holds no resources while it waits.
 """
 
 from __future__ import annotations
@@ -27,43 +30,45 @@ if TYPE_CHECKING:
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
-"""Seconds between two looks of Train at its workers, and of a trial at what they say."""
+"""Seconds between Train's checks of its workers, and between a trial's checks for their messages."""
 
 MOST_BROKEN_STARTS = 3
-"""Times in a row that Train itself may fail, or workers be lost before anything is saved while all machines stay: being
-tried again hardly ever mends either."""
+"""Largest number of broken starts in a row; more attempts hardly ever succeed.
+
+A start is broken if Train itself fails, or if workers are lost before the first checkpoint and no machine is lost.
+"""
 
 WAIT_SECONDS = 3600
-"""How long workers of a fixed number wait for their machines at a time; nothing is held meanwhile."""
+"""Seconds for which Train waits for the machines of a fixed number of workers. Meanwhile Train holds no resources."""
 
-SAYS_SO_AFTER = 60.0
-"""Seconds without its workers after which a trial says that it waits for them."""
+WAIT_NOTICE_SECONDS = 60.0
+"""Seconds without workers after which a trial reports that it waits for machines."""
 
 RESIZE_EVERY = 5.0
-"""Seconds between two looks for machines that an elastic trial could grow onto."""
+"""Seconds between checks for machines that an elastic trial could add."""
 
 
-def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_losses: int) -> None:
-    """Runs a job's workers to their end, again after some of them were lost; called in the trial's Tune process.
+def run_together(job: Job, needs: Demand, send: Callable[[Message], None], most_losses: int) -> None:
+    """Runs all workers of a job to their end, and restarts them if some are lost. Called in the trial's Tune process.
 
     Args:
-        say: called in this thread alone.
-        most_losses: losses in a row, without a new checkpoint between them, after which it gives up.
+        send: gets the messages of the first worker, in this thread.
+        most_losses: largest number of losses in a row without a new checkpoint; after one more the trial fails.
     """
     from ray.train import ControllerError, WorkerGroupError
 
     remove_folders_of_the_dead()
-    words = _queue_here()
+    messages = _queue_here()
     reached, losses, broken, machines = 0, 0, 0, _machines()
-    with ThreadPoolExecutor(1) as aside:
+    with ThreadPoolExecutor(1) as background:
         while True:
-            attempt = aside.submit(_attempt, job, needs, words)
-            _pass_on(words, say, attempt, Message(waits=_waits_for(needs)))
+            attempt = background.submit(_attempt, job, needs, messages)
+            _pass_on(messages, send, attempt, Message(waits=_waits_for(needs)))
             lost = attempt.result()
             if lost is None:
                 return
             if isinstance(lost, Repeats):
-                say(lost.word)
+                send(lost.message)
                 return
             newest = job.store.checkpoints(job.key).latest(digests=False)
             epoch = newest.epoch if newest else 0
@@ -71,22 +76,21 @@ def run_together(job: Job, needs: Demand, say: Callable[[Message], None], most_l
                 reached, losses, broken = epoch, 0, 0
             losses += 1
             before, machines = machines, _machines()
-            # no machine was lost and no epoch saved: they cannot reach one another, say
+            # no machine was lost and no epoch saved; for example, the workers cannot reach one another
             never_began = isinstance(lost, WorkerGroupError) and epoch == 0 and machines == before
             broken = broken + 1 if never_began or isinstance(lost, ControllerError) else 0
             if losses > most_losses or broken > MOST_BROKEN_STARTS:
-                say(Message(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
+                send(Message(failed=f"workers were lost {losses} times in a row: {last_line(lost)}", details=str(lost)))
                 return
-            say(Message(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
+            send(Message(epoch, job.trial.epochs, again=f"workers were lost ({last_line(lost)})"))
 
 
 def _machines() -> set[str]:
-    """Those that are there now; one that was booted again is another."""
-    return {node["NodeID"] for node in alive()}
+    return {node["NodeID"] for node in alive()}  # a machine gets another id when it boots again
 
 
 def _queue_here() -> Queue:
-    """A queue in a process on this machine, so that it is lost with this process and not before."""
+    """A queue in a process on this machine, so that only the loss of this machine ends the queue."""
     import ray
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -96,46 +100,50 @@ def _queue_here() -> Queue:
 
 
 def _waits_for(needs: Demand) -> str:
-    looks = " (it looks once a minute)" if needs.fewest is not None else ""
-    return f"waits for machines with room for {counted(needs.least, 'worker')} at a time{looks}"
+    checks = " (checked once a minute)" if needs.fewest is not None else ""
+    return f"waiting for machines with room for {counted(needs.least, 'worker')} at once{checks}"
 
 
 def _pass_on(
-    words: Queue,
-    say: Callable[[Message], None],
+    messages: Queue,
+    send: Callable[[Message], None],
     attempt: Future[Exception | None],
     waits: Message,
     clock: Clock = CLOCK,
 ) -> None:
-    """Says what the workers say, until the attempt has ended and all is said.
+    """Sends the workers' messages to the driver until the attempt has ended and the queue is empty.
 
     Args:
-        words: the first is None, once the workers have begun; the others are pickled.
-        waits: said once where that takes long.
+        messages: None when the workers start, then their pickled messages.
+        waits: sent once if the workers have not started after WAIT_NOTICE_SECONDS.
     """
     from ray.exceptions import RayActorError
     from ray.util.queue import Empty
 
-    deadline = clock.monotonic() + SAYS_SO_AFTER
+    deadline = clock.monotonic() + WAIT_NOTICE_SECONDS
     while True:
         ended = attempt.done()
         try:
-            word = words.get(timeout=LOOK_EVERY)
+            message = messages.get(timeout=LOOK_EVERY)
             deadline = float("inf")
-            if word is not None:
-                say(pickle.loads(word))  # noqa: S301
+            if message is not None:
+                send(pickle.loads(message))  # noqa: S301
         except Empty:
             if ended:
                 return
             if clock.monotonic() > deadline:
                 deadline = float("inf")
-                say(waits)
-        except RayActorError:  # the queue is gone, the workers may not be: their results say how it went
+                send(waits)
+        except RayActorError:  # only the queue is known to be lost; the attempt's result tells about the workers
             return
 
 
-def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
-    """One Train job; None where it came to its end, `Repeats` where it failed by itself, else what was lost."""
+def _attempt(job: Job, needs: Demand, messages: Queue) -> Exception | None:
+    """Runs one Train job.
+
+    Returns:
+        None if the job finished, `Repeats` if the trial itself failed, otherwise the error about what was lost.
+    """
     import ray
     from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 
@@ -157,7 +165,7 @@ def _attempt(job: Job, needs: Demand, words: Queue) -> Exception | None:
     with environment(settings), scratch("ray") as folder:
         trainer = trainer_without_datasets()(
             _worker,
-            train_loop_config={"job": ray.put(job), "words": words},
+            train_loop_config={"job": ray.put(job), "messages": messages},
             scaling_config=ScalingConfig(**scaling),
             run_config=RunConfig(name=job.key, storage_path=str(folder), failure_config=FailureConfig(**failures)),
         )
@@ -180,21 +188,21 @@ def _worker(config: dict[str, Any]) -> None:
     workers = Workers(context.get_world_rank(), context.get_world_size())
     job: Job = ray.get(config["job"])
     if workers.rank == 0:
-        config["words"].put(None)
-    with _sent(config["words"]) as say:
-        run_as_one_of(job, say, workers, str(ray.train.torch.get_device()))
+        config["messages"].put(None)
+    with _sender(config["messages"]) as send:
+        run_as_one_of(job, send, workers, str(ray.train.torch.get_device()))
 
 
 @contextmanager
-def _sent(words: Queue) -> Iterator[Callable[[Message], None]]:
-    """Sends words to the driver from a thread of their own, in order, so that training never waits for it.
+def _sender(messages: Queue) -> Iterator[Callable[[Message], None]]:
+    """Puts messages into the queue from one background thread, in order, so training never waits for the queue.
 
-    They are pickled here, since the queue's process would import all that they are made of, torch included. If the
-    trial's own process is gone, they are lost, and this process will be ended.
+    Messages are pickled first; otherwise the queue's process would import their classes, and torch with them. If the
+    trial's Tune process is gone, messages are lost, and Ray soon ends this process.
     """
     with ThreadPoolExecutor(1) as thread:
 
-        def say(word: Message) -> None:
-            thread.submit(words.put, pickle.dumps(word))
+        def send(message: Message) -> None:
+            thread.submit(messages.put, pickle.dumps(message))
 
-        yield say
+        yield send

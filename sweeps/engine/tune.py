@@ -1,8 +1,9 @@
-"""Tune drives the trials of a sweep, in processes that are used again, with a share of a GPU each.
+"""Runs the trials of a sweep with Ray Tune, in processes that run one trial after another, each on a share of a GPU.
 
-A trial on one device is a plain Tune function (a nested Train job costs tens of seconds before its first step); a trial
-of several workers is a Train job inside one (sweeps/engine/train.py). Tune's own state is not used to resume:
-storage says what is missing, and a fresh Tuner runs just that.
+one worker       a plain Tune function, because a nested Train job needs tens of seconds before its first step
+several workers  a Train job inside a Tune function (sweeps/engine/train.py)
+
+Tune's own state is not used to resume: a new Tuner runs the trials whose results are missing in storage.
 """
 
 from __future__ import annotations
@@ -25,76 +26,79 @@ if TYPE_CHECKING:
     from ray import tune
 
 MOST_PROCESS_DEATHS = 5
-"""Times that a trial is started again after Tune lost it, as when its process died; an error of its own is final."""
+"""Number of restarts per trial after Tune lost it, for example because its process died.
+
+A trial that ends with an error of its own is not restarted.
+"""
 
 MOST_DEATHS_ON_A_CLUSTER = 100
-"""The same where machines may be taken away: a long trial on spot machines loses many."""
+"""Number of restarts per trial on a cluster, where a long trial on spot machines may lose many machines."""
 
 
 @dataclass(frozen=True)
 class Listener:
-    """What the driver does with what it hears; called in the driver's main thread."""
+    """Callbacks of the driver for events of trials; called in the driver's main thread."""
 
     started: Callable[[str], None]
-    """A key's trial begins, or begins again after its process died."""
+    """The trial of a key starts or restarts."""
     word: Callable[[str, Message], None]
-    """A key's trial says something; its last word is done or failed."""
+    """The trial of a key sends a message. Its last message is done or failed."""
     again: Callable[[str, str], None] = lambda _, __: None
-    """A key's trial starts again from its last checkpoint, and why: its process died, or what Tune said."""
+    """The trial of a key restarts from its last checkpoint; the second argument is the reason."""
 
 
 def demand_of(job: Job) -> Demand:
-    """What a job takes of the cluster."""
+    """Returns the resources that a job needs."""
     workers, fewest = shape_of(job.trial)
     return Demand(workers, job.gpus, fewest)
 
 
 def alike(jobs: Sequence[Job]) -> Iterator[tuple[Demand, list[Job]]]:
-    """The jobs by what they take, those in one process first: processes are used again, so trials must be alike."""
-    ordered = sorted(jobs, key=lambda job: (job.workers, job.gpus))
-    for needs, group in groupby(ordered, demand_of):
-        yield needs, list(group)
+    """Groups jobs by the resources they need, jobs of one worker first.
+
+    A Tune process runs one trial after another, so all trials of a Tuner must need the same resources.
+    """
+    ordered = sorted(jobs, key=lambda job: (shape_of(job.trial)[0], job.gpus))
+    return ((needs, list(group)) for needs, group in groupby(ordered, demand_of))
 
 
 def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) -> None:
-    """Runs jobs to their end, within `cluster()`; each ends with a word `done` or `failed` to the listener.
+    """Runs jobs to their end, within `cluster()`. The last message of each job is done or failed.
 
     Args:
-        jobs: at least one, all of one demand.
-        max_concurrent: most trials at a time.
+        jobs: at least one; all need the same resources.
+        max_concurrent: largest number of trials at a time.
     """
     import ray
     from ray import tune
 
     by_key = {job.key: job for job in jobs}
     needs = demand_of(jobs[0])
-    assert all(demand_of(job) == needs for job in jobs), "trial processes are used again: all trials need the same"
+    assert all(demand_of(job) == needs for job in jobs), "processes are reused, so all trials must need the same"
     shared, deaths = ray.put(by_key), most_deaths()
+    # Workers hold the resources of their trial, so the process that drives them must take almost none. It runs on the
+    # head, with Train's controller and cleanup: if these were lost together with one worker's machine, resources
+    # reserved on other machines would never be released.
+    holds = HEAD if needs.workers > 1 else needs.of_each
 
     def tune_trial(config: dict[str, Any]) -> None:
         from sweeps.trials.run import run
 
         job = ray.get(shared)[config["key"]]
 
-        def say(word: Message) -> None:
-            tune.report({"word": asdict(word)})
+        def send(message: Message) -> None:
+            tune.report({"word": asdict(message)})
 
         if needs.workers == 1:
-            run(job, say)
+            run(job, send)
         else:
-            run_together(job, needs, say, deaths)
+            run_together(job, needs, send, deaths)
 
-    fit(
-        tune_trial,
-        _held_by_tune(needs),
-        listener,
-        max_concurrent,
-        param_space={"key": tune.grid_search(list(by_key))},
-    )
+    fit(tune_trial, holds, listener, max_concurrent, param_space={"key": tune.grid_search(list(by_key))})
 
 
 def most_deaths() -> int:
-    """Times that a trial is started again after Tune lost it."""
+    """Returns the number of restarts per trial after Tune lost it."""
     return MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
 
 
@@ -108,12 +112,13 @@ def fit(
     stop: tune.Stopper | None = None,
     **choice: Any,
 ) -> None:
-    """Lets Tune run trials in processes that are used again; every trial's configuration holds its key.
+    """Runs trials with Tune, in processes that run one trial after another. The configuration of a trial has its key.
 
     Args:
         holds: resources of each trial's process.
-        param_space, stop: as Tuner and RunConfig have them.
-        choice: how TuneConfig chooses what to run.
+        param_space: argument of Tuner.
+        stop: argument of RunConfig.
+        choice: arguments of TuneConfig that decide which trials run.
     """
     from ray import tune
 
@@ -140,67 +145,60 @@ def fit(
 
 
 def relay(listener: Listener) -> Any:
-    """A callback that turns Tune's events into the listener's.
+    """Returns a Tune callback that calls the listener.
 
-    Tune runs a trial again if its process dies after the last message and before Tune has ended the trial. Such a trial
-    has its result, so nothing more is reported about it.
+    Tune restarts a trial if its process dies after the last message and before Tune has ended the trial. Such a trial
+    has its result, so the listener hears nothing more about it.
     """
     from ray import tune
 
     done = set[str]()
 
-    def tell(trial: Any, act: Callable[..., None], *what: Any) -> None:
+    def notify(trial: Any, callback: Callable[..., None], *arguments: Any) -> None:
         if trial.config["key"] not in done:
-            act(trial.config["key"], *what)
+            callback(trial.config["key"], *arguments)
 
     class Relay(tune.Callback):
         def __reduce__(self) -> tuple[type[tune.Callback], tuple[()]]:
-            """Tune pickles its configuration when it starts; the listener stays behind."""
+            """Tune pickles its configuration when it starts, but a listener cannot be pickled."""
             return tune.Callback, ()
 
         def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(trial, listener.started)
+            notify(trial, listener.started)
 
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             if "word" in result:
                 message = Message(**result["word"])
-                tell(trial, listener.word, message)
+                notify(trial, listener.word, message)
                 if message.done:
                     done.add(trial.config["key"])
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            tell(trial, listener.again, _happened_to(trial))
+            notify(trial, listener.again, _why_lost(trial))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            why = f"{_happened_to(trial)}, the last of {trial.num_failures} times"
-            tell(trial, listener.word, Message(failed=why, details=_error_text(trial)))
+            why = f"{_why_lost(trial)}; no retries left after {trial.num_failures} failures"
+            notify(trial, listener.word, Message(failed=why, details=_error_text(trial)))
 
     return Relay()
 
 
-def _held_by_tune(needs: Demand) -> dict[str, float]:
-    """What a trial's own process holds: next to nothing where its workers hold what it takes, or they would wait for
-    it. It is then on the head, with Train's controller and what clears up after that: if they were lost together with a
-    worker's machine, what they had reserved on others would stay reserved for ever."""
-    return HEAD if needs.workers > 1 else needs.of_each
-
-
-def _happened_to(trial: Any) -> str:
-    """Why Tune lost a trial the last time, in words: the death of its process, or else what Tune said."""
+def _why_lost(trial: Any) -> str:
+    """Why Tune lost a trial the last time: its process died, or the last line of Tune's error."""
     from ray.exceptions import RayActorError
 
     last = _error_text(trial).rpartition("Failure # ")[2].partition("\n")[2]
     error = _last_error(trial)
     if isinstance(error, RayActorError) and str(error).strip() in last:
-        return "its process died"
-    said = [line.strip() for line in last.splitlines() if line.strip()]
-    return f"Tune reports {said[-1] if said else 'an error without a word'}"
+        return "process died"
+    lines = [line.strip() for line in last.splitlines() if line.strip()]
+    return f"Tune reports {lines[-1] if lines else 'an error without a message'}"
 
 
 def _error_text(trial: Any) -> str:
-    """Tune's errors of a trial, the last one at the end; each begins with a line "Failure # ..."."""
+    """Tune's errors of a trial, oldest first. Each begins with a line "Failure # ..."."""
     try:
         return Path(trial.error_file).read_text(encoding="utf-8", errors="replace") if trial.error_file else ""
     except OSError:
@@ -208,10 +206,10 @@ def _error_text(trial: Any) -> str:
 
 
 def _last_error(trial: Any) -> Exception | None:
-    """The last error of a trial that Tune could pickle: a process's death is always one."""
+    """The last error of a trial that Tune could pickle. Tune can always pickle the death of a process."""
     from ray import cloudpickle
 
     try:
         return cloudpickle.loads(Path(trial.pickled_error_file).read_bytes()) if trial.pickled_error_file else None
-    except Exception:  # what was raised may be of a class that this process does not have
+    except Exception:  # the error's class may not exist in this process
         return None

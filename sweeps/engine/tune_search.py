@@ -1,8 +1,8 @@
-"""Tune runs a search. The engine asks two questions: what to try next, and whether a trial ends at an epoch.
+"""Runs the trials of a search with Ray Tune. Asks the search which trial comes next, and whether a trial ends early.
 
-What was tried and what came of it is recorded elsewhere (sweeps/search/study.py). A trial reports at the epochs where
-trials are compared, which a checkpoint covers, and waits there for the answer. So a trial that continues gives the
-same numbers, bit for bit, as without the search.
+The record of the search is in sweeps/search/study.py. Trials are compared at certain epochs (rungs): each saves a
+checkpoint, reports the metric, and waits for the answer. A trial that continues gives the same numbers, bit for bit, as
+without the search.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from sweeps.engine.tune import Listener, demand_of, fit
 from sweeps.trials.messages import Job, Message
 
 OBJECTIVE, EPOCH = "objective", "epoch"
-"""What a trial reports at a rung."""
+"""Names of the values that a trial reports at a rung."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to try next: a trial's key, and the settings in which it differs from the search's default."""
+    """The next trial: its key, and the settings that differ from the default of the search."""
 
     key: str
     settings: Mapping[str, Any]
@@ -30,21 +30,21 @@ class Question:
 
 @dataclass(frozen=True)
 class SearchListener:
-    """What the engine asks and reports; called in the driver's main thread."""
+    """Callbacks of the search; called in the driver's main thread."""
 
     ask: Callable[[], Question | None]
-    """Gives the next trial; None if there are no more."""
+    """Returns the next trial; None if there are no more."""
     stop: Callable[[str, int, float], bool]
-    """Whether the trial of a key ends at this epoch, given the value of the metric there."""
+    """Given a trial's key, epoch and metric at that epoch, returns whether the trial ends there."""
     trials: Listener
 
 
 def run_search(template: Job, listener: SearchListener, *, metric: str, max_concurrent: int) -> None:
-    """Runs trials until `ask` gives no more, within `cluster()`.
+    """Runs trials until `ask` returns None, within `cluster()`.
 
     Args:
-        template: the job of any trial, except for its key and settings; at its `checkpoint_at` trials are compared.
-        metric: name of the validation metric that `stop` is asked about.
+        template: job of each trial, except for its key and settings. Its `checkpoint_at` are the rungs.
+        metric: name of the validation metric whose value `stop` gets.
         max_concurrent: largest number of trials at a time.
     """
     import ray
@@ -55,10 +55,8 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     running: dict[str, str] = {}  # Tune's id of a trial to its key
 
     class Asking(Searcher):
-        """Asks the listener what to try next."""
-
         def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:
-            """Tune pickles its configuration when it starts; the listener stays behind."""
+            """Tune pickles its configuration when it starts, but a listener cannot be pickled."""
             return Searcher, ()
 
         def suggest(self, trial_id: str) -> Any:
@@ -69,11 +67,9 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
             return {"key": question.key, "settings": dict(question.settings)}
 
         def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-            """Nothing: the listener hears of it by `trials`."""
+            """Does nothing, because the listener hears about it through `trials`."""
 
     class Stopping(tune.Stopper):
-        """Asks the listener, at the epochs where trials are compared, whether one ends there."""
-
         def __reduce__(self) -> tuple[type[tune.Stopper], tuple[()]]:
             return NoopStopper, ()
 
@@ -89,16 +85,16 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
         from sweeps.trials.run import run
 
         base: Job = ray.get(shared)
-        load_plugins(base.plugins)  # before the trial is made again: they may hold its data set or arm
+        load_plugins(base.plugins)  # first, because the new trial may need their data set or arm
         job = replace(base, key=config["key"], trial=base.trial.with_(**config["settings"]))
 
-        def say(word: Message) -> None:
-            tune.report({"word": asdict(word)})
-            for record in word.committed:
+        def send(message: Message) -> None:
+            tune.report({"word": asdict(message)})
+            for record in message.committed:
                 if record["epoch"] in job.checkpoint_at:
                     tune.report({EPOCH: record["epoch"], OBJECTIVE: record["metrics"][metric]})
 
-        run(job, say)
+        run(job, send)
 
     with environment({"TUNE_DISABLE_STRICT_METRIC_CHECKING": "1"}):
         fit(

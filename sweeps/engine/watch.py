@@ -1,7 +1,7 @@
-"""Notices that the head of the cluster is lost, while this process can still say so.
+"""Notices that the head of the cluster is lost, before Ray ends the driver without a message.
 
-Ray waits a minute for a head that does not answer, and then ends the driver from its C++ code: exit code 1, no word. It
-does the same within seconds if its own process on the driver's machine (raylet) is gone.
+Ray waits a minute for a head that does not answer. Then its C++ code ends the driver with exit code 1 and no message.
+If Ray's own process on the driver's machine (raylet) is gone, the driver ends within seconds.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from mvae.storage.clock import CLOCK, Clock
 from sweeps.engine.machines import alive
 
 LOOK_EVERY = 1.0
-"""Seconds between two looks."""
+"""Seconds between checks."""
 
 CONNECT_SECONDS = 3.0
-"""Seconds that a connection may take."""
+"""Seconds to wait for a connection."""
 
 GIVES_UP_AFTER = "RAY_gcs_rpc_server_reconnect_timeout_s"
-"""Environment variable: seconds after which Ray ends a driver whose head does not answer, 60 if it is not set."""
+"""Environment variable: seconds after which Ray ends a driver whose head does not answer; 60 by default."""
 
 
 @contextmanager
 def watched(lost: Callable[[str], None]) -> Iterator[None]:
-    """Looks at the attached cluster for as long as the block lasts.
+    """Watches the attached cluster until the block ends.
 
-    If Ray does not list this machine (it may have just lost it), only the head is looked at.
+    If Ray does not list this machine (perhaps because Ray has just lost it), only the head is watched.
 
     Args:
-        lost: called at most once, in a thread of its own, with what was lost, in words.
+        lost: called at most once, from a background thread, with a sentence that says what was lost.
     """
     import ray
 
@@ -40,8 +40,12 @@ def watched(lost: Callable[[str], None]) -> Iterator[None]:
     own = next((node for node in alive() if node["NodeID"] == context.get_node_id()), None)
     raylet = f"{own['NodeManagerAddress']}:{own['NodeManagerPort']}" if own else None
     ended = threading.Event()
-    about = (context.gcs_address, raylet, lost, ended, patience(), LOOK_EVERY)
-    thread = threading.Thread(target=watch, args=about, name="head", daemon=True)
+    thread = threading.Thread(
+        target=watch,
+        args=(context.gcs_address, raylet, lost, ended, patience(), LOOK_EVERY),
+        name="head",
+        daemon=True,
+    )
     thread.start()
     try:
         yield
@@ -51,9 +55,10 @@ def watched(lost: Callable[[str], None]) -> Iterator[None]:
 
 
 def patience() -> float:
-    """Seconds for which a head may not answer: half of what Ray itself waits, so that there is time for an orderly end.
+    """Returns the seconds without an answer after which the head counts as lost.
 
-    A head that is restarted within this time is not lost.
+    This is half of the time after which Ray ends the driver, which leaves time for a clean stop. A head may restart
+    within this time.
     """
     return float(os.environ.get(GIVES_UP_AFTER) or 60) / 2
 
@@ -67,19 +72,21 @@ def watch(
     every: float = LOOK_EVERY,
     clock: Clock = CLOCK,
 ) -> None:
-    """Looks until one of the two is lost or the block has ended.
+    """Checks the head and this machine's raylet until one of them is lost or `ended` is set.
 
     Args:
-        head: HOST:PORT of the head's control service, which may be silent for a while.
-        raylet: HOST:PORT of Ray's process on this machine: if nothing listens there, it is gone for good. None: its
-            address is unknown, and it is not looked at.
+        head: HOST:PORT of the head's control service.
+        raylet: HOST:PORT of Ray's process on this machine, or None if unknown. It counts as lost at once if nothing
+            listens there.
+        patience: seconds without an answer after which the head counts as lost.
+        every: seconds between checks.
     """
     silent_since: float | None = None
     while not clock.wait(ended, every):
-        if raylet and isinstance(_refused(raylet), ConnectionRefusedError) and not ended.is_set():
+        if raylet and isinstance(_connection_error(raylet), ConnectionRefusedError) and not ended.is_set():
             lost(f"Ray's process on this machine (raylet, {raylet}) is lost")
             return
-        if _refused(head) is None:
+        if _connection_error(head) is None:
             silent_since = None
             continue
         silent_since = silent_since or clock.monotonic()
@@ -88,8 +95,7 @@ def watch(
             return
 
 
-def _refused(address: str) -> OSError | None:
-    """Why nothing can be reached there; None if something can."""
+def _connection_error(address: str) -> OSError | None:
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()

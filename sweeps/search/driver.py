@@ -137,7 +137,7 @@ class SearchDriver(Driver):
         waiting = [f"trial {place}" for place in range(self.study.left)]
         with (
             self.console.progress(dict.fromkeys(waiting, epochs)) as progress,
-            engine.cluster(self._head_lost) as capacity,
+            engine.cluster(self._head_lost, self.console.say) as capacity,
         ):
             planned = PlannedTrial("", search.default, (search.measure,), missing=(search.measure,), epoch=0)
             template = replace(self._job(planned, capacity), checkpoint_at=search.milestones)

@@ -1,11 +1,11 @@
-"""What lies on disk or in object storage, and who may write it.
+"""Files on disk or in object storage, and who may write them.
 
-store.py       the folder of one storage name, and what is in it
-results.py     one JSON file per key and measure; a table is made from these alone
+store.py       the folder of one storage name, and its files
+results.py     one JSON file per key and measure; tables are made only from these files
 pruned.py      trials that a search stopped early
-lease.py       one driver per name
-processes.py   which process made something, and whether it is gone
-scratch.py     temporary folders, and the removal of those of dead processes
-provenance.py  machine, versions and commit beside every result
+lease.py       ensures that only one driver works on a name
+processes.py   identifies a process, and tells whether it is still running
+scratch.py     temporary folders; deletes those of dead processes
+provenance.py  machine, versions and commit, recorded with every result
 sqlite.py      SQLite files and their URIs
 """

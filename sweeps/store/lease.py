@@ -1,16 +1,17 @@
-"""One driver a name: a lease file that its holder keeps moving.
+"""Lease: ensures that only one driver works on a name, with a file that the driver renews every few seconds.
 
-The holder raises a counter in `lease.json` every few seconds. Whoever comes next watches the file: if it moves,
-somebody is at work, and the newcomer refuses; if it stands still for long enough, by the newcomer's own clock, the
-holder is dead and the lease is taken over. A holder that ran on this host, in this boot, and whose process is gone is
-dead at once. All decisions are taken under an OS lock beside the file, so that of several waiting drivers exactly one
-wins.
+The holder of the lease increments a counter in `lease.json`. A second driver reads the file repeatedly:
 
-A store of objects, and a file system without flock, has neither locks nor a write that compares first, but whoever
-reads sees the last write. There the newcomer writes its lease, waits for `settle` seconds, in which a rival that had
-looked before has written its own, and reads again: the lease is that driver's whose it is now. One that was held up for
-longer between its look and its write overwrites a lease that is held: then the holder finds out at its next renewal,
-and stops.
+the counter changes                       the holder is alive: the second driver refuses to start
+no change for `dead_after` seconds        the holder is dead: the second driver takes over
+the holder's process on this host ended   the holder is dead: the second driver takes over at once
+
+Drivers decide under an OS lock next to the file, so exactly one of several waiting drivers wins.
+
+Object storage, and file systems without flock, have no locks, but a read returns the last write. There a driver writes
+its lease, waits for `settle` seconds, and reads the file again. In that time each rival that saw no lease has written
+its own, and the driver whose lease is in the file wins. A rival that takes longer to write overwrites the winner's
+lease. The winner notices that at its next renewal, and stops.
 """
 
 from __future__ import annotations
@@ -31,21 +32,22 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
-"""A gap between two looks counts at most this many polling intervals of standing still: if this machine slept, so may
-the holder have done."""
+"""A gap between two reads counts as at most this many polling intervals without a change.
+
+A longer gap means that this machine slept, so the holder may have slept too.
+"""
 
 
 @dataclass(frozen=True)
 class Holder(Process):
-    """What a lease file says about the driver that holds it."""
+    """Content of a lease file: the process of the driver that holds the lease."""
 
     owner: str
-    """Id of the lease, new each time it is acquired."""
+    """Id of the lease; a new one for each acquisition."""
     counter: int
-    """Raised at each renewal."""
     user: str
     since: float
-    """Unix time of the acquisition, seconds."""
+    """Unix time of the acquisition, in seconds."""
 
     def __str__(self) -> str:
         return (
@@ -55,19 +57,19 @@ class Holder(Process):
 
 
 class Lease:
-    """Hold `<folder>/lease.json` for the time of a `with` block.
+    """Holds `<folder>/lease.json` during a `with` block.
 
-    A block is `acquire`, then `keep_renewed` in a thread of its own, then `release`.
+    The block calls `acquire`, then `keep_renewed` in a background thread, then `release`.
 
     Args:
-        folder: of the name, which exists.
-        say: gets one line when there is something to wait for, or a lease was taken over or lost.
+        folder: existing folder of the name.
+        say: gets one line when waiting begins, and when a lease is taken over, lost or cannot be written.
         renew_every: seconds between renewals.
-        dead_after: seconds for which a lease must stand still before it counts as dead.
-        settle: seconds that a rival may take between its look and its write, where there are no locks.
-        clock: measures all of these.
+        dead_after: seconds without a change after which the holder counts as dead.
+        settle: seconds that a rival may take between its read and its write, if there are no locks.
+        clock: measures these seconds.
     Raises:
-        Refusal: on entry, when another driver is at work; one line that says who, since when, and what to do.
+        Refusal: on entry, if another driver is running; one line that says who, since when, and what to do.
     """
 
     def __init__(
@@ -82,7 +84,8 @@ class Lease:
         assert 0 < renew_every < dead_after, "a lease must be renewed before it counts as dead"
         self.path = place(folder) / "lease.json"
         self.lost = threading.Event()
-        """Set when another driver holds the lease: this one was given up for dead and must stop."""
+        """Set if another driver took over the lease; this driver must then stop."""
+        self._name = f"--name {self.path.parent.name!r}"
         self._say = say
         self._renew_every = renew_every
         self._dead_after = dead_after
@@ -107,13 +110,20 @@ class Lease:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lease if it is free, else watch it until it proves dead or alive."""
+        """Takes the lease, or waits until its holder turns out to be dead.
+
+        Raises:
+            Refusal: the holder is alive.
+        """
         found = self._take_unless_held()
         if found is None:
             return
         poll = min(0.25, self._dead_after / 20)
         stood_still, looked = 0.0, self._clock.monotonic()
-        self._say(f"{self._describe(found)}; waiting up to {self._dead_after:.0f} s to see whether it is still at work")
+        self._say(
+            f"{self._name} is in use by {_described(found)};"
+            f" waiting up to {self._dead_after:.0f} s to see whether that process is still running"
+        )
         while stood_still < self._dead_after:
             self._clock.wait(self._stop, poll)
             now = self._clock.monotonic()
@@ -127,13 +137,15 @@ class Lease:
         self._take_unless_held(watched=found, stood_still=True)
 
     def _take_unless_held(self, watched: bytes | None = None, stood_still: bool = False) -> bytes | None:
-        """Take the lease and return None if there is none, its process is dead, or it stood still; else return it.
+        """Takes the lease if there is none, its process is dead, or it stood still.
 
         Args:
-            watched: the lease file as seen when watching began; None at the first look.
-            stood_still: it did not change for `dead_after` seconds.
+            watched: content of the lease file when watching began; None at the first read.
+            stood_still: whether the file did not change for `dead_after` seconds.
+        Returns:
+            None if the lease was taken, otherwise the content of the file.
         Raises:
-            Refusal: the lease is not the one that was watched: it moves, or another waiting driver was first.
+            Refusal: the file has changed since watching began: it was renewed, or another waiting driver was first.
         """
         with self.path.lock():
             content = _read(self.path)
@@ -149,39 +161,38 @@ class Lease:
             while self._settle:
                 self._clock.wait(self._stop, self._settle)
                 rival = _read(self.path)
-                if rival is None:  # a holder that gave its lease back deleted ours with it
+                if rival is None:  # a former holder released its lease and deleted ours with it
                     self._write(self._mine)
                 elif self._is_mine(rival):
                     break
                 else:
                     raise self._refusal(rival)
         if content is not None:
-            self._say(f"took the lease over, its holder is dead ({self._describe(content)})")
+            self._say(f"previous run ({_described(content)}) died; taking over {self._name}")
         return None
 
     def _refusal(self, content: bytes) -> Refusal:
         return Refusal(
-            f"{self._describe(content)}, and at work (it renews {self.path}): "
-            "wait until it ends, stop it, or choose another --name"
+            f"{self._name} is in use by {_described(content)} ({self.path} is being renewed):"
+            " wait until that process ends, stop it, or choose another --name"
         )
 
     def keep_renewed(self) -> None:
-        """Renew the lease until it is released or lost."""
         failed = False
         while not self._clock.wait(self._stop, self._renew_every):
             try:
                 if not self.renew():
                     self.lost.set()
-                    self._say(f"the lease was lost, another driver holds {self.path}: this one stops")
+                    self._say(f"lost the lease {self.path} to another driver; stopping")
                     return
                 failed = False
             except OSError as error:
                 if not failed:
-                    self._say(f"the lease cannot be renewed ({error.strerror}): {self.path}; trying on")
+                    self._say(f"cannot renew the lease ({error.strerror}): {self.path}; will keep trying")
                 failed = True
 
     def renew(self) -> bool:
-        """Raise the counter; False when the lease is no longer ours (taken over, or taken over and given back)."""
+        """Increments the counter. Returns False if another driver has taken over the lease, even if it released it."""
         assert self._mine is not None
         with self.path.lock():
             if self._stop.is_set():
@@ -193,10 +204,7 @@ class Lease:
             return True
 
     def release(self) -> None:
-        """Remove the lease if it is still ours; a second call changes nothing.
-
-        A forked child that leaves the block does not own it.
-        """
+        """Deletes the lease if it is still ours. A second call, or a call in a forked child, does nothing."""
         if self._mine is None or self._mine.pid != this_process().pid:
             return
         self._stop.set()
@@ -207,7 +215,7 @@ class Lease:
                 if self._is_mine(_read(self.path)):
                     self.path.unlink(missing_ok=True)
         except OSError as error:
-            self._say(f"the lease cannot be given back ({error.strerror}): {self.path}; it ends with this process")
+            self._say(f"cannot release the lease ({error.strerror}): {self.path}; it ends with this process")
 
     def _is_mine(self, content: bytes | None) -> bool:
         holder = None if content is None else _parsed(content)
@@ -215,9 +223,6 @@ class Lease:
 
     def _write(self, holder: Holder) -> None:
         self.path.write_bytes(json.dumps(asdict(holder)).encode())
-
-    def _describe(self, content: bytes) -> str:
-        return f"{self.path.parent.name!r} is held by {_parsed(content) or 'an unreadable lease'}"
 
 
 def _read(path: Place) -> bytes | None:
@@ -228,12 +233,16 @@ def _read(path: Place) -> bytes | None:
 
 
 def _parsed(content: bytes) -> Holder | None:
-    """The holder, or None for a file that is no lease: such a file is watched like any other, it just names nobody."""
+    """The holder; None if the content is not a valid lease. Such a file still counts as the lease of some driver."""
     try:
         holder = Holder(**json.loads(content))
         return replace(holder, pid=int(holder.pid), since=float(holder.since))
     except (ValueError, TypeError):
         return None
+
+
+def _described(content: bytes) -> str:
+    return str(_parsed(content) or "an unknown process (unreadable lease)")
 
 
 def _is_dead(content: bytes | None) -> bool:

@@ -1,7 +1,6 @@
-"""Which process made something, and whether it is gone: told apart by host, boot, PID namespace, id and start.
+"""Identifies a process by host, boot, PID namespace, process id and start time, and tells whether it has ended.
 
-A process id alone says little: it is used again, it means another process in another container, and a folder may be
-shared with other machines.
+A process id is not enough. Ids are reused, containers have their own ids, and a folder may be shared by machines.
 """
 
 from __future__ import annotations
@@ -15,30 +14,30 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Process:
-    """One process, never to be taken for another."""
+    """Identity of one process, unique over hosts, boots and containers."""
 
     host: str
     machine: str
-    """Boot and PID namespace in which `pid` means something; empty where the system does not tell."""
+    """Boot id and PID namespace that `pid` belongs to; empty if the system does not provide them."""
     pid: int
     pid_started: int
-    """When the process started, in clock ticks since boot: a process id used again is another process."""
+    """Start time of the process in clock ticks since boot, which differs if a process id is reused."""
 
     def is_dead(self) -> bool:
-        """Whether it ran where this process runs and is gone. False where that cannot be known."""
+        """Whether the process has ended. False if that is unknown: it ran on another host, boot or PID namespace."""
         if not self.machine or (self.host, self.machine) != (platform.node(), machine()):
             return False
         return process_start(self.pid) != self.pid_started
 
 
 def this_process() -> Process:
-    """The process that asks."""
+    """Returns the identity of the process that calls this function."""
     pid = os.getpid()
     return Process(host=platform.node(), machine=machine(), pid=pid, pid_started=process_start(pid) or 0)
 
 
 def machine() -> str:
-    """Boot id and PID namespace: containers on one machine share the first, and have processes of their own."""
+    """Returns boot id and PID namespace, because containers on one machine share the boot id but not process ids."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
@@ -47,7 +46,10 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Start of a process in clock ticks since boot; None if there is none, or it is a zombie (proc(5), stat)."""
+    """Returns the start time of a process in clock ticks since boot; None if it has ended or is a zombie.
+
+    Source: proc(5), stat.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -57,7 +59,7 @@ def process_start(pid: int) -> int | None:
 
 
 def user() -> str:
-    """Who runs this process."""
+    """Returns the name of the user who runs this process, or their number."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""Where and with what a number was made: recorded beside every result, never part of a key."""
+"""Provenance of a result: machine, versions, commit and attempts. Recorded with every result, never part of a key."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from mvae.training.records import Checkpoint
+from mvae.training.records import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 """The folder that holds mvae, sweeps and pipelines."""
@@ -21,11 +20,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def git_sha() -> str:
-    """The commit of the code that runs, with -dirty where files differ from it; empty outside a checkout."""
+    """Returns the commit of the running code, with -dirty if files differ from it; empty outside a git checkout."""
 
-    def git(*words: str) -> str:
+    def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, encoding="utf-8", check=True, timeout=10
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, encoding="utf-8", check=True, timeout=10
         ).stdout.strip()
 
     try:
@@ -38,7 +37,7 @@ def git_sha() -> str:
 
 @cache
 def source_digest() -> str:
-    """Digest of the source files that run here: equal on machines that run the same code, in whatever folder."""
+    """Returns a digest of the package's source files. Machines with the same code have equal digests in any folder."""
     digest = hashlib.sha256()
     for package in ("mvae", "pipelines", "sweeps"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -47,26 +46,25 @@ def source_digest() -> str:
 
 
 def stale_package(script: Path) -> str:
-    """A line where the script that runs differs from the package's own of that name; empty where they agree.
+    """Returns a warning if the running script differs from the package's script of the same name; otherwise "".
 
-    `ray submit` copies the one script that it is given to the cluster, not the package.
+    `ray submit` copies only the script to the cluster, not the package.
     """
     own = ROOT / "pipelines" / script.name
     try:
-        same = own.samefile(script) or own.read_bytes() == script.read_bytes()
+        if own.samefile(script) or own.read_bytes() == script.read_bytes():
+            return ""
     except OSError:
         return ""
-    if same:
-        return ""
     return (
-        f"Warning: {script.name} differs from the one in the package at {own.parent.parent}, so the package is not that"
-        " of the machine which sent it. To bring it along: ray up --no-restart"
+        f"Warning: {script.name} differs from the copy in the package at {own.parent.parent}, so this package is not"
+        " the one of the machine that submitted the script. To copy that package here: ray up --no-restart"
     )
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that shape the numbers."""
+    """Returns the versions of Python and of the packages that affect the numbers."""
     found = {"python": platform.python_version()}
     for package in ("mvae-suite", "torch", "ray", "mlflow", "numpy", "scikit-learn", "pyarrow"):
         try:
@@ -78,7 +76,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def device_name(device: str) -> str:
-    """What the device is called: the GPU's name, or the processor's."""
+    """Returns the name of the GPU or of the processor."""
     if device.startswith("cuda"):
         import torch
 
@@ -92,16 +90,16 @@ def device_name(device: str) -> str:
 
 
 class Attempts:
-    """The attempts at one trial, this one the last: what its checkpoints carry on and its results are to say.
+    """All attempts at one trial, including this one, as recorded in checkpoints and results.
 
     Args:
         attempt: id of this attempt.
         device: cpu or cuda.
-        before: the checkpoint that this attempt goes on from; None where it begins.
-        started: Unix time, seconds.
-        workers: processes that train together.
-        elastic: their number may have been another for a time.
-        plugins: file name to digest of those that the trial's data set and arm come from.
+        before: checkpoint that this attempt resumes from; None if it starts from the beginning.
+        started: Unix time in seconds.
+        workers: number of processes that train together.
+        elastic: whether the number of workers may have changed during training.
+        plugins: file name to digest of the plug-ins that define the trial's data set and arm.
     """
 
     def __init__(
@@ -132,20 +130,22 @@ class Attempts:
             **({"plugins": dict(plugins)} if plugins else {}),
         }
         earlier = before.provenance.get("attempts", []) if before else []
-        self._all = [*(dict(one) for one in earlier), self._this]
+        self._all = [*map(dict, earlier), self._this]
 
-    def so_far(self) -> dict[str, Any]:
-        """For a checkpoint; the time that the attempt has taken so far is noted now."""
+    def for_checkpoint(self) -> dict[str, Any]:
+        """Returns the provenance of a checkpoint. Updates the seconds that this attempt has taken."""
         self._this["seconds"] = time.time() - self._this["started"]
         return {"device": self.device, "attempts": self._all}
 
-    def result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
-        """For a result, apart from the commit of the code; `seconds` are those of training, up to the last `so_far`.
+    def for_result(self, checkpoint: Checkpoint, data: str, training_version: int, measuring: float) -> dict[str, Any]:
+        """Returns the provenance of a result, without the commit of the code.
+
+        Its `seconds` are training time up to the last call of `for_checkpoint`.
 
         Args:
-            checkpoint: what was measured.
-            data: the data set's fingerprint.
-            measuring: Unix time at which measuring began, seconds.
+            checkpoint: the checkpoint that was measured.
+            data: fingerprint of the data set.
+            measuring: Unix time in seconds at which measuring began.
         """
         now = time.time()
         return {

@@ -1,7 +1,7 @@
-"""Trials that a search gave up: <key>.pruned.json beside the results, one file a key. Their checkpoints stay.
+"""Trials that a search pruned (stopped early): one file <key>.pruned.json per key, next to the results.
 
-What a search gave up another sweep of the name may train to its end, from the checkpoint; for the search it stays given
-up.
+Checkpoints of pruned trials are kept, so another sweep of the same name can train such a trial to its end. For the
+search the trial stays pruned.
 """
 
 from __future__ import annotations
@@ -20,28 +20,26 @@ SUFFIX = ".pruned.json"
 
 @dataclass(frozen=True)
 class Pruned:
-    """A trial that was given up."""
+    """A trial that a search pruned."""
 
     key: str
     search: str
-    """Name of the search that gave it up."""
     metric: str
     value: float
-    """Of the metric, when it was given up."""
+    """Value of the metric when the trial was pruned."""
     epoch: int
-    """Epochs that it was trained."""
+    """Number of epochs that the trial was trained."""
     trial: dict[str, Any]
-    """All fields of the trial."""
     history: list[Record]
 
 
 def write(store: Store, pruned: Pruned) -> None:
-    """Says that a trial was given up; a later word on the same key takes the place of the first."""
+    """Records that a trial was pruned. Replaces an earlier record of the same key."""
     _path(store, pruned.key).write_bytes(json.dumps(asdict(pruned), indent=1).encode())
 
 
 def read(store: Store, key: str, search: str) -> Pruned | None:
-    """What is said of a key, None where this search did not give it up; a file that is damaged is set aside."""
+    """Returns the record of a key; None if this search did not prune it. Renames a damaged file to `.bad`."""
     path = _path(store, key)
     try:
         found = Pruned(**json.loads(path.read_bytes()))
@@ -54,7 +52,7 @@ def read(store: Store, key: str, search: str) -> Pruned | None:
 
 
 def of_search(store: Store, search: str) -> list[Pruned]:
-    """All trials that a search gave up, by key."""
+    """Returns all trials that a search pruned, sorted by key."""
     folder = store.results.folder
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     keys = [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]

@@ -1,6 +1,6 @@
-"""Temporary folders that outlive nobody: each says whose it is, and the next driver removes those of the dead.
+"""Temporary folders. Each records the process that made it, and the next driver deletes folders of dead processes.
 
-<temporary>/mvae-<what for>-<random>/owner.json     the process that made it (sweeps/store/processes.py)
+<temporary>/mvae-<kind>-<random>/owner.json     the process that made the folder (sweeps/store/processes.py)
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from sweeps.store.processes import Process, this_process
 
 PREFIX = "mvae-"
 KINDS = ("ray", "model", "files")
-"""What folders are made for; others that begin with the same prefix are none of ours."""
+"""Kinds of folders. Folders of other kinds with the same prefix are not ours and are never deleted."""
 OWNER = "owner.json"
 UNCLAIMED_SECONDS = 3600.0
-"""An empty folder that names no owner for so long was left by a process that died while it made or removed it."""
+"""Age in seconds after which an empty folder without owner.json is deleted: the process that made it has died."""
 
 
 @contextmanager
-def scratch(what_for: str) -> Iterator[Path]:
-    """A folder for as long as the block lasts.
+def scratch(kind: str) -> Iterator[Path]:
+    """Makes a folder and deletes it after the block.
 
     Args:
-        what_for: one of KINDS, part of the folder's name.
+        kind: one of KINDS; part of the folder's name.
     """
-    assert what_for in KINDS, f"nobody would clear folders for {what_for} away"
-    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{what_for}-", dir=temporary()))
+    assert kind in KINDS, f"folders of kind {kind!r} would never be cleaned up"
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}-", dir=temporary()))
     try:
         (folder / OWNER).write_text(json.dumps(asdict(this_process())), encoding="utf-8")
         yield folder
@@ -41,16 +41,16 @@ def scratch(what_for: str) -> Iterator[Path]:
 
 
 def temporary() -> Path:
-    """A folder whose paths leave room for Ray's sockets, which may have 107 characters."""
+    """Returns a folder with a short path, because paths of Ray's sockets may have at most 107 characters."""
     default = Path(tempfile.gettempdir())
     short = Path("/tmp")  # noqa: S108
     return default if len(str(default)) <= 24 or not short.is_dir() else short
 
 
 def remove_folders_of_the_dead() -> None:
-    """Removes what killed processes left behind here; folders of other hosts and containers stay."""
+    """Deletes temporary folders of killed processes. Folders of other hosts and containers stay."""
     for folder in [found for kind in KINDS for found in temporary().glob(f"{PREFIX}{kind}-*")]:
-        with suppress(OSError, ValueError, TypeError):  # gone meanwhile, somebody else's, or no folder at all
+        with suppress(OSError, ValueError, TypeError):  # deleted meanwhile, owned by another user, or a file
             if not (folder / OWNER).exists():
                 if time.time() - folder.stat().st_mtime > UNCLAIMED_SECONDS:
                     folder.rmdir()
@@ -59,7 +59,7 @@ def remove_folders_of_the_dead() -> None:
 
 
 def _remove(folder: Path) -> None:
-    """The owner goes last: a folder that was removed half-way is still somebody's."""
+    """Deletes owner.json last, so that a half-deleted folder still has an owner."""
     for inside in folder.iterdir() if folder.is_dir() else ():
         if inside.name != OWNER:
             shutil.rmtree(inside, ignore_errors=True)

@@ -1,8 +1,8 @@
-"""SQLite files: their URIs, and what is wrong with one before MLflow or Optuna opens it.
+"""SQLite files: converts paths to URIs and back, and checks a file before MLflow or Optuna opens it.
 
-SQLAlchemy, through which both open a database, reads %2F in a URI as / and takes what follows ? for options. So a path
-becomes a URI, and a URI a path, by SQLAlchemy's own functions. Importing SQLAlchemy takes a second: paths and URIs
-without special characters, which mean the same in every version, do without it.
+MLflow and Optuna open databases with SQLAlchemy, which reads %2F in a URI as / and the text after ? as options. So this
+module converts with SQLAlchemy's own functions. Importing SQLAlchemy takes a second, so paths and URIs without special
+characters, which mean the same in every version, are converted without it.
 """
 
 from __future__ import annotations
@@ -17,26 +17,30 @@ from mvae.refusal import Refusal
 
 PREFIX = "sqlite:///"
 DRIVER = "sqlite+pysqlite"
-"""Named in the URIs of paths with special characters: of one that begins with sqlite:///, MLflow takes the rest for a
-path as it stands, and makes a folder of that name."""
+"""Beginning of URIs of paths with special characters.
+
+If a URI begins with sqlite:///, MLflow takes the rest literally as a path, and makes a folder of that name.
+"""
 
 MAGIC = b"SQLite format 3\0"
 BUSY_SECONDS = 2.0
-"""Seconds that a look into a database waits while another program holds it."""
+"""Seconds to wait while another program has locked the database."""
 WHOLE_BYTES = 2**28
-"""Size up to which a look reads the whole file: 0.1 GB take a second."""
+"""Largest size in bytes of a file that is checked completely, which takes 1 s per 0.1 GB."""
 
 _SQLITE = re.compile(r"sqlite(\+\w+)?:///(?=.)")
 _PLAIN = re.compile(r"[A-Za-z0-9_./-]*")
 
 
 class Unusable(Refusal):
-    """A database that stays unusable until somebody acts. The message says what is wrong, then what to do."""
+    """A database that cannot be used until the user acts. The message says what is wrong, then what to do."""
 
 
 def sqlite_uri(path: Path | str) -> str:
-    """The URI by which SQLAlchemy opens the file; of a text, its /./ stay.
+    """Returns the URI with which SQLAlchemy opens a file.
 
+    Args:
+        path: path of the file. A string keeps its /./.
     Raises:
         Refusal: the installed SQLAlchemy has no URI for this path.
     """
@@ -45,16 +49,18 @@ def sqlite_uri(path: Path | str) -> str:
     from sqlalchemy import URL, make_url
 
     uri = URL.create(DRIVER, database=str(path)).render_as_string(hide_password=False)
-    if make_url(uri).database != str(path):  # before 2.1 nothing in a URI is escaped
-        raise Refusal(f"{path} cannot be written as a database's URI: choose a path without ? and %, or SQLAlchemy 2.1")
+    if make_url(uri).database != str(path):  # SQLAlchemy before 2.1 does not escape paths
+        raise Refusal(
+            f"{path} cannot be written as a database URI: choose a path without ? and %, or install SQLAlchemy 2.1"
+        )
     return uri
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file of a SQLite URI as SQLAlchemy reads it; None for any other URI.
+    """Returns the file of a SQLite URI, as SQLAlchemy reads it; None for any other URI.
 
     Raises:
-        Refusal: the URI has options, or is of a database in memory; or what it says is not what it means.
+        Refusal: the URI has options, names a database in memory, or means another file than its text suggests.
     """
     found = _SQLITE.match(uri)
     if found is None:
@@ -71,36 +77,45 @@ def sqlite_path(uri: str) -> Path | None:
     if elsewhere and literally.parent.is_dir() and (options or not path.parent.is_dir()):
         raise Refusal(f"{uri} means the file {path}; for {literally} write {sqlite_uri(literally)}")
     if options or database in ("", ":memory:"):
-        raise Refusal(f"{uri} does not name a file: write {PREFIX}/ABSOLUTE/PATH, and in it %3F for ? and %25 for %")
+        raise Refusal(f"{uri} does not name a file: write {PREFIX}/ABSOLUTE/PATH, with %3F for ? and %25 for %")
     return path
+
+
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Returns device and inode of a file, which change if the file is deleted and made again; None if it is missing."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a SQLite file."""
+    """Content of a SQLite file."""
 
     tables: frozenset[str]
     revision: str
-    """Version of the tables, as Alembic keeps it for MLflow and for Optuna; empty if there is none."""
+    """Version of the tables, which Alembic records for MLflow and Optuna; empty if there is none."""
 
 
 def look_into(path: Path) -> Found | None:
-    """Opens a database that exists, and checks its pages; returns None while another program holds it.
+    """Opens an existing database and checks its pages. Returns None while another program has locked it.
 
     Raises:
         sqlite3.DatabaseError: the file is damaged, or is not a SQLite file.
     """
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only: what a killed writer left half done is undone first
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only, so that SQLite can undo a killed writer's transaction
     try:
         with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
             if path.stat().st_size <= WHOLE_BYTES:
                 (verdict,) = connection.execute("pragma quick_check(1)").fetchone()
                 if verdict != "ok":
                     raise sqlite3.DatabaseError(" ".join(verdict.split()))
-            names = connection.execute("select name from sqlite_master where type = 'table'")
-            tables = frozenset(name for (name,) in names)
-            asks = "select version_num from alembic_version"
-            revisions = list(connection.execute(asks)) if "alembic_version" in tables else []
+            query = "select name from sqlite_master where type = 'table'"
+            tables = frozenset(name for (name,) in connection.execute(query))
+            query = "select version_num from alembic_version"
+            revisions = list(connection.execute(query)) if "alembic_version" in tables else []
     except sqlite3.OperationalError:
         return None
     return Found(tables, revisions[0][0] if len(revisions) == 1 else "")

@@ -1,18 +1,18 @@
-"""Where a sweep's state lies: the folder of one name under the storage folder, and what is in it.
+"""The storage of one name: the folder <root>/<name>, which holds the state of its sweeps.
 
-    <root>/<name>/namespace        a UUID, made once: tells this name's MLflow runs from those of any other storage
-    <root>/<name>/lease.json       one driver a name (sweeps/store/lease.py)
-    <root>/<name>/results/         sweeps/store/results.py
-    <root>/<name>/checkpoints/     mvae/training/checkpoint.py, one folder a key
-    <root>/<name>/artifacts/       pictures that a trial wants shown, one folder a key
-    <root>/<name>/measuring/       finished parts of long measures (sweeps/trials/parts.py), until they are written
-    <root>/<name>/errors/          tracebacks of trials that failed, <key>.txt, until they succeed
-    <root>/<name>/plugins/         those that its trials ran with, in every state that they had
-    <root>/<name>/reports/         tables and plots, one folder a sweep; .made_of/: see sweeps/table/files.py
-    <root>/<name>/mirrored/        that MLflow holds everything (sweeps/tracking/reconciled.py), one file a sweep
+    <root>/<name>/namespace        a UUID, made once; marks the MLflow runs of this name
+    <root>/<name>/lease.json       ensures that only one driver works on the name (sweeps/store/lease.py)
+    <root>/<name>/results/         results, one file per key and measure (sweeps/store/results.py)
+    <root>/<name>/checkpoints/     checkpoints, one folder per key (mvae/training/checkpoint.py)
+    <root>/<name>/artifacts/       pictures for MLflow, one folder per key
+    <root>/<name>/measuring/       finished parts of long measures that still run (sweeps/trials/parts.py)
+    <root>/<name>/errors/          tracebacks of failed trials, <key>.txt, deleted when the trial succeeds
+    <root>/<name>/plugins/         <digest>-<file name>: all versions of the plug-ins that trials ran with
+    <root>/<name>/reports/         tables and plots, one folder per sweep; .made_of/: see sweeps/table/files.py
+    <root>/<name>/mirrored/        <sweep>.json: MLflow holds the whole sweep (sweeps/tracking/reconciled.py)
 
-MLflow's default database and artifacts lie beside the names, under <root>. The root is a folder, or a URI of a store
-of objects (mvae/storage/objects.py), which cannot hold that database.
+MLflow's default database and artifacts are next to the names, under <root>. The root is a folder, or a URI of object
+storage (mvae/storage/objects.py), which cannot hold the database.
 """
 
 from __future__ import annotations
@@ -32,50 +32,50 @@ from sweeps.store.results import Results
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
-"""What MLflow keeps beside the names."""
+"""Names that MLflow's files use under the root."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A file by which one machine finds out whether it sees what another wrote."""
+    """A file written by the driver, with which other machines check that they see its storage."""
 
     path: Place
     text: str
 
     def why_unseen(self) -> str:
-        """Empty where this machine reads what was written, else why not."""
+        """Why this machine cannot see the driver's file; empty if it can."""
         try:
-            return "" if self.path.impatient.read_bytes() == self.text.encode() else "another file is there"
+            return "" if self.path.impatient.read_bytes() == self.text.encode() else "the file has other content"
         except OSError as error:
             return error.strerror or str(error)
 
 
 @dataclass(frozen=True)
 class Store:
-    """The state of one name. A plain value: it may be sent to other processes, and makes folders when written to."""
+    """The storage of one name. A plain value that can be sent to other processes. Folders are made on first write."""
 
     root: Place
-    """The storage folder, absolute, or the store of objects."""
+    """Absolute path of the storage folder, or URI of object storage."""
     name: str
-    """Sweeps of one name share trials."""
+    """Name of the storage. Sweeps of one name share trials."""
 
     @classmethod
     def open(cls, root: AnyPlace | str, name: str, *, create: bool) -> Store:
-        """The store of this name.
+        """Returns the store of this name.
 
         Args:
-            root: the storage folder, made absolute here (trial processes have working directories of their own), or
-                a URI.
-            name: a simple token.
-            create: make the folders and prove that they can be written; else touch nothing, whether it exists or not.
+            root: storage folder, or URI of object storage. The path is made absolute, because trial processes run in
+                other working directories.
+            name: letters, digits, '.', '_' and '-'.
+            create: whether to make the folder and check that it can be written. If false, nothing is written.
         Raises:
-            Refusal: one line: a name that is no token, a root that is no folder or cannot be written, a store that
+            Refusal: one line. The name is invalid, the root is not a folder or cannot be written, or the object storage
                 cannot be reached.
         """
         if not _NAME.fullmatch(name) or name in _TAKEN:
             raise Refusal(
-                f"--name {name!r} cannot name a folder here: use up to 64 letters, digits, '.', '_' and '-', "
-                f"beginning with a letter or digit, and none of {', '.join(_TAKEN)}"
+                f"--name {name!r} is not a valid name: use up to 64 letters, digits, '.', '_' and '-', beginning with a"
+                f" letter or digit, and none of {', '.join(_TAKEN)}"
             )
         store = cls(root=place(root), name=name)
         try:
@@ -91,7 +91,7 @@ class Store:
         return store
 
     def check_writable(self) -> None:
-        """Refuse a storage that could not be made or written, without making anything that stays.
+        """Refuses a storage that cannot be made or written. Leaves nothing behind.
 
         Raises:
             Refusal: one line.
@@ -102,8 +102,8 @@ class Store:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> Refusal:
-        right = "correct it, or let this machine reach it" if self.root.is_remote else "choose a folder that can"
-        return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {right}")
+        do = "correct it, or give this machine access" if self.root.is_remote else "choose another folder"
+        return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {do}")
 
     @property
     def folder(self) -> Place:
@@ -118,11 +118,11 @@ class Store:
         return self.folder / "reports"
 
     def checkpoints(self, key: str, attempt: str = "reader") -> Checkpoints:
-        """Checkpoints of the trial with this key; who only reads needs no attempt id."""
+        """Returns the checkpoints of a trial. Only a writer needs an attempt id."""
         return Checkpoints(self.folder / "checkpoints" / key, attempt)
 
     def begun(self) -> set[str]:
-        """Keys whose trials have a folder for checkpoints, with or without one in it."""
+        """Returns the keys that have a folder for checkpoints; the folder may be empty."""
         folder = self.folder / "checkpoints"
         return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
@@ -136,32 +136,31 @@ class Store:
         return self.folder / "errors" / f"{key}.txt"
 
     def plugin(self, name: str, digest: str) -> Place:
-        """File for a plug-in in the state that its digest names."""
         return self.folder / "plugins" / f"{digest[:16]}-{name}"
 
     def mirrored(self, sweep: str) -> Place:
-        """File for the record that MLflow holds everything of this sweep."""
         return self.folder / "mirrored" / f"{sweep}.json"
 
     def namespace(self) -> str:
-        """The UUID of this name, made at the first call; the same for every process and for ever.
+        """Returns the UUID of this name. The first call creates it; after that it never changes.
 
         Raises:
-            Refusal: the file was changed by hand.
+            Refusal: the file was edited by hand.
         """
-        path = self.folder / "namespace"  # on a store without locks its maker holds the lease
+        path = self.folder / "namespace"  # without locks, only the holder of the lease makes this file
         path.create(f"{uuid.uuid4()}\n".encode())
         text = path.read_bytes().decode(errors="replace").strip()
         try:
             return str(uuid.UUID(text))
         except ValueError:
             raise Refusal(
-                f"{path} holds {text[:40]!r}, not the UUID that names the MLflow runs: restore or delete it"
+                f"{path} contains {text[:40]!r} instead of the UUID that marks the MLflow runs: restore or delete the"
+                " file"
             ) from None
 
     @contextmanager
     def mark(self) -> Iterator[Mark]:
-        """Something written into the storage for as long as the block lasts, for other machines to look for."""
+        """Writes a file into the storage for other machines to read, and deletes it after the block."""
         mark = Mark(self.folder.nearest() / f".mvae-mark-{uuid.uuid4().hex}", str(uuid.uuid4()))
         mark.path.write_bytes(mark.text.encode())
         try:
@@ -170,10 +169,10 @@ class Store:
             mark.path.unlink(missing_ok=True)
 
     def check_is(self, namespace: str) -> None:
-        """Refuses a folder that only looks like the storage: another machine's own of the same path.
+        """Refuses a folder that has the path of the storage but is another folder, for example on a local disk.
 
         Args:
-            namespace: the UUID that the driver reads; empty where there is no other machine.
+            namespace: the UUID that the driver reads; empty to skip the check.
         Raises:
             Refusal: one line.
         """
@@ -185,6 +184,6 @@ class Store:
             found = error.strerror or "it cannot be read"
         if found != namespace:
             raise Refusal(
-                f"{platform.node()} does not see the sweep's storage in {self.folder} ({found}): storage must be a"
-                " folder that every machine mounts, or an object store"
+                f"{platform.node()} does not see the sweep's storage in {self.folder} ({found}): use a folder that"
+                " every machine mounts, or an object store"
             )

@@ -1,9 +1,11 @@
-"""What people read in MLflow's pages: descriptions in Markdown, and the saved view of each sweep.
+"""Text for MLflow's pages: descriptions in Markdown, and the saved view of each sweep.
 
-A description is the tag `mlflow.note.content` of an experiment or a run. A saved view is a tag of the experiment that
-MLflow's page of runs lists under "Views": filter, groups, columns and the order of the charts, so that a sweep opens as
-the rows and columns of its table, each the mean over its seeds. Links and pictures are relative to MLflow's one page,
-so they hold on whichever host and port it is served. Neither Ray nor MLflow is needed here.
+A description is the tag `mlflow.note.content` of an experiment or a run.
+
+A saved view is a tag of the experiment, listed under "Views" on MLflow's page of runs. It stores filter, groups,
+columns and the order of charts. It shows a sweep as the rows and columns of its table, with means over seeds.
+
+Links and pictures are relative to MLflow's page, so they work on any host and port. Needs neither Ray nor MLflow.
 """
 
 from __future__ import annotations
@@ -24,29 +26,30 @@ from sweeps.table.rounding import shown_value
 from sweeps.tracking.view import RunView, SweepView, member_tag
 
 NOTE_CHARACTERS = 8000
-"""MLflow's limit on a run's tag."""
+"""Largest number of characters in a tag of a run, set by MLflow."""
 
 VIEW = "mlflow.sharedViewState."
-"""Before the id of a saved view, in the name of its tag."""
+"""Beginning of the name of a saved view's tag; the id of the view follows."""
 
 FIRST_CHARTS = ("validation", "train")
+"""Sections of charts that come first. A section is a metric's name up to its last slash."""
 FOLDED_CHARTS = ("best", "speed")
-"""Sections of charts (a metric's name up to its last slash) that come first, and those that come folded."""
+"""Sections of charts that come last, folded."""
 
 
 def experiment_note(name: str) -> str:
-    """The description of the experiment that holds all sweeps of a storage name."""
+    """Returns the description of the experiment that holds all sweeps of a storage name."""
     return (
-        f"Sweeps of the storage name **{name}**: a run for each sweep, with its table and plot, and below it one for"
-        " each trial, which later sweeps share. **Views** (above) has one for each sweep: its trials by the rows and"
-        " columns of the table, with the mean over seeds."
+        f"Sweeps of the storage name **{name}**. Each sweep has a run with its table and plot. Below it are the runs of"
+        " its trials, which later sweeps may share. **Views** (above) has one view per sweep: its trials by row and"
+        " column of the table, with the mean over seeds."
     )
 
 
 def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
-    """The description of a sweep's run: what, of which paper, where to look, what to type, table and plot.
+    """Returns the description of a sweep's run: title, published source, links, command, table and plot.
 
-    The list of every run is left out where the whole would be too long for MLflow.
+    The list of all runs is left out if it does not fit into MLflow's tag.
 
     Args:
         experiment: MLflow's id of the experiment.
@@ -54,18 +57,18 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
     """
     runs = f"#/experiments/{experiment}/runs"
     view = f"{runs}?viewStateShareKey={quote(view_id(sweep))}"
-    look = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
+    links = f"[trials by row and column]({view}), [their curves]({view}&compareRunsMode=CHART)"
     files: list[AnyPlace] = [*sweep.report.iterdir()] if sweep.report is not None and sweep.report.is_dir() else []
     if files:
-        look += f", [files of the report]({runs}/{run}/artifacts/report)"
+        links += f", [files of the report]({runs}/{run}/artifacts/report)"
     texts = [path.read_bytes().decode() for path in files if path.name == "table.md"]
     above, _, every_run = "".join(texts).partition("<details>")
     parts = [
         f"**{sweep.title}**",
         f"Published: {sweep.source}." if sweep.source else "",
-        f"Look at: {look}.",
-        f"The same command resumes, extends and reports it:\n\n    {sweep.command}" if sweep.command else "",
-        f"Its trials, shared ones too: search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.",
+        f"See {links}.",
+        f"This command resumes, extends and reports the sweep:\n\n    {sweep.command}" if sweep.command else "",
+        f"To find all its trials, including shared ones, search runs for ``tags.`{member_tag(sweep.name)}` = 'yes'``.",
         above.strip(),
         *(
             f"![{picture.removesuffix('.png')}](get-artifact?path={quote(f'report/{picture}')}&run_uuid={run})"
@@ -73,7 +76,7 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
         ),
     ]
     note = "\n\n".join(part for part in parts if part)
-    # The report's "(run `id`)", written where there is no server, becomes a link. MLflow knows no <details>: a heading.
+    # Without a server the report says "(run `id`)", which becomes a link. MLflow does not support <details>.
     every_run = re.sub(r"\(run `([0-9a-f]{32})`\)", rf"([run]({runs}/\1))", every_run)
     every_run = re.sub(r"<summary>(.*?)</summary>", r"#### \1", every_run).replace("</details>", "").strip()
     whole = f"{note}\n\n{every_run}".strip()
@@ -81,9 +84,9 @@ def sweep_note(sweep: SweepView, experiment: str, run: str) -> str:
 
 
 def run_note(view: RunView) -> str:
-    """The description of a trial's run: arm and cell, how it stands, final numbers, key, checkpoint.
+    """Returns the description of a trial's run: arm and cell, state, final numbers, key, checkpoint.
 
-    MLflow folds it after four lines or so: what the trial came to stands in the first.
+    The result is in the first line, because MLflow folds the text after about four lines.
     """
     fields = view.fields
     place = [f"{name} {view.tags[name]}" for name in ("row", "column") if view.tags.get(name)]
@@ -92,17 +95,17 @@ def run_note(view: RunView) -> str:
     epochs, of = view.history[-1]["epoch"] if view.history else 0, fields.get("epochs")
     final = dict(sorted(view.final.items(), key=lambda item: (not item[0].startswith("test/"), item[0])))
     head = [f"{name} **{shown_value(value)}**" for name, value in final.items() if name.startswith("test/")][:3]
-    stands = f"{_STANDS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
+    progress = f"{_PROGRESS[view.state]} {epochs}{f' of {of}' if of else ''} epochs"
     parts = [
-        f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {stands}.",
+        f"**{view.name}**" + "".join(f", {text}" for text in head) + f". {progress}.",
         f"{capitalised(', '.join(place))}.",
     ]
     if view.error is not None:
         parts.append("Why it failed:\n\n" + "\n".join(f"    {line}" for line in view.error.splitlines()))
     parts.append(f"Key: `{view.key}`" + "".join(f", `{result.measure}`" for result in view.results))
     if view.checkpoint is not None:
-        where, digest = view.checkpoint, view.checkpoint.files[MODEL].sha256
-        parts.append(f"Checkpoint of epoch {where.epoch}: `{where.path}` (sha256 of the weights `{digest}`)")
+        saved, digest = view.checkpoint, view.checkpoint.files[MODEL].sha256
+        parts.append(f"Checkpoint of epoch {saved.epoch}: `{saved.path}` (sha256 of the weights `{digest}`)")
     if final:
         lines = [[name, figures(value, 6)] for name, value in final.items()]
         parts.append(markdown_table(["final number"], ["value"], lines))
@@ -110,20 +113,20 @@ def run_note(view: RunView) -> str:
 
 
 def model_note(view: RunView, run: str) -> str:
-    """The description of a trial's logged model.
+    """Returns the description of a trial's logged model.
 
     Args:
         run: MLflow's id of the trial's run.
     """
     return (
         f"Final weights of **{view.name}** (key `{view.key}`), in evaluation mode."
-        " To load them, where this project is installed:\n\n"
+        " To load them with this project installed:\n\n"
         f'    mlflow.pytorch.load_model("runs:/{run}/model")'
     )
 
 
 def source_tags(sweep: SweepView) -> dict[str, str]:
-    """The tags behind MLflow's column "Source": the pipeline and its commit."""
+    """Returns the tags for MLflow's column "Source": the pipeline and its commit."""
     if not sweep.program:
         return {}
     tags = {"mlflow.source.name": sweep.program, "mlflow.source.type": "LOCAL"}
@@ -132,18 +135,18 @@ def source_tags(sweep: SweepView) -> dict[str, str]:
 
 
 def view_id(sweep: SweepView) -> str:
-    """The id of a sweep's saved view, as links to it have it."""
+    """Returns the id of a sweep's saved view, which is part of its link."""
     return f"mvae-{sweep.name}"
 
 
 def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
-    """The value of the tag of a sweep's saved view.
+    """Returns the value of the tag of a sweep's saved view.
 
     Args:
-        when: now, in milliseconds since 1970.
-        there: what the tag says; it stays if it is this view, whenever it was made.
+        when: the time now, in milliseconds since 1970.
+        there: current value of the tag. It is returned unchanged if only its dates differ.
     """
-    chosen = sweep.metrics[:6]  # a tag of an experiment holds 5,000 characters
+    chosen = sweep.metrics[:6]  # a tag of an experiment may have 5,000 characters
     metrics = [f"metrics.`{name}`" for name in (*chosen, "epoch")]
     settings = [f"params.`{name}`" for name in sweep.settings]
     by_cell = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "mvae.cell"}]}
@@ -176,19 +179,20 @@ def saved_view(sweep: SweepView, when: int, there: str | None) -> str:
     return json.dumps({**view, "createdAt": when, "updatedAt": when})
 
 
-_STANDS = {
-    TrialState.PENDING: "Waits for its turn after",
-    TrialState.RUNNING: "Runs; saved are",
+_PROGRESS = {
+    TrialState.PENDING: "Waiting to start; saved",
+    TrialState.RUNNING: "Running; saved",
     TrialState.DONE: "Finished after",
     TrialState.FAILED: "Failed after",
-    TrialState.INTERRUPTED: "Interrupted, to be continued by the same command, after",
+    TrialState.INTERRUPTED: "Interrupted (the same command resumes it) after",
     TrialState.DIVERGED: "Failed after",
-    TrialState.PRUNED: "Given up by a search, since it lagged behind others, after",
+    TrialState.PRUNED: "Pruned by a search, because other trials were better, after",
 }
+"""Beginning of a sentence that ends with the number of epochs."""
 
 
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
-    """Sections of charts in the order in which they are read; MLflow fills them, and adds those that are missing."""
+    """Sections of charts in reading order. MLflow fills them with charts and adds further sections."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}
@@ -197,8 +201,7 @@ def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _cut(text: str) -> str:
-    """Whole lines that fit, with a word on the rest."""
     if len(text) <= NOTE_CHARACTERS:
         return text
-    rest = "\n\n(The rest is among the artifacts.)"
+    rest = "\n\n(The rest is in the artifacts.)"
     return text[: NOTE_CHARACTERS - len(rest)].rpartition("\n")[0].rstrip() + rest

@@ -1,13 +1,13 @@
-"""Whether MLflow still holds everything: a finished sweep that is typed again finds out without importing MLflow.
+"""Checks whether MLflow still holds a finished sweep, without importing MLflow.
 
-After a complete reconciliation the storage keeps a record of the tracking URI, the digest of the views and the digest
-of MLflow's state. While all three stay equal, nothing needs to be written. The state covers what the mirror compares:
+When MLflow holds everything, the storage records the tracking URI, a digest of the views and a digest of MLflow's
+state. While all three stay equal, nothing needs to be written. The state covers what the mirror compares:
 
-SQLite          experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged epochs
-                of the runs; models; names of all artifact files
-server          the same in three requests, except logged epochs before the newest and artifact files. Comparing these
-                takes requests per run, so a record about a server is valid until midnight (UTC)
-other database  no record: each command reconciles
+SQLite          the experiment and its tags; names, statuses, tags, parameters, newest metrics, data sets and logged
+                epochs of the runs; models; names of all artifact files
+server          the same with three requests, but without artifact files and without logged epochs before the newest.
+                Comparing these needs requests per run, so a record about a server is valid until midnight (UTC)
+other database  no record: every command compares MLflow with storage
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
-from urllib.request import url2pathname, urlopen
+from urllib.request import url2pathname
 
 from mvae.storage.objects import place
 from mvae.storage.place import AnyPlace, Place, each
@@ -31,14 +31,14 @@ from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
 from sweeps.store.provenance import source_digest
 from sweeps.store.sqlite import BUSY_SECONDS, sqlite_path
-from sweeps.tracking.server import request_to
+from sweeps.tracking.server import reply
 from sweeps.tracking.view import RunView, SweepView
 
 DAY_SECONDS = 86_400
 REPLY_SECONDS = 20.0
-"""Seconds that a server may take for each request."""
+"""Seconds within which a server must answer a request."""
 PAGE = 1000
-"""Largest number of runs or models in a server's reply."""
+"""Largest number of runs or models in one reply of a server."""
 
 _EXPERIMENT = """
 select experiment_id, lifecycle_stage, artifact_location,
@@ -66,24 +66,22 @@ where tag_key = 'mvae.namespace' and tag_value = ? and lifecycle_stage = 'active
 
 @dataclass(frozen=True)
 class Reconciled:
-    """The record of one sweep in storage, and the state of MLflow that it is compared with."""
+    """The record of one sweep, in the file `path`, and MLflow's current state to compare it with."""
 
     path: Place
-    """File of the record."""
     uri: str
-    """Tracking URI."""
     namespace: str
     """UUID of the storage name."""
     experiment: str
     """MLflow's name for all sweeps of the storage name."""
     artifacts: AnyPlace | None
-    """Where MLflow keeps artifacts; None if its server decides."""
+    """Location of MLflow's artifacts; None if its server decides."""
 
     def links(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str] | None:
-        """Key to MLflow run, as in `Mirror.links`; None unless MLflow still holds all views.
+        """Returns the MLflow run of each key, like `Mirror.links`; None unless MLflow still holds all views.
 
         Args:
-            sweep: a running one counts as finished, which it will be if nothing is left to run.
+            sweep: counts as finished if it is running, because nothing may be left to run.
         """
         try:
             record = json.loads(self.path.read_bytes())
@@ -94,25 +92,23 @@ class Reconciled:
             return None
 
     def write(self, sweep: SweepView, views: Iterable[RunView], state: str, links: dict[str, str]) -> None:
-        """Keeps the record. If the storage has no room for it, the next command reconciles."""
+        """Writes the record. If the storage is full, the next command compares MLflow with storage again."""
         with suppress(OSError):
             record = {**self._about(sweep, views), "state": state, "links": links}
             self.path.write_bytes(json.dumps(record, indent=1).encode())
 
     def state(self) -> str:
-        """Digest of what MLflow holds; empty if that cannot be found out without MLflow."""
+        """Returns a digest of MLflow's state; empty if it cannot be read without importing MLflow."""
         path = sqlite_path(self.uri)
-        try:
+        with suppress(Exception):  # the mirror will raise the same error and report it
             if path is not None:
                 return _digest(_in_database(path, self.experiment, self.namespace))
             if self.uri.startswith(("http://", "https://")):
                 return _digest(_on_server(self.uri, self.experiment, self.namespace), time.time() // DAY_SECONDS)
-        except Exception:  # whatever is wrong there, the mirror meets it too and reports it
-            return ""
         return ""
 
     def _about(self, sweep: SweepView, views: Iterable[RunView]) -> dict[str, str]:
-        """What the record says besides MLflow's state: where the views are shown, and the views."""
+        """The record without MLflow's state: tracking URI, and digest of the views."""
         state = TrialState.DONE if sweep.state is TrialState.RUNNING else sweep.state
         folder = None if sweep.report is None else place(sweep.report)
         report = [] if folder is None else [(name, (folder / name).digest()) for name in folder.listing()]
@@ -120,12 +116,13 @@ class Reconciled:
         folders = [place(view.artifacts) for view in views if view.artifacts is not None]
         pictures = each(lambda folder: folder.listing(), folders, self.path)
         shown = replace(sweep, state=state, started=None, ended=None)
-        digest = _digest(source_digest(), str(self.artifacts), shown, report, [_sent(view) for view in views], pictures)
+        brief = [_without_past_epochs(view) for view in views]
+        digest = _digest(source_digest(), str(self.artifacts), shown, report, brief, pictures)
         return {"tracking_uri": without_credentials(self.uri), "views": digest}
 
 
-def _sent(view: RunView) -> tuple[object, ...]:
-    """A view without the values of epochs before the last: an epoch that MLflow has is never sent again."""
+def _without_past_epochs(view: RunView) -> tuple[object, ...]:
+    """A view without the values of epochs before the last, because logged epochs are never sent again."""
     results = [(result.measure, result.metrics, result.provenance) for result in view.results]
     history = view.history
     return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]
@@ -136,8 +133,8 @@ def _digest(*values: object) -> str:
 
 
 def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
-    """Rows of the experiment, its runs and their models; names of the files in each one's artifact folder."""
-    uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only: what a killed writer left half done is undone first
+    """Rows of the experiment, its runs and its models, with the names of the files in their artifact folders."""
+    uri = f"{path.absolute().as_uri()}?mode=rw"  # not read-only, so that SQLite can undo a killed writer's transaction
     with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS)) as connection:
         about = connection.execute(_EXPERIMENT, [experiment]).fetchall()
         which = [namespace, about[0][0]]
@@ -146,20 +143,19 @@ def _in_database(path: Path, experiment: str, namespace: str) -> list[object]:
 
 
 def _names(location: str) -> list[tuple[str, list[str]]]:
-    """Every folder below a location on this machine, with the names of its files.
+    """All folders below a location on this machine, with the names of their files.
 
     Raises:
         NotADirectoryError: the location is on another machine or in object storage.
     """
     if urlsplit(location).scheme not in ("", "file"):
-        raise NotADirectoryError(f"{location} cannot be listed here")
+        raise NotADirectoryError(f"{location} is not a folder on this machine")
     folder = url2pathname(urlsplit(location).path)
     return sorted((below, sorted(names)) for below, _, names in os.walk(folder))
 
 
 def _on_server(uri: str, experiment: str, namespace: str) -> list[object]:
-    """State of the namespace on a server, from three requests."""
-    about = _reply(uri, f"experiments/get-by-name?experiment_name={quote(experiment)}")["experiment"]
+    about = reply(uri, f"experiments/get-by-name?experiment_name={quote(experiment)}", REPLY_SECONDS)["experiment"]
     where = {
         "experiment_ids": [about["experiment_id"]],
         "filter": f"tags.`mvae.namespace` = '{namespace}'",
@@ -176,8 +172,7 @@ _OF_RUN = ("run_id", "run_name", "status", "start_time", "artifact_uri")
 
 
 def _run(run: dict[str, Any]) -> list[object]:
-    data = run.get("data", {})
-    held = [_sorted(data.get(name, ())) for name in ("tags", "params", "metrics")]
+    held = [_sorted(run.get("data", {}).get(name, ())) for name in ("tags", "params", "metrics")]
     return [_chosen(run["info"], _OF_RUN), held, len(run.get("inputs", {}).get("dataset_inputs", ()))]
 
 
@@ -186,24 +181,15 @@ def _chosen(values: dict[str, Any], names: Iterable[str]) -> list[str]:
 
 
 def _sorted(held: Iterable[dict[str, Any]]) -> list[tuple[str, object, object]]:
-    """Tags, parameters or metrics by name: servers do not keep their order."""
+    """Tags, parameters or metrics, sorted by name because servers do not keep their order."""
     return sorted((one["key"], one.get("value"), one.get("step")) for one in held)
 
 
 def _pages(uri: str, path: str, where: dict[str, Any], name: str) -> Iterator[dict[str, Any]]:
     token = None
     while True:
-        reply = _reply(uri, path, {**where, "page_token": token} if token else where)
-        yield from reply.get(name, ())
-        token = reply.get("next_page_token")
+        page = reply(uri, path, REPLY_SECONDS, {**where, "page_token": token} if token else where)
+        yield from page.get(name, ())
+        token = page.get("next_page_token")
         if not token:
             return
-
-
-def _reply(uri: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-    request = request_to(uri, path)
-    if body is not None:
-        request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
-    with urlopen(request, timeout=REPLY_SECONDS) as reply:  # noqa: S310
-        return dict(json.load(reply))

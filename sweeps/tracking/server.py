@@ -1,4 +1,4 @@
-"""One request to an MLflow server, or one connection to a database: is it there, and does it let us in?"""
+"""Checks with one request whether an MLflow server or a database can be reached, and accepts the user."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import socket
+from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import Request, urlopen
@@ -13,11 +14,23 @@ from urllib.request import Request, urlopen
 from sweeps.cli.tracking_uri import DATABASES
 
 CHECK_SECONDS = 5.0
-"""Seconds in which a server must answer the one request before the start."""
+"""Seconds within which a server must answer."""
 
 
-def request_to(uri: str, path: str) -> Request:
-    """A request to the server's REST interface, with the user or token of the URI or of the environment."""
+def reply(uri: str, path: str, seconds: float, body: dict[str, Any] | None = None) -> Any:
+    """Sends a request to a server's REST interface, with the user or token from the URI or the environment.
+
+    Args:
+        uri: tracking URI of the server.
+        path: path of the request, below `mlflow`.
+        seconds: longest time to wait.
+        body: JSON to send; None for a GET request.
+    Returns:
+        The server's JSON.
+    Raises:
+        OSError: no answer, or an HTTP error.
+        json.JSONDecodeError: the answer is not JSON.
+    """
     parts = urlsplit(uri)
     address = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
     request = Request(f"{address}/api/2.0/mlflow/{path}")  # noqa: S310  http by `check`
@@ -27,15 +40,17 @@ def request_to(uri: str, path: str) -> Request:
         request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode())
     elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         request.add_header("Authorization", f"Bearer {token}")
-    return request
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    with urlopen(request, timeout=seconds) as answer:  # noqa: S310
+        return json.load(answer)
 
 
 def ask(uri: str) -> str:
-    """What is wrong with the server at `uri`, in words that go after its name; "" if all is well."""
-    request = request_to(uri, "experiments/search?max_results=1")
+    """Returns what is wrong with the server at `uri`, as the end of a sentence that begins with its name, or ""."""
     try:
-        with urlopen(request, timeout=CHECK_SECONDS) as reply:  # noqa: S310
-            json.load(reply)
+        reply(uri, "experiments/search?max_results=1", CHECK_SECONDS)
     except HTTPError as error:
         return f"refused the request ({error.code} {error.reason})"
     except OSError as error:
@@ -49,7 +64,7 @@ def ask(uri: str) -> str:
 
 
 def ask_database(uri: str) -> str:
-    """Like `ask`, for a database: is its driver installed and its port open?"""
+    """Like `ask`, for a database: is its driver installed, and is its port open?"""
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
@@ -61,7 +76,7 @@ def ask_database(uri: str) -> str:
     except ImportError as error:
         return f"needs a Python package that is not installed ({error})"
     except (ArgumentError, ValueError) as error:
-        return f"is no address of a database ({error})"
+        return f"is not the address of a database ({error})"
     except OSError as error:
         return f"cannot be reached ({error})"
     return ""

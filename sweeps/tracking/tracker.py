@@ -1,9 +1,8 @@
-"""The tracker: carries views from the driver to MLflow in a thread of its own, and never holds training up.
+"""The tracker: sends views to MLflow from a background thread, so training never waits for MLflow.
 
-The driver says what it knows (`update`) and goes on. The thread writes the newest view of each key, and where the
-tracking store cannot be written it says so once, tries again every minute, and then brings everything up to date, since
-what it writes is always the difference between the store and the views. MLflow is imported in the thread, so that
-`--plan` and bad input answer at once.
+The driver passes views to `update`, which returns at once. The thread writes the newest view of each key: always the
+difference between MLflow and the view. If MLflow cannot be written to, the thread reports that once, retries every
+minute, and later writes everything that is missing. The thread imports MLflow, so `--plan` and refusals are fast.
 """
 
 from __future__ import annotations
@@ -12,14 +11,13 @@ import textwrap
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mvae.refusal import Refusal
 from mvae.storage.place import AnyPlace, Place
 from sweeps.cli.tracking_uri import without_credentials
 from sweeps.planning.state import TrialState
-from sweeps.store.sqlite import Unusable, sqlite_path
+from sweeps.store.sqlite import Unusable, identity_of, sqlite_path
 from sweeps.tracking.database import OUT_OF_DATE, check_content, check_file, how_to_migrate
 from sweeps.tracking.reconciled import Reconciled
 from sweeps.tracking.server import ask, ask_database
@@ -29,21 +27,26 @@ if TYPE_CHECKING:
     from sweeps.tracking.mirror import LoadModel, Mirror
 
 CHECK_LIMIT = 8.0
-"""Seconds for a server's answer with looking up its name, which no timeout covers."""
+"""Seconds within which a server must answer, including the look-up of its name, which has no timeout of its own."""
 RETRY_SECONDS = 60.0
+"""Seconds between attempts while MLflow cannot be written to."""
 LOOK_AGAIN_SECONDS = 20.0
-"""Seconds that a closing tracker may take to check that MLflow holds everything, and to record it."""
-
+"""Seconds within which a closing tracker must check that MLflow holds everything, and record that."""
 CLOSING_RETRY_SECONDS = 2.0
+"""Seconds between attempts while the tracker closes."""
+NOTICE_SECONDS = 2.0
+"""Seconds to wait for a server before a progress line says so."""
 
 View = TypeVar("View", RunView, SweepView)
 
 
-def check(uri: str) -> None:
-    """Answer within 10 seconds whether the tracking store can be used: one request, no retries, nothing made.
+def check(uri: str, say: Callable[[str], None] = lambda _: None) -> None:
+    """Checks within 10 seconds that MLflow can use the tracking URI: one request, no retries, writes nothing.
 
+    Args:
+        say: gets a progress line if a server does not answer at once.
     Raises:
-        Refusal: it cannot; the line says what is wrong and what would be right.
+        Refusal: one line that says what is wrong and what to do.
     """
     path = sqlite_path(uri)
     if path is not None:
@@ -52,34 +55,38 @@ def check(uri: str) -> None:
     asks = ask if uri.startswith(("http://", "https://")) else ask_database if "://" in uri else None
     if asks is not None and not uri.startswith("databricks"):
         outcome: list[str] = []
+        server = f"tracking server {without_credentials(uri)}"
         request = threading.Thread(target=lambda: outcome.append(asks(uri)), daemon=True)
         request.start()
-        request.join(CHECK_LIMIT)
+        request.join(NOTICE_SECONDS)
+        if request.is_alive():
+            say(f"Waiting for the {server}, which usually answers within 1 s (at most {CHECK_LIMIT:.0f} s)")
+            request.join(CHECK_LIMIT - NOTICE_SECONDS)
         wrong = outcome[0] if outcome else f"did not answer within {CHECK_LIMIT:.0f} s"
         if wrong:
             raise Refusal(
-                f"tracking server {without_credentials(uri)} {wrong}: start it, correct --tracking-uri or"
-                " $MLFLOW_TRACKING_URI, or leave both out for a file in the storage folder"
+                f"{server} {wrong}: start it, correct --tracking-uri or $MLFLOW_TRACKING_URI, or leave both out to use"
+                " a file in the storage folder"
             )
 
 
 class Tracker:
     """Keeps MLflow up to date with the newest views, from `start` to `close`.
 
-    `update` and `update_sweep` may be called from any thread, before `start` too, and never wait for MLflow.
-    Give a view for every key of the sweep before `start`, done ones too: that is how what a dead driver left behind is
-    put right, and how a deleted database is rebuilt.
+    `update` and `update_sweep` may be called from any thread, also before `start`. They never wait for MLflow. Before
+    `start`, pass a view of every key of the sweep, including finished ones. From these views the tracker corrects what
+    a dead driver left in MLflow, and rebuilds a deleted database.
 
     Args:
-        uri: from `tracking_uri`.
+        uri: tracking URI from `tracking_uri`.
         namespace: UUID of the storage name.
-        experiment: groups all sweeps of the storage name in MLflow.
+        experiment: name of the MLflow experiment with all sweeps of the storage name.
         sweep: the sweep that this driver runs.
-        artifacts: from `place_of_artifacts`.
-        load_model: called in the tracker's thread, once a finished key that has no model in MLflow.
-        say: takes a line for the user; called in the tracker's thread.
-        retry_seconds: between attempts while the store cannot be written.
-        record: file that tells the next command that MLflow holds everything (reconciled.py); None: it asks MLflow.
+        artifacts: location from `place_of_artifacts`.
+        load_model: called in the tracker's thread, once per finished key without a model in MLflow.
+        say: gets a line for the user; called in the tracker's thread, in `links` and in `close`.
+        retry_seconds: seconds between attempts while MLflow cannot be written to.
+        record: file that tells the next command that MLflow holds everything (reconciled.py), or None.
     """
 
     def __init__(
@@ -95,38 +102,36 @@ class Tracker:
         retry_seconds: float = RETRY_SECONDS,
         record: Place | None = None,
     ) -> None:
-        self._uri = uri
-        self._namespace = namespace
-        self._experiment = experiment
-        self._artifacts = artifacts
-        self._load_model = load_model
-        self._say = say
+        self._uri, self._namespace, self._experiment = uri, namespace, experiment
+        self._artifacts, self._load_model, self._say = artifacts, load_model, say
+        self._shown_uri = without_credentials(uri)
         self._retry_seconds = retry_seconds
         self._record = Reconciled(record, uri, namespace, experiment, artifacts) if record is not None else None
         self._changed = threading.Condition()
         self._sweep = sweep
         self._sweep_is_new = True
         self._views: dict[str, RunView] = {}
-        self._waiting: dict[str, None] = {}  # keys whose newest view is not written, in the order they came
+        self._waiting: dict[str, None] = {}  # keys whose newest view is not written yet, oldest first
         self._closing = False
-        self._written: set[str] = set()  # keys brought up to date, since the end began
-        self._links: dict[str, str] | None = None  # of everything, once nothing waits
+        self._written: set[str] = set()  # keys written since `close` was called
+        self._links: dict[str, str] | None = None  # None until everything was written once
         self._given_up = False
         self._mirror: Mirror | None = None
         self._database: tuple[int, int] | None = None
         self._down = False
-        self.stuck = ""  # what to do about an error that does not pass; empty: it may pass
+        self._noticed = False  # whether the user knows that the command waits for a server
+        self.stuck = ""  # what the user must do about an error that will not go away by itself
         self._complete = False
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
     def start(self) -> None:
-        """Begin to write; called again, it changes nothing."""
+        """Starts the thread. A second call does nothing."""
         if self._thread.ident is None:
             self._thread.start()
 
     def update(self, view: RunView) -> None:
-        """Say what is known of one key now; once the end has begun, nothing is said to be RUNNING."""
+        """Replaces the view of one key. After `close` was called, a RUNNING view becomes INTERRUPTED."""
         with self._changed:
             view = _stopped(view) if self._closing else view
             if self._views.get(view.key) != view:
@@ -135,32 +140,36 @@ class Tracker:
                 self._changed.notify()
 
     def update_sweep(self, sweep: SweepView) -> None:
-        """Say what is known of the sweep now; its report folder is looked at again."""
+        """Replaces the view of the sweep. Files in its report folder are compared again."""
         with self._changed:
             self._sweep = sweep
             self._sweep_is_new = True
             self._changed.notify()
 
     def links(self, timeout: float) -> dict[str, str]:
-        """Key to MLflow run, its page where there is a server; waits until all views are written, or cannot be.
+        """Returns the MLflow run of each key: the URL of its page on a server, otherwise its id.
 
         Args:
-            timeout: seconds after which what is not known is left out.
+            timeout: longest time in seconds to wait until all views are written. Unknown keys are left out.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._down or (self._links is not None and not self._waiting), timeout)
+            self._wait(
+                lambda seconds: self._changed.wait_for(
+                    lambda: self._down or (self._links is not None and not self._waiting), seconds
+                ),
+                timeout,
+            )
             return dict(self._links or {})
 
     def close(self, timeout: float = 60.0) -> bool:
-        """Bring MLflow up to date, leave nothing RUNNING there, and stop; without a `start`, nothing.
+        """Brings MLflow up to date, leaves no run RUNNING there, and stops. Does nothing if `start` was not called.
 
-        Afterwards MLflow is compared once more, for LOOK_AGAIN_SECONDS at most, and the outcome is recorded in storage.
+        Afterwards, compares MLflow with the views once more, and records the outcome in storage.
 
         Args:
-            timeout: seconds in which at least one more key must have been written, not only the same ones again; after
-                as long without, it gives up.
+            timeout: seconds without progress after which to give up. Progress means that one more key was written.
         Returns:
-            Whether MLflow holds everything; if not, says what to do: mostly the next command fills in what is missing.
+            Whether MLflow holds everything. If not, a line tells the user what to do.
         """
         if self._thread.ident is None:
             return False
@@ -173,20 +182,31 @@ class Tracker:
             self._written.clear()
             self._changed.notify()
         written = 0
-        while not self._done.wait(timeout) and len(self._written) > written:
+        while not self._wait(self._done.wait, timeout) and len(self._written) > written:
             written = len(self._written)
         if self._complete:
             self._thread.join(LOOK_AGAIN_SECONDS)
         self.give_up()
         if not self._complete:
-            filled = "the same command fills in what is missing there"
-            then = f"{self.stuck}, then {filled}" if self.stuck else filled
-            self._say(f"MLflow at {without_credentials(self._uri)} is behind; {then}")
+            do = f"{self.stuck}, then " * bool(self.stuck) + "run the same command again to fill in what is missing"
+            self._say(f"MLflow at {self._shown_uri} is incomplete; {do}")
         return self._complete
 
     def give_up(self) -> None:
-        """Write nothing after what is being written now: somebody else writes, or will."""
+        """Stops after the current write, because another driver writes now or will write later."""
         self._given_up = True
+
+    def _wait(self, wait: Callable[[float], bool], timeout: float) -> bool:
+        """Calls `wait`. If MLflow is a server, tells the user after NOTICE_SECONDS, but only once."""
+        if wait(min(timeout, NOTICE_SECONDS)):
+            return True
+        if timeout > NOTICE_SECONDS and not self._noticed and sqlite_path(self._uri) is None:
+            self._noticed = True
+            self._say(
+                f"Waiting for MLflow at {self._shown_uri} to store the latest results,"
+                " which usually takes a few seconds"
+            )
+        return wait(max(0.0, timeout - NOTICE_SECONDS))
 
     def _work(self) -> None:
         while not (self._given_up or self._complete):
@@ -207,7 +227,7 @@ class Tracker:
             self._look_again()
 
     def _write_all(self) -> bool:
-        """Write every view that waits. After an error the store is asked anew, and the view that failed comes last."""
+        """Writes all waiting views. After an error, all views wait again, the failed one last."""
         key: str | None = None
         try:
             if self._mirror is None and self._is_known_to_hold_all():
@@ -231,9 +251,8 @@ class Tracker:
             stuck, self.stuck = self.stuck, self._what_to_do(error)
             if not self._down or self.stuck != stuck:
                 self._say(
-                    f"MLflow at {without_credentials(self._uri)} cannot be written"
-                    f" ({self.stuck or _first_line(error)}); training continues, MLflow is tried again every"
-                    f" {self._retry_seconds:.0f} s"
+                    f"cannot write to MLflow at {self._shown_uri} ({self.stuck or _first_line(error)});"
+                    f" training continues, retrying every {self._retry_seconds:.0f} s"
                 )
             with self._changed:
                 self._sweep_is_new = True
@@ -242,12 +261,11 @@ class Tracker:
                 self._changed.notify_all()
             return False
         if self._down:
-            self._say(f"MLflow at {without_credentials(self._uri)} can be written again and is up to date")
+            self._say(f"MLflow at {self._shown_uri} is available again and up to date")
         self._down, self.stuck = False, ""
         return True
 
     def _is_known_to_hold_all(self) -> bool:
-        """Whether storage records that MLflow holds all views, so that nothing needs to be written."""
         with self._changed:
             sweep, views = self._sweep, list(self._views.values())
         links = None if self._record is None else self._record.links(sweep, views)
@@ -261,9 +279,9 @@ class Tracker:
         return True
 
     def _look_again(self) -> None:
-        """Records that MLflow holds a finished sweep, if a new mirror, which remembers nothing, finds nothing to write.
+        """Records that MLflow holds a finished sweep, if a new mirror finds nothing to write.
 
-        The mirror in use would not notice what somebody has deleted since it was made.
+        The mirror in use remembers what it wrote, so it would not notice what a user has deleted since.
         """
         if self._record is None or self._mirror is None or self._sweep.state is not TrialState.DONE:
             return
@@ -279,20 +297,20 @@ class Tracker:
                 mirror.sync(view, self._sweep.name)
             if not self._given_up:
                 mirror.sync_sweep(self._sweep)
-        except Exception:  # everything was written before; the next command looks again
+        except Exception:  # everything was written before; the next command compares again
             return
         if not self._given_up and not without_model and self._record.state() == state:
             self._record.write(self._sweep, self._views.values(), state, mirror.links())
 
     def _what_to_do(self, error: Exception) -> str:
-        """About an error that does not pass by itself; empty if it may pass."""
+        """What the user must do about an error; empty if it may go away by itself."""
         path = sqlite_path(self._uri)
         try:
             if path is not None:
                 check_content(path)
         except Unusable as refusal:
             return str(refusal)
-        return how_to_migrate(without_credentials(self._uri)) if OUT_OF_DATE in str(error) else ""
+        return how_to_migrate(self._shown_uri) if OUT_OF_DATE in str(error) else ""
 
     def _next(self) -> RunView | None:
         with self._changed:
@@ -303,16 +321,16 @@ class Tracker:
             return self._views[key]
 
     def _open(self) -> Mirror:
-        """The mirror in use, or a new one after an error or where somebody has deleted the database file."""
+        """The mirror in use; a new one after an error, or if the database file was deleted."""
         path = sqlite_path(self._uri)
-        if self._mirror is not None and (path is None or _identity(path) == self._database):
+        if self._mirror is not None and (path is None or identity_of(path) == self._database):
             return self._mirror
         from sweeps.tracking.mirror import Mirror, open_database
 
         if self._record is not None:
             self._record.path.unlink(missing_ok=True)
         uri = self._uri if path is None else open_database(path)
-        self._database = None if path is None else _identity(path)
+        self._database = None if path is None else identity_of(path)
         mirror = Mirror(uri, self._namespace, self._experiment, self._artifacts, self._load_model, self._say)
         with self._changed:
             sweep, keys = self._sweep, list(self._views)
@@ -324,22 +342,9 @@ class Tracker:
 
 
 def _stopped(view: View) -> View:
-    """The view once its driver is gone."""
     return replace(view, state=TrialState.INTERRUPTED) if view.state is TrialState.RUNNING else view
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return (
-        textwrap.shorten(f"{type(error).__name__}: {lines[0]}", 200, placeholder=" ...")
-        if lines
-        else type(error).__name__
-    )
+    text = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])
+    return textwrap.shorten(text, 200, placeholder=" ...")

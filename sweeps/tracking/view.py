@@ -1,7 +1,7 @@
-"""What the tracking server should show of a sweep and of its runs: plain values, made by the driver from storage.
+"""RunView and SweepView: what MLflow should show about a trial and about a sweep.
 
-A `RunView` is all that is known of one key, a `SweepView` all that is known of one command. tracker.py sends the
-newest of each to mirror/, which makes MLflow hold what they say. Neither Ray nor MLflow is needed here.
+The driver makes these plain values from storage. tracker.py passes the newest ones to mirror/, which writes to MLflow
+what it lacks. Needs neither Ray nor MLflow.
 """
 
 from __future__ import annotations
@@ -19,65 +19,66 @@ from sweeps.store.results import Result
 
 @dataclass(frozen=True)
 class DatasetView:
-    """The data set of a run, as MLflow's own data set entry shows it."""
+    """The data set of a run, for MLflow's entry about data sets."""
 
     name: str
     fingerprint: str
-    """Hex digest from `mvae.data.fingerprint`; MLflow shows its first 36 digits and a tag holds it whole."""
+    """Hex digest from `mvae.data.fingerprint`. MLflow shows its first 36 digits; a tag holds all of it."""
     source: Mapping[str, Any] = field(default_factory=dict)
-    """Where it comes from, JSON-able: files, version of the transform, numbers of examples."""
+    """Origin of the data as JSON values: files, version of the transform, numbers of examples."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """All that is known of one key. The last one given replaces what was said before."""
+    """Everything known about one key. A new view replaces the old one."""
 
     key: str
     name: str
-    """What MLflow's lists call the run, for people: "mvae 1 % seed 0"."""
+    """Readable name in MLflow's lists: "mvae 1 % seed 0"."""
     state: TrialState
     fields: Mapping[str, Any]
-    """The trial's hashed fields: they become params, and tags `mvae.<field>` to group by."""
+    """The trial's hashed fields. They become parameters, and tags `mvae.<field>` for grouping."""
     records: tuple[Record, ...] = ()
-    """At least one per finished epoch, covered by a committed checkpoint; of two of an epoch the last one counts."""
+    """Records of finished epochs that a checkpoint includes. The last record of an epoch counts."""
     results: tuple[Result, ...] = ()
-    """One a measure that is done; their metrics are the run's final numbers, their provenance becomes tags."""
+    """Results of finished measures. Metrics become the run's final numbers, and provenance becomes tags."""
     tags: Mapping[str, Any] = field(default_factory=dict)
-    """What neither the trial's fields nor its results say: cell, row, column; shown as `mvae.<name>`."""
+    """Further tags, shown as `mvae.<name>`: cell, row, column."""
     error: str | None = None
-    """Why it failed; shown until it runs again without."""
+    """Why the trial failed; shown until it runs again without an error."""
     traceback: AnyPlace | None = None
     dataset: DatasetView | None = None
     checkpoint: Checkpoint | None = None
-    """The newest."""
+    """Newest checkpoint."""
     artifacts: AnyPlace | None = None
-    """Folder of pictures (PNG) to show; it need not exist."""
+    """Folder of pictures (PNG); it may be missing."""
     started: float | None = None
-    """Unix seconds of the first attempt; without it, the time of the first record."""
+    """Start of the first attempt in Unix seconds; None means the time of the first record."""
     ended: float | None = None
-    """Unix seconds; without it, the time of the last record."""
+    """End in Unix seconds; None means the time of the last record."""
 
     @property
     def history(self) -> tuple[Record, ...]:
-        """The records of all finished epochs in order: those of the running trial, else those that a result carries."""
+        """Records of all finished epochs in order. Records of this view replace those stored in results."""
         carried = {record["epoch"]: record for result in self.results for record in result.history}
         return tuple(record for _, record in sorted({**carried, **{r["epoch"]: r for r in self.records}}.items()))
 
     @property
     def final(self) -> dict[str, float]:
-        """The numbers of all measures together (test/accuracy and so on), less those that every epoch has.
+        """Metrics of all measures (for example test/accuracy), without those that every epoch records.
 
-        Of a likelihood measured with several numbers of samples, that with the most is shown.
+        If a likelihood was measured with several numbers of samples, the largest number counts.
         """
         per_epoch = {name for record in self.history for name in record["metrics"]} | {"speed/examples_per_second"}
         by_samples = sorted(self.results, key=lambda result: result.samples)
         metrics = [item for result in by_samples for item in result.metrics.items()]
-        gained = [result.provenance.get("speed", {}) for result in by_samples]
-        metrics += [(f"speed/{name}", value) for one in gained for name, value in one.items()]
+        metrics += [
+            (f"speed/{name}", value) for one in by_samples for name, value in one.provenance.get("speed", {}).items()
+        ]
         return {name: float(value) for name, value in metrics if name not in per_epoch}
 
     def all_tags(self, sweep: str) -> dict[str, str]:
-        """The tags of the run, by MLflow's names.
+        """Returns all tags of the run, by their names in MLflow.
 
         Args:
             sweep: name of a sweep that lists the key.
@@ -93,45 +94,47 @@ class RunView:
             own["checkpoint.uri"] = str(self.checkpoint.path)
             own["checkpoint.sha256"] = self.checkpoint.files[MODEL].sha256
             own["checkpoint.epoch"] = self.checkpoint.epoch
-        every = (self.fields, *(result.provenance for result in self.results), self.tags, own)
-        tags = {name: value for values in every for name, value in tagged(values).items()}
+        tags = {
+            name: value
+            for values in (self.fields, *(result.provenance for result in self.results), self.tags, own)
+            for name, value in tagged(values).items()
+        }
         return {**tags, member_tag(sweep): "yes"}
 
 
 @dataclass(frozen=True)
 class SweepView:
-    """All that is known of one command: the parent of the runs that it makes."""
+    """Everything known about one sweep, which is the parent run of the trials that it creates."""
 
     name: str
-    """Names the sweep within its storage name, and the parent run: "weak_supervision digits"."""
+    """Name of the sweep and of its parent run: "weak_supervision digits". Unique within the storage name."""
     state: TrialState
     title: str
-    """One line: what is computed."""
     source: str = ""
     """The published table or figure: "supplement, section 8, Table 4"."""
     command: str = ""
-    """What to type to resume or to extend the sweep."""
+    """Command that resumes or extends the sweep."""
     program: str = ""
-    """File name of the pipeline: MLflow's column "Source", of the trials that this sweep is the first to make too."""
+    """File name of the pipeline, for MLflow's column "Source" of the sweep and of trials that it creates."""
     metrics: tuple[str, ...] = ()
-    """The metrics that stand in the table's cells: columns of the sweep's view of its runs."""
+    """Metrics in the table's cells. They are columns of the saved view."""
     settings: tuple[str, ...] = ()
-    """Of a search, what it varies: further columns, of runs that are then not grouped by cell."""
+    """Settings that a search varies. They become columns of the saved view, which then does not group trials."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
     report: AnyPlace | None = None
-    """Folder of the report; it need not exist. Its table and pictures are in the description."""
+    """Folder of the report; it may be missing. The description shows its table and pictures."""
     started: float | None = None
     ended: float | None = None
 
 
 def member_tag(sweep: str) -> str:
-    """The tag that every run of a sweep carries, whichever sweep made it."""
+    """Returns the name of the tag that all runs of a sweep have, including those that another sweep created."""
     return f"mvae.sweep.{sweep}"
 
 
 def tagged(values: Mapping[str, Any]) -> dict[str, str]:
-    """Tags as MLflow takes them: `mvae.` before names that are not MLflow's own; text as it is, the rest as JSON."""
+    """Returns tags for MLflow: names except MLflow's own get the prefix `mvae.`; values except text become JSON."""
     texts = {
         name: value if isinstance(value, str) else json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
         for name, value in values.items()

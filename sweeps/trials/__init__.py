@@ -1,7 +1,7 @@
-"""What one trial's process does; no Ray.
+"""The work of one trial's process. Does not use Ray.
 
-run.py       train or resume, compute the measures, write the results, report progress
-messages.py  the job that a process gets, and what it reports
-parts.py     finished parts of a long measure
-speed.py     how fast a trial trains, and what its workers gain
+run.py       trains or resumes, computes the measures, writes the results, reports progress
+messages.py  the job that a process gets, and the messages that it sends
+parts.py     keeps finished parts of a long measure
+speed.py     training speed of a trial, and the gain from several workers
 """

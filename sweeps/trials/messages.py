@@ -1,4 +1,4 @@
-"""Job: one trial, as the driver sends it to a process. Message: what the process reports. No torch."""
+"""Job: one trial, sent by the driver to a process. Message: what the process reports. Does not import torch."""
 
 from __future__ import annotations
 
@@ -9,77 +9,69 @@ from mvae.measure import Measure
 from mvae.plugins import Plugin, loaded
 from mvae.training.records import Record
 from mvae.trial import Trial
-from sweeps.planning.plan import shape_of
 from sweeps.store.store import Store
 
 TRANSLATIONS = "translations.md"
-"""The file of what a trial of sentences writes: Tables 6 to 8."""
-
+"""Name of the file with translated sentences (Tables 6 to 8)."""
 
 REPORT_EVERY = 1.0
-"""Seconds between two words on a trial's progress; committed records are always passed on at once."""
+"""Seconds between progress messages of a trial. A message with committed records is sent at once."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run, with all that its process must know; plain values, so that it can be sent anywhere."""
+    """One trial to run, with everything that its process needs; plain values that can be sent to any machine."""
 
     key: str
     trial: Trial
     measures: tuple[Measure, ...]
-    """Those without a result."""
+    """Measures without a result."""
     store: Store
     data_root: Path | None = None
     cache: Path | None = None
     gpus: float = 0.0
-    """GPUs of each of its processes: a share of one, or whole."""
+    """GPUs per process: a share of one GPU, or whole GPUs."""
     checkpoint_every: float = 60.0
+    """Seconds between checkpoints."""
     checkpoint_at: tuple[int, ...] = ()
-    """Epochs after which there is a checkpoint in any case."""
+    """Epochs after which a checkpoint is always saved."""
     git: str = ""
     """Commit of the driver's code."""
     speeds: bool = False
-    """Measure what its workers gain, against one of them alone."""
+    """Whether to measure the speed of all workers compared with that of one worker."""
     test_curve: bool = False
-    """Measure test accuracy after every epoch, as a diagnostic."""
+    """Whether to measure test accuracy after every epoch, as a diagnostic."""
     namespace: str = ""
-    """The store's, as the driver reads it: whoever reads another works on another storage."""
+    """UUID that the driver reads in the storage. A process that reads another UUID does not see the same storage."""
     plugins: tuple[Plugin, ...] = field(default_factory=loaded)
-    """What its process must run before it knows the trial's data set and arm: those of the process that makes the job.
-    """
-
-    @property
-    def workers(self) -> int:
-        """Processes that it runs in."""
-        return shape_of(self.trial)[0]
+    """Plug-ins that define the trial's data set and arm: by default those loaded in the process that makes the job."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """What a trial process says to the driver."""
+    """A message from a trial's process to the driver."""
 
     epoch: int = 0
     epochs: int = 0
     committed: tuple[Record, ...] = ()
-    """Records that a checkpoint newly covers."""
+    """Records of the epochs that the newest checkpoint has added."""
     done: bool = False
     failed: str = ""
-    """One line: why the trial ended without a result."""
+    """One line: why the trial ended without a result. The traceback is in `details`."""
     details: str = ""
-    """The traceback of a failure."""
     diverged: bool = False
-    """It failed because its numbers are not finite, as they would be the next time."""
+    """Whether the trial failed because its numbers are not finite. It would fail the same way again."""
     measured: float | None = None
-    """Share, 0 to 1, of a long measure of the trained model that is computed."""
+    """Progress of a long measure of the trained model, 0 to 1."""
     again: str = ""
-    """Why a trial of several workers starts again from its last checkpoint."""
+    """Why a trial of several workers restarts from its last checkpoint."""
     waits: str = ""
-    """What a trial of several workers has waited for so far, in vain."""
+    """What a trial of several workers has been waiting for."""
 
 
 class Repeats(Exception):
-    """A worker's failure that another attempt would only repeat; the loss of a worker is none."""
+    """The trial itself failed in a worker, and a restart would fail again. The loss of a worker is another error."""
 
-    def __init__(self, word: Message) -> None:
-        super().__init__(word)
-        self.word = word
+    def __init__(self, message: Message) -> None:
+        super().__init__(message)
+        self.message = message

@@ -1,8 +1,8 @@
-"""Finished parts of a long measure, so that a killed one goes on where it was: a measure may take longer than training.
+"""Keeps finished parts of a long measure, so that it resumes after a kill. A measure may take longer than training.
 
-<measuring>/<key>/<measure>-<identity>/<part>.pt     the identity is of weights, device and version of torch
+<measuring>/<key>/<measure>-<identity>/<part>.pt     identity: digest of the weights, the device and torch's version
 
-A part appears whole or not at all. Parts are a convenience: one that cannot be written or read costs its own time.
+A part is written whole or not at all. If a part cannot be written or read, it is computed again.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from mvae.training.records import Checkpoint
 
 
 class PartFiles:
-    """The parts of one measure of a trained module: of these very weights, computed as this process would compute them.
+    """Parts of one measure, for the given weights, and for the device and torch version of this process.
 
     Args:
-        measuring: the trial's folder.
+        measuring: the trial's folder for parts.
         measure: token of the measure.
+        weights: checkpoint with the weights that are measured.
+        device: cpu or cuda.
     """
 
     def __init__(self, measuring: AnyPlace, measure: str, weights: Checkpoint, device: str) -> None:
@@ -32,14 +34,13 @@ class PartFiles:
         self.folder = place(measuring) / f"{measure}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
     def read(self, name: str) -> dict[str, Tensor] | None:
-        """What a part holds; None where it is not there, or not whole."""
+        """Returns the tensors of a part; None if the part does not exist or is damaged."""
         try:
-            found: dict[str, Tensor] = torch.load(
-                io.BytesIO((self.folder / f"{name}.pt").read_bytes()), weights_only=True
-            )
-        except Exception:  # whatever a damaged file makes torch raise
+            content = io.BytesIO((self.folder / f"{name}.pt").read_bytes())
+            tensors: dict[str, Tensor] = torch.load(content, weights_only=True)
+        except Exception:  # torch raises many types of errors for a damaged file
             return None
-        return found
+        return tensors
 
     def write(self, name: str, found: dict[str, Tensor]) -> None:
         content = io.BytesIO()
@@ -48,7 +49,6 @@ class PartFiles:
             (self.folder / f"{name}.pt").write_bytes(content.getvalue())
 
     def remove(self) -> None:
-        """All parts, once the measure's result is written."""
         with suppress(OSError):
             self.folder.remove_tree()
             self.folder.parent.rmdir()

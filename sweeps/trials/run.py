@@ -1,8 +1,8 @@
-"""What a trial process does: train a job's trial or go on with it, compute its measures, write its results.
+"""Runs a job in a trial's process: trains or resumes the trial, computes its measures, writes its results.
 
-Free of Ray: the engine calls `run` in a Tune trial, a person may call it alone. The order of writing is what makes a
-kill at any moment harmless: checkpoint, pictures, parts of a long measure, result, and only then the removal of what is
-no longer needed.
+Does not use Ray: the engine calls `run` in a Tune trial, and `run` also works without Ray. A kill at any moment is
+harmless because files are written in this order: checkpoint, pictures, parts of a long measure, result. Files that are
+no longer needed are deleted last.
 """
 
 from __future__ import annotations
@@ -41,48 +41,51 @@ from sweeps.store.results import Result
 from sweeps.table.markdown import word_tables
 from sweeps.trials.messages import REPORT_EVERY, TRANSLATIONS, Job, Message, Repeats
 from sweeps.trials.parts import PartFiles
-from sweeps.trials.speed import alone, speeds
+from sweeps.trials.speed import speed_of_one, speeds
 
 
-def run(job: Job, say: Callable[[Message], None]) -> None:
-    """Runs a job to its end; a failure is said, not raised, so that the process can go on with the next job."""
+def run(job: Job, send: Callable[[Message], None]) -> None:
+    """Runs a job to its end. Sends a failure instead of raising it, so that the process can run the next job."""
     try:
-        _run(job, say, ALONE, "cuda" if job.gpus else "cpu")
+        _run(job, send, ALONE, "cuda" if job.gpus else "cpu")
     except Exception as error:
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
             diverged = isinstance(error, NonFiniteLoss)
-            say(Message(failed=_why(error, job), details=traceback.format_exc(), diverged=diverged))
+            send(Message(failed=_why(error, job), details=traceback.format_exc(), diverged=diverged))
             return
-    say(_DONE)
+    send(_DONE)
 
 
-def run_as_one_of(job: Job, say: Callable[[Message], None], workers: Workers, device: str) -> None:
-    """Runs a job in one of its processes, all of which have joined a torch.distributed process group.
+def run_as_one_of(job: Job, send: Callable[[Message], None], workers: Workers, device: str) -> None:
+    """Runs a job in one of several worker processes that have joined a torch.distributed process group.
 
     Args:
-        say: heard from the first of them alone.
-        device: cpu, or cuda with the number that is this process's.
+        send: called only in the process of rank 0.
+        device: cpu, or cuda with this process's number.
     Raises:
-        Repeats: the failure is the job's own, in any of the processes.
+        Repeats: the job itself failed, in this or another process.
         Exception: another process was lost.
     """
     try:
-        _run(job, say if workers.rank == 0 else lambda _: None, workers, device)
+        _run(job, send if workers.rank == 0 else lambda _: None, workers, device)
     except Exception as error:
         if _lost_a_worker(error):
             raise
         if not (isinstance(error, OSError | Damaged) and _finished_by_another(job)):
             raise Repeats(Message(failed=_why(error, job), details=traceback.format_exc())) from None
     if workers.rank == 0:
-        say(_DONE)
+        send(_DONE)
 
 
 def _lost_a_worker(error: Exception) -> bool:
-    """Whether an exchange between workers failed, as in all of them when one is lost; gloo has no type for it."""
+    """Whether communication between workers failed, as it does in all workers if one is lost.
+
+    gloo has no error type for that, so the message decides.
+    """
     if isinstance(error, torch.distributed.DistError):
         return True
-    said = str(error).lower()
-    return type(error) is RuntimeError and any(word in said for word in ("gloo", "nccl", "connection", "peer"))
+    text = str(error).lower()
+    return type(error) is RuntimeError and any(word in text for word in ("gloo", "nccl", "connection", "peer"))
 
 
 _DONE = Message(epoch=1, epochs=1, done=True)
@@ -95,14 +98,14 @@ def _why(error: Exception, job: Job) -> str:
 
 
 def _finished_by_another(job: Job) -> bool:
-    """Whether every result is there: a dead driver's process outlived it, and cleared our checkpoints away."""
+    """Whether all results exist. A process of a dead driver may have written them and deleted our checkpoints."""
     try:
         return all(job.store.results.read(job.key, measure.token) is not None for measure in job.measures)
     except OSError:
         return False
 
 
-def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str) -> None:
+def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: str) -> None:
     torch.set_num_threads(THREADS)
     started = time.time()
     load_plugins(job.plugins)
@@ -111,22 +114,29 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
     data = _data(job.trial.dataset, job.data_root, job.cache, device, job.trial.needs_grey)
     if job.trial.key(data.fingerprint) != job.key:
         raise Refusal(
-            f"{platform.node()} computes another key for this trial than the driver: its data or its package differ;"
-            " bring both to the driver's state"
+            f"{platform.node()} computes another key for this trial than the driver, because its data or package"
+            " differ: copy the driver's data and package there"
         )
     data = data.knowing(job.trial.vocabulary)
     attempt = uuid.uuid4().hex[:12]
     checkpoints = job.store.checkpoints(job.key, attempt)
     before = checkpoints.latest() if workers.rank == 0 else None
-    by_itself = alone(job.trial, data) if job.speeds and workers.first and not workers.alone else None
-    throttled = _Throttled(say)
-    elastic = job.trial.fewest_workers is not None
-    attempts = Attempts(attempt, device.partition(":")[0], before, started, workers.count, elastic, made_by(job.trial))
+    by_itself = speed_of_one(job.trial, data) if job.speeds and workers.first and not workers.alone else None
+    throttled = _Throttled(send)
+    attempts = Attempts(
+        attempt,
+        device.partition(":")[0],
+        before,
+        started,
+        workers.count,
+        elastic=job.trial.fewest_workers is not None,
+        plugins=made_by(job.trial),
+    )
     trained = train(
         job.trial,
         data,
         checkpoints,
-        provenance=attempts.so_far,
+        provenance=attempts.for_checkpoint,
         heard=lambda progress: throttled(
             Message(progress.epoch, progress.epochs, tuple(progress.committed)), at_once=bool(progress.committed)
         ),
@@ -140,7 +150,7 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
     if workers.rank > 0:
         return
     _draw(trained.model, job, data)
-    attempts.so_far()
+    attempts.for_checkpoint()
     fresh = trained.history[before.epoch if before else 0 :]
     gained = {"speed": speeds(fresh, workers.count, by_itself)} if job.speeds else {}
     epoch = trained.checkpoint.epoch
@@ -152,7 +162,7 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
         about = {
             "git": job.git,
             **gained,
-            **attempts.result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began),
+            **attempts.for_result(trained.checkpoint, data.fingerprint, TRAINING_VERSION, began),
         }
         job.store.results.write(
             Result(job.key, measure.token, job.trial.model_dump(), metrics, about, list(trained.history))
@@ -162,14 +172,17 @@ def _run(job: Job, say: Callable[[Message], None], workers: Workers, device: str
 
 
 def _take(device: str, share: float) -> None:
-    """Claims the device for this process: a share of a GPU is a share of its memory."""
+    """Selects the device of this process. A share of a GPU limits the process to that share of the GPU's memory."""
     if device == "cpu":
         return
     if not torch.cuda.is_available():
-        raise Refusal(f"the trial was given {share:g} GPUs on {platform.node()}, where torch sees none")
+        raise Refusal(
+            f"the trial got {share:g} GPUs on {platform.node()}, but torch finds no GPU there: install a CUDA build of"
+            " torch on that machine, or give --gpus-per-trial 0"
+        )
     torch.cuda.set_device(torch.device(device).index or 0)
     if share < 1:
-        # CUDA itself takes the rest of the share, some hundred MB a process.
+        # CUDA itself needs the rest of the share, a few hundred MB per process.
         torch.cuda.set_per_process_memory_fraction(0.9 * share)
 
 
@@ -181,19 +194,23 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str, gr
 
 @dataclass
 class _Throttled:
-    """Passes messages on, not more often than every REPORT_EVERY seconds, except those that cannot wait."""
+    """Sends at most one message per REPORT_EVERY seconds and drops the others, except those marked `at_once`."""
 
-    say: Callable[[Message], None]
+    send: Callable[[Message], None]
     last: float = 0.0
 
     def __call__(self, message: Message, *, at_once: bool = False) -> None:
         if at_once or time.monotonic() - self.last >= REPORT_EVERY:
             self.last = time.monotonic()
-            self.say(message)
+            self.send(message)
 
 
 def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
-    """Samples of a generative arm, pictures and words beside its checkpoint; `moment` names a folder of them."""
+    """Writes samples of a generative arm, as pictures and text, into the folder of its artifacts.
+
+    Args:
+        moment: name of a subfolder, for example of an epoch; empty for the final samples.
+    """
     seed, words = job.trial.seed, ""
     folder = job.store.artifacts(job.key) / moment
     if isinstance(model, Multimodal) and all_sentences(model.modalities):

@@ -1,4 +1,4 @@
-"""How fast a trial trains, and what its workers gain: measured while it runs, no part of what must be equal again."""
+"""Training speed of a trial, and the gain from several workers. Speeds are not part of the reproducible numbers."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from mvae.trial import Trial
 from sweeps.planning.probe import seconds_a_step
 
 
-def alone(trial: Trial, data: Dataset) -> float | None:
-    """Examples a second that one worker trains on by itself, from a few steps with weights of their own; None where the
-    whole batch is more than its GPU holds.
+def speed_of_one(trial: Trial, data: Dataset) -> float | None:
+    """Returns the examples per second that one worker alone trains on; None if the whole batch exceeds its GPU memory.
+
+    Times a few training steps of a separate model, whose weights are discarded.
 
     Args:
-        data: on the worker's device.
+        data: data set on the worker's device.
     """
     data = data.trained_on(trial.train_examples)
     try:
@@ -35,16 +36,17 @@ def alone(trial: Trial, data: Dataset) -> float | None:
 
 
 def speeds(records: Sequence[Record], workers: int, by_itself: float | None) -> dict[str, float]:
-    """examples_per_second of the typical epoch; with the speed of one worker alone, scaling_efficiency too.
+    """Returns the median examples_per_second over epochs. If `by_itself` is known, adds it and scaling_efficiency.
 
     Args:
-        records: of this attempt's epochs; the first is left out where there are others, since it warms up.
-        by_itself: from `alone`.
+        records: epochs of this attempt. The first of several is left out, because it includes warming up.
+        workers: number of workers.
+        by_itself: result of `speed_of_one`.
     """
-    seen = [record["speed"]["examples_per_second"] for record in records if "speed" in record]
-    if not seen:
+    measured = [record["speed"]["examples_per_second"] for record in records if "speed" in record]
+    if not measured:
         return {}
-    typical = median(seen[1:] or seen)
+    typical = median(measured[1:] or measured)
     if by_itself is None:
         return {"examples_per_second": typical}
     return {

@@ -1,8 +1,8 @@
-"""A cluster of the lab's machines, as `cluster/local.yaml` makes it: brought up, submitted to, looked at.
+"""A cluster of the lab's machines, made by `cluster/local.yaml`: start it, submit to it, inspect it.
 
-Of that file only what a person edits is replaced: addresses, user and key, and how many CPUs a machine has, unless a
-test changes the workers' start (`change_start`). Sweeps on it are held against the same sweep on this box alone
-(`alone`), and MLflow against the storage.
+Tests replace only what a person edits in that file: addresses, user, key, and the number of CPUs of a machine. One test
+also changes the workers' start command (`change_start`). Sweeps are compared with the same sweep on this box without a
+cluster (`alone`), and MLflow is compared with the storage.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.sweeping import Place, mlflow_differs, place
 FILE = "cluster/local.yaml"
 PIPELINE = "pipelines/weak_supervision.py"
 STORAGE = "/mnt/mvae"
-"""As the file says: the folder that all machines share."""
+"""Folder that all machines share, as in the file."""
 
 CPUS = 2
-"""Of each worker, whatever the box has: trials on a machine."""
+"""Trials per worker, for any number of cores in the box."""
 
 
 needs_lab = pytest.mark.skipif(bool(why_not()), reason=why_not())
@@ -40,7 +40,7 @@ asked_for = pytest.mark.skipif("MVAE_LAB" not in os.environ, reason="takes minut
 
 @dataclass
 class OnCluster(Place):
-    """Where the cluster's sweeps of one name lie, seen from the box: as `Place`, with the head's MLflow."""
+    """Place of the cluster's sweeps of one name, seen from the box: like `Place`, with the head's MLflow."""
 
     name: str = "main"
     database: Path = field(default_factory=Path)
@@ -54,7 +54,7 @@ class OnCluster(Place):
         return f"sqlite:///{self.database}"
 
     def went_on(self) -> dict[str, int]:
-        """By key of a trial that took more than one attempt, the epoch from which the last one went on."""
+        """Epoch at which the last attempt resumed, by key of each trial with several attempts."""
         attempts = {key: result.provenance["attempts"] for key, result in self.results().items()}
         return {key: made[-1]["from_epoch"] for key, made in attempts.items() if len(made) > 1}
 
@@ -70,7 +70,7 @@ class OnCluster(Place):
 
 @dataclass
 class Cluster:
-    """A lab on which `cluster/local.yaml` says what runs where."""
+    """A lab on which `cluster/local.yaml` decides what runs where."""
 
     lab: Lab
 
@@ -98,13 +98,13 @@ class Cluster:
         self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000), encoding="utf-8")
 
     def type(self, command: str, *, fine: bool = True) -> Said:
-        """What a person types in the clone on the laptop; it is printed with its seconds."""
+        """Runs a command in the laptop's clone; prints it with its seconds."""
         said = self.lab.laptop.run(command, PROJECT, fine=fine)
         tell(f"{command}: exit code {said.code}", said.seconds)
         return said
 
     def up(self, workers: int | None = None) -> None:
-        """`ray up`, until every worker has joined, or so many of them."""
+        """Runs `ray up`, then waits until every worker, or the given number, has joined."""
         self.type(f"RAY_UP_enable_autoscaler_v2=0 ray up -y {FILE}")
         self.until_joined(len(self.lab.workers) if workers is None else workers)
 
@@ -112,12 +112,12 @@ class Cluster:
         return self.type(f"ray down -y {FILE}")
 
     def joined(self) -> int:
-        """How many workers Ray counts on."""
+        """Number of workers that Ray counts."""
         cpus = re.search(r"/([\d.]+) CPU", self.lab.head.run("ray status", fine=False).out)
         return int(float(cpus[1])) // CPUS if cpus else 0
 
     def _raylets(self) -> int:
-        """How many workers run Ray at all: seen at no cost, where `ray status` takes seconds of a processor."""
+        """Number of workers that run Ray; cheap, while `ray status` takes seconds of CPU time."""
         return sum(bool(worker.processes("/raylet/raylet ")) for worker in self.lab.workers if worker.init is not None)
 
     def until_joined(self, workers: int) -> None:
@@ -130,18 +130,18 @@ class Cluster:
         return self.lab.laptop.start(f"ray submit {FILE} {pipeline} {' '.join(arguments)}", PROJECT)
 
     def place(self, name: str) -> OnCluster:
-        """What there is of the sweeps of a name."""
+        """Place of the sweeps of a name."""
         database = self.lab.head.home / ".mlflow" / "mlflow.db"
         return OnCluster(self.lab.state, self.lab.shared / "mvae", name=name, database=database)
 
     def trains(self, machine: Machine) -> bool:
-        """Whether a trial runs on a machine at this moment: Ray names a process after what it does."""
+        """Whether a trial is running on a machine; Ray names a process after its task."""
         return bool(machine.processes(r"^ray::ImplicitFunc\.train"))
 
 
 @contextmanager
 def cluster(workers: int = 2) -> Iterator[Cluster]:
-    """A cluster that is up, until the end of the block."""
+    """Yields a running cluster."""
     with Lab(workers) as lab:
         made = Cluster(lab)
         made.configure()
@@ -150,7 +150,7 @@ def cluster(workers: int = 2) -> Iterator[Cluster]:
 
 
 def complete(submitted: Command, within: float = PATIENCE) -> Said:
-    """The end of a submitted sweep whose table is complete."""
+    """Waits for the end of a submitted sweep and asserts that its table is complete."""
     said = submitted.ended(within)
     tell(f"{submitted.typed}: exit code {said.code}\n{said.out}", said.seconds)
     assert said.code == 0, said.out
@@ -159,9 +159,9 @@ def complete(submitted: Command, within: float = PATIENCE) -> Said:
 
 @contextmanager
 def alone(*arguments: str) -> Iterator[Callable[[], Place]]:
-    """The same sweep on this box, without a cluster and undisturbed; the value waits for its end.
+    """Runs the same sweep on this box without a cluster; the yielded function waits for its end.
 
-    It runs beside what the block does before it asks.
+    It runs in parallel with the block.
     """
     with place() as here:
         driver = here.start(*arguments)
@@ -175,12 +175,12 @@ def alone(*arguments: str) -> Iterator[Callable[[], Place]]:
 
 
 def tell(what: str, seconds: float) -> None:
-    """Prints what took how long: pytest shows it with -s, and where a test fails."""
+    """Prints how long something took; pytest shows it with -s and for a failed test."""
     print(f"{seconds:6.1f} s  {what}")
 
 
 def wait(condition: Callable[[], Any], what: str, *, command: Command | None = None, every: float = 0.1) -> None:
-    """Waits for a condition; a command that ends first, or too much time, is a failed test."""
+    """Waits for a condition; fails if the command ends first or too much time passes."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
         said = "" if command is None else command.out
@@ -190,14 +190,14 @@ def wait(condition: Callable[[], Any], what: str, *, command: Command | None = N
 
 
 def assert_as_alone(here: OnCluster, undisturbed: Place) -> None:
-    """The numbers of the table and of every epoch, bit for bit; and in MLflow one finished run a key, none RUNNING."""
+    """Asserts equal numbers in the table and in every epoch, bit for bit, and one finished MLflow run per key."""
     assert here.numbers() == undisturbed.numbers()
     assert mlflow_differs(here) == []
     assert len(here.parents()) == 1
 
 
 def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed: Place) -> None:
-    """Submits a sweep under two names at the same time, and holds both against the undisturbed one."""
+    """Submits a sweep under two names at the same time, and compares both with the undisturbed one."""
     both = {name: made.submit(*sweep, "--name", name) for name in ("one", "other")}
     for name, submitted in both.items():
         said = complete(submitted)
@@ -206,7 +206,7 @@ def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed
 
 
 def table_of(said: str) -> list[str]:
-    """The table's lines of what a pipeline said."""
+    """Lines of the table in a pipeline's output."""
     lines = [line.rstrip() for line in said.splitlines()]
     first = next(number for number, line in enumerate(lines) if line.startswith("digits: test accuracy by"))
     last = next(number for number, line in enumerate(lines) if line.startswith("Report: "))
@@ -214,10 +214,10 @@ def table_of(said: str) -> list[str]:
 
 
 def finished_lines(said: str) -> list[str]:
-    """The lines that say of a trial that it is finished."""
+    """Lines that report a finished trial."""
     return re.findall(r"^\[ *\d+/\d+\] .*$", said, re.MULTILINE)
 
 
 def lost_lines(said: str) -> int:
-    """How often it was said that a trial was lost and goes on."""
+    """Number of lines that report a lost trial that resumes."""
     return said.count("; resuming from the last checkpoint")

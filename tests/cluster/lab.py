@@ -1,13 +1,13 @@
-"""Several machines on one Linux box: namespaces with a network, a disk, an environment and an sshd each.
+"""Several machines on one Linux box: each is a set of namespaces with a network, a disk, an environment and an sshd.
 
     with Lab(workers=2) as lab:
         lab.laptop.run("ray up -y cluster/local.yaml", folder=PROJECT)
         lab.workers[1].cut_power()
 
-Each machine has its own network, mount, process, host name and IPC namespace. All of them live in outer namespaces
-without a way out, whose first process takes everything with it when it ends: at the end of the block, and when this
-process dies. So every lab has the same addresses, and several can be there at once. Needs root and Debian's
-openssh-server, rsync and iproute2 (`why_not`).
+Each machine has its own network, mount, process, host name and IPC namespace. They are inside outer namespaces without
+a network connection to the outside. The first process of these outer namespaces ends when the block ends or when this
+process dies, and then everything in them ends too. So every lab uses the same addresses, and several labs can exist at
+once. Needs root and Debian's openssh-server, rsync and iproute2 (`why_not`).
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ SCRIPT = Path(__file__).with_name("machine.sh")
 
 NETWORK = "10.77.0"
 PROJECT = "mvae-suite"
-"""Folder of the laptop's home that holds a copy of this checkout."""
+"""Folder in the laptop's home directory with a copy of this checkout."""
 
 BOOT_SECONDS = 60.0
 PATIENCE = 600.0
 """Seconds that a command on a machine may take."""
 
 COMPILED = ("ray", "mlflow")
-"""Packages that every machine would compile anew in its own layer of the environment, where that is fresh from pip."""
+"""Packages that every machine would otherwise compile again in its own layer of a fresh environment."""
 
 NAMESPACES = ("--net", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child", "--propagation", "private")
 TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsenter", "setpriv", "mount", "pgrep")
@@ -47,17 +47,17 @@ TOOLS = ("/usr/sbin/sshd", "ssh", "ssh-keygen", "rsync", "ip", "unshare", "nsent
 
 @dataclass(frozen=True)
 class Said:
-    """A command that came to its end."""
+    """A command that has ended."""
 
     code: int
     out: str
-    """Standard output and error as a terminal shows them."""
+    """Standard output and error, as a terminal shows them."""
     seconds: float
 
 
 @dataclass
 class Command:
-    """A command that runs on a machine; what it says is in a file of the box."""
+    """A command running on a machine; its output is in a file on the box."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -66,7 +66,7 @@ class Command:
 
     @property
     def out(self) -> str:
-        """What it said up to now."""
+        """Output so far."""
         return self.log.read_text(encoding="utf-8", errors="replace").replace("\r\n", "\n")
 
     @property
@@ -77,7 +77,7 @@ class Command:
         return self.process.poll() is None
 
     def ended(self, within: float = PATIENCE) -> Said:
-        """Waits for its end; a limit that passes is a failed test."""
+        """Waits for the end; fails if the time limit passes."""
         try:
             code = self.process.wait(max(within - self.seconds, 0.1))
         except subprocess.TimeoutExpired:
@@ -89,19 +89,19 @@ class Command:
 
 @dataclass
 class Machine:
-    """One machine, on or off."""
+    """A machine that is on or off."""
 
     lab: Lab
     name: str
     address: str
     init: int | None = None
-    """Process id of its first process, as the box counts; None while it is off."""
+    """Process id, on the box, of the machine's first process; None while it is off."""
     outside: subprocess.Popen[bytes] | None = None
-    """The box's end of that process, from its start to its end."""
+    """Handle of that process on the box, from its start to its end."""
 
     @property
     def disk(self) -> Path:
-        """Where the box sees the machine's /root, /tmp and /run, as `root`, `tmp` and `run`."""
+        """Folder on the box with the machine's /root, /tmp and /run, as `root`, `tmp` and `run`."""
         return self.lab.state / self.name
 
     @property
@@ -109,9 +109,9 @@ class Machine:
         return self.disk / "root"
 
     def boot(self) -> None:
-        """Switches it on and waits for its sshd; its disk is as it was left."""
+        """Switches the machine on and waits for its sshd; its disk is unchanged."""
         assert self.init is None, f"{self.name} is on"
-        environment = os.path.realpath(sys.prefix)  # a link's programs would run in what it names, and change it
+        environment = os.path.realpath(sys.prefix)  # through a symbolic link, programs would change its target
         arguments = (self.name, self.address, self.lab.state, environment, sys.base_prefix, ROOT)
         log = self.lab.state / f"{self.name}.log"
         with log.open("ab") as said:
@@ -121,7 +121,7 @@ class Machine:
                 stdout=said,
                 stderr=said,
             )
-        unshare = _child(self.outside.pid, self.outside)  # nsenter stays its parent, as it enters a process namespace
+        unshare = _child(self.outside.pid, self.outside)  # nsenter stays its parent: it enters a process namespace
         self.init = _child(unshare, self.outside)
         self.lab.network(f"link add v-{self.name} type veth peer name eth0 netns {self.init}")
         self.lab.network(f"link set v-{self.name} master lan up")
@@ -133,13 +133,13 @@ class Machine:
             time.sleep(0.05)
 
     def cut_power(self) -> None:
-        """Nothing more comes from it, and nobody is told; its disk stays."""
+        """Stops the machine without any notice to others; its disk stays."""
         assert self.init is not None and self.outside is not None, f"{self.name} is off"
         self.unplug()
         os.kill(self.init, signal.SIGKILL)
         self.outside.wait()
         self.init = self.outside = None
-        self.lab.network(f"link del v-{self.name}", fine=False)  # it would go by itself, some time later
+        self.lab.network(f"link del v-{self.name}", fine=False)  # it would end by itself, but later
 
     def unplug(self) -> None:
         """Pulls its network cable."""
@@ -150,7 +150,7 @@ class Machine:
         self.lab.network(f"link set v-{self.name} up")
 
     def start(self, command: str, folder: str = ".") -> Command:
-        """Starts a shell command as root, in a login shell, in a folder of its home."""
+        """Starts a shell command as root, in a login shell, in a folder of the home directory."""
         assert self.init is not None, f"{self.name} is off"
         log = self.lab.state / f"{self.name}-{time.monotonic_ns()}.out"
         clean = ["env", "-i", "HOME=/root", "USER=root", "TERM=dumb", "LANG=C.UTF-8", "COLUMNS=120"]
@@ -168,29 +168,29 @@ class Machine:
         """Runs a shell command to its end.
 
         Args:
-            fine: an exit code other than 0 is a failed test.
+            fine: whether an exit code other than 0 fails the test.
         """
         said = self.start(command, folder).ended(within)
         assert not fine or said.code == 0, f"{command} on {self.name}: exit code {said.code}: {said.out}"
         return said
 
     def processes(self, pattern: str) -> list[int]:
-        """Ids, as the machine counts, of its processes whose command line matches."""
+        """Ids, inside the machine, of its processes whose command line matches."""
         found = self.run(f"exec pgrep -f -- {shlex.quote(pattern)}", fine=False).out
         return [int(line) for line in found.split()]
 
     def kill(self, pattern: str) -> None:
-        """Kill -9 of its one process whose command line matches."""
+        """Kills the one process whose command line matches with signal 9."""
         found = self.processes(pattern)
         assert len(found) == 1, f"{len(found)} processes of {self.name} match {pattern}"
         self.run(f"kill -9 {found[0]}")
 
 
 class Lab:
-    """A laptop, a head and workers on one network, and a folder that all of them share at /mnt.
+    """A laptop, a head and workers on one network, with a shared folder at /mnt.
 
     Args:
-        workers: how many machines beside the laptop and the head.
+        workers: number of machines in addition to the laptop and the head.
     """
 
     def __init__(self, workers: int) -> None:
@@ -206,7 +206,7 @@ class Lab:
 
     @property
     def shared(self) -> Path:
-        """Where the box sees what every machine sees at /mnt."""
+        """Folder on the box that every machine sees at /mnt."""
         return self.state / "shared"
 
     def __enter__(self) -> Self:
@@ -233,17 +233,17 @@ class Lab:
         shutil.rmtree(self.state, ignore_errors=True)
 
     def within(self, namespaces: str = "--all") -> list[str]:
-        """Start of a command line that runs in the outer namespaces."""
+        """First words of a command line that runs in the outer namespaces."""
         return ["nsenter", "-t", str(self._init), namespaces, "--"]
 
     def network(self, arguments: str, *, fine: bool = True) -> None:
-        """Runs `ip` on the network that joins the machines; it must succeed if `fine`."""
+        """Runs `ip` in the network between the machines; must succeed if `fine`."""
         command = [*self.within("--net"), "ip", *arguments.split()]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
         assert not fine or done.returncode == 0, f"ip {arguments}: {done.stderr}"
 
     def _prepare(self) -> None:
-        """Disks, keys, names, and the laptop's copy of the checkout."""
+        """Creates disks, keys, names, and the laptop's copy of the checkout."""
         self.state.chmod(0o755)
         packages = [f"{sysconfig.get_path('purelib')}/{name}" for name in COMPILED]
         subprocess.run([sys.executable, "-m", "compileall", "-q", "-j", "0", *packages], check=False)
@@ -258,7 +258,7 @@ class Lab:
         subprocess.run(["rsync", "-a", *without, f"{ROOT}/", f"{self.laptop.home / PROJECT}/"], check=True)
 
     def _open(self) -> None:
-        """The outer namespaces: a bridge, and room for the environments' layers. They end with this process at last."""
+        """Opens the outer namespaces: a bridge, and room for the environments' layers. They end with this process."""
         script = (
             f"set -e; mount -t tmpfs -o size=2g layers {self.state}/layers;"
             " ip link set lo up; ip link add lan type bridge; ip link set lan up;"
@@ -285,7 +285,7 @@ class Lab:
 
 @lru_cache(maxsize=1)
 def why_not() -> str:
-    """Why there can be no lab on this machine; empty where there can."""
+    """Why this machine cannot run a lab; empty if it can."""
     if not sys.platform.startswith("linux"):
         return "a lab of several machines needs Linux"
     if os.geteuid():
@@ -306,7 +306,7 @@ def why_not() -> str:
 
 
 def _child(pid: int, started: subprocess.Popen[bytes]) -> int:
-    """The child of a process, once it is there; `started` is what brings it about, and must live."""
+    """Waits for the child of a process; `started`, which creates it, must stay alive."""
     deadline = time.monotonic() + BOOT_SECONDS
     while True:
         try:

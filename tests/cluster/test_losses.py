@@ -1,6 +1,6 @@
-"""What a cluster may lose in the middle of a sweep: each time the table of an undisturbed one, by the same command.
+"""Losses in the middle of a sweep on a cluster: each time, the same command gives the undisturbed table.
 
-Nothing that was finished runs again, MLflow has one finished run a key and none RUNNING.
+No finished trial runs again. MLflow has one finished run per key and no RUNNING one.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ SWEEP = (
     "--checkpoint-every",
     "0",
 )
-"""Eight trials: four are over soon, then four run at the same time for about a minute."""
+"""Eight trials: four short ones, then four that run at the same time for about a minute."""
 
 DRIVER = r"^python \S*/weak_supervision.py"
 TRIALS = "^ray::ImplicitFunc"
@@ -58,13 +58,13 @@ def undisturbed() -> Iterator[Place]:
 
 @pytest.fixture
 def made(undisturbed: Place) -> Iterator[Cluster]:
-    """A cluster of two workers for one test: what it loses stays lost."""
+    """A new cluster of two workers for each test, because lost machines stay lost."""
     with cluster() as one:
         yield one
 
 
 class Half:
-    """A sweep in the middle: four trials are finished, four have begun."""
+    """A half-done sweep: four trials are finished, four have begun."""
 
     def __init__(self, made: Cluster) -> None:
         self.here: OnCluster = made.place("main")
@@ -76,13 +76,13 @@ class Half:
         self.reached = self.here.epochs()
 
     def until_noticed(self) -> None:
-        """Waits until the driver says that it lost a trial."""
+        """Waits until the driver reports a lost trial."""
         began = time.monotonic()
         wait(lambda: lost_lines(self.submitted.out) > 0, "the loss is noticed", command=self.submitted)
         tell("until the loss was noticed", time.monotonic() - began)
 
     def assert_untouched(self) -> None:
-        """What was finished is as it was, and what was half done went on from there."""
+        """Asserts that finished trials are unchanged and half-done ones resumed."""
         now = self.here.files()
         assert {name: now[name] for name in self.files} == self.files
         went_on = self.here.went_on()
@@ -90,27 +90,27 @@ class Half:
 
 
 def assert_nothing_lost(half: Half, said: str, undisturbed: Place, *, finishes: int = 8) -> None:
-    """The table is that of the undisturbed sweep, and `finishes` trials finished under the last command."""
+    """Asserts that the table equals the undisturbed one and that the last command finished `finishes` trials."""
     assert table_of(said) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(half.here, undisturbed)
     half.assert_untouched()
     assert len(finished_lines(said)) == finishes
 
 
-def test_a_killed_raylet_costs_its_trials_their_last_epochs(made: Cluster, undisturbed: Place) -> None:
+def test_a_killed_raylet_costs_its_trials_only_their_last_epochs(made: Cluster, undisturbed: Place) -> None:
     half = Half(made)
     half.victim.kill(r"^\S*/raylet/raylet ")
     half.until_noticed()
     assert_nothing_lost(half, complete(half.submitted).out, undisturbed)
 
 
-def test_a_worker_without_its_cable_is_given_up_and_changes_nothing_when_it_comes_back(
+def test_an_unplugged_worker_is_declared_lost_and_changes_nothing_after_its_cable_is_back(
     made: Cluster, undisturbed: Place
 ) -> None:
     half = Half(made)
     half.victim.unplug()
     half.until_noticed()
-    assert half.victim.processes(TRIALS), "cut off, but alive, and in reach of the same folder"
+    assert half.victim.processes(TRIALS), "without a network, but alive, and still able to reach the shared folder"
     time.sleep(5)
     half.victim.plug()
     assert_nothing_lost(half, complete(half.submitted).out, undisturbed)
@@ -118,7 +118,7 @@ def test_a_worker_without_its_cable_is_given_up_and_changes_nothing_when_it_come
     assert_as_alone(half.here, undisturbed)
 
 
-def test_a_driver_that_is_killed_is_gone_on_from_by_the_same_command(made: Cluster, undisturbed: Place) -> None:
+def test_after_a_killed_driver_the_same_command_resumes(made: Cluster, undisturbed: Place) -> None:
     half = Half(made)
     made.lab.head.kill(DRIVER)
     killed = half.submitted.ended()
@@ -129,7 +129,7 @@ def test_a_driver_that_is_killed_is_gone_on_from_by_the_same_command(made: Clust
     assert_nothing_lost(half, again.out, undisturbed, finishes=8 - len(half.files))
 
 
-def test_a_head_that_loses_its_power_is_booted_and_the_same_two_commands_go_on(
+def test_after_a_head_loses_power_booting_it_and_the_same_two_commands_resume(
     made: Cluster, undisturbed: Place
 ) -> None:
     half = Half(made)

@@ -1,4 +1,4 @@
-"""Trials of several workers on several machines: a Ray Train job inside each trial, and one that is elastic."""
+"""Trials of several workers on several machines: one Ray Train job inside each trial, and one elastic trial."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SWEEP = (
     *("--arms", "nn,mvae", "--targets", "own", "--fractions", "1", "--seeds", "0-1", "--epochs", "100"),
     *("--workers-per-trial", "2", "--checkpoint-every", "0"),
 )
-"""Four trials of two processes, of which the cluster runs two at a time and this box one."""
+"""Four trials of two processes; the cluster runs two trials at a time and this box one."""
 
 TRAINS = "^ray::.*TrainWorker|^ray::RayTrainWorker"
-"""As Ray calls the processes of a Train job."""
+"""Names that Ray gives to the processes of a Train job."""
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,7 @@ def made() -> Iterator[Cluster]:
         yield one
 
 
-def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_theirs_loses_its_power(
-    made: Cluster, undisturbed: Place
-) -> None:
+def test_trials_of_two_workers_give_the_same_numbers_after_a_power_cut(made: Cluster, undisturbed: Place) -> None:
     here, submitted = made.place("main"), made.submit(*SWEEP)
     wait(lambda: len(here.files()) >= 2, "two trials are finished", command=submitted)
     wait(lambda: len(here.epochs()) == 4, "the others have saved an epoch", command=submitted)
@@ -62,11 +60,11 @@ def test_trials_of_two_workers_end_with_the_same_numbers_when_a_machine_of_their
     assert went_on and all(epoch >= reached[key] for key, epoch in went_on.items()), (reached, went_on)
 
 
-def test_two_sweeps_of_such_trials_share_a_cluster(made: Cluster, undisturbed: Place) -> None:
+def test_two_sweeps_of_trials_of_two_workers_share_a_cluster(made: Cluster, undisturbed: Place) -> None:
     assert_two_at_once_as_alone(made, SWEEP, undisturbed)
 
 
-def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(made: Cluster) -> None:
+def test_an_elastic_run_continues_with_the_remaining_workers_and_grows_back(made: Cluster) -> None:
     run = (
         "--arms",
         "mvae",
@@ -84,7 +82,7 @@ def test_an_elastic_run_goes_on_with_the_workers_that_are_left_and_grows_back(ma
     here, submitted = made.place("elastic"), made.submit(*run, pipeline="pipelines/train.py")
 
     def attempt() -> tuple[int, int]:
-        """Epochs that the newest checkpoint covers, and how many workers made it."""
+        """Epochs covered by the newest checkpoint, and the number of workers that made it."""
         keys = [folder.name for folder in (here.storage / "elastic" / "checkpoints").glob("*")]
         newest = here.store.checkpoints(keys[0]).latest(digests=False) if keys else None
         return (newest.epoch, newest.provenance["attempts"][-1]["workers"]) if newest else (0, 0)

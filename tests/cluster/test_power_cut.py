@@ -1,6 +1,6 @@
-"""The one test of the lab that runs wherever there can be a lab: `ray submit`, and a worker's power cut in the middle.
+"""The one lab test in `make test`: `ray submit`, and a worker whose power is cut in the middle.
 
-The others take minutes each and are run by `make lab`.
+The other lab tests take minutes each; `make lab` runs them.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ SWEEP = (
     "--checkpoint-every",
     "0",
 )
-"""Four trials at a time: the power is cut once the first is over, when MVAE's go on for a while."""
+"""Four trials at a time; the power is cut after the first one ends, while the MVAE trials still run."""
 
 
 @contextlib.contextmanager
 def in_one_process() -> Iterator[tuple[Place, str]]:
-    """The sweep's trials, run one after the other in this process without Ray, and the report of them."""
+    """Runs the sweep's trials one after the other in this process without Ray; returns their report."""
     with place(begun=True) as here:
         options = read(weak_supervision.Options, (*here.command()[2:], *SWEEP, "--report"))
         store, mark = Store.open(here.storage, "main", create=True), fingerprint("digits")
@@ -63,7 +63,7 @@ def in_one_process() -> Iterator[tuple[Place, str]]:
         yield here, said.getvalue()
 
 
-def test_a_worker_whose_power_is_cut_costs_its_last_epochs_and_changes_no_number() -> None:
+def test_a_workers_power_cut_costs_its_last_epochs_and_changes_no_number() -> None:
     with in_one_process() as (undisturbed, report), cluster() as made:
         here = made.place("main")
         submitted = made.submit(*SWEEP)

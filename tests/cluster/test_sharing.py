@@ -1,4 +1,4 @@
-"""Two sweeps on one cluster, Ray's other way of submitting, what is refused, and a worker with another Ray."""
+"""Two sweeps on one cluster, `ray job submit`, refusals, and a worker with another Ray version."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400), needs_lab, asked_for]
 
 SWEEP = ("--arms", "nn,mvae", "--targets", "own", "--fractions", "0.05,1", "--seeds", "0", "--epochs", "20")
 ANOTHER_RAY = "PYTHONPATH=$HOME/other ray start "
-"""The worker's start, with a module that gives Ray another version where there is one."""
+"""The worker's start command, with a module that gives Ray another version if it exists."""
 ONE = ("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
 
 
@@ -49,7 +49,7 @@ def test_two_sweeps_of_different_names_share_a_cluster(made: Cluster, undisturbe
     assert_two_at_once_as_alone(made, SWEEP, undisturbed)
 
 
-def test_a_sweep_of_a_name_that_is_at_work_is_refused(made: Cluster) -> None:
+def test_a_second_sweep_of_a_running_name_is_refused(made: Cluster) -> None:
     first = made.submit(
         "--arms", "mvae", "--targets", "own", "--fractions", "1", "--seeds", "0", "--epochs", "60", "--name", "held"
     )
@@ -74,7 +74,7 @@ def test_ray_job_submit_runs_the_same_file(made: Cluster, undisturbed: Place) ->
     assert_as_alone(made.place("job"), undisturbed)
 
 
-def test_storage_that_a_machine_does_not_share_is_refused(made: Cluster) -> None:
+def test_a_storage_that_a_machine_does_not_share_is_refused(made: Cluster) -> None:
     refused = made.submit(*ONE, "--storage", "~/runs").ended()
     assert_one_line(refused, r"--storage \S+/runs is not shared: worker\d does not see what head writes there.*")
     assert not (made.lab.head.home / "runs").exists()
@@ -85,14 +85,14 @@ def test_more_workers_than_the_cluster_can_have_are_refused(made: Cluster) -> No
     assert_one_line(refused, r"5 workers per trial: there are 4 CPUs .* ask for at most 4")
 
 
-def test_a_head_without_its_token_says_what_is_missing(made: Cluster) -> None:
+def test_a_head_without_its_token_is_refused_with_the_missing_token_named(made: Cluster) -> None:
     made.lab.head.run("mv ~/.ray/auth_token ~/token")
     refused = made.submit(*ONE).ended()
     made.lab.head.run("mv ~/token ~/.ray/auth_token")
-    assert_one_line(refused, r"RAY_ADDRESS auto: the cluster wants an authentication token .*")
+    assert_one_line(refused, r"RAY_ADDRESS auto: the cluster requires an authentication token, .*")
 
 
-def test_a_worker_that_runs_another_ray_stays_away_and_is_named_and_the_others_do_the_work() -> None:
+def test_a_worker_with_another_ray_version_is_named_and_the_others_do_the_work() -> None:
     with Lab(2) as lab:
         made, other = Cluster(lab), lab.workers[1]
         made.configure()
@@ -109,7 +109,7 @@ def test_a_worker_that_runs_another_ray_stays_away_and_is_named_and_the_others_d
 
 
 def assert_one_line(refused: Said, pattern: str) -> None:
-    """Of all that stands on the submitting terminal, the pipeline said one line, and nothing in it is a traceback."""
+    """Asserts that the pipeline printed one line on the submitting terminal, and no traceback."""
     tell(f"exit code {refused.code}\n{refused.out}", refused.seconds)
     assert refused.code == 1
     assert "Traceback" not in refused.out

@@ -1,12 +1,13 @@
-"""MLflow: makes a tracking store hold what the views of sweeps/tracking/view.py say. Nothing outside imports mlflow.
+"""Writes views (sweeps/tracking/view.py) to MLflow. No other package imports mlflow.
 
-Storage is the truth and MLflow a view of it, so there is one operation: compare what MLflow holds of a key with what is
-known of it, and write what is missing. A live update, the clean-up after a killed driver, a rebuilt database and a
-sweep's first appearance on a new server are all that operation. One parent run a (namespace, sweep) and one child run a
-(namespace, key) are found by their tags, however often anything was killed.
+There is one operation: compare MLflow's run of a key with its view, and write what is missing. It serves live updates,
+the clean-up after a killed driver, a rebuilt database, and the first write to a new server. Storage holds the data;
+MLflow only shows it.
 
-Import this in the writing thread only (sweeps/tracking/tracker.py): it takes two seconds, and importing it silences
-MLflow.
+Each sweep has one parent run, and each key one child run. Both are found by their tags (namespace, and sweep or key),
+so a killed driver never leads to a second run.
+
+Import this package only in the tracker's thread: the import takes two seconds. It also silences MLflow.
 """
 
 from __future__ import annotations
@@ -14,23 +15,23 @@ from __future__ import annotations
 import logging
 import os
 
-# Read by MLflow when it is imported.
+# MLflow reads these when it is imported.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the caller tries again, once a minute
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # the tracker retries once a minute
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from mlflow.utils import environment
 
 from sweeps.tracking.mirror.mirror import Mirror
-from sweeps.tracking.mirror.stored import FinishedRun, finished_runs, open_database
+from sweeps.tracking.mirror.stored import open_database
 from sweeps.tracking.mirror.uploads import LoadModel
 
-__all__ = ["FinishedRun", "LoadModel", "Mirror", "finished_runs", "open_database"]
+__all__ = ["LoadModel", "Mirror", "open_database"]
 
 for _logger in ("mlflow", "alembic"):
-    logging.getLogger(_logger).setLevel(logging.CRITICAL)  # what fails is raised, and said once by the caller
-# It looks through all installed packages, for seconds, to warn of versions that we do not ask for.
+    logging.getLogger(_logger).setLevel(logging.CRITICAL)  # errors are raised, and the tracker reports them once
+# This check takes seconds: it compares all installed packages with versions that we do not use.
 vars(environment)["warn_dependency_requirement_mismatches"] = lambda _: None

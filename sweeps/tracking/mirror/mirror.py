@@ -1,4 +1,4 @@
-"""The mirror: one namespace's runs, compared with what is known of them, and written where they differ."""
+"""The mirror: compares the runs of one namespace with their views, and writes the differences to MLflow."""
 
 from __future__ import annotations
 
@@ -33,21 +33,22 @@ from sweeps.tracking.view import RunView, SweepView, tagged
 
 
 class Mirror:
-    """One namespace's runs in one experiment of a tracking store.
+    """The runs of one namespace in one MLflow experiment.
 
-    It remembers what it wrote, so that a live update costs no question. After any error throw it away and make another:
-    that one asks the store what it holds. There must be one writer a namespace (the driver's lease sees to that).
+    A mirror remembers what it wrote, so live updates do not need to ask MLflow. After an error, discard the mirror; a
+    new one asks MLflow what it holds. Only one process may write to a namespace at a time, which the driver's lease
+    ensures.
 
     Args:
         uri: tracking URI.
-        namespace: UUID of the storage name whose runs these are.
-        experiment: MLflow's name for the group of all sweeps of that storage name.
-        artifacts: where a new experiment keeps its artifacts; None leaves it to the server.
-        load_model: see `LoadModel`; an error in it is said, and costs that model alone.
-        say: takes a line for the user.
-        clock: dates what has no date of its own.
+        namespace: UUID of the storage name.
+        experiment: name of the MLflow experiment with all sweeps of the storage name.
+        artifacts: location of artifacts for a new experiment; None lets the server decide.
+        load_model: see `LoadModel`. If it fails, a line tells the user and only that model is skipped.
+        say: gets a line for the user.
+        clock: gives times to values that have none.
     Raises:
-        Exception: whatever MLflow raises when the store cannot be read or written; so do all methods.
+        Exception: any error of MLflow about reading or writing; so do all methods.
     """
 
     def __init__(
@@ -79,45 +80,43 @@ class Mirror:
         }
         for run in all_pages(self._client.search_runs, where):
             self._index(Held.of(run))
-        models = {model.source_run_id: model for model in all_pages(self._client.search_logged_models, where)}
         self._uploads = Uploads(
             self._client,
             self._experiment,
             namespace,
             load_model,
             say,
-            models,
+            {model.source_run_id: model for model in all_pages(self._client.search_logged_models, where)},
             deep=artifacts is not None and not place(artifacts).is_remote,
             clock=clock,
         )
 
     def adopt(self, sweep: SweepView) -> None:
-        """Find or make the parent run. Comes before the first `sync`: new runs become its children."""
+        """Finds or creates the parent run. Call it before the first `sync`, because new runs become its children."""
         if sweep.name not in self._sweeps:
             self._sweeps[sweep.name] = self._create(sweep.name, sweep.started, {"mvae.sweep": sweep.name})
         self._parent = self._sweeps[sweep.name].run_id
         self._source = source_tags(sweep)
 
     def sync_sweep(self, sweep: SweepView) -> None:
-        """Make the parent run hold what `sweep` says."""
         self.adopt(sweep)
         held = self._sweeps[sweep.name]
         self._write(held, self._uploads.files(held, sweep.report, "report"))
-        own = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
-        self._write(held, tags={**tagged(sweep.tags), **self._source, **own})
+        tags = {"mvae.kind": "sweep", "mvae.sweep": sweep.name, NOTE: sweep_note(sweep, self._experiment, held.run_id)}
+        self._write(held, {**tagged(sweep.tags), **self._source, **tags})
         self._tag_experiment(
             VIEW + view_id(sweep), lambda there: saved_view(sweep, milliseconds(self._clock.time()), there)
         )
         self._write_status(held, sweep.state, sweep.ended)
 
     def sync(self, view: RunView, sweep: str) -> None:
-        """Make the one run of `view.key` hold what the view says.
+        """Writes a view to the run of its key.
 
-        A run that contradicts storage (final numbers of an older version of a measure) is deleted and made anew.
-        A terminal status is written last, so that a FINISHED run is a complete one.
+        If the run contradicts storage (final numbers of an older version of a measure), it is deleted and created
+        again. The status is written last, so a FINISHED run is always complete.
 
         Args:
-            sweep: name of the sweep that lists the key now; the run's parent stays the first one.
+            sweep: name of a sweep that lists the key. The parent of the run stays the sweep that created it.
         """
         history = view.history
         held = self._runs.get(view.key)
@@ -127,7 +126,7 @@ class Mirror:
         if held is None:
             if view.state is TrialState.PENDING and not history:
                 return
-            assert self._parent is not None, "the sweep's own run comes first"
+            assert self._parent is not None, "call `adopt` first"
             started = view.started or (history[0]["time"] if history else None)
             tags = {**view.all_tags(sweep), "mvae.key": view.key, "mlflow.parentRunId": self._parent}
             held = self._runs[view.key] = self._create(view.name, started, tags)
@@ -147,7 +146,7 @@ class Mirror:
         self._write_status(held, view.state, view.ended or (history[-1]["time"] if history else None))
 
     def links(self) -> dict[str, str]:
-        """Key to run: the page of a server, the run's id elsewhere."""
+        """Returns the run of each key: the URL of its page on a server, otherwise its id."""
         page = (
             f"{without_credentials(self._uri)}/#/experiments/{self._experiment}/runs/"
             if self._uri.startswith("http")
@@ -156,7 +155,12 @@ class Mirror:
         return {key: page + held.run_id for key, held in self._runs.items()}
 
     def settle(self, sweep: str, keys: Iterable[str]) -> None:
-        """Put right what a dead driver left RUNNING and nobody speaks for now: other sweeps and their keys."""
+        """Marks as interrupted the runs that a dead driver left RUNNING.
+
+        Args:
+            sweep: the running sweep, which is left as it is.
+            keys: keys of the running sweep, which are left as they are.
+        """
         known = set(keys)
         orphans = [held for key, held in self._runs.items() if key not in known]
         for held in [*orphans, *(held for name, held in self._sweeps.items() if name != sweep)]:
@@ -167,7 +171,7 @@ class Mirror:
         found = self._client.get_experiment_by_name(name)
         if found is None:
             at = None if artifacts is None else location(artifacts)
-            kind = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens on runs, not on LLM traces
+            kind = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI shows runs, not LLM traces
             return str(self._client.create_experiment(name, artifact_location=at, tags=kind))
         if found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
@@ -175,33 +179,36 @@ class Mirror:
         return str(found.experiment_id)
 
     def _tag_experiment(self, name: str, value: Callable[[str | None], str]) -> None:
-        """Write a tag of the experiment where it differs from what is to be written, given what is there."""
-        there = self._about.get(name)
-        if (new := value(there)) != there:
+        """Writes a tag of the experiment if its value changes.
+
+        Args:
+            value: computes the new value from the current one.
+        """
+        current = self._about.get(name)
+        if (new := value(current)) != current:
             self._client.set_experiment_tag(self._experiment, name, new)
             self._about[name] = new
 
     def _index(self, held: Held) -> None:
-        """File a run under its name. Of two (a reply was lost on the way while a server died) the older one stays."""
-        if (key := held.tags.get("mvae.key")) is not None:
-            runs, name = self._runs, key
-        elif (sweep := held.tags.get("mvae.sweep")) is not None:
-            runs, name = self._sweeps, sweep
-        else:
+        """Registers a run by its key or sweep.
+
+        If there are two runs (because a server died and its reply was lost), keeps the older run and deletes the other.
+        """
+        key, sweep = held.tags.get("mvae.key"), held.tags.get("mvae.sweep")
+        runs, name = (self._sweeps, sweep) if key is None else (self._runs, key)
+        if name is None:
             return
-        other = runs.get(name)
-        if other is not None:
+        if (other := runs.get(name)) is not None:
             held, spare = sorted((held, other), key=lambda run: (run.started, run.run_id))
             self._client.delete_run(spare.run_id)
         runs[name] = held
 
     def _create(self, name: str, started: float | None, tags: dict[str, str]) -> Held:
-        tags = {"mvae.namespace": self._namespace, **tags}
-        when = milliseconds(started or self._clock.time())
+        when, tags = milliseconds(started or self._clock.time()), {"mvae.namespace": self._namespace, **tags}
         return Held.of(self._client.create_run(self._experiment, start_time=when, tags=tags, run_name=name))
 
     def _write(self, held: Held, tags: dict[str, str], params: Any = None, metrics: Sequence[Metric] = ()) -> None:
-        """Metrics, tags that differ and params that are not there (they never change: the key is their hash)."""
+        """Writes metrics, changed tags and missing parameters. Parameters never change: the key is their hash."""
         new_tags = {name: value for name, value in tags.items() if held.tags.get(name) != value}
         new_params = {name: str(value) for name, value in (params or {}).items() if name not in held.params}
         if new_tags or new_params or metrics:
@@ -215,14 +222,15 @@ class Mirror:
             held.params.update(new_params)
 
     def _write_numbers(self, held: Held, view: RunView, sweep: str) -> None:
-        """Tags and params; epochs that are not there, oldest first; then final numbers that are not there.
+        """Writes tags and parameters, then missing epochs from oldest to newest, then missing final numbers.
 
-        The metric "epoch" travels in one transaction with the rest of its step, so it tells which steps are complete.
+        The metric "epoch" is written in one transaction with the other metrics of its epoch, so it shows which epochs
+        are complete.
         """
         history = view.history
         if held.steps is None:
             names = {metric.key for metric in metrics_of(history[0])} if history else {"epoch"}
-            asks = names <= held.metrics.keys()  # if one is missing, all are logged again: equal ones are not doubled
+            asks = names <= held.metrics.keys()  # if a name is missing, all epochs are logged again; none is doubled
             there = self._client.get_metric_history(held.run_id, "epoch") if asks else []
             held.steps = {metric.step for metric in there}
         missing = [record for record in history if record["epoch"] not in held.steps]
@@ -250,7 +258,7 @@ class Mirror:
 
 
 def _contradicts(held: Held, view: RunView) -> bool:
-    """Whether a final number in MLflow is not the one in storage (nan equals nan; stores clip infinities)."""
+    """Whether a final number in MLflow differs from storage (nan equals nan; MLflow's stores clip infinities)."""
     return any(
         name in held.metrics and math.isfinite(value) and held.metrics[name] != value
         for name, value in view.final.items()

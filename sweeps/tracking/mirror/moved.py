@@ -1,7 +1,7 @@
-"""A storage that was moved or copied: MLflow's absolute artifact locations are compared with where it is now.
+"""Corrects MLflow's absolute artifact locations after the storage was moved or copied.
 
-MLflow stores the location of an experiment's artifacts, and from it one of every run and model, and has no call that
-changes them. So they are changed in its tables: `experiments`, `runs` and `logged_models`.
+MLflow stores the location of the artifacts of each experiment, run and model, and has no function to change it. So this
+module changes MLflow's tables `experiments`, `runs` and `logged_models`.
 """
 
 from __future__ import annotations
@@ -33,47 +33,53 @@ LOCATION = text("select artifact_location from experiments where experiment_id =
 
 
 def location(artifacts: AnyPlace) -> str:
-    """A folder of artifacts as MLflow wants it."""
+    """Returns the location of a folder of artifacts as MLflow expects it: a URI."""
     return str(artifacts) if place(artifacts).is_remote else Path(str(artifacts)).as_uri()
 
 
 def follow(uri: str, experiment: str, namespace: str, artifacts: AnyPlace) -> str:
-    """Points MLflow to the artifacts in the storage, wherever that was when they were written.
+    """Points MLflow to the artifacts at the storage's current location.
 
-    New runs of the experiment write to `artifacts`. A run or model of this namespace follows if its files are there, or
-    if they are no longer where MLflow looks for them. Other namespaces of a shared database stay as they are.
+    New runs of the experiment write to `artifacts`. A run or model of this namespace is changed if its files are in
+    `artifacts`, or if they no longer exist at the recorded location. Other namespaces of a shared database are not
+    changed.
 
     Args:
-        uri: of MLflow's database.
+        uri: URI of MLflow's database.
+        experiment: id of the experiment.
+        namespace: UUID of the storage name.
+        artifacts: current location of the experiment's artifacts.
     Returns:
-        A line for the user; empty if nothing had moved.
+        A line for the user; empty if no run or model was changed.
     """
     with create_engine(uri, poolclass=NullPool).begin() as connection:
         before = str(connection.execute(LOCATION, {"experiment": experiment}).scalar())
         which = {"experiment": experiment, "namespace": namespace}
         runs = _moved(((key, key, at) for key, at in connection.execute(RUNS, which)), place(artifacts))
-        named = ((key, f"models/{key}", at) for key, at in connection.execute(MODELS, which))
-        models = _moved(named, place(artifacts))
+        models = _moved(((key, f"models/{key}", at) for key, at in connection.execute(MODELS, which)), place(artifacts))
         now = location(artifacts)
         if before != now and urlsplit(before).scheme in ("", "file", urlsplit(now).scheme):
-            asks = "update experiments set artifact_location = :now where experiment_id = :experiment"
-            connection.execute(text(asks), {"now": now, "experiment": experiment})
+            connection.execute(
+                text("update experiments set artifact_location = :now where experiment_id = :experiment"),
+                {"now": now, "experiment": experiment},
+            )
         if runs:
             connection.execute(text("update runs set artifact_uri = :now where run_uuid = :key"), runs)
         if models:
-            asks = "update logged_models set artifact_location = :now where model_id = :key"
-            connection.execute(text(asks), models)
+            connection.execute(text("update logged_models set artifact_location = :now where model_id = :key"), models)
     if not (runs or models):
         return ""
-    counts = f"{counted(len(runs), 'run')} and {counted(len(models), 'model')}"
-    return f"MLflow's artifacts moved with the storage: {counts} now have their files in {artifacts}"
+    return (
+        f"the storage has moved: MLflow now finds the artifacts of {counted(len(runs), 'run')} and"
+        f" {counted(len(models), 'model')} in {artifacts}"
+    )
 
 
 def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict[str, str]]:
-    """What is to be changed: id and new location.
+    """Ids of runs or models whose location must change, with the new location.
 
     Args:
-        found: id, the folder in the experiment's location that is named after it, and the location that MLflow has.
+        found: of each run or model, its id, its folder below the experiment's location, and the recorded location.
     """
     now = location(artifacts)
     elsewhere = [
@@ -84,7 +90,7 @@ def _moved(found: Iterable[tuple[str, str, str]], artifacts: Place) -> list[dict
 
     def followed(key: str, at: str, below: str) -> list[dict[str, str]]:
         before = urlsplit(at)
-        gone = before.scheme in ("", "file") and not os.path.exists(url2pathname(before.path))  # nor if nobody may look
+        gone = before.scheme in ("", "file") and not os.path.exists(url2pathname(before.path))  # or not accessible
         return [{"key": key, "now": f"{now}/{below}"}] if gone or (artifacts / below).exists() else []
 
     return list(chain.from_iterable(each(lambda one: followed(*one), elsewhere, artifacts)))

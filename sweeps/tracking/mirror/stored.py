@@ -1,35 +1,29 @@
-"""What MLflow holds, and the forms in which it wants to be told: runs, epochs, data sets, pages of answers.
-
-`finished_runs` reads back what `make report` takes its numbers from.
-"""
+"""What MLflow holds of a run, and conversions to MLflow's types: metrics of epochs, data sets, pages of replies."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import mlflow
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Run
 
 from mvae.storage.clock import Clock
 from mvae.storage.files import atomic_path, locked
+from mvae.training.records import Record
 from sweeps.planning.state import TrialState
-from sweeps.store.sqlite import sqlite_uri
-from sweeps.tracking.view import DatasetView, RunView, member_tag
-
-if TYPE_CHECKING:
-    from mvae.training.records import Record
-
+from sweeps.store.sqlite import identity_of, sqlite_uri
+from sweeps.tracking.view import DatasetView, RunView
 
 METRICS_A_REQUEST = 800
+"""Largest number of metrics per request. MLflow allows 1000 metrics, tags and parameters together."""
 PAGE = 1000
-"""Below MLflow's limit on a batch (1000 metrics, tags and params together); a page is ours."""
+"""Largest number of runs or models in one reply."""
 NOTE = "mlflow.note.content"
-"""The tag that MLflow shows as a description, in Markdown."""
+"""Name of the tag that MLflow shows as a description, in Markdown."""
 
 MLFLOW_STATUS = {
     TrialState.PENDING: "KILLED",  # it has a run, so it was interrupted
@@ -42,22 +36,24 @@ MLFLOW_STATUS = {
 }
 
 
-_opened: dict[Path, list[tuple[int, int]]] = {}
+_opened: dict[Path, list[tuple[int, int] | None]] = {}
 
 
 def open_database(path: Path) -> str:
-    """The tracking URI of the SQLite database at `path`; where there is none a new one is made, whole or not at all.
+    """Returns the tracking URI of the SQLite database at `path`. Makes the database if it does not exist.
 
-    MLflow migrates an empty database in steps, which two processes at once, or one that is killed, leave broken. And it
-    keeps connections by URI for as long as the process lives, so each new file at an old path gets a new spelling.
+    A new database appears complete or not at all. MLflow fills an empty database in steps, and a kill or a second
+    process would leave it broken.
+
+    MLflow keeps connections by URI until the process ends. So if the file was deleted and made again, its URI gets a
+    different spelling of the same path.
     """
     with locked(path):
         if not path.exists():
             with atomic_path(path) as temporary:
                 mlflow.MlflowClient(sqlite_uri(temporary)).search_experiments(max_results=1)
-        found = path.stat()
+        identity = identity_of(path)
     files = _opened.setdefault(path, [])
-    identity = (found.st_dev, found.st_ino)
     if identity not in files:
         files.append(identity)
     return sqlite_uri(f"{path.parent}{'/.' * files.index(identity)}/{path.name}")
@@ -75,7 +71,7 @@ class Held:
     metrics: dict[str, float]
     has_dataset: bool
     steps: set[int] | None = None
-    """Epochs that are logged; None until the server was asked."""
+    """Epochs that are logged; None until MLflow was asked."""
 
     @classmethod
     def of(cls, run: Run) -> Held:
@@ -91,7 +87,7 @@ class Held:
 
 
 def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any]:
-    """All that a search finds, however many answers it takes."""
+    """Yields everything that a search finds, over all pages of replies."""
     token: str | None = None
     while True:
         page = search(**where, page_token=token)
@@ -101,7 +97,7 @@ def all_pages(search: Callable[..., Any], where: dict[str, Any]) -> Iterator[Any
 
 
 def metrics_of(record: Record) -> list[Metric]:
-    """One epoch's metrics. The time kept with the record makes them equal however often they are logged."""
+    """Returns the metrics of one epoch. They have the time of the record, so logging twice does not double them."""
     speed = {f"speed/{name}": value for name, value in record.get("speed", {}).items()}
     values = {**record["metrics"], **speed, "epoch": record["epoch"]}
     when = milliseconds(record["time"])
@@ -109,7 +105,7 @@ def metrics_of(record: Record) -> list[Metric]:
 
 
 def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
-    """Step and time of the final numbers: those of the last epoch."""
+    """Returns step and time for the final numbers: those of the last epoch."""
     if not view.history:
         return 0, milliseconds(view.started or view.ended or clock.time())
     last = view.history[-1]
@@ -117,7 +113,7 @@ def last_step(view: RunView, clock: Clock) -> tuple[int, int]:
 
 
 def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
-    """Whole steps, as many as fit into one request."""
+    """Yields batches of whole steps, as many as fit into one request."""
     batch: list[Metric] = []
     for step in steps:
         if batch and len(batch) + len(step) > METRICS_A_REQUEST:
@@ -129,53 +125,12 @@ def batches(steps: Iterable[list[Metric]]) -> Iterator[list[Metric]]:
 
 
 def dataset_input(view: DatasetView) -> DatasetInput:
-    """A data set as the input of a run."""
+    """Returns a data set as MLflow's input of a run."""
     source = json.dumps(dict(view.source), sort_keys=True, default=str)
     shown = Dataset(name=view.name, digest=view.fingerprint[:36], source_type="code", source=source)
     return DatasetInput(shown, [InputTag("mlflow.data.context", "training")])
 
 
 def milliseconds(seconds: float) -> int:
-    """A time as MLflow keeps it."""
+    """Returns a time in milliseconds, as MLflow stores it."""
     return round(seconds * 1000)
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """What MLflow holds of a key that is done."""
-
-    params: dict[str, str]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-    sweeps: frozenset[str]
-    """Names of the sweeps that list it."""
-    curve: Callable[[str], tuple[float, ...]] = lambda _: ()
-    """Of a metric by epoch, its values from the first epoch on; asks the store."""
-
-
-def finished_runs(uri: str) -> list[FinishedRun]:
-    """Every finished run of ours in a tracking store, by key; two namespaces may both have a key.
-
-    Raises:
-        Exception: whatever MLflow raises when the store cannot be read.
-    """
-    client = mlflow.MlflowClient(uri)
-    experiments = [found.experiment_id for found in all_pages(client.search_experiments, {"max_results": PAGE})]
-    where = {"experiment_ids": experiments, "filter_string": "tags.`mvae.kind` = 'trial'", "max_results": PAGE}
-    runs = [run for run in all_pages(client.search_runs, where) if run.info.status == "FINISHED"]
-    member = member_tag("")
-    return [
-        FinishedRun(
-            dict(run.data.params),
-            dict(run.data.tags),
-            dict(run.data.metrics),
-            frozenset(name.removeprefix(member) for name in run.data.tags if name.startswith(member)),
-            partial(_curve, client, run.info.run_id),
-        )
-        for run in sorted(runs, key=lambda run: str(run.data.tags["mvae.key"]))
-    ]
-
-
-def _curve(client: mlflow.MlflowClient, run: str, metric: str) -> tuple[float, ...]:
-    by_epoch = {point.step: point.value for point in client.get_metric_history(run, metric)}
-    return tuple(by_epoch[epoch] for epoch in sorted(by_epoch) if epoch)

@@ -1,4 +1,4 @@
-"""What a run has besides numbers: files, and the trained model."""
+"""Uploads files and the trained model of a run to MLflow."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ if TYPE_CHECKING:
     import torch
 
 LoadModel = Callable[[RunView], "tuple[torch.nn.Module, np.ndarray | None] | None"]
-"""The trained module of a finished run, in evaluation mode, and an example of its input; None where there is none.
+"""Returns the trained module of a finished run, in evaluation mode, and an example of its input.
 
-The example alone is None for a module that wants more than one array.
+Returns None if there is no module. The example is None if the module needs more than one array.
 """
 
 
 class Uploads:
-    """Puts files and models into the artifacts of runs of one experiment.
+    """Uploads files and models of runs of one experiment.
 
     Args:
-        experiment: its id.
-        namespace: UUID of the storage name whose runs these are.
-        load_model: see `LoadModel`; an error in it is said, and costs that model alone.
-        say: takes a line for the user.
-        models: those that are there, by their run.
-        deep: look for deleted files in folders at any depth. A look costs a request per folder, so on a server only the
-            first level is compared.
-        clock: dates the numbers of a trial that has no dates of its own.
+        experiment: id of the experiment.
+        namespace: UUID of the storage name.
+        load_model: see `LoadModel`. If it fails, a line tells the user and only that model is skipped.
+        say: gets a line for the user.
+        models: logged models that MLflow holds, by id of their run.
+        deep: whether to look for deleted files in subfolders too. That needs a request per folder, so on a server only
+            the first level is compared.
+        clock: gives a time to final numbers of a trial without times.
     """
 
     def __init__(
@@ -61,13 +61,17 @@ class Uploads:
         self._client, self._experiment, self._namespace = client, experiment, namespace
         self._load_model, self._say, self._models = load_model, say, models
         self._deep, self._clock = deep, clock
-        self._seen: set[tuple[str, str]] = set()  # runs and names, and models, that were looked for
+        self._seen: set[tuple[str, str]] = set()  # folders of runs (id, name) and models (id, "") already compared
 
-    def files(self, held: Held, given: AnyPlace | None, name: str) -> dict[str, str]:
-        """A folder or a file as artifacts under `name`, again when one has changed; the tag that says so."""
-        if given is None:
+    def files(self, held: Held, source: AnyPlace | None, name: str) -> dict[str, str]:
+        """Uploads a folder or a file as artifacts under `name`, if it has changed or was deleted in MLflow.
+
+        Returns:
+            The tag with the digest of the files; empty if there are no files.
+        """
+        if source is None:
             return {}
-        root = place(given)
+        root = place(source)
         versions = root.listing() or ({".": root.version()} if root.is_file() else {})
         if not versions:
             return {}
@@ -86,14 +90,17 @@ class Uploads:
         except FileNotFoundError:
             if all(file.exists() for file in files.values()):
                 raise
-            return {}  # one went meanwhile: the next time tells
+            return {}  # a file was deleted meanwhile; the next call uploads the rest
         return digest
 
     def model(self, held: Held, view: RunView) -> dict[str, str]:
-        """The final model, once; the tag that says so. One half-uploaded by a dead driver, or deleted, is logged again.
+        """Logs the final model, unless MLflow already holds all of it.
 
-        Not by `mlflow.pytorch.log_model`, which wants an active run and the process-wide tracking URI, and which on
-        leaving would end a run that is not ours to end; this is what it does, without them.
+        Does what `mlflow.pytorch.log_model` does. That function needs an active run and the process-wide tracking URI,
+        and it would end the run.
+
+        Returns:
+            The tag with the model's URI; empty if there is no model.
         """
         model = self._models.get(held.run_id)
         ask, needed = self._client.list_logged_model_artifacts, ("MLmodel", "data/model.pth")
@@ -108,10 +115,11 @@ class Uploads:
         return {"mvae.logged_model": f"models:/{model.model_id}"}
 
     def _lacks(self, ask: Callable[..., Iterable[FileInfo]], owner: str, folder: str, files: Iterable[str]) -> bool:
-        """Whether somebody has deleted one of the files in a folder of artifacts; asked once per owner and folder.
+        """Whether files are missing in a folder of artifacts. Asks MLflow only once per owner and folder.
 
         Args:
-            ask: lists a folder of the artifacts of `owner`, which is the id of a run or of a model.
+            ask: lists a folder of the artifacts of an owner.
+            owner: id of a run or of a model.
         """
         if (owner, folder) in self._seen:
             return False
@@ -131,8 +139,8 @@ class Uploads:
         try:
             loaded = self._load_model(view)
             signature = None if loaded is None or loaded[1] is None else _signature(loaded[0], loaded[1])
-        except Exception as error:  # the model's own trouble must not look like the server's, nor be tried for ever
-            self._say(f"MLflow: the model of {view.name} is left out: {type(error).__name__}: {error}")
+        except Exception as error:  # not raised, or the tracker would take it for an error of MLflow and retry
+            self._say(f"cannot log the model of {view.name} to MLflow ({type(error).__name__}: {error}); skipping it")
             loaded = None
         if loaded is None:
             return None
@@ -159,7 +167,7 @@ class Uploads:
         epoch, when = last_step(view, self._clock)
         final = [Metric(name, value, when, epoch, model_id=model.model_id) for name, value in view.final.items()]
         if final:
-            self._client.log_batch(held.run_id, metrics=final)  # the run has them already, and they are not doubled
+            self._client.log_batch(held.run_id, metrics=final)  # links the numbers to the model; none is doubled
         self._client.log_outputs(held.run_id, [LoggedModelOutput(model.model_id, step=epoch)])
         self._client.log_model_artifacts(model.model_id, str(folder))
         model = self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
@@ -169,7 +177,6 @@ class Uploads:
 
 
 def _signature(module: torch.nn.Module, example: np.ndarray) -> Any:
-    """MLflow's note of shapes and types, from one run of the module on the example."""
     import torch
 
     with torch.no_grad():

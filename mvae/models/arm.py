@@ -137,7 +137,7 @@ class Arm:
     handles: frozenset[Feature] = frozenset({Feature.TEXTS})
     """Features of data sets that the arm supports, besides an image and a label."""
     hyperparameters: tuple[Hyperparameter, ...] = ()
-    """The arm's own settings, in addition to those of every trial. Read them with `trial.own_value`. Part of the key."""
+    """The arm's own settings, in addition to those of every trial, read with `trial.own_value`. Part of the key."""
     most_modalities: int | None = None
     """Largest number of modalities that the arm can be trained on. None: no limit."""
     cuda_graphs: bool = False

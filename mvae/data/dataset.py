@@ -1,7 +1,7 @@
 """Describes data sets before any file is read: modalities, origin, and the paper's settings. Imports no torch.
 
 `Source` describes a data set; `mvae.data.examples.Dataset` holds its examples in memory.
-To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/__init__.py`.
+To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/registry.py`.
 To add one from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
 """
 

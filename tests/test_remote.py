@@ -308,7 +308,7 @@ def test_a_contested_killed_and_damaged_sweep_in_a_bucket_ends_as_in_a_folder(
         refused, holder = sorted(drivers, key=lambda driver: driver.process.poll() is None)
         ended = refused.ended()
         assert ended.code == BAD_INPUT, ended
-        assert "'main' is held by process" in ended.err
+        assert "'main' is in use by process" in ended.err
         holder.until(lambda: epoch() >= 3, "a few epochs")
         tree = holder.tree()
         holder.kill()

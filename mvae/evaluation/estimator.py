@@ -20,7 +20,7 @@ from mvae.evaluation.importance import (
     mixture_proposal,
     mixture_with_prior,
 )
-from mvae.evaluation.tokens import KNOWN
+from mvae.measure import KNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
 from mvae.models.posteriors import Mixture, Posterior, double, of_each

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mvae.data import DATASETS, source
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences, has_views
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, Source, all_sentences, directions, has_views
 from mvae.measure import Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
@@ -13,6 +13,9 @@ from mvae.trial import Trial
 
 if TYPE_CHECKING:
     from mvae.data.examples import Dataset
+
+JUDGE_EPOCHS = 20
+"""Epochs of the classifiers that judge generated images."""
 
 PREDICTED = {
     "accuracy": frozenset({Kind.LABEL, Kind.TEXT}),
@@ -65,12 +68,8 @@ def _has_image(data: Source | Dataset) -> bool:
     return any(modality.kind is Kind.IMAGE for modality in data.modalities)
 
 
-JUDGE_EPOCHS = 20
-"""Epochs of the classifiers that judge generated images."""
-
-
 def judge_trials(dataset: str) -> tuple[Trial, ...]:
-    """The classifiers that judge a data set's models, one per modality: trials of their own, shared by key.
+    """Returns the trials of the classifiers that judge a data set's models, one per modality.
 
     Raises:
         Refusal: the data set has no hidden label.
@@ -78,3 +77,21 @@ def judge_trials(dataset: str) -> tuple[Trial, ...]:
     names = [modality.name for modality in source(dataset).modalities]
     fields: dict[str, Any] = {"epochs": JUDGE_EPOCHS, "batch_size": 128, "learning_rate": 1e-3}
     return tuple(Trial.create(dataset=dataset, model="judge", own={"modality": name}, **fields) for name in names)
+
+
+def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
+    """Whether an arm predicts the label or the text of these modalities."""
+    return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
+
+
+def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
+    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm, perhaps none."""
+    chosen, kinds = arm(token), {modality.kind for modality in modalities}
+    if chosen.watch is not None:
+        return (chosen.watched,) if chosen.watched else ()
+    if "translation" in chosen.measures and all_sentences(modalities):
+        return tuple(f"validation/log_likelihood_{name}" for name in directions(modalities))
+    accuracy = has_accuracy(token, modalities)
+    attributes = "attributes" in chosen.measures and not kinds.isdisjoint(ATTRIBUTE_KINDS)
+    of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")
+    return ("validation/accuracy",) * accuracy + of_attributes * attributes

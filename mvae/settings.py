@@ -85,6 +85,11 @@ class Settings(BaseModel):
     own: tuple[tuple[str, Value], ...] = ()
     """Values of all hyper-parameters that the arm declares, sorted by name (mvae/hyperparameters.py)."""
 
+    def value(self, name: str) -> Any:
+        """Returns the value of a field or of one of the arm's own hyper-parameters."""
+        own = dict(self.own)
+        return own[name] if name in own else getattr(self, name)
+
     def own_value(self, name: str) -> Any:
         """Returns the value of one of the arm's own hyper-parameters.
 

@@ -88,8 +88,9 @@ class Trial(Settings, use_attribute_docstrings=False):
         return cls._checked({"dataset": dataset, "model": model, **defaults, **given})
 
     def with_(self, **changes: Any) -> Self:
-        """Returns a copy with some fields changed, and validates it."""
-        return self._checked({**self.model_dump(), **changes})
+        """Returns a copy with some fields or hyper-parameters of the arm changed, and validates it."""
+        own = {name: changes.pop(name, value) for name, value in self.own}
+        return self._checked({**self.model_dump(), "own": own, **changes})
 
     @classmethod
     def _checked(cls, fields: dict[str, Any]) -> Self:

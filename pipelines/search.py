@@ -141,6 +141,8 @@ def command(trial: Trial, options: Options) -> str:
     reads = trial.hashed_fields()
     settings = ("epochs", *TrialOptions.model_fields, "pairing", "targets")
     words |= {name: reads[name] for name in settings if reads.get(name) is not None}
+    if trial.own:
+        words["set"] = ",".join(f"{name}={value}" for name, value in trial.own)
     places = ("name", "storage", "data_root", "cache", "tracking_uri", "plugins")
     words |= {
         name: _for_any_folder(name, getattr(options, name)) for name in places if name in options.model_fields_set

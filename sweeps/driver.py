@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,6 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mvae import plugins
+from mvae.evaluation.measurable import needed as needed_by
 from mvae.storage.place import Place, each
 from sweeps import engine
 from sweeps.cli.console import Console, Progress
@@ -173,7 +175,7 @@ class Driver:
             expected = max(engine.trials_at_once(capacity, needs, most) for needs, _ in groups)
             estimate = self.planned.estimate
             progress.expect(None if estimate.unknown else estimate.lasting(expected))
-            for needs, alike in groups:
+            for needs, alike in [group for wave in waves(jobs) for group in engine.alike(wave)]:
                 at_once = engine.trials_at_once(capacity, needs, most, len(alike))
                 if memory_limit := engine.memory_bound(capacity, needs, most, len(alike)):
                     self.console.say(memory_limit)
@@ -281,6 +283,13 @@ class Driver:
             started=self.started,
             ended=None if state is TrialState.RUNNING else time.time(),
         )
+
+
+def waves(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Returns the jobs in the order in which they can run: first the trials whose models other jobs' measures need."""
+    needed = {trial for job in jobs for trial in needed_by(job.measures, job.trial.dataset)}
+    first = [job for job in jobs if job.trial in needed]
+    return [wave for wave in (first, [job for job in jobs if job.trial not in needed]) if wave]
 
 
 def report_on(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from mvae.data import DATASETS, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, Source, all_sentences, directions, has_views
-from mvae.measure import Measure
+from mvae.measure import COHERENCE, Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
@@ -77,6 +78,11 @@ def judge_trials(dataset: str) -> tuple[Trial, ...]:
     names = [modality.name for modality in source(dataset).modalities]
     fields: dict[str, Any] = {"epochs": JUDGE_EPOCHS, "batch_size": 128, "learning_rate": 1e-3}
     return tuple(Trial.create(dataset=dataset, model="judge", own={"modality": name}, **fields) for name in names)
+
+
+def needed(measures: Iterable[Measure], dataset: str) -> tuple[Trial, ...]:
+    """Returns the trials whose models must be trained before these measures can be computed on a data set."""
+    return judge_trials(dataset) if COHERENCE in measures else ()
 
 
 def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:

@@ -150,9 +150,7 @@ MVTCAE_ARM = replace(
     learner=Later("mvtcae", "MvtcaeLearner"),
     hyperparameters=(
         _BETA,
-        Hyperparameter(
-            "a", 5 / 6, "Weight of the KLs to the unimodal posteriors.", least=0.0, most=1.0, searched=(0, 1)
-        ),
+        Hyperparameter("a", 5 / 6, "Weight of the KLs to the unimodal posteriors.", least=0.0, most=1.0),
     ),
 )
 

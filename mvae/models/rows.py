@@ -157,9 +157,9 @@ class RowLearner(ElboLearner):
         raise NotImplementedError
 
     def _presence(self, step: Step) -> Presence:
-        known = self._presences.get(id(step.present_RM)) if step.alike else None
+        known = self._presences.get(id(step.present_RM)) if step.shares_masks else None
         if known is None:
             known = Presence.of(self.workers.share(step.present_RM), self.device)
-            if step.alike:
+            if step.shares_masks:
                 self._presences[id(step.present_RM)] = known
         return known

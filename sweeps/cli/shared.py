@@ -8,7 +8,7 @@
 Options of every pipeline are in options.py, options of only one pipeline in that pipeline's file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Any, Self
 
@@ -16,7 +16,7 @@ from pydantic import Field
 
 from mvae.data import training_examples
 from mvae.measure import Measure
-from mvae.models import ARMS
+from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.supervision import check_fraction
 from mvae.trial import Trial
@@ -62,7 +62,10 @@ class Preset:
     def under(self, options: CommonOptions) -> Self:
         """Returns the preset, overridden by the options of the same names. `columns` stays."""
         given = {own.name: getattr(options, own.name, None) for own in fields(self)}
-        return replace(self, **{name: value for name, value in given.items() if value is not None})
+        chosen = replace(self, **{name: value for name, value in given.items() if value is not None})
+        for name, _ in options.set:
+            check_declared(name, chosen.arms)
+        return chosen
 
     def trials(self, options: CommonOptions, model: str, **fields: Any) -> list[Trial]:
         """Returns one trial of this arm per seed.
@@ -73,7 +76,23 @@ class Preset:
             Refusal: the settings contradict each other.
         """
         fields = {"dataset": options.dataset, **self.trial, **options.trial_fields(), **fields}
+        declared = {each.name: each for each in arm(model).hyperparameters}
+        typed = {name: declared[name].read(text) for name, text in options.set if name in declared}
+        fields["own"] = {**fields.get("own", {}), **typed}
         return [Trial.create(model=model, seed=seed, **fields) for seed in self.seeds]
+
+
+def check_declared(name: str, arms: Sequence[str]) -> None:
+    """Checks that an arm declares a hyper-parameter that was typed after `--set`.
+
+    Raises:
+        Refusal: no arm does.
+    """
+    if not any(each.name == name for token in arms for each in arm(token).hyperparameters):
+        known = [f"{each.name} ({token})" for token in ARMS for each in ARMS[token].hyperparameters]
+        raise Refusal(
+            f"--set {name}: no arm of {', '.join(arms)} has this hyper-parameter: choose among {', '.join(known)}"
+        )
 
 
 def report_name(name: str, samples: int) -> str:

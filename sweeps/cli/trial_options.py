@@ -12,6 +12,7 @@ from pydantic_settings import (
 
 from mvae.settings import Settings
 from sweeps.cli.values import (
+    Assignments,
     Count,
     NotNegative,
     Positive,
@@ -40,6 +41,9 @@ class TrialOptions(BaseSettings):
     offers: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Names that `--help` lists for --dataset and --arms. If left out, it lists all data sets and arms."""
 
+    set: Assignments = ()
+    """Hyper-parameters that arms declare for themselves, such as beta=2.5,samples=10. Each applies to the arms that
+    declare it."""
     image_network: Token | None = None
     decoder_hidden: Count | None = None
     latents: Count | None = None

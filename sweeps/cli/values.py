@@ -151,6 +151,13 @@ def _fraction(item: str, what: str = "fraction") -> tuple[float]:
     return (number,)
 
 
+def _assignment(item: str) -> tuple[tuple[str, str]]:
+    name, equals, value = item.partition("=")
+    if not (name and equals and value):
+        raise Refusal(f"{item} is not NAME=VALUE; write several with commas between them, such as beta=2.5,samples=10")
+    return ((name, value),)
+
+
 def _file(item: str) -> tuple[Path]:
     path = _absolute(item)
     if not path.is_file():
@@ -193,6 +200,7 @@ names = listed(lambda item: [str(token(item))])
 
 Token = Annotated[str, BeforeValidator(token), Written("NAME")]
 Names = Annotated[tuple[str, ...], BeforeValidator(names), Field(min_length=1), Written("NAME,...")]
+Assignments = Annotated[tuple[tuple[str, str], ...], BeforeValidator(listed(_assignment)), Written("NAME=VALUE,...")]
 Seeds = Annotated[
     tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(listed(_range)), Field(min_length=1), Written("0-2,...")
 ]

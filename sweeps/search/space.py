@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, get_args
 
 from mvae.data import source
+from mvae.hyperparameters import Hyperparameter
 from mvae.measure import Measure
 from mvae.models import arm
 from mvae.refusal import Refusal
@@ -86,6 +87,7 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
     fixed = {*given, *(("annealing_share",) if default.annealing_epochs is not None else ())}
     networks = source(default.dataset).defaults.image_networks
     own = {name: networks if name == "image_network" else span for name, span in RANGES.items() if name in read}
+    own |= {each.name: span for each in arm(default.model).hyperparameters if (span := range_of(each))}
     able = {name: span for name, span in own.items() if isinstance(span, Span) or len(span) > 1}
     what = f"arm {default.model} on {default.dataset}"
     if not able:
@@ -99,13 +101,25 @@ def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -
     if not free:
         raise Refusal(f"nothing to search for: options fix all of {', '.join(able)}; remove one of them")
     for name, span in free.items():
-        value = getattr(default, name)
+        value = default.value(name)
         if value not in span:
             raise Refusal(
                 f"{name} = {value} of {what} is not in the search range {words(span)} ({DIGITS} significant digits):"
-                f" fix it with --{name.replace('_', '-')}, or exclude it with --vary"
+                f" fix it with {flag(name, default)}, or exclude it with --vary"
             )
     return free
+
+
+def flag(name: str, default: Trial) -> str:
+    """Returns the option that sets a setting: --learning-rate, or --set beta for a hyper-parameter of the arm."""
+    return f"--set {name}" if name in dict(default.own) else f"--{name.replace('_', '-')}"
+
+
+def range_of(each: Hyperparameter) -> Range | None:
+    """Returns the range that an arm declares for one of its hyper-parameters; None if it is not searched."""
+    if each.searched is not None:
+        return Span(*each.searched, log=each.log, whole=isinstance(each.default, int))
+    return (False, True) if isinstance(each.default, bool) else each.choices or None
 
 
 def words(span: Range) -> str:
@@ -193,7 +207,7 @@ class Search:
         return trial.key(self.fingerprint)
 
     def settings(self, trial: Trial) -> dict[str, Any]:
-        return {name: getattr(trial, name) for name in self.varied}
+        return {name: trial.value(name) for name in self.varied}
 
     def settings_of(self, fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
         """Returns the settings of a trial from any sweep; None if the trial is not one of this search.
@@ -201,7 +215,8 @@ class Search:
         Args:
             fields: the trial's fields, as in its result.
         """
-        found = {name: fields.get(name) for name in self.varied}
+        known = {**fields, **dict(fields.get("own") or ())}
+        found = {name: known.get(name) for name in self.varied}
         inside = all(found[name] in span for name, span in self.varied.items())
         try:
             return found if inside and self.key(self.trial(found)) == key else None

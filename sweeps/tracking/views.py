@@ -14,13 +14,14 @@ from mvae.data import Kind, Modality, source
 from mvae.measure import VERSIONS
 from mvae.models import arm
 from mvae.storage.place import Place, each
-from mvae.training.records import MODEL, Record
+from mvae.training.records import Record
 from mvae.trial import Trial
 from sweeps.cli.words import counted
 from sweeps.planning.plan import Cell, Fingerprints, Plan, fingerprint_of
 from sweeps.planning.state import TrialState
 from sweeps.store.results import Result
 from sweeps.store.store import Store
+from sweeps.store.trained import trained_model
 from sweeps.table.entries import grouped
 from sweeps.table.published import column_label
 from sweeps.tracking.view import DatasetView, RunView
@@ -92,15 +93,12 @@ class Catalogue:
         for module_of_plugin in plugins.modules():
             register_pickle_by_value(module_of_plugin)
         trial = self._plan.trials[view.key].trial
-        checkpoints = self._store.checkpoints(view.key)
-        newest, modalities = checkpoints.latest(), self._modalities(trial)
-        if newest is None or modalities is None:
+        modalities = self._modalities(trial)
+        module = None if modalities is None else trained_model(self._store, view.key, trial, modalities)
+        if module is None or modalities is None:
             return None
-        chosen = arm(trial.model)
-        module = chosen.build(trial, modalities)
-        module.load_state_dict(checkpoints.load(newest, MODEL))
-        from_image = chosen.measures & {"accuracy", "readout"} and modalities[0].kind is Kind.IMAGE
-        return module.eval(), np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
+        from_image = arm(trial.model).measures & {"accuracy", "readout"} and modalities[0].kind is Kind.IMAGE
+        return module, np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
 
     def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
         """Modalities of a trial's model; None if they are recorded in converted data that is missing."""

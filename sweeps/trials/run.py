@@ -27,6 +27,7 @@ from mvae.evaluation.samples import conditional_grids, sample_grids, sample_word
 from mvae.evaluation.sheets import save_png
 from mvae.evaluation.translation import translation_tables
 from mvae.evaluation.vision import figures
+from mvae.models import arm
 from mvae.models.cvae import CVAE
 from mvae.models.multimodal import Multimodal
 from mvae.plugins import load as load_plugins
@@ -34,10 +35,11 @@ from mvae.plugins import made_by
 from mvae.refusal import Refusal
 from mvae.storage.files import Damaged
 from mvae.training.loop import THREADS, NonFiniteLoss, best_epoch, train
-from mvae.trial import TRAINING_VERSION
+from mvae.trial import TRAINING_VERSION, Trial
 from mvae.workers import ALONE, Workers
 from sweeps.store.provenance import Attempts
 from sweeps.store.results import Result
+from sweeps.store.trained import trained_model
 from sweeps.table.markdown import word_tables
 from sweeps.trials.messages import REPORT_EVERY, TRANSLATIONS, Job, Message, Repeats
 from sweeps.trials.parts import PartFiles
@@ -157,7 +159,11 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
     for measure in job.measures:
         began = time.time()
         parts = PartFiles(job.store.measuring(job.key), measure.token, trained.checkpoint, attempts.device)
-        host = Host(lambda done, of: throttled(Message(epoch, epoch, measured=done / of)), parts)
+        host = Host(
+            lambda done, of: throttled(Message(epoch, epoch, measured=done / of)),
+            parts,
+            lambda other: _finished(job, other, data),
+        )
         metrics = compute(measure, trained.model, job.trial, data, host) | best_epoch(trained.history)
         about = {
             "git": job.git,
@@ -169,6 +175,21 @@ def _run(job: Job, send: Callable[[Message], None], workers: Workers, device: st
         )
         parts.remove()
     checkpoints.keep_final_weights()
+
+
+def _finished(job: Job, trial: Trial, data: Dataset) -> nn.Module:
+    """Loads the model of another finished trial on the same data set.
+
+    Raises:
+        Refusal: the trial has no model yet.
+    """
+    found = trained_model(job.store, trial.key(data.fingerprint), trial, data.modalities)
+    if found is None:
+        raise Refusal(
+            f"the {arm(trial.model).title} trial {trial.key(data.fingerprint)}, which this measure needs, has no"
+            " checkpoint: run the same command again"
+        )
+    return found
 
 
 def _take(device: str, share: float) -> None:

@@ -18,6 +18,11 @@ VERSIONS = frozenset(
 )
 """Name and version of every measure that mvae/evaluation/measures.py computes."""
 
+KNOWN = "_known"
+"""Suffix of the metrics of sentences that leave out <unk>, for example log_marginal_known."""
+BOTH = "both"
+"""Name for all languages together in the names of metrics."""
+
 NAMES = frozenset(name for name, _ in VERSIONS)
 
 

@@ -19,17 +19,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 from pydantic import AfterValidator, Field
 
 import pipelines
 from mvae.data import Kind, fingerprint, source
+from mvae.decimals import plain
+from mvae.evaluation.measurable import validation_metrics
 from mvae.measure import ACCURACY, Measure, readout
 from mvae.models import arm
 from mvae.refusal import Refusal
 from mvae.settings import Pairing, Targets
 from mvae.storage.objects import RemotePath
-from mvae.training.loop import validation_metrics
 from mvae.trial import Trial
 from pipelines.train import PRESETS, measure_of
 from sweeps.cli.options import CommonOptions
@@ -38,8 +38,6 @@ from sweeps.cli.shared import PairedFraction, check_pairs
 from sweeps.cli.tracking_uri import tracking_uri, without_credentials
 from sweeps.cli.trial_options import TrialOptions
 from sweeps.cli.values import Count, Names, Uri, Written
-from sweeps.search.database import check_can_be_made, study_uri
-from sweeps.search.driver import sweep_of
 from sweeps.search.space import Search, ranges
 from sweeps.start import start
 from sweeps.store.store import Store
@@ -139,7 +137,7 @@ def command(trial: Trial, options: Options) -> str:
         "seeds": f"{trial.seed}-{trial.seed + 2}",
     }
     if options.paired_fraction is not None or of_table:
-        words[fraction] = np.format_float_positional(options.paired_fraction or 1.0, trim="-")
+        words[fraction] = plain(options.paired_fraction or 1.0)
     reads = trial.hashed_fields()
     settings = ("epochs", *TrialOptions.model_fields, "pairing", "targets")
     words |= {name: reads[name] for name in settings if reads.get(name) is not None}
@@ -167,6 +165,9 @@ def sweep(options: Options) -> Sweep:
     Raises:
         Refusal: like `search`; or missing data, or a study that cannot be read.
     """
+    from sweeps.search.database import check_can_be_made, study_uri
+    from sweeps.search.driver import sweep_of
+
     wanted = search(options)
     check_pairs(options, options.paired_fraction)
     store = Store.open(options.storage, options.name, create=False)

@@ -22,12 +22,10 @@ from typing import Annotated, Any, ClassVar
 from pydantic import model_validator
 
 from mvae.data import Modality, modalities_of, source
+from mvae.data.dataset import directions
 from mvae.data.registry import names_of
-from mvae.data.sentences.translation import TRANSLATION as CORPUS
 from mvae.evaluation.measurable import check_measurable
-from mvae.evaluation.tokens import KNOWN
-from mvae.evaluation.translation import BOTH, directions
-from mvae.measure import TRANSLATION, sentence_likelihood
+from mvae.measure import BOTH, KNOWN, TRANSLATION, sentence_likelihood
 from mvae.models import arm
 from mvae.settings import Pairing
 from sweeps.cli.options import CommonOptions, TargetSets
@@ -71,7 +69,7 @@ class Options(CommonOptions):
     @classmethod
     def _a_corpus_is_the_data_set(cls, typed: Any) -> Any:
         conflict = "--corpus needs --dataset translation, not {}: leave one of the two options out"
-        return folder_as_data_set(typed, "corpus", CORPUS.name, conflict)
+        return folder_as_data_set(typed, "corpus", "translation", conflict)
 
 
 PRESETS = {"demo": Preset(samples=20), "paper": Preset(seeds=(0, 1, 2))}

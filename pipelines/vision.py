@@ -26,7 +26,7 @@ from mvae.data import source
 from mvae.data.faces.vision import VISION_FACES_SMALL, VISION_IMAGES
 from mvae.data.registry import names_of
 from mvae.evaluation.measurable import check_measurable
-from mvae.evaluation.vision import FIGURES, TASKS, Task
+from mvae.evaluation.vision_tasks import FIGURES, TASKS, Task
 from mvae.measure import VISION
 from mvae.refusal import Refusal
 from mvae.settings import Targets

@@ -12,7 +12,7 @@ from mvae.data import DATASETS
 from mvae.data.faces import vision
 from mvae.data.faces.celeba import CELEBA, CELEBA19
 from mvae.data.faces.faces import describe, drawn
-from mvae.evaluation.vision import FIGURES
+from mvae.evaluation.vision_tasks import FIGURES
 from sweeps.main import BAD_INPUT
 from sweeps.trials.messages import TRANSLATIONS
 from tests.corpora import PAIRS, write_corpus

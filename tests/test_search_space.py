@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from mvae.data import DATASETS, fingerprint, load
+from mvae.evaluation.measurable import validation_metrics
 from mvae.models import ARMS
 from mvae.refusal import Refusal
 from mvae.storage.objects import place
-from mvae.training.loop import validated, validation_metrics
+from mvae.training.loop import validated
 from mvae.trial import Trial
 from pipelines import train, weak_supervision
 from pipelines.search import Options, sweep

@@ -15,7 +15,8 @@ from mvae.data.faces.vision import MODALITIES, grayscale, hidden_half, obscured,
 from mvae.evaluation import vision
 from mvae.evaluation.measurable import check_measurable
 from mvae.evaluation.measures import compute
-from mvae.evaluation.vision import FIGURES, TASKS, chroma, figures, make, psnr, ssim, vision_metrics
+from mvae.evaluation.vision import figures, make, psnr, ssim, vision_metrics
+from mvae.evaluation.vision_tasks import FIGURES, TASKS, chroma
 from mvae.measure import VISION
 from mvae.models.mvae import MVAE, build_mvae
 from mvae.refusal import Refusal

@@ -9,7 +9,7 @@ from PIL import Image
 
 from mvae import data
 from mvae.data.faces import vision
-from mvae.evaluation.vision import FIGURES
+from mvae.evaluation.vision_tasks import FIGURES
 from mvae.measure import VISION
 from mvae.trial import Trial
 from pipelines.vision import Options, cells, sweep

@@ -8,6 +8,7 @@ To add one from outside the package, pass the `Source` to `mvae.data.add` (docs/
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -107,6 +108,12 @@ def position(modalities: Sequence[Modality], kind: Kind) -> int:
 def all_sentences(modalities: Sequence[Modality]) -> bool:
     """Whether all modalities are sentences, so that they can be translated."""
     return bool(modalities) and all(modality.sentences for modality in modalities)
+
+
+def directions(modalities: Sequence[Modality]) -> dict[str, tuple[int, int]]:
+    """Returns every pair of languages: the positions of source and target, by a name such as en-vi."""
+    pairs = itertools.permutations(range(len(modalities)), 2)
+    return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
 
 VIEWS = ("image", "grayscale", "edges", "mask", "obscured", "watermark")

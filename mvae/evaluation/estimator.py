@@ -18,7 +18,7 @@ from mvae.evaluation.importance import (
     half_prior_proposal,
     importance_estimates,
 )
-from mvae.evaluation.tokens import KNOWN
+from mvae.measure import KNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
 

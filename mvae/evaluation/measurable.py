@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mvae.data import DATASETS
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Source, all_sentences, has_views
+from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, Source, all_sentences, directions, has_views
 from mvae.measure import Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
@@ -58,3 +58,21 @@ def _has_predicted(measure: Measure, data: Source | Dataset) -> bool:
 
 def _has_image(data: Source | Dataset) -> bool:
     return any(modality.kind is Kind.IMAGE for modality in data.modalities)
+
+
+def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
+    """Whether an arm predicts the label or the text of these modalities."""
+    return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
+
+
+def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
+    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm, perhaps none."""
+    chosen, kinds = arm(token), {modality.kind for modality in modalities}
+    if chosen.watch is not None:
+        return (chosen.watched,) if chosen.watched else ()
+    if "translation" in chosen.measures and all_sentences(modalities):
+        return tuple(f"validation/log_likelihood_{name}" for name in directions(modalities))
+    accuracy = has_accuracy(token, modalities)
+    attributes = "attributes" in chosen.measures and not kinds.isdisjoint(ATTRIBUTE_KINDS)
+    of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")
+    return ("validation/accuracy",) * accuracy + of_attributes * attributes

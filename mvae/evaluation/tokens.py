@@ -11,9 +11,7 @@ import numpy as np
 
 from mvae.data.examples import Split
 from mvae.data.sentences.sentences import Sentences
-
-KNOWN = "_known"
-"""Suffix of the metrics that leave out <unk>, for example log_marginal_known."""
+from mvae.measure import KNOWN
 
 
 def sentences_in(split: Split, m: int) -> Sentences:

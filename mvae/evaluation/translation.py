@@ -14,18 +14,18 @@ Shapes: n sentences, D latents.
 
 from collections import Counter
 from collections.abc import Iterator
-from itertools import permutations
 
 import torch
 from torch import Tensor
 
-from mvae.data.dataset import SPLITS, Modality
+from mvae.data.dataset import SPLITS, Modality, directions
 from mvae.data.examples import Dataset, Split
 from mvae.data.sentences.sentences import Sentences, sentence_of
 from mvae.data.sentences.text import UNKNOWN, stop_token
 from mvae.evaluation.accuracy import evaluated
-from mvae.evaluation.tokens import KNOWN, sentences_in
+from mvae.evaluation.tokens import sentences_in
 from mvae.evaluation.words import WordTable
+from mvae.measure import BOTH, KNOWN
 from mvae.models.gaussian import Gaussian
 from mvae.models.multimodal import Multimodal
 from mvae.networks.text import TextDecoder
@@ -33,17 +33,8 @@ from mvae.streams import torch_generator
 
 SENTENCES_PER_PASS = 250
 
-BOTH = "both"
-"""Name for all languages together in the names of metrics."""
-
 SHOWN = 12
 """Sentences per table of examples."""
-
-
-def directions(modalities: tuple[Modality, ...]) -> dict[str, tuple[int, int]]:
-    """Returns every pair of languages: the positions of source and target, by a name such as en-vi."""
-    pairs = permutations(range(len(modalities)), 2)
-    return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
 
 def bleu_and_chrf(answers: list[str], references: list[str]) -> tuple[float, float]:

@@ -10,16 +10,15 @@ Shapes: n examples, C channels, H height, W width, P values per example.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from mvae.data.examples import Dataset, Split
-from mvae.data.faces.vision import MODALITIES, grayscale, hidden_half, watermark
+from mvae.data.faces.vision import grayscale
 from mvae.evaluation.accuracy import evaluated
 from mvae.evaluation.sheets import Sheet
+from mvae.evaluation.vision_tasks import ALL, FIGURES, TASKS, Task
 from mvae.models.multimodal import Multimodal
 
 ROWS = 100
@@ -27,82 +26,11 @@ ROWS = 100
 SHOWN = 8
 """Examples per figure, as in the paper."""
 
-BLUE, RED = 0.564, 0.713
-"""Factors from B - Y to Cb and from R - Y to Cr (ITU-R BT.601). With them, each has a range of length 1."""
 WINDOW, SPREAD = 11, 1.5
 """Side and standard deviation of SSIM's Gaussian window, in pixels (Wang et al., 2004)."""
 
 OnProgress = Callable[[int, int], None]
 """Called during a measure with the number of finished examples and the total."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """The part of an image that a task changes."""
-
-    name: str
-    label: str
-    extract: Callable[[Tensor], Tensor]
-    """Maps images [n, C, H, W] to the part's values [n, P]."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task: predict the view `target` from the views `given`."""
-
-    name: str
-    """Suffix of the task's metrics, for example psnr/colour."""
-    label: str
-    """Heading of the task's row in a table."""
-    target: str
-    given: tuple[str, ...]
-    part: Part | None = None
-    keep: Tensor | None = None
-    """Pixels that are copied from the given view, boolean [H, W]. None means that all pixels are predicted."""
-
-
-def chroma(image: Tensor) -> Tensor:
-    """Returns Cb and Cr (ITU-R BT.601) of images [n, 3, H, W] in [0, 1]: [n, 2 H W], in [-0.5, 0.5]."""
-    luma = grayscale(image)
-    return torch.cat([BLUE * (image[:, 2:] - luma), RED * (image[:, :1] - luma)], dim=1).flatten(1)
-
-
-def pixels(where: Tensor, image: Tensor) -> Tensor:
-    """Returns the pixels [n, P] of images [n, C, H, W] where the mask, boolean [H, W], is true."""
-    return image[:, :, where.to(image.device)].flatten(1)
-
-
-ALL = tuple(modality.name for modality in MODALITIES)
-
-TASKS = (
-    Task("reconstruction", "image from all six", "image", ALL),
-    Task("edges", "edges from all six", "edges", ALL),
-    Task("mask", "mask from all six", "mask", ALL),
-    Task("colour", "colour from grey", "image", ("grayscale",), Part("cbcr", "Cb and Cr", chroma)),
-    Task(
-        *("fill_in", "right half from left", "image", ("obscured",)),
-        Part("hidden", "hidden half", partial(pixels, hidden_half())),
-        keep=~hidden_half(),
-    ),
-    Task(
-        "watermark",
-        "watermark removed",
-        "image",
-        ("watermark",),
-        Part("marked", "marked pixels", partial(pixels, watermark())),
-    ),
-    Task("edges_from_image", "edges from image", "edges", ("image",)),
-    Task("mask_from_image", "mask from image", "mask", ("image",)),
-)
-"""The first three tasks are Figure 7, the next three Figures 8 to 10. The last two are not in the paper."""
-
-FIGURES = {
-    "figure-7": ("reconstruction", "edges", "mask"),
-    "figure-8": ("colour",),
-    "figure-9": ("fill_in",),
-    "figure-10": ("watermark",),
-    "edges-and-mask-from-image": ("edges_from_image", "mask_from_image"),
-}
 
 
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
@@ -157,7 +85,7 @@ def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
     made = model.likelihoods[target].mean(model.decode(target, q.mean))
     if task.keep is None:
         return made
-    return torch.where(task.keep.to(made.device), views[task.given[0]], made)
+    return torch.where(task.keep().to(made.device), views[task.given[0]], made)
 
 
 def given_as_answer(task: Task, views: dict[str, Tensor]) -> Tensor | None:

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, all_sentences
+from mvae.data.dataset import ATTRIBUTE_KINDS, all_sentences
 from mvae.data.examples import Dataset
 from mvae.evaluation.accuracy import evaluated, prediction_accuracy
 from mvae.evaluation.attributes import validation_attribute_metrics
-from mvae.evaluation.translation import directions, validation_translation_metrics
+from mvae.evaluation.measurable import has_accuracy
+from mvae.evaluation.translation import validation_translation_metrics
 from mvae.models import arm
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
@@ -151,7 +152,7 @@ def train(
             if not workers.first:
                 continue
             metrics = {**trained, **learner.facts(), **validated(model, trial, data)}
-            if test_curve and _has_accuracy(trial.model, data.modalities):
+            if test_curve and has_accuracy(trial.model, data.modalities):
                 metrics["diagnostic/test_accuracy"] = prediction_accuracy(model, data.modalities, data.test)
             history.append(Record(epoch=epoch + 1, time=time.time(), metrics=metrics, speed=speed))
             if epoch + 1 in looks:
@@ -269,29 +270,12 @@ def validated(model: nn.Module, trial: Settings, data: Dataset) -> dict[str, flo
     if "translation" in chosen.measures and all_sentences(data.modalities):
         assert isinstance(model, Multimodal)
         return validation_translation_metrics(model, data)
-    if _has_accuracy(trial.model, data.modalities):
+    if has_accuracy(trial.model, data.modalities):
         metrics["validation/accuracy"] = prediction_accuracy(model, data.modalities, data.validation)
     if "attributes" in chosen.measures and kinds & ATTRIBUTE_KINDS:
         assert isinstance(model, Multimodal)
         metrics |= validation_attribute_metrics(model, data)
     return metrics
-
-
-def _has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
-    return arm(token).predicts and any(modality.kind in (Kind.LABEL, Kind.TEXT) for modality in modalities)
-
-
-def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """Returns the names of the metrics that `validated` computes for an arm; empty if it computes none."""
-    chosen, kinds = arm(token), {modality.kind for modality in modalities}
-    if chosen.watch is not None:
-        return (chosen.watched,) if chosen.watched else ()
-    if "translation" in chosen.measures and all_sentences(modalities):
-        return tuple(f"validation/log_likelihood_{name}" for name in directions(modalities))
-    accuracy = _has_accuracy(token, modalities)
-    attributes = "attributes" in chosen.measures and not kinds.isdisjoint(ATTRIBUTE_KINDS)
-    of_attributes = ("validation/attribute_accuracy", "validation/attribute_balanced_accuracy")
-    return ("validation/accuracy",) * accuracy + of_attributes * attributes
 
 
 def compile_networks(model: nn.Module) -> None:

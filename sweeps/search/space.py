@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from mvae.data import source
 from mvae.measure import Measure
 from mvae.models import arm
 from mvae.refusal import Refusal
-from mvae.sampling import TARGETS
+from mvae.settings import Targets
 from mvae.training.records import Record
 from mvae.trial import Trial, canonical_json
 from sweeps.planning.plan import Cell
@@ -63,7 +63,7 @@ RANGES: dict[str, Range] = {
     "attribute_weight": Span(0.1, 100.0, log=True),
     "annealing_share": Span(0.05, 1.0),
     "pairing": ("reserved", "proportional"),
-    "targets": TARGETS,
+    "targets": get_args(Targets),
     "image_network": (),
     "decoder_hidden": (1, 2, 3),
 }

@@ -4,7 +4,7 @@ Type    python pipelines/search.py --paired-fraction 0.05                # digit
         python pipelines/search.py --paired-fraction 0.05 --trials 40    # 20 more
         python pipelines/search.py --dataset fashion_mnist --arms mvae --paired-fraction 0.01 --epochs 20 --trials 60
 
-Paper   none: the supplement uses one setting per data set, and does not state pairing, targets and label weight
+Paper   none: the supplement uses one setting per data set, and does not state pairing, targets or label weight
 Expect  on digits with 5 % of the pairs, settings with a better validation accuracy than the default's, within 20 trials
 Runs    digits, 20 trials of 20 epochs
 

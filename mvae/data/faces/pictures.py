@@ -111,8 +111,8 @@ def make(
         beside: small arrays to keep in the folder, by file name (.npy).
         what: description of the pictures for the progress bar (on a terminal) and the log (elsewhere).
         channels: C.
-        block: number of pictures per block; choose fewer if each picture takes long. A folder keeps the number with
-            which it was begun.
+        block: number of pictures per block; choose fewer if each picture takes long. Always pass the
+            same number for the same folder.
     Raises:
         Refusal: a job raised it, or a process was killed. Finished blocks are kept.
         OSError: the disk is full or the folder is not writable.

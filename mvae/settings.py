@@ -59,12 +59,12 @@ class Settings(BaseModel):
     image_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of the image's likelihood."""
     label_weight: float = Field(gt=0)
-    """Weight (lambda) of the label's likelihood (default 1: the supplement gives none). With 50, `own` targets fail
+    """Weight (lambda) of the label's likelihood. The supplement gives none. With 50, `own` targets fail
     (docs/table4.md)."""
     text_weight: float = Field(gt=0)
-    """Weight (lambda) of the text's likelihood (default 1: the supplement gives none; 10 in the authors' code)."""
+    """Weight (lambda) of the text's likelihood. The supplement gives none; the authors' code has 10."""
     attribute_weight: float = Field(gt=0)
-    """Weight (lambda) of an attribute's likelihood (default 1: the supplement gives none; 10 in the authors' code)."""
+    """Weight (lambda) of an attribute's likelihood. The supplement gives none; the authors' code has 10."""
     alpha: float = Field(0.01, ge=0)
     """JMVAE: weight of the KLs that pull the unimodal encoders towards the joint one (section 8: 0.01)."""
     precision: Precision = "float32"

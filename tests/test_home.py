@@ -67,8 +67,8 @@ def test_a_storage_in_the_home_directory_lies_in_the_substitute_folder(homeless:
 
 
 @pytest.mark.parametrize("option", ["--storage", "--cache", "--data-root", "--plugins"])
-def test_the_home_directory_of_nobody_is_refused_and_not_made_in_the_working_directory(option: str) -> None:
-    with pytest.raises(Refusal, match=rf"^{option} ~nobody-at-all/x: there is no user nobody-at-all"):
+def test_the_home_directory_of_an_unknown_user_is_refused_and_not_created(option: str) -> None:
+    with pytest.raises(Refusal, match=rf"^{option} ~nobody-at-all/x: unknown user nobody-at-all"):
         read(Options, (option, "~nobody-at-all/x"))
 
 

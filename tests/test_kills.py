@@ -180,7 +180,9 @@ def test_while_a_driver_runs_a_second_is_refused_and_sigterm_stops_the_first_cle
         first.until((here.store.folder / "lease.json").exists, "it held the lease")
         second = here.run("--arms", "nn", "--fractions", "1", "--seeds", "0", "--epochs", "1")
         assert second.code == 2
-        assert re.fullmatch(r"'main' is held by process \d+ .*, and at work .*choose another --name\n", second.err)
+        assert re.fullmatch(
+            r"--name 'main' is in use by process \d+ .* is being renewed.*choose another --name\n", second.err
+        )
         first.until(lambda: covered(here) >= 1, "its first epoch was done")
         processes = first.tree()
         assert_stopped(first.signalled(signal.SIGTERM), "SIGTERM", here)

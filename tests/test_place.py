@@ -150,7 +150,7 @@ def test_the_namespace_is_created_once_and_a_mark_is_seen_while_it_exists(root: 
 
 def test_a_lease_is_refused_while_it_is_renewed_and_deleted_when_released(root: Place) -> None:
     with Lease(root, print, renew_every=0.05, settle=0.1) as mine:
-        with pytest.raises(Refusal, match="and at work"):
+        with pytest.raises(Refusal, match="is being renewed"):
             Lease(root, print, renew_every=0.05, dead_after=30, settle=0.1).acquire()
         assert not mine.lost.is_set()
     assert list(root.listing()) in ([], ["lease.json.lock"])

@@ -55,7 +55,9 @@ def test_a_second_sweep_of_a_running_name_is_refused(made: Cluster) -> None:
     )
     wait((made.place("held").store.folder / "lease.json").exists, "the first holds the lease", command=first)
     refused = made.submit(*ONE, "--name", "held").ended()
-    assert_one_line(refused, r"'held' is held by process \d+ of root on head, .*, and at work .*choose another --name")
+    assert_one_line(
+        refused, r"--name 'held' is in use by process \d+ of root on head, .* is being renewed.*choose another --name"
+    )
     complete(first)
 
 

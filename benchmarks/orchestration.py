@@ -11,8 +11,8 @@ Overhead per trial  (span x concurrent trials - own work) / trials, in seconds o
                     the start of the first trial to the end of the last. So the overhead includes everything except
                     training and evaluation: checkpoints, results, pictures, Ray, and the time that the driver and
                     MLflow take from the trials. It also includes what each process does once: importing MLflow,
-                    scikit-learn and the optimiser. The same is also given in CPU seconds of all processes of the
-                    command, because other work on the machine lengthens wall time but hardly CPU time.
+                    scikit-learn and the optimiser. The overhead is also given in CPU seconds, summed over all processes
+                    of the command, because other work on the machine lengthens wall time but hardly CPU time.
 Start, end          time per command before the first trial begins, and after the last one ends.
 Again               the same command with nothing left to do.
 Share of a minute   overhead of a trial of one minute: the overhead per trial and the messages that it sends to the

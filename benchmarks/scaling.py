@@ -4,9 +4,9 @@ Type    python -m benchmarks.scaling                        about 3 minutes on t
         python -m benchmarks.scaling --batches 100,1600     only these batch sizes
         python -m benchmarks.scaling --out FILE             writes the numbers as JSON too
 
-Both sides run the training loop itself on the same whole batches. On one side a single process trains while the other
-one waits. On the other side both train together over gloo, each with half of the rows. The sides take turns, block by
-block, and their wall times are compared. So the machine should be idle: other work falsifies the ratio.
+Both sides run the real training loop on the same batches. On one side a single process trains while the other process
+waits. On the other side both processes train together over gloo, each with half of the rows. The sides take turns,
+block by block, and their wall times are compared. Other work distorts the ratio, so leave the machine idle.
 
 one, two    examples per second
 ratio       two divided by one: median (quartiles over blocks); at most 2

@@ -93,7 +93,7 @@ class FewSteps:
         return self.learner.steps_per_epoch
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """The next `steps` batches, for any epoch."""
+        """The next `steps` batches of the endless stream. Ignores `epoch`."""
         return islice(self._batches, self.steps)
 
     def facts(self) -> dict[str, float]:
@@ -105,7 +105,7 @@ class FewSteps:
         return self.learner.loss(batch, step)
 
     def forever(self) -> Iterator[Any]:
-        """Batches of all epochs, without end."""
+        """Endless stream of batches, one epoch after another."""
         epoch = 0
         while True:
             yield from self.learner.batches(epoch)

@@ -18,7 +18,8 @@ from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")
-"""One line per hierarchy, `number:controllers:/path`. In version 2 the number is 0 and no controllers are listed."""
+"""Control groups of this process, one line `number:controllers:/path` per hierarchy. In version 2 the number is 0 and
+no controllers are listed."""
 MEMORY = Path("/proc/meminfo")
 
 GPU_DEVICES = ("nvidia*", "nvhost*", "kfd", "dxg")

@@ -39,7 +39,7 @@ class Settings(BaseModel):
     pairing: Pairing
     """How often the paired set is used: reserved, proportional or resampled (see mvae/sampling.py)."""
     targets: Targets = "own"
-    """What an ELBO term reconstructs: own (what it conditions on, as in the paper) or all (every modality present)."""
+    """Modalities that an ELBO term reconstructs: own (only its inputs, as in the paper) or all (those present)."""
     train_examples: int | None = Field(None, ge=2)
     """Train on only the first N training examples (default: all)."""
     keep_probability: float = Field(1.0, gt=0, le=1)

@@ -1,1 +1,1 @@
-"""The experiments, one file each. A file starts with what to type, what the paper reports, and how long it takes."""
+"""The experiments, one file per experiment. Each file starts with commands, the paper's numbers and the run time."""

@@ -50,11 +50,11 @@ class Options(CommonOptions):
     """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files. With --ks 0 any data set
     will do."""
     ks: Counts | None = None
-    """Random subsets of modalities per step, one column each. Each subset adds an ELBO term to the joint term and the
-    terms of single modalities (default: the preset's)."""
+    """Random subsets of modalities per step, one column per number. Each subset adds an ELBO term to the joint term and
+    the terms of single modalities (default: the preset's)."""
     noise: Annotated[tuple[Noise, ...], BeforeValidator(names), Written("NAME,...")] = ("free", "fixed")
-    """Noise of the ELBO terms, one row each: free (each term draws its own) or fixed (all terms of a step share one
-    draw, as in Figure 6 c)."""
+    """Noise of the ELBO terms, one row per value: free (each term draws its own) or fixed (all terms of a step share
+    one draw, as in Figure 6 c)."""
     samples: SampleCount = None
 
 
@@ -62,7 +62,7 @@ PRESETS = {
     "demo": Preset((0, 1, 4), samples=20, trial={"epochs": 1}),
     "paper": Preset((0, 1, 2, 4, 8, 16, 32, 50), seeds=(0, 1, 2)),
 }
-"""The text gives no number of importance samples for Figure 6. `paper` uses that of Tables 1 and 2."""
+"""The supplement states no number of importance samples for Figure 6. `paper` uses the number of Tables 1 and 2."""
 
 
 def trained(options: Options) -> tuple[TrialAt, ...]:

@@ -2,14 +2,14 @@
 
 Type    python pipelines/likelihoods.py                                          # digits, about 2 minutes on 2 cores
         python pipelines/likelihoods.py --dataset binary_mnist --preset paper    # the tables' first column
-        python pipelines/likelihoods.py --dataset celeba --preset paper          # or --dataset faces, drawn here
+        python pipelines/likelihoods.py --dataset celeba --preset paper          # or --dataset faces: needs no files
         python pipelines/likelihoods.py --dataset binary_mnist --binarisation fixed,dynamic
 
 Paper   supplement, section 4: 1,000 samples from the proposal q(z|x1,x2). BinaryMNIST, MVAE:
         log p(x1) -86.051, log p(x1,x2) -86.278, log p(x1|x2) -83.940;
         variances 21.791 marginal, 21.917 joint, 23.035 conditional (JMVAE 40.646)
-        The main paper has the same table with the proposal q(z|x1). Our estimates with it have no published values
-        next to them.
+        The main paper has the same table with the proposal q(z|x1). For that proposal our table prints our estimates
+        without published values.
 Runs    --preset demo: digits, 5 arms x 1 seed
         --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP. Measuring one trial takes about
         20 minutes of one core: 10,000 test images, 1,000 samples, two proposals (with a DCGAN: 3 hours)
@@ -54,8 +54,8 @@ class Options(CommonOptions):
     samples: SampleCount = None
     targets: TargetRows = ("own", "all")
     binarisation: Binarisations | None = None
-    """Bits of binary_mnist's training images, one row each: fixed (drawn once) or dynamic (drawn again in each epoch)
-    (default: fixed)."""
+    """Bits of binary_mnist's training images, one row per value: fixed (drawn once) or dynamic (drawn again in each
+    epoch) (default: fixed)."""
 
 
 def preset(options: Options) -> Preset:

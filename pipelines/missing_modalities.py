@@ -64,7 +64,7 @@ class Options(CommonOptions):
     dataset: Token = "mnist19"
     """Data set: {names}. mnist19 is computed from MNIST's raw files; faces19 needs no files."""
     keep_probabilities: Probabilities | None = None
-    """Probabilities p, 0 < p <= 1, of keeping each value of each training example, one column each (default: the
+    """Probabilities p, 0 < p <= 1, of keeping each value of each training example, one column per p (default: the
     preset's).
 
     The caption of Figure 5 says "drop with probability p". The text of section 6 says keep, and only that fits the
@@ -76,7 +76,7 @@ PRESETS = {
     "demo": Preset((0.01, CLAIMED, FULL), samples=20, trial={"epochs": 5}),
     "paper": Preset(KEEP_PROBABILITIES, seeds=(0, 1, 2)),
 }
-"""The text gives no number of importance samples for Figure 5. `paper` uses that of Tables 1 and 2."""
+"""The supplement states no number of importance samples for Figure 5. `paper` uses the number of Tables 1 and 2."""
 
 
 def trained(options: Options) -> tuple[TrialAt, ...]:

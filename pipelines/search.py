@@ -4,14 +4,14 @@ Type    python pipelines/search.py --paired-fraction 0.05                # digit
         python pipelines/search.py --paired-fraction 0.05 --trials 40    # 20 more
         python pipelines/search.py --dataset fashion_mnist --arms mvae --paired-fraction 0.01 --epochs 20 --trials 60
 
-Paper   none: the supplement has one setting per data set, and leaves some open (pairing, targets, label weight)
+Paper   none: the supplement uses one setting per data set, and does not state pairing, targets or label weight
 Expect  on digits with 5 % of the pairs, settings with a better validation accuracy than the default's, within 20 trials
 Runs    digits, 20 trials of 20 epochs
 
 By default the search varies learning rate, latents, likelihood weights, annealing share, pairing, targets, image
-network and decoder depth, as far as the arm reads them. A setting that you give, for example --learning-rate 0.001, is
-fixed. --trials is a total: after an interruption the same command resumes, and a larger total adds trials. At the end
-the search prints a command that trains the best settings with more seeds.
+network and decoder depth, except settings that the arm ignores. A setting that you give, for example --learning-rate
+0.001, is fixed. --trials is a total: after an interruption the same command resumes, and a larger total adds trials. At
+the end the search prints a command that trains the best settings with more seeds.
 """
 
 import shlex
@@ -69,7 +69,7 @@ class Options(CommonOptions):
     pairing: Annotated[Pairing | None, Written("NAME")] = None
     """How often the kept pairs are shown: reserved, proportional or resampled (default: varied)."""
     targets: Annotated[Targets | None, Written("own|all")] = None
-    """What an ELBO term reconstructs: own (what it conditions on) or all modalities (default: varied)."""
+    """Modalities that an ELBO term reconstructs: own (only its inputs) or all (default: varied)."""
     study_uri: Uri | None = None
     """Database of the Optuna study (default: a SQLite file in the storage, next to MLflow's)."""
 

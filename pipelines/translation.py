@@ -62,7 +62,7 @@ class Options(CommonOptions):
     """How often the kept pairs are shown: reserved, resampled or proportional, i.e. every pair in every term (default:
     proportional)."""
     targets: TargetSets | None = None
-    """What an ELBO term reconstructs, one row each: own (what it conditions on) or all languages (default: both)."""
+    """Languages that an ELBO term reconstructs, one row per value: own (only its inputs) or all (default: both)."""
     samples: SampleCount = None
 
     @model_validator(mode="before")
@@ -73,7 +73,8 @@ class Options(CommonOptions):
 
 
 PRESETS = {"demo": Preset(samples=20), "paper": Preset(seeds=(0, 1, 2))}
-"""The supplement states neither epochs nor samples for section 11. The 1,000 samples are those of Tables 1 and 2."""
+"""The supplement states neither epochs nor samples for section 11. `paper` uses the 1,000 samples of Tables 1
+and 2."""
 
 
 def trained(options: Options) -> Iterator[TrialAt]:
@@ -94,7 +95,7 @@ def trained(options: Options) -> Iterator[TrialAt]:
 
 
 SCORES = {"greedy": "", "beam": "_beam", "source copied": "_copy", "most frequent": "_frequent"}
-"""What is scored, to the suffix of its metrics."""
+"""Maps each scored translation to the suffix of its metrics."""
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
 """Log-likelihood of each language with samples of its own posterior, and of both with samples of the joint one."""

@@ -64,7 +64,7 @@ class Options(CommonOptions):
     images: Folder | None = None
     """Any folder of face images, searched at any depth. Replaces --dataset."""
     targets: Annotated[Targets | None, Written("own|all")] = None
-    """What an ELBO term reconstructs: own (the views that it conditions on) or all (default: the preset's)."""
+    """Views that an ELBO term reconstructs: own (only its inputs) or all (default: the preset's)."""
     k: Whole | None = None
 
     @model_validator(mode="before")

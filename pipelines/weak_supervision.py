@@ -53,9 +53,9 @@ class Options(CommonOptions):
     }
 
     fractions: Fractions | None = None
-    """Fractions of the training pairs to keep, 0 < f <= 1, one column each (default: the preset's)."""
+    """Fractions of the training pairs to keep, 0 < f <= 1, one column per fraction (default: the preset's)."""
     pairing: Annotated[tuple[Pairing, ...], BeforeValidator(names), Written("NAME,...")] = ("reserved",)
-    """How often the kept pairs are shown, one row each: reserved, proportional or resampled."""
+    """How often the kept pairs are shown, one row per value: reserved, proportional or resampled."""
     targets: TargetRows = ("own", "all")
 
 

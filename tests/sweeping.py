@@ -63,7 +63,8 @@ LIMIT = 600.0
 """Seconds that a wait may take on a slow and busy machine before the test fails."""
 
 SHORT = 9
-"""Longest path of a temporary folder, in characters, in which `sweeps.store.scratch` accepts a place's own folder."""
+"""Longest path, in characters, of a temporary folder in which `place` can make a folder that is short enough for
+`sweeps.store.scratch.temporary`."""
 
 
 def digits_job(store: Store, cache: Path, **fields: Any) -> Job:

@@ -40,7 +40,7 @@ MOST = {
     "vision": Size(trials=1, examples=6_000),
     "weak_supervision": Size(trials=40, examples=5_000_000),
 }
-"""Measured limits; one example may cost hundreds of times one of another data set."""
+"""Measured limits. An example of one data set may take hundreds of times as long as an example of another."""
 
 
 def size(whole: Sweep) -> Size:

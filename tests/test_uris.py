@@ -84,7 +84,7 @@ def test_results_and_the_study_lie_in_the_storage_for_any_folder_name(folder: st
 def test_a_uri_that_means_another_file_is_refused_with_the_one_to_type(folder: str, tmp_path: Path) -> None:
     (tmp_path / folder).mkdir()
     meant, store = tmp_path / folder / "mlflow.db", Store.open(tmp_path, "main", create=False)
-    with pytest.raises(Refusal, match=r"^--tracking-uri sqlite.* means the file .*; for .* write sqlite") as refusal:
+    with pytest.raises(Refusal, match=r"^--tracking-uri sqlite.* means the file .*: to use .*, write sql") as refusal:
         tracking_uri(f"sqlite:///{meant}", "--tracking-uri")
     right = str(refusal.value).rpartition(" write ")[2]
     assert sqlite_path(right) == meant

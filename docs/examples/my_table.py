@@ -34,7 +34,7 @@ class Options(CommonOptions):
     """My table"""
 
     sizes: Counts = (100, 300, 1000)
-    """Numbers of training examples, one column each."""
+    """Numbers of training examples, one column per number."""
 
 
 def cells(options: Options) -> Iterator[Cell]:

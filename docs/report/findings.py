@@ -1,4 +1,4 @@
-"""What the pages say about the numbers: values derived from several others, and checks that sentences still hold."""
+"""Derives the pages' values that combine several numbers, and checks that sentences on the pages still hold."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def _digest(path: Path) -> str | None:
 
 
 def _batches(cells: table4.Cells) -> bytes:
-    """Draws test accuracy against paired batches and the published row, in one panel per final beta."""
+    """Draws our and the published test accuracy against the number of paired batches, one panel per final beta."""
     figure, panels = _panels(2)
     published = [(share * PAPER_BATCHES, TABLE_4.published("mvae", share)) for share in TABLE_4.shares]
     for axes, beta in zip(panels, (1.0, 0.5), strict=True):

@@ -32,7 +32,7 @@ class MissingFiles(Refusal):
 
 
 class Kind(StrEnum):
-    """What the values of a modality mean. The kind decides the likelihood and the networks."""
+    """Meaning of a modality's values. The kind decides the likelihood and the networks."""
 
     IMAGE = "image"
     LABEL = "label"
@@ -206,7 +206,7 @@ class Source:
     split_rule: str
     """How the examples are divided into splits, in words. Part of the fingerprint."""
     version: int
-    """Version of the conversion; part of the fingerprint. Raise it by hand when the stored values change."""
+    """Version of the conversion; part of the fingerprint. Increase it whenever the stored values change."""
     check: Callable[[Path], object]
     """Raises MissingFiles unless all raw files exist. Does not read the files. Its return value is ignored."""
     digest: Callable[[Path], str]

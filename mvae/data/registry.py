@@ -1,6 +1,6 @@
 """Data sets by name. The module that declares a data set is imported when the data set is first looked up.
 
-So listing the names costs nothing, and a trial on digits never imports what reads CelebA's pictures.
+So listing the names costs nothing, and a trial on digits never imports the code that reads CelebA's pictures.
 """
 
 from __future__ import annotations

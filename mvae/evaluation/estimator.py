@@ -32,7 +32,7 @@ X2 = "x2"
 """Name of q(z|x2) and of log p(x2)."""
 
 SUFFIX = {FROM_IMAGE: "-x1", FROM_BOTH: ""}
-"""Suffix of the names of each proposal's estimates."""
+"""Suffix that each proposal adds to the names of its estimates."""
 
 PRIOR_SAMPLES = 100_000
 """Samples of the prior used to estimate log p(x2) of each class, if x2 is a label."""

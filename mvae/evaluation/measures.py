@@ -29,7 +29,7 @@ from mvae.trial import Trial
 
 @dataclass(frozen=True)
 class Host:
-    """What the process that runs a long measure provides to it."""
+    """Callbacks and storage that a process provides to a long measure."""
 
     on_progress: OnProgress = lambda _done, _total: None
     parts: Parts | None = None
@@ -99,7 +99,7 @@ assert set(COMPUTES) == VERSIONS
 def compute(
     measure: Measure, model: nn.Module, trial: Trial, data: Dataset, host: Host | None = None
 ) -> dict[str, float]:
-    """Computes the metrics of one measure. Repeated calls give bit for bit the same numbers.
+    """Computes the metrics of one measure. Repeated calls return bit-identical numbers.
 
     Raises:
         Refusal: the trial's arm lacks the measure, or the data set lacks what the measure predicts.

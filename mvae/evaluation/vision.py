@@ -36,7 +36,7 @@ OnProgress = Callable[[int, int], None]
 def psnr(made: Tensor, truth: Tensor) -> Tensor:
     """Returns each example's peak signal-to-noise ratio in dB, 10 log10(1 / mean squared error): float64 [n].
 
-    The value is capped at 100, which equal images reach.
+    Values are capped at 100, which is also the value for identical images.
 
     Args:
         made, truth: [n, ...], with values in a range of length 1.

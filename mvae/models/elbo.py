@@ -33,8 +33,8 @@ STACKED_ROWS = 8192
 gradients of many parameters. A pass may split a term, because these decoders have no BatchNorm."""
 
 FEW_MODALITIES = 4
-"""Up to this many modalities, steps have few terms and plain autograd keeps all activations. Results of such trials
-from before `pieces.py` stay the same to the last bit."""
+"""Largest number of modalities for which plain autograd keeps all activations, because steps then have few terms.
+Results of these trials from before `pieces.py` stay bit-identical."""
 
 
 def elbo_terms(modalities: int, subsets: int, generator: np.random.Generator) -> np.ndarray:

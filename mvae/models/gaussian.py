@@ -16,7 +16,7 @@ from torch import Tensor
 LOG_TWO_PI = math.log(2 * math.pi)
 
 FEW_EXPERTS = 4
-"""Up to this many experts, summing expert by expert is faster than a batched matrix product."""
+"""Largest number of experts for which summing expert by expert is faster than a batched matrix product."""
 
 
 class Gaussian(NamedTuple):

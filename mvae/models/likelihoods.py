@@ -80,7 +80,7 @@ class Text:
         return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
 
     def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns the cross-entropy of each token [n, S], the tokens that count [n, S], the rows without a stop [n]."""
+        """Returns each token's cross-entropy [n, S], which tokens count [n, S], and which rows lack a stop [n]."""
         before_stop, steps = characters(target, self.classes), logits.shape[1]
         counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
         tokens = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # the padding may be any token

@@ -34,7 +34,7 @@ _AWS = re.compile(r"AWS Error (?P<code>\w+) during \w+ operation: (?P<text>.*?)(
 
 @dataclass(frozen=True)
 class Timeouts:
-    """Limits of the requests to a store."""
+    """Timeouts of requests to object storage, and the number of attempts."""
 
     connect: float  # seconds until a connection
     request: float  # seconds until a response

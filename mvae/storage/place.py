@@ -161,7 +161,7 @@ class Place(ABC):
         return hashlib.sha256(self.read_bytes()).hexdigest()
 
     def content_mark(self, version: Version) -> str:
-        """Returns a text that changes with the content. For an object it is the version, to avoid a download."""
+        """Returns a string that changes with the content. For an object it is the version, to avoid a download."""
         return f"{version.size} {version.changed}"
 
     def fetched(self, folder: Path) -> Path:

@@ -152,8 +152,8 @@ class Checkpoints:
 
         Several attempts may call it at once, even on storage without locks:
         - Each attempt chooses from one listing and deletes only files in that listing.
-        - All attempts choose the same checkpoint if they see the same complete ones.
-        - A checkpoint that may still be being written is left alone.
+        - Attempts that see the same complete checkpoints choose the same one.
+        - No attempt deletes a checkpoint that another attempt may still be writing.
         """
         if not self.folder.is_dir():
             return None

@@ -1,4 +1,4 @@
-"""Shares each training step between several workers: DistributedDataParallel sums their gradients.
+"""Splits each training step across several workers: DistributedDataParallel sums their gradients.
 
 Buffers (the running statistics of batch normalisation) differ between workers during an epoch. After each epoch
 `mvae.training.loop.train` copies the first worker's buffers to all. Training steps read them only for one-row groups.

@@ -10,7 +10,7 @@ import torch
 
 
 class Adam(torch.optim.Adam):
-    """Like torch.optim.Adam, with the same state and bit for bit the same steps. `differentiable` is not supported."""
+    """Like torch.optim.Adam, with the same state and bit-identical steps. `differentiable` is not supported."""
 
     step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
     zero_grad = inspect.unwrap(torch.optim.Adam.zero_grad)

@@ -13,7 +13,7 @@ MODEL = "model.pt"
 
 
 class Record(TypedDict):
-    """Record of one finished epoch. A repeated run gives bit for bit the same metrics, but another time and speed."""
+    """Record of one finished epoch. A repeated run gives bit-identical metrics, but a different time and speed."""
 
     epoch: int
     time: float

@@ -37,7 +37,7 @@ class Saving:
     def save(
         self, epoch: int, files: Mapping[str, Any], history: Sequence[Record], provenance: Mapping[str, Any]
     ) -> None:
-        """Saves as `Checkpoints.save` does, after the previous checkpoint is complete.
+        """Like `Checkpoints.save`, but first waits until the previous checkpoint is complete.
 
         Raises:
             OSError: the checkpoint cannot be written. With `background`: the previous checkpoint could not be written.

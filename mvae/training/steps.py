@@ -2,7 +2,7 @@
 
 A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Steps with
 the same plan and shapes launch the same kernels. So after a few such steps, one is recorded as a CUDA graph. Later
-steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit for bit the same.
+steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit-identical.
 """
 
 import os

@@ -56,7 +56,7 @@ from sweeps.cli.words import error
 Chosen = TypeVar("Chosen", bound="CommonOptions")
 
 TargetSets = Annotated[tuple[Literal["own", "all"], ...], BeforeValidator(names), Written("own,all")]
-"""Values of `Trial.targets`, one row of the table each."""
+"""Values of `Trial.targets`; the table has one row per value."""
 
 
 def _default_data_root(chosen: dict[str, Any]) -> Path | None:
@@ -169,7 +169,7 @@ def parse(options: type[Chosen], argv: Sequence[str] | None = None) -> Chosen:
 
     Args:
         options: the pipeline's class. `--help` starts with the docstring of the class's module.
-        argv: arguments without the program's name. None: those of this process.
+        argv: arguments without the program's name. None means this process's arguments.
     """
     try:
         return read(options, sys.argv[1:] if argv is None else argv)

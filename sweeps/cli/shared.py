@@ -36,8 +36,8 @@ PairedFraction = Annotated[
 TargetRows = Annotated[
     TargetSets,
     Field(
-        description="What an ELBO term reconstructs, one row each: own (the modalities that it conditions on)"
-        " or all (every modality of the example)."
+        description="Modalities that an ELBO term reconstructs, one row per value: own (only its inputs) or all (every"
+        " modality of the example)."
     ),
 ]
 

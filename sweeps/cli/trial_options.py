@@ -25,7 +25,7 @@ from sweeps.cli.values import (
 )
 
 Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidator(names), Written("fixed,dynamic")]
-"""Values of `Trial.binarisation`, one row of the table each."""
+"""Values of `Trial.binarisation`; the table has one row per value."""
 
 
 class TrialOptions(BaseSettings):

@@ -35,7 +35,7 @@ LOOK_EVERY = 2.0
 """Seconds between checks whether the cluster has grown."""
 
 BOOTSTRAP = Path("~/ray_bootstrap_config.yaml")
-"""Where `ray up` writes the cluster's configuration on the head."""
+"""Path at which `ray up` writes the cluster's configuration on the head."""
 
 PRIVATE = {"mvae-suite/private": "true"}
 """Label of a private cluster. No other sweep may join it, because it ends with the sweep that started it."""

@@ -22,7 +22,7 @@ ANSWER_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class MachineReport:
-    """What a machine runs, and whether it sees the storage."""
+    """Software versions of a machine, and whether the machine sees the storage."""
 
     host: str
     source: str
@@ -115,7 +115,7 @@ def look_at_machines(store: Store, say: Callable[[str], None]) -> None:
 
 
 def _differences(machine: MachineReport) -> str:
-    """Returns the software that a machine runs in another version than this one; empty if there is none."""
+    """Returns the packages whose versions on a machine differ from the versions here; empty if all are equal."""
     ours = versions()
     others = [
         f"{name} {version} ({ours.get(name, 'none')} here)"

@@ -175,7 +175,7 @@ class SearchDriver(Driver):
 
     @contextmanager
     def _ending_if_study_lost(self) -> Iterator[None]:
-        """Ends the trials if the study is lost. Raises Interrupted, because Tune swallows any other exception."""
+        """If the study is lost, raises Interrupted to end the trials. Tune swallows every other exception."""
         try:
             yield
         except StudyLost as lost:

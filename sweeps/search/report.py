@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def ranked(self) -> list[TriedTrial]:
-        """Finished trials, the best first. Equal trials are in the order in which they were tried."""
+        """Finished trials, best first. Tied trials stay in the order in which they were tried."""
         sign = -1.0 if self.search.maximize else 1.0
         done = [one for one in self.known if one.state is TrialState.DONE and one.value is not None]
         return sorted(done, key=lambda one: (sign * (one.value or 0.0), one.number))

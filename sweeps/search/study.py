@@ -118,7 +118,7 @@ class SearchRecord:
         return True
 
     def done(self, key: str, store: Store) -> None:
-        """Records that a trial is done. Its result must be in storage."""
+        """Records that a trial is done. The trial's result must already be in storage."""
         result = store.results.read(key, self.search.measure.token)
         assert result is not None, f"{key} is done but has no result"
         self._tell(key, self.search.value(result.history))

@@ -59,7 +59,7 @@ class Holder(Process):
 class Lease:
     """Holds `<folder>/lease.json` during a `with` block.
 
-    The block calls `acquire`, then `keep_renewed` in a background thread, then `release`.
+    Entering the block calls `acquire` and starts `keep_renewed` in a background thread. Leaving it calls `release`.
 
     Args:
         folder: existing folder of the name.

@@ -138,7 +138,7 @@ class Results:
         ]
 
     def names(self, keys: Container[str]) -> list[str]:
-        """Returns the names of all files of some keys, of all measures and versions. The files are not opened."""
+        """Returns the names of all result files of the given keys, in any measure and version. Opens no file."""
         return [match.string for match in self._files() if match["key"] in keys]
 
     def _files(self) -> list[re.Match[str]]:

@@ -75,7 +75,7 @@ def sqlite_path(uri: str) -> Path | None:
     path = Path(database)
     elsewhere = path.parent != literally.parent
     if elsewhere and literally.parent.is_dir() and (options or not path.parent.is_dir()):
-        raise Refusal(f"{uri} means the file {path}; for {literally} write {sqlite_uri(literally)}")
+        raise Refusal(f"{uri} means the file {path}: to use {literally}, write {sqlite_uri(literally)}")
     if options or database in ("", ":memory:"):
         raise Refusal(f"{uri} does not name a file: write {PREFIX}/ABSOLUTE/PATH, with %3F for ? and %25 for %")
     return path

@@ -37,7 +37,7 @@ _TAKEN = ("mlartifacts", "mlruns", "mlflow.db")
 
 @dataclass(frozen=True)
 class Mark:
-    """A file written by the driver, with which other machines check that they see its storage."""
+    """A file that the driver writes and other machines read, to check that they see the same storage."""
 
     path: Place
     text: str
@@ -57,7 +57,7 @@ class Store:
     root: Place
     """Absolute path of the storage folder, or URI of object storage."""
     name: str
-    """Name of the storage. Sweeps of one name share trials."""
+    """Name of the storage. Sweeps with the same name share trials."""
 
     @classmethod
     def open(cls, root: AnyPlace | str, name: str, *, create: bool) -> Store:
@@ -169,7 +169,7 @@ class Store:
             mark.path.unlink(missing_ok=True)
 
     def check_is(self, namespace: str) -> None:
-        """Refuses a folder that has the path of the storage but is another folder, for example on a local disk.
+        """Refuses a folder at the storage's path that is not the storage, for example a folder on a local disk.
 
         Args:
             namespace: the UUID that the driver reads; empty to skip the check.

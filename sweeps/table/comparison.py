@@ -34,15 +34,15 @@ class Report:
     table: Table | None
     rows: tuple[str, ...]
     columns: tuple[float | str, ...]
-    """In ascending order if they are numbers."""
+    """Column values or names. Numbers are in ascending order."""
     entries: Mapping[tuple[str, float | str], Entry]
     """By (row, column); pairs without cells are absent."""
     caption: tuple[str, ...]
-    """How our protocol compares with the paper's, one line each, computed from the trials."""
+    """Lines that compare our protocol with the paper's, computed from the trials."""
     heading: str = ""
     """Title of a table that has no published counterpart; empty: made from data set, metric and axis."""
     statements: tuple[str, ...] = ()
-    """What the numbers show, one line each."""
+    """Lines that state what the numbers show."""
 
     @property
     def title(self) -> str:

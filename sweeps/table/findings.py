@@ -45,7 +45,7 @@ def seeds_in_words(report: Report, shown: str = "mean and standard deviation") -
 
 
 def findings(report: Report) -> list[str]:
-    """Returns the conclusions, one line each.
+    """Returns the conclusions, one line per conclusion.
 
     They are: counts of verdicts, verdicts expected by chance, the interval, protocols, and the order of the arms.
     """

@@ -54,7 +54,7 @@ STYLES = (
 )
 """Ordered from the most readable to the narrowest."""
 BANDED = STYLES[1]
-"""Style of a table that is split into bands because it is too wide for all of `STYLES`."""
+"""Style of tables that are split into bands because even the narrowest of `STYLES` is too wide."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Value:
     text: str = ""
     spread: str = ""
     partial: bool = False
-    """Whether some of its seeds have no result."""
+    """Whether some seeds of this cell have no result."""
 
 
 @dataclass(frozen=True)

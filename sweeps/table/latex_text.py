@@ -89,7 +89,7 @@ def wrapped(text: str, most: int) -> list[str]:
 
 
 def stacked(lines: list[str], side: str, place: str) -> str:
-    """Returns one cell with the lines below one another.
+    """Returns one cell with the lines stacked vertically.
 
     Args:
         side: horizontal alignment: l, c or r.

@@ -85,7 +85,7 @@ def protocol_lines(cells: Sequence[Cell], table: Table | None) -> list[str]:
 
 
 def remarks(cells: Sequence[Cell], *, network_given: bool) -> tuple[str, ...]:
-    """Returns choices that were made for the user, one line each, to print before trials start.
+    """Returns the choices that were made for the user, as lines to print before trials start.
 
     Args:
         network_given: whether the user chose the image network.
@@ -197,7 +197,7 @@ def _values(name: str, cells: Sequence[Cell]) -> list[tuple[str, Any]]:
 
 
 def _field(name: str, trial: Trial) -> Any:
-    """Returns a setting's value; None if the trial's arm does not read it. `annealing` is always in epochs.
+    """Returns a setting's value; None if the trial's arm ignores the setting. `annealing` is always in epochs.
     `binarisation` is None if the data set has no grey values to draw bits from."""
     if name == "binarisation":
         return trial.binarisation if source(trial.dataset).grey and name in arm(trial.model).reads else None

@@ -34,7 +34,7 @@ class Table:
     number: str
     title: str
     source: str
-    """Where the paper gives the values and the protocol."""
+    """Place in the paper that gives the values and the protocol."""
     dataset: str
     """Name of the data set in `mvae.data.DATASETS`."""
     metric: str
@@ -52,7 +52,7 @@ class Table:
     tolerance: float = 0.03
     """Largest difference that counts as agreement (delta in sweeps/table/judgement.py)."""
     ranges: tuple[float, ...] = ()
-    """First column of each range of shares. A row's spread is pooled over the columns of a range."""
+    """First column of each range of columns. A row's spread is pooled over the columns of one range."""
     test_examples: int | None = None
     """Size of the test split if the values are accuracies: their spread is at least the binomial one."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)

@@ -37,7 +37,7 @@ class TrialAt:
     """A trial with its place in the table."""
 
     variant: str
-    """What is trained, for example "MVAE19 fixed noise". Each variant has one row per quantity."""
+    """Description of the trained model, for example "MVAE19 fixed noise". Each variant has one row per quantity."""
     column: float | str
     trial: Trial
 

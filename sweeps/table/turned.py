@@ -53,7 +53,10 @@ def table_by_quantity(report: Report, rows: Sequence[str], marks: Marks) -> Grid
 
 
 def differences_by_quantity(report: Report, marks: Marks) -> Grid:
-    """Returns the grid of differences from the baselines: mean, and half the 95 % interval, or else the spread."""
+    """Returns the grid of mean differences from the baselines, with half of their 95 % intervals.
+
+    If no difference has an interval, the grid has their spreads instead.
+    """
     contrasts = report.contrasts.values()
     baselines = {contrast.row: contrast.baseline for contrast in contrasts}
     certain = any(contrast.interval is not None for contrast in contrasts)

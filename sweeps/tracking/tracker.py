@@ -303,7 +303,7 @@ class Tracker:
             self._record.write(self._sweep, self._views.values(), state, mirror.links())
 
     def _what_to_do(self, error: Exception) -> str:
-        """What the user must do about an error; empty if it may go away by itself."""
+        """Advice to the user about an error; empty if the error may go away by itself."""
         path = sqlite_path(self._uri)
         try:
             if path is not None:

@@ -66,7 +66,7 @@ class Message:
     again: str = ""
     """Why a trial of several workers restarts from its last checkpoint."""
     waits: str = ""
-    """What a trial of several workers has been waiting for."""
+    """Progress text while a trial of several workers waits for machines."""
 
 
 class Repeats(Exception):

@@ -121,7 +121,7 @@ class Machine:
                 stdout=said,
                 stderr=said,
             )
-        unshare = _child(self.outside.pid, self.outside)  # nsenter stays its parent: it enters a process namespace
+        unshare = _child(self.outside.pid, self.outside)  # nsenter forked to enter a process namespace
         self.init = _child(unshare, self.outside)
         self.lab.network(f"link add v-{self.name} type veth peer name eth0 netns {self.init}")
         self.lab.network(f"link set v-{self.name} master lan up")

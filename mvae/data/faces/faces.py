@@ -30,7 +30,7 @@ from mvae.refusal import Refusal
 # N faces
 
 VERSION = 1
-"""Version of the drawings. Raise it by hand when faces change."""
+"""Version of the drawings. Increase it whenever the drawn faces change."""
 SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS

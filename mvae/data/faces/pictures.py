@@ -39,7 +39,7 @@ SHAPE = (3, SIDE, SIDE)
 BLOCK = 2000
 """Number of pictures per block: 25 MB, one or two seconds of work."""
 VERSION = 1
-"""Version of `square`. Raise it by hand when its values change."""
+"""Version of `square`. Increase it whenever `square` returns different pixels."""
 
 PICTURES = "pictures.u8"
 
@@ -111,7 +111,8 @@ def make(
         beside: small arrays to keep in the folder, by file name (.npy).
         what: description of the pictures for the progress bar (on a terminal) and the log (elsewhere).
         channels: C.
-        block: number of pictures per block, instead of BLOCK; fewer if each takes long. Never change it for a folder.
+        block: number of pictures per block; choose fewer if each picture takes long. Always pass the
+            same number for the same folder.
     Raises:
         Refusal: a job raised it, or a process was killed. Finished blocks are kept.
         OSError: the disk is full or the folder is not writable.

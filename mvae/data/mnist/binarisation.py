@@ -11,8 +11,8 @@ dynamic
 
 The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
 data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch
-shows an image several times, alone or in pairs, its bits are the same each time. All ELBO terms of a step use one draw,
-for inputs and targets.
+shows an image several times, alone or in pairs, its bits are the same each time. All ELBO terms of a step use the
+same bits, as inputs and as targets.
 
 Validation, test, read-outs and LOGREG (which is not trained by steps) always use the fixed bits, so that their numbers
 are comparable.

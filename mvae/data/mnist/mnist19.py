@@ -3,9 +3,9 @@
 It uses MNIST's raw files (layout: `mvae/data/mnist/mnist.py`), images and splits. Ten attributes, `is_0` to `is_9`,
 say which digit the label is. The other eight describe the shape of the ink, that is, of all pixels of at least 128.
 
-Each of the eight means that a quantity exceeds a threshold. The function that computes the quantity documents its
-formula. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training digits. So these
-attributes hold for half of the training digits, minus the few that equal the median:
+Each of the eight says whether a quantity exceeds a threshold. The formula of a quantity is in the docstring of the
+function that computes it. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training
+digits. So these attributes hold for half of the training digits, minus the few that equal the median:
 
                   quantity                                  median   share: training, validation, test
     thick         stroke width, in pixels                   2.371    0.5000   0.4569   0.5210
@@ -151,9 +151,9 @@ def euler_number(ink: Ink) -> np.ndarray:
 
 
 def holes(ink: Ink) -> np.ndarray:
-    """`has_hole`: 1 - E, with E the Euler number. This is the number of holes of a digit in one piece; 0 without ink.
+    """`has_hole`: 1 - E, with E the Euler number; 0 without ink. If the ink is one piece, this is its number of holes.
 
-    Every further piece cancels one hole: 0.65 % of the training digits have a hole, but E >= 1.
+    Each additional piece cancels one hole. So 0.65 % of the training digits have a hole, but E >= 1.
     """
     return np.asarray(np.minimum(ink.area, 1) - euler_number(ink))
 

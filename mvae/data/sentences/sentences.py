@@ -105,7 +105,7 @@ def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
     groups, start = [], 0
     while start < len(order):
         rest = lengths[order[start:]]
-        # Share of real tokens if the group ends here. It never rises, because no row is longer than those before.
+        # Share of real tokens if the group ends here. It never rises, because rows are sorted by falling length.
         real = rest.cumsum() / (rest[0] * np.arange(1, len(rest) + 1))
         end = start + int(np.count_nonzero(real >= 1 - MOST_PADDING))
         groups.append(order[start:end])
@@ -146,7 +146,7 @@ class Padding:
         self._lengths, self._real, self._computed = lengths, 0, 0
 
     def add(self, modality: int, index: np.ndarray) -> None:
-        """Counts a batch that shows one modality of the examples at `index`."""
+        """Adds a batch, one modality of the examples at `index`, to the counts."""
         if self._lengths is not None:
             lengths = self._lengths[index, modality]
             self._real += int(lengths.sum())

@@ -3,9 +3,9 @@
 A corpus is a folder with train.A, train.B, valid.A, valid.B, test.A and test.B. A and B are any two suffixes; they name
 the modalities, in alphabetical order. The folder is either the data root itself or its subfolder en-vi.
 
-Words are in Unicode's normal form C and are separated by any white space. Models know the CLASSES - 3 most frequent
-words, if these occur at least FEWEST times in the training split. All other words are <unk> to models. Pairs with a
-sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers.
+Words are in Unicode's normal form C and are separated by any white space. The vocabulary holds the CLASSES - 3 most
+frequent words that occur at least FEWEST times in the training split. Models see every other word as <unk>. Pairs with
+a sentence of more than MOST_TOKENS words are left out. `facts` reports how many words and pairs this affects.
 """
 
 import codecs
@@ -57,7 +57,7 @@ class Corpus:
 
     languages: tuple[str, str]
     pairs: dict[str, Pairs]
-    """The pairs of each split, without those that are too long."""
+    """Sentence pairs of each split, without overlong pairs."""
     too_long: dict[str, int]
     """Number of pairs left out of each split."""
     rewritten: bool = False
@@ -203,7 +203,7 @@ def sentences_of(text: str, path: Path) -> list[list[str]]:
 
 
 def pairs_of(one: Path, other: Path, both: tuple[list[list[str]], list[list[str]]]) -> tuple[Pairs, int]:
-    """Returns the sentence pairs of two files without those that are too long, and the number left out.
+    """Returns the sentence pairs of two files without overlong pairs, and the number of overlong pairs.
 
     Raises:
         Refusal: the files have different numbers of lines, or no pair is left.

@@ -1,4 +1,4 @@
-"""What MLflow holds of a run, and conversions to MLflow's types: metrics of epochs, data sets, pages of replies."""
+"""Reads runs from MLflow, and converts values to MLflow's types: metrics of epochs, data sets, pages of replies."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def open_database(path: Path) -> str:
 
 @dataclass
 class Held:
-    """What MLflow holds of one run, as far as this process knows."""
+    """Content of one run in MLflow, as far as this process knows."""
 
     run_id: str
     started: int

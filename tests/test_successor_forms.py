@@ -43,7 +43,7 @@ def elbo(model: Multimodal, q: Gaussian, values: list[Tensor], drawn: Tensor) ->
 
 
 def test_mopoe_of_one_modality_is_the_vae() -> None:
-    model = small_model(1, MoPoE, normalised=False)
+    model: Any = small_model(1, MoPoE, normalised=False)
     values, presence = given(model)
     choice = torch.rand(ROWS, dtype=torch.float64)
     found = negative_mopoe_elbo(
@@ -54,7 +54,7 @@ def test_mopoe_of_one_modality_is_the_vae() -> None:
 
 
 def test_mvtcae_with_a_0_is_the_joint_elbo_without_a_universal_expert() -> None:
-    model = small_model(3, MVTCAE, normalised=False)
+    model: Any = small_model(3, MVTCAE, normalised=False)
     values, presence = given(model)
     found = mvtcae_loss(
         model, presence, values, noise(ROWS, LATENTS), a=0.0, beta=1.0, weights=[1.0] * 3, batch_size=ROWS
@@ -67,7 +67,7 @@ def test_mvtcae_with_a_0_is_the_joint_elbo_without_a_universal_expert() -> None:
 
 @pytest.mark.parametrize("m", range(3))
 def test_mvtcae_of_one_present_modality_has_no_kl_to_experts(m: int) -> None:
-    model = small_model(3, MVTCAE, normalised=False)
+    model: Any = small_model(3, MVTCAE, normalised=False)
     values, _ = given(model)
     presence = Presence.of(np.arange(3)[None].repeat(ROWS, 0) == m)
     own = [value if n == m else value[:0] for n, value in enumerate(values)]
@@ -76,7 +76,7 @@ def test_mvtcae_of_one_present_modality_has_no_kl_to_experts(m: int) -> None:
 
 
 def test_mmvae_of_one_modality_and_sample_is_the_vae_with_a_sampled_kl() -> None:
-    model = small_model(1, MMVAE, normalised=False)
+    model: Any = small_model(1, MMVAE, normalised=False)
     model.family = "normal"
     values, presence = given(model)
     drawn = noise(ROWS, 1, 1, LATENTS)

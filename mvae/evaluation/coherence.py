@@ -74,7 +74,8 @@ class _Images:
 
     def classes(self, m: int, z: Tensor) -> Tensor:
         """Class that modality m shows at each z: int64 [n]."""
-        return self.judges[m](self.at(m, z)).argmax(-1)
+        logits: Tensor = self.judges[m](self.at(m, z))
+        return logits.argmax(-1)
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ def coherence_metrics(
             z = torch.cat([_latents(model, data.test, subset, rows, generator) for rows in data.test.passes()])
             targets = [m for m in range(count) if m not in subset] or list(subset)
             for m in targets:
-                shown = torch.cat([images.classes(m, part) for part in z.split(1000)])
+                shown = torch.cat([images.classes(m, part) for part in torch.split(z, 1000)])
                 right[len(subset)].append(float((shown == truth).double().mean()))
                 if len(subset) == 1:
                     shuffled.append(float((shown == truth[order]).double().mean()))
@@ -141,7 +142,7 @@ def _of_prior(images: _Images, split: Split, seed: int) -> tuple[float, dict[str
     generator = torch_generator(seed, "coherence of the prior", 0, device)
     noise = torch.randn(len(split), model.latents, generator=generator, device=device)
     z = model.prior_at(noise)
-    parts = z.split(1000)
+    parts = torch.split(z, 1000)
     shown = torch.stack([torch.cat([images.classes(m, part) for part in parts]) for m in range(len(model.modalities))])
     alike = float((shown == shown[:1]).all(0).double().mean())
     distances = {}

@@ -23,7 +23,7 @@ from mvae.evaluation.importance import (
 from mvae.measure import KNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
 from mvae.models.multimodal import Multimodal
-from mvae.models.posteriors import Mixture, Posterior, double, of_each
+from mvae.models.posteriors import Mixture, Posterior, mapped, of_each
 
 FROM_IMAGE, FROM_BOTH = "x1", "x1x2"
 """The proposals q(z|x1) and q(z|x1,x2)."""
@@ -89,7 +89,7 @@ class Estimator:
         wanted = [*self.proposals, *([X2] if self.joint else [])]
         inputs = [value.to(self.dtype) if value.is_floating_point() else value for value in values]
         found = {name: self.model.infer_at({m: inputs[m] for m in conditions[name]}) for name in wanted}
-        return {name: double(q) for name, q in found.items()}
+        return {name: mapped(q, Tensor.double) for name, q in found.items()}
 
     def estimates(self, values: Sequence[Tensor], q: dict[str, Posterior], ids: Sequence[int]) -> dict[str, Tensor]:
         """Returns the estimates by name, [n] each."""

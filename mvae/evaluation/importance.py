@@ -20,7 +20,7 @@ from torch import Tensor
 
 from mvae.measure import check_samples
 from mvae.models.gaussian import LOG_TWO_PI, Gaussian, standard_log_prob
-from mvae.models.posteriors import Laplace, Mixture, double, of_each
+from mvae.models.posteriors import Laplace, Mixture, as_mixture
 from mvae.streams import numpy_generator
 
 Proposal = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -95,10 +95,10 @@ def mixture_proposal(q: Laplace | Mixture) -> Proposal:
 
     The log-density is that of the whole mixture. The proposal returns z [n, C s, D], component by component.
     """
-    mixture = double(q if isinstance(q, Mixture) else Mixture(of_each(q, lambda part: part.unsqueeze(1))))
+    mixture = as_mixture(q)
 
     def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
-        z = mixture.rsample(noise.unflatten(-1, (mixture.components, -1))).transpose(1, 2).flatten(1, 2)
+        z = mixture.rsample(torch.unflatten(noise, -1, (mixture.components, -1))).transpose(1, 2).flatten(1, 2)
         return z, mixture.log_prob(z)
 
     return draw
@@ -113,11 +113,11 @@ def mixture_with_prior(
     component, the second half from the prior.
     """
     own = mixture_proposal(q)
-    density = double(q if isinstance(q, Mixture) else Mixture(of_each(q, lambda part: part.unsqueeze(1))))
+    density = as_mixture(q)
 
     def draw(noise: Tensor) -> tuple[Tensor, Tensor]:
         of_q, of_prior = noise.chunk(2, dim=-1)
-        from_prior = prior_at(of_prior.unflatten(-1, (density.components, -1)).transpose(1, 2).flatten(1, 2))
+        from_prior = prior_at(torch.unflatten(of_prior, -1, (density.components, -1)).transpose(1, 2).flatten(1, 2))
         z = torch.cat([own(of_q)[0], from_prior], dim=1)
         return z, torch.logaddexp(density.log_prob(z), prior_log_prob(z)) - np.log(2.0)
 

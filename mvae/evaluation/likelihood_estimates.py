@@ -26,6 +26,7 @@ Shapes: n examples, S samples per example, D latents.
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Protocol
 
 import torch
@@ -177,7 +178,7 @@ def split_likelihoods(
             posteriors = estimator.encoded(values)
             for first in range(0, len(ids), examples_per_pass):
                 part = slice(first, first + examples_per_pass)
-                own = {name: mapped(q, lambda tensor, part=part: tensor[part]) for name, q in posteriors.items()}
+                own = {name: mapped(q, itemgetter(part)) for name, q in posteriors.items()}
                 found.append(estimator.estimates(estimator.narrowed(values, part), own, ids[part]))
                 if progress:
                     progress(start + min(first + examples_per_pass, len(ids)), len(positions))

@@ -164,7 +164,7 @@ MMVAE_ARM = replace(
     build=Later("mmvae", "build_mmvae"),
     learner=Later("mmvae", "MmvaeLearner"),
     hyperparameters=(
-        Hyperparameter("samples", 10, "Samples K of each unimodal posterior per step.", least=1, most=1000),
+        Hyperparameter("samples", 1, "Samples K of each unimodal posterior per step.", least=1, most=1000),
         _POSTERIOR,
         Hyperparameter("learn_prior", True, "Learn the scales of the prior."),
         Hyperparameter("gradient", "dreg", "Gradient estimator for K > 1.", choices=("dreg", "exact")),

@@ -103,7 +103,7 @@ def doubly_reparameterised(log_w: Tensor, z: Tensor, pairs: Pairs, batch_size: i
     """
     v = torch.softmax(log_w.detach(), dim=0)
     if z.requires_grad:
-        z.register_hook(lambda gradient: gradient * v.unsqueeze(-1))
+        z.register_hook(lambda gradient: gradient * v.unsqueeze(-1))  # type: ignore[no-untyped-call]
     surrogate = -((v * log_w).sum(0) / pairs.present.sum(1)).sum() / batch_size
     bound = importance_bound(log_w.detach(), pairs, batch_size)
     return surrogate - surrogate.detach() + bound

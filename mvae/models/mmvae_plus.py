@@ -65,8 +65,8 @@ class MMVAEPlus(MMVAE):
 
     def apart(self, mean: Tensor, spread: Tensor) -> tuple[Component, Component]:
         """The shared and the private posterior from an encoder's outputs [..., D + U]."""
-        sizes = (self.shared, self.private)
-        pairs = zip(mean.split(sizes, dim=-1), spread.split(sizes, dim=-1), strict=True)
+        sizes = [self.shared, self.private]
+        pairs = zip(torch.split(mean, sizes, dim=-1), torch.split(spread, sizes, dim=-1), strict=True)
         shared, private = (component(self.family, some, softmax_log_scale(raw)) for some, raw in pairs)
         return shared, private
 
@@ -90,7 +90,7 @@ class MMVAEPlus(MMVAE):
     def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
         return super().sentence_log_probs(m, self.of_modality(m, z), target)
 
-    def infer_at(self, values: dict[int, Tensor]) -> Posterior:
+    def infer_at(self, values: dict[int, Tensor]) -> Posterior:  # type: ignore[override]
         """q(z, u_1, ..., u_M | the given modalities): one component [n, D + M U], or a mixture of several.
 
         The components differ in z alone: u_m has q(u_m | x_m) if modality m is given, else its prior.
@@ -146,8 +146,8 @@ def mmvae_plus_loss(
     pairs, count = presence.pairs, len(model.modalities)
     shared, private = model.apart(*experts(model, presence, values))
     drawn = noise[pairs.rows, :, pairs.modalities].transpose(0, 1)
-    of_z, of_u, of_r = drawn.split((model.shared, model.private, count * model.private), dim=-1)
-    of_r = of_r.unflatten(-1, (count, model.private))
+    of_z, of_u, of_r = torch.split(drawn, [model.shared, model.private, count * model.private], dim=-1)
+    of_r = torch.unflatten(of_r, -1, (count, model.private))
     own_z, own_u = (of_each(q, lambda part: part[pairs.rows, pairs.modalities]) for q in (shared, private))
     z, u = own_z.rsample(of_z), own_u.rsample(of_u)
     prior, replaced = model.prior(), model.replacement()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,8 @@ class Laplace(NamedTuple):
     def rsample(self, noise: Tensor) -> Tensor:
         """Draws by the quantile function at Phi(noise), differentiable in the parameters."""
         quantile = -noise.sign() * (LOG_TWO + torch.special.log_ndtr(-noise.abs()))
-        return self.mean + torch.exp(self.log_scale) * quantile
+        drawn: Tensor = self.mean + torch.exp(self.log_scale) * quantile
+        return drawn
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log-density of z, summed over D: shape [...], in nats."""
@@ -103,14 +104,13 @@ class Mixture:
 
 Posterior = Component | Mixture
 
-Q = TypeVar("Q", Gaussian, Laplace, Mixture, Posterior)
+
+def mapped(q: Posterior, change: Callable[[Tensor], Tensor]) -> Posterior:
+    """Returns a posterior with both parameters changed alike: those of all components, for a mixture."""
+    return Mixture(of_each(q.parts, change)) if isinstance(q, Mixture) else of_each(q, change)
 
 
-def mapped(q: Q, change: Callable[[Tensor], Tensor]) -> Q:
-    """A posterior with both parameters changed alike, those of all components of a mixture."""
-    return Mixture(of_each(q.parts, change)) if isinstance(q, Mixture) else of_each(q, change)  # type: ignore[return-value]
-
-
-def double(q: Q) -> Q:
-    """A posterior in float64."""
-    return mapped(q, Tensor.double)
+def as_mixture(q: Laplace | Mixture) -> Mixture:
+    """Returns a posterior in float64 as a mixture, of one component if it is not a mixture."""
+    parts = q.parts if isinstance(q, Mixture) else of_each(q, lambda part: part.unsqueeze(1))
+    return Mixture(of_each(parts, Tensor.double))

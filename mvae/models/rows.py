@@ -54,7 +54,8 @@ class Pairs:
         def tensors(arrays: Sequence[np.ndarray]) -> tuple[Tensor, ...]:
             return tuple(torch.from_numpy(array).to(device) for array in arrays)
 
-        return cls(*tensors([rows, modalities, present[rows]]), tensors(decoded), tensors(targets))
+        row, modality, mask = tensors([rows, modalities, present[rows]])
+        return cls(row, modality, mask, tensors(decoded), tensors(targets))
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,8 @@ class RowLearner(ElboLearner):
 
     def beta(self, step: int | Tensor) -> float | Tensor:
         """Weight of the KL at a step: the hyper-parameter beta, annealed."""
-        return self.trial.own_value("beta") * annealed_beta(step, self.annealed_steps)
+        beta: float = self.trial.own_value("beta")
+        return beta * annealed_beta(step, self.annealed_steps)
 
     def batches(self, epoch: int) -> Iterator[RowBatch]:  # type: ignore[override]
         generator = torch_generator(self.trial.seed, "noise", epoch, self.device)

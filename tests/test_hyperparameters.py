@@ -28,7 +28,8 @@ def other_value(each: Hyperparameter) -> Any:
         return next(choice for choice in each.choices if choice != each.default)
     if isinstance(each.default, bool):
         return not each.default
-    assert isinstance(each.default, int | float)
+    if isinstance(each.default, str):
+        return f"{each.default}0"
     return each.default / 2 if isinstance(each.default, float) else each.default + 1
 
 

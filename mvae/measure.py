@@ -1,6 +1,8 @@
 """The measures that a trained trial can be evaluated by. `mvae/evaluation/measures.py` computes them."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mvae.decimals import plain
 from mvae.refusal import Refusal
@@ -121,3 +123,39 @@ def check_samples(samples: int) -> None:
     """
     if samples < 2:
         raise Refusal(f"samples = {samples}: a variance over samples needs at least 2 (the paper used 1000)")
+
+
+@dataclass(frozen=True)
+class OwnMeasure:
+    """A measure of a plug-in."""
+
+    measure: Measure
+    compute: Callable[[Any, Any, Any], dict[str, float]]
+    """Returns metrics by name, from the trained module, its trial and the data set."""
+    arms: frozenset[str]
+    """Tokens of the arms that it can be computed for; empty: all."""
+
+
+OWN: dict[tuple[str, int], OwnMeasure] = {}
+"""Measures that plug-ins have added, by name and version."""
+
+
+def add(measure: Measure, compute: Callable[[Any, Any, Any], dict[str, float]], arms: Iterable[str] = ()) -> None:
+    """Adds a measure of a plug-in in this process (docs/extend/).
+
+    A result belongs to name and version: raise the version when the numbers change.
+
+    Args:
+        compute: returns metrics by name, `measure.metric` among them, from module, trial and data set. It must give the
+            same numbers whenever it is called.
+        arms: tokens of the arms that the measure can be computed for; none: all.
+    Raises:
+        Refusal: the name or version is taken or invalid.
+    """
+    if measure.name in NAMES or (measure.name, measure.version) in OWN:
+        raise Refusal(f"measure {measure.name!r}, version {measure.version}, exists already: choose another name")
+    if not measure.name.isidentifier() or measure.version < 1:
+        raise Refusal(
+            f"measure {measure.name!r}, version {measure.version}: use letters and digits, and a version from 1"
+        )
+    OWN[measure.name, measure.version] = OwnMeasure(measure, compute, frozenset(arms))

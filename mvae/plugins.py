@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
 from mvae.data import DATASETS, Source
+from mvae.measure import OWN
 from mvae.models import ARMS
 from mvae.models.arm import Arm, check_arm
 from mvae.refusal import Refusal
@@ -53,6 +54,7 @@ class _Added:
     plugin: Plugin
     datasets: frozenset[str]
     arms: frozenset[str]
+    measures: frozenset[tuple[str, int]]
 
 
 _ADDED: dict[str, _Added] = {}
@@ -112,7 +114,12 @@ def made_by(trial: Trial) -> dict[str, str]:
 
 
 def _run(plugin: Plugin) -> _Added:
-    datasets, arms = set(DATASETS), set(ARMS)
+    datasets, arms, measures = set(DATASETS), set(ARMS), set(OWN)
+
+    def added_so_far() -> _Added:
+        new = (frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms), frozenset(OWN.keys() - measures))
+        return _Added(plugin, *new)
+
     module = ModuleType(plugin.module)
     module.__file__ = str(plugin.path)
     sys.modules[plugin.module] = module  # dataclasses need their module here
@@ -120,13 +127,13 @@ def _run(plugin: Plugin) -> _Added:
     linecache.cache[str(plugin.path)] = (len(plugin.content), None, lines, str(plugin.path))  # for tracebacks
     try:
         exec(compile(plugin.content, str(plugin.path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102
-        added = _Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms))
-        if not (added.datasets or added.arms):
+        added = added_so_far()
+        if not (added.datasets or added.arms or added.measures):
             raise Refusal("adds no data set and no arm: call mvae.data.add(Source(...)) or mvae.models.add(Arm(...))")
         for token in added.arms:
             check_arm(ARMS[token])
     except BaseException as error:
-        _remove(_Added(plugin, frozenset(DATASETS.keys() - datasets), frozenset(ARMS.keys() - arms)))
+        _remove(added_so_far())
         if isinstance(error, Exception | SystemExit):
             raise _refusal(error, plugin) from None
         raise
@@ -134,6 +141,9 @@ def _run(plugin: Plugin) -> _Added:
         DATASETS[name] = _wrapped_source(DATASETS[name], plugin)
     for token in added.arms:
         ARMS[token] = _wrapped_arm(ARMS[token])
+    for name, version in added.measures:
+        own = OWN[name, version]
+        OWN[name, version] = replace(own, compute=_one_line_errors(own.compute, plugin))
     return added
 
 
@@ -142,6 +152,8 @@ def _remove(added: _Added) -> None:
         del DATASETS[name]
     for token in added.arms:
         del ARMS[token]
+    for measure in added.measures:
+        del OWN[measure]
     del sys.modules[added.plugin.module]
 
 
@@ -160,20 +172,26 @@ def _refusal(error: BaseException, plugin: Plugin) -> Refusal:
     return Refusal(f"{plugin.path}{f', line {line}' if line else ''}: {message}")
 
 
+def _one_line_errors(function: Callable[Arguments, Answer], plugin: Plugin) -> Callable[Arguments, Answer]:
+    """Returns the function with every error as a one-line Refusal that names the plug-in's file and line."""
+
+    @wraps(function)
+    def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
+        try:
+            return function(*arguments, **named)
+        except Refusal:
+            raise
+        except Exception as error:
+            raise _refusal(error, plugin) from error
+
+    return call
+
+
 def _wrapped_source(source: Source, plugin: Plugin) -> Source:
     """Returns the data set with functions that raise every error as a one-line Refusal."""
 
     def wrapped(function: Callable[Arguments, Answer]) -> Callable[Arguments, Answer]:
-        @wraps(function)
-        def call(*arguments: Arguments.args, **named: Arguments.kwargs) -> Answer:
-            try:
-                return function(*arguments, **named)
-            except Refusal:
-                raise
-            except Exception as error:
-                raise _refusal(error, plugin) from error
-
-        return call
+        return _one_line_errors(function, plugin)
 
     def digest(root: Path) -> str:
         value = wrapped(source.digest)(root)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mvae.data import DATASETS, source
 from mvae.data.dataset import ATTRIBUTE_KINDS, Kind, Modality, Source, all_sentences, directions, has_views
-from mvae.measure import COHERENCE, Measure
+from mvae.measure import COHERENCE, OWN, Measure
 from mvae.models import ARMS, arm
 from mvae.refusal import Refusal
 from mvae.trial import Trial
@@ -35,6 +35,10 @@ def check_measurable(measure: Measure, token: str, data: Source | Dataset | None
         Refusal: the arm lacks the measure, or the data set lacks what the measure predicts. The message lists the arms
             or data sets to choose from.
     """
+    if own := OWN.get((measure.name, measure.version)):
+        if own.arms and arm(token).token not in own.arms:
+            raise Refusal(f"arm {token} has no {measure.name}: choose among {', '.join(sorted(own.arms))}")
+        return
     if measure.name not in arm(token).measures:
         able = ", ".join(other.token for other in ARMS.values() if measure.name in other.measures)
         raise Refusal(f"arm {token} has no {measure.name}: choose among {able}")

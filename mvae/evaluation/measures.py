@@ -18,7 +18,7 @@ from mvae.evaluation.measurable import check_measurable, judge_trials
 from mvae.evaluation.readout import readout_accuracy
 from mvae.evaluation.translation import translation_metrics, unknown_metrics
 from mvae.evaluation.vision import OnProgress, vision_metrics
-from mvae.measure import ACCURACY, REAL, VERSIONS, Measure
+from mvae.measure import ACCURACY, OWN, REAL, VERSIONS, Measure
 from mvae.models import arm
 from mvae.models.judge import Judge, judge_accuracy, judged
 from mvae.models.multimodal import Multimodal
@@ -106,6 +106,8 @@ def compute(
     """
     check_measurable(measure, trial.model, data)
     own = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
+    if added := OWN.get((measure.name, measure.version)):
+        return added.compute(model.eval(), trial, own)
     return COMPUTES[measure.name, measure.version](measure, model, trial, own, host or Host())
 
 

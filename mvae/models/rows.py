@@ -23,7 +23,7 @@ from mvae.models.elbo import Loss
 from mvae.models.learners import examples_of
 from mvae.models.multimodal import Multimodal
 from mvae.models.mvae import ElboLearner
-from mvae.sampling import Step
+from mvae.sampling import Step, kept_steps, steps
 from mvae.streams import numpy_generator, torch_generator
 from mvae.workers import ALONE, Workers
 
@@ -157,6 +157,22 @@ class RowLearner(ElboLearner):
 
     def loss(self, batch: RowBatch, step: int | Tensor) -> Loss:  # type: ignore[override]
         raise NotImplementedError
+
+    def _steps(self, epoch: int) -> Iterator[Step]:
+        trial = self.trial
+        if self.kept is not None:
+            return kept_steps(self.kept, trial.batch_size, trial.seed, epoch, lengths=self.lengths)
+        return steps(
+            pairing=trial.pairing,
+            targets="own",
+            n=len(self.split),
+            paired=self.paired,
+            batch_size=trial.batch_size,
+            seed=trial.seed,
+            epoch=epoch,
+            modalities=len(self.model.modalities),
+            lengths=self.lengths,
+        )
 
     def _presence(self, step: Step) -> Presence:
         known = self._presences.get(id(step.present_RM)) if step.shares_masks else None

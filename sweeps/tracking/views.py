@@ -11,7 +11,7 @@ import numpy as np
 
 from mvae import plugins
 from mvae.data import Kind, Modality, source
-from mvae.measure import VERSIONS
+from mvae.measure import OWN, VERSIONS
 from mvae.models import arm
 from mvae.storage.place import Place, each
 from mvae.training.records import Record
@@ -166,4 +166,4 @@ class Catalogue:
 def _current(token: str) -> bool:
     """Whether this package computes the version of a measure that a token (likelihood-s1000-v1) names."""
     label, _, version = token.rpartition("-v")
-    return (label.partition("-")[0], int(version)) in VERSIONS
+    return (label.partition("-")[0], int(version)) in VERSIONS | OWN.keys()

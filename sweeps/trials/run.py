@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from mvae.data import load
+from mvae.data import Kind, load
 from mvae.data.dataset import all_sentences, has_views
 from mvae.data.examples import Dataset
 from mvae.evaluation.measures import Host, compute
@@ -236,6 +236,8 @@ def _draw(model: nn.Module, job: Job, data: Dataset, moment: str = "") -> None:
     folder = job.store.artifacts(job.key) / moment
     if isinstance(model, Multimodal) and all_sentences(model.modalities):
         (folder / TRANSLATIONS).write_bytes(word_tables(translation_tables(model, data.test, seed)).encode())
+        return
+    if all(modality.kind is not Kind.IMAGE for modality in data.modalities):
         return
     if isinstance(model, Multimodal):
         grids, words = sample_grids(model, data.test, seed), word_tables(sample_words(model, data.test, seed))

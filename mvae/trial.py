@@ -142,7 +142,12 @@ class Trial(Settings, use_attribute_docstrings=False):
         if Feature.IMAGELESS in unsupported:
             able = ", ".join(token for token, known in ARMS.items() if Feature.IMAGELESS in known.handles)
             raise Refusal(f"arm {self.model!r} needs images, which {self.dataset} does not have: choose one of {able}")
-        for feature in (Feature.TEXTS, Feature.ATTRIBUTES):
+        if not arm(self.model).single_attributes and any(one.kind is Kind.ATTRIBUTE for one in modalities):
+            raise Refusal(
+                f"arm {self.model!r} does not support attributes as modalities of their own, as in {self.dataset}:"
+                " choose another arm"
+            )
+        for feature in (Feature.TEXTS, Feature.ATTRIBUTES, Feature.VECTORS):
             if feature in unsupported:
                 raise Refusal(
                     f"arm {self.model!r} does not support {feature}, which {self.dataset} has: choose another arm"

@@ -168,10 +168,23 @@ def test_posteriors_come_from_the_given_modalitys_encoder_without_a_universal_ex
         assert torch.equal(q.log_var, log_var)
 
 
-@pytest.mark.parametrize("given", [[], [2], [0, 2], [0, 1, 2]])
-def test_jmvae_infers_only_from_one_modality_or_from_all(given: list[int], model: JMVAE) -> None:
-    with pytest.raises(ValueError, match=r"JMVAE needs one modality or all 2 for inference: got \["):
+@pytest.mark.parametrize("given", [[], [2], [0, 5]])
+def test_jmvae_refuses_no_or_unknown_modalities(given: list[int], model: JMVAE) -> None:
+    with pytest.raises(ValueError, match=r"JMVAE has the modalities 0 to 1: got \["):
         model.infer_at({m: torch.zeros(1, dtype=torch.int64) for m in given})
+
+
+def test_some_of_many_modalities_are_joined_by_the_product_of_their_posteriors_without_a_prior_expert() -> None:
+    class Apart(JMVAE):
+        def encode(self, m: int, value: Tensor) -> tuple[Tensor, Tensor]:
+            return value, torch.full_like(value, float(m))
+
+    model = Apart((IMAGE, LABEL, LABEL), [nn.Identity()] * 3, nn.Identity(), [nn.Identity()] * 3, 2)
+    one, other = torch.tensor([[1.0, -2.0]]), torch.tensor([[3.0, 0.5]])
+    q = model.infer_at({0: one, 2: other})
+    weights = torch.tensor([1.0, torch.e**-2.0])
+    torch.testing.assert_close(q.mean, (weights[0] * one + weights[1] * other) / weights.sum())
+    torch.testing.assert_close(q.log_var, -weights.sum().log().expand(1, 2))
 
 
 def test_joint_encoder_outputs_outside_the_range_are_clamped() -> None:

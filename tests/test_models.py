@@ -103,10 +103,10 @@ def test_the_prediction_is_the_label_decoded_at_the_posterior_mean_given_the_ima
 
 
 def test_an_unknown_arm_is_refused_with_a_list_of_known_arms() -> None:
-    with pytest.raises(
-        Refusal, match=r"^unknown arm 'gan': choose one of nn, logreg, rbm, vae, jmvae, mvae, mvae_q, cvae$"
-    ):
+    with pytest.raises(Refusal) as refusal:
         arm("gan")
+    assert str(refusal.value) == f"unknown arm 'gan': choose one of {', '.join(ARMS)}"
+    assert list(ARMS)[:8] == ["nn", "logreg", "rbm", "vae", "jmvae", "mvae", "mvae_q", "cvae"]
 
 
 @pytest.mark.parametrize("token", ARMS)

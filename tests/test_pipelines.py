@@ -99,7 +99,7 @@ BAD = {
             "arm mvae19 needs a data set with attributes as one modality, unlike digits:"
             " give --dataset celeba or faces\n",
         ),
-        ("--dataset celeba19 --arms jmvae", "arm 'jmvae' supports only two modalities, and celeba19 has 19"),
+        ("--dataset celeba19 --arms jmvae", "arm 'jmvae' does not support attributes as modalities of their own"),
         (
             "--binarisation fixed,dynamic",
             "binarisation dynamic needs grey images, which digits does not have: choose --dataset binary_mnist",

@@ -13,7 +13,9 @@ PROJECT = Path(__file__).parents[1]
 # From bottom to top; rooms on one line do not import each other.
 FLOORS = {
     "mvae": (
-        "refusal home limits settings streams workers decimals",
+        "refusal home limits streams workers decimals",
+        "hyperparameters",
+        "settings",
         "measure supervision storage",
         "sampling",
         "data",

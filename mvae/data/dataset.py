@@ -116,6 +116,11 @@ def position(modalities: Sequence[Modality], kind: Kind) -> int:
     return [modality.kind for modality in modalities].index(kind)
 
 
+def first_input(modalities: Sequence[Modality]) -> int:
+    """Returns the position of the first image or vector, from which labels are predicted. There must be one."""
+    return next(m for m, modality in enumerate(modalities) if modality.kind in (Kind.IMAGE, Kind.VECTOR))
+
+
 def all_sentences(modalities: Sequence[Modality]) -> bool:
     """Whether all modalities are sentences, so that they can be translated."""
     return bool(modalities) and all(modality.sentences for modality in modalities)

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality, position
+from mvae.data.dataset import Kind, Modality, first_input, position
 from mvae.data.examples import Split
 from mvae.data.sentences.text import characters
 
@@ -27,7 +27,7 @@ def label_accuracy(model: nn.Module, modalities: tuple[Modality, ...], split: Sp
     A multimodal VAE predicts at z = the mean of q(z|x1). The module runs in float32 and in evaluation mode; its own
     mode is restored afterwards.
     """
-    image, label = position(modalities, Kind.IMAGE), position(modalities, Kind.LABEL)
+    image, label = first_input(modalities), position(modalities, Kind.LABEL)
     with evaluated(model):
         right = [model(split.take(image, rows)).argmax(-1) == split.take(label, rows) for rows in split.passes()]
     return int(torch.cat(right).sum()) / len(split)

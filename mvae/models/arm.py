@@ -74,6 +74,7 @@ class Feature(StrEnum):
     ATTRIBUTES = "attributes"
     MANY = "many"
     """More than two modalities."""
+    VECTORS = "vectors"
     IMAGELESS = "imageless"
     """No modality is an image."""
 
@@ -85,7 +86,8 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
         Feature.TEXTS: Kind.TEXT in kinds,
         Feature.ATTRIBUTES: not kinds.isdisjoint(ATTRIBUTE_KINDS),
         Feature.MANY: len(modalities) > 2,
-        Feature.IMAGELESS: Kind.IMAGE not in kinds,
+        Feature.VECTORS: Kind.VECTOR in kinds,
+        Feature.IMAGELESS: kinds.isdisjoint({Kind.IMAGE, Kind.VECTOR}),
     }
     return frozenset(feature for feature, present in has.items() if present)
 
@@ -138,6 +140,8 @@ class Arm:
     """Features of data sets that the arm supports, besides an image and a label."""
     hyperparameters: tuple[Hyperparameter, ...] = ()
     """The arm's own settings, in addition to those of every trial, read with `trial.own_value`. Part of the key."""
+    single_attributes: bool = True
+    """Whether the arm can be trained on attributes that are modalities of their own, if it supports attributes."""
     most_modalities: int | None = None
     """Largest number of modalities that the arm can be trained on. None: no limit."""
     cuda_graphs: bool = False

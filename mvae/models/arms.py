@@ -18,6 +18,7 @@ NN_ARM = Arm(
     frozenset({"accuracy"}),
     learner=Later("classifiers", "NeuralNetworkLearner"),
     cuda_graphs=True,
+    handles=frozenset({Feature.TEXTS, Feature.MANY, Feature.VECTORS}),
 )
 
 LOGREG_ARM = Arm(
@@ -27,7 +28,7 @@ LOGREG_ARM = Arm(
     Later("classifiers", "build_logistic_regression"),
     frozenset({"accuracy"}),
     fit=Later("classifiers", "fit_logistic_regression"),
-    handles=frozenset(),
+    handles=frozenset({Feature.MANY, Feature.VECTORS}),
 )
 
 RBM_ARM = Arm(
@@ -67,10 +68,11 @@ JMVAE_ARM = Arm(
     | BINARISED
     | {"alpha", "image_weight", "label_weight", "text_weight", "attribute_weight", "vector_weight"},
     Later("jmvae", "build_jmvae"),
-    frozenset({"accuracy", "likelihood", "attributes", "translation"}),
+    frozenset({"accuracy", "likelihood", "attributes", "translation", "coherence"}),
     learner=Later("jmvae", "JmvaeLearner"),
     cuda_graphs=True,
-    handles=frozenset({Feature.TEXTS, Feature.ATTRIBUTES, Feature.IMAGELESS}),
+    handles=frozenset(Feature),
+    single_attributes=False,
 )
 
 MVAE_ARM = Arm(

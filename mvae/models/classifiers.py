@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality, position
+from mvae.data.dataset import Kind, Modality, first_input, position
 from mvae.data.examples import Dataset
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
@@ -120,4 +120,4 @@ def build_logistic_regression(_trial: Settings, modalities: tuple[Modality, ...]
 def _image_and_target(modalities: tuple[Modality, ...]) -> tuple[int, int]:
     """Positions of the image and of the text or, without texts, the label."""
     texts = any(modality.kind is Kind.TEXT for modality in modalities)
-    return position(modalities, Kind.IMAGE), position(modalities, Kind.TEXT if texts else Kind.LABEL)
+    return first_input(modalities), position(modalities, Kind.TEXT if texts else Kind.LABEL)

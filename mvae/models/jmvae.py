@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mvae.data.dataset import Kind, Modality
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
-from mvae.models.gaussian import Gaussian
+from mvae.models.gaussian import Gaussian, product
 from mvae.models.learners import Batch, PairedLearner
 from mvae.models.multimodal import Multimodal, expert, width_of
 from mvae.models.mvae import networks_of, weight_of
@@ -87,17 +87,25 @@ class JMVAE(Multimodal):
         self.joint = joint
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
-        """Returns q(z | the given modalities), [n, D], for n values of one modality or of all, by position.
+        """Returns q(z | the given modalities), [n, D], for n values of each given modality, by position.
+
+        All modalities go through the joint encoder. Of two or more, but not all, the posterior is the product of the
+        unimodal posteriors, without a prior expert.
 
         Raises:
-            ValueError: some, but neither one nor all, of the modalities are given.
+            ValueError: no modality is given, or an unknown one.
         """
         given = sorted(values)
         if given == list(range(len(self.modalities))):
             return Gaussian(*expert(self.joint([values[m] for m in given])))
         if len(given) == 1 and 0 <= given[0] < len(self.modalities):
             return Gaussian(*self.encode(given[0], values[given[0]]))
-        raise ValueError(f"JMVAE needs one modality or all {len(self.modalities)} for inference: got {given}")
+        if not given or not set(given) <= set(range(len(self.modalities))):
+            raise ValueError(f"JMVAE has the modalities 0 to {len(self.modalities) - 1}: got {given}")
+        encoded = [self.encode(m, values[m]) for m in given]
+        mean, log_var = (torch.stack(parts, dim=1) for parts in zip(*encoded, strict=True))
+        q = product(mean, log_var, torch.ones(1, len(given), dtype=torch.bool, device=mean.device), prior=False)
+        return Gaussian(q.mean.squeeze(1), q.log_var.squeeze(1))
 
 
 def negative_joint_elbo(

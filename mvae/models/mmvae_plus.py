@@ -21,7 +21,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality
+from mvae.data.dataset import Kind, Modality, first_input
 from mvae.models.arm import Settings
 from mvae.models.elbo import Loss
 from mvae.models.mmvae import MMVAE, importance_bound, log_likelihoods, mixture_log_prob
@@ -116,7 +116,7 @@ class MMVAEPlus(MMVAE):
         if target not in kinds or target is Kind.TEXT:
             return super().forward(image)
         m = self.index(target)
-        z = self.infer_at({self.index(Kind.IMAGE): image}).mean.clone()
+        z = self.infer_at({first_input(self.modalities): image}).mean.clone()
         generator = torch.Generator(device=z.device).manual_seed(PREDICTION_SEED)
         noise = torch.randn(len(z), self.private, generator=generator, device=z.device, dtype=z.dtype)
         prior = self.prior()

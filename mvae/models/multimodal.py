@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mvae.data.dataset import Kind, Modality
+from mvae.data.dataset import Kind, Modality, first_input
 from mvae.data.sentences.sentences import group_by_group
 from mvae.data.sentences.text import UNKNOWN
 from mvae.models.gaussian import Gaussian, standard_log_prob
@@ -160,17 +160,18 @@ class Multimodal(nn.Module):
         """Predicts the other modalities from z = the mean of q(z | image) (section 8).
 
         Returns:
-            Label logits [n, C], the text [n, L], or the logits of all attributes [n, A]. If all modalities are images,
-            the logits of the first image [n, C, H, W].
+            Label logits [n, C], the text [n, L], or the logits of all attributes [n, A]. If all modalities are images
+            or vectors, the decoder's output for the first one.
         """
         kinds = {modality.kind for modality in self.modalities}
         if Kind.TEXT in kinds:
             return self.transcribe(image)
-        z = self.infer_at({self.index(Kind.IMAGE): image}).mean
+        given = first_input(self.modalities)
+        z = self.infer_at({given: image}).mean
         if self.stacked:
             return self.all_attributes(z)
-        if kinds == {Kind.IMAGE}:
-            return self.decode(self.index(Kind.IMAGE), z)
+        if kinds <= {Kind.IMAGE, Kind.VECTOR}:
+            return self.decode(given, z)
         return self.decode(self.index(Kind.ATTRIBUTES if Kind.ATTRIBUTES in kinds else Kind.LABEL), z)
 
     def all_attributes(self, z: Tensor) -> Tensor:

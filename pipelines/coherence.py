@@ -38,7 +38,7 @@ TRAINED = 0.8
 QUANTITIES = {
     **{name: f"test/coherence-{n}" for n, name in enumerate(COLUMNS, start=1)},
     "prior": "test/joint_coherence",
-    "all reconstructed": "test/reconstruction",
+    "rebuilt": "test/reconstruction",
     "shuffled": "test/shuffled",
     **{f"probe {n}": f"test/probe-{n}" for n in range(1, 6)},
 }
@@ -100,7 +100,7 @@ def dropped(missing: float) -> dict[str, Any]:
 def statements(report: Report) -> Iterator[str]:
     """Names the arms that are under-trained, and classifiers that are too weak to judge."""
     for row in dict.fromkeys(run.row for run in report.runs if run.row != REAL_IMAGES):
-        rebuilt = report.mean(row, "all reconstructed")
+        rebuilt = report.mean(row, "rebuilt")
         if rebuilt is not None and rebuilt < TRAINED:
             yield f"{row} is under-trained: {rebuilt:.2f} of the images reconstructed from all inputs keep their digit."
 

@@ -54,7 +54,8 @@ def write(
     """Stores a data set, each file atomically and the manifest last. Call it while holding the folder's lock.
 
     Args:
-        arrays: per split, one uint8 array [N, *shape] per stored modality, contiguous or not; ragged for sentences.
+        arrays: for each split, one uint8 array [N, *shape] per stored modality, contiguous or not. Sentences are a
+            ragged array.
         described: store the modalities in the manifest, so that `read` can return them.
     Raises:
         OSError: the disk is full or the folder is not writable.
@@ -81,9 +82,9 @@ def write(
 def read(
     folder: Path, modalities: tuple[Modality, ...] | None, fingerprint: str
 ) -> tuple[tuple[Modality, ...], dict[str, Split]] | None:
-    """Returns the modalities and the three mapped splits; None if nothing, or only a part, was stored.
+    """Returns the modalities and the three mapped splits. None if nothing, or only a part, was stored.
 
-    Checks sizes at every call, and digests once per process.
+    Checks the files' sizes at every call, and their digests once per process.
 
     Args:
         modalities: None: read them from the manifest.
@@ -152,8 +153,8 @@ def _read_split(path: Path, modalities: tuple[Modality, ...], entry: _Entry) -> 
         raise Damaged(f"{path} has {size:,} bytes instead of {entry.size:,}")
     if sha256_cached(path) != entry.sha256:
         raise Damaged(f"{path} does not match the sha256 in its manifest")
-    # Private pages: readers share them until one writes, and the file never changes. With Arrow's own read-only map,
-    # torch would warn about read-only tensors, and a write to one would kill the process.
+    # ACCESS_COPY: processes share the pages until one of them writes, and no write reaches the file. With Arrow's own
+    # read-only map, torch would warn about read-only tensors, and a write to such a tensor would kill the process.
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
     whole = pa.py_buffer(mapped)

@@ -7,7 +7,7 @@
 
 The folder is in the cache. The picture file has its full length from the start. Each block is written to its place and
 flushed to disk before its `.done` mark appears. So a resumed run makes exactly the unfinished blocks. Once all marks
-exist, the folder never changes, and any process may read `mapped`.
+exist, the folder never changes, and any process may call `mapped`.
 
 Processes are spawned, so a script run as a file must start its work under `if __name__ == "__main__":`.
 """
@@ -73,7 +73,9 @@ def square(image: Image) -> np.ndarray:
 
 
 def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Returns the positions of an image's points in the picture that `square` makes: float64 [P, 2], possibly outside.
+    """Converts positions in an image to positions in the picture that `square` makes of the image: float64 [P, 2].
+
+    A position may be outside the picture.
 
     Args:
         points: [P, 2], x and y in the image's pixels.
@@ -85,7 +87,7 @@ def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns width and height of the image with its short side scaled to 64, then left and top of its middle."""
+    """Returns the image's width and height after scaling its short side to 64, then left and top of the middle 64x64."""
     width, height = size
     short = min(width, height)
     width, height = SIDE * width // short, SIDE * height // short
@@ -136,10 +138,11 @@ def mapped(folder: Path, count: int, channels: int = 3) -> np.ndarray:
 
 
 def cut(partitions: np.ndarray, *columns: np.ndarray) -> Arrays:
-    """Returns the result of `Source.convert`, from values [N, ...] of each modality and the split of each picture.
+    """Cuts the values of all pictures into the splits that `Source.convert` returns.
 
     Args:
         partitions: uint8 [N], the number of each picture's split, ascending.
+        columns: for each modality, its values [N, ...].
     """
     ends = np.searchsorted(partitions, range(len(SPLITS) + 1)).tolist()
     parts = zip(SPLITS, pairwise(ends), strict=True)
@@ -162,7 +165,7 @@ def _unfinished_blocks(folder: Path, count: int, channels: int, block: int) -> l
 
 def _finished(folder: Path, jobs: dict[Block, Job], channels: int) -> Iterator[Block]:
     workers = min(cores(), len(jobs))
-    if workers <= 1 or multiprocessing.current_process().daemon:  # a daemon may not have children
+    if workers <= 1 or multiprocessing.current_process().daemon:  # a daemon cannot start processes
         for block, job in jobs.items():
             yield _fill(folder, block, job, channels)
         return

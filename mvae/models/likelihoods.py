@@ -1,4 +1,4 @@
-"""Likelihoods p(x|z) of each kind of modality, from a decoder's logits.
+"""Defines the likelihood p(x|z) of each kind of modality, given a decoder's logits.
 
     log_prob   log-probability of each row's target in nats, summed over its dimensions: [n]
     mean       expected value of each row
@@ -36,7 +36,7 @@ class Bernoulli:
 
 
 class Categorical:
-    """One of C classes: logits [n, C], target [n]. The paper calls it the multinomial likelihood of a label."""
+    """One of C classes: logits [n, C], target [n]. The paper calls this likelihood of a label multinomial."""
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
         return -F.cross_entropy(logits, target, reduction="none")
@@ -70,7 +70,7 @@ class Text:
         return -torch.where(endless, torch.inf, torch.where(counted, cross_entropy, 0).sum(1))
 
     def log_probs(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Returns `log_prob` of all tokens of each row and of its tokens other than <unk>: [n, 2]."""
+        """Returns two sums per row, [n, 2]: over all tokens, as in `log_prob`, and over all tokens except <unk>."""
         cross_entropy, counted, endless = self._costs(logits, target)
         known = counted & (target[:, : logits.shape[1]] != UNKNOWN)
         sums = [torch.where(tokens, cross_entropy, 0).sum(1) for tokens in (counted, known)]

@@ -42,7 +42,7 @@ def gpus() -> int:
 
 
 def free_memory() -> float:
-    """Returns the bytes of memory that new processes can still allocate; infinite if the system does not report them."""
+    """Returns the bytes of memory that new processes can still allocate; infinite if the system reports none."""
     return min([_free_on_the_machine(), *_free_in_groups()])
 
 

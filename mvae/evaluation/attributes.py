@@ -58,7 +58,7 @@ def scores(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def likeliest_attributes(model: Multimodal, split: Split) -> Tensor:
-    """Returns each attribute's likelier value at z = the mean of q(z | image): bool [N, A]. Restores the model's mode."""
+    """Returns each attribute's likelier value at the mean of q(z | image): bool [N, A]. Restores the model's mode."""
     with evaluated(model):
         posteriors = _posteriors(model, split, range(len(split)))
         return torch.cat([attribute_logits(model, q.mean) > 0 for _, q in posteriors])

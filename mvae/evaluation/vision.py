@@ -89,7 +89,10 @@ def make(model: Multimodal, task: Task, views: dict[str, Tensor]) -> Tensor:
 
 
 def given_as_answer(task: Task, views: dict[str, Tensor]) -> Tensor | None:
-    """Returns the given view with the target's number of channels; None if several views, and so the truth, are given."""
+    """Returns the given view with the target's number of channels.
+
+    Returns None if several views are given, because these include the truth.
+    """
     if len(task.given) > 1:
         return None
     given, channels = views[task.given[0]], len(views[task.target][0])

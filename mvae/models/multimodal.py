@@ -75,7 +75,7 @@ class Multimodal(nn.Module):
         return at_least_float32(self.decoders[m](z))
 
     def decode_attributes(self, z: Tensor, only: slice = slice(None)) -> Tensor:
-        """Returns the logits [A, n] of every single attribute at z [A, n, D]. Each attribute has its own n rows of z."""
+        """Returns the logits [A, n] of every single attribute at z [A, n, D]. Each attribute has its own rows of z."""
         assert self.attribute_decoders is not None
         return at_least_float32(self.attribute_decoders(z, only))
 
@@ -100,7 +100,7 @@ class Multimodal(nn.Module):
         )
 
     def sentence_log_probs(self, m: int, z: Tensor, target: Tensor) -> Tensor:
-        """Returns two sums per sentence, [n, 2]: over all tokens, as in `log_prob`, and over all tokens except <unk>."""
+        """Returns two sums per sentence, [n, 2]: over all tokens, as in `log_prob`, and over tokens except <unk>."""
         modality, likelihood = self.modalities[m], self.likelihoods[m]
         assert modality.sentences and isinstance(likelihood, Text)
         return group_by_group(
@@ -110,7 +110,7 @@ class Multimodal(nn.Module):
         )
 
     def attributes_log_prob(self, z: Tensor, targets: Tensor) -> Tensor:
-        """Returns log p(x_a | z) [A, n] of every single attribute at z [A, n, D]. Each attribute has its own rows of z."""
+        """Returns log p(x_a | z) [A, n] of every single attribute at z [A, n, D], which has rows for each attribute."""
         likelihood = self.likelihoods[self.stacked.start]
         logits = self.decode_attributes(z)
         return likelihood.log_prob(logits.flatten(), targets.flatten()).view(logits.shape)
@@ -192,7 +192,7 @@ def expert(encoded: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def at_least_float32(output: Tensor) -> Tensor:
-    """Converts a network's output from bfloat16 to float32, for posteriors and likelihoods. Leaves float64 unchanged."""
+    """Converts a network's output from bfloat16 to float32, for posteriors and likelihoods. Keeps float64 unchanged."""
     return output if output.dtype == torch.float64 else output.float()
 
 

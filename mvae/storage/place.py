@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 class Version(NamedTuple):
-    """Size in bytes and modification time, Unix time in ns. Object storage rounds it to seconds or milliseconds.
+    """Size in bytes and modification time, Unix time in ns. Object storage rounds times to seconds or milliseconds.
 
     A file on a disk that this package wrote has the same content as long as its version is the same.
     """
@@ -38,8 +38,11 @@ class Place(ABC):
     """A file or a folder."""
 
     is_remote = False
-    """Whether each operation is a network request. If so, `each` makes several requests at a time, results (which never
-    change) are read only once, and no file is read only to check it."""
+    """Whether each operation is a network request.
+
+    If so, `each` makes several requests at a time. Results, which never change, are read only once. No file is read
+    only to check its content.
+    """
     looks = 1
     """Number of consecutive empty listings until a folder counts as empty. A disk's listing can miss new files."""
 
@@ -90,7 +93,7 @@ class Place(ABC):
 
     @abstractmethod
     def write_bytes(self, data: bytes | memoryview) -> int:
-        """Writes `data`, or leaves the old file unchanged. The data survives a power failure once this returns."""
+        """Writes `data`, or leaves the old file unchanged. After the return, the data survives a power failure."""
 
     @abstractmethod
     def unlink(self, missing_ok: bool = False) -> None: ...
@@ -115,12 +118,12 @@ class Place(ABC):
         """Does nothing, except on a disk."""
 
     def rmdir(self) -> None:  # noqa: B027
-        """Does nothing, except on a disk: elsewhere there are no empty folders."""
+        """Does nothing, except on a disk. Other places have no empty folders."""
 
     def nearest(self) -> Self:
         """Returns this folder, if it exists, or its nearest parent that exists.
 
-        In object storage, returns the parent: creating and deleting an object in this folder would create the folder.
+        In object storage, returns the parent. A probe file in this folder would leave the folder behind.
         """
         return self.parent
 
@@ -157,15 +160,18 @@ class Place(ABC):
             return True
 
     def digest(self) -> str:
-        """Hex sha256 of the file's bytes."""
+        """Returns the hex sha256 of the file's bytes."""
         return hashlib.sha256(self.read_bytes()).hexdigest()
 
     def content_mark(self, version: Version) -> str:
-        """Returns a string that changes with the content. For an object it is the version, to avoid a download."""
+        """Returns a string that changes with the content. For an object, returns the version, to avoid a download."""
         return f"{version.size} {version.changed}"
 
     def fetched(self, folder: Path) -> Path:
-        """Returns a path on this machine's disk, for programs that need one: this file, or a copy in `folder`."""
+        """Returns a path on this machine's disk, for programs that cannot read a Place.
+
+        The path is this file itself, or a copy in `folder`.
+        """
         copy = folder / self.name
         copy.write_bytes(self.read_bytes())
         return copy

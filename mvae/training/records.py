@@ -1,4 +1,4 @@
-"""The contents of a checkpoint's manifest: its files with their digests, and the trial's history."""
+"""Defines the contents of a checkpoint's manifest: files with their digests, and the trial's history."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

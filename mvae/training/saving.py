@@ -50,7 +50,7 @@ class Saving:
         self._writing = self._thread.submit(self._checkpoints.save, epoch, *snapshot)
 
     def complete(self, *, wait: bool = False) -> Checkpoint | None:
-        """Returns the newest checkpoint completed since the last call; None if there is none.
+        """Returns the newest checkpoint completed since the last call; None if no checkpoint was completed.
 
         Args:
             wait: whether to wait for the checkpoint that is being written.

@@ -87,7 +87,7 @@ def placed(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def _shrunk(size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """Returns the image's width and height after scaling its short side to 64, then left and top of the middle 64x64."""
+    """Returns width and height of the image scaled to a short side of 64, then left and top of the middle 64x64."""
     width, height = size
     short = min(width, height)
     width, height = SIDE * width // short, SIDE * height // short

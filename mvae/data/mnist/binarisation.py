@@ -4,8 +4,7 @@ A trial on black-and-white images (binary_mnist) gets its training images in one
 
 fixed
     The default. The conversion draws the bits of all images once, and all trials use these bits. The supplement
-    makes its numbers comparable with its reference [5] (Larochelle and Murray, the NADE paper). That paper binarises
-    MNIST once.
+    compares its numbers with its reference [5] (Larochelle and Murray, the NADE paper), which binarises MNIST once.
 dynamic
     Each epoch draws new bits for the training images from their grey values. All arms trained by steps, including RBM,
     use these bits. Much later work draws new bits, which keep a model from memorising one draw.

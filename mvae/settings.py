@@ -1,6 +1,6 @@
-"""Defines every setting of a training run, with meaning, unit and source. mvae/trial.py has the rules between settings.
+"""Defines every setting of a training run, with meaning, unit and source.
 
-mvae/trial.py also computes the key from these settings.
+mvae/trial.py defines the rules between settings, and computes a trial's key from its settings.
 """
 
 from typing import Literal
@@ -31,13 +31,10 @@ class Settings(BaseModel):
     latents: int = Field(ge=1)
     """Number of latent dimensions (section 1: 64 for the MNIST family)."""
     binarisation: Binarisation = "fixed"
-    """Pixels of binary_mnist's training images: fixed (drawn once) or dynamic (drawn again each epoch).
-
-    The supplement compares its numbers with reference [5], which uses fixed pixels. See
-    mvae/data/mnist/binarisation.py.
-    """
+    """Pixels of binary_mnist's training images: fixed (drawn once) or dynamic (drawn again each epoch). The supplement
+    compares its numbers with reference [5], which uses fixed pixels."""
     vocabulary: int | None = Field(None, ge=1)
-    """Number of words per language that a model of sentences knows, the most frequent first (default: all words)."""
+    """Number of known words per language, the most frequent ones, for sentences (default: the data set's number)."""
     paired_fraction: float = Field(1.0, gt=0, le=1)
     """Share of the training pairs that stay together, 0 < f <= 1 (Tables 4 and 5)."""
     pairing: Pairing
@@ -65,10 +62,8 @@ class Settings(BaseModel):
     image_weight: float = Field(1.0, gt=0)
     """Weight (lambda) of the image's likelihood."""
     label_weight: float = Field(gt=0)
-    """Weight (lambda) of the label's likelihood. The supplement gives none. With 50, `own` targets fail.
-
-    See docs/table4.md.
-    """
+    """Weight (lambda) of the label's likelihood. The supplement gives none. With 50, `own` targets fail
+    (docs/table4.md)."""
     text_weight: float = Field(gt=0)
     """Weight (lambda) of the text's likelihood. The supplement gives none; the authors' code has 10."""
     attribute_weight: float = Field(gt=0)

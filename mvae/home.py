@@ -1,6 +1,6 @@
 """Gives a home directory to a process without one, for example in a container with a numeric user and no HOME.
 
-Libraries ask for the home directory at import time (ray.tune). It also holds the cache of data sets (~/.cache/mvae).
+Libraries ask for the home directory at import time (ray.tune). The cache of data sets is also there (~/.cache/mvae).
 """
 
 import os
@@ -26,7 +26,7 @@ def ensure_home() -> Path | None:
 
 
 def _own_folder(wanted: Path) -> Path:
-    """Returns the wanted folder, which later commands find again. If another user owns it, returns a new folder."""
+    """Returns the wanted folder, so that later commands find it again. Returns a new folder if it has another owner."""
     try:
         wanted.mkdir(mode=0o700, exist_ok=True)
         if wanted.stat().st_uid == os.getuid() and not wanted.is_symlink():

@@ -33,7 +33,7 @@ def cores() -> int:
 
 
 def gpus() -> int:
-    """Returns the number of CUDA devices. On Linux, imports torch, which takes seconds, only if a GPU device exists."""
+    """Returns the number of CUDA devices. On Linux without a GPU device, skips the import of torch (seconds)."""
     if sys.platform == "linux" and not any(map(list, map(Path("/dev").glob, GPU_DEVICES))):
         return 0
     import torch

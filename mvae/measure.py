@@ -53,7 +53,7 @@ class Measure:
 
     @property
     def quantity(self) -> str:
-        """Name of the metric without parameters, the same for all rows of a table: test/accuracy."""
+        """Name of the metric without parameters: test/accuracy. All rows of a table have the same quantity."""
         return self.metric.removesuffix(self._suffix) if self._suffix else self.metric
 
     def parameter(self, letter: str) -> float:

@@ -115,7 +115,7 @@ def _run(plugin: Plugin) -> _Added:
     datasets, arms = set(DATASETS), set(ARMS)
     module = ModuleType(plugin.module)
     module.__file__ = str(plugin.path)
-    sys.modules[plugin.module] = module  # dataclasses need their module here
+    sys.modules[plugin.module] = module  # dataclasses look up their module here
     lines = plugin.content.decode(errors="replace").splitlines(keepends=True)
     linecache.cache[str(plugin.path)] = (len(plugin.content), None, lines, str(plugin.path))  # for tracebacks
     try:

@@ -15,8 +15,8 @@ proportional
     separately. With f = 0.01 and B = 100, a step has one pair on average.
 resampled
     In every step, a coin with probability f decides: either the whole batch is paired (every term), or each modality is
-    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. This
-    leaks supervision by design. The protocol is included for comparison, because early code of the authors used it.
+    only in its own term. The coin is drawn again for each batch, so every example is eventually used as a pair. The
+    protocol leaks supervision by design. It is included for comparison, because early code of the authors used it.
 
 `targets` decides what a paired row trains besides its joint term:
 
@@ -27,18 +27,18 @@ all
     Paired rows are also in the unimodal terms, and each term reconstructs every modality present in the row. So the
     image-only term learns to predict the label directly, like a classifier.
 
-In the proportional and resampled protocols, pairs are in every term for both values of `targets`. There `targets`
-changes only the modalities that the terms reconstruct (`mvae/models/elbo.py`).
+In the proportional and resampled protocols, pairs are in every term for both values of `targets`. In these protocols,
+`targets` changes only the modalities that the terms reconstruct (`mvae/models/elbo.py`).
 
 Missing modalities (supplement, section 6): with a keep probability p below 1, every value of every training example is
-kept with probability p. This is drawn once, before training. `kept_steps` keeps the remaining values of an example
-together. An epoch is one pass over the examples with at least one value left. With p = 1, the steps equal the steps of
-`proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p. But the text
-says kept. The caption also claims that p = 0.1 is close to the full data, which is only possible if values are kept.)
+kept with probability p. The kept values are drawn once, before training. `kept_steps` keeps the remaining values of an
+example together. An epoch is one pass over the examples with at least one value left. With p = 1, the steps equal the
+steps of `proportional` with all pairs. (The caption of Figure 5 says that values are dropped with probability p. But
+the text says kept. The caption also claims that p = 0.1 is close to the full data. This fits only "kept".)
 
 Bucketing, for sentences: each order is stably sorted by length before it is cut into batches, and then the steps are
-shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding. The
-pairs of the reserved protocol are then slices at even distances of the sorted paired set, instead of a cycle.
+shuffled ("buckets"). So the sentences of a step have similar lengths, and little computation is spent on padding. With
+bucketing, the pairs of the reserved protocol are slices at even distances of the sorted paired set, not a cycle.
 
 Every order is a pure function of (seed, epoch). All arms share the named streams:
 
@@ -138,8 +138,9 @@ def steps(
         batch_size: B, images per step; the last step of an epoch may have fewer.
         seed, epoch: determine the order.
         modalities: M, at least 2; modality 0 is the image stream.
-        subsets: k, the number of random-subset terms, which are active only on pairs.
-        lengths: int64 [N, M], for sentences: the examples of a step then have similar lengths (see "Bucketing" above).
+        subsets: k, the number of random-subset terms. Only pairs are in these terms.
+        lengths: int64 [N, M], for sentences. With `lengths`, the examples of a step have similar lengths (see
+            "Bucketing" above).
     Returns:
         ceil(N / B) steps. A step with b images has M b + min(B, P) rows (reserved), M u + (b - u) rows with u unpaired
         images (proportional), or b or M b rows (resampled). Except maybe in the last step, b = B.
@@ -217,7 +218,7 @@ def _cycle(paired: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 def by_length(order: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Sorts examples stably by length, the shortest first.
 
-    The length in the last modality counts. Ties are broken by the modality before it, and so on.
+    Examples are compared by their length in the last modality; if equal, by their length in the modality before, etc.
 
     Args:
         lengths: int64 [N, M'].
@@ -267,7 +268,7 @@ def _step(single: Sequence[np.ndarray], paired: np.ndarray, subsets: int, unimod
     return Step(index_RM, present_RM, active_TR)
 
 
-@functools.cache  # unbounded: an object's identity must keep its meaning for the life of the process
+@functools.cache  # unbounded: callers cache by the identity of these objects for the life of the process
 def _row_masks(
     single: int, paired: int, modalities: int, subsets: int, unimodal_on_pairs: bool
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ WEIGHTS = {
 UNREAD_SHARE = 0.4
 """`annealing_share` in the key of a trial that sets `annealing_epochs` and so ignores its share.
 
-Never change this value. It was the share of every data set when `annealing_epochs` was added, so old keys contain it.
+Never change this value, because old keys contain it. Every data set had this share when `annealing_epochs` was added.
 """
 
 

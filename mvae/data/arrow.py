@@ -11,8 +11,8 @@ Each file is one record batch with one column per stored modality:
 
 So a column is one or two contiguous runs of bytes, and all trials on a machine share one copy in the page cache.
 
-The manifest is written last. It records the size and sha256 of each file, and the modalities if they depend on the raw
-files. Files without a manifest are ignored, and sizes are checked before anything is mapped.
+The manifest is written last. The manifest records the size and sha256 of each file. If the modalities depend on the raw
+files, the manifest records them too. Files without a manifest are ignored. Sizes are checked before anything is mapped.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Describes data sets before any file is read: modalities, origin, and the paper's settings. Imports no torch.
 
-`Source` describes a data set; `mvae.data.examples.Dataset` holds its examples in memory.
+`Source` describes a data set. `mvae.data.examples.Dataset` holds the examples in memory.
 To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/registry.py`.
 To add one from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
 """
@@ -114,7 +114,7 @@ def all_sentences(modalities: Sequence[Modality]) -> bool:
 
 
 def directions(modalities: Sequence[Modality]) -> dict[str, tuple[int, int]]:
-    """Returns every pair of languages: the positions of source and target, by a name such as en-vi."""
+    """Returns the positions of source and target for every direction of translation, by names such as en-vi."""
     pairs = itertools.permutations(range(len(modalities)), 2)
     return {f"{modalities[source].name}-{modalities[target].name}": (source, target) for source, target in pairs}
 
@@ -199,14 +199,14 @@ class Source:
 
     name: str
     modalities: tuple[Modality, ...]
-    """Modalities of each example. If `made_of` is given, only their number and kinds are certain."""
+    """Modalities of each example. If `made_of` is given, only the number of modalities and their kinds are certain."""
     defaults: Defaults
     split_rule: str
     """How the examples are divided into splits, in words. Part of the fingerprint."""
     version: int
-    """Version of the conversion; part of the fingerprint. Increase it whenever the stored values change."""
+    """Version of the conversion; part of the fingerprint. Increase this number whenever the stored values change."""
     check: Callable[[Path], object]
-    """Raises MissingFiles unless all raw files exist. Does not read the files. Its return value is ignored."""
+    """Raises MissingFiles unless all raw files exist. Does not read the files. The return value is ignored."""
     digest: Callable[[Path], str]
     """Returns a hex digest of the raw content, equal for a file and its gzip. Raises Refusal if a file is damaged."""
     examples: Callable[[Path], int]
@@ -216,7 +216,7 @@ class Source:
     prepare: Callable[[Path, Path], Path] | None = None
     """Does the slow part of a long conversion in a folder of the cache, so that a killed conversion can resume.
 
-    Takes the data root and the cache, and returns the folder that `convert` then gets instead of the data root. Raises
+    Takes the data root and the cache, and returns a folder. `convert` gets this folder instead of the data root. Raises
     the same errors as `convert`. None: no part is slow.
     """
     made_of: Callable[[Path], tuple[Modality, ...]] | None = None
@@ -232,8 +232,8 @@ class Source:
     grey: str = ""
     """For black-and-white images: name of the data set that holds the same examples, in the same order, in grey.
 
-    The grey images must be the first modality of that data set. Trials may then draw new bits every epoch. Empty:
-    trials cannot draw new bits. This name is not part of the fingerprint.
+    The grey images must be the first modality of that data set. With this name, trials can draw new bits every epoch.
+    If it is empty, they cannot. The name is not part of the fingerprint.
     """
     remembered_digest: Callable[[Path, Path], str] | None = None
     """Like `digest`, for data sets of many files. Takes the data root and the cache.

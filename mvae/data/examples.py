@@ -23,8 +23,8 @@ class Split:
     """One tensor per modality. On a CPU the tensors map the stored file.
 
     Image: uint8 [N, C, H, W], from 0 (black) to 255 (white). Label or single attribute: uint8 [N]. Attributes: uint8
-    [N, A]. Text: uint8 [N, L]. Sentences: int64 [N], the number of tokens including the stop token. View: no tensor of
-    its own, but the same tensor object as the modality from which the view is computed.
+    [N, A]. Text: uint8 [N, L]. Sentences: int64 [N], the number of tokens including the stop token. A view shares the
+    tensor object of the modality from which the view is computed.
     """
     sentences: tuple[Sentences | None, ...] = ()
     """The sentences of each modality, None for other modalities. Empty if no modality consists of sentences."""

@@ -2,11 +2,11 @@
 
 The samples z_s come from a proposal r(z), and log w_s = log f(z_s) - log r(z_s). The log of f's integral is estimated
 by logsumexp(log w) - log S (supplement, Tables 1 and 2). Samples are processed in chunks, and only a few float64 sums
-per example are kept. This bounds the memory. The chunk size changes only rounding.
+per example are kept, so memory is bounded. The chunk size changes only rounding.
 
 Noise is a function of (seed, stream, example, sample). Each example has its own counter-based generator (numpy's
 Philox), whose sequence does not depend on the chunk size. The noise is drawn on the CPU in float64, so every device and
-decoder precision sees the same samples. Drawing the noise takes a twentieth of the time of an MLP decoder.
+decoder precision gets the same samples. Drawing the noise takes a twentieth of the time of an MLP decoder.
 
 Shapes: n examples, S samples per example, s samples per chunk, D latents. Everything here is float64.
 """

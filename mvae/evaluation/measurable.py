@@ -1,4 +1,4 @@
-"""Checks whether an arm and a data set support a measure. Does not import torch, so that errors appear at once."""
+"""Checks whether an arm and a data set support a measure. Imports no torch, so that users see errors quickly."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ def _reconstructions(truth: Tensor, reconstructed: Tensor, given: str = "") -> S
 
 
 def _conditional(truth: Tensor, drawn: Tensor, model: Multimodal | CVAE, m: int, values: Tensor) -> Sheet:
-    """Lays out rows. Each shows the image of a test example, then images drawn given the example's modality m."""
+    """Lays out rows: each row has the image of a test example, then images drawn given the example's modality m."""
     shown = truth[: len(values)]
     rows = torch.cat([shown[:, None], drawn.view(len(values), IMAGES_PER_ROW - 1, *shown.shape[1:])], dim=1)
     title = f"First column: test images. Other columns: drawn given the test image's {model.modalities[m].name}"

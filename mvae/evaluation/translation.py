@@ -73,7 +73,7 @@ def as_written(modality: Modality, sentences: Sentences) -> list[str]:
 
 
 def most_frequent(modality: Modality, sentences: Sentences) -> str:
-    """Returns the sentence that occurs most often. If several sentences do, returns the first of them."""
+    """Returns the most frequent sentence. If several sentences are equally frequent, returns the first of them."""
     return Counter(as_written(modality, sentences)).most_common(1)[0][0]
 
 

@@ -22,7 +22,7 @@ from mvae.evaluation.vision_tasks import ALL, FIGURES, TASKS, Task
 from mvae.models.multimodal import Multimodal
 
 ROWS = 100
-"""Examples per pass. Fixed, so that rounding of sums does not depend on the machine's memory."""
+"""Examples per pass. This number is fixed, so that the rounding of sums is the same on every machine."""
 SHOWN = 8
 """Examples per figure, as in the paper."""
 

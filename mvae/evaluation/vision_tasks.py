@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 BLUE, RED = 0.564, 0.713
-"""Factors from B - Y to Cb and from R - Y to Cr (ITU-R BT.601). They give Cb and Cr a range of length 1."""
+"""Factors from B - Y to Cb and from R - Y to Cr (ITU-R BT.601). These factors give Cb and Cr a range of length 1."""
 
 
 @dataclass(frozen=True)

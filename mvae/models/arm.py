@@ -76,7 +76,7 @@ class Learner(Protocol):
 
 
 class Feature(StrEnum):
-    """A property of a data set that only some arms support. A trial is refused if its arm does not support it."""
+    """A property of a data set that only some arms support. A trial whose arm does not support it is refused."""
 
     TEXTS = "texts"
     ATTRIBUTES = "attributes"
@@ -100,7 +100,7 @@ def features(modalities: tuple[Modality, ...]) -> frozenset[Feature]:
 
 @dataclass(frozen=True)
 class Later:
-    """Imports a function or class of this package when it is called. So arms can be declared without torch."""
+    """Imports a function or class of this package on the first call. So arms can be declared without torch."""
 
     module: str
     """File in mvae/models/, without its ending."""
@@ -149,9 +149,9 @@ class Arm:
     cuda_graphs: bool = False
     """Whether steps may be recorded and replayed on a GPU (mvae/training/steps.py).
 
-    If so, `loss` must accept `step` as a tensor. It must read no value from the GPU (no `.item()`, no `if` on a tensor)
-    and count nothing in Python. A batch must be a dataclass, a tensor, or a tuple of these; subclasses of tuple are not
-    recorded.
+    If so, `loss` must accept `step` as a tensor. `loss` must read no value from the GPU (no `.item()`, no `if` on a
+    tensor) and count nothing in Python. A batch must be a dataclass, a tensor, or a tuple of these. Subclasses of tuple
+    are not recorded.
     """
     version: int = 1
     """For arms of plug-ins: increment when the arm's results change on purpose.

@@ -1,9 +1,9 @@
 """Computes the sub-sampled ELBO of the MVAE (main paper, section 3.2; supplement sections 1 and 9).
 
 Each term conditions on a subset of modalities. If a row lacks modalities of the subset, the row's term uses the others.
-`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast. It encodes each modality
-once, computes all posteriors as one masked sum of precisions, and decodes each modality once, for the (term, row) pairs
-that reconstruct the modality. `mvae/models/layout.py` plans the positions of all rows, terms and pairs.
+`negative_elbo_by_terms` is the formula as a loop. `negative_elbo` computes the same sum fast. This function encodes
+each modality once, and computes all posteriors as one masked sum of precisions. It decodes each modality once, for the
+(term, row) pairs that reconstruct the modality. `mvae/models/layout.py` plans the positions of rows, terms and pairs.
 
 Shapes: R rows of a step, M modalities, T ELBO terms, D latents, P active (term, row) pairs, n_m rows of modality m,
 A modalities whose networks are stacked.
@@ -167,7 +167,7 @@ def negative_elbo(
 
 @cache
 def _constant(values: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Returns a cached tensor. Recorded steps read it, so it must stay at the same place on a GPU."""
+    """Returns a cached tensor. The tensor must stay at one place on a GPU, because recorded steps read it there."""
     return torch.tensor(values, dtype=dtype, device=device)
 
 
@@ -197,7 +197,7 @@ def posteriors(model: Multimodal, plan: Layout, values: Sequence[Tensor], stacke
 
 
 def _repeated(rows: Tensor, index: Tensor) -> Tensor:
-    """Returns rows[index]. Rows may repeat, but their gradients are bit-identical in every run.
+    """Returns rows[index], with bit-identical gradients in every run even if rows repeat.
 
     On a GPU, index_select adds up gradients in arbitrary order, but indexing adds them up in sorted order. On a CPU,
     both are deterministic and index_select is faster.

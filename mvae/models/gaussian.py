@@ -124,7 +124,7 @@ def product_without_prior_expert(mean: Tensor, raw: Tensor, members: Tensor) -> 
 
 
 def _sums(chosen: Tensor, values: Tensor) -> Tensor:
-    """Returns chosen @ values, [..., T, M] by [..., M, D], if possible without a batch of tiny matrix products."""
+    """Returns chosen @ values, [..., T, M] by [..., M, D]. Avoids a batch of tiny matrix products if possible."""
     if chosen.dim() == 2:
         by_expert = values.movedim(-2, 0)
         return (chosen @ by_expert.flatten(1)).view(len(chosen), *by_expert.shape[1:]).movedim(0, -2)
@@ -158,7 +158,7 @@ def _without(broken: Tensor | None, values: Tensor) -> Tensor:
 def _from_natural(weighted: Tensor, precision: Tensor, spoilt: Tensor | None, dtype: torch.dtype) -> Gaussian:
     """Returns the Gaussian with this precision and precision-weighted mean; products in `spoilt` are nan.
 
-    The nan is filled in last, so that it does not reach the gradients of other products.
+    The nan values are filled in last, so that they do not reach the gradients of other products.
     """
     if spoilt is None:
         return Gaussian((weighted / precision).to(dtype), (-torch.log(precision)).to(dtype))

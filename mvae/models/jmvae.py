@@ -1,4 +1,4 @@
-"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders that are pulled towards it (section 8).
+"""JMVAE: a joint encoder for q(z|x1,x2), and unimodal encoders that are pulled towards the joint one (section 8).
 
 The objective is ELBO(x1,x2; q(z|x1,x2)) - alpha * sum_i KL(q(z|x1,x2) || q(z|x_i)), so JMVAE trains only on pairs. The
 unimodal encoders and the decoders are built like the MVAE's. No posterior has a universal expert.
@@ -86,7 +86,7 @@ class JMVAE(Multimodal):
         """Returns q(z | the given modalities), [n, D], for n values of one modality or of all, by position.
 
         Raises:
-            ValueError: some, but neither one nor all, of the modalities are given.
+            ValueError: the number of given modalities is neither one nor the number of all modalities.
         """
         given = sorted(values)
         if given == list(range(len(self.modalities))):

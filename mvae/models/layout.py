@@ -17,7 +17,7 @@ from mvae.workers import ALONE, Workers
 
 @dataclass(frozen=True)
 class Stacked:
-    """Positions for the last A modalities. Their decoders run in parallel, each on its own pairs."""
+    """Positions for the last A modalities. The decoders of these modalities run in parallel, each on its own pairs."""
 
     pairs: Tensor
     """Indices among the P pairs, int64 [A, W], padded with 0."""
@@ -31,7 +31,7 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Layout:
-    """The plan of a step. All steps with the same pattern of presence and terms can share it."""
+    """The plan of a step. All steps with the same pattern of presence and terms can share one plan."""
 
     rows: int
     """R, the number of rows."""
@@ -116,7 +116,7 @@ def layout(
     by_pair = not every and present.shape[1] <= FEW_EXPERTS
     if by_pair:
         conditions = members[pair_row, pair_term][:, None]
-    else:  # inactive pairs without modalities condition on all: they need a posterior, although it is dropped
+    else:  # inactive pairs without modalities need a posterior, which is dropped: let them condition on all
         conditions = members[0] if every and alike else members | ~members.any(-1, keepdims=True)
     return Layout(
         rows=len(present),

@@ -1,4 +1,4 @@
-"""Defines the learners of the arms other than the MVAE. They train on pairs (NN, JMVAE, CVAE) or images (VAE, RBM).
+"""Defines the learners of all arms except the MVAE: those of NN, JMVAE and CVAE use pairs; of VAE and RBM, images.
 
 Arms with the same seed share the random streams: the paired set and its order, and the order of the images.
 """
@@ -25,7 +25,7 @@ from mvae.workers import ALONE, Workers
 
 
 def examples_of(split: Split, trial: Settings, epoch: int) -> Split:
-    """Returns the training examples of an epoch. With dynamic binarisation, their pixels are drawn for that epoch."""
+    """Returns the training examples of an epoch. Dynamic binarisation draws the pixels anew for each epoch."""
     binarisation = getattr(trial, "binarisation", "fixed")  # a plug-in's arm may not read the field
     return split.redrawn(trial.seed, epoch) if binarisation == "dynamic" else split
 

@@ -18,7 +18,7 @@ from mvae.data.sentences.text import UNKNOWN, characters
 class Bernoulli:
     """Pixels in [0, 1], or several binary attributes.
 
-    For grey pixels, the cross-entropy is not a normalised density. The paper uses it nevertheless.
+    For grey pixels, the cross-entropy is not a normalised density. The paper uses this cross-entropy nevertheless.
     """
 
     def log_prob(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class Text:
     """Tokens up to and including the first stop, each given the tokens before it: logits [n, S, C - 1], target [n, L].
 
     S is L, or L - 1 if the last token of a row is certain (see mvae/networks/text.py). A target without a stop has
-    probability 0. A text has no mean. Its decoder samples it token by token.
+    probability 0. A text has no mean. The text's decoder samples token by token.
     """
 
     def __init__(self, classes: int) -> None:

@@ -253,6 +253,6 @@ def single_attributes(modalities: tuple[Modality, ...]) -> range:
 
 
 def width_of(modalities: tuple[Modality, ...]) -> int:
-    """Returns the width of the fully connected layers: it fits the image's size or, without an image, text networks."""
+    """Returns the width of fully connected layers: `hidden_width` of the image, or SENTENCE_HIDDEN without images."""
     shapes = [modality.shape for modality in modalities if modality.kind is Kind.IMAGE]
     return hidden_width(shapes[0]) if shapes else SENTENCE_HIDDEN

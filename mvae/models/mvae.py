@@ -1,4 +1,7 @@
-"""MVAE (product of experts, with the prior as universal expert) and MVAE-Q (quotient of Gaussians, without it)."""
+"""Defines MVAE and MVAE-Q.
+
+MVAE is a product of experts, with the prior as universal expert. MVAE-Q divides Gaussians and has no universal expert.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,7 +79,8 @@ class ElboLearner:
         """Returns numbers about the epoch.
 
         - train/paired_batches: number of complete examples, divided by the batch size.
-        - train/skipped_examples, train/steps_per_epoch: examples without values, and steps, if values are dropped.
+        - train/skipped_examples: number of examples without values, if values are dropped.
+        - train/steps_per_epoch: number of steps, if values are dropped.
         - train/padding_share: share of padding, for sentences.
         """
         found = {"train/paired_batches": self._complete / self.trial.batch_size}

@@ -53,14 +53,14 @@ class RBM(nn.Module):
 def contrastive_divergence(
     model: RBM, visible: Tensor, uniform: Tensor, *, rows: int | None = None, workers: Workers = ALONE
 ) -> Loss:
-    """Returns a loss with the gradient of CD-1: mean free energy of the data minus that of a reconstruction.
+    """Returns a loss with the gradient of CD-1.
 
-    The reconstruction is the pixels' probabilities given one sample of the hidden units. No gradient flows through the
-    reconstruction.
+    The loss is the mean free energy of the data minus the mean free energy of a reconstruction. The reconstruction is
+    the pixels' probabilities given one sample of the hidden units. No gradient flows through the reconstruction.
 
     Args:
         visible: [n, V], in [0, 1].
-        uniform: [n, H], uniform in [0, 1). A hidden unit is on if its value here is below the unit's probability.
+        uniform: [n, H], uniform in [0, 1). A hidden unit is on if its value in `uniform` is below its probability.
         rows: number of rows of the whole step, over all workers (default: n).
     """
     step = len(visible) if rows is None else rows

@@ -19,7 +19,7 @@ from mvae.models.mvae import networks_of
 
 
 class VAE(Multimodal):
-    """A model of one modality, the image, at position 0. q(z|x1) is the encoder's Gaussian."""
+    """A model of one modality: the image, at position 0. The posterior q(z|x1) is the encoder's Gaussian."""
 
     def infer_at(self, values: dict[int, Tensor]) -> Gaussian:
         """Returns q(z | x1), [n, D].

@@ -185,7 +185,7 @@ def _moments(x: Tensor) -> Tensor:
 
 
 def share_statistics(network: nn.Module, workers: Workers) -> None:
-    """Makes training use the statistics of all workers' rows from now on."""
+    """Makes the network's batch normalisation use the statistics of all workers' rows in training."""
     for module in network.modules():
         if isinstance(module, TermBatchNorm):
             module.workers = workers

@@ -94,7 +94,7 @@ class TextDecoder(nn.Module):
     def forward(self, z: Tensor, text: Tensor) -> Tensor:
         """Returns logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the tokens before it.
 
-        S is L', or L - 1 if the rows have their full width L, because a last token can then only be the stop. The start
+        S is L'. If the rows have their full width L, S is L - 1, because token number L can only be the stop. The start
         token has no logit. In training, word dropout replaces input tokens.
         """
         start = text.new_full((len(text), 1), start_token(self.classes))

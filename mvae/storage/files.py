@@ -109,10 +109,10 @@ def _flock(descriptor: int, how: int) -> bool:
 def set_aside(path: Moved) -> Moved:
     """Renames a damaged file to `<name>.bad` and returns the new path. If that name is taken, tries `.bad-2` and so on.
 
-    Processes that have mapped the old file into memory keep it. If another process has already moved the file, nothing
-    happens. Call this function under the lock of the code that recreates the file, because two callers at once could
-    choose the same new name. In object storage, the file is copied and deleted. Without a lock, a file that was just
-    recreated may be deleted; it is then recreated again.
+    Processes that have mapped the old file into memory can still read it. If another process has already moved the
+    file, nothing happens. Call this function under the lock of the code that recreates the file: two callers without a
+    lock could choose the same new name. In object storage, the file is copied and deleted. Without a lock, the deletion
+    may hit a file that was just recreated. That file is then recreated again.
     """
     bad, number = path.parent / f"{path.name}.bad", 1
     while bad.exists():
@@ -129,7 +129,7 @@ def sha256_cached(path: Path) -> str:
 
 
 def file_version(path: Path) -> Version:
-    """Returns size and modification time. If both are equal, a file written by this package has the same content."""
+    """Returns size and modification time. A file written by this package keeps its content while both stay the same."""
     status = path.stat()
     return Version(status.st_size, status.st_mtime_ns)
 

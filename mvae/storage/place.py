@@ -128,7 +128,7 @@ class Place(ABC):
         return self.parent
 
     def why_unusable(self) -> str:
-        """Returns why this place cannot hold a storage and what to do, as the end of a sentence; empty if it can.
+        """Returns why this place cannot hold a storage and what to do, as the end of a sentence. Empty: it can.
 
         Raises:
             OSError: the store does not respond.
@@ -136,7 +136,7 @@ class Place(ABC):
         return ""
 
     def prove_writable(self) -> None:
-        """Writes to this folder and deletes what it wrote, because permissions do not show whether writing works.
+        """Writes a file to this folder and deletes it, because permissions do not show whether writing works.
 
         Raises:
             OSError: the folder is not writable.
@@ -148,8 +148,8 @@ class Place(ABC):
     def create(self, data: bytes) -> bool:
         """Writes the file unless it exists. Returns whether it was written.
 
-        With locks, only one of several writers succeeds. Without locks, the last writer overwrites the others, because
-        pyarrow cannot make a store write an object only if it does not exist.
+        With locks, only one of several writers succeeds. Without locks, the last writer overwrites the other writers'
+        files, because pyarrow has no operation that writes an object only if the object does not exist.
         """
         if self.exists():
             return False
@@ -185,7 +185,7 @@ AnyPlace = Path | Place
 class Keyed(Place):
     """A place with a key, which consists of parts separated by single slashes.
 
-    Folders are common prefixes of keys. They exist only if they contain files.
+    Folders are common prefixes of keys. A folder exists only if it contains files.
     """
 
     key: str

@@ -5,10 +5,11 @@
 
 A kill at any moment leaves a checkpoint complete or absent. A folder without a valid manifest is not a checkpoint.
 
-The trial's folder is named by the content key. Each attempt at the trial (a process) writes under its own id. So an
-attempt that was believed dead and wakes up cannot overwrite its successor's checkpoints.
+The trial's folder is named by the content key. Each attempt at the trial is a process and writes under its own id. An
+attempt may be believed dead, and resume after its successor has started. Even then, it cannot overwrite the successor's
+checkpoints.
 
-Folders and object storage behave the same.
+Checkpoints work the same way in folders and in object storage.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Checkpoints:
     Args:
         folder: the trial's folder. The first `save` creates the folder.
         attempt: unique id of this attempt; letters, digits, dots, dashes and underscores.
-        keep: number of checkpoints that this attempt keeps of its own while the trial runs.
+        keep: number of this attempt's own checkpoints that are kept while the trial runs.
     """
 
     def __init__(self, folder: AnyPlace, attempt: str, keep: int = 2, clock: Clock = CLOCK) -> None:
@@ -64,7 +65,7 @@ class Checkpoints:
         self._final_lock = self.folder / "final"
 
     def latest(self, *, digests: bool = True) -> Checkpoint | None:
-        """Returns the newest valid checkpoint of any attempt: the highest epoch; at equal epochs, the last written.
+        """Returns the newest valid checkpoint of any attempt: the last written of those with the highest epoch.
 
         Skips damaged checkpoints with a warning. If a checkpoint is deleted during the search, the search restarts.
 

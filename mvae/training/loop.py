@@ -52,7 +52,7 @@ class NonFiniteLoss(ArithmeticError):
 
 @dataclass
 class Progress:
-    """The progress of a running trial. `train` reports it after each epoch."""
+    """The progress of a running trial, reported by `train` after each epoch."""
 
     epoch: int
     """Number of finished epochs."""
@@ -88,8 +88,8 @@ def train(
 
     Args:
         data: data set on the device that trains.
-        provenance: returns where and when the weights were made. It is called at each checkpoint, and the checkpoint
-            stores the result.
+        provenance: returns where and when the weights were made. Each checkpoint calls this function and stores the
+            result.
         heard: called after every epoch with the progress.
         look: called with the module in evaluation mode and the number of finished epochs, at times spread over training
             (see `LOOKS`). `look` may draw pictures and must not change the module.

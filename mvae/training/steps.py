@@ -201,7 +201,7 @@ def _stream(device: torch.device) -> torch.cuda.Stream:
 
 
 def tensors_of(batch: Any) -> list[Tensor]:
-    """Returns a batch's tensors, which differ from step to step, always in the same order.
+    """Returns a batch's tensors in a fixed order. Tensors differ from step to step; all other parts are constants.
 
     This function and the next two do not use torch's pytree, because it is private and slower, and saves no code.
     """

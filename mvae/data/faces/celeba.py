@@ -86,7 +86,7 @@ def convert(folder: Path, separate: bool) -> Arrays:
 
 
 def modalities(separate: bool) -> tuple[Modality, ...]:
-    """Returns the modalities: the image, then one for all attributes. If `separate`, then one per attribute."""
+    """Returns the image's modality, followed by one modality per attribute if `separate`, else by one for all."""
     image = Modality("image", Kind.IMAGE, pictures.SHAPE)
     if separate:
         return image, *(Modality(name, Kind.ATTRIBUTE, (), classes=2) for name in ATTRIBUTES)

@@ -96,7 +96,7 @@ class Files:
         return places
 
     def stamps(self, places: Sequence[str]) -> dict[str, contents.Stamp]:
-        """Returns the stamp of each image's file by its path; in a zip, the stamp of the zip."""
+        """Returns the stamp of each image's file, by path. An image in a zip has the stamp of the zip."""
         if self.zipped:
             return dict.fromkeys(places, contents.stamp(self.images))
         try:
@@ -133,8 +133,8 @@ class Files:
         """Reads an image and returns `made(image)`.
 
         Raises:
-            Refusal: the image is missing, truncated or of another format. Wrong bytes in the middle of an image raise
-                only if the image is in a zip, because zips have checksums.
+            Refusal: the image is missing, truncated or of another format. Wrong bytes in the middle of an image are
+                found only in a zip, because zips have checksums.
         """
         wanted = FORMATS.get(Path(place).suffix.lower(), "JPEG")
         try:

@@ -7,7 +7,7 @@ faces.
 
 The attributes are consistent. A face is bald or has exactly one hair colour. A bald face has no bangs, no receding
 hairline, and neither straight nor wavy hair. A face with a hat has neither bangs nor a receding hairline. Only men have
-a mustache, only women heavy makeup.
+a mustache. Only women have heavy makeup.
 
 Face i depends only on the seed, on i and on Pillow's drawing. The digest covers version, seed and count.
 """
@@ -31,7 +31,7 @@ from mvae.refusal import Refusal
 # N faces
 
 VERSION = 1
-"""Version of the drawings. Increase it whenever the drawn faces change."""
+"""Version of the drawings. Increase this number whenever the drawn faces change."""
 SEED = 178218
 COUNT = 12_000
 DRAWS = len(COLUMNS) + NUMBERS
@@ -65,9 +65,9 @@ PROBABILITIES = {
     "Chubby": ("Male", 0.15, 0.15),
     "Big_Nose": ("Male", 0.25, 0.25),
 }
-"""For each attribute: a second attribute, and the first one's probability if the second holds and if it does not hold.
+"""For each attribute: a condition, the attribute's probability if the condition holds, and if it does not hold.
 
-`columns` then corrects attributes that contradict each other.
+The condition is another attribute. Afterwards, `columns` corrects attributes that contradict each other.
 """
 
 

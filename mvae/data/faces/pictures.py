@@ -39,7 +39,7 @@ SHAPE = (3, SIDE, SIDE)
 BLOCK = 2000
 """Number of pictures per block: 25 MB, one or two seconds of work."""
 VERSION = 1
-"""Version of `square`. Increase it whenever `square` returns different pixels."""
+"""Version of `square`. Increase this number whenever `square` returns different pixels."""
 
 PICTURES = "pictures.u8"
 
@@ -47,10 +47,10 @@ Part = Callable[[int, int], "Job"]
 """Returns the job that makes pictures start .. stop - 1."""
 
 Block = tuple[int, int]
-"""Index of a block's first picture, and of the picture after its last."""
+"""A block of pictures: index of the first picture, and index after the last picture."""
 
 Job = Callable[[], np.ndarray]
-"""Makes the pictures of one block, uint8 [n, C, 64, 64]. It must be picklable, and may raise Refusal."""
+"""Makes the pictures of one block, uint8 [n, C, 64, 64]. A job must be picklable, and may raise Refusal."""
 
 
 def square(image: Image) -> np.ndarray:
@@ -116,7 +116,7 @@ def make(
         block: number of pictures per block; choose fewer if each picture takes long. Always pass the
             same number for the same folder.
     Raises:
-        Refusal: a job raised it, or a process was killed. Finished blocks are kept.
+        Refusal: a job raised a Refusal, or a process was killed. Finished blocks are kept.
         OSError: the disk is full or the folder is not writable.
     """
     with locked(folder):

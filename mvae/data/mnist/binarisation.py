@@ -7,7 +7,7 @@ fixed
     compares its numbers with its reference [5] (Larochelle and Murray, the NADE paper), which binarises MNIST once.
 dynamic
     Each epoch draws new bits for the training images from their grey values. All arms trained by steps, including RBM,
-    use these bits. Much later work draws new bits, which keep a model from memorising one draw.
+    use these bits. Much later work draws new bits each epoch, so that a model cannot memorise one draw.
 
 The dynamic bits of a training image depend only on (seed, epoch, position in the training split). Resumed runs,
 data-parallel workers, every batch order and every arm with the same seed therefore get the same bits. If an epoch

@@ -1,7 +1,8 @@
 """Recognises the published raw files of the MNIST family by their digests.
 
-A known file in the wrong place is refused: FashionMNIST's file in MNIST's folder, or a training file under the name of
-a test file. An unknown file is used as the user's own, and its difference from the published file is reported.
+A known file in the wrong place is refused, for example FashionMNIST's file in MNIST's folder, or a training file under
+the name of a test file. An unknown file is used as the user's own, and how it differs from the published file is
+reported.
 
 Digests are hex sha256 of the uncompressed files, so compression does not matter.
 """

@@ -1,7 +1,8 @@
 """Defines `mnist19`: MNIST with 19 modalities: the image, and 18 binary attributes computed from label and pixels.
 
-Raw files (layout: `mvae/data/mnist/mnist.py`), images and splits are MNIST's. Ten attributes, `is_0` to `is_9`, say
-which digit the label is. The other eight describe the shape of the ink. Every pixel of at least 128 is ink.
+The raw files (layout: `mvae/data/mnist/mnist.py`), the images and the splits are the same as MNIST's. Ten attributes,
+`is_0` to `is_9`, say which digit the label is. The other eight describe the shape of the ink. Every pixel of at least
+128 is ink.
 
 Each of the eight says whether a quantity exceeds a threshold. The formula of a quantity is in the docstring of the
 function that computes it. The threshold of `has_hole` is 0. The other thresholds are medians over the 50,000 training

@@ -75,7 +75,7 @@ class Sentences:
         return list(self.tokens[int(self.offsets[position]) : int(self.offsets[position + 1])].tolist())
 
     def knowing(self, words: int) -> "Sentences":
-        """Returns these sentences with at most `words` known words, the most frequent ones."""
+        """Returns these sentences for a model that knows only the `words` most frequent words."""
         return Sentences(self.tokens, self.offsets, min(self.classes, words + SPECIAL))
 
     def to(self, device: torch.device | str) -> "Sentences":
@@ -105,7 +105,7 @@ def of_like_length(lengths: np.ndarray) -> list[np.ndarray]:
     groups, start = [], 0
     while start < len(order):
         rest = lengths[order[start:]]
-        # Share of real tokens if the group ends here. It never rises, because rows are sorted by falling length.
+        # Share of real tokens if the group ends here. The share never rises, because the longest rows come first.
         real = rest.cumsum() / (rest[0] * np.arange(1, len(rest) + 1))
         end = start + int(np.count_nonzero(real >= 1 - MOST_PADDING))
         groups.append(order[start:end])

@@ -5,7 +5,7 @@ the modalities, in alphabetical order. The folder is either the data root itself
 
 Words are in Unicode's normal form C and are separated by any white space. The vocabulary holds the CLASSES - 3 most
 frequent words that occur at least FEWEST times in the training split. Models see every other word as <unk>. Pairs with
-a sentence of more than MOST_TOKENS words are left out. `facts` reports how many words and pairs this affects.
+a sentence of more than MOST_TOKENS words are left out. `facts` reports the numbers of unknown words and omitted pairs.
 """
 
 import codecs

@@ -83,7 +83,7 @@ class Step:
     active_TR: np.ndarray
     """bool: the ELBO terms that include the row. Term 0 is the joint one, 1..M are unimodal, the rest are subsets."""
     shares_masks: bool = True
-    """Whether `present_RM` and `active_TR` are shared with equally shaped steps; if not, they are new objects."""
+    """Whether `present_RM` and `active_TR` are shared with equally shaped steps. If False, both are new objects."""
 
 
 def kept_steps(

@@ -60,7 +60,7 @@ def write(
     Raises:
         OSError: the disk is full or the folder is not writable.
     """
-    for abandoned in folder.glob(".*.tmp"):  # left by a process killed while it held the lock
+    for abandoned in folder.glob(".*.tmp"):  # left by a process that was killed while holding the lock
         abandoned.unlink()
     manifest: dict[str, Any] = {"format": FORMAT, "fingerprint": fingerprint, "splits": {}}
     if described:

@@ -141,7 +141,7 @@ def check_arrays(found: Source, arrays: Arrays, examples: int) -> None:
     _check_views(found, arrays["train"][0])
     if (returned := len(arrays["train"][0])) != examples:
         raise Refusal(
-            f"{where} returned {returned:,} training examples, but examples says {examples:,}: make them equal"
+            f"{where} returned {returned:,} training examples, but `examples` returns {examples:,}: make them equal"
         )
 
 

@@ -2,7 +2,7 @@
 
 `Source` describes a data set. `mvae.data.examples.Dataset` holds the examples in memory.
 To add a data set to the package, write one `Source` in a new file and list it in `mvae/data/registry.py`.
-To add one from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
+To add a data set from outside the package, pass the `Source` to `mvae.data.add` (docs/extend/data-set.md).
 """
 
 from __future__ import annotations

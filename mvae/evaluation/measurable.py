@@ -66,7 +66,7 @@ def has_accuracy(token: str, modalities: tuple[Modality, ...]) -> bool:
 
 
 def validation_metrics(token: str, modalities: tuple[Modality, ...]) -> tuple[str, ...]:
-    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm, perhaps none."""
+    """Returns the names of the metrics that `validated` (mvae/training/loop.py) computes for an arm. May be empty."""
     chosen, kinds = arm(token), {modality.kind for modality in modalities}
     if chosen.watch is not None:
         return (chosen.watched,) if chosen.watched else ()

@@ -29,8 +29,8 @@ from mvae.networks.image import image_decoder, image_encoder
 def condition_of(modality: Modality, value: Tensor) -> Tensor:
     """Encodes a condition as float32 [n, C].
 
-    A label [n] becomes a one-hot vector, a text [n, L] the concatenated one-hot vectors of its tokens. Attributes
-    [n, A] stay unchanged.
+    A label [n] becomes a one-hot vector. A text [n, L] becomes the concatenated one-hot vectors of its tokens.
+    Attributes [n, A] stay unchanged.
     """
     if modality.kind is Kind.ATTRIBUTES:
         return value.float()

@@ -40,7 +40,7 @@ term, because these decoders have no BatchNorm.
 FEW_MODALITIES = 4
 """Largest number of modalities for which plain autograd keeps all activations, because steps then have few terms.
 
-So these trials give the same bits as before `pieces.py` existed.
+These trials do not use `pieces.py`, so that their old results stay bit-identical.
 """
 
 

@@ -1,6 +1,6 @@
-"""Defines the learners of all arms except the MVAE: those of NN, JMVAE and CVAE use pairs; of VAE and RBM, images.
+"""Defines the learners of all arms except the MVAE. NN, JMVAE and CVAE learn from pairs; VAE and RBM from images.
 
-Arms with the same seed share the random streams: the paired set and its order, and the order of the images.
+Arms with the same seed use the same random streams. So they share the paired set, its order, and the images' order.
 """
 
 from abc import ABC, abstractmethod

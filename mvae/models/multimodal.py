@@ -83,7 +83,7 @@ class Multimodal(nn.Module):
         return slice(m - self.stacked.start, m - self.stacked.start + 1)
 
     def text_logits(self, m: int, z: Tensor, text: Tensor) -> Tensor:
-        """Returns the logits of each token of texts [n, L], given z [n, D] and the token's predecessors."""
+        """Returns the logits of each token of texts [n, L], given z [n, D] and the tokens before this token."""
         return at_least_float32(self.decoders[m](z, text))
 
     def log_prob(self, m: int, z: Tensor, target: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ class TextDecoder(nn.Module):
         self.output = nn.Linear(hidden + latents, classes)
 
     def forward(self, z: Tensor, text: Tensor) -> Tensor:
-        """Returns logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the tokens before it.
+        """Returns logits [n, S, C - 1] of each token of texts [n, L'], given z [n, D] and the tokens before this token.
 
         S is L'. If the rows have their full width L, S is L - 1, because token number L can only be the stop. The start
         token has no logit. In training, word dropout replaces input tokens.

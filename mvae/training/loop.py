@@ -226,7 +226,7 @@ def _check_finite(model: nn.Module, epoch: int) -> None:
 class _FiniteWatch:
     """Collects each step's loss and parts on the device and checks them every `check_every` steps.
 
-    So the GPU does not wait for the CPU at every step. All workers check the same steps and the same summed values.
+    Rare checks keep the GPU from waiting for the CPU at every step. All workers check the same steps and sums.
     """
 
     def __init__(self, epoch: int, check_every: int, workers: Workers) -> None:

@@ -1,8 +1,9 @@
 """Takes optimiser steps, either eagerly or, on a GPU, by replaying CUDA graphs.
 
 A step of these networks launches hundreds of small kernels, and the GPU waits for the CPU to launch them. Steps with
-the same plan and shapes launch the same kernels. So after a few such steps, one is recorded as a CUDA graph. Later
-steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are bit-identical.
+the same plan and shapes launch the same kernels. So after a few equal steps, the next equal step is recorded as a CUDA
+graph. Later steps copy their inputs into the recorded step's inputs and replay the graph. The numbers are
+bit-identical.
 """
 
 import os
@@ -74,7 +75,7 @@ class _Recorded:
 
     graph: torch.cuda.CUDAGraph
     batch: Any
-    """The recorded batch. Keeping it keeps its constants alive, so that the ids in the signature stay valid."""
+    """The recorded batch. Its constants must stay alive, because the signature identifies each constant by its id."""
     inputs: list[Tensor]
     step: Tensor
     names: list[str]
@@ -100,7 +101,7 @@ class RecordedSteps(Steps):
         self.stream = _stream(self.device)
         self.recorded: dict[Hashable, _Recorded] = {}
         self._seen: dict[Hashable, tuple[int, Any]] = {}
-        """For each signature: the number of eager steps, and a batch's constants, kept so that their ids stay valid."""
+        """For each signature: the number of eager steps, and a batch's constants. Alive constants have valid ids."""
         self._pool: Any = None
         """Memory pool that all graphs share. Sharing is safe because only `losses` is read after a replay."""
 

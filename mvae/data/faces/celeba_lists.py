@@ -145,7 +145,7 @@ def read_lists(attributes: Path, partitions: Path, chosen: tuple[str, ...]) -> t
 def canonical(path: Path) -> bytes:
     """Returns an attribute list in a form that is the same for every packing.
 
-    The first line holds the column names. Then there is one line per image. Single spaces separate the words.
+    The first line holds the column names. Each further line describes one image. Single spaces separate the words.
 
     Raises:
         Refusal: the file is not a list of attributes.

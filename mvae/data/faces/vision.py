@@ -233,7 +233,7 @@ def _bytes(name: str) -> bytes:
 
 
 UPRIGHT = 1
-"""Version of the code that reads image files. Version 1 turns images upright, and shrinks large images for dlib."""
+"""Version of the code that reads image files. Version 1 turns images upright, and scales large images down for dlib."""
 
 
 def images_block(paths: tuple[Path, ...]) -> np.ndarray:

@@ -111,7 +111,10 @@ def _counts(ink: np.ndarray) -> np.ndarray:
 
 
 def _first_plus_last(holds: np.ndarray) -> np.ndarray:
-    """Adds the first and the last true position of each row of bool [n, positions]. Without any: positions - 1."""
+    """Returns the first plus the last true position of each row, from bool [n, positions].
+
+    If a row has no true value, the result is positions - 1.
+    """
     return np.asarray(holds.argmax(axis=1) + holds.shape[1] - 1 - holds[:, ::-1].argmax(axis=1))
 
 

@@ -153,7 +153,7 @@ class Defaults:
     image_networks: tuple[str, ...]
     """All image networks that fit the data set's images, including the default."""
     batch_size: int = 100
-    """Global batch size, in examples of the image stream (section 1)."""
+    """Global batch size: examples of the image stream per step (section 1)."""
     learning_rate: float = 1e-3
     """Learning rate of Adam (section 1)."""
     annealing_share: float = 0.4

@@ -116,7 +116,7 @@ def translation_metrics(model: Multimodal, data: Dataset, beam: int) -> dict[str
         - bleu_beam, bleu_frequent, bleu_copy and likewise chrf: scores of beam search and of the two baselines.
         - tokens/<language>: mean number of tokens per sentence, stop token included.
         - unigram/<language>, unigram_per_token/<language>: log-likelihood per sentence and per token in nats.
-        - active_units (a share), kl and kl_per_token (nats), given each language and given both.
+        - active_units (a share), kl, kl_per_token (nats): use of z, given each language and given both.
         - test/bleu: mean of bleu over directions.
     """
     found: dict[str, float] = {}

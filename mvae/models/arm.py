@@ -37,7 +37,7 @@ OPTIMISED = frozenset(
 """Fields of every arm trained by gradient steps."""
 
 BINARISED = frozenset({"binarisation"})
-"""Fields of an arm that takes the images of each step from `examples_of` (mvae/models/learners.py).
+"""Fields of an arm whose images come from `examples_of` (mvae/models/learners.py).
 
 All other arms get the fixed bits of black-and-white images.
 """

@@ -1,7 +1,7 @@
 """Attribute networks (Figure 4 c and d): for several attributes as one modality, and for one attribute per modality.
 
 The separate networks of MVAE19 run in parallel. Their parameters are stacked, [A, ...], so that one batched matrix
-product replaces A small ones. Each network is equivalent to one built from PyTorch's layers, including initialisation.
+product replaces A small ones. Each network is equivalent to a network of PyTorch's layers, including initialisation.
 
 Shapes: A attributes, n rows, D latents.
 """

@@ -1,4 +1,4 @@
-"""Batch normalisation with separate statistics for each ELBO term, although all terms are decoded in one pass.
+"""Batch normalisation with separate statistics for each ELBO term, for passes that decode all terms together.
 
 Outside `term_statistics`, `TermBatchNorm` is ordinary batch normalisation. Inside, the rows of a pass form groups: a
 group holds the rows of one term. Each group is normalised by its own statistics. The running statistics are updated

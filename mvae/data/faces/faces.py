@@ -65,9 +65,9 @@ PROBABILITIES = {
     "Chubby": ("Male", 0.15, 0.15),
     "Big_Nose": ("Male", 0.25, 0.25),
 }
-"""For each attribute: a condition, the attribute's probability if the condition holds, and if it does not hold.
+"""For each attribute: another attribute, the probability if the other attribute holds, and the probability if not.
 
-The condition is another attribute. Afterwards, `columns` corrects attributes that contradict each other.
+Afterwards, `columns` corrects attributes that contradict each other.
 """
 
 

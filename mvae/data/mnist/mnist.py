@@ -119,7 +119,7 @@ def convert(root: Path, folder: str, binary: bool) -> Arrays:
     """Reads all four files and cuts them into splits. If `binary`, draws the bits of all images once (binarisation.py).
 
     Raises:
-        Refusal: damaged file, images of the wrong size, or labels that do not match the images.
+        Refusal: a file is damaged, images have the wrong size, or labels do not match the images.
     """
     found = find(root, folder)
     train, test = (_read_pair(found[images], found[labels]) for images, labels in (FILES[:2], FILES[2:]))

@@ -235,7 +235,7 @@ def convert(root: Path) -> Arrays:
     """Reads MNIST's raw files and computes the attributes of each split.
 
     Raises:
-        Refusal: damaged file, as for `mnist`.
+        Refusal: same as for `mnist`.
     """
     digits = mnist.MNIST.convert(root)
     inks = {split: measure(digits[split][0]) for split in SPLITS}

@@ -42,7 +42,7 @@ def convert(root: Path) -> Arrays:
     """Reads MNIST's raw files and composes the canvases of each split.
 
     Raises:
-        Refusal: damaged file, as for `mnist`.
+        Refusal: same as for `mnist`.
     """
     digits = mnist.MNIST.convert(root)
     bits = np.random.Philox(key=SEED)

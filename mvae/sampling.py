@@ -81,7 +81,7 @@ class Step:
     present_RM: np.ndarray
     """bool: the modalities that the row has (index_RM >= 0)."""
     active_TR: np.ndarray
-    """bool: the ELBO terms that include the row. Term 0 is the joint one, 1..M are unimodal, the rest are subsets."""
+    """bool: the ELBO terms that include the row. Term 0 is joint, 1..M are unimodal, all later terms are subsets."""
     shares_masks: bool = True
     """Whether `present_RM` and `active_TR` are shared with equally shaped steps. If False, both are new objects."""
 

@@ -28,7 +28,7 @@ DECLARED = {
     "translation": ("sentences.translation:TRANSLATION", "sentences"),
     "toy_translation": ("sentences.toy_translation:TOY_TRANSLATION", "sentences"),
 }
-"""For each data set: its module in mvae/data/ and the constant in that module, then the result of `examples_are`."""
+"""For each data set: its module in mvae/data/ and its name in that module, then the result of `examples_are`."""
 
 
 def names_of(*examples: str) -> list[str]:

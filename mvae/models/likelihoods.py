@@ -77,7 +77,7 @@ class Text:
         return -torch.where(endless[:, None], torch.inf, torch.stack(sums, dim=1))
 
     def _costs(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns each token's cross-entropy [n, S], which tokens count [n, S], and which rows lack a stop [n]."""
+        """Returns each token's cross-entropy [n, S], whether it counts [n, S], and whether a row has no stop [n]."""
         before_stop, steps = characters(target, self.classes), logits.shape[1]
         counted = torch.cat([before_stop.new_ones(len(target), 1), before_stop[:, : steps - 1]], dim=1)
         tokens = target[:, :steps].clamp(max=logits.shape[-1] - 1)  # the padding may be any token

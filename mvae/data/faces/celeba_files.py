@@ -76,8 +76,8 @@ class Files:
             (located if places else missing).append(places[0] if places else name)
         if missing:
             raise Refusal(
-                f"{len(missing):,} of the {len(names):,} images in {PARTITION_LIST} are missing, the first is"
-                f" {self.images / missing[0]}: fetch the images again"
+                f"{len(missing):,} of the {len(names):,} images in {PARTITION_LIST} are missing (the first is"
+                f" {self.images / missing[0]}): fetch the images again"
             )
         return located
 

@@ -1,1 +1,2 @@
-"""Speed measurements, compared with what a user would write or choose instead; each file is a command with usage."""
+"""Speed measurements: our code against what a user would write instead. Each file is a command that states its
+usage."""

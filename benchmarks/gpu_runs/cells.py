@@ -1,8 +1,8 @@
-"""Trains cells of Table 4 on this machine: the pack's trials, by the ordinary loop, in several processes.
+"""Trains the pack's trials, which are cells of Table 4, with the ordinary training loop in several processes.
 
 A step of these networks uses only a part of a GPU's time, so processes share the GPU. Each process takes the next
-unfinished trial until the time is up. Its last trial stays as a checkpoint in the scratch folder, and the next call
-that finds this checkpoint resumes the trial.
+unfinished trial until the time is up. A trial that is unfinished then leaves a checkpoint in the scratch folder. The
+next call resumes the trial from this checkpoint.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mvae.training.loop import THREADS, Progress, best_epoch, train
 from sweeps.store.provenance import Attempts
 
 CHECKPOINT_EVERY = 30.0
-"""Seconds between checkpoints; the most training that a process loses when the time is up."""
+"""Seconds between checkpoints. A process loses at most this much training when the time is up."""
 
 
 class OutOfTime(Exception):

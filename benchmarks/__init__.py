@@ -1,2 +1,1 @@
-"""Speed measurements: our code against what a user would write instead. Each file is a command that states its
-usage."""
+"""Measures the speed of our code against code that a user would write instead. Each file is a command."""

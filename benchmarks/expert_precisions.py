@@ -86,8 +86,7 @@ class Precisions:
 
 @torch.no_grad()
 def precisions(model: Multimodal, data: Dataset) -> tuple[list[float], list[float]]:
-    """Mean precisions [D] of the image's and the label's expert on the test split; the label's are in descending
-    order."""
+    """Mean precisions [D] of the image's and the label's expert on the test split, sorted by the label's."""
     image, label = model.index(Kind.IMAGE), model.index(Kind.LABEL)
     totals = torch.zeros(2, model.latents, dtype=torch.float64)
     with evaluated(model):

@@ -108,8 +108,7 @@ class Contenders:
         return [self.loop([next(self._next) % BATCH], self.samples) for _ in range(examples)]
 
     def batched(self, examples: int) -> Tensor:
-        """A loop with a batch of 100 per decoder call. It decodes as many rows as `ours` does for `examples`
-        examples."""
+        """A loop with a batch of 100 per decoder call. It decodes as many rows as `ours(examples)`."""
         return self.loop(list(range(BATCH)), max(2, examples * self.samples // BATCH))
 
     @torch.no_grad()

@@ -149,14 +149,12 @@ def elbo_loss(model: PlainMvae, hand: Hand, batch: dict[str, Tensor], beta: floa
 
 
 def in_memory(images: Tensor, labels: Tensor) -> TensorDataset:
-    """Converts images uint8 [N, 1, 28, 28] to floats in advance, which is the fastest way with a DataLoader; labels
-    [N]."""
+    """Converts images uint8 [N, 1, 28, 28] to floats in advance, the fastest way with a DataLoader; labels [N]."""
     return TensorDataset(images.float() / 255, labels.long())
 
 
 class OneByOne(Dataset[Any]):
-    """Examples like torchvision's MNIST with ToTensor: each access converts bytes to a picture and the picture to
-    numbers."""
+    """Examples like torchvision's MNIST with ToTensor: each access converts bytes to a picture, then to numbers."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
         from torchvision.transforms import ToTensor  # only this contender needs this import, which takes seconds

@@ -25,7 +25,7 @@ ENOUGH = 8 * 2**30
 
 
 def in_memory() -> bool:
-    """Whether temporary files can be kept in memory. Tests write thousands of files, each synced to disk."""
+    """Whether temporary files fit in memory. On disk they are slow, because tests write and sync thousands of files."""
     limit = Path("/sys/fs/cgroup/memory.max")
     try:
         lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines())

@@ -83,7 +83,7 @@ def long_trial() -> Trial:
 
 
 def unbroken(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """Trains for three epochs, saved after each one in the background."""
+    """Trains for three epochs and saves each one in the background."""
     checkpoints = Checkpoints(folder, "one")
     return numbers(
         train(long_trial(), digits(cache, 100), checkpoints, workers=workers, checkpoint_every=0, background=True)
@@ -104,7 +104,7 @@ def killed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
 
 
 def resumed(folder: Path, cache: Path, workers: Workers) -> dict[str, Any]:
-    """Resumes the killed training. Only the first worker sees its checkpoint."""
+    """Resumes the killed training. Only the first worker sees the checkpoint."""
     seen = folder if workers.first else folder.with_name("elsewhere")
     return numbers(train(long_trial(), digits(cache, 100), Checkpoints(seen, "two"), workers=workers))
 
@@ -145,7 +145,7 @@ def without_dropout(model: nn.Module) -> nn.Module:
 
 def normalised_step(workers: Workers, *, shared: bool, dtype: torch.dtype) -> dict[str, Any]:
     """Loss, gradients and running statistics of DCGAN steps; the last step has a single row."""
-    data = photos(10)  # 9 of them keep a value, the last one only its image
+    data = photos(10)  # 9 photos keep a value; the last of these keeps only its image
     dropping: dict[str, Any] = {"pairing": "proportional", "keep_probability": 0.7, "seed": 4}
     trial = Trial.create(dataset="celeba", model="mvae", latents=5, batch_size=8, epochs=1, **dropping)
     torch.manual_seed(0)

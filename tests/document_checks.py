@@ -49,7 +49,7 @@ class Block:
 
 
 def outside(text: str) -> str:
-    """The text without what its spans hold; line numbers stay."""
+    """The text with its spans emptied; line numbers stay the same."""
     return SPAN.sub(lambda span: "\n" * span.group().count("\n"), text)
 
 

@@ -180,7 +180,7 @@ def plain_negative_elbo(
 def _encode_all_that_have_it(
     twin: Multimodal, m: int, values: Tensor, has: np.ndarray
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Mean and clamped spread for each row that has modality m, from one pass over all of them."""
+    """Mean and clamped spread for each row that has modality m, from one pass over all these rows."""
     rows = np.flatnonzero(has).tolist()
     mean, spread = twin.encoders[m](values[rows]).chunk(2, -1)
     return {row: (mean[i], spread[i].clamp(-15, 15)) for i, row in enumerate(rows)}
@@ -219,7 +219,7 @@ def plain_text_log_probability(decoder: TextDecoder, z: Tensor, text: list[int])
     total, before = torch.zeros((), dtype=z.dtype), start
     for position, token in enumerate(text):
         if position == len(text) - 1:
-            return total if token == stop else total - torch.inf  # only a stop fits
+            return total if token == stop else total - torch.inf  # the last position allows only a stop
         x = torch.cat([F.silu(decoder.embedding.weight[before]), z])
         for layer in range(2):
             x = states[layer] = _gru_cell(decoder.gru, layer, x, states[layer])

@@ -74,7 +74,7 @@ def test_kubectl_accepts_every_command_and_flag_of_the_header() -> None:
 
 
 def test_the_cloud_and_kubernetes_files_use_the_same_python() -> None:
-    """So a sweep moved from one to the other is not marked as one of mixed versions."""
+    """With different versions, a sweep moved from one to the other would be marked as mixed."""
     words = [
         word
         for command in yaml.safe_load(GPU.read_text(encoding="utf-8"))["setup_commands"]

@@ -39,7 +39,7 @@ __all__ = ["unbroken"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(2400)]
 
 OURS = re.compile(r"Weak supervision on digits: |\s*\d+%  \d/\d trials|\[\d/\d\] |Starting Ray|previous run")
-"""Lines that a sweep says before its table."""
+"""Lines that a sweep prints before its table."""
 
 
 def covered(here: Place) -> int:
@@ -76,7 +76,7 @@ def test_an_unbroken_sweep_leaves_nothing_in_the_temporary_folder_or_in_the_home
 
 @dataclass
 class Killed:
-    """A sweep whose driver was killed several times, and then one of its trial processes."""
+    """A sweep whose driver was killed several times. Then one of its trial processes was killed."""
 
     place: Place
     seen: list[dict[str, tuple[int, bytes]]] = field(default_factory=list)

@@ -75,7 +75,7 @@ def test_estimates_agree_with_the_closed_form_within_three_standard_errors(
     truth, found = estimated
     error, standard = (found[f"log_{name}{suffix}"] - truth[name]).abs(), found[f"se_{name}{suffix}"]
     assert (error <= 3 * standard + 1e-9).double().mean() >= 0.97
-    assert 0.5 < float((error / standard).median()) < 0.85  # 0.67 for a normal: no error is reported larger than it is
+    assert 0.5 < float((error / standard).median()) < 0.85  # 0.67 for a normal: standard errors are not too large
 
 
 @pytest.mark.parametrize("name", ["x2", "x2_prior"])

@@ -1,8 +1,8 @@
 """Reads, reports and resumes a storage written by commit 327d2d2: its keys and numbers stay the same.
 
 tests/fixtures/make_storage_327d2d2.py made it with the commands that are typed again here. AS_THEN sets options whose
-defaults have changed. On the fixture's processor, newly computed numbers equal the old ones bit for bit; on others they
-are close.
+defaults have changed. On the fixture's processor, newly computed numbers equal the old ones bit for bit. On other
+processors they are close.
 """
 
 from __future__ import annotations

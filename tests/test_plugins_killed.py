@@ -1,4 +1,4 @@
-"""A user's own table with plug-ins: killed, resumed, and equal to an unbroken one."""
+"""A user's own table with plug-ins, killed and resumed, equals an unbroken table."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_one_result_fills_all_its_columns(tmp_path: Path) -> None:
 
 
 NARROW, BROAD = (-0.0004, 0.0, 0.0004), (-0.01, 0.0, 0.01)
-"""h is 4.303 * sqrt(4/3) = 4.97 of these deviations: 0.2 % and 5 % of the values."""
+"""What each seed adds. h is 4.303 * sqrt(4/3) = 4.97 standard deviations: 0.2 % and 5 % of the values."""
 
 
 @pytest.mark.parametrize(

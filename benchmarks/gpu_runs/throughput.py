@@ -108,8 +108,7 @@ def compiled(setting: Setting, effort: Effort) -> dict[str, float]:
 
 
 def graphed(setting: Setting, effort: Effort) -> dict[str, float]:
-    """Times the training loop with recorded steps. Also times one recorded step, repeated on one batch: an upper
-    bound."""
+    """Times the training loop with recorded steps, and one recorded step repeated on one batch, an upper bound."""
     blocks = Blocks(setting, RecordedSteps)
     assert isinstance(blocks.taken, RecordedSteps)
     blocks(EAGER_STEPS + 1)

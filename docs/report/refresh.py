@@ -26,7 +26,7 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
 
     Args:
         folder: docs/results.
-        sweeps: sweeps to take, with or without a file; none: those that have a file.
+        sweeps: sweeps to take, with or without a file. If empty, every sweep that has a file.
     Returns:
         One line per file that changed.
     Raises:
@@ -92,7 +92,7 @@ def curves(results: Iterable[Result]) -> Curves:
 
 
 def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], where: str) -> None:
-    """Checks that new values equal the committed ones of the same place, bit for bit.
+    """Checks that new values equal the committed values at the same places, bit for bit.
 
     Raises:
         Refusal: a value differs.
@@ -109,7 +109,7 @@ def check_equal(committed: Mapping[Any, object], new: Mapping[Any, object], wher
 def file_of(sweep: str) -> str:
     """Returns the name of the file for a sweep's numbers.
 
-    All reports of a sweep share a file, whatever their cells and numbers of importance samples. A search has its own.
+    All reports of a sweep share a file, for any cells and numbers of importance samples. A search has its own file.
     """
     if not sweep.startswith("search-"):
         sweep = re.sub(r"-[0-9a-f]{8}$", "", sweep.partition(MARK)[0])

@@ -24,7 +24,7 @@ from sweeps.table.markdown import markdown_table
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Longest list in a benchmark's file whose items have addresses. A history, for example, is longer."""
+"""Most items of a list in a benchmark's file. Items of longer lists, such as histories, have no addresses."""
 
 Value = str | int | float
 """Value of a span. Text is shown as it is, a number in the span's format."""
@@ -71,7 +71,7 @@ class Sources:
         found: dict[str, str] = {}
         for line, row in enumerate(lines_of(self.results / "noted.csv"), start=2):
             if tuple(row) != NOTED or not all(row[name] for name in NOTED):
-                raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for what is not known")
+                raise Refusal(f"noted.csv:{line}: write {','.join(NOTED)}, and `not kept` for an unknown value")
             if row["name"] in found:
                 raise Refusal(f"noted.csv:{line}: {row['name']} is already noted")
             found[row["name"]] = row["value"]
@@ -82,7 +82,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     """Returns `options.table`, `noted.NAME`, `output.NAME`, and `benchmarks.FILE.PATH` with the path in the JSON file.
 
     The README shows the demo's output shortened: `output.demo.short` has the first and last trials, the table with its
-    caption, and where the report is; `output.demo.again` has the first lines and the last of the second run.
+    caption, and where the report is; `output.demo.again` has the first lines and the last line of the second run.
     """
     outputs = sources.outputs()
     demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
@@ -105,14 +105,14 @@ def holds(condition: bool, claim: str) -> None:
     """Checks that a sentence of the pages is still true.
 
     Raises:
-        Refusal: it is not.
+        Refusal: the sentence is not true.
     """
     if not condition:
-        raise Refusal(f"the text says that {claim}, and the numbers do not: correct the text, then docs/report/")
+        raise Refusal(f"the text says that {claim}, but the numbers do not: correct the text, then docs/report/")
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
-    """Yields every number and word in JSON, with the names and positions that lead to it."""
+    """Yields every number and text in JSON with its address, which joins the names and positions on the way to it."""
     if isinstance(value, list):
         value = dict(enumerate(value)) if len(value) <= MOST_ITEMS else {}
     if not isinstance(value, dict):
@@ -142,4 +142,4 @@ def option_classes() -> dict[str, type[CommonOptions]]:
 
 
 OPTION_ROWS = option_rows()
-"""Computed at import, before a plug-in of the documents adds arms or data sets."""
+"""Rows of the options table, computed at import, before a documented plug-in adds arms or data sets."""

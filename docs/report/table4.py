@@ -3,7 +3,7 @@
 The runs are FashionMNIST, MLP networks, 20 epochs. They differ in what the supplement leaves open: pairing, targets,
 label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py).
 
-    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up; final beta, share in percent
+    table4.ARM.PAIRING.TARGETS.wWEIGHT.bBETA.SHARE      mean accuracy of a set-up; BETA: final beta, SHARE: percent
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class SetUp(NamedTuple):
 
     @property
     def order(self) -> tuple[Any, ...]:
-        """The plain MVAE first, `own` before `all`, then by weight."""
+        """Sort key: the plain MVAE first, `own` before `all`, then by weight."""
         pairing = ("reserved", "proportional", "resampled").index(self.pairing)
         return (self.arm, pairing, self.targets != "own", -self.final_beta, self.label_weight)
 
@@ -152,8 +152,8 @@ def chosen_epochs(cells: Cells, nn: float) -> str:
 def october(sources: Sources) -> str:
     """A Markdown table of the authors' protocol of October 2017 on MNIST, and their curve.
 
-    Their curve takes the epoch with the best loss on the test split. Ours are the last epoch, and the epoch with the
-    best accuracy on the validation split.
+    Their curve takes the epoch with the best loss on the test split. Our rows take the last epoch, and the epoch with
+    the best accuracy on the validation split.
     """
     wanted = {"model": "mvae_inverted_q", "seed": 0, "label_weight": 784.0, "latents": 20, "epochs": 20}
     committed = sources.numbers("weak_supervision-mnist")

@@ -139,7 +139,7 @@ class Machine:
         os.kill(self.init, signal.SIGKILL)
         self.outside.wait()
         self.init = self.outside = None
-        self.lab.network(f"link del v-{self.name}", fine=False)  # it would end by itself, but later
+        self.lab.network(f"link del v-{self.name}", fine=False)  # the link would also end by itself, but later
 
     def unplug(self) -> None:
         """Pulls its network cable."""

@@ -79,7 +79,7 @@ class Comparison:
 
 
 class Contenders:
-    """The contenders on one model and its data; each call takes the next examples."""
+    """The contenders on one model and data set. Each call takes the next examples."""
 
     def __init__(self, dataset: str, image_network: str, samples: int) -> None:
         trial = Trial.create(dataset=dataset, model="mvae", image_network=image_network)
@@ -91,7 +91,7 @@ class Contenders:
         self._next = count()
 
     def ours(self, examples: int) -> dict[str, Tensor]:
-        """Our estimator, as evaluation uses it."""
+        """Our estimator, called like in evaluation."""
         chosen = [next(self._next) % BATCH for _ in range(examples)]
         return split_likelihoods(
             self.model,
@@ -131,7 +131,7 @@ class Contenders:
 
 
 def compare(networks: str, dataset: str, image_network: str, *, samples: int, steps: int, blocks: int) -> Comparison:
-    """Measures one pair of networks."""
+    """Measures one row of the table."""
     contenders = Contenders(dataset, image_network, samples)
     taken = in_turn(
         {"ours": contenders.ours, "literal": contenders.literal, "batched": contenders.batched},

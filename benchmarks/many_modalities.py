@@ -204,7 +204,7 @@ def growth(networks: str, dataset: str, *, steps: int, blocks: int, batch: int) 
 
 
 def line_through(x: Sequence[float], y: Sequence[float]) -> tuple[float, float, float]:
-    """Slope, value at 0 and R^2 of a least-squares line."""
+    """Returns slope, intercept and R^2 of the least-squares line through the points."""
     slope, start = np.polyfit(x, y, 1)
     missed = np.square(np.array(y) - start - slope * np.array(x)).mean()
     return float(slope), float(start), float(1 - missed / np.var(y))

@@ -1,4 +1,5 @@
-"""Measures the engine's overhead: runs 162 trivial trials with the real command, then the same trials without it.
+"""Measures the engine's overhead: runs 162 trivial trials with the real command, then the same trials without the
+engine.
 
 Type    python -m benchmarks.orchestration --repeats 3 --out benchmarks/results/orchestration-cpu.json
         about a minute per repeat on 2 idle cores
@@ -79,7 +80,7 @@ class Options(BaseSettings):
     model_config = SettingsConfigDict(cli_kebab_case=True, cli_implicit_flags="toggle", use_attribute_docstrings=True)
 
     repeats: int = Field(1, ge=1)
-    """Number of sweeps, each in its own storage; all of them are reported."""
+    """Number of sweeps to run and report, each in its own storage."""
     out: Path | None = None
     """JSON file for the numbers."""
 
@@ -234,7 +235,7 @@ def _span(results: Sequence[Result]) -> tuple[float, float]:
 
 @contextmanager
 def _watched(pid: int) -> Iterator[list[tuple[float, float]]]:
-    """Samples the CPU time of a process and its descendants, including ended ones."""
+    """Yields a growing list of CPU times of a process and its descendants, including ended descendants."""
     samples: list[tuple[float, float]] = []
     used: dict[tuple[int, int], float] = {}
     over = threading.Event()

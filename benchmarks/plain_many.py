@@ -1,10 +1,11 @@
 """A simple MVAE19 to compare with: 19 encoder and 19 decoder modules, and a loop over the ELBO terms.
 
-A step has 1 + 19 + k terms: all modalities, each single one, and k random subsets. Each term does the following:
+A step has 1 + 19 + k terms: one for all modalities, one for each modality, and k for random subsets. Each term does the
+following:
 
 1. encode again every modality that the term conditions on, one module after the other;
-2. multiply the experts by the textbook formula, with the prior as one of them, and draw z;
-3. run all 19 decoders on z one after the other, even those whose modality the term does not reconstruct;
+2. multiply the experts, including the prior, by the textbook formula, and draw z;
+3. run all 19 decoders on z one after the other, although the term reconstructs only some modalities;
 4. add up the cross-entropies of the term's own modalities and the KL, and add their mean over the batch to the loss.
 
 Then come one backward pass through the sum of all terms, and a step of torch's default Adam. Autograd itself skips

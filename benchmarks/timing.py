@@ -113,7 +113,8 @@ class FewSteps:
 
 
 def random_data(name: str, modalities: tuple[Modality, ...], examples: int) -> Dataset:
-    """A random data set with the shapes of a real one, four of five pixels black; the contents do not affect time."""
+    """A random data set with the shapes of a real one and four of five pixels black. The contents do not affect the
+    time."""
     draw = torch.Generator().manual_seed(0)
     values = []
     for modality in modalities:

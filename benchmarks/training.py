@@ -4,9 +4,9 @@ Type    python -m benchmarks.training               about 4 minutes on one core
         python -m benchmarks.training --quick       half a minute, a rough estimate
         python -m benchmarks.training --out FILE    also writes the numbers as JSON
 
-Both sides do the same work: the joint, the image and the label term on one batch of 100, all examples paired, on the
-networks of MNIST (MLP) and of FashionMNIST (miniature DCGAN). Our side is the training loop itself, with its checks.
-The plain loop, benchmarks/plain.py, has three variants: like released code (the claim is about this one), with torch's
+Both sides do the same work: the joint, the image and the label term on one batch of 100 paired examples. The networks
+are those of MNIST (MLP) and FashionMNIST (miniature DCGAN). Our side is the training loop itself, with its checks. The
+plain loop, benchmarks/plain.py, has three variants: like released code (the claim is about this one), with torch's
 functions for its small parts, and with torchvision's way of loading. All take turns in one process with one thread.
 Their CPU times are compared block by block.
 
@@ -78,7 +78,7 @@ class Comparison:
     peak_gflops: Spread
     of_peak: Spread
     gflop: float
-    """Operations (10^9) of one of our steps, forward and backward."""
+    """Operations (10^9) of our step, forward and backward."""
 
 
 def our_training(trial: Trial, examples: int) -> tuple[Callable[[int], object], float]:

@@ -91,7 +91,7 @@ def check_schema(config: dict[str, Any]) -> None:
 
 
 def check_provider(config: dict[str, Any]) -> None:
-    """Checks that Ray uses every key of `provider`: Ray's schema accepts any key there, and ignores unknown ones."""
+    """Checks that Ray uses every key of `provider`, because Ray accepts and ignores unknown keys there."""
     schema = json.loads((RAY / "autoscaler/ray-schema.json").read_text(encoding="utf-8"))
     known = {*schema["properties"]["provider"]["properties"], "key_pair"}
     for key in config["provider"]:

@@ -1,4 +1,4 @@
-"""Shared by all tests: a clean environment, one thread for torch, temporary folders that are removed."""
+"""Settings and fixtures of all tests: a clean environment, one thread for torch, temporary folders that are removed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Removes what each test process has created for its session."""
+    """Removes the folders that each test process has created for its session."""
     if "tests.sweeping" in sys.modules:
         sys.modules["tests.sweeping"].forget()
 

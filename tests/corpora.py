@@ -1,4 +1,4 @@
-"""Texts and sentences for tests; small parallel corpora, written as files."""
+"""Texts, sentences and small parallel corpora for tests."""
 
 from __future__ import annotations
 

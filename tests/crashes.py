@@ -17,10 +17,10 @@ from mvae.storage.place import AnyPlace
 def killed_at_any_line(
     action: Callable[[], object], in_files: tuple[str, ...], before_each: Callable[[], None], below: AnyPlace
 ) -> Iterator[int]:
-    """Kills processes that run `action`, each one file change later than the previous one; yields after each death.  A
-    process dies before the first line after its last change below the folder. The first process dies before its very
-    first line. The last yield follows a run that was not killed. An error in a child process is an assertion error
-    here.
+    """Kills processes that run `action`, each one file change later than the previous one; yields after each death.
+
+    A process dies before the first line after its last change below the folder. The first process dies before its very
+    first line. The last yield follows a run that was not killed. An error in a child process fails the test.
 
     Args:
         action: the code to be killed.

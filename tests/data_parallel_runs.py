@@ -35,7 +35,7 @@ from tests.small_models import PHOTO, shortened
 
 STEPS = 50
 ELASTIC = {"fewest_workers": 1, "workers": 3}
-"""Lets one, two or three workers train the same trial."""
+"""Fields of a trial that one, two or three workers may train."""
 PHOTOS = (PHOTO, Modality("attributes", Kind.ATTRIBUTES, (3,), attributes=("a", "b", "c")))
 
 
@@ -171,7 +171,7 @@ def normalised_step(workers: Workers, *, shared: bool, dtype: torch.dtype) -> di
 
 
 def normalised(_folder: Path, _cache: Path, workers: Workers) -> dict[str, Any]:
-    """Takes steps with statistics shared by all workers, and with each worker's own."""
+    """Takes steps, once with statistics shared by all workers, once with separate statistics for each worker."""
     ways = {"shared": True, "apart": False}
     told: dict[str, Any] = {
         name: normalised_step(workers, shared=shared, dtype=torch.float64) for name, shared in ways.items()
@@ -205,7 +205,7 @@ PLANS: dict[str, list[tuple[int, dict[str, Scene]]]] = {
 
 
 def folder_of(scene: str) -> str:
-    """Folder of a scene's checkpoints; the resumed scene uses that of the killed one."""
+    """Folder of a scene's checkpoints. The resumed scene uses the killed scene's folder."""
     return "killed" if scene == "resumed_2" else scene
 
 

@@ -23,7 +23,7 @@ WITH_UNIT = re.compile(r"(?<![\w.,/-])\d[\d,]*\s(?:s|ms|min|minutes?|hours?|h|na
 
 
 def copied(root: Path) -> Path:
-    """Copies everything that `make report` reads and writes."""
+    """Copies all files that `make report` reads and writes."""
     root.mkdir(exist_ok=True)
     shutil.copy(REPOSITORY / "README.md", root)
     shutil.copytree(REPOSITORY / "docs", root / "docs")

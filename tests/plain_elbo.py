@@ -59,7 +59,7 @@ class PlainBatchNorm(nn.Module):
 def plain_twin(model: Multimodal) -> Multimodal:
     """Copies a model, with plain normalisation and separate networks for single attributes.
 
-    Parameters keep their names in the model, except those of single attributes: see `named_as_in`.
+    Parameters keep the names that they have in the model, except for single attributes: see `named_as_in`.
     """
     twin = copy.deepcopy(model)
     for parent in list(twin.modules()):
@@ -143,7 +143,7 @@ def plain_negative_elbo(
 
     Args:
         twin: from `plain_twin`; its running statistics are updated.
-        examples: one tensor [R, ...] per modality; any value in rows that lack it.
+        examples: one tensor [R, ...] per modality; rows without the modality may hold any value.
         present: boolean [R, M]. terms: boolean [T, M]. active: boolean [T, R].
         noise: [T, R, D], or [1, R, D] shared by all terms.
         dropout_seed: seed of each modality's single dropout mask, which all terms share.

@@ -1,4 +1,4 @@
-"""Real sweeps for tests: runs the pipeline in its own process, kills or stops it, and inspects what it left.
+"""Real sweeps for tests: runs the pipeline in its own process, kills or stops it, and inspects the files it left.
 
 A `Place` gives a sweep its own home directory, temporary folder, storage and cache. Tests signal only processes that
 were started here. They find these processes from the driver downwards, and identify each by id and start time.
@@ -48,7 +48,7 @@ SWEEP = (
 """Six trials that take a few seconds together. Every epoch ends with a checkpoint (`Place.command`)."""
 
 ONE_AT_A_TIME = ("--max-concurrent", "1")
-"""One trial process, for tests that do not depend on concurrency. Each further one would import torch and Ray again."""
+"""One trial process, for tests without concurrency. Each further process would import torch and Ray again."""
 
 IMPATIENT = """
 import runpy, sys
@@ -311,7 +311,7 @@ def place(storage: Path | None = None, *, begun: bool = False) -> Iterator[Place
 
 @dataclass(frozen=True)
 class Unbroken:
-    """The undisturbed sweep that all others are compared with."""
+    """The undisturbed sweep, with which other sweeps are compared."""
 
     place: Place
     ended: Ended

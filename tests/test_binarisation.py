@@ -190,7 +190,7 @@ def test_grey_values_of_other_examples_are_refused(
         data.load("binary_mnist", tiny_root, own_cache, grey=True)
 
 
-# What the arms see
+# Bits that the arms see
 
 
 def each_of(dataset: Dataset, epoch: int) -> dict[bytes, int]:

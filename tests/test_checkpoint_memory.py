@@ -1,4 +1,4 @@
-"""Checkpoints in memory: a writer that dies before any one change, or whose files another attempt deletes."""
+"""Checkpoints in memory: the writer dies before any one change, or another attempt deletes the writer's files."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ import yaml
 from tests.cluster_checks import environment
 from tests.command_checks import REPOSITORY, script_in_header
 
-# Takes 7 s; the launch takes 4.5 s of them.
+# The module takes 7 s, of which the launch takes 4.5 s.
 boto3 = pytest.importorskip("boto3")
 moto = pytest.importorskip("moto")
 

@@ -60,7 +60,7 @@ def together(plan: str, folder: Path, cache: Path) -> Ended:
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Ended:
     """Runs three workers, then two. The first of the two is killed at the end."""
-    runs.digits(cache, 10)  # converted once, before several processes need it
+    runs.digits(cache, 10)  # converts the data once, before several processes need them
     return together("three, then two", tmp_path_factory.mktemp("together"), cache)
 
 

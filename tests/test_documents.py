@@ -65,7 +65,7 @@ def test_a_measured_number_typed_by_hand_is_found(text: str, found: list[str]) -
 
 
 def _change(checkout: Path, model: str, share: float, epochs: int | None, to: float) -> str:
-    """Changes one seed's accuracy in a checkout; returns the old mean and spread of its cell as shown."""
+    """Changes one seed's accuracy in a checkout; returns the cell's old mean and spread as the pages show them."""
     path = checkout / "docs" / "results" / "weak_supervision-fashion_mnist.csv"
     before = read(path)
     keys = [

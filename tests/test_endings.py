@@ -1,4 +1,4 @@
-"""How a sweep ends: by signals, without a reader of its output, and after losing Ray's head. Runs without Ray."""
+"""A sweep ends by signals, without a reader of its output, or after losing Ray's head. Runs without Ray."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ class FollowedSplit:
 
 
 def followed(trial: Trial, data: Dataset, epoch: int) -> Iterator[tuple[ElboBatch, np.ndarray]]:
-    """Yields each batch of an epoch, and the example of each row's modalities: int64 [R, M]; -1 if it lacks one."""
+    """Yields each batch of an epoch, and the example of each row's modalities, int64 [R, M]; -1 where missing."""
     watched, split = learner(trial, data), FollowedSplit(data.train.values)
     watched.split = split  # type: ignore[assignment]
     for batch in watched.batches(epoch):
@@ -161,7 +161,7 @@ def test_every_epoch_shows_exactly_the_kept_values_once_each(p: float, model: st
 
 
 def _assert_plan_fits(batch: ElboBatch, rows: np.ndarray) -> None:
-    """Asserts that no term conditions on a modality that its row lacks, or reconstructs it."""
+    """Asserts that no term conditions on, or reconstructs, a modality that its row lacks."""
     plan = batch.plan
     terms = plan.members.shape[1]
     assert not (plan.members.numpy() & (rows < 0)[:, None]).any()

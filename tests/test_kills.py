@@ -1,6 +1,6 @@
 """Kills and stops a real sweep in every way: the same command must end as if nothing had happened.
 
-Every sweep runs in its own process (tests/sweeping.py) and is compared with an undisturbed one.
+Every sweep runs in its own process (tests/sweeping.py) and is compared with an undisturbed sweep.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def covered(here: Place) -> int:
 
 
 def assert_as_unbroken(here: Place, unbroken: Unbroken, trials: int = 6) -> None:
-    """Asserts that table and MLflow equal those of the undisturbed sweep, or of the given number of its trials."""
+    """Asserts that table and MLflow equal the undisturbed sweep's, or equal a given number of its trials."""
     assert here.numbers().items() <= unbroken.place.numbers().items() and len(here.results()) == trials
     assert mlflow_differs(here) == []
     assert len(here.parents()) == 1

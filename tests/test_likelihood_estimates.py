@@ -218,7 +218,7 @@ def test_results_do_not_depend_on_chunks_if_x2_is_two_labels() -> None:
         assert_close(parts[name], values, rtol=0, atol=1e-9)
 
 
-# What has no influence
+# Things without influence
 
 
 def test_each_likelihood_counts_once_for_any_training_weights(split: Split) -> None:
@@ -285,7 +285,7 @@ def test_estimating_changes_neither_the_models_mode_nor_precision_nor_statistics
 
 
 class FakeConditional(nn.Module):
-    """p(x1 | z, x2): a linear function of z, shifted by the class. Like a CVAE it has no other likelihood."""
+    """p(x1 | z, x2): a linear function of z, shifted by the class. Like a CVAE, this model has no other likelihood."""
 
     def __init__(self, inflation: float = 1.0) -> None:
         super().__init__()

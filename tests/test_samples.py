@@ -1,4 +1,4 @@
-"""Image grids: what each place shows, and that grids are reproducible."""
+"""Image grids: the contents of each place, and reproducible grids."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """A real search of 20 trials whose driver is killed twice: counted trials, trained trials, and MLflow's contents.
 
-All tests share one search, because it takes most of a minute (tests/sweeping.py says how it runs).
+All tests share one search, because it takes most of a minute. tests/sweeping.py runs it.
 """
 
 from __future__ import annotations

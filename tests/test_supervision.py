@@ -1,4 +1,4 @@
-"""Weak supervision: which pairs a protocol shows, how often, and that all arms see the same."""
+"""Weak supervision: each protocol shows the right pairs, often enough, and the same to all arms."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ SWEEP = (
     "--workers-per-trial",
     "2",
 )
-"""One trial that is fitted in one process, and one of two workers."""
+"""One trial that is fitted in one process, and one trial of two workers."""
 
 
 @pytest.fixture(scope="module")

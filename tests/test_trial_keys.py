@@ -1,4 +1,4 @@
-"""Trial keys: which fields change them, and that old keys keep their meaning."""
+"""Trial keys: certain fields change them, and old keys keep their meaning."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 python pipelines/X.py ...     runs with --plan, which looks everything up and starts nothing. If the raw files of its
                               data set are missing, it must end with the error that says so.
-python docs/examples/X.py ... the same
+python docs/examples/X.py ... the same as for pipelines/X.py
 python -m benchmarks.X ...    its options are parsed
 python -m docs.report ...     runs with --check or --names
 make X ...                    make prints what it would do

@@ -89,14 +89,14 @@ def train_until(
             yield trained_cell(one, pack, scratch, device, deadline)
         except OutOfTime:
             return
-        except Exception as error:  # a failing cell must not stop the others; its line gives the reason
+        except Exception as error:  # a failing cell must not stop the others; the yielded line gives the reason
             yield f"cell {one.key}: {type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def trained_cell(
     packed: PackedTrial, pack: Pack, scratch: Path, device: torch.device, deadline: float = float("inf")
 ) -> dict[str, Any]:
-    """Trains one trial; returns its result in the form of a result file.
+    """Trains one trial; returns the contents of a result file.
 
     Raises:
         OutOfTime: the deadline passed; the last checkpoint is in the scratch folder.

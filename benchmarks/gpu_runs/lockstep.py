@@ -1,7 +1,7 @@
 """Trains M models of the MLP networks as one: parameters are stacked, and every layer is one batched matrix product.
 
 On a GPU, a step of small networks takes as long as launching its kernels, and M models in lockstep launch no more
-kernels than one model. The objective is the ordinary one on M * B rows. Its loss is the sum of the models' losses, so
+kernels than one model. The objective is the ordinary one on M * B rows. The loss is the sum of the models' losses, so
 each model gets its own gradients. Adam works element by element, so each model takes the same steps as if trained
 alone.
 

@@ -1,4 +1,5 @@
-"""Measures images per second of training steps: eager, compiled, or as CUDA graphs; for one model or M in lockstep.
+"""Measures images per second of training steps: eager, compiled, or as CUDA graphs; for one model, or for M models in
+lockstep.
 
 A step with batch 100 counts as 100 images, for any number of terms. Times are wall times between two device
 synchronisations. The result is the median over blocks.
@@ -147,7 +148,7 @@ class Together(ElboLearner):
 
 
 def together(packed: PackedTrial, pack: Pack, models: int, device: torch.device) -> Setting:
-    """M models of one trial with different seeds, stacked into one."""
+    """Stacks M models of one trial, with different seeds, into one model."""
     settings = [
         Setting.of(PackedTrial(packed.key, {**packed.fields, "seed": seed}), pack, device) for seed in range(models)
     ]

@@ -39,7 +39,7 @@ CHANGED = {
 
 @cache
 def figures(sources: Sources) -> dict[str, Value]:
-    """Returns every derived value by name, including what our runs show for items without numbers (`agreement`).
+    """Returns every derived value by name. For items without published numbers, a value says whether our runs agree.
 
     Raises:
         Refusal: a sentence of a page is no longer true.
@@ -49,7 +49,7 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def agreement(item: str) -> str:
-    """Returns the name of the value that says what our runs show for an item, for example agreement.figure5."""
+    """Returns the name of the value that says whether our runs agree with an item, for example agreement.figure5."""
     return f"agreement.{item.replace(' ', '').lower()}"
 
 

@@ -1,7 +1,7 @@
 """Draws docs/pictures/NAME.png from committed numbers.
 
-The bytes of a PNG depend on the versions of matplotlib and fonts, so each picture holds a digest of its numbers. It is
-drawn again only if its numbers have changed.
+The bytes of a PNG depend on the versions of matplotlib and fonts, so each picture holds a digest of its numbers. A
+picture is drawn again only if its numbers have changed.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
     Returns:
         One line per file that changed.
     Raises:
-        Refusal: a sweep has no report in the storage; a number differs from the committed one; a key does not follow
-            from the trial and its data.
+        Refusal: a sweep has no report in the storage; a number differs from the committed number; a key does not follow
+        from the trial and its data.
     """
     reported: dict[str, set[tuple[str, str]]] = {}
     for report in store.reports.iterdir() if store.reports.is_dir() else ():
@@ -60,7 +60,7 @@ def refresh(folder: Path, store: Store, sweeps: Iterable[str] = ()) -> list[str]
 
 
 def committable(result: Result) -> Result:
-    """Returns a storage's result as docs/results/ keeps it, without metrics of the training split.
+    """Returns a storage's result in the form that docs/results/ keeps, without metrics of the training split.
 
     Raises:
         Refusal: the key does not follow from the trial and its data.
@@ -81,7 +81,7 @@ def committable(result: Result) -> Result:
 
 
 def curves(results: Iterable[Result]) -> Curves:
-    """Returns the metrics per epoch of some results, those in BY_EPOCH."""
+    """Returns the results' metrics per epoch, limited to the metrics in BY_EPOCH."""
     histories = {result.key: [record["metrics"] for record in result.history] for result in results}
     return {
         (key, metric): tuple(metrics[metric] for metrics in history)

@@ -72,7 +72,7 @@ class Item:
 
 
 class Filled(NamedTuple):
-    """One of our numbers beside a published one."""
+    """One of our numbers, and the published number of its cell."""
 
     run: str  # arguments of the command behind the number
     entry: Entry
@@ -187,10 +187,10 @@ def figures(sources: Sources) -> dict[str, Value]:
 
 
 def compared(item: Item, committed: Committed) -> Line:
-    """Puts the committed numbers of an item's file beside the published ones.
+    """Compares the committed numbers of an item's file with the published numbers.
 
-    A cell takes the set-up nearest to the paper's that has enough seeds for a verdict. If none has, it takes the
-    nearest.
+    A cell takes the set-up nearest to the paper's that has enough seeds for a verdict. If no set-up has enough, the
+    cell takes the nearest of all.
     """
     filled: dict[tuple[str, Place], Filled] = {}
     keys: set[str] = set()
@@ -246,7 +246,7 @@ def _ours(line: Line) -> str:
 
 
 def _set_ups(filled: Iterable[Filled]) -> str:
-    """Networks, epochs and seeds of each set-up, and what differs from our defaults."""
+    """Networks, epochs and seeds of each set-up, and its differences from our defaults."""
     seeds: dict[str, list[int]] = {}
     for one in filled:
         options = dict(zip(one.run.split(), one.run.split()[1:], strict=False))

@@ -24,7 +24,7 @@ from sweeps.table.markdown import markdown_table
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Most items of a list in a benchmark's file. Items of longer lists, such as histories, have no addresses."""
+"""Largest number of items in an addressed list of a benchmark's file. Histories, for example, are longer."""
 
 Value = str | int | float
 """Value of a span. Text is shown as it is, a number in the span's format."""
@@ -88,7 +88,7 @@ def figures(sources: Sources) -> dict[str, Value]:
     demo, again = outputs["demo"].splitlines(), outputs["demo-again"].splitlines()
     trials = [number for number, line in enumerate(demo) if line.startswith("[")]
     caption = next(number for number, line in enumerate(demo) if line.startswith("Settings: "))
-    after = demo.index("", caption)  # a long caption takes several lines
+    after = demo.index("", caption)  # the first empty line after the caption, which may take several lines
     short = [*demo[: trials[2]], "...", *demo[trials[-2] : after], "...", *demo[-3:]]
     options = [[f"`{option}`", meaning, where] for option, meaning, where in OPTION_ROWS]
     return {

@@ -11,7 +11,7 @@ show, empty for all; `alone` leaves out the published values, the seeds and the 
 rows of a table; a table without lines there shows all rows. Files whose trials differ only in their seeds also give:
 
     table.FILE                      all metrics of the file, one per line
-    value.FILE.METRIC               one of them; METRIC.MEASURE if two measures give the metric
+    value.FILE.METRIC               one metric; METRIC.MEASURE if two measures give the metric
 """
 
 from __future__ import annotations

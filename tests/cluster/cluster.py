@@ -70,7 +70,7 @@ class OnCluster(Place):
 
 @dataclass
 class Cluster:
-    """A lab on which `cluster/local.yaml` decides what runs where."""
+    """A Ray cluster on a lab's machines, as `cluster/local.yaml` describes it."""
 
     lab: Lab
 
@@ -98,7 +98,7 @@ class Cluster:
         self.file.write_text(yaml.safe_dump(config, sort_keys=False, width=1000), encoding="utf-8")
 
     def type(self, command: str, *, fine: bool = True) -> Said:
-        """Runs a command in the laptop's clone; prints it with its seconds."""
+        """Runs a command in the laptop's clone; prints the command and its duration."""
         said = self.lab.laptop.run(command, PROJECT, fine=fine)
         tell(f"{command}: exit code {said.code}", said.seconds)
         return said
@@ -197,7 +197,7 @@ def assert_as_alone(here: OnCluster, undisturbed: Place) -> None:
 
 
 def assert_two_at_once_as_alone(made: Cluster, sweep: Sequence[str], undisturbed: Place) -> None:
-    """Submits a sweep under two names at the same time, and compares both with the undisturbed one."""
+    """Submits a sweep under two names at the same time, and compares both with the undisturbed sweep."""
     both = {name: made.submit(*sweep, "--name", name) for name in ("one", "other")}
     for name, submitted in both.items():
         said = complete(submitted)

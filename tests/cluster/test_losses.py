@@ -82,7 +82,7 @@ class Half:
         tell("until the loss was noticed", time.monotonic() - began)
 
     def assert_untouched(self) -> None:
-        """Asserts that finished trials are unchanged and half-done ones resumed."""
+        """Asserts that finished trials are unchanged and that half-done trials resumed."""
         now = self.here.files()
         assert {name: now[name] for name in self.files} == self.files
         resumed_at = self.here.resumed_at()
@@ -90,7 +90,7 @@ class Half:
 
 
 def assert_nothing_lost(half: Half, said: str, undisturbed: Place, *, finishes: int = 8) -> None:
-    """Asserts that the table equals the undisturbed one and that the last command finished `finishes` trials."""
+    """Asserts that the table equals the undisturbed table, and that the last command finished `finishes` trials."""
     assert table_of(said) == table_of(undisturbed.drivers[0].log.read_text(encoding="utf-8"))
     assert_as_alone(half.here, undisturbed)
     half.assert_untouched()

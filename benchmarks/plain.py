@@ -1,9 +1,9 @@
 """A simple MVAE to compare with: a loop over the ELBO terms, a DataLoader, and torch's default Adam.
 
-Each term encodes the modalities that it conditions on, and multiplies the experts by the textbook formula. It decodes
-every modality, but uses only the reconstructions of its own modalities. The authors' released code works like this. The
-loop imports nothing from `mvae/`, so it has none of our improvements. Its networks equal ours layer by layer
-(supplement, Figures 1 and 2).
+Each term encodes the modalities that it conditions on, and multiplies the experts by the textbook formula. The term
+decodes every modality, but uses only the reconstructions of the modalities that it conditions on. The authors' released
+code works like this. The loop imports nothing from `mvae/`, so it has none of our improvements. Its networks equal ours
+layer by layer (supplement, Figures 1 and 2).
 
 There are two ways to load data: `in_memory` converts all images beforehand, and OneByOne works like torchvision's data
 sets.

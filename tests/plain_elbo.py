@@ -180,7 +180,7 @@ def plain_negative_elbo(
 def _encode_all_that_have_it(
     twin: Multimodal, m: int, values: Tensor, has: np.ndarray
 ) -> dict[int, tuple[Tensor, Tensor]]:
-    """Mean and clamped spread for each row that has modality m, from one pass over all these rows."""
+    """Mean and clamped spread of each row's expert m, from one pass over all rows that have modality m."""
     rows = np.flatnonzero(has).tolist()
     mean, spread = twin.encoders[m](values[rows]).chunk(2, -1)
     return {row: (mean[i], spread[i].clamp(-15, 15)) for i, row in enumerate(rows)}

@@ -99,7 +99,7 @@ class Ended:
     out: str
     err: str
     seconds: float
-    """Seconds from the signal, or from the start without a signal, to the end."""
+    """Seconds to the end, from the signal if one was sent, otherwise from the start."""
 
 
 @dataclass
@@ -339,7 +339,7 @@ def unbroken() -> Iterator[Unbroken]:
 
 
 def forget() -> None:
-    """Removes the place that all others start from."""
+    """Removes the place whose files new places copy."""
     if _begun.cache_info().currsize:
         shutil.rmtree(_begun().root, ignore_errors=True)
         _begun.cache_clear()

@@ -119,7 +119,8 @@ def planned(command: str, store: Store, cache: Path) -> Plan:
 
 
 def lines_of(report: Path) -> Counter[tuple[str, ...]]:
-    """Runs in a report: column, key, measure and value of each. Row names are ignored, because they have changed."""
+    """Counts the runs in a report by column, key, measure and value. Row names are left out, because they have
+    changed."""
     with (report / "runs.csv").open(encoding="utf-8", newline="") as file:
         return Counter(
             tuple(line[name] for name in ("column", "key", "measure", "value")) for line in csv.DictReader(file)

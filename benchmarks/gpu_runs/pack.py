@@ -64,7 +64,7 @@ class Pack:
     """Trials to train, the most informative first."""
 
     def load(self, name: str, device: torch.device) -> Dataset:
-        """Loads one data set onto a device; reads it once per process."""
+        """Loads a data set onto a device; reads the file once per process."""
         return _loaded(self.folder, name, self.fingerprints[name], device)
 
 
@@ -158,7 +158,7 @@ def timed_trials() -> dict[str, Trial]:
 
 
 def table_4() -> list[Trial]:
-    """The sweep's own trials of Table 4, the most informative first.
+    """The trials of Table 4, equal to the sweep's trials, the most informative first.
 
     First the open question of docs/table4.md: `resampled` at 1 and 2 % with the published annealing. Then follow NN and
     MVAE by column, the variants at 1 %, further seeds, and MVAE-Q.

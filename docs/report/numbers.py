@@ -88,7 +88,7 @@ def read(path: Path) -> Committed:
     """Returns the numbers in a file; empty if the file does not exist.
 
     Raises:
-        Refusal: a line is not a number of a trial; the message names file and line.
+        Refusal: a line is not a valid number of a trial; the message names file and line.
     """
     know_examples()
     results: dict[tuple[str, str], Result] = {}

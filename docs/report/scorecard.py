@@ -1,4 +1,4 @@
-"""The scorecard: for each item of the supplement, how many of its numbers we have, and how well they agree.
+"""The scorecard: for each item of the supplement, the number of values that we have, and how well they agree.
 
 An item is a table, a figure, or one data set's column of Tables 1 and 2. Each has a line in items.csv. Most columns of
 items.csv are fields of `Item`. The others:

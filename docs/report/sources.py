@@ -24,7 +24,7 @@ from sweeps.table.markdown import markdown_table
 REPOSITORY = Path(__file__).resolve().parents[2]
 NOTED = ("name", "value", "what", "command", "made", "commit", "machine")
 MOST_ITEMS = 9
-"""Largest number of items in an addressed list of a benchmark's file. Histories, for example, are longer."""
+"""Only lists of at most this length in a benchmark's file have addresses; longer lists are histories."""
 
 Value = str | int | float
 """Value of a span. Text is shown as it is, a number in the span's format."""
@@ -112,7 +112,7 @@ def holds(condition: bool, claim: str) -> None:
 
 
 def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
-    """Yields every number and text in JSON with its address, which joins the names and positions on the way to it."""
+    """Yields every number and text in JSON with its address, made of the names and positions on the path to it."""
     if isinstance(value, list):
         value = dict(enumerate(value)) if len(value) <= MOST_ITEMS else {}
     if not isinstance(value, dict):
@@ -123,7 +123,8 @@ def _leaves(value: Any, address: str) -> Iterator[tuple[str, Value]]:
 
 
 def option_rows() -> list[tuple[str, str, str]]:
-    """Returns each option, its help, and the pipelines that share this help; options of all pipelines come first."""
+    """Returns each option, its help, and the pipelines that share this help. Options that every pipeline has come
+    first."""
     classes = option_classes()
     found: dict[tuple[str, str], list[str]] = {}
     for name, options in classes.items():

@@ -1,4 +1,4 @@
-"""Errors about clusters that cannot run a sweep, and when a trial of several workers is stopped early."""
+"""Clusters that cannot run a sweep are refused, and trials whose workers fail repeatedly are stopped early."""
 
 from __future__ import annotations
 

@@ -281,7 +281,7 @@ def test_estimating_changes_neither_the_models_mode_nor_precision_nor_statistics
         assert torch.equal(values, evaluating[name])
 
 
-# Which models have which estimates
+# Estimates that each model has
 
 
 class FakeConditional(nn.Module):

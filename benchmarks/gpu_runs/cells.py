@@ -1,7 +1,7 @@
 """Trains the pack's trials, which are cells of Table 4, with the ordinary training loop in several processes.
 
 A step of these networks uses only a part of a GPU's time, so processes share the GPU. Each process takes the next
-unfinished trial until the time is up. A trial that is unfinished then leaves a checkpoint in the scratch folder. The
+unfinished trial until the time is up. Its last trial, if unfinished, leaves a checkpoint in the scratch folder. The
 next call resumes the trial from this checkpoint.
 """
 

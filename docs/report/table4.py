@@ -1,4 +1,4 @@
-"""Runs behind docs/table4.md: how each choice in the training of the MVAE changes its row in Table 4.
+"""Runs behind docs/table4.md: the effect of each training choice on the MVAE's row in Table 4.
 
 The runs are FashionMNIST, MLP networks, 20 epochs. They differ in choices that the supplement leaves open: pairing,
 targets, label weight, how beta rises, and the rule that joins the experts (docs/examples/mvae_inverted.py).

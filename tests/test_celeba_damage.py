@@ -1,4 +1,4 @@
-"""Damaged, missing or changed files of CelebA: an error names each of them, or they make another data set."""
+"""Damaged, missing or changed files of CelebA: an error names the file, or the files make another data set."""
 
 from __future__ import annotations
 

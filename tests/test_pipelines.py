@@ -188,7 +188,7 @@ class Cut:
     report: set[str]
     """Some of the files in its report."""
     after: int | None = None
-    """Total epochs after which the driver is killed; None: one trial is interrupted after 3 epochs."""
+    """Total epochs after which the driver is killed. With None, one trial is interrupted after 3 epochs."""
 
 
 def write_faces(root: Path) -> None:

@@ -27,7 +27,7 @@ class Sweep:
     """Everything a pipeline defines: the cells of a table, and how they are shown."""
 
     name: str
-    """Unique among the sweeps of a storage name, for example weak_supervision-digits."""
+    """Unique among the sweeps with the same --name, for example weak_supervision-digits."""
     title: str
     cells: tuple[Cell, ...]
     table: Table | None = None
@@ -37,7 +37,7 @@ class Sweep:
     heading: str = ""
     """Title of a table that has no published counterpart. Default: made from data set, metric and axis."""
     source: str = ""
-    """The published item, if it is not a table: "supplement, section 6, Figure 5"."""
+    """Where the paper shows these numbers, if not in `table`: "supplement, section 6, Figure 5"."""
     remarks: tuple[str, ...] = ()
     """Lines printed before anything starts: values that a preset or a measure chose for the user."""
     statements: Callable[[Report], Iterable[str]] = lambda _: ()
@@ -70,7 +70,7 @@ class Work(Protocol):
         """Prints and writes the table; returns the exit code."""
 
     def drive(self, *start: Any) -> int:
-        """Runs the missing trials and reports all of them; returns the exit code.
+        """Runs the missing trials and reports all trials; returns the exit code.
 
         Args:
             start: the arguments of `sweeps.driver.Driver`.

@@ -3,8 +3,8 @@
 All workers run `sweeps.trials.run.run_as_one_of` in a process group that Train sets up. Two features of Train are not
 used:
 
-checkpoints  ours are stored under the trial's key, where any later attempt finds them
-reports      all workers would have to wait for each; instead, messages reach the trial through a queue
+checkpoints  we store our own under the trial's key, where any later attempt finds them
+reports      all workers would have to wait for each report; instead, messages reach the trial through a queue
 
 Train starts all workers of a trial or none, so a trial that does not fit holds no resources while it waits.
 """
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from ray.util.queue import Queue
 
 LOOK_EVERY = 0.5
-"""Seconds between Train's checks of its workers, and between a trial's checks for their messages."""
+"""Seconds between Train's checks of its workers, and between a trial's checks for messages of workers."""
 
 MOST_BROKEN_STARTS = 3
-"""Largest number of broken starts in a row; more attempts hardly ever succeed.
+"""Largest number of broken starts in a row. Further attempts rarely succeed.
 
 A start is broken if Train itself fails, or if workers are lost before the first checkpoint and no machine is lost.
 """
@@ -90,7 +90,7 @@ def _machines() -> set[str]:
 
 
 def _queue_here() -> Queue:
-    """A queue in a process on this machine, so that only the loss of this machine ends the queue."""
+    """Creates a queue in a process on this machine, so that only the loss of this machine ends the queue."""
     import ray
     from ray.util.queue import Queue
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy

@@ -57,8 +57,8 @@ def watched(lost: Callable[[str], None]) -> Iterator[None]:
 def patience() -> float:
     """Returns the seconds without an answer after which the head counts as lost.
 
-    This is half of the time after which Ray ends the driver, which leaves time for a clean stop. A head may restart
-    within this time.
+    This is half of the time after which Ray ends the driver, so there is time for a clean stop. A head that restarts
+    within this time does not count as lost.
     """
     return float(os.environ.get(GIVES_UP_AFTER) or 60) / 2
 
@@ -76,8 +76,8 @@ def watch(
 
     Args:
         head: HOST:PORT of the head's control service.
-        raylet: HOST:PORT of Ray's process on this machine, or None if unknown. It counts as lost at once if nothing
-            listens there.
+        raylet: HOST:PORT of Ray's process on this machine, or None if unknown. The process counts as lost at once if
+            nothing listens there.
         patience: seconds without an answer after which the head counts as lost.
         every: seconds between checks.
     """

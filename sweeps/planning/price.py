@@ -38,7 +38,7 @@ class Host:
 
 
 def costs(estimate: Estimate, machine: Host, options: CommonOptions) -> list[str]:
-    """Returns lines with the machine-hours of an estimate and their price, if the user gave a price per hour.
+    """Returns lines with an estimate's machine-hours, and with the price if the user gave a price per hour.
 
     Returns no lines if no trial's time is known.
     """

@@ -31,7 +31,7 @@ _fetched: dict[Place, Result] = {}
 
 
 class ResultConflict(Exception):
-    """A key was computed twice with different numbers: not reproducible, or two trials share the key."""
+    """A key was computed twice with different numbers: the trial is not reproducible, or two trials share the key."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Results:
         return [result for result in each(lambda name: self.read(*name), names, self.folder) if result is not None]
 
     def keys(self, measure: str | None = None) -> list[str]:
-        """Returns the keys that have a file for this measure (token), or for any. The files are not opened."""
+        """Returns the keys that have a file for this measure (token), or for any measure. The files are not opened."""
         return sorted({match["key"] for match in self._files() if measure in (None, match["measure"])})
 
     def superseded(self, measure: Measure) -> list[str]:
@@ -147,7 +147,8 @@ class Results:
 
 
 def _undamaged(path: Place) -> Result | None:
-    """The result in a file, or None if there is none. Renames a damaged file; the caller holds the folder's lock."""
+    """Returns the result in a file, or None without a file. Renames a damaged file; the caller holds the folder's
+    lock."""
     try:
         return _parsed(path)
     except FileNotFoundError:
@@ -162,7 +163,7 @@ def _parsed(path: Place) -> Result:
 
     Raises:
         FileNotFoundError: the file does not exist.
-        Damaged: the file is not a result, or not the result of its name.
+        Damaged: the file is not a result, or its content contradicts its name.
     """
     data = path.read_bytes()
     try:
@@ -183,7 +184,7 @@ def _parsed(path: Place) -> Result:
 
 
 def _difference(stored: dict[str, float], computed: dict[str, float]) -> str:
-    """The first metric that is not equal bit for bit (nan equals nan), with both values; empty if all are equal."""
+    """Describes the first metric that is not equal bit for bit (nan equals nan); empty if all metrics are equal."""
     for name in sorted(stored.keys() | computed.keys()):
         before, now = stored.get(name), computed.get(name)
         if repr(before) != repr(now):

@@ -1,4 +1,4 @@
-"""Keeps finished parts of a long measure, so that it resumes after a kill. A measure may take longer than training.
+"""Keeps finished parts of a long measure, so that the measure resumes after a kill. It may take longer than training.
 
 <measuring>/<key>/<measure>-<identity>/<part>.pt     identity: digest of the weights, the device and torch's version
 
@@ -20,7 +20,8 @@ from mvae.training.records import Checkpoint
 
 
 class PartFiles:
-    """Parts of one measure, for the given weights, and for the device and torch version of this process.
+    """Parts of one measure. They are valid only for the given weights and device, and for this process's version of
+    torch.
 
     Args:
         measuring: the trial's folder for parts.

@@ -55,8 +55,8 @@ class Options(CommonOptions):
     samples: SampleCount = None
     targets: TargetRows = ("own", "all")
     binarisation: Binarisations | None = None
-    """Pixels of binary_mnist's training images: fixed (drawn once) or dynamic (drawn again in each epoch). The table
-    has one row per value (default: fixed)."""
+    """Pixels of binary_mnist's training images, one row per value: fixed (drawn once) or dynamic (drawn again in each
+    epoch) (default: fixed)."""
 
 
 def preset(options: Options) -> Preset:

@@ -115,7 +115,8 @@ def of_attribute(shown: ShownQuantity, name: str) -> ShownQuantity:
 def statements(report: Report, arms: tuple[str, ...]) -> Iterator[str]:
     """Yields a line per arm that compares the two keep probabilities of the paper's claim.
 
-    Only seeds with results for both probabilities count."""
+    Only seeds with results for both probabilities count.
+    """
     for arm in arms:
         pair = [report.entries.get((BALANCED.row(arm), probability)) for probability in (CLAIMED, FULL)]
         by_seed = [{run.seed: run.value for run in entry.runs if run.value is not None} for entry in pair if entry]

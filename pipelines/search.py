@@ -120,8 +120,7 @@ def objective(options: Options, token: str) -> str:
 
 
 def measured(token: str, options: Options) -> Measure:
-    """Returns the measure of finished trials: as in pipelines/train.py, except that a read-out uses the paired
-    fraction."""
+    """Returns the measure of finished trials, as in pipelines/train.py. A read-out uses the paired fraction."""
     found = measure_of(token, options.dataset)
     return readout(options.paired_fraction or 1.0) if found.name == "readout" else found
 
@@ -152,8 +151,7 @@ def command(trial: Trial, options: Options) -> str:
 
 
 def _for_any_folder(name: str, given: object) -> object:
-    """Returns an option's value with absolute paths and without credentials, so that the command works in any
-    folder."""
+    """Returns an option's value with absolute paths, so that any folder will do, and without credentials."""
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":

@@ -4,14 +4,16 @@ Type    python pipelines/train.py --workers 2                            # digit
         ray submit cluster/gpu.yaml pipelines/train.py --dataset celeba --workers 4 --precision bfloat16 --compile
 
 Paper   sections 1, 6 and 8 to 11 train each model on one GPU. We use the paper's batch size and divide each batch among
-the workers. Expect  the same numbers as with one worker, up to rounding. Models with batch normalisation need
---sync-batchnorm for this. Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
+        the workers.
+Expect  the same numbers as with one worker, up to rounding. Models with batch normalisation need --sync-batchnorm for
+        this.
+Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
 
 With a range, such as --workers 2-4, training is elastic. It starts with the workers that are available, continues with
 fewer when machines are lost, and grows when they return. No other sweep may use the cluster. The numbers of an elastic
-run depend on when machines were lost, so no table uses them. MLflow has the speed of each epoch:
-speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed divided by the number of workers and
-by the speed of a single worker. The speed of a single worker is measured on a few steps.
+run depend on when machines were lost, so no table uses them.
+MLflow has the speed of each epoch: speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed
+divided by the number of workers and by the speed of a single worker. A few steps measure the speed of a single worker.
 """
 
 from collections.abc import Iterator

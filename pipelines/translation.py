@@ -58,7 +58,7 @@ class Options(CommonOptions):
     corpus: Folder | None = None
     """Folder of your corpus; sets --dataset translation (default: the folder en-vi in the data root)."""
     vocabulary: Count | None = None
-    """Words per language that the model knows, most frequent first (default: all words seen 5 times, at most 9,997)."""
+    """Number of words per language that the model knows (default: all words seen 5 times, at most 9,997)."""
     paired_fraction: PairedFraction = None
     pairing: Annotated[Pairing | None, Written("NAME")] = None
     """Sampling of the kept pairs: reserved, resampled or proportional, i.e. every pair in every term (default:
@@ -146,8 +146,8 @@ def _titles_by_key(report: Report, variants: dict[str, str]) -> dict[str, str]:
 def statements(models: dict[str, str], store: Store, modalities: tuple[Modality, ...], samples: int) -> Iterator[str]:
     """Yields lines about each model.
 
-    The lines compare the log-likelihood per token with the unigram model's, with and without <unk>. They also report the
-    active latents and the share of padding.
+    The lines compare the log-likelihood per token with the unigram model's, with and without <unk>. The lines also
+    report the active latents and the share of padding.
     """
     one, other = (modality.name for modality in modalities)
     for key, model in models.items():

@@ -81,6 +81,8 @@ def preset(options: Options) -> Preset:
 def cells(options: Options) -> Iterator[Cell]:
     """Yields the cells. Rows are arms, split by pairing and targets, and columns are fractions.
 
+    All seeds share a cell.
+
     Raises:
         Refusal: the data set has neither label nor text, or an arm does not fit it.
     """

@@ -109,8 +109,7 @@ class Driver:
         return code
 
     def _head_lost(self, reason: str) -> None:
-        """Reports that the head is lost, and exits. Runs in a thread of the engine, because the main thread may hang in
-        Ray."""
+        """Reports the lost head and exits. Runs in a thread of the engine, because the main thread may hang in Ray."""
         try:
             self.console.stop_progress()
             error(f"stopped: {reason}; finished trials are kept. To resume: {command()}")
@@ -155,8 +154,7 @@ class Driver:
         each(tidy, [key for key, one in self.planned.trials.items() if one.state is TrialState.DONE], self.store.root)
 
     def _keep_plugins(self) -> None:
-        """Copies the plug-ins into storage, because results name their digests and our repository does not contain
-        them."""
+        """Copies the plug-ins into storage, because results name their digests and git does not contain them."""
         for plugin in plugins.loaded():
             copy = self.store.plugin(plugin.path.name, plugin.digest)
             if not copy.exists():
@@ -249,8 +247,7 @@ class Driver:
             self.store.traceback(key).unlink()
 
     def metric(self, view: RunView) -> str:
-        """Returns the metric printed when a trial finishes: "accuracy 0.352"; a range if the metric has several
-        values."""
+        """Returns the metric printed when a trial finishes: "accuracy 0.352"; a range if there are several values."""
         cell = self.planned.cells[self.planned.keys.index(view.key)]
         measures = self.planned.trials[view.key].measures
         quantity = cell.quantity or measures[0].quantity
@@ -315,8 +312,7 @@ def report_on(
 
 
 def command() -> str:
-    """Returns the command that resumes this one. --fresh and --resume are left out, because they may refuse a second
-    start."""
+    """Returns the command that resumes this one. Leaves out --fresh and --resume, which may refuse a second start."""
     words = [word for word in sys.argv[1:] if word not in ("--fresh", "--resume")]
     return without_credentials(shlex.join([installed("python"), sys.argv[0], *words]))
 

@@ -174,8 +174,7 @@ class Progress:
             self._print(line)
 
     def finished(self, key: str, label: str, result: str) -> None:
-        """Prints the line of a trial that is done. The line ends with the result, for example `accuracy 0.7834  12
-        s`."""
+        """Prints the line of a trial that is done. The line ends with the result: "accuracy 0.7834  12 s"."""
         with self._lock:
             self._work.reached(key, 1.0, self._clock())
             self._work.ended(key)

@@ -177,7 +177,7 @@ def workers(value: object) -> object:
     found = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", value)
     fewest, most = (int(found[1]), int(found[2] or found[1])) if found else (0, 0)
     if not 1 <= fewest <= most:
-        raise Refusal("write a number from 1 on, such as 4, or a minimum and a maximum, such as 2-8")
+        raise Refusal("write a whole number above 0, such as 4, or a minimum and a maximum, such as 2-8")
     return fewest, most
 
 

@@ -100,8 +100,8 @@ def check_joinable(at: str, machines: Sequence[dict[str, Any]]) -> None:
     """
     if any(PRIVATE.items() <= (machine.get("Labels") or {}).items() for machine in machines):
         raise Refusal(
-            f"RAY_ADDRESS {at}: this cluster is private to another sweep and ends with that sweep. Unset RAY_ADDRESS to run on"
-            " this machine only, or start a cluster (ray start --head) and give its HOST:PORT"
+            f"RAY_ADDRESS {at}: this cluster is private to another sweep and ends with that sweep. Unset RAY_ADDRESS to"
+            " run on this machine only, or start a cluster (ray start --head) and give its HOST:PORT"
         )
 
 
@@ -135,8 +135,7 @@ def current_capacity() -> Capacity:
 def capacity() -> Capacity:
     """Returns the largest capacity of the attached cluster, and how many trials of several workers its head can hold.
 
-    The head's memory sets that number: the smaller of this machine's free memory and the memory that Ray found at its
-    start.
+    The head's memory limits that number. It is the smaller of this machine's free memory and the memory that Ray found.
     """
     import ray
 
@@ -241,11 +240,11 @@ def _why_unreachable(error: str) -> str:
     lower = error.lower()
     if "authenticat" in lower and "token" in lower:
         return (
-            "the cluster requires an authentication token, but this machine has no token or another token. Put the cluster's"
-            " token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
+            "the cluster requires an authentication token, but this machine has none or a different"
+            " one. Put the cluster's token into ~/.ray/auth_token, or set RAY_AUTH_TOKEN"
         )
     if "version mismatch" in lower:
-        return f"this machine runs another Ray or Python version than the cluster. Install the cluster's version ({error})"
+        return f"this machine runs another Ray or Python version than the cluster. Install the same version ({error})"
     return (
         f"cannot connect to a Ray cluster there ({error}). Start the cluster, correct the address,"
         " or unset RAY_ADDRESS to run on this machine only"

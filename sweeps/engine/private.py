@@ -46,8 +46,7 @@ UNWATCHED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0"}
 
 @contextmanager
 def hushed() -> Iterator[None]:
-    """Keeps Ray from printing errors of its processes on stdout. The listener reports them. Ray has no option for
-    this."""
+    """Keeps Ray from printing errors of its processes on stdout. The listener reports these errors."""
     from ray._private import worker
 
     with patch.object(worker, "print_to_stdstream", lambda *_, **__: None):

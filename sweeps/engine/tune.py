@@ -74,7 +74,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
     by_key = {job.key: job for job in jobs}
     needs = demand_of(jobs[0])
-    assert all(demand_of(job) == needs for job in jobs), "processes are reused, so all trials must need the same resources"
+    assert all(demand_of(job) == needs for job in jobs), "reused processes need equal resources"
     shared, deaths = ray.put(by_key), most_deaths()
     # Workers hold the resources of their trial, so the process that drives them must take almost none. This process
     # runs on the head, with Train's controller and cleanup. If they were lost together with a worker's machine, the

@@ -242,8 +242,7 @@ def _shortened(names: Sequence[str]) -> str:
 
 
 def _measuring(finished: Iterable[Result]) -> dict[tuple[Group, str], float]:
-    """Returns the median seconds by kind of trial and measure: per sample for measures that draw samples, else in
-    total."""
+    """Returns the median seconds by kind of trial and measure. For measures that draw samples: seconds per sample."""
     timed: dict[tuple[Group, str], list[float]] = {}
     for result in finished:
         group, seconds = kind_of(result.trial), result.provenance.get("measured_in_seconds")

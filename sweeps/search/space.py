@@ -25,13 +25,13 @@ from sweeps.planning.plan import Cell
 from sweeps.search.tried import TriedTrial
 
 DIGITS = 3
-"""Significant digits of a number chosen from a range. A command line that shows the number gives the same key."""
+"""Significant digits of a number chosen from a range. So a command line that shows the number gives the same key."""
 
 REDUCTION = 3
 """At each rung the best third of the trials continues; each rung trains three times as long as the last."""
 
 FIRST_RUNG = 0.1
-"""Share of its epochs that every trial trains before it can be pruned."""
+"""Share of the epochs that every trial trains before it can be pruned."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,8 @@ RANGES: dict[str, Range] = {
 }
 """Settings that a search may vary, with their ranges. The image networks come from the data set.
 
-Pairing `resampled` is left out. It shows every pair sooner or later, whatever the paired fraction, so it would win."""
+Pairing `resampled` is left out, because it would always win: whatever the paired fraction, it shows every pair sooner
+or later."""
 
 
 def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -> dict[str, Range]:
@@ -118,7 +119,8 @@ class Search:
     """A search: its default trial, the settings to vary, and the metric to optimise."""
 
     default: Trial
-    """The trial at which the search starts: the default settings, and those that the user has fixed."""
+    """The trial at which the search starts. It has the default settings, except for settings that the user has
+    fixed."""
     varied: Mapping[str, Range]
     metric: str
     """The validation metric to optimise, at a trial's last epoch."""
@@ -144,7 +146,7 @@ class Search:
 
     @property
     def countable(self) -> dict[str, dict[str, Any]]:
-        """Key to settings of all possible trials; empty if a numeric range makes them too many to list."""
+        """Settings of all possible trials, by key; empty if a numeric range makes too many to list."""
         choices = [span for span in self.varied.values() if not isinstance(span, Span)]
         if len(choices) < len(self.varied):
             return {}
@@ -157,7 +159,7 @@ class Search:
 
     @property
     def name(self) -> str:
-        """Name of the study and of the report. Commands that resume the same search give the same name, with any
+        """Name of the study and of the report. All commands of the same search give the same name, whatever their
         total."""
         spans = {name: repr(span) for name, span in self.varied.items()}
         identity = canonical_json({"default": self.key(self.default), "spans": spans, "metric": self.metric})
@@ -196,7 +198,7 @@ class Search:
         return {name: getattr(trial, name) for name in self.varied}
 
     def settings_of(self, fields: Mapping[str, Any], key: str) -> dict[str, Any] | None:
-        """Returns the settings of a trial from any sweep; None if the trial is not one of this search.
+        """Returns the settings of a trial from any sweep; None if the trial does not belong to this search.
 
         Args:
             fields: the trial's fields, as in its result.
@@ -209,7 +211,7 @@ class Search:
             return None
 
     def value(self, history: Sequence[Record]) -> float:
-        """Returns the metric at the last epoch; nan if there is none."""
+        """Returns the metric at the last epoch; nan without a value."""
         return history[-1]["metrics"].get(self.metric, math.nan) if history else math.nan
 
     def cell(self, number: int, trial: Trial) -> Cell:

@@ -193,8 +193,7 @@ class Lease:
                 failed = True
 
     def renew(self) -> bool:
-        """Increments the counter. Returns False if another driver took over the lease, even if that driver released
-        it."""
+        """Increments the counter. Returns False if another driver took over the lease, or even released it since."""
         assert self._mine is not None
         with self.path.lock():
             if self._stop.is_set():

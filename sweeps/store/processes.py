@@ -24,8 +24,7 @@ class Process:
     """Start time of the process in clock ticks since boot, which differs if a process id is reused."""
 
     def is_dead(self) -> bool:
-        """Whether the process has ended. False if unknown, because the process ran on another host, boot or PID
-        namespace."""
+        """Whether the process has ended. False if unknown: the process ran on another host, boot or PID namespace."""
         if not self.machine or (self.host, self.machine) != (platform.node(), machine()):
             return False
         return process_start(self.pid) != self.pid_started

@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def git_sha() -> str:
-    """Returns the commit of the running code, with -dirty if files differ from the commit; empty outside a git
-    checkout."""
+    """Returns the commit of the running code, with -dirty if files differ; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(
@@ -38,8 +37,7 @@ def git_sha() -> str:
 
 @cache
 def source_digest() -> str:
-    """Returns a digest of the package's source files. Equal code has equal digests on all machines and in all
-    folders."""
+    """Returns a digest of the package's source files, which is equal for equal code in any folder or machine."""
     digest = hashlib.sha256()
     for package in ("mvae", "pipelines", "sweeps"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -59,8 +57,8 @@ def stale_package(script: Path) -> str:
     except OSError:
         return ""
     return (
-        f"Warning: {script.name} differs from the copy in the package at {own.parent.parent}, so this package is not"
-        " the one of the machine that submitted the script. To copy that package here: ray up --no-restart"
+        f"Warning: {script.name} differs from the copy in the package at {own.parent.parent}, so this package"
+        " differs from the package on the machine that submitted the script. To copy that one here: ray up --no-restart"
     )
 
 

@@ -147,8 +147,7 @@ class Results:
 
 
 def _undamaged(path: Place) -> Result | None:
-    """Returns the result in a file, or None without a file. Renames a damaged file; the caller holds the folder's
-    lock."""
+    """Returns a file's result; None without a file. Renames a damaged file; the caller holds the folder's lock."""
     try:
         return _parsed(path)
     except FileNotFoundError:
@@ -179,7 +178,7 @@ def _parsed(path: Place) -> Result:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"result {path} is damaged ({type(error).__name__}: {error})") from error
     if path.name != f"{result.key}.{result.measure}.json":
-        raise Damaged(f"result {path} is of another key or measure, {result.key}.{result.measure}")
+        raise Damaged(f"result {path} contains another key or measure, {result.key}.{result.measure}")
     return result
 
 
@@ -188,5 +187,5 @@ def _difference(stored: dict[str, float], computed: dict[str, float]) -> str:
     for name in sorted(stored.keys() | computed.keys()):
         before, now = stored.get(name), computed.get(name)
         if repr(before) != repr(now):
-            return f"{name} is {before!r} there and {now!r} now"
+            return f"{name} is {before!r} in storage and {now!r} now"
     return ""

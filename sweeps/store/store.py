@@ -102,7 +102,7 @@ class Store:
             raise self._unwritable(error) from None
 
     def _unwritable(self, error: OSError) -> Refusal:
-        do = "correct it, or give this machine access" if self.root.is_remote else "choose another folder"
+        do = "correct the URI, or give this machine access" if self.root.is_remote else "choose another folder"
         return Refusal(f"--storage {self.root} cannot be written ({error.strerror}): {do}")
 
     @property
@@ -169,8 +169,7 @@ class Store:
             mark.path.unlink(missing_ok=True)
 
     def check_is(self, namespace: str) -> None:
-        """Refuses if the storage's path leads to another folder on this machine, for example to a folder on a local
-        disk.
+        """Refuses if the storage's path leads to another folder on this machine, for example on a local disk.
 
         Args:
             namespace: the UUID that the driver reads; empty to skip the check.

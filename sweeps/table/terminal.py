@@ -170,7 +170,8 @@ def _plan_grid(
 def _columns_of(plan: Plan) -> dict[float | str, float | str]:
     """Returns the plan's column for each column of the table.
 
-    If each row has the same trials in all columns, for example if one measure fills them, the plan has one column.
+    If each row has the same trials in all columns, for example because one measure fills all columns, the plan has one
+    column.
     """
     columns = ordered_columns(cell.column for cell in plan.cells)
     by_row: dict[str, dict[float | str, list[tuple[str, str]]]] = {}

@@ -131,7 +131,7 @@ class Catalogue:
         return " ".join(part for part in (self._cells[key][0].trained, self._column(key)) if part)
 
     def _column(self, key: str) -> str:
-        """The column that the trial is trained for; "" if its cells differ only in what is measured."""
+        """The column that the trial is trained for; "" if the trial's cells differ only in what is measured."""
         columns = {cell.column for cell in self._cells[key]}
         measured = {value for cell in self._cells[key] for _, value in cell.measure.parameters}
         return "" if len(columns) > 1 or columns & measured else column_label(columns.pop())

@@ -20,8 +20,7 @@ from mvae.training.records import Checkpoint
 
 
 class PartFiles:
-    """Parts of one measure. They are valid only for the given weights and device, and for this process's version of
-    torch.
+    """Parts of one measure, valid only for the given weights, the device and this process's version of torch.
 
     Args:
         measuring: the trial's folder for parts.

@@ -98,8 +98,7 @@ def _why(error: Exception, job: Job) -> str:
 
 
 def _finished_by_another(job: Job) -> bool:
-    """Whether all results exist. A process of a dead driver may have written the results and deleted our
-    checkpoints."""
+    """Whether all results exist. A dead driver's process may have written them and deleted our checkpoints."""
     try:
         return all(job.store.results.read(job.key, measure.token) is not None for measure in job.measures)
     except OSError:
@@ -195,8 +194,7 @@ def _data(name: str, data_root: Path | None, cache: Path | None, device: str, gr
 
 @dataclass
 class _Throttled:
-    """Sends at most one message per REPORT_EVERY seconds, and drops the others. Never drops messages marked
-    `at_once`."""
+    """Sends at most one message per REPORT_EVERY seconds, plus all messages marked `at_once`. Drops the others."""
 
     send: Callable[[Message], None]
     last: float = 0.0

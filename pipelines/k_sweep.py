@@ -89,7 +89,7 @@ def _variant(token: str, noise: Noise, dataset: str) -> str:
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
-    """Returns the quantities of the table. Each has one row per arm and noise."""
+    """Returns the quantities of the table. Each quantity has one row per arm and noise."""
     return (
         ShownQuantity(LOG_JOINT, "test/log_joint", likelihood(samples)),
         ShownQuantity(VARIANCE, "test/variance_joint", likelihood(samples)),
@@ -100,7 +100,7 @@ def quantities(samples: int) -> tuple[ShownQuantity, ...]:
 
 
 def statements(report: Report, variants: tuple[str, ...]) -> Iterator[str]:
-    """Yields a line per variant that compares the variance at k = 0 with the variance at k = 1, as the paper does."""
+    """Yields a line per variant that compares the variances at k = 0 and k = 1, as the paper does."""
     for one in variants:
         few, more = (report.mean(f"{one} {VARIANCE}", column) for column in ("k=0", "k=1"))
         if few is not None and more is not None:
@@ -126,7 +126,7 @@ def pictures(report: Report, options: Options) -> Pictures:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the table and the figure. Each number of samples has its own report.
+    """Returns the table and the figure. Runs with different numbers of samples have separate reports.
 
     Raises:
         Refusal: unknown name, or too few modalities for subsets.

@@ -14,7 +14,7 @@ Runs    --preset demo: digits, 5 arms x 1 seed
         --preset paper --dataset binary_mnist: 5 arms x 3 seeds, 500 epochs, MLP. Measuring one trial takes about
         20 minutes of one core: 10,000 test images, 1,000 samples, two proposals (with a DCGAN: 3 hours)
         --preset paper --dataset celeba: JMVAE, MVAE, MVAE19, VAE, CVAE x 3 seeds, 100 epochs, DCGAN. MVAE19 is trained
-        on the same examples, with each attribute as a modality of its own
+        on the same examples, with each attribute as a modality
 
 binary_mnist draws each training pixel as 0 or 1. With --binarisation fixed it draws once, as in the supplement's
 reference [5]. With --binarisation dynamic it draws again in each epoch.
@@ -43,8 +43,8 @@ ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
 """Rows of the tables, and of the main paper's table."""
 
 SEPARATE = "mvae19"
-"""Row of the MVAE that is trained with each attribute as a modality. For data sets whose attributes form a single
-modality."""
+"""Row of the MVAE trained with each attribute as a modality. Only data sets whose attributes form a single modality
+have this row."""
 
 
 class Options(CommonOptions):
@@ -146,7 +146,7 @@ def cells(options: Options) -> Iterator[Cell]:
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the table that the options ask for. Each number of samples has its own report.
+    """Returns the table that the options ask for. Runs with different numbers of samples have separate reports.
 
     Raises:
         Refusal: unknown name, or arm without a likelihood estimate.

@@ -68,8 +68,8 @@ class Options(CommonOptions):
     """Probabilities p, 0 < p <= 1, of keeping each value of each training example, one column per p (default: the
     preset's).
 
-    The caption of Figure 5 says "drop with probability p", but the text of section 6 says "keep". Both claim that p =
-    0.1, 10 % of the data, comes close to the full data. Only "keep" fits this claim."""
+    The caption of Figure 5 says "drop with probability p", but the text of section 6 says "keep". Caption and text
+    claim that p = 0.1, 10 % of the data, comes close to the full data. Only "keep" fits this claim."""
     samples: SampleCount = None
 
 
@@ -99,7 +99,7 @@ def trained(options: Options) -> tuple[TrialAt, ...]:
 
 
 def quantities(samples: int) -> tuple[ShownQuantity, ...]:
-    """Returns the quantities of the table. Each has one row per arm."""
+    """Returns the quantities of the table. Each quantity has one row per arm."""
     return (
         *(ACCURACY, BALANCED, MAJORITY, *LIKELIEST),
         ShownQuantity(LOG_MARGINAL, "test/log_marginal", likelihood(samples)),
@@ -156,7 +156,7 @@ def pictures(report: Report, details: Report | None, options: Options) -> Pictur
 
 
 def sweep(options: Options) -> Sweep:
-    """Returns the table and the figure. Each number of samples has its own report.
+    """Returns the table and the figure. Runs with different numbers of samples have separate reports.
 
     Raises:
         Refusal: unknown name, keep probability that keeps no values, or missing data.

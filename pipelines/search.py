@@ -58,7 +58,7 @@ class Options(CommonOptions):
     """Search"""
 
     trials: Annotated[Count, Field(le=100_000)] = 20
-    """Total number of distinct settings to try, including those of earlier commands."""
+    """Total number of distinct settings to try, including settings that earlier commands tried."""
     objective: Metric | None = None
     """Validation metric that ranks the trials, for example validation/accuracy (default: the arm's)."""
     vary: Names | None = None

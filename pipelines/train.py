@@ -9,11 +9,11 @@ Expect  the same numbers as with one worker, up to rounding. Models with batch n
         this.
 Runs    digits: 20 epochs. Most of the half minute is the start of the workers.
 
-With a range, such as --workers 2-4, training is elastic. It starts with the workers that are available, continues with
-fewer when machines are lost, and grows when they return. No other sweep may use the cluster. The numbers of an elastic
-run depend on when machines were lost, so no table uses them.
-MLflow has the speed of each epoch: speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed
-divided by the number of workers and by the speed of a single worker. A few steps measure the speed of a single worker.
+With a range, such as --workers 2-4, training is elastic. Elastic training starts with the available workers, continues
+with fewer workers when machines are lost, and grows when machines return. No other sweep may use the cluster. The
+numbers of an elastic run depend on when machines were lost, so no table uses them. MLflow has the speed of each epoch:
+speed/examples_per_second and speed/scaling_efficiency. The efficiency is the speed divided by the number of workers and
+by the speed of a single worker. A few steps measure the speed of a single worker.
 """
 
 from collections.abc import Iterator

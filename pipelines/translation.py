@@ -100,8 +100,8 @@ SCORES = {"greedy": "", "beam": "_beam", "source copied": "_copy", "most frequen
 """Maps each scored translation to the suffix of its metrics."""
 
 ESTIMATES = ("log_marginal-x1", "log_x2", "log_joint")
-"""Three log-likelihoods: of each language, with samples from its own posterior, and of both languages, with samples
-from the joint posterior."""
+"""The log-likelihood of each language uses samples from that language's posterior. The log-likelihood of both languages
+uses samples from the joint posterior."""
 
 
 def known(estimate: str) -> str:

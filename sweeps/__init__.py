@@ -14,5 +14,5 @@ planning/    turns cells into trials, estimates hours and machines, and decides 
 cli/         command-line options, and the output printed during a run
 store/       files in the storage: results, lease, provenance; also temporary folders
 
-Each of these imports only those below it (`tests/test_rooms.py`).
+Each entry imports only entries below it (`tests/test_rooms.py`).
 """

@@ -81,7 +81,7 @@ def _checked_work(
     """Checks everything that can be refused; returns a function that does the work and returns the exit code.
 
     Args:
-        held: holds the lease while the command runs.
+        held: stack that keeps the lease while the command runs.
     Raises:
         Refusal: a user's mistake; nothing was started.
     """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "LookUp", "Sweep", "Table", "Work"]
 
 LookUp = Callable[[Sequence[Cell]], Plan]
-"""Plans cells: looks up which results are stored, and estimates the time for the rest."""
+"""Plans cells: looks up which results are stored, and estimates the time for the missing results."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Sweep:
     statements: Callable[[Report], Iterable[str]] = lambda _: ()
     """Returns lines to print below the table: what its numbers show."""
     details: tuple[Cell, ...] = ()
-    """Cells of a second table with the same trials and measures. It is written to the report but not printed."""
+    """Cells of a second table with the same trials and measures. The second table is written to the report but not
+    printed."""
     facts: tuple[str, ...] = ()
     """Lines about the data, printed at the start, by --plan, and below the table. `main` fills them in."""
     speeds: bool = False
@@ -64,7 +65,7 @@ class Work(Protocol):
         """Returns the number of trials that are still to be run."""
 
     def show_plan(self, look_up: LookUp, sweep: Sweep, options: CommonOptions, host: Host, console: Console) -> int:
-        """Prints which trials are done and what the rest will cost; returns the exit code."""
+        """Prints which trials are done and the cost of the other trials; returns the exit code."""
 
     def report(self, sweep: Sweep, planned: Plan, store: Store, console: Console) -> int:
         """Prints and writes the table; returns the exit code."""

@@ -43,7 +43,7 @@ TargetRows = Annotated[
 
 
 def arms_for(*measures: Measure, reads: str = "model") -> list[str]:
-    """Returns the arms that `--help` lists: those with one of the measures that read this field of a trial."""
+    """Returns the arms that `--help` lists. These arms have one of the measures and read the given field of a trial."""
     names = {measure.name for measure in measures}
     return [token for token, arm in ARMS.items() if reads in arm.reads and names & arm.measures]
 
@@ -68,7 +68,7 @@ class Preset:
         """Returns one trial of this arm per seed.
 
         Args:
-            fields: fields set by the pipeline. They override options and preset.
+            fields: fields set by the pipeline. These fields override options and preset.
         Raises:
             Refusal: the settings contradict each other.
         """

@@ -28,7 +28,7 @@ class Work:
     """Progress of a sweep, and the estimate of the time left.
 
     - All trials of a kind have the same unit of work (expected seconds, or epochs).
-    - Seconds per unit are measured per kind, on this run's trials, including their starts.
+    - Seconds per unit are measured per kind, on this run's trials, including the trials' starts.
     - A kind without measurements is assumed to be as slow as the slowest measured kind.
     - A trial that has reported progress twice is extrapolated from its own speed between the reports.
     """

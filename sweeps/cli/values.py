@@ -116,7 +116,7 @@ def _absolute(text: str) -> Path:
 
 
 def listed(read: Callable[[str], Iterable[Hashable]]) -> Callable[[object], object]:
-    """Returns a validator of lists such as a,b,c. It keeps the order and drops repetitions.
+    """Returns a validator of lists such as a,b,c. The validator keeps the order and drops repetitions.
 
     Args:
         read: returns the values of one item, or raises Refusal.

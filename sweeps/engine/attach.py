@@ -133,9 +133,10 @@ def current_capacity() -> Capacity:
 
 
 def capacity() -> Capacity:
-    """Returns the largest capacity of the attached cluster, and how many trials of several workers its head can hold.
+    """Returns the largest capacity of the attached cluster, and the number of multi-worker trials that fit on the head.
 
-    The head's memory limits that number. It is the smaller of this machine's free memory and the memory that Ray found.
+    The head's memory limits that number. The memory is the smaller of two values: this machine's free memory, and the
+    memory that Ray found.
     """
     import ray
 

@@ -33,7 +33,7 @@ class MachineReport:
 
 
 def address() -> str | None:
-    """Returns RAY_ADDRESS; None if a private cluster should be started, which Ray calls "local"."""
+    """Returns RAY_ADDRESS; None to start a private cluster, which Ray calls "local"."""
     value = os.environ.get("RAY_ADDRESS")
     return None if value in (None, "", "local") else value
 

@@ -72,6 +72,6 @@ def shut_down() -> None:
 
 
 def last_line(error: Exception) -> str:
-    """Returns the last line of an error of Ray. That line names the cause; the lines before it are the traceback."""
+    """Returns the last line of an error of Ray. The last line names the cause, after the traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

@@ -148,7 +148,7 @@ def relay(listener: Listener) -> Any:
     """Returns a Tune callback that calls the listener.
 
     Tune restarts a trial if its process dies after the last message and before Tune has ended the trial. Such a trial
-    has its result, so the listener is not called again for it.
+    has its result, so the listener is not called again for this trial.
     """
     from ray import tune
 

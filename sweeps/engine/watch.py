@@ -57,8 +57,8 @@ def watched(lost: Callable[[str], None]) -> Iterator[None]:
 def patience() -> float:
     """Returns the seconds without an answer after which the head counts as lost.
 
-    This is half of the time after which Ray ends the driver, so there is time for a clean stop. A head that restarts
-    within this time does not count as lost.
+    The result is half of the time after which Ray ends the driver, so there is time for a clean stop. A head that
+    restarts within this time does not count as lost.
     """
     return float(os.environ.get(GIVES_UP_AFTER) or 60) / 2
 

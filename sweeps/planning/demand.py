@@ -23,7 +23,7 @@ DRIVER_BYTES = 1.0e9
 """Bytes of memory reserved for the driver and Ray's own processes, as measured (README, Requirements)."""
 
 MAX_WAITING = 8
-"""Number of one-worker trials that may wait for a growing cluster, in addition to those that run."""
+"""Number of one-worker trials that may wait for a growing cluster, in addition to the running trials."""
 
 Gpus = float | Literal["auto"]
 
@@ -44,7 +44,7 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Demand:
-    """The resources that one trial needs. Each of its processes takes one CPU."""
+    """The resources that one trial needs. Each process of the trial takes one CPU."""
 
     workers: int = 1
     gpus: float = 0.0
@@ -76,8 +76,8 @@ def demand(workers: int, fewest: int | None, wanted: Gpus, there: Capacity) -> D
 
     Args:
         fewest: minimum number of processes of an elastic trial.
-        wanted: GPUs for the whole trial. "auto" means SHARE_OF_A_GPU for a single process, or one GPU per process for
-            several.
+        wanted: GPUs for the whole trial. "auto" means SHARE_OF_A_GPU for a trial with one process, and one GPU per
+            process for a trial with several.
     """
     automatic = SHARE_OF_A_GPU if workers == 1 else 1.0
     each = (automatic if there.gpus else 0.0) if wanted == "auto" else wanted / workers

@@ -48,7 +48,7 @@ class Cell:
     trial: Trial
     measure: Measure
     published: float | None
-    """The published value of this row and column; None if the paper has none."""
+    """The published value of this row and column; None if the paper has no value."""
     arm: str
     """Token of the arm. The token also names the row of the published table."""
     quantity: str = ""
@@ -110,7 +110,7 @@ class Plan:
         return replace(self, cells=tuple(cells), keys=tuple(keys[cell.trial] for cell in cells))
 
     def state(self, index: int) -> TrialState:
-        """Returns the state of a cell, which is DONE as soon as its own measure has a result."""
+        """Returns the state of a cell, which is DONE as soon as the cell's measure has a result."""
         planned = self.trials[self.keys[index]]
         if self.cells[index].measure not in planned.missing:
             return TrialState.DONE
@@ -302,7 +302,7 @@ def _median_of(samples: Sequence[Result], by_epoch: bool) -> tuple[float, str]:
 
 
 def kind_of(fields: Mapping[str, Any]) -> Group | None:
-    """Returns the kind of a trial from its fields; None if this version does not know its arm or fields."""
+    """Returns the kind of a trial from its fields; None if this version does not know the trial's arm or fields."""
     try:
         reads = arm(str(fields["model"])).reads
         network = str(fields["image_network"]).replace(NO_IMAGES, "") if "image_network" in reads else ""

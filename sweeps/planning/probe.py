@@ -30,7 +30,7 @@ FITTED = 2000
 
 
 def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None, device: str = "cpu") -> float | None:
-    """Returns the seconds of a trial on one CPU thread or on the GPU; None if its data set is not converted yet.
+    """Returns the seconds of a trial on one CPU thread or on the GPU; None if the data set is not converted yet.
 
     The time covers all epochs with their validation.
 
@@ -43,7 +43,8 @@ def probed_seconds(trial: Trial, fingerprints: Fingerprints, cache: Path | None,
     if data is None:
         return None
     data = data.trained_on(trial.train_examples).knowing(trial.vocabulary)
-    # Dynamic binarisation needs grey values, which are not loaded. It would add only a few percent to an epoch.
+    # Dynamic binarisation needs grey values, which are not loaded. Drawing them would add only a few percent to an
+    # epoch.
     trial = trial.with_(binarisation="fixed")
     torch.set_num_threads(1)
     chosen = arm(trial.model)

@@ -1,8 +1,8 @@
 """Runs a search: a sweep whose cells the study chooses during the run.
 
 As for any sweep (sweeps/main.py), one command starts, resumes, extends and reports a search. If a driver died, the
-study still has the driver's running trials. They resume under the same numbers. `--trials` is the total over all
-commands.
+study still has the driver's running trials. These trials resume under the same numbers. `--trials` is the total over
+all commands.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ OTHER_SEEDS = 1_000_000
 
 
 def sweep_of(search: Search, uri: str) -> Sweep:
-    """Returns the sweep of a search. Its cells are the default settings and the study's choices so far.
+    """Returns the sweep of a search. The cells are the default settings and the study's choices so far.
 
     Args:
         uri: URI of the study's database.
@@ -176,7 +176,7 @@ class SearchDriver(Driver):
 
     @contextmanager
     def _ending_if_study_lost(self) -> Iterator[None]:
-        """If the study is lost, raises Interrupted to end the trials. Tune swallows every other exception."""
+        """If the study is lost, ends the trials by raising Interrupted. Tune would swallow other exceptions."""
         try:
             yield
         except StudyLost as lost:

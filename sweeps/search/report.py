@@ -65,7 +65,7 @@ class Outcome:
         return f"{default.dataset}: {metric_words(self.search.metric)} of {default.model}'s settings"
 
     def counts(self) -> str:
-        """Returns how many trials have ended and in which state, as text."""
+        """Returns as text the number of trials that have ended, and the number in each state."""
         ended = sum(one.ended for one in self.known)
         return f"{ended} of {self.search.total} trials: {counts(self.known) or 'none begun'}"
 

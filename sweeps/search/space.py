@@ -74,12 +74,12 @@ or later."""
 
 
 def ranges(default: Trial, given: Sequence[str], wanted: Sequence[str] | None) -> dict[str, Range]:
-    """Returns the settings to vary with their ranges: settings that the arm reads, except those that the user set.
+    """Returns the settings to vary with their ranges: settings that the arm reads, except settings that the user set.
 
     Args:
         default: the trial at which the search starts.
         given: fields that the user has set.
-        wanted: fields to vary. None means all that can vary.
+        wanted: fields to vary. None means all fields that can vary.
     Raises:
         Refusal: nothing is left to vary, a wanted field cannot vary, or the default is outside a range.
     """
@@ -119,14 +119,14 @@ class Search:
     """A search: its default trial, the settings to vary, and the metric to optimise."""
 
     default: Trial
-    """The trial at which the search starts. It has the default settings, except for settings that the user has
+    """The trial at which the search starts. This trial has the default settings, except for settings that the user has
     fixed."""
     varied: Mapping[str, Range]
     metric: str
     """The validation metric to optimise, at a trial's last epoch."""
     maximize: bool
     total: int
-    """Total number of distinct settings to try, including those of earlier commands."""
+    """Total number of distinct settings to try, including settings that earlier commands tried."""
     prune: bool
     """Whether to stop trials early that lag behind."""
     fingerprint: str
@@ -168,7 +168,7 @@ class Search:
 
     @property
     def milestones(self) -> tuple[int, ...]:
-        """Epochs at which a trial may be pruned. None is in the second half, where pruning would save little."""
+        """Epochs at which a trial may be pruned. All are in the first half, because later pruning would save little."""
         if not self.prune or arm(self.default.model).fit is not None:
             return ()
         found, rung = [], math.ceil(FIRST_RUNG * self.default.epochs)
@@ -178,7 +178,7 @@ class Search:
         return tuple(found)
 
     def left(self, known: Iterable[TriedTrial]) -> int:
-        """Returns how many trials are still to be run, including partial ones."""
+        """Returns the number of trials that are still to be run, including partial trials."""
         return max(0, self.total - sum(one.ended for one in known))
 
     def trial(self, chosen: Mapping[str, Any]) -> Trial:

@@ -35,7 +35,7 @@ settings from the list of all settings, if such a list is possible. After REPEAT
 
 
 class SearchRecord:
-    """The study of one search. One driver at a time may change it; any process may read it.
+    """The study of one search. One driver at a time may change the study; any process may read the study.
 
     Args:
         search: the search.
@@ -80,7 +80,7 @@ class SearchRecord:
             self._study.enqueue_trial(self.search.settings(default), skip_if_exists=True)
 
     def ask(self, store: Store) -> TriedTrial | None:
-        """Returns the next trial to run: first the trials to resume, then new ones. None if the search is complete."""
+        """Returns the next trial: first the trials to resume, then new trials. None if the search is complete."""
         if self._open:
             return self._tried(self._open.pop(0))
         repeats = 0

@@ -36,6 +36,6 @@ class TriedTrial:
 
 
 def counts(known: Iterable[TriedTrial]) -> str:
-    """Returns how many trials are in each state, for example "3 done, 1 pruned"."""
+    """Returns the number of trials in each state, for example "3 done, 1 pruned"."""
     numbers = Counter(one.state for one in known)
     return ", ".join(f"{numbers[state]} {state.word}" for state in STATES if numbers[state])

@@ -32,9 +32,9 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
-"""A gap between two reads counts as at most this many polling intervals without a change.
+"""Largest number of polling intervals that one gap between two reads counts for.
 
-A longer gap means that this machine slept, so the holder may have slept too.
+If the gap is longer, this machine slept, and the holder may have slept too.
 """
 
 

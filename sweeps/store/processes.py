@@ -46,7 +46,7 @@ def machine() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Returns the start time of a process in clock ticks since boot; None if it has ended or is a zombie.
+    """Returns the start time of a process in clock ticks since boot; None if the process has ended or is a zombie.
 
     Source: proc(5), stat.
     """

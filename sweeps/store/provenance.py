@@ -37,7 +37,7 @@ def git_sha() -> str:
 
 @cache
 def source_digest() -> str:
-    """Returns a digest of the package's source files, which is equal for equal code in any folder or machine."""
+    """Returns a digest of the package's source files. The digest does not depend on the folder or machine."""
     digest = hashlib.sha256()
     for package in ("mvae", "pipelines", "sweeps"):
         for path in sorted((ROOT / package).rglob("*.py")):
@@ -95,7 +95,7 @@ class Attempts:
     Args:
         attempt: id of this attempt.
         device: cpu or cuda.
-        before: checkpoint that this attempt resumes from; None if it starts from the beginning.
+        before: checkpoint that this attempt resumes from; None if the attempt starts from the beginning.
         started: Unix time in seconds.
         workers: number of processes that train together.
         elastic: whether the number of workers may have changed during training.

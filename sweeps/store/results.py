@@ -70,7 +70,7 @@ class Results:
         return path
 
     def read(self, key: str, measure: str) -> Result | None:
-        """Returns the result of a key and a measure (token); None if there is none. Renames a damaged file to `.bad`.
+        """Returns the result of a key and a measure (token); None without a file. Renames a damaged file to `.bad`.
 
         Raises:
             OSError: the file exists but cannot be read.

@@ -60,7 +60,7 @@ class Run:
     link: str | None
     """ID or URL of the key's MLflow run."""
     error: str | None
-    """Why the trial failed; None if it did not fail."""
+    """Why the trial failed; None if the trial did not fail."""
     mixed: bool
     """Whether attempts of the trial ran on different device types, torch versions or versions of a plug-in."""
 
@@ -125,7 +125,7 @@ class Entry(OverSeeds):
 
     @property
     def of(self) -> int:
-        """Number of seeds asked for."""
+        """Number of seeds that the user asked for."""
         return len(self.runs)
 
     @property
@@ -155,7 +155,7 @@ class Entry(OverSeeds):
 
     @property
     def verdict(self) -> Verdict:
-        """Verdict on our mean next to the published value (docs/glossary.md)."""
+        """Verdict of comparing our mean with the published value (docs/glossary.md)."""
         if self.n < self.of:
             return Verdict.INCOMPLETE
         if self.difference is None:
@@ -221,7 +221,7 @@ class Order:
     close: int
     """Number of pairs that are not judged because their published values are too close."""
     tau: tuple[tuple[float | str, float], ...]
-    """Kendall's tau-b between the published values and ours, per column. It is a description, not a test."""
+    """Kendall's tau-b between the published values and ours, per column. Tau describes the order and tests nothing."""
 
     def of(self, ordering: Ordering) -> list[Contrast]:
         return [pair for pair in self.pairs if pair.test is not None and pair.test.ordering is ordering]

@@ -1,7 +1,7 @@
 """Statistics of a table: verdicts on cells, differences between arms, and the order of the arms.
 
-All functions are pure functions of numbers. They import scipy only when they need it, because the import takes a
-second.
+All functions are pure functions of numbers. Importing scipy takes a second, so only functions that need scipy import
+it.
 
     s      standard deviation of one run, pooled over a row's columns in one range; never below the binomial value
     nu     degrees of freedom of s

@@ -54,7 +54,7 @@ class Table:
     ranges: tuple[float, ...] = ()
     """First column of each range of columns. A row's spread is pooled over the columns of one range."""
     test_examples: int | None = None
-    """Size of the test split if the values are accuracies. Their spread is at least the binomial standard deviation."""
+    """Size of the test split if the values are accuracies. The spread of accuracies is at least the binomial one."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     """The quantity of each named column, if the columns are quantities rather than points on an axis."""
 

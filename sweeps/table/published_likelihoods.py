@@ -1,8 +1,8 @@
 """Tables 1 and 2 of the supplement as data: likelihood estimates and the variance of their log weights, in nats.
 
 The published numbers use samples from q(z|x1,x2) (supplement, section 4). Our estimates with q(z|x1) have no published
-values, because we do not have the text of the main paper. A `Table` here holds one data set from both tables. Its rows
-are arms, and its columns are quantities.
+values, because we do not have the text of the main paper. A `Table` here holds one data set from both tables. The rows
+are arms, and the columns are quantities.
 """
 
 from __future__ import annotations

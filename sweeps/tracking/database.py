@@ -89,7 +89,7 @@ def how_to_migrate(uri: str) -> str:
 def revisions() -> tuple[str, frozenset[str]]:
     """Returns the newest version of MLflow's tables, and all versions that MLflow can migrate.
 
-    Both are empty if the migration files cannot be found.
+    Both results are empty if the migration files cannot be found.
     """
     spec = importlib.util.find_spec("mlflow")
     packages = (spec and spec.submodule_search_locations) or ()

@@ -73,9 +73,9 @@ def check(uri: str, say: Callable[[str], None] = lambda _: None) -> None:
 class Tracker:
     """Keeps MLflow up to date with the newest views, from `start` to `close`.
 
-    `update` and `update_sweep` may be called from any thread, also before `start`. They never wait for MLflow. Before
-    `start`, pass a view of every key of the sweep, including finished ones. With these views, the tracker corrects what
-    a dead driver left in MLflow, and rebuilds a deleted database.
+    `update` and `update_sweep` may be called from any thread, also before `start`. These methods never wait for MLflow.
+    Before `start`, pass a view of every key of the sweep, including finished keys. With these views, the tracker
+    corrects what a dead driver left in MLflow, and rebuilds a deleted database.
 
     Args:
         uri: tracking URI from `tracking_uri`.

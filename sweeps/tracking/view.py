@@ -37,7 +37,7 @@ class RunView:
     """Readable name in MLflow's lists: "mvae 1 % seed 0"."""
     state: TrialState
     fields: Mapping[str, Any]
-    """The trial's hashed fields. They become parameters, and tags `mvae.<field>` for grouping."""
+    """The trial's hashed fields, which become parameters, and tags `mvae.<field>` for grouping."""
     records: tuple[Record, ...] = ()
     """Records of finished epochs that a checkpoint includes. If an epoch has several records, the last one counts."""
     results: tuple[Result, ...] = ()
@@ -59,7 +59,7 @@ class RunView:
 
     @property
     def history(self) -> tuple[Record, ...]:
-        """Records of all finished epochs in order. Records of this view replace those stored in results."""
+        """Records of all finished epochs in order. Records of this view replace the records stored in results."""
         carried = {record["epoch"]: record for result in self.results for record in result.history}
         return tuple(record for _, record in sorted({**carried, **{r["epoch"]: r for r in self.records}}.items()))
 
@@ -104,7 +104,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class SweepView:
-    """Everything known about one sweep. Its run is the parent of the runs of trials that the sweep creates."""
+    """Everything known about one sweep. The sweep's run is the parent of the trial runs that the sweep creates."""
 
     name: str
     """Name of the sweep and of its parent run: "weak_supervision digits". Unique within the storage name."""
@@ -117,9 +117,9 @@ class SweepView:
     program: str = ""
     """File name of the pipeline, for MLflow's column "Source" of the sweep and of trials that it creates."""
     metrics: tuple[str, ...] = ()
-    """Metrics in the table's cells. They are columns of the saved view."""
+    """Metrics in the table's cells, which are columns of the saved view."""
     settings: tuple[str, ...] = ()
-    """Settings that a search varies. They become columns of the saved view, which then does not group trials."""
+    """Settings that a search varies, which become columns of the saved view. Such a view does not group trials."""
     tags: Mapping[str, Any] = field(default_factory=dict)
     """Git sha, data set, preset, plug-ins; shown as `mvae.<name>`."""
     report: AnyPlace | None = None

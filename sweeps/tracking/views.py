@@ -103,7 +103,7 @@ class Catalogue:
         return module.eval(), np.zeros((1, *modalities[0].shape), dtype=np.float32) if from_image else None
 
     def _modalities(self, trial: Trial) -> tuple[Modality, ...] | None:
-        """Modalities of a trial's model; None if they are recorded in converted data that is missing."""
+        """Modalities of a trial's model; None if they are recorded only in converted data, which is missing."""
         if source(trial.dataset).made_of is None:
             return source(trial.dataset).modalities
         from mvae.data import load_converted

@@ -20,7 +20,7 @@ REPORT_EVERY = 1.0
 
 @dataclass(frozen=True)
 class Job:
-    """One trial to run, with everything that its process needs; plain values that can be sent to any machine."""
+    """One trial to run, with everything that the trial's process needs. All values can be sent to any machine."""
 
     key: str
     trial: Trial

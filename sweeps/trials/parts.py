@@ -1,4 +1,4 @@
-"""Keeps finished parts of a long measure, so that the measure resumes after a kill. It may take longer than training.
+"""Keeps finished parts of a long measure, because a measure may outlast training. A killed measure resumes.
 
 <measuring>/<key>/<measure>-<identity>/<part>.pt     identity: digest of the weights, the device and torch's version
 

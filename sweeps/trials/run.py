@@ -78,7 +78,7 @@ def run_as_one_of(job: Job, send: Callable[[Message], None], workers: Workers, d
 
 
 def _lost_a_worker(error: Exception) -> bool:
-    """Whether communication between workers failed. It fails in all workers if one of them is lost.
+    """Whether communication between workers failed. Communication fails in all workers if one worker is lost.
 
     gloo has no error type for this failure, so the error's message decides.
     """

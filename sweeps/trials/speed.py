@@ -16,7 +16,7 @@ from sweeps.planning.probe import seconds_a_step
 
 
 def speed_of_one(trial: Trial, data: Dataset) -> float | None:
-    """Returns a single worker's training speed in examples per second; None if a whole batch exceeds its GPU memory.
+    """Returns a single worker's training speed in examples per second; None if a whole batch exceeds the GPU memory.
 
     Times a few training steps of a separate model, whose weights are discarded.
 

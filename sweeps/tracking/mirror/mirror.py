@@ -36,8 +36,8 @@ class Mirror:
     """The runs of one namespace in one MLflow experiment.
 
     A mirror remembers what it wrote, so live updates do not need to ask MLflow. After an error, discard the mirror. A
-    new mirror asks MLflow what MLflow holds. Only one process may write to a namespace at a time, which the driver's
-    lease ensures.
+    new mirror reads MLflow's runs again. Only one process may write to a namespace at a time, which the driver's lease
+    ensures.
 
     Args:
         uri: tracking URI.

@@ -41,7 +41,7 @@ class Uploads:
         load_model: see `LoadModel`. If it raises an error, a line tells the user, and only that model is skipped.
         say: gets a line for the user.
         models: logged models that MLflow holds, by the id of the run.
-        deep: whether to look for deleted files in subfolders too. This needs a request per folder, so on a server only
+        deep: whether to look for deleted files in subfolders too. Subfolders need a request each, so on a server only
             the first level is compared.
         clock: gives a time to final numbers of a trial without times.
     """

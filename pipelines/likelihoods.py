@@ -40,7 +40,7 @@ from sweeps.table.published_likelihoods import QUANTITIES, likelihood_table
 from sweeps.table.quantities import arm_title, check_reads, quick_network, readings
 
 ARMS = ("jmvae", "mvae", "mvae_q", "vae", "cvae")
-"""Rows of the tables, and of the main paper's table."""
+"""Rows of Tables 1 and 2, and of the main paper's table."""
 
 SEPARATE = "mvae19"
 """Row of the MVAE trained with each attribute as a modality. Only data sets whose attributes form a single modality

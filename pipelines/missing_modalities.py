@@ -4,9 +4,9 @@ Type    python pipelines/missing_modalities.py                                  
         python pipelines/missing_modalities.py --dataset faces19                   # needs no files; DCGAN, so slower
         python pipelines/missing_modalities.py --dataset celeba19 --preset paper   # the figure
 
-Paper   supplement, section 6, Figure 5: before training, each x_i of each training example is kept or dropped for good,
-        and p is the probability of keeping. p ranges from 0.001 to 1. Each model is trained from scratch on CelebA with
-        19 modalities. The figure prints no numbers.
+Paper   supplement, section 6, Figure 5: before training, each x_i of each training example is kept
+        with probability p, else dropped for the whole training. p ranges from 0.001 to 1. Each model is trained from
+        scratch on CelebA with 19 modalities. The figure prints no numbers.
         (a) accuracy of sampling the right attribute given an image, (b) log marginal, (c) log conditional
         "even with p = 0.1, we still see accuracy close to the prediction accuracy with full data"
 Runs    --preset demo: 3 keep probabilities x 1 seed, 5 epochs

@@ -151,7 +151,7 @@ def command(trial: Trial, options: Options) -> str:
 
 
 def _for_any_folder(name: str, given: object) -> object:
-    """Returns an option's value with absolute paths, so that any folder will do, and without credentials."""
+    """Returns an option's value with absolute paths and no credentials, so that the command works anywhere."""
     if isinstance(given, RemotePath):
         return given.uri
     if name == "tracking_uri":

@@ -81,10 +81,10 @@ def preset(options: Options) -> Preset:
 def cells(options: Options) -> Iterator[Cell]:
     """Yields the cells. Rows are arms, split by pairing and targets, and columns are fractions.
 
-    All seeds share a cell.
+    Each cell has all seeds.
 
     Raises:
-        Refusal: the data set has neither label nor text, or an arm does not fit it.
+        Refusal: the data set has neither label nor text, or an arm does not fit the data set.
     """
     check_measurable(ACCURACY, "mvae", source(options.dataset))
     chosen = preset(options).under(options)
@@ -103,7 +103,7 @@ def measure_of(token: str, fraction: float, dataset: str) -> Measure:
     """Returns accuracy for an arm that predicts labels, and a read-out at the fraction for an arm that sees no labels.
 
     Raises:
-        Refusal: the arm has neither on this data set. The message lists the arms that have one of them.
+        Refusal: the arm has neither accuracy nor a read-out on this data set. The message lists the arms that have one.
     """
     chosen = arm(token)
     labelled = any(modality.kind is Kind.LABEL for modality in source(dataset).modalities)

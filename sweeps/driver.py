@@ -47,7 +47,8 @@ after an interruption and for links in the report."""
 class Driver:
     """Trains the missing trials, keeps MLflow up to date, and reports the table.
 
-    `run` calls the other public methods as its steps. A search overrides some of them (sweeps/search/driver.py).
+    `run` calls the other public methods as its steps. A search overrides some of these methods
+    (sweeps/search/driver.py).
     """
 
     sweep: Sweep
@@ -121,7 +122,7 @@ class Driver:
             os._exit(INCOMPLETE)
 
     def correct_views(self) -> None:
-        """Adds information to the catalogue that storage does not contain."""
+        """Adds to the catalogue information that is not in storage."""
 
     def what_there_is(self) -> str:
         """Returns the number of trials, and how many are done or half done: "32 trials, 8 done, 2 half done"."""

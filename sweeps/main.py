@@ -78,7 +78,7 @@ def main(sweep: Callable[[], Sweep], options: CommonOptions) -> int:
 def _checked_work(
     sweep: Sweep, options: CommonOptions, console: Console, interruption: Interruption, held: ExitStack
 ) -> Callable[[], int]:
-    """Checks everything that can be refused; returns a function that does the work and returns the exit code.
+    """Checks for mistakes of the user. Returns a function that does the work and returns the exit code.
 
     Args:
         held: stack that keeps the lease while the command runs.

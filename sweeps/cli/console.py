@@ -74,7 +74,7 @@ class Console:
         kinds: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> Progress:
-        """Returns the progress line of a sweep, a context manager.
+        """Returns a context manager, the progress line of a sweep.
 
         Args:
             work: amount of work of each trial, by key. All trials have the same unit (expected seconds, or epochs).
@@ -149,7 +149,7 @@ class Progress:
             self._redrawn.refresh()
 
     def named(self, placeholder: str, key: str) -> None:
-        """Replaces the placeholder of a planned trial by its key."""
+        """Replaces the placeholder of a planned trial by the trial's key."""
         with self._lock:
             self._work.name(placeholder, key)
 

@@ -30,7 +30,7 @@ def outliving_readers(notice: str) -> Iterator[None]:
 
 def print_every_character(stream: TextIO) -> None:
     """Makes a stream print ? for characters that its encoding lacks, instead of raising UnicodeEncodeError."""
-    reconfigure = getattr(stream, "reconfigure", None)  # an _Outliving has its stream's method
+    reconfigure = getattr(stream, "reconfigure", None)  # also works for an _Outliving
     if reconfigure is not None and not stream.encoding.lower().startswith("utf"):
         reconfigure(errors="replace")
 
@@ -58,7 +58,7 @@ class _Outliving:
             if error.errno not in (errno.EPIPE, errno.EIO):  # pipe without a reader, closed terminal
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())  # libraries and buffered text use it too
+            os.dup2(nowhere, self._stream.fileno())  # also drops output of libraries and buffered text
             os.close(nowhere)
             if self._notice:
                 print(self._notice, file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ def makespan(seconds: Iterable[float], slots: int) -> float:
 
 
 MIN_PROGRESS = 0.02
-"""Fraction of a trial that must be done before its speed, including its start, is used for the estimate."""
+"""Fraction of a trial that must be done before the trial's speed, including the start, is used for the estimate."""
 
 
 class Work:

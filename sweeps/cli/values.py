@@ -170,7 +170,7 @@ def workers(value: object) -> object:
     """Reads `4` as (4, 4) and `2-8` as (2, 8).
 
     Raises:
-        Refusal: the value is neither a positive whole number nor a range of rising numbers.
+        Refusal: the value is neither a positive whole number nor a rising range such as 2-8.
     """
     if not isinstance(value, str):
         return value
@@ -182,7 +182,7 @@ def workers(value: object) -> object:
 
 
 def in_a_name(value: object) -> str:
-    """Formats an option's value for a folder's name: a range of seeds as 0-2, the items of other lists joined by _."""
+    """Formats an option's value for a folder's name. Writes a range of seeds as 0-2, and joins other lists by _."""
     if isinstance(value, tuple):
         rising = all(isinstance(item, int) for item in value) and value == tuple(range(value[0], value[0] + len(value)))
         return f"{value[0]}-{value[-1]}" if rising and len(value) > 1 else "_".join(map(in_a_name, value))

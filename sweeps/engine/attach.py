@@ -151,7 +151,7 @@ def _addresses() -> list[str]:
 
 
 def largest_capacity(now: Capacity, machines: int, configuration: Path) -> Capacity:
-    """Returns the most CPUs and GPUs that a cluster can have, according to the configuration on its head.
+    """Returns the largest numbers of CPUs and GPUs of a cluster, according to the configuration on its head.
 
     Args:
         now: current capacity of the cluster.
@@ -300,7 +300,7 @@ def missing_workers(alive: Sequence[str], configuration: Path) -> str:
     absent = wanted - (len(alive) - 1)
     if absent <= 0:
         return ""
-    recognised = set(named) & set(alive) or absent >= wanted  # else the file uses other addresses than Ray
+    recognised = set(named) & set(alive) or absent >= wanted  # else file and Ray use different addresses
     which = ", ".join(sorted(set(named) - set(alive))) if recognised else ""
     return (
         f"{absent} of {wanted} workers {'has' if absent == 1 else 'have'} not joined{f' ({which})' * bool(which)}. The"

@@ -1,4 +1,4 @@
-"""Keeps Ray from printing, from dying with the terminal, and from ending the process when it shuts down."""
+"""Keeps Ray from printing, from dying with the terminal, and from ending the process at shutdown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def without_hangups() -> Iterator[None]:
-    """Blocks SIGHUP within the block. Processes that start within the block keep it blocked.
+    """Blocks SIGHUP within the block. Processes that start within the block keep SIGHUP blocked.
 
     A closed terminal sends SIGHUP to Ray's processes too, and the driver needs these processes to stop the trials
     cleanly. A SIGHUP to this process is delivered after the block.
@@ -59,7 +59,7 @@ def shut_down() -> None:
     """Calls `ray.shutdown` with garbage collection turned off.
 
     If an object reference is freed while Ray shuts down, Ray ends the whole process with exit code 1. Tune leaves
-    references in cycles. Any thread that collects garbage, for example MLflow's, would free them.
+    references in cycles. Any thread that collects garbage, for example MLflow's, would free these references.
     """
     import ray
 

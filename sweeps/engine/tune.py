@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ray import tune
 
 MOST_PROCESS_DEATHS = 5
-"""Number of restarts per trial after Tune lost it, for example because its process died.
+"""Number of restarts per trial after Tune lost the trial, for example because its process died.
 
 A trial that itself raises an error is not restarted.
 """
@@ -54,7 +54,7 @@ def demand_of(job: Job) -> Demand:
 
 
 def alike(jobs: Sequence[Job]) -> Iterator[tuple[Demand, list[Job]]]:
-    """Groups jobs by the resources they need, jobs of one worker first.
+    """Groups jobs by the resources that they need. Jobs of one worker come first.
 
     A Tune process runs one trial after another, so all trials of a Tuner must need the same resources.
     """
@@ -66,7 +66,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
     """Runs jobs to their end, within `cluster()`. The last message of each job is done or failed.
 
     Args:
-        jobs: at least one; all need the same resources.
+        jobs: one or more jobs that need the same resources.
         max_concurrent: largest number of trials at a time.
     """
     import ray
@@ -77,8 +77,8 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
     assert all(demand_of(job) == needs for job in jobs), "reused processes need equal resources"
     shared, deaths = ray.put(by_key), most_deaths()
     # Workers hold the resources of their trial, so the process that drives them must take almost none. This process
-    # runs on the head, with Train's controller and cleanup. If they were lost together with a worker's machine, the
-    # resources reserved on other machines would never be released.
+    # runs on the head, with Train's controller and cleanup. If controller and cleanup were lost together with a
+    # worker's machine, the resources reserved on other machines would never be released.
     holds = HEAD if needs.workers > 1 else needs.of_each
 
     def tune_trial(config: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def run_jobs(jobs: Sequence[Job], listener: Listener, *, max_concurrent: int) ->
 
 
 def most_deaths() -> int:
-    """Returns the number of restarts per trial after Tune lost it."""
+    """Returns the number of restarts per trial after Tune lost the trial."""
     return MOST_DEATHS_ON_A_CLUSTER if address() else MOST_PROCESS_DEATHS
 
 

@@ -53,7 +53,7 @@ def run_search(template: Job, listener: SearchListener, *, metric: str, max_conc
     from ray.tune.search import Searcher
     from ray.tune.stopper import NoopStopper
 
-    running: dict[str, str] = {}  # Tune's id of a trial to its key
+    running: dict[str, str] = {}  # maps Tune's id of a trial to the trial's key
 
     class Asking(Searcher):
         def __reduce__(self) -> tuple[type[Searcher], tuple[()]]:

@@ -1,6 +1,6 @@
 """Notices that the head of the cluster is lost, before Ray ends the driver without a message.
 
-Ray waits a minute for a head that does not answer. Then its C++ code ends the driver with exit code 1 and no message.
+Ray waits a minute for a head that does not answer. Then Ray's C++ code ends the driver with exit code 1 and no message.
 If Ray's own process on the driver's machine (raylet) is gone, the driver ends within seconds.
 """
 

@@ -121,7 +121,7 @@ def free_for_trials() -> float:
 
 
 def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int | None = None) -> int:
-    """Returns the number of trials with these needs that are started at the same time.
+    """Returns the number of trials to start at the same time, if each trial has these needs.
 
     A cluster grows only while trials wait. So on a cluster that may grow, more trials are started than fit now:
     - if `most` is given: `most` trials

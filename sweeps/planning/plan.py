@@ -39,7 +39,7 @@ SIZES = {"k": 0, "keep_probability": 1.0, "train_examples": None, "vocabulary": 
 
 @dataclass(frozen=True)
 class Cell:
-    """One seed's contribution to one entry of a table."""
+    """One seed's part of a table entry."""
 
     row: str
     """Row heading: the arm, or the arm and the varied setting."""
@@ -172,7 +172,7 @@ def plan(
     Args:
         store: storage of results and checkpoints.
         fingerprints: fingerprints of the cells' data sets, which are part of every key.
-        probe: called once per kind of trial that has no finished trial to estimate from. None leaves the time unknown.
+        probe: called once per kind of trial without finished trials. None leaves the time unknown.
         device: name of the device that trials will run on. Times on other devices are used only if there is no better
             source. None uses the times on all devices.
         former: fingerprints from an earlier release, by data set, of the data sets whose fingerprint has changed.

@@ -97,7 +97,7 @@ def exists(uri: str) -> bool:
 
 
 def check_can_be_made(uri: str) -> None:
-    """Raises Refusal if the database's file does not exist and its folder does not exist or is not writable."""
+    """Raises Refusal if the database's file is missing and cannot be made, because its folder is not writable."""
     path = sqlite_path(uri)
     if path is not None and not path.exists() and not (path.parent.is_dir() and os.access(path.parent, os.W_OK)):
         raise Refusal(f"--study-uri {uri}: folder {path.parent} does not exist or is not writable; choose another")

@@ -128,7 +128,7 @@ class Search:
     total: int
     """Total number of distinct settings to try, including settings that earlier commands tried."""
     prune: bool
-    """Whether to stop trials early that lag behind."""
+    """Whether to stop trials that lag behind."""
     fingerprint: str
     """Fingerprint of the data set."""
     measure: Measure

@@ -30,7 +30,7 @@ from sweeps.store.results import Result
 from sweeps.store.store import Store
 
 PATIENCE, REPEATS = 10, 100
-"""Numbers of times in a row that the sampler may repeat tried settings. After PATIENCE repeats, `ask` takes untried
+"""Limits on the sampler's repeats of tried settings in a row. After PATIENCE repeats, `ask` takes untried
 settings from the list of all settings, if such a list is possible. After REPEATS repeats, the search ends."""
 
 
@@ -100,7 +100,7 @@ class SearchRecord:
 
         A trial continues if its value is among the best third of the values known at that rung. With fewer than three
         values, only the best trial continues. The default always continues, because all other trials are compared with
-        the default. A trial that has continued at this rung before continues again. The value is recorded only once the
+        the default. A trial that has continued at this rung before continues again. The value is recorded only when the
         trial continues or is pruned, so a kill in between loses nothing.
 
         We do not use Optuna's pruner, because it stores rungs under private names. A study rebuilt from storage lacks
@@ -133,7 +133,7 @@ class SearchRecord:
         self._tell_pruned(key, epoch, value)
 
     def diverged(self, key: str, why: str) -> None:
-        """Records that a trial's loss or weights became nan or infinite. The sampler counts it as one of the worst."""
+        """Records that a trial's loss or weights became nan or infinite. The sampler ranks the trial low."""
         self._handles[self._keys[key]].set_user_attr("diverged", why)
         self._study.tell(self._keys[key], state=optuna.trial.TrialState.PRUNED)
 

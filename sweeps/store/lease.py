@@ -32,7 +32,7 @@ from mvae.storage.place import AnyPlace, Place
 from sweeps.store.processes import Process, this_process, user
 
 _STILL_POLLS = 2
-"""Largest number of polling intervals that one gap between two reads counts for.
+"""Largest time that one gap between two reads counts for, in polling intervals.
 
 If the gap is longer, this machine slept, and the holder may have slept too.
 """
@@ -193,7 +193,7 @@ class Lease:
                 failed = True
 
     def renew(self) -> bool:
-        """Increments the counter. Returns False if another driver took over the lease, or even released it since."""
+        """Increments the counter. Returns False if another driver has taken over the lease, even for a short time."""
         assert self._mine is not None
         with self.path.lock():
             if self._stop.is_set():

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @cache
 def git_sha() -> str:
-    """Returns the commit of the running code, with -dirty if files differ; empty outside a git checkout."""
+    """Returns the commit of the running code, with -dirty if files have changed; empty outside a git checkout."""
 
     def git(*arguments: str) -> str:
         return subprocess.run(

@@ -118,7 +118,7 @@ class Results:
         return iter(self.where(lambda *_: True))
 
     def where(self, wanted: Callable[[str, str], bool]) -> list[Result]:
-        """Returns the readable results whose key and measure (token) are wanted, sorted by file name.
+        """Returns the readable results that `wanted` selects by key and measure (token), sorted by file name.
 
         The folder is listed once.
         """

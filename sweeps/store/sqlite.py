@@ -17,7 +17,7 @@ from mvae.refusal import Refusal
 
 PREFIX = "sqlite:///"
 DRIVER = "sqlite+pysqlite"
-"""Beginning of URIs of paths with special characters.
+"""Scheme of URIs of paths with special characters.
 
 If a URI begins with sqlite:///, MLflow takes the rest literally as a path, and makes a folder of that name.
 """

@@ -1,7 +1,7 @@
 """Builds the report that compares our table with the published one, from stored results only.
 
-Each cell keeps its runs, so every number can be traced to keys and MLflow runs. Cells are defined in
-sweeps/table/entries.py, the rules for verdicts in sweeps/table/judgement.py.
+Each cell keeps its runs, so every number can be traced to keys and MLflow runs. sweeps/table/entries.py defines cells,
+and sweeps/table/judgement.py defines the rules for verdicts.
 """
 
 from __future__ import annotations

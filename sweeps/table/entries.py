@@ -148,7 +148,7 @@ class Entry(OverSeeds):
 
     @cached_property
     def half_width(self) -> float | None:
-        """h: one more run lies within mean plus or minus h with probability .95. None with fewer than 3 seeds."""
+        """h: another run lies within mean plus or minus h with probability .95. None with fewer than 3 seeds."""
         if self._pooled is None or self.run_spread is None or self.n < FEWEST_SEEDS:
             return None
         return half_width(self.run_spread, self._pooled.freedom, self.n)

@@ -1,7 +1,7 @@
 """Builds the report of a sweep with `tabulate`, prints it with `show`, and writes its files with `write`.
 
-`tabulate` is defined in sweeps/table/comparison.py, `show` in sweeps/table/terminal.py. The contents of the files come
-from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
+sweeps/table/comparison.py defines `tabulate`, and sweeps/table/terminal.py defines `show`. The contents of the files
+come from sweeps/table/markdown.py, latex.py, arrow_tables.py and plot.py.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def _order(report: Report) -> list[str]:
 
 
 def _places(places: Iterable[tuple[str, float | str]], report: Report) -> str:
-    """Returns for example "NN at 1%, 2%; MVAE in all columns"."""
+    """Returns places in words, for example "NN at 1%, 2%; MVAE in all columns"."""
     texts = []
     for head, of_head in grouped(places, lambda place: place[0]).items():
         columns = [column for _, column in of_head]

@@ -39,7 +39,7 @@ MAGNITUDES = (10, 30, 100, 300, 1000)
 """Numbers of seeds that `seeds_to_resolve` may return."""
 
 POWER_Z = 0.84
-"""Standard errors by which a difference must exceed the interval's half-width to be found with 80 % probability."""
+"""A difference is found with 80 % probability if it exceeds the interval's half-width by POWER_Z standard errors."""
 
 SLACK = 1e-9
 """Tolerance for floating-point rounding errors in comparisons."""
@@ -215,7 +215,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float]) -> Paired | None:
 
 
 def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
-    """Estimates how many seeds would show that a difference is not 0, with a probability of 80 %.
+    """Estimates the number of seeds that would show, with a probability of 80 %, that a difference is not 0.
 
     Args:
         mean: mean of the differences over seeds.

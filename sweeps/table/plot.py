@@ -1,7 +1,7 @@
 """Plots reports: the metric by column, with our spread as a band and the published curve dashed.
 
-`picture` plots a whole report, `figure` several panels of selected rows, and `heat_map` the means. `forms` saves a
-figure as PNG, PDF and SVG. Equal figures give identical files.
+`picture` plots a whole report. `figure` plots selected rows in several panels. `heat_map` draws the means. `forms`
+saves a figure as PNG, PDF and SVG. Equal figures give identical files.
 """
 
 from __future__ import annotations

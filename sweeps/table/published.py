@@ -54,7 +54,8 @@ class Table:
     ranges: tuple[float, ...] = ()
     """First column of each range of columns. A row's spread is pooled over the columns of one range."""
     test_examples: int | None = None
-    """Size of the test split if the values are accuracies. The spread of accuracies is at least the binomial one."""
+    """Size of the test split if the values are accuracies. The spread of accuracies is never below the binomial
+    spread."""
     quantities: Mapping[str, Quantity] = field(default_factory=dict)
     """The quantity of each named column, if the columns are quantities rather than points on an axis."""
 
@@ -144,7 +145,7 @@ def table_for(dataset: str, metric: str = "test/accuracy") -> Table | None:
 
 
 def column_label(column: float | str) -> str:
-    """Returns a column's heading: numbers as percentages, like in the paper; names unchanged."""
+    """Returns a column's heading: numbers as percentages, as in the paper; names unchanged."""
     return column if isinstance(column, str) else f"{figures(column * 100, 6)}%"
 
 

@@ -13,7 +13,7 @@ from sweeps.table.rounding import printed
 BY_BOTH, BY_IMAGE = "q(z|x1,x2)", "q(z|x1)"
 
 LOG_TOLERANCE, VARIANCE_TOLERANCE = 0.005, 0.1
-"""Largest differences that count as agreement, relative to the published value: log-likelihoods, variances."""
+"""Largest relative differences from the published value that count as agreement: of log-likelihoods, of variances."""
 
 
 def _quantities(proposal: str, suffix: str) -> tuple[Quantity, ...]:

@@ -1,7 +1,8 @@
 """Prints the table and the plan to the terminal.
 
-Each row of the table is a block of lines: ours, spread, paper, difference, half-width, seeds with verdict. So nine
-fractions fit in 100 characters. In a narrower terminal, the remaining columns are printed below the first ones.
+Each row of the table is a block of lines: ours, spread, paper, difference, half-width, seeds with verdict. In this
+form, nine fractions fit in 100 characters. In a narrower terminal, the remaining columns are printed below the first
+ones.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ A saved view is a tag of the experiment, listed under "Views" on MLflow's page o
 columns and the order of charts. The view groups a sweep's trials by row and column of the sweep's table, with means
 over seeds.
 
-Links and pictures are relative to MLflow's page, so they work on any host and port. Needs neither Ray nor MLflow.
+Links and pictures are relative to MLflow's page, so they work on any host and port. This module needs neither Ray nor
+MLflow.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ _PROGRESS = {
 
 
 def _sections(metrics: Iterable[str]) -> list[dict[str, Any]]:
-    """Sections of charts in reading order. MLflow fills them with charts and adds further sections."""
+    """Sections of charts in reading order. MLflow fills the sections with charts and adds further sections."""
     own = [name.rpartition("/")[0] for name in metrics if "/" in name]
     return [
         {"uuid": f"mvae-{name}", "name": name, "display": name not in FOLDED_CHARTS, "isReordered": False}

@@ -81,7 +81,7 @@ class Reconciled:
         """Returns the MLflow run of each key, like `Mirror.links`; None unless MLflow still holds all views.
 
         Args:
-            sweep: compared as if it were finished, because a running sweep may have nothing left to run.
+            sweep: a running sweep counts as finished, because it may have nothing left to run.
         """
         try:
             record = json.loads(self.path.read_bytes())
@@ -122,7 +122,7 @@ class Reconciled:
 
 
 def _without_past_epochs(view: RunView) -> tuple[object, ...]:
-    """A view without the values of epochs before the last, because logged epochs are never sent again."""
+    """Returns a view without the values of past epochs, because logged epochs are never sent again."""
     results = [(result.measure, result.metrics, result.provenance) for result in view.results]
     history = view.history
     return replace(view, records=(), results=()), results, [record["epoch"] for record in history], history[-1:]

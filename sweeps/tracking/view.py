@@ -1,7 +1,7 @@
 """RunView and SweepView: what MLflow should show about a trial and about a sweep.
 
 The driver makes these plain values from storage. tracker.py passes the newest views to mirror/, which writes what
-MLflow lacks. Needs neither Ray nor MLflow.
+MLflow lacks. This module needs neither Ray nor MLflow.
 """
 
 from __future__ import annotations

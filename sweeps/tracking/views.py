@@ -1,4 +1,4 @@
-"""The catalogue: makes a RunView of each key of a sweep from storage, and updates it while the sweep runs."""
+"""The catalogue: makes a RunView of each key of a sweep from storage, and updates the views while the sweep runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Catalogue:
-    """Views of all keys of a plan. The driver's main thread keeps them up to date."""
+    """Views of all keys of a plan. The driver's main thread keeps the views up to date."""
 
     def __init__(self, plan: Plan, store: Store, fingerprints: Fingerprints, cache: Path | None = None) -> None:
         self._plan, self._store, self._fingerprints, self._cache = plan, store, fingerprints, cache

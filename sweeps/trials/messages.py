@@ -1,4 +1,4 @@
-"""Job: one trial, sent by the driver to a process. Message: what the process reports. Does not import torch."""
+"""Job: one trial, sent by the driver to a process. Message: what the process reports. Imports no torch."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def speed_of_one(trial: Trial, data: Dataset) -> float | None:
 
 
 def speeds(records: Sequence[Record], workers: int, by_itself: float | None) -> dict[str, float]:
-    """Returns the median examples_per_second over epochs. If `by_itself` is known, adds it and scaling_efficiency.
+    """Returns the median examples_per_second over epochs.
+
+    If `by_itself` is known, the result also has examples_per_second_alone and scaling_efficiency.
 
     Args:
         records: records of this attempt's epochs. If there are several, the first is left out, because it includes the

@@ -59,7 +59,7 @@ class Demand:
 
     @property
     def memory(self) -> float:
-        """Bytes of memory if all processes run on one machine. For an elastic trial, all workers count."""
+        """Bytes of memory if all processes run on one machine. An elastic trial is assumed to have all its workers."""
         return self.workers * PROCESS_BYTES + (ON_THE_HEAD if self.workers > 1 else 0)
 
     @property
@@ -130,8 +130,7 @@ def trials_at_once(there: Capacity, needs: Demand, most: int | None, jobs: int |
     - with several workers per trial: one more than fits, because each waiting trial already has a process on the head
 
     Args:
-        most: `--max-concurrent`. Overrides the limit by memory, which is an estimate, but not the limits by CPUs and
-            GPUs.
+        most: `--max-concurrent`, which overrides the estimated limit by memory, but not the limits by CPUs and GPUs.
         jobs: number of trials to run; None if unknown.
     """
     if not there.final and most is not None:

@@ -123,7 +123,7 @@ class Search:
     fixed."""
     varied: Mapping[str, Range]
     metric: str
-    """The validation metric to optimise, at a trial's last epoch."""
+    """The validation metric to optimise. Its value at a trial's last epoch counts."""
     maximize: bool
     total: int
     """Total number of distinct settings to try, including settings that earlier commands tried."""

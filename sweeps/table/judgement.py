@@ -231,7 +231,7 @@ def seeds_to_resolve(mean: float, spread: float, n: int) -> int | None:
 
 
 def gap_is_clear(gap: float, spread: float, other_spread: float) -> bool:
-    """Returns whether two published values differ by more than chance explains: by more than 2 sqrt(2) s.
+    """Returns whether two published values differ by more than 2 sqrt(2) s, which is more than chance explains.
 
     Args:
         gap: one published value minus the other.

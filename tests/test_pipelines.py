@@ -122,7 +122,7 @@ BAD = {
         ("--objective test/accuracy", "--objective test/accuracy: write a validation metric"),
         (
             "--objective validation/elbo",
-            "--objective validation/elbo: arm mvae on digits does not have it: choose among validation/accuracy",
+            "--objective validation/elbo: arm mvae on digits does not have this metric: choose among validation/",
         ),
         ("--vary seed", "--vary seed: arm mvae on digits can vary only learning_rate, latents"),
         ("--vary latents --latents 9", "--vary latents: another option fixes this setting"),

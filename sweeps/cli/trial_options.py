@@ -28,9 +28,9 @@ Binarisations = Annotated[tuple[Literal["fixed", "dynamic"], ...], BeforeValidat
 
 
 class TrialOptions(BaseSettings):
-    """Options that set the field of the same name in `Settings`.
+    """Options of every trial. Each option sets the field of the same name in `Settings`.
 
-    An option without a docstring of its own has the field's docstring as its help text.
+    If an option has no docstring, the field's docstring is its help text.
     """
 
     model_config = SettingsConfigDict(
@@ -38,7 +38,7 @@ class TrialOptions(BaseSettings):
     )
 
     offers: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """Names that `--help` lists for --dataset and --arms. If left out, it lists all data sets and arms."""
+    """Names that `--help` lists for --dataset and --arms. By default, all data sets and arms are listed."""
 
     image_network: Token | None = None
     decoder_hidden: Count | None = None
